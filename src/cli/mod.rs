@@ -1,0 +1,1 @@
+//! Arguments, and one file per command; each command is a thin caller of the library.

@@ -1,0 +1,101 @@
+//! The Lead object that is sent to Conversica: its keys, their types and order. Pure.
+//!
+//! Canonical form: the keys in the order of [`LeadKey`], then custom keys in byte order; no key without a value; strings,
+//! except for booleans. The canonical text is at once what is sent, what is stored and what is fingerprinted.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a value must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Sent as `true` or `false`.
+    Boolean,
+    /// Sent as UTC in RFC 3339, e.g. `2019-05-10T05:57:44+00:00`.
+    Datetime,
+}
+
+macro_rules! lead_keys {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $kind:ident;)*) => {
+        /// A published key of the Lead object. `apiVersion` is not among them: it comes from the settings.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum LeadKey { $($(#[$doc])* #[serde(rename = $name)] $variant,)* }
+
+        impl LeadKey {
+            /// All keys, in the order in which they are sent.
+            pub const ALL: &'static [LeadKey] = &[$(LeadKey::$variant,)*];
+
+            /// The key as Conversica writes it.
+            pub const fn name(self) -> &'static str {
+                match self { $(LeadKey::$variant => $name,)* }
+            }
+
+            pub const fn kind(self) -> Kind {
+                match self { $(LeadKey::$variant => Kind::$kind,)* }
+            }
+        }
+    };
+}
+
+lead_keys! {
+    /// The lead's id in the CRM (Source ID); the upsert key.
+    Id = "id", Text;
+    ClientId = "clientId", Text;
+    ConversationId = "conversationId", Text;
+    FirstName = "firstName", Text;
+    LastName = "lastName", Text;
+    Email = "email", Text;
+    LeadSource = "leadSource", Text;
+    LeadStatus = "leadStatus", Text;
+    LeadType = "leadType", Text;
+    OptOut = "optOut", Boolean;
+    RepId = "repId", Text;
+    RepName = "repName", Text;
+    RepEmail = "repEmail", Text;
+    HomePhone = "homePhone", Text;
+    WorkPhone = "workPhone", Text;
+    CellPhone = "cellPhone", Text;
+    Address = "address", Text;
+    City = "city", Text;
+    State = "state", Text;
+    Zip = "zip", Text;
+    Date = "date", Datetime;
+    SmsOptOut = "smsOptOut", Boolean;
+    SmsOptIn = "smsOptIn", Boolean;
+    StopMessaging = "stopMessaging", Boolean;
+    SkipToFollowup = "skipToFollowup", Boolean;
+    LeadSubStatus = "leadSubStatus", Text;
+    AppointmentStatus = "appointmentStatus", Text;
+    AppointmentDate = "appointmentDate", Datetime;
+    BdcRepId = "bdcRepId", Text;
+    BdcRepName = "bdcRepName", Text;
+    BdcRepEmail = "bdcRepEmail", Text;
+    ServiceRepId = "serviceRepId", Text;
+    ServiceRepName = "serviceRepName", Text;
+    ServiceRepEmail = "serviceRepEmail", Text;
+    Year = "year", Text;
+    Make = "make", Text;
+    Model = "model", Text;
+    Vin = "vin", Text;
+    AltRepId = "altRepId", Text;
+    AltRepName = "altRepName", Text;
+    AltRepEmail = "altRepEmail", Text;
+    HomeEmail = "homeEmail", Text;
+    WorkEmail = "workEmail", Text;
+    AltEmail = "altEmail", Text;
+}
+
+impl fmt::Display for LeadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl LeadKey {
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|key| key.name() == name)
+    }
+}

@@ -1,0 +1,30 @@
+//! The one error type that the whole program branches on: a mistake that the person at the keyboard can mend.
+//!
+//! Everything else travels as [`anyhow::Error`] with context up to `main`, which prints the chain and exits with 1.
+
+use std::fmt;
+
+/// Something in the settings, the command line, the CRM database or the state does not fit. Exit code 2.
+///
+/// Shown as one message: what is wrong and where, then the cure on a line of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetupError {
+    /// What is wrong, and where: names the file, key, table or column. Never a secret, never personal data.
+    pub what: String,
+    /// What to do about it.
+    pub cure: String,
+}
+
+impl SetupError {
+    pub fn new(what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { what: what.into(), cure: cure.into() }
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  cure: {}", self.what, self.cure)
+    }
+}
+
+impl std::error::Error for SetupError {}

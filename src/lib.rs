@@ -1,0 +1,4 @@
+//! conversica-sync
+pub mod config;
+pub mod conversica;
+pub mod error;
