@@ -1,0 +1,177 @@
+//! What an answer, or the lack of one, means: one exhaustive match from HTTP status or transport failure to a class, and
+//! what each class asks of whom. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The class of an attempt, as the journal records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Conversica has it.
+    Accepted,
+    /// Conversica refused this content; that lead stops, others go on.
+    Rejected,
+    /// Conversica does not have it; try again later.
+    Transient,
+    /// Nobody knows whether Conversica has it; try again later, and count it apart.
+    Ambiguous,
+    /// Nothing may be sent until a person has mended something.
+    Halting,
+}
+
+impl Class {
+    pub const ALL: [Class; 5] =
+        [Class::Accepted, Class::Rejected, Class::Transient, Class::Ambiguous, Class::Halting];
+
+    /// The name in SQL, JSON, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Accepted => "accepted",
+            Class::Rejected => "rejected",
+            Class::Transient => "transient",
+            Class::Ambiguous => "ambiguous",
+            Class::Halting => "halting",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+
+    /// What the person who runs this does about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Class::Accepted => "nothing",
+            Class::Rejected => "mend the row in the CRM, or `conversica-sync retry ID` after mending the account",
+            Class::Transient => "nothing: it is tried again by itself until [delivery.retry] max_elapsed",
+            Class::Ambiguous => "nothing: [delivery] on_ambiguous says what happens",
+            Class::Halting => "mend credentials or endpoint, then `conversica-sync resume`",
+        }
+    }
+}
+
+/// Why everything stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HaltReason {
+    /// 401: further attempts can lock the account.
+    Credentials,
+    /// 403: the account or this address is locked or banned.
+    Forbidden,
+    /// A redirect, 404, 405 and the like: this is not Conversica's endpoint.
+    Endpoint,
+}
+
+impl HaltReason {
+    pub const fn name(self) -> &'static str {
+        match self {
+            HaltReason::Credentials => "credentials",
+            HaltReason::Forbidden => "forbidden",
+            HaltReason::Endpoint => "endpoint",
+        }
+    }
+
+    pub const fn cure(self) -> &'static str {
+        match self {
+            HaltReason::Credentials => {
+                "set the right [conversica] username and password (they come from your Conversica account manager); new \
+                 credentials lift the halt by themselves, `conversica-sync resume` lifts it for the same ones"
+            }
+            HaltReason::Forbidden => {
+                "ask your Conversica account manager or apisupport@conversica.com whether the account is locked or this \
+                 address banned, then `conversica-sync resume`"
+            }
+            HaltReason::Endpoint => "set the right [conversica] endpoint, then `conversica-sync resume`",
+        }
+    }
+}
+
+/// Why there was no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportFailure {
+    /// DNS, connect or TLS handshake failed: the request never left.
+    NotSent,
+    /// Time-out or cut after the request was on its way.
+    Unanswered,
+}
+
+/// The class of an HTTP status, and the reason where it halts.
+pub const fn of_status(status: u16) -> (Class, Option<HaltReason>) {
+    match status {
+        200..=299 => (Class::Accepted, None),
+        401 => (Class::Halting, Some(HaltReason::Credentials)),
+        403 => (Class::Halting, Some(HaltReason::Forbidden)),
+        // Redirects are never followed: a 302 would turn the POST into a GET, a 307 would hand the lead to another host.
+        300..=399 | 404 | 405 | 407 | 410 | 421 | 426 | 451 => (Class::Halting, Some(HaltReason::Endpoint)),
+        408 | 425 | 429 | 500..=599 => (Class::Transient, None),
+        // 400, 413, 415, 422 by contract; any other refusal stops its lead for a person to look at.
+        400..=499 => (Class::Rejected, None),
+        // Outside HTTP: something answered, but nobody knows what it did.
+        0..=199 | 600..=u16::MAX => (Class::Ambiguous, None),
+    }
+}
+
+/// The class of a missing answer.
+pub const fn of_transport(failure: TransportFailure) -> Class {
+    match failure {
+        TransportFailure::NotSent => Class::Transient,
+        TransportFailure::Unanswered => Class::Ambiguous,
+    }
+}
+
+/// The longest `Retry-After` that is honoured; a longer one is clamped, so that a wrong header cannot silence us for a year.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// Reads a `Retry-After` header: seconds, or an HTTP date. `None` for anything else; never more than [`RETRY_AFTER_MAX`].
+pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let header = header.trim();
+    let wait = match header.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at: DateTime<Utc> = httpdate::parse_http_date(header).ok()?.into();
+            (at - now).to_std().unwrap_or(Duration::ZERO)
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_of_the_contract_has_its_class() {
+        let classes = |statuses: &[u16]| statuses.iter().map(|s| of_status(*s).0).collect::<Vec<_>>();
+        assert!(classes(&[200, 201, 202, 204]).iter().all(|c| *c == Class::Accepted));
+        assert!(classes(&[400, 413, 415, 422]).iter().all(|c| *c == Class::Rejected));
+        assert!(classes(&[408, 425, 429, 500, 502, 503, 504]).iter().all(|c| *c == Class::Transient));
+        assert!(classes(&[401, 403, 404, 405, 301, 302, 307, 308]).iter().all(|c| *c == Class::Halting));
+    }
+
+    #[test]
+    fn a_halting_status_and_only_a_halting_status_has_a_reason() {
+        for status in 0..=999 {
+            let (class, reason) = of_status(status);
+            assert_eq!(class == Class::Halting, reason.is_some(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_never_left_is_not_ambiguous() {
+        assert_eq!(of_transport(TransportFailure::NotSent), Class::Transient);
+        assert_eq!(of_transport(TransportFailure::Unanswered), Class::Ambiguous);
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_clamped() {
+        let now = DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc();
+        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Thu, 01 Jan 2026 00:00:30 GMT", now), Some(Duration::from_secs(30)));
+        assert_eq!(retry_after("Wed, 31 Dec 2025 00:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("99999999", now), Some(RETRY_AFTER_MAX));
+        assert_eq!(retry_after("soon", now), None);
+    }
+}

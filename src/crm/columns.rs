@@ -1,0 +1,231 @@
+//! What the source offers: its columns and their types, found by preparing a statement, without reading a row.
+//!
+//! Every misfit between settings and source is found here, all at once, before anything is read.
+
+use sqlx::postgres::{PgTypeInfo, PgTypeKind};
+use sqlx::{Column as _, Executor, SqlSafeStr, Statement, TypeInfo};
+
+use crate::config::Source;
+use crate::crm::mapping::Mapping;
+use crate::db::{self, Db};
+use crate::error::SetupError;
+use crate::on_db;
+
+/// A column of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// The database's own name of the type, for messages.
+    pub type_name: String,
+    pub form: Form,
+}
+
+/// How a column's values become text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The database's own text of the value.
+    Plain,
+    /// PostgreSQL `json` and `jsonb`: the scalar inside.
+    Json,
+    /// Arrays, composites, ranges, binary: no key of a lead can hold them.
+    Unfit,
+}
+
+/// `"leads" as t where (…)` or `(select …) as t`: what every statement on the source reads from.
+pub fn from_clause(source: &Source) -> String {
+    match (&source.table, &source.query) {
+        (Some(table), _) => match &source.filter {
+            Some(filter) => format!("{} as t where ({filter})", db::quote_table(table)),
+            None => format!("{} as t where true", db::quote_table(table)),
+        },
+        (None, query) => {
+            let query = query.as_deref().unwrap_or_default().trim().trim_end_matches(';');
+            // On its own lines: the query may end in a comment.
+            format!("(\n{query}\n) as t where true")
+        }
+    }
+}
+
+/// The source's columns.
+///
+/// # Errors
+/// [`SetupError`] when the table is missing or the statement does not parse; the database's error when it is away.
+pub async fn describe(db: &Db, source: &Source) -> anyhow::Result<Vec<Column>> {
+    let sql = db::trusted(format!("select t.* from {}", from_clause(source)));
+    let described: Result<Vec<Column>, sqlx::Error> = match db {
+        Db::Sqlite(pool) => describe_sqlite(pool, sql).await,
+        Db::Postgres(pool) => describe_postgres(pool, sql).await,
+    };
+    match described {
+        Ok(columns) => Ok(columns),
+        Err(error) if db::is_outage(&error) => Err(error.into()),
+        Err(error) => Err(explain(db, source, &error).await.into()),
+    }
+}
+
+async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<Vec<Column>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let statement = connection.prepare(sql).await?;
+    let column = |c: &sqlx::sqlite::SqliteColumn| Column {
+        name: c.name().to_owned(),
+        type_name: c.type_info().name().to_lowercase(),
+        form: Form::Plain,
+    };
+    Ok(statement.columns().iter().map(column).collect())
+}
+
+async fn describe_postgres(pool: &sqlx::PgPool, sql: sqlx::SqlStr) -> Result<Vec<Column>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let statement = connection.prepare(sql).await?;
+    let column = |c: &sqlx::postgres::PgColumn| Column {
+        name: c.name().to_owned(),
+        type_name: c.type_info().name().to_lowercase(),
+        form: postgres_form(c.type_info()),
+    };
+    Ok(statement.columns().iter().map(column).collect())
+}
+
+fn postgres_form(type_info: &PgTypeInfo) -> Form {
+    match type_info.kind() {
+        PgTypeKind::Domain(base) => postgres_form(base),
+        PgTypeKind::Array(_) | PgTypeKind::Composite(_) | PgTypeKind::Range(_) | PgTypeKind::Pseudo => Form::Unfit,
+        PgTypeKind::Enum(_) => Form::Plain,
+        PgTypeKind::Simple => match type_info.name().to_ascii_uppercase().as_str() {
+            "JSON" | "JSONB" => Form::Json,
+            "BYTEA" | "POINT" | "LINE" | "LSEG" | "BOX" | "PATH" | "POLYGON" | "CIRCLE" | "BIT" | "VARBIT" | "TSVECTOR"
+            | "VOID" | "RECORD" => Form::Unfit,
+            name if name.ends_with("[]") => Form::Unfit,
+            _ => Form::Plain,
+        },
+    }
+}
+
+/// Looks for every column that the settings name.
+///
+/// # Errors
+/// One [`SetupError`] that lists all that are missing or of an impossible type, with the nearest names.
+pub fn check(db: &Db, source: &Source, mapping: &Mapping, columns: &[Column]) -> Result<(), SetupError> {
+    let mut wanted: Vec<(&str, String)> = vec![(&source.key, "[source] key".to_owned())];
+    if let Some(client) = &source.client {
+        wanted.push((client, "[source] client".to_owned()));
+    }
+    wanted.extend(mapping.uses().into_iter().map(|(column, key)| (column, format!("[lead] {key}"))));
+    let mut problems = Vec::new();
+    for (name, used_by) in wanted {
+        match find(db, columns, name) {
+            None => {
+                let near = nearest(name, columns.iter().map(|column| column.name.as_str()));
+                let hint = near.map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default();
+                problems.push(format!("there is no column \"{name}\", which {used_by} asks for{hint}"));
+            }
+            Some(column) if column.form == Form::Unfit => problems.push(format!(
+                "column \"{name}\", which {used_by} asks for, is of type {}, which has no plain text",
+                column.type_name
+            )),
+            Some(_) => {}
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+    Err(SetupError::new(
+        format!("{}: {}", place(source), problems.join("; ")),
+        format!(
+            "name a column that is there ({names}), or use [source] query to rename, convert or pick one value out of an \
+             array or a composite"
+        ),
+    ))
+}
+
+/// The column of that name, as the engine compares names: SQLite ignores case.
+pub fn find<'a>(db: &Db, columns: &'a [Column], name: &str) -> Option<&'a Column> {
+    columns.iter().find(|column| match db {
+        Db::Sqlite(_) => column.name.eq_ignore_ascii_case(name),
+        Db::Postgres(_) => column.name == name,
+    })
+}
+
+/// The source in words, for messages.
+pub fn place(source: &Source) -> String {
+    match &source.table {
+        Some(table) => format!("[source] table {table}"),
+        None => "[source] query".to_owned(),
+    }
+}
+
+/// Turns "no such table" and its kin into a message that helps.
+async fn explain(db: &Db, source: &Source, error: &sqlx::Error) -> SetupError {
+    let said = match error {
+        sqlx::Error::Database(database) => database.message().to_owned(),
+        other => other.to_string(),
+    };
+    let what = format!("{}: {said}", place(source));
+    let Some(table) = &source.table else {
+        return SetupError::new(what, "mend [source] query; it has to be one SELECT statement that this user may run");
+    };
+    let tables = tables(db).await.unwrap_or_default();
+    let plain = table.trim_matches('"');
+    if tables.iter().any(|known| known == plain || known.rsplit('.').next() == Some(plain)) {
+        return SetupError::new(what, "mend [source] where, or let this user read the table (grant select)");
+    }
+    let near = nearest(plain, tables.iter().map(String::as_str));
+    let hint = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+    let list = if tables.is_empty() { "none".to_owned() } else { tables.join(", ") };
+    SetupError::new(what, format!("{hint}set [source] table to one that is there: {list}"))
+}
+
+/// Tables and views that the user may see, at most 50, for messages.
+pub async fn tables(db: &Db) -> Result<Vec<String>, sqlx::Error> {
+    let sql = match db {
+        Db::Sqlite(_) => {
+            "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite_%' order by 1 limit 50"
+        }
+        Db::Postgres(_) => {
+            "select case when table_schema = 'public' then table_name else table_schema || '.' || table_name end \
+             from information_schema.tables where table_schema not in ('pg_catalog', 'information_schema') \
+             order by 1 limit 50"
+        }
+    };
+    on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await)
+}
+
+/// The nearest of some names, where one is near enough to be a typing mistake.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    names
+        .map(|known| (strsim::jaro_winkler(&lower, &known.to_lowercase()), known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}
+
+/// Prepares an expression of the settings (`changed_at`) against the source.
+///
+/// # Errors
+/// [`SetupError`] naming the setting when the expression does not fit.
+pub async fn check_expression(db: &Db, source: &Source, setting: &str, expression: &str) -> anyhow::Result<()> {
+    let sql = db::trusted(format!("select ({expression}) from {}", from_clause(source)));
+    let prepared = on_db!(db, pool => {
+        let mut connection = pool.acquire().await?;
+        connection.prepare(sql.into_sql_str()).await.map(drop)
+    });
+    match prepared {
+        Ok(()) => Ok(()),
+        Err(error) if db::is_outage(&error) => Err(error.into()),
+        Err(error) => Err(SetupError::new(
+            format!("[source] {setting} = \"{expression}\" does not fit {}: {error}", place(source)),
+            "name a column of the source, or write an SQL expression over its columns",
+        )
+        .into()),
+    }
+}
+
+/// How `changed_at` stands in SQL: a column's name is quoted and qualified (SQLite takes a mistyped `"name"` for a text),
+/// anything else is an expression and stays as it was written.
+pub fn changed_at_expression(db: &Db, columns: &[Column], changed_at: &str) -> String {
+    match find(db, columns, changed_at) {
+        Some(column) => format!("t.{}", db::quote(&column.name)),
+        None => format!("({changed_at})"),
+    }
+}

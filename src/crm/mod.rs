@@ -1,0 +1,114 @@
+//! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has, [`mapping`] makes Lead objects
+//! of its rows, [`value`] reads what CRMs write.
+
+pub mod columns;
+pub mod mapping;
+pub mod read;
+pub mod value;
+
+use secrecy::ExposeSecret;
+
+use crate::config::{Settings, Source};
+use crate::crm::columns::Column;
+use crate::crm::mapping::Mapping;
+use crate::db::{self, Db};
+use crate::error::SetupError;
+use crate::on_db;
+
+/// The source as the settings describe it, connected.
+#[derive(Debug, Clone)]
+pub struct Crm {
+    pub db: Db,
+    pub source: Source,
+    pub mapping: Mapping,
+}
+
+impl Crm {
+    /// Connects, and looks whether the source fits the settings.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it does not fit or cannot be reached; [`is_away`] tells the two apart.
+    pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let source = settings.source.clone();
+        let url = source.url.expose_secret();
+        if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
+            return Err(SetupError::new(
+                format!("[source] url: there is no file {}", path.display()),
+                "give the path of the CRM's SQLite file, and let this user read it",
+            )
+            .into());
+        }
+        let db = match Db::open_source(url, source.statement_timeout).await {
+            Ok(db) => db,
+            Err(error) => {
+                let setup = SetupError::new(
+                    format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
+                    "check that the database is running, and the host, database, user and password of [source] url",
+                );
+                let away = db::is_outage(&error);
+                return Err(if away { anyhow::Error::from(Away).context(setup) } else { setup.into() });
+            }
+        };
+        let crm = Crm { mapping: Mapping::new(settings), db, source };
+        crm.fitting_columns().await?;
+        Ok(crm)
+    }
+
+    /// The source's columns, once they have been found to fit. Asked at the beginning of every pass, so that a column that
+    /// is dropped or retyped while we run stops the pass, not the leads.
+    pub async fn fitting_columns(&self) -> anyhow::Result<Vec<Column>> {
+        let columns = columns::describe(&self.db, &self.source).await?;
+        columns::check(&self.db, &self.source, &self.mapping, &columns)?;
+        if let Some(changed_at) = &self.source.changed_at {
+            let expression = columns::changed_at_expression(&self.db, &columns, changed_at);
+            columns::check_expression(&self.db, &self.source, "changed_at", &expression).await?;
+        }
+        Ok(columns)
+    }
+
+    /// The message for rows without a key.
+    pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
+        let key = db::quote(&self.source.key);
+        let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
+        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)?;
+        Ok(SetupError::new(
+            format!("{}: {rows} row(s) have no value in the key column \"{}\"", columns::place(&self.source), self.source.key),
+            "a lead needs a key that stays the same: give those rows one, leave them out with [source] where, or choose \
+             another [source] key",
+        ))
+    }
+
+    /// The message for rows that share a key: the first few are named.
+    pub async fn duplicate_keys(&self) -> anyhow::Result<SetupError> {
+        let as_text = |column: &str| match self.db {
+            Db::Sqlite(_) => format!("cast(t.{} as text)", db::quote(column)),
+            Db::Postgres(_) => format!("t.{}::text", db::quote(column)),
+        };
+        let key = as_text(&self.source.key);
+        let group = match &self.source.client {
+            Some(client) => format!("{key}, {}", as_text(client)),
+            None => key.clone(),
+        };
+        let from = columns::from_clause(&self.source);
+        let sql = format!(
+            "select {key}, count(*) from {from} and {key} is not null group by {group} having count(*) > 1 order by 1 limit 5"
+        );
+        let found: Vec<(String, i64)> = on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)?;
+        let list = found.iter().map(|(key, rows)| format!("{key} ({rows} rows)")).collect::<Vec<_>>().join(", ");
+        Ok(SetupError::new(
+            format!("{}: the key column \"{}\" is not unique: {list}", columns::place(&self.source), self.source.key),
+            "choose a [source] key that is unique, add [source] client where each tenant counts for itself, or use \
+             [source] query with one row a lead",
+        ))
+    }
+}
+
+/// Marks an error as the source being away: worth waiting for.
+#[derive(Debug, thiserror::Error)]
+#[error("the source is away")]
+pub struct Away;
+
+/// Whether an error of the source passes by itself: it is away, as opposed to not fitting the settings.
+pub fn is_away(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Away>() || cause.downcast_ref::<sqlx::Error>().is_some_and(db::is_outage))
+}

@@ -1,0 +1,350 @@
+//! The two database engines behind one type: connecting, migrating, quoting, and the one macro that runs the same text
+//! on either.
+//!
+//! Statements are written once, with `$1` placeholders, for both engines. Only this file knows how a pool is set up.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool, SqlStr, SqlSafeStr};
+
+use crate::error::SetupError;
+
+/// A pool of connections to one database.
+#[derive(Debug, Clone)]
+pub enum Db {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// Runs the same expression on whichever pool a [`Db`] holds: `on_db!(db, pool => query("…").execute(pool).await)`.
+#[macro_export]
+macro_rules! on_db {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            $crate::db::Db::Sqlite($pool) => $body,
+            $crate::db::Db::Postgres($pool) => $body,
+        }
+    };
+}
+
+/// How long a statement waits for another process's lock on an SQLite file.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for a connection before the database counts as unreachable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
+const POSTGRES_SCHEMA: &str = "conversica_sync";
+
+impl Db {
+    /// The state, ready to be written: created and migrated where it is missing or old.
+    ///
+    /// # Errors
+    /// [`SetupError`] when the directory cannot be written, or the state was written by a newer version.
+    pub async fn open_state(url: &str) -> anyhow::Result<Self> {
+        let db = match sqlite_path(url) {
+            Some(path) => {
+                create_private_file(&path)?;
+                let options = sqlite_options(url)?
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // FULL, not NORMAL: a claim has to be on the disk before its request leaves, power cuts included.
+                    .synchronous(SqliteSynchronous::Full);
+                let pool = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
+                Db::Sqlite(pool.connect_with(options).await.map_err(|e| state_unusable(url, &e))?)
+            }
+            None => {
+                let pool = state_pool(url).await?;
+                create_schema(&pool, url).await?;
+                Db::Postgres(pool)
+            }
+        };
+        db.migrate(url).await?;
+        Ok(db)
+    }
+
+    /// The state, to look at only; `None` when there is none yet. Creates nothing.
+    pub async fn open_state_read_only(url: &str) -> anyhow::Result<Option<Self>> {
+        let db = match sqlite_path(url) {
+            Some(path) if !path.exists() => return Ok(None),
+            Some(_) => {
+                // Not `read_only`: a reader of a WAL file may have to create its shared-memory file.
+                let options = sqlite_options(url)?.pragma("query_only", "on");
+                let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
+                Db::Sqlite(pool.connect_with(options).await.map_err(|e| state_unusable(url, &e))?)
+            }
+            None => {
+                let db = Db::Postgres(state_pool(url).await?);
+                let found: Option<i64> = on_db!(&db, pool => sqlx::query_scalar(
+                    "select count(*) from information_schema.tables where table_schema = $1 and table_name = 'lead'")
+                    .bind(POSTGRES_SCHEMA).fetch_optional(pool).await)?;
+                if found.unwrap_or(0) == 0 {
+                    return Ok(None);
+                }
+                db
+            }
+        };
+        db.refuse_newer(url).await?;
+        Ok(Some(db))
+    }
+
+    /// An empty state that lives in memory only: what `plan` compares with before there is a state.
+    pub async fn open_state_in_memory() -> anyhow::Result<Self> {
+        let options = SqliteConnectOptions::new().in_memory(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let db = Db::Sqlite(pool.connect_with(options).await?);
+        db.migrate("sqlite::memory:").await?;
+        Ok(db)
+    }
+
+    /// The CRM's database: read-only sessions, UTC, ISO dates, statements cut off after `statement_timeout`
+    /// (on SQLite, which has no such setting, the reader itself interrupts).
+    pub async fn open_source(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
+        if sqlite_path(url).is_some() {
+            let options =
+                SqliteConnectOptions::from_str(url)?.read_only(true).busy_timeout(SQLITE_BUSY_TIMEOUT).row_buffer_size(512);
+            let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
+            return Ok(Db::Sqlite(pool.connect_with(options).await?));
+        }
+        let session = format!(
+            "set default_transaction_read_only = on; set time zone 'UTC'; set datestyle = 'ISO, YMD'; \
+             set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set client_min_messages = 'warning'; \
+             set statement_timeout = {}",
+            statement_timeout.as_millis()
+        );
+        let pool = postgres_pool(url, 3, session).await?;
+        Ok(Db::Postgres(pool))
+    }
+
+    /// How a transaction that writes begins. On SQLite it takes the write lock at once: one that reads first and writes
+    /// later can fail with `SQLITE_BUSY_SNAPSHOT`, which no busy time-out covers.
+    pub fn begin_write(&self) -> &'static str {
+        match self {
+            Db::Sqlite(_) => "begin immediate",
+            Db::Postgres(_) => "begin",
+        }
+    }
+
+    /// Where several workers share a table, PostgreSQL can pass over rows another one is just claiming; SQLite has one
+    /// writer at a time and no such clause.
+    pub fn skip_locked(&self) -> &'static str {
+        match self {
+            Db::Sqlite(_) => "",
+            Db::Postgres(_) => "for update skip locked",
+        }
+    }
+
+    pub async fn close(&self) {
+        on_db!(self, pool => pool.close().await);
+    }
+
+    async fn migrate(&self, url: &str) -> anyhow::Result<()> {
+        self.refuse_newer(url).await?;
+        match self {
+            Db::Sqlite(pool) => SQLITE_MIGRATIONS.run(pool).await,
+            Db::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await,
+        }
+        .with_context(|| format!("bringing the state at {} up to date", display_url(url)))
+    }
+
+    /// Migrations only go forward: a state written by a newer version is left alone.
+    async fn refuse_newer(&self, url: &str) -> anyhow::Result<()> {
+        let known = SQLITE_MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+        let table = match self {
+            Db::Sqlite(_) => "select count(*) from sqlite_master where name = '_sqlx_migrations'",
+            Db::Postgres(_) => {
+                "select count(*) from information_schema.tables where table_schema = current_schema() \
+                 and table_name = '_sqlx_migrations'"
+            }
+        };
+        let exists: i64 = on_db!(self, pool => sqlx::query_scalar(table).fetch_one(pool).await)?;
+        if exists == 0 {
+            return Ok(());
+        }
+        let newest: Option<i64> =
+            on_db!(self, pool => sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(pool).await)?;
+        if newest.unwrap_or(0) > known {
+            return Err(SetupError::new(
+                format!(
+                    "the state at {} was written by a newer conversica-sync (its schema is number {}, this program knows \
+                     up to {known})",
+                    display_url(url),
+                    newest.unwrap_or(0)
+                ),
+                "install that newer version again, or point [state] url at a backup taken before the upgrade",
+            )
+            .into());
+        }
+        Ok(())
+    }
+}
+
+static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How many migrations are compiled in, on SQLite and on PostgreSQL. The `migrate!` macro does not notice a new file on
+/// stable Rust; a test compares this with the folder.
+pub fn embedded_migrations() -> (usize, usize) {
+    (SQLITE_MIGRATIONS.iter().count(), POSTGRES_MIGRATIONS.iter().count())
+}
+
+/// SQL put together at run time: identifiers quoted by [`quote`], values bound. Only for texts that come from the settings
+/// file or from this crate, never from a row.
+pub fn trusted(sql: String) -> SqlStr {
+    AssertSqlSafe(sql).into_sql_str()
+}
+
+/// An identifier as SQL writes it, whatever characters it has.
+pub fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// A table name as SQL writes it: each part of `schema.table` quoted, parts the user quoted already left as they are.
+pub fn quote_table(name: &str) -> String {
+    let mut parts = vec![String::new()];
+    let mut quoted = false;
+    for c in name.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(String::new()),
+            other => parts.last_mut().expect("starts with one part").push(other),
+        }
+    }
+    parts.iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
+}
+
+/// The file of an SQLite URL (`sqlite:///var/lib/crm.db`, `sqlite://crm.db`, `sqlite:crm.db`); `None` for other databases.
+pub fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    Some(PathBuf::from(rest.split('?').next().unwrap_or(rest)))
+}
+
+/// A database URL for people and logs, without its password.
+pub fn display_url(url: &str) -> String {
+    crate::config::secret::redact_url(url)
+}
+
+/// Whether a failed statement may succeed later by itself: the database is away, starting, full or locked, as opposed to
+/// a statement that does not fit it.
+pub fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Tls(_) => false,
+        sqlx::Error::Database(database) => match database.code().as_deref() {
+            // PostgreSQL classes: 08 connection, 53 resources, 57 operator intervention (shutdown, starting, time-out),
+            // 40 serialisation, 25P02/25006 fail-over to a read-only server.
+            Some(code) if code.len() == 5 => {
+                ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) || code == "25006"
+            }
+            // SQLite primary codes: 5 busy, 6 locked, 9 interrupted, 10 I/O, 13 full, 14 cannot open.
+            Some(code) => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 9 | 10 | 13 | 14)),
+            None => false,
+        },
+        _ => false,
+    }
+}
+
+fn sqlite_options(url: &str) -> anyhow::Result<SqliteConnectOptions> {
+    Ok(SqliteConnectOptions::from_str(url)
+        .map_err(|error| SetupError::new(format!("[state] url is not an SQLite URL: {error}"), URL_CURE))?
+        .foreign_keys(false)
+        .busy_timeout(SQLITE_BUSY_TIMEOUT))
+}
+
+const URL_CURE: &str = "write it as sqlite:///absolute/path.db or postgres://user@host/database";
+
+/// The state holds names and addresses: its file belongs to the service's user alone, before SQLite ever opens it.
+fn create_private_file(path: &Path) -> Result<(), SetupError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if path.exists() {
+        return Ok(());
+    }
+    let created = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+    created.map(drop).map_err(|error| {
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        SetupError::new(
+            format!("the state file {} cannot be created: {error}", path.display()),
+            format!(
+                "make the directory {} and give it to the user that runs conversica-sync, or set [state] url to a file in a \
+                 directory that user can write",
+                directory.display()
+            ),
+        )
+    })
+}
+
+fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
+    SetupError::new(
+        format!("the state at {} cannot be opened: {error}", display_url(url)),
+        "check that the file is an SQLite database and that this user can write it and its directory, or set [state] url",
+    )
+    .into()
+}
+
+async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
+    let session =
+        format!("set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'");
+    postgres_pool(url, 8, session).await.map_err(|error| {
+        let what = format!("the state at {} cannot be reached: {error}", display_url(url));
+        SetupError::new(what, "check host, database, user and password of [state] url, and that the server is running").into()
+    })
+}
+
+/// Only where it is missing: a role that may use the schema need not be allowed to create one.
+async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
+    let missing: bool =
+        sqlx::query_scalar("select to_regnamespace($1) is null").bind(POSTGRES_SCHEMA).fetch_one(pool).await?;
+    if missing {
+        let statement = trusted(format!("create schema if not exists {POSTGRES_SCHEMA}"));
+        sqlx::query(statement).execute(pool).await.map_err(|error| {
+            SetupError::new(
+                format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
+                format!("let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+async fn postgres_pool(url: &str, connections: u32, session: String) -> Result<PgPool, sqlx::Error> {
+    let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync");
+    let session = std::sync::Arc::new(session);
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // Not as start-up options: poolers such as PgBouncer refuse those.
+        .after_connect(move |connection, _| {
+            let session = session.clone();
+            Box::pin(async move {
+                use sqlx::Executor;
+                connection.execute(sqlx::raw_sql(trusted(session.to_string()))).await?;
+                Ok(())
+            })
+        })
+        .connect_with(options)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_quoted_whatever_they_contain() {
+        assert_eq!(quote("first name"), "\"first name\"");
+        assert_eq!(quote("a\"; drop table leads; --"), "\"a\"\"; drop table leads; --\"");
+        assert_eq!(quote_table("crm.leads"), "\"crm\".\"leads\"");
+        assert_eq!(quote_table("\"odd.name\""), "\"odd.name\"");
+    }
+
+    #[test]
+    fn the_file_of_an_sqlite_url_is_found_in_every_spelling() {
+        assert_eq!(sqlite_path("sqlite:///var/crm.db").unwrap(), Path::new("/var/crm.db"));
+        assert_eq!(sqlite_path("sqlite://crm.db?mode=ro").unwrap(), Path::new("crm.db"));
+        assert_eq!(sqlite_path("sqlite:crm.db").unwrap(), Path::new("crm.db"));
+        assert!(sqlite_path("postgres://localhost/crm").is_none());
+    }
+}

@@ -1,0 +1,110 @@
+//! Table `control`: the facts of which there is one each, as small JSON documents under a name.
+
+use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::conversica::outcome::HaltReason;
+use crate::db::Db;
+use crate::on_db;
+use crate::state::micros;
+
+/// A fact of which there is at most one.
+pub trait Fact: Serialize + DeserializeOwned {
+    const NAME: &'static str;
+}
+
+/// Nothing is sent while this stands and the credentials are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    pub reason: HaltReason,
+    pub since: DateTime<Utc>,
+    /// What Conversica said, in short.
+    pub detail: Option<String>,
+    /// Fingerprint of endpoint and credentials: other ones lift the halt.
+    pub account: String,
+}
+
+/// Whole polls wait for a person while this stands; what they find joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub reason: String,
+    pub since: DateTime<Utc>,
+}
+
+/// How the newest poll ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastPoll {
+    pub at: DateTime<Utc>,
+    pub kind: String,
+    /// Rows read.
+    pub rows: u64,
+    /// Leads whose content differed from what the state held.
+    pub changed: u64,
+    pub duration_ms: u64,
+    pub error: Option<String>,
+}
+
+/// The first pass has been decided upon: by `first_run`, by `approve` or by `baseline`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstRunDone {
+    pub by: String,
+}
+
+/// Conversica has answered 2xx to these credentials at least once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    pub account: String,
+}
+
+/// The mapping whose leads the state holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingInUse {
+    pub fingerprint: String,
+}
+
+impl Fact for Halt {
+    const NAME: &'static str = "halt";
+}
+impl Fact for Hold {
+    const NAME: &'static str = "hold";
+}
+impl Fact for LastPoll {
+    const NAME: &'static str = "last_poll";
+}
+impl Fact for FirstRunDone {
+    const NAME: &'static str = "first_run_done";
+}
+impl Fact for Verified {
+    const NAME: &'static str = "verified_account";
+}
+impl Fact for MappingInUse {
+    const NAME: &'static str = "mapping_in_use";
+}
+
+/// The fact as it stands, if it does.
+pub async fn read<F: Fact>(db: &Db) -> Result<Option<F>, sqlx::Error> {
+    let body: Option<String> = on_db!(db, pool => {
+        sqlx::query_scalar("select body from control where name = $1").bind(F::NAME).fetch_optional(pool).await
+    })?;
+    body.map(|body| serde_json::from_str(&body).map_err(|error| sqlx::Error::Decode(error.into()))).transpose()
+}
+
+/// Puts the fact in place of what stood there.
+pub async fn write<F: Fact>(db: &Db, fact: &F, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let body = serde_json::to_string(fact).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    on_db!(db, pool => {
+        sqlx::query(
+            "insert into control (name, body, at) values ($1, $2, $3) \
+             on conflict (name) do update set body = excluded.body, at = excluded.at")
+            .bind(F::NAME).bind(body).bind(micros(now)).execute(pool).await?;
+        Ok(())
+    })
+}
+
+/// Takes the fact away; whether it stood.
+pub async fn clear<F: Fact>(db: &Db) -> Result<bool, sqlx::Error> {
+    Ok(on_db!(db, pool => {
+        sqlx::query("delete from control where name = $1").bind(F::NAME).execute(pool).await?.rows_affected()
+    }) > 0)
+}

@@ -1,0 +1,274 @@
+//! Table `lead`: one row a lead. What the poll asks of it and writes to it; [`super::delivery`] has the deliverer's side.
+//!
+//! Every statement decides by the row as it stands, never by what was read earlier: poll, delivery and operator commands
+//! run at the same time, and the last line of each `case` is right for whichever came first.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{QueryBuilder, Row as _};
+
+use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::db::Db;
+use crate::on_db;
+use crate::state::micros;
+
+/// Where a lead stands. The README's table says what each means and what ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    InSync,
+    Pending,
+    InFlight,
+    Retrying,
+    Held,
+    Invalid,
+    Rejected,
+    Exhausted,
+    Gone,
+}
+
+impl Status {
+    pub const ALL: [Status; 9] = [
+        Status::InSync,
+        Status::Pending,
+        Status::InFlight,
+        Status::Retrying,
+        Status::Held,
+        Status::Invalid,
+        Status::Rejected,
+        Status::Exhausted,
+        Status::Gone,
+    ];
+
+    /// The name in SQL, JSON, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Status::InSync => "in_sync",
+            Status::Pending => "pending",
+            Status::InFlight => "in_flight",
+            Status::Retrying => "retrying",
+            Status::Held => "held",
+            Status::Invalid => "invalid",
+            Status::Rejected => "rejected",
+            Status::Exhausted => "exhausted",
+            Status::Gone => "gone",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+}
+
+/// What the diff needs to know of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub lead: LeadId,
+    pub status: Status,
+    pub desired_hash: Fingerprint,
+    /// `None`: never accepted, or nobody knows.
+    pub delivered_hash: Option<Fingerprint>,
+    /// Conversica has, or may have, taken this lead before.
+    pub contacted: bool,
+    pub hold_reason: Option<String>,
+}
+
+/// A row to write: a lead whose content differs from what the state holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub lead: LeadId,
+    pub desired_hash: Fingerprint,
+    /// The canonical Lead object, or the reasons why there is none.
+    pub desired: Result<String, Vec<String>>,
+    /// Set: it waits for a person instead of being sent.
+    pub hold_reason: Option<&'static str>,
+    /// Withdraws consent: it goes out before all others and is never held.
+    pub urgent: bool,
+}
+
+/// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
+pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Known>, sqlx::Error> {
+    let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
+    // A lead with blank id and client cannot exist: the reader refuses rows without a key. So blank means the beginning.
+    on_db!(db, pool => {
+        let rows = sqlx::query(
+            "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason from lead \
+             where (id, client_id) > ($1, $2) order by id, client_id limit $3")
+            .bind(id).bind(client_id).bind(limit).fetch_all(pool).await?;
+        rows.iter().map(|row| Ok(Known {
+            lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
+            status: status_of(row.try_get(2)?)?,
+            desired_hash: fingerprint_of(row.try_get(3)?)?,
+            delivered_hash: row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint_of).transpose()?,
+            contacted: row.try_get::<Option<i64>, _>(5)?.is_some(),
+            hold_reason: row.try_get(6)?,
+        })).collect()
+    })
+}
+
+/// Writes what the poll found to have changed: one statement, whatever the number of leads (at most 2,000).
+///
+/// A lead in flight stays in flight: its newest content waits for the outcome. A lead waiting for a retry keeps its time,
+/// so that a change does not hurry an endpoint that asked for patience.
+pub async fn upsert(db: &Db, changes: &[Change], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new(
+            "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, due_at, \
+             attempts, changed_at) ");
+        query.push_values(changes, |mut row, change| {
+            let status = match (&change.desired, change.hold_reason) {
+                (Err(_), _) => Status::Invalid,
+                (Ok(_), Some(_)) => Status::Held,
+                (Ok(_), None) => Status::Pending,
+            };
+            row.push_bind(&change.lead.id)
+                .push_bind(&change.lead.client_id)
+                .push_bind(status.name())
+                .push_bind(change.desired.as_deref().ok())
+                .push_bind(change.desired_hash.as_bytes())
+                .push_bind(change.desired.as_ref().err().map(|reasons| serde_json::json!(reasons).to_string()))
+                .push_bind(change.hold_reason)
+                .push_bind(if change.urgent { 0 } else { micros(now) })
+                .push_bind(0_i64)
+                .push_bind(micros(now));
+        });
+        query.push(
+            " on conflict (id, client_id) do update set \
+             sent = case when lead.status = 'in_flight' and lead.sent is null and lead.desired_hash = lead.sent_hash \
+                    then lead.desired else lead.sent end, \
+             desired = excluded.desired, desired_hash = excluded.desired_hash, \
+             invalid_reasons = excluded.invalid_reasons, \
+             hold_reason = case when excluded.invalid_reasons is not null or excluded.due_at = 0 \
+                    or excluded.desired_hash = lead.delivered_hash then null \
+                    else coalesce(excluded.hold_reason, lead.hold_reason) end, \
+             changed_at = excluded.changed_at, gone_at = null, \
+             attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
+             first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
+             due_at = case when lead.status = 'retrying' and excluded.due_at > 0 then lead.due_at \
+                    else excluded.due_at end, \
+             status = case when lead.status = 'in_flight' then 'in_flight' \
+                    when excluded.invalid_reasons is not null then 'invalid' \
+                    when excluded.desired_hash = lead.delivered_hash then 'in_sync' \
+                    when excluded.due_at > 0 and coalesce(excluded.hold_reason, lead.hold_reason) is not null then 'held' \
+                    when lead.status = 'retrying' then 'retrying' \
+                    else 'pending' end");
+        query.build().execute(pool).await?;
+        Ok(())
+    })
+}
+
+/// Notes that these rows are no longer in the source. What is in flight ends first.
+pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(());
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with missing (missing_id, missing_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(") update lead set gone_at = ");
+        query.push_bind(micros(now));
+        query.push(
+            ", status = case when lead.status = 'in_flight' then lead.status else 'gone' end from missing \
+             where lead.id = missing.missing_id and lead.client_id = missing.missing_client_id");
+        query.build().execute(pool).await?;
+        Ok(())
+    })
+}
+
+/// Puts leads that were gone back to where they rest, their content being what it was.
+pub async fn mark_returned(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(());
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with back (back_id, back_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(") update lead set gone_at = null, due_at = ");
+        query.push_bind(micros(now));
+        query.push(
+            ", status = case when lead.status = 'in_flight' then lead.status \
+             when lead.invalid_reasons is not null then 'invalid' \
+             when lead.desired_hash = lead.delivered_hash then 'in_sync' \
+             when lead.hold_reason is not null then 'held' else 'pending' end from back \
+             where lead.id = back.back_id and lead.client_id = back.back_client_id");
+        query.build().execute(pool).await?;
+        Ok(())
+    })
+}
+
+/// How many leads there are of each status; all statuses are present.
+pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
+    let mut counts: BTreeMap<Status, i64> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
+    let rows: Vec<(String, i64)> = on_db!(db, pool => {
+        sqlx::query_as("select status, count(*) from lead group by status").fetch_all(pool).await
+    })?;
+    for (name, count) in rows {
+        counts.insert(status_of(&name)?, count);
+    }
+    Ok(counts)
+}
+
+/// Whether the state knows any lead at all.
+pub async fn any(db: &Db) -> Result<bool, sqlx::Error> {
+    let found: Option<i64> =
+        on_db!(db, pool => sqlx::query_scalar("select cast(1 as bigint) from lead limit 1").fetch_optional(pool).await)?;
+    Ok(found.is_some())
+}
+
+/// Releases everything held, to be sent; returns how many leads that was.
+pub async fn approve_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let sql = "update lead set hold_reason = null, due_at = $1, attempts = 0, first_failed_at = null, \
+               status = case when status = 'held' then 'pending' else status end where hold_reason is not null";
+    Ok(on_db!(db, pool => sqlx::query(sql).bind(micros(now)).execute(pool).await?.rows_affected()))
+}
+
+/// Releases everything held, as if Conversica had it already; returns how many leads that was.
+pub async fn baseline_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let sql = "update lead set hold_reason = null, status = 'in_sync', delivered = desired, \
+               delivered_hash = desired_hash, delivered_at = $1, first_contact_at = coalesce(first_contact_at, $1) \
+               where status = 'held'";
+    Ok(on_db!(db, pool => sqlx::query(sql).bind(micros(now)).execute(pool).await?.rows_affected()))
+}
+
+/// Puts rejected and exhausted leads back in the queue; returns how many leads that was.
+pub async fn requeue(db: &Db, status: Status, id: Option<&str>, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let sql = "update lead set status = 'pending', due_at = $1, attempts = 0, first_failed_at = null \
+               where status = $2 and status in ('rejected', 'exhausted') and ($3 is null or id = $3)";
+    Ok(on_db!(db, pool => {
+        sqlx::query(sql).bind(micros(now)).bind(status.name()).bind(id).execute(pool).await?.rows_affected()
+    }))
+}
+
+/// The content last accepted, for a page of leads: what `plan` compares with.
+pub async fn delivered(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, String>, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new(
+            "select id, client_id, delivered from lead where delivered is not null and (id, client_id) in (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(")");
+        let rows: Vec<(String, String, String)> = query.build_query_as().fetch_all(pool).await?;
+        Ok(rows.into_iter().map(|(id, client_id, body)| (LeadId { id, client_id }, body)).collect())
+    })
+}
+
+/// A status as stored; the table admits no other names.
+fn status_of(name: &str) -> Result<Status, sqlx::Error> {
+    Status::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown lead status {name:?}").into()))
+}
+
+fn fingerprint_of(bytes: &[u8]) -> Result<Fingerprint, sqlx::Error> {
+    let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a fingerprint has 16 bytes".into()))?;
+    Ok(Fingerprint(bytes))
+}

@@ -1,0 +1,20 @@
+//! Our own tables, one file a table: what each lead should be and is, every outcome, and the facts of which there is one
+//! each. [`writer`] admits one writing process.
+
+pub mod control;
+pub mod delivery;
+pub mod lead;
+pub mod outcome;
+pub mod writer;
+
+use chrono::{DateTime, Utc};
+
+/// Instants are stored as microseconds since 1970 UTC.
+pub fn micros(at: DateTime<Utc>) -> i64 {
+    at.timestamp_micros()
+}
+
+/// The instant of a stored number; the database holds none outside chrono's range.
+pub fn instant(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}

@@ -1,0 +1,83 @@
+//! Table `outcome`: the journal, one row an attempt, written in batches and never changed.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::conversica::outcome::Class;
+use crate::db::Db;
+use crate::on_db;
+use crate::state::delivery::Finished;
+use crate::state::{instant, micros};
+
+/// One statement that journals a batch of outcomes.
+pub fn insert_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) ",
+    );
+    query.push_values(finished, |mut row, f| {
+        row.push_bind(f.lead.id.clone())
+            .push_bind(f.lead.client_id.clone())
+            .push_bind(micros(f.at))
+            .push_bind(f.class.name())
+            .push_bind(f.http_status.map(i64::from))
+            .push_bind(f.detail.clone())
+            .push_bind(i64::try_from(f.duration.as_millis()).unwrap_or(i64::MAX))
+            .push_bind(f.attempt)
+            .push_bind(f.sent_hash.clone());
+    });
+    query
+}
+
+/// How many outcomes of each class the journal holds; all classes are present.
+pub async fn counts(db: &Db) -> Result<BTreeMap<Class, i64>, sqlx::Error> {
+    let mut counts: BTreeMap<Class, i64> = Class::ALL.into_iter().map(|class| (class, 0)).collect();
+    let rows: Vec<(String, i64)> = on_db!(db, pool => {
+        sqlx::query_as("select class, count(*) from outcome group by class").fetch_all(pool).await
+    })?;
+    for (name, count) in rows {
+        if let Some(class) = Class::from_name(&name) {
+            counts.insert(class, count);
+        }
+    }
+    Ok(counts)
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub at: DateTime<Utc>,
+    pub class: String,
+    pub http_status: Option<i64>,
+    pub detail: Option<String>,
+    pub duration_ms: Option<i64>,
+}
+
+/// Everything the journal says of one lead, oldest first.
+pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>, sqlx::Error> {
+    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>);
+    let rows: Vec<Line> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select at, class, http_status, detail, duration_ms from outcome where id = $1 and client_id = $2 order by seq")
+            .bind(id).bind(client_id).fetch_all(pool).await
+    })?;
+    Ok(rows
+        .into_iter()
+        .map(|(at, class, http_status, detail, duration_ms)| Recorded {
+            at: instant(at),
+            class,
+            http_status,
+            detail,
+            duration_ms,
+        })
+        .collect())
+}

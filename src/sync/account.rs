@@ -1,0 +1,39 @@
+//! A fingerprint of the account that leads are sent to: endpoint, username and password, keyed with a random number kept
+//! in the state. It tells new credentials from old ones, and never gives them away.
+
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Conversica;
+use crate::conversica::lead::Fingerprint;
+use crate::db::Db;
+use crate::state::control::{self, Fact};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FingerprintKey {
+    key: String,
+}
+
+impl Fact for FingerprintKey {
+    const NAME: &'static str = "fingerprint_key";
+}
+
+/// The fingerprint of these credentials for this state, in hexadecimal.
+pub async fn fingerprint(db: &Db, account: &Conversica, now: DateTime<Utc>) -> Result<String, sqlx::Error> {
+    let key = match control::read::<FingerprintKey>(db).await? {
+        Some(fact) => fact.key,
+        None => {
+            let key = format!("{:032x}", rand::random::<u128>());
+            control::write(db, &FingerprintKey { key: key.clone() }, now).await?;
+            key
+        }
+    };
+    let mut keyed = Vec::new();
+    for part in [&*key, account.endpoint.as_str(), &account.username, account.password.expose_secret()] {
+        // Lengths keep "ab"+"c" apart from "a"+"bc".
+        keyed.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        keyed.extend_from_slice(part.as_bytes());
+    }
+    Ok(Fingerprint::of(&keyed).to_string())
+}

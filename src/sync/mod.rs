@@ -1,0 +1,14 @@
+//! Keeping Conversica in step: [`poll`] finds what has changed and writes it down, [`deliver`] sends what is written down.
+//!
+//! Pure cores: [`diff`], [`guard`], [`retry`], [`pace`], [`breaker`]. One pass of either is one function; the loops around
+//! them are in [`crate::daemon`].
+
+pub mod account;
+pub mod breaker;
+pub mod deliver;
+pub mod diff;
+pub mod guard;
+pub mod pace;
+pub mod poll;
+pub mod retry;
+pub mod tally;

@@ -1,0 +1,147 @@
+//! How fast requests may leave: a token bucket under a ceiling that halves when Conversica asks for less and grows back
+//! little by little. Pure: time is an argument.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+/// Never slower than this share of the ceiling: a pace near nothing would take hours to find out that all is well.
+const FLOOR: f64 = 1.0 / 64.0;
+/// Each accepted lead gives back this share of the ceiling: from half to full takes fifty accepted leads.
+const RECOVERY: f64 = 1.0 / 100.0;
+
+#[derive(Debug, Clone)]
+pub struct Pace {
+    ceiling: f64,
+    rate: f64,
+    tokens: f64,
+    refilled_at: DateTime<Utc>,
+    paused_until: Option<DateTime<Utc>>,
+}
+
+impl Pace {
+    /// `requests_per_second` is the ceiling, above 0.
+    pub fn new(requests_per_second: f64, now: DateTime<Utc>) -> Self {
+        Self {
+            ceiling: requests_per_second,
+            rate: requests_per_second,
+            tokens: 1.0,
+            refilled_at: now,
+            paused_until: None,
+        }
+    }
+
+    /// How many requests may leave now.
+    pub fn available(&mut self, now: DateTime<Utc>) -> usize {
+        self.refill(now);
+        if self.paused_until.is_some_and(|until| until > now) {
+            return 0;
+        }
+        self.tokens as usize
+    }
+
+    /// Notes that so many requests leave.
+    pub fn take(&mut self, requests: usize) {
+        self.tokens -= requests as f64;
+    }
+
+    /// Gives back what was taken for requests that did not leave after all.
+    pub fn give_back(&mut self, requests: usize) {
+        self.tokens += requests as f64;
+    }
+
+    /// When the next request may leave.
+    pub fn next_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let missing = (1.0 - self.tokens).max(0.0);
+        let wait = Duration::try_from_secs_f64(missing / self.rate).unwrap_or(Duration::from_secs(60));
+        let refilled = self.refilled_at + wait;
+        refilled.max(self.paused_until.unwrap_or(now)).max(now)
+    }
+
+    /// 429, 503 or a time-out: half the pace; with a `Retry-After`, nobody sends before it is over.
+    pub fn slow_down(&mut self, retry_after: Option<Duration>, now: DateTime<Utc>) {
+        self.refill(now);
+        self.rate = (self.rate / 2.0).max(self.ceiling * FLOOR);
+        self.tokens = self.tokens.min(1.0);
+        if let Some(wait) = retry_after {
+            self.paused_until = Some(self.paused_until.unwrap_or(now).max(now + wait));
+        }
+    }
+
+    /// A lead was accepted: a little faster again.
+    pub fn recover(&mut self) {
+        self.rate = (self.rate + self.ceiling * RECOVERY).min(self.ceiling);
+    }
+
+    /// Requests a second at present.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    fn refill(&mut self, now: DateTime<Utc>) {
+        // A clock that steps back refills nothing.
+        let elapsed = (now - self.refilled_at).to_std().unwrap_or(Duration::ZERO);
+        // A tenth of a second's worth may gather, so that a late wake-up does not cost pace.
+        let burst = (self.rate / 10.0).max(1.0);
+        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.rate).min(burst);
+        self.refilled_at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+
+    fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_leaves_than_the_ceiling_allows(rate in 0.5f64..5000.0, steps in proptest::collection::vec(1i64..500, 1..200)) {
+            let mut pace = Pace::new(rate, start());
+            let mut now = start();
+            let mut sent = 0;
+            for step in steps {
+                now += TimeDelta::milliseconds(step);
+                let available = pace.available(now);
+                pace.take(available);
+                sent += available;
+            }
+            let elapsed = (now - start()).as_seconds_f64();
+            prop_assert!(sent as f64 <= rate * elapsed + (rate / 10.0).max(1.0) + 1.0, "{sent} in {elapsed} s at {rate}/s");
+        }
+
+        #[test]
+        fn after_next_at_there_is_a_token(rate in 0.01f64..5000.0) {
+            let mut pace = Pace::new(rate, start());
+            pace.take(pace.clone().available(start()));
+            let next = pace.next_at(start()) + TimeDelta::milliseconds(1);
+            prop_assert!(pace.available(next) >= 1);
+        }
+    }
+
+    #[test]
+    fn a_throttled_pace_halves_waits_and_recovers() {
+        let mut pace = Pace::new(100.0, start());
+        pace.slow_down(Some(Duration::from_secs(2)), start());
+        assert_eq!(pace.rate(), 50.0);
+        assert_eq!(pace.available(start() + TimeDelta::seconds(1)), 0, "everybody waits");
+        assert!(pace.available(start() + TimeDelta::seconds(3)) > 0);
+        for _ in 0..50 {
+            pace.recover();
+        }
+        assert_eq!(pace.rate(), 100.0);
+    }
+
+    #[test]
+    fn a_pace_never_stops_altogether() {
+        let mut pace = Pace::new(64.0, start());
+        for _ in 0..100 {
+            pace.slow_down(None, start());
+        }
+        assert_eq!(pace.rate(), 1.0);
+    }
+}

@@ -1,0 +1,294 @@
+//! One poll: reads the source in one snapshot, merges it with what the state knows, and writes down what differs.
+//!
+//! Both sides come in the same byte order of (key, client), so one pass over both finds new, changed and missing leads in
+//! constant memory. Nothing is sent here.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::config::Safety;
+use crate::conversica::lead::LeadId;
+use crate::crm::Crm;
+use crate::crm::read::{BATCH_ROWS, Reading};
+use crate::db::Db;
+use crate::state::control::{self, FirstRunDone, Hold, LastPoll, MappingInUse};
+use crate::state::lead::{self, Change, Known, Status};
+use crate::sync::diff::{self, Difference, Kind};
+use crate::sync::guard::{self, Admission, History};
+use crate::sync::tally::Tally;
+
+/// What a poll found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Polled {
+    pub rows: u64,
+    /// Leads written: new, changed, faulty, gone, returned.
+    pub changed: u64,
+    pub created: u64,
+    pub updated: u64,
+    pub invalid: u64,
+    pub gone: u64,
+    /// Changes that wait for a person.
+    pub held: u64,
+}
+
+/// Reads everything, writes down what differs, and remembers how it went.
+///
+/// # Errors
+/// [`crate::error::SetupError`] when the source does not fit the settings; the database's error when one is away. What was
+/// written until then stands, and is right.
+pub async fn poll(crm: &Crm, state: &Db, safety: &Safety, tally: &Tally, now: DateTime<Utc>) -> anyhow::Result<Polled> {
+    let started = Instant::now();
+    let result = full_compare(crm, state, safety, tally, now).await;
+    let polled = result.as_ref().ok().cloned().unwrap_or_default();
+    let last = LastPoll {
+        at: now,
+        kind: "full".to_owned(),
+        rows: polled.rows,
+        changed: polled.changed,
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        error: result.as_ref().err().map(|error| format!("{error:#}")),
+    };
+    control::write(state, &last, now).await?;
+    result
+}
+
+async fn full_compare(
+    crm: &Crm,
+    state: &Db,
+    safety: &Safety,
+    tally: &Tally,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Polled> {
+    let columns = crm.fitting_columns().await?;
+    let mapping_fingerprint = crm.mapping.fingerprint().to_string();
+    let history = History {
+        first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
+        mapping_changed: control::read::<MappingInUse>(state)
+            .await?
+            .is_some_and(|in_use| in_use.fingerprint != mapping_fingerprint),
+    };
+    let standing = control::read::<Hold>(state).await?;
+    let admission = guard::admission(safety, history, standing.as_ref());
+    let baseline = admission == Admission::Baseline;
+    let mut writes = Writes::new(state, admission, now);
+    let mut known = KnownLeads::new(state);
+    let mut batches = Reading::all(&crm.db, &crm.source, &crm.mapping, &columns).start(&crm.db);
+    let mut last: Option<LeadId> = None;
+    while let Some(rows) = batches.next().await? {
+        tally.add_rows(rows.len());
+        writes.polled.rows += rows.len() as u64;
+        for row in &rows {
+            if row.key.is_none() {
+                return Err(crm.missing_keys().await?.into());
+            }
+            let mapped = crm.mapping.map(row);
+            if last.as_ref().is_some_and(|last| *last >= mapped.lead) {
+                return Err(crm.duplicate_keys().await?.into());
+            }
+            known.skip_before(&mapped.lead, &mut writes).await?;
+            last = Some(mapped.lead.clone());
+            let match_ = known.take(&mapped.lead);
+            match diff::compare(mapped, match_.as_ref()) {
+                Difference::None => {}
+                Difference::Returned => writes.returned(last.iter().cloned()).await?,
+                Difference::Changed(change, kind) => writes.changed(change, kind).await?,
+            }
+        }
+    }
+    known.skip_rest(&mut writes).await?;
+    let polled = writes.finish().await?;
+    conclude(state, history, baseline, mapping_fingerprint, now).await?;
+    Ok(polled)
+}
+
+/// What is only true once a whole poll has gone through.
+async fn conclude(
+    state: &Db,
+    history: History,
+    baseline: bool,
+    mapping_fingerprint: String,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    if baseline {
+        lead::baseline_held(state, now).await?;
+    }
+    // A first run that is held is decided upon by `approve` or `baseline`, not by having been read.
+    let held = control::read::<Hold>(state).await?.is_some();
+    if !history.first_run_done && !held {
+        let by = if baseline { "baseline" } else { "send" };
+        control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?;
+    }
+    control::write(state, &MappingInUse { fingerprint: mapping_fingerprint }, now).await?;
+    Ok(())
+}
+
+/// The state's side of the merge: leads in byte order, a page at a time.
+struct KnownLeads<'a> {
+    state: &'a Db,
+    page: VecDeque<Known>,
+    /// How far the merge has come. Pages begin after it: leads that this very poll writes lie behind it.
+    position: Option<LeadId>,
+    at_end: bool,
+}
+
+impl<'a> KnownLeads<'a> {
+    fn new(state: &'a Db) -> Self {
+        Self { state, page: VecDeque::new(), position: None, at_end: false }
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        if self.page.is_empty() && !self.at_end {
+            let limit = BATCH_ROWS as i64;
+            let page = lead::page(self.state, self.position.as_ref(), limit).await?;
+            self.at_end = page.len() < BATCH_ROWS;
+            self.page = page.into();
+        }
+        Ok(())
+    }
+
+    /// Everything known before `lead` is missing from the source.
+    async fn skip_before(&mut self, lead: &LeadId, writes: &mut Writes<'_>) -> anyhow::Result<()> {
+        loop {
+            self.fill().await?;
+            match self.page.front() {
+                Some(known) if known.lead < *lead => {}
+                _ => break,
+            }
+            if let Some(known) = self.page.pop_front() {
+                self.position = Some(known.lead.clone());
+                writes.missing(known).await?;
+            }
+        }
+        self.position = Some(lead.clone());
+        Ok(())
+    }
+
+    async fn skip_rest(&mut self, writes: &mut Writes<'_>) -> anyhow::Result<()> {
+        loop {
+            self.fill().await?;
+            let Some(known) = self.page.pop_front() else { return Ok(()) };
+            self.position = Some(known.lead.clone());
+            writes.missing(known).await?;
+        }
+    }
+
+    fn take(&mut self, lead: &LeadId) -> Option<Known> {
+        if self.page.front().is_some_and(|known| known.lead == *lead) { self.page.pop_front() } else { None }
+    }
+}
+
+/// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
+struct Writes<'a> {
+    state: &'a Db,
+    now: DateTime<Utc>,
+    admission: Admission,
+    ready: Vec<Change>,
+    /// Sends that wait for the decision; never more than the limit.
+    undecided: Vec<Change>,
+    gone: Vec<LeadId>,
+    returned: Vec<LeadId>,
+    polled: Polled,
+}
+
+impl<'a> Writes<'a> {
+    fn new(state: &'a Db, admission: Admission, now: DateTime<Utc>) -> Self {
+        Self {
+            state,
+            now,
+            admission,
+            ready: Vec::new(),
+            undecided: Vec::new(),
+            gone: Vec::new(),
+            returned: Vec::new(),
+            polled: Polled::default(),
+        }
+    }
+
+    async fn changed(&mut self, mut change: Change, kind: Kind) -> anyhow::Result<()> {
+        self.polled.changed += 1;
+        match kind {
+            Kind::Create => self.polled.created += 1,
+            Kind::Update | Kind::Stop => self.polled.updated += 1,
+            Kind::Invalid => self.polled.invalid += 1,
+            Kind::Reverted => {}
+        }
+        if !kind.sends() || change.urgent {
+            return self.write(change).await;
+        }
+        match &self.admission {
+            Admission::Send => self.write(change).await,
+            Admission::Hold(reason) => {
+                change.hold_reason = Some(reason);
+                self.hold(change).await
+            }
+            Admission::Baseline => {
+                change.hold_reason = Some(guard::FIRST_RUN);
+                self.write(change).await
+            }
+            Admission::UpTo { limit, reason } => {
+                let (limit, reason) = (*limit, *reason);
+                self.undecided.push(change);
+                if self.undecided.len() > limit {
+                    self.admission = Admission::Hold(reason);
+                    for mut change in std::mem::take(&mut self.undecided) {
+                        change.hold_reason = Some(reason);
+                        self.hold(change).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The hold is written before the first lead that it holds.
+    async fn hold(&mut self, change: Change) -> anyhow::Result<()> {
+        if self.polled.held == 0 && control::read::<Hold>(self.state).await?.is_none() {
+            let reason = change.hold_reason.unwrap_or(guard::TOO_MANY_CHANGES).to_owned();
+            control::write(self.state, &Hold { reason, since: self.now }, self.now).await?;
+        }
+        self.polled.held += 1;
+        self.write(change).await
+    }
+
+    async fn write(&mut self, change: Change) -> anyhow::Result<()> {
+        self.ready.push(change);
+        if self.ready.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn missing(&mut self, known: Known) -> anyhow::Result<()> {
+        if known.status == Status::Gone {
+            return Ok(());
+        }
+        self.polled.changed += 1;
+        self.polled.gone += 1;
+        self.gone.push(known.lead);
+        if self.gone.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn returned(&mut self, lead: impl Iterator<Item = LeadId>) -> anyhow::Result<()> {
+        self.polled.changed += 1;
+        self.returned.extend(lead);
+        if self.returned.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        lead::upsert(self.state, &self.ready, self.now).await?;
+        self.ready.clear();
+        lead::mark_gone(self.state, &self.gone, self.now).await?;
+        self.gone.clear();
+        lead::mark_returned(self.state, &self.returned, self.now).await?;
+        self.returned.clear();
+        Ok(())
+    }
+
+    async fn finish(mut self) -> anyhow::Result<Polled> {
+        for change in std::mem::take(&mut self.undecided) {
+            self.write(change).await?;
+        }
+        self.flush().await?;
+        Ok(self.polled)
+    }
+}
