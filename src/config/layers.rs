@@ -1,0 +1,340 @@
+//! The three layers, later wins: the embedded defaults, the file, the environment; with credentials between the last two.
+//!
+//! Each value keeps where it came from, for messages and for `config show`. All mistakes are reported at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use config::{Config, ConfigError, Map, Source, Value, ValueKind};
+
+use crate::config::check::{self, Problems};
+use crate::config::environment::Environment;
+use crate::config::key::{self, Key, Kind};
+use crate::config::{FieldRule, Settings, environment, file, schema, secret, show, validate};
+use crate::error::SetupError;
+
+/// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be secret.
+#[derive(Clone, Default)]
+pub struct Layer {
+    pub values: BTreeMap<Vec<String>, Value>,
+    /// Sections that are there, with keys or without.
+    pub sections: BTreeSet<String>,
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys().map(|path| path.join("."))).finish()
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        let mut root = Value::new(None, Map::<String, Value>::new());
+        for (path, value) in &self.values {
+            let mut place = &mut root;
+            for name in path {
+                if !matches!(place.kind, ValueKind::Table(_)) {
+                    *place = Value::new(None, Map::<String, Value>::new());
+                }
+                let ValueKind::Table(table) = &mut place.kind else { break };
+                place = table.entry(name.clone()).or_insert_with(|| Value::new(None, ValueKind::Nil));
+            }
+            *place = value.clone();
+        }
+        root.into_table()
+    }
+}
+
+/// One key of the settings in force, fit to be shown: no secret is in it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Effective {
+    pub key: String,
+    /// `None`: not set.
+    pub value: Option<serde_json::Value>,
+    /// Where the value came from: `default`, `conversica-sync.toml:12`, `environment variable …`; empty if not set.
+    pub layer: String,
+}
+
+/// Settings that have passed every check.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub effective: Vec<Effective>,
+    /// Legal, but worth a word.
+    pub warnings: Vec<String>,
+    /// The file they came from, if it was one.
+    pub file: Option<PathBuf>,
+}
+
+/// Everything that is wrong with the settings. Exit code 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<SetupError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl From<SetupError> for ConfigErrors {
+    fn from(error: SetupError) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// The file to read: the one asked for, `$CONVERSICA_SYNC_CONFIG`, then the usual places.
+pub fn find_file(explicit: Option<&Path>, environment: &Environment) -> Result<PathBuf, SetupError> {
+    const USUAL: [&str; 2] = ["conversica-sync.toml", "/etc/conversica-sync/conversica-sync.toml"];
+    const VARIABLE: &str = "CONVERSICA_SYNC_CONFIG";
+    const CURE: &str = "Make one with `conversica-sync init`, or name one with --config FILE.";
+    let named = explicit.map(|path| (path.to_owned(), "--config"));
+    let named = named.or_else(|| environment.variables.get(VARIABLE).map(|path| (PathBuf::from(path), VARIABLE)));
+    match named {
+        Some((path, _)) if path.exists() => Ok(path),
+        Some((path, by)) if path.as_os_str().is_empty() => {
+            Err(SetupError::new(format!("{by} is empty"), format!("Unset it. {CURE}")))
+        }
+        Some((path, by)) => {
+            Err(SetupError::new(format!("{}, named by {by}, does not exist", path.display()), CURE))
+        }
+        None => USUAL.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+            let what = format!("there is no configuration: looked for ${VARIABLE}, ./{} and {}", USUAL[0], USUAL[1]);
+            SetupError::new(what, CURE)
+        }),
+    }
+}
+
+/// Reads and checks the settings.
+pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    let name = file.display().to_string();
+    let text = fs::read_to_string(file).map_err(|error| {
+        SetupError::new(
+            format!("{name} cannot be read: {error}"),
+            "Name a TOML file that this user may read, with --config FILE.",
+        )
+    })?;
+    let mut loaded = load_text(&name, &text, environment)?;
+    let from_here = format!("{name}:");
+    let has_secret = |effective: &Effective| {
+        effective.value == Some(secret::HIDDEN.into()) && effective.layer.starts_with(&from_here)
+    };
+    if secret::world_readable(file)
+        && let Some(effective) = loaded.effective.iter().find(|effective| has_secret(effective))
+    {
+        loaded.warnings.push(format!(
+            "{name} holds `{}` and can be read by every user of this machine; cure: chmod 600 {name}",
+            effective.key
+        ));
+    }
+    loaded.file = Some(file.to_owned());
+    Ok(loaded)
+}
+
+/// The same from a text; `name` stands for the file in messages.
+pub fn load_text(name: &str, toml: &str, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    let (mut problems, mut warnings) = (Problems::default(), Vec::new());
+    let defaults = file::layer("default", schema::DEFAULTS, &mut problems)?;
+    let from_file = file::layer(name, toml, &mut problems)?;
+    let from_environment = environment::layer(environment, &from_file, &mut problems, &mut warnings);
+    let wants_receiver = [&from_file, &from_environment].iter().any(|layer| mentions(layer, "receive"));
+    let mut layers = [defaults, from_file, secret::credentials(environment), from_environment];
+    if !wants_receiver {
+        // Defaults and a credential alone do not make a receiver.
+        layers.iter_mut().for_each(|layer| layer.values.retain(|path, _| path[0] != "receive"));
+    }
+    secret::settle(&mut layers, &mut problems, &mut warnings);
+    layers.iter_mut().for_each(|layer| drop_misfits(layer, &mut problems));
+
+    let mut merged = Merged::of(&layers, name)?;
+    merged.complain_of_missing(&mut problems, wants_receiver);
+    merged.complain_of_rules(&mut problems);
+    let mut settings = merged.settings(&problems, wants_receiver).map_err(|error| {
+        // Something that the checks above let through; what they found is still the better message.
+        let mut errors = std::mem::take(&mut problems).into_errors();
+        errors.push(error);
+        ConfigErrors(errors)
+    })?;
+    let completed = validate::complete(&mut settings);
+    validate::check(&settings, &merged, &mut problems, &mut warnings);
+    if !problems.is_empty() {
+        return Err(ConfigErrors(problems.into_errors()));
+    }
+    let effective = show::effective(&merged, wants_receiver, completed);
+    Ok(Loaded { settings, effective, warnings, file: None })
+}
+
+fn mentions(layer: &Layer, section: &str) -> bool {
+    layer.sections.contains(section) || layer.values.keys().any(|path| path[0] == section)
+}
+
+fn drop_misfits(layer: &mut Layer, problems: &mut Problems) {
+    layer.values.retain(|path, value| {
+        let Some(key) = key::find(path) else { return false };
+        match check::fits(key, value) {
+            Ok(()) => true,
+            Err(misfit) => {
+                problems.spoil(&key.name);
+                problems.add(value.origin().unwrap_or("settings"), misfit.what, misfit.cure);
+                false
+            }
+        }
+    });
+}
+
+/// The layers laid over each other.
+pub struct Merged {
+    root: Value,
+    file: String,
+}
+
+impl Merged {
+    fn of(layers: &[Layer], file: &str) -> Result<Self, SetupError> {
+        let builder = layers.iter().fold(Config::builder(), |builder, layer| builder.add_source(layer.clone()));
+        let config = builder.build().map_err(|error| {
+            SetupError::new(format!("{file}: the settings cannot be merged: {error}"), "Please report this as a bug.")
+        })?;
+        Ok(Self { root: config.cache, file: file.to_owned() })
+    }
+
+    pub fn value<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Option<&Value> {
+        path.into_iter().try_fold(&self.root, |value, name| match &value.kind {
+            ValueKind::Table(table) => table.get(name),
+            _ => None,
+        })
+    }
+
+    /// Where a key's value stands; for a key that is not set, the file.
+    pub fn place(&self, key: &str) -> String {
+        self.value(key.split('.')).and_then(origin).unwrap_or_else(|| self.file.clone())
+    }
+
+    /// The keys of `[lead.custom]`, sorted.
+    pub fn custom(&self) -> Vec<(&str, &Value)> {
+        let Some(ValueKind::Table(table)) = self.value(["lead", "custom"]).map(|value| &value.kind) else {
+            return Vec::new();
+        };
+        let mut entries: Vec<_> = table.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        entries.sort_by_key(|(name, _)| *name);
+        entries
+    }
+
+    fn complain_of_missing(&self, problems: &mut Problems, wants_receiver: bool) {
+        for key in required(wants_receiver) {
+            if self.value(key.name.split('.')).is_none() && !problems.is_spoiled(&key.name) {
+                let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
+                let line = key::example(&key.name).unwrap_or_else(|| format!("{last} = …"));
+                let elsewhere = match key.secrecy {
+                    Some(_) => format!(", or the secret's own file: {last}_file = \"/run/secrets/…\""),
+                    None => String::new(),
+                };
+                problems.spoil(&key.name);
+                problems.add(
+                    &self.file,
+                    format!("`{}` is not set", key.name),
+                    format!("Add under [{section}]: {line}{elsewhere}"),
+                );
+            }
+        }
+    }
+
+    fn complain_of_rules(&mut self, problems: &mut Problems) {
+        let Some(ValueKind::Table(sections)) = Some(&mut self.root.kind) else { return };
+        let Some(ValueKind::Table(lead)) = sections.get_mut("lead").map(|lead| &mut lead.kind) else { return };
+        retain_rules(lead, "lead", problems);
+        if let Some(ValueKind::Table(custom)) = lead.get_mut("custom").map(|custom| &mut custom.kind) {
+            retain_rules(custom, "lead.custom", problems);
+        }
+    }
+
+    /// The settings; where a mistake has left a hole, a stand-in fills it, so that the rest can still be checked.
+    fn settings(&self, problems: &Problems, wants_receiver: bool) -> Result<Settings, SetupError> {
+        let mut tree = json(&self.root);
+        for key in required(wants_receiver).filter(|key| problems.is_spoiled(&key.name)) {
+            let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
+            let stand_in = match key.kind {
+                Kind::Address => "127.0.0.1:0",
+                _ => "sqlite:stand-in",
+            };
+            let section = section.split('.').fold(&mut tree, |tree, name| &mut tree[name]);
+            if section[last].is_null() {
+                section[last] = stand_in.into();
+            }
+        }
+        if tree["lead"].is_null() {
+            tree["lead"] = serde_json::json!({});
+        }
+        serde_path_to_error::deserialize(&tree).map_err(|error| {
+            let key = error.path().to_string();
+            SetupError::new(
+                format!("{}: `{key}` cannot be used: {}", self.place(&key), error.inner()),
+                "Compare it with config/default.toml, or remove it.",
+            )
+        })
+    }
+}
+
+fn required(wants_receiver: bool) -> impl Iterator<Item = &'static Key> {
+    key::all().iter().filter(move |key| key.required && (wants_receiver || !key.name.starts_with("receive.")))
+}
+
+fn retain_rules(rules: &mut Map<String, Value>, section: &str, problems: &mut Problems) {
+    rules.retain(|name, value| {
+        if section == "lead" && name == "custom" {
+            return true;
+        }
+        let rule: Result<FieldRule, _> = serde_json::from_value(json(value));
+        rule.inspect_err(|error| {
+            let place = origin(value).unwrap_or_default();
+            problems.spoil(format!("{section}.{name}"));
+            problems.add(
+                &place,
+                format!("`{section}.{name}`: {error}"),
+                format!("Write {name} = \"column\", or a rule like {{ column = \"…\", default = \"…\" }}."),
+            );
+        })
+        .is_ok()
+    });
+}
+
+/// Where a value came from; for a table merged from several layers, all of them.
+pub(super) fn origin(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::Table(table) => {
+            let origins: BTreeSet<String> = table.values().filter_map(origin).collect();
+            let joined = origins.into_iter().collect::<Vec<_>>().join(" and ");
+            if joined.is_empty() { value.origin().map(str::to_owned) } else { Some(joined) }
+        }
+        _ => value.origin().map(str::to_owned),
+    }
+}
+
+pub(super) fn json(value: &Value) -> serde_json::Value {
+    match &value.kind {
+        ValueKind::Boolean(flag) => (*flag).into(),
+        ValueKind::I64(number) => (*number).into(),
+        ValueKind::Float(number) => (*number).into(),
+        ValueKind::String(text) => text.as_str().into(),
+        ValueKind::Array(items) => items.iter().map(json).collect(),
+        ValueKind::Table(table) => {
+            let mut entries: Vec<_> = table.iter().collect();
+            entries.sort_by_key(|(name, _)| *name);
+            entries.into_iter().map(|(name, value)| (name.clone(), json(value))).collect::<serde_json::Map<_, _>>().into()
+        }
+        // The layers make no other kinds.
+        _ => serde_json::Value::Null,
+    }
+}
