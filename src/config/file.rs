@@ -8,6 +8,9 @@ use crate::config::key::{self, Kind};
 use crate::config::layers::Layer;
 use crate::error::SetupError;
 
+/// The name of the embedded defaults, whose lines tell a user nothing.
+pub const DEFAULT: &str = "default";
+
 /// Reads a file's text. `Err` is a text that is not TOML; everything else wrong goes to `problems`.
 pub fn layer(name: &str, text: &str, problems: &mut Problems) -> Result<Layer, SetupError> {
     let document = DeTable::parse(text).map_err(|error| syntax_error(name, text, &error))?;
@@ -42,7 +45,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn section(&mut self, table: &DeTable<'_>, path: &[String]) {
         for (name, value) in table {
-            let place = format!("{}:{}", self.name, position(self.text, name.span().start).0);
+            let place = match self.name {
+                DEFAULT => DEFAULT.to_owned(),
+                file => format!("{file}:{}", position(self.text, name.span().start).0),
+            };
             let mut full = path.to_vec();
             full.push(name.get_ref().to_string());
             self.entry(&place, full, value.get_ref());
@@ -129,10 +135,6 @@ impl Reader<'_> {
     }
 }
 
-fn origin(place: &str) -> String {
-    place.to_owned()
-}
-
 fn plain(place: &str, value: &DeValue<'_>) -> Value {
     let kind = match value {
         DeValue::String(text) => ValueKind::String(text.to_string()),
@@ -150,7 +152,7 @@ fn plain(place: &str, value: &DeValue<'_>) -> Value {
             ValueKind::Table(entries.collect())
         }
     };
-    Value::new(Some(&origin(place)), kind)
+    Value::new(Some(&place.to_owned()), kind)
 }
 
 /// A field rule: numbers in it are kept as the text that they are written as, so that `7.20` does not become `7.2`.
@@ -167,20 +169,20 @@ fn rule(place: &str, value: &DeValue<'_>) -> Value {
                         .iter()
                         .map(|(from, to)| (from.get_ref().to_string(), as_written(place, to.get_ref())))
                         .collect();
-                    Value::new(Some(&origin(place)), ValueKind::Table(entries))
+                    Value::new(Some(&place.to_owned()), ValueKind::Table(entries))
                 }
                 (_, part) => plain(place, part),
             };
             (name, part)
         })
         .collect();
-    Value::new(Some(&origin(place)), ValueKind::Table(parts))
+    Value::new(Some(&place.to_owned()), ValueKind::Table(parts))
 }
 
 fn as_written(place: &str, value: &DeValue<'_>) -> Value {
     match value {
-        DeValue::Float(number) => Value::new(Some(&origin(place)), number.as_str()),
-        DeValue::Integer(number) if number.radix() == 10 => Value::new(Some(&origin(place)), number.as_str()),
+        DeValue::Float(number) => Value::new(Some(&place.to_owned()), number.as_str()),
+        DeValue::Integer(number) if number.radix() == 10 => Value::new(Some(&place.to_owned()), number.as_str()),
         other => plain(place, other),
     }
 }

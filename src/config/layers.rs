@@ -147,7 +147,7 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
 /// The same from a text; `name` stands for the file in messages.
 pub fn load_text(name: &str, toml: &str, environment: &Environment) -> Result<Loaded, ConfigErrors> {
     let (mut problems, mut warnings) = (Problems::default(), Vec::new());
-    let defaults = file::layer("default", schema::DEFAULTS, &mut problems)?;
+    let defaults = file::layer(file::DEFAULT, schema::DEFAULTS, &mut problems)?;
     let from_file = file::layer(name, toml, &mut problems)?;
     let from_environment = environment::layer(environment, &from_file, &mut problems, &mut warnings);
     let wants_receiver = [&from_file, &from_environment].iter().any(|layer| mentions(layer, "receive"));
