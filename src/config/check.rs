@@ -159,10 +159,9 @@ fn shaped(key: &Key, kind: &Kind, text: &str) -> Result<(), Misfit> {
         },
         Kind::Url => match url::Url::parse(text) {
             Ok(_) => Ok(()),
-            Err(error) => misfit(
-                format!("`{}` is not a URL: {error}", key.name),
-                "Write it whole, like \"https://host/path/\".",
-            ),
+            Err(error) => {
+                misfit(format!("`{}` is not a URL: {error}", key.name), "Write it whole, like \"https://host/path/\".")
+            }
         },
         Kind::Choice(words) if !words.iter().any(|word| word == text) => misfit(
             match nearest(text, words.iter().map(String::as_str)) {

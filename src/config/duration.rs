@@ -142,7 +142,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "15", "s", "15 s", " 15s", "1.5h", "-1s", "15S", "15sec", "30m1h", "1s1s", "1w", "5µs", "40000d"] {
+        for text in
+            ["", "15", "s", "15 s", " 15s", "1.5h", "-1s", "15S", "15sec", "30m1h", "1s1s", "1w", "5µs", "40000d"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("99999999999999999999s").is_err());

@@ -43,7 +43,9 @@ impl Environment {
         };
         Self {
             variables: std::env::vars_os().map(lossy).collect(),
-            credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").filter(|d| !d.is_empty()).map(PathBuf::from),
+            credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY")
+                .filter(|d| !d.is_empty())
+                .map(PathBuf::from),
         }
     }
 }
@@ -72,7 +74,11 @@ pub fn layer(environment: &Environment, file: &Layer, problems: &mut Problems, w
         }
         if text.is_empty() {
             problems.spoil(&name);
-            problems.add(&place, format!("it is empty, so `{name}` would be"), "Unset the variable, or give it a value.");
+            problems.add(
+                &place,
+                format!("it is empty, so `{name}` would be"),
+                "Unset the variable, or give it a value.",
+            );
             continue;
         }
         if text.contains('\u{fffd}') {
@@ -91,7 +97,8 @@ pub fn layer(environment: &Environment, file: &Layer, problems: &mut Problems, w
                 layer.values.insert(path, value);
             }
             Some(part) => {
-                let whole = layer.values.entry(path).or_insert_with(|| Value::new(Some(&place), Map::<_, Value>::new()));
+                let whole =
+                    layer.values.entry(path).or_insert_with(|| Value::new(Some(&place), Map::<_, Value>::new()));
                 if let ValueKind::Table(parts) = &mut whole.kind {
                     parts.insert(part, value);
                 } else {
@@ -179,7 +186,11 @@ fn unknown(place: &str, segments: &[String], problems: &mut Problems) {
     match nearest(&wanted, names.iter().map(String::as_str)) {
         Some(near) => {
             problems.spoil(near.replace("__", ".").to_lowercase());
-            problems.add(place, format!("it sets no known key: did you mean {PREFIX}{near}?"), "Rename it, or unset it.");
+            problems.add(
+                place,
+                format!("it sets no known key: did you mean {PREFIX}{near}?"),
+                "Rename it, or unset it.",
+            );
         }
         None => problems.add(place, "it sets no known key", cure),
     }

@@ -47,12 +47,8 @@ pub struct Key {
 }
 
 /// Any key of `[lead.custom]`: the names are the user's own.
-static CUSTOM: LazyLock<Key> = LazyLock::new(|| Key {
-    name: "lead.custom".to_owned(),
-    kind: Kind::Rule,
-    secrecy: None,
-    required: false,
-});
+static CUSTOM: LazyLock<Key> =
+    LazyLock::new(|| Key { name: "lead.custom".to_owned(), kind: Kind::Rule, secrecy: None, required: false });
 
 static KEYS: LazyLock<(Vec<Key>, Vec<String>)> = LazyLock::new(|| {
     let (mut keys, mut sections) = (Vec::new(), Vec::new());
@@ -138,8 +134,7 @@ pub fn nearest_to(section: &str, name: &str) -> Option<String> {
 }
 
 fn collect(schema: &Value, prefix: &str, keys: &mut Vec<Key>, sections: &mut Vec<String>) {
-    let required: Vec<&str> =
-        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let full = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let property = without_null(property);
@@ -215,7 +210,10 @@ mod tests {
         assert_eq!(kind("source.where"), Kind::Text);
         let choices = ["send", "baseline"].map(str::to_owned).to_vec();
         assert_eq!(kind("safety.first_run"), Kind::Choice(choices));
-        assert_eq!(kind("log.level"), Kind::Choice(["error", "warn", "info", "debug", "trace"].map(str::to_owned).to_vec()));
+        assert_eq!(
+            kind("log.level"),
+            Kind::Choice(["error", "warn", "info", "debug", "trace"].map(str::to_owned).to_vec())
+        );
     }
 
     #[test]

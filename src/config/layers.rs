@@ -35,19 +35,27 @@ impl Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        let mut root = Value::new(None, Map::<String, Value>::new());
+        let mut root = Map::new();
         for (path, value) in &self.values {
-            let mut place = &mut root;
-            for name in path {
-                if !matches!(place.kind, ValueKind::Table(_)) {
-                    *place = Value::new(None, Map::<String, Value>::new());
-                }
-                let ValueKind::Table(table) = &mut place.kind else { break };
-                place = table.entry(name.clone()).or_insert_with(|| Value::new(None, ValueKind::Nil));
-            }
-            *place = value.clone();
+            nest(&mut root, path, value);
         }
-        root.into_table()
+        Ok(root)
+    }
+}
+
+/// Puts a value where its path leads. Not by the crate's own path expressions: they would split a key such as `"a.b"`.
+fn nest(table: &mut Map<String, Value>, path: &[String], value: &Value) {
+    match path {
+        [] => {}
+        [last] => {
+            table.insert(last.clone(), value.clone());
+        }
+        [name, rest @ ..] => {
+            let inner = table.entry(name.clone()).or_insert_with(|| Value::new(None, Map::<String, Value>::new()));
+            if let ValueKind::Table(inner) = &mut inner.kind {
+                nest(inner, rest, value);
+            }
+        }
     }
 }
 
@@ -108,9 +116,7 @@ pub fn find_file(explicit: Option<&Path>, environment: &Environment) -> Result<P
         Some((path, by)) if path.as_os_str().is_empty() => {
             Err(SetupError::new(format!("{by} is empty"), format!("Unset it. {CURE}")))
         }
-        Some((path, by)) => {
-            Err(SetupError::new(format!("{}, named by {by}, does not exist", path.display()), CURE))
-        }
+        Some((path, by)) => Err(SetupError::new(format!("{}, named by {by}, does not exist", path.display()), CURE)),
         None => USUAL.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
             let what = format!("there is no configuration: looked for ${VARIABLE}, ./{} and {}", USUAL[0], USUAL[1]);
             SetupError::new(what, CURE)
@@ -332,9 +338,16 @@ pub(super) fn json(value: &Value) -> serde_json::Value {
         ValueKind::Table(table) => {
             let mut entries: Vec<_> = table.iter().collect();
             entries.sort_by_key(|(name, _)| *name);
-            entries.into_iter().map(|(name, value)| (name.clone(), json(value))).collect::<serde_json::Map<_, _>>().into()
+            entries
+                .into_iter()
+                .map(|(name, value)| (name.clone(), json(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         }
         // The layers make no other kinds.
         _ => serde_json::Value::Null,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,8 @@ impl<'de> Visitor<'de> for Rule {
                 when_null: when_null.unwrap_or(WhenNull::Omit),
             }),
             (None, Some(value)) => {
-                let beside = [("default", default.is_some()), ("map", map.is_some()), ("when_null", when_null.is_some())];
+                let beside =
+                    [("default", default.is_some()), ("map", map.is_some()), ("when_null", when_null.is_some())];
                 match beside.iter().find(|(_, present)| *present) {
                     Some((name, _)) => Err(A::Error::custom(format_args!(
                         "`{name}` has no meaning beside `value`, which is sent for every lead"
@@ -110,10 +111,7 @@ fn scalar<E: Error>(name: &str, value: &Value) -> Result<String, E> {
 
 fn translations<E: Error>(value: &Value) -> Result<BTreeMap<String, String>, E> {
     let Value::Object(entries) = value else {
-        return Err(E::custom(format_args!(
-            "`map` must be a table like {{ \"1\" = \"New\" }}, not {}",
-            kind(value)
-        )));
+        return Err(E::custom(format_args!("`map` must be a table like {{ \"1\" = \"New\" }}, not {}", kind(value))));
     };
     let read = |(from, to): (&String, &Value)| Ok((from.clone(), scalar(&format!("map.{from}"), to)?));
     entries.iter().map(read).collect()

@@ -93,7 +93,9 @@ fn read(key: &Key, file: &Value, warnings: &mut Vec<String>) -> Result<Value, (S
         };
         (
             format!("`{}_file` names {name}, which cannot be read: {reason}", key.name),
-            format!("Put the secret into {name}, readable by the user that conversica-sync runs as, or name another file."),
+            format!(
+                "Put the secret into {name}, readable by the user that conversica-sync runs as, or name another file."
+            ),
         )
     };
     let text = fs::read_to_string(&path).map_err(|error| failed(&error))?;
@@ -168,7 +170,10 @@ mod tests {
             ("postgres://reader:hunter2@db/crm", "postgres://reader:***@db/crm"),
             ("postgres://reader:hun@ter2@db/crm?sslmode=require", "postgres://reader:***@db/crm?sslmode=require"),
             ("postgres://reader@db/crm", "postgres://reader@db/crm"),
-            ("postgres:///crm?host=/run/postgresql&password=hunter2", "postgres:///crm?host=/run/postgresql&password=***"),
+            (
+                "postgres:///crm?host=/run/postgresql&password=hunter2",
+                "postgres:///crm?host=/run/postgresql&password=***",
+            ),
             ("sqlite:///var/lib/crm.db", "sqlite:///var/lib/crm.db"),
             ("sqlite:crm.db?mode=ro", "sqlite:crm.db?mode=ro"),
             ("https://integrations-api.conversica.com/json/", "https://integrations-api.conversica.com/json/"),

@@ -17,14 +17,16 @@ pub(super) fn effective(merged: &Merged, has_receiver: bool, completed: Vec<Comp
         if let Some(value) = value {
             let layer = origin(value).unwrap_or_default();
             shown.push(Effective { key: key.name.clone(), value: Some(fit_to_show(key, to_json(value))), layer });
-        } else if let Some(completed) = completed.iter().find(|completed| key.name == format!("lead.{}", completed.key)) {
+        } else if let Some(completed) = completed.iter().find(|completed| key.name == format!("lead.{}", completed.key))
+        {
             let layer = format!("follows from {}", completed.from);
             shown.push(Effective { key: key.name.clone(), value: Some(json!(completed.column)), layer });
         } else if key.kind != Kind::Rule && (has_receiver || !key.name.starts_with("receive.")) {
             shown.push(Effective { key: key.name.clone(), value: None, layer: String::new() });
         }
     }
-    let lead_ends = shown.iter().rposition(|effective| effective.key.starts_with("lead.")).map_or(shown.len(), |i| i + 1);
+    let lead_ends =
+        shown.iter().rposition(|effective| effective.key.starts_with("lead.")).map_or(shown.len(), |i| i + 1);
     let custom = merged.custom().into_iter().map(|(name, value)| Effective {
         key: format!("lead.custom.{name}"),
         value: Some(to_json(value)),
@@ -71,7 +73,8 @@ fn as_toml(value: &Value) -> String {
     match value {
         Value::String(text) if text == HIDDEN => text.clone(),
         Value::Object(parts) => {
-            let parts: Vec<String> = parts.iter().map(|(name, part)| format!("{} = {}", bare(name), as_toml(part))).collect();
+            let parts: Vec<String> =
+                parts.iter().map(|(name, part)| format!("{} = {}", bare(name), as_toml(part))).collect();
             format!("{{ {} }}", parts.join(", "))
         }
         other => other.to_string(),

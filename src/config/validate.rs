@@ -16,7 +16,6 @@ use crate::config::layers::Merged;
 use crate::config::{Changes, Delivery, Receive, Settings, Source, WritebackMode, duration, size};
 
 pub use lead::{Completed, complete};
-pub(crate) use place::is_loopback_host;
 
 /// Collects what is wrong and what is worth a word.
 pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warnings: &mut Vec<String>) {
@@ -33,7 +32,10 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
     if !settings.admin.listen.ip().is_loopback() && settings.admin.token.is_none() {
         report.problem(
             "admin.token",
-            format!("`admin.token` is not set, but `admin.listen` is {}, open to other machines", settings.admin.listen),
+            format!(
+                "`admin.token` is not set, but `admin.listen` is {}, open to other machines",
+                settings.admin.listen
+            ),
             "Set `token_file` under [admin], or listen on 127.0.0.1.",
         );
     }

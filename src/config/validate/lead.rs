@@ -130,7 +130,8 @@ fn custom(report: &mut Report<'_>) {
     let names: Vec<String> = merged.custom().iter().map(|(name, _)| (*name).to_owned()).collect();
     for name in names {
         let places = merged.custom();
-        let place = places.iter().find(|(other, _)| *other == name).and_then(|(_, value)| super::super::layers::origin(value));
+        let place =
+            places.iter().find(|(other, _)| *other == name).and_then(|(_, value)| super::super::layers::origin(value));
         let place = place.unwrap_or_default();
         if LeadKey::from_name(&name).is_some() {
             report.problems.add(

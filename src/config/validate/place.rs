@@ -33,7 +33,7 @@ pub(super) fn endpoint(endpoint: &Url, report: &mut Report<'_>) {
 }
 
 /// Whether a host, as URLs write it, is this machine.
-pub(crate) fn is_loopback_host(host: &str) -> bool {
+fn is_loopback_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
