@@ -41,8 +41,10 @@ impl Problems {
         self.spoiled.insert(key.into());
     }
 
+    /// Whether the key, or a section that it is in, was complained about.
     pub fn is_spoiled(&self, key: &str) -> bool {
-        self.spoiled.contains(key)
+        let mut ends = key.match_indices('.').map(|(end, _)| end).chain([key.len()]);
+        ends.any(|end| self.spoiled.contains(&key[..end]))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -137,7 +137,6 @@ fn collect(schema: &Value, prefix: &str, keys: &mut Vec<Key>, sections: &mut Vec
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let full = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        let property = without_null(property);
         if property["type"] == "object" {
             sections.push(full.clone());
             collect(property, &full, keys, sections);
@@ -152,18 +151,10 @@ fn collect(schema: &Value, prefix: &str, keys: &mut Vec<Key>, sections: &mut Vec
     }
 }
 
-/// An optional section is `anyOf` it and null.
-fn without_null(schema: &Value) -> &Value {
-    let alternatives = schema["anyOf"].as_array().into_iter().flatten();
-    alternatives.into_iter().find(|alternative| alternative["type"] != "null").unwrap_or(schema)
-}
-
 fn kind(schema: &Value) -> Kind {
     let choices = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let choices: Vec<String> = choices.map(str::to_owned).collect();
-    let is = |name: &str| {
-        schema["type"] == name || schema["type"].as_array().is_some_and(|types| types.iter().any(|t| t == name))
-    };
+    let is = |name: &str| schema["type"] == name;
     match schema["x-kind"].as_str() {
         Some("duration") => Kind::Duration,
         Some("size") => Kind::Size,

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod file;
 pub mod key;
 pub mod layers;
+pub mod merged;
 pub mod nearest;
 pub mod rule;
 pub mod schema;

@@ -11,7 +11,24 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 /// The schema as the settings tree itself has it: everything inline, every key of the tree required unless optional.
 pub(super) fn of_settings() -> Value {
     let generator = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
-    generator.into_root_schema_for::<Settings>().to_value()
+    let mut schema = generator.into_root_schema_for::<Settings>().to_value();
+    without_null(&mut schema);
+    schema
+}
+
+/// What is optional may be null in JSON; TOML has no null, a key is left out instead.
+fn without_null(schema: &mut Value) {
+    let Value::Object(object) = schema else { return };
+    for list in ["type", "enum"] {
+        let Some(Value::Array(alternatives)) = object.get_mut(list) else { continue };
+        alternatives.retain(|alternative| !alternative.is_null() && alternative != "null");
+        if list == "type" && alternatives.len() == 1 {
+            object[list] = alternatives.remove(0);
+        }
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(without_null);
+    }
 }
 
 /// The schema of a configuration file, for editors.
@@ -31,11 +48,8 @@ pub fn json_schema() -> Value {
 fn for_files(schema: &mut Value, defaults: &Value) {
     let Value::Object(object) = schema else { return };
     object.remove("required");
-    for alternative in object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten() {
-        for_files(alternative, defaults);
-    }
     let is_section = object.get("type").is_some_and(|kind| kind == "object");
-    if !is_section && !defaults.is_null() && object.get("anyOf").is_none() {
+    if !is_section && !defaults.is_null() {
         object.insert("default".to_owned(), defaults.clone());
     }
     let Some(Value::Object(properties)) = object.get_mut("properties") else { return };

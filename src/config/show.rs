@@ -5,7 +5,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::config::key::{self, Key, Kind, Secrecy};
-use crate::config::layers::{Effective, Merged, json as to_json, origin};
+use crate::config::layers::Effective;
+use crate::config::merged::{Merged, json as to_json, origin};
 use crate::config::secret::{HIDDEN, redact_url};
 use crate::config::validate::Completed;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use crate::config::check::Problems;
-use crate::config::layers::Merged;
+use crate::config::merged::Merged;
 use crate::config::{Changes, Delivery, Receive, Settings, Source, WritebackMode, duration, size};
 
 pub use lead::{Completed, complete};

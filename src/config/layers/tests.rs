@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{FirstRun, OnAmbiguous, WhenNull};
+use crate::config::{FieldRule, FirstRun, OnAmbiguous, WhenNull};
 use crate::conversica::lead::LeadKey;
 
 const MINIMAL: &str = r#"
@@ -157,7 +157,9 @@ fn an_unknown_key_is_refused_with_the_nearest_name() {
     says(&refused("firstName", "first_name"), &["unknown key `lead.first_name`", "`firstName`", "[lead.custom]"]);
     says(&refused("repName", "apiVersion"), &["comes from `conversica.api_version`"]);
     says(&refused_with("[delivery.retry]\nconcurrency = 5"), &["`delivery.concurrency`", "[delivery]"]);
-    says(&refused_with("[source.x]"), &["source"]);
+    says(&refused_with("[lead.custm]\na = \"b\""), &["unknown key `lead.custm`: did you mean `custom`?"]);
+    assert_eq!(refused("[conversica]", "[conversca]").matches("cure:").count(), 1);
+    says(&load_with("source = 1", &[]).unwrap_err().to_string(), &["`source` is a section, not a key"]);
 }
 
 #[test]
@@ -317,11 +319,11 @@ fn the_mapping_must_make_leads_that_conversica_takes() {
     says(&refused("[lead]", "[lead]\nid = \"other\""), &["`lead.id` differs from `source.key`"]);
     says(&refused("[lead]", "[lead]\noptOut = { column = \"o\", when_null = \"empty\" }"), &["is no text"]);
     says(&refused("[conversica]", "[conversica]\nsms = true"), &["`lead.cellPhone`", "`lead.smsOptIn`"]);
-    says(
-        &refused("key = \"id\"", "key = \"id\"\nclient = \"c\"\n[lead]\nclientId = { value = \"x\" }")
-            .replace('\n', " "),
-        &["TOML"],
-    );
+    let clients = "key = \"id\"\nclient = \"dealer\"";
+    let filled = loaded(&MINIMAL.replace("key = \"id\"", clients), &[]).settings;
+    assert_eq!(filled.lead.published[&LeadKey::ClientId], FieldRule::column("dealer"));
+    let other = MINIMAL.replace("key = \"id\"", clients).replace("[lead]", "[lead]\nclientId = { value = \"x\" }");
+    says(&load_with(&other, &[]).unwrap_err().to_string(), &["`lead.clientId` differs from `source.client`"]);
     says(
         &refused("email = \"email\"", "email = { colum = \"email\" }"),
         &["`lead.email`: unknown name `colum`", "`column`?"],
@@ -371,6 +373,7 @@ fn the_example_is_a_working_configuration() {
     let directory = TempDir::new().unwrap();
     for name in ["conversica.password", "receive.password"] {
         fs::write(directory.path().join(name), "a password").unwrap();
+        fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o600)).unwrap();
     }
     let environment =
         Environment { credentials_directory: Some(directory.path().to_owned()), ..Environment::default() };

@@ -1,6 +1,6 @@
 //! `[lead]`: whether the mapping makes leads that Conversica can take.
 
-use crate::config::layers::Merged;
+use crate::config::merged::origin;
 use crate::config::validate::Report;
 use crate::config::{FieldRule, Settings, WhenNull};
 use crate::conversica::lead::{Kind, LeadKey};
@@ -126,13 +126,13 @@ fn sms(settings: &Settings, report: &mut Report<'_>) {
 }
 
 fn custom(report: &mut Report<'_>) {
-    let merged: &Merged = report.merged;
-    let names: Vec<String> = merged.custom().iter().map(|(name, _)| (*name).to_owned()).collect();
-    for name in names {
-        let places = merged.custom();
-        let place =
-            places.iter().find(|(other, _)| *other == name).and_then(|(_, value)| super::super::layers::origin(value));
-        let place = place.unwrap_or_default();
+    let keys: Vec<(String, String)> = report
+        .merged
+        .custom()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), origin(value).unwrap_or_default()))
+        .collect();
+    for (name, place) in keys {
         if LeadKey::from_name(&name).is_some() {
             report.problems.add(
                 &place,

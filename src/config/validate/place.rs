@@ -45,14 +45,13 @@ pub(super) fn databases(settings: &Settings, report: &mut Report<'_>) {
             database(key, url, report);
         }
     }
-    if let (Some(source), Some(state)) = (sqlite_file(source), sqlite_file(state)) {
-        if source == state && !report.is_spoiled("source.url") {
-            report.problem(
-                "state.url",
-                "`state.url` names the same SQLite file as `source.url`",
-                "Give our own tables a file of their own, like sqlite:///var/lib/conversica-sync/state.db",
-            );
-        }
+    let files = (sqlite_file(source), sqlite_file(state));
+    if files.0.is_some() && files.0 == files.1 && !report.is_spoiled("source.url") {
+        report.problem(
+            "state.url",
+            "`state.url` names the same SQLite file as `source.url`",
+            "Give our own tables a file of their own, like sqlite:///var/lib/conversica-sync/state.db",
+        );
     }
     if state.starts_with("sqlite::memory:") {
         report.warning("state.url", "`state.url` is in memory: what was sent is forgotten when the program ends");
