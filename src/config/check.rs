@@ -134,9 +134,10 @@ fn shaped(key: &Key, kind: &Kind, text: &str) -> Result<(), Misfit> {
     match kind {
         Kind::Duration => match duration::parse(text) {
             Ok(_) => Ok(()),
-            Err(error) => {
-                misfit(format!("{is}, which is not a duration: {error}"), "Write it like \"15s\" or \"1h30m\".")
-            }
+            Err(error) => misfit(
+                format!("{is}, which is not a duration: {error}"),
+                "Write it like \"200ms\", \"15s\", \"5m\", \"24h\" or \"1h30m\".",
+            ),
         },
         Kind::Size => match size::parse(text) {
             Ok(_) => Ok(()),

@@ -16,16 +16,14 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 /// A century: longer ones are mistakes, and adding them to an instant would overflow.
 const LONGEST: Duration = Duration::from_millis(36_500 * 86_400_000);
 
-const EXAMPLES: &str = "write it like \"200ms\", \"15s\", \"5m\", \"24h\" or \"1h30m\"";
-
 /// Why a text is not a duration. The message does not repeat the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    #[error("it is empty; {EXAMPLES}")]
+    #[error("it is empty")]
     Empty,
-    #[error("a number is expected before `{0}`; {EXAMPLES}")]
+    #[error("a number is expected before `{0}`")]
     NoNumber(String),
-    #[error("a unit is missing after `{0}`; {EXAMPLES}")]
+    #[error("a unit is missing after `{0}`")]
     NoUnit(String),
     #[error("`{0}` is not a unit; the units are d, h, m, s and ms")]
     UnknownUnit(String),
@@ -154,7 +152,7 @@ mod tests {
     #[test]
     fn a_number_without_a_unit_is_explained() {
         assert_eq!(parse("15"), Err(DurationError::NoUnit("15".to_owned())));
-        assert!(parse("15").unwrap_err().to_string().contains("\"15s\""));
+        assert_eq!(parse("15").unwrap_err().to_string(), "a unit is missing after `15`");
     }
 
     proptest! {

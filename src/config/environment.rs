@@ -185,7 +185,9 @@ fn unknown(place: &str, segments: &[String], problems: &mut Problems) {
     let cure = "Unset it; names are CONVERSICA_SYNC__SECTION__KEY, with two underscores between the parts.";
     match nearest(&wanted, names.iter().map(String::as_str)) {
         Some(near) => {
-            problems.spoil(near.replace("__", ".").to_lowercase());
+            let meant = near.replace("__", ".");
+            let meant = key::all().iter().find(|key| key.name.eq_ignore_ascii_case(&meant));
+            meant.into_iter().for_each(|key| problems.spoil(&key.name));
             problems.add(
                 place,
                 format!("it sets no known key: did you mean {PREFIX}{near}?"),

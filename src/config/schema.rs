@@ -40,6 +40,7 @@ pub fn json_schema() -> Value {
     // A default file that cannot be read is found by a test; here it only costs the annotations.
     let defaults: Value = toml::from_str(DEFAULTS).unwrap_or_default();
     for_files(&mut schema, &defaults);
+    schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
     schema["title"] = json!("conversica-sync.toml");
     schema["description"] = json!("Settings of conversica-sync.");
     schema
