@@ -1,13 +1,22 @@
 //! The settings tree: one struct a section, exactly as the contract in the README names them.
 //!
 //! There are no defaults in this file: `config/default.toml`, compiled in as the lowest layer, is the only place that
-//! has any. [`layers`] merges the layers, [`schema`] checks names and types, [`validate`] checks what the settings mean.
+//! has any. [`layers`] merges the layers, [`schema`] and [`check`] check names and types, [`validate`] checks what the
+//! settings mean. The extensions `x-kind` and `x-secret` tell [`key`] what a text stands for.
 
+pub mod check;
 pub mod duration;
+pub mod environment;
+pub mod file;
+pub mod key;
 pub mod layers;
+pub mod merged;
+pub mod nearest;
+pub mod rule;
 pub mod schema;
 pub mod secret;
 pub mod show;
+pub mod size;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -20,7 +29,8 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-pub use crate::config::layers::{Environment, Loaded, load};
+pub use crate::config::environment::Environment;
+pub use crate::config::layers::{ConfigErrors, Effective, Loaded, find_file, load, load_text};
 use crate::conversica::lead::LeadKey;
 
 /// Everything that can be set.
@@ -61,19 +71,24 @@ pub struct Source {
     pub filter: Option<String>,
     /// Column that fills `clientId` and is part of the lead's identity.
     pub client: Option<String>,
+    /// How changes are found: by polling, or by triggers in the CRM database.
     pub changes: Changes,
+    /// Time between two polls.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub poll_interval: Duration,
+    /// Each poll reads again this much behind the newest change it has seen.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub lookback: Duration,
+    /// Time between two comparisons of every row.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub full_compare_interval: Duration,
+    /// What a row that has vanished means.
     pub on_delete: OnDelete,
     /// For timestamps without a zone.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-kind" = "time-zone"))]
     pub time_zone: Tz,
     /// Longest that one statement may run in the CRM database.
     #[serde(with = "duration")]
@@ -96,7 +111,7 @@ pub enum OnDelete {
 }
 
 /// `[lead]`: which column fills which key of Conversica's Lead object.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Lead {
     /// Keys agreed with Conversica beyond the published ones.
     #[serde(default)]
@@ -130,16 +145,24 @@ pub enum WhenNull {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Conversica {
-    #[schemars(extend("x-secret" = "url"))]
+    /// Where leads are posted to; HTTPS, except on this machine.
+    #[schemars(with = "String", extend("x-secret" = "url", "x-kind" = "url"))]
     pub endpoint: url::Url,
+    /// Of the account that Conversica gave you; at least five characters.
     pub username: String,
+    /// Its password; better kept in a file of its own and named by `password_file`.
     #[schemars(with = "String", extend("x-secret" = "secret"))]
     pub password: SecretString,
+    /// Sent as `apiVersion` with every lead.
     pub api_version: String,
+    /// Whether a lead without `conversationId` is invalid.
     pub require_conversation_id: bool,
+    /// Whether Conversica writes text messages: then `cellPhone` and `smsOptIn` or `smsOptOut` are required.
     pub sms: bool,
+    /// Marks every lead as a test by replacing its `lastName`.
     #[schemars(with = "Option<String>", extend("x-secret" = "secret"))]
     pub test_lead_token: Option<SecretString>,
+    /// How many distinct leads may be sent with `test_lead_token`.
     pub test_lead_limit: u32,
 }
 
@@ -151,9 +174,11 @@ pub struct Delivery {
     pub requests_per_second: f64,
     /// Requests in flight at once; 1 to 1024.
     pub concurrency: u32,
+    /// Longest that one request may take; 1s to 10m.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub timeout: Duration,
+    /// What to do when it is unknown whether Conversica has a lead.
     pub on_ambiguous: OnAmbiguous,
     pub retry: Retry,
     pub breaker: Breaker,
@@ -167,14 +192,17 @@ pub enum OnAmbiguous {
     Hold,
 }
 
+/// `[delivery.retry]`: delays after transient failures.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
+    /// First delay after a transient failure.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub initial_interval: Duration,
     /// 1.0 to 10.0.
     pub multiplier: f64,
+    /// Longest delay.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub max_interval: Duration,
@@ -184,6 +212,7 @@ pub struct Retry {
     pub max_elapsed: Duration,
 }
 
+/// `[delivery.breaker]`: when to stop trying for a while.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Breaker {
@@ -199,8 +228,11 @@ pub struct Safety {
     pub first_run: Option<FirstRun>,
     /// A poll that would send more than this is held; 0 = off.
     pub approve_above: u32,
+    /// People contacted for the first time, an hour; 0 = no cap.
     pub new_leads_per_hour: u32,
+    /// The same, a day.
     pub new_leads_per_day: u32,
+    /// What a changed `conversationId` of a known person means.
     pub conversation_changes: ConversationChanges,
 }
 
@@ -218,9 +250,11 @@ pub enum ConversationChanges {
     Hold,
 }
 
+/// `[consent]`: whose word counts when a person wants no more messages.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Consent {
+    /// Whether an opt-out heard from Conversica outlives a stale CRM value.
     pub keep_opt_outs: bool,
 }
 
@@ -228,33 +262,58 @@ pub struct Consent {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct State {
+    /// `sqlite:///path/state.db`, or `postgres://…` to be shared by several instances.
     #[schemars(with = "String", extend("x-secret" = "url"))]
     pub url: SecretString,
+    /// How long the journal of requests is kept.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub keep_outcomes: Duration,
 }
 
+/// `[receive]`: the endpoint that Conversica posts Lead Updates, Messages and Chat Leads to.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Receive {
+    /// Address and port.
+    #[schemars(with = "String", extend("x-kind" = "address"))]
     pub listen: SocketAddr,
+    /// What Conversica must present.
     pub username: String,
+    /// What Conversica must present.
     #[schemars(with = "String", extend("x-secret" = "secret"))]
     pub password: SecretString,
+    /// PEM file with the certificate chain; together with `tls_key`.
     pub tls_certificate: Option<PathBuf>,
+    /// PEM file with the private key.
     pub tls_key: Option<PathBuf>,
+    /// Whether a proxy in front does TLS, so that plain HTTP off loopback is meant.
     #[serde(default)]
     pub behind_proxy: bool,
+    /// Longest request body, e.g. `1MiB`.
+    #[schemars(extend("x-kind" = "size"))]
     pub max_body: Option<String>,
 }
 
+impl Receive {
+    /// Longest request body. The embedded defaults always give `max_body`; the fallback is the limit of the contract.
+    pub fn max_body_bytes(&self) -> usize {
+        let bytes = self.max_body.as_deref().and_then(|text| size::parse(text).ok());
+        bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(1024 * 1024)
+    }
+}
+
+/// `[writeback]`: how what Conversica sends reaches the CRM database.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Writeback {
+    /// Own tables in the CRM database, your own statements, or nothing.
     pub mode: WritebackMode,
+    /// Statement with `:named` parameters, run for each Lead Update; only with `mode = "sql"`.
     pub lead_update: Option<String>,
+    /// The same for each Message.
     pub message: Option<String>,
+    /// The same for each Chat Lead.
     pub chat_lead: Option<String>,
 }
 
@@ -266,18 +325,25 @@ pub enum WritebackMode {
     Off,
 }
 
+/// `[admin]`: health, metrics, dashboard.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
+    /// Address and port; port 0 picks a free one.
+    #[schemars(with = "String", extend("x-kind" = "address"))]
     pub listen: SocketAddr,
+    /// Opens the dashboard; required off loopback.
     #[schemars(with = "Option<String>", extend("x-secret" = "secret"))]
     pub token: Option<SecretString>,
 }
 
+/// `[log]`: what is written to standard error.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
+    /// `auto` is pretty on a terminal and JSON elsewhere.
     pub format: LogFormat,
+    /// The least severe level that is written.
     pub level: LogLevel,
 }
 

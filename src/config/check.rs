@@ -1,0 +1,228 @@
+//! Whether one value is what its key holds: type, choice, shape. What the settings mean together is another file's.
+//!
+//! The value itself is named in a message unless the key is secret.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use chrono_tz::Tz;
+use config::{Value, ValueKind};
+
+use crate::config::key::{Key, Kind};
+use crate::config::nearest::nearest;
+use crate::config::{duration, size};
+use crate::error::SetupError;
+
+/// All mistakes found, so that a person mends them in one go.
+#[derive(Debug, Default)]
+pub struct Problems {
+    found: Vec<Problem>,
+    /// Keys already complained about: what follows from them is not worth a second message.
+    spoiled: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Problem {
+    place: String,
+    error: SetupError,
+}
+
+impl Problems {
+    /// `place` is where the mistake stands: `conversica-sync.toml:12` or an environment variable.
+    pub fn add(&mut self, place: &str, what: impl AsRef<str>, cure: impl Into<String>) {
+        let error = SetupError::new(format!("{place}: {}", what.as_ref()), cure);
+        if !self.found.iter().any(|other| other.error == error) {
+            self.found.push(Problem { place: place.to_owned(), error });
+        }
+    }
+
+    pub fn spoil(&mut self, key: impl Into<String>) {
+        self.spoiled.insert(key.into());
+    }
+
+    /// Whether the key, or a section that it is in, was complained about.
+    pub fn is_spoiled(&self, key: &str) -> bool {
+        let mut ends = key.match_indices('.').map(|(end, _)| end).chain([key.len()]);
+        ends.any(|end| self.spoiled.contains(&key[..end]))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// In the order of the lines they stand on; first those that stand on none.
+    pub fn into_errors(mut self) -> Vec<SetupError> {
+        self.found.sort_by_key(|problem| line_of(&problem.place));
+        self.found.into_iter().map(|problem| problem.error).collect()
+    }
+}
+
+fn line_of(place: &str) -> u32 {
+    place.rsplit_once(':').and_then(|(_, line)| line.parse().ok()).unwrap_or(0)
+}
+
+/// What is wrong with a value, and the cure.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misfit {
+    pub what: String,
+    pub cure: String,
+}
+
+fn misfit<T>(what: impl Into<String>, cure: impl Into<String>) -> Result<T, Misfit> {
+    Err(Misfit { what: what.into(), cure: cure.into() })
+}
+
+/// Whether a value fits its key. Field rules are judged when they are read, after the layers are merged.
+pub fn fits(key: &Key, value: &Value) -> Result<(), Misfit> {
+    match (&key.kind, &value.kind) {
+        (Kind::Rule, _) | (Kind::Boolean, ValueKind::Boolean(_)) => Ok(()),
+        (Kind::Integer, ValueKind::I64(number)) => whole(key, *number),
+        (Kind::Integer, ValueKind::Float(number)) => {
+            misfit(format!("`{}` is {number}, which is not a whole number", key.name), "Write a whole number.")
+        }
+        (Kind::Number, ValueKind::I64(_)) => Ok(()),
+        (Kind::Number, ValueKind::Float(number)) if number.is_finite() => Ok(()),
+        (Kind::Number, ValueKind::Float(number)) => {
+            misfit(format!("`{}` is {number}, which is not a number to work with", key.name), "Write a finite number.")
+        }
+        (Kind::Boolean | Kind::Integer | Kind::Number, _) => mistyped(key, value),
+        (_, ValueKind::String(text)) if text.trim().is_empty() => {
+            misfit(format!("`{}` is empty", key.name), "Write a value, or remove the key.")
+        }
+        (kind, ValueKind::String(text)) => shaped(key, kind, text),
+        _ => mistyped(key, value),
+    }
+}
+
+fn whole(key: &Key, number: i64) -> Result<(), Misfit> {
+    match u32::try_from(number) {
+        Ok(_) => Ok(()),
+        Err(_) => misfit(
+            format!("`{}` is {number}, which is out of range", key.name),
+            format!("Write a whole number from 0 to {}.", u32::MAX),
+        ),
+    }
+}
+
+fn mistyped(key: &Key, value: &Value) -> Result<(), Misfit> {
+    let found = match &value.kind {
+        ValueKind::Boolean(_) => "a boolean",
+        ValueKind::String(_) => "text",
+        ValueKind::Float(_) | ValueKind::I64(_) => "a number",
+        ValueKind::Table(_) => "a table",
+        ValueKind::Array(_) => "a list",
+        _ => "of another kind",
+    };
+    let (expected, cure) = match &key.kind {
+        Kind::Boolean => ("true or false", "Write true or false, without quotes.".to_owned()),
+        Kind::Integer => ("a whole number", "Write a whole number, without quotes.".to_owned()),
+        Kind::Number => ("a number", "Write a number, without quotes.".to_owned()),
+        Kind::Duration => ("a duration", "Write it with a unit and in quotes, like \"15s\" or \"1h30m\".".to_owned()),
+        Kind::Size => ("a size", "Write it with a unit and in quotes, like \"1MiB\".".to_owned()),
+        Kind::Choice(words) => ("one of some words", format!("Write {}.", listed(words))),
+        Kind::Text | Kind::Address | Kind::TimeZone | Kind::Url | Kind::Rule => {
+            ("text", "Write it in quotes.".to_owned())
+        }
+    };
+    misfit(format!("`{}` must be {expected}, but is {found}", key.name), cure)
+}
+
+fn shaped(key: &Key, kind: &Kind, text: &str) -> Result<(), Misfit> {
+    let shown = if key.secrecy.is_some() { "unreadable".to_owned() } else { format!("`{text}`") };
+    let is = format!("`{}` is {shown}", key.name);
+    match kind {
+        Kind::Duration => match duration::parse(text) {
+            Ok(_) => Ok(()),
+            Err(error) => misfit(
+                format!("{is}, which is not a duration: {error}"),
+                "Write it like \"200ms\", \"15s\", \"5m\", \"24h\" or \"1h30m\".",
+            ),
+        },
+        Kind::Size => match size::parse(text) {
+            Ok(_) => Ok(()),
+            Err(error) => misfit(format!("{is}, which is not a size: {error}"), "Write it like \"1MiB\"."),
+        },
+        Kind::Address => match SocketAddr::from_str(text) {
+            Ok(_) => Ok(()),
+            Err(_) => misfit(
+                format!("{is}, which is not an IP address and port"),
+                "Write them like \"127.0.0.1:9464\", \"0.0.0.0:8443\" or \"[::1]:9464\"; host names are not resolved.",
+            ),
+        },
+        Kind::TimeZone => match Tz::from_str(text) {
+            Ok(_) => Ok(()),
+            Err(_) => misfit(
+                match nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name())) {
+                    Some(near) => format!("{is}, which is not a time zone: did you mean `{near}`?"),
+                    None => format!("{is}, which is not a time zone"),
+                },
+                "Write an IANA name like \"UTC\" or \"America/New_York\".",
+            ),
+        },
+        Kind::Url => match url::Url::parse(text) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                misfit(format!("`{}` is not a URL: {error}", key.name), "Write it whole, like \"https://host/path/\".")
+            }
+        },
+        Kind::Choice(words) if !words.iter().any(|word| word == text) => misfit(
+            match nearest(text, words.iter().map(String::as_str)) {
+                Some(near) => format!("{is}, which is not known: did you mean `{near}`?"),
+                None => format!("{is}, which is not known"),
+            },
+            format!("Write {}.", listed(words)),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn listed(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::key::by_name;
+
+    fn refused(key: &str, kind: impl Into<ValueKind>) -> String {
+        let misfit = fits(by_name(key).unwrap(), &Value::new(None, kind)).unwrap_err();
+        format!("{}\n{}", misfit.what, misfit.cure)
+    }
+
+    #[test]
+    fn numbers_are_never_rounded_nor_read_from_text() {
+        assert!(refused("delivery.concurrency", 2.9).contains("2.9, which is not a whole number"));
+        assert!(refused("delivery.concurrency", "5").contains("must be a whole number, but is text"));
+        assert!(refused("delivery.concurrency", -1).contains("out of range"));
+        assert!(refused("delivery.requests_per_second", f64::NAN).contains("finite"));
+    }
+
+    #[test]
+    fn a_wrong_word_lists_the_right_ones() {
+        let message = refused("delivery.on_ambiguous", "resnd");
+        assert!(message.contains("did you mean `resend`?") && message.contains("\"resend\", \"wait\" or \"hold\""));
+    }
+
+    #[test]
+    fn shapes_are_explained() {
+        assert!(refused("source.poll_interval", "15").contains("a unit is missing after `15`"));
+        assert!(refused("source.poll_interval", 15).contains("with a unit and in quotes"));
+        assert!(refused("admin.listen", "localhost:9464").contains("127.0.0.1:9464"));
+        assert!(refused("source.time_zone", "America/NewYork").contains("did you mean `America/New_York`?"));
+        assert!(refused("receive.max_body", "1 megabyte").contains("1MiB"));
+        assert!(refused("conversica.endpoint", "integrations").contains("not a URL"));
+    }
+
+    #[test]
+    fn a_secret_is_not_repeated() {
+        assert!(!refused("conversica.password", 4711).contains("4711"));
+        assert!(!refused("conversica.endpoint", "hunter2 hunter2").contains("hunter2"));
+    }
+}

@@ -1,0 +1,208 @@
+//! The surroundings of the process that settings come from, and the layer that its environment variables make.
+//!
+//! The `config` crate's own reader is not used: it lower-cases names, and turns the password `007` into 7. Here a name is
+//! matched with the known keys, and a text becomes a number only where its key holds one.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use config::{Map, Value, ValueKind};
+
+use crate::config::check::Problems;
+use crate::config::key::{self, Key, Kind};
+use crate::config::layers::Layer;
+use crate::config::nearest::nearest;
+use crate::config::rule;
+
+const PREFIX: &str = "CONVERSICA_SYNC__";
+
+/// What of the process's surroundings can hold settings. An argument everywhere, so that tests never change the real one.
+#[derive(Clone, Default)]
+pub struct Environment {
+    pub variables: BTreeMap<String, String>,
+    /// systemd's `$CREDENTIALS_DIRECTORY`.
+    pub credentials_directory: Option<PathBuf>,
+}
+
+/// Variables hold secrets, ours and others': only their number is shown.
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.len())
+            .field("credentials_directory", &self.credentials_directory)
+            .finish()
+    }
+}
+
+impl Environment {
+    /// The real one.
+    pub fn of_process() -> Self {
+        let lossy = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            // What is not UTF-8 keeps a mark (U+FFFD), by which our own variables are refused.
+            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        };
+        Self {
+            variables: std::env::vars_os().map(lossy).collect(),
+            credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY")
+                .filter(|d| !d.is_empty())
+                .map(PathBuf::from),
+        }
+    }
+}
+
+/// Reads the variables that set a key. `file` tells how the user writes the keys of `[lead.custom]`.
+pub fn layer(environment: &Environment, file: &Layer, problems: &mut Problems, warnings: &mut Vec<String>) -> Layer {
+    let mut layer = Layer::default();
+    let mut names: BTreeMap<Vec<String>, &str> = BTreeMap::new();
+    for (variable, text) in &environment.variables {
+        let Some(segments) = segments(variable) else {
+            warnings.extend(single_underscore(variable));
+            continue;
+        };
+        let place = format!("environment variable {variable}");
+        let Some((path, part)) = target(&segments, file) else {
+            unknown(&place, &segments, problems);
+            continue;
+        };
+        let name = path.join(".");
+        let mut target = path.clone();
+        target.extend(part.clone());
+        if let Some(other) = names.insert(target, variable) {
+            let what = format!("`{name}` is set by {other} as well");
+            problems.add(&place, what, "Unset one of the two.");
+            continue;
+        }
+        if text.is_empty() {
+            problems.spoil(&name);
+            problems.add(
+                &place,
+                format!("it is empty, so `{name}` would be"),
+                "Unset the variable, or give it a value.",
+            );
+            continue;
+        }
+        if text.contains('\u{fffd}') {
+            problems.spoil(&name);
+            problems.add(&place, "its value is not UTF-8", "Set it again, in UTF-8.");
+            continue;
+        }
+        let value = match key::find(&path) {
+            Some(key) => typed(key, text),
+            // A `_file` twin: a path.
+            None => ValueKind::String(text.clone()),
+        };
+        let value = Value::new(Some(&place), value);
+        match part {
+            None => {
+                layer.values.insert(path, value);
+            }
+            Some(part) => {
+                let whole =
+                    layer.values.entry(path).or_insert_with(|| Value::new(Some(&place), Map::<_, Value>::new()));
+                if let ValueKind::Table(parts) = &mut whole.kind {
+                    parts.insert(part, value);
+                } else {
+                    problems.add(&place, format!("`{name}` is set as a whole as well"), "Unset one of the two.");
+                }
+            }
+        }
+    }
+    layer
+}
+
+/// The parts of a name after the prefix, whatever its case; `None` for other people's variables.
+fn segments(variable: &str) -> Option<Vec<String>> {
+    let prefix = variable.get(..PREFIX.len())?;
+    prefix.eq_ignore_ascii_case(PREFIX).then(|| variable[PREFIX.len()..].split("__").map(str::to_owned).collect())
+}
+
+/// Which key a name means, and which part of a field rule, if only a part.
+fn target(segments: &[String], file: &Layer) -> Option<(Vec<String>, Option<String>)> {
+    if let [lead, custom, name, part @ ..] = segments
+        && lead.eq_ignore_ascii_case("lead")
+        && custom.eq_ignore_ascii_case("custom")
+        && !name.is_empty()
+    {
+        // As the file writes it; else as the variable does, whose case is kept.
+        let as_in_file = file.values.keys().find(|path| {
+            path.len() == 3 && path[0] == "lead" && path[1] == "custom" && path[2].eq_ignore_ascii_case(name)
+        });
+        let path = as_in_file.cloned().unwrap_or_else(|| vec!["lead".to_owned(), "custom".to_owned(), name.clone()]);
+        return Some((path, rule_part(part)?));
+    }
+    let wanted = segments.join(".").to_lowercase();
+    for key in key::all() {
+        let path = || key.name.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let name = key.name.to_lowercase();
+        if wanted == name {
+            return Some((path(), None));
+        }
+        if key.secrecy.is_some() && wanted.strip_suffix("_file") == Some(&name) {
+            let mut path = path();
+            if let Some(last) = path.last_mut() {
+                last.push_str("_file");
+            }
+            return Some((path, None));
+        }
+        if key.kind == Kind::Rule && segments.len() == 3 && wanted.starts_with(&format!("{name}.")) {
+            return Some((path(), rule_part(&segments[2..])?));
+        }
+    }
+    None
+}
+
+/// `Some(None)`: the whole rule. Translations (`map`) have names of the user's own, and belong in the file.
+fn rule_part(rest: &[String]) -> Option<Option<String>> {
+    match rest {
+        [] => Some(None),
+        [part] => rule::PARTS
+            .iter()
+            .find(|known| **known != "map" && known.eq_ignore_ascii_case(part))
+            .map(|known| Some((*known).to_owned())),
+        _ => None,
+    }
+}
+
+/// A text that does not look like what its key holds stays text; the check of values refuses it by name.
+fn typed(key: &Key, text: &str) -> ValueKind {
+    match key.kind {
+        Kind::Boolean => text.parse().map(ValueKind::Boolean).ok(),
+        Kind::Integer => text.parse().map(ValueKind::I64).ok().or_else(|| text.parse().map(ValueKind::Float).ok()),
+        Kind::Number => text.parse().map(ValueKind::Float).ok(),
+        _ => None,
+    }
+    .unwrap_or_else(|| ValueKind::String(text.to_owned()))
+}
+
+fn unknown(place: &str, segments: &[String], problems: &mut Problems) {
+    let wanted = segments.join("__").to_uppercase();
+    let names: Vec<String> = key::all()
+        .iter()
+        .flat_map(|key| [Some(key.name.clone()), key.secrecy.map(|_| format!("{}_file", key.name))])
+        .flatten()
+        .map(|name| name.replace('.', "__").to_uppercase())
+        .collect();
+    let cure = "Unset it; names are CONVERSICA_SYNC__SECTION__KEY, with two underscores between the parts.";
+    match nearest(&wanted, names.iter().map(String::as_str)) {
+        Some(near) => {
+            let meant = near.replace("__", ".");
+            let meant = key::all().iter().find(|key| key.name.eq_ignore_ascii_case(&meant));
+            meant.into_iter().for_each(|key| problems.spoil(&key.name));
+            problems.add(
+                place,
+                format!("it sets no known key: did you mean {PREFIX}{near}?"),
+                "Rename it, or unset it.",
+            );
+        }
+        None => problems.add(place, "it sets no known key", cure),
+    }
+}
+
+/// A variable with one underscore between the parts is ignored, because Kubernetes makes such names for its services; but
+/// one that spells a key exactly was meant to be ours.
+fn single_underscore(variable: &str) -> Option<String> {
+    let rest = variable.strip_prefix("CONVERSICA_SYNC_")?.to_lowercase();
+    let key = key::all().iter().find(|key| key.name.replace('.', "_").to_lowercase() == rest.replace("__", "_"))?;
+    let name = key.name.replace('.', "__").to_uppercase();
+    Some(format!("environment variable {variable} is ignored; `{}` is set by {PREFIX}{name}", key.name))
+}

@@ -1,0 +1,188 @@
+//! The layer that a TOML file makes: its values with the line each stands on; unknown names are refused here.
+
+use config::{Map, Value, ValueKind};
+use toml::de::{DeTable, DeValue};
+
+use crate::config::check::Problems;
+use crate::config::key::{self, Kind};
+use crate::config::layers::Layer;
+use crate::error::SetupError;
+
+/// The name of the embedded defaults, whose lines tell a user nothing.
+pub const DEFAULT: &str = "default";
+
+/// Reads a file's text. `Err` is a text that is not TOML; everything else wrong goes to `problems`.
+pub fn layer(name: &str, text: &str, problems: &mut Problems) -> Result<Layer, SetupError> {
+    let document = DeTable::parse(text).map_err(|error| syntax_error(name, text, &error))?;
+    let mut reader = Reader { name, text, layer: Layer::default(), problems };
+    reader.section(document.get_ref(), &[]);
+    Ok(reader.layer)
+}
+
+fn syntax_error(name: &str, text: &str, error: &toml::de::Error) -> SetupError {
+    let (line, column) = error.span().map_or((1, 1), |span| position(text, span.start));
+    let reason = error.message().lines().collect::<Vec<_>>().join("; ");
+    SetupError::new(
+        format!("{name}:{line}:{column}: this is not TOML: {reason}"),
+        "Text needs quotes, a key stands once, a section is written [section].",
+    )
+}
+
+/// Line and column, counted from one.
+fn position(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+struct Reader<'a> {
+    name: &'a str,
+    text: &'a str,
+    layer: Layer,
+    problems: &'a mut Problems,
+}
+
+impl Reader<'_> {
+    fn section(&mut self, table: &DeTable<'_>, path: &[String]) {
+        for (name, value) in table {
+            let place = match self.name {
+                DEFAULT => DEFAULT.to_owned(),
+                file => format!("{file}:{}", position(self.text, name.span().start).0),
+            };
+            let mut full = path.to_vec();
+            full.push(name.get_ref().to_string());
+            self.entry(&place, full, value.get_ref());
+        }
+    }
+
+    fn entry(&mut self, place: &str, path: Vec<String>, value: &DeValue<'_>) {
+        let name = path.join(".");
+        if key::sections().contains(&name) {
+            match value {
+                DeValue::Table(table) => {
+                    self.layer.sections.insert(name);
+                    self.section(table, &path);
+                }
+                _ => self.problems.add(
+                    place,
+                    format!("`{name}` is a section, not a key"),
+                    format!("Write [{name}] on a line of its own, and its keys below."),
+                ),
+            }
+        } else if let Some(key) = key::find(&path) {
+            let value = match key.kind {
+                Kind::Rule => rule(place, value),
+                _ => plain(place, value),
+            };
+            self.layer.values.insert(path, value);
+        } else if key::twin_of(&path).is_some() {
+            self.layer.values.insert(path, plain(place, value));
+        } else {
+            self.unknown(place, &path);
+        }
+    }
+
+    fn unknown(&mut self, place: &str, path: &[String]) {
+        let name = path.join(".");
+        let (last, section) = (path.last().map_or("", String::as_str), path.split_last().map_or(&[][..], |(_, s)| s));
+        let section = section.join(".");
+        if section == "lead" {
+            return self.unknown_lead_key(place, last);
+        }
+        match key::nearest_to(&section, last) {
+            Some(near) if near.contains('.') => {
+                self.problems.spoil(near.clone());
+                self.problems.add(
+                    place,
+                    format!("unknown key `{name}`: did you mean `{near}`?"),
+                    format!("Move the line to its own section, [{}].", near.rsplit_once('.').map_or("", |(s, _)| s)),
+                );
+            }
+            Some(near) => {
+                self.problems.spoil(if section.is_empty() { near.clone() } else { format!("{section}.{near}") });
+                self.problems.add(
+                    place,
+                    format!("unknown key `{name}`: did you mean `{near}`?"),
+                    format!("Write `{near}`, or remove it."),
+                );
+            }
+            None => self.problems.add(
+                place,
+                format!("unknown key `{name}`"),
+                "Remove it; `conversica-sync config show` lists every key.",
+            ),
+        }
+    }
+
+    fn unknown_lead_key(&mut self, place: &str, last: &str) {
+        if last == "apiVersion" {
+            return self.problems.add(
+                place,
+                "`lead.apiVersion` cannot be mapped: it comes from `conversica.api_version`",
+                "Remove the line; set `api_version` under [conversica] if the default does not fit.",
+            );
+        }
+        let near = key::nearest_to("lead", last).filter(|near| !near.contains('.'));
+        let question = near.as_ref().map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
+        if let Some(near) = near {
+            self.problems.spoil(format!("lead.{near}"));
+        }
+        self.problems.add(
+            place,
+            format!("unknown key `lead.{last}`{question}"),
+            format!("If Conversica agreed the key `{last}` with you, put it under [lead.custom]."),
+        );
+    }
+}
+
+fn plain(place: &str, value: &DeValue<'_>) -> Value {
+    let kind = match value {
+        DeValue::String(text) => ValueKind::String(text.to_string()),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => ValueKind::I64(number),
+            // Out of range for every key; as text it is refused with its type.
+            Err(_) => ValueKind::String(number.as_str().to_owned()),
+        },
+        DeValue::Float(number) => ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(flag) => ValueKind::Boolean(*flag),
+        DeValue::Datetime(instant) => ValueKind::String(instant.to_string()),
+        DeValue::Array(items) => ValueKind::Array(items.iter().map(|item| plain(place, item.get_ref())).collect()),
+        DeValue::Table(table) => {
+            let entries = table.iter().map(|(name, value)| (name.get_ref().to_string(), plain(place, value.get_ref())));
+            ValueKind::Table(entries.collect())
+        }
+    };
+    Value::new(Some(&place.to_owned()), kind)
+}
+
+/// A field rule: numbers in it are kept as the text that they are written as, so that `7.20` does not become `7.2`.
+fn rule(place: &str, value: &DeValue<'_>) -> Value {
+    let DeValue::Table(parts) = value else { return plain(place, value) };
+    let parts: Map<String, Value> = parts
+        .iter()
+        .map(|(name, part)| {
+            let name = name.get_ref().to_string();
+            let part = match (name.as_str(), part.get_ref()) {
+                ("default" | "value", part) => as_written(place, part),
+                ("map", DeValue::Table(entries)) => {
+                    let entries: Map<String, Value> = entries
+                        .iter()
+                        .map(|(from, to)| (from.get_ref().to_string(), as_written(place, to.get_ref())))
+                        .collect();
+                    Value::new(Some(&place.to_owned()), ValueKind::Table(entries))
+                }
+                (_, part) => plain(place, part),
+            };
+            (name, part)
+        })
+        .collect();
+    Value::new(Some(&place.to_owned()), ValueKind::Table(parts))
+}
+
+fn as_written(place: &str, value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::Float(number) => Value::new(Some(&place.to_owned()), number.as_str()),
+        DeValue::Integer(number) if number.radix() == 10 => Value::new(Some(&place.to_owned()), number.as_str()),
+        other => plain(place, other),
+    }
+}

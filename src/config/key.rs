@@ -1,0 +1,241 @@
+//! The known keys, read off the settings tree's own schema: what each holds, whether it must be set, whether it is secret.
+//!
+//! One list for everything that asks about keys: checking, environment variables, `config show`, messages.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use crate::config::nearest::nearest;
+use crate::config::schema;
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Integer,
+    Number,
+    Boolean,
+    Duration,
+    Size,
+    Address,
+    TimeZone,
+    Url,
+    /// One of these words.
+    Choice(Vec<String>),
+    /// A field rule of `[lead]`.
+    Rule,
+}
+
+/// How much of a value may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrecy {
+    /// All but the password in it.
+    Url,
+    /// Nothing.
+    Whole,
+}
+
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// With its section: `delivery.retry.multiplier`.
+    pub name: String,
+    pub kind: Kind,
+    pub secrecy: Option<Secrecy>,
+    /// Whether the settings mean nothing without it (in `[receive]`: once that section is there).
+    pub required: bool,
+}
+
+/// Any key of `[lead.custom]`: the names are the user's own.
+static CUSTOM: LazyLock<Key> =
+    LazyLock::new(|| Key { name: "lead.custom".to_owned(), kind: Kind::Rule, secrecy: None, required: false });
+
+static KEYS: LazyLock<(Vec<Key>, Vec<String>)> = LazyLock::new(|| {
+    let (mut keys, mut sections) = (Vec::new(), Vec::new());
+    collect(&schema::of_settings(), "", &mut keys, &mut sections);
+    (keys, sections)
+});
+
+/// All keys, in the order of the settings tree. `[lead.custom]` has none of its own.
+pub fn all() -> &'static [Key] {
+    &KEYS.0
+}
+
+/// All sections with their full names: `source`, `delivery.retry`.
+pub fn sections() -> &'static [String] {
+    &KEYS.1
+}
+
+/// The key at this path. In `[lead.custom]`, every name is one.
+pub fn find(path: &[String]) -> Option<&'static Key> {
+    match path {
+        [lead, custom, _] if lead == "lead" && custom == "custom" => Some(&CUSTOM),
+        _ => by_name(&path.join(".")),
+    }
+}
+
+pub fn by_name(name: &str) -> Option<&'static Key> {
+    all().iter().find(|key| key.name == name)
+}
+
+/// The secret whose `_file` twin this path is.
+pub fn twin_of(path: &[String]) -> Option<&'static Key> {
+    let name = path.join(".");
+    by_name(name.strip_suffix("_file")?).filter(|key| key.secrecy.is_some())
+}
+
+/// The line to write for a key, as the commented-out lines of `config/default.toml` give it.
+pub fn example(name: &str) -> Option<String> {
+    let (section, key) = name.rsplit_once('.')?;
+    documented().into_iter().find(|line| line.section == section && line.key == key).map(|line| line.text.to_owned())
+}
+
+/// A key as it stands in `config/default.toml`, set or commented out (`#key = …`, no space after `#`).
+pub struct Documented {
+    pub section: &'static str,
+    pub key: &'static str,
+    /// The line without `#`.
+    pub text: &'static str,
+}
+
+pub fn documented() -> Vec<Documented> {
+    let mut section = "";
+    let mut keys = Vec::new();
+    for line in schema::DEFAULTS.lines() {
+        let text = line.strip_prefix('#').unwrap_or(line);
+        if let Some((name, _)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            section = name;
+        } else if let Some((key, _)) = text.split_once(" = ")
+            && !key.is_empty()
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        {
+            keys.push(Documented { section, key, text });
+        }
+    }
+    keys
+}
+
+/// What an unknown name in a section (empty: at the top) most likely meant; a full name if it is at home elsewhere.
+pub fn nearest_to(section: &str, name: &str) -> Option<String> {
+    let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
+    let here = all()
+        .iter()
+        .flat_map(|key| [Some(key.name.clone()), key.secrecy.map(|_| format!("{}_file", key.name))])
+        .flatten()
+        .chain(sections().iter().cloned())
+        .filter_map(|full| full.strip_prefix(&prefix).map(str::to_owned))
+        .filter(|rest| !rest.contains('.'))
+        .collect::<Vec<_>>();
+    if let Some(near) = nearest(name, here.iter().map(String::as_str)) {
+        return Some(near.to_owned());
+    }
+    let elsewhere = |key: &&Key| key.name.rsplit_once('.').is_some_and(|(_, last)| last == name);
+    all().iter().find(elsewhere).map(|key| key.name.clone())
+}
+
+fn collect(schema: &Value, prefix: &str, keys: &mut Vec<Key>, sections: &mut Vec<String>) {
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let full = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if property["type"] == "object" {
+            sections.push(full.clone());
+            collect(property, &full, keys, sections);
+        } else {
+            let secrecy = match property["x-secret"].as_str() {
+                Some("url") => Some(Secrecy::Url),
+                Some(_) => Some(Secrecy::Whole),
+                None => None,
+            };
+            keys.push(Key { name: full, kind: kind(property), secrecy, required: required.contains(&name.as_str()) });
+        }
+    }
+}
+
+fn kind(schema: &Value) -> Kind {
+    let choices = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let choices: Vec<String> = choices.map(str::to_owned).collect();
+    let is = |name: &str| schema["type"] == name;
+    match schema["x-kind"].as_str() {
+        Some("duration") => Kind::Duration,
+        Some("size") => Kind::Size,
+        Some("address") => Kind::Address,
+        Some("time-zone") => Kind::TimeZone,
+        Some("url") => Kind::Url,
+        Some("rule") => Kind::Rule,
+        _ if !choices.is_empty() => Kind::Choice(choices),
+        _ if is("integer") => Kind::Integer,
+        _ if is("number") => Kind::Number,
+        _ if is("boolean") => Kind::Boolean,
+        _ => Kind::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_default_file_documents_every_key_and_no_other() {
+        let known: BTreeSet<String> = all().iter().map(|key| key.name.clone()).collect();
+        let documented: Vec<String> =
+            documented().iter().map(|line| format!("{}.{}", line.section, line.key)).collect();
+        let unique: BTreeSet<String> =
+            documented.iter().filter(|name| !name.starts_with("lead.custom.")).cloned().collect();
+        assert_eq!(documented.len(), documented.iter().collect::<BTreeSet<_>>().len(), "a key stands there twice");
+        assert_eq!(known.difference(&unique).collect::<Vec<_>>(), Vec::<&String>::new(), "missing in default.toml");
+        assert_eq!(unique.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new(), "unknown in default.toml");
+    }
+
+    #[test]
+    fn keys_know_what_they_hold() {
+        let kind = |name: &str| by_name(name).unwrap().kind.clone();
+        assert_eq!(kind("source.poll_interval"), Kind::Duration);
+        assert_eq!(kind("source.time_zone"), Kind::TimeZone);
+        assert_eq!(kind("delivery.concurrency"), Kind::Integer);
+        assert_eq!(kind("delivery.requests_per_second"), Kind::Number);
+        assert_eq!(kind("conversica.sms"), Kind::Boolean);
+        assert_eq!(kind("receive.listen"), Kind::Address);
+        assert_eq!(kind("receive.max_body"), Kind::Size);
+        assert_eq!(kind("lead.firstName"), Kind::Rule);
+        assert_eq!(kind("source.where"), Kind::Text);
+        let choices = ["send", "baseline"].map(str::to_owned).to_vec();
+        assert_eq!(kind("safety.first_run"), Kind::Choice(choices));
+        assert_eq!(
+            kind("log.level"),
+            Kind::Choice(["error", "warn", "info", "debug", "trace"].map(str::to_owned).to_vec())
+        );
+    }
+
+    #[test]
+    fn the_secrets_are_these() {
+        let secrets: Vec<&str> = all().iter().filter(|key| key.secrecy.is_some()).map(|key| &*key.name).collect();
+        assert_eq!(
+            secrets,
+            [
+                "source.url",
+                "conversica.endpoint",
+                "conversica.password",
+                "conversica.test_lead_token",
+                "state.url",
+                "receive.password",
+                "admin.token"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_has_no_default_must_be_set() {
+        let required = |name: &str| by_name(name).unwrap().required;
+        assert!(required("source.url") && required("conversica.password") && required("receive.listen"));
+        assert!(!required("source.table") && !required("safety.first_run") && !required("lead.email"));
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_section_is_found_in_its_own() {
+        assert_eq!(nearest_to("source", "pol_interval").as_deref(), Some("poll_interval"));
+        assert_eq!(nearest_to("delivery.retry", "concurrency").as_deref(), Some("delivery.concurrency"));
+        assert_eq!(nearest_to("", "sorce").as_deref(), Some("source"));
+        assert_eq!(example("source.key").as_deref(), Some("key = \"id\""));
+    }
+}

@@ -1,0 +1,205 @@
+//! The three layers, later wins: the embedded defaults, the file, the environment; with credentials between the last two.
+//!
+//! Each value keeps where it came from, for messages and for `config show`. All mistakes are reported at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use config::{ConfigError, Map, Source, Value, ValueKind};
+
+use crate::config::check::{self, Problems};
+use crate::config::environment::Environment;
+use crate::config::merged::Merged;
+use crate::config::{Settings, environment, file, key, schema, secret, show, validate};
+use crate::error::SetupError;
+
+/// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be secret.
+#[derive(Clone, Default)]
+pub struct Layer {
+    pub values: BTreeMap<Vec<String>, Value>,
+    /// Sections that are there, with keys or without.
+    pub sections: BTreeSet<String>,
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys().map(|path| path.join("."))).finish()
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        let mut root = Map::new();
+        for (path, value) in &self.values {
+            nest(&mut root, path, value);
+        }
+        Ok(root)
+    }
+}
+
+/// Puts a value where its path leads. Not by the crate's own path expressions: they would split a key such as `"a.b"`.
+fn nest(table: &mut Map<String, Value>, path: &[String], value: &Value) {
+    match path {
+        [] => {}
+        [last] => {
+            table.insert(last.clone(), value.clone());
+        }
+        [name, rest @ ..] => {
+            let inner = table.entry(name.clone()).or_insert_with(|| Value::new(None, Map::<String, Value>::new()));
+            if let ValueKind::Table(inner) = &mut inner.kind {
+                nest(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// One key of the settings in force, fit to be shown: no secret is in it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Effective {
+    pub key: String,
+    /// `None`: not set.
+    pub value: Option<serde_json::Value>,
+    /// Where the value came from: `default`, `conversica-sync.toml:12`, `environment variable …`; empty if not set.
+    pub layer: String,
+}
+
+/// Settings that have passed every check.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub effective: Vec<Effective>,
+    /// Legal, but worth a word.
+    pub warnings: Vec<String>,
+    /// The file they came from, if it was one.
+    pub file: Option<PathBuf>,
+}
+
+/// Everything that is wrong with the settings. Exit code 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<SetupError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl From<SetupError> for ConfigErrors {
+    fn from(error: SetupError) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// The file to read: the one asked for, `$CONVERSICA_SYNC_CONFIG`, then the usual places.
+pub fn find_file(explicit: Option<&Path>, environment: &Environment) -> Result<PathBuf, SetupError> {
+    const USUAL: [&str; 2] = ["conversica-sync.toml", "/etc/conversica-sync/conversica-sync.toml"];
+    const VARIABLE: &str = "CONVERSICA_SYNC_CONFIG";
+    const CURE: &str = "Make one with `conversica-sync init`, or name one with --config FILE.";
+    let named = explicit.map(|path| (path.to_owned(), "--config"));
+    let named = named.or_else(|| environment.variables.get(VARIABLE).map(|path| (PathBuf::from(path), VARIABLE)));
+    match named {
+        Some((path, _)) if path.exists() => Ok(path),
+        Some((path, by)) if path.as_os_str().is_empty() => {
+            Err(SetupError::new(format!("{by} is empty"), format!("Unset it. {CURE}")))
+        }
+        Some((path, by)) => Err(SetupError::new(format!("{}, named by {by}, does not exist", path.display()), CURE)),
+        None => USUAL.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+            let what = format!("there is no configuration: looked for ${VARIABLE}, ./{} and {}", USUAL[0], USUAL[1]);
+            SetupError::new(what, CURE)
+        }),
+    }
+}
+
+/// Reads and checks the settings.
+pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    let name = file.display().to_string();
+    let text = fs::read_to_string(file).map_err(|error| {
+        SetupError::new(
+            format!("{name} cannot be read: {error}"),
+            "Name a TOML file that this user may read, with --config FILE.",
+        )
+    })?;
+    let mut loaded = load_text(&name, &text, environment)?;
+    let from_here = format!("{name}:");
+    let has_secret = |effective: &Effective| {
+        effective.value == Some(secret::HIDDEN.into()) && effective.layer.starts_with(&from_here)
+    };
+    if secret::world_readable(file)
+        && let Some(effective) = loaded.effective.iter().find(|effective| has_secret(effective))
+    {
+        loaded.warnings.push(format!(
+            "{name} holds `{}` and can be read by every user of this machine; cure: chmod 600 {name}",
+            effective.key
+        ));
+    }
+    loaded.file = Some(file.to_owned());
+    Ok(loaded)
+}
+
+/// The same from a text; `name` stands for the file in messages.
+pub fn load_text(name: &str, toml: &str, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    let (mut problems, mut warnings) = (Problems::default(), Vec::new());
+    let defaults = file::layer(file::DEFAULT, schema::DEFAULTS, &mut problems)?;
+    let from_file = file::layer(name, toml, &mut problems)?;
+    let from_environment = environment::layer(environment, &from_file, &mut problems, &mut warnings);
+    let wants_receiver = [&from_file, &from_environment].iter().any(|layer| mentions(layer, "receive"));
+    let mut layers = [defaults, from_file, secret::credentials(environment), from_environment];
+    if !wants_receiver {
+        // Defaults and a credential alone do not make a receiver.
+        layers.iter_mut().for_each(|layer| layer.values.retain(|path, _| path[0] != "receive"));
+    }
+    secret::settle(&mut layers, &mut problems, &mut warnings);
+    layers.iter_mut().for_each(|layer| drop_misfits(layer, &mut problems));
+
+    let mut merged = Merged::of(&layers, name)?;
+    merged.complain_of_missing(&mut problems, wants_receiver);
+    merged.complain_of_rules(&mut problems);
+    let mut settings = merged.settings(&problems, wants_receiver).map_err(|error| {
+        // Something that the checks above let through; what they found is still the better message.
+        let mut errors = std::mem::take(&mut problems).into_errors();
+        errors.push(error);
+        ConfigErrors(errors)
+    })?;
+    let completed = validate::complete(&mut settings);
+    validate::check(&settings, &merged, &mut problems, &mut warnings);
+    if !problems.is_empty() {
+        return Err(ConfigErrors(problems.into_errors()));
+    }
+    let effective = show::effective(&merged, wants_receiver, completed);
+    Ok(Loaded { settings, effective, warnings, file: None })
+}
+
+fn mentions(layer: &Layer, section: &str) -> bool {
+    layer.sections.contains(section) || layer.values.keys().any(|path| path[0] == section)
+}
+
+fn drop_misfits(layer: &mut Layer, problems: &mut Problems) {
+    layer.values.retain(|path, value| {
+        let Some(key) = key::find(path) else { return false };
+        match check::fits(key, value) {
+            Ok(()) => true,
+            Err(misfit) => {
+                problems.spoil(&key.name);
+                problems.add(value.origin().unwrap_or("settings"), misfit.what, misfit.cure);
+                false
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Secrets that are kept outside the settings: `KEY_file`, systemd's credentials; and hiding passwords in URLs.
+//!
+//! No message of this file holds a secret's value.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use config::{Value, ValueKind};
+
+use crate::config::check::Problems;
+use crate::config::environment::Environment;
+use crate::config::key::{self, Key};
+use crate::config::layers::Layer;
+
+/// What is shown in place of a secret.
+pub const HIDDEN: &str = "(hidden)";
+
+/// The layer that the credentials directory makes: a file named `conversica.password` sets that key.
+pub fn credentials(environment: &Environment) -> Layer {
+    let mut layer = Layer::default();
+    let Some(directory) = &environment.credentials_directory else { return layer };
+    for key in secrets() {
+        let file = directory.join(&key.name);
+        if file.exists() {
+            let origin = format!("credentials directory, file {}", key.name);
+            layer.values.insert(twin(key), Value::new(Some(&origin), file.to_string_lossy().into_owned()));
+        }
+    }
+    layer
+}
+
+/// Leaves each secret in one layer only, the last that has it, and reads it from its file there. Layers that are outranked
+/// are not read: a file that is missing but not needed is no mistake.
+pub fn settle(layers: &mut [Layer], problems: &mut Problems, warnings: &mut Vec<String>) {
+    for key in secrets() {
+        let (path, twin) = (key_path(key), twin(key));
+        for layer in layers.iter_mut() {
+            let both = layer.values.contains_key(&path) && layer.values.contains_key(&twin);
+            if both && let Some(file) = layer.values.remove(&twin) {
+                problems.add(
+                    file.origin().unwrap_or("settings"),
+                    format!("both `{0}` and `{0}_file` are set", key.name),
+                    "Remove one of the two.",
+                );
+            }
+        }
+        let has = |layer: &Layer| layer.values.contains_key(&path) || layer.values.contains_key(&twin);
+        let Some(top) = layers.iter().rposition(has) else { continue };
+        for layer in &mut layers[..top] {
+            layer.values.remove(&path);
+            layer.values.remove(&twin);
+        }
+        if let Some(file) = layers[top].values.remove(&twin) {
+            match read(key, &file, warnings) {
+                Ok(secret) => {
+                    layers[top].values.insert(path, secret);
+                }
+                Err((what, cure)) => {
+                    problems.spoil(&key.name);
+                    problems.add(file.origin().unwrap_or("settings"), what, cure);
+                }
+            }
+        }
+    }
+}
+
+fn secrets() -> impl Iterator<Item = &'static Key> {
+    key::all().iter().filter(|key| key.secrecy.is_some())
+}
+
+fn key_path(key: &Key) -> Vec<String> {
+    key.name.split('.').map(str::to_owned).collect()
+}
+
+fn twin(key: &Key) -> Vec<String> {
+    format!("{}_file", key.name).split('.').map(str::to_owned).collect()
+}
+
+fn read(key: &Key, file: &Value, warnings: &mut Vec<String>) -> Result<Value, (String, String)> {
+    let place = file.origin().unwrap_or("settings");
+    let ValueKind::String(name) = &file.kind else {
+        return Err((format!("`{}_file` must be the path of a file", key.name), "Write it in quotes.".to_owned()));
+    };
+    let path = PathBuf::from(name);
+    let failed = |error: &io::Error| {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "it does not exist".to_owned(),
+            io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+            io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+            _ => error.to_string(),
+        };
+        (
+            format!("`{}_file` names {name}, which cannot be read: {reason}", key.name),
+            format!(
+                "Put the secret into {name}, readable by the user that conversica-sync runs as, or name another file."
+            ),
+        )
+    };
+    let text = fs::read_to_string(&path).map_err(|error| failed(&error))?;
+    warnings.extend(world_readable(&path).then(|| {
+        format!("{name} (`{}_file`) can be read by every user of this machine; cure: chmod 600 {name}", key.name)
+    }));
+    // Editors and `echo` end a file with a newline that is not part of the secret; further ones may be.
+    let secret = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    if secret.trim().is_empty() {
+        return Err((
+            format!("`{}_file` names {name}, which is empty", key.name),
+            format!("Put the secret into {name}."),
+        ));
+    }
+    let origin = if place.starts_with("credentials directory") {
+        place.to_owned()
+    } else {
+        format!("file {name}, named by {place}")
+    };
+    Ok(Value::new(Some(&origin), secret))
+}
+
+/// Below /run/secrets Docker's mode is 0444, and the mount is the container's own.
+pub(super) fn world_readable(path: &Path) -> bool {
+    !path.starts_with("/run/secrets")
+        && fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0)
+}
+
+/// A URL with its password hidden, and whatever else in it may be a secret.
+pub fn redact_url(text: &str) -> String {
+    let scheme = text.split(':').next().filter(|scheme| scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+'));
+    let Some(scheme) = scheme.filter(|scheme| scheme.len() < text.len()) else { return HIDDEN.to_owned() };
+    let nothing_sure = format!("{scheme}://{HIDDEN}");
+    if scheme.eq_ignore_ascii_case("sqlite") {
+        // A file name, which `Url` would rewrite; only its parameters can hold a key.
+        let (file, query) = text.split_once('?').map_or((text, None), |(file, query)| (file, Some(query)));
+        return query.map_or_else(|| file.to_owned(), |query| format!("{file}?{}", redacted_query(query)));
+    }
+    let Ok(mut url) = url::Url::parse(text) else { return nothing_sure };
+    // A password with `/`, `?` or `#` in it ends the authority early, and its rest would be shown as path or query.
+    let after_host = [url.path(), url.query().unwrap_or(""), url.fragment().unwrap_or("")];
+    if after_host.iter().any(|part| part.contains('@')) || url.fragment().is_some() || url.cannot_be_a_base() {
+        return nothing_sure;
+    }
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return nothing_sure;
+    }
+    let query = url.query().map(redacted_query);
+    url.set_query(query.as_deref());
+    url.to_string()
+}
+
+fn redacted_query(query: &str) -> String {
+    let is_secret = |name: &str| {
+        let name = name.to_lowercase();
+        ["pass", "pwd", "secret", "token", "key"].iter().any(|word| name.contains(word))
+    };
+    let parts = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_secret(name) => format!("{name}=***"),
+        _ => pair.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_of_a_url_is_hidden() {
+        for (url, shown) in [
+            ("postgres://reader:hunter2@db/crm", "postgres://reader:***@db/crm"),
+            ("postgres://reader:hun@ter2@db/crm?sslmode=require", "postgres://reader:***@db/crm?sslmode=require"),
+            ("postgres://reader@db/crm", "postgres://reader@db/crm"),
+            (
+                "postgres:///crm?host=/run/postgresql&password=hunter2",
+                "postgres:///crm?host=/run/postgresql&password=***",
+            ),
+            ("sqlite:///var/lib/crm.db", "sqlite:///var/lib/crm.db"),
+            ("sqlite:crm.db?mode=ro", "sqlite:crm.db?mode=ro"),
+            ("https://integrations-api.conversica.com/json/", "https://integrations-api.conversica.com/json/"),
+        ] {
+            assert_eq!(redact_url(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_not_understood_is_hidden_whole() {
+        for url in [
+            "postgres://reader:12#hunter2@db/crm",
+            "postgres://reader:12/hunter2@db/crm",
+            "postgres://reader:12?hunter2@db/crm",
+            "postgres://reader:hun#ter2@db/crm",
+            "reader:hunter2@db/crm",
+            "hunter2",
+            "host=db password=hunter2",
+            "",
+        ] {
+            assert!(!redact_url(url).contains("ter2"), "{}", redact_url(url));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The settings in force, each with the layer it came from, and no secret: for `config show`.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::config::key::{self, Key, Kind, Secrecy};
+use crate::config::layers::Effective;
+use crate::config::merged::{Merged, json as to_json, origin};
+use crate::config::secret::{HIDDEN, redact_url};
+use crate::config::validate::Completed;
+
+/// Every key of the sections in force. Keys of `[lead]` only where they are set: there are too many that nobody needs.
+pub(super) fn effective(merged: &Merged, has_receiver: bool, completed: Vec<Completed>) -> Vec<Effective> {
+    let mut shown = Vec::new();
+    for key in key::all() {
+        let value = merged.value(key.name.split('.'));
+        if let Some(value) = value {
+            let layer = origin(value).unwrap_or_default();
+            shown.push(Effective { key: key.name.clone(), value: Some(fit_to_show(key, to_json(value))), layer });
+        } else if let Some(completed) = completed.iter().find(|completed| key.name == format!("lead.{}", completed.key))
+        {
+            let layer = format!("follows from {}", completed.from);
+            shown.push(Effective { key: key.name.clone(), value: Some(json!(completed.column)), layer });
+        } else if key.kind != Kind::Rule && (has_receiver || !key.name.starts_with("receive.")) {
+            shown.push(Effective { key: key.name.clone(), value: None, layer: String::new() });
+        }
+    }
+    let lead_ends =
+        shown.iter().rposition(|effective| effective.key.starts_with("lead.")).map_or(shown.len(), |i| i + 1);
+    let custom = merged.custom().into_iter().map(|(name, value)| Effective {
+        key: format!("lead.custom.{name}"),
+        value: Some(to_json(value)),
+        layer: origin(value).unwrap_or_default(),
+    });
+    shown.splice(lead_ends..lead_ends, custom);
+    shown
+}
+
+fn fit_to_show(key: &Key, value: Value) -> Value {
+    match (key.secrecy, &value) {
+        (None, _) => value,
+        (Some(Secrecy::Url), Value::String(url)) => redact_url(url).into(),
+        (Some(_), _) => HIDDEN.into(),
+    }
+}
+
+/// One line a key: name, value, layer, in columns.
+pub fn text(effective: &[Effective]) -> String {
+    let value = |effective: &Effective| effective.value.as_ref().map_or_else(|| "(not set)".to_owned(), as_toml);
+    let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+    let keys = width(&mut effective.iter().map(|effective| effective.key.chars().count()));
+    // A long query must not push the layer of every other key out of sight.
+    let values = width(&mut effective.iter().map(|effective| value(effective).chars().count()).filter(|n| *n <= 60));
+    effective.iter().fold(String::new(), |mut text, effective| {
+        let line = format!("{:keys$}  {:values$}  {}", effective.key, value(effective), effective.layer);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", line.trim_end());
+        text
+    })
+}
+
+/// The same for programs.
+pub fn json(effective: &[Effective]) -> Value {
+    let entry = |effective: &Effective| {
+        let layer = Some(&effective.layer).filter(|layer| !layer.is_empty());
+        json!({ "key": effective.key, "value": effective.value, "layer": layer })
+    };
+    json!({ "settings": effective.iter().map(entry).collect::<Vec<_>>() })
+}
+
+/// As a person would write it in the file; what is hidden stands without quotes, so that nobody takes it for the value.
+fn as_toml(value: &Value) -> String {
+    match value {
+        Value::String(text) if text == HIDDEN => text.clone(),
+        Value::Object(parts) => {
+            let parts: Vec<String> =
+                parts.iter().map(|(name, part)| format!("{} = {}", bare(name), as_toml(part))).collect();
+            format!("{{ {} }}", parts.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn bare(name: &str) -> String {
+    let is_bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    if is_bare { name.to_owned() } else { json!(name).to_string() }
+}

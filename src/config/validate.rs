@@ -1,0 +1,244 @@
+//! What the settings mean: what must be together, what excludes each other, which ranges make sense, what is unsafe.
+//!
+//! Pure but for one look at the file system (whether two paths are the same file). `[lead]` and the URLs have files of
+//! their own below.
+
+mod lead;
+mod place;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use crate::config::check::Problems;
+use crate::config::merged::Merged;
+use crate::config::{Changes, Delivery, Receive, Settings, Source, WritebackMode, duration, size};
+
+pub use lead::{Completed, complete};
+
+/// Collects what is wrong and what is worth a word.
+pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warnings: &mut Vec<String>) {
+    let mut report = Report { merged, problems, warnings };
+    source(&settings.source, &mut report);
+    lead::check(settings, &mut report);
+    place::databases(settings, &mut report);
+    conversica(settings, &mut report);
+    delivery(&settings.delivery, &mut report);
+    if let Some(receive) = &settings.receive {
+        receiver(receive, &mut report);
+    }
+    writeback(settings, &mut report);
+    if !settings.admin.listen.ip().is_loopback() && settings.admin.token.is_none() {
+        report.problem(
+            "admin.token",
+            format!(
+                "`admin.token` is not set, but `admin.listen` is {}, open to other machines",
+                settings.admin.listen
+            ),
+            "Set `token_file` under [admin], or listen on 127.0.0.1.",
+        );
+    }
+    if settings.state.keep_outcomes.is_zero() {
+        report.problem("state.keep_outcomes", "`state.keep_outcomes` is zero", "Write how long, like \"90d\".");
+    }
+}
+
+/// Where complaints go, each with the place that its key stands at.
+struct Report<'a> {
+    merged: &'a Merged,
+    problems: &'a mut Problems,
+    warnings: &'a mut Vec<String>,
+}
+
+impl Report<'_> {
+    /// Says nothing about a key that was complained about already.
+    fn problem(&mut self, key: &str, what: impl AsRef<str>, cure: impl Into<String>) {
+        if !self.problems.is_spoiled(key) {
+            self.problems.add(&self.merged.place(key), what, cure);
+        }
+    }
+
+    fn warning(&mut self, key: &str, text: impl AsRef<str>) {
+        self.warnings.push(format!("{}: {}", self.merged.place(key), text.as_ref()));
+    }
+
+    fn is_spoiled(&self, key: &str) -> bool {
+        self.problems.is_spoiled(key)
+    }
+
+    fn duration(&mut self, key: &str, value: Duration, least: &str, most: &str) {
+        let bound = |text: &str| duration::parse(text).unwrap_or(Duration::MAX);
+        if value < bound(least) || value > bound(most) {
+            self.problem(
+                key,
+                format!("`{key}` is {}, which is out of range", duration::format(value)),
+                format!("Write a duration from \"{least}\" to \"{most}\"."),
+            );
+        }
+    }
+}
+
+fn source(source: &Source, report: &mut Report<'_>) {
+    match (&source.table, &source.query) {
+        (Some(_), Some(_)) => report.problem(
+            "source.query",
+            "both `source.table` and `source.query` are set",
+            "Remove one of them; a query may do everything that a table may.",
+        ),
+        (None, None) if !report.is_spoiled("source.query") => report.problem(
+            "source.table",
+            "neither `source.table` nor `source.query` is set",
+            "Add under [source]: table = \"leads\"",
+        ),
+        (None, _) if source.changes == Changes::Triggers => report.problem(
+            "source.changes",
+            "`source.changes` is `triggers`, which needs a table, but `source.query` is set",
+            "Set `table`, or write changes = \"poll\".",
+        ),
+        _ => {}
+    }
+    if source.filter.is_some() && source.query.is_some() && source.table.is_none() {
+        report.problem(
+            "source.where",
+            "`source.where` is set together with `source.query`",
+            "Write the condition into the query, and remove `where`.",
+        );
+    }
+    report.duration("source.poll_interval", source.poll_interval, "100ms", "30d");
+    report.duration("source.full_compare_interval", source.full_compare_interval, "100ms", "365d");
+    report.duration("source.statement_timeout", source.statement_timeout, "1s", "24h");
+}
+
+fn conversica(settings: &Settings, report: &mut Report<'_>) {
+    let conversica = &settings.conversica;
+    place::endpoint(&conversica.endpoint, report);
+    // Never shown: with a secret beside it, a half-typed user name is worth protecting too.
+    if conversica.username.chars().count() < 5 {
+        report.problem(
+            "conversica.username",
+            "`conversica.username` has fewer than five characters, which Conversica refuses",
+            "Write the user name as Conversica gave it to you.",
+        );
+    }
+    if conversica.username.contains(':') {
+        report.problem(
+            "conversica.username",
+            "`conversica.username` contains a colon, which Basic authentication cannot carry",
+            "Write the user name alone; the password has a key of its own.",
+        );
+    }
+    if conversica.password.expose_secret().is_empty() {
+        report.problem("conversica.password", "`conversica.password` is empty", "Set `password_file` or `password`.");
+    }
+    if conversica.test_lead_token.is_some() && conversica.test_lead_limit == 0 {
+        report.problem(
+            "conversica.test_lead_limit",
+            "`conversica.test_lead_limit` is 0, so nothing could be sent",
+            "Write how many distinct leads the test may use, like 10.",
+        );
+    }
+}
+
+fn delivery(delivery: &Delivery, report: &mut Report<'_>) {
+    if !(0.01..=100_000.0).contains(&delivery.requests_per_second) {
+        report.problem(
+            "delivery.requests_per_second",
+            format!("`delivery.requests_per_second` is {}, which is out of range", delivery.requests_per_second),
+            "Write a number from 0.01 to 100000.",
+        );
+    }
+    if !(1..=1024).contains(&delivery.concurrency) {
+        report.problem(
+            "delivery.concurrency",
+            format!("`delivery.concurrency` is {}, which is out of range", delivery.concurrency),
+            "Write a whole number from 1 to 1024.",
+        );
+    }
+    report.duration("delivery.timeout", delivery.timeout, "1s", "10m");
+    let retry = &delivery.retry;
+    if !(1.0..=10.0).contains(&retry.multiplier) {
+        report.problem(
+            "delivery.retry.multiplier",
+            format!("`delivery.retry.multiplier` is {}, which is out of range", retry.multiplier),
+            "Write a number from 1.0 to 10.0.",
+        );
+    }
+    report.duration("delivery.retry.initial_interval", retry.initial_interval, "1ms", "365d");
+    for (small, least, large, most) in [
+        ("initial_interval", retry.initial_interval, "max_interval", retry.max_interval),
+        ("max_interval", retry.max_interval, "max_elapsed", retry.max_elapsed),
+    ] {
+        if least > most && !report.is_spoiled(&format!("delivery.retry.{large}")) {
+            let (least, most) = (duration::format(least), duration::format(most));
+            report.problem(
+                &format!("delivery.retry.{small}"),
+                format!("`delivery.retry.{small}` is {least}, more than `{large}`, which is {most}"),
+                format!("Write a smaller `{small}` or a larger `{large}`."),
+            );
+        }
+    }
+    if delivery.breaker.failures == 0 {
+        report.problem("delivery.breaker.failures", "`delivery.breaker.failures` is 0", "Write 1 or more.");
+    }
+}
+
+fn receiver(receive: &Receive, report: &mut Report<'_>) {
+    let missing = match (&receive.tls_certificate, &receive.tls_key) {
+        (Some(_), None) => Some(("tls_key", "tls_certificate")),
+        (None, Some(_)) => Some(("tls_certificate", "tls_key")),
+        _ => None,
+    };
+    if let Some((missing, present)) = missing {
+        report.problem(
+            &format!("receive.{missing}"),
+            format!("`receive.{present}` is set, but `receive.{missing}` is not"),
+            "Set both, or none.",
+        );
+    }
+    if missing.is_none() && receive.tls_key.is_none() && !receive.behind_proxy && !is_loopback(receive.listen) {
+        report.problem(
+            "receive.listen",
+            format!("`receive.listen` is {}, open to other machines, but there is no TLS", receive.listen),
+            "Set `tls_certificate` and `tls_key`, or listen on 127.0.0.1, or set behind_proxy = true if a proxy does TLS.",
+        );
+    }
+    if receive.username.contains(':') {
+        report.problem(
+            "receive.username",
+            "`receive.username` contains a colon, which Basic authentication cannot carry",
+            "Choose a user name without one.",
+        );
+    }
+    if receive.max_body.as_deref().and_then(|text| size::parse(text).ok()).is_some_and(|bytes| bytes < 1024) {
+        report.problem(
+            "receive.max_body",
+            "`receive.max_body` is less than 1KiB, too little for any message",
+            "Write something like \"1MiB\".",
+        );
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn writeback(settings: &Settings, report: &mut Report<'_>) {
+    let writeback = &settings.writeback;
+    let statements = [
+        ("writeback.lead_update", &writeback.lead_update),
+        ("writeback.message", &writeback.message),
+        ("writeback.chat_lead", &writeback.chat_lead),
+    ];
+    let is_sql = writeback.mode == WritebackMode::Sql;
+    if is_sql && statements.iter().all(|(_, statement)| statement.is_none()) {
+        report.problem(
+            "writeback.mode",
+            "`writeback.mode` is `sql`, but no statement is set",
+            "Set `lead_update`, `message` or `chat_lead` under [writeback], or another mode.",
+        );
+    }
+    for (key, _) in statements.iter().filter(|(_, statement)| !is_sql && statement.is_some()) {
+        report.warning(key, format!("`{key}` has no effect unless `writeback.mode` is `sql`"));
+    }
+}

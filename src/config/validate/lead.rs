@@ -1,0 +1,152 @@
+//! `[lead]`: whether the mapping makes leads that Conversica can take.
+
+use crate::config::merged::origin;
+use crate::config::validate::Report;
+use crate::config::{FieldRule, Settings, WhenNull};
+use crate::conversica::lead::{Kind, LeadKey};
+
+/// A key of `[lead]` that followed from a key of `[source]`.
+pub struct Completed {
+    pub key: LeadKey,
+    pub column: String,
+    pub from: &'static str,
+}
+
+/// Fills in what `[source]` already says: `id` is its key, `clientId` its client.
+pub fn complete(settings: &mut Settings) -> Vec<Completed> {
+    let wanted = [
+        (LeadKey::Id, Some(settings.source.key.clone()), "source.key"),
+        (LeadKey::ClientId, settings.source.client.clone(), "source.client"),
+    ];
+    let mut completed = Vec::new();
+    for (key, column, from) in wanted {
+        if let Some(column) = column
+            && !settings.lead.published.contains_key(&key)
+        {
+            settings.lead.published.insert(key, FieldRule::column(column.clone()));
+            completed.push(Completed { key, column, from });
+        }
+    }
+    completed
+}
+
+pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
+    required(settings, report);
+    identity(settings, report);
+    sms(settings, report);
+    for (key, rule) in &settings.lead.published {
+        if let FieldRule::Column { when_null: WhenNull::Empty, .. } = rule
+            && key.kind() != Kind::Text
+        {
+            let name = format!("lead.{key}");
+            report.problem(
+                &name,
+                format!("`{name}` has when_null = \"empty\", but {key} is no text: it cannot be empty"),
+                "Remove `when_null`, or give a `default`.",
+            );
+        }
+    }
+    custom(report);
+}
+
+fn required(settings: &Settings, report: &mut Report<'_>) {
+    use LeadKey::{Email, FirstName, LeadSource, RepName};
+    let has = |key: LeadKey| settings.lead.published.contains_key(&key);
+    for (key, line) in [
+        (FirstName, "firstName = \"first_name\""),
+        (Email, "email = \"email\""),
+        (LeadSource, "leadSource = { column = \"source\", default = \"Website\" }"),
+        (RepName, "repName = \"owner_name\""),
+    ] {
+        if !has(key) {
+            let name = format!("lead.{key}");
+            report.problem(
+                &name,
+                format!("`{name}` is not mapped, but Conversica requires it"),
+                format!("Add under [lead], with your own column: {line}"),
+            );
+        }
+    }
+    if !has(LeadKey::ConversationId) {
+        if settings.conversica.require_conversation_id {
+            report.problem(
+                "lead.conversationId",
+                "`lead.conversationId` is not mapped, but `conversica.require_conversation_id` is true",
+                "Add under [lead]: conversationId = { value = \"the conversation's name\" }",
+            );
+        } else {
+            report.warning(
+                "lead.conversationId",
+                "`lead.conversationId` is not mapped; Conversica's manual lists it as required. Ask your account manager \
+                 or apisupport@conversica.com whether your account can do without, or map it under [lead]",
+            );
+        }
+    }
+}
+
+/// Conversica updates by `id`, and our own record of a lead is kept by `source.key` and `source.client`: another column, a
+/// default or a translation would let two rows be one lead.
+fn identity(settings: &Settings, report: &mut Report<'_>) {
+    let pairs = [
+        (LeadKey::Id, Some(&settings.source.key), "source.key"),
+        (LeadKey::ClientId, settings.source.client.as_ref(), "source.client"),
+    ];
+    for (key, column, from) in pairs {
+        let (Some(rule), Some(column)) = (settings.lead.published.get(&key), column) else { continue };
+        if *rule != FieldRule::column(column) && !report.is_spoiled(from) {
+            let name = format!("lead.{key}");
+            report.problem(
+                &name,
+                format!("`{name}` differs from `{from}`, which is `{column}`; both must be the same column"),
+                format!("Remove `{key}` from [lead] (it follows from `{from}`), or change `{from}`."),
+            );
+        }
+    }
+}
+
+fn sms(settings: &Settings, report: &mut Report<'_>) {
+    if !settings.conversica.sms {
+        return;
+    }
+    let has = |key: LeadKey| settings.lead.published.contains_key(&key);
+    if !has(LeadKey::CellPhone) {
+        report.problem(
+            "lead.cellPhone",
+            "`conversica.sms` is true, but `lead.cellPhone` is not mapped",
+            "Add under [lead], with your own column: cellPhone = \"mobile\"",
+        );
+    }
+    if !has(LeadKey::SmsOptIn) && !has(LeadKey::SmsOptOut) && !report.is_spoiled("lead.smsOptOut") {
+        report.problem(
+            "lead.smsOptIn",
+            "`conversica.sms` is true, but neither `lead.smsOptIn` nor `lead.smsOptOut` is mapped",
+            "Add under [lead], with your own column: smsOptIn = \"sms_consent\"",
+        );
+    }
+}
+
+fn custom(report: &mut Report<'_>) {
+    let keys: Vec<(String, String)> = report
+        .merged
+        .custom()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), origin(value).unwrap_or_default()))
+        .collect();
+    for (name, place) in keys {
+        if LeadKey::from_name(&name).is_some() {
+            report.problems.add(
+                &place,
+                format!("`lead.custom.{name}` is a published key"),
+                format!("Move the line for `{name}` to [lead]."),
+            );
+        } else if name == "apiVersion" {
+            report.problems.add(
+                &place,
+                "`lead.custom.apiVersion` cannot be mapped: it comes from `conversica.api_version`",
+                "Remove the line; set `api_version` under [conversica] if the default does not fit.",
+            );
+        } else if name.trim().is_empty() {
+            report.problems.add(&place, "a key of [lead.custom] has no name", "Name it as agreed with Conversica.");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! URLs: which schemes, which hosts, whether the way there is encrypted, whether two of them are the same file.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::config::Settings;
+use crate::config::validate::Report;
+
+pub(super) fn endpoint(endpoint: &Url, report: &mut Report<'_>) {
+    const KEY: &str = "conversica.endpoint";
+    let is_local = endpoint.host_str().is_some_and(is_loopback_host);
+    match endpoint.scheme() {
+        "https" => {}
+        "http" if is_local => {}
+        "http" => report.problem(
+            KEY,
+            "`conversica.endpoint` is not HTTPS: credentials and personal data would travel in the open",
+            "Write https://…; http:// is for a stand-in on this machine (127.0.0.1, localhost) only.",
+        ),
+        _ => report.problem(KEY, "`conversica.endpoint` is not an HTTPS URL", "Write https://…"),
+    }
+    if !endpoint.username().is_empty() || endpoint.password().is_some() {
+        report.problem(
+            KEY,
+            "`conversica.endpoint` holds a user name or password",
+            "Remove what stands before the @; set `username` and `password_file` under [conversica].",
+        );
+    }
+}
+
+/// Whether a host, as URLs write it, is this machine.
+fn is_loopback_host(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+pub(super) fn databases(settings: &Settings, report: &mut Report<'_>) {
+    let (source, state) = (settings.source.url.expose_secret(), settings.state.url.expose_secret());
+    for (key, url) in [("source.url", source), ("state.url", state)] {
+        if !report.is_spoiled(key) {
+            database(key, url, report);
+        }
+    }
+    let files = (sqlite_file(source), sqlite_file(state));
+    if files.0.is_some() && files.0 == files.1 && !report.is_spoiled("source.url") {
+        report.problem(
+            "state.url",
+            "`state.url` names the same SQLite file as `source.url`",
+            "Give our own tables a file of their own, like sqlite:///var/lib/conversica-sync/state.db",
+        );
+    }
+    if state.starts_with("sqlite::memory:") {
+        report.warning("state.url", "`state.url` is in memory: what was sent is forgotten when the program ends");
+    }
+}
+
+fn database(key: &str, url: &str, report: &mut Report<'_>) {
+    let scheme = url.split(':').next().unwrap_or("");
+    match scheme {
+        "sqlite" if url == "sqlite:" || url == "sqlite://" => {
+            report.problem(key, format!("`{key}` names no file"), "Write it like sqlite:///var/lib/crm/crm.db");
+        }
+        "sqlite" => {}
+        "postgres" | "postgresql" => postgres(key, url, report),
+        _ => report.problem(
+            key,
+            // What stands there may be a password in the wrong place: not even a part of it is shown.
+            format!("`{key}` is neither a SQLite nor a PostgreSQL URL"),
+            "Write it like sqlite:///var/lib/crm/crm.db or postgres://user@host/database",
+        ),
+    }
+}
+
+fn postgres(key: &str, text: &str, report: &mut Report<'_>) {
+    let Ok(url) = Url::parse(text) else {
+        return report.problem(
+            key,
+            format!("`{key}` is not a URL that can be read"),
+            "Write it like postgres://user:password@host/database; in a password, write @ / ? # % : as %40 %2F %3F %23 %25 %3A",
+        );
+    };
+    let parameter = |names: &[&str]| {
+        url.query_pairs().find(|(name, _)| names.contains(&name.as_ref())).map(|(_, value)| value.into_owned())
+    };
+    let host = parameter(&["host", "hostaddr"]).or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
+    // Empty, or a path (perhaps percent-encoded): a Unix socket.
+    let is_local = host.is_empty() || host.starts_with('/') || host.starts_with("%2F") || host.starts_with("%2f");
+    if !is_local && !is_loopback_host(&host) && parameter(&["sslmode", "ssl-mode"]).is_none() {
+        report.warning(
+            key,
+            format!(
+                "`{key}` does not say `sslmode`: if the server offers no TLS, everything travels in the open. Add \
+                 ?sslmode=verify-full, or ?sslmode=prefer if that is meant"
+            ),
+        );
+    }
+}
+
+/// The file of a SQLite URL, as absolute and as real as can be told.
+fn sqlite_file(url: &str) -> Option<PathBuf> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let path = rest.strip_prefix("//").unwrap_or(rest).split('?').next().unwrap_or("");
+    if path.is_empty() || path == ":memory:" {
+        return None;
+    }
+    let path = PathBuf::from(path);
+    fs::canonicalize(&path).or_else(|_| std::path::absolute(&path)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]", "::1", "[::ffff:127.0.0.1]"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in ["localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "0.0.0.0", "[::]", ""] {
+            assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_ways_to_write_a_sqlite_url_name_the_same_file() {
+        assert_eq!(sqlite_file("sqlite:///x/crm.db"), sqlite_file("sqlite:/x/crm.db?mode=ro"));
+        assert_eq!(sqlite_file("sqlite::memory:"), None);
+        assert_ne!(sqlite_file("sqlite:///x/crm.db"), sqlite_file("sqlite:///x/state.db"));
+    }
+}
