@@ -1,7 +1,7 @@
 //! The surroundings of the process that settings come from, and the layer that its environment variables make.
 //!
-//! The `config` crate's own reader is not used: it lower-cases names, and turns the password `007` into 7. Here a name is
-//! matched with the known keys, and a text becomes a number only where its key holds one.
+//! The `config` crate's own reader is not used: it lower-cases names, and turns the password `007` into 7. Here a name
+//! is matched with the known keys, and a text becomes a number only where its key holds one.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +16,8 @@ use crate::config::rule;
 
 const PREFIX: &str = "CONVERSICA_SYNC__";
 
-/// What of the process's surroundings can hold settings. An argument everywhere, so that tests never change the real one.
+/// What of the process's surroundings can hold settings. An argument everywhere, so that tests never change the real
+/// one.
 #[derive(Clone, Default)]
 pub struct Environment {
     pub variables: BTreeMap<String, String>,
@@ -198,8 +199,8 @@ fn unknown(place: &str, segments: &[String], problems: &mut Problems) {
     }
 }
 
-/// A variable with one underscore between the parts is ignored, because Kubernetes makes such names for its services; but
-/// one that spells a key exactly was meant to be ours.
+/// A variable with one underscore between the parts is ignored, because Kubernetes makes such names for its services;
+/// but one that spells a key exactly was meant to be ours.
 fn single_underscore(variable: &str) -> Option<String> {
     let rest = variable.strip_prefix("CONVERSICA_SYNC_")?.to_lowercase();
     let key = key::all().iter().find(|key| key.name.replace('.', "_").to_lowercase() == rest.replace("__", "_"))?;

@@ -1,4 +1,5 @@
-//! The known keys, read off the settings tree's own schema: what each holds, whether it must be set, whether it is secret.
+//! The known keys, read off the settings tree's own schema: what each holds, whether it must be set, whether it is
+//! secret.
 //!
 //! One list for everything that asks about keys: checking, environment variables, `config show`, messages.
 

@@ -1,4 +1,5 @@
-//! The three layers, later wins: the embedded defaults, the file, the environment; with credentials between the last two.
+//! The three layers, later wins: the embedded defaults, the file, the environment; with credentials between the last
+//! two.
 //!
 //! Each value keeps where it came from, for messages and for `config show`. All mistakes are reported at once.
 
@@ -15,7 +16,8 @@ use crate::config::merged::Merged;
 use crate::config::{Settings, environment, file, key, schema, secret, show, validate};
 use crate::error::SetupError;
 
-/// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be secret.
+/// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be
+/// secret.
 #[derive(Clone, Default)]
 pub struct Layer {
     pub values: BTreeMap<Vec<String>, Value>,

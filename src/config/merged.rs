@@ -1,4 +1,5 @@
-//! The layers laid over each other: what is still missing, whether field rules can be read, and the settings made of them.
+//! The layers laid over each other: what is still missing, whether field rules can be read, and the settings made of
+//! them.
 
 use std::collections::BTreeSet;
 

@@ -150,7 +150,7 @@ impl JsonSchema for FieldRule {
                 {
                     "type": "object",
                     "properties": {
-                        "column": { "type": "string", "minLength": 1, "description": "The column that holds the value." },
+                        "column": { "type": "string", "minLength": 1, "description": "The column." },
                         "default": {
                             "type": ["string", "number", "boolean"],
                             "description": "Used where the column is NULL or blank."
@@ -219,7 +219,8 @@ mod tests {
     fn the_three_forms_are_read() {
         assert_eq!(read(json!("email")), Ok(FieldRule::column("email")));
         assert_eq!(read(json!({ "value": "Inbound" })), Ok(FieldRule::Value("Inbound".to_owned())));
-        let full = json!({ "column": "status", "default": 1, "map": { "1": true, "Do Not Call": 2.5, "a.b": "x" }, "when_null": "empty" });
+        let map = json!({ "1": true, "Do Not Call": 2.5, "a.b": "x" });
+        let full = json!({ "column": "status", "default": 1, "map": map, "when_null": "empty" });
         let map = [("1", "true"), ("Do Not Call", "2.5"), ("a.b", "x")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(
             read(full),

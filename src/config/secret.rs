@@ -31,8 +31,8 @@ pub fn credentials(environment: &Environment) -> Layer {
     layer
 }
 
-/// Leaves each secret in one layer only, the last that has it, and reads it from its file there. Layers that are outranked
-/// are not read: a file that is missing but not needed is no mistake.
+/// Leaves each secret in one layer only, the last that has it, and reads it from its file there. Layers that are
+/// outranked are not read: a file that is missing but not needed is no mistake.
 pub fn settle(layers: &mut [Layer], problems: &mut Problems, warnings: &mut Vec<String>) {
     for key in secrets() {
         let (path, twin) = (key_path(key), twin(key));

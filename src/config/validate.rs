@@ -200,7 +200,7 @@ fn receiver(receive: &Receive, report: &mut Report<'_>) {
         report.problem(
             "receive.listen",
             format!("`receive.listen` is {}, open to other machines, but there is no TLS", receive.listen),
-            "Set `tls_certificate` and `tls_key`, or listen on 127.0.0.1, or set behind_proxy = true if a proxy does TLS.",
+            "Set `tls_certificate` and `tls_key`, listen on 127.0.0.1, or set behind_proxy = true if a proxy does TLS.",
         );
     }
     if receive.username.contains(':') {

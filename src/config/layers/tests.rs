@@ -134,11 +134,14 @@ fn passwords_that_look_like_numbers_stay_as_they_are() {
 
 #[test]
 fn keys_of_a_map_survive_as_written() {
-    let text = MINIMAL.replace(
-        "repName = \"owner\"",
-        r#"repName = "owner"
-leadStatus = { column = "status", default = 7.20, map = { 1 = "New", "Do Not Call" = true, "a.b" = 0.10, "*" = "Other" }, when_null = "empty" }"#,
-    );
+    let text = MINIMAL.to_owned()
+        + r#"
+[lead.leadStatus]
+column = "status"
+default = 7.20
+map = { 1 = "New", "Do Not Call" = true, "a.b" = 0.10, "*" = "Other" }
+when_null = "empty"
+"#;
     let FieldRule::Column { default, map, when_null, .. } =
         loaded(&text, &[]).settings.lead.published[&LeadKey::LeadStatus].clone()
     else {

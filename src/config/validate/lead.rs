@@ -77,15 +77,15 @@ fn required(settings: &Settings, report: &mut Report<'_>) {
         } else {
             report.warning(
                 "lead.conversationId",
-                "`lead.conversationId` is not mapped; Conversica's manual lists it as required. Ask your account manager \
-                 or apisupport@conversica.com whether your account can do without, or map it under [lead]",
+                "`lead.conversationId` is not mapped; Conversica's manual lists it as required. Ask your account \
+                 manager or apisupport@conversica.com whether your account can do without, or map it under [lead]",
             );
         }
     }
 }
 
-/// Conversica updates by `id`, and our own record of a lead is kept by `source.key` and `source.client`: another column, a
-/// default or a translation would let two rows be one lead.
+/// Conversica updates by `id`, and our own record of a lead is kept by `source.key` and `source.client`: another
+/// column, a default or a translation would let two rows be one lead.
 fn identity(settings: &Settings, report: &mut Report<'_>) {
     let pairs = [
         (LeadKey::Id, Some(&settings.source.key), "source.key"),

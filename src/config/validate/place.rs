@@ -80,7 +80,8 @@ fn postgres(key: &str, text: &str, report: &mut Report<'_>) {
         return report.problem(
             key,
             format!("`{key}` is not a URL that can be read"),
-            "Write it like postgres://user:password@host/database; in a password, write @ / ? # % : as %40 %2F %3F %23 %25 %3A",
+            "Write it like postgres://user:password@host/database; in a password, @ / ? # % : are written \
+             %40 %2F %3F %23 %25 %3A",
         );
     };
     let parameter = |names: &[&str]| {
