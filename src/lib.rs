@@ -7,4 +7,5 @@ pub mod crm;
 pub mod db;
 pub mod error;
 pub mod state;
+pub mod status;
 pub mod sync;

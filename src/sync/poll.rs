@@ -1,9 +1,7 @@
 //! One poll: reads the source in one snapshot, merges it with what the state knows, and writes down what differs.
 //!
-//! Both sides come in the same byte order of (key, client), so one pass over both finds new, changed and missing leads in
-//! constant memory. Nothing is sent here.
+//! Nothing is sent here.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -12,12 +10,13 @@ use serde::Serialize;
 use crate::config::Safety;
 use crate::conversica::lead::LeadId;
 use crate::crm::Crm;
-use crate::crm::read::{BATCH_ROWS, Reading};
+use crate::crm::read::BATCH_ROWS;
 use crate::db::Db;
 use crate::state::control::{self, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::lead::{self, Change, Known, Status};
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::guard::{self, Admission, History};
+use crate::sync::merge::{Item, Merge};
 use crate::sync::tally::Tally;
 
 /// What a poll found.
@@ -74,31 +73,19 @@ async fn full_compare(
     let admission = guard::admission(safety, history, standing.as_ref());
     let baseline = admission == Admission::Baseline;
     let mut writes = Writes::new(state, admission, now);
-    let mut known = KnownLeads::new(state);
-    let mut batches = Reading::all(&crm.db, &crm.source, &crm.mapping, &columns).start(&crm.db);
-    let mut last: Option<LeadId> = None;
-    while let Some(rows) = batches.next().await? {
-        tally.add_rows(rows.len());
-        writes.polled.rows += rows.len() as u64;
-        for row in &rows {
-            if row.key.is_none() {
-                return Err(crm.missing_keys().await?.into());
-            }
-            let mapped = crm.mapping.map(row);
-            if last.as_ref().is_some_and(|last| *last >= mapped.lead) {
-                return Err(crm.duplicate_keys().await?.into());
-            }
-            known.skip_before(&mapped.lead, &mut writes).await?;
-            last = Some(mapped.lead.clone());
-            let match_ = known.take(&mapped.lead);
-            match diff::compare(mapped, match_.as_ref()) {
+    let mut merge = Merge::start(crm, state, &columns);
+    while let Some(item) = merge.next().await? {
+        match item {
+            Item::Missing(known) => writes.missing(known).await?,
+            Item::Row(mapped, known) => match diff::compare(mapped, known.as_ref()) {
                 Difference::None => {}
-                Difference::Returned => writes.returned(last.iter().cloned()).await?,
+                Difference::Returned => writes.returned(known).await?,
                 Difference::Changed(change, kind) => writes.changed(change, kind).await?,
-            }
+            },
         }
+        tally.set_rows(merge.rows());
     }
-    known.skip_rest(&mut writes).await?;
+    writes.polled.rows = merge.rows();
     let polled = writes.finish().await?;
     conclude(state, history, baseline, mapping_fingerprint, now).await?;
     Ok(polled)
@@ -123,61 +110,6 @@ async fn conclude(
     }
     control::write(state, &MappingInUse { fingerprint: mapping_fingerprint }, now).await?;
     Ok(())
-}
-
-/// The state's side of the merge: leads in byte order, a page at a time.
-struct KnownLeads<'a> {
-    state: &'a Db,
-    page: VecDeque<Known>,
-    /// How far the merge has come. Pages begin after it: leads that this very poll writes lie behind it.
-    position: Option<LeadId>,
-    at_end: bool,
-}
-
-impl<'a> KnownLeads<'a> {
-    fn new(state: &'a Db) -> Self {
-        Self { state, page: VecDeque::new(), position: None, at_end: false }
-    }
-
-    async fn fill(&mut self) -> anyhow::Result<()> {
-        if self.page.is_empty() && !self.at_end {
-            let limit = BATCH_ROWS as i64;
-            let page = lead::page(self.state, self.position.as_ref(), limit).await?;
-            self.at_end = page.len() < BATCH_ROWS;
-            self.page = page.into();
-        }
-        Ok(())
-    }
-
-    /// Everything known before `lead` is missing from the source.
-    async fn skip_before(&mut self, lead: &LeadId, writes: &mut Writes<'_>) -> anyhow::Result<()> {
-        loop {
-            self.fill().await?;
-            match self.page.front() {
-                Some(known) if known.lead < *lead => {}
-                _ => break,
-            }
-            if let Some(known) = self.page.pop_front() {
-                self.position = Some(known.lead.clone());
-                writes.missing(known).await?;
-            }
-        }
-        self.position = Some(lead.clone());
-        Ok(())
-    }
-
-    async fn skip_rest(&mut self, writes: &mut Writes<'_>) -> anyhow::Result<()> {
-        loop {
-            self.fill().await?;
-            let Some(known) = self.page.pop_front() else { return Ok(()) };
-            self.position = Some(known.lead.clone());
-            writes.missing(known).await?;
-        }
-    }
-
-    fn take(&mut self, lead: &LeadId) -> Option<Known> {
-        if self.page.front().is_some_and(|known| known.lead == *lead) { self.page.pop_front() } else { None }
-    }
 }
 
 /// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
@@ -268,9 +200,9 @@ impl<'a> Writes<'a> {
         if self.gone.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
     }
 
-    async fn returned(&mut self, lead: impl Iterator<Item = LeadId>) -> anyhow::Result<()> {
+    async fn returned(&mut self, known: Option<Known>) -> anyhow::Result<()> {
         self.polled.changed += 1;
-        self.returned.extend(lead);
+        self.returned.extend(known.map(|known| known.lead));
         if self.returned.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
     }
 

@@ -11,15 +11,15 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn add_rows(&self, rows: usize) {
-        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+    pub fn set_rows(&self, rows: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
     }
 
     pub fn add(&self, class: Class) {
         self.outcomes[class as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Source rows read.
+    /// Source rows read by the present poll.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }

@@ -1,0 +1,126 @@
+//! The status document: how things stand, from the state alone. What `status` prints and scripts read.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::db::Db;
+use crate::on_db;
+use crate::state::control::{self, Halt, Hold, LastPoll};
+use crate::state::lead::{self, Status};
+use crate::state::outcome;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub version: &'static str,
+    pub halt: Option<HaltShown>,
+    pub hold: Option<HoldShown>,
+    /// Status → number of leads; all nine are present.
+    pub leads: BTreeMap<&'static str, i64>,
+    /// Class → number of outcomes in the journal; all five are present.
+    pub outcomes: BTreeMap<&'static str, i64>,
+    pub received: Received,
+    pub last_poll: Option<LastPoll>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct HaltShown {
+    pub reason: &'static str,
+    pub since: DateTime<Utc>,
+    pub detail: Option<String>,
+    pub cure: &'static str,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct HoldShown {
+    pub reason: String,
+    pub since: DateTime<Utc>,
+    /// Leads that wait for a person.
+    pub leads: i64,
+}
+
+/// What Conversica has sent back. There is no receiver in this version, so nothing can have been received.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Received {
+    pub lead_updates: i64,
+    pub messages: i64,
+    pub chat_leads: i64,
+    pub unreadable: i64,
+    pub waiting_writeback: i64,
+}
+
+/// How much a person is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    Nothing,
+    /// Leads are rejected, invalid or exhausted.
+    Attention,
+    /// Halted or held.
+    Decision,
+}
+
+impl Report {
+    /// Reads the state.
+    pub async fn of(state: &Db) -> Result<Self, sqlx::Error> {
+        let counts = lead::counts(state).await?;
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION"),
+            halt: control::read::<Halt>(state).await?.map(|halt| HaltShown {
+                reason: halt.reason.name(),
+                since: halt.since,
+                detail: halt.detail,
+                cure: halt.reason.cure(),
+            }),
+            hold: hold(state, counts[&Status::Held]).await?,
+            leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
+            outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
+            received: Received::default(),
+            last_poll: control::read::<LastPoll>(state).await?,
+        })
+    }
+
+    /// Before the first run there is no state: nothing has happened.
+    pub fn before_the_first_run() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            halt: None,
+            hold: None,
+            leads: Status::ALL.into_iter().map(|status| (status.name(), 0)).collect(),
+            outcomes: crate::conversica::outcome::Class::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
+            received: Received::default(),
+            last_poll: None,
+        }
+    }
+
+    pub fn leads(&self, status: Status) -> i64 {
+        self.leads.get(status.name()).copied().unwrap_or(0)
+    }
+
+    pub fn need(&self) -> Need {
+        let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
+        if self.halt.is_some() || self.hold.is_some() {
+            Need::Decision
+        } else if attention.into_iter().any(|status| self.leads(status) > 0) {
+            Need::Attention
+        } else {
+            Need::Nothing
+        }
+    }
+}
+
+/// A hold is whatever waits for a person; its reason is that of the standing hold, or of the first lead that waits.
+async fn hold(state: &Db, leads: i64) -> Result<Option<HoldShown>, sqlx::Error> {
+    if leads == 0 {
+        return Ok(None);
+    }
+    if let Some(Hold { reason, since }) = control::read::<Hold>(state).await? {
+        return Ok(Some(HoldShown { reason, since, leads }));
+    }
+    let first: Option<(String, i64)> = on_db!(state, pool => {
+        sqlx::query_as(
+            "select hold_reason, changed_at from lead where status = 'held' and hold_reason is not null \
+             order by changed_at limit 1").fetch_optional(pool).await
+    })?;
+    Ok(first.map(|(reason, changed_at)| HoldShown { reason, since: crate::state::instant(changed_at), leads }))
+}

@@ -1,0 +1,138 @@
+//! The merge of the source's rows with the leads that the state knows, in constant memory.
+//!
+//! Both sides come in the same byte order of (key, client), so one pass over both finds new, changed and missing leads.
+//! A missing or repeated key ends the merge: nobody could say which row is the lead.
+
+use std::collections::VecDeque;
+
+use crate::conversica::lead::LeadId;
+use crate::crm::Crm;
+use crate::crm::columns::Column;
+use crate::crm::mapping::{Mapped, Row};
+use crate::crm::read::{BATCH_ROWS, Batches, Reading};
+use crate::db::Db;
+use crate::state::lead::{self, Known};
+
+/// What the merge comes upon.
+#[derive(Debug)]
+pub enum Item {
+    /// A row of the source, and what is known of its lead.
+    Row(Mapped, Option<Known>),
+    /// A lead that is no longer in the source.
+    Missing(Known),
+}
+
+pub struct Merge<'a> {
+    crm: &'a Crm,
+    batches: Batches,
+    batch: std::vec::IntoIter<Row>,
+    /// The row that waits for its place.
+    next: Option<Mapped>,
+    last: Option<LeadId>,
+    rows: u64,
+    source_at_end: bool,
+    known: KnownLeads<'a>,
+}
+
+impl<'a> Merge<'a> {
+    pub fn start(crm: &'a Crm, state: &'a Db, columns: &[Column]) -> Self {
+        Self {
+            crm,
+            batches: Reading::all(&crm.db, &crm.source, &crm.mapping, columns).start(&crm.db),
+            batch: Vec::new().into_iter(),
+            next: None,
+            last: None,
+            rows: 0,
+            source_at_end: false,
+            known: KnownLeads::new(state),
+        }
+    }
+
+    /// Rows read so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The next row or missing lead; `None` when both sides are at their end.
+    ///
+    /// # Errors
+    /// [`crate::error::SetupError`] for rows without a key or with the key of another; the databases' errors.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+        if self.next.is_none() && !self.source_at_end {
+            self.next = self.next_row().await?;
+            self.source_at_end = self.next.is_none();
+        }
+        self.known.fill().await?;
+        let Some(mapped) = self.next.take() else {
+            return Ok(self.known.pop().map(Item::Missing));
+        };
+        if self.known.is_before(&mapped.lead) {
+            self.next = Some(mapped);
+            return Ok(self.known.pop().map(Item::Missing));
+        }
+        let known = self.known.take(&mapped.lead);
+        Ok(Some(Item::Row(mapped, known)))
+    }
+
+    async fn next_row(&mut self) -> anyhow::Result<Option<Mapped>> {
+        let row = loop {
+            match self.batch.next() {
+                Some(row) => break row,
+                None => match self.batches.next().await? {
+                    Some(batch) => self.batch = batch.into_iter(),
+                    None => return Ok(None),
+                },
+            }
+        };
+        if row.key.is_none() {
+            return Err(self.crm.missing_keys().await?.into());
+        }
+        let mapped = self.crm.mapping.map(&row);
+        if self.last.as_ref().is_some_and(|last| *last >= mapped.lead) {
+            return Err(self.crm.duplicate_keys().await?.into());
+        }
+        self.last = Some(mapped.lead.clone());
+        self.rows += 1;
+        Ok(Some(mapped))
+    }
+}
+
+/// The state's side: leads in byte order, a page at a time.
+struct KnownLeads<'a> {
+    state: &'a Db,
+    page: VecDeque<Known>,
+    /// How far the merge has come. Pages begin after it: leads that this very pass writes lie behind it.
+    position: Option<LeadId>,
+    at_end: bool,
+}
+
+impl<'a> KnownLeads<'a> {
+    fn new(state: &'a Db) -> Self {
+        Self { state, page: VecDeque::new(), position: None, at_end: false }
+    }
+
+    async fn fill(&mut self) -> Result<(), sqlx::Error> {
+        if self.page.is_empty() && !self.at_end {
+            let page = lead::page(self.state, self.position.as_ref(), BATCH_ROWS as i64).await?;
+            self.at_end = page.len() < BATCH_ROWS;
+            self.page = page.into();
+        }
+        Ok(())
+    }
+
+    fn is_before(&self, lead: &LeadId) -> bool {
+        self.page.front().is_some_and(|known| known.lead < *lead)
+    }
+
+    fn pop(&mut self) -> Option<Known> {
+        let known = self.page.pop_front()?;
+        self.position = Some(known.lead.clone());
+        Some(known)
+    }
+
+    /// What is known of that lead, which the merge has come to.
+    fn take(&mut self, lead: &LeadId) -> Option<Known> {
+        self.position = Some(lead.clone());
+        if self.page.front().is_some_and(|known| known.lead == *lead) { self.page.pop_front() } else { None }
+    }
+}

@@ -1,0 +1,107 @@
+//! One pass from end to end: poll, then deliver until nothing is due. What `once` does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::config::Settings;
+use crate::conversica::outcome::Class;
+use crate::crm::Crm;
+use crate::db::Db;
+use crate::state::delivery::{self, Orphans};
+use crate::sync::deliver::{Deliverer, Intake};
+use crate::sync::poll::{self, Polled};
+use crate::sync::tally::Tally;
+
+/// What a pass did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Passed {
+    pub polled: Polled,
+    pub accepted: u64,
+    pub rejected: u64,
+    pub transient: u64,
+    pub ambiguous: u64,
+    pub halting: u64,
+    /// Leads that are still to be sent, now or later.
+    pub waiting: i64,
+    /// A signal ended the pass early.
+    pub interrupted: bool,
+    pub duration_ms: u64,
+}
+
+/// Polls once, then delivers until nothing is due; waits for retries as long as something was decided within the last
+/// `max_wait`.
+pub async fn pass(
+    crm: &Crm,
+    state: &Db,
+    settings: &Settings,
+    tally: Arc<Tally>,
+    max_wait: Duration,
+    stop: &CancellationToken,
+) -> anyhow::Result<Passed> {
+    let started = Instant::now();
+    let polled = tokio::select! {
+        polled = poll::poll(crm, state, &settings.safety, &tally, clock::now()) => polled?,
+        () = stop.cancelled() => Polled::default(),
+    };
+    let wake = Arc::new(Notify::new());
+    let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
+    deliver_until_idle(&mut deliverer, state, &tally, max_wait, stop).await?;
+    deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout).await?;
+    let (waiting, _) = delivery::backlog(state).await?;
+    Ok(Passed {
+        polled,
+        accepted: tally.outcomes(Class::Accepted),
+        rejected: tally.outcomes(Class::Rejected),
+        transient: tally.outcomes(Class::Transient),
+        ambiguous: tally.outcomes(Class::Ambiguous),
+        halting: tally.outcomes(Class::Halting),
+        waiting,
+        interrupted: stop.is_cancelled(),
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+async fn deliver_until_idle(
+    deliverer: &mut Deliverer,
+    state: &Db,
+    tally: &Tally,
+    max_wait: Duration,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let decided = || tally.outcomes(Class::Accepted) + tally.outcomes(Class::Rejected);
+    let mut decided_before = decided();
+    let mut decided_at = Instant::now();
+    while !stop.is_cancelled() {
+        let now = clock::now();
+        let step = deliverer.step(Intake::Open, now).await?;
+        if decided() != decided_before {
+            (decided_before, decided_at) = (decided(), Instant::now());
+        }
+        if step.halted && step.in_flight == 0 {
+            return Ok(());
+        }
+        if step.claimed == 0 && step.in_flight == 0 && step.recorded == 0 {
+            // Claims of an instance that has died come back when their lease is over.
+            delivery::recover(state, Orphans::Expired, now).await?;
+            let (waiting, in_flight) = delivery::backlog(state).await?;
+            if waiting == 0 && in_flight == 0 {
+                return Ok(());
+            }
+            let left = max_wait.saturating_sub(decided_at.elapsed());
+            let due_in = delivery::next_due_at(state).await?.map(|due| (due - now).to_std().unwrap_or_default());
+            if left.is_zero() || due_in.is_some_and(|due_in| due_in > left) {
+                return Ok(());
+            }
+        }
+        tokio::select! {
+            () = deliverer.wait(now) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}

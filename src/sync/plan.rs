@@ -1,0 +1,241 @@
+//! What a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::conversica::lead::LeadId;
+use crate::crm::Crm;
+use crate::crm::mapping::Mapped;
+use crate::crm::read::BATCH_ROWS;
+use crate::db::Db;
+use crate::state::control::{self, FirstRunDone, Hold, MappingInUse};
+use crate::state::lead::{self, Known, Status};
+use crate::sync::guard::{self, Admission, History};
+use crate::sync::merge::{Item, Merge};
+
+/// What would happen to a lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Create,
+    Update,
+    /// An update that withdraws consent.
+    Stop,
+    /// Not sent, for the reasons given.
+    Invalid,
+}
+
+impl Action {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Action::Create => "create",
+            Action::Update => "update",
+            Action::Stop => "stop",
+            Action::Invalid => "invalid",
+        }
+    }
+}
+
+/// One lead of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedLead {
+    pub id: String,
+    pub client_id: String,
+    pub action: Action,
+    /// Key → [value last accepted or null, value to be sent or null].
+    pub changes: BTreeMap<String, [Value; 2]>,
+    pub reasons: Vec<String>,
+}
+
+/// How many of what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    pub create: u64,
+    pub update: u64,
+    pub stop: u64,
+    pub invalid: u64,
+    /// Nothing to send: delivered already, or waiting for a person after a refusal.
+    pub unchanged: u64,
+    /// Leads no longer in the source.
+    pub gone: u64,
+    /// People who would be contacted for the first time.
+    pub new_people: u64,
+    /// The same, by `conversationId`; blank where there is none.
+    pub new_people_by_conversation: BTreeMap<String, u64>,
+    /// E-mail addresses that the leads to be sent have under more than one id.
+    pub same_email: u64,
+    /// Why a pass would hold this for a person, if it would.
+    pub hold: Option<String>,
+}
+
+/// Goes over everything; `each` is given the leads of the plan, in order of their ids.
+pub async fn plan(
+    crm: &Crm,
+    state: &Db,
+    safety: &crate::config::Safety,
+    mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
+) -> anyhow::Result<Totals> {
+    let columns = crm.fitting_columns().await?;
+    let mut totals = Totals::default();
+    let mut addresses: HashMap<u64, bool> = HashMap::new();
+    let mut batch: Vec<(Mapped, Option<Known>)> = Vec::new();
+    let mut merge = Merge::start(crm, state, &columns);
+    loop {
+        match merge.next().await? {
+            Some(Item::Missing(known)) => totals.gone += u64::from(known.status != Status::Gone),
+            Some(Item::Row(mapped, known)) if is_settled(&mapped, known.as_ref()) => {
+                totals.unchanged += 1;
+                drop(mapped);
+            }
+            Some(Item::Row(mapped, known)) => batch.push((mapped, known)),
+            None => break,
+        }
+        if batch.len() >= BATCH_ROWS {
+            show(state, &mut batch, &mut totals, &mut addresses, &mut each).await?;
+        }
+    }
+    show(state, &mut batch, &mut totals, &mut addresses, &mut each).await?;
+    totals.same_email = addresses.values().filter(|repeated| **repeated).count() as u64;
+    totals.hold = hold(crm, state, safety, &totals).await?;
+    Ok(totals)
+}
+
+/// Nothing would be sent: Conversica holds this, or a person has to act before it is tried again.
+fn is_settled(mapped: &Mapped, known: Option<&Known>) -> bool {
+    let Some(known) = known else { return false };
+    let fingerprint = mapped.fingerprint();
+    mapped.desired.is_ok()
+        && (known.delivered_hash == Some(fingerprint)
+            || known.desired_hash == fingerprint && matches!(known.status, Status::Rejected | Status::Exhausted))
+}
+
+async fn show(
+    state: &Db,
+    batch: &mut Vec<(Mapped, Option<Known>)>,
+    totals: &mut Totals,
+    addresses: &mut HashMap<u64, bool>,
+    each: &mut impl FnMut(PlannedLead) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let known: Vec<LeadId> = batch.iter().filter_map(|(_, known)| known.as_ref().map(|k| k.lead.clone())).collect();
+    let delivered = lead::delivered(state, &known).await?;
+    for (mapped, known) in batch.drain(..) {
+        let old = delivered.get(&mapped.lead).map(|body| object(body)).unwrap_or_default();
+        let planned = planned(mapped, known.as_ref(), &old);
+        match planned.lead.action {
+            Action::Create => totals.create += 1,
+            Action::Update => totals.update += 1,
+            Action::Stop => totals.stop += 1,
+            Action::Invalid => totals.invalid += 1,
+        }
+        if planned.lead.action == Action::Create {
+            totals.new_people += 1;
+            *totals.new_people_by_conversation.entry(planned.conversation).or_default() += 1;
+        }
+        if let Some(address) = planned.address {
+            addresses.entry(address).and_modify(|repeated| *repeated = true).or_insert(false);
+        }
+        each(planned.lead)?;
+    }
+    Ok(())
+}
+
+struct Planned {
+    lead: PlannedLead,
+    conversation: String,
+    /// A hash of the e-mail address: millions of addresses need not be kept.
+    address: Option<u64>,
+}
+
+fn planned(mapped: Mapped, known: Option<&Known>, old: &Map<String, Value>) -> Planned {
+    let contacted = known.is_some_and(|known| known.contacted);
+    let LeadId { id, client_id } = mapped.lead;
+    let body = match &mapped.desired {
+        Ok(body) => object(body),
+        Err(reasons) => {
+            let reasons = reasons.clone();
+            let lead = PlannedLead { id, client_id, action: Action::Invalid, changes: BTreeMap::new(), reasons };
+            return Planned { lead, conversation: String::new(), address: None };
+        }
+    };
+    let action = match (contacted, mapped.withdraws_consent) {
+        (false, _) => Action::Create,
+        (true, true) => Action::Stop,
+        (true, false) => Action::Update,
+    };
+    let mut reasons = Vec::new();
+    match known.map(|known| known.status) {
+        None => reasons.push("not known to Conversica".to_owned()),
+        Some(Status::Held) => {
+            let why = known.and_then(|known| known.hold_reason.as_deref()).unwrap_or("held");
+            reasons.push(format!("held: {why}"));
+        }
+        Some(Status::Retrying) => reasons.push("waiting for its next try".to_owned()),
+        Some(Status::Gone) => reasons.push("back in the source".to_owned()),
+        Some(_) => {}
+    }
+    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+    let address = (!text("email").is_empty()).then(|| {
+        let mut hasher = DefaultHasher::new();
+        text("email").to_lowercase().hash(&mut hasher);
+        hasher.finish()
+    });
+    let conversation = text("conversationId").to_owned();
+    let lead = PlannedLead { id, client_id, action, changes: changes(old, &body), reasons };
+    Planned { lead, conversation, address }
+}
+
+/// The keys whose values differ.
+pub fn changes(old: &Map<String, Value>, new: &Map<String, Value>) -> BTreeMap<String, [Value; 2]> {
+    let value = |map: &Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
+    old.keys()
+        .chain(new.keys())
+        .map(|key| (key.clone(), [value(old, key), value(new, key)]))
+        .filter(|(_, [old, new])| old != new)
+        .collect()
+}
+
+fn object(body: &str) -> Map<String, Value> {
+    serde_json::from_str(body).unwrap_or_default()
+}
+
+/// Whether a pass would hold what was found.
+async fn hold(
+    crm: &Crm,
+    state: &Db,
+    safety: &crate::config::Safety,
+    totals: &Totals,
+) -> anyhow::Result<Option<String>> {
+    let in_use = control::read::<MappingInUse>(state).await?;
+    let fingerprint = crm.mapping.fingerprint().to_string();
+    let history = History {
+        first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
+        mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
+    };
+    let standing = control::read::<Hold>(state).await?;
+    let sends = totals.create + totals.update;
+    Ok(match guard::admission(safety, history, standing.as_ref()) {
+        Admission::Hold(reason) if sends > 0 => Some(reason.to_owned()),
+        Admission::UpTo { limit, reason } if sends > limit as u64 => Some(reason.to_owned()),
+        Admission::Hold(_) | Admission::UpTo { .. } | Admission::Send | Admission::Baseline => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_keys_that_differ_are_changes() {
+        let old = object(r#"{"id":"1","firstName":"Ann","city":"Bonn"}"#);
+        let new = object(r#"{"id":"1","firstName":"Anna","zip":"53111"}"#);
+        let changes = changes(&old, &new);
+        assert_eq!(changes.len(), 3);
+        assert_eq!(changes["firstName"], [json!("Ann"), json!("Anna")]);
+        assert_eq!(changes["city"], [json!("Bonn"), Value::Null]);
+        assert_eq!(changes["zip"], [Value::Null, json!("53111")]);
+    }
+}
