@@ -78,7 +78,7 @@ fn say(text: &str) {
 
 fn greeting_end(username: &str, password: &str, faults: &Faults) -> String {
     let (username, password) = (toml::Value::from(username), toml::Value::from(password));
-    format!("username = {username}\npassword = {password}\n\nfaults: {faults}")
+    format!("username = {username}\npassword = {password}\n\nfaults: {faults}\n")
 }
 
 fn line(counts: &Counts) -> String {
