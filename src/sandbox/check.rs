@@ -1,0 +1,296 @@
+//! Reads a posted body and finds everything that Conversica would answer 400 to. Pure.
+//!
+//! One pass over the text, borrowing from it: this is also the benchmark's server. It must not repeat a value in a
+//! problem, because values are personal data; keys are enough to mend it. Keys it does not know are let through.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use chrono::DateTime;
+use email_address::{EmailAddress, Options};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::conversica::lead::{Kind, LeadKey};
+
+/// Whom a body is about; together the identity of a lead.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// Empty where the body has none.
+    pub client_id: Cow<'a, str>,
+    pub id: Cow<'a, str>,
+}
+
+const API_VERSION: &str = "apiVersion";
+
+/// Without a value for these there is no lead; `apiVersion` is looked for beside them.
+const REQUIRED: [LeadKey; 5] = [LeadKey::Id, LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
+
+/// The lead's identity, or every problem of the body, each a sentence for people.
+pub fn check(body: &[u8]) -> Result<Identity<'_>, Vec<String>> {
+    // Strings that are skipped would otherwise not be looked at, and `GET /leads` hands bodies out again as JSON.
+    let text = std::str::from_utf8(body).map_err(|_| vec!["the body is not UTF-8".to_owned()])?;
+    let reading: Reading<'_> = serde_json::from_str(text).map_err(|error| {
+        // A data error of serde quotes what it found; a syntax error names only the place.
+        vec![if error.is_data() { "the body is not a JSON object".into() } else { format!("not JSON: {error}") }]
+    })?;
+    reading.finish()
+}
+
+#[derive(Default)]
+struct Reading<'a> {
+    client_id: Cow<'a, str>,
+    id: Cow<'a, str>,
+    /// One bit for each published key that was seen, right or wrong.
+    seen: u64,
+    version_seen: bool,
+    problems: Vec<String>,
+}
+
+impl<'a> Reading<'a> {
+    fn take(&mut self, name: &str, value: Value<'a>) {
+        if matches!(value, Value::Null) {
+            self.problems.push(format!("{name} is null: leave out a key that has no value"));
+        }
+        let Some(key) = LeadKey::from_name(name) else {
+            if name == API_VERSION {
+                self.version_seen = true;
+                self.text(name, true, &value);
+            }
+            return;
+        };
+        let bit = 1 << (key as u32);
+        if self.seen & bit != 0 {
+            self.problems.push(format!("{name} is given twice"));
+        }
+        self.seen |= bit;
+        match key.kind() {
+            Kind::Boolean if matches!(value, Value::Boolean | Value::Null) => {}
+            Kind::Boolean => self.problems.push(format!("{name} must be true or false, not {}", value.describe())),
+            Kind::Text => self.text(name, REQUIRED.contains(&key), &value),
+            Kind::Datetime => self.datetime(name, &value),
+        }
+        match (key, value) {
+            (LeadKey::Id, Value::Text(id)) => self.id = id,
+            (LeadKey::ClientId, Value::Text(client_id)) => self.client_id = client_id,
+            (LeadKey::Email, Value::Text(email)) if !email.trim().is_empty() && !shaped_like_an_address(&email) => {
+                self.problems.push("email is not shaped like an address".to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, name: &str, required: bool, value: &Value<'_>) {
+        match value {
+            Value::Text(text) if required && text.trim().is_empty() => self.problems.push(format!("{name} is blank")),
+            Value::Text(_) | Value::Null => {}
+            other => self.problems.push(format!("{name} must be a string, not {}", other.describe())),
+        }
+    }
+
+    fn datetime(&mut self, name: &str, value: &Value<'_>) {
+        match value {
+            Value::Text(text) if DateTime::parse_from_rfc3339(text).is_ok() => {}
+            Value::Text(_) => {
+                self.problems.push(format!("{name} is not an RFC 3339 datetime such as 2019-05-10T05:57:44+00:00"));
+            }
+            other => self.text(name, false, other),
+        }
+    }
+
+    fn finish(mut self) -> Result<Identity<'a>, Vec<String>> {
+        if !self.version_seen {
+            self.problems.push(format!("{API_VERSION} is missing"));
+        }
+        for key in REQUIRED {
+            if self.seen & (1 << (key as u32)) == 0 {
+                self.problems.push(format!("{key} is missing"));
+            }
+        }
+        if self.problems.is_empty() {
+            Ok(Identity { client_id: self.client_id, id: self.id })
+        } else {
+            Err(self.problems)
+        }
+    }
+}
+
+fn shaped_like_an_address(text: &str) -> bool {
+    let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
+    EmailAddress::parse_with_options(text, options).is_ok()
+}
+
+impl<'de> Deserialize<'de> for Reading<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Body;
+
+        impl<'de> Visitor<'de> for Body {
+            type Value = Reading<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut reading = Reading::default();
+                while let Some(Key(name)) = map.next_key()? {
+                    let value = map.next_value()?;
+                    reading.take(&name, value);
+                }
+                Ok(reading)
+            }
+        }
+
+        deserializer.deserialize_map(Body)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A JSON value as far as the check needs it: only strings keep their content.
+enum Value<'a> {
+    Null,
+    Boolean,
+    Number,
+    Text(Cow<'a, str>),
+    Array,
+    Object,
+}
+
+impl Value<'_> {
+    fn describe(&self) -> &'static str {
+        match self {
+            Value::Null => "null",
+            Value::Boolean => "a boolean",
+            Value::Number => "a number",
+            Value::Text(_) => "a string",
+            Value::Array => "an array",
+            Value::Object => "an object",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Boolean)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Array)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALLY: &str = r#"{"apiVersion":"7.2","id":"12345","firstName":"Sally","email":"sally@email.com",
+        "leadSource":"Big Events","repName":"John"}"#;
+
+    fn with(more: &str) -> String {
+        SALLY.replace('}', &format!(",{more}}}"))
+    }
+
+    fn problems(body: &str) -> Vec<String> {
+        check(body.as_bytes()).map(|identity| format!("{identity:?}")).unwrap_err()
+    }
+
+    #[test]
+    fn a_good_lead_gives_its_identity() {
+        let identity = check(SALLY.as_bytes()).unwrap();
+        assert_eq!((identity.client_id.as_ref(), identity.id.as_ref()), ("", "12345"));
+        let tenant = with(r#""clientId":"a\"b","optOut":false,"date":"2019-05-10T05:57:44+00:00","custom":[{"a":1}]"#);
+        assert_eq!(check(tenant.as_bytes()).unwrap().client_id, "a\"b");
+    }
+
+    #[test]
+    fn every_problem_is_listed_at_once() {
+        let body = r#"{"apiVersion":"","id":12345,"firstName":" ","email":"sally(at)email","repName":"John",
+            "optOut":"false","date":"2019-05-10 05:57","lastName":null,"year":2019,"year":"2019"}"#;
+        let expected = [
+            "apiVersion is blank",
+            "id must be a string, not a number",
+            "firstName is blank",
+            "email is not shaped like an address",
+            "optOut must be true or false, not a string",
+            "date is not an RFC 3339 datetime such as 2019-05-10T05:57:44+00:00",
+            "lastName is null: leave out a key that has no value",
+            "year must be a string, not a number",
+            "year is given twice",
+            "leadSource is missing",
+        ];
+        assert_eq!(problems(body), expected);
+    }
+
+    #[test]
+    fn an_empty_object_misses_every_required_key() {
+        let expected = ["apiVersion", "id", "firstName", "email", "leadSource", "repName"];
+        assert_eq!(problems("{}"), expected.map(|key| format!("{key} is missing")));
+    }
+
+    #[test]
+    fn a_custom_key_may_be_anything_but_null() {
+        assert!(check(with(r#""dealerGroup":7"#).as_bytes()).is_ok());
+        assert_eq!(problems(&with(r#""dealerGroup":null"#)).len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_one_problem_that_quotes_nothing() {
+        assert_eq!(problems("\"Sally\""), ["the body is not a JSON object"]);
+        assert_eq!(problems("[]"), ["the body is not a JSON object"]);
+        assert!(problems("{\"id\":\"Sally\nSmith\"}")[0].starts_with("not JSON: "));
+        assert!(problems("")[0].starts_with("not JSON: "));
+        assert_eq!(check(b"{\"x\":\"\xff\"}").unwrap_err(), ["the body is not UTF-8"]);
+    }
+
+    #[test]
+    fn no_problem_repeats_a_value() {
+        let told =
+            problems(r#"{"id":["secret-value"],"email":"secret-value","date":"secret-value","optOut":"secret-value"}"#);
+        assert!(!told.join(" ").contains("secret-value"), "{told:?}");
+    }
+}

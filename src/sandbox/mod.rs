@@ -1,0 +1,137 @@
+//! A Conversica to try against: for rehearsals, the demo, tests and the benchmark.
+//!
+//! It answers as Conversica's endpoint does, remembers what it was sent, and fails on request. It must never reach out
+//! to anybody, and must be no kinder than Conversica: what it accepts should be accepted there.
+
+pub mod check;
+mod credentials;
+pub mod faults;
+mod inspect;
+mod line;
+mod post;
+pub mod store;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::routing::{any, get, post as post_method};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::sandbox::credentials::Credentials;
+use crate::sandbox::faults::{Dice, Fault, Faults};
+use crate::sandbox::line::{Line, Lines};
+use crate::sandbox::store::{Counts, Store};
+
+/// How long stopping waits for requests under way.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What to run.
+pub struct Options {
+    /// Port 0 picks a free one; [`Sandbox::address`] says which.
+    pub listen: SocketAddr,
+    pub username: String,
+    pub password: String,
+    pub faults: Faults,
+    /// The same seed meets the same faults, as long as requests come in the same order.
+    pub seed: u64,
+}
+
+/// A running sandbox. Dropping it stops it as well, without waiting.
+pub struct Sandbox {
+    pub address: SocketAddr,
+    app: Arc<App>,
+    serving: JoinHandle<()>,
+    _stop_on_drop: DropGuard,
+}
+
+/// What the handlers share.
+struct App {
+    credentials: Credentials,
+    faults: Faults,
+    dice: Mutex<Dice>,
+    store: Mutex<Store>,
+    stopping: CancellationToken,
+}
+
+impl App {
+    fn store(&self) -> MutexGuard<'_, Store> {
+        // A handler that panicked leaves counts that are off by one at worst: no reason to stop a sandbox.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn roll(&self) -> (Duration, Option<Fault>) {
+        if self.faults.never_strike() {
+            return (Duration::ZERO, None);
+        }
+        self.dice.lock().unwrap_or_else(PoisonError::into_inner).roll(&self.faults)
+    }
+}
+
+/// Binds and serves in the background until stopped or dropped.
+pub async fn start(options: Options) -> anyhow::Result<Sandbox> {
+    let Options { listen, username, password, faults, seed } = options;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("the sandbox cannot listen on {listen}: choose another address, or port 0"))?;
+    let address = listener.local_addr().context("the sandbox's listening socket has no address")?;
+    let stopping = CancellationToken::new();
+    let app = Arc::new(App {
+        credentials: Credentials::new(&username, &password),
+        faults,
+        dice: Mutex::new(Dice::new(seed)),
+        store: Mutex::default(),
+        stopping: stopping.clone(),
+    });
+    let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<Line>();
+    let server = axum::serve(Lines(listener), service).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    // Serving ends only by being stopped: accepting is retried for ever, and a broken connection concerns nobody else.
+    let serving = tokio::spawn(async move {
+        let _ = server.await;
+    });
+    Ok(Sandbox { address, app, serving, _stop_on_drop: stopping.drop_guard() })
+}
+
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/json/", any(post::json))
+        .route("/json", any(post::json))
+        .route("/", get(inspect::page))
+        .route("/leads", get(inspect::leads).delete(inspect::forget))
+        .route("/posts", get(inspect::posts))
+        .route("/counts", get(inspect::counts))
+        .route("/unlock", post_method(inspect::unlock))
+        .fallback(inspect::nowhere)
+        .method_not_allowed_fallback(inspect::wrong_method)
+        .with_state(app)
+}
+
+impl Sandbox {
+    /// What belongs into `[conversica] endpoint`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}/json/", self.address)
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.app.store().counts()
+    }
+
+    /// The Lead objects as last received, byte for byte, in order of first arrival.
+    pub fn leads(&self) -> Vec<String> {
+        self.app.store().bodies(None, None).map(|body| String::from_utf8_lossy(body).into_owned()).collect()
+    }
+
+    /// Stops listening, finishes what is under way, cuts what is being held unanswered.
+    pub async fn stop(self) {
+        self.app.stopping.cancel();
+        let Sandbox { mut serving, .. } = self;
+        if tokio::time::timeout(STOP_WITHIN, &mut serving).await.is_err() {
+            // Somebody keeps a connection busy: the process, or the test, need not wait for that.
+            serving.abort();
+        }
+    }
+}

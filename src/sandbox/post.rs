@@ -1,0 +1,194 @@
+//! `POST /json/`: what Conversica's endpoint does with a lead, and the faults that are played on top of it.
+//!
+//! Conversica's own answers are imitated to the letter where they were observed. Credentials are judged before the
+//! body; the body is read in any case, because closing on unread bytes would reset the connection under the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::Utc;
+use futures_util::StreamExt;
+
+use crate::sandbox::App;
+use crate::sandbox::check::check;
+use crate::sandbox::faults::Fault;
+use crate::sandbox::line::Line;
+use crate::sandbox::store::{Admission, Ending, Place};
+
+/// A lead is some hundred bytes; more than this is a mistake.
+const BODY_LIMIT_BYTES: usize = 1 << 20;
+
+/// Beyond this, a body is not read to its end any more, and the client may see a reset in place of the answer.
+const PATIENCE_BYTES: usize = 64 << 20;
+
+/// How long a request that is never answered is held, unless the client leaves before.
+const HELD_FOR: Duration = Duration::from_secs(600);
+
+const ACCEPTED: &str = r#"{"message": "Lead accepted", "status": true}"#;
+const UNAUTHORIZED: &str = "{\"message\":\"Invalid username or password. Additional failed attempts may result in your \
+                            account being locked or your IP address being banned.\"}";
+
+/// Counts a request out when it ends, also where that is because the client left.
+struct InFlight {
+    app: Arc<App>,
+    place: Option<Place>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.app.store().depart(self.place);
+    }
+}
+
+/// Every method on `/json/` and `/json`.
+pub async fn json(State(app): State<Arc<App>>, ConnectInfo(line): ConnectInfo<Line>, request: Request) -> Response {
+    if request.method() != Method::POST {
+        let _ = whole(request.into_body()).await;
+        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed: a lead is sent with POST.");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    let admission = app.store().admit(app.credentials.shown_in(request.headers()), app.faults.lock_after);
+    let in_flight = InFlight { app: Arc::clone(&app), place: None };
+    let body = whole(request.into_body()).await;
+    match admission {
+        Admission::Admitted => {}
+        Admission::Unauthorized => {
+            let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Conversica\""));
+            return (StatusCode::UNAUTHORIZED, [challenge, json_type()], UNAUTHORIZED).into_response();
+        }
+        Admission::Locked => {
+            return refusal(StatusCode::FORBIDDEN, "Account locked after too many failed attempts.");
+        }
+    }
+    match body {
+        Ok(body) => lead(&app, &line, in_flight, &body).await,
+        Err(Unread::TooLarge) => {
+            app.store().count_too_large();
+            refusal(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 1 MiB.")
+        }
+        Err(Unread::Broken) => {
+            app.store().count_rejected();
+            refusal(StatusCode::BAD_REQUEST, "The body ended early.")
+        }
+    }
+}
+
+async fn lead(app: &App, line: &Line, mut in_flight: InFlight, body: &Bytes) -> Response {
+    let identity = match check(body) {
+        Ok(identity) => identity,
+        Err(problems) => {
+            app.store().count_rejected();
+            return refusal(StatusCode::BAD_REQUEST, &format!("Lead not accepted: {}.", problems.join("; ")));
+        }
+    };
+    let (wait, fault) = app.roll();
+    // Nothing may go wrong and nothing delays it: the usual case, in one turn of the lock.
+    if wait.is_zero() && fault.is_none() {
+        let mut store = app.store();
+        let place = store.enter(&identity);
+        in_flight.place = Some(place);
+        store.accept(place, body, Ending::Answered, Utc::now());
+        drop(store);
+        return accepted();
+    }
+    let place = app.store().enter(&identity);
+    in_flight.place = Some(place);
+    tokio::time::sleep(wait).await;
+    if fault.is_some() {
+        app.store().count_fault();
+    }
+    match fault {
+        None => {
+            app.store().accept(place, body, Ending::Answered, Utc::now());
+            accepted()
+        }
+        Some(Fault::Status(status)) => status_fault(app, status),
+        Some(Fault::Refuse) => refusal(StatusCode::BAD_REQUEST, "Lead not accepted: refused by a sandbox fault."),
+        Some(Fault::Drop) => cut(line),
+        Some(Fault::Cut) => {
+            app.store().accept(place, body, Ending::Cut, Utc::now());
+            cut(line)
+        }
+        Some(Fault::Timeout) => {
+            app.store().accept(place, body, Ending::Timeout, Utc::now());
+            // The work is done, only the answer is missing: a client that gives up and asks again does not overlap.
+            drop(in_flight);
+            tokio::select! {
+                () = tokio::time::sleep(HELD_FOR) => {}
+                () = app.stopping.cancelled() => {}
+            }
+            cut(line)
+        }
+    }
+}
+
+fn status_fault(app: &App, status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = refusal(status, "Sandbox fault.");
+    if let (Some(seconds), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) =
+        (app.faults.retry_after, status)
+    {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The answer is never seen: writing it is what finds the line cut.
+fn cut(line: &Line) -> Response {
+    line.cut();
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}
+
+fn accepted() -> Response {
+    ([json_type()], ACCEPTED).into_response()
+}
+
+/// An answer in the form that Conversica was seen to use.
+pub fn refusal(status: StatusCode, message: &str) -> Response {
+    let body = serde_json::json!({ "message": message, "status": false });
+    (status, [json_type()], body.to_string()).into_response()
+}
+
+pub fn json_type() -> (axum::http::HeaderName, HeaderValue) {
+    (CONTENT_TYPE, HeaderValue::from_static("application/json"))
+}
+
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+/// The body, without a copy where it came in one piece, as almost every lead does.
+async fn whole(body: Body) -> Result<Bytes, Unread> {
+    let mut pieces = body.into_data_stream();
+    let mut first = Bytes::new();
+    let mut joined: Vec<u8> = Vec::new();
+    let mut length = 0_usize;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Unread::Broken)?;
+        length += piece.len();
+        if length > PATIENCE_BYTES {
+            return Err(Unread::TooLarge);
+        }
+        if length > BODY_LIMIT_BYTES {
+            continue;
+        }
+        if first.is_empty() && joined.is_empty() {
+            first = piece;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut first));
+            joined.extend_from_slice(&piece);
+        }
+    }
+    match length > BODY_LIMIT_BYTES {
+        true => Err(Unread::TooLarge),
+        false if joined.is_empty() => Ok(first),
+        false => Ok(joined.into()),
+    }
+}

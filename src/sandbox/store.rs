@@ -1,0 +1,279 @@
+//! What the sandbox remembers, in memory: the account's lock, each lead as last received, every accepted post, counts.
+//!
+//! Every method is short and never waits, because all of them run under one lock. Bodies are kept as they came, so that
+//! tests see the very bytes that were sent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+
+use crate::sandbox::check::Identity;
+
+/// What happened so far; `GET /counts` answers it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Different leads held.
+    pub leads: u64,
+    /// Requests to post a lead, whatever became of them.
+    pub posts: u64,
+    /// Posts whose lead was stored, with or without an answer.
+    pub accepted: u64,
+    pub rejected_400: u64,
+    pub unauthorized_401: u64,
+    /// Refused because the account was locked.
+    pub refused_403: u64,
+    pub too_large_413: u64,
+    /// Whether the account is locked now.
+    pub locked: bool,
+    pub faults_injected: u64,
+    /// The most requests that were ever being worked on at once, over all leads and for one lead.
+    pub max_in_flight: u64,
+    pub max_in_flight_per_lead: u64,
+    /// Accepted posts whose body equals the one before for the same lead.
+    pub repeated: u64,
+}
+
+/// Whether a request gets as far as its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    Admitted,
+    Unauthorized,
+    Locked,
+}
+
+/// How an accepted post ended for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Answered,
+    Timeout,
+    Cut,
+}
+
+/// A lead's place among the held ones; worthless after [`Store::forget`], which the generation gives away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    generation: u64,
+    at: usize,
+}
+
+#[derive(Default)]
+pub struct Store {
+    leads: Vec<Held>,
+    places: HashMap<Arc<Key>, usize>,
+    posts: Vec<Post>,
+    counts: Counts,
+    generation: u64,
+    in_flight: u64,
+    refused_in_a_row: u32,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    client_id: Box<str>,
+    id: Box<str>,
+}
+
+struct Held {
+    key: Arc<Key>,
+    /// `None` until a post for this lead is stored.
+    body: Option<Box<[u8]>>,
+    in_flight: u64,
+}
+
+/// Small on purpose: there may be millions.
+struct Post {
+    at: DateTime<Utc>,
+    lead: usize,
+    ending: Ending,
+}
+
+impl Store {
+    /// Counts a request in, and says whether its credentials let it pass. `lock_after` 0 never locks.
+    pub fn admit(&mut self, credentials_right: bool, lock_after: u32) -> Admission {
+        self.counts.posts += 1;
+        self.in_flight += 1;
+        self.counts.max_in_flight = self.counts.max_in_flight.max(self.in_flight);
+        if self.counts.locked {
+            self.counts.refused_403 += 1;
+            return Admission::Locked;
+        }
+        if credentials_right {
+            self.refused_in_a_row = 0;
+            return Admission::Admitted;
+        }
+        self.counts.unauthorized_401 += 1;
+        self.refused_in_a_row += 1;
+        self.counts.locked = lock_after > 0 && self.refused_in_a_row >= lock_after;
+        Admission::Unauthorized
+    }
+
+    /// Counts a request out again.
+    pub fn depart(&mut self, place: Option<Place>) {
+        self.in_flight -= 1;
+        if let Some(held) = place.and_then(|place| self.held(place)) {
+            held.in_flight -= 1;
+        }
+    }
+
+    /// A request for this lead is being worked on from now on.
+    pub fn enter(&mut self, identity: &Identity<'_>) -> Place {
+        let key = Key { client_id: identity.client_id.as_ref().into(), id: identity.id.as_ref().into() };
+        let at = match self.places.get(&key) {
+            Some(at) => *at,
+            None => {
+                let key = Arc::new(key);
+                self.leads.push(Held { key: Arc::clone(&key), body: None, in_flight: 0 });
+                self.places.insert(key, self.leads.len() - 1);
+                self.leads.len() - 1
+            }
+        };
+        let held = &mut self.leads[at];
+        held.in_flight += 1;
+        self.counts.max_in_flight_per_lead = self.counts.max_in_flight_per_lead.max(held.in_flight);
+        Place { generation: self.generation, at }
+    }
+
+    /// Takes the lead. After a [`Store::forget`] in between, it is not taken: whoever forgets wants to start empty.
+    pub fn accept(&mut self, place: Place, body: &[u8], ending: Ending, at: DateTime<Utc>) {
+        let Some(held) = self.held(place) else { return };
+        let known = held.body.as_deref();
+        let (new, repeated) = (known.is_none(), known == Some(body));
+        if !repeated {
+            // A copy, because the bytes that came are a slice of a much larger read buffer, kept whole by it.
+            held.body = Some(body.into());
+        }
+        self.counts.leads += u64::from(new);
+        self.counts.repeated += u64::from(repeated);
+        self.counts.accepted += 1;
+        self.posts.push(Post { at, lead: place.at, ending });
+    }
+
+    pub fn count_rejected(&mut self) {
+        self.counts.rejected_400 += 1;
+    }
+
+    pub fn count_too_large(&mut self) {
+        self.counts.too_large_413 += 1;
+    }
+
+    pub fn count_fault(&mut self) {
+        self.counts.faults_injected += 1;
+    }
+
+    pub fn unlock(&mut self) {
+        self.counts.locked = false;
+        self.refused_in_a_row = 0;
+    }
+
+    /// Forgets leads, posts and counts; the account stays as it is.
+    pub fn forget(&mut self) {
+        let locked = self.counts.locked;
+        *self = Self {
+            counts: Counts { locked, ..Counts::default() },
+            generation: self.generation + 1,
+            in_flight: self.in_flight,
+            refused_in_a_row: self.refused_in_a_row,
+            ..Self::default()
+        };
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
+    }
+
+    /// Bodies as last received, in order of first arrival; `None` lets every id or client pass.
+    pub fn bodies(&self, id: Option<&str>, client_id: Option<&str>) -> impl Iterator<Item = &[u8]> {
+        let wanted = move |key: &Key| {
+            id.is_none_or(|id| id == &*key.id) && client_id.is_none_or(|client_id| client_id == &*key.client_id)
+        };
+        self.leads.iter().filter(move |held| wanted(&held.key)).filter_map(|held| held.body.as_deref())
+    }
+
+    /// Every accepted post in order; `status` is null where no answer was given, and `fault` says why.
+    pub fn posts(&self) -> Vec<PostEntry<'_>> {
+        let entry = |(index, post): (usize, &Post)| {
+            let key = &*self.leads[post.lead].key;
+            let (status, fault) = match post.ending {
+                Ending::Answered => (Some(200), None),
+                Ending::Timeout => (None, Some("timeout")),
+                Ending::Cut => (None, Some("cut")),
+            };
+            let at = post.at.to_rfc3339_opts(SecondsFormat::Micros, true);
+            PostEntry { seq: index + 1, at, id: &key.id, client_id: &key.client_id, status, fault }
+        };
+        self.posts.iter().enumerate().map(entry).collect()
+    }
+
+    fn held(&mut self, place: Place) -> Option<&mut Held> {
+        if place.generation == self.generation { self.leads.get_mut(place.at) } else { None }
+    }
+}
+
+/// One line of `GET /posts`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PostEntry<'a> {
+    seq: usize,
+    at: String,
+    id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    client_id: &'a str,
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'static str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(store: &mut Store, client_id: &'static str, id: &'static str, body: &str) {
+        assert_eq!(store.admit(true, 5), Admission::Admitted);
+        let place = store.enter(&Identity { client_id: client_id.into(), id: id.into() });
+        store.accept(place, body.as_bytes(), Ending::Answered, DateTime::UNIX_EPOCH);
+        store.depart(Some(place));
+    }
+
+    #[test]
+    fn a_lead_is_known_by_client_and_id_and_keeps_its_place() {
+        let mut store = Store::default();
+        for (client_id, id, body) in [("", "1", "a"), ("x", "1", "b"), ("", "1", "c"), ("", "1", "c")] {
+            post(&mut store, client_id, id, body);
+        }
+        assert_eq!(store.bodies(None, None).collect::<Vec<_>>(), [b"c", b"b"]);
+        assert_eq!(store.bodies(Some("1"), Some("x")).collect::<Vec<_>>(), [b"b"]);
+        let counts = store.counts();
+        assert_eq!((counts.leads, counts.accepted, counts.repeated), (2, 4, 1));
+        assert_eq!((counts.max_in_flight, counts.max_in_flight_per_lead), (1, 1));
+        assert_eq!(store.posts().len(), 4);
+    }
+
+    #[test]
+    fn refusals_lock_only_when_they_come_in_a_row() {
+        let mut store = Store::default();
+        store.admit(false, 2);
+        store.admit(true, 2);
+        assert_eq!(store.admit(false, 2), Admission::Unauthorized);
+        assert_eq!(store.admit(false, 2), Admission::Unauthorized);
+        assert_eq!(store.admit(true, 2), Admission::Locked);
+        store.unlock();
+        assert_eq!(store.admit(true, 2), Admission::Admitted);
+        for _ in 0..50 {
+            assert_eq!(store.admit(false, 0), Admission::Unauthorized);
+        }
+    }
+
+    #[test]
+    fn forgetting_leaves_the_lock_and_outlives_requests_under_way() {
+        let mut store = Store::default();
+        store.admit(true, 5);
+        let place = store.enter(&Identity { client_id: "".into(), id: "1".into() });
+        store.admit(false, 1);
+        store.forget();
+        store.accept(place, b"late", Ending::Answered, DateTime::UNIX_EPOCH);
+        store.depart(Some(place));
+        assert_eq!(store.counts(), Counts { locked: true, ..Counts::default() });
+    }
+}
