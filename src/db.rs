@@ -215,11 +215,13 @@ pub fn quote_table(name: &str) -> String {
     parts.iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
 }
 
-/// The file of an SQLite URL (`sqlite:///var/lib/crm.db`, `sqlite://crm.db`, `sqlite:crm.db`); `None` for other databases.
+/// The file of an SQLite URL (`sqlite:///var/lib/crm.db`, `sqlite://crm.db`, `sqlite:crm.db`), as sqlx reads it; `None` for
+/// other databases.
 pub fn sqlite_path(url: &str) -> Option<PathBuf> {
-    let rest = url.strip_prefix("sqlite:")?;
-    let rest = rest.strip_prefix("//").unwrap_or(rest);
-    Some(PathBuf::from(rest.split('?').next().unwrap_or(rest)))
+    if !url.starts_with("sqlite:") {
+        return None;
+    }
+    SqliteConnectOptions::from_str(url).ok().map(|options| options.get_filename().to_owned())
 }
 
 /// A database URL for people and logs, without its password.

@@ -1,1 +1,28 @@
-fn main(){}
+//! Arguments, runtime, exit code; nothing else.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use conversica_sync::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the system gives no threads to run on: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let result = runtime.block_on(cli::dispatch(cli));
+    // Reads and requests that are still under way have been given up already; they need not be waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(error) => {
+            let (code, message) = cli::failure(&error);
+            eprintln!("error: {message}");
+            ExitCode::from(code)
+        }
+    }
+}

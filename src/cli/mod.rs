@@ -1,2 +1,141 @@
 //! Arguments, and one file per command; each command is a thin caller of the library.
+
+pub mod approve;
+pub mod check;
 pub mod config;
+pub mod demo;
+pub mod once;
+pub mod plan;
+pub mod resume;
+pub mod retry;
+pub mod run;
+pub mod sandbox;
+pub mod signal;
+pub mod status;
+pub mod table;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Environment, Loaded, find_file, load};
+use crate::error::SetupError;
+use crate::status::Need;
+use crate::telemetry;
+
+/// Keeps a CRM database (SQLite or PostgreSQL) and Conversica in step.
+///
+/// A request to Conversica makes a machine write to a human being: what is in doubt is held, and says why.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = "\
+Examples:
+  conversica-sync demo                 try it: a sample CRM and a local Conversica, nothing to set up
+  conversica-sync check                is everything ready?
+  conversica-sync plan                 what would be sent, and why
+  conversica-sync once                 one pass, then end
+  conversica-sync run                  the daemon
+
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held.")]
+pub struct Cli {
+    /// Configuration file [default: $CONVERSICA_SYNC_CONFIG, ./conversica-sync.toml,
+    /// /etc/conversica-sync/conversica-sync.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon: poll, deliver, until told to stop
+    Run,
+    /// One pass: read, compare, deliver until nothing is due, then end
+    Once(once::Args),
+    /// Show what a pass would send and why; sends nothing, stores nothing
+    Plan(plan::Args),
+    /// Check settings, source, mapping, state and endpoint; never sends credentials
+    Check,
+    /// Show how things stand
+    Status(status::Args),
+    /// Release what is held: send it
+    Approve(approve::Args),
+    /// Release what is held: treat it as already delivered
+    Baseline(approve::Args),
+    /// Put rejected and exhausted leads back in the queue
+    Retry(retry::Args),
+    /// Lift a halt by hand
+    Resume,
+    /// A local Conversica to try things against
+    Sandbox(sandbox::Args),
+    /// Sample CRM, sandbox and the real daemon in one command, nothing to set up
+    Demo(demo::Args),
+    /// Show the settings in force, or their JSON Schema
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
+}
+
+/// How a command ended, when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    /// Leads are rejected, invalid or exhausted.
+    Attention = 3,
+    /// Halted or held: a person must act.
+    Decision = 4,
+}
+
+impl From<Need> for Exit {
+    fn from(need: Need) -> Self {
+        match need {
+            Need::Nothing => Exit::Done,
+            Need::Attention => Exit::Attention,
+            Need::Decision => Exit::Decision,
+        }
+    }
+}
+
+/// Does what was asked.
+pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let file = cli.config.as_deref();
+    match cli.command {
+        Command::Run => run::run(file).await,
+        Command::Once(args) => once::run(args, file).await,
+        Command::Plan(args) => plan::run(args, file).await,
+        Command::Check => check::run(file).await,
+        Command::Status(args) => status::run(args, file).await,
+        Command::Approve(args) => approve::run(args, approve::Release::Send, file).await,
+        Command::Baseline(args) => approve::run(args, approve::Release::Baseline, file).await,
+        Command::Retry(args) => retry::run(args, file).await,
+        Command::Resume => resume::run(file).await,
+        Command::Sandbox(args) => sandbox::run(args).await.map(|()| Exit::Done),
+        Command::Demo(args) => demo::run(args).await,
+        Command::Config { command } => config::run(command, file).map(|()| Exit::Done),
+    }
+}
+
+/// The exit code of a failure, and the message for it.
+pub fn failure(error: &anyhow::Error) -> (u8, String) {
+    for cause in error.chain() {
+        if cause.is::<SetupError>() || cause.is::<crate::config::layers::ConfigErrors>() {
+            return (2, cause.to_string());
+        }
+    }
+    // Context put around an error by `anyhow` is not in its chain of causes.
+    match error.downcast_ref::<SetupError>() {
+        Some(setup) => (2, setup.to_string()),
+        None => (1, format!("{error:#}")),
+    }
+}
+
+/// Reads the settings, says what is doubtful about them, and begins to log.
+pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<Loaded> {
+    let environment = Environment::of_process();
+    let loaded = load(&find_file(file, &environment)?, &environment)?;
+    telemetry::init(&loaded.settings.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded)
+}

@@ -1,0 +1,18 @@
+//! `demo`: see [`crate::demo`].
+
+use crate::cli::{Exit, signal};
+use crate::demo;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// End by itself once everything has arrived, for scripts
+    #[arg(long)]
+    pub once: bool,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let stop = signal::stop_on_signal()?;
+    let ending = if args.once { demo::Ending::ByItself } else { demo::Ending::OnSignal };
+    demo::run(ending, stop).await?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,96 @@
+//! `once`: one pass, with a progress bar on a terminal and a summary at the end.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::{Exit, settings, signal, status, table};
+use crate::config::duration;
+use crate::conversica::outcome::Class;
+use crate::crm::Crm;
+use crate::daemon;
+use crate::state::delivery;
+use crate::status::Report;
+use crate::sync::pass::{self, Passed};
+use crate::sync::tally::Tally;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How long to go on waiting for retries when nothing else is due
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    pub max_wait: Duration,
+    /// One JSON document on standard output: the status document, and what this pass did under `pass`
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| error.to_string())
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let loaded = settings(file)?;
+    let stop = signal::stop_on_signal()?;
+    let state = daemon::open_state(&loaded.settings, "once").await?;
+    let crm = Crm::open(&loaded.settings).await?;
+    let tally = Arc::new(Tally::default());
+    let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));
+    let passed = pass::pass(&crm, &state.db, &loaded.settings, tally, args.max_wait, &stop).await;
+    bar.abort();
+    let passed = passed?;
+    let report = Report::of(&state.db).await?;
+    if args.json {
+        let mut document = serde_json::json!(report);
+        document["pass"] = serde_json::json!(passed);
+        println!("{document:#}");
+    } else {
+        print!("{}\n{}", summary(&passed), status::text(&report));
+    }
+    if passed.interrupted {
+        anyhow::bail!("interrupted; what was not sent stays due");
+    }
+    Ok(report.need().into())
+}
+
+fn summary(passed: &Passed) -> String {
+    let seconds = passed.duration_ms as f64 / 1000.0;
+    let polled = &passed.polled;
+    let mut text = format!("Read {} rows: {} new, {} changed, {} invalid", polled.rows, polled.created, polled.updated, polled.invalid);
+    if polled.held > 0 {
+        let _ = write!(text, "; {} held for a person", table::leads(i64::try_from(polled.held).unwrap_or(i64::MAX)));
+    }
+    let _ = write!(text, ".\nSent: {} accepted, {} rejected", passed.accepted, passed.rejected);
+    if passed.transient + passed.ambiguous > 0 {
+        let _ = write!(text, "; {} passing failures, {} answers unknown", passed.transient, passed.ambiguous);
+    }
+    let _ = writeln!(text, ". {seconds:.1} s.");
+    if passed.waiting > 0 {
+        let _ = writeln!(text, "{} still to be sent: a later pass, or `run`, goes on with them.", table::leads(passed.waiting));
+    }
+    text
+}
+
+/// On a terminal only: rows while reading, leads while sending.
+async fn show_progress(state: crate::db::Db, tally: Arc<Tally>) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let template = "{spinner} {msg} {wide_bar} {pos}/{len} {elapsed}";
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut ticks = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        ticks.tick().await;
+        let decided = tally.outcomes(Class::Accepted) + tally.outcomes(Class::Rejected);
+        bar.set_message(format!("{} rows read", tally.rows()));
+        if let Ok((waiting, in_flight)) = delivery::backlog(&state).await {
+            bar.set_length(decided + u64::try_from(waiting + in_flight).unwrap_or(0));
+            bar.set_position(decided);
+        }
+        bar.tick();
+    }
+}

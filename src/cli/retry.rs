@@ -1,0 +1,52 @@
+//! `retry`: puts rejected and exhausted leads back in the queue, with their newest content.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use secrecy::ExposeSecret;
+
+use crate::cli::{Exit, settings, table};
+use crate::clock;
+use crate::db::Db;
+use crate::state::lead::{self, Status};
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["ids", "status", "all"]))]
+pub struct Args {
+    /// Ids of the leads
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// All leads of that status
+    #[arg(long)]
+    pub status: Option<Stuck>,
+    /// All rejected and exhausted leads
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stuck {
+    Rejected,
+    Exhausted,
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let loaded = settings(file)?;
+    let state = Db::open_state(loaded.settings.state.url.expose_secret()).await?;
+    let statuses: &[Status] = match args.status {
+        Some(Stuck::Rejected) => &[Status::Rejected],
+        Some(Stuck::Exhausted) => &[Status::Exhausted],
+        None => &[Status::Rejected, Status::Exhausted],
+    };
+    let mut requeued = 0;
+    for status in statuses {
+        if args.ids.is_empty() {
+            requeued += lead::requeue(&state, *status, None, clock::now()).await?;
+        }
+        for id in &args.ids {
+            requeued += lead::requeue(&state, *status, Some(id), clock::now()).await?;
+        }
+    }
+    println!("{} back in the queue.", table::leads(i64::try_from(requeued).unwrap_or(i64::MAX)));
+    Ok(Exit::Done)
+}

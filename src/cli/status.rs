@@ -1,0 +1,86 @@
+//! `status`: how things stand, and what needs a person.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use secrecy::ExposeSecret;
+
+use crate::cli::{Exit, settings, table};
+use crate::db::Db;
+use crate::state::lead::Status;
+use crate::status::Report;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// One JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let loaded = settings(file)?;
+    let report = match Db::open_state_read_only(loaded.settings.state.url.expose_secret()).await? {
+        Some(state) => Report::of(&state).await?,
+        None => Report::before_the_first_run(),
+    };
+    if args.json {
+        println!("{:#}", serde_json::json!(report));
+    } else {
+        print!("{}", text(&report));
+    }
+    Ok(report.need().into())
+}
+
+/// The report for people.
+pub fn text(report: &Report) -> String {
+    let mut text = String::new();
+    if let Some(halt) = &report.halt {
+        let _ = writeln!(text, "HALTED ({}) since {}: nothing is sent.", halt.reason, halt.since.format("%F %T UTC"));
+        if let Some(detail) = &halt.detail {
+            let _ = writeln!(text, "  Conversica said: {detail}");
+        }
+        let _ = writeln!(text, "  cure: {}\n", halt.cure);
+    }
+    if let Some(hold) = &report.hold {
+        let leads = table::leads(hold.leads);
+        let _ = writeln!(text, "HELD ({}) since {}: {leads} for a person to decide.", hold.reason, hold.since.format("%F %T UTC"));
+        let _ = writeln!(text, "  look: conversica-sync plan; then: conversica-sync approve, or conversica-sync baseline\n");
+    }
+    match &report.last_poll {
+        None => text.push_str("Nothing has been polled yet.\n"),
+        Some(poll) => {
+            let at = poll.at.format("%F %T UTC");
+            match &poll.error {
+                Some(error) => {
+                    let _ = writeln!(text, "Last poll ({}) at {at} FAILED: {error}", poll.kind);
+                }
+                None => {
+                    let (kind, rows, changed, duration) = (&poll.kind, poll.rows, poll.changed, poll.duration_ms);
+                    let _ = writeln!(text, "Last poll ({kind}) at {at}: {rows} rows, {changed} changed, {duration} ms");
+                }
+            }
+        }
+    }
+    let mut leads = table::plain(&[]);
+    for status in Status::ALL {
+        leads.add_row([status.name().to_owned(), report.leads(status).to_string(), meaning(status).to_owned()]);
+    }
+    let _ = writeln!(text, "\nLeads\n{}", leads.trim_fmt());
+    let outcomes: Vec<String> = report.outcomes.iter().map(|(class, count)| format!("{class} {count}")).collect();
+    let _ = writeln!(text, "\nOutcomes so far: {}", outcomes.join(", "));
+    text
+}
+
+fn meaning(status: Status) -> &'static str {
+    match status {
+        Status::InSync => "Conversica holds what the CRM says",
+        Status::Pending => "to be sent now",
+        Status::InFlight => "on its way",
+        Status::Retrying => "failed for a passing reason; tried again by itself",
+        Status::Held => "waits for a person: approve or baseline",
+        Status::Invalid => "the row lacks something; mend it in the CRM (plan says what)",
+        Status::Rejected => "refused by Conversica; mend the row, or retry",
+        Status::Exhausted => "failed for too long; mend the cause, then retry",
+        Status::Gone => "no longer in the source",
+    }
+}

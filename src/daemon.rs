@@ -1,0 +1,198 @@
+//! The wiring of `run`: which loops run, who stops whom, in what order.
+//!
+//! Two phases. First everything that can be wrong is found out, loudly. Then the loops run, and whatever goes away they wait
+//! for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::config::Settings;
+use crate::crm::{self, Crm};
+use crate::db::Db;
+use crate::error::SetupError;
+use crate::state::delivery::{self, Orphans};
+use crate::state::writer::{self, Writer};
+use crate::sync::deliver::{Deliverer, Intake};
+use crate::sync::poll;
+use crate::sync::tally::Tally;
+
+/// Between two looks at a database that is away.
+const AWAY_PAUSE: Duration = Duration::from_secs(2);
+/// What stopping may take beyond the time limit of the requests that are on their way.
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+
+/// The state, ours alone to write.
+pub struct OpenState {
+    pub db: Db,
+    _writer: Writer,
+}
+
+/// Opens the state, takes the right to write, and records what a crash may have left in flight.
+pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<OpenState> {
+    let url = settings.state.url.expose_secret();
+    let db = Db::open_state(url).await?;
+    let writer = writer::acquire(&db, url, command, clock::now()).await?;
+    // The SQLite state has one writer, and that is us now: nobody else can have a request on its way.
+    let orphans = match &db {
+        Db::Sqlite(_) => Orphans::All,
+        Db::Postgres(_) => Orphans::Expired,
+    };
+    let recovered = delivery::recover(&db, orphans, clock::now()).await?;
+    if recovered > 0 {
+        warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
+    }
+    Ok(OpenState { db, _writer: writer })
+}
+
+/// Runs until `stop`: polls, delivers, and ends by finishing what is on its way.
+///
+/// # Errors
+/// [`SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
+pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
+    let settings = Arc::new(settings);
+    let state = open_state(&settings, "run").await?;
+    let Some(crm) = connect(&settings, &stop).await? else { return Ok(()) };
+    let wake = Arc::new(Notify::new());
+    let deliverer = Deliverer::new(state.db.clone(), &settings, tally.clone(), wake.clone(), clock::now()).await?;
+    if let Some(halt) = deliverer.halt() {
+        error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
+    }
+    let mut loops = JoinSet::new();
+    loops.spawn(poll_loop(crm, state.db.clone(), settings.clone(), tally, wake, stop.clone()));
+    loops.spawn(deliver_loop(deliverer, state.db.clone(), settings.clone(), stop.clone()));
+    info!(version = env!("CARGO_PKG_VERSION"), "running");
+    let mut result = Ok(());
+    while let Some(ended) = loops.join_next().await {
+        // One loop that ends takes the other with it, whatever the reason; the first reason is the one to report.
+        stop.cancel();
+        let ended = ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
+        result = result.and(ended);
+    }
+    state.db.close().await;
+    info!("stopped");
+    result
+}
+
+/// Connects to the source, waiting for it while it is away; `None` when told to stop meanwhile.
+async fn connect(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Option<Crm>> {
+    let mut said = false;
+    loop {
+        let error = match Crm::open(settings).await {
+            Ok(crm) => return Ok(Some(crm)),
+            Err(error) if crm::is_away(&error) => error,
+            Err(error) => return Err(error),
+        };
+        if !said {
+            let what = error.downcast_ref::<SetupError>().map_or_else(|| error.to_string(), |setup| setup.what.clone());
+            warn!(error = what, "the source is away; waiting for it");
+            said = true;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(AWAY_PAUSE) => {}
+        }
+    }
+}
+
+async fn poll_loop(
+    crm: Crm,
+    state: Db,
+    settings: Arc<Settings>,
+    tally: Arc<Tally>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut first = true;
+    let mut failing: Option<String> = None;
+    loop {
+        let polled = tokio::select! {
+            polled = poll::poll(&crm, &state, &settings.safety, &tally, clock::now()) => polled,
+            () = stop.cancelled() => return Ok(()),
+        };
+        match polled {
+            Ok(polled) => {
+                if failing.take().is_some() {
+                    info!("polling works again");
+                }
+                if polled.changed > 0 {
+                    info!(
+                        rows = polled.rows,
+                        created = polled.created,
+                        updated = polled.updated,
+                        invalid = polled.invalid,
+                        gone = polled.gone,
+                        held = polled.held,
+                        "polled"
+                    );
+                    wake.notify_one();
+                }
+                if polled.held > 0 {
+                    warn!(leads = polled.held, "held for a person: look with `plan`, then `approve` or `baseline`");
+                }
+                first = false;
+            }
+            // What does not fit at the very first look is a mistake in the settings: say so and end, as at the start.
+            Err(error) if first && !crm::is_away(&error) => return Err(error),
+            Err(error) => {
+                let said = format!("{error:#}");
+                if failing.as_ref() != Some(&said) {
+                    warn!(error = said, "a poll failed; nothing new is found until it works again");
+                    failing = Some(said);
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(settings.source.poll_interval) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+async fn deliver_loop(
+    mut deliverer: Deliverer,
+    state: Db,
+    settings: Arc<Settings>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut failing = false;
+    while !stop.is_cancelled() {
+        let now = clock::now();
+        match deliver_round(&mut deliverer, &state, now).await {
+            Ok(()) => {
+                if std::mem::take(&mut failing) {
+                    info!("the state can be written again");
+                }
+                tokio::select! {
+                    () = deliverer.wait(now) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    error!(error = format!("{error:#}"), "the state cannot be written; nothing is sent until it can");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+    deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout + STOP_MARGIN).await
+}
+
+async fn deliver_round(deliverer: &mut Deliverer, state: &Db, now: chrono::DateTime<chrono::Utc>) -> anyhow::Result<()> {
+    let step = deliverer.step(Intake::Open, now).await?;
+    let idle = step.claimed == 0 && step.in_flight == 0 && step.recorded == 0;
+    if idle && matches!(state, Db::Postgres(_)) && delivery::recover(state, Orphans::Expired, now).await? > 0 {
+        deliverer.look_again();
+    }
+    Ok(())
+}

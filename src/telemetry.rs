@@ -1,0 +1,35 @@
+//! Logs: on standard error, for people on a terminal, as JSON lines otherwise. Ids and counts only, never personal data.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Begins to log. A second call in the same process changes nothing.
+pub fn init(log: &Log) {
+    let level = match log.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    // Libraries stay at warnings at every level: at trace they would log statements and headers.
+    let filter = EnvFilter::new(format!("warn,conversica_sync={level}"));
+    let terminal = std::io::stderr().is_terminal();
+    let pretty = match log.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+    };
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if pretty {
+        builder.with_target(false).with_ansi(colours).try_init()
+    } else {
+        builder.json().flatten_event(true).with_target(false).try_init()
+    };
+    // Already started: in tests, and in the demo, which runs the daemon in its own process.
+    drop(started);
+}
