@@ -22,6 +22,7 @@ const DEFAULT_PORT: u16 = 5432;
 const WATCHDOG: &str = r#"
 dir=$1 bin=$2; shift 2
 cd "$dir" && exec 2>>log || exit 1
+trap '' PIPE # nobody may be left to hear an answer, and then there is still everything to tidy up
 server=
 stop() {
     [ -n "$server" ] || return 0

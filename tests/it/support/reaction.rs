@@ -78,7 +78,6 @@ impl Reaction {
 pub struct Gate(watch::Sender<bool>);
 
 impl Gate {
-    #[expect(clippy::new_without_default, reason = "a gate is made on purpose")]
     pub fn new() -> Self {
         Self(watch::Sender::new(false))
     }

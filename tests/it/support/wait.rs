@@ -20,7 +20,7 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut attempt: impl FnMut() -> 
             return value;
         }
         assert!(start.elapsed() < deadline, "waited {deadline:?} in vain: {what}");
-        std::thread::sleep(PAUSE);
+        pause();
     }
 }
 
@@ -43,4 +43,9 @@ pub async fn wait_for_async<T>(what: &str, deadline: Duration, mut attempt: impl
         Ok(value) => value,
         Err(_) => panic!("waited {deadline:?} in vain: {what}"),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one pause that all waiting is made of")]
+fn pause() {
+    std::thread::sleep(PAUSE);
 }
