@@ -31,7 +31,7 @@ pub struct StandIn {
 #[derive(Clone, Debug)]
 pub struct Received {
     pub request: Request,
-    /// The status of the answer, once its last byte has been handed over.
+    /// The status of the answer that was handed over in full.
     pub answered: Option<u16>,
     /// When it was answered, cut, or given up by the client; `None` while it is in flight.
     pub over_at: Option<Instant>,
@@ -192,19 +192,24 @@ async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>, led
     while let Ok(Some(mut request)) = Request::read(&mut stream).await {
         let n = locked(&ledger).arrived(&mut request, connection);
         let flight = Flight { ledger: &ledger, index: n - 1 };
-        match react(&mut stream, script(&request)).await {
-            Ok(Some(status)) => flight.answered(status),
-            Ok(None) | Err(_) => return,
+        match react(&mut stream, script(&request), &flight).await {
+            Ok(Then::ReadOn) => {}
+            Ok(Then::Close) => return,
+            Err(_) => return flight.cut_off(),
         }
     }
 }
 
-/// The status that was answered, or `None` when the connection is to be closed.
-async fn react(stream: &mut BufReader<TcpStream>, reaction: Reaction) -> io::Result<Option<u16>> {
+enum Then {
+    ReadOn,
+    Close,
+}
+
+async fn react(stream: &mut BufReader<TcpStream>, reaction: Reaction, flight: &Flight<'_>) -> io::Result<Then> {
     match reaction {
         Reaction::Answer { status, headers, body, after } => {
             if !after.is_zero() && client_leaves_within(stream, after).await {
-                return Ok(None);
+                return Ok(Then::Close);
             }
             let mut answer = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
             if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
@@ -213,38 +218,40 @@ async fn react(stream: &mut BufReader<TcpStream>, reaction: Reaction) -> io::Res
             for (name, value) in headers {
                 answer.push_str(&format!("{name}: {value}\r\n"));
             }
+            // Written down first: the client, on another thread, may look into the ledger as soon as it has the answer.
+            flight.answered(status);
             stream.write_all(format!("{answer}\r\n{body}").as_bytes()).await?;
-            stream.flush().await?;
-            Ok(Some(status))
+            Ok(Then::ReadOn)
         }
         Reaction::AnswerWhenOpened(gate, then) => {
             tokio::select! {
-                () = gate.opened() => Box::pin(react(stream, *then)).await,
-                () = client_leaves(stream) => Ok(None),
+                () = gate.opened() => Box::pin(react(stream, *then, flight)).await,
+                () = client_leaves(stream) => Ok(Then::Close),
             }
         }
         Reaction::AcceptThenHang => {
             client_leaves(stream).await;
-            Ok(None)
+            Ok(Then::Close)
         }
-        Reaction::AcceptThenCut => Ok(None),
+        Reaction::AcceptThenCut => Ok(Then::Close),
         Reaction::CutBeforeReading => {
             stream.get_ref().set_zero_linger()?;
-            Ok(None)
+            Ok(Then::Close)
         }
         Reaction::HugeBody { status, bytes } => {
             let head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {bytes}\r\n\r\n");
             stream.write_all(head.as_bytes()).await?;
             let mut endless = tokio::io::repeat(b' ').take(bytes);
             tokio::io::copy(&mut endless, stream).await?;
-            Ok(Some(status))
+            flight.answered(status);
+            Ok(Then::ReadOn)
         }
         Reaction::SlowHeaders { every } => {
             stream.write_all(b"HTTP/1.1 200 Scripted\r\nx-slow: ").await?;
             while !client_leaves_within(stream, every).await {
                 stream.write_all(b"z").await?;
             }
-            Ok(None)
+            Ok(Then::Close)
         }
     }
 }
@@ -266,8 +273,15 @@ struct Flight<'a> {
 }
 
 impl Flight<'_> {
-    fn answered(self, status: u16) {
-        locked(self.ledger).received[self.index].answered = Some(status);
+    fn answered(&self, status: u16) {
+        let mut ledger = locked(self.ledger);
+        ledger.received[self.index].answered = Some(status);
+        ledger.over(self.index);
+    }
+
+    /// The client went while the answer was on its way.
+    fn cut_off(self) {
+        locked(self.ledger).received[self.index].answered = None;
     }
 }
 
@@ -291,6 +305,9 @@ impl Ledger {
 
     fn over(&mut self, index: usize) {
         let received = &mut self.received[index];
+        if received.over_at.is_some() {
+            return;
+        }
         received.over_at = Some(Instant::now());
         self.in_flight.now -= 1;
         if let Some(id) = &received.request.id {
