@@ -1,0 +1,293 @@
+//! A throw-away PostgreSQL for each test process, from the server that is installed on the machine: never a skipped test.
+//! The server answers on a Unix socket, keeps its promises only as long as nobody pulls the plug (`fsync=off`), and goes
+//! away with the test process, however that ends: a watchdog reads a pipe that only this process holds open.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use super::signal::Signal;
+use super::wait::wait_until;
+
+const INSTALL: &str = "apt-get install --no-install-recommends postgresql";
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const DEFAULT_PORT: u16 = 5432;
+
+/// Starts and stops the server at the words that come over the pipe; at its end, stops it for good and tidies up.
+const WATCHDOG: &str = r#"
+dir=$1 bin=$2; shift 2
+cd "$dir" && exec 2>>log || exit 1
+trap '' PIPE # nobody may be left to hear an answer, and then there is still everything to tidy up
+server=
+stop() {
+    [ -n "$server" ] || return 0
+    kill -CONT "$server" 2>/dev/null
+    kill -"$1" "$server" 2>/dev/null
+    wait "$server"
+    server=
+}
+for locale in C.UTF-8 C; do
+    rm -rf data
+    "$bin/initdb" -D data -U postgres --auth=trust -E UTF8 --locale=$locale --no-sync --no-instructions \
+        </dev/null >>log 2>&1 && break
+done
+echo ready
+while read -r word; do
+    case $word in
+        start) "$bin/postgres" -D data "$@" </dev/null >>log 2>&1 & server=$!; echo "$server" ;;
+        stop) stop INT; echo stopped ;;
+        crash) stop QUIT; echo stopped ;;
+    esac
+done
+stop QUIT
+cd / && rm -rf "$dir"
+"#;
+
+/// The cluster that all tests of this process share; each takes a database of its own.
+pub fn cluster() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(Cluster::private)
+}
+
+/// An empty database that nobody else uses. It goes when its cluster goes.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub url: String,
+    pub name: String,
+    socket_directory: PathBuf,
+    port: u16,
+}
+
+impl Database {
+    /// Runs statements through `psql`; the answer has a row a line, its columns separated by `|`.
+    #[track_caller]
+    pub fn sql(&self, statements: &str) -> String {
+        psql(&self.socket_directory, self.port, &self.name, statements)
+    }
+}
+
+pub struct Cluster {
+    directory: PathBuf,
+    port: u16,
+    tcp: bool,
+    watchdog: Mutex<Watchdog>,
+}
+
+struct Watchdog {
+    process: Child,
+    words: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    server: Option<u32>,
+}
+
+impl Cluster {
+    /// A cluster that a test may stop, pause and crash without hurting others. It goes when this value is dropped.
+    pub fn private() -> Self {
+        Self::launch(DEFAULT_PORT, false)
+    }
+
+    /// As [`Cluster::private`], and reachable at 127.0.0.1 too: for tests of what happens on the network.
+    pub fn private_on_tcp() -> Self {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = probe.local_addr().expect("a bound socket has an address").port();
+        drop(probe);
+        Self::launch(port, true)
+    }
+
+    fn launch(port: u16, tcp: bool) -> Self {
+        let bin = server_directory();
+        // Not in $TMPDIR: a socket's path has room for 100 characters, and the server's user must be able to get there.
+        let directory =
+            tempfile::Builder::new().prefix("csync-pg-").tempdir_in("/tmp").expect("/tmp is writable").keep();
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("the directory is ours");
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCHDOG, "postgres-watchdog"]).arg(&directory).arg(&bin);
+        command.args(["-p", &port.to_string(), "-k"]).arg(&directory);
+        for setting in [
+            "fsync=off",
+            "full_page_writes=off",
+            "max_connections=200",
+            "shared_buffers=64MB",
+            "timezone=UTC",
+            if tcp { "listen_addresses=127.0.0.1" } else { "listen_addresses=" },
+        ] {
+            command.args(["-c", setting]);
+        }
+        // A group of its own, so that Ctrl-C at the terminal reaches the tests and not the server under them.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        if let Some((user, group)) = unprivileged_user() {
+            chown(&directory, Some(user), Some(group)).expect("root may give directories away");
+            command.uid(user).gid(group);
+        }
+        let mut process = command.spawn().expect("sh is on the path");
+        let words = process.stdin.take();
+        let answers = BufReader::new(process.stdout.take().expect("the output is piped"));
+        let watchdog = Mutex::new(Watchdog { process, words, answers, server: None });
+        let cluster = Self { directory, port, tcp, watchdog };
+        assert_eq!(cluster.watchdog().answer(), "ready", "initdb failed: {}", cluster.log());
+        cluster.start();
+        cluster
+    }
+
+    pub fn database(&self) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        // template0 takes no connections, so that any number of tests may copy it at once.
+        psql(&self.directory, self.port, "postgres", &format!("create database {name} template template0"));
+        let port = self.port;
+        let url = if self.tcp {
+            format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable")
+        } else {
+            format!("postgres://postgres@localhost:{port}/{name}?host={}", self.directory.display())
+        };
+        Database { url, name, socket_directory: self.directory.clone(), port }
+    }
+
+    /// Starts the server after [`Cluster::stop`] or [`Cluster::crash`], at the same address and with the same databases.
+    pub fn start(&self) {
+        let mut watchdog = self.watchdog();
+        assert!(watchdog.server.is_none(), "the server runs already");
+        let pid = watchdog.ask("start");
+        watchdog.server = Some(pid.parse().expect("the watchdog answers with the server's process id"));
+        // The server writes its process id on the first line of this file, and "ready" on the eighth.
+        let file = self.directory.join("data/postmaster.pid");
+        let serves = || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let mut lines = text.lines().map(str::trim);
+            lines.next() == Some(&pid) && lines.nth(6) == Some("ready")
+        };
+        wait_until("PostgreSQL accepts connections", START_DEADLINE, || {
+            assert!(alive(&pid), "PostgreSQL did not start: {}", self.log());
+            serves()
+        });
+    }
+
+    /// An orderly shutdown: sessions are cut, nothing that was committed is lost, new connections are refused.
+    pub fn stop(&self) {
+        self.end("stop");
+    }
+
+    /// The server drops dead, and will have to recover when it starts again.
+    pub fn crash(&self) {
+        self.end("crash");
+    }
+
+    /// The server stops answering without closing anything, as behind a network that swallows packets.
+    pub fn pause(&self) {
+        let server = self.watchdog().server.expect("the server runs");
+        // The postmaster first: from then on it starts no more sessions.
+        Signal::Stop.send(server);
+        children(server).into_iter().for_each(|session| Signal::Stop.send(session));
+    }
+
+    /// Undoes [`Cluster::pause`].
+    pub fn resume(&self) {
+        let server = self.watchdog().server.expect("the server runs");
+        children(server).into_iter().for_each(|session| Signal::Continue.send(session));
+        Signal::Continue.send(server);
+    }
+
+    /// What the server wrote down so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    fn end(&self, word: &str) {
+        self.resume();
+        let mut watchdog = self.watchdog();
+        assert_eq!(watchdog.ask(word), "stopped");
+        watchdog.server = None;
+    }
+
+    fn watchdog(&self) -> std::sync::MutexGuard<'_, Watchdog> {
+        self.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let mut watchdog = self.watchdog();
+        // Sessions that stand still would keep an orderly end waiting.
+        if let Some(server) = watchdog.server {
+            children(server).into_iter().for_each(|session| Signal::Continue.send(session));
+        }
+        drop(watchdog.words.take());
+        let _ = watchdog.process.wait();
+    }
+}
+
+impl Watchdog {
+    fn ask(&mut self, word: &str) -> String {
+        let words = self.words.as_mut().expect("the pipe is open until the cluster is dropped");
+        writeln!(words, "{word}").expect("the watchdog listens");
+        self.answer()
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("the watchdog answers in text");
+        line.trim().to_owned()
+    }
+}
+
+#[track_caller]
+fn psql(socket_directory: &Path, port: u16, database: &str, statements: &str) -> String {
+    let mut command = Command::new(server_directory().join("psql"));
+    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]);
+    command.arg("-h").arg(socket_directory).args(["-p", &port.to_string(), "-c", statements]);
+    let output = command.stdin(Stdio::null()).output().expect("psql is installed with the server");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "psql refused `{statements}`: {said}");
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// The directory of `initdb`, `postgres` and `psql`: the one on the path, or the newest that Debian keeps off the path.
+fn server_directory() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<u32> = versions.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    candidates.extend(versions.iter().map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"))));
+    candidates
+        .iter()
+        .filter_map(|directory| Some(directory.join("postgres").canonicalize().ok()?.parent()?.to_owned()))
+        .find(|directory| directory.join("initdb").exists() && directory.join("psql").exists())
+        .unwrap_or_else(|| panic!("the tests need a PostgreSQL server on this machine; to install one: {INSTALL}"))
+}
+
+/// PostgreSQL refuses to run as root. `None` when we are somebody else anyway.
+fn unprivileged_user() -> Option<(u32, u32)> {
+    let id = |arguments: &[&str]| -> Option<u32> {
+        let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    };
+    if id(&["-u"])? != 0 {
+        return None;
+    }
+    let user = if id(&["-u", "postgres"]).is_some() { "postgres" } else { "nobody" };
+    Some((id(&["-u", user])?, id(&["-g", user])?))
+}
+
+/// A server that has ended is a zombie until the watchdog takes notice.
+fn alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let parent = parent.to_string();
+    let processes = std::fs::read_dir("/proc").expect("pausing a server takes Linux's /proc").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // "pid (name) state parent …", and the name may contain anything.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&parent))
+    })
+    .collect()
+}

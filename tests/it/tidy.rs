@@ -1,0 +1,185 @@
+//! Reads the repository's own files and refuses what the project has agreed not to have. A rule is a line here, with its
+//! reason; an exception is an entry in a list, with its reason too.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const MAX_LINES: usize = 500;
+
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: [&str; 8] = ["utils", "util", "helpers", "helper", "common", "types", "manager", "misc"];
+
+/// Text that is not to be left behind, in pieces, so that this file does not find itself.
+const LEFTOVERS: [&str; 6] = [
+    concat!("todo", "!("),
+    concat!("unimplemented", "!("),
+    concat!("dbg", "!("),
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("#[", "ignore"),
+];
+
+/// Where the present moment may be read; everywhere else it is an argument, so that a test can choose it.
+const MAY_READ_THE_CLOCK: [(&str, &str); 8] = [
+    ("src/main.rs", "the program's edge"),
+    ("src/daemon.rs", "each turn of a loop starts at some moment"),
+    ("src/clock.rs", "the clock itself"),
+    ("src/cli/", "a command is the program's edge"),
+    ("src/sandbox/", "plays Conversica, which has its own clock"),
+    ("src/demo/", "sets the stage for a demonstration"),
+    ("src/receive/endpoint.rs", "stamps what arrives from outside"),
+    ("src/sync/deliver.rs", "stamps each outcome when its answer comes, long after the pass began"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_below(directory: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut unread = vec![root().join(directory)];
+    while let Some(directory) = unread.pop() {
+        let entries = std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        for entry in entries {
+            let path = entry.expect("a readable entry").path();
+            if path.is_dir() {
+                unread.push(path);
+            } else if path.extension().is_some_and(|have| have == extension) {
+                found.push(path.strip_prefix(root()).expect("it lies below the root").to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn rust_files() -> Vec<(String, String)> {
+    let paths = ["src", "tests"].into_iter().flat_map(|directory| files_below(directory, "rs"));
+    paths.map(|path| (path.display().to_string(), text(&path))).collect()
+}
+
+/// The lines with their numbers, up to the tests at the file's foot.
+fn product_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(index, line)| (index + 1, line)).take_while(|(_, line)| *line != "#[cfg(test)]")
+}
+
+fn no_findings(rule: &str, findings: impl IntoIterator<Item = String>) {
+    let findings: Vec<String> = findings.into_iter().collect();
+    assert!(findings.is_empty(), "{rule}:\n{}", findings.join("\n"));
+}
+
+#[test]
+fn every_file_opens_by_saying_what_it_is_for() {
+    let silent = rust_files().into_iter().filter(|(_, text)| !text.starts_with("//! "));
+    no_findings("the first line is a `//!` line", silent.map(|(path, _)| path));
+}
+
+#[test]
+fn no_file_has_grown_beyond_reading() {
+    let long = rust_files().into_iter().filter(|(_, text)| text.lines().count() > MAX_LINES);
+    no_findings(
+        &format!("a file has at most {MAX_LINES} lines"),
+        long.map(|(path, text)| format!("{path}: {}", text.lines().count())),
+    );
+}
+
+#[test]
+fn nothing_unfinished_is_left_behind() {
+    let mut findings = Vec::new();
+    for (path, text) in rust_files() {
+        for (index, line) in text.lines().enumerate() {
+            findings.extend(
+                LEFTOVERS
+                    .iter()
+                    .filter(|word| line.contains(**word))
+                    .map(|word| format!("{path}:{}: {word}", index + 1)),
+            );
+        }
+    }
+    no_findings("no unfinished work, no debugging, no ignored test", findings);
+}
+
+#[test]
+fn the_product_never_unwraps() {
+    let mut findings = Vec::new();
+    for (path, text) in rust_files().iter().filter(|(path, _)| path.starts_with("src/")) {
+        let unwraps = product_lines(text).filter(|(_, line)| line.contains(".unwrap()"));
+        findings.extend(unwraps.map(|(number, _)| format!("{path}:{number}")));
+    }
+    no_findings("`expect` with the invariant, or an error, instead of `unwrap`", findings);
+}
+
+#[test]
+fn nobody_changes_the_environment() {
+    let call = concat!("set", "_var(");
+    let calls = rust_files().into_iter().filter(|(_, text)| text.contains(call));
+    no_findings("variables are handed in, never set", calls.map(|(path, _)| path));
+}
+
+#[test]
+fn the_clock_is_read_at_the_edges_only() {
+    let mut findings = Vec::new();
+    for (path, text) in rust_files().iter().filter(|(path, _)| path.starts_with("src/")) {
+        if MAY_READ_THE_CLOCK.iter().any(|(place, _)| path.starts_with(place)) {
+            continue;
+        }
+        let reads = product_lines(text).filter(|(_, line)| {
+            ["Utc::now()", "Local::now()", "SystemTime::now()"].iter().any(|call| line.contains(call))
+        });
+        findings.extend(reads.map(|(number, _)| format!("{path}:{number}")));
+    }
+    no_findings("`now` is an argument; MAY_READ_THE_CLOCK lists the edges", findings);
+}
+
+#[test]
+fn every_module_is_named_after_something() {
+    let empty = rust_files().into_iter().map(|(path, _)| path).filter(|path| {
+        Path::new(path)
+            .with_extension("")
+            .components()
+            .any(|part| EMPTY_NAMES.iter().any(|name| part.as_os_str() == *name))
+    });
+    no_findings("a module is named after what it holds", empty);
+}
+
+#[test]
+fn migrations_are_twins() {
+    let names = |engine: &str| -> BTreeSet<String> {
+        let files = files_below(&format!("migrations/{engine}"), "sql");
+        files.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
+    };
+    let (sqlite, postgres) = (names("sqlite"), names("postgres"));
+    assert!(!sqlite.is_empty(), "migrations/sqlite holds the tables of the state");
+    assert_eq!(sqlite, postgres, "both engines have migrations of the same numbers and names");
+    for (index, name) in sqlite.iter().enumerate() {
+        let number = format!("{:04}_", index + 1);
+        assert!(name.starts_with(&number), "{name}: the numbers run 0001, 0002, …; here {number} was expected");
+    }
+}
+
+#[test]
+fn the_readme_names_every_command() {
+    assert!(root().join("README.md").exists(), "the repository has a README.md");
+    let readme = text(Path::new("README.md"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let help = crate::support::binary::Cli::new(directory.path()).run(&["--help"]).expect_code(0).stdout;
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(commands.len() > 5, "the help lists the commands:\n{help}");
+    let missing = commands.iter().filter(|command| {
+        let names = [format!("conversica-sync {command}"), format!("`{command}`"), format!("`{command} ")];
+        !names.iter().any(|name| readme.contains(name.as_str()))
+    });
+    no_findings("README.md names each command", missing.map(|command| (*command).to_owned()));
+}
