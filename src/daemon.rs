@@ -72,7 +72,8 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     while let Some(ended) = loops.join_next().await {
         // One loop that ends takes the other with it, whatever the reason; the first reason is the one to report.
         stop.cancel();
-        let ended = ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
+        let ended =
+            ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
         result = result.and(ended);
     }
     state.db.close().await;
@@ -188,7 +189,11 @@ async fn deliver_loop(
     deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout + STOP_MARGIN).await
 }
 
-async fn deliver_round(deliverer: &mut Deliverer, state: &Db, now: chrono::DateTime<chrono::Utc>) -> anyhow::Result<()> {
+async fn deliver_round(
+    deliverer: &mut Deliverer,
+    state: &Db,
+    now: chrono::DateTime<chrono::Utc>,
+) -> anyhow::Result<()> {
     let step = deliverer.step(Intake::Open, now).await?;
     let idle = step.claimed == 0 && step.in_flight == 0 && step.recorded == 0;
     if idle && matches!(state, Db::Postgres(_)) && delivery::recover(state, Orphans::Expired, now).await? > 0 {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, PgPool, SqlitePool, SqlStr, SqlSafeStr};
+use sqlx::{AssertSqlSafe, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
 use crate::error::SetupError;
 
@@ -75,17 +75,12 @@ impl Db {
                 let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
                 Db::Sqlite(pool.connect_with(options).await.map_err(|e| state_unusable(url, &e))?)
             }
-            None => {
-                let db = Db::Postgres(state_pool(url).await?);
-                let found: Option<i64> = on_db!(&db, pool => sqlx::query_scalar(
-                    "select count(*) from information_schema.tables where table_schema = $1 and table_name = 'lead'")
-                    .bind(POSTGRES_SCHEMA).fetch_optional(pool).await)?;
-                if found.unwrap_or(0) == 0 {
-                    return Ok(None);
-                }
-                db
-            }
+            None => Db::Postgres(state_pool(url).await?),
         };
+        // Another process may be making it at this very moment.
+        if !db.has_table("lead").await? {
+            return Ok(None);
+        }
         db.refuse_newer(url).await?;
         Ok(Some(db))
     }
@@ -103,8 +98,10 @@ impl Db {
     /// (on SQLite, which has no such setting, the reader itself interrupts).
     pub async fn open_source(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
         if sqlite_path(url).is_some() {
-            let options =
-                SqliteConnectOptions::from_str(url)?.read_only(true).busy_timeout(SQLITE_BUSY_TIMEOUT).row_buffer_size(512);
+            let options = SqliteConnectOptions::from_str(url)?
+                .read_only(true)
+                .busy_timeout(SQLITE_BUSY_TIMEOUT)
+                .row_buffer_size(512);
             let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
             return Ok(Db::Sqlite(pool.connect_with(options).await?));
         }
@@ -149,22 +146,24 @@ impl Db {
         .with_context(|| format!("bringing the state at {} up to date", display_url(url)))
     }
 
+    async fn has_table(&self, name: &str) -> Result<bool, sqlx::Error> {
+        let sql = match self {
+            Db::Sqlite(_) => "select count(*) from sqlite_master where type = 'table' and name = $1",
+            Db::Postgres(_) => {
+                "select count(*) from information_schema.tables where table_schema = current_schema() and table_name = $1"
+            }
+        };
+        let tables: i64 = on_db!(self, pool => sqlx::query_scalar(sql).bind(name).fetch_one(pool).await)?;
+        Ok(tables > 0)
+    }
+
     /// Migrations only go forward: a state written by a newer version is left alone.
     async fn refuse_newer(&self, url: &str) -> anyhow::Result<()> {
         let known = SQLITE_MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
-        let table = match self {
-            Db::Sqlite(_) => "select count(*) from sqlite_master where name = '_sqlx_migrations'",
-            Db::Postgres(_) => {
-                "select count(*) from information_schema.tables where table_schema = current_schema() \
-                 and table_name = '_sqlx_migrations'"
-            }
-        };
-        let exists: i64 = on_db!(self, pool => sqlx::query_scalar(table).fetch_one(pool).await)?;
-        if exists == 0 {
+        if !self.has_table("_sqlx_migrations").await? {
             return Ok(());
         }
-        let newest: Option<i64> =
-            on_db!(self, pool => sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(pool).await)?;
+        let newest: Option<i64> = on_db!(self, pool => sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(pool).await)?;
         if newest.unwrap_or(0) > known {
             return Err(SetupError::new(
                 format!(
@@ -291,7 +290,8 @@ async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
         format!("set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'");
     postgres_pool(url, 8, session).await.map_err(|error| {
         let what = format!("the state at {} cannot be reached: {error}", display_url(url));
-        SetupError::new(what, "check host, database, user and password of [state] url, and that the server is running").into()
+        SetupError::new(what, "check host, database, user and password of [state] url, and that the server is running")
+            .into()
     })
 }
 
@@ -304,7 +304,9 @@ async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
         sqlx::query(statement).execute(pool).await.map_err(|error| {
             SetupError::new(
                 format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
-                format!("let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"),
+                format!(
+                    "let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"
+                ),
             )
         })?;
     }

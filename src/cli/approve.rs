@@ -57,7 +57,11 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
 
 fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Err(SetupError::new("this needs a yes, and there is no terminal to ask on", "look at `plan`, then add --yes").into());
+        return Err(SetupError::new(
+            "this needs a yes, and there is no terminal to ask on",
+            "look at `plan`, then add --yes",
+        )
+        .into());
     }
     print!("{question} [y/N] ");
     std::io::stdout().flush()?;

@@ -27,7 +27,10 @@ use crate::telemetry;
 ///
 /// A request to Conversica makes a machine write to a human being: what is in doubt is held, and says why.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
 Examples:
   conversica-sync demo                 try it: a sample CRM and a local Conversica, nothing to set up
   conversica-sync check                is everything ready?
@@ -35,7 +38,8 @@ Examples:
   conversica-sync once                 one pass, then end
   conversica-sync run                  the daemon
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held.")]
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held."
+)]
 pub struct Cli {
     /// Configuration file [default: $CONVERSICA_SYNC_CONFIG, ./conversica-sync.toml,
     /// /etc/conversica-sync/conversica-sync.toml]

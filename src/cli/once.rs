@@ -59,7 +59,10 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 fn summary(passed: &Passed) -> String {
     let seconds = passed.duration_ms as f64 / 1000.0;
     let polled = &passed.polled;
-    let mut text = format!("Read {} rows: {} new, {} changed, {} invalid", polled.rows, polled.created, polled.updated, polled.invalid);
+    let mut text = format!(
+        "Read {} rows: {} new, {} changed, {} invalid",
+        polled.rows, polled.created, polled.updated, polled.invalid
+    );
     if polled.held > 0 {
         let _ = write!(text, "; {} held for a person", table::leads(i64::try_from(polled.held).unwrap_or(i64::MAX)));
     }
@@ -69,7 +72,11 @@ fn summary(passed: &Passed) -> String {
     }
     let _ = writeln!(text, ". {seconds:.1} s.");
     if passed.waiting > 0 {
-        let _ = writeln!(text, "{} still to be sent: a later pass, or `run`, goes on with them.", table::leads(passed.waiting));
+        let _ = writeln!(
+            text,
+            "{} still to be sent: a later pass, or `run`, goes on with them.",
+            table::leads(passed.waiting)
+        );
     }
     text
 }

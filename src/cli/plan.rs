@@ -102,7 +102,10 @@ fn headline(totals: &Totals) -> String {
         let _ = writeln!(text, "Look twice: {} e-mail address(es) stand under more than one id.", totals.same_email);
     }
     if let Some(reason) = &totals.hold {
-        let _ = writeln!(text, "It would be HELD for a person ({reason}): then `approve` sends it, `baseline` takes it as delivered.");
+        let _ = writeln!(
+            text,
+            "It would be HELD for a person ({reason}): then `approve` sends it, `baseline` takes it as delivered."
+        );
     }
     text
 }

@@ -43,8 +43,16 @@ pub fn text(report: &Report) -> String {
     }
     if let Some(hold) = &report.hold {
         let leads = table::leads(hold.leads);
-        let _ = writeln!(text, "HELD ({}) since {}: {leads} for a person to decide.", hold.reason, hold.since.format("%F %T UTC"));
-        let _ = writeln!(text, "  look: conversica-sync plan; then: conversica-sync approve, or conversica-sync baseline\n");
+        let _ = writeln!(
+            text,
+            "HELD ({}) since {}: {leads} for a person to decide.",
+            hold.reason,
+            hold.since.format("%F %T UTC")
+        );
+        let _ = writeln!(
+            text,
+            "  look: conversica-sync plan; then: conversica-sync approve, or conversica-sync baseline\n"
+        );
     }
     match &report.last_poll {
         None => text.push_str("Nothing has been polled yet.\n"),

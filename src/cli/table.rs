@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table};
 /// A table without lines, as wide as the terminal allows.
 pub fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if !header.is_empty() {
         table.set_header(header.iter().copied());
     }

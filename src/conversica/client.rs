@@ -64,7 +64,8 @@ impl Client {
             // Plain HTTP is for loopback only; a proxy would carry the credentials elsewhere.
             builder = builder.no_proxy();
         }
-        let http = builder.build().context("setting up the HTTPS client; are the system's root certificates installed?")?;
+        let http =
+            builder.build().context("setting up the HTTPS client; are the system's root certificates installed?")?;
         Ok(Self { http, endpoint: account.endpoint.clone() })
     }
 
@@ -137,7 +138,6 @@ async fn read_excerpt(mut response: reqwest::Response) -> Option<String> {
         }
     }
     let text = String::from_utf8_lossy(&bytes);
-    let text: String =
-        text.trim().chars().take(EXCERPT_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text.trim().chars().take(EXCERPT_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     (!text.is_empty()).then_some(text)
 }

@@ -23,8 +23,7 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Class; 5] =
-        [Class::Accepted, Class::Rejected, Class::Transient, Class::Ambiguous, Class::Halting];
+    pub const ALL: [Class; 5] = [Class::Accepted, Class::Rejected, Class::Transient, Class::Ambiguous, Class::Halting];
 
     /// The name in SQL, JSON, logs and metrics.
     pub const fn name(self) -> &'static str {

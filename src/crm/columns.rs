@@ -92,8 +92,8 @@ fn postgres_form(type_info: &PgTypeInfo) -> Form {
         PgTypeKind::Enum(_) => Form::Plain,
         PgTypeKind::Simple => match type_info.name().to_ascii_uppercase().as_str() {
             "JSON" | "JSONB" => Form::Json,
-            "BYTEA" | "POINT" | "LINE" | "LSEG" | "BOX" | "PATH" | "POLYGON" | "CIRCLE" | "BIT" | "VARBIT" | "TSVECTOR"
-            | "VOID" | "RECORD" => Form::Unfit,
+            "BYTEA" | "POINT" | "LINE" | "LSEG" | "BOX" | "PATH" | "POLYGON" | "CIRCLE" | "BIT" | "VARBIT"
+            | "TSVECTOR" | "VOID" | "RECORD" => Form::Unfit,
             name if name.ends_with("[]") => Form::Unfit,
             _ => Form::Plain,
         },

@@ -44,11 +44,11 @@ struct Field {
     name: String,
     /// `None` for custom keys, which are text.
     key: Option<LeadKey>,
-    from: From,
+    from: Origin,
 }
 
 #[derive(Debug, Clone)]
-enum From {
+enum Origin {
     Key,
     Client,
     Constant(String),
@@ -88,16 +88,16 @@ impl Mapping {
         for key in LeadKey::ALL.iter().copied() {
             let rule = settings.lead.published.get(&key);
             let from = match (key, rule, &settings.conversica.test_lead_token) {
-                (LeadKey::LastName, _, Some(token)) => From::Constant(token.expose_secret().to_owned()),
-                (LeadKey::Id, _, _) => From::Key,
-                (LeadKey::ClientId, _, _) if settings.source.client.is_some() => From::Client,
-                (_, Some(rule), _) => mapping.from_rule(rule),
+                (LeadKey::LastName, _, Some(token)) => Origin::Constant(token.expose_secret().to_owned()),
+                (LeadKey::Id, _, _) => Origin::Key,
+                (LeadKey::ClientId, _, _) if settings.source.client.is_some() => Origin::Client,
+                (_, Some(rule), _) => mapping.origin_by(rule),
                 (_, None, _) => continue,
             };
             mapping.fields.push(Field { name: key.name().to_owned(), key: Some(key), from });
         }
         for (name, rule) in &settings.lead.custom {
-            let from = mapping.from_rule(rule);
+            let from = mapping.origin_by(rule);
             mapping.fields.push(Field { name: name.clone(), key: None, from });
         }
         mapping
@@ -111,8 +111,8 @@ impl Mapping {
     /// Where each mapped column is used: `(column, Conversica key)`, for messages about columns.
     pub fn uses(&self) -> Vec<(&str, &str)> {
         let of = |field: &Field| match &field.from {
-            From::Column { index, .. } => Some(*index),
-            From::Key | From::Client | From::Constant(_) => None,
+            Origin::Column { index, .. } => Some(*index),
+            Origin::Key | Origin::Client | Origin::Constant(_) => None,
         };
         self.fields.iter().filter_map(|f| Some((self.columns[of(f)?].as_str(), f.name.as_str()))).collect()
     }
@@ -150,15 +150,15 @@ impl Mapping {
         Mapped { lead, desired: if reasons.is_empty() { Ok(body) } else { Err(reasons) }, withdraws_consent }
     }
 
-    fn from_rule(&mut self, rule: &FieldRule) -> From {
+    fn origin_by(&mut self, rule: &FieldRule) -> Origin {
         match rule {
-            FieldRule::Value(value) => From::Constant(value.clone()),
+            FieldRule::Value(value) => Origin::Constant(value.clone()),
             FieldRule::Column { column, default, map, when_null } => {
                 let index = self.columns.iter().position(|known| known == column).unwrap_or_else(|| {
                     self.columns.push(column.clone());
                     self.columns.len() - 1
                 });
-                From::Column { index, default: default.clone(), map: map.clone(), when_null: *when_null }
+                Origin::Column { index, default: default.clone(), map: map.clone(), when_null: *when_null }
             }
         }
     }
@@ -169,10 +169,10 @@ impl Mapping {
             cell.as_deref().map(str::trim).filter(|text| !text.is_empty())
         }
         match &field.from {
-            From::Key => trimmed(&row.key),
-            From::Client => trimmed(&row.client),
-            From::Constant(text) => Some(text.trim()).filter(|text| !text.is_empty()),
-            From::Column { index, default, map, when_null } => {
+            Origin::Key => trimmed(&row.key),
+            Origin::Client => trimmed(&row.client),
+            Origin::Constant(text) => Some(text.trim()).filter(|text| !text.is_empty()),
+            Origin::Column { index, default, map, when_null } => {
                 let Some(text) = trimmed(&row.cells[*index]) else {
                     let default = default.as_deref().map(str::trim).filter(|text| !text.is_empty());
                     return match when_null {
@@ -200,7 +200,7 @@ impl Mapping {
 
     /// Appends `,"key":value`, checked by the key's own type.
     fn push(&self, body: &mut String, field: &Field, text: &str, reasons: &mut Vec<String>) {
-        let mut refuse = |why: &str| reasons.push(format!("{}: {why}{}", field.name, self.origin(field)));
+        let mut refuse = |why: &str| reasons.push(format!("{}: {why}{}", field.name, self.place(field)));
         body.push(',');
         push_json_text(body, &field.name);
         body.push(':');
@@ -241,7 +241,7 @@ impl Mapping {
                 let field = self.fields.iter().find(|field| field.key == Some(key));
                 // A value without an entry in its map has said so already.
                 if !reasons.iter().any(|reason| reason.starts_with(key.name()) && reason.contains(" map ")) {
-                    let origin = field.map(|field| self.origin(field)).unwrap_or_default();
+                    let origin = field.map(|field| self.place(field)).unwrap_or_default();
                     reasons.push(format!("{}: is required, but blank{origin}", key.name()));
                 }
             }
@@ -260,12 +260,12 @@ impl Mapping {
         }
     }
 
-    fn origin(&self, field: &Field) -> String {
+    fn place(&self, field: &Field) -> String {
         match &field.from {
-            From::Column { index, .. } => format!(" (column \"{}\")", self.columns[*index]),
-            From::Key => " (the source's key)".to_owned(),
-            From::Client => " (the source's client)".to_owned(),
-            From::Constant(_) => " (a constant in [lead])".to_owned(),
+            Origin::Column { index, .. } => format!(" (column \"{}\")", self.columns[*index]),
+            Origin::Key => " (the source's key)".to_owned(),
+            Origin::Client => " (the source's client)".to_owned(),
+            Origin::Constant(_) => " (a constant in [lead])".to_owned(),
         }
     }
 }
@@ -368,12 +368,17 @@ mod tests {
         ])
         .unwrap_err();
         let keys: Vec<_> = reasons.iter().map(|reason| reason.split(':').next().unwrap()).collect();
-        assert_eq!(keys, ["email", "leadSource", "leadStatus", "optOut", "date", "dealerGroup", "firstName"], "{reasons:?}");
+        assert_eq!(
+            keys,
+            ["email", "leadSource", "leadStatus", "optOut", "date", "dealerGroup", "firstName"],
+            "{reasons:?}"
+        );
     }
 
     #[test]
     fn reasons_never_quote_what_the_row_says() {
-        let reasons = mapped([Some("S3cret\n"), Some("s3cret"), None, Some("s3cret"), Some("s3cret"), Some("s3cret"), None]);
+        let reasons =
+            mapped([Some("S3cret\n"), Some("s3cret"), None, Some("s3cret"), Some("s3cret"), Some("s3cret"), None]);
         assert!(!format!("{reasons:?}").to_lowercase().contains("s3cret"));
     }
 

@@ -72,7 +72,11 @@ impl Crm {
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
         let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)?;
         Ok(SetupError::new(
-            format!("{}: {rows} row(s) have no value in the key column \"{}\"", columns::place(&self.source), self.source.key),
+            format!(
+                "{}: {rows} row(s) have no value in the key column \"{}\"",
+                columns::place(&self.source),
+                self.source.key
+            ),
             "a lead needs a key that stays the same: give those rows one, leave them out with [source] where, or choose \
              another [source] key",
         ))
@@ -93,7 +97,8 @@ impl Crm {
         let sql = format!(
             "select {key}, count(*) from {from} and {key} is not null group by {group} having count(*) > 1 order by 1 limit 5"
         );
-        let found: Vec<(String, i64)> = on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)?;
+        let found: Vec<(String, i64)> =
+            on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)?;
         let list = found.iter().map(|(key, rows)| format!("{key} ({rows} rows)")).collect::<Vec<_>>().join(", ");
         Ok(SetupError::new(
             format!("{}: the key column \"{}\" is not unique: {list}", columns::place(&self.source), self.source.key),

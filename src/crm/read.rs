@@ -37,7 +37,7 @@ impl Reading {
         let client = source.client.as_deref().map(text);
         let cells: Vec<String> = mapping.columns().iter().map(|name| text(name)).collect();
         let from = columns::from_clause(source);
-        let list = [&[key.clone()], client.as_slice(), cells.as_slice()].concat().join(", ");
+        let list = [std::slice::from_ref(&key), client.as_slice(), cells.as_slice()].concat().join(", ");
         let order = std::iter::once(&key).chain(&client);
         let sql = match db {
             // One cell a row: reading twenty cells a row one by one costs sqlx's SQLite driver four times as much.
@@ -50,12 +50,7 @@ impl Reading {
                 format!("select {list} from {from} order by {order}")
             }
         };
-        Self {
-            sql,
-            cells: cells.len(),
-            has_client: client.is_some(),
-            statement_timeout: source.statement_timeout,
-        }
+        Self { sql, cells: cells.len(), has_client: client.is_some(), statement_timeout: source.statement_timeout }
     }
 
     /// At most `rows` rows, in no particular order: a sample.

@@ -1,3 +1,169 @@
-//! What `demo` shows the program with: a sample CRM that lives. It must never touch a database that it did not make.
+//! The demo: a sample CRM that lives, the sandbox in place of Conversica, and the real daemon between them, in one process
+//! and in a directory that goes away at the end. It never touches a database that it did not make.
 
 pub mod crm;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::config::{Environment, layers};
+use crate::daemon;
+use crate::db::Db;
+use crate::demo::crm::change_some;
+use crate::demo::crm::{Places, config_text};
+use crate::sandbox::{self, Sandbox};
+use crate::state::lead::Status;
+use crate::status::Report;
+use crate::sync::tally::Tally;
+
+/// How the demo ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// After the first pass and three rounds of changes have arrived.
+    ByItself,
+    OnSignal,
+}
+
+/// The same sample every time.
+const SEED: u64 = 1;
+const ROUNDS_BY_ITSELF: u64 = 3;
+/// Between two rounds of changes: long enough to read what happened.
+const ROUND_PAUSE: Duration = Duration::from_secs(4);
+/// The first pass takes five seconds on any machine; something is wrong after so many.
+const PATIENCE: Duration = Duration::from_secs(120);
+const TICK: Duration = Duration::from_millis(200);
+const PASSWORD: &str = "sandbox-password";
+
+/// Runs the demo, telling on standard output what happens.
+///
+/// # Errors
+/// When something that should arrive does not: the demo is also the shortest test of the whole program.
+pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> {
+    let directory = tempfile::Builder::new().prefix("conversica-sync-demo-").tempdir()?;
+    let crm_file = directory.path().join("crm.db");
+    let sample = crm::create(&crm_file, SEED).await.context("making the sample CRM")?;
+    let sandbox = sandbox::start(sandbox::Options {
+        listen: ([127, 0, 0, 1], 0).into(),
+        username: "sandbox".to_owned(),
+        password: PASSWORD.to_owned(),
+        faults: "500=1%,429=1%,retry_after=1s,latency=5ms..30ms".parse()?,
+        seed: SEED,
+    })
+    .await?;
+    let config_file = directory.path().join("conversica-sync.toml");
+    let settings = settings(&config_file, &crm_file, &directory.path().join("state.db"), &sandbox)?;
+    println!(
+        "A sample CRM with {} leads ({} of them faulty), a local Conversica, and the daemon between them.",
+        sample.leads, sample.faulty
+    );
+    println!("  configuration  {}", config_file.display());
+    println!("  what arrived   curl http://{}/leads", sandbox.address);
+    println!("  how it stands  conversica-sync --config {} status\n", config_file.display());
+
+    let daemon_stop = stop.child_token();
+    let tally = Arc::new(Tally::default());
+    let state_url = settings.state.url.expose_secret().to_owned();
+    let mut daemon = tokio::spawn(daemon::run(settings, tally, daemon_stop.clone()));
+    let shown = tokio::select! {
+        shown = show(ending, &crm_file, &state_url, &sandbox) => shown,
+        ended = &mut daemon => return ended.context("the daemon failed")?.and_then(|()| anyhow::bail!("the daemon ended by itself")),
+        () = stop.cancelled() => Ok(()),
+    };
+    daemon_stop.cancel();
+    daemon.await.context("the daemon failed")??;
+    conclude(&state_url, &sandbox).await?;
+    sandbox.stop().await;
+    let place = directory.path().display().to_string();
+    directory.close().with_context(|| format!("removing {place}"))?;
+    println!("{place} is removed; nothing is left behind.");
+    shown
+}
+
+fn settings(file: &Path, crm: &Path, state: &Path, sandbox: &Sandbox) -> anyhow::Result<crate::config::Settings> {
+    let places = Places {
+        crm,
+        state,
+        endpoint: &sandbox.endpoint(),
+        username: "sandbox",
+        password: PASSWORD,
+        admin: ([127, 0, 0, 1], 0).into(),
+    };
+    let text = config_text(&places);
+    std::fs::write(file, &text).context("writing the demo's configuration")?;
+    // Not the environment of the user's own installation.
+    Ok(layers::load_text(&file.display().to_string(), &text, &Environment::default())?.settings)
+}
+
+/// The first pass, then rounds of changes, until it is enough.
+async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
+    let settled = settle(state_url, sandbox, 0).await?;
+    println!(
+        "First pass: {} leads delivered, {} invalid rows left out and reported.\n",
+        settled.leads(Status::InSync),
+        settled.leads(Status::Invalid)
+    );
+    let mut round = 1;
+    loop {
+        let posts_before = sandbox.counts().accepted;
+        let changes = change_some(crm_file, round, clock::now()).await?;
+        println!("Somebody works in the CRM:");
+        for sentence in &changes.told {
+            println!("  {sentence}");
+        }
+        let expected = posts_before + changes.changed + changes.added + changes.opted_out;
+        settle(state_url, sandbox, expected).await?;
+        println!("  → {} updates arrived at Conversica.\n", sandbox.counts().accepted - posts_before);
+        if ending == Ending::ByItself && round >= ROUNDS_BY_ITSELF {
+            return Ok(());
+        }
+        if ending == Ending::OnSignal {
+            if round == ROUNDS_BY_ITSELF {
+                println!("This goes on until Ctrl-C.\n");
+            }
+            tokio::time::sleep(ROUND_PAUSE).await;
+        }
+        round += 1;
+    }
+}
+
+/// Waits until that many posts have been accepted and nothing is on its way any more.
+async fn settle(state_url: &str, sandbox: &Sandbox, accepted: u64) -> anyhow::Result<Report> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(state) = Db::open_state_read_only(state_url).await? {
+            let report = Report::of(&state).await?;
+            state.close().await;
+            let busy = [Status::Pending, Status::InFlight, Status::Retrying].into_iter().any(|s| report.leads(s) > 0);
+            if report.last_poll.is_some() && !busy && sandbox.counts().accepted >= accepted {
+                return Ok(report);
+            }
+        }
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "the changes did not arrive within two minutes");
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+async fn conclude(state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
+    let counts = sandbox.counts();
+    let Some(state) = Db::open_state_read_only(state_url).await? else { return Ok(()) };
+    let report = Report::of(&state).await?;
+    state.close().await;
+    println!("What happened:");
+    println!(
+        "  Conversica holds {} leads, from {} accepted posts; {} were repeats of what it had.",
+        counts.leads, counts.accepted, counts.repeated
+    );
+    println!("  {} faults were played (429 and 500); every one was tried again by itself.", counts.faults_injected);
+    println!(
+        "  {} rows are invalid: their leads wait until somebody mends them in the CRM.",
+        report.leads(Status::Invalid)
+    );
+    println!("\nWhere to go from here: README.md, `conversica-sync --help`, config/example.toml.");
+    Ok(())
+}

@@ -217,8 +217,7 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
 
 /// Whether the state knows any lead at all.
 pub async fn any(db: &Db) -> Result<bool, sqlx::Error> {
-    let found: Option<i64> =
-        on_db!(db, pool => sqlx::query_scalar("select cast(1 as bigint) from lead limit 1").fetch_optional(pool).await)?;
+    let found: Option<i64> = on_db!(db, pool => sqlx::query_scalar("select cast(1 as bigint) from lead limit 1").fetch_optional(pool).await)?;
     Ok(found.is_some())
 }
 

@@ -75,7 +75,12 @@ fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0)?;
-            write!(file, "process {} (conversica-sync {command}), since {}", std::process::id(), now.format("%F %T UTC"))?;
+            write!(
+                file,
+                "process {} (conversica-sync {command}), since {}",
+                std::process::id(),
+                now.format("%F %T UTC")
+            )?;
             file.flush()?;
             Ok(file)
         }
@@ -86,9 +91,7 @@ fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result
             let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
             Err(refused(&path.with_extension("").display().to_string(), &holder).into())
         }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("locking {}", path.display()))
-        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
 }
 

@@ -171,7 +171,10 @@ impl Deliverer {
                 return step.map(drop);
             }
             if tokio::time::Instant::now() >= deadline {
-                warn!(in_flight = self.requests.len(), "stopped with requests on their way; the next start records them as ambiguous");
+                warn!(
+                    in_flight = self.requests.len(),
+                    "stopped with requests on their way; the next start records them as ambiguous"
+                );
                 return Ok(());
             }
             if step.is_err() {
@@ -276,7 +279,8 @@ impl Deliverer {
                     self.pace.slow_down(attempt.retry_after, now);
                 }
                 if self.breaker.failed(&delivery.retry, now) {
-                    let detail = attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
+                    let detail =
+                        attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
                     warn!(detail, "Conversica does not answer well; trying one lead at a time until it does");
                 }
                 retry::next(&delivery.retry, claim.attempt, claim.first_failed_at, attempt.retry_after, now)

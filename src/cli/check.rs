@@ -1,0 +1,176 @@
+//! `check`: is everything ready? Looks at settings, source, mapping, state and endpoint, one line each; sends nothing and
+//! never shows credentials to anybody.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use tokio::net::TcpStream;
+
+use crate::cli::{Exit, failure, settings};
+use crate::config::{Loaded, Settings};
+use crate::crm::read::Reading;
+use crate::crm::{Crm, columns};
+use crate::db::{self, Db};
+use crate::on_db;
+
+/// Rows that are mapped as a sample.
+const SAMPLE_ROWS: usize = 1000;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What became of one point of the list.
+enum Finding {
+    Good(String),
+    Doubtful(String),
+    Bad(String),
+}
+
+pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
+    let loaded = settings(file)?;
+    let mut bad = 0;
+    let mut tell = |subject: &str, findings: Vec<Finding>| {
+        for finding in findings {
+            let (mark, text) = match finding {
+                Finding::Good(text) => ("ok  ", text),
+                Finding::Doubtful(text) => ("look", text),
+                Finding::Bad(text) => {
+                    bad += 1;
+                    ("BAD ", text)
+                }
+            };
+            println!("{mark}  {subject:<9} {text}");
+        }
+    };
+    tell("settings", of_settings(&loaded));
+    match Crm::open(&loaded.settings).await {
+        Ok(crm) => {
+            tell("source", of_source(&crm).await.unwrap_or_else(bad_finding));
+            tell("mapping", of_mapping(&crm).await.unwrap_or_else(bad_finding));
+        }
+        Err(error) => tell("source", bad_finding(error)),
+    }
+    tell("state", of_state(&loaded.settings).await.unwrap_or_else(bad_finding));
+    tell("endpoint", of_endpoint(&loaded.settings).await.unwrap_or_else(bad_finding));
+    if bad > 0 {
+        return Err(crate::error::SetupError::new(
+            format!("{bad} of the points above must be mended before anything can be sent"),
+            "mend them in the order in which they stand, then run `conversica-sync check` again",
+        )
+        .into());
+    }
+    println!("\nReady. Next: conversica-sync plan");
+    Ok(Exit::Done)
+}
+
+fn bad_finding(error: anyhow::Error) -> Vec<Finding> {
+    vec![Finding::Bad(failure(&error).1)]
+}
+
+fn of_settings(loaded: &Loaded) -> Vec<Finding> {
+    let place = loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+    let mut findings = vec![Finding::Good(format!("{place} is complete and consistent"))];
+    findings.extend(loaded.warnings.iter().cloned().map(Finding::Doubtful));
+    findings
+}
+
+async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
+    let from = columns::from_clause(&crm.source);
+    let columns = crm.fitting_columns().await?;
+    let place = columns::place(&crm.source);
+    let mut findings = vec![Finding::Good(format!("{place} can be read, and has every column that is mapped"))];
+    let Some(changed_at) = &crm.source.changed_at else {
+        findings.push(Finding::Doubtful("no [source] changed_at: every poll compares all rows".to_owned()));
+        return Ok(findings);
+    };
+    let expression = columns::changed_at_expression(&crm.db, &columns, changed_at);
+    let sql = format!("select count(*) from {from} and {expression} is null");
+    let blank: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)?;
+    findings.push(if blank == 0 {
+        Finding::Good("every row has a changed_at".to_owned())
+    } else {
+        Finding::Doubtful(format!("{blank} row(s) have no changed_at: only full compares see them"))
+    });
+    Ok(findings)
+}
+
+async fn of_mapping(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
+    let columns = crm.fitting_columns().await?;
+    let mut batches = Reading::all(&crm.db, &crm.source, &crm.mapping, &columns).sample(SAMPLE_ROWS).start(&crm.db);
+    let (mut rows, mut valid) = (0, 0);
+    let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+    while let Some(batch) = batches.next().await? {
+        for row in &batch {
+            rows += 1;
+            if row.key.is_none() {
+                return Err(crm.missing_keys().await?.into());
+            }
+            match crm.mapping.map(row).desired {
+                Ok(_) => valid += 1,
+                Err(why) => why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1),
+            }
+        }
+    }
+    let text = format!("{valid} of {rows} sample rows make a valid lead");
+    let mut findings = match (rows, valid) {
+        (0, _) => vec![Finding::Doubtful("the source has no rows".to_owned())],
+        (_, 0) => vec![Finding::Bad(text)],
+        _ => vec![Finding::Good(text)],
+    };
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    findings.extend(reasons.into_iter().take(5).map(|(why, count)| Finding::Doubtful(format!("{count} × {why}"))));
+    Ok(findings)
+}
+
+/// Opens what is there, and otherwise tries whether it could be made, without making it.
+async fn of_state(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
+    let url = settings.state.url.expose_secret();
+    let place = db::display_url(url);
+    if let Some(state) = Db::open_state_read_only(url).await? {
+        state.close().await;
+        return Ok(vec![Finding::Good(format!("{place} is there and can be read"))]);
+    }
+    if let Some(path) = db::sqlite_path(url) {
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        tempfile::tempfile_in(directory).map_err(|error| {
+            crate::error::SetupError::new(
+                format!("the state cannot be made in {}: {error}", directory.display()),
+                "make that directory and give it to the user that runs conversica-sync, or set [state] url",
+            )
+        })?;
+    }
+    Ok(vec![Finding::Good(format!("{place} can be made; there is none yet"))])
+}
+
+/// Connects, and for HTTPS shakes hands; not a byte of HTTP is sent, for even a request without credentials may count as a
+/// failed log-in.
+async fn of_endpoint(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
+    let endpoint = &settings.conversica.endpoint;
+    let host = endpoint.host_str().context("the endpoint has a host")?;
+    let port = endpoint.port_or_known_default().context("the endpoint has a port")?;
+    let cure = "check the network, the firewall and [conversica] endpoint";
+    let unreachable = |what: String| crate::error::SetupError::new(what, cure);
+    let address = (host.trim_matches(['[', ']']), port);
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_| unreachable(format!("{host} port {port} did not answer within ten seconds")))?
+        .map_err(|error| unreachable(format!("{host} port {port} cannot be reached: {error}")))?;
+    if endpoint.scheme() == "http" {
+        return Ok(vec![Finding::Good(format!("{host} port {port} answers (plain HTTP, on this machine)"))]);
+    }
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).context("the endpoint's host name")?;
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(std::sync::Arc::new(rustls_platform_verifier::Verifier::new(provider)?))
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, stream))
+        .await
+        .map_err(|_| unreachable(format!("{host} did not finish the TLS handshake within ten seconds")))?
+        .map_err(|error| unreachable(format!("TLS with {host} failed: {error}")))?;
+    Ok(vec![Finding::Good(format!("{host} port {port} answers, its certificate is valid; no credentials were sent"))])
+}
