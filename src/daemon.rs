@@ -20,7 +20,7 @@ use crate::error::SetupError;
 use crate::state::delivery::{self, Orphans};
 use crate::state::writer::{self, Writer};
 use crate::sync::deliver::{Deliverer, Intake};
-use crate::sync::poll;
+use crate::sync::poll::{self, Reach};
 use crate::sync::tally::Tally;
 
 /// Between two looks at a database that is away.
@@ -114,7 +114,7 @@ async fn poll_loop(
     let mut failing: Option<String> = None;
     loop {
         let polled = tokio::select! {
-            polled = poll::poll(&crm, &state, &settings.safety, &tally, clock::now()) => polled,
+            polled = poll::poll(&crm, &state, &settings, Reach::AsDue, &tally, clock::now()) => polled,
             () = stop.cancelled() => return Ok(()),
         };
         match polled {

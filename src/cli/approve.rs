@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings, table};
 use crate::clock;
+use crate::console::say;
 use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::control::{self, FirstRunDone, Hold};
@@ -32,7 +33,7 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
     let state = Db::open_state(loaded.settings.state.url.expose_secret()).await?;
     let held = Report::of(&state).await?.leads(Status::Held);
     if held == 0 {
-        println!("Nothing is held.");
+        say("Nothing is held.");
         return Ok(Exit::Done);
     }
     let question = match release {
@@ -40,7 +41,7 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
         Release::Baseline => format!("Treat {} as already delivered, and send nothing?", table::leads(held)),
     };
     if !args.yes && !confirmed(&question)? {
-        println!("Nothing was changed.");
+        say("Nothing was changed.");
         return Ok(Exit::Decision);
     }
     let now = clock::now();
@@ -51,7 +52,7 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
     };
     control::write(&state, &FirstRunDone { by: by.to_owned() }, now).await?;
     control::clear::<Hold>(&state).await?;
-    println!("{} {what}.", table::leads(i64::try_from(released).unwrap_or(i64::MAX)));
+    say(format_args!("{} {what}.", table::leads(i64::try_from(released).unwrap_or(i64::MAX))));
     Ok(Exit::Done)
 }
 

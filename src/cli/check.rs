@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 
 use crate::cli::{Exit, failure, settings};
 use crate::config::{Loaded, Settings};
-use crate::crm::read::Reading;
+use crate::console::say;
+use crate::crm::read::{Reading, Scope};
 use crate::crm::{Crm, columns};
 use crate::db::{self, Db};
 use crate::on_db;
@@ -40,7 +41,7 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
                     ("BAD ", text)
                 }
             };
-            println!("{mark}  {subject:<9} {text}");
+            say(format_args!("{mark}  {subject:<9} {text}"));
         }
     };
     tell("settings", of_settings(&loaded));
@@ -60,7 +61,7 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
         )
         .into());
     }
-    println!("\nReady. Next: conversica-sync plan");
+    say("\nReady. Next: conversica-sync plan");
     Ok(Exit::Done)
 }
 
@@ -77,15 +78,14 @@ fn of_settings(loaded: &Loaded) -> Vec<Finding> {
 
 async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
     let from = columns::from_clause(&crm.source);
-    let columns = crm.fitting_columns().await?;
+    let fitting = crm.fitting().await?;
     let place = columns::place(&crm.source);
     let mut findings = vec![Finding::Good(format!("{place} can be read, and has every column that is mapped"))];
-    let Some(changed_at) = &crm.source.changed_at else {
+    let Some(changed_at) = fitting.changed_at else {
         findings.push(Finding::Doubtful("no [source] changed_at: every poll compares all rows".to_owned()));
         return Ok(findings);
     };
-    let expression = columns::changed_at_expression(&crm.db, &columns, changed_at);
-    let sql = format!("select count(*) from {from} and {expression} is null");
+    let sql = format!("select count(*) from {from} and {} is null", changed_at.expression);
     let blank: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)?;
     findings.push(if blank == 0 {
         Finding::Good("every row has a changed_at".to_owned())
@@ -96,8 +96,8 @@ async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
 }
 
 async fn of_mapping(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
-    let columns = crm.fitting_columns().await?;
-    let mut batches = Reading::all(&crm.db, &crm.source, &crm.mapping, &columns).sample(SAMPLE_ROWS).start(&crm.db);
+    let fitting = crm.fitting().await?;
+    let mut batches = Reading::new(crm, &fitting, Scope::All).sample(SAMPLE_ROWS).start(&crm.db);
     let (mut rows, mut valid) = (0, 0);
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     while let Some(batch) = batches.next().await? {

@@ -10,12 +10,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{Exit, settings, signal, status, table};
 use crate::config::duration;
+use crate::console::say;
 use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::daemon;
 use crate::state::delivery;
 use crate::status::Report;
 use crate::sync::pass::{self, Passed};
+use crate::sync::poll::Reach;
 use crate::sync::tally::Tally;
 
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,9 @@ pub struct Args {
     /// How long to go on waiting for retries when nothing else is due
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     pub max_wait: Duration,
+    /// Compare every row, even if a full compare is not due
+    #[arg(long)]
+    pub full: bool,
     /// One JSON document on standard output: the status document, and what this pass did under `pass`
     #[arg(long)]
     pub json: bool,
@@ -38,17 +43,18 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let state = daemon::open_state(&loaded.settings, "once").await?;
     let crm = Crm::open(&loaded.settings).await?;
     let tally = Arc::new(Tally::default());
+    let reach = if args.full { Reach::Everything } else { Reach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));
-    let passed = pass::pass(&crm, &state.db, &loaded.settings, tally, args.max_wait, &stop).await;
+    let passed = pass::pass(&crm, &state.db, &loaded.settings, reach, tally, args.max_wait, &stop).await;
     bar.abort();
     let passed = passed?;
     let report = Report::of(&state.db).await?;
     if args.json {
         let mut document = serde_json::json!(report);
         document["pass"] = serde_json::json!(passed);
-        println!("{document:#}");
+        say(format_args!("{document:#}"));
     } else {
-        print!("{}\n{}", summary(&passed), status::text(&report));
+        say(format_args!("{}\n{}", summary(&passed), status::text(&report).trim_end()));
     }
     if passed.interrupted {
         anyhow::bail!("interrupted; what was not sent stays due");

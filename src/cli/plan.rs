@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::cli::{Exit, settings};
+use crate::console::say;
 use crate::crm::Crm;
 use crate::db::Db;
 use crate::sync::plan::{self, PlannedLead, Totals};
@@ -80,7 +81,7 @@ async fn print_text(crm: &Crm, state: &Db, safety: &crate::config::Safety, limit
     if all > shown.len() as u64 {
         let _ = writeln!(text, "… and {} more (--limit N, or --json for all)", all - shown.len() as u64);
     }
-    print!("{text}");
+    say(text.trim_end());
     Ok(totals)
 }
 

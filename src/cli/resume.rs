@@ -5,6 +5,7 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings};
+use crate::console::say;
 use crate::db::Db;
 use crate::state::control::{self, Halt};
 
@@ -12,9 +13,9 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
     let state = Db::open_state(loaded.settings.state.url.expose_secret()).await?;
     if control::clear::<Halt>(&state).await? {
-        println!("The halt is lifted. The next request goes alone, until Conversica accepts it.");
+        say("The halt is lifted. The next request goes alone, until Conversica accepts it.");
     } else {
-        println!("There is no halt.");
+        say("There is no halt.");
     }
     Ok(Exit::Done)
 }

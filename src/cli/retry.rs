@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings, table};
 use crate::clock;
+use crate::console::say;
 use crate::db::Db;
 use crate::state::lead::{self, Status};
 
@@ -47,6 +48,6 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
             requeued += lead::requeue(&state, *status, Some(id), clock::now()).await?;
         }
     }
-    println!("{} back in the queue.", table::leads(i64::try_from(requeued).unwrap_or(i64::MAX)));
+    say(format_args!("{} back in the queue.", table::leads(i64::try_from(requeued).unwrap_or(i64::MAX))));
     Ok(Exit::Done)
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::console::say;
 use crate::sandbox::faults::Faults;
 use crate::sandbox::store::Counts;
 use crate::sandbox::{Options, start};
@@ -44,9 +45,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut stop = Box::pin(stop_signal()?);
     let sandbox = start(Options { listen, username, password, faults, seed }).await?;
     let (endpoint, address) = (sandbox.endpoint(), sandbox.address);
-    say(&format!("sandbox listening on {endpoint}\n\n[conversica]\nendpoint = \"{endpoint}\"\n{greeting_ends}"));
-    say(&format!("look at what it received:   curl http://{address}/leads"));
-    say(&format!("start over:                 curl -X DELETE http://{address}/leads\n"));
+    say(format_args!("sandbox listening on {endpoint}\n\n[conversica]\nendpoint = \"{endpoint}\"\n{greeting_ends}"));
+    say(format_args!("look at what it received:   curl http://{address}/leads"));
+    say(format_args!("start over:                 curl -X DELETE http://{address}/leads\n"));
 
     let mut told = Counts::default();
     let mut ticks = tokio::time::interval(TELL_EVERY);
@@ -57,23 +58,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
         let counts = sandbox.counts();
         if !quiet && counts != told {
-            say(&line(&counts));
+            say(line(&counts));
             told = counts;
         }
     }
     let counts = sandbox.counts();
     sandbox.stop().await;
     if !quiet {
-        say(&format!("sandbox stopped · {}", line(&counts)));
+        say(format_args!("sandbox stopped · {}", line(&counts)));
     }
     Ok(())
-}
-
-/// A reader that has gone, as with `| head`, is no reason to fail: `println!` would panic.
-fn say(text: &str) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 fn greeting_end(username: &str, password: &str, faults: &Faults) -> String {

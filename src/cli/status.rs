@@ -6,6 +6,7 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings, table};
+use crate::console::say;
 use crate::db::Db;
 use crate::state::lead::Status;
 use crate::status::Report;
@@ -24,9 +25,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         None => Report::before_the_first_run(),
     };
     if args.json {
-        println!("{:#}", serde_json::json!(report));
+        say(format_args!("{:#}", serde_json::json!(report)));
     } else {
-        print!("{}", text(&report));
+        say(text(&report).trim_end());
     }
     Ok(report.need().into())
 }

@@ -3,6 +3,7 @@
 //! Pure but for one look at the file system (whether two paths are the same file). `[lead]` and the URLs have files of
 //! their own below.
 
+mod later;
 mod lead;
 mod place;
 
@@ -29,6 +30,7 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
         receiver(receive, &mut report);
     }
     writeback(settings, &mut report);
+    later::check(settings, &mut report);
     if !settings.admin.listen.ip().is_loopback() && settings.admin.token.is_none() {
         report.problem(
             "admin.token",

@@ -3,9 +3,10 @@
 //! Every misfit between settings and source is found here, all at once, before anything is read.
 
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
-use sqlx::{Column as _, Executor, SqlSafeStr, Statement, TypeInfo};
+use sqlx::{Column as _, Executor, Statement, TypeInfo};
 
 use crate::config::Source;
+use crate::crm::cursor;
 use crate::crm::mapping::Mapping;
 use crate::db::{self, Db};
 use crate::error::SetupError;
@@ -200,30 +201,73 @@ pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, known)| known)
 }
 
-/// Prepares an expression of the settings (`changed_at`) against the source.
+/// `[source] changed_at`, found to fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedAt {
+    /// As it stands in SQL, comparable with a bound.
+    pub expression: String,
+    /// What its values are; `None` where they cannot be compared with a time: then every poll reads everything. On SQLite
+    /// the values themselves say it, as they are read.
+    pub kind: Option<cursor::Kind>,
+}
+
+/// Prepares `[source] changed_at` against the source.
 ///
 /// # Errors
-/// [`SetupError`] naming the setting when the expression does not fit.
-pub async fn check_expression(db: &Db, source: &Source, setting: &str, expression: &str) -> anyhow::Result<()> {
-    let sql = db::trusted(format!("select ({expression}) from {}", from_clause(source)));
-    let prepared = on_db!(db, pool => {
-        let mut connection = pool.acquire().await?;
-        connection.prepare(sql.into_sql_str()).await.map(drop)
-    });
+/// [`SetupError`] when it does not fit; the database's error when it is away.
+pub async fn changed_at(db: &Db, source: &Source, columns: &[Column]) -> anyhow::Result<Option<ChangedAt>> {
+    let Some(setting) = &source.changed_at else { return Ok(None) };
+    let expression = changed_at_expression(db, columns, setting);
+    let sql = db::trusted(format!("select {expression} from {}", from_clause(source)));
+    let prepared: Result<Option<cursor::Kind>, sqlx::Error> = match db {
+        Db::Sqlite(pool) => {
+            async {
+                pool.acquire().await?.prepare(sql).await?;
+                Ok(None)
+            }
+            .await
+        }
+        Db::Postgres(pool) => {
+            async {
+                let mut connection = pool.acquire().await?;
+                let statement = connection.prepare(sql).await?;
+                Ok(statement.columns().first().and_then(|column| postgres_kind(column.type_info())))
+            }
+            .await
+        }
+    };
     match prepared {
-        Ok(()) => Ok(()),
+        Ok(Some(cursor::Kind::Text)) => Ok(Some(ChangedAt {
+            expression: format!("({expression})::text collate \"C\""),
+            kind: Some(cursor::Kind::Text),
+        })),
+        Ok(kind) => Ok(Some(ChangedAt { expression, kind })),
         Err(error) if db::is_outage(&error) => Err(error.into()),
         Err(error) => Err(SetupError::new(
-            format!("[source] {setting} = \"{expression}\" does not fit {}: {error}", place(source)),
+            format!("[source] changed_at = \"{setting}\" does not fit {}: {error}", place(source)),
             "name a column of the source, or write an SQL expression over its columns",
         )
         .into()),
     }
 }
 
+fn postgres_kind(type_info: &PgTypeInfo) -> Option<cursor::Kind> {
+    if let PgTypeKind::Domain(base) = type_info.kind() {
+        return postgres_kind(base);
+    }
+    match type_info.name().to_ascii_uppercase().as_str() {
+        "TIMESTAMPTZ" => Some(cursor::Kind::TimestampTz),
+        "TIMESTAMP" => Some(cursor::Kind::Timestamp),
+        "DATE" => Some(cursor::Kind::Date),
+        "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => Some(cursor::Kind::Number),
+        "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "NAME" => Some(cursor::Kind::Text),
+        _ => None,
+    }
+}
+
 /// How `changed_at` stands in SQL: a column's name is quoted and qualified (SQLite takes a mistyped `"name"` for a text),
 /// anything else is an expression and stays as it was written.
-pub fn changed_at_expression(db: &Db, columns: &[Column], changed_at: &str) -> String {
+fn changed_at_expression(db: &Db, columns: &[Column], changed_at: &str) -> String {
     match find(db, columns, changed_at) {
         Some(column) => format!("t.{}", db::quote(&column.name)),
         None => format!("({changed_at})"),

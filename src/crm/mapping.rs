@@ -28,6 +28,13 @@ pub struct Row {
     pub cells: Vec<Option<String>>,
 }
 
+impl Row {
+    /// Whose row it is; `None` where the key is NULL.
+    pub fn lead(&self) -> Option<LeadId> {
+        Some(LeadId { id: self.key.clone()?, client_id: self.client.clone().unwrap_or_default() })
+    }
+}
+
 /// The `[lead]` section made ready for rows.
 #[derive(Debug, Clone)]
 pub struct Mapping {

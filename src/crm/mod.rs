@@ -2,6 +2,7 @@
 //! of its rows, [`value`] reads what CRMs write.
 
 pub mod columns;
+pub mod cursor;
 pub mod mapping;
 pub mod read;
 pub mod value;
@@ -9,7 +10,8 @@ pub mod value;
 use secrecy::ExposeSecret;
 
 use crate::config::{Settings, Source};
-use crate::crm::columns::Column;
+use crate::conversica::lead::Fingerprint;
+use crate::crm::columns::{ChangedAt, Column};
 use crate::crm::mapping::Mapping;
 use crate::db::{self, Db};
 use crate::error::SetupError;
@@ -50,20 +52,26 @@ impl Crm {
             }
         };
         let crm = Crm { mapping: Mapping::new(settings), db, source };
-        crm.fitting_columns().await?;
+        crm.fitting().await?;
         Ok(crm)
     }
 
-    /// The source's columns, once they have been found to fit. Asked at the beginning of every pass, so that a column that
-    /// is dropped or retyped while we run stops the pass, not the leads.
-    pub async fn fitting_columns(&self) -> anyhow::Result<Vec<Column>> {
+    /// What the source has, once it has been found to fit. Asked at the beginning of every pass, so that a column that is
+    /// dropped or retyped while we run stops the pass, not the leads.
+    pub async fn fitting(&self) -> anyhow::Result<Fitting> {
         let columns = columns::describe(&self.db, &self.source).await?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
-        if let Some(changed_at) = &self.source.changed_at {
-            let expression = columns::changed_at_expression(&self.db, &columns, changed_at);
-            columns::check_expression(&self.db, &self.source, "changed_at", &expression).await?;
-        }
-        Ok(columns)
+        let changed_at = columns::changed_at(&self.db, &self.source, &columns).await?;
+        Ok(Fitting { columns, changed_at })
+    }
+
+    /// Changes when other rows may be read, or in another way; not with passwords.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let source = &self.source;
+        let place = db::display_url(source.url.expose_secret());
+        let parts =
+            (place, &source.table, &source.query, &source.filter, &source.key, &source.client, &source.changed_at);
+        Fingerprint::of(format!("{parts:?}").as_bytes())
     }
 
     /// The message for rows without a key.
@@ -106,6 +114,13 @@ impl Crm {
              [source] query with one row a lead",
         ))
     }
+}
+
+/// A source that fits the settings.
+#[derive(Debug, Clone)]
+pub struct Fitting {
+    pub columns: Vec<Column>,
+    pub changed_at: Option<ChangedAt>,
 }
 
 /// Marks an error as the source being away: worth waiting for.

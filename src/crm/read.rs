@@ -5,12 +5,13 @@
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use sqlx::{Row as _, SqlStr};
-use tokio::sync::mpsc;
+use sqlx::{Connection as _, Row as _, SqlStr};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Source;
-use crate::crm::columns::{self, Column, Form};
-use crate::crm::mapping::{Mapping, NOT_SCALAR, Row};
+use crate::crm::columns::{self, ChangedAt, Column, Form};
+use crate::crm::cursor::{Bound, Kind, Newest};
+use crate::crm::mapping::{NOT_SCALAR, Row};
+use crate::crm::{Crm, Fitting};
 use crate::db::{self, Db};
 
 /// Rows a batch: large enough that a statement a batch costs little, small enough that three batches are nothing.
@@ -20,82 +21,163 @@ const BATCHES_AHEAD: usize = 2;
 /// SQLite looks at its deadline every so many virtual-machine steps (some milliseconds).
 const SQLITE_STEPS: i32 = 100_000;
 
-/// A prepared way of reading: the statement, and how many cells its rows have.
+/// Binds the bound, where there is one, as what it is.
+macro_rules! bind_bound {
+    ($query:expr, $bound:expr) => {
+        match $bound {
+            None => $query,
+            Some(Bound::Number(number)) => $query.bind(*number),
+            Some(Bound::Text(text)) => $query.bind(text.clone()),
+        }
+    };
+}
+
+/// Which rows are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    /// Those whose `changed_at` is at least this.
+    Since(Bound),
+}
+
+/// A prepared way of reading.
 #[derive(Debug, Clone)]
 pub struct Reading {
-    sql: String,
+    /// Key, client where there is one, and the cells, as text.
+    list: String,
+    from: String,
+    order: String,
+    limit: Option<usize>,
+    changed_at: Option<ChangedAt>,
+    scope: Scope,
     cells: usize,
     has_client: bool,
     statement_timeout: Duration,
 }
 
 impl Reading {
-    /// Every row of the source, ordered by (key, client) in byte order on both engines.
-    pub fn all(db: &Db, source: &Source, mapping: &Mapping, columns: &[Column]) -> Self {
-        let text = |name: &str| as_text(db, columns, name);
-        let key = text(&source.key);
-        let client = source.client.as_deref().map(text);
-        let cells: Vec<String> = mapping.columns().iter().map(|name| text(name)).collect();
-        let from = columns::from_clause(source);
-        let list = [std::slice::from_ref(&key), client.as_slice(), cells.as_slice()].concat().join(", ");
-        let order = std::iter::once(&key).chain(&client);
-        let sql = match db {
-            // One cell a row: reading twenty cells a row one by one costs sqlx's SQLite driver four times as much.
-            Db::Sqlite(_) => {
-                let order = order.map(|part| format!("{part} collate binary")).collect::<Vec<_>>().join(", ");
-                format!("select json_array({list}) from {from} order by {order}")
-            }
-            Db::Postgres(_) => {
-                let order = order.map(|part| format!("{part} collate \"C\"")).collect::<Vec<_>>().join(", ");
-                format!("select {list} from {from} order by {order}")
-            }
+    /// Rows ordered by (key, client) in byte order on both engines.
+    pub fn new(crm: &Crm, fitting: &Fitting, scope: Scope) -> Self {
+        let text = |name: &str| as_text(&crm.db, &fitting.columns, name);
+        let key = text(&crm.source.key);
+        let client = crm.source.client.as_deref().map(text);
+        let cells: Vec<String> = crm.mapping.columns().iter().map(|name| text(name)).collect();
+        let collation = match &crm.db {
+            Db::Sqlite(_) => "binary",
+            Db::Postgres(_) => "\"C\"",
         };
-        Self { sql, cells: cells.len(), has_client: client.is_some(), statement_timeout: source.statement_timeout }
+        let order: Vec<_> =
+            std::iter::once(&key).chain(&client).map(|part| format!("{part} collate {collation}")).collect();
+        Self {
+            list: [std::slice::from_ref(&key), client.as_slice(), cells.as_slice()].concat().join(", "),
+            from: columns::from_clause(&crm.source),
+            order: order.join(", "),
+            limit: None,
+            changed_at: fitting.changed_at.clone(),
+            scope,
+            cells: cells.len(),
+            has_client: client.is_some(),
+            statement_timeout: crm.source.statement_timeout,
+        }
     }
 
     /// At most `rows` rows, in no particular order: a sample.
     pub fn sample(mut self, rows: usize) -> Self {
-        self.sql = format!("{} limit {rows}", self.sql.rsplit_once(" order by ").map_or(&*self.sql, |(sql, _)| sql));
+        self.limit = Some(rows);
         self
     }
 
     /// Starts reading. Dropping the [`Batches`] stops it.
     pub fn start(self, db: &Db) -> Batches {
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let (newest_sender, newest) = oneshot::channel();
         let db = db.clone();
         tokio::spawn(async move {
             let result = match &db {
-                Db::Sqlite(pool) => self.stream_sqlite(pool, &sender).await,
-                Db::Postgres(pool) => self.stream_postgres(pool, &sender).await,
+                Db::Sqlite(pool) => self.stream_sqlite(pool, &sender, newest_sender).await,
+                Db::Postgres(pool) => self.stream_postgres(pool, &sender, newest_sender).await,
             };
             if let Err(error) = result {
                 // The receiver may be gone: then nobody wants to know.
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Batches(receiver)
+        Batches { batches: receiver, newest }
     }
 
-    fn statement(&self) -> SqlStr {
-        db::trusted(self.sql.clone())
+    /// The rows. On SQLite one cell a row: reading twenty cells a row one by one costs sqlx's driver four times as much.
+    fn statement(&self, db: Engine) -> SqlStr {
+        let list = match db {
+            Engine::Sqlite => format!("json_array({})", self.list),
+            Engine::Postgres => self.list.clone(),
+        };
+        let mut sql = format!("select {list} from {}{}", self.from, self.condition());
+        match self.limit {
+            Some(limit) => sql.push_str(&format!(" limit {limit}")),
+            None => sql.push_str(&format!(" order by {}", self.order)),
+        }
+        db::trusted(sql)
     }
 
-    async fn stream_sqlite(&self, pool: &sqlx::SqlitePool, sender: &Sender) -> Result<(), sqlx::Error> {
+    /// The newest `changed_at` among the rows, as text, and the name of its type on SQLite; `None` where nobody asks.
+    fn newest_statement(&self, db: Engine) -> Option<SqlStr> {
+        let expression = &self.changed_at.as_ref().filter(|_| self.limit.is_none())?.expression;
+        let columns = match db {
+            Engine::Sqlite => format!("cast(max({expression}) as text), typeof(max({expression}))"),
+            Engine::Postgres => format!("max({expression})::text"),
+        };
+        Some(db::trusted(format!("select {columns} from {}{}", self.from, self.condition())))
+    }
+
+    fn condition(&self) -> String {
+        let Some((bound, changed_at)) = self.bound().zip(self.changed_at.as_ref()) else { return String::new() };
+        let cast = match (bound, changed_at.kind) {
+            (Bound::Text(_), Some(Kind::TimestampTz)) => "::timestamptz",
+            (Bound::Text(_), Some(Kind::Timestamp)) => "::timestamp",
+            (Bound::Text(_), Some(Kind::Date)) => "::date",
+            (Bound::Text(_) | Bound::Number(_), _) => "",
+        };
+        format!(" and {} >= $1{cast}", changed_at.expression)
+    }
+
+    fn bound(&self) -> Option<&Bound> {
+        match &self.scope {
+            Scope::All => None,
+            Scope::Since(bound) => Some(bound),
+        }
+    }
+
+    async fn stream_sqlite(
+        &self,
+        pool: &sqlx::SqlitePool,
+        sender: &Sender,
+        newest: oneshot::Sender<Option<Newest>>,
+    ) -> Result<(), sqlx::Error> {
         let mut connection = pool.acquire().await?;
         let deadline = Instant::now() + self.statement_timeout;
         // SQLite has no statement time-out: the connection is asked now and then whether to go on.
         connection.lock_handle().await?.set_progress_handler(SQLITE_STEPS, move || Instant::now() < deadline);
-        let result = self.stream_sqlite_rows(&mut connection, sender).await;
+        let result = self.stream_sqlite_snapshot(&mut connection, sender, newest).await;
         connection.lock_handle().await?.remove_progress_handler();
         result
     }
 
-    async fn stream_sqlite_rows(
+    async fn stream_sqlite_snapshot(
         &self,
         connection: &mut sqlx::SqliteConnection,
         sender: &Sender,
+        newest: oneshot::Sender<Option<Newest>>,
     ) -> Result<(), sqlx::Error> {
-        let mut rows = sqlx::query(self.statement()).fetch(connection);
+        let mut snapshot = connection.begin().await?;
+        let mut found = None;
+        if let Some(statement) = self.newest_statement(Engine::Sqlite) {
+            let query = bind_bound!(sqlx::query_as(statement), self.bound());
+            let (text, kind): (Option<String>, String) = query.fetch_one(&mut *snapshot).await?;
+            found = text.map(|text| Newest { text, kind: if kind == "text" { Kind::Text } else { Kind::Number } });
+        }
+        let _ = newest.send(found);
+        let query = bind_bound!(sqlx::query(self.statement(Engine::Sqlite)), self.bound());
+        let mut rows = query.fetch(&mut *snapshot);
         let mut batch = Vec::with_capacity(BATCH_ROWS);
         while let Some(row) = rows.try_next().await? {
             // As bytes: one value that is not UTF-8 must not cost the whole batch.
@@ -109,9 +191,22 @@ impl Reading {
         Ok(())
     }
 
-    async fn stream_postgres(&self, pool: &sqlx::PgPool, sender: &Sender) -> Result<(), sqlx::Error> {
+    async fn stream_postgres(
+        &self,
+        pool: &sqlx::PgPool,
+        sender: &Sender,
+        newest: oneshot::Sender<Option<Newest>>,
+    ) -> Result<(), sqlx::Error> {
         let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
-        let mut rows = sqlx::query(self.statement()).fetch(&mut *snapshot);
+        let mut found = None;
+        if let Some((statement, kind)) = self.newest_statement(Engine::Postgres).zip(self.changed_at.as_ref()) {
+            let query = bind_bound!(sqlx::query_as(statement), self.bound());
+            let (text,): (Option<String>,) = query.fetch_one(&mut *snapshot).await?;
+            found = text.zip(kind.kind).map(|(text, kind)| Newest { text, kind });
+        }
+        let _ = newest.send(found);
+        let query = bind_bound!(sqlx::query(self.statement(Engine::Postgres)), self.bound());
+        let mut rows = query.fetch(&mut *snapshot);
         let mut batch = Vec::with_capacity(BATCH_ROWS);
         while let Some(row) = rows.try_next().await? {
             let mut cells = Vec::with_capacity(self.cells);
@@ -152,9 +247,18 @@ async fn hand_over(batch: &mut Vec<Row>, sender: &Sender) -> bool {
     sender.send(Ok(std::mem::replace(batch, Vec::with_capacity(BATCH_ROWS)))).await.is_ok()
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Engine {
+    Sqlite,
+    Postgres,
+}
+
 /// The rows that are coming in.
 #[derive(Debug)]
-pub struct Batches(mpsc::Receiver<Result<Vec<Row>, sqlx::Error>>);
+pub struct Batches {
+    batches: mpsc::Receiver<Result<Vec<Row>, sqlx::Error>>,
+    newest: oneshot::Receiver<Option<Newest>>,
+}
 
 impl Batches {
     /// The next batch, never empty; `None` at the end.
@@ -162,7 +266,12 @@ impl Batches {
     /// # Errors
     /// The database's, after which there is nothing more.
     pub async fn next(&mut self) -> Result<Option<Vec<Row>>, sqlx::Error> {
-        self.0.recv().await.transpose()
+        self.batches.recv().await.transpose()
+    }
+
+    /// The newest `changed_at` in this snapshot; `None` where there is none, or the reading failed.
+    pub async fn newest(&mut self) -> Option<Newest> {
+        (&mut self.newest).await.ok().flatten()
     }
 }
 

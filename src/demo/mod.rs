@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config::{Environment, layers};
+use crate::console::say;
 use crate::daemon;
 use crate::db::Db;
 use crate::demo::crm::change_some;
@@ -58,13 +59,13 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
     .await?;
     let config_file = directory.path().join("conversica-sync.toml");
     let settings = settings(&config_file, &crm_file, &directory.path().join("state.db"), &sandbox)?;
-    println!(
+    say(format_args!(
         "A sample CRM with {} leads ({} of them faulty), a local Conversica, and the daemon between them.",
         sample.leads, sample.faulty
-    );
-    println!("  configuration  {}", config_file.display());
-    println!("  what arrived   curl http://{}/leads", sandbox.address);
-    println!("  how it stands  conversica-sync --config {} status\n", config_file.display());
+    ));
+    say(format_args!("  configuration  {}", config_file.display()));
+    say(format_args!("  what arrived   curl http://{}/leads", sandbox.address));
+    say(format_args!("  how it stands  conversica-sync --config {} status\n", config_file.display()));
 
     let daemon_stop = stop.child_token();
     let tally = Arc::new(Tally::default());
@@ -81,7 +82,7 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
     sandbox.stop().await;
     let place = directory.path().display().to_string();
     directory.close().with_context(|| format!("removing {place}"))?;
-    println!("{place} is removed; nothing is left behind.");
+    say(format_args!("{place} is removed; nothing is left behind."));
     shown
 }
 
@@ -103,28 +104,28 @@ fn settings(file: &Path, crm: &Path, state: &Path, sandbox: &Sandbox) -> anyhow:
 /// The first pass, then rounds of changes, until it is enough.
 async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
     let settled = settle(state_url, sandbox, 0).await?;
-    println!(
+    say(format_args!(
         "First pass: {} leads delivered, {} invalid rows left out and reported.\n",
         settled.leads(Status::InSync),
         settled.leads(Status::Invalid)
-    );
+    ));
     let mut round = 1;
     loop {
         let posts_before = sandbox.counts().accepted;
         let changes = change_some(crm_file, round, clock::now()).await?;
-        println!("Somebody works in the CRM:");
+        say("Somebody works in the CRM:");
         for sentence in &changes.told {
-            println!("  {sentence}");
+            say(format_args!("  {sentence}"));
         }
         let expected = posts_before + changes.changed + changes.added + changes.opted_out;
         settle(state_url, sandbox, expected).await?;
-        println!("  → {} updates arrived at Conversica.\n", sandbox.counts().accepted - posts_before);
+        say(format_args!("  → {} updates arrived at Conversica.\n", sandbox.counts().accepted - posts_before));
         if ending == Ending::ByItself && round >= ROUNDS_BY_ITSELF {
             return Ok(());
         }
         if ending == Ending::OnSignal {
             if round == ROUNDS_BY_ITSELF {
-                println!("This goes on until Ctrl-C.\n");
+                say("This goes on until Ctrl-C.\n");
             }
             tokio::time::sleep(ROUND_PAUSE).await;
         }
@@ -154,16 +155,19 @@ async fn conclude(state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
     let Some(state) = Db::open_state_read_only(state_url).await? else { return Ok(()) };
     let report = Report::of(&state).await?;
     state.close().await;
-    println!("What happened:");
-    println!(
+    say("What happened:");
+    say(format_args!(
         "  Conversica holds {} leads, from {} accepted posts; {} were repeats of what it had.",
         counts.leads, counts.accepted, counts.repeated
-    );
-    println!("  {} faults were played (429 and 500); every one was tried again by itself.", counts.faults_injected);
-    println!(
+    ));
+    say(format_args!(
+        "  {} faults were played (429 and 500); every one was tried again by itself.",
+        counts.faults_injected
+    ));
+    say(format_args!(
         "  {} rows are invalid: their leads wait until somebody mends them in the CRM.",
         report.leads(Status::Invalid)
-    );
-    println!("\nWhere to go from here: README.md, `conversica-sync --help`, config/example.toml.");
+    ));
+    say("\nWhere to go from here: README.md, `conversica-sync --help`, config/example.toml.");
     Ok(())
 }

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::conversica::outcome::HaltReason;
+use crate::crm::cursor::Newest;
 use crate::db::Db;
 use crate::on_db;
 use crate::state::micros;
@@ -63,6 +64,20 @@ pub struct MappingInUse {
     pub fingerprint: String,
 }
 
+/// Where polling goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The newest `changed_at` seen; `None` where there was none, so that the next poll reads everything.
+    pub newest: Option<Newest>,
+    /// Fingerprint of the source settings it belongs to: of another source it says nothing.
+    pub source: String,
+    /// When everything was last read.
+    pub full_at: DateTime<Utc>,
+}
+
+impl Fact for Cursor {
+    const NAME: &'static str = "cursor";
+}
 impl Fact for Halt {
     const NAME: &'static str = "halt";
 }

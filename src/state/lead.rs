@@ -3,7 +3,7 @@
 //! Every statement decides by the row as it stands, never by what was read earlier: poll, delivery and operator commands
 //! run at the same time, and the last line of each `case` is right for whichever came first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
@@ -86,6 +86,20 @@ pub struct Change {
     pub urgent: bool,
 }
 
+/// Reads a [`Known`] from a row of either engine.
+macro_rules! known_of {
+    ($row:expr) => {
+        Ok::<Known, sqlx::Error>(Known {
+            lead: LeadId { id: $row.try_get(0)?, client_id: $row.try_get(1)? },
+            status: status_of($row.try_get(2)?)?,
+            desired_hash: fingerprint_of($row.try_get(3)?)?,
+            delivered_hash: $row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint_of).transpose()?,
+            contacted: $row.try_get::<Option<i64>, _>(5)?.is_some(),
+            hold_reason: $row.try_get(6)?,
+        })
+    };
+}
+
 /// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
 pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Known>, sqlx::Error> {
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
@@ -95,14 +109,26 @@ pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Kno
             "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason from lead \
              where (id, client_id) > ($1, $2) order by id, client_id limit $3")
             .bind(id).bind(client_id).bind(limit).fetch_all(pool).await?;
-        rows.iter().map(|row| Ok(Known {
-            lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
-            status: status_of(row.try_get(2)?)?,
-            desired_hash: fingerprint_of(row.try_get(3)?)?,
-            delivered_hash: row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint_of).transpose()?,
-            contacted: row.try_get::<Option<i64>, _>(5)?.is_some(),
-            hold_reason: row.try_get(6)?,
-        })).collect()
+        rows.iter().map(|row| known_of!(row)).collect()
+    })
+}
+
+/// What is known of these leads: one statement, whatever their number (at most 5,000).
+pub async fn known(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(HashMap::new());
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new(
+            "with asked (asked_id, asked_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(
+            ") select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason \
+             from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
+        let rows = query.build().fetch_all(pool).await?;
+        rows.iter().map(|row| known_of!(row).map(|known: Known| (known.lead.clone(), known))).collect()
     })
 }
 

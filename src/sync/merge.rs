@@ -3,23 +3,23 @@
 //! Both sides come in the same byte order of (key, client), so one pass over both finds new, changed and missing leads.
 //! A missing or repeated key ends the merge: nobody could say which row is the lead.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::conversica::lead::LeadId;
-use crate::crm::Crm;
-use crate::crm::columns::Column;
+use crate::crm::cursor::Newest;
 use crate::crm::mapping::{Mapped, Row};
-use crate::crm::read::{BATCH_ROWS, Batches, Reading};
+use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope};
+use crate::crm::{Crm, Fitting};
 use crate::db::Db;
-use crate::state::lead::{self, Known};
+use crate::state::lead;
 
 /// What the merge comes upon.
 #[derive(Debug)]
 pub enum Item {
     /// A row of the source, and what is known of its lead.
-    Row(Mapped, Option<Known>),
+    Row(Mapped, Option<lead::Known>),
     /// A lead that is no longer in the source.
-    Missing(Known),
+    Missing(lead::Known),
 }
 
 pub struct Merge<'a> {
@@ -31,20 +31,26 @@ pub struct Merge<'a> {
     last: Option<LeadId>,
     rows: u64,
     source_at_end: bool,
-    known: KnownLeads<'a>,
+    known: Known<'a>,
 }
 
 impl<'a> Merge<'a> {
-    pub fn start(crm: &'a Crm, state: &'a Db, columns: &[Column]) -> Self {
+    /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only: then nothing is
+    /// missing.
+    pub fn start(crm: &'a Crm, state: &'a Db, fitting: &Fitting, scope: Scope) -> Self {
+        let known = match scope {
+            Scope::All => Known::InOrder(KnownLeads::new(state)),
+            Scope::Since(_) => Known::LookedUp(state, HashMap::new()),
+        };
         Self {
             crm,
-            batches: Reading::all(&crm.db, &crm.source, &crm.mapping, columns).start(&crm.db),
+            batches: Reading::new(crm, fitting, scope).start(&crm.db),
             batch: Vec::new().into_iter(),
             next: None,
             last: None,
             rows: 0,
             source_at_end: false,
-            known: KnownLeads::new(state),
+            known,
         }
     }
 
@@ -62,16 +68,29 @@ impl<'a> Merge<'a> {
             self.next = self.next_row().await?;
             self.source_at_end = self.next.is_none();
         }
-        self.known.fill().await?;
-        let Some(mapped) = self.next.take() else {
-            return Ok(self.known.pop().map(Item::Missing));
+        let known = match &mut self.known {
+            Known::LookedUp(_, found) => {
+                let Some(mapped) = self.next.take() else { return Ok(None) };
+                let known = found.remove(&mapped.lead);
+                return Ok(Some(Item::Row(mapped, known)));
+            }
+            Known::InOrder(known) => known,
         };
-        if self.known.is_before(&mapped.lead) {
+        known.fill().await?;
+        let Some(mapped) = self.next.take() else {
+            return Ok(known.pop().map(Item::Missing));
+        };
+        if known.is_before(&mapped.lead) {
             self.next = Some(mapped);
-            return Ok(self.known.pop().map(Item::Missing));
+            return Ok(known.pop().map(Item::Missing));
         }
-        let known = self.known.take(&mapped.lead);
+        let known = known.take(&mapped.lead);
         Ok(Some(Item::Row(mapped, known)))
+    }
+
+    /// The newest `changed_at` of the snapshot.
+    pub async fn newest(&mut self) -> Option<Newest> {
+        self.batches.newest().await
     }
 
     async fn next_row(&mut self) -> anyhow::Result<Option<Mapped>> {
@@ -79,7 +98,13 @@ impl<'a> Merge<'a> {
             match self.batch.next() {
                 Some(row) => break row,
                 None => match self.batches.next().await? {
-                    Some(batch) => self.batch = batch.into_iter(),
+                    Some(batch) => {
+                        if let Known::LookedUp(state, found) = &mut self.known {
+                            let leads: Vec<LeadId> = batch.iter().filter_map(Row::lead).collect();
+                            *found = lead::known(state, &leads).await?;
+                        }
+                        self.batch = batch.into_iter();
+                    }
                     None => return Ok(None),
                 },
             }
@@ -97,10 +122,18 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// The state's side: leads in byte order, a page at a time.
+/// The state's side.
+enum Known<'a> {
+    /// Every lead, page by page.
+    InOrder(KnownLeads<'a>),
+    /// The leads of the present batch.
+    LookedUp(&'a Db, HashMap<LeadId, lead::Known>),
+}
+
+/// Leads in byte order, a page at a time.
 struct KnownLeads<'a> {
     state: &'a Db,
-    page: VecDeque<Known>,
+    page: VecDeque<lead::Known>,
     /// How far the merge has come. Pages begin after it: leads that this very pass writes lie behind it.
     position: Option<LeadId>,
     at_end: bool,
@@ -124,14 +157,14 @@ impl<'a> KnownLeads<'a> {
         self.page.front().is_some_and(|known| known.lead < *lead)
     }
 
-    fn pop(&mut self) -> Option<Known> {
+    fn pop(&mut self) -> Option<lead::Known> {
         let known = self.page.pop_front()?;
         self.position = Some(known.lead.clone());
         Some(known)
     }
 
     /// What is known of that lead, which the merge has come to.
-    fn take(&mut self, lead: &LeadId) -> Option<Known> {
+    fn take(&mut self, lead: &LeadId) -> Option<lead::Known> {
         self.position = Some(lead.clone());
         if self.page.front().is_some_and(|known| known.lead == *lead) { self.page.pop_front() } else { None }
     }

@@ -14,7 +14,7 @@ use crate::crm::Crm;
 use crate::db::Db;
 use crate::state::delivery::{self, Orphans};
 use crate::sync::deliver::{Deliverer, Intake};
-use crate::sync::poll::{self, Polled};
+use crate::sync::poll::{self, Polled, Reach};
 use crate::sync::tally::Tally;
 
 /// What a pass did.
@@ -39,13 +39,14 @@ pub async fn pass(
     crm: &Crm,
     state: &Db,
     settings: &Settings,
+    reach: Reach,
     tally: Arc<Tally>,
     max_wait: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<Passed> {
     let started = Instant::now();
     let polled = tokio::select! {
-        polled = poll::poll(crm, state, &settings.safety, &tally, clock::now()) => polled?,
+        polled = poll::poll(crm, state, settings, reach, &tally, clock::now()) => polled?,
         () = stop.cancelled() => Polled::default(),
     };
     let wake = Arc::new(Notify::new());

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::conversica::lead::LeadId;
 use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
-use crate::crm::read::BATCH_ROWS;
+use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::state::control::{self, FirstRunDone, Hold, MappingInUse};
 use crate::state::lead::{self, Known, Status};
@@ -78,11 +78,11 @@ pub async fn plan(
     safety: &crate::config::Safety,
     mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
 ) -> anyhow::Result<Totals> {
-    let columns = crm.fitting_columns().await?;
+    let fitting = crm.fitting().await?;
     let mut totals = Totals::default();
     let mut addresses: HashMap<u64, bool> = HashMap::new();
     let mut batch: Vec<(Mapped, Option<Known>)> = Vec::new();
-    let mut merge = Merge::start(crm, state, &columns);
+    let mut merge = Merge::start(crm, state, &fitting, Scope::All);
     loop {
         match merge.next().await? {
             Some(Item::Missing(known)) => totals.gone += u64::from(known.status != Status::Gone),

@@ -2,17 +2,18 @@
 //!
 //! Nothing is sent here.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::Safety;
+use crate::config::Settings;
 use crate::conversica::lead::LeadId;
 use crate::crm::Crm;
-use crate::crm::read::BATCH_ROWS;
+use crate::crm::cursor::{self, Newest};
+use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
-use crate::state::control::{self, FirstRunDone, Hold, LastPoll, MappingInUse};
+use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::lead::{self, Change, Known, Status};
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::guard::{self, Admission, History};
@@ -33,18 +34,34 @@ pub struct Polled {
     pub held: u64,
 }
 
-/// Reads everything, writes down what differs, and remembers how it went.
+/// How much a poll reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// What has changed since the cursor, or everything when a full compare is due.
+    AsDue,
+    Everything,
+}
+
+/// Reads, writes down what differs, and remembers how it went.
 ///
 /// # Errors
 /// [`crate::error::SetupError`] when the source does not fit the settings; the database's error when one is away. What was
 /// written until then stands, and is right.
-pub async fn poll(crm: &Crm, state: &Db, safety: &Safety, tally: &Tally, now: DateTime<Utc>) -> anyhow::Result<Polled> {
+pub async fn poll(
+    crm: &Crm,
+    state: &Db,
+    settings: &Settings,
+    reach: Reach,
+    tally: &Tally,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Polled> {
     let started = Instant::now();
-    let result = full_compare(crm, state, safety, tally, now).await;
+    let mut kind = "full";
+    let result = read_and_write(crm, state, settings, reach, tally, &mut kind, now).await;
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let last = LastPoll {
         at: now,
-        kind: "full".to_owned(),
+        kind: kind.to_owned(),
         rows: polled.rows,
         changed: polled.changed,
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -54,26 +71,26 @@ pub async fn poll(crm: &Crm, state: &Db, safety: &Safety, tally: &Tally, now: Da
     result
 }
 
-async fn full_compare(
+async fn read_and_write(
     crm: &Crm,
     state: &Db,
-    safety: &Safety,
+    settings: &Settings,
+    reach: Reach,
     tally: &Tally,
+    kind: &mut &'static str,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Polled> {
-    let columns = crm.fitting_columns().await?;
-    let mapping_fingerprint = crm.mapping.fingerprint().to_string();
-    let history = History {
-        first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
-        mapping_changed: control::read::<MappingInUse>(state)
-            .await?
-            .is_some_and(|in_use| in_use.fingerprint != mapping_fingerprint),
-    };
-    let standing = control::read::<Hold>(state).await?;
-    let admission = guard::admission(safety, history, standing.as_ref());
+    let fitting = crm.fitting().await?;
+    let memory = Memory::read(crm, state).await?;
+    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, now) };
+    if scope != Scope::All {
+        *kind = "incremental";
+    }
+    let admission = guard::admission(&settings.safety, memory.history, memory.standing.as_ref());
     let baseline = admission == Admission::Baseline;
+    let everything = scope == Scope::All;
     let mut writes = Writes::new(state, admission, now);
-    let mut merge = Merge::start(crm, state, &columns);
+    let mut merge = Merge::start(crm, state, &fitting, scope);
     while let Some(item) = merge.next().await? {
         match item {
             Item::Missing(known) => writes.missing(known).await?,
@@ -87,29 +104,83 @@ async fn full_compare(
     }
     writes.polled.rows = merge.rows();
     let polled = writes.finish().await?;
-    conclude(state, history, baseline, mapping_fingerprint, now).await?;
-    Ok(polled)
-}
-
-/// What is only true once a whole poll has gone through.
-async fn conclude(
-    state: &Db,
-    history: History,
-    baseline: bool,
-    mapping_fingerprint: String,
-    now: DateTime<Utc>,
-) -> anyhow::Result<()> {
     if baseline {
         lead::baseline_held(state, now).await?;
     }
-    // A first run that is held is decided upon by `approve` or `baseline`, not by having been read.
-    let held = control::read::<Hold>(state).await?.is_some();
-    if !history.first_run_done && !held {
-        let by = if baseline { "baseline" } else { "send" };
-        control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?;
+    memory.renew(state, merge.newest().await, everything, baseline, now).await?;
+    Ok(polled)
+}
+
+/// What earlier polls left for this one to know.
+struct Memory {
+    history: History,
+    standing: Option<Hold>,
+    cursor: Option<Cursor>,
+    mapping: MappingInUse,
+    source: String,
+}
+
+impl Memory {
+    async fn read(crm: &Crm, state: &Db) -> anyhow::Result<Self> {
+        let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
+        let source = crm.fingerprint().to_string();
+        Ok(Self {
+            history: History {
+                first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
+                mapping_changed: control::read::<MappingInUse>(state).await?.is_some_and(|in_use| in_use != mapping),
+            },
+            standing: control::read::<Hold>(state).await?,
+            cursor: control::read::<Cursor>(state).await?.filter(|cursor| cursor.source == source),
+            mapping,
+            source,
+        })
     }
-    control::write(state, &MappingInUse { fingerprint: mapping_fingerprint }, now).await?;
-    Ok(())
+
+    /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
+    /// leads of rows that have not changed.
+    fn scope(&self, settings: &Settings, now: DateTime<Utc>) -> Scope {
+        let source = &settings.source;
+        let Some(cursor) = self.cursor.as_ref().filter(|_| !self.history.mapping_changed) else { return Scope::All };
+        let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
+        if age >= source.full_compare_interval {
+            return Scope::All;
+        }
+        let newest = cursor.newest.as_ref();
+        newest
+            .and_then(|newest| cursor::bound(newest, source.lookback, source.time_zone, now))
+            .map_or(Scope::All, Scope::Since)
+    }
+
+    /// What is only true once a whole poll has gone through.
+    async fn renew(
+        self,
+        state: &Db,
+        newest: Option<Newest>,
+        everything: bool,
+        baseline: bool,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<()> {
+        // A first run that is held is decided upon by `approve` or `baseline`, not by having been read.
+        let held = control::read::<Hold>(state).await?.is_some();
+        if !self.history.first_run_done && !held {
+            let by = if baseline { "baseline" } else { "send" };
+            control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?;
+        }
+        let before = self.cursor;
+        let cursor = Cursor {
+            full_at: before.as_ref().filter(|_| !everything).map_or(now, |cursor| cursor.full_at),
+            // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
+            newest: newest.or_else(|| before.as_ref().and_then(|cursor| cursor.newest.clone())),
+            source: self.source,
+        };
+        if before.as_ref() != Some(&cursor) {
+            control::write(state, &cursor, now).await?;
+        }
+        if control::read::<MappingInUse>(state).await?.as_ref() != Some(&self.mapping) {
+            control::write(state, &self.mapping, now).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.

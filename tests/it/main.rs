@@ -1,5 +1,8 @@
 //! The integration tests: one binary, one file for each subject. Databases, endpoint and program are real ones.
 
+// Helpers of tests may panic like the tests they help; Clippy's own exemption covers only functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
 mod demo_crm;
 mod harness;
 mod sandbox;

@@ -274,7 +274,7 @@ fn secret_files_that_do_not_work_are_explained() {
 #[test]
 fn no_secret_is_ever_shown() {
     let text = MINIMAL.replace("sqlite:///tmp/crm.db", "postgres://reader:hunter2@127.0.0.1/crm")
-        + "test_lead_token = \"hunter2\"\n[admin]\ntoken = \"hunter2\"\n";
+        + "[admin]\ntoken = \"hunter2\"\n";
     let loaded = loaded(&text, &[]);
     let shown = show::text(&loaded.effective);
     says(
@@ -401,4 +401,21 @@ fn a_file_that_is_not_there_is_explained() {
     let loaded = load(&path, &named).unwrap();
     assert_eq!(loaded.file.as_deref(), Some(&*path));
     says(&loaded.warnings[0], &["conversica.password", "chmod 600"]);
+}
+
+#[test]
+fn a_guard_that_this_version_cannot_keep_is_refused() {
+    for (section, line, key) in [
+        ("safety", "new_leads_per_day = 5", "safety.new_leads_per_day"),
+        ("safety", "conversation_changes = \"hold\"", "safety.conversation_changes"),
+        ("delivery", "on_ambiguous = \"hold\"", "delivery.on_ambiguous"),
+        ("conversica", "test_lead_token = \"ABCDEFGHIJ\"", "conversica.test_lead_token"),
+    ] {
+        let text = match section {
+            "conversica" => MINIMAL.replace("[conversica]", &format!("[conversica]\n{line}")),
+            section => format!("{MINIMAL}[{section}]\n{line}\n"),
+        };
+        let errors = load_with(&text, &[]).map(|_| ()).unwrap_err().to_string();
+        says(&errors, &[key, "cannot do yet", "For now"]);
+    }
 }
