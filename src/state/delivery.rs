@@ -102,7 +102,7 @@ pub async fn record_and_claim(
             update.push(RESTING);
             update.push(
                 "when f_next = 'done' and lead.desired_hash = lead.sent_hash then 'in_sync' \
-                 when f_class = 'transient' and lead.desired_hash = lead.delivered_hash then 'in_sync' \
+                 when f_class not in ('accepted', 'ambiguous') and lead.desired_hash = lead.delivered_hash then 'in_sync' \
                  when lead.hold_reason is not null then 'held' \
                  when f_next in ('done', 'untried') then 'pending' \
                  when f_next = 'retrying' then 'retrying' \
