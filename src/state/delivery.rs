@@ -185,7 +185,7 @@ pub async fn recover(db: &Db, orphans: Orphans, now: DateTime<Utc>) -> Result<u6
             .bind(micros(now)).bind(before).execute(&mut *transaction).await?;
         let update = format!(
             "update lead set status = case {RESTING} when lead.hold_reason is not null \
-             then 'held' else 'pending' end, due_at = $1, delivered_hash = null, \
+             then 'held' else 'pending' end, due_at = case when due_at = 0 then 0 else $1 end, delivered_hash = null, \
              first_contact_at = coalesce(first_contact_at, claimed_at), \
              first_failed_at = coalesce(first_failed_at, $1), sent = null, sent_hash = null, claimed_at = null, \
              lease_until = null, last_outcome = 'ambiguous', last_http_status = null, last_detail = \
