@@ -108,7 +108,10 @@ pub async fn record_and_claim(
                  when f_next = 'retrying' then 'retrying' \
                  when lead.desired_hash = lead.sent_hash then f_next \
                  else 'pending' end, \
-                 due_at = f_due_at, \
+                 due_at = case when lead.due_at = 0 and f_next <> 'retrying' \
+                          and (f_next = 'untried' or lead.desired_hash <> lead.sent_hash) then 0 else f_due_at end, \
+                 hold_reason = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
+                               when f_class <> 'ambiguous' then lead.delivered_hash end then null else lead.hold_reason end, \
                  delivered = case when f_class = 'accepted' then coalesce(lead.sent, lead.desired) else lead.delivered end, \
                  delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \
                                   else lead.delivered_hash end, \
