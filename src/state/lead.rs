@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::db::Db;
+use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::micros;
 
@@ -89,7 +89,12 @@ pub struct Change {
 /// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
 pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Known>, sqlx::Error> {
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
-    // A lead with blank id and client cannot exist: the reader refuses rows without a key. So blank means the beginning.
+    // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
+    let beyond = if after.is_some() { ">" } else { ">=" };
+    let sql = format!(
+        "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason from lead \
+         where (id, client_id) {beyond} ($1, $2) order by id, client_id limit $3"
+    );
     on_db!(db, pool => {
         let rows = sqlx::query(trusted(sql))
             .bind(id).bind(client_id).bind(limit).fetch_all(pool).await?;
