@@ -2,6 +2,9 @@
 
 mod demo_crm;
 mod harness;
+mod interleaving;
+mod outcome_table;
 mod sandbox;
+mod state;
 mod support;
 mod tidy;
