@@ -144,7 +144,13 @@ pub fn check(db: &Db, source: &Source, mapping: &Mapping, columns: &[Column]) ->
                 "column \"{name}\", which {used_by} asks for, is of type {}, which has no plain text",
                 column.type_name
             )),
-            Some(_) => {}
+            // Reading it would fail with the database's "ambiguous", which names no setting.
+            Some(column) => {
+                let namesakes = columns.iter().filter(|other| other.name == column.name).count();
+                if namesakes > 1 {
+                    problems.push(format!("{namesakes} columns are called \"{name}\", which {used_by} asks for"));
+                }
+            }
         }
     }
     if problems.is_empty() {
