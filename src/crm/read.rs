@@ -46,7 +46,8 @@ impl Reading {
                 format!("select json_array({list}) from {from} order by {order}")
             }
             Db::Postgres(_) => {
-                let order = order.map(|part| format!("{part} collate \"C\"")).collect::<Vec<_>>().join(", ");
+                let order =
+                    order.map(|part| format!("{part} collate \"C\" nulls first")).collect::<Vec<_>>().join(", ");
                 format!("select {list} from {from} order by {order}")
             }
         };
