@@ -5,6 +5,8 @@ mod harness;
 mod interleaving;
 mod outcome_table;
 mod sandbox;
+mod source;
+mod source_types;
 mod state;
 mod support;
 mod tidy;

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod lead_row;
 pub mod postgres;
 pub mod reaction;
+pub mod reading;
 pub mod request;
 pub mod signal;
 pub mod stand_in;
