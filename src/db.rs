@@ -204,8 +204,13 @@ pub fn quote(identifier: &str) -> String {
 pub fn quote_table(name: &str) -> String {
     let mut parts = vec![String::new()];
     let mut quoted = false;
-    for c in name.chars() {
+    let mut characters = name.chars().peekable();
+    while let Some(c) = characters.next() {
         match c {
+            // Doubled inside quotes, as SQL writes it: one quote that belongs to the name.
+            '"' if quoted && characters.next_if_eq(&'"').is_some() => {
+                parts.last_mut().expect("starts with one part").push('"');
+            }
             '"' => quoted = !quoted,
             '.' if !quoted => parts.push(String::new()),
             other => parts.last_mut().expect("starts with one part").push(other),
@@ -342,6 +347,7 @@ mod tests {
         assert_eq!(quote("a\"; drop table leads; --"), "\"a\"\"; drop table leads; --\"");
         assert_eq!(quote_table("crm.leads"), "\"crm\".\"leads\"");
         assert_eq!(quote_table("\"odd.name\""), "\"odd.name\"");
+        assert_eq!(quote_table(r#"crm."My ""odd"" leads""#), r#""crm"."My ""odd"" leads""#);
     }
 
     #[test]

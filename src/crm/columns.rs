@@ -36,15 +36,37 @@ pub enum Form {
 pub fn from_clause(source: &Source) -> String {
     match (&source.table, &source.query) {
         (Some(table), _) => match &source.filter {
-            Some(filter) => format!("{} as t where ({filter})", db::quote_table(table)),
+            // On its own lines, as the query below: it may end in a comment.
+            Some(filter) => format!("{} as t where (\n{filter}\n)", db::quote_table(table)),
             None => format!("{} as t where true", db::quote_table(table)),
         },
         (None, query) => {
-            let query = query.as_deref().unwrap_or_default().trim().trim_end_matches(';');
-            // On its own lines: the query may end in a comment.
-            format!("(\n{query}\n) as t where true")
+            format!("(\n{}\n) as t where true", without_semicolon(query.as_deref().unwrap_or_default()))
         }
     }
+}
+
+/// The query without the semicolon at its end, also where comments follow that.
+fn without_semicolon(query: &str) -> &str {
+    let bytes = query.as_bytes();
+    let skip_past = |end: &str, from: usize| query[from..].find(end).map_or(bytes.len(), |at| from + at + end.len());
+    let (mut at, mut end) = (0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'-' if bytes[at..].starts_with(b"--") => at = skip_past("\n", at),
+            b'/' if bytes[at..].starts_with(b"/*") => at = skip_past("*/", at),
+            b';' | b' ' | b'\t' | b'\r' | b'\n' => at += 1,
+            quote => {
+                at = match quote {
+                    b'\'' => skip_past("'", at + 1),
+                    b'"' => skip_past("\"", at + 1),
+                    _ => at + 1,
+                };
+                end = at;
+            }
+        }
+    }
+    if query[end..].contains(';') { &query[..end] } else { query }
 }
 
 /// The source's columns.
@@ -123,7 +145,13 @@ pub fn check(db: &Db, source: &Source, mapping: &Mapping, columns: &[Column]) ->
                 "column \"{name}\", which {used_by} asks for, is of type {}, which has no plain text",
                 column.type_name
             )),
-            Some(_) => {}
+            // Reading it would fail with the database's "ambiguous", which names no setting.
+            Some(column) => {
+                let namesakes = columns.iter().filter(|other| other.name == column.name).count();
+                if namesakes > 1 {
+                    problems.push(format!("{namesakes} columns are called \"{name}\", which {used_by} asks for"));
+                }
+            }
         }
     }
     if problems.is_empty() {

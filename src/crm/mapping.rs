@@ -153,6 +153,10 @@ impl Mapping {
         if key != key.trim() {
             reasons.push("id: the source key begins or ends with white space".to_owned());
         }
+        // Both are sent without it, which could be another lead's identity.
+        if row.client.as_deref().is_some_and(|client| client != client.trim()) {
+            reasons.push("clientId: the source client begins or ends with white space".to_owned());
+        }
         let lead = LeadId { id: key, client_id: row.client.clone().unwrap_or_default() };
         Mapped { lead, desired: if reasons.is_empty() { Ok(body) } else { Err(reasons) }, withdraws_consent }
     }

@@ -98,7 +98,8 @@ impl Crm {
         };
         let key = as_text(&self.source.key);
         let group = match &self.source.client {
-            Some(client) => format!("{key}, {}", as_text(client)),
+            // As the leads are told apart: no client and a blank one are the same.
+            Some(client) => format!("{key}, coalesce({}, '')", as_text(client)),
             None => key.clone(),
         };
         let from = columns::from_clause(&self.source);

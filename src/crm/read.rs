@@ -62,9 +62,10 @@ impl Reading {
         let key = text(&crm.source.key);
         let client = crm.source.client.as_deref().map(text);
         let cells: Vec<String> = crm.mapping.columns().iter().map(|name| text(name)).collect();
+        // A row without a client comes first, as it does in our own order.
         let collation = match &crm.db {
             Db::Sqlite(_) => "binary",
-            Db::Postgres(_) => "\"C\"",
+            Db::Postgres(_) => "\"C\" nulls first",
         };
         let order: Vec<_> =
             std::iter::once(&key).chain(&client).map(|part| format!("{part} collate {collation}")).collect();

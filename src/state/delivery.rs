@@ -102,13 +102,16 @@ pub async fn record_and_claim(
             update.push(RESTING);
             update.push(
                 "when f_next = 'done' and lead.desired_hash = lead.sent_hash then 'in_sync' \
-                 when f_class = 'transient' and lead.desired_hash = lead.delivered_hash then 'in_sync' \
+                 when f_class not in ('accepted', 'ambiguous') and lead.desired_hash = lead.delivered_hash then 'in_sync' \
                  when lead.hold_reason is not null then 'held' \
                  when f_next in ('done', 'untried') then 'pending' \
                  when f_next = 'retrying' then 'retrying' \
                  when lead.desired_hash = lead.sent_hash then f_next \
                  else 'pending' end, \
-                 due_at = f_due_at, \
+                 due_at = case when lead.due_at = 0 and f_next <> 'retrying' \
+                          and (f_next = 'untried' or lead.desired_hash <> lead.sent_hash) then 0 else f_due_at end, \
+                 hold_reason = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
+                               when f_class <> 'ambiguous' then lead.delivered_hash end then null else lead.hold_reason end, \
                  delivered = case when f_class = 'accepted' then coalesce(lead.sent, lead.desired) else lead.delivered end, \
                  delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \
                                   else lead.delivered_hash end, \
@@ -185,7 +188,7 @@ pub async fn recover(db: &Db, orphans: Orphans, now: DateTime<Utc>) -> Result<u6
             .bind(micros(now)).bind(before).execute(&mut *transaction).await?;
         let update = format!(
             "update lead set status = case {RESTING} when lead.hold_reason is not null \
-             then 'held' else 'pending' end, due_at = $1, delivered_hash = null, \
+             then 'held' else 'pending' end, due_at = case when due_at = 0 then 0 else $1 end, delivered_hash = null, \
              first_contact_at = coalesce(first_contact_at, claimed_at), \
              first_failed_at = coalesce(first_failed_at, $1), sent = null, sent_hash = null, claimed_at = null, \
              lease_until = null, last_outcome = 'ambiguous', last_http_status = null, last_detail = \

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::db::Db;
+use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::micros;
 
@@ -103,11 +103,14 @@ macro_rules! known_of {
 /// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
 pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Known>, sqlx::Error> {
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
-    // A lead with blank id and client cannot exist: the reader refuses rows without a key. So blank means the beginning.
+    // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
+    let beyond = if after.is_some() { ">" } else { ">=" };
+    let sql = format!(
+        "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason from lead \
+         where (id, client_id) {beyond} ($1, $2) order by id, client_id limit $3"
+    );
     on_db!(db, pool => {
-        let rows = sqlx::query(
-            "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason from lead \
-             where (id, client_id) > ($1, $2) order by id, client_id limit $3")
+        let rows = sqlx::query(trusted(sql))
             .bind(id).bind(client_id).bind(limit).fetch_all(pool).await?;
         rows.iter().map(|row| known_of!(row)).collect()
     })
@@ -249,7 +252,9 @@ pub async fn any(db: &Db) -> Result<bool, sqlx::Error> {
 
 /// Releases everything held, to be sent; returns how many leads that was.
 pub async fn approve_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let sql = "update lead set hold_reason = null, due_at = $1, attempts = 0, first_failed_at = null, \
+    let sql = "update lead set hold_reason = null, due_at = $1, \
+               attempts = case when status = 'in_flight' then attempts else 0 end, \
+               first_failed_at = case when status = 'in_flight' then first_failed_at end, \
                status = case when status = 'held' then 'pending' else status end where hold_reason is not null";
     Ok(on_db!(db, pool => sqlx::query(sql).bind(micros(now)).execute(pool).await?.rows_affected()))
 }

@@ -5,6 +5,11 @@
 
 mod demo_crm;
 mod harness;
+mod interleaving;
+mod outcome_table;
 mod sandbox;
+mod source;
+mod source_types;
+mod state;
 mod support;
 mod tidy;

@@ -3,8 +3,11 @@
 #![allow(dead_code, reason = "each piece is here for every subject; not every subject needs every piece")]
 
 pub mod binary;
+pub mod engine;
+pub mod lead_row;
 pub mod postgres;
 pub mod reaction;
+pub mod reading;
 pub mod request;
 pub mod signal;
 pub mod stand_in;

@@ -1,0 +1,197 @@
+//! One lead, any order of row changes, claims, answers and crashes, held against a model that knows what the endpoint
+//! really holds. The state may never believe more than is true, and may never lose what is to be sent.
+
+use std::time::Duration;
+
+use conversica_sync::conversica::lead::Fingerprint;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::crm::mapping::Mapped;
+use conversica_sync::db::Db;
+use conversica_sync::state::delivery::{self, Claim, Next, Orphans};
+use conversica_sync::state::lead::{self, Status};
+use conversica_sync::sync::diff::{self, Difference};
+use proptest::prelude::*;
+
+use crate::support::lead_row::{LeadRow, at, finished, id, record, row};
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// The row now has this content; `None` makes it invalid. The poll sees it.
+    Row(Option<u8>),
+    /// The row is not there any more. The poll sees it.
+    Vanish,
+    Claim,
+    /// The request ends so. Where nobody can know, `taken` says what the endpoint really did.
+    Answer {
+        class: Class,
+        give_up: bool,
+        taken: bool,
+    },
+    Crash {
+        taken: bool,
+    },
+    /// A person puts rejected and exhausted leads back.
+    Requeue,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let class = prop::sample::select(Class::ALL.to_vec());
+    prop_oneof![
+        4 => prop::option::weighted(0.85, 0_u8..3).prop_map(Event::Row),
+        1 => Just(Event::Vanish),
+        5 => Just(Event::Claim),
+        5 => (class, any::<bool>(), any::<bool>())
+            .prop_map(|(class, give_up, taken)| Event::Answer { class, give_up, taken }),
+        1 => any::<bool>().prop_map(|taken| Event::Crash { taken }),
+        1 => Just(Event::Requeue),
+    ]
+}
+
+struct Play {
+    db: Db,
+    seconds: i64,
+    /// What the row says: `None` while it is missing, `Some(None)` while it is invalid.
+    source: Option<Option<u8>>,
+    in_flight: Option<Claim>,
+    /// What the endpoint really holds.
+    endpoint: Option<String>,
+    answers: usize,
+}
+
+impl Play {
+    async fn step(&mut self, event: Event) {
+        self.seconds += 1;
+        match event {
+            Event::Row(content) => {
+                self.source = Some(content);
+                self.poll().await;
+            }
+            Event::Vanish => {
+                self.source = None;
+                self.poll().await;
+            }
+            Event::Claim => self.claim().await,
+            Event::Answer { class, give_up, taken } => {
+                let Some(claim) = self.in_flight.take() else { return };
+                let next = match class {
+                    Class::Accepted => Next::Done,
+                    Class::Rejected => Next::Rejected,
+                    Class::Halting => Next::Untried,
+                    Class::Transient | Class::Ambiguous if give_up => Next::Exhausted,
+                    Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
+                };
+                if class == Class::Accepted || (class == Class::Ambiguous && taken) {
+                    self.endpoint = Some(claim.body.clone());
+                }
+                self.answers += 1;
+                record(&self.db, &[finished(&claim, class, next, self.seconds)]).await;
+            }
+            Event::Crash { taken } => {
+                if let Some(claim) = self.in_flight.take() {
+                    self.answers += 1;
+                    if taken {
+                        self.endpoint = Some(claim.body);
+                    }
+                }
+                delivery::recover(&self.db, Orphans::All, at(self.seconds)).await.unwrap();
+            }
+            Event::Requeue => {
+                for status in [Status::Rejected, Status::Exhausted] {
+                    lead::requeue(&self.db, status, None, at(self.seconds)).await.unwrap();
+                }
+            }
+        }
+    }
+
+    /// As the real poll does for one row.
+    async fn poll(&self) {
+        let known = lead::page(&self.db, None, 10).await.unwrap().pop();
+        let now = at(self.seconds);
+        let Some(content) = self.source else {
+            if known.is_some_and(|known| known.status != Status::Gone) {
+                lead::mark_gone(&self.db, &[id("1")], now).await.unwrap();
+            }
+            return;
+        };
+        let desired = content.map(|k| format!("content {k}")).ok_or_else(|| vec!["no address".to_owned()]);
+        let mapped = Mapped { lead: id("1"), desired, withdraws_consent: content == Some(2) };
+        match diff::compare(mapped, known.as_ref()) {
+            Difference::None => {}
+            Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
+            Difference::Changed(change, _) => lead::upsert(&self.db, &[change], now).await.unwrap(),
+        }
+    }
+
+    async fn claim(&mut self) {
+        let now = at(self.seconds);
+        let mut claims = delivery::record_and_claim(&self.db, &[], 5, now, Duration::from_secs(60)).await.unwrap();
+        let Some(claim) = claims.pop() else { return };
+        assert!(claims.is_empty(), "one lead has one claim");
+        assert!(self.in_flight.is_none(), "one request a lead at any time");
+        assert_eq!(Some(claim.body.as_str()), self.newest().as_deref(), "what leaves is the newest content");
+        assert_eq!(claim.sent_hash, Fingerprint::of(claim.body.as_bytes()).as_bytes());
+        assert!(claim.attempt > 0);
+        self.in_flight = Some(claim);
+    }
+
+    fn newest(&self) -> Option<String> {
+        self.source.flatten().map(|k| format!("content {k}"))
+    }
+
+    async fn check(&self) {
+        if lead::page(&self.db, None, 10).await.unwrap().is_empty() {
+            return;
+        }
+        let row: LeadRow = row(&self.db, "1").await;
+        assert_eq!(row.status == "in_flight", self.in_flight.is_some(), "{row:?}");
+        assert!(row.attempts >= 0, "{row:?}");
+        if row.status == "in_sync" {
+            assert_eq!((&self.endpoint, &self.newest()), (&row.desired, &row.desired), "in sync is true: {row:?}");
+        }
+        if let Some(hash) = &row.delivered_hash {
+            let endpoint = self.endpoint.as_deref().unwrap_or_default();
+            let sent = self.in_flight.as_ref().map(|claim| Fingerprint::of(claim.body.as_bytes()));
+            let held = Fingerprint::of(endpoint.as_bytes()).as_bytes() == hash.as_slice();
+            assert!(held || sent.is_some(), "what is believed delivered is what the endpoint holds: {row:?}");
+        }
+    }
+
+    /// The row stays as it is and the endpoint accepts: then nothing may be left to do.
+    async fn settle(&mut self) {
+        self.step(Event::Crash { taken: false }).await;
+        let last = self.source.flatten().unwrap_or(0);
+        self.step(Event::Row(Some(last))).await;
+        self.step(Event::Requeue).await;
+        for _ in 0..3 {
+            self.seconds += 10;
+            self.step(Event::Claim).await;
+            self.step(Event::Answer { class: Class::Accepted, give_up: false, taken: true }).await;
+        }
+        let row = row(&self.db, "1").await;
+        assert_eq!(row.status, "in_sync", "{row:?}");
+        assert_eq!((&row.delivered, &self.endpoint), (&row.desired, &row.desired));
+        assert_eq!(row.desired, self.newest());
+        let journal = conversica_sync::state::outcome::of_lead(&self.db, "1", "").await.unwrap();
+        assert_eq!(journal.len(), self.answers, "every request has its line");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_in_whatever_order_the_endpoint_ends_with_the_newest_content(
+        events in prop::collection::vec(event(), 1..40)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let db = Db::open_state_in_memory().await.unwrap();
+            let mut play = Play { db, seconds: 0, source: None, in_flight: None, endpoint: None, answers: 0 };
+            for event in events {
+                play.step(event).await;
+                play.check().await;
+            }
+            play.settle().await;
+        });
+    }
+}

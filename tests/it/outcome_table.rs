@@ -1,0 +1,162 @@
+//! What each outcome leaves behind, for each thing that can happen to the row while its request is on its way: one table,
+//! held against both engines.
+
+use conversica_sync::conversica::lead::Fingerprint;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::state::delivery::Next;
+use conversica_sync::state::lead;
+
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::{at, claim_one, deliver, desired, finished, id, invalid, record, row, write};
+
+/// What happens to the row between claim and outcome. Before the claim, "old" was delivered and "new" is desired.
+#[derive(Debug, Clone, Copy)]
+enum Meanwhile {
+    Nothing,
+    Changed,
+    Invalid,
+    Gone,
+    /// The row says "old" again.
+    Reverted,
+}
+use Meanwhile::{Changed, Gone, Invalid, Nothing, Reverted};
+
+/// The claim is at 20, the outcome at 40, and a retry at 90.
+const RECORDED: i64 = 40;
+const RETRY: i64 = 90;
+
+/// Whether we know what Conversica holds: the hash of what was delivered is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivered {
+    Old,
+    New,
+    /// It may be "old" or "new".
+    Unknown,
+}
+use Delivered::{New, Old, Unknown};
+
+type Line = (Class, fn() -> Next, Meanwhile, &'static str, Delivered, Option<i64>, i64);
+
+const fn line(
+    class: Class,
+    next: fn() -> Next,
+    meanwhile: Meanwhile,
+    status: &'static str,
+    delivered: Delivered,
+    due: Option<i64>,
+    attempts: i64,
+) -> Line {
+    (class, next, meanwhile, status, delivered, due, attempts)
+}
+
+fn done() -> Next {
+    Next::Done
+}
+fn refused() -> Next {
+    Next::Rejected
+}
+fn again() -> Next {
+    Next::RetryAt(at(RETRY))
+}
+fn enough() -> Next {
+    Next::Exhausted
+}
+fn untried() -> Next {
+    Next::Untried
+}
+
+const NOW: Option<i64> = Some(RECORDED);
+const LATER: Option<i64> = Some(RETRY);
+
+/// Outcome, what to do next, what happened meanwhile → status, what Conversica holds, due, attempts.
+#[rustfmt::skip]
+const TABLE: [Line; 35] = [
+    line(Class::Accepted,  done,    Nothing,  "in_sync",   New,     None,  0),
+    line(Class::Accepted,  done,    Changed,  "pending",   New,     NOW,   0),
+    line(Class::Accepted,  done,    Invalid,  "invalid",   New,     None,  0),
+    line(Class::Accepted,  done,    Gone,     "gone",      New,     None,  0),
+    line(Class::Accepted,  done,    Reverted, "pending",   New,     NOW,   0),
+
+    line(Class::Rejected,  refused, Nothing,  "rejected",  Old,     None,  0),
+    line(Class::Rejected,  refused, Changed,  "pending",   Old,     NOW,   0),
+    line(Class::Rejected,  refused, Invalid,  "invalid",   Old,     None,  0),
+    line(Class::Rejected,  refused, Gone,     "gone",      Old,     None,  0),
+    line(Class::Rejected,  refused, Reverted, "in_sync",   Old,     None,  0),
+
+    line(Class::Transient, again,   Nothing,  "retrying",  Old,     LATER, 1),
+    line(Class::Transient, again,   Changed,  "retrying",  Old,     LATER, 1),
+    line(Class::Transient, again,   Invalid,  "invalid",   Old,     None,  1),
+    line(Class::Transient, again,   Gone,     "gone",      Old,     None,  1),
+    line(Class::Transient, again,   Reverted, "in_sync",   Old,     None,  1),
+
+    line(Class::Transient, enough,  Nothing,  "exhausted", Old,     None,  1),
+    line(Class::Transient, enough,  Changed,  "pending",   Old,     NOW,   0),
+    line(Class::Transient, enough,  Invalid,  "invalid",   Old,     None,  0),
+    line(Class::Transient, enough,  Gone,     "gone",      Old,     None,  1),
+    line(Class::Transient, enough,  Reverted, "in_sync",   Old,     None,  0),
+
+    line(Class::Ambiguous, again,   Nothing,  "retrying",  Unknown, LATER, 1),
+    line(Class::Ambiguous, again,   Changed,  "retrying",  Unknown, LATER, 1),
+    line(Class::Ambiguous, again,   Invalid,  "invalid",   Unknown, None,  1),
+    line(Class::Ambiguous, again,   Gone,     "gone",      Unknown, None,  1),
+    line(Class::Ambiguous, again,   Reverted, "retrying",  Unknown, LATER, 1),
+
+    line(Class::Ambiguous, enough,  Nothing,  "exhausted", Unknown, None,  1),
+    line(Class::Ambiguous, enough,  Changed,  "pending",   Unknown, NOW,   0),
+    line(Class::Ambiguous, enough,  Invalid,  "invalid",   Unknown, None,  0),
+    line(Class::Ambiguous, enough,  Gone,     "gone",      Unknown, None,  1),
+    line(Class::Ambiguous, enough,  Reverted, "pending",   Unknown, NOW,   0),
+
+    line(Class::Halting,   untried, Nothing,  "pending",   Old,     NOW,   0),
+    line(Class::Halting,   untried, Changed,  "pending",   Old,     NOW,   0),
+    line(Class::Halting,   untried, Invalid,  "invalid",   Old,     None,  0),
+    line(Class::Halting,   untried, Gone,     "gone",      Old,     None,  0),
+    line(Class::Halting,   untried, Reverted, "in_sync",   Old,     None,  0),
+];
+
+on_both_engines!(every_outcome_leaves_what_the_table_says);
+
+async fn every_outcome_leaves_what_the_table_says(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let mut wrong = Vec::new();
+    for (n, (class, next, meanwhile, status, delivered, due, attempts)) in TABLE.into_iter().enumerate() {
+        let lead_id = n.to_string();
+        deliver(&db, desired(&lead_id, "old"), 0).await;
+        write(&db, &[desired(&lead_id, "new")], 10).await;
+        let claim = claim_one(&db, 20).await;
+        assert_eq!((claim.body.as_str(), claim.attempt), ("new", 1));
+        match meanwhile {
+            Nothing => {}
+            Changed => write(&db, &[desired(&lead_id, "newer")], 30).await,
+            Invalid => write(&db, &[invalid(&lead_id, "no address")], 30).await,
+            Gone => lead::mark_gone(&db, &[id(&lead_id)], at(30)).await.expect("it is written"),
+            Reverted => write(&db, &[desired(&lead_id, "old")], 30).await,
+        }
+        assert_eq!(row(&db, &lead_id).await.status, "in_flight", "whatever happens to the row waits for the answer");
+        let next = next();
+        record(&db, &[finished(&claim, class, next, RECORDED)]).await;
+
+        let row = row(&db, &lead_id).await;
+        let hash = |body: &str| Fingerprint::of(body.as_bytes()).as_bytes().to_vec();
+        let held = match (row.delivered.as_deref(), &row.delivered_hash) {
+            (Some("old"), None) => Unknown,
+            (Some("old"), Some(known)) if *known == hash("old") => Old,
+            (Some("new"), Some(known)) if *known == hash("new") => New,
+            other => panic!("{class:?} {meanwhile:?}: the hash is not of what was delivered: {other:?}"),
+        };
+        let waits = matches!(row.status.as_str(), "pending" | "retrying");
+        let left = (row.status.as_str(), held, row.due_at.filter(|_| waits), row.attempts);
+        if left != (status, delivered, due, attempts) {
+            wrong.push(format!(
+                "{class:?} {next:?} {meanwhile:?}: {left:?}, not {:?}",
+                (status, delivered, due, attempts)
+            ));
+        }
+        assert_eq!((row.sent_hash, row.claimed_at), (None, None), "no claim is left: {class:?} {meanwhile:?}");
+        assert_eq!(row.last_outcome.as_deref(), Some(class.name()));
+        // So that the next line meets an empty queue.
+        lead::mark_gone(&db, &[id(&lead_id)], at(50)).await.expect("it is written");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,213 @@
+//! Every ordinary column type, from the real database to the exact value in the Lead object, or the reason why not.
+
+use std::fmt::Write as _;
+
+use conversica_sync::crm::mapping::Mapped;
+
+use crate::support::engine::{Engine, Place};
+use crate::support::reading::{read, refusal};
+
+/// The Conversica key that a column fills: of text, of booleans, of datetimes.
+const TEXT: &str = "[lead.custom]\nprobe";
+const YES_NO: &str = "optOut";
+const MOMENT: &str = "date";
+
+/// What stands in the Lead object: its JSON, nothing, or a reason.
+enum Expected {
+    Json(&'static str),
+    Absent,
+    Reason(&'static str),
+}
+use Expected::{Absent, Json, Reason};
+
+/// Column type, SQL of the value, key, what comes of it.
+type Case = (&'static str, &'static str, &'static str, Expected);
+
+const NEITHER: Expected = Reason("is neither yes nor no");
+const NO_MOMENT: Expected = Reason("is not a date and time");
+const NOT_SCALAR: Expected = Reason("is a JSON object or array");
+
+#[rustfmt::skip]
+const POSTGRES: &[Case] = &[
+    ("integer",          "42",                         TEXT,   Json("\"42\"")),
+    ("smallint",         "-7",                         TEXT,   Json("\"-7\"")),
+    ("bigint",           "9007199254740993",           TEXT,   Json("\"9007199254740993\"")),
+    ("numeric(12,2)",    "1234.5",                     TEXT,   Json("\"1234.50\"")),
+    ("numeric",          "100000000000000000000.125",  TEXT,   Json("\"100000000000000000000.125\"")),
+    ("real",             "1.5",                        TEXT,   Json("\"1.5\"")),
+    ("double precision", "0.1",                        TEXT,   Json("\"0.1\"")),
+    ("text",             "'  Zoë \"Z\" O''Neill \\ '", TEXT,   Json(r#""Zoë \"Z\" O'Neill \\""#)),
+    ("text",             "null",                       TEXT,   Absent),
+    ("text",             "'   '",                      TEXT,   Absent),
+    ("text",             "E'a\\nb'",                   TEXT,   Reason("contains control characters")),
+    ("text",             "repeat('é', 2001)",          TEXT,   Reason("is longer than 2000 characters")),
+    ("text",             "repeat('x', 5000000)",       TEXT,   Reason("is longer than 2000 characters")),
+    ("varchar(20)",      "'Ann'",                      TEXT,   Json("\"Ann\"")),
+    ("char(8)",          "'ab'",                       TEXT,   Json("\"ab\"")),
+    ("uuid",             "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", TEXT, Json("\"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\"")),
+    ("stage",            "'Sold'",                     TEXT,   Json("\"Sold\"")),
+    ("citext",           "'MiXed'",                    TEXT,   Json("\"MiXed\"")),
+    ("postcode",         "'53111'",                    TEXT,   Json("\"53111\"")),
+    ("boolean",          "true",                       TEXT,   Json("\"true\"")),
+    ("boolean",          "true",                       YES_NO, Json("true")),
+    ("boolean",          "false",                      YES_NO, Json("false")),
+    ("boolean",          "null",                       YES_NO, Absent),
+    ("integer",          "1",                          YES_NO, Json("true")),
+    ("smallint",         "0",                          YES_NO, Json("false")),
+    ("integer",          "2",                          YES_NO, NEITHER),
+    ("char(1)",          "'Y'",                        YES_NO, Json("true")),
+    ("char(3)",          "'n'",                        YES_NO, Json("false")),
+    ("date",             "'2026-03-01'",               MOMENT, Json("\"2026-03-01T00:00:00+00:00\"")),
+    ("date",             "'infinity'",                 MOMENT, NO_MOMENT),
+    ("timestamp",        "'2026-03-01 12:34:56.789'",  MOMENT, Json("\"2026-03-01T12:34:56+00:00\"")),
+    ("timestamptz",      "'2026-03-01 12:34:56+02'",   MOMENT, Json("\"2026-03-01T10:34:56+00:00\"")),
+    ("timestamptz",      "'0044-03-15 12:00:00 BC'",   MOMENT, NO_MOMENT),
+    ("bigint",           "1557467864",                 MOMENT, Json("\"2019-05-10T05:57:44+00:00\"")),
+    ("bigint",           "1557467864000",              MOMENT, Json("\"2019-05-10T05:57:44+00:00\"")),
+    ("text",             "'05/06/2019'",               MOMENT, NO_MOMENT),
+    ("json",             "'\"text\"'",                 TEXT,   Json("\"text\"")),
+    ("jsonb",            "'\"a\\\"b\"'",               TEXT,   Json(r#""a\"b""#)),
+    ("json",             "'42.50'",                    TEXT,   Json("\"42.50\"")),
+    ("jsonb",            "'true'",                     YES_NO, Json("true")),
+    ("jsonb",            "'null'",                     TEXT,   Absent),
+    ("jsonb",            "null",                       TEXT,   Absent),
+    ("jsonb",            "'{\"a\": 1}'",               TEXT,   NOT_SCALAR),
+    ("json",             "'[\"a\"]'",                  TEXT,   NOT_SCALAR),
+];
+
+#[rustfmt::skip]
+const SQLITE: &[Case] = &[
+    ("integer",     "42",                                TEXT,   Json("\"42\"")),
+    ("integer",     "9007199254740993",                  TEXT,   Json("\"9007199254740993\"")),
+    ("real",        "1.5",                               TEXT,   Json("\"1.5\"")),
+    ("numeric",     "12.50",                             TEXT,   Json("\"12.5\"")),
+    ("numeric",     "'12 Main St'",                      TEXT,   Json("\"12 Main St\"")),
+    ("text",        "'  Zoë \"Z\" O''Neill \\ '",        TEXT,   Json(r#""Zoë \"Z\" O'Neill \\""#)),
+    ("text",        "'\u{1f600}'",                       TEXT,   Json("\"\u{1f600}\"")),
+    ("text",        "null",                              TEXT,   Absent),
+    ("text",        "'   '",                             TEXT,   Absent),
+    ("varchar(3)",  "'longer'",                          TEXT,   Json("\"longer\"")),
+    ("blob",        "x'5a6fc3ab'",                       TEXT,   Json("\"Zoë\"")),
+    ("blob",        "x'41ff42'",                         TEXT,   Reason("is not valid UTF-8 text")),
+    ("text",        "cast(x'41ff42' as text)",           TEXT,   Reason("is not valid UTF-8 text")),
+    ("text",        "cast(x'c3' as text)",               TEXT,   Reason("is not valid UTF-8 text")),
+    ("text",        "cast(x'410042' as text)",           TEXT,   Reason("contains control characters")),
+    ("blob",        "x'410042'",                         TEXT,   Reason("contains control characters")),
+    ("text",        "'a' || char(10) || 'b'",            TEXT,   Reason("contains control characters")),
+    ("text",        "printf('%.*c', 5000000, 'x')",      TEXT,   Reason("is longer than 2000 characters")),
+    ("text",        "'{\"a\":1}'",                       TEXT,   Json(r#""{\"a\":1}""#)),
+    ("boolean",     "true",                              YES_NO, Json("true")),
+    ("integer",     "0",                                 YES_NO, Json("false")),
+    ("real",        "1",                                 YES_NO, Json("true")),
+    ("integer",     "2",                                 YES_NO, NEITHER),
+    ("text",        "'Y'",                               YES_NO, Json("true")),
+    ("text",        "'n'",                               YES_NO, Json("false")),
+    ("text",        "''",                                YES_NO, Absent),
+    ("date",        "'2026-03-01'",                      MOMENT, Json("\"2026-03-01T00:00:00+00:00\"")),
+    ("datetime",    "'2026-03-01 12:34:56.789'",         MOMENT, Json("\"2026-03-01T12:34:56+00:00\"")),
+    ("datetime",    "'2026-03-01T12:34:56+02:00'",       MOMENT, Json("\"2026-03-01T10:34:56+00:00\"")),
+    ("integer",     "1557467864",                        MOMENT, Json("\"2019-05-10T05:57:44+00:00\"")),
+    ("integer",     "1557467864000",                     MOMENT, Json("\"2019-05-10T05:57:44+00:00\"")),
+    ("real",        "1557467864.5",                      MOMENT, Json("\"2019-05-10T05:57:44+00:00\"")),
+    ("text",        "'05/06/2019'",                      MOMENT, NO_MOMENT),
+];
+
+/// One table with a column a case, and one row.
+async fn table_of(place: &Place, cases: &[Case]) {
+    let (mut columns, mut values) = (String::from("id integer primary key"), String::from("7"));
+    for (n, (kind, value, _, _)) in cases.iter().enumerate() {
+        let _ = write!(columns, ", c{n} {kind}");
+        let _ = write!(values, ", {value}");
+    }
+    place.sql(&format!("create table leads ({columns}); insert into leads values ({values})")).await;
+}
+
+fn body_with(key: &str, expected: &Expected) -> String {
+    let (opt_out, date, custom) = match (key, expected) {
+        (YES_NO, Json(json)) => (format!("\"optOut\":{json},"), String::new(), String::new()),
+        (MOMENT, Json(json)) => (String::new(), format!(",\"date\":{json}"), String::new()),
+        (_, Json(json)) => (String::new(), String::new(), format!(",\"probe\":{json}")),
+        (_, Absent | Reason(_)) => Default::default(),
+    };
+    format!(
+        "{{\"apiVersion\":\"7.2\",\"id\":\"7\",\"firstName\":\"Ann\",\"email\":\"ann@example.com\",\
+         \"leadSource\":\"Web\",{opt_out}\"repName\":\"Robin\"{date}{custom}}}"
+    )
+}
+
+async fn holds(place: &Place, cases: &[Case]) {
+    table_of(place, cases).await;
+    for (n, (kind, value, key, expected)) in cases.iter().enumerate() {
+        let lead = format!("{key} = 'c{n}'");
+        let mut rows: Vec<Mapped> = read(place, "table = 'leads'\nkey = 'id'", &lead).await;
+        assert_eq!(rows.len(), 1);
+        let desired = rows.remove(0).desired;
+        match expected {
+            Reason(reason) => {
+                let reasons = desired.expect_err("it cannot be sent");
+                let named =
+                    reasons.len() == 1 && reasons[0].contains(reason) && reasons[0].contains(&format!("\"c{n}\""));
+                assert!(named, "{kind} {value}: {reasons:?}");
+            }
+            Json(_) | Absent => assert_eq!(desired, Ok(body_with(key, expected)), "{kind} {value}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_ordinary_type_of_postgres_is_read() {
+    let place = Engine::Postgres.place();
+    let types = "create extension citext; create type stage as enum ('New', 'Sold'); \
+                 create domain postcode as text check (length(value) = 5)";
+    place.sql(types).await;
+    holds(&place, POSTGRES).await;
+}
+
+#[tokio::test]
+async fn every_ordinary_type_of_sqlite_is_read() {
+    holds(&Engine::Sqlite.place(), SQLITE).await;
+}
+
+#[tokio::test]
+async fn types_without_a_plain_text_are_refused_by_column_and_type() {
+    let place = Engine::Postgres.place();
+    place
+        .sql(
+            "create type address as (street text, zip text); create table leads (id integer primary key, \
+              a integer[], b bytea, c address, d int4range, e point, f text[], g tsvector, h bit(3))",
+        )
+        .await;
+    let named = [
+        ("a", "int4[]"),
+        ("b", "bytea"),
+        ("c", "address"),
+        ("d", "int4range"),
+        ("e", "point"),
+        ("f", "text[]"),
+        ("g", "tsvector"),
+        ("h", "bit"),
+    ];
+    for (column, kind) in named {
+        let refused = refusal(&place, "table = 'leads'\nkey = 'id'", &format!("{TEXT} = '{column}'")).await;
+        let expected = format!("column \"{column}\", which [lead] probe asks for, is of type {kind}");
+        assert!(refused.what.contains(&expected), "{refused}");
+        assert!(refused.cure.contains("[source] query"), "{refused}");
+    }
+    let used = "table = 'leads'\nkey = 'a'";
+    let refused = refusal(&place, used, "").await;
+    assert!(refused.what.contains("[source] key asks for"), "{refused}");
+}
+
+#[tokio::test]
+async fn one_unreadable_value_concerns_no_other_row() {
+    let place = Engine::Sqlite.place();
+    place
+        .sql(
+            "create table leads (id integer primary key, name text); insert into leads values (1, 'Ann'), \
+              (2, cast(x'ff' as text)), (3, printf('%.*c', 1000000, 'x')), (4, cast(x'00' as text)), (5, 'Bob')",
+        )
+        .await;
+    let rows = read(&place, "table = 'leads'\nkey = 'id'", &format!("{TEXT} = 'name'")).await;
+    let sendable: Vec<&str> = rows.iter().filter(|row| row.desired.is_ok()).map(|row| row.lead.id.as_str()).collect();
+    assert_eq!((rows.len(), sendable), (5, vec!["1", "5"]));
+}

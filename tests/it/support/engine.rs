@@ -1,0 +1,93 @@
+//! Both engines behind one face, for tests that say the same of each: an empty database, its URL, and statements on it.
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+
+use super::postgres::cluster;
+use conversica_sync::db::Db;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes two tests of each named function, one an engine: `on_sqlite::…` and `on_postgres::…`.
+macro_rules! on_both_engines {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::support::engine::Engine::Sqlite).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::support::engine::Engine::Postgres).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both_engines;
+
+/// An empty database that nobody else uses; an SQLite file goes when this is dropped.
+pub struct Place {
+    pub engine: Engine,
+    pub url: String,
+    directory: Option<TempDir>,
+}
+
+impl Engine {
+    pub fn place(self) -> Place {
+        match self {
+            Engine::Sqlite => {
+                let directory = tempfile::tempdir().expect("a directory");
+                let url = format!("sqlite://{}/test.db", directory.path().display());
+                Place { engine: self, url, directory: Some(directory) }
+            }
+            Engine::Postgres => Place { engine: self, url: cluster().database().url, directory: None },
+        }
+    }
+
+    /// The one of the two texts that is for this engine.
+    pub fn pick<T>(self, sqlite: T, postgres: T) -> T {
+        match self {
+            Engine::Sqlite => sqlite,
+            Engine::Postgres => postgres,
+        }
+    }
+
+    pub fn other(self) -> Self {
+        self.pick(Engine::Postgres, Engine::Sqlite)
+    }
+}
+
+impl Place {
+    /// Runs statements, over a connection of their own, as whoever owns the data.
+    pub async fn sql(&self, statements: &str) {
+        let sql = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+        let done = match self.engine {
+            Engine::Sqlite => {
+                let url = format!("{}?mode=rwc", self.url);
+                let mut connection = SqliteConnection::connect(&url).await.expect("the file opens");
+                connection.execute(sql).await.map(drop)
+            }
+            Engine::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.expect("the database answers");
+                connection.execute(sql).await.map(drop)
+            }
+        };
+        done.unwrap_or_else(|error| panic!("{:?} refused `{statements}`: {error}", self.engine));
+    }
+
+    /// A fresh state in this place.
+    pub async fn state(&self) -> Db {
+        Db::open_state(&self.url).await.expect("a fresh state")
+    }
+
+    /// The SQLite file's directory.
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.as_ref().expect("only SQLite has a file").path()
+    }
+}

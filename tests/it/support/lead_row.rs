@@ -1,0 +1,132 @@
+//! Leads as the state's tables hold them: short ways to write one down, and the whole row to look at afterwards.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use conversica_sync::conversica::lead::{Fingerprint, LeadId};
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::db::Db;
+use conversica_sync::on_db;
+use conversica_sync::state::delivery::{self, Claim, Finished, Next};
+use conversica_sync::state::lead::{self, Change};
+
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// That many seconds into the test.
+pub fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).expect("a valid instant") + TimeDelta::seconds(seconds)
+}
+
+pub fn id(id: &str) -> LeadId {
+    LeadId { id: id.to_owned(), client_id: String::new() }
+}
+
+/// What the poll writes for a lead whose newest content is `body`.
+pub fn desired(id_: &str, body: &str) -> Change {
+    Change {
+        lead: id(id_),
+        desired_hash: Fingerprint::of(body.as_bytes()),
+        desired: Ok(body.to_owned()),
+        hold_reason: None,
+        urgent: false,
+    }
+}
+
+pub fn held(id_: &str, body: &str) -> Change {
+    Change { hold_reason: Some("too_many_changes"), ..desired(id_, body) }
+}
+
+pub fn urgent(id_: &str, body: &str) -> Change {
+    Change { urgent: true, ..desired(id_, body) }
+}
+
+pub fn invalid(id_: &str, reason: &str) -> Change {
+    Change { desired: Err(vec![reason.to_owned()]), ..desired(id_, reason) }
+}
+
+pub async fn write(db: &Db, changes: &[Change], seconds: i64) {
+    lead::upsert(db, changes, at(seconds)).await.expect("changes are written");
+}
+
+pub async fn claim(db: &Db, wanted: usize, seconds: i64) -> Vec<Claim> {
+    delivery::record_and_claim(db, &[], wanted, at(seconds), LEASE).await.expect("leads are claimed")
+}
+
+/// Claims exactly one lead.
+pub async fn claim_one(db: &Db, seconds: i64) -> Claim {
+    let mut claims = claim(db, 10, seconds).await;
+    assert_eq!(claims.len(), 1, "{claims:?}");
+    claims.remove(0)
+}
+
+pub fn finished(claim: &Claim, class: Class, next: Next, seconds: i64) -> Finished {
+    Finished {
+        lead: claim.lead.clone(),
+        claimed_at: claim.claimed_at,
+        attempt: claim.attempt,
+        class,
+        http_status: (class != Class::Ambiguous).then_some(499),
+        detail: Some(format!("said {}", class.name())),
+        duration: Duration::from_millis(12),
+        at: at(seconds),
+        sent_hash: claim.sent_hash.clone(),
+        next,
+    }
+}
+
+pub async fn record(db: &Db, finished: &[Finished]) {
+    delivery::record_and_claim(db, finished, 0, finished[0].at, LEASE).await.expect("outcomes are recorded");
+}
+
+/// Writes, claims and has accepted.
+pub async fn deliver(db: &Db, change: Change, seconds: i64) {
+    write(db, &[change], seconds).await;
+    let claim = claim_one(db, seconds).await;
+    record(db, &[finished(&claim, Class::Accepted, Next::Done, seconds)]).await;
+}
+
+/// A row of the table `lead`, instants as seconds into the test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeadRow {
+    pub status: String,
+    pub desired: Option<String>,
+    pub desired_hash: Vec<u8>,
+    pub hold_reason: Option<String>,
+    pub delivered: Option<String>,
+    pub delivered_hash: Option<Vec<u8>>,
+    pub contacted: bool,
+    pub sent_hash: Option<Vec<u8>>,
+    pub claimed_at: Option<i64>,
+    pub attempts: i64,
+    pub first_failed_at: Option<i64>,
+    pub due_at: Option<i64>,
+    pub last_outcome: Option<String>,
+    pub gone_at: Option<i64>,
+}
+
+pub async fn row(db: &Db, id: &str) -> LeadRow {
+    use sqlx::Row as _;
+    let seconds = |micros: Option<i64>| micros.map(|micros| micros.div_euclid(1_000_000) - at(0).timestamp());
+    on_db!(db, pool => {
+        let row = sqlx::query(
+            "select status, desired, desired_hash, hold_reason, delivered, delivered_hash, first_contact_at, sent_hash, \
+             claimed_at, attempts, first_failed_at, due_at, last_outcome, gone_at from lead where id = $1")
+            .bind(id).fetch_one(pool).await.expect("the lead is there");
+        LeadRow {
+            status: row.get(0),
+            desired: row.get(1),
+            desired_hash: row.get(2),
+            hold_reason: row.get(3),
+            delivered: row.get(4),
+            delivered_hash: row.get(5),
+            contacted: row.get::<Option<i64>, _>(6).is_some(),
+            sent_hash: row.get(7),
+            claimed_at: seconds(row.get(8)),
+            attempts: row.get(9),
+            first_failed_at: seconds(row.get(10)),
+            due_at: seconds(row.get(11)),
+            last_outcome: row.get(12),
+            gone_at: seconds(row.get(13)),
+        }
+    })
+}

@@ -1,0 +1,69 @@
+//! Reads a source as a poll does: settings from a text, the real connection, every row mapped.
+
+use conversica_sync::config::{Environment, Settings, layers};
+use conversica_sync::conversica::lead::LeadId;
+use conversica_sync::crm::Crm;
+use conversica_sync::crm::mapping::Mapped;
+use conversica_sync::crm::read::Reading;
+use conversica_sync::db::Db;
+use conversica_sync::error::SetupError;
+use conversica_sync::sync::poll::{self, Polled};
+use conversica_sync::sync::tally::Tally;
+
+use super::engine::Place;
+use super::lead_row::at;
+
+/// Fills what every lead needs, so that a test maps only what it is about.
+pub const CONSTANTS: &str = r#"
+firstName = { value = "Ann" }
+email = { value = "ann@example.com" }
+leadSource = { value = "Web" }
+repName = { value = "Robin" }
+"#;
+
+/// `source` and `lead` are the lines of those sections; `lead` may open `[lead.custom]` at its end.
+pub fn settings(place: &Place, source: &str, lead: &str) -> Settings {
+    let text = format!(
+        "[source]\nurl = '{}'\n{source}\n[conversica]\nusername = 'sandbox'\npassword = 'sandbox'\n\
+         [safety]\nfirst_run = 'send'\n[lead]\n{CONSTANTS}\n{lead}\n",
+        place.url
+    );
+    let loaded = layers::load_text("test.toml", &text, &Environment::default());
+    loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).settings
+}
+
+/// Connects; panics where source and settings do not fit.
+pub async fn open(place: &Place, source: &str, lead: &str) -> Crm {
+    Crm::open(&settings(place, source, lead)).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// The message for a source that does not fit.
+pub async fn refusal(place: &Place, source: &str, lead: &str) -> SetupError {
+    let error = Crm::open(&settings(place, source, lead)).await.expect_err("it does not fit");
+    error.downcast::<SetupError>().unwrap_or_else(|other| panic!("no message for a person: {other:#}"))
+}
+
+/// Every row, in the order in which the source gives them.
+pub async fn rows(crm: &Crm) -> Vec<Mapped> {
+    let columns = crm.fitting_columns().await.expect("the source fits");
+    let mut batches = Reading::all(&crm.db, &crm.source, &crm.mapping, &columns).start(&crm.db);
+    let mut mapped = Vec::new();
+    while let Some(batch) = batches.next().await.unwrap_or_else(|error| panic!("{error}")) {
+        mapped.extend(batch.iter().map(|row| crm.mapping.map(row)));
+    }
+    mapped
+}
+
+pub async fn read(place: &Place, source: &str, lead: &str) -> Vec<Mapped> {
+    rows(&open(place, source, lead).await).await
+}
+
+/// The ids, in the order in which the source gives them.
+pub async fn ids(place: &Place, source: &str) -> Vec<LeadId> {
+    read(place, source, "").await.into_iter().map(|mapped| mapped.lead).collect()
+}
+
+/// One poll into that state.
+pub async fn poll(crm: &Crm, state: &Db, settings: &Settings) -> anyhow::Result<Polled> {
+    poll::poll(crm, state, &settings.safety, &Tally::default(), at(0)).await
+}
