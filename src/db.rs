@@ -78,7 +78,12 @@ impl Db {
             None => Db::Postgres(state_pool(url).await?),
         };
         // Another process may be making it at this very moment.
-        if !db.has_table("lead").await? {
+        let made = db.has_table("lead").await.map_err(|error| match db {
+            // Opening an SQLite file reads nothing of it: what it is shows at the first statement.
+            Db::Sqlite(_) => state_unusable(url, &error),
+            Db::Postgres(_) => error.into(),
+        })?;
+        if !made {
             return Ok(None);
         }
         db.refuse_newer(url).await?;

@@ -1,7 +1,10 @@
 //! The integration tests: one binary, one file for each subject. Databases, endpoint and program are real ones.
 
+mod bad_input;
+mod commands;
 mod demo_crm;
 mod harness;
+mod hold;
 mod sandbox;
 mod support;
 mod tidy;

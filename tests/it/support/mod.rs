@@ -6,6 +6,7 @@ pub mod binary;
 pub mod postgres;
 pub mod reaction;
 pub mod request;
+pub mod scene;
 pub mod signal;
 pub mod stand_in;
 pub mod wait;
