@@ -57,8 +57,18 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
 /// [`SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
 pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
+    // The source is looked at first: for one that does not fit, no state is made. One that is away is waited for later.
+    let opened = tokio::select! {
+        opened = Crm::open(&settings) => opened,
+        () = stop.cancelled() => return Ok(()),
+    };
+    if let Err(error) = &opened
+        && !crm::is_away(error)
+    {
+        return opened.map(drop);
+    }
     let state = open_state(&settings, "run").await?;
-    let Some(crm) = connect(&settings, &stop).await? else { return Ok(()) };
+    let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let wake = Arc::new(Notify::new());
     let deliverer = Deliverer::new(state.db.clone(), &settings, tally.clone(), wake.clone(), clock::now()).await?;
     if let Some(halt) = deliverer.halt() {
@@ -82,10 +92,14 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
 }
 
 /// Connects to the source, waiting for it while it is away; `None` when told to stop meanwhile.
-async fn connect(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Option<Crm>> {
+async fn connect(
+    mut opened: anyhow::Result<Crm>,
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Crm>> {
     let mut said = false;
     loop {
-        let error = match Crm::open(settings).await {
+        let error = match opened {
             Ok(crm) => return Ok(Some(crm)),
             Err(error) if crm::is_away(&error) => error,
             Err(error) => return Err(error),
@@ -99,6 +113,10 @@ async fn connect(settings: &Settings, stop: &CancellationToken) -> anyhow::Resul
             () = stop.cancelled() => return Ok(None),
             () = tokio::time::sleep(AWAY_PAUSE) => {}
         }
+        opened = tokio::select! {
+            opened = Crm::open(settings) => opened,
+            () = stop.cancelled() => return Ok(None),
+        };
     }
 }
 

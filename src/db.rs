@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, PgPool, SqlSafeStr, SqlStr, SqlitePool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
 use crate::error::SetupError;
 
@@ -78,7 +78,12 @@ impl Db {
             None => Db::Postgres(state_pool(url).await?),
         };
         // Another process may be making it at this very moment.
-        if !db.has_table("lead").await? {
+        let made = db.has_table("lead").await.map_err(|error| match db {
+            // Opening an SQLite file reads nothing of it: what it is shows at the first statement.
+            Db::Sqlite(_) => state_unusable(url, &error),
+            Db::Postgres(_) => error.into(),
+        })?;
+        if !made {
             return Ok(None);
         }
         db.refuse_newer(url).await?;
@@ -320,6 +325,9 @@ async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
 
 async fn postgres_pool(url: &str, connections: u32, session: String) -> Result<PgPool, sqlx::Error> {
     let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync");
+    // A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
+    let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
+    first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
     let session = std::sync::Arc::new(session);
     PgPoolOptions::new()
         .max_connections(connections)

@@ -40,8 +40,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
     let stop = signal::stop_on_signal()?;
-    let state = daemon::open_state(&loaded.settings, "once").await?;
+    // The source first: for one that does not fit, no state is made.
     let crm = Crm::open(&loaded.settings).await?;
+    let state = daemon::open_state(&loaded.settings, "once").await?;
     let tally = Arc::new(Tally::default());
     let reach = if args.full { Reach::Everything } else { Reach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));

@@ -183,6 +183,9 @@ pub fn place(source: &Source) -> String {
     }
 }
 
+/// SQLite's code for a file that is something else.
+const SQLITE_NOT_A_DATABASE: &str = "26";
+
 /// Turns "no such table" and its kin into a message that helps.
 async fn explain(db: &Db, source: &Source, error: &sqlx::Error) -> SetupError {
     let said = match error {
@@ -190,6 +193,12 @@ async fn explain(db: &Db, source: &Source, error: &sqlx::Error) -> SetupError {
         other => other.to_string(),
     };
     let what = format!("{}: {said}", place(source));
+    if matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some(SQLITE_NOT_A_DATABASE)) {
+        return SetupError::new(
+            format!("[source] url: {said}"),
+            "give the path of the CRM's SQLite file; what stands there now is another kind of file, or encrypted",
+        );
+    }
     let Some(table) = &source.table else {
         return SetupError::new(what, "mend [source] query; it has to be one SELECT statement that this user may run");
     };

@@ -52,7 +52,7 @@ pub async fn acquire(db: &Db, url: &str, command: &str, now: DateTime<Utc>) -> a
             let holder: Option<String> = sqlx::query_scalar(
                 "select 'process ' || a.pid || coalesce(' from ' || host(a.client_addr), '') || ', since ' || \
                  to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') from pg_locks l join pg_stat_activity a using (pid) \
-                 where l.locktype = 'advisory' and l.granted and l.objid = ($1 & 4294967295)::oid limit 1",
+                 where l.locktype = 'advisory' and l.granted and a.datname = current_database() and l.objid = ($1 & 4294967295)::oid limit 1",
             )
             .bind(ADVISORY_LOCK)
             .fetch_optional(&mut connection)

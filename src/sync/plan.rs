@@ -13,6 +13,7 @@ use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::state::control::{self, FirstRunDone, Hold, MappingInUse};
 use crate::state::lead::{self, Known, Status};
+use crate::sync::diff::{self, Difference};
 use crate::sync::guard::{self, Admission, History};
 use crate::sync::merge::{Item, Merge};
 
@@ -67,7 +68,7 @@ pub struct Totals {
     pub new_people_by_conversation: BTreeMap<String, u64>,
     /// E-mail addresses that the leads to be sent have under more than one id.
     pub same_email: u64,
-    /// Why a pass would hold this for a person, if it would.
+    /// Why this is held for a person, or would be by a pass.
     pub hold: Option<String>,
 }
 
@@ -82,6 +83,8 @@ pub async fn plan(
     let mut totals = Totals::default();
     let mut addresses: HashMap<u64, bool> = HashMap::new();
     let mut batch: Vec<(Mapped, Option<Known>)> = Vec::new();
+    let mut new_sends = 0;
+    let mut held = None;
     let mut merge = Merge::start(crm, state, &fitting, Scope::All);
     loop {
         match merge.next().await? {
@@ -90,7 +93,15 @@ pub async fn plan(
                 totals.unchanged += 1;
                 drop(mapped);
             }
-            Some(Item::Row(mapped, known)) => batch.push((mapped, known)),
+            Some(Item::Row(mapped, known)) => {
+                match diff::compare(mapped.clone(), known.as_ref()) {
+                    Difference::Changed(change, kind) => new_sends += u64::from(kind.sends() && !change.urgent),
+                    Difference::None | Difference::Returned => {
+                        held = held.or_else(|| known.as_ref().and_then(|known| known.hold_reason.clone()));
+                    }
+                }
+                batch.push((mapped, known));
+            }
             None => break,
         }
         if batch.len() >= BATCH_ROWS {
@@ -99,7 +110,7 @@ pub async fn plan(
     }
     show(state, &mut batch, &mut totals, &mut addresses, &mut each).await?;
     totals.same_email = addresses.values().filter(|repeated| **repeated).count() as u64;
-    totals.hold = hold(crm, state, safety, &totals).await?;
+    totals.hold = hold(crm, state, safety, new_sends).await?.or(held);
     Ok(totals)
 }
 
@@ -201,13 +212,8 @@ fn object(body: &str) -> Map<String, Value> {
     serde_json::from_str(body).unwrap_or_default()
 }
 
-/// Whether a pass would hold what was found.
-async fn hold(
-    crm: &Crm,
-    state: &Db,
-    safety: &crate::config::Safety,
-    totals: &Totals,
-) -> anyhow::Result<Option<String>> {
+/// Whether a pass would hold what it finds. What has been released already, and only waits to be sent, does not count.
+async fn hold(crm: &Crm, state: &Db, safety: &crate::config::Safety, new_sends: u64) -> anyhow::Result<Option<String>> {
     let in_use = control::read::<MappingInUse>(state).await?;
     let fingerprint = crm.mapping.fingerprint().to_string();
     let history = History {
@@ -215,10 +221,9 @@ async fn hold(
         mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
     };
     let standing = control::read::<Hold>(state).await?;
-    let sends = totals.create + totals.update;
     Ok(match guard::admission(safety, history, standing.as_ref()) {
-        Admission::Hold(reason) if sends > 0 => Some(reason.to_owned()),
-        Admission::UpTo { limit, reason } if sends > limit as u64 => Some(reason.to_owned()),
+        Admission::Hold(reason) if new_sends > 0 => Some(reason.to_owned()),
+        Admission::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason.to_owned()),
         Admission::Hold(_) | Admission::UpTo { .. } | Admission::Send | Admission::Baseline => None,
     })
 }

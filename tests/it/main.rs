@@ -3,8 +3,11 @@
 // Helpers of tests may panic like the tests they help; Clippy's own exemption covers only functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
+mod commands;
 mod demo_crm;
 mod harness;
+mod hold;
 mod interleaving;
 mod outcome_table;
 mod sandbox;

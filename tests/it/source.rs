@@ -2,7 +2,7 @@
 
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::crm;
-use conversica_sync::crm::read::Reading;
+use conversica_sync::crm::read::{Reading, Scope};
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
 use serde_json::Value;
@@ -285,9 +285,9 @@ async fn a_statement_that_runs_away_is_cut_off(engine: Engine) {
         "select 1 as id from pg_sleep(600)",
     );
     let crm = open(&place, &format!("query = '{query}'\nkey = 'id'\nstatement_timeout = '1s'"), "").await;
-    let columns = crm.fitting_columns().await.unwrap();
+    let fitting = crm.fitting().await.unwrap();
     let started = std::time::Instant::now();
-    let error = Reading::all(&crm.db, &crm.source, &crm.mapping, &columns).start(&crm.db).next().await.unwrap_err();
+    let error = Reading::new(&crm, &fitting, Scope::All).start(&crm.db).next().await.unwrap_err();
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     assert!(crm::is_away(&anyhow::Error::from(error)), "a later poll may have more luck");
     let one: i64 = on_db!(&crm.db, pool => {

@@ -106,7 +106,9 @@ fn nothing_unfinished_is_left_behind() {
 #[test]
 fn the_product_never_unwraps() {
     let mut findings = Vec::new();
-    for (path, text) in rust_files().iter().filter(|(path, _)| path.starts_with("src/")) {
+    // `tests.rs` is the foot of a file whose tests have outgrown it.
+    let product = |path: &str| path.starts_with("src/") && !path.ends_with("/tests.rs");
+    for (path, text) in rust_files().iter().filter(|(path, _)| product(path)) {
         let unwraps = product_lines(text).filter(|(_, line)| line.contains(".unwrap()"));
         findings.extend(unwraps.map(|(number, _)| format!("{path}:{number}")));
     }

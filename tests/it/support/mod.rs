@@ -9,6 +9,7 @@ pub mod postgres;
 pub mod reaction;
 pub mod reading;
 pub mod request;
+pub mod scene;
 pub mod signal;
 pub mod stand_in;
 pub mod wait;

@@ -4,10 +4,10 @@ use conversica_sync::config::{Environment, Settings, layers};
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::crm::Crm;
 use conversica_sync::crm::mapping::Mapped;
-use conversica_sync::crm::read::Reading;
+use conversica_sync::crm::read::{Reading, Scope};
 use conversica_sync::db::Db;
 use conversica_sync::error::SetupError;
-use conversica_sync::sync::poll::{self, Polled};
+use conversica_sync::sync::poll::{self, Polled, Reach};
 use conversica_sync::sync::tally::Tally;
 
 use super::engine::Place;
@@ -45,8 +45,8 @@ pub async fn refusal(place: &Place, source: &str, lead: &str) -> SetupError {
 
 /// Every row, in the order in which the source gives them.
 pub async fn rows(crm: &Crm) -> Vec<Mapped> {
-    let columns = crm.fitting_columns().await.expect("the source fits");
-    let mut batches = Reading::all(&crm.db, &crm.source, &crm.mapping, &columns).start(&crm.db);
+    let fitting = crm.fitting().await.expect("the source fits");
+    let mut batches = Reading::new(crm, &fitting, Scope::All).start(&crm.db);
     let mut mapped = Vec::new();
     while let Some(batch) = batches.next().await.unwrap_or_else(|error| panic!("{error}")) {
         mapped.extend(batch.iter().map(|row| crm.mapping.map(row)));
@@ -65,5 +65,5 @@ pub async fn ids(place: &Place, source: &str) -> Vec<LeadId> {
 
 /// One poll into that state.
 pub async fn poll(crm: &Crm, state: &Db, settings: &Settings) -> anyhow::Result<Polled> {
-    poll::poll(crm, state, &settings.safety, &Tally::default(), at(0)).await
+    poll::poll(crm, state, settings, Reach::Everything, &Tally::default(), at(0)).await
 }
