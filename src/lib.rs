@@ -1,4 +1,31 @@
-//! conversica-sync
+//! conversica-sync keeps the leads of a CRM database (SQLite or PostgreSQL) in step with Conversica.
+//!
+//! Two facts are kept for each lead: what Conversica should hold (*desired*, made of the CRM row) and what it holds as far as
+//! we know (*delivered*, what it last accepted). Polling makes desired true, delivering makes delivered equal desired.
+//!
+//! ```text
+//!  CRM database (SQLite | PostgreSQL)                                           Conversica
+//!    │ read-only, one snapshot a poll                                             ▲
+//!    ▼                                                                            │ HTTPS + Basic
+//!  crm::read ──► crm::mapping ──► sync::diff ──► state::lead ──► sync::deliver ───┘
+//!                                                  │ desired, delivered, due
+//!                                                  ▼
+//!                                         state::outcome (journal) ──► status
+//! ```
+//!
+//! In reading order:
+//!
+//! 1. [`conversica`]: what Conversica defines, the Lead object, the meaning of its answers, a client for its endpoint.
+//! 2. [`crm`]: the customer's database, its columns, the streaming reader, the mapping of a row to a lead.
+//! 3. [`state`]: our own tables, one file a table. [`state::delivery`] is where "at least once" and "one in flight a lead" live.
+//! 4. [`sync`]: the pure cores (diff, guard, retry, pace, breaker), one poll, one delivery step, one whole pass, the plan.
+//! 5. [`daemon`]: which loops run, who stops whom. [`status`]: how things stand.
+//! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.
+//! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`telemetry`].
+//!
+//! Calls go `main → cli → daemon → sync → (crm | state | conversica) → db`. Pure files import no runtime, database or HTTP
+//! crate. Time is an argument; only [`clock`] reads it.
+
 pub mod cli;
 pub mod clock;
 pub mod config;
