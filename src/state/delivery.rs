@@ -12,6 +12,7 @@ use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::on_db;
+use crate::state::lead::InOrder;
 use crate::state::{instant, micros, outcome};
 
 /// A lead that is ours to send.
@@ -75,6 +76,7 @@ pub async fn record_and_claim(
     if finished.is_empty() && wanted == 0 {
         return Ok(Vec::new());
     }
+    let order = InOrder::of(db, "select f_id, f_client_id from f");
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         if !finished.is_empty() {
@@ -98,7 +100,7 @@ pub async fn record_and_claim(
                     .push_bind(f.detail.as_deref())
                     .push_bind(micros(f.at));
             });
-            update.push(") update lead set status = case ");
+            update.push(")").push(&order.cte).push(" update lead set status = case ");
             update.push(RESTING);
             update.push(
                 "when f_next = 'done' and lead.desired_hash = lead.sent_hash then 'in_sync' \
@@ -126,8 +128,12 @@ pub async fn record_and_claim(
                                    then coalesce(lead.first_failed_at, f_at) end, \
                  sent = null, sent_hash = null, claimed_at = null, lease_until = null, \
                  last_outcome = f_class, last_http_status = f_http_status, last_detail = f_detail, last_outcome_at = f_at \
-                 from f where lead.id = f_id and lead.client_id = f_client_id and lead.status = 'in_flight' \
+                 from f");
+            update.push(order.from);
+            update.push(
+                " where lead.id = f_id and lead.client_id = f_client_id and lead.status = 'in_flight' \
                  and lead.claimed_at = f_claimed_at");
+            update.push(order.condition);
             outcome::insert_query(finished).build().execute(&mut *transaction).await?;
             update.build().execute(&mut *transaction).await?;
         }

@@ -135,6 +135,34 @@ pub async fn known(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, 
     })
 }
 
+/// Pieces of an update that makes PostgreSQL lock its rows in byte order, as `upsert` does: poll and delivery write at the
+/// same time, and two that lock the same rows in different orders end in a deadlock. SQLite has one writer at a time.
+pub(super) struct InOrder {
+    /// Behind the CTE that names the leads.
+    pub cte: String,
+    /// Behind the `from` list.
+    pub from: &'static str,
+    /// Behind the condition.
+    pub condition: &'static str,
+}
+
+impl InOrder {
+    /// `keys` selects id and client of the leads to be updated.
+    pub fn of(db: &Db, keys: &str) -> Self {
+        match db {
+            Db::Sqlite(_) => Self { cte: String::new(), from: "", condition: "" },
+            Db::Postgres(_) => Self {
+                cte: format!(
+                    ", locked (locked_id, locked_client_id) as (select id, client_id from lead \
+                     where (id, client_id) in ({keys}) order by id, client_id for update)"
+                ),
+                from: ", locked",
+                condition: " and lead.id = locked_id and lead.client_id = locked_client_id",
+            },
+        }
+    }
+}
+
 /// Writes what the poll found to have changed: one statement, whatever the number of leads (at most 2,000).
 ///
 /// A lead in flight stays in flight: its newest content waits for the outcome. A lead waiting for a retry keeps its time,
@@ -143,6 +171,9 @@ pub async fn upsert(db: &Db, changes: &[Change], now: DateTime<Utc>) -> Result<(
     if changes.is_empty() {
         return Ok(());
     }
+    // See `InOrder`.
+    let mut changes: Vec<&Change> = changes.iter().collect();
+    changes.sort_unstable_by(|a, b| a.lead.cmp(&b.lead));
     on_db!(db, pool => {
         let mut query = QueryBuilder::new(
             "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, due_at, \
@@ -194,16 +225,18 @@ pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<
     if leads.is_empty() {
         return Ok(());
     }
+    let order = InOrder::of(db, "select missing_id, missing_client_id from missing");
     on_db!(db, pool => {
         let mut query = QueryBuilder::new("with missing (missing_id, missing_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
-        query.push(") update lead set gone_at = ");
+        query.push(")").push(&order.cte).push(" update lead set gone_at = ");
         query.push_bind(micros(now));
-        query.push(
-            ", status = case when lead.status = 'in_flight' then lead.status else 'gone' end from missing \
-             where lead.id = missing.missing_id and lead.client_id = missing.missing_client_id");
+        query.push(", status = case when lead.status = 'in_flight' then lead.status else 'gone' end from missing");
+        query.push(order.from);
+        query.push(" where lead.id = missing.missing_id and lead.client_id = missing.missing_client_id");
+        query.push(order.condition);
         query.build().execute(pool).await?;
         Ok(())
     })
@@ -214,19 +247,22 @@ pub async fn mark_returned(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Res
     if leads.is_empty() {
         return Ok(());
     }
+    let order = InOrder::of(db, "select back_id, back_client_id from back");
     on_db!(db, pool => {
         let mut query = QueryBuilder::new("with back (back_id, back_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
-        query.push(") update lead set gone_at = null, due_at = ");
+        query.push(")").push(&order.cte).push(" update lead set gone_at = null, due_at = ");
         query.push_bind(micros(now));
         query.push(
             ", status = case when lead.status = 'in_flight' then lead.status \
              when lead.invalid_reasons is not null then 'invalid' \
              when lead.desired_hash = lead.delivered_hash then 'in_sync' \
-             when lead.hold_reason is not null then 'held' else 'pending' end from back \
-             where lead.id = back.back_id and lead.client_id = back.back_client_id");
+             when lead.hold_reason is not null then 'held' else 'pending' end from back");
+        query.push(order.from);
+        query.push(" where lead.id = back.back_id and lead.client_id = back.back_client_id");
+        query.push(order.condition);
         query.build().execute(pool).await?;
         Ok(())
     })

@@ -5,14 +5,17 @@
 
 mod bad_input;
 mod commands;
+mod decision;
 mod demo_crm;
 mod harness;
 mod hold;
 mod interleaving;
 mod outcome_table;
+mod pass;
 mod sandbox;
 mod source;
 mod source_types;
 mod state;
+mod state_file;
 mod support;
 mod tidy;

@@ -8,7 +8,7 @@ use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
 use conversica_sync::state::delivery::{self, Claim, Finished, Next};
-use conversica_sync::state::lead::{self, Change};
+use conversica_sync::state::lead::{self, Change, Status};
 
 pub const LEASE: Duration = Duration::from_secs(60);
 
@@ -83,6 +83,16 @@ pub async fn deliver(db: &Db, change: Change, seconds: i64) {
     write(db, &[change], seconds).await;
     let claim = claim_one(db, seconds).await;
     record(db, &[finished(&claim, Class::Accepted, Next::Done, seconds)]).await;
+}
+
+/// So many leads of these statuses, and none of any other.
+pub async fn statuses(db: &Db, wanted: &[(Status, i64)]) {
+    let counts = lead::counts(db).await.unwrap();
+    assert_eq!(counts.len(), Status::ALL.len());
+    for (status, count) in counts {
+        let expected = wanted.iter().find(|(known, _)| *known == status).map_or(0, |(_, count)| *count);
+        assert_eq!(count, expected, "{}", status.name());
+    }
 }
 
 /// A row of the table `lead`, instants as seconds into the test.

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each piece is here for every subject; not every subject needs every piece")]
 
 pub mod binary;
+pub mod crm_leads;
 pub mod engine;
 pub mod lead_row;
 pub mod postgres;

@@ -1,0 +1,141 @@
+//! What people decide about leads, and what their rows' going and coming means, on both engines: held, approved, taken as
+//! baseline, put back, gone, returned.
+
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::state::delivery::Next;
+use conversica_sync::state::lead::{self, Status};
+use conversica_sync::state::outcome;
+
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::{
+    at, claim, claim_one, deliver, desired, finished, held, id, invalid, record, row, statuses, write,
+};
+
+on_both_engines!(
+    what_is_held_waits_until_it_is_approved,
+    what_is_taken_as_baseline_counts_as_delivered,
+    a_hold_ends_with_the_content_that_was_held,
+    approving_does_not_disturb_what_is_in_flight,
+    rejected_and_exhausted_leads_are_put_back_and_no_others,
+    what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns,
+);
+
+async fn what_is_held_waits_until_it_is_approved(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &[held("1", "a"), held("2", "a")], 0).await;
+    assert!(claim(&db, 10, 100).await.is_empty());
+    write(&db, &[desired("1", "b")], 1).await;
+    let waiting = row(&db, "1").await;
+    assert_eq!((waiting.status.as_str(), waiting.desired.as_deref()), ("held", Some("b")), "a change joins the hold");
+    assert_eq!(waiting.hold_reason.as_deref(), Some("too_many_changes"));
+    lead::mark_gone(&db, &[id("2")], at(2)).await.unwrap();
+
+    assert_eq!(lead::approve_held(&db, at(3)).await.unwrap(), 2);
+    let claimed = claim_one(&db, 3).await;
+    assert_eq!((claimed.lead, claimed.body.as_str()), (id("1"), "b"));
+    assert_eq!(row(&db, "2").await.status, "gone", "nobody approves what is not there");
+}
+
+async fn what_is_taken_as_baseline_counts_as_delivered(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &[held("1", "a"), desired("2", "a")], 0).await;
+    assert_eq!(lead::baseline_held(&db, at(1)).await.unwrap(), 1);
+    let row = row(&db, "1").await;
+    assert_eq!((row.status.as_str(), row.delivered.as_deref()), ("in_sync", Some("a")));
+    assert_eq!((row.delivered_hash, row.contacted), (Some(row.desired_hash), true));
+    assert_eq!(claim_one(&db, 2).await.lead, id("2"));
+    assert_eq!(outcome::counts(&db).await.unwrap().values().sum::<i64>(), 0, "nothing was sent");
+    let bodies = lead::delivered(&db, &[id("1"), id("2"), id("3")]).await.unwrap();
+    assert_eq!(bodies, [(id("1"), "a".to_owned())].into());
+}
+
+async fn a_hold_ends_with_the_content_that_was_held(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    // Back to what was delivered.
+    deliver(&db, desired("1", "a"), 0).await;
+    write(&db, &[held("1", "b")], 1).await;
+    write(&db, &[held("1", "a")], 2).await;
+    // Back to what is on its way, and accepted.
+    write(&db, &[desired("2", "a")], 0).await;
+    let in_flight = claim_one(&db, 1).await;
+    write(&db, &[held("2", "b")], 2).await;
+    write(&db, &[held("2", "a")], 3).await;
+    record(&db, &[finished(&in_flight, Class::Accepted, Next::Done, 4)]).await;
+    // Invalid: there is nothing to send.
+    write(&db, &[held("3", "b")], 1).await;
+    write(&db, &[invalid("3", "no address")], 2).await;
+    for (id, status) in [("1", "in_sync"), ("2", "in_sync"), ("3", "invalid")] {
+        let row = row(&db, id).await;
+        assert_eq!((row.status.as_str(), row.hold_reason), (status, None), "{id}");
+        write(&db, &[desired(id, "c")], 10).await;
+    }
+    assert_eq!(claim(&db, 10, 10).await.len(), 3, "the next change is not held for the sake of an old one");
+}
+
+async fn approving_does_not_disturb_what_is_in_flight(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &[desired("1", "a")], 0).await;
+    let in_flight = claim_one(&db, 1).await;
+    write(&db, &[held("1", "b")], 2).await;
+    lead::baseline_held(&db, at(3)).await.unwrap();
+    assert_eq!(row(&db, "1").await.status, "in_flight", "what is on its way is not taken as delivered");
+    lead::approve_held(&db, at(4)).await.unwrap();
+    record(&db, &[finished(&in_flight, Class::Halting, Next::Untried, 5)]).await;
+    let row = row(&db, "1").await;
+    assert_eq!((row.status.as_str(), row.attempts), ("pending", 0));
+    let claim = claim_one(&db, 6).await;
+    assert_eq!((claim.body.as_str(), claim.attempt), ("b", 1));
+}
+
+async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let ids = ["rejected 1", "rejected 2", "exhausted"];
+    write(&db, &ids.map(|id| desired(id, "a")), 0).await;
+    for claim in claim(&db, 10, 1).await {
+        let (class, next) = match claim.lead.id.as_str() {
+            "exhausted" => (Class::Transient, Next::Exhausted),
+            _ => (Class::Rejected, Next::Rejected),
+        };
+        record(&db, &[finished(&claim, class, next, 2)]).await;
+    }
+    write(&db, &[held("held", "a"), invalid("invalid", "no address")], 3).await;
+    deliver(&db, desired("in sync", "a"), 3).await;
+    for status in Status::ALL.into_iter().filter(|status| !matches!(status, Status::Rejected | Status::Exhausted)) {
+        assert_eq!(lead::requeue(&db, status, None, at(4)).await.unwrap(), 0, "{}", status.name());
+    }
+    assert_eq!(lead::requeue(&db, Status::Rejected, Some("nobody"), at(4)).await.unwrap(), 0);
+    assert_eq!(lead::requeue(&db, Status::Rejected, Some("rejected 1"), at(4)).await.unwrap(), 1);
+    assert_eq!(claim_one(&db, 4).await.lead, id("rejected 1"));
+    assert_eq!(lead::requeue(&db, Status::Exhausted, None, at(5)).await.unwrap(), 1);
+    let claim = claim_one(&db, 5).await;
+    assert_eq!((claim.lead, claim.attempt, claim.first_failed_at), (id("exhausted"), 1, None), "a new series");
+    let expected =
+        [(Status::InFlight, 2), (Status::Rejected, 1), (Status::Held, 1), (Status::Invalid, 1), (Status::InSync, 1)];
+    statuses(&db, &expected).await;
+}
+
+async fn what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    deliver(&db, desired("in sync", "a"), 0).await;
+    write(&db, &[desired("pending", "a"), held("held", "a"), invalid("invalid", "no address")], 1).await;
+    let all = ["in sync", "pending", "held", "invalid"].map(id);
+    lead::mark_gone(&db, &all, at(2)).await.unwrap();
+    statuses(&db, &[(Status::Gone, 4)]).await;
+    assert_eq!(row(&db, "pending").await.gone_at, Some(2));
+    assert!(claim(&db, 10, 100).await.is_empty());
+    assert_eq!(lead::approve_held(&db, at(3)).await.unwrap(), 1);
+    lead::mark_returned(&db, &all, at(4)).await.unwrap();
+    statuses(&db, &[(Status::InSync, 1), (Status::Pending, 2), (Status::Invalid, 1)]).await;
+
+    // A row that comes back with other content.
+    lead::mark_gone(&db, &[id("in sync")], at(5)).await.unwrap();
+    write(&db, &[desired("in sync", "b")], 6).await;
+    let back = row(&db, "in sync").await;
+    assert_eq!((back.status.as_str(), back.gone_at), ("pending", None));
+}

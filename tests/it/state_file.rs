@@ -1,0 +1,99 @@
+//! The state as a whole, on both engines: created, opened again, refused when it is from the future, its facts, its file.
+
+use std::os::unix::fs::PermissionsExt;
+
+use conversica_sync::conversica::outcome::HaltReason;
+use conversica_sync::db::{self, Db};
+use conversica_sync::error::SetupError;
+use conversica_sync::on_db;
+use conversica_sync::state::control::{self, Halt, Hold};
+use conversica_sync::state::lead;
+
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::{at, deliver, desired, row};
+
+on_both_engines!(
+    facts_are_replaced_and_taken_away,
+    a_state_from_a_newer_version_is_refused,
+    an_existing_state_is_opened_again_with_what_it_holds,
+);
+
+async fn facts_are_replaced_and_taken_away(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    assert_eq!(control::read::<Halt>(&db).await.unwrap(), None);
+    let halt = |detail: &str| Halt {
+        reason: HaltReason::Credentials,
+        since: at(1),
+        detail: Some(detail.to_owned()),
+        account: "f".to_owned(),
+    };
+    control::write(&db, &halt("first"), at(1)).await.unwrap();
+    control::write(&db, &halt("second — naïve \"quoted\""), at(2)).await.unwrap();
+    control::write(&db, &Hold { reason: "first_run".to_owned(), since: at(1) }, at(1)).await.unwrap();
+    assert_eq!(control::read::<Halt>(&db).await.unwrap(), Some(halt("second — naïve \"quoted\"")));
+    assert!(control::clear::<Halt>(&db).await.unwrap());
+    assert!(!control::clear::<Halt>(&db).await.unwrap());
+    assert!(control::read::<Hold>(&db).await.unwrap().is_some());
+}
+
+async fn a_state_from_a_newer_version_is_refused(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let version = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+                   values (9999, 'from the future', true, $1, 0)";
+    on_db!(&db, pool => sqlx::query(version).bind(vec![0_u8]).execute(pool).await.map(drop)).unwrap();
+    db.close().await;
+    for refused in [Db::open_state(&place.url).await.err(), Db::open_state_read_only(&place.url).await.err()] {
+        let error = refused.expect("it is refused");
+        let setup = error.downcast_ref::<SetupError>().expect("a mistake that a person can mend: exit code 2");
+        assert!(setup.what.contains("newer") && setup.what.contains("9999"), "{setup}");
+        assert!(setup.cure.contains("[state] url"), "{setup}");
+    }
+}
+
+async fn an_existing_state_is_opened_again_with_what_it_holds(engine: Engine) {
+    let place = engine.place();
+    if engine == Engine::Sqlite {
+        assert!(Db::open_state_read_only(&place.url).await.unwrap().is_none(), "looking creates nothing");
+        assert!(!db::sqlite_path(&place.url).unwrap().exists());
+    }
+    let first = place.state().await;
+    deliver(&first, desired("1", "a"), 0).await;
+    first.close().await;
+    let again = place.state().await;
+    assert_eq!(row(&again, "1").await.status, "in_sync");
+    let looking = Db::open_state_read_only(&place.url).await.unwrap().expect("there is a state now");
+    assert!(lead::any(&looking).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_state_file_belongs_to_its_owner_alone() {
+    let place = Engine::Sqlite.place();
+    let db = place.state().await;
+    deliver(&db, desired("1", "a"), 0).await;
+    let files: Vec<_> = std::fs::read_dir(place.directory()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert!(files.len() > 1, "the state and its log");
+    for file in files {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.path().display());
+    }
+}
+
+#[tokio::test]
+async fn sqlite_is_new_enough_to_keep_its_log_whole() {
+    let db = Db::open_state_in_memory().await.unwrap();
+    let Db::Sqlite(pool) = &db else { panic!("in memory is SQLite") };
+    let version: String = sqlx::query_scalar("select sqlite_version()").fetch_one(pool).await.unwrap();
+    let parts: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
+    assert!(parts >= vec![3, 51, 3], "{version}");
+}
+
+#[test]
+fn every_migration_in_the_folder_is_compiled_in() {
+    let files = |engine: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    assert_eq!(db::embedded_migrations(), (files("sqlite"), files("postgres")));
+}
