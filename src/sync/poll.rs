@@ -7,7 +7,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::Safety;
+use crate::config::{FirstRun, Safety};
 use crate::conversica::lead::LeadId;
 use crate::crm::Crm;
 use crate::crm::read::BATCH_ROWS;
@@ -69,9 +69,13 @@ async fn full_compare(
             .await?
             .is_some_and(|in_use| in_use.fingerprint != mapping_fingerprint),
     };
-    let standing = control::read::<Hold>(state).await?;
+    let standing = standing_hold(state).await?;
     let admission = guard::admission(safety, history, standing.as_ref());
-    let baseline = admission == Admission::Baseline;
+    let decided = match admission {
+        Admission::Send if !history.first_run_done => Some(FirstRun::Send),
+        Admission::Baseline => Some(FirstRun::Baseline),
+        Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
+    };
     let mut writes = Writes::new(state, admission, now);
     let mut merge = Merge::start(crm, state, &columns);
     while let Some(item) = merge.next().await? {
@@ -87,25 +91,45 @@ async fn full_compare(
     }
     writes.polled.rows = merge.rows();
     let polled = writes.finish().await?;
-    conclude(state, history, baseline, mapping_fingerprint, now).await?;
+    conclude(state, history, decided, mapping_fingerprint, now).await?;
     Ok(polled)
+}
+
+/// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over.
+async fn standing_hold(state: &Db) -> anyhow::Result<Option<Hold>> {
+    let hold = control::read::<Hold>(state).await?;
+    if hold.is_some() && !lead::any_held(state).await? {
+        control::clear::<Hold>(state).await?;
+        return Ok(None);
+    }
+    Ok(hold)
 }
 
 /// What is only true once a whole poll has gone through.
 async fn conclude(
     state: &Db,
     history: History,
-    baseline: bool,
+    decided: Option<FirstRun>,
     mapping_fingerprint: String,
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
-    if baseline {
-        lead::baseline_held(state, now).await?;
-    }
-    // A first run that is held is decided upon by `approve` or `baseline`, not by having been read.
-    let held = control::read::<Hold>(state).await?.is_some();
-    if !history.first_run_done && !held {
-        let by = if baseline { "baseline" } else { "send" };
+    // A first run that is held is decided upon by `approve` or `baseline`, or by the setting once it is made, which then
+    // goes for what an earlier pass has held as well; not by having been read.
+    let by = match decided {
+        Some(FirstRun::Send) => {
+            lead::approve_held(state, now).await?;
+            "send"
+        }
+        Some(FirstRun::Baseline) => {
+            lead::baseline_held(state, now).await?;
+            "baseline"
+        }
+        // There was nothing to decide upon.
+        None if !history.first_run_done && control::read::<Hold>(state).await?.is_none() => "send",
+        None => "",
+    };
+    if !by.is_empty() {
+        control::clear::<Hold>(state).await?;
         control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?;
     }
     control::write(state, &MappingInUse { fingerprint: mapping_fingerprint }, now).await?;
