@@ -286,6 +286,14 @@ pub async fn any(db: &Db) -> Result<bool, sqlx::Error> {
     Ok(found.is_some())
 }
 
+/// Whether any lead waits for a person.
+pub async fn any_held(db: &Db) -> Result<bool, sqlx::Error> {
+    let found: Option<i64> = on_db!(db, pool => {
+        sqlx::query_scalar("select cast(1 as bigint) from lead where status = 'held' limit 1").fetch_optional(pool).await
+    })?;
+    Ok(found.is_some())
+}
+
 /// Releases everything held, to be sent; returns how many leads that was.
 pub async fn approve_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let sql = "update lead set hold_reason = null, due_at = $1, \

@@ -220,7 +220,7 @@ async fn hold(crm: &Crm, state: &Db, safety: &crate::config::Safety, new_sends: 
         first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
         mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
     };
-    let standing = control::read::<Hold>(state).await?;
+    let standing = if lead::any_held(state).await? { control::read::<Hold>(state).await? } else { None };
     Ok(match guard::admission(safety, history, standing.as_ref()) {
         Admission::Hold(reason) if new_sends > 0 => Some(reason.to_owned()),
         Admission::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason.to_owned()),

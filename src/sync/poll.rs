@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::Settings;
+use crate::config::{FirstRun, Settings};
 use crate::conversica::lead::LeadId;
 use crate::crm::Crm;
 use crate::crm::cursor::{self, Newest};
@@ -87,7 +87,11 @@ async fn read_and_write(
         *kind = "incremental";
     }
     let admission = guard::admission(&settings.safety, memory.history, memory.standing.as_ref());
-    let baseline = admission == Admission::Baseline;
+    let decided = match admission {
+        Admission::Send if !memory.history.first_run_done => Some(FirstRun::Send),
+        Admission::Baseline => Some(FirstRun::Baseline),
+        Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
+    };
     let everything = scope == Scope::All;
     let mut writes = Writes::new(state, admission, now);
     let mut merge = Merge::start(crm, state, &fitting, scope);
@@ -104,11 +108,44 @@ async fn read_and_write(
     }
     writes.polled.rows = merge.rows();
     let polled = writes.finish().await?;
-    if baseline {
-        lead::baseline_held(state, now).await?;
-    }
-    memory.renew(state, merge.newest().await, everything, baseline, now).await?;
+    decide_first_run(state, memory.history, decided, now).await?;
+    memory.renew(state, merge.newest().await, everything, now).await?;
     Ok(polled)
+}
+
+/// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over.
+async fn standing_hold(state: &Db) -> anyhow::Result<Option<Hold>> {
+    let hold = control::read::<Hold>(state).await?;
+    if hold.is_some() && !lead::any_held(state).await? {
+        control::clear::<Hold>(state).await?;
+        return Ok(None);
+    }
+    Ok(hold)
+}
+
+/// A first run that is held is decided upon by `approve` or `baseline`, or by the setting once it is made, which then goes
+/// for what an earlier pass has held as well; not by having been read.
+async fn decide_first_run(
+    state: &Db,
+    history: History,
+    decided: Option<FirstRun>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let by = match decided {
+        Some(FirstRun::Send) => {
+            lead::approve_held(state, now).await?;
+            "send"
+        }
+        Some(FirstRun::Baseline) => {
+            lead::baseline_held(state, now).await?;
+            "baseline"
+        }
+        // There was nothing to decide upon.
+        None if !history.first_run_done && control::read::<Hold>(state).await?.is_none() => "send",
+        None => return Ok(()),
+    };
+    control::clear::<Hold>(state).await?;
+    Ok(control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?)
 }
 
 /// What earlier polls left for this one to know.
@@ -129,7 +166,7 @@ impl Memory {
                 first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
                 mapping_changed: control::read::<MappingInUse>(state).await?.is_some_and(|in_use| in_use != mapping),
             },
-            standing: control::read::<Hold>(state).await?,
+            standing: standing_hold(state).await?,
             cursor: control::read::<Cursor>(state).await?.filter(|cursor| cursor.source == source),
             mapping,
             source,
@@ -157,15 +194,8 @@ impl Memory {
         state: &Db,
         newest: Option<Newest>,
         everything: bool,
-        baseline: bool,
         now: DateTime<Utc>,
     ) -> anyhow::Result<()> {
-        // A first run that is held is decided upon by `approve` or `baseline`, not by having been read.
-        let held = control::read::<Hold>(state).await?.is_some();
-        if !self.history.first_run_done && !held {
-            let by = if baseline { "baseline" } else { "send" };
-            control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?;
-        }
         let before = self.cursor;
         let cursor = Cursor {
             full_at: before.as_ref().filter(|_| !everything).map_or(now, |cursor| cursor.full_at),
