@@ -9,6 +9,7 @@ mod decision;
 mod demo_crm;
 mod harness;
 mod hold;
+mod incremental;
 mod interleaving;
 mod outcome_table;
 mod pass;
