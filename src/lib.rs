@@ -21,7 +21,7 @@
 //! 4. [`sync`]: the pure cores (diff, guard, retry, pace, breaker), one poll, one delivery step, one whole pass, the plan.
 //! 5. [`daemon`]: which loops run, who stops whom. [`status`]: how things stand.
 //! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.
-//! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`telemetry`].
+//! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`nearest`], [`telemetry`].
 //!
 //! Calls go `main → cli → daemon → sync → (crm | state | conversica) → db`. Pure files import no runtime, database or HTTP
 //! crate. Time is an argument; only [`clock`] reads it.
@@ -36,6 +36,7 @@ pub mod daemon;
 pub mod db;
 pub mod demo;
 pub mod error;
+pub mod nearest;
 pub mod sandbox;
 pub mod state;
 pub mod status;

@@ -10,9 +10,9 @@ use chrono_tz::Tz;
 use config::{Value, ValueKind};
 
 use crate::config::key::{Key, Kind};
-use crate::config::nearest::nearest;
 use crate::config::{duration, size};
 use crate::error::SetupError;
+use crate::nearest::nearest;
 
 /// All mistakes found, so that a person mends them in one go.
 #[derive(Debug, Default)]

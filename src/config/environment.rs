@@ -11,8 +11,8 @@ use config::{Map, Value, ValueKind};
 use crate::config::check::Problems;
 use crate::config::key::{self, Key, Kind};
 use crate::config::layers::Layer;
-use crate::config::nearest::nearest;
 use crate::config::rule;
+use crate::nearest::nearest;
 
 const PREFIX: &str = "CONVERSICA_SYNC__";
 

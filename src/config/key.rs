@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::config::nearest::nearest;
 use crate::config::schema;
+use crate::nearest::nearest;
 
 /// What a key holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

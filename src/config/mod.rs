@@ -11,7 +11,6 @@ pub mod file;
 pub mod key;
 pub mod layers;
 pub mod merged;
-pub mod nearest;
 pub mod rule;
 pub mod schema;
 pub mod secret;

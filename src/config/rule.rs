@@ -10,9 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use crate::config::nearest::nearest;
 use crate::config::{FieldRule, Lead, WhenNull};
 use crate::conversica::lead::LeadKey;
+use crate::nearest::nearest;
 
 /// The names inside a rule.
 pub const PARTS: [&str; 5] = ["column", "default", "map", "when_null", "value"];

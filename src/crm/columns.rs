@@ -10,6 +10,7 @@ use crate::crm::cursor;
 use crate::crm::mapping::Mapping;
 use crate::db::{self, Db};
 use crate::error::SetupError;
+use crate::nearest::nearest;
 use crate::on_db;
 
 /// A column of the source.
@@ -226,16 +227,6 @@ pub async fn tables(db: &Db) -> Result<Vec<String>, sqlx::Error> {
         }
     };
     on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await)
-}
-
-/// The nearest of some names, where one is near enough to be a typing mistake.
-pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = name.to_lowercase();
-    names
-        .map(|known| (strsim::jaro_winkler(&lower, &known.to_lowercase()), known))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| known)
 }
 
 /// `[source] changed_at`, found to fit.

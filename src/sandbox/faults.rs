@@ -3,6 +3,7 @@
 //! The dice are seeded, so that a run with the same seed and the same order of requests meets the same faults. It must
 //! not know about HTTP beyond status numbers; what a fault looks like on the wire is the server's business.
 
+use crate::nearest::nearest;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -118,8 +119,8 @@ fn named(name: &str) -> Result<Fault, FaultsError> {
             _ => Err(FaultsError::Status(name.to_owned())),
         },
         _ => {
-            let near = |known: &&&str| (strsim::jaro_winkler(name, known) * 1e6) as u64;
-            let nearest = NAMES.iter().max_by_key(near).copied().unwrap_or("timeout");
+            // Where none is near, any known name shows what a fault looks like.
+            let nearest = nearest(name, NAMES.iter().copied()).unwrap_or("timeout");
             Err(FaultsError::Unknown { name: name.to_owned(), nearest })
         }
     }
