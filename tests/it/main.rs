@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod commands;
+mod demo;
 mod demo_crm;
+mod halt;
 mod harness;
 mod hold;
 mod sandbox;
