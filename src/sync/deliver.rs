@@ -124,6 +124,10 @@ impl Deliverer {
             self.look_at_halt().await?;
             self.idle_until = Some(now + RECHECK);
         }
+        if !self.finished.is_empty() {
+            // What is recorded now may be due before the queue was to be looked at again.
+            self.idle_until = None;
+        }
         let wanted = if intake == Intake::Open { self.wanted(now) } else { 0 };
         let recorded = self.finished.len();
         let mut claims = Vec::new();
@@ -155,6 +159,11 @@ impl Deliverer {
             () = wake.notified() => self.idle_until = None,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+
+    /// Whether what is due has to wait for Conversica: it fails, or has asked for a pause.
+    pub fn is_obstructed(&self, now: DateTime<Utc>) -> bool {
+        self.breaker.is_open() || self.pace.is_paused(now)
     }
 
     /// Forgets that nothing was due: somebody has put something in.

@@ -34,10 +34,15 @@ impl Pace {
     /// How many requests may leave now.
     pub fn available(&mut self, now: DateTime<Utc>) -> usize {
         self.refill(now);
-        if self.paused_until.is_some_and(|until| until > now) {
+        if self.is_paused(now) {
             return 0;
         }
         self.tokens as usize
+    }
+
+    /// Whether nobody may send for now, because Conversica asked for a pause.
+    pub fn is_paused(&self, now: DateTime<Utc>) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
     }
 
     /// Notes that so many requests leave.

@@ -86,17 +86,22 @@ async fn deliver_until_idle(
         if step.halted && step.in_flight == 0 {
             return Ok(());
         }
-        if step.claimed == 0 && step.in_flight == 0 && step.recorded == 0 {
-            // Claims of an instance that has died come back when their lease is over.
-            delivery::recover(state, Orphans::Expired, now).await?;
-            let (waiting, in_flight) = delivery::backlog(state).await?;
-            if waiting == 0 && in_flight == 0 {
-                return Ok(());
+        if step.claimed == 0 && step.in_flight == 0 {
+            if step.recorded == 0 {
+                // Claims of an instance that has died come back when their lease is over.
+                delivery::recover(state, Orphans::Expired, now).await?;
             }
-            let left = max_wait.saturating_sub(decided_at.elapsed());
             let due_in = delivery::next_due_at(state).await?.map(|due| (due - now).to_std().unwrap_or_default());
-            if left.is_zero() || due_in.is_some_and(|due_in| due_in > left) {
-                return Ok(());
+            // What is due and only waits for its turn at our own pace is no retry.
+            if due_in != Some(Duration::ZERO) || deliverer.is_obstructed(now) {
+                let (waiting, in_flight) = delivery::backlog(state).await?;
+                if waiting == 0 && in_flight == 0 {
+                    return Ok(());
+                }
+                let left = max_wait.saturating_sub(decided_at.elapsed());
+                if left.is_zero() || due_in.is_some_and(|due_in| due_in > left) {
+                    return Ok(());
+                }
             }
         }
         tokio::select! {

@@ -6,7 +6,9 @@
 mod bad_input;
 mod commands;
 mod decision;
+mod demo;
 mod demo_crm;
+mod halt;
 mod harness;
 mod hold;
 mod incremental;
