@@ -2,11 +2,13 @@
 
 mod bad_input;
 mod commands;
+mod daemon;
 mod demo;
 mod demo_crm;
 mod halt;
 mod harness;
 mod hold;
+mod outage;
 mod sandbox;
 mod support;
 mod tidy;
