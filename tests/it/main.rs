@@ -1,4 +1,5 @@
 //! The integration tests: one binary, one file for each subject. Databases, endpoint and program are real ones.
+#![allow(clippy::unwrap_used, reason = "clippy spares test functions, not the functions that they share")]
 
 mod bad_input;
 mod commands;
