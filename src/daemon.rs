@@ -31,7 +31,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// The state, ours alone to write.
 pub struct OpenState {
     pub db: Db,
-    _writer: Writer,
+    writer: Writer,
 }
 
 /// Opens the state, takes the right to write, and records what a crash may have left in flight.
@@ -48,7 +48,7 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
     if recovered > 0 {
         warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
     }
-    Ok(OpenState { db, _writer: writer })
+    Ok(OpenState { db, writer })
 }
 
 /// Runs until `stop`: polls, delivers, and ends by finishing what is on its way.
@@ -67,16 +67,16 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     {
         return opened.map(drop);
     }
-    let state = open_state(&settings, "run").await?;
+    let OpenState { db, writer } = open_state(&settings, "run").await?;
     let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let wake = Arc::new(Notify::new());
-    let deliverer = Deliverer::new(state.db.clone(), &settings, tally.clone(), wake.clone(), clock::now()).await?;
+    let deliverer = Deliverer::new(db.clone(), &settings, tally.clone(), wake.clone(), clock::now()).await?;
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     let mut loops = JoinSet::new();
-    loops.spawn(poll_loop(crm, state.db.clone(), settings.clone(), tally, wake, stop.clone()));
-    loops.spawn(deliver_loop(deliverer, state.db.clone(), settings.clone(), stop.clone()));
+    loops.spawn(poll_loop(crm, db.clone(), settings.clone(), tally, wake, stop.clone()));
+    loops.spawn(deliver_loop(deliverer, OpenState { db: db.clone(), writer }, settings.clone(), stop.clone()));
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {
@@ -86,7 +86,7 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
             ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
         result = result.and(ended);
     }
-    state.db.close().await;
+    db.close().await;
     info!("stopped");
     result
 }
@@ -176,14 +176,20 @@ async fn poll_loop(
 
 async fn deliver_loop(
     mut deliverer: Deliverer,
-    state: Db,
+    mut state: OpenState,
     settings: Arc<Settings>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut failing = false;
     while !stop.is_cancelled() {
         let now = clock::now();
-        match deliver_round(&mut deliverer, &state, now).await {
+        // An outage may have cost us the right to write, and somebody else may have it.
+        let ours = if failing { state.writer.keep(&state.db).await } else { Ok(()) };
+        let round = match ours {
+            Ok(()) => deliver_round(&mut deliverer, &mut state, now).await,
+            Err(error) => Err(error),
+        };
+        match round {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     info!("the state can be written again");
@@ -209,13 +215,16 @@ async fn deliver_loop(
 
 async fn deliver_round(
     deliverer: &mut Deliverer,
-    state: &Db,
+    state: &mut OpenState,
     now: chrono::DateTime<chrono::Utc>,
 ) -> anyhow::Result<()> {
     let step = deliverer.step(Intake::Open, now).await?;
     let idle = step.claimed == 0 && step.in_flight == 0 && step.recorded == 0;
-    if idle && matches!(state, Db::Postgres(_)) && delivery::recover(state, Orphans::Expired, now).await? > 0 {
-        deliverer.look_again();
+    if idle && matches!(state.db, Db::Postgres(_)) {
+        state.writer.keep(&state.db).await?;
+        if delivery::recover(&state.db, Orphans::Expired, now).await? > 0 {
+            deliverer.look_again();
+        }
     }
     Ok(())
 }

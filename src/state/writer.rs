@@ -9,24 +9,26 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use sqlx::Connection;
 
 use crate::db::{self, Db};
 use crate::error::SetupError;
 
 /// Holds the right to write; gives it back when dropped.
-#[derive(Debug)]
 pub struct Writer {
-    _held: Held,
+    held: Held,
 }
 
-#[derive(Debug)]
 enum Held {
     File { _lock: File },
-    Session { _connection: sqlx::PgConnection },
+    Session { connection: sqlx::PgConnection, url: String },
 }
 
 /// Any number will do, as long as it is ours: the first bytes of SHA-256("conversica-sync writer").
 const ADVISORY_LOCK: i64 = 0x6373_796e_6377_7269;
+
+/// How long a session may take to say that it is there.
+const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Takes the right to write.
 ///
@@ -38,28 +40,48 @@ pub async fn acquire(db: &Db, url: &str, command: &str, now: DateTime<Utc>) -> a
             let mut path = db::sqlite_path(url).context("an SQLite state has a file")?.into_os_string();
             path.push(".lock");
             let lock = lock_file(PathBuf::from(path), command, now)?;
-            Ok(Writer { _held: Held::File { _lock: lock } })
+            Ok(Writer { held: Held::File { _lock: lock } })
         }
         Db::Postgres(pool) => {
-            let mut connection = pool.acquire().await?.detach();
-            let mine: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
-                .bind(ADVISORY_LOCK)
-                .fetch_one(&mut connection)
-                .await?;
-            if mine {
-                return Ok(Writer { _held: Held::Session { _connection: connection } });
-            }
-            let holder: Option<String> = sqlx::query_scalar(
-                "select 'process ' || a.pid || coalesce(' from ' || host(a.client_addr), '') || ', since ' || \
-                 to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') from pg_locks l join pg_stat_activity a using (pid) \
-                 where l.locktype = 'advisory' and l.granted and a.datname = current_database() and l.objid = ($1 & 4294967295)::oid limit 1",
-            )
-            .bind(ADVISORY_LOCK)
-            .fetch_optional(&mut connection)
-            .await?;
-            Err(refused(url, &holder.unwrap_or_else(|| "another session".to_owned())).into())
+            let connection = lock_session(pool, url).await?;
+            Ok(Writer { held: Held::Session { connection, url: url.to_owned() } })
         }
     }
+}
+
+impl Writer {
+    /// Looks whether the right is still ours, and takes it again where it went with the session that held it: the server
+    /// was restarted, or the connection cut.
+    ///
+    /// # Errors
+    /// [`SetupError`] when another process has it by now; the database's error while it is away.
+    pub async fn keep(&mut self, db: &Db) -> anyhow::Result<()> {
+        let (Held::Session { connection, url }, Db::Postgres(pool)) = (&mut self.held, db) else { return Ok(()) };
+        if matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
+            return Ok(());
+        }
+        *connection = lock_session(pool, url).await?;
+        Ok(())
+    }
+}
+
+async fn lock_session(pool: &sqlx::PgPool, url: &str) -> anyhow::Result<sqlx::PgConnection> {
+    let mut connection = pool.acquire().await?.detach();
+    let mine: bool =
+        sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(ADVISORY_LOCK).fetch_one(&mut connection).await?;
+    if mine {
+        return Ok(connection);
+    }
+    let holder: Option<String> = sqlx::query_scalar(
+        "select 'process ' || a.pid || coalesce(' from ' || host(a.client_addr), '') || ', since ' || \
+         to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') from pg_locks l join pg_stat_activity a using (pid) \
+         where l.locktype = 'advisory' and l.granted and a.datname = current_database() \
+         and l.objid = ($1 & 4294967295)::oid limit 1",
+    )
+    .bind(ADVISORY_LOCK)
+    .fetch_optional(&mut connection)
+    .await?;
+    Err(refused(&db::display_url(url), &holder.unwrap_or_else(|| "another session".to_owned())).into())
 }
 
 fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result<File> {
@@ -97,7 +119,7 @@ fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result
 
 fn refused(state: &str, holder: &str) -> SetupError {
     SetupError::new(
-        format!("the state at {} is in use by {holder}", db::display_url(state)),
+        format!("the state at {state} is in use by {holder}"),
         "one process at a time sends from a state: stop that one first, or look at it with `conversica-sync status`",
     )
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod commands;
+mod daemon;
 mod decision;
 mod demo;
 mod demo_crm;
@@ -13,6 +14,7 @@ mod harness;
 mod hold;
 mod incremental;
 mod interleaving;
+mod outage;
 mod outcome_table;
 mod pass;
 mod sandbox;

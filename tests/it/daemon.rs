@@ -1,0 +1,183 @@
+//! `run`: how it works, how it ends, by signals and by force, and that nobody else sends from its state meanwhile.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::postgres::cluster;
+use crate::support::scene::Scene;
+use crate::support::signal::Signal;
+use crate::support::stand_in::{Gate, Reaction, StandIn};
+use crate::support::wait::wait_until;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn in_step(leads: u32) -> impl Fn(&Value) -> bool {
+    move |status| status["leads"]["in_sync"] == leads
+}
+
+#[test]
+fn run_delivers_what_is_there_and_every_change_as_it_comes() {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::new(&endpoint.url(), 10);
+    let daemon = scene.daemon();
+    scene.wait_for_status("the first pass", SOON, in_step(10));
+    scene.crm("update leads set first_name = 'Zoe' where id = 4");
+    endpoint.wait_for_requests(11, SOON);
+    scene.add(11, 12);
+    scene.wait_for_status("the new leads", SOON, in_step(12));
+    assert_eq!(endpoint.bodies_of("4")[1]["firstName"], "Zoe");
+    assert_eq!((endpoint.requests().len(), endpoint.max_in_flight_per_lead()), (13, 1));
+    daemon.signal(Signal::Terminate);
+    let output = daemon.wait(SOON).expect_code(0);
+    assert!(output.stderr.contains("\"message\":\"stopped\"") && output.stdout.is_empty(), "{output}");
+}
+
+#[test]
+fn a_signal_lets_what_is_in_flight_finish_and_begins_nothing() {
+    for signal in [Signal::Terminate, Signal::Interrupt] {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let endpoint = StandIn::start(move |_| Reaction::accept().when_opened(&held));
+        let scene = Scene::new(&endpoint.url(), 5);
+        let mut daemon = scene.daemon();
+        endpoint.wait_for_requests(1, SOON);
+        daemon.signal(signal);
+        daemon.wait_for_line("stopping: finishing", SOON);
+        gate.open();
+        daemon.wait(SOON).expect_code(0);
+        let status = scene.status();
+        let (leads, outcomes) = (&status["leads"], &status["outcomes"]);
+        assert_eq!((&leads["in_sync"], &leads["pending"], &leads["in_flight"]), (&json!(1), &json!(4), &json!(0)));
+        assert_eq!(
+            (&outcomes["accepted"], &outcomes["ambiguous"], endpoint.requests().len()),
+            (&json!(1), &json!(0), 1)
+        );
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_the_next_start_knows_what_was_in_flight() {
+    let endpoint = StandIn::start(|request| if request.n == 1 { Reaction::AcceptThenHang } else { Reaction::accept() });
+    let mut scene = Scene::new(&endpoint.url(), 3);
+    scene.set_text("delivery", "timeout", "60s");
+    let mut daemon = scene.daemon();
+    endpoint.wait_for_requests(1, SOON);
+    daemon.signal(Signal::Terminate);
+    daemon.wait_for_line("stopping: finishing", SOON);
+    assert_eq!(scene.status()["leads"]["in_flight"], 1);
+    let start = Instant::now();
+    daemon.signal(Signal::Terminate);
+    daemon.wait(SOON).expect_code(1);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+
+    let output = scene.run(&["once", "--json"]).expect_code(0);
+    assert!(output.stderr.contains("recorded as ambiguous"), "{output}");
+    let outcomes = &output.json()["outcomes"];
+    assert_eq!((&outcomes["ambiguous"], &outcomes["accepted"]), (&json!(1), &json!(3)));
+    let first = endpoint.requests()[0].request.id.clone().expect("an id");
+    let bodies = endpoint.bodies_of(&first);
+    assert_eq!((bodies.len(), &bodies[0]), (2, &bodies[1]), "the same id and content once more");
+}
+
+#[test]
+fn an_endpoint_that_never_answers_keeps_nobody_longer_than_the_time_limit() {
+    let endpoint = StandIn::start(|_| Reaction::AcceptThenHang);
+    let mut scene = Scene::new(&endpoint.url(), 3);
+    scene.set_text("delivery", "timeout", "2s");
+    let daemon = scene.daemon();
+    endpoint.wait_for_requests(1, SOON);
+    daemon.signal(Signal::Terminate);
+    let start = Instant::now();
+    daemon.wait(SOON).expect_code(0);
+    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
+    let status = scene.status();
+    assert_eq!((&status["outcomes"]["ambiguous"], &status["leads"]["in_flight"]), (&json!(1), &json!(0)));
+}
+
+#[test]
+fn once_too_finishes_what_is_in_flight_at_a_signal_and_says_that_it_was_interrupted() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let endpoint = StandIn::start(move |_| Reaction::accept().when_opened(&held));
+    let scene = Scene::new(&endpoint.url(), 5);
+    let mut once = scene.cli().spawn(&["once"]);
+    endpoint.wait_for_requests(1, SOON);
+    once.signal(Signal::Interrupt);
+    once.wait_for_line("stopping: finishing", SOON);
+    gate.open();
+    let output = once.wait(SOON).expect_code(1);
+    assert!(output.stderr.contains("what was not sent stays due"), "{output}");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.requests().len(), 5, "nothing is lost and nothing is sent twice");
+}
+
+/// Two that want to send from one state: the second is refused, whoever only looks is not.
+fn one_writer(scene: &Scene, holder: &[&str]) {
+    let daemon = scene.daemon();
+    scene.wait_for_status("all in step", SOON, in_step(3));
+    let pid = daemon.id().to_string();
+    for command in ["run", "once"] {
+        let output = scene.run(&[command]).expect_code(2);
+        assert!(output.stderr.contains("is in use by process") && output.stderr.contains("since"), "{output}");
+        for word in holder {
+            let word = if *word == "PID" { &pid } else { *word };
+            assert!(output.stderr.contains(word), "{word}: {output}");
+        }
+    }
+    for arguments in [&["status"][..], &["plan"], &["check"], &["config", "show"], &["approve"], &["retry", "--all"]] {
+        scene.run(arguments).expect_code(0);
+    }
+    daemon.signal(Signal::Terminate);
+    daemon.wait(SOON).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+}
+
+#[test]
+fn a_second_sender_on_an_sqlite_state_is_told_who_holds_it() {
+    let endpoint = StandIn::accepting();
+    one_writer(&Scene::new(&endpoint.url(), 3), &["PID", "conversica-sync run", "state.db"]);
+    assert_eq!(endpoint.requests().len(), 3);
+}
+
+#[test]
+fn a_second_sender_on_a_postgresql_state_is_told_who_holds_it() {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::new(&endpoint.url(), 3);
+    let database = cluster().database();
+    scene.set_text("state", "url", &database.url);
+    one_writer(&scene, &[&database.name]);
+    assert_eq!(endpoint.requests().len(), 3);
+    assert_eq!(database.sql("select count(*) from conversica_sync.lead where status = 'in_sync'"), "3");
+}
+
+/// Kills the daemon while it sends, again and again, and then lets it finish.
+fn survives_kills(scene: &Scene, endpoint: &StandIn, leads: u32, kills: usize, concurrency: usize) {
+    for kill in 1..=kills {
+        let daemon = scene.cli().spawn(&["run"]);
+        let sent = endpoint.requests().len();
+        wait_until("more requests", SOON, || endpoint.requests().len() >= sent + 15);
+        drop(daemon.kill());
+        wait_until("the endpoint to see it go", SOON, || endpoint.in_flight() == 0);
+        assert!(endpoint.requests().len() < leads as usize, "kill {kill} came too late to mean anything");
+    }
+    let status = scene.run(&["once", "--json"]).expect_code(0).json();
+    assert_eq!(status["leads"]["in_sync"], leads, "nothing is lost: {status:#}");
+    assert_eq!(endpoint.max_in_flight_per_lead(), 1);
+    let mut ids: Vec<_> = endpoint.requests().into_iter().filter_map(|received| received.request.id).collect();
+    let requests = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), leads as usize);
+    assert!(requests - ids.len() <= kills * concurrency, "{} repeats", requests - ids.len());
+    let ambiguous = status["outcomes"]["ambiguous"].as_u64().expect("a number");
+    assert!(ambiguous >= (requests - ids.len()) as u64 && ambiguous <= (kills * concurrency) as u64, "{ambiguous}");
+}
+
+#[test]
+fn kills_while_sending_lose_nothing_and_repeat_only_what_was_in_flight() {
+    let endpoint = StandIn::start(|_| Reaction::accept().after(Duration::from_millis(10)));
+    let mut scene = Scene::new(&endpoint.url(), 300);
+    scene.set("delivery", "concurrency", "4");
+    survives_kills(&scene, &endpoint, 300, 5, 4);
+}
