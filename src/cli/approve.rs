@@ -3,12 +3,9 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use secrecy::ExposeSecret;
-
-use crate::cli::{Exit, settings, table};
+use crate::cli::{Exit, existing_state, settings, table};
 use crate::clock;
 use crate::console::say;
-use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::control::{self, FirstRunDone, Hold};
 use crate::state::lead::{self, Status};
@@ -30,7 +27,10 @@ pub enum Release {
 
 pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let state = Db::open_state(loaded.settings.state.url.expose_secret()).await?;
+    let Some(state) = existing_state(&loaded.settings).await? else {
+        say("Nothing is held: there is no state yet.");
+        return Ok(Exit::Done);
+    };
     let held = Report::of(&state).await?.leads(Status::Held);
     if held == 0 {
         say("Nothing is held.");

@@ -9,7 +9,7 @@ use anyhow::Context;
 use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
 
-use crate::cli::{Exit, failure, settings};
+use crate::cli::{Exit, failure, settings_unsaid};
 use crate::config::{Loaded, Settings};
 use crate::console::say;
 use crate::crm::read::{Reading, Scope};
@@ -29,7 +29,7 @@ enum Finding {
 }
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
-    let loaded = settings(file)?;
+    let loaded = settings_unsaid(file)?;
     let mut bad = 0;
     let mut tell = |subject: &str, findings: Vec<Finding>| {
         for finding in findings {

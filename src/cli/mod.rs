@@ -17,8 +17,10 @@ pub mod table;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use secrecy::ExposeSecret;
 
-use crate::config::{Environment, Loaded, find_file, load};
+use crate::config::{Environment, Loaded, Settings, find_file, load};
+use crate::db::Db;
 use crate::error::SetupError;
 use crate::status::Need;
 use crate::telemetry;
@@ -135,11 +137,27 @@ pub fn failure(error: &anyhow::Error) -> (u8, String) {
 
 /// Reads the settings, says what is doubtful about them, and begins to log.
 pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<Loaded> {
-    let environment = Environment::of_process();
-    let loaded = load(&find_file(file, &environment)?, &environment)?;
-    telemetry::init(&loaded.settings.log);
+    let loaded = settings_unsaid(file)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     Ok(loaded)
+}
+
+/// The same, for who shows the doubts in a place of its own.
+pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<Loaded> {
+    let environment = Environment::of_process();
+    let loaded = load(&find_file(file, &environment)?, &environment)?;
+    telemetry::init(&loaded.settings.log);
+    Ok(loaded)
+}
+
+/// The state for a command that changes something in it; `None` where there is none yet, which then is not made.
+pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option<Db>> {
+    let url = settings.state.url.expose_secret();
+    match Db::open_state_read_only(url).await? {
+        Some(looked_at) => looked_at.close().await,
+        None => return Ok(None),
+    }
+    Db::open_state(url).await.map(Some)
 }

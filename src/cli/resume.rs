@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use secrecy::ExposeSecret;
-
-use crate::cli::{Exit, settings};
+use crate::cli::{Exit, existing_state, settings};
 use crate::console::say;
-use crate::db::Db;
 use crate::state::control::{self, Halt};
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let state = Db::open_state(loaded.settings.state.url.expose_secret()).await?;
+    let Some(state) = existing_state(&loaded.settings).await? else {
+        say("There is no halt: there is no state yet.");
+        return Ok(Exit::Done);
+    };
     if control::clear::<Halt>(&state).await? {
         say("The halt is lifted. The next request goes alone, until Conversica accepts it.");
     } else {

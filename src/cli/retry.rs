@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use clap::ValueEnum;
-use secrecy::ExposeSecret;
 
-use crate::cli::{Exit, settings, table};
+use crate::cli::{Exit, existing_state, settings, table};
 use crate::clock;
 use crate::console::say;
-use crate::db::Db;
 use crate::state::lead::{self, Status};
 
 #[derive(Debug, clap::Args)]
@@ -33,21 +31,17 @@ pub enum Stuck {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let state = Db::open_state(loaded.settings.state.url.expose_secret()).await?;
+    let Some(state) = existing_state(&loaded.settings).await? else {
+        say("Nothing to retry: there is no state yet.");
+        return Ok(Exit::Done);
+    };
     let statuses: &[Status] = match args.status {
         Some(Stuck::Rejected) => &[Status::Rejected],
         Some(Stuck::Exhausted) => &[Status::Exhausted],
         None => &[Status::Rejected, Status::Exhausted],
     };
-    let mut requeued = 0;
-    for status in statuses {
-        if args.ids.is_empty() {
-            requeued += lead::requeue(&state, *status, None, clock::now()).await?;
-        }
-        for id in &args.ids {
-            requeued += lead::requeue(&state, *status, Some(id), clock::now()).await?;
-        }
-    }
+    let ids = (!args.ids.is_empty()).then_some(args.ids.as_slice());
+    let requeued = lead::requeue(&state, statuses, ids, clock::now()).await?;
     say(format_args!("{} back in the queue.", table::leads(i64::try_from(requeued).unwrap_or(i64::MAX))));
     Ok(Exit::Done)
 }

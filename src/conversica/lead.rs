@@ -109,6 +109,15 @@ pub struct LeadId {
     pub client_id: String,
 }
 
+/// Whether `new` withdraws consent that `old` did not withdraw: `optOut`, `smsOptOut` or `stopMessaging` turned true. Both
+/// are canonical texts, in which a quote inside a value is escaped, so that the key with its value is found by its letters.
+pub fn withdraws_consent(old: &str, new: &str) -> bool {
+    [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::StopMessaging].into_iter().any(|key| {
+        let said = format!("\"{}\":true", key.name());
+        new.contains(&said) && !old.contains(&said)
+    })
+}
+
 /// 128 bits of SHA-256: enough that two different leads never look alike, short enough to keep for every lead.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 16]);
@@ -137,5 +146,19 @@ impl fmt::Debug for Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consent_is_withdrawn_only_where_it_was_not_withdrawn_before() {
+        let (given, out) = (r#"{"id":"1","optOut":false}"#, r#"{"id":"1","city":"Ulm","optOut":true}"#);
+        assert!(withdraws_consent(given, out));
+        assert!(!withdraws_consent(out, r#"{"id":"1","city":"Bonn","optOut":true}"#));
+        assert!(withdraws_consent(out, r#"{"id":"1","optOut":true,"smsOptOut":true}"#));
+        assert!(!withdraws_consent(given, r#"{"id":"1","firstName":"\"optOut\":true"}"#), "a name is not a key");
     }
 }

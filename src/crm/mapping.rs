@@ -68,8 +68,6 @@ pub struct Mapped {
     pub lead: LeadId,
     /// The canonical Lead object, or every reason why there is none.
     pub desired: Result<String, Vec<String>>,
-    /// The lead says `optOut`, `smsOptOut` or `stopMessaging`: this person is not to be written to.
-    pub withdraws_consent: bool,
 }
 
 impl Mapped {
@@ -134,7 +132,6 @@ impl Mapping {
         let key = row.key.clone().unwrap_or_default();
         let mut reasons = Vec::new();
         let mut present: u64 = 0;
-        let mut withdraws_consent = false;
         let mut body = String::with_capacity(512);
         body.push_str("{\"apiVersion\":");
         push_json_text(&mut body, &self.api_version);
@@ -142,9 +139,6 @@ impl Mapping {
             let Some(text) = self.text(field, row, &mut reasons) else { continue };
             if let Some(key) = field.key.filter(|_| !text.is_empty()) {
                 present |= 1 << key as u64;
-            }
-            if matches!(field.key, Some(LeadKey::OptOut | LeadKey::SmsOptOut | LeadKey::StopMessaging)) {
-                withdraws_consent |= value::boolean(text) == Some(true);
             }
             self.push(&mut body, field, text, &mut reasons);
         }
@@ -158,7 +152,7 @@ impl Mapping {
             reasons.push("clientId: the source client begins or ends with white space".to_owned());
         }
         let lead = LeadId { id: key, client_id: row.client.clone().unwrap_or_default() };
-        Mapped { lead, desired: if reasons.is_empty() { Ok(body) } else { Err(reasons) }, withdraws_consent }
+        Mapped { lead, desired: if reasons.is_empty() { Ok(body) } else { Err(reasons) } }
     }
 
     fn origin_by(&mut self, rule: &FieldRule) -> Origin {

@@ -311,13 +311,36 @@ pub async fn baseline_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Err
     Ok(on_db!(db, pool => sqlx::query(sql).bind(micros(now)).execute(pool).await?.rows_affected()))
 }
 
-/// Puts rejected and exhausted leads back in the queue; returns how many leads that was.
-pub async fn requeue(db: &Db, status: Status, id: Option<&str>, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let sql = "update lead set status = 'pending', due_at = $1, attempts = 0, first_failed_at = null \
-               where status = $2 and status in ('rejected', 'exhausted') and ($3 is null or id = $3)";
-    Ok(on_db!(db, pool => {
-        sqlx::query(sql).bind(micros(now)).bind(status.name()).bind(id).execute(pool).await?.rows_affected()
-    }))
+/// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
+pub async fn requeue(
+    db: &Db,
+    statuses: &[Status],
+    ids: Option<&[String]>,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    let stuck = statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted));
+    let names: Vec<&str> = stuck.map(|status| status.name()).collect();
+    if names.is_empty() || ids.is_some_and(<[String]>::is_empty) {
+        return Ok(0);
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("update lead set status = 'pending', attempts = 0, first_failed_at = null, due_at = ");
+        query.push_bind(micros(now)).push(" where status in (");
+        let mut list = query.separated(", ");
+        for name in &names {
+            list.push_bind(*name);
+        }
+        query.push(")");
+        if let Some(ids) = ids {
+            query.push(" and id in (");
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(id.as_str());
+            }
+            query.push(")");
+        }
+        Ok(query.build().execute(pool).await?.rows_affected())
+    })
 }
 
 /// The content last accepted, for a page of leads: what `plan` compares with.

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::conversica::lead::LeadId;
+use crate::conversica::lead::{LeadId, withdraws_consent};
 use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
 use crate::crm::read::{BATCH_ROWS, Scope};
@@ -80,35 +80,21 @@ pub async fn plan(
     mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
 ) -> anyhow::Result<Totals> {
     let fitting = crm.fitting().await?;
-    let mut totals = Totals::default();
-    let mut addresses: HashMap<u64, bool> = HashMap::new();
-    let mut batch: Vec<(Mapped, Option<Known>)> = Vec::new();
-    let mut new_sends = 0;
-    let mut held = None;
+    let mut planning = Planning::default();
     let mut merge = Merge::start(crm, state, &fitting, Scope::All);
     loop {
         match merge.next().await? {
-            Some(Item::Missing(known)) => totals.gone += u64::from(known.status != Status::Gone),
-            Some(Item::Row(mapped, known)) if is_settled(&mapped, known.as_ref()) => {
-                totals.unchanged += 1;
-                drop(mapped);
-            }
-            Some(Item::Row(mapped, known)) => {
-                match diff::compare(mapped.clone(), known.as_ref()) {
-                    Difference::Changed(change, kind) => new_sends += u64::from(kind.sends() && !change.urgent),
-                    Difference::None | Difference::Returned => {
-                        held = held.or_else(|| known.as_ref().and_then(|known| known.hold_reason.clone()));
-                    }
-                }
-                batch.push((mapped, known));
-            }
+            Some(Item::Missing(known)) => planning.totals.gone += u64::from(known.status != Status::Gone),
+            Some(Item::Row(mapped, known)) if is_settled(&mapped, known.as_ref()) => planning.totals.unchanged += 1,
+            Some(Item::Row(mapped, known)) => planning.batch.push((mapped, known)),
             None => break,
         }
-        if batch.len() >= BATCH_ROWS {
-            show(state, &mut batch, &mut totals, &mut addresses, &mut each).await?;
+        if planning.batch.len() >= BATCH_ROWS {
+            planning.show(state, &mut each).await?;
         }
     }
-    show(state, &mut batch, &mut totals, &mut addresses, &mut each).await?;
+    planning.show(state, &mut each).await?;
+    let Planning { mut totals, addresses, new_sends, held, .. } = planning;
     totals.same_email = addresses.values().filter(|repeated| **repeated).count() as u64;
     totals.hold = hold(crm, state, safety, new_sends).await?.or(held);
     Ok(totals)
@@ -123,18 +109,52 @@ fn is_settled(mapped: &Mapped, known: Option<&Known>) -> bool {
             || known.desired_hash == fingerprint && matches!(known.status, Status::Rejected | Status::Exhausted))
 }
 
-async fn show(
-    state: &Db,
-    batch: &mut Vec<(Mapped, Option<Known>)>,
-    totals: &mut Totals,
-    addresses: &mut HashMap<u64, bool>,
-    each: &mut impl FnMut(PlannedLead) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let known: Vec<LeadId> = batch.iter().filter_map(|(_, known)| known.as_ref().map(|k| k.lead.clone())).collect();
-    let delivered = lead::delivered(state, &known).await?;
-    for (mapped, known) in batch.drain(..) {
-        let old = delivered.get(&mapped.lead).map(|body| object(body)).unwrap_or_default();
-        let planned = planned(mapped, known.as_ref(), &old);
+/// A plan that grows.
+#[derive(Default)]
+struct Planning {
+    totals: Totals,
+    /// Hashes of addresses, and whether each has come up more than once.
+    addresses: HashMap<u64, bool>,
+    batch: Vec<(Mapped, Option<Known>)>,
+    /// Sends that a pass would have to decide upon.
+    new_sends: u64,
+    /// Why leads are held already.
+    held: Option<String>,
+}
+
+impl Planning {
+    async fn show(
+        &mut self,
+        state: &Db,
+        each: &mut impl FnMut(PlannedLead) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let known: Vec<LeadId> = batch.iter().filter_map(|(_, known)| known.as_ref().map(|k| k.lead.clone())).collect();
+        let delivered = lead::delivered(state, &known).await?;
+        for (mapped, known) in batch {
+            let delivered = delivered.get(&mapped.lead).map(String::as_str);
+            let mut stops = false;
+            match diff::compare(mapped.clone(), known.as_ref(), delivered) {
+                Difference::Changed(change, kind) => {
+                    self.new_sends += u64::from(kind.sends() && !change.urgent);
+                    stops = change.urgent;
+                }
+                Difference::None | Difference::Returned => {
+                    self.held = self.held.take().or_else(|| known.as_ref().and_then(|known| known.hold_reason.clone()));
+                    let waiting = mapped.desired.as_deref().unwrap_or_default();
+                    stops |= withdraws_consent(delivered.unwrap_or_default(), waiting);
+                }
+            }
+            let old = delivered.map(object).unwrap_or_default();
+            let planned = planned(mapped, known.as_ref(), stops, &old);
+            self.count(&planned);
+            each(planned.lead)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, planned: &Planned) {
+        let totals = &mut self.totals;
         match planned.lead.action {
             Action::Create => totals.create += 1,
             Action::Update => totals.update += 1,
@@ -143,14 +163,12 @@ async fn show(
         }
         if planned.lead.action == Action::Create {
             totals.new_people += 1;
-            *totals.new_people_by_conversation.entry(planned.conversation).or_default() += 1;
+            *totals.new_people_by_conversation.entry(planned.conversation.clone()).or_default() += 1;
         }
         if let Some(address) = planned.address {
-            addresses.entry(address).and_modify(|repeated| *repeated = true).or_insert(false);
+            self.addresses.entry(address).and_modify(|repeated| *repeated = true).or_insert(false);
         }
-        each(planned.lead)?;
     }
-    Ok(())
 }
 
 struct Planned {
@@ -160,7 +178,7 @@ struct Planned {
     address: Option<u64>,
 }
 
-fn planned(mapped: Mapped, known: Option<&Known>, old: &Map<String, Value>) -> Planned {
+fn planned(mapped: Mapped, known: Option<&Known>, stops: bool, old: &Map<String, Value>) -> Planned {
     let contacted = known.is_some_and(|known| known.contacted);
     let LeadId { id, client_id } = mapped.lead;
     let body = match &mapped.desired {
@@ -171,7 +189,7 @@ fn planned(mapped: Mapped, known: Option<&Known>, old: &Map<String, Value>) -> P
             return Planned { lead, conversation: String::new(), address: None };
         }
     };
-    let action = match (contacted, mapped.withdraws_consent) {
+    let action = match (contacted, stops) {
         (false, _) => Action::Create,
         (true, true) => Action::Stop,
         (true, false) => Action::Update,

@@ -11,6 +11,7 @@ use crate::config::{FirstRun, Settings};
 use crate::conversica::lead::LeadId;
 use crate::crm::Crm;
 use crate::crm::cursor::{self, Newest};
+use crate::crm::mapping::Mapped;
 use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
@@ -98,11 +99,13 @@ async fn read_and_write(
     while let Some(item) = merge.next().await? {
         match item {
             Item::Missing(known) => writes.missing(known).await?,
-            Item::Row(mapped, known) => match diff::compare(mapped, known.as_ref()) {
-                Difference::None => {}
-                Difference::Returned => writes.returned(known).await?,
-                Difference::Changed(change, kind) => writes.changed(change, kind).await?,
-            },
+            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref()) => {
+                writes.doubtful(mapped, known).await?;
+            }
+            Item::Row(mapped, known) => {
+                let difference = diff::compare(mapped, known.as_ref(), None);
+                writes.different(difference, known).await?;
+            }
         }
         tally.set_rows(merge.rows());
     }
@@ -219,6 +222,8 @@ struct Writes<'a> {
     now: DateTime<Utc>,
     admission: Admission,
     ready: Vec<Change>,
+    /// Rows that may withdraw consent: what was delivered tells.
+    doubtful: Vec<(Mapped, Option<Known>)>,
     /// Sends that wait for the decision; never more than the limit.
     undecided: Vec<Change>,
     gone: Vec<LeadId>,
@@ -233,10 +238,36 @@ impl<'a> Writes<'a> {
             now,
             admission,
             ready: Vec::new(),
+            doubtful: Vec::new(),
             undecided: Vec::new(),
             gone: Vec::new(),
             returned: Vec::new(),
             polled: Polled::default(),
+        }
+    }
+
+    async fn doubtful(&mut self, mapped: Mapped, known: Option<Known>) -> anyhow::Result<()> {
+        self.doubtful.push((mapped, known));
+        if self.doubtful.len() >= BATCH_ROWS { self.settle_doubtful().await } else { Ok(()) }
+    }
+
+    async fn settle_doubtful(&mut self) -> anyhow::Result<()> {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let leads: Vec<LeadId> = doubtful.iter().map(|(mapped, _)| mapped.lead.clone()).collect();
+        let delivered = lead::delivered(self.state, &leads).await?;
+        for (mapped, known) in doubtful {
+            let delivered = delivered.get(&mapped.lead).map(String::as_str);
+            let difference = diff::compare(mapped, known.as_ref(), delivered);
+            self.different(difference, known).await?;
+        }
+        Ok(())
+    }
+
+    async fn different(&mut self, difference: Difference, known: Option<Known>) -> anyhow::Result<()> {
+        match difference {
+            Difference::None => Ok(()),
+            Difference::Returned => self.returned(known).await,
+            Difference::Changed(change, kind) => self.changed(change, kind).await,
         }
     }
 
@@ -318,6 +349,7 @@ impl<'a> Writes<'a> {
     }
 
     async fn finish(mut self) -> anyhow::Result<Polled> {
+        self.settle_doubtful().await?;
         for change in std::mem::take(&mut self.undecided) {
             self.write(change).await?;
         }

@@ -255,3 +255,13 @@ fn once_does_not_wait_for_retries_longer_than_it_is_told() {
     assert!(start.elapsed() < Duration::from_secs(30));
     assert_eq!((&output.json()["leads"]["retrying"], &output.json()["pass"]["waiting"]), (&json!(2), &json!(2)));
 }
+
+#[test]
+fn commands_that_decide_make_no_state_where_there_is_none() {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::new(&endpoint.url(), 2);
+    for command in [&["approve", "--yes"][..], &["baseline", "--yes"], &["resume"], &["retry", "--all"], &["status"]] {
+        scene.run(command).expect_code(0);
+    }
+    assert!(!scene.state_file().exists());
+}

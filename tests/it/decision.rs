@@ -106,12 +106,12 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
     write(&db, &[held("held", "a"), invalid("invalid", "no address")], 3).await;
     deliver(&db, desired("in sync", "a"), 3).await;
     for status in Status::ALL.into_iter().filter(|status| !matches!(status, Status::Rejected | Status::Exhausted)) {
-        assert_eq!(lead::requeue(&db, status, None, at(4)).await.unwrap(), 0, "{}", status.name());
+        assert_eq!(lead::requeue(&db, &[status], None, at(4)).await.unwrap(), 0, "{}", status.name());
     }
-    assert_eq!(lead::requeue(&db, Status::Rejected, Some("nobody"), at(4)).await.unwrap(), 0);
-    assert_eq!(lead::requeue(&db, Status::Rejected, Some("rejected 1"), at(4)).await.unwrap(), 1);
+    assert_eq!(lead::requeue(&db, &[Status::Rejected], Some(&["nobody".to_owned()]), at(4)).await.unwrap(), 0);
+    assert_eq!(lead::requeue(&db, &[Status::Rejected], Some(&["rejected 1".to_owned()]), at(4)).await.unwrap(), 1);
     assert_eq!(claim_one(&db, 4).await.lead, id("rejected 1"));
-    assert_eq!(lead::requeue(&db, Status::Exhausted, None, at(5)).await.unwrap(), 1);
+    assert_eq!(lead::requeue(&db, &[Status::Exhausted], None, at(5)).await.unwrap(), 1);
     let claim = claim_one(&db, 5).await;
     assert_eq!((claim.lead, claim.attempt, claim.first_failed_at), (id("exhausted"), 1, None), "a new series");
     let expected =

@@ -187,6 +187,20 @@ fn a_changed_mapping_is_held_when_it_would_send_too_much_and_only_then() {
 }
 
 #[test]
+fn an_opt_out_that_was_delivered_before_waits_with_the_others() {
+    let endpoint = StandIn::accepting();
+    let mut scene = settled(&endpoint, 4, "3");
+    scene.crm("update leads set opt_out = 'Y' where id = 2");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.answered(), 5);
+    scene.set("lead", "leadSource", "{ value = \"Trade fair\" }");
+    let plan = scene.run(&["plan", "--json"]).expect_code(4).json();
+    assert_eq!((&plan["update"], &plan["stop"]), (&json!(4), &json!(0)));
+    held(&scene.run(&["once", "--json"]).expect_code(4).json(), "mapping_changed", 4);
+    assert_eq!(endpoint.answered(), 5, "nothing is new about that consent");
+}
+
+#[test]
 fn the_daemon_stays_up_while_held_and_sends_once_approved() {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::new(&endpoint.url(), 3);

@@ -58,6 +58,11 @@ struct Play {
     answers: usize,
 }
 
+/// Content 2 withdraws consent.
+fn content_of(k: u8) -> String {
+    if k == 2 { r#"{"optOut":true}"#.to_owned() } else { format!("content {k}") }
+}
+
 impl Play {
     async fn step(&mut self, event: Event) {
         self.seconds += 1;
@@ -97,7 +102,7 @@ impl Play {
             }
             Event::Requeue => {
                 for status in [Status::Rejected, Status::Exhausted] {
-                    lead::requeue(&self.db, status, None, at(self.seconds)).await.unwrap();
+                    lead::requeue(&self.db, &[status], None, at(self.seconds)).await.unwrap();
                 }
             }
         }
@@ -113,9 +118,10 @@ impl Play {
             }
             return;
         };
-        let desired = content.map(|k| format!("content {k}")).ok_or_else(|| vec!["no address".to_owned()]);
-        let mapped = Mapped { lead: id("1"), desired, withdraws_consent: content == Some(2) };
-        match diff::compare(mapped, known.as_ref()) {
+        let desired = content.map(content_of).ok_or_else(|| vec!["no address".to_owned()]);
+        let mapped = Mapped { lead: id("1"), desired };
+        let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
+        match diff::compare(mapped, known.as_ref(), delivered.as_deref()) {
             Difference::None => {}
             Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
             Difference::Changed(change, _) => lead::upsert(&self.db, &[change], now).await.unwrap(),
@@ -135,7 +141,7 @@ impl Play {
     }
 
     fn newest(&self) -> Option<String> {
-        self.source.flatten().map(|k| format!("content {k}"))
+        self.source.flatten().map(content_of)
     }
 
     async fn check(&self) {

@@ -390,11 +390,14 @@ fn the_example_is_a_working_configuration() {
 fn a_file_that_is_not_there_is_explained() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("my.toml");
-    says(&find_file(Some(&path), &environment(&[])).unwrap_err().to_string(), &["--config", "does not exist", "init"]);
+    says(
+        &find_file(Some(&path), &environment(&[])).unwrap_err().to_string(),
+        &["--config", "does not exist", "config/example.toml"],
+    );
     let named = environment(&[("CONVERSICA_SYNC_CONFIG", path.to_str().unwrap())]);
     says(&find_file(None, &named).unwrap_err().to_string(), &["CONVERSICA_SYNC_CONFIG", "does not exist"]);
     let nothing = find_file(None, &environment(&[])).unwrap_err().to_string();
-    says(&nothing, &["./conversica-sync.toml", "/etc/conversica-sync/conversica-sync.toml", "conversica-sync init"]);
+    says(&nothing, &["./conversica-sync.toml", "/etc/conversica-sync/conversica-sync.toml", "config/example.toml"]);
     fs::write(&path, MINIMAL).unwrap();
     assert_eq!(find_file(None, &named).unwrap(), path);
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
