@@ -52,7 +52,13 @@ impl Db {
                     .journal_mode(SqliteJournalMode::Wal)
                     // FULL, not NORMAL: a claim has to be on the disk before its request leaves, power cuts included.
                     .synchronous(SqliteSynchronous::Full);
-                let pool = SqlitePoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
+                let pool = SqlitePoolOptions::new()
+                    // One, not several: there is one writer at a time in any case, and waiting for one's turn here is
+                    // cheaper than in SQLite, which sleeps and tries again. Caches and statements exist once.
+                    .max_connections(1)
+                    // A file does not hang up.
+                    .test_before_acquire(false)
+                    .acquire_timeout(ACQUIRE_TIMEOUT);
                 Db::Sqlite(pool.connect_with(options).await.map_err(|e| state_unusable(url, &e))?)
             }
             None => {

@@ -31,7 +31,9 @@ create table lead (
 );
 
 create index lead_due on lead (due_at, id) where status in ('pending', 'retrying');
-create index lead_status on lead (status, id);
+create index lead_in_flight on lead (lease_until) where status = 'in_flight';
+-- For counting. Not (status, id): SQLite would look for due leads in it, and sort all that wait at every claim.
+create index lead_status on lead (id, status);
 
 -- The journal: one row an attempt, never changed.
 create table outcome (

@@ -88,7 +88,12 @@ struct Watchdog {
 impl Cluster {
     /// A cluster that a test may stop, pause and crash without hurting others. It goes when this value is dropped.
     pub fn private() -> Self {
-        Self::launch(DEFAULT_PORT, false)
+        Self::launch(DEFAULT_PORT, false, "off")
+    }
+
+    /// As [`Cluster::private`], and what is committed is on the disk: for measuring.
+    pub fn durable() -> Self {
+        Self::launch(DEFAULT_PORT, false, "on")
     }
 
     /// As [`Cluster::private`], and reachable at 127.0.0.1 too: for tests of what happens on the network.
@@ -96,10 +101,10 @@ impl Cluster {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("a bound socket has an address").port();
         drop(probe);
-        Self::launch(port, true)
+        Self::launch(port, true, "off")
     }
 
-    fn launch(port: u16, tcp: bool) -> Self {
+    fn launch(port: u16, tcp: bool, fsync: &str) -> Self {
         let bin = server_directory();
         // Not in $TMPDIR: a socket's path has room for 100 characters, and the server's user must be able to get there.
         let directory =
@@ -109,8 +114,8 @@ impl Cluster {
         command.args(["-c", WATCHDOG, "postgres-watchdog"]).arg(&directory).arg(&bin);
         command.args(["-p", &port.to_string(), "-k"]).arg(&directory);
         for setting in [
-            "fsync=off",
-            "full_page_writes=off",
+            format!("fsync={fsync}").as_str(),
+            format!("full_page_writes={fsync}").as_str(),
             "max_connections=200",
             "shared_buffers=64MB",
             "timezone=UTC",
