@@ -14,7 +14,8 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let result = runtime.block_on(cli::dispatch(cli));
+    // On a worker thread, where whatever it waits for wakes it without going through another thread.
+    let result = runtime.block_on(runtime.spawn(cli::dispatch(cli))).unwrap_or_else(|panic| Err(panic.into()));
     // Reads and requests that are still under way have been given up already; they need not be waited for.
     runtime.shutdown_background();
     match result {

@@ -119,7 +119,7 @@ async fn hold(state: &Db, leads: i64) -> Result<Option<HoldShown>, sqlx::Error> 
     }
     let first: Option<(String, i64)> = on_db!(state, pool => {
         sqlx::query_as(
-            "select hold_reason, changed_at from lead where status = 'held' and hold_reason is not null \
+            "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason is not null \
              order by changed_at limit 1").fetch_optional(pool).await
     })?;
     Ok(first.map(|(reason, changed_at)| HoldShown { reason, since: crate::state::instant(changed_at), leads }))

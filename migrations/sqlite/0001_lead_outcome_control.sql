@@ -10,7 +10,7 @@ create table lead (
     desired_hash     blob    not null, -- fingerprint of desired, or of invalid_reasons
     invalid_reasons  text,             -- JSON array of sentences; null while the row is valid
     hold_reason      text,             -- why it waits for a person; null when it does not
-    delivered        text,             -- the Lead object last accepted
+    delivered        text,             -- the Lead object last accepted; null where it is desired itself (equal hashes)
     delivered_hash   blob,             -- its fingerprint; null when never accepted, or when a later answer was ambiguous
     delivered_at     integer,
     first_contact_at integer,          -- when Conversica first took, or may have taken, this lead
@@ -31,9 +31,9 @@ create table lead (
 ) strict;
 
 create index lead_due on lead (due_at, id) where status in ('pending', 'retrying');
-create index lead_in_flight on lead (lease_until) where status = 'in_flight';
--- For counting. Not (status, id): SQLite would look for due leads in it, and sort all that wait at every claim.
-create index lead_status on lead (id, status);
+-- What is not settled is little: this index stays small, and counting needs no more. A condition that is to use it says
+-- "status <> 'in_sync'" in so many words.
+create index lead_unsettled on lead (status) where status <> 'in_sync';
 
 -- The journal: one row an attempt, never changed.
 create table outcome (

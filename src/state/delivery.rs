@@ -13,7 +13,7 @@ use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::on_db;
 use crate::state::lead::InOrder;
-use crate::state::{instant, micros, outcome};
+use crate::state::{instant, lead, micros, outcome};
 
 /// A lead that is ours to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,11 @@ pub async fn record_and_claim(
                           and (f_next = 'untried' or lead.desired_hash <> lead.sent_hash) then 0 else f_due_at end, \
                  hold_reason = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
                                when f_class <> 'ambiguous' then lead.delivered_hash end then null else lead.hold_reason end, \
-                 delivered = case when f_class = 'accepted' then coalesce(lead.sent, lead.desired) else lead.delivered end, \
+                 delivered = case when f_class = 'accepted' then case when lead.desired_hash <> lead.sent_hash then lead.sent end \
+                             when f_class = 'ambiguous' then ");
+            update.push(lead::DELIVERED);
+            update.push(
+                " else lead.delivered end, \
                  delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \
                                   else lead.delivered_hash end, \
                  delivered_at = case when f_class = 'accepted' then f_at else lead.delivered_at end, \
@@ -190,16 +194,17 @@ pub async fn recover(db: &Db, orphans: Orphans, now: DateTime<Utc>) -> Result<u6
         sqlx::query(
             "insert into outcome (id, client_id, at, class, detail, attempt, sent_hash) \
              select id, client_id, $1, 'ambiguous', 'the program ended while this request was on its way', attempts, \
-             sent_hash from lead where status = 'in_flight' and lease_until <= $2")
+             sent_hash from lead where status = 'in_flight' and status <> 'in_sync' and lease_until <= $2")
             .bind(micros(now)).bind(before).execute(&mut *transaction).await?;
         let update = format!(
             "update lead set status = case {RESTING} when lead.hold_reason is not null \
-             then 'held' else 'pending' end, due_at = case when due_at = 0 then 0 else $1 end, delivered_hash = null, \
+             then 'held' else 'pending' end, due_at = case when due_at = 0 then 0 else $1 end, delivered = {delivered}, delivered_hash = null, \
              first_contact_at = coalesce(first_contact_at, claimed_at), \
              first_failed_at = coalesce(first_failed_at, $1), sent = null, sent_hash = null, claimed_at = null, \
              lease_until = null, last_outcome = 'ambiguous', last_http_status = null, last_detail = \
              'the program ended while this request was on its way', last_outcome_at = $1 \
-             where status = 'in_flight' and lease_until <= $2");
+             where status = 'in_flight' and status <> 'in_sync' and lease_until <= $2",
+            delivered = lead::DELIVERED);
         let recovered = sqlx::query(crate::db::trusted(update))
             .bind(micros(now)).bind(before).execute(&mut *transaction).await?.rows_affected();
         transaction.commit().await?;
@@ -220,7 +225,7 @@ pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
     on_db!(db, pool => {
         let waiting = sqlx::query_scalar("select count(*) from lead where status in ('pending', 'retrying')")
             .fetch_one(pool).await?;
-        let in_flight = sqlx::query_scalar("select count(*) from lead where status = 'in_flight'")
+        let in_flight = sqlx::query_scalar("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'")
             .fetch_one(pool).await?;
         Ok((waiting, in_flight))
     })

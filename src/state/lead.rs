@@ -163,6 +163,9 @@ impl InOrder {
     }
 }
 
+/// The content last accepted. It is not written twice: where it is the desired content, equal fingerprints say so.
+pub(super) const DELIVERED: &str = "case when lead.delivered is null and lead.delivered_hash = lead.desired_hash then lead.desired else lead.delivered end";
+
 /// Writes what the poll found to have changed: one statement, whatever the number of leads (at most 2,000).
 ///
 /// A lead in flight stays in flight: its newest content waits for the outcome. A lead waiting for a retry keeps its time,
@@ -195,8 +198,8 @@ pub async fn upsert(db: &Db, changes: &[Change], now: DateTime<Utc>) -> Result<(
                 .push_bind(0_i64)
                 .push_bind(micros(now));
         });
-        query.push(
-            " on conflict (id, client_id) do update set \
+        query.push(" on conflict (id, client_id) do update set delivered = ").push(DELIVERED).push(
+            ", \
              sent = case when lead.status = 'in_flight' and lead.sent is null and lead.desired_hash = lead.sent_hash \
                     then lead.desired else lead.sent end, \
              desired = excluded.desired, desired_hash = excluded.desired_hash, \
@@ -272,7 +275,10 @@ pub async fn mark_returned(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Res
 pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
     let mut counts: BTreeMap<Status, i64> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
     let rows: Vec<(String, i64)> = on_db!(db, pool => {
-        sqlx::query_as("select status, count(*) from lead group by status").fetch_all(pool).await
+        sqlx::query_as(
+            "select status, count(*) from lead where status <> 'in_sync' group by status \
+             union all select 'in_sync', (select count(*) from lead) - \
+             (select count(*) from lead where status <> 'in_sync')").fetch_all(pool).await
     })?;
     for (name, count) in rows {
         counts.insert(status_of(&name)?, count);
@@ -289,7 +295,7 @@ pub async fn any(db: &Db) -> Result<bool, sqlx::Error> {
 /// Whether any lead waits for a person.
 pub async fn any_held(db: &Db) -> Result<bool, sqlx::Error> {
     let found: Option<i64> = on_db!(db, pool => {
-        sqlx::query_scalar("select cast(1 as bigint) from lead where status = 'held' limit 1").fetch_optional(pool).await
+        sqlx::query_scalar("select cast(1 as bigint) from lead where status = 'held' and status <> 'in_sync' limit 1").fetch_optional(pool).await
     })?;
     Ok(found.is_some())
 }
@@ -299,15 +305,16 @@ pub async fn approve_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Erro
     let sql = "update lead set hold_reason = null, due_at = $1, \
                attempts = case when status = 'in_flight' then attempts else 0 end, \
                first_failed_at = case when status = 'in_flight' then first_failed_at end, \
-               status = case when status = 'held' then 'pending' else status end where hold_reason is not null";
+               status = case when status = 'held' then 'pending' else status end \
+               where hold_reason is not null and status <> 'in_sync'";
     Ok(on_db!(db, pool => sqlx::query(sql).bind(micros(now)).execute(pool).await?.rows_affected()))
 }
 
 /// Releases everything held, as if Conversica had it already; returns how many leads that was.
 pub async fn baseline_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let sql = "update lead set hold_reason = null, status = 'in_sync', delivered = desired, \
+    let sql = "update lead set hold_reason = null, status = 'in_sync', delivered = null, \
                delivered_hash = desired_hash, delivered_at = $1, first_contact_at = coalesce(first_contact_at, $1) \
-               where status = 'held'";
+               where status = 'held' and status <> 'in_sync'";
     Ok(on_db!(db, pool => sqlx::query(sql).bind(micros(now)).execute(pool).await?.rows_affected()))
 }
 
@@ -325,7 +332,7 @@ pub async fn requeue(
     }
     on_db!(db, pool => {
         let mut query = QueryBuilder::new("update lead set status = 'pending', attempts = 0, first_failed_at = null, due_at = ");
-        query.push_bind(micros(now)).push(" where status in (");
+        query.push_bind(micros(now)).push(" where status <> 'in_sync' and status in (");
         let mut list = query.separated(", ");
         for name in &names {
             list.push_bind(*name);
@@ -349,8 +356,8 @@ pub async fn delivered(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Str
         return Ok(BTreeMap::new());
     }
     on_db!(db, pool => {
-        let mut query = QueryBuilder::new(
-            "select id, client_id, delivered from lead where delivered is not null and (id, client_id) in (");
+        let mut query = QueryBuilder::new("select id, client_id, ");
+        query.push(DELIVERED).push(" from lead where (delivered is not null or delivered_hash = desired_hash) and (id, client_id) in (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });

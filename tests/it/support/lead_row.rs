@@ -119,7 +119,8 @@ pub async fn row(db: &Db, id: &str) -> LeadRow {
     let seconds = |micros: Option<i64>| micros.map(|micros| micros.div_euclid(1_000_000) - at(0).timestamp());
     on_db!(db, pool => {
         let row = sqlx::query(
-            "select status, desired, desired_hash, hold_reason, delivered, delivered_hash, first_contact_at, sent_hash, \
+            "select status, desired, desired_hash, hold_reason, \
+             case when delivered is null and delivered_hash = desired_hash then desired else delivered end, delivered_hash, first_contact_at, sent_hash, \
              claimed_at, attempts, first_failed_at, due_at, last_outcome, gone_at from lead where id = $1")
             .bind(id).fetch_one(pool).await.expect("the lead is there");
         LeadRow {
