@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
 use crate::error::SetupError;
 
@@ -116,7 +116,8 @@ impl Db {
             let options = SqliteConnectOptions::from_str(url)?
                 .read_only(true)
                 .busy_timeout(SQLITE_BUSY_TIMEOUT)
-                .row_buffer_size(512);
+                .row_buffer_size(512)
+                .disable_statement_logging();
             let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
             return Ok(Db::Sqlite(pool.connect_with(options).await?));
         }
@@ -272,7 +273,8 @@ fn sqlite_options(url: &str) -> anyhow::Result<SqliteConnectOptions> {
     Ok(SqliteConnectOptions::from_str(url)
         .map_err(|error| SetupError::new(format!("[state] url is not an SQLite URL: {error}"), URL_CURE))?
         .foreign_keys(false)
-        .busy_timeout(SQLITE_BUSY_TIMEOUT))
+        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        .disable_statement_logging())
 }
 
 const URL_CURE: &str = "write it as sqlite:///absolute/path.db or postgres://user@host/database";
@@ -334,7 +336,8 @@ async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
 }
 
 async fn postgres_pool(url: &str, connections: u32, session: String) -> Result<PgPool, sqlx::Error> {
-    let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync");
+    // No statement is logged: the customer's own conditions may quote personal data.
+    let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging();
     // A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
     let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
     first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
