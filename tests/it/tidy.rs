@@ -185,3 +185,17 @@ fn the_readme_names_every_command() {
     });
     no_findings("README.md names each command", missing.map(|command| (*command).to_owned()));
 }
+
+#[test]
+fn every_test_that_the_readme_names_exists() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("the repository has a README.md");
+    let promises =
+        readme.split("## What it promises").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("promises");
+    let named = promises.split('`').filter(|word| word.contains("::") && !word.ends_with('…'));
+    let missing = named.filter(|name| {
+        let (file, test) = name.split_once("::").expect("a file and a test");
+        let text = std::fs::read_to_string(root().join(format!("tests/it/{file}.rs"))).unwrap_or_default();
+        !text.contains(&format!("fn {test}("))
+    });
+    no_findings("the README names tests that exist", missing.map(str::to_owned));
+}
