@@ -286,12 +286,6 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
     Ok(counts)
 }
 
-/// Whether the state knows any lead at all.
-pub async fn any(db: &Db) -> Result<bool, sqlx::Error> {
-    let found: Option<i64> = on_db!(db, pool => sqlx::query_scalar("select cast(1 as bigint) from lead limit 1").fetch_optional(pool).await)?;
-    Ok(found.is_some())
-}
-
 /// Whether any lead waits for a person.
 pub async fn any_held(db: &Db) -> Result<bool, sqlx::Error> {
     let found: Option<i64> = on_db!(db, pool => {

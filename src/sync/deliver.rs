@@ -135,14 +135,15 @@ impl Deliverer {
             let lease = self.settings.delivery.timeout + LEASE_MARGIN;
             claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
             self.finished.clear();
-            if wanted > 0 && claims.len() < wanted {
-                self.rest(now).await?;
-            }
         }
         let claimed = claims.len();
         self.pace.take(claimed);
+        // At once: nothing that can fail may stand between a claim on the disk and its request.
         for claim in claims {
             self.send(claim, now);
+        }
+        if claimed < wanted {
+            self.rest(now).await?;
         }
         Ok(Step { claimed, recorded, in_flight: self.requests.len(), halted: self.halt.is_some() })
     }

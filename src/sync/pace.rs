@@ -50,11 +50,6 @@ impl Pace {
         self.tokens -= requests as f64;
     }
 
-    /// Gives back what was taken for requests that did not leave after all.
-    pub fn give_back(&mut self, requests: usize) {
-        self.tokens += requests as f64;
-    }
-
     /// When the next request may leave.
     pub fn next_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let missing = (1.0 - self.tokens).max(0.0);

@@ -34,6 +34,23 @@ fn run_delivers_what_is_there_and_every_change_as_it_comes() {
 }
 
 #[test]
+fn a_claim_that_lost_its_request_is_taken_up_again_when_its_lease_is_over() {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::new(&endpoint.url(), 3);
+    let daemon = scene.daemon();
+    scene.wait_for_status("the first pass", SOON, in_step(3));
+    scene.state(
+        "update lead set status = 'in_flight', sent_hash = desired_hash, claimed_at = 1, lease_until = 1 \
+         where id = '2' returning id",
+    );
+    endpoint.wait_for_requests(4, SOON);
+    scene.wait_for_status("all in step again", SOON, in_step(3));
+    assert_eq!((endpoint.bodies_of("2").len(), &scene.status()["outcomes"]["ambiguous"]), (2, &json!(1)));
+    daemon.signal(Signal::Terminate);
+    daemon.wait(SOON).expect_code(0);
+}
+
+#[test]
 fn a_signal_lets_what_is_in_flight_finish_and_begins_nothing() {
     for signal in [Signal::Terminate, Signal::Interrupt] {
         let gate = Gate::new();
