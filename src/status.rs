@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::db::Db;
 use crate::on_db;
-use crate::state::control::{self, Halt, Hold, LastPoll};
+use crate::state::control::{self, Halt, Hold, LastPoll, Pacing};
 use crate::state::lead::{self, Status};
 use crate::state::outcome;
 
@@ -22,6 +22,8 @@ pub struct Report {
     pub outcomes: BTreeMap<&'static str, i64>,
     pub received: Received,
     pub last_poll: Option<LastPoll>,
+    /// Absent until something has been delivered.
+    pub pacing: Option<Pacing>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -77,6 +79,7 @@ impl Report {
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
             received: Received::default(),
             last_poll: control::read::<LastPoll>(state).await?,
+            pacing: control::read::<Pacing>(state).await?,
         })
     }
 
@@ -90,6 +93,7 @@ impl Report {
             outcomes: crate::conversica::outcome::Class::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
             received: Received::default(),
             last_poll: None,
+            pacing: None,
         }
     }
 

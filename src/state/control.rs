@@ -64,6 +64,35 @@ pub struct MappingInUse {
     pub fingerprint: String,
 }
 
+/// How fast leads may leave at present. Written down by whoever delivers, so that `status` can show it and a restart goes
+/// on from there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pacing {
+    pub at: DateTime<Utc>,
+    /// Requests a second at present; `ceiling` at most.
+    pub requests_per_second: f64,
+    /// `[delivery] requests_per_second`.
+    pub ceiling: f64,
+    /// Nobody sends before then: Conversica asked for a pause.
+    pub paused_until: Option<DateTime<Utc>>,
+    pub breaker: BreakerState,
+    /// When the open breaker lets the next probe through.
+    pub next_probe_at: Option<DateTime<Utc>>,
+    /// Transient failures in a row, over all leads.
+    pub failures: u32,
+    /// People never contacted wait for their turn until then, because a cap is reached.
+    pub new_people_wait_until: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// Requests leave as pace and concurrency allow.
+    Closed,
+    /// One probe at a time.
+    Open,
+}
+
 /// Where polling goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -89,6 +118,9 @@ impl Fact for LastPoll {
 }
 impl Fact for FirstRunDone {
     const NAME: &'static str = "first_run_done";
+}
+impl Fact for Pacing {
+    const NAME: &'static str = "pacing";
 }
 impl Fact for Verified {
     const NAME: &'static str = "verified_account";
