@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::crm::{self, Crm};
 use crate::db::Db;
 use crate::error::SetupError;
@@ -44,7 +44,7 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
         Db::Sqlite(_) => Orphans::All,
         Db::Postgres(_) => Orphans::Expired,
     };
-    let recovered = delivery::recover(&db, orphans, clock::now()).await?;
+    let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now()).await?;
     if recovered > 0 {
         warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
     }
@@ -186,7 +186,7 @@ async fn deliver_loop(
         // An outage may have cost us the right to write, and somebody else may have it.
         let ours = if failing { state.writer.keep(&state.db).await } else { Ok(()) };
         let round = match ours {
-            Ok(()) => deliver_round(&mut deliverer, &mut state, now).await,
+            Ok(()) => deliver_round(&mut deliverer, &mut state, &settings.delivery, now).await,
             Err(error) => Err(error),
         };
         match round {
@@ -216,6 +216,7 @@ async fn deliver_loop(
 async fn deliver_round(
     deliverer: &mut Deliverer,
     state: &mut OpenState,
+    delivery: &config::Delivery,
     now: chrono::DateTime<chrono::Utc>,
 ) -> anyhow::Result<()> {
     let step = deliverer.step(Intake::Open, now).await?;
@@ -223,7 +224,7 @@ async fn deliver_round(
     if idle {
         state.writer.keep(&state.db).await?;
         // Of a sender that has died, or of a request of our own that was lost: with nothing in flight, none of them is ours.
-        if delivery::recover(&state.db, Orphans::Expired, now).await? > 0 {
+        if delivery::recover(&state.db, Orphans::Expired, delivery, now).await? > 0 {
             deliverer.look_again();
         }
     }

@@ -1,66 +1,145 @@
-//! `approve` and `baseline`: a person decides about what is held.
+//! `approve` and `baseline`: a person decides about what is held. Their word covers what they were shown; what has joined
+//! since is shown to them in turn.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
 use crate::cli::{Exit, existing_state, settings, table};
 use crate::clock;
+use crate::config::Settings;
 use crate::console::say;
+use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::control::{self, FirstRunDone, Hold};
-use crate::state::lead::{self, Status};
-use crate::status::Report;
+use crate::state::due;
+use crate::state::held::{self, Held, Release, Released, Selection};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Only these leads; all that are held if none is named
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Only leads held for this reason, as `status` and `plan` name it
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// The set that `plan` showed, by the name it gave it: if more is held by now, nothing is released unasked
+    #[arg(long, value_name = "SET")]
+    pub shown: Option<String>,
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
 }
 
-/// What becomes of the leads that are held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    Send,
-    Baseline,
-}
-
 pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
+    let shown = args.shown.as_deref().map(set_named).transpose()?;
     let Some(state) = existing_state(&loaded.settings).await? else {
         say("Nothing is held: there is no state yet.");
         return Ok(Exit::Done);
     };
-    let held = Report::of(&state).await?.leads(Status::Held);
-    if held == 0 {
-        say("Nothing is held.");
-        return Ok(Exit::Done);
-    }
-    let question = match release {
-        Release::Send => format!("Send {}? The people behind them will be written to.", table::leads(held)),
-        Release::Baseline => format!("Treat {} as already delivered, and send nothing?", table::leads(held)),
+    let selection = Selection { ids: args.ids, reason: args.reason };
+    let mut shown = shown;
+    let released = loop {
+        let held = held::look(&state, &selection).await?;
+        if held.leads == 0 {
+            say(if selection.is_everything() { "Nothing is held." } else { "Nothing of that is held." });
+            return Ok(Exit::Done);
+        }
+        refuse_more_tests(&held, release, &loaded.settings, &state).await?;
+        if let Some(shown) = shown.take().filter(|shown| held.has_outgrown(shown)) {
+            say(format_args!("More is held than was shown: {} then, {} now.", table::leads(shown.leads), held.leads));
+            if args.yes {
+                say("Nothing was changed. Look at `plan` again; it names the set as it is now.");
+                return Ok(Exit::Decision);
+            }
+        }
+        if !args.yes && !confirmed(&question(&held, release))? {
+            say("Nothing was changed.");
+            return Ok(Exit::Decision);
+        }
+        match held::release(&state, &selection, &held, release, clock::now()).await? {
+            Released::Leads(leads) => break leads,
+            // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
+            Released::Grown => shown = (!args.yes || args.shown.is_some()).then_some(held),
+        }
     };
-    if !args.yes && !confirmed(&question)? {
-        say("Nothing was changed.");
+    decide_hold(&state, release).await?;
+    let what = match release {
+        Release::Send => "will be sent",
+        Release::Baseline => "count as delivered",
+    };
+    say(format_args!("{} {what}.", table::leads(i64::try_from(released).unwrap_or(i64::MAX))));
+    let left = held::look(&state, &selection).await?;
+    if left.leads > 0 {
+        say(format_args!("{} joined meanwhile and still wait: look at `plan`.", table::leads(left.leads)));
         return Ok(Exit::Decision);
     }
-    let now = clock::now();
-    // The leads first: were the hold lifted first, a poll in between could send what nobody approved.
-    let (released, by, what) = match release {
-        Release::Send => (lead::approve_held(&state, now).await?, "approve", "will be sent"),
-        Release::Baseline => (lead::baseline_held(&state, now).await?, "baseline", "count as delivered"),
-    };
-    control::write(&state, &FirstRunDone { by: by.to_owned() }, now).await?;
-    control::clear::<Hold>(&state).await?;
-    say(format_args!("{} {what}.", table::leads(i64::try_from(released).unwrap_or(i64::MAX))));
     Ok(Exit::Done)
+}
+
+fn set_named(name: &str) -> Result<Held, SetupError> {
+    Held::named(name).ok_or_else(|| {
+        SetupError::new(format!("--shown {name}: there is no such set"), "copy the name from the output of `plan`")
+    })
+}
+
+/// Approved or not, no more test leads are sent than the limit allows: they would be held again at once.
+async fn refuse_more_tests(held: &Held, release: Release, settings: &Settings, state: &Db) -> anyhow::Result<()> {
+    let conversica = &settings.conversica;
+    let concerned = held.reasons.contains_key(held::TEST_LEAD_LIMIT) && conversica.test_lead_token.is_some();
+    if !concerned || release == Release::Baseline {
+        return Ok(());
+    }
+    if due::test_leads_left(state, conversica.test_lead_limit).await? > 0 {
+        return Ok(());
+    }
+    Err(SetupError::new(
+        format!("the Test Lead Token is set, and all of its {} leads have been used", conversica.test_lead_limit),
+        "raise [conversica] test_lead_limit, or remove test_lead_token to send in earnest; with --reason, what is held for \
+         another reason can be approved",
+    )
+    .into())
+}
+
+fn question(held: &Held, release: Release) -> String {
+    let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
+    let held_for = format!("{} (held: {})", table::leads(held.leads), reasons.join(", "));
+    let new_people = match held.new_people {
+        1 => "1 person".to_owned(),
+        people => format!("{people} people"),
+    };
+    match release {
+        Release::Send => format!("Send {held_for}? {new_people} will be contacted for the first time."),
+        Release::Baseline => format!(
+            "Treat {held_for} as already delivered, and send nothing? {new_people} that Conversica may not know will not be \
+             contacted."
+        ),
+    }
+}
+
+/// The hold is over when nothing is left of what it held. The leads came first: were the hold lifted first, a poll in
+/// between could send what nobody approved.
+async fn decide_hold(state: &Db, release: Release) -> anyhow::Result<()> {
+    let Some(hold) = control::read::<Hold>(state).await? else { return Ok(()) };
+    if held::any(state, Some(&hold.reason)).await? {
+        return Ok(());
+    }
+    if hold.reason == held::FIRST_RUN {
+        let by = match release {
+            Release::Send => "approve",
+            Release::Baseline => "baseline",
+        };
+        control::write(state, &FirstRunDone { by: by.to_owned() }, clock::now()).await?;
+    }
+    control::clear::<Hold>(state).await?;
+    Ok(())
 }
 
 fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(SetupError::new(
-            "this needs a yes, and there is no terminal to ask on",
-            "look at `plan`, then add --yes",
+            format!("this needs a yes, and there is no terminal to ask on: {question}"),
+            "look at `plan`, then add --yes, or --shown SET --yes for exactly what it showed",
         )
         .into());
     }

@@ -22,6 +22,7 @@ use secrecy::ExposeSecret;
 use crate::config::{Environment, Loaded, Settings, find_file, load};
 use crate::db::Db;
 use crate::error::SetupError;
+use crate::state::held::Release;
 use crate::status::Need;
 use crate::telemetry;
 
@@ -111,8 +112,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Plan(args) => plan::run(args, file).await,
         Command::Check => check::run(file).await,
         Command::Status(args) => status::run(args, file).await,
-        Command::Approve(args) => approve::run(args, approve::Release::Send, file).await,
-        Command::Baseline(args) => approve::run(args, approve::Release::Baseline, file).await,
+        Command::Approve(args) => approve::run(args, Release::Send, file).await,
+        Command::Baseline(args) => approve::run(args, Release::Baseline, file).await,
         Command::Retry(args) => retry::run(args, file).await,
         Command::Resume => resume::run(file).await,
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| Exit::Done),

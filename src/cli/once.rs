@@ -14,7 +14,7 @@ use crate::console::say;
 use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::daemon;
-use crate::state::delivery;
+use crate::state::due;
 use crate::status::Report;
 use crate::sync::pass::{self, Passed};
 use crate::sync::poll::Reach;
@@ -101,7 +101,7 @@ async fn show_progress(state: crate::db::Db, tally: Arc<Tally>) {
         ticks.tick().await;
         let decided = tally.outcomes(Class::Accepted) + tally.outcomes(Class::Rejected);
         bar.set_message(format!("{} rows read", tally.rows()));
-        if let Ok((waiting, in_flight)) = delivery::backlog(&state).await {
+        if let Ok((waiting, in_flight)) = due::backlog(&state).await {
             bar.set_length(decided + u64::try_from(waiting + in_flight).unwrap_or(0));
             bar.set_position(decided);
         }

@@ -7,7 +7,8 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use crate::cli::{Exit, settings};
+use crate::cli::{Exit, settings, table};
+use crate::config::Settings;
 use crate::console::say;
 use crate::crm::Crm;
 use crate::db::Db;
@@ -30,11 +31,11 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         Some(state) => state,
         None => Db::open_state_in_memory().await?,
     };
-    let safety = &loaded.settings.safety;
+    let settings = &loaded.settings;
     let totals = if args.json {
-        print_json(&crm, &state, safety).await?
+        print_json(&crm, &state, settings).await?
     } else {
-        print_text(&crm, &state, safety, args.limit).await?
+        print_text(&crm, &state, settings, args.limit).await?
     };
     Ok(if totals.hold.is_some() {
         Exit::Decision
@@ -47,10 +48,10 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 
 /// One document, its leads written as they are found: ten million of them need no memory. Errors come before the end, so
 /// a document that closes is whole.
-async fn print_json(crm: &Crm, state: &Db, safety: &crate::config::Safety) -> anyhow::Result<Totals> {
+async fn print_json(crm: &Crm, state: &Db, settings: &Settings) -> anyhow::Result<Totals> {
     let mut out = BufWriter::new(std::io::stdout());
     let mut separator = "{\"leads\":[\n";
-    let totals = plan::plan(crm, state, safety, |lead| {
+    let totals = plan::plan(crm, state, settings, |lead| {
         write!(out, "{separator}")?;
         serde_json::to_writer(&mut out, &lead)?;
         separator = ",\n";
@@ -64,9 +65,9 @@ async fn print_json(crm: &Crm, state: &Db, safety: &crate::config::Safety) -> an
     Ok(totals)
 }
 
-async fn print_text(crm: &Crm, state: &Db, safety: &crate::config::Safety, limit: usize) -> anyhow::Result<Totals> {
+async fn print_text(crm: &Crm, state: &Db, settings: &Settings, limit: usize) -> anyhow::Result<Totals> {
     let mut shown = Vec::new();
-    let totals = plan::plan(crm, state, safety, |lead| {
+    let totals = plan::plan(crm, state, settings, |lead| {
         if shown.len() < limit {
             shown.push(lead);
         }
@@ -102,7 +103,27 @@ fn headline(totals: &Totals) -> String {
     if totals.same_email > 0 {
         let _ = writeln!(text, "Look twice: {} e-mail address(es) stand under more than one id.", totals.same_email);
     }
-    if let Some(reason) = &totals.hold {
+    let held = &totals.held;
+    if held.leads > 0 {
+        let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
+        let _ = writeln!(
+            text,
+            "HELD for a person: {} ({}), {} of them contacted for the first time.",
+            table::leads(held.leads),
+            reasons.join(", "),
+            held.new_people
+        );
+        let _ = writeln!(
+            text,
+            "  to send what is shown here and nothing that joins: conversica-sync approve --shown {}",
+            held.shown
+        );
+        let _ = writeln!(
+            text,
+            "  to take it as delivered:                           conversica-sync baseline --shown {}",
+            held.shown
+        );
+    } else if let Some(reason) = &totals.hold {
         let _ = writeln!(
             text,
             "It would be HELD for a person ({reason}): then `approve` sends it, `baseline` takes it as delivered."

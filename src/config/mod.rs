@@ -179,6 +179,10 @@ pub struct Delivery {
     pub timeout: Duration,
     /// What to do when it is unknown whether Conversica has a lead.
     pub on_ambiguous: OnAmbiguous,
+    /// With `on_ambiguous = "wait"`: how long to wait for a word from Conversica before the lead is sent again; 1s to 90d.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub ambiguous_wait: Duration,
     pub retry: Retry,
     pub breaker: Breaker,
 }

@@ -158,6 +158,7 @@ fn delivery(delivery: &Delivery, report: &mut Report<'_>) {
         );
     }
     report.duration("delivery.timeout", delivery.timeout, "1s", "10m");
+    report.duration("delivery.ambiguous_wait", delivery.ambiguous_wait, "1s", "90d");
     let retry = &delivery.retry;
     if !(1.0..=10.0).contains(&retry.multiplier) {
         report.problem(

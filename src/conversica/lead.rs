@@ -7,6 +7,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What a value must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,13 +110,43 @@ pub struct LeadId {
     pub client_id: String,
 }
 
+/// The keys that withdraw consent when they are true.
+pub const WITHDRAWALS: [LeadKey; 3] = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::StopMessaging];
+
 /// Whether `new` withdraws consent that `old` did not withdraw: `optOut`, `smsOptOut` or `stopMessaging` turned true. Both
 /// are canonical texts, in which a quote inside a value is escaped, so that the key with its value is found by its letters.
 pub fn withdraws_consent(old: &str, new: &str) -> bool {
-    [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::StopMessaging].into_iter().any(|key| {
+    WITHDRAWALS.into_iter().any(|key| {
         let said = format!("\"{}\":true", key.name());
         new.contains(&said) && !old.contains(&said)
     })
+}
+
+/// The same Lead object with these keys true; `None` where the text is no Lead object. Canonical, as what it is made from.
+pub fn with_withdrawn(body: &str, withdrawn: &[LeadKey]) -> Option<String> {
+    let mut old: Map<String, Value> = serde_json::from_str(body).ok()?;
+    let mut new = Map::new();
+    if let Some(version) = old.shift_remove("apiVersion") {
+        new.insert("apiVersion".to_owned(), version);
+    }
+    for key in LeadKey::ALL {
+        let value = old.shift_remove(key.name());
+        if let Some(value) = if withdrawn.contains(key) { Some(Value::Bool(true)) } else { value } {
+            new.insert(key.name().to_owned(), value);
+        }
+    }
+    new.extend(old);
+    Some(Value::Object(new).to_string())
+}
+
+/// What starts a series of messages: the Lead object's `conversationId`, where it has one.
+pub fn conversation_id(body: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Conversation {
+        #[serde(rename = "conversationId")]
+        id: Option<String>,
+    }
+    serde_json::from_str::<Conversation>(body).ok()?.id
 }
 
 /// 128 bits of SHA-256: enough that two different leads never look alike, short enough to keep for every lead.
@@ -160,5 +191,23 @@ mod tests {
         assert!(!withdraws_consent(out, r#"{"id":"1","city":"Bonn","optOut":true}"#));
         assert!(withdraws_consent(out, r#"{"id":"1","optOut":true,"smsOptOut":true}"#));
         assert!(!withdraws_consent(given, r#"{"id":"1","firstName":"\"optOut\":true"}"#), "a name is not a key");
+    }
+
+    #[test]
+    fn a_withdrawal_put_into_a_lead_keeps_the_rest_and_the_order_of_the_keys() {
+        let body =
+            r#"{"apiVersion":"7.2","id":"1","firstName":"A \"B\"","optOut":false,"city":"Ulm","dealerGroup":"x"}"#;
+        let stopped = with_withdrawn(body, &[LeadKey::OptOut, LeadKey::StopMessaging]).unwrap();
+        let expected = r#"{"apiVersion":"7.2","id":"1","firstName":"A \"B\"","optOut":true,"city":"Ulm","stopMessaging":true,"dealerGroup":"x"}"#;
+        assert_eq!(stopped, expected);
+        assert_eq!(with_withdrawn(body, &[]).unwrap(), body, "canonical already");
+        assert!(withdraws_consent(body, &stopped));
+        assert_eq!(with_withdrawn("no JSON", &[]), None);
+    }
+
+    #[test]
+    fn the_conversation_is_read_from_the_lead_object() {
+        assert_eq!(conversation_id(r#"{"id":"1","conversationId":"A \"B\""}"#).as_deref(), Some("A \"B\""));
+        assert_eq!(conversation_id(r#"{"id":"1","firstName":"conversationId"}"#), None);
     }
 }

@@ -10,7 +10,7 @@ use email_address::{EmailAddress, Options};
 use secrecy::ExposeSecret;
 
 use crate::config::{FieldRule, Settings, WhenNull};
-use crate::conversica::lead::{Fingerprint, Kind, LeadId, LeadKey};
+use crate::conversica::lead::{Fingerprint, Kind, LeadId, LeadKey, WITHDRAWALS};
 use crate::crm::value;
 
 /// The longest value that is sent, in characters. Conversica publishes no limit; no name, address or source is this long.
@@ -68,6 +68,8 @@ pub struct Mapped {
     pub lead: LeadId,
     /// The canonical Lead object, or every reason why there is none.
     pub desired: Result<String, Vec<String>>,
+    /// Of a row that makes no lead: which keys withdraw consent all the same. A person's word is not lost with an address.
+    pub withdrawn: Vec<LeadKey>,
 }
 
 impl Mapped {
@@ -152,7 +154,19 @@ impl Mapping {
             reasons.push("clientId: the source client begins or ends with white space".to_owned());
         }
         let lead = LeadId { id: key, client_id: row.client.clone().unwrap_or_default() };
-        Mapped { lead, desired: if reasons.is_empty() { Ok(body) } else { Err(reasons) } }
+        if reasons.is_empty() {
+            return Mapped { lead, desired: Ok(body), withdrawn: Vec::new() };
+        }
+        let withdrawn = self.withdrawn(row);
+        Mapped { lead, desired: Err(reasons), withdrawn }
+    }
+
+    fn withdrawn(&self, row: &Row) -> Vec<LeadKey> {
+        let mut said_before = Vec::new();
+        let mut is_true =
+            |field: &Field| self.text(field, row, &mut said_before).and_then(value::boolean) == Some(true);
+        let fields = self.fields.iter().filter(|field| field.key.is_some_and(|key| WITHDRAWALS.contains(&key)));
+        fields.filter(|field| is_true(field)).filter_map(|field| field.key).collect()
     }
 
     fn origin_by(&mut self, rule: &FieldRule) -> Origin {

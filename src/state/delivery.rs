@@ -1,17 +1,19 @@
 //! Table `lead`, the deliverer's side: claiming what is due, and recording what came of it, in one transaction each time.
 //!
 //! A claim is on the disk before its request leaves. An outcome counts only for the claim it belongs to. At most one
-//! claim a lead exists at any time, which is what "one in flight a lead" rests on.
+//! claim a lead exists at any time, which is what "one in flight a lead" rests on. [`super::due`] says what may be claimed.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
+use crate::config::{Delivery, OnAmbiguous};
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::on_db;
+use crate::state::due::Admit;
 use crate::state::lead::InOrder;
 use crate::state::{instant, lead, micros, outcome};
 
@@ -28,6 +30,8 @@ pub struct Claim {
     pub claimed_at: DateTime<Utc>,
     /// Of the body.
     pub sent_hash: Vec<u8>,
+    /// Withdraws consent.
+    pub urgent: bool,
 }
 
 /// A claim whose request has ended, and what is to be written of it.
@@ -39,7 +43,8 @@ pub struct Finished {
     pub class: Class,
     pub http_status: Option<u16>,
     pub detail: Option<String>,
-    pub duration: Duration,
+    /// `None` where nobody was left to measure it.
+    pub duration: Option<Duration>,
     pub at: DateTime<Utc>,
     pub sent_hash: Vec<u8>,
     pub next: Next,
@@ -56,6 +61,10 @@ pub enum Next {
     Exhausted,
     /// Sent again at that time.
     RetryAt(DateTime<Utc>),
+    /// Nobody knows whether Conversica has it: sent again at once.
+    Resend,
+    /// Nobody knows whether Conversica has it: waits for a person, unless it withdraws consent.
+    Hold,
     /// As if it had not been tried: everything has stopped for another reason.
     Untried,
 }
@@ -64,12 +73,13 @@ pub enum Next {
 const RESTING: &str = "when lead.gone_at is not null then 'gone' \
      when lead.invalid_reasons is not null then 'invalid' ";
 
-/// Records what has finished and claims up to `wanted` leads that are due, in one transaction: three statements, whatever
-/// the numbers (`finished` at most 2,000).
+/// Records what has finished and claims up to `wanted` leads that are due, withdrawals of consent before all others: a
+/// handful of statements in one transaction, whatever the numbers (`finished` at most 2,000).
 pub async fn record_and_claim(
     db: &Db,
     finished: &[Finished],
     wanted: usize,
+    admit: &Admit,
     now: DateTime<Utc>,
     lease: Duration,
 ) -> Result<Vec<Claim>, sqlx::Error> {
@@ -80,83 +90,44 @@ pub async fn record_and_claim(
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         if !finished.is_empty() {
-            let mut update = QueryBuilder::new(
-                "with f (f_id, f_client_id, f_claimed_at, f_class, f_next, f_due_at, f_http_status, f_detail, f_at) as (");
-            update.push_values(finished, |mut row, f| {
-                let (next, due_at) = match f.next {
-                    Next::Done => ("done", f.at),
-                    Next::Rejected => ("rejected", f.at),
-                    Next::Exhausted => ("exhausted", f.at),
-                    Next::RetryAt(at) => ("retrying", at),
-                    Next::Untried => ("untried", f.at),
-                };
-                row.push_bind(&f.lead.id)
-                    .push_bind(&f.lead.client_id)
-                    .push_bind(micros(f.claimed_at))
-                    .push_bind(f.class.name())
-                    .push_bind(next)
-                    .push_bind(micros(due_at))
-                    .push_bind(f.http_status.map(i64::from))
-                    .push_bind(f.detail.as_deref())
-                    .push_bind(micros(f.at));
-            });
-            update.push(")").push(&order.cte).push(" update lead set status = case ");
-            update.push(RESTING);
-            update.push(
-                "when f_next = 'done' and lead.desired_hash = lead.sent_hash then 'in_sync' \
-                 when f_class not in ('accepted', 'ambiguous') and lead.desired_hash = lead.delivered_hash then 'in_sync' \
-                 when lead.hold_reason is not null then 'held' \
-                 when f_next in ('done', 'untried') then 'pending' \
-                 when f_next = 'retrying' then 'retrying' \
-                 when lead.desired_hash = lead.sent_hash then f_next \
-                 else 'pending' end, \
-                 due_at = case when lead.due_at = 0 and f_next <> 'retrying' \
-                          and (f_next = 'untried' or lead.desired_hash <> lead.sent_hash) then 0 else f_due_at end, \
-                 hold_reason = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
-                               when f_class <> 'ambiguous' then lead.delivered_hash end then null else lead.hold_reason end, \
-                 delivered = case when f_class = 'accepted' then case when lead.desired_hash <> lead.sent_hash then lead.sent end \
-                             when f_class = 'ambiguous' then ");
-            update.push(lead::DELIVERED);
-            update.push(
-                " else lead.delivered end, \
-                 delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \
-                                  else lead.delivered_hash end, \
-                 delivered_at = case when f_class = 'accepted' then f_at else lead.delivered_at end, \
-                 first_contact_at = case when f_class in ('accepted', 'ambiguous') \
-                                    then coalesce(lead.first_contact_at, f_at) else lead.first_contact_at end, \
-                 attempts = case when f_next = 'untried' then lead.attempts - 1 \
-                            when f_next = 'retrying' or (f_next = 'exhausted' and lead.desired_hash = lead.sent_hash) \
-                            then lead.attempts else 0 end, \
-                 first_failed_at = case when f_next = 'untried' then lead.first_failed_at \
-                                   when f_next = 'retrying' or (f_next = 'exhausted' and lead.desired_hash = lead.sent_hash) \
-                                   then coalesce(lead.first_failed_at, f_at) end, \
-                 sent = null, sent_hash = null, claimed_at = null, lease_until = null, \
-                 last_outcome = f_class, last_http_status = f_http_status, last_detail = f_detail, last_outcome_at = f_at \
-                 from f");
-            update.push(order.from);
-            update.push(
-                " where lead.id = f_id and lead.client_id = f_client_id and lead.status = 'in_flight' \
-                 and lead.claimed_at = f_claimed_at");
-            update.push(order.condition);
             outcome::insert_query(finished).build().execute(&mut *transaction).await?;
-            update.build().execute(&mut *transaction).await?;
+            finished_query(finished, &order).build().execute(&mut *transaction).await?;
         }
         let mut claims = Vec::new();
         if wanted > 0 {
-            let mut claim = QueryBuilder::new(
-                "with due (due_id, due_client_id) as (select id, client_id from lead \
-                 where status in ('pending', 'retrying') and due_at <= ");
-            claim.push_bind(micros(now));
-            claim.push(" order by due_at, id limit ");
+            let mut budget = i64::MAX;
+            for quota in admit.quotas(now) {
+                let used: i64 = sqlx::query_scalar(quota.sql)
+                    .bind(quota.since).bind(quota.at_most).fetch_one(&mut *transaction).await?;
+                budget = budget.min(quota.at_most - used);
+            }
+            let mut claim = QueryBuilder::new("with due (due_id, due_client_id) as (select id, client_id from (");
+            let mut union = "";
+            for (place, arm) in admit.arms(wanted, budget).into_iter().enumerate() {
+                claim.push(union).push("select * from (select id, client_id, due_at, ");
+                claim.push(if place == 0 { "0" } else { "1" });
+                claim.push(" as place from lead where status in ('pending', 'retrying') and ");
+                claim.push(arm.condition).push(" and due_at <= ").push_bind(micros(now));
+                claim.push(" order by due_at, id limit ").push_bind(arm.limit);
+                claim.push(" ").push(db.skip_locked()).push(") arm");
+                union = " union all ";
+            }
+            claim.push(") arms order by place, due_at, id limit ");
             claim.push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
-            claim.push(" ").push(db.skip_locked());
             claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, claimed_at = ");
             claim.push_bind(micros(now));
             claim.push(", lease_until = ");
             claim.push_bind(micros(now + lease));
+            if admit.counts_introductions() {
+                claim.push(", introduced_at = case when first_contact_at is null then ");
+                claim.push_bind(micros(now)).push(" else introduced_at end");
+            }
+            if admit.counts_test_leads() {
+                claim.push(", test_lead_at = coalesce(test_lead_at, ").push_bind(micros(now)).push(")");
+            }
             claim.push(
                 " from due where lead.id = due_id and lead.client_id = due_client_id \
-                 returning id, client_id, desired, attempts, first_failed_at, sent_hash");
+                 returning id, client_id, desired, attempts, first_failed_at, sent_hash, urgent");
             for row in claim.build().fetch_all(&mut *transaction).await? {
                 claims.push(Claim {
                     lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
@@ -165,12 +136,101 @@ pub async fn record_and_claim(
                     first_failed_at: row.try_get::<Option<i64>, _>(4)?.map(instant),
                     claimed_at: now,
                     sent_hash: row.try_get(5)?,
+                    urgent: row.try_get::<i64, _>(6)? == 1,
                 });
             }
         }
         transaction.commit().await?;
         Ok(claims)
     })
+}
+
+/// One statement that writes to the leads what came of their claims.
+fn finished_query<DB: Database>(finished: &[Finished], order: &InOrder) -> QueryBuilder<DB>
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
+{
+    let mut update = QueryBuilder::new(
+        "with f (f_id, f_client_id, f_claimed_at, f_class, f_next, f_due_at, f_http_status, f_detail, f_at) as (",
+    );
+    update.push_values(finished, |mut row, f| {
+        let (next, due_at) = match f.next {
+            Next::Done => ("done", f.at),
+            Next::Rejected => ("rejected", f.at),
+            Next::Exhausted => ("exhausted", f.at),
+            Next::RetryAt(at) => ("retrying", at),
+            Next::Resend => ("resend", f.at),
+            Next::Hold => ("held", f.at),
+            Next::Untried => ("untried", f.at),
+        };
+        row.push_bind(f.lead.id.clone())
+            .push_bind(f.lead.client_id.clone())
+            .push_bind(micros(f.claimed_at))
+            .push_bind(f.class.name())
+            .push_bind(next)
+            .push_bind(micros(due_at))
+            .push_bind(f.http_status.map(i64::from))
+            .push_bind(f.detail.clone())
+            .push_bind(micros(f.at));
+    });
+    update.push(")").push(&order.cte).push(" update lead set status = case ");
+    update.push(RESTING);
+    // Content that has changed since it was sent is due in its own right, whatever came of the old; only a person's word
+    // and a delay outlive it.
+    update.push(
+        "when f_next = 'done' and lead.desired_hash = lead.sent_hash then 'in_sync' \
+         when f_class not in ('accepted', 'ambiguous') and lead.desired_hash = lead.delivered_hash then 'in_sync' \
+         when lead.hold_reason is not null then 'held' \
+         when f_next = 'held' and lead.urgent = 0 then 'held' \
+         when f_next in ('done', 'untried', 'resend', 'held') then 'pending' \
+         when f_next = 'retrying' then 'retrying' \
+         when lead.desired_hash = lead.sent_hash then f_next \
+         else 'pending' end, \
+         due_at = f_due_at, \
+         urgent = case when f_next = 'done' and lead.desired_hash = lead.sent_hash then 0 else lead.urgent end, \
+         hold_reason = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
+                       when f_class <> 'ambiguous' then lead.delivered_hash end then null \
+                       when f_next = 'held' and lead.urgent = 0 then coalesce(lead.hold_reason, 'ambiguous') \
+                       else lead.hold_reason end, \
+         held_at = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
+                   when f_class <> 'ambiguous' then lead.delivered_hash end then null \
+                   when f_next = 'held' and lead.urgent = 0 then f_at else lead.held_at end, \
+         delivered = case when f_class = 'accepted' then case when lead.desired_hash <> lead.sent_hash then lead.sent end \
+                     when f_class = 'ambiguous' then ",
+    );
+    update.push(lead::DELIVERED);
+    update.push(
+        " else lead.delivered end, \
+         delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \
+                          else lead.delivered_hash end, \
+         delivered_at = case when f_class = 'accepted' then f_at else lead.delivered_at end, \
+         first_contact_at = case when f_class in ('accepted', 'ambiguous') \
+                            then coalesce(lead.first_contact_at, f_at) else lead.first_contact_at end, \
+         introduced_at = case when f_class in ('accepted', 'ambiguous') or lead.first_contact_at is not null \
+                         then lead.introduced_at end, \
+         attempts = case when f_next = 'untried' then lead.attempts - 1 \
+                    when f_next in ('retrying', 'resend', 'held') \
+                         or (f_next = 'exhausted' and lead.desired_hash = lead.sent_hash) \
+                    then lead.attempts else 0 end, \
+         first_failed_at = case when f_next = 'untried' then lead.first_failed_at \
+                           when f_next in ('retrying', 'resend', 'held') \
+                                or (f_next = 'exhausted' and lead.desired_hash = lead.sent_hash) \
+                           then coalesce(lead.first_failed_at, f_at) end, \
+         sent = null, sent_hash = null, claimed_at = null, lease_until = null, \
+         last_outcome = f_class, last_http_status = f_http_status, last_detail = f_detail, last_outcome_at = f_at \
+         from f",
+    );
+    update.push(order.from);
+    update.push(
+        " where lead.id = f_id and lead.client_id = f_client_id and lead.status = 'in_flight' \
+         and lead.claimed_at = f_claimed_at",
+    );
+    update.push(order.condition);
+    update
 }
 
 /// Which claims have lost their worker.
@@ -182,51 +242,68 @@ pub enum Orphans {
     Expired,
 }
 
-/// Claims that a crash left behind: nobody knows whether their requests arrived, so each is recorded as ambiguous, and is
-/// due at once. Returns how many there were.
-pub async fn recover(db: &Db, orphans: Orphans, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+/// Claims taken up again by one transaction.
+const ORPHANS_AT_ONCE: i64 = 1000;
+
+/// Claims that a crash left behind: nobody knows whether their requests arrived, so each is recorded as ambiguous, and
+/// treated as `[delivery] on_ambiguous` says. Returns how many there were.
+pub async fn recover(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let mut recovered = 0;
+    loop {
+        let part = recover_some(db, orphans, settings, now).await?;
+        recovered += part;
+        if part < ORPHANS_AT_ONCE as u64 {
+            return Ok(recovered);
+        }
+    }
+}
+
+async fn recover_some(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let before = match orphans {
         Orphans::All => i64::MAX,
         Orphans::Expired => micros(now),
     };
+    let order = InOrder::of(db, "select f_id, f_client_id from f");
+    // Locked as they are found: of several instances that look at once, one takes up each claim.
+    let find = format!(
+        "select id, client_id, claimed_at, attempts, sent_hash, urgent from lead \
+         where status = 'in_flight' and status <> 'in_sync' and lease_until <= $1 order by id, client_id limit $2 {}",
+        db.skip_locked()
+    );
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
-        sqlx::query(
-            "insert into outcome (id, client_id, at, class, detail, attempt, sent_hash) \
-             select id, client_id, $1, 'ambiguous', 'the program ended while this request was on its way', attempts, \
-             sent_hash from lead where status = 'in_flight' and status <> 'in_sync' and lease_until <= $2")
-            .bind(micros(now)).bind(before).execute(&mut *transaction).await?;
-        let update = format!(
-            "update lead set status = case {RESTING} when lead.hold_reason is not null \
-             then 'held' else 'pending' end, due_at = case when due_at = 0 then 0 else $1 end, delivered = {delivered}, delivered_hash = null, \
-             first_contact_at = coalesce(first_contact_at, claimed_at), \
-             first_failed_at = coalesce(first_failed_at, $1), sent = null, sent_hash = null, claimed_at = null, \
-             lease_until = null, last_outcome = 'ambiguous', last_http_status = null, last_detail = \
-             'the program ended while this request was on its way', last_outcome_at = $1 \
-             where status = 'in_flight' and status <> 'in_sync' and lease_until <= $2",
-            delivered = lead::DELIVERED);
-        let recovered = sqlx::query(crate::db::trusted(update))
-            .bind(micros(now)).bind(before).execute(&mut *transaction).await?.rows_affected();
-        transaction.commit().await?;
-        Ok(recovered)
+        let rows = sqlx::query(crate::db::trusted(find))
+            .bind(before).bind(ORPHANS_AT_ONCE).fetch_all(&mut *transaction).await?;
+        let mut finished = Vec::with_capacity(rows.len());
+        for row in &rows {
+            finished.push(Finished {
+                lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
+                claimed_at: instant(row.try_get(2)?),
+                attempt: row.try_get(3)?,
+                class: Class::Ambiguous,
+                http_status: None,
+                detail: Some("the program ended while this request was on its way".to_owned()),
+                duration: None,
+                at: now,
+                sent_hash: row.try_get(4)?,
+                next: after_crash(settings, row.try_get::<i64, _>(5)? == 1, now),
+            });
+        }
+        if !finished.is_empty() {
+            outcome::insert_query(&finished).build().execute(&mut *transaction).await?;
+            finished_query(&finished, &order).build().execute(&mut *transaction).await?;
+            transaction.commit().await?;
+        }
+        Ok(finished.len() as u64)
     })
 }
 
-/// When the next lead is due, if any waits; in the past where some are due already.
-pub async fn next_due_at(db: &Db) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    let next: Option<i64> = on_db!(db, pool => {
-        sqlx::query_scalar("select min(due_at) from lead where status in ('pending', 'retrying')").fetch_one(pool).await
-    })?;
-    Ok(next.map(instant))
-}
-
-/// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`.
-pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
-    on_db!(db, pool => {
-        let waiting = sqlx::query_scalar("select count(*) from lead where status in ('pending', 'retrying')")
-            .fetch_one(pool).await?;
-        let in_flight = sqlx::query_scalar("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'")
-            .fetch_one(pool).await?;
-        Ok((waiting, in_flight))
-    })
+fn after_crash(settings: &Delivery, urgent: bool, now: DateTime<Utc>) -> Next {
+    match settings.on_ambiguous {
+        // Whoever withdrew consent waits for nothing.
+        _ if urgent => Next::Resend,
+        OnAmbiguous::Resend => Next::Resend,
+        OnAmbiguous::Wait => Next::RetryAt(now + settings.ambiguous_wait),
+        OnAmbiguous::Hold => Next::Hold,
+    }
 }

@@ -166,11 +166,28 @@ impl InOrder {
 /// The content last accepted. It is not written twice: where it is the desired content, equal fingerprints say so.
 pub(super) const DELIVERED: &str = "case when lead.delivered is null and lead.delivered_hash = lead.desired_hash then lead.desired else lead.delivered end";
 
+/// In an upsert: the new content waits for nobody, whatever held the old.
+const FREE: &str =
+    "excluded.invalid_reasons is not null or excluded.urgent = 1 or excluded.desired_hash = lead.delivered_hash";
+
+/// In an upsert: what the new content waits for. It joins what held the old, but for a changed conversation, of which every
+/// content says for itself whether it has one.
+const WAITS_FOR: &str =
+    "coalesce(excluded.hold_reason, case when lead.hold_reason <> 'conversation_changed' then lead.hold_reason end)";
+
 /// Writes what the poll found to have changed: one statement, whatever the number of leads (at most 2,000).
 ///
 /// A lead in flight stays in flight: its newest content waits for the outcome. A lead waiting for a retry keeps its time,
 /// so that a change does not hurry an endpoint that asked for patience.
-pub async fn upsert(db: &Db, changes: &[Change], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+///
+/// `now` is the poll's own, from which the leads are due; `written_at` is this very moment, by which a person who approves
+/// can tell what was there when they looked.
+pub async fn upsert(
+    db: &Db,
+    changes: &[Change],
+    now: DateTime<Utc>,
+    written_at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -179,8 +196,8 @@ pub async fn upsert(db: &Db, changes: &[Change], now: DateTime<Utc>) -> Result<(
     changes.sort_unstable_by(|a, b| a.lead.cmp(&b.lead));
     on_db!(db, pool => {
         let mut query = QueryBuilder::new(
-            "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, due_at, \
-             attempts, changed_at) ");
+            "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, held_at, \
+             urgent, due_at, attempts, changed_at) ");
         query.push_values(changes, |mut row, change| {
             let status = match (&change.desired, change.hold_reason) {
                 (Err(_), _) => Status::Invalid,
@@ -194,9 +211,11 @@ pub async fn upsert(db: &Db, changes: &[Change], now: DateTime<Utc>) -> Result<(
                 .push_bind(change.desired_hash.as_bytes())
                 .push_bind(change.desired.as_ref().err().map(|reasons| serde_json::json!(reasons).to_string()))
                 .push_bind(change.hold_reason)
-                .push_bind(if change.urgent { 0 } else { micros(now) })
+                .push_bind(change.hold_reason.map(|_| micros(written_at)))
+                .push_bind(i64::from(change.urgent))
+                .push_bind(micros(now))
                 .push_bind(0_i64)
-                .push_bind(micros(now));
+                .push_bind(micros(written_at));
         });
         query.push(" on conflict (id, client_id) do update set delivered = ").push(DELIVERED).push(
             ", \
@@ -204,18 +223,18 @@ pub async fn upsert(db: &Db, changes: &[Change], now: DateTime<Utc>) -> Result<(
                     then lead.desired else lead.sent end, \
              desired = excluded.desired, desired_hash = excluded.desired_hash, \
              invalid_reasons = excluded.invalid_reasons, \
-             hold_reason = case when excluded.invalid_reasons is not null or excluded.due_at = 0 \
-                    or excluded.desired_hash = lead.delivered_hash then null \
-                    else coalesce(excluded.hold_reason, lead.hold_reason) end, \
-             changed_at = excluded.changed_at, gone_at = null, \
+             hold_reason = case when ").push(FREE).push(" then null else ").push(WAITS_FOR).push(" end, \
+             held_at = case when ").push(FREE).push(" then null when ").push(WAITS_FOR).push(
+            " is not null then excluded.changed_at end, \
+             changed_at = excluded.changed_at, gone_at = null, urgent = excluded.urgent, \
              attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
              first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
-             due_at = case when lead.status = 'retrying' and excluded.due_at > 0 then lead.due_at \
+             due_at = case when lead.status = 'retrying' and excluded.urgent = 0 then lead.due_at \
                     else excluded.due_at end, \
              status = case when lead.status = 'in_flight' then 'in_flight' \
                     when excluded.invalid_reasons is not null then 'invalid' \
                     when excluded.desired_hash = lead.delivered_hash then 'in_sync' \
-                    when excluded.due_at > 0 and coalesce(excluded.hold_reason, lead.hold_reason) is not null then 'held' \
+                    when excluded.urgent = 0 and ").push(WAITS_FOR).push(" is not null then 'held' \
                     when lead.status = 'retrying' then 'retrying' \
                     else 'pending' end");
         query.build().execute(pool).await?;
@@ -286,32 +305,6 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
     Ok(counts)
 }
 
-/// Whether any lead waits for a person.
-pub async fn any_held(db: &Db) -> Result<bool, sqlx::Error> {
-    let found: Option<i64> = on_db!(db, pool => {
-        sqlx::query_scalar("select cast(1 as bigint) from lead where status = 'held' and status <> 'in_sync' limit 1").fetch_optional(pool).await
-    })?;
-    Ok(found.is_some())
-}
-
-/// Releases everything held, to be sent; returns how many leads that was.
-pub async fn approve_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let sql = "update lead set hold_reason = null, due_at = $1, \
-               attempts = case when status = 'in_flight' then attempts else 0 end, \
-               first_failed_at = case when status = 'in_flight' then first_failed_at end, \
-               status = case when status = 'held' then 'pending' else status end \
-               where hold_reason is not null and status <> 'in_sync'";
-    Ok(on_db!(db, pool => sqlx::query(sql).bind(micros(now)).execute(pool).await?.rows_affected()))
-}
-
-/// Releases everything held, as if Conversica had it already; returns how many leads that was.
-pub async fn baseline_held(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let sql = "update lead set hold_reason = null, status = 'in_sync', delivered = null, \
-               delivered_hash = desired_hash, delivered_at = $1, first_contact_at = coalesce(first_contact_at, $1) \
-               where status = 'held' and status <> 'in_sync'";
-    Ok(on_db!(db, pool => sqlx::query(sql).bind(micros(now)).execute(pool).await?.rows_affected()))
-}
-
 /// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
 pub async fn requeue(
     db: &Db,
@@ -324,9 +317,11 @@ pub async fn requeue(
     if names.is_empty() || ids.is_some_and(<[String]>::is_empty) {
         return Ok(0);
     }
+    let order = InOrder::of(db, "select stuck_id, stuck_client_id from stuck");
     on_db!(db, pool => {
-        let mut query = QueryBuilder::new("update lead set status = 'pending', attempts = 0, first_failed_at = null, due_at = ");
-        query.push_bind(micros(now)).push(" where status <> 'in_sync' and status in (");
+        let mut query = QueryBuilder::new(
+            "with stuck (stuck_id, stuck_client_id) as (select id, client_id from lead \
+             where status <> 'in_sync' and status in (");
         let mut list = query.separated(", ");
         for name in &names {
             list.push_bind(*name);
@@ -340,6 +335,11 @@ pub async fn requeue(
             }
             query.push(")");
         }
+        query.push(")").push(&order.cte);
+        query.push(" update lead set status = 'pending', attempts = 0, first_failed_at = null, due_at = ");
+        query.push_bind(micros(now)).push(" from stuck").push(order.from);
+        query.push(" where lead.id = stuck_id and lead.client_id = stuck_client_id and lead.status <> 'in_flight'");
+        query.push(order.condition);
         Ok(query.build().execute(pool).await?.rows_affected())
     })
 }

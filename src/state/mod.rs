@@ -3,6 +3,8 @@
 
 pub mod control;
 pub mod delivery;
+pub mod due;
+pub mod held;
 pub mod lead;
 pub mod outcome;
 pub mod writer;

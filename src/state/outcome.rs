@@ -31,7 +31,7 @@ where
             .push_bind(f.class.name())
             .push_bind(f.http_status.map(i64::from))
             .push_bind(f.detail.clone())
-            .push_bind(i64::try_from(f.duration.as_millis()).unwrap_or(i64::MAX))
+            .push_bind(f.duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
             .push_bind(f.attempt)
             .push_bind(f.sent_hash.clone());
     });

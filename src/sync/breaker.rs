@@ -26,6 +26,11 @@ impl Breaker {
         Self { limit: settings.failures, failures: 0, open: None }
     }
 
+    /// Open, as an earlier process left it; the first probe may leave at once.
+    pub fn resume(settings: &config::Breaker, failures: u32, now: DateTime<Utc>) -> Self {
+        Self { limit: settings.failures, failures, open: Some(Open { probes: 0, next_probe_at: now }) }
+    }
+
     /// How many requests may be in flight, of `concurrency` at most.
     pub fn slots(&self, concurrency: usize, now: DateTime<Utc>) -> usize {
         match self.open {
@@ -33,6 +38,11 @@ impl Breaker {
             Some(open) if open.next_probe_at <= now => 1,
             Some(_) => 0,
         }
+    }
+
+    /// Transient failures in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 
     pub fn is_open(&self) -> bool {

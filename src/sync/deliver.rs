@@ -15,17 +15,21 @@ use tracing::{error, info, warn};
 use crate::config::Settings;
 use crate::conversica::client::{Attempt, Client};
 use crate::conversica::outcome::Class;
+use crate::crm::mapping::Mapping;
 use crate::db::Db;
-use crate::state::control::{self, Halt, Verified};
+use crate::state::control::{self, Halt, MappingInUse, Pacing, Verified};
 use crate::state::delivery::{self, Claim, Finished, Next};
+use crate::state::due::{self, Admit};
 use crate::sync::account;
-use crate::sync::breaker::Breaker;
-use crate::sync::pace::Pace;
+use crate::sync::guard;
 use crate::sync::retry;
 use crate::sync::tally::Tally;
+use crate::sync::throttle::Throttle;
 
 /// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.
 const RECHECK: Duration = Duration::from_secs(1);
+/// How soon what somebody else was just claiming is looked at again.
+const CONTENTION_PAUSE: Duration = Duration::from_millis(20);
 /// A claim outlives its request's time limit by this, for connecting and for writing the outcome down.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
@@ -60,8 +64,17 @@ pub struct Deliverer {
     unwritten: Vec<Unwritten>,
     requests: JoinSet<(Claim, Attempt)>,
     finished: Vec<Finished>,
-    pace: Pace,
-    breaker: Breaker,
+    throttle: Throttle,
+    /// Who may be claimed, by caps and Test Lead Token.
+    admit: Admit,
+    /// What is in the queue was made by another mapping, until a poll has been through.
+    mapping: String,
+    remapping: bool,
+    /// Halt and mapping are looked at again then: other processes change them.
+    look_at: DateTime<Utc>,
+    /// Conversica answers again: withdrawals of consent are to be tried at once.
+    hurry: bool,
+    capped_until: Option<DateTime<Utc>>,
     /// Nothing was due when last looked; look again then.
     idle_until: Option<DateTime<Utc>>,
     tally: Arc<Tally>,
@@ -85,7 +98,10 @@ impl Deliverer {
     ) -> anyhow::Result<Self> {
         let client = Client::new(&settings.conversica, settings.delivery.timeout, settings.delivery.concurrency)?;
         let account = account::fingerprint(&state, &settings.conversica, now).await?;
-        let verified = control::read::<Verified>(&state).await?.is_some_and(|verified| verified.account == account);
+        let known = control::read::<Verified>(&state).await?;
+        let verified = known.as_ref().is_some_and(|known| known.account == account);
+        // How another account was doing says nothing about this one.
+        let noted = control::read::<Pacing>(&state).await?.filter(|_| verified || known.is_none());
         let mut deliverer = Self {
             state,
             client,
@@ -96,13 +112,18 @@ impl Deliverer {
             unwritten: Vec::new(),
             requests: JoinSet::new(),
             finished: Vec::new(),
-            pace: Pace::new(settings.delivery.requests_per_second, now),
-            breaker: Breaker::new(&settings.delivery.breaker),
+            throttle: Throttle::resume(&settings.delivery, noted, now),
+            admit: guard::admit(settings),
+            mapping: Mapping::new(settings).fingerprint().to_string(),
+            remapping: false,
+            look_at: now,
+            hurry: false,
+            capped_until: None,
             idle_until: None,
             tally,
             wake,
         };
-        deliverer.look_at_halt().await?;
+        deliverer.look_at_state(now).await?;
         Ok(deliverer)
     }
 
@@ -120,24 +141,28 @@ impl Deliverer {
             self.finish(joined, now);
         }
         self.write_facts(now).await?;
-        if self.halt.is_some() && self.idle_until.is_none_or(|until| until <= now) {
-            self.look_at_halt().await?;
-            self.idle_until = Some(now + RECHECK);
+        if self.look_at <= now {
+            self.look_at_state(now).await?;
         }
         if !self.finished.is_empty() {
             // What is recorded now may be due before the queue was to be looked at again.
             self.idle_until = None;
+        }
+        if self.hurry {
+            due::hurry_withdrawals(&self.state, now).await?;
+            self.hurry = false;
         }
         let wanted = if intake == Intake::Open { self.wanted(now) } else { 0 };
         let recorded = self.finished.len();
         let mut claims = Vec::new();
         if recorded > 0 || wanted > 0 {
             let lease = self.settings.delivery.timeout + LEASE_MARGIN;
-            claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
+            let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
+            claims = delivery::record_and_claim(&self.state, &self.finished, wanted, admit, now, lease).await?;
             self.finished.clear();
         }
         let claimed = claims.len();
-        self.pace.take(claimed);
+        self.throttle.pace.take(claimed);
         // At once: nothing that can fail may stand between a claim on the disk and its request.
         for claim in claims {
             self.send(claim, now);
@@ -145,6 +170,7 @@ impl Deliverer {
         if claimed < wanted {
             self.rest(now).await?;
         }
+        self.throttle.note(&self.state, self.capped_until, now).await?;
         Ok(Step { claimed, recorded, in_flight: self.requests.len(), halted: self.halt.is_some() })
     }
 
@@ -164,7 +190,13 @@ impl Deliverer {
 
     /// Whether what is due has to wait for Conversica: it fails, or has asked for a pause.
     pub fn is_obstructed(&self, now: DateTime<Utc>) -> bool {
-        self.breaker.is_open() || self.pace.is_paused(now)
+        self.throttle.is_obstructed(now)
+    }
+
+    /// When the next lead that may be claimed is due, if any waits.
+    pub async fn next_due_at(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+        let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
+        Ok(due::next_due_at(&self.state, admit, now).await?.at)
     }
 
     /// Forgets that nothing was due: somebody has put something in.
@@ -207,8 +239,8 @@ impl Deliverer {
         if let Some(until) = self.idle_until.filter(|until| *until > now) {
             return until;
         }
-        let pace = self.pace.next_at(now);
-        let probe = self.breaker.next_probe_at().unwrap_or(now);
+        let pace = self.throttle.pace.next_at(now);
+        let probe = self.throttle.breaker.next_probe_at().unwrap_or(now);
         if self.slots(now) <= self.requests.len() && probe <= now {
             // Every slot is taken: only a finished request changes that.
             return now + RECHECK;
@@ -218,7 +250,7 @@ impl Deliverer {
 
     fn slots(&self, now: DateTime<Utc>) -> usize {
         let concurrency = if self.verified { self.settings.delivery.concurrency as usize } else { 1 };
-        self.breaker.slots(concurrency, now)
+        self.throttle.breaker.slots(concurrency, now)
     }
 
     fn wanted(&mut self, now: DateTime<Utc>) -> usize {
@@ -226,13 +258,31 @@ impl Deliverer {
             return 0;
         }
         let free = self.slots(now).saturating_sub(self.requests.len());
-        free.min(self.pace.available(now))
+        free.min(self.throttle.pace.available(now))
     }
 
     /// Nothing more is due: until when?
     async fn rest(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        let next = delivery::next_due_at(&self.state).await?;
-        self.idle_until = Some(next.map_or(now + RECHECK, |next| next.min(now + RECHECK)));
+        if let Admit::TestLeads(limit) = self.admit
+            && !self.remapping
+        {
+            let held = due::hold_surplus_tests(&self.state, limit, now).await?;
+            if held > 0 {
+                warn!(leads = held, limit, "held: the Test Lead Token is set, and test_lead_limit is reached");
+                return Ok(());
+            }
+        }
+        let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
+        let next = due::next_due_at(&self.state, admit, now).await?;
+        if self.capped_until.is_none()
+            && let Some(until) = next.capped_until
+        {
+            info!(%until, "a cap on people contacted for the first time is reached: the next of them waits for its turn");
+        }
+        self.capped_until = next.capped_until;
+        // What is due and was not claimed is being claimed by somebody else.
+        let soonest = now + CONTENTION_PAUSE;
+        self.idle_until = Some(next.at.map_or(now + RECHECK, |next| next.clamp(soonest, now + RECHECK)));
         Ok(())
     }
 
@@ -260,7 +310,7 @@ impl Deliverer {
             class: attempt.class,
             http_status: attempt.http_status,
             detail: attempt.detail,
-            duration: attempt.duration,
+            duration: Some(attempt.duration),
             at: now,
             sent_hash: claim.sent_hash,
             next,
@@ -272,7 +322,7 @@ impl Deliverer {
         let delivery = &self.settings.delivery;
         match attempt.class {
             Class::Accepted => {
-                self.pace.recover();
+                self.throttle.pace.recover();
                 self.answered();
                 if !self.verified {
                     self.verified = true;
@@ -286,14 +336,22 @@ impl Deliverer {
             }
             Class::Transient | Class::Ambiguous => {
                 if matches!(attempt.http_status, Some(429 | 503)) || attempt.class == Class::Ambiguous {
-                    self.pace.slow_down(attempt.retry_after, now);
+                    self.throttle.pace.slow_down(attempt.retry_after, now);
                 }
-                if self.breaker.failed(&delivery.retry, now) {
+                if self.throttle.breaker.failed(&delivery.retry, now) {
                     let detail =
                         attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
                     warn!(detail, "Conversica does not answer well; trying one lead at a time until it does");
                 }
-                retry::next(&delivery.retry, claim.attempt, claim.first_failed_at, attempt.retry_after, now)
+                let (number, since) = (claim.attempt, claim.first_failed_at);
+                match attempt.class {
+                    // Whoever withdrew consent waits for no word, and is not held.
+                    _ if claim.urgent => {
+                        retry::next(&retry::for_withdrawals(&delivery.retry), number, since, attempt.retry_after, now)
+                    }
+                    Class::Ambiguous => retry::next_unknown(delivery, number, since, now),
+                    _ => retry::next(&delivery.retry, number, since, attempt.retry_after, now),
+                }
             }
             Class::Halting => {
                 self.stop_everything(attempt, now);
@@ -303,7 +361,8 @@ impl Deliverer {
     }
 
     fn answered(&mut self) {
-        if self.breaker.answered() {
+        if self.throttle.breaker.answered() {
+            self.hurry = true;
             info!("Conversica answers again");
         }
     }
@@ -340,6 +399,24 @@ impl Deliverer {
         Ok(())
     }
 
+    /// What other processes may have changed: a halt that `resume` lifts or another instance has met, the mapping whose
+    /// leads are in the queue, the credentials' first success.
+    async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        self.look_at_halt().await?;
+        let in_use = control::read::<MappingInUse>(&self.state).await?;
+        let remapping = in_use.is_some_and(|in_use| in_use.fingerprint != self.mapping);
+        if remapping != self.remapping {
+            // Content made by another mapping is stale: the poll that is to come makes it anew.
+            self.idle_until = None;
+            if remapping {
+                info!("[lead] has changed: what is in the queue waits until a poll has made it anew");
+            }
+        }
+        self.remapping = remapping;
+        self.look_at = now + RECHECK;
+        Ok(())
+    }
+
     /// The halt as the state has it: `resume` in another process lifts it, other credentials lift it here.
     async fn look_at_halt(&mut self) -> anyhow::Result<()> {
         let stored = control::read::<Halt>(&self.state).await?;
@@ -352,6 +429,7 @@ impl Deliverer {
             }
             None => {
                 if self.halt.take().is_some() {
+                    self.idle_until = None;
                     info!("the halt has been lifted");
                 }
             }

@@ -1,7 +1,9 @@
 //! What a row means, held against what the state knows of its lead. Pure.
 
-use crate::conversica::lead::withdraws_consent;
+use crate::config::ConversationChanges;
+use crate::conversica::lead::{conversation_id, with_withdrawn, withdraws_consent};
 use crate::crm::mapping::Mapped;
+use crate::state::held::CONVERSATION_CHANGED;
 use crate::state::lead::{Change, Known, Status};
 
 /// What is to be done about one row.
@@ -35,52 +37,89 @@ impl Kind {
     }
 }
 
-/// Whether [`compare`] has to be told what was delivered: only a change that may withdraw consent depends on it.
-pub fn needs_delivered(mapped: &Mapped, known: Option<&Known>) -> bool {
-    let changed = |known: &Known| known.contacted && known.desired_hash != mapped.fingerprint();
-    mapped.desired.as_ref().is_ok_and(|body| withdraws_consent("", body)) && known.is_some_and(changed)
+/// Whether [`compare`] has to be told what was delivered: what may withdraw consent, or change a conversation that is not
+/// to be changed unasked, depends on it.
+pub fn needs_delivered(mapped: &Mapped, known: Option<&Known>, changes: ConversationChanges) -> bool {
+    let Some(known) = known.filter(|known| known.contacted && known.desired_hash != mapped.fingerprint()) else {
+        return false;
+    };
+    match &mapped.desired {
+        Ok(body) => withdraws_consent("", body) || changes == ConversationChanges::Hold && !is_delivered(mapped, known),
+        Err(_) => !mapped.withdrawn.is_empty(),
+    }
+}
+
+fn is_delivered(mapped: &Mapped, known: &Known) -> bool {
+    known.delivered_hash == Some(mapped.fingerprint())
 }
 
 /// Compares a row with what is known of its lead; `delivered` is the content last accepted, where [`needs_delivered`].
-pub fn compare(mapped: Mapped, known: Option<&Known>, delivered: Option<&str>) -> Difference {
+pub fn compare(
+    mapped: Mapped,
+    known: Option<&Known>,
+    delivered: Option<&str>,
+    changes: ConversationChanges,
+) -> Difference {
+    let mapped = rescue_withdrawal(mapped, known, delivered);
     let desired_hash = mapped.fingerprint();
     if let Some(known) = known.filter(|known| known.desired_hash == desired_hash) {
         return if known.status == Status::Gone { Difference::Returned } else { Difference::None };
     }
     let contacted = known.is_some_and(|known| known.contacted);
-    // After an ambiguous answer nobody knows what Conversica holds: then the withdrawal counts as new.
-    let delivered = delivered.filter(|_| known.is_some_and(|known| known.delivered_hash.is_some())).unwrap_or("");
     let kind = if mapped.desired.is_err() {
         Kind::Invalid
-    } else if known.is_some_and(|known| known.delivered_hash == Some(desired_hash)) {
+    } else if known.is_some_and(|known| is_delivered(&mapped, known)) {
         Kind::Reverted
     } else if !contacted {
         Kind::Create
-    } else if mapped.desired.as_ref().is_ok_and(|body| withdraws_consent(delivered, body)) {
+    } else if mapped.desired.as_ref().is_ok_and(|body| withdraws_consent(certain(known, delivered), body)) {
         Kind::Stop
     } else {
         Kind::Update
     };
+    let another_conversation = kind == Kind::Update
+        && changes == ConversationChanges::Hold
+        && mapped.desired.as_ref().is_ok_and(|body| conversation_id(body) != delivered.and_then(conversation_id));
     let change = Change {
         lead: mapped.lead,
         desired_hash,
         desired: mapped.desired,
-        hold_reason: None,
+        hold_reason: another_conversation.then_some(CONVERSATION_CHANGED),
         urgent: kind == Kind::Stop,
     };
     Difference::Changed(change, kind)
 }
 
+/// What Conversica holds for certain. After an ambiguous answer nobody knows: then a withdrawal counts as new.
+fn certain<'a>(known: Option<&Known>, delivered: Option<&'a str>) -> &'a str {
+    delivered.filter(|_| known.is_some_and(|known| known.delivered_hash.is_some())).unwrap_or("")
+}
+
+/// A row that makes no lead any more, but withdraws consent, as when somebody opts out and their address is wiped: what
+/// Conversica holds is sent once again with the withdrawal in it. When that has arrived, the row is invalid like others.
+pub fn rescue_withdrawal(mapped: Mapped, known: Option<&Known>, delivered: Option<&str>) -> Mapped {
+    let rescued = delivered.filter(|_| mapped.desired.is_err() && !mapped.withdrawn.is_empty()).and_then(|delivered| {
+        let body = with_withdrawn(delivered, &mapped.withdrawn)?;
+        withdraws_consent(certain(known, Some(delivered)), &body).then_some(body)
+    });
+    match rescued {
+        Some(body) => Mapped { desired: Ok(body), ..mapped },
+        None => mapped,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversica::lead::{Fingerprint, LeadId};
+    use crate::conversica::lead::{Fingerprint, LeadId, LeadKey};
+    use ConversationChanges::{Hold, Send};
     use proptest::prelude::*;
 
     fn mapped(body: Result<&str, &str>) -> Mapped {
         Mapped {
             lead: LeadId { id: "1".into(), client_id: String::new() },
             desired: body.map(str::to_owned).map_err(|reason| vec![reason.to_owned()]),
+            withdrawn: Vec::new(),
         }
     }
 
@@ -95,7 +134,7 @@ mod tests {
         }
     }
 
-    fn kind(difference: Difference) -> Option<Kind> {
+    fn kind_of(difference: Difference) -> Option<Kind> {
         match difference {
             Difference::Changed(_, kind) => Some(kind),
             Difference::None | Difference::Returned => None,
@@ -104,26 +143,27 @@ mod tests {
 
     #[test]
     fn a_row_never_seen_is_a_create() {
-        assert_eq!(kind(compare(mapped(Ok("a")), None, None)), Some(Kind::Create));
+        assert_eq!(kind_of(compare(mapped(Ok("a")), None, None, Send)), Some(Kind::Create));
     }
 
     #[test]
     fn a_row_that_says_the_same_is_no_difference() {
-        assert_eq!(compare(mapped(Ok("a")), Some(&known("a", Some("a"))), None), Difference::None);
+        assert_eq!(compare(mapped(Ok("a")), Some(&known("a", Some("a"))), None, Send), Difference::None);
     }
 
     #[test]
     fn a_change_and_its_reversal_before_it_was_sent_send_nothing() {
-        assert_eq!(kind(compare(mapped(Ok("a")), Some(&known("b", Some("a"))), None)), Some(Kind::Reverted));
+        assert_eq!(kind_of(compare(mapped(Ok("a")), Some(&known("b", Some("a"))), None, Send)), Some(Kind::Reverted));
     }
 
     #[test]
     fn consent_withdrawn_by_a_person_conversica_knows_is_urgent_once() {
         let (given, out, moved) = (r#"{"id":"1"}"#, r#"{"id":"1","optOut":true}"#, r#"{"id":"2","optOut":true}"#);
-        let urgent = |row: &str, known: Option<&Known>, delivered| match compare(mapped(Ok(row)), known, delivered) {
-            Difference::Changed(change, kind) => (kind, change.urgent),
-            other => panic!("{other:?}"),
-        };
+        let urgent =
+            |row: &str, known: Option<&Known>, delivered| match compare(mapped(Ok(row)), known, delivered, Send) {
+                Difference::Changed(change, kind) => (kind, change.urgent),
+                other => panic!("{other:?}"),
+            };
         assert_eq!(urgent(out, Some(&known(given, Some(given))), Some(given)), (Kind::Stop, true));
         assert_eq!(urgent(moved, Some(&known(out, Some(out))), Some(out)), (Kind::Update, false), "said before");
         assert_eq!(urgent(out, None, None), (Kind::Create, false), "nobody has been written to yet");
@@ -133,10 +173,56 @@ mod tests {
     }
 
     #[test]
+    fn another_conversation_is_held_where_that_is_asked_for_and_the_person_is_known() {
+        let (a, b) = (r#"{"id":"1","conversationId":"A"}"#, r#"{"id":"1","conversationId":"B"}"#);
+        let (renamed, out) =
+            (r#"{"id":"1","conversationId":"A","city":"Ulm"}"#, r#"{"id":"1","conversationId":"B","optOut":true}"#);
+        let reason = |row: &str, known: Option<&Known>, delivered, changes| match compare(
+            mapped(Ok(row)),
+            known,
+            delivered,
+            changes,
+        ) {
+            Difference::Changed(change, _) => change.hold_reason,
+            other => panic!("{other:?}"),
+        };
+        let holds = Some(CONVERSATION_CHANGED);
+        assert!(needs_delivered(&mapped(Ok(b)), Some(&known(a, Some(a))), Hold));
+        assert_eq!(reason(b, Some(&known(a, Some(a))), Some(a), Hold), holds);
+        assert_eq!(reason(b, Some(&known(a, Some(a))), Some(a), Send), None);
+        assert_eq!(reason(renamed, Some(&known(a, Some(a))), Some(a), Hold), None, "the same conversation");
+        assert_eq!(reason(b, None, None, Hold), None, "a new person");
+        assert_eq!(reason(out, Some(&known(a, Some(a))), Some(a), Hold), None, "withdrawn consent is never held");
+        let mut unsure = known(a, Some(a));
+        unsure.delivered_hash = None;
+        assert_eq!(reason(b, Some(&unsure), None, Hold), holds, "nobody knows which conversation it is in");
+    }
+
+    #[test]
+    fn consent_withdrawn_by_a_row_that_makes_no_lead_any_more_is_sent_with_the_last_content() {
+        let given = r#"{"apiVersion":"7.2","id":"1","firstName":"Ann","optOut":false}"#;
+        let mut row = mapped(Err("email: is required, but blank"));
+        row.withdrawn = vec![LeadKey::OptOut];
+        let before = known(given, Some(given));
+        assert!(needs_delivered(&row, Some(&before), Send));
+        let Difference::Changed(change, kind) = compare(row.clone(), Some(&before), Some(given), Send) else {
+            panic!()
+        };
+        let expected = r#"{"apiVersion":"7.2","id":"1","firstName":"Ann","optOut":true}"#;
+        assert_eq!((change.desired.as_deref(), kind, change.urgent), (Ok(expected), Kind::Stop, true));
+        let mut waiting = known(expected, Some(given));
+        waiting.status = Status::Pending;
+        assert_eq!(compare(row.clone(), Some(&waiting), Some(given), Send), Difference::None, "until it has arrived");
+        let arrived = known(expected, Some(expected));
+        assert_eq!(kind_of(compare(row.clone(), Some(&arrived), Some(expected), Send)), Some(Kind::Invalid));
+        assert_eq!(kind_of(compare(row, None, None, Send)), Some(Kind::Invalid), "nobody has been written to");
+    }
+
+    #[test]
     fn a_row_that_comes_back_unchanged_has_returned() {
         let mut gone = known("a", Some("a"));
         gone.status = Status::Gone;
-        assert_eq!(compare(mapped(Ok("a")), Some(&gone), None), Difference::Returned);
+        assert_eq!(compare(mapped(Ok("a")), Some(&gone), None, Send), Difference::Returned);
     }
 
     proptest! {
@@ -145,7 +231,7 @@ mod tests {
             let first = mapped(if valid { Ok(&body) } else { Err(&body) });
             let mut seen = known("", None);
             seen.desired_hash = first.fingerprint();
-            prop_assert_eq!(compare(first, Some(&seen), None), Difference::None);
+            prop_assert_eq!(compare(first, Some(&seen), None, Send), Difference::None);
         }
     }
 }

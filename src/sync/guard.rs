@@ -3,8 +3,12 @@
 //! Decided before the first row is read where that is possible; otherwise the poll keeps its changes to itself until it
 //! knows how many there are, or that there are too many.
 
-use crate::config::{FirstRun, Safety};
+use std::time::Duration;
+
+use crate::config::{FirstRun, Safety, Settings};
 use crate::state::control::Hold;
+use crate::state::due::{Admit, Cap};
+use crate::state::held::{FIRST_RUN, MAPPING_CHANGED, TOO_MANY_CHANGES};
 
 /// How a poll treats the sends it finds. Withdrawals of consent are never held, whatever this says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,11 +22,6 @@ pub enum Admission {
     /// Send up to `limit`; if there are more, hold them all for `reason`.
     UpTo { limit: usize, reason: &'static str },
 }
-
-/// Reasons for a hold, as `status` names them.
-pub const FIRST_RUN: &str = "first_run";
-pub const TOO_MANY_CHANGES: &str = "too_many_changes";
-pub const MAPPING_CHANGED: &str = "mapping_changed";
 
 /// Whether the first pass has been decided upon, and whether the mapping is the one it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +49,19 @@ pub fn admission(safety: &Safety, history: History, standing: Option<&Hold>) -> 
             reason: if history.mapping_changed { MAPPING_CHANGED } else { TOO_MANY_CHANGES },
         },
     }
+}
+
+/// Who may be claimed, as the settings have it.
+pub fn admit(settings: &Settings) -> Admit {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let safety = &settings.safety;
+    if settings.conversica.test_lead_token.is_some() {
+        return Admit::TestLeads(settings.conversica.test_lead_limit);
+    }
+    let caps = [(safety.new_leads_per_hour, HOUR), (safety.new_leads_per_day, 24 * HOUR)];
+    let caps: Vec<Cap> =
+        caps.into_iter().filter(|(people, _)| *people > 0).map(|(people, within)| Cap { people, within }).collect();
+    if caps.is_empty() { Admit::Everybody } else { Admit::Capped(caps) }
 }
 
 fn reason_named(name: &str) -> &'static str {

@@ -15,3 +15,4 @@ pub mod plan;
 pub mod poll;
 pub mod retry;
 pub mod tally;
+pub mod throttle;

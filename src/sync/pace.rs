@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::conversica::outcome::RETRY_AFTER_MAX;
+
 /// Never slower than this share of the ceiling: a pace near nothing would take hours to find out that all is well.
 const FLOOR: f64 = 1.0 / 64.0;
 /// Each accepted lead gives back this share of the ceiling: from half to full takes fifty accepted leads.
@@ -29,6 +31,19 @@ impl Pace {
             refilled_at: now,
             paused_until: None,
         }
+    }
+
+    /// Goes on where an earlier process was: at that share of the ceiling, and not before a pause is over that was asked for.
+    pub fn resume(
+        requests_per_second: f64,
+        share: f64,
+        paused_until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let share = if share.is_finite() { share.clamp(FLOOR, 1.0) } else { 1.0 };
+        // A clock that has stepped back would make a pause of an hour one of a year.
+        let paused_until = paused_until.filter(|until| *until > now).map(|until| until.min(now + RETRY_AFTER_MAX));
+        Self { rate: requests_per_second * share, paused_until, ..Self::new(requests_per_second, now) }
     }
 
     /// How many requests may leave now.
@@ -76,6 +91,11 @@ impl Pace {
     /// Requests a second at present.
     pub fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// Until when nobody may send, where Conversica has asked for a pause.
+    pub fn paused_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.paused_until.filter(|until| *until > now)
     }
 
     fn refill(&mut self, now: DateTime<Utc>) {
@@ -134,6 +154,17 @@ mod tests {
             pace.recover();
         }
         assert_eq!(pace.rate(), 100.0);
+    }
+
+    #[test]
+    fn a_restart_keeps_the_pace_and_the_pause_but_no_pause_longer_than_may_be_asked_for() {
+        let resumed = Pace::resume(100.0, 0.25, Some(start() + TimeDelta::seconds(9)), start());
+        assert_eq!(resumed.rate(), 25.0);
+        assert_eq!(resumed.paused_until(start()), Some(start() + TimeDelta::seconds(9)));
+        let after_a_clock_step = Pace::resume(100.0, f64::NAN, Some(start() + TimeDelta::days(365)), start());
+        assert_eq!(after_a_clock_step.rate(), 100.0);
+        assert_eq!(after_a_clock_step.paused_until(start()), Some(start() + TimeDelta::hours(1)));
+        assert_eq!(Pace::resume(100.0, 5.0, Some(start()), start()).paused_until(start()), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::db::Db;
 use crate::state::delivery::{self, Orphans};
+use crate::state::due;
 use crate::sync::deliver::{Deliverer, Intake};
 use crate::sync::poll::{self, Polled, Reach};
 use crate::sync::tally::Tally;
@@ -51,9 +52,9 @@ pub async fn pass(
     };
     let wake = Arc::new(Notify::new());
     let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
-    deliver_until_idle(&mut deliverer, state, &tally, max_wait, stop).await?;
+    deliver_until_idle(&mut deliverer, state, settings, &tally, max_wait, stop).await?;
     deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout).await?;
-    let (waiting, _) = delivery::backlog(state).await?;
+    let (waiting, _) = due::backlog(state).await?;
     Ok(Passed {
         polled,
         accepted: tally.outcomes(Class::Accepted),
@@ -70,6 +71,7 @@ pub async fn pass(
 async fn deliver_until_idle(
     deliverer: &mut Deliverer,
     state: &Db,
+    settings: &Settings,
     tally: &Tally,
     max_wait: Duration,
     stop: &CancellationToken,
@@ -89,12 +91,12 @@ async fn deliver_until_idle(
         if step.claimed == 0 && step.in_flight == 0 {
             if step.recorded == 0 {
                 // Claims of an instance that has died come back when their lease is over.
-                delivery::recover(state, Orphans::Expired, now).await?;
+                delivery::recover(state, Orphans::Expired, &settings.delivery, now).await?;
             }
-            let due_in = delivery::next_due_at(state).await?.map(|due| (due - now).to_std().unwrap_or_default());
+            let due_in = deliverer.next_due_at(now).await?.map(|due| (due - now).to_std().unwrap_or_default());
             // What is due and only waits for its turn at our own pace is no retry.
             if due_in != Some(Duration::ZERO) || deliverer.is_obstructed(now) {
-                let (waiting, in_flight) = delivery::backlog(state).await?;
+                let (waiting, in_flight) = due::backlog(state).await?;
                 if waiting == 0 && in_flight == 0 {
                     return Ok(());
                 }

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::config::{ConversationChanges, Settings};
 use crate::conversica::lead::{LeadId, withdraws_consent};
 use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
@@ -13,6 +14,7 @@ use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::state::control::{self, FirstRunDone, Hold, MappingInUse};
 use crate::state::lead::{self, Known, Status};
+use crate::state::{due, held};
 use crate::sync::diff::{self, Difference};
 use crate::sync::guard::{self, Admission, History};
 use crate::sync::merge::{Item, Merge};
@@ -70,17 +72,33 @@ pub struct Totals {
     pub same_email: u64,
     /// Why this is held for a person, or would be by a pass.
     pub hold: Option<String>,
+    /// What the state holds for a person already.
+    pub held: HeldShown,
+}
+
+/// What is held, as `approve --shown` takes it up again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HeldShown {
+    pub leads: i64,
+    /// Of them: people whom Conversica has never been told of.
+    pub new_people: i64,
+    /// Reason → leads.
+    pub reasons: BTreeMap<String, i64>,
+    /// Names this set: what joins later is not in it. Blank where nothing is held.
+    pub shown: String,
 }
 
 /// Goes over everything; `each` is given the leads of the plan, in order of their ids.
 pub async fn plan(
     crm: &Crm,
     state: &Db,
-    safety: &crate::config::Safety,
+    settings: &Settings,
     mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
 ) -> anyhow::Result<Totals> {
     let fitting = crm.fitting().await?;
-    let mut planning = Planning::default();
+    let mut planning = Planning::new(settings);
+    // Before the first row is read: what is held meanwhile has not been shown.
+    let held = held::look(state, &held::Selection::default()).await?;
     let mut merge = Merge::start(crm, state, &fitting, Scope::All);
     loop {
         match merge.next().await? {
@@ -94,9 +112,12 @@ pub async fn plan(
         }
     }
     planning.show(state, &mut each).await?;
-    let Planning { mut totals, addresses, new_sends, held, .. } = planning;
+    let Planning { mut totals, addresses, new_sends, would_hold, .. } = planning;
     totals.same_email = addresses.values().filter(|repeated| **repeated).count() as u64;
-    totals.hold = hold(crm, state, safety, new_sends).await?.or(held);
+    totals.hold =
+        hold(crm, state, settings, new_sends).await?.or(would_hold).or(too_many_tests(&totals, state, settings).await?);
+    totals.held =
+        HeldShown { leads: held.leads, new_people: held.new_people, shown: held.set_name(), reasons: held.reasons };
     Ok(totals)
 }
 
@@ -110,19 +131,30 @@ fn is_settled(mapped: &Mapped, known: Option<&Known>) -> bool {
 }
 
 /// A plan that grows.
-#[derive(Default)]
 struct Planning {
     totals: Totals,
+    conversations: ConversationChanges,
     /// Hashes of addresses, and whether each has come up more than once.
     addresses: HashMap<u64, bool>,
     batch: Vec<(Mapped, Option<Known>)>,
     /// Sends that a pass would have to decide upon.
     new_sends: u64,
-    /// Why leads are held already.
-    held: Option<String>,
+    /// Why single leads are held already, or would be.
+    would_hold: Option<String>,
 }
 
 impl Planning {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            totals: Totals::default(),
+            conversations: settings.safety.conversation_changes,
+            addresses: HashMap::new(),
+            batch: Vec::new(),
+            new_sends: 0,
+            would_hold: None,
+        }
+    }
+
     async fn show(
         &mut self,
         state: &Db,
@@ -133,20 +165,28 @@ impl Planning {
         let delivered = lead::delivered(state, &known).await?;
         for (mapped, known) in batch {
             let delivered = delivered.get(&mapped.lead).map(String::as_str);
+            let mapped = diff::rescue_withdrawal(mapped, known.as_ref(), delivered);
             let mut stops = false;
-            match diff::compare(mapped.clone(), known.as_ref(), delivered) {
+            let mut holds = None;
+            match diff::compare(mapped.clone(), known.as_ref(), delivered, self.conversations) {
                 Difference::Changed(change, kind) => {
-                    self.new_sends += u64::from(kind.sends() && !change.urgent);
+                    self.new_sends += u64::from(kind.sends() && !change.urgent && change.hold_reason.is_none());
                     stops = change.urgent;
+                    holds = change.hold_reason;
                 }
                 Difference::None | Difference::Returned => {
-                    self.held = self.held.take().or_else(|| known.as_ref().and_then(|known| known.hold_reason.clone()));
+                    self.would_hold =
+                        self.would_hold.take().or_else(|| known.as_ref().and_then(|known| known.hold_reason.clone()));
                     let waiting = mapped.desired.as_deref().unwrap_or_default();
                     stops |= withdraws_consent(delivered.unwrap_or_default(), waiting);
                 }
             }
             let old = delivered.map(object).unwrap_or_default();
-            let planned = planned(mapped, known.as_ref(), stops, &old);
+            let mut planned = planned(mapped, known.as_ref(), stops, &old);
+            if let Some(reason) = holds {
+                planned.lead.reasons.push(format!("held as soon as a pass sees it: {reason}"));
+                self.would_hold.get_or_insert_with(|| reason.to_owned());
+            }
             self.count(&planned);
             each(planned.lead)?;
         }
@@ -231,19 +271,32 @@ fn object(body: &str) -> Map<String, Value> {
 }
 
 /// Whether a pass would hold what it finds. What has been released already, and only waits to be sent, does not count.
-async fn hold(crm: &Crm, state: &Db, safety: &crate::config::Safety, new_sends: u64) -> anyhow::Result<Option<String>> {
+async fn hold(crm: &Crm, state: &Db, settings: &Settings, new_sends: u64) -> anyhow::Result<Option<String>> {
     let in_use = control::read::<MappingInUse>(state).await?;
     let fingerprint = crm.mapping.fingerprint().to_string();
     let history = History {
         first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
         mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
     };
-    let standing = if lead::any_held(state).await? { control::read::<Hold>(state).await? } else { None };
-    Ok(match guard::admission(safety, history, standing.as_ref()) {
+    let standing = match control::read::<Hold>(state).await? {
+        Some(hold) if held::any(state, Some(&hold.reason)).await? => Some(hold),
+        _ => None,
+    };
+    Ok(match guard::admission(&settings.safety, history, standing.as_ref()) {
         Admission::Hold(reason) if new_sends > 0 => Some(reason.to_owned()),
         Admission::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason.to_owned()),
         Admission::Hold(_) | Admission::UpTo { .. } | Admission::Send | Admission::Baseline => None,
     })
+}
+
+/// With the Test Lead Token, the leads beyond the limit would be held.
+async fn too_many_tests(totals: &Totals, state: &Db, settings: &Settings) -> anyhow::Result<Option<String>> {
+    if settings.conversica.test_lead_token.is_none() {
+        return Ok(None);
+    }
+    let left = due::test_leads_left(state, settings.conversica.test_lead_limit).await?;
+    let sends = i64::try_from(totals.create).unwrap_or(i64::MAX);
+    Ok((sends > left).then(|| held::TEST_LEAD_LIMIT.to_owned()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::{FirstRun, Settings};
+use crate::config::{ConversationChanges, FirstRun, Settings};
 use crate::conversica::lead::LeadId;
 use crate::crm::Crm;
 use crate::crm::cursor::{self, Newest};
@@ -15,6 +15,7 @@ use crate::crm::mapping::Mapped;
 use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
+use crate::state::held::{self, Release};
 use crate::state::lead::{self, Change, Known, Status};
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::guard::{self, Admission, History};
@@ -94,16 +95,17 @@ async fn read_and_write(
         Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
     };
     let everything = scope == Scope::All;
-    let mut writes = Writes::new(state, admission, now);
+    let conversations = settings.safety.conversation_changes;
+    let mut writes = Writes::new(state, admission, conversations, now);
     let mut merge = Merge::start(crm, state, &fitting, scope);
     while let Some(item) = merge.next().await? {
         match item {
             Item::Missing(known) => writes.missing(known).await?,
-            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref()) => {
+            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
                 writes.doubtful(mapped, known).await?;
             }
             Item::Row(mapped, known) => {
-                let difference = diff::compare(mapped, known.as_ref(), None);
+                let difference = diff::compare(mapped, known.as_ref(), None, conversations);
                 writes.different(difference, known).await?;
             }
         }
@@ -119,7 +121,9 @@ async fn read_and_write(
 /// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over.
 async fn standing_hold(state: &Db) -> anyhow::Result<Option<Hold>> {
     let hold = control::read::<Hold>(state).await?;
-    if hold.is_some() && !lead::any_held(state).await? {
+    if let Some(standing) = &hold
+        && !held::any(state, Some(&standing.reason)).await?
+    {
         control::clear::<Hold>(state).await?;
         return Ok(None);
     }
@@ -136,11 +140,11 @@ async fn decide_first_run(
 ) -> anyhow::Result<()> {
     let by = match decided {
         Some(FirstRun::Send) => {
-            lead::approve_held(state, now).await?;
+            held::release_everything(state, Release::Send, now).await?;
             "send"
         }
         Some(FirstRun::Baseline) => {
-            lead::baseline_held(state, now).await?;
+            held::release_everything(state, Release::Baseline, now).await?;
             "baseline"
         }
         // There was nothing to decide upon.
@@ -216,34 +220,52 @@ impl Memory {
     }
 }
 
+/// How many sends are kept in memory until it is known whether they may leave.
+const UNDECIDED: usize = 10_000;
+
 /// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
 struct Writes<'a> {
     state: &'a Db,
     now: DateTime<Utc>,
+    started: Instant,
     admission: Admission,
+    conversations: ConversationChanges,
     ready: Vec<Change>,
-    /// Rows that may withdraw consent: what was delivered tells.
+    /// Rows of which it matters what was delivered.
     doubtful: Vec<(Mapped, Option<Known>)>,
-    /// Sends that wait for the decision; never more than the limit.
+    /// Sends that wait for the decision; never more than [`UNDECIDED`].
     undecided: Vec<Change>,
+    /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
+    provisional: Option<(usize, DateTime<Utc>)>,
+    /// The hold of this poll, or one that stood before, is on the disk.
+    hold_stands: bool,
     gone: Vec<LeadId>,
     returned: Vec<LeadId>,
     polled: Polled,
 }
 
 impl<'a> Writes<'a> {
-    fn new(state: &'a Db, admission: Admission, now: DateTime<Utc>) -> Self {
+    fn new(state: &'a Db, admission: Admission, conversations: ConversationChanges, now: DateTime<Utc>) -> Self {
         Self {
             state,
             now,
+            started: Instant::now(),
             admission,
+            conversations,
             ready: Vec::new(),
             doubtful: Vec::new(),
             undecided: Vec::new(),
+            provisional: None,
+            hold_stands: false,
             gone: Vec::new(),
             returned: Vec::new(),
             polled: Polled::default(),
         }
+    }
+
+    /// This very moment.
+    fn written_at(&self) -> DateTime<Utc> {
+        self.now + self.started.elapsed()
     }
 
     async fn doubtful(&mut self, mapped: Mapped, known: Option<Known>) -> anyhow::Result<()> {
@@ -257,7 +279,7 @@ impl<'a> Writes<'a> {
         let delivered = lead::delivered(self.state, &leads).await?;
         for (mapped, known) in doubtful {
             let delivered = delivered.get(&mapped.lead).map(String::as_str);
-            let difference = diff::compare(mapped, known.as_ref(), delivered);
+            let difference = diff::compare(mapped, known.as_ref(), delivered, self.conversations);
             self.different(difference, known).await?;
         }
         Ok(())
@@ -279,7 +301,10 @@ impl<'a> Writes<'a> {
             Kind::Invalid => self.polled.invalid += 1,
             Kind::Reverted => {}
         }
-        if !kind.sends() || change.urgent {
+        if change.hold_reason.is_some() {
+            self.polled.held += 1;
+        }
+        if !kind.sends() || change.urgent || change.hold_reason.is_some() {
             return self.write(change).await;
         }
         match &self.admission {
@@ -289,17 +314,24 @@ impl<'a> Writes<'a> {
                 self.hold(change).await
             }
             Admission::Baseline => {
-                change.hold_reason = Some(guard::FIRST_RUN);
+                change.hold_reason = Some(held::FIRST_RUN);
                 self.write(change).await
             }
             Admission::UpTo { limit, reason } => {
                 let (limit, reason) = (*limit, *reason);
                 self.undecided.push(change);
-                if self.undecided.len() > limit {
+                let provisional = self.provisional.map_or(0, |(leads, _)| leads);
+                if provisional + self.undecided.len() > limit {
                     self.admission = Admission::Hold(reason);
+                    self.polled.held += provisional as u64;
+                    return self.hold_undecided(reason).await;
+                }
+                if self.undecided.len() >= UNDECIDED {
+                    let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
+                    self.provisional = Some((provisional + self.undecided.len(), since));
                     for mut change in std::mem::take(&mut self.undecided) {
                         change.hold_reason = Some(reason);
-                        self.hold(change).await?;
+                        self.write(change).await?;
                     }
                 }
                 Ok(())
@@ -307,12 +339,21 @@ impl<'a> Writes<'a> {
         }
     }
 
+    async fn hold_undecided(&mut self, reason: &'static str) -> anyhow::Result<()> {
+        for mut change in std::mem::take(&mut self.undecided) {
+            change.hold_reason = Some(reason);
+            self.hold(change).await?;
+        }
+        Ok(())
+    }
+
     /// The hold is written before the first lead that it holds.
     async fn hold(&mut self, change: Change) -> anyhow::Result<()> {
-        if self.polled.held == 0 && control::read::<Hold>(self.state).await?.is_none() {
-            let reason = change.hold_reason.unwrap_or(guard::TOO_MANY_CHANGES).to_owned();
+        if !self.hold_stands && control::read::<Hold>(self.state).await?.is_none() {
+            let reason = change.hold_reason.unwrap_or(held::TOO_MANY_CHANGES).to_owned();
             control::write(self.state, &Hold { reason, since: self.now }, self.now).await?;
         }
+        self.hold_stands = true;
         self.polled.held += 1;
         self.write(change).await
     }
@@ -339,7 +380,7 @@ impl<'a> Writes<'a> {
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {
-        lead::upsert(self.state, &self.ready, self.now).await?;
+        lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
         self.ready.clear();
         lead::mark_gone(self.state, &self.gone, self.now).await?;
         self.gone.clear();
@@ -354,6 +395,9 @@ impl<'a> Writes<'a> {
             self.write(change).await?;
         }
         self.flush().await?;
+        if let (Admission::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
+            held::release_since(self.state, reason, since, self.now).await?;
+        }
         Ok(self.polled)
     }
 }

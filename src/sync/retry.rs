@@ -11,7 +11,7 @@ use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff;
 use chrono::{DateTime, Utc};
 
-use crate::config;
+use crate::config::{self, OnAmbiguous};
 use crate::state::delivery::Next;
 
 /// The longest delay before any jitter: initial × multiplier^(attempt − 1), at most the longest interval.
@@ -35,6 +35,15 @@ pub fn delay(retry: &config::Retry, attempt: i64) -> Duration {
     generator.next_backoff().unwrap_or(ceiling).min(ceiling)
 }
 
+/// The longest delay, before a `Retry-After`, of a lead that withdraws consent: each try of it is one request, and what it
+/// prevents is a message to somebody who wants none.
+const WITHDRAWAL_MAX_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The settings as they go for a lead that withdraws consent.
+pub fn for_withdrawals(retry: &config::Retry) -> config::Retry {
+    config::Retry { max_interval: retry.max_interval.min(WITHDRAWAL_MAX_INTERVAL), ..retry.clone() }
+}
+
 /// What becomes of a lead whose attempt failed for a passing reason.
 pub fn next(
     retry: &config::Retry,
@@ -49,6 +58,20 @@ pub fn next(
     }
     let wait = delay(retry, attempt).max(retry_after.unwrap_or(Duration::ZERO));
     Next::RetryAt(now + wait)
+}
+
+/// What becomes of a lead that Conversica may or may not have.
+pub fn next_unknown(
+    delivery: &config::Delivery,
+    attempt: i64,
+    first_failed_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Next {
+    match (delivery.on_ambiguous, next(&delivery.retry, attempt, first_failed_at, None, now)) {
+        (OnAmbiguous::Hold, _) => Next::Hold,
+        (OnAmbiguous::Wait, Next::RetryAt(_)) => Next::RetryAt(now + delivery.ambiguous_wait),
+        (OnAmbiguous::Wait | OnAmbiguous::Resend, next) => next,
+    }
 }
 
 #[cfg(test)]

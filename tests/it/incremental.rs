@@ -6,6 +6,7 @@ use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
 use conversica_sync::state::control::{self, LastPoll};
 use conversica_sync::state::delivery::{Finished, Next, record_and_claim};
+use conversica_sync::state::due::Admit;
 use conversica_sync::state::lead::{self, Status};
 use conversica_sync::sync::poll::{Polled, Reach, poll};
 use conversica_sync::sync::tally::Tally;
@@ -84,7 +85,7 @@ impl Scene {
     async fn deliver(&self, minutes: i64) -> usize {
         let now = start() + TimeDelta::minutes(minutes);
         let lease = std::time::Duration::from_secs(60);
-        let claims = record_and_claim(&self.state, &[], 10_000, now, lease).await.unwrap();
+        let claims = record_and_claim(&self.state, &[], 10_000, &Admit::Everybody, now, lease).await.unwrap();
         let finished: Vec<Finished> = claims
             .into_iter()
             .map(|claim| Finished {
@@ -94,14 +95,14 @@ impl Scene {
                 class: Class::Accepted,
                 http_status: Some(200),
                 detail: None,
-                duration: std::time::Duration::ZERO,
+                duration: None,
                 at: now,
                 sent_hash: claim.sent_hash,
                 next: Next::Done,
             })
             .collect();
         for part in finished.chunks(1000) {
-            record_and_claim(&self.state, part, 0, now, lease).await.unwrap();
+            record_and_claim(&self.state, part, 0, &Admit::Everybody, now, lease).await.unwrap();
         }
         finished.len()
     }

@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
+use conversica_sync::config::ConversationChanges;
 use conversica_sync::conversica::lead::Fingerprint;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
 use conversica_sync::db::Db;
 use conversica_sync::state::delivery::{self, Claim, Next, Orphans};
+use conversica_sync::state::due::Admit;
 use conversica_sync::state::lead::{self, Status};
 use conversica_sync::sync::diff::{self, Difference};
 use proptest::prelude::*;
 
-use crate::support::lead_row::{LeadRow, at, finished, id, record, row};
+use crate::support::lead_row::{LeadRow, at, finished, id, record, resend, row};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
@@ -98,7 +100,7 @@ impl Play {
                         self.endpoint = Some(claim.body);
                     }
                 }
-                delivery::recover(&self.db, Orphans::All, at(self.seconds)).await.unwrap();
+                delivery::recover(&self.db, Orphans::All, &resend(), at(self.seconds)).await.unwrap();
             }
             Event::Requeue => {
                 for status in [Status::Rejected, Status::Exhausted] {
@@ -119,18 +121,20 @@ impl Play {
             return;
         };
         let desired = content.map(content_of).ok_or_else(|| vec!["no address".to_owned()]);
-        let mapped = Mapped { lead: id("1"), desired };
+        let mapped = Mapped { lead: id("1"), desired, withdrawn: Vec::new() };
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
-        match diff::compare(mapped, known.as_ref(), delivered.as_deref()) {
+        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
             Difference::None => {}
             Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
-            Difference::Changed(change, _) => lead::upsert(&self.db, &[change], now).await.unwrap(),
+            Difference::Changed(change, _) => lead::upsert(&self.db, &[change], now, now).await.unwrap(),
         }
     }
 
     async fn claim(&mut self) {
         let now = at(self.seconds);
-        let mut claims = delivery::record_and_claim(&self.db, &[], 5, now, Duration::from_secs(60)).await.unwrap();
+        let mut claims = delivery::record_and_claim(&self.db, &[], 5, &Admit::Everybody, now, Duration::from_secs(60))
+            .await
+            .unwrap();
         let Some(claim) = claims.pop() else { return };
         assert!(claims.is_empty(), "one lead has one claim");
         assert!(self.in_flight.is_none(), "one request a lead at any time");

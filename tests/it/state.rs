@@ -7,12 +7,14 @@ use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::on_db;
 use conversica_sync::state::delivery::{self, Next, Orphans};
+use conversica_sync::state::due::{self, Admit};
 use conversica_sync::state::lead::{self, Change, Status};
 use conversica_sync::state::outcome;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{
-    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, invalid, record, row, statuses, urgent, write,
+    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, invalid, next_due, record, resend, row,
+    statuses, urgent, write,
 };
 
 on_both_engines!(
@@ -36,7 +38,7 @@ async fn claims_are_disjoint_and_never_more_than_wanted(engine: Engine) {
     let ids: Vec<String> = (0..50).map(|n| n.to_string()).collect();
     let changes: Vec<Change> = ids.iter().map(|id| desired(id, "a")).collect();
     write(&db, &changes, 0).await;
-    assert_eq!(delivery::backlog(&db).await.unwrap(), (50, 0));
+    assert_eq!(due::backlog(&db).await.unwrap(), (50, 0));
 
     // At the same moment, over several connections.
     let claims = futures_util::future::join_all((0..8).map(|_| claim(&db, 7, 1))).await;
@@ -52,7 +54,7 @@ async fn claims_are_disjoint_and_never_more_than_wanted(engine: Engine) {
     assert_eq!(seen.len() + rest.len(), 50, "all are claimed in the end, none twice");
     assert!(claim(&db, 100, 1).await.is_empty());
     assert!(claim(&db, 0, 1).await.is_empty());
-    assert_eq!(delivery::backlog(&db).await.unwrap(), (0, 50));
+    assert_eq!(due::backlog(&db).await.unwrap(), (0, 50));
     statuses(&db, &[(Status::InFlight, 50)]).await;
 }
 
@@ -62,14 +64,14 @@ async fn what_is_due_first_is_claimed_first_and_what_is_not_due_is_left(engine: 
     for (seconds, id) in [(30, "c"), (10, "b"), (20, "a"), (50, "d")] {
         write(&db, &[desired(id, "x")], seconds).await;
     }
-    assert_eq!(delivery::next_due_at(&db).await.unwrap(), Some(at(10)));
+    assert_eq!(next_due(&db).await, Some(at(10)));
     assert_eq!(claim_one(&db, 10).await.lead, id("b"));
     let mut later: Vec<LeadId> = claim(&db, 10, 30).await.into_iter().map(|claim| claim.lead).collect();
     later.sort();
     assert_eq!(later, [id("a"), id("c")]);
-    assert_eq!(delivery::next_due_at(&db).await.unwrap(), Some(at(50)));
+    assert_eq!(next_due(&db).await, Some(at(50)));
     assert_eq!(claim_one(&db, 50).await.lead, id("d"));
-    assert_eq!(delivery::next_due_at(&db).await.unwrap(), None);
+    assert_eq!(next_due(&db).await, None);
 }
 
 async fn an_outcome_for_another_claim_changes_nothing_of_the_lead(engine: Engine) {
@@ -77,7 +79,7 @@ async fn an_outcome_for_another_claim_changes_nothing_of_the_lead(engine: Engine
     let db = place.state().await;
     write(&db, &[desired("1", "a")], 0).await;
     let late = claim_one(&db, 1).await;
-    delivery::recover(&db, Orphans::All, at(2)).await.unwrap();
+    delivery::recover(&db, Orphans::All, &resend(), at(2)).await.unwrap();
     let current = claim_one(&db, 3).await;
     let before = row(&db, "1").await;
 
@@ -147,7 +149,7 @@ async fn a_crash_is_journalled_as_ambiguous_and_its_leads_are_due_at_once(engine
     lead::mark_gone(&db, &[id("gone")], at(2)).await.unwrap();
     write(&db, &[desired("idle", "a")], 2).await;
 
-    assert_eq!(delivery::recover(&db, Orphans::All, at(3)).await.unwrap(), 5);
+    assert_eq!(delivery::recover(&db, Orphans::All, &resend(), at(3)).await.unwrap(), 5);
     for (id, status) in
         [("same", "pending"), ("changed", "pending"), ("invalid", "invalid"), ("gone", "gone"), ("held", "held")]
     {
@@ -162,7 +164,7 @@ async fn a_crash_is_journalled_as_ambiguous_and_its_leads_are_due_at_once(engine
     }
     assert_eq!(row(&db, "same").await.due_at, Some(3));
     assert_eq!(row(&db, "idle").await.last_outcome, None);
-    assert_eq!(delivery::recover(&db, Orphans::All, at(4)).await.unwrap(), 0, "once is enough");
+    assert_eq!(delivery::recover(&db, Orphans::All, &resend(), at(4)).await.unwrap(), 0, "once is enough");
 }
 
 async fn only_claims_whose_lease_is_over_are_taken_from_another_instance(engine: Engine) {
@@ -172,8 +174,8 @@ async fn only_claims_whose_lease_is_over_are_taken_from_another_instance(engine:
     assert_eq!(claim_one(&db, 0).await.lead, id("1"));
     write(&db, &[desired("2", "a")], 30).await;
     assert_eq!(claim_one(&db, 30).await.lead, id("2"));
-    assert_eq!(delivery::recover(&db, Orphans::Expired, at(59)).await.unwrap(), 0);
-    assert_eq!(delivery::recover(&db, Orphans::Expired, at(60)).await.unwrap(), 1);
+    assert_eq!(delivery::recover(&db, Orphans::Expired, &resend(), at(59)).await.unwrap(), 0);
+    assert_eq!(delivery::recover(&db, Orphans::Expired, &resend(), at(60)).await.unwrap(), 1);
     assert_eq!((row(&db, "1").await.status.as_str(), row(&db, "2").await.status.as_str()), ("pending", "in_flight"));
 }
 
@@ -257,7 +259,8 @@ async fn polls_and_deliveries_at_the_same_time_lose_nothing(engine: Engine) {
         for seconds in 1_i64.. {
             // Outcomes come back in any order.
             ended.reverse();
-            let claims = delivery::record_and_claim(&db, &ended, 64, at(seconds), LEASE).await.unwrap();
+            let claims =
+                delivery::record_and_claim(&db, &ended, 64, &Admit::Everybody, at(seconds), LEASE).await.unwrap();
             if claims.is_empty() && ended.is_empty() && seconds > 100 {
                 return;
             }

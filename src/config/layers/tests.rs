@@ -407,17 +407,11 @@ fn a_file_that_is_not_there_is_explained() {
 }
 
 #[test]
-fn a_guard_that_this_version_cannot_keep_is_refused() {
-    for (section, line, key) in [
-        ("safety", "new_leads_per_day = 5", "safety.new_leads_per_day"),
-        ("safety", "conversation_changes = \"hold\"", "safety.conversation_changes"),
-        ("delivery", "on_ambiguous = \"hold\"", "delivery.on_ambiguous"),
-        ("conversica", "test_lead_token = \"ABCDEFGHIJ\"", "conversica.test_lead_token"),
-    ] {
-        let text = match section {
-            "conversica" => MINIMAL.replace("[conversica]", &format!("[conversica]\n{line}")),
-            section => format!("{MINIMAL}[{section}]\n{line}\n"),
-        };
+fn what_this_version_cannot_do_is_refused() {
+    for (line, key) in
+        [("changes = \"triggers\"", "source.changes"), ("on_delete = \"stop_messaging\"", "source.on_delete")]
+    {
+        let text = MINIMAL.replace("[source]", &format!("[source]\n{line}"));
         let errors = load_with(&text, &[]).map(|_| ()).unwrap_err().to_string();
         says(&errors, &[key, "cannot do yet", "For now"]);
     }

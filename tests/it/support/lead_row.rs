@@ -3,12 +3,40 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use conversica_sync::config::{self, OnAmbiguous};
 use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
 use conversica_sync::state::delivery::{self, Claim, Finished, Next};
+use conversica_sync::state::due::{self, Admit};
 use conversica_sync::state::lead::{self, Change, Status};
+
+/// The settings that decide about an unknown outcome; the rest is the usual.
+pub fn unknown_is(on_ambiguous: OnAmbiguous) -> config::Delivery {
+    config::Delivery {
+        requests_per_second: 1000.0,
+        concurrency: 4,
+        timeout: Duration::from_secs(30),
+        on_ambiguous,
+        ambiguous_wait: Duration::from_secs(3600),
+        retry: config::Retry {
+            initial_interval: Duration::from_secs(1),
+            multiplier: 2.0,
+            max_interval: Duration::from_secs(900),
+            max_elapsed: Duration::from_secs(86_400),
+        },
+        breaker: config::Breaker { failures: 5 },
+    }
+}
+
+pub fn resend() -> config::Delivery {
+    unknown_is(OnAmbiguous::Resend)
+}
+
+pub async fn next_due(db: &Db) -> Option<DateTime<Utc>> {
+    due::next_due_at(db, &Admit::Everybody, at(0)).await.unwrap().at
+}
 
 pub const LEASE: Duration = Duration::from_secs(60);
 
@@ -45,11 +73,11 @@ pub fn invalid(id_: &str, reason: &str) -> Change {
 }
 
 pub async fn write(db: &Db, changes: &[Change], seconds: i64) {
-    lead::upsert(db, changes, at(seconds)).await.expect("changes are written");
+    lead::upsert(db, changes, at(seconds), at(seconds)).await.expect("changes are written");
 }
 
 pub async fn claim(db: &Db, wanted: usize, seconds: i64) -> Vec<Claim> {
-    delivery::record_and_claim(db, &[], wanted, at(seconds), LEASE).await.expect("leads are claimed")
+    delivery::record_and_claim(db, &[], wanted, &Admit::Everybody, at(seconds), LEASE).await.expect("leads are claimed")
 }
 
 /// Claims exactly one lead.
@@ -67,7 +95,7 @@ pub fn finished(claim: &Claim, class: Class, next: Next, seconds: i64) -> Finish
         class,
         http_status: (class != Class::Ambiguous).then_some(499),
         detail: Some(format!("said {}", class.name())),
-        duration: Duration::from_millis(12),
+        duration: Some(Duration::from_millis(12)),
         at: at(seconds),
         sent_hash: claim.sent_hash.clone(),
         next,
@@ -75,7 +103,9 @@ pub fn finished(claim: &Claim, class: Class, next: Next, seconds: i64) -> Finish
 }
 
 pub async fn record(db: &Db, finished: &[Finished]) {
-    delivery::record_and_claim(db, finished, 0, finished[0].at, LEASE).await.expect("outcomes are recorded");
+    delivery::record_and_claim(db, finished, 0, &Admit::Everybody, finished[0].at, LEASE)
+        .await
+        .expect("outcomes are recorded");
 }
 
 /// Writes, claims and has accepted.

@@ -1,0 +1,231 @@
+//! What waits for a person: how much of it there is, and its release, which covers what was shown and nothing that has
+//! joined since.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{QueryBuilder, Row as _};
+
+use crate::db::Db;
+use crate::on_db;
+use crate::state::lead::InOrder;
+use crate::state::{instant, micros};
+
+/// Reasons for a hold, as `status` names them.
+pub const FIRST_RUN: &str = "first_run";
+pub const TOO_MANY_CHANGES: &str = "too_many_changes";
+pub const MAPPING_CHANGED: &str = "mapping_changed";
+pub const CONVERSATION_CHANGED: &str = "conversation_changed";
+pub const AMBIGUOUS: &str = "ambiguous";
+pub const TEST_LEAD_LIMIT: &str = "test_lead_limit";
+
+/// Which of the held leads are meant; all where nothing is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub ids: Vec<String>,
+    pub reason: Option<String>,
+}
+
+impl Selection {
+    pub fn is_everything(&self) -> bool {
+        self.ids.is_empty() && self.reason.is_none()
+    }
+}
+
+/// What is held, at one moment. Names the set: a lead that joins, or whose content changes, is later than `newest`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    pub leads: i64,
+    /// Of them: people whom Conversica has never been told of.
+    pub new_people: i64,
+    /// Reason → leads.
+    pub reasons: BTreeMap<String, i64>,
+    /// When the newest of them was held with its present content.
+    pub newest: Option<DateTime<Utc>>,
+}
+
+impl Held {
+    /// A name for this set, short enough to be copied from a screen; blank for an empty one. Reads back with
+    /// [`Held::named`].
+    pub fn set_name(&self) -> String {
+        self.newest.map(|newest| format!("{}-{}", self.leads, micros(newest))).unwrap_or_default()
+    }
+
+    /// The set of that name, of which the name tells number and age; `None` for anything else.
+    pub fn named(name: &str) -> Option<Self> {
+        let (leads, newest) = name.split_once('-')?;
+        let (leads, newest) = (leads.parse().ok().filter(|leads| *leads > 0)?, newest.parse().ok()?);
+        Some(Self { leads, newest: Some(instant(newest)), ..Self::default() })
+    }
+
+    /// Whether this set has leads that `shown` had not.
+    pub fn has_outgrown(&self, shown: &Held) -> bool {
+        self.leads > shown.leads || self.newest > shown.newest
+    }
+}
+
+/// What becomes of the leads that are released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// They are sent.
+    Send,
+    /// They count as delivered.
+    Baseline,
+}
+
+/// What came of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    Leads(u64),
+    /// Nothing was released: the set is larger than the one that was shown.
+    Grown,
+}
+
+/// A condition on the table that is true for the selected leads held up to and including an instant. Their newest content
+/// is held; an older one may be in flight, or the row gone.
+macro_rules! push_held {
+    ($query:expr, $selection:expr, $until:expr) => {
+        $query.push("hold_reason is not null and status <> 'in_sync'");
+        if let Some(until) = $until {
+            $query.push(" and held_at <= ").push_bind(micros(until));
+        }
+        if let Some(reason) = &$selection.reason {
+            $query.push(" and hold_reason = ").push_bind(reason.as_str());
+        }
+        if !$selection.ids.is_empty() {
+            $query.push(" and id in (");
+            let mut list = $query.separated(", ");
+            for id in &$selection.ids {
+                list.push_bind(id.as_str());
+            }
+            $query.push(")");
+        }
+    };
+}
+
+/// What is held now.
+pub async fn look(db: &Db, selection: &Selection) -> Result<Held, sqlx::Error> {
+    let mut held = Held::default();
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new(
+            "select hold_reason, count(*), count(*) - count(first_contact_at), max(held_at) from lead where ");
+        push_held!(query, selection, None::<DateTime<Utc>>);
+        query.push(" group by hold_reason");
+        for row in query.build().fetch_all(pool).await? {
+            let leads: i64 = row.try_get(1)?;
+            held.leads += leads;
+            held.new_people += row.try_get::<i64, _>(2)?;
+            held.newest = held.newest.max(row.try_get::<Option<i64>, _>(3)?.map(instant));
+            held.reasons.insert(row.try_get(0)?, leads);
+        }
+        Ok(held)
+    })
+}
+
+/// Whether any lead waits for a person for that reason, or for any.
+pub async fn any(db: &Db, reason: Option<&str>) -> Result<bool, sqlx::Error> {
+    let selection = Selection { ids: Vec::new(), reason: reason.map(str::to_owned) };
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("select cast(1 as bigint) from lead where status = 'held' and ");
+        push_held!(query, selection, None::<DateTime<Utc>>);
+        query.push(" limit 1");
+        let found: Option<i64> = query.build_query_scalar().fetch_optional(pool).await?;
+        Ok(found.is_some())
+    })
+}
+
+/// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says.
+pub async fn release(
+    db: &Db,
+    selection: &Selection,
+    shown: &Held,
+    release: Release,
+    now: DateTime<Utc>,
+) -> Result<Released, sqlx::Error> {
+    let Some(newest) = shown.newest else { return Ok(Released::Leads(0)) };
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        // In byte order, as the poll and the deliverer lock theirs, so that none of them waits for another in a circle.
+        let mut count = QueryBuilder::new("select count(*) from (select id from lead where ");
+        push_held!(count, selection, Some(newest));
+        count.push(" order by id, client_id ").push(db.lock_rows()).push(") shown");
+        let leads: i64 = count.build_query_scalar().fetch_one(&mut *transaction).await?;
+        if leads > shown.leads {
+            return Ok(Released::Grown);
+        }
+        let mut update = QueryBuilder::new("update lead set hold_reason = null, held_at = null, ");
+        update.push(match release {
+            Release::Send => {
+                "attempts = case when status = 'in_flight' then attempts else 0 end, \
+                 first_failed_at = case when status = 'in_flight' then first_failed_at end, \
+                 status = case when status = 'held' then 'pending' else status end, due_at = "
+            }
+            Release::Baseline => {
+                "status = 'in_sync', urgent = 0, delivered = null, delivered_hash = desired_hash, delivered_at = "
+            }
+        });
+        update.push_bind(micros(now));
+        if release == Release::Baseline {
+            update.push(", first_contact_at = coalesce(first_contact_at, ").push_bind(micros(now)).push(")");
+        }
+        update.push(" where ");
+        if release == Release::Baseline {
+            update.push("status = 'held' and ");
+        }
+        push_held!(update, selection, Some(newest));
+        let released = update.build().execute(&mut *transaction).await?.rows_affected();
+        transaction.commit().await?;
+        Ok(Released::Leads(released))
+    })
+}
+
+/// Releases everything held, for a setting that has decided; returns how many leads that was.
+pub async fn release_everything(db: &Db, release: Release, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let everything = Selection::default();
+    loop {
+        let held = look(db, &everything).await?;
+        if let Released::Leads(leads) = self::release(db, &everything, &held, release, now).await? {
+            return Ok(leads);
+        }
+    }
+}
+
+/// Lets go what a poll held only until it knew that it need not: what is held for that reason since that moment.
+pub async fn release_since(
+    db: &Db,
+    reason: &str,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    let order = InOrder::of(db, "select free_id, free_client_id from free");
+    on_db!(db, pool => {
+        let mut update = QueryBuilder::new(
+            "with free (free_id, free_client_id) as (select id, client_id from lead \
+             where status = 'held' and status <> 'in_sync' and hold_reason = ");
+        update.push_bind(reason).push(" and held_at >= ").push_bind(micros(since)).push(")").push(&order.cte);
+        update.push(" update lead set hold_reason = null, held_at = null, status = 'pending', due_at = ");
+        update.push_bind(micros(now)).push(" from free").push(order.from);
+        update.push(" where lead.id = free_id and lead.client_id = free_client_id").push(order.condition);
+        Ok(update.build().execute(pool).await?.rows_affected())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_known_again_by_its_name_and_tells_a_larger_or_newer_one_apart() {
+        let held = Held { leads: 3, newest: Some(instant(1_800_000_000_000_000)), ..Held::default() };
+        let named = Held::named(&held.set_name()).unwrap();
+        assert_eq!((named.leads, named.newest), (held.leads, held.newest));
+        assert!(!held.has_outgrown(&named));
+        assert!(Held { leads: 4, ..held.clone() }.has_outgrown(&named));
+        assert!(Held { newest: Some(instant(1_800_000_000_000_001)), ..held.clone() }.has_outgrown(&named));
+        assert!(!Held { leads: 2, ..held }.has_outgrown(&named), "some have gone");
+        assert_eq!(Held::default().set_name(), "");
+        for name in ["", "3", "-", "0-5", "x-5", "3-x", "-3-5"] {
+            assert_eq!(Held::named(name), None, "{name}");
+        }
+    }
+}
