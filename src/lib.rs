@@ -36,6 +36,7 @@ pub mod daemon;
 pub mod db;
 pub mod demo;
 pub mod error;
+pub mod http;
 pub mod nearest;
 pub mod sandbox;
 pub mod state;
