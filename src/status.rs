@@ -52,6 +52,31 @@ pub struct Received {
     pub waiting_writeback: i64,
 }
 
+/// What may keep work from being done, and no number that takes counting: for probes, which come often and wait briefly.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub halt: Option<HaltShown>,
+    pub hold: Option<HoldShown>,
+    pub poll_failed: bool,
+}
+
+impl Standing {
+    /// Reads the state.
+    pub async fn of(state: &Db) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            halt: control::read::<Halt>(state).await?.map(HaltShown::from),
+            hold: hold(state, lead::count_held(state).await?).await?,
+            poll_failed: control::read::<LastPoll>(state).await?.is_some_and(|poll| poll.error.is_some()),
+        })
+    }
+}
+
+impl From<Halt> for HaltShown {
+    fn from(halt: Halt) -> Self {
+        Self { reason: halt.reason.name(), since: halt.since, detail: halt.detail, cure: halt.reason.cure() }
+    }
+}
+
 /// How much a person is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -68,12 +93,7 @@ impl Report {
         let counts = lead::counts(state).await?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
-            halt: control::read::<Halt>(state).await?.map(|halt| HaltShown {
-                reason: halt.reason.name(),
-                since: halt.since,
-                detail: halt.detail,
-                cure: halt.reason.cure(),
-            }),
+            halt: control::read::<Halt>(state).await?.map(HaltShown::from),
             hold: hold(state, counts[&Status::Held]).await?,
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),

@@ -286,6 +286,13 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
     Ok(counts)
 }
 
+/// How many leads wait for a person.
+pub async fn count_held(db: &Db) -> Result<i64, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar("select count(*) from lead where status = 'held' and status <> 'in_sync'").fetch_one(pool).await
+    })
+}
+
 /// Whether any lead waits for a person.
 pub async fn any_held(db: &Db) -> Result<bool, sqlx::Error> {
     let found: Option<i64> = on_db!(db, pool => {
