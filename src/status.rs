@@ -52,7 +52,7 @@ pub struct Received {
     pub waiting_writeback: i64,
 }
 
-/// What may keep work from being done, and no number that takes counting: for probes, which come often and wait briefly.
+/// What may keep work from being done, without the counts that take long: for probes, which come often and wait briefly.
 #[derive(Debug, Clone)]
 pub struct Standing {
     pub halt: Option<HaltShown>,
