@@ -4,19 +4,22 @@
 //! for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use crate::admin;
 use crate::clock;
 use crate::config::{self, Settings};
 use crate::crm::{self, Crm};
 use crate::db::Db;
 use crate::error::SetupError;
+use crate::pulse::{Loop, Pulse};
 use crate::state::delivery::{self, Orphans};
 use crate::state::writer::{self, Writer};
 use crate::sync::deliver::{Deliverer, Intake};
@@ -68,15 +71,17 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         return opened.map(drop);
     }
     let OpenState { db, writer } = open_state(&settings, "run").await?;
-    let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
+    let pulse = Arc::new(Pulse::new(Instant::now()));
+    // Not one of the loops below: whatever becomes of it, delivery goes on.
+    let admin = AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), pulse.clone(), stop.clone())));
     let wake = Arc::new(Notify::new());
     let deliverer = Deliverer::new(db.clone(), &settings, tally.clone(), wake.clone(), clock::now()).await?;
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     let mut loops = JoinSet::new();
-    loops.spawn(poll_loop(crm, db.clone(), settings.clone(), tally, wake, stop.clone()));
-    loops.spawn(deliver_loop(deliverer, OpenState { db: db.clone(), writer }, settings.clone(), stop.clone()));
+    loops.spawn(poll_loop(opened, db.clone(), settings.clone(), tally, wake, pulse.clone(), stop.clone()));
+    loops.spawn(deliver_loop(deliverer, OpenState { db: db.clone(), writer }, settings.clone(), pulse, stop.clone()));
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {
@@ -86,6 +91,7 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
             ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
         result = result.and(ended);
     }
+    drop(admin.await);
     db.close().await;
     info!("stopped");
     result
@@ -120,20 +126,24 @@ async fn connect(
     }
 }
 
+/// Connects to the source, however long that takes: what is due is delivered meanwhile.
 async fn poll_loop(
-    crm: Crm,
+    opened: anyhow::Result<Crm>,
     state: Db,
     settings: Arc<Settings>,
     tally: Arc<Tally>,
     wake: Arc<Notify>,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
     loop {
         let polled = tokio::select! {
             polled = poll::poll(&crm, &state, &settings, Reach::AsDue, &tally, clock::now()) => polled,
             () = stop.cancelled() => return Ok(()),
+            never = pulse.follow(Loop::Poll, || tally.rows()) => match never {},
         };
         match polled {
             Ok(polled) => {
@@ -170,6 +180,7 @@ async fn poll_loop(
         tokio::select! {
             () = tokio::time::sleep(settings.source.poll_interval) => {}
             () = stop.cancelled() => return Ok(()),
+            never = pulse.rest(Loop::Poll) => match never {},
         }
     }
 }
@@ -178,10 +189,12 @@ async fn deliver_loop(
     mut deliverer: Deliverer,
     mut state: OpenState,
     settings: Arc<Settings>,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut failing = false;
     while !stop.is_cancelled() {
+        pulse.beat(Loop::Deliver, Instant::now());
         let now = clock::now();
         // An outage may have cost us the right to write, and somebody else may have it.
         let ours = if failing { state.writer.keep(&state.db).await } else { Ok(()) };

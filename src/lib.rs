@@ -19,13 +19,15 @@
 //! 2. [`crm`]: the customer's database, its columns, the streaming reader, the mapping of a row to a lead.
 //! 3. [`state`]: our own tables, one file a table. [`state::delivery`] is where "at least once" and "one in flight a lead" live.
 //! 4. [`sync`]: the pure cores (diff, guard, retry, pace, breaker), one poll, one delivery step, one whole pass, the plan.
-//! 5. [`daemon`]: which loops run, who stops whom. [`status`]: how things stand.
+//! 5. [`daemon`]: which loops run, who stops whom. [`status`]: how things stand. [`admin`]: the same over HTTP, by way of
+//!    [`http`] (the accept loop) and [`pulse`] (signs of life).
 //! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.
 //! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`nearest`], [`telemetry`].
 //!
 //! Calls go `main → cli → daemon → sync → (crm | state | conversica) → db`. Pure files import no runtime, database or HTTP
 //! crate. Time is an argument; only [`clock`] reads it.
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -36,7 +38,9 @@ pub mod daemon;
 pub mod db;
 pub mod demo;
 pub mod error;
+pub mod http;
 pub mod nearest;
+pub mod pulse;
 pub mod sandbox;
 pub mod state;
 pub mod status;

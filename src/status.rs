@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::db::Db;
 use crate::on_db;
 use crate::state::control::{self, Halt, Hold, LastPoll, Pacing};
+use crate::state::held;
 use crate::state::lead::{self, Status};
 use crate::state::outcome;
 
@@ -52,6 +53,31 @@ pub struct Received {
     pub waiting_writeback: i64,
 }
 
+/// What may keep work from being done, without the counts that take long: for probes, which come often and wait briefly.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub halt: Option<HaltShown>,
+    pub hold: Option<HoldShown>,
+    pub poll_failed: bool,
+}
+
+impl Standing {
+    /// Reads the state.
+    pub async fn of(state: &Db) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            halt: control::read::<Halt>(state).await?.map(HaltShown::from),
+            hold: hold(state, held::count(state).await?).await?,
+            poll_failed: control::read::<LastPoll>(state).await?.is_some_and(|poll| poll.error.is_some()),
+        })
+    }
+}
+
+impl From<Halt> for HaltShown {
+    fn from(halt: Halt) -> Self {
+        Self { reason: halt.reason.name(), since: halt.since, detail: halt.detail, cure: halt.reason.cure() }
+    }
+}
+
 /// How much a person is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -68,12 +94,7 @@ impl Report {
         let counts = lead::counts(state).await?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
-            halt: control::read::<Halt>(state).await?.map(|halt| HaltShown {
-                reason: halt.reason.name(),
-                since: halt.since,
-                detail: halt.detail,
-                cure: halt.reason.cure(),
-            }),
+            halt: control::read::<Halt>(state).await?.map(HaltShown::from),
             hold: hold(state, counts[&Status::Held]).await?,
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),

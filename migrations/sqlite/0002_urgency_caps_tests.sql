@@ -1,5 +1,6 @@
 -- Withdrawals of consent go first, whatever becomes of their first attempt; what a person approves is what was shown;
--- people contacted for the first time, and test leads, can be counted.
+-- people contacted for the first time, test leads and
+-- outcomes are counted without reading the whole journal.
 
 alter table lead add column urgent integer not null default 0; -- 1: desired withdraws consent that delivered does not
 alter table lead add column held_at integer;       -- since when it waits for a person with this content
@@ -19,3 +20,10 @@ create index lead_due_new on lead (due_at, id)
     where status in ('pending', 'retrying') and urgent = 0 and first_contact_at is null;
 create index lead_introduced on lead (introduced_at) where introduced_at is not null;
 create index lead_tested on lead (test_lead_at) where test_lead_at is not null;
+
+-- How many outcomes of each class there have been, ever.
+create table outcome_count (
+    class text not null primary key,
+    count integer not null
+) strict;
+insert into outcome_count (class, count) select class, count(*) from outcome group by class;

@@ -65,6 +65,8 @@ pub enum HaltReason {
 }
 
 impl HaltReason {
+    pub const ALL: [HaltReason; 3] = [HaltReason::Credentials, HaltReason::Forbidden, HaltReason::Endpoint];
+
     pub const fn name(self) -> &'static str {
         match self {
             HaltReason::Credentials => "credentials",

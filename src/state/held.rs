@@ -134,6 +134,13 @@ pub async fn any(db: &Db, reason: Option<&str>) -> Result<bool, sqlx::Error> {
     })
 }
 
+/// How many leads wait for a person.
+pub async fn count(db: &Db) -> Result<i64, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar("select count(*) from lead where status = 'held' and status <> 'in_sync'").fetch_one(pool).await
+    })
+}
+
 /// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says.
 pub async fn release(
     db: &Db,

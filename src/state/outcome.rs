@@ -38,11 +38,29 @@ where
     query
 }
 
-/// How many outcomes of each class the journal holds; all classes are present.
+/// One statement that counts them; the last of its transaction, for instances that share the state meet at these rows.
+pub fn count_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+where
+    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut counts: BTreeMap<Class, i64> = BTreeMap::new();
+    for f in finished {
+        *counts.entry(f.class).or_default() += 1;
+    }
+    let mut query = QueryBuilder::new("insert into outcome_count (class, count) ");
+    query.push_values(counts, |mut row, (class, count)| {
+        row.push_bind(class.name()).push_bind(count);
+    });
+    query.push(" on conflict (class) do update set count = outcome_count.count + excluded.count");
+    query
+}
+
+/// How many outcomes of each class there have been; all classes are present.
 pub async fn counts(db: &Db) -> Result<BTreeMap<Class, i64>, sqlx::Error> {
     let mut counts: BTreeMap<Class, i64> = Class::ALL.into_iter().map(|class| (class, 0)).collect();
     let rows: Vec<(String, i64)> = on_db!(db, pool => {
-        sqlx::query_as("select class, count(*) from outcome group by class").fetch_all(pool).await
+        sqlx::query_as("select class, count from outcome_count").fetch_all(pool).await
     })?;
     for (name, count) in rows {
         if let Some(class) = Class::from_name(&name) {

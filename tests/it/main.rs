@@ -3,8 +3,10 @@
 // Helpers of tests may panic like the tests they help; Clippy's own exemption covers only functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod bad_input;
 mod commands;
+mod connections;
 mod daemon;
 mod decision;
 mod demo;
@@ -14,6 +16,7 @@ mod harness;
 mod hold;
 mod incremental;
 mod interleaving;
+mod metrics;
 mod outage;
 mod outcome_table;
 mod pass;

@@ -14,3 +14,4 @@ pub mod scene;
 pub mod signal;
 pub mod stand_in;
 pub mod wait;
+pub mod watched;

@@ -1,0 +1,106 @@
+//! What is answered to whom: the routes, and the judgements and numbers as HTTP answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::admin::judgement::{self, Reason};
+use crate::admin::metrics;
+use crate::admin::window::Window;
+use crate::pulse::Pulse;
+
+/// What the handlers share.
+pub struct Desk {
+    pub window: Window,
+    pub pulse: Arc<Pulse>,
+    pub statement_timeout: Duration,
+}
+
+pub fn router(desk: Arc<Desk>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(numbers))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(desk)
+}
+
+/// Looks at no database: a daemon whose databases are away is alive.
+async fn healthz(State(desk): State<Arc<Desk>>) -> Response {
+    let reasons = judgement::health(desk.pulse.beats(), desk.statement_timeout, Instant::now());
+    if reasons.is_empty() {
+        return Json(json!({ "healthy": true })).into_response();
+    }
+    unavailable(json!({ "healthy": false, "reasons": reasons }))
+}
+
+async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
+    let standing = desk.window.standing().await;
+    let reasons: Vec<Reason> = judgement::readiness(standing.as_deref(), desk.pulse.beats());
+    let ready = reasons.is_empty();
+    let mut answer = json!({ "ready": ready, "reasons": reasons });
+    // A hold is a decision to be made, not a fault: everything else goes on being sent.
+    if let Some(hold) = standing.as_ref().and_then(|standing| standing.hold.as_ref()) {
+        answer["held"] = json!({ "reason": hold.reason, "leads": hold.leads });
+    }
+    if ready { Json(answer).into_response() } else { unavailable(answer) }
+}
+
+async fn numbers(State(desk): State<Arc<Desk>>) -> Response {
+    match desk.window.report().await {
+        Some(report) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&report)).into_response(),
+        None => unavailable(json!({ "reasons": [judgement::state_unreadable()] })),
+    }
+}
+
+async fn nowhere() -> Response {
+    refusal(StatusCode::NOT_FOUND, "there is nothing here")
+}
+
+async fn wrong_method() -> Response {
+    refusal(StatusCode::METHOD_NOT_ALLOWED, "this can only be read")
+}
+
+fn refusal(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error, "cure": "GET /healthz, /readyz or /metrics" }))).into_response()
+}
+
+fn unavailable(answer: serde_json::Value) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pulse::Loop;
+
+    #[tokio::test]
+    async fn a_loop_that_hangs_is_told_with_its_reason() {
+        let now = Instant::now();
+        let pulse = Arc::new(Pulse::new(now.checked_sub(Duration::from_secs(100)).unwrap()));
+        let window = Window::new("sqlite:///nowhere/state.db".into());
+        let desk = Arc::new(Desk { window, pulse: pulse.clone(), statement_timeout: Duration::from_secs(600) });
+        let ask = async || {
+            let answer = healthz(State(desk.clone())).await;
+            let status = answer.status().as_u16();
+            let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+            (status, serde_json::from_slice::<serde_json::Value>(&body).unwrap())
+        };
+        pulse.beat(Loop::Poll, now);
+        pulse.beat(Loop::Deliver, now.checked_sub(Duration::from_secs(90)).unwrap());
+        let (status, answer) = ask().await;
+        assert_eq!((status, &answer["healthy"]), (503, &json!(false)));
+        assert_eq!(answer["reasons"].as_array().map(Vec::len), Some(1), "{answer}");
+        assert_eq!(answer["reasons"][0]["reason"], "deliver_loop");
+        assert_eq!(answer["reasons"][0]["detail"], "no sign of life for 90 s");
+        pulse.beat(Loop::Deliver, now);
+        assert_eq!(ask().await, (200, json!({ "healthy": true })), "and a state that is away is not looked at");
+    }
+}

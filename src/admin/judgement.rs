@@ -1,0 +1,125 @@
+//! What makes the daemon unhealthy (it hangs: a restart may help) and what makes it not ready (it works, and its work is
+//! stopped: a person has to mend something). Pure.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::pulse::{Beats, Loop};
+use crate::status::Standing;
+
+/// One thing that is wrong. Never the text of an error, which may quote a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    pub reason: &'static str,
+    pub detail: String,
+    pub cure: &'static str,
+}
+
+/// What a round of either loop may take beyond its longest statement: the databases' time-outs, several times over.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Loops that have been silent for too long. A poll may spend `[source] statement_timeout` waiting for its first row; a
+/// loop that has not begun waits for the source, which is no fault of its own.
+pub fn health(beats: Beats, statement_timeout: Duration, now: Instant) -> Vec<Reason> {
+    let silent = beats.into_iter().filter_map(|(which, beat)| {
+        let silence = now.saturating_duration_since(beat?);
+        let (reason, patience) = match which {
+            Loop::Poll => ("poll_loop", PATIENCE + statement_timeout),
+            Loop::Deliver => ("deliver_loop", PATIENCE),
+        };
+        (silence > patience).then(|| Reason {
+            reason,
+            detail: format!("no sign of life for {} s", silence.as_secs()),
+            cure: "look at the log for a database that has stopped answering, then restart conversica-sync",
+        })
+    });
+    silent.collect()
+}
+
+/// Why nothing is found or sent. `standing` is `None` where the state cannot be read.
+pub fn readiness(standing: Option<&Standing>, beats: Beats) -> Vec<Reason> {
+    let Some(standing) = standing else { return vec![state_unreadable()] };
+    let mut reasons = Vec::new();
+    if let Some(halt) = &standing.halt {
+        reasons.push(Reason { reason: "halted", detail: halt.reason.to_owned(), cure: halt.cure });
+    }
+    let waiting = beats.contains(&(Loop::Poll, None));
+    if waiting || standing.poll_failed {
+        let detail = if waiting { "not connected yet" } else { "the last poll failed" };
+        reasons.push(Reason {
+            reason: "source",
+            detail: detail.to_owned(),
+            cure: "see that the database of [source] url answers and still fits [source] and [lead]; the log and \
+                   `conversica-sync check` say what is wrong",
+        });
+    }
+    reasons
+}
+
+pub fn state_unreadable() -> Reason {
+    Reason {
+        reason: "state",
+        detail: "it cannot be read".to_owned(),
+        cure: "see that the database of [state] url answers, or that its file is there and readable; `conversica-sync \
+               status` says what is wrong",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::HaltShown;
+
+    const STATEMENT: Duration = Duration::from_secs(600);
+
+    fn healthy_after(poll: u64, deliver: u64) -> Vec<&'static str> {
+        let start = Instant::now();
+        let now = start + Duration::from_secs(10_000);
+        let ago = |seconds| Some(now - Duration::from_secs(seconds));
+        let beats = [(Loop::Poll, ago(poll)), (Loop::Deliver, ago(deliver))];
+        health(beats, STATEMENT, now).into_iter().map(|reason| reason.reason).collect()
+    }
+
+    #[test]
+    fn a_loop_is_unhealthy_once_its_silence_outlasts_its_longest_statement() {
+        assert_eq!(healthy_after(0, 0), [""; 0]);
+        assert_eq!(healthy_after(660, 60), [""; 0], "a huge table may take so long to sort");
+        assert_eq!(healthy_after(661, 60), ["poll_loop"]);
+        assert_eq!(healthy_after(660, 61), ["deliver_loop"]);
+        assert_eq!(healthy_after(5000, 5000), ["poll_loop", "deliver_loop"]);
+    }
+
+    #[test]
+    fn loops_that_have_not_begun_and_beats_of_the_future_are_healthy() {
+        let now = Instant::now();
+        let ahead = now + Duration::from_secs(5);
+        assert_eq!(health([(Loop::Poll, None), (Loop::Deliver, Some(ahead))], STATEMENT, now), []);
+    }
+
+    #[test]
+    fn every_stop_has_its_reason_and_a_hold_is_none() {
+        let begun = [(Loop::Poll, Some(Instant::now())), (Loop::Deliver, None)];
+        let reasons = |standing: &Standing, beats| -> Vec<(&str, String)> {
+            readiness(Some(standing), beats).into_iter().map(|reason| (reason.reason, reason.detail)).collect()
+        };
+        let mut standing = Standing { halt: None, hold: None, poll_failed: false };
+        assert_eq!(reasons(&standing, begun), []);
+        assert_eq!(
+            reasons(&standing, [(Loop::Poll, None), (Loop::Deliver, None)]),
+            [("source", "not connected yet".to_owned())]
+        );
+        standing.poll_failed = true;
+        standing.halt = Some(HaltShown {
+            reason: "forbidden",
+            since: chrono::DateTime::UNIX_EPOCH,
+            detail: Some("Ann's e-mail".to_owned()),
+            cure: "ask",
+        });
+        assert_eq!(
+            reasons(&standing, begun),
+            [("halted", "forbidden".to_owned()), ("source", "the last poll failed".to_owned())]
+        );
+        assert_eq!(readiness(None, begun)[0].reason, "state");
+    }
+}

@@ -1,0 +1,92 @@
+//! A window onto the state, for looking through: what was seen serves for a moment, so that however many look, and however
+//! often, the state is read once.
+//!
+//! It has connections of its own: the daemon's only one to an SQLite state is for delivery, which must never wait for
+//! somebody who counts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{Mutex, OnceCell};
+use tracing::debug;
+
+use crate::db::Db;
+use crate::status::{Report, Standing};
+
+/// A look that takes longer has failed: the state's database does not answer. Probes ask for a few rows and wait briefly;
+/// counting a long journal takes a quarter of a second a million attempts.
+const STANDING_WITHIN: Duration = Duration::from_secs(3);
+const REPORT_WITHIN: Duration = Duration::from_secs(10);
+/// How long what was seen serves, at least.
+const SERVES: Duration = Duration::from_secs(1);
+/// And so many times as long as the look took: counting a long journal shall never be a large share of the machine's work.
+const REST: u32 = 10;
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+pub struct Window {
+    url: SecretString,
+    db: OnceCell<Db>,
+    standing: Seen<Standing>,
+    report: Seen<Report>,
+}
+
+/// The newest look and until when it serves; `None` in it for one that failed, which serves as well: those who wait for
+/// their turn meanwhile need not all wait for a database that is away.
+type Seen<T> = Mutex<Option<(Instant, Option<Arc<T>>)>>;
+
+impl Window {
+    pub fn new(url: SecretString) -> Self {
+        Self { url, db: OnceCell::new(), standing: Seen::default(), report: Seen::default() }
+    }
+
+    /// What may keep work from being done; `None` when the state cannot be read.
+    pub async fn standing(&self) -> Option<Arc<Standing>> {
+        look(&self.standing, STANDING_WITHIN, async || Ok(Standing::of(self.db().await?).await?)).await
+    }
+
+    /// All the numbers; `None` when the state cannot be read.
+    pub async fn report(&self) -> Option<Arc<Report>> {
+        look(&self.report, REPORT_WITHIN, async || Ok(Report::of(self.db().await?).await?)).await
+    }
+
+    /// Ends the connections; a database that does not answer is not waited for.
+    pub async fn close(&self) {
+        if let Some(db) = self.db.get() {
+            let _ = tokio::time::timeout(CLOSE_WITHIN, db.close()).await;
+        }
+    }
+
+    /// Opened at the first look, and again at the next one as long as that fails.
+    async fn db(&self) -> anyhow::Result<&Db> {
+        let open = async || Db::open_state_read_only(self.url.expose_secret()).await?.context("there is no state yet");
+        self.db.get_or_try_init(open).await
+    }
+}
+
+async fn look<T>(seen: &Seen<T>, within: Duration, read: impl AsyncFnOnce() -> anyhow::Result<T>) -> Option<Arc<T>> {
+    let mut seen = seen.lock().await;
+    let begun = Instant::now();
+    if let Some((until, value)) = &*seen
+        && begun < *until
+    {
+        return value.clone();
+    }
+    let value = match tokio::time::timeout(within, read()).await {
+        Ok(Ok(value)) => Some(Arc::new(value)),
+        Ok(Err(error)) => {
+            debug!(error = format!("{error:#}"), "the admin server cannot read the state");
+            None
+        }
+        Err(_) => {
+            debug!("the admin server waited in vain for the state");
+            None
+        }
+    };
+    let ended = Instant::now();
+    // A failure is worth another look soon.
+    let rest = if value.is_some() { (ended - begun) * REST } else { SERVES };
+    *seen = Some((ended + rest.max(SERVES), value.clone()));
+    value
+}

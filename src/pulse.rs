@@ -1,0 +1,108 @@
+//! The daemon's pulse: when each of its loops last showed that it goes on. The loops beat, the admin server listens.
+//!
+//! A beat is one atomic store. Nothing is judged here: how long a silence may be depends on the loop (`admin::judgement`).
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The loops that have to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loop {
+    Poll,
+    Deliver,
+}
+
+impl Loop {
+    pub const ALL: [Loop; 2] = [Loop::Poll, Loop::Deliver];
+}
+
+/// When each loop last beat; `None` for one that has not begun.
+pub type Beats = [(Loop, Option<Instant>); Loop::ALL.len()];
+
+#[derive(Debug)]
+pub struct Pulse {
+    start: Instant,
+    /// Milliseconds from the start to the newest beat, and one more: 0 stands for none.
+    beats: [AtomicU64; Loop::ALL.len()],
+}
+
+/// Between two beats, or two looks at whether something has moved.
+const TICK: Duration = Duration::from_secs(1);
+
+impl Pulse {
+    pub fn new(now: Instant) -> Self {
+        Self { start: now, beats: Default::default() }
+    }
+
+    pub fn beat(&self, which: Loop, now: Instant) {
+        let since = now.saturating_duration_since(self.start).as_millis();
+        self.beats[which as usize].store(u64::try_from(since).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+    }
+
+    pub fn beats(&self) -> Beats {
+        Loop::ALL.map(|which| {
+            let beat = self.beats[which as usize].load(Ordering::Relaxed).checked_sub(1);
+            (which, beat.and_then(|since| self.start.checked_add(Duration::from_millis(since))))
+        })
+    }
+
+    /// Beats for a loop whose work takes long, as long as `progress` changes. Never ends: to be raced against the work.
+    pub async fn follow(&self, which: Loop, progress: impl Fn() -> u64) -> Infallible {
+        let mut last = None;
+        loop {
+            let now = Some(progress());
+            if now != last {
+                self.beat(which, Instant::now());
+                last = now;
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Beats for a loop that rests. Never ends: to be raced against the rest.
+    pub async fn rest(&self, which: Loop) -> Infallible {
+        loop {
+            self.beat(which, Instant::now());
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn each_loop_has_its_own_beat_and_none_before_the_first() {
+        let start = Instant::now();
+        let pulse = Pulse::new(start);
+        assert_eq!(pulse.beats(), [(Loop::Poll, None), (Loop::Deliver, None)]);
+        pulse.beat(Loop::Deliver, start);
+        pulse.beat(Loop::Poll, start + Duration::from_secs(7));
+        let seven = start + Duration::from_secs(7);
+        assert_eq!(pulse.beats(), [(Loop::Poll, Some(seven)), (Loop::Deliver, Some(start))]);
+    }
+
+    #[tokio::test]
+    async fn long_work_beats_while_it_moves_and_falls_silent_when_it_hangs() {
+        let start = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let pulse = Pulse::new(start);
+        let rows = AtomicU64::new(0);
+        let beat = || pulse.beats()[Loop::Poll as usize].1;
+        let moved = async {
+            rows.store(512, Ordering::Relaxed);
+            tokio::time::sleep(TICK * 2).await;
+            let moved = beat();
+            tokio::time::sleep(TICK * 2).await;
+            (moved, beat())
+        };
+        let (moved, hung) = tokio::select! {
+            beats = moved => beats,
+            never = pulse.follow(Loop::Poll, || rows.load(Ordering::Relaxed)) => match never {},
+        };
+        assert!(moved.is_some_and(|at| at > start));
+        assert_eq!(moved, hung, "nothing moved meanwhile");
+    }
+}

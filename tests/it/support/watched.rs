@@ -1,0 +1,154 @@
+//! The daemon as its admin server shows it: what it answers, read strictly. Whatever it says, it never says the password,
+//! nor anything of the leads of a scene.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::binary::Running;
+use super::scene::{PASSWORD, Scene};
+use super::signal::Signal;
+use super::wait::wait_for;
+
+const SOON: Duration = Duration::from_secs(20);
+/// Connecting to a database is given ten seconds, and pauses lie between two tries.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon, seen through its admin server.
+pub struct Watched {
+    pub daemon: Running,
+    pub address: String,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub allow: String,
+    pub body: String,
+}
+
+impl Watched {
+    #[track_caller]
+    pub fn start(scene: &Scene) -> Self {
+        let mut daemon = scene.cli().spawn(&["run"]);
+        let line = daemon.wait_for_line("\"message\":\"admin listening\"", PATIENCE);
+        let line: Value = serde_json::from_str(&line).expect("a line of the log");
+        assert_eq!(line["level"], "INFO");
+        Self { address: line["address"].as_str().expect("an address").to_owned(), daemon }
+    }
+
+    #[track_caller]
+    pub fn ask(&self, method: Method, path: &str) -> Answer {
+        let answer = ask(&self.address, method, path);
+        for secret in [PASSWORD, "Ann", "@example.com", "Rae"] {
+            assert!(!answer.body.contains(secret), "{secret}: {}", answer.body);
+        }
+        answer
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path)
+    }
+
+    /// Waits until `/readyz` says no for that reason; hands back what it says.
+    #[track_caller]
+    pub fn wait_until_not_ready(&self, reason: &str) -> Value {
+        let answer = wait_for(&format!("not ready: {reason}"), PATIENCE, || {
+            let answer = self.get("/readyz");
+            (answer.status == 503 && answer.json()["reasons"][0]["reason"] == reason).then(|| answer.json())
+        });
+        assert_eq!((&answer["ready"], answer["reasons"].as_array().map(Vec::len)), (&json!(false), Some(1)));
+        assert!(answer["reasons"][0]["cure"].as_str().is_some_and(|cure| cure.len() > 20), "{answer}");
+        assert_eq!(self.get("/healthz").status, 200, "it is alive all the same");
+        answer
+    }
+
+    #[track_caller]
+    pub fn wait_until_ready(&self) -> Value {
+        wait_for("ready", PATIENCE, || {
+            let answer = self.get("/readyz");
+            (answer.status == 200).then(|| answer.json())
+        })
+    }
+
+    /// The value of each sample; every line is looked at.
+    #[track_caller]
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let answer = self.get("/metrics");
+        assert_eq!((answer.status, answer.content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
+        parsed(&answer.body)
+    }
+
+    /// As [`Watched::metrics`], once the state can be read again: a failure to read it serves for a second.
+    #[track_caller]
+    pub fn metrics_again(&self) -> BTreeMap<String, f64> {
+        wait_for("numbers again", PATIENCE, || (self.get("/metrics").status == 200).then(|| self.metrics()))
+    }
+
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, value: f64) {
+        wait_for(&format!("{name} {value}"), SOON, || (self.metrics().get(name) == Some(&value)).then_some(()));
+    }
+
+    #[track_caller]
+    pub fn end(self) {
+        self.daemon.signal(Signal::Terminate);
+        self.daemon.wait(SOON).expect_code(0);
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        assert_eq!(self.content_type, "application/json", "{}", self.body);
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+pub fn ask(address: &str, method: Method, path: &str) -> Answer {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().timeout(SOON).build().expect("a client");
+        let url = format!("http://{address}{path}");
+        let answer = client.request(method, url).send().await.expect("the admin server answers");
+        let header =
+            |name: &str| answer.headers().get(name).map_or("", |value| value.to_str().expect("a text")).to_owned();
+        let (status, content_type, allow) = (answer.status().as_u16(), header("content-type"), header("allow"));
+        Answer { status, content_type, allow, body: answer.text().await.expect("a body") }
+    })
+}
+
+/// Reads the exposition strictly: HELP, then TYPE, then the samples of that name, and nothing else.
+#[track_caller]
+pub fn parsed(text: &str) -> BTreeMap<String, f64> {
+    let mut samples = BTreeMap::new();
+    let (mut helped, mut family) = (String::new(), String::new());
+    let mut families = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').expect("a name and words");
+            assert!(name.starts_with("conversica_sync_") && words.ends_with('.'), "{line}");
+            assert!(families.insert(name.to_owned()), "{name} comes twice");
+            helped = name.to_owned();
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').expect("a name and a type");
+            assert_eq!((name, kind == "counter"), (helped.as_str(), name.ends_with("_total")), "{line}");
+            assert!(["gauge", "counter"].contains(&kind), "{line}");
+            family = name.to_owned();
+        } else {
+            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+            assert_eq!(name.split('{').next(), Some(family.as_str()), "{line}");
+            let value: f64 = value.parse().unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(value.is_finite() && value >= 0.0, "{line}");
+            assert!(samples.insert(name.to_owned(), value).is_none(), "{name} comes twice");
+        }
+    }
+    samples
+}
+
+pub fn metric_names(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+}
