@@ -4,8 +4,10 @@
 //! for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -20,14 +22,17 @@ use crate::crm::{self, Crm};
 use crate::db::Db;
 use crate::error::SetupError;
 use crate::pulse::{Loop, Pulse};
+use crate::state::control::{self, LastPoll};
 use crate::state::delivery::{self, Orphans};
-use crate::state::writer::{self, Writer};
+use crate::state::writer::{self, Company, Turn, Writer};
 use crate::sync::deliver::{Deliverer, Intake};
-use crate::sync::poll::{self, Reach};
+use crate::sync::poll::{self, Polled, Reach};
 use crate::sync::tally::Tally;
 
 /// Between two looks at a database that is away.
 const AWAY_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks at who else is there, and at claims whose sender has died.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// What stopping may take beyond the time limit of the requests that are on their way.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
@@ -41,13 +46,14 @@ pub struct OpenState {
 pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<OpenState> {
     let url = settings.state.url.expose_secret();
     let db = Db::open_state(url).await?;
-    let writer = writer::acquire(&db, url, command, clock::now()).await?;
-    // The SQLite state has one writer, and that is us now: nobody else can have a request on its way.
-    let orphans = match &db {
-        Db::Sqlite(_) => Orphans::All,
-        Db::Postgres(_) => Orphans::Expired,
+    let (mut writer, company) = writer::acquire(&db, url, command, clock::now()).await?;
+    // Where we are alone, nobody else can have a request on its way; others' claims end with their lease.
+    let orphans = match company {
+        Company::Alone => Orphans::All,
+        Company::Shared => Orphans::Expired,
     };
     let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now()).await?;
+    writer.welcome().await?;
     if recovered > 0 {
         warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
     }
@@ -75,13 +81,30 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     // Not one of the loops below: whatever becomes of it, delivery goes on.
     let admin = AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), pulse.clone(), stop.clone())));
     let wake = Arc::new(Notify::new());
+    let present = Arc::new(AtomicU32::new(1));
     let deliverer = Deliverer::new(db.clone(), &settings, tally.clone(), wake.clone(), clock::now()).await?;
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     let mut loops = JoinSet::new();
-    loops.spawn(poll_loop(opened, db.clone(), settings.clone(), tally, wake, pulse.clone(), stop.clone()));
-    loops.spawn(deliver_loop(deliverer, OpenState { db: db.clone(), writer }, settings.clone(), pulse, stop.clone()));
+    loops.spawn(poll_loop(
+        opened,
+        db.clone(),
+        settings.clone(),
+        tally,
+        wake,
+        pulse.clone(),
+        present.clone(),
+        stop.clone(),
+    ));
+    loops.spawn(deliver_loop(
+        deliverer,
+        OpenState { db: db.clone(), writer },
+        settings.clone(),
+        pulse,
+        present,
+        stop.clone(),
+    ));
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {
@@ -134,19 +157,23 @@ async fn poll_loop(
     tally: Arc<Tally>,
     wake: Arc<Notify>,
     pulse: Arc<Pulse>,
+    present: Arc<AtomicU32>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
+    let mut turn = Turn::new();
     loop {
         let polled = tokio::select! {
-            polled = poll::poll(&crm, &state, &settings, Reach::AsDue, &tally, clock::now()) => polled,
+            polled = poll_in_turn(&mut turn, &crm, &state, &settings, &tally, &present) => polled,
             () = stop.cancelled() => return Ok(()),
             never = pulse.follow(Loop::Poll, || tally.rows()) => match never {},
         };
+        turn.give_back().await;
         match polled {
-            Ok(polled) => {
+            Ok(None) => {}
+            Ok(Some(polled)) => {
                 if failing.take().is_some() {
                     info!("polling works again");
                 }
@@ -185,24 +212,43 @@ async fn poll_loop(
     }
 }
 
+/// Polls, unless another instance does, or has done so just now.
+async fn poll_in_turn(
+    turn: &mut Turn,
+    crm: &Crm,
+    state: &Db,
+    settings: &Settings,
+    tally: &Tally,
+    present: &AtomicU32,
+) -> anyhow::Result<Option<Polled>> {
+    if !turn.try_take(state).await? {
+        return Ok(None);
+    }
+    let now = clock::now();
+    if present.load(Ordering::Relaxed) > 1
+        && let Some(last) = control::read::<LastPoll>(state).await?
+        && last.at <= now
+        && now < last.at + settings.source.poll_interval / 2
+    {
+        return Ok(None);
+    }
+    poll::poll(crm, state, settings, Reach::AsDue, tally, now).await.map(Some)
+}
+
 async fn deliver_loop(
     mut deliverer: Deliverer,
     mut state: OpenState,
     settings: Arc<Settings>,
     pulse: Arc<Pulse>,
+    present: Arc<AtomicU32>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut failing = false;
+    let mut upkeep = Upkeep { present, due_at: None, orphans: false };
     while !stop.is_cancelled() {
         pulse.beat(Loop::Deliver, Instant::now());
         let now = clock::now();
-        // An outage may have cost us the right to write, and somebody else may have it.
-        let ours = if failing { state.writer.keep(&state.db).await } else { Ok(()) };
-        let round = match ours {
-            Ok(()) => deliver_round(&mut deliverer, &mut state, &settings.delivery, now).await,
-            Err(error) => Err(error),
-        };
-        match round {
+        match deliver_round(&mut deliverer, &mut state, &mut upkeep, &settings.delivery, now).await {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     info!("the state can be written again");
@@ -216,6 +262,8 @@ async fn deliver_loop(
                 if !std::mem::replace(&mut failing, true) {
                     error!(error = format!("{error:#}"), "the state cannot be written; nothing is sent until it can");
                 }
+                // An outage may have cost us the right to send, and others may have come or gone.
+                upkeep.due_at = None;
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     () = stop.cancelled() => {}
@@ -226,20 +274,38 @@ async fn deliver_loop(
     deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout + STOP_MARGIN).await
 }
 
+/// What has to be looked at now and then beside delivering.
+struct Upkeep {
+    /// Instances that share the state.
+    present: Arc<AtomicU32>,
+    due_at: Option<DateTime<Utc>>,
+    /// Claims of a sender that has died wait to be taken up again. So that none of ours is taken for one of them, however the
+    /// clock was set, nothing of ours is in flight then.
+    orphans: bool,
+}
+
 async fn deliver_round(
     deliverer: &mut Deliverer,
     state: &mut OpenState,
+    upkeep: &mut Upkeep,
     delivery: &config::Delivery,
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
-    let step = deliverer.step(Intake::Open, now).await?;
-    let idle = step.claimed == 0 && step.in_flight == 0 && step.recorded == 0;
-    if idle {
-        state.writer.keep(&state.db).await?;
-        // Of a sender that has died, or of a request of our own that was lost: with nothing in flight, none of them is ours.
-        if delivery::recover(&state.db, Orphans::Expired, delivery, now).await? > 0 {
-            deliverer.look_again();
+    if upkeep.due_at.is_none_or(|due_at| due_at <= now || now + UPKEEP_INTERVAL < due_at) {
+        let instances = state.writer.keep(&state.db).await?;
+        if upkeep.present.swap(instances, Ordering::Relaxed) != instances {
+            info!(instances, "instances share this state, and the pace");
         }
+        deliverer.share_with(instances, now);
+        upkeep.orphans = delivery::any_expired(&state.db, now).await?;
+        upkeep.due_at = Some(now + UPKEEP_INTERVAL);
+    }
+    let intake = if upkeep.orphans { Intake::Closed } else { Intake::Open };
+    let step = deliverer.step(intake, now).await?;
+    if upkeep.orphans && step.in_flight == 0 && step.recorded == 0 {
+        delivery::recover(&state.db, Orphans::Expired, delivery, now).await?;
+        upkeep.orphans = false;
+        deliverer.look_again();
     }
     Ok(())
 }

@@ -149,6 +149,14 @@ impl Db {
         }
     }
 
+    /// A statement that keeps other instances from claiming until the transaction ends; SQLite has one writer at a time.
+    pub fn claim_lock(&self) -> Option<&'static str> {
+        match self {
+            Db::Sqlite(_) => None,
+            Db::Postgres(_) => Some("select pg_advisory_xact_lock(7166468127047643500)"),
+        }
+    }
+
     /// At the end of a select whose rows are to stay as they are until the transaction ends; SQLite has one writer at a time.
     pub fn lock_rows(&self) -> &'static str {
         match self {

@@ -26,6 +26,12 @@ pub struct Halt {
     pub account: String,
 }
 
+/// When a person last lifted a halt by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    pub at: DateTime<Utc>,
+}
+
 /// Whole polls wait for a person while this stands; what they find joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -118,6 +124,9 @@ impl Fact for LastPoll {
 }
 impl Fact for FirstRunDone {
     const NAME: &'static str = "first_run_done";
+}
+impl Fact for Resumed {
+    const NAME: &'static str = "resumed";
 }
 impl Fact for Pacing {
     const NAME: &'static str = "pacing";

@@ -73,16 +73,34 @@ pub enum Next {
 const RESTING: &str = "when lead.gone_at is not null then 'gone' \
      when lead.invalid_reasons is not null then 'invalid' ";
 
+/// Which leads are wanted, and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub leads: usize,
+    pub admit: &'a Admit,
+    /// Nothing is claimed while any lead of this state is in flight, whoever sends it: these credentials have never been
+    /// accepted, and a wrong password may cost one refusal, not one for every instance.
+    pub alone: bool,
+}
+
+impl Wanted<'_> {
+    pub const NOTHING: Wanted<'static> = Wanted { leads: 0, admit: &Admit::Everybody, alone: false };
+
+    pub fn up_to(leads: usize) -> Self {
+        Self { leads, ..Self::NOTHING }
+    }
+}
+
 /// Records what has finished and claims up to `wanted` leads that are due, withdrawals of consent before all others: a
 /// handful of statements in one transaction, whatever the numbers (`finished` at most 2,000).
 pub async fn record_and_claim(
     db: &Db,
     finished: &[Finished],
-    wanted: usize,
-    admit: &Admit,
+    wanted: Wanted<'_>,
     now: DateTime<Utc>,
     lease: Duration,
 ) -> Result<Vec<Claim>, sqlx::Error> {
+    let Wanted { leads: mut wanted, admit, alone } = wanted;
     if finished.is_empty() && wanted == 0 {
         return Ok(Vec::new());
     }
@@ -93,10 +111,22 @@ pub async fn record_and_claim(
             outcome::insert_query(finished).build().execute(&mut *transaction).await?;
             finished_query(finished, &order).build().execute(&mut *transaction).await?;
         }
+        let quotas = if wanted > 0 { admit.quotas(now) } else { Vec::new() };
+        if wanted > 0 && (alone || !quotas.is_empty()) {
+            // What is counted here must still be true when the claim is made: one instance at a time.
+            if let Some(lock) = db.claim_lock() {
+                sqlx::query(lock).execute(&mut *transaction).await?;
+            }
+        }
+        if wanted > 0 && alone {
+            let in_flight: i64 = sqlx::query_scalar(
+                "select count(*) from lead where status = 'in_flight' and status <> 'in_sync'").fetch_one(&mut *transaction).await?;
+            wanted = if in_flight > 0 { 0 } else { 1 };
+        }
         let mut claims = Vec::new();
         if wanted > 0 {
             let mut budget = i64::MAX;
-            for quota in admit.quotas(now) {
+            for quota in quotas {
                 let used: i64 = sqlx::query_scalar(quota.sql)
                     .bind(quota.since).bind(quota.at_most).fetch_one(&mut *transaction).await?;
                 budget = budget.min(quota.at_most - used);
@@ -112,7 +142,8 @@ pub async fn record_and_claim(
                 claim.push(" ").push(db.skip_locked()).push(") arm");
                 union = " union all ";
             }
-            claim.push(") arms order by place, due_at, id limit ");
+            // A halt that another instance has met counts at once, not when we next look.
+            claim.push(") arms where not exists (select 1 from control where name = 'halt') order by place, due_at, id limit ");
             claim.push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
             claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, claimed_at = ");
             claim.push_bind(micros(now));
@@ -234,6 +265,16 @@ where
     );
     update.push(order.condition);
     update
+}
+
+/// Whether a claim whose lease is over waits to be taken up again.
+pub async fn any_expired(db: &Db, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let found: Option<i64> = on_db!(db, pool => {
+        sqlx::query_scalar(
+            "select cast(1 as bigint) from lead where status = 'in_flight' and status <> 'in_sync' and lease_until <= $1 limit 1")
+            .bind(micros(now)).fetch_optional(pool).await
+    })?;
+    Ok(found.is_some())
 }
 
 /// Which claims have lost their worker.

@@ -1,87 +1,175 @@
-//! One writer a state: a second `run` or `once` is refused, and told who has it.
+//! Who may send from a state. An SQLite state has one sender: a second `run` or `once` is refused, and told who has it. A
+//! PostgreSQL state is shared by any number of instances, which know of each other.
 //!
-//! On SQLite a lock on a file beside the state, which the kernel drops with the process, however it ends; on PostgreSQL a
-//! session advisory lock.
+//! On SQLite a lock on a file beside the state, which the kernel drops with the process, however it ends; on PostgreSQL
+//! session advisory locks, which the server drops with the session.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 
 use crate::db::{self, Db};
 use crate::error::SetupError;
 
-/// Holds the right to write; gives it back when dropped.
+/// The right to send; given back when dropped.
 pub struct Writer {
     held: Held,
 }
 
 enum Held {
     File { _lock: File },
-    Session { connection: sqlx::PgConnection, url: String },
+    Session(PgConnection),
 }
 
-/// Any number will do, as long as it is ours: the first bytes of SHA-256("conversica-sync writer").
-const ADVISORY_LOCK: i64 = 0x6373_796e_6377_7269;
+/// Whether somebody else may be sending from this state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// Nobody, until [`Writer::welcome`].
+    Alone,
+    Shared,
+}
+
+/// Any number will do, as long as it is ours: the first bytes of SHA-256("conversica-sync writer"). Every instance holds it
+/// shared; whoever gets it for itself alone knows that there is no other.
+const PRESENCE: i64 = 0x6373_796e_6377_7269;
+/// Held by the instance that polls.
+const POLLING: i64 = 0x6373_796e_6370_6f6c;
 
 /// How long a session may take to say that it is there.
-const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server may take to notice that an instance was killed, before we take it for alive.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Between two tries for a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes the right to write.
+/// Takes the right to send.
 ///
 /// # Errors
-/// [`SetupError`] when another process has it.
-pub async fn acquire(db: &Db, url: &str, command: &str, now: DateTime<Utc>) -> anyhow::Result<Writer> {
+/// [`SetupError`] when another process has an SQLite state.
+pub async fn acquire(db: &Db, url: &str, command: &str, now: DateTime<Utc>) -> anyhow::Result<(Writer, Company)> {
     match db {
         Db::Sqlite(_) => {
             let mut path = db::sqlite_path(url).context("an SQLite state has a file")?.into_os_string();
             path.push(".lock");
             let lock = lock_file(PathBuf::from(path), command, now)?;
-            Ok(Writer { held: Held::File { _lock: lock } })
+            Ok((Writer { held: Held::File { _lock: lock } }, Company::Alone))
         }
         Db::Postgres(pool) => {
-            let connection = lock_session(pool, url).await?;
-            Ok(Writer { held: Held::Session { connection, url: url.to_owned() } })
+            let mut session = pool.acquire().await?.detach();
+            let start = Instant::now();
+            let company = loop {
+                if try_lock(&mut session, PRESENCE).await? {
+                    break Company::Alone;
+                }
+                if start.elapsed() >= FAREWELL {
+                    join(&mut session).await?;
+                    break Company::Shared;
+                }
+                tokio::time::sleep(LOCK_PAUSE).await;
+            };
+            Ok((Writer { held: Held::Session(session) }, company))
         }
     }
 }
 
 impl Writer {
-    /// Looks whether the right is still ours, and takes it again where it went with the session that held it: the server
-    /// was restarted, or the connection cut.
+    /// From now on others may join, where they may at all.
+    pub async fn welcome(&mut self) -> anyhow::Result<()> {
+        let Held::Session(session) = &mut self.held else { return Ok(()) };
+        join(session).await?;
+        sqlx::query("select pg_advisory_unlock($1)").bind(PRESENCE).execute(session).await?;
+        Ok(())
+    }
+
+    /// Looks whether the right is still ours, takes it again where it went with the session that held it (the server was
+    /// restarted, or the connection cut), and counts who has it: at least 1.
     ///
     /// # Errors
-    /// [`SetupError`] when another process has it by now; the database's error while it is away.
-    pub async fn keep(&mut self, db: &Db) -> anyhow::Result<()> {
-        let (Held::Session { connection, url }, Db::Postgres(pool)) = (&mut self.held, db) else { return Ok(()) };
-        if matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
-            return Ok(());
+    /// The database's, while it is away.
+    pub async fn keep(&mut self, db: &Db) -> anyhow::Result<u32> {
+        let (Held::Session(session), Db::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
+        if !matches!(tokio::time::timeout(PING_TIMEOUT, session.ping()).await, Ok(Ok(()))) {
+            *session = pool.acquire().await?.detach();
+            join(session).await?;
         }
-        *connection = lock_session(pool, url).await?;
+        let present: i64 = sqlx::query_scalar(
+            "select count(*) from pg_locks where locktype = 'advisory' and granted and mode = 'ShareLock' and objsubid = 1 \
+             and database = (select oid from pg_database where datname = current_database()) \
+             and classid = ($1 >> 32)::oid and objid = ($1 & 4294967295)::oid",
+        )
+        .bind(PRESENCE)
+        .fetch_one(session)
+        .await?;
+        Ok(u32::try_from(present).unwrap_or(u32::MAX).max(1))
+    }
+}
+
+/// The right to poll: one instance reads at a time.
+pub struct Turn {
+    session: Option<PgConnection>,
+}
+
+impl Turn {
+    pub fn new() -> Self {
+        Self { session: None }
+    }
+
+    /// Takes the turn unless another instance has it. On SQLite there is no other.
+    pub async fn try_take(&mut self, db: &Db) -> anyhow::Result<bool> {
+        let Db::Postgres(pool) = db else { return Ok(true) };
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => pool.acquire().await?.detach(),
+        };
+        let mine = try_lock(&mut session, POLLING).await?;
+        self.session = Some(session);
+        Ok(mine)
+    }
+
+    /// Gives the turn back. A session that is lost has given it back already.
+    pub async fn give_back(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        if sqlx::query("select pg_advisory_unlock($1)").bind(POLLING).execute(&mut session).await.is_ok() {
+            self.session = Some(session);
+        }
+    }
+
+    /// Takes the turn, waiting for whoever has it.
+    pub async fn take(&mut self, db: &Db) -> anyhow::Result<()> {
+        while !self.try_take(db).await? {
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
         Ok(())
     }
 }
 
-async fn lock_session(pool: &sqlx::PgPool, url: &str) -> anyhow::Result<sqlx::PgConnection> {
-    let mut connection = pool.acquire().await?.detach();
-    let mine: bool =
-        sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(ADVISORY_LOCK).fetch_one(&mut connection).await?;
-    if mine {
-        return Ok(connection);
+impl Default for Turn {
+    fn default() -> Self {
+        Self::new()
     }
-    let holder: Option<String> = sqlx::query_scalar(
-        "select 'process ' || a.pid || coalesce(' from ' || host(a.client_addr), '') || ', since ' || \
-         to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') from pg_locks l join pg_stat_activity a using (pid) \
-         where l.locktype = 'advisory' and l.granted and a.datname = current_database() \
-         and l.objid = ($1 & 4294967295)::oid limit 1",
-    )
-    .bind(ADVISORY_LOCK)
-    .fetch_optional(&mut connection)
-    .await?;
-    Err(refused(&db::display_url(url), &holder.unwrap_or_else(|| "another session".to_owned())).into())
+}
+
+async fn try_lock(session: &mut PgConnection, key: i64) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(key).fetch_one(session).await
+}
+
+/// Takes the presence lock, shared. Whoever has it for itself alone is starting, and soon done with that.
+async fn join(session: &mut PgConnection) -> Result<(), sqlx::Error> {
+    loop {
+        let joined: bool = sqlx::query_scalar("select pg_try_advisory_lock_shared($1)")
+            .bind(PRESENCE)
+            .fetch_one(&mut *session)
+            .await?;
+        if joined {
+            return Ok(());
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
 }
 
 fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result<File> {

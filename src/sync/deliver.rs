@@ -17,8 +17,8 @@ use crate::conversica::client::{Attempt, Client};
 use crate::conversica::outcome::Class;
 use crate::crm::mapping::Mapping;
 use crate::db::Db;
-use crate::state::control::{self, Halt, MappingInUse, Pacing, Verified};
-use crate::state::delivery::{self, Claim, Finished, Next};
+use crate::state::control::{self, Halt, MappingInUse, Pacing, Resumed, Verified};
+use crate::state::delivery::{self, Claim, Finished, Next, Wanted};
 use crate::state::due::{self, Admit};
 use crate::sync::account;
 use crate::sync::guard;
@@ -158,7 +158,8 @@ impl Deliverer {
         if recorded > 0 || wanted > 0 {
             let lease = self.settings.delivery.timeout + LEASE_MARGIN;
             let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
-            claims = delivery::record_and_claim(&self.state, &self.finished, wanted, admit, now, lease).await?;
+            let wanted = Wanted { leads: wanted, admit, alone: !self.verified };
+            claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
             self.finished.clear();
         }
         let claimed = claims.len();
@@ -197,6 +198,11 @@ impl Deliverer {
     pub async fn next_due_at(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
         let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
         Ok(due::next_due_at(&self.state, admit, now).await?.at)
+    }
+
+    /// So many instances share the state, and the pace.
+    pub fn share_with(&mut self, instances: u32, now: DateTime<Utc>) {
+        self.throttle.share(instances, now);
     }
 
     /// Forgets that nothing was due: somebody has put something in.
@@ -413,6 +419,11 @@ impl Deliverer {
             }
         }
         self.remapping = remapping;
+        self.throttle.listen(&self.state, now).await?;
+        if !self.verified && self.halt.is_none() {
+            self.verified =
+                control::read::<Verified>(&self.state).await?.is_some_and(|verified| verified.account == self.account);
+        }
         self.look_at = now + RECHECK;
         Ok(())
     }
@@ -428,7 +439,11 @@ impl Deliverer {
                 self.halt = None;
             }
             None => {
-                if self.halt.take().is_some() {
+                let Some(halt) = &self.halt else { return Ok(()) };
+                // An instance with other credentials takes a halt away that is not its own. These credentials stay refused
+                // until a person says otherwise.
+                if control::read::<Resumed>(&self.state).await?.is_some_and(|resumed| resumed.at >= halt.since) {
+                    self.halt = None;
                     self.idle_until = None;
                     info!("the halt has been lifted");
                 }

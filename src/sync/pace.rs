@@ -88,6 +88,19 @@ impl Pace {
         self.rate = (self.rate + self.ceiling * RECOVERY).min(self.ceiling);
     }
 
+    /// Another ceiling: the pace keeps its share of it.
+    pub fn set_ceiling(&mut self, requests_per_second: f64, now: DateTime<Utc>) {
+        self.refill(now);
+        self.rate *= requests_per_second / self.ceiling;
+        self.ceiling = requests_per_second;
+    }
+
+    /// Somebody else was asked for a pause.
+    pub fn pause_until(&mut self, until: DateTime<Utc>, now: DateTime<Utc>) {
+        let until = until.min(now + RETRY_AFTER_MAX);
+        self.paused_until = Some(self.paused_until.map_or(until, |paused| paused.max(until)));
+    }
+
     /// Requests a second at present.
     pub fn rate(&self) -> f64 {
         self.rate
@@ -165,6 +178,16 @@ mod tests {
         assert_eq!(after_a_clock_step.rate(), 100.0);
         assert_eq!(after_a_clock_step.paused_until(start()), Some(start() + TimeDelta::hours(1)));
         assert_eq!(Pace::resume(100.0, 5.0, Some(start()), start()).paused_until(start()), None);
+    }
+
+    #[test]
+    fn another_ceiling_changes_the_pace_in_proportion() {
+        let mut pace = Pace::new(100.0, start());
+        pace.slow_down(None, start());
+        pace.set_ceiling(50.0, start());
+        assert_eq!(pace.rate(), 25.0);
+        pace.set_ceiling(100.0, start());
+        assert_eq!(pace.rate(), 50.0);
     }
 
     #[test]

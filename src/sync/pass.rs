@@ -14,6 +14,7 @@ use crate::crm::Crm;
 use crate::db::Db;
 use crate::state::delivery::{self, Orphans};
 use crate::state::due;
+use crate::state::writer::Turn;
 use crate::sync::deliver::{Deliverer, Intake};
 use crate::sync::poll::{self, Polled, Reach};
 use crate::sync::tally::Tally;
@@ -46,10 +47,12 @@ pub async fn pass(
     stop: &CancellationToken,
 ) -> anyhow::Result<Passed> {
     let started = Instant::now();
+    let mut turn = Turn::new();
     let polled = tokio::select! {
-        polled = poll::poll(crm, state, settings, reach, &tally, clock::now()) => polled?,
+        polled = poll_in_turn(&mut turn, crm, state, settings, reach, &tally) => polled?,
         () = stop.cancelled() => Polled::default(),
     };
+    turn.give_back().await;
     let wake = Arc::new(Notify::new());
     let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
     deliver_until_idle(&mut deliverer, state, settings, &tally, max_wait, stop).await?;
@@ -66,6 +69,19 @@ pub async fn pass(
         interrupted: stop.is_cancelled(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Waits for an instance that is polling; what it finds is no less ours to deliver, but it may have begun too early.
+async fn poll_in_turn(
+    turn: &mut Turn,
+    crm: &Crm,
+    state: &Db,
+    settings: &Settings,
+    reach: Reach,
+    tally: &Tally,
+) -> anyhow::Result<Polled> {
+    turn.take(state).await?;
+    poll::poll(crm, state, settings, reach, tally, clock::now()).await
 }
 
 async fn deliver_until_idle(

@@ -18,8 +18,10 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Throttle {
     pub pace: Pace,
     pub breaker: Breaker,
-    /// `[delivery] requests_per_second`.
+    /// `[delivery] requests_per_second`, for all instances together.
     ceiling: f64,
+    /// Instances that share it.
+    instances: u32,
     /// As last written down.
     noted: Option<Pacing>,
 }
@@ -40,12 +42,32 @@ impl Throttle {
                 (Pace::resume(ceiling, share, noted.paused_until, now), breaker)
             }
         };
-        Self { pace, breaker, ceiling, noted }
+        Self { pace, breaker, ceiling, instances: 1, noted }
     }
 
     /// Whether what is due has to wait for Conversica: it fails, or has asked for a pause.
     pub fn is_obstructed(&self, now: DateTime<Utc>) -> bool {
         self.breaker.is_open() || self.pace.is_paused(now)
+    }
+
+    /// The ceiling is shared by so many instances.
+    pub fn share(&mut self, instances: u32, now: DateTime<Utc>) {
+        let instances = instances.max(1);
+        if instances != self.instances {
+            self.instances = instances;
+            self.pace.set_ceiling(self.ceiling / f64::from(instances), now);
+        }
+    }
+
+    /// Takes over a pause that another instance was asked for.
+    pub async fn listen(&mut self, state: &Db, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+        if self.instances > 1
+            && let Some(until) = control::read::<Pacing>(state).await?.and_then(|noted| noted.paused_until)
+            && until > now
+        {
+            self.pace.pause_until(until, now);
+        }
+        Ok(())
     }
 
     /// Writes down how things are: at once where that matters to a restart or to a person, and otherwise now and then.
@@ -67,7 +89,7 @@ impl Throttle {
     fn pacing(&self, capped_until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Pacing {
         Pacing {
             at: now,
-            requests_per_second: self.pace.rate(),
+            requests_per_second: self.pace.rate() * f64::from(self.instances),
             ceiling: self.ceiling,
             paused_until: self.pace.paused_until(now),
             breaker: if self.breaker.is_open() { BreakerState::Open } else { BreakerState::Closed },

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::postgres::cluster;
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
@@ -155,17 +154,6 @@ fn a_second_sender_on_an_sqlite_state_is_told_who_holds_it() {
     let endpoint = StandIn::accepting();
     one_writer(&Scene::new(&endpoint.url(), 3), &["PID", "conversica-sync run", "state.db"]);
     assert_eq!(endpoint.requests().len(), 3);
-}
-
-#[test]
-fn a_second_sender_on_a_postgresql_state_is_told_who_holds_it() {
-    let endpoint = StandIn::accepting();
-    let mut scene = Scene::new(&endpoint.url(), 3);
-    let database = cluster().database();
-    scene.set_text("state", "url", &database.url);
-    one_writer(&scene, &[&database.name]);
-    assert_eq!(endpoint.requests().len(), 3);
-    assert_eq!(database.sql("select count(*) from conversica_sync.lead where status = 'in_sync'"), "3");
 }
 
 /// Kills the daemon while it sends, again and again, and then lets it finish.

@@ -5,8 +5,7 @@ use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
 use conversica_sync::state::control::{self, LastPoll};
-use conversica_sync::state::delivery::{Finished, Next, record_and_claim};
-use conversica_sync::state::due::Admit;
+use conversica_sync::state::delivery::{Finished, Next, Wanted, record_and_claim};
 use conversica_sync::state::lead::{self, Status};
 use conversica_sync::sync::poll::{Polled, Reach, poll};
 use conversica_sync::sync::tally::Tally;
@@ -85,7 +84,7 @@ impl Scene {
     async fn deliver(&self, minutes: i64) -> usize {
         let now = start() + TimeDelta::minutes(minutes);
         let lease = std::time::Duration::from_secs(60);
-        let claims = record_and_claim(&self.state, &[], 10_000, &Admit::Everybody, now, lease).await.unwrap();
+        let claims = record_and_claim(&self.state, &[], Wanted::up_to(10_000), now, lease).await.unwrap();
         let finished: Vec<Finished> = claims
             .into_iter()
             .map(|claim| Finished {
@@ -102,7 +101,7 @@ impl Scene {
             })
             .collect();
         for part in finished.chunks(1000) {
-            record_and_claim(&self.state, part, 0, &Admit::Everybody, now, lease).await.unwrap();
+            record_and_claim(&self.state, part, Wanted::up_to(0), now, lease).await.unwrap();
         }
         finished.len()
     }

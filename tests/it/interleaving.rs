@@ -8,8 +8,7 @@ use conversica_sync::conversica::lead::Fingerprint;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
 use conversica_sync::db::Db;
-use conversica_sync::state::delivery::{self, Claim, Next, Orphans};
-use conversica_sync::state::due::Admit;
+use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
 use conversica_sync::state::lead::{self, Status};
 use conversica_sync::sync::diff::{self, Difference};
 use proptest::prelude::*;
@@ -132,9 +131,8 @@ impl Play {
 
     async fn claim(&mut self) {
         let now = at(self.seconds);
-        let mut claims = delivery::record_and_claim(&self.db, &[], 5, &Admit::Everybody, now, Duration::from_secs(60))
-            .await
-            .unwrap();
+        let mut claims =
+            delivery::record_and_claim(&self.db, &[], Wanted::up_to(5), now, Duration::from_secs(60)).await.unwrap();
         let Some(claim) = claims.pop() else { return };
         assert!(claims.is_empty(), "one lead has one claim");
         assert!(self.in_flight.is_none(), "one request a lead at any time");

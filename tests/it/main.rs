@@ -15,6 +15,7 @@ mod halt;
 mod harness;
 mod hold;
 mod incremental;
+mod instance;
 mod interleaving;
 mod metrics;
 mod outage;

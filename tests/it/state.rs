@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::on_db;
-use conversica_sync::state::delivery::{self, Next, Orphans};
-use conversica_sync::state::due::{self, Admit};
+use conversica_sync::state::delivery::{self, Next, Orphans, Wanted};
+use conversica_sync::state::due;
 use conversica_sync::state::lead::{self, Change, Status};
 use conversica_sync::state::outcome;
 
@@ -259,8 +259,7 @@ async fn polls_and_deliveries_at_the_same_time_lose_nothing(engine: Engine) {
         for seconds in 1_i64.. {
             // Outcomes come back in any order.
             ended.reverse();
-            let claims =
-                delivery::record_and_claim(&db, &ended, 64, &Admit::Everybody, at(seconds), LEASE).await.unwrap();
+            let claims = delivery::record_and_claim(&db, &ended, Wanted::up_to(64), at(seconds), LEASE).await.unwrap();
             if claims.is_empty() && ended.is_empty() && seconds > 100 {
                 return;
             }

@@ -8,7 +8,7 @@ use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::state::delivery::{self, Claim, Finished, Next};
+use conversica_sync::state::delivery::{self, Claim, Finished, Next, Wanted};
 use conversica_sync::state::due::{self, Admit};
 use conversica_sync::state::lead::{self, Change, Status};
 
@@ -77,7 +77,7 @@ pub async fn write(db: &Db, changes: &[Change], seconds: i64) {
 }
 
 pub async fn claim(db: &Db, wanted: usize, seconds: i64) -> Vec<Claim> {
-    delivery::record_and_claim(db, &[], wanted, &Admit::Everybody, at(seconds), LEASE).await.expect("leads are claimed")
+    delivery::record_and_claim(db, &[], Wanted::up_to(wanted), at(seconds), LEASE).await.expect("leads are claimed")
 }
 
 /// Claims exactly one lead.
@@ -103,7 +103,7 @@ pub fn finished(claim: &Claim, class: Class, next: Next, seconds: i64) -> Finish
 }
 
 pub async fn record(db: &Db, finished: &[Finished]) {
-    delivery::record_and_claim(db, finished, 0, &Admit::Everybody, finished[0].at, LEASE)
+    delivery::record_and_claim(db, finished, Wanted::up_to(0), finished[0].at, LEASE)
         .await
         .expect("outcomes are recorded");
 }
