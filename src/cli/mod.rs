@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use secrecy::ExposeSecret;
 
 use crate::config::{Environment, Loaded, Settings, find_file, load};
-use crate::db::Db;
+use crate::db::{Db, discreet};
 use crate::error::SetupError;
 use crate::status::Need;
 use crate::telemetry;
@@ -131,7 +131,7 @@ pub fn failure(error: &anyhow::Error) -> (u8, String) {
     // Context put around an error by `anyhow` is not in its chain of causes.
     match error.downcast_ref::<SetupError>() {
         Some(setup) => (2, setup.to_string()),
-        None => (1, format!("{error:#}")),
+        None => (1, discreet::in_words(error)),
     }
 }
 

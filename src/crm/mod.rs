@@ -10,10 +10,11 @@ pub mod value;
 use secrecy::ExposeSecret;
 
 use crate::config::{Settings, Source};
+use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
 use crate::crm::columns::{ChangedAt, Column};
 use crate::crm::mapping::Mapping;
-use crate::db::{self, Db};
+use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::on_db;
 
@@ -78,7 +79,8 @@ impl Crm {
     pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
         let key = db::quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
-        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)?;
+        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)?;
         Ok(SetupError::new(
             format!(
                 "{}: {rows} row(s) have no value in the key column \"{}\"",
@@ -107,8 +109,10 @@ impl Crm {
             "select {key}, count(*) from {from} and {key} is not null group by {group} having count(*) > 1 order by 1 limit 5"
         );
         let found: Vec<(String, i64)> =
-            on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)?;
-        let list = found.iter().map(|(key, rows)| format!("{key} ({rows} rows)")).collect::<Vec<_>>().join(", ");
+            on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)
+                .map_err(discreet::of_source)?;
+        let list =
+            found.iter().map(|(key, rows)| format!("{} ({rows} rows)", printable(key))).collect::<Vec<_>>().join(", ");
         Ok(SetupError::new(
             format!("{}: the key column \"{}\" is not unique: {list}", columns::place(&self.source), self.source.key),
             "choose a [source] key that is unique, add [source] client where each tenant counts for itself, or use \
