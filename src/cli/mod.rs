@@ -4,6 +4,8 @@ pub mod approve;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod lead;
+pub mod leads;
 pub mod once;
 pub mod plan;
 pub mod resume;
@@ -63,6 +65,10 @@ pub enum Command {
     Check,
     /// Show how things stand
     Status(status::Args),
+    /// List leads: those that wait or need a person, and why
+    Leads(leads::Args),
+    /// Tell everything that is known of one lead
+    Lead(lead::Args),
     /// Release what is held: send it
     Approve(approve::Args),
     /// Release what is held: treat it as already delivered
@@ -111,6 +117,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Plan(args) => plan::run(args, file).await,
         Command::Check => check::run(file).await,
         Command::Status(args) => status::run(args, file).await,
+        Command::Leads(args) => leads::run(args, file).await,
+        Command::Lead(args) => lead::run(args, file).await,
         Command::Approve(args) => approve::run(args, approve::Release::Send, file).await,
         Command::Baseline(args) => approve::run(args, approve::Release::Baseline, file).await,
         Command::Retry(args) => retry::run(args, file).await,

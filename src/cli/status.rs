@@ -6,7 +6,7 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings, table};
-use crate::console::say;
+use crate::console::{printable, say};
 use crate::db::Db;
 use crate::state::lead::Status;
 use crate::status::Report;
@@ -38,7 +38,7 @@ pub fn text(report: &Report) -> String {
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "HALTED ({}) since {}: nothing is sent.", halt.reason, halt.since.format("%F %T UTC"));
         if let Some(detail) = &halt.detail {
-            let _ = writeln!(text, "  Conversica said: {detail}");
+            let _ = writeln!(text, "  Conversica said: {}", printable(detail));
         }
         let _ = writeln!(text, "  cure: {}\n", halt.cure);
     }
@@ -61,7 +61,7 @@ pub fn text(report: &Report) -> String {
             let at = poll.at.format("%F %T UTC");
             match &poll.error {
                 Some(error) => {
-                    let _ = writeln!(text, "Last poll ({}) at {at} FAILED: {error}", poll.kind);
+                    let _ = writeln!(text, "Last poll ({}) at {at} FAILED: {}", poll.kind, printable(error));
                 }
                 None => {
                     let (kind, rows, changed, duration) = (&poll.kind, poll.rows, poll.changed, poll.duration_ms);

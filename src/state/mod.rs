@@ -4,7 +4,9 @@
 pub mod control;
 pub mod delivery;
 pub mod lead;
+pub mod listing;
 pub mod outcome;
+pub mod story;
 pub mod writer;
 
 use chrono::{DateTime, Utc};
