@@ -96,7 +96,10 @@ impl Told {
     fn of(database: &dyn DatabaseError, where_to_look: &str) -> Self {
         let code = database.code().map(Cow::into_owned);
         let (message, shown) = if is_plain(database) {
-            (database.message().to_owned(), database.to_string())
+            // PostgreSQL's driver adds a line number of the server's own source to its message.
+            let postgres = database.try_downcast_ref::<PgDatabaseError>().is_some();
+            let message = database.message().to_owned();
+            (message.clone(), if postgres { message } else { database.to_string() })
         } else {
             let text = replacement(code.as_deref(), where_to_look);
             (text.clone(), text)
