@@ -22,7 +22,7 @@ use crate::state::story::{self, Story};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The lead's id: the value of [source] key
+    /// The lead's id: the value of the source's key
     pub id: String,
     /// The client it belongs to, where several have a lead of that id
     #[arg(long, value_name = "CLIENT")]
