@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::{self, Settings};
 use crate::crm::{self, Crm};
 use crate::db::Db;
+use crate::db::discreet::in_words;
 use crate::error::SetupError;
 use crate::pulse::{Loop, Pulse};
 use crate::state::control::{self, LastPoll};
@@ -197,7 +198,7 @@ async fn poll_loop(
             // What does not fit at the very first look is a mistake in the settings: say so and end, as at the start.
             Err(error) if first && !crm::is_away(&error) => return Err(error),
             Err(error) => {
-                let said = format!("{error:#}");
+                let said = in_words(&error);
                 if failing.as_ref() != Some(&said) {
                     warn!(error = said, "a poll failed; nothing new is found until it works again");
                     failing = Some(said);
@@ -260,7 +261,7 @@ async fn deliver_loop(
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    error!(error = format!("{error:#}"), "the state cannot be written; nothing is sent until it can");
+                    error!(error = in_words(&error), "the state cannot be written; nothing is sent until it can");
                 }
                 // An outage may have cost us the right to send, and others may have come or gone.
                 upkeep.due_at = None;

@@ -3,6 +3,8 @@
 //!
 //! Statements are written once, with `$1` placeholders, for both engines. Only this file knows how a pool is set up.
 
+pub mod discreet;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -102,7 +104,7 @@ impl Db {
 
     /// An empty state that lives in memory only: what `plan` compares with before there is a state.
     pub async fn open_state_in_memory() -> anyhow::Result<Self> {
-        let options = SqliteConnectOptions::new().in_memory(true);
+        let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
         let db = Db::Sqlite(pool.connect_with(options).await?);
         db.migrate("sqlite::memory:").await?;
@@ -119,16 +121,16 @@ impl Db {
                 .row_buffer_size(512)
                 .disable_statement_logging();
             let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
-            return Ok(Db::Sqlite(pool.connect_with(options).await?));
+            return pool.connect_with(options).await.map(Db::Sqlite).map_err(discreet::of_source);
         }
+        // Not even warnings: the customer's own functions may say anything in them.
         let session = format!(
             "set default_transaction_read_only = on; set time zone 'UTC'; set datestyle = 'ISO, YMD'; \
-             set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set client_min_messages = 'warning'; \
+             set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set client_min_messages = 'error'; \
              set statement_timeout = {}",
             statement_timeout.as_millis()
         );
-        let pool = postgres_pool(url, 3, session).await?;
-        Ok(Db::Postgres(pool))
+        postgres_pool(url, 3, session).await.map(Db::Postgres).map_err(discreet::of_source)
     }
 
     /// How a transaction that writes begins. On SQLite it takes the write lock at once: one that reads first and writes

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::console::printable;
+use crate::conversica::excerpt::quotes_a_person;
+use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::on_db;
 use crate::state::control::{self, Halt, Hold, LastPoll, Pacing};
 use crate::state::held;
 use crate::state::lead::{self, Status};
-use crate::state::outcome;
+use crate::state::{outcome, story};
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -31,6 +34,7 @@ pub struct Report {
 pub struct HaltShown {
     pub reason: &'static str,
     pub since: DateTime<Utc>,
+    /// What Conversica said, unless that may quote a person: status documents are passed around.
     pub detail: Option<String>,
     pub cure: &'static str,
 }
@@ -74,7 +78,7 @@ impl Standing {
 
 impl From<Halt> for HaltShown {
     fn from(halt: Halt) -> Self {
-        Self { reason: halt.reason.name(), since: halt.since, detail: halt.detail, cure: halt.reason.cure() }
+        Self { reason: halt.reason.name(), since: halt.since, detail: None, cure: halt.reason.cure() }
     }
 }
 
@@ -94,7 +98,7 @@ impl Report {
         let counts = lead::counts(state).await?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
-            halt: control::read::<Halt>(state).await?.map(HaltShown::from),
+            halt: halt(state).await?,
             hold: hold(state, counts[&Status::Held]).await?,
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
@@ -111,7 +115,7 @@ impl Report {
             halt: None,
             hold: None,
             leads: Status::ALL.into_iter().map(|status| (status.name(), 0)).collect(),
-            outcomes: crate::conversica::outcome::Class::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
+            outcomes: Class::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
             received: Received::default(),
             last_poll: None,
             pacing: None,
@@ -132,6 +136,28 @@ impl Report {
             Need::Nothing
         }
     }
+}
+
+async fn halt(state: &Db) -> Result<Option<HaltShown>, sqlx::Error> {
+    let Some(halt) = control::read::<Halt>(state).await? else { return Ok(None) };
+    let detail = match halt.detail {
+        Some(said) => Some(presentable(state, said).await?),
+        None => None,
+    };
+    Ok(Some(HaltShown { reason: halt.reason.name(), since: halt.since, detail, cure: halt.reason.cure() }))
+}
+
+/// The answer itself where it is known to quote nobody, and otherwise the place where it can be read.
+async fn presentable(state: &Db, said: String) -> Result<String, sqlx::Error> {
+    let sent = story::answered_with(state, Class::Halting, &said).await?;
+    let quotes = |sent: &story::Sent| sent.body.as_ref().is_none_or(|body| quotes_a_person(&said, body));
+    Ok(match sent.iter().find(|sent| quotes(sent)) {
+        Some(sent) => {
+            format!("(an answer that may quote the lead: `conversica-sync lead {}` shows it)", printable(&sent.lead.id))
+        }
+        None if sent.is_empty() => "(an answer that may quote the lead: it is in the state's journal)".to_owned(),
+        None => said,
+    })
 }
 
 /// A hold is whatever waits for a person; its reason is that of the standing hold, or of the first lead that waits.

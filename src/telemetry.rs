@@ -16,7 +16,9 @@ pub fn init(log: &Log) {
         LogLevel::Trace => "trace",
     };
     // Libraries stay at warnings at every level: at trace they would log statements and headers.
-    let filter = EnvFilter::new(format!("warn,conversica_sync={level}"));
+    // The database driver says nothing at all: its warnings quote connection URLs, lines of ~/.pgpass, and what functions of
+    // the customer's raise. Whatever it fails at comes back as an error, which is told discreetly.
+    let filter = EnvFilter::new(format!("warn,sqlx=off,conversica_sync={level}"));
     let terminal = std::io::stderr().is_terminal();
     let pretty = match log.format {
         LogFormat::Auto => terminal,

@@ -76,7 +76,7 @@ async fn look<T>(seen: &Seen<T>, within: Duration, read: impl AsyncFnOnce() -> a
     let value = match tokio::time::timeout(within, read()).await {
         Ok(Ok(value)) => Some(Arc::new(value)),
         Ok(Err(error)) => {
-            debug!(error = format!("{error:#}"), "the admin server cannot read the state");
+            debug!(error = in_words(&error), "the admin server cannot read the state");
             None
         }
         Err(_) => {

@@ -14,7 +14,7 @@ use crate::config::{Loaded, Settings};
 use crate::console::say;
 use crate::crm::read::{Reading, Scope};
 use crate::crm::{Crm, columns};
-use crate::db::{self, Db};
+use crate::db::{self, Db, discreet};
 use crate::on_db;
 
 /// Rows that are mapped as a sample.
@@ -86,7 +86,8 @@ async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
         return Ok(findings);
     };
     let sql = format!("select count(*) from {from} and {} is null", changed_at.expression);
-    let blank: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)?;
+    let blank: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+        .map_err(discreet::of_source)?;
     findings.push(if blank == 0 {
         Finding::Good("every row has a changed_at".to_owned())
     } else {

@@ -4,6 +4,8 @@ pub mod approve;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod lead;
+pub mod leads;
 pub mod once;
 pub mod plan;
 pub mod resume;
@@ -20,7 +22,7 @@ use clap::{Parser, Subcommand};
 use secrecy::ExposeSecret;
 
 use crate::config::{Environment, Loaded, Settings, find_file, load};
-use crate::db::Db;
+use crate::db::{Db, discreet};
 use crate::error::SetupError;
 use crate::state::held::Release;
 use crate::status::Need;
@@ -64,6 +66,10 @@ pub enum Command {
     Check,
     /// Show how things stand
     Status(status::Args),
+    /// List leads: those that wait or need a person, and why
+    Leads(leads::Args),
+    /// Tell everything that is known of one lead
+    Lead(lead::Args),
     /// Release what is held: send it
     Approve(approve::Args),
     /// Release what is held: treat it as already delivered
@@ -112,6 +118,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Plan(args) => plan::run(args, file).await,
         Command::Check => check::run(file).await,
         Command::Status(args) => status::run(args, file).await,
+        Command::Leads(args) => leads::run(args, file).await,
+        Command::Lead(args) => lead::run(args, file).await,
         Command::Approve(args) => approve::run(args, Release::Send, file).await,
         Command::Baseline(args) => approve::run(args, Release::Baseline, file).await,
         Command::Retry(args) => retry::run(args, file).await,
@@ -132,7 +140,7 @@ pub fn failure(error: &anyhow::Error) -> (u8, String) {
     // Context put around an error by `anyhow` is not in its chain of causes.
     match error.downcast_ref::<SetupError>() {
         Some(setup) => (2, setup.to_string()),
-        None => (1, format!("{error:#}")),
+        None => (1, discreet::in_words(error)),
     }
 }
 

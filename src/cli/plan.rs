@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cli::{Exit, settings, table};
 use crate::config::Settings;
-use crate::console::say;
+use crate::console::{printable, say};
 use crate::crm::Crm;
 use crate::db::Db;
 use crate::sync::plan::{self, PlannedLead, Totals};
@@ -92,7 +92,7 @@ fn headline(totals: &Totals) -> String {
     let _ = writeln!(text, "  {:>8}  people contacted for the first time", totals.new_people);
     for (conversation, people) in &totals.new_people_by_conversation {
         let name = if conversation.is_empty() { "(no conversationId)" } else { conversation };
-        let _ = writeln!(text, "            {people} in {name}");
+        let _ = writeln!(text, "            {people} in {}", printable(name));
     }
     let _ = writeln!(text, "  {:>8}  updates", totals.update);
     let _ = writeln!(text, "  {:>8}  opt-outs and stops", totals.stop);
@@ -133,20 +133,21 @@ fn headline(totals: &Totals) -> String {
 }
 
 fn describe(lead: &PlannedLead) -> String {
-    let mut text = format!("\n{:<8}{}", lead.action.name(), lead.id);
+    let mut text = format!("\n{:<8}{}", lead.action.name(), printable(&lead.id));
     if !lead.client_id.is_empty() {
-        let _ = write!(text, " (client {})", lead.client_id);
+        let _ = write!(text, " (client {})", printable(&lead.client_id));
     }
     if !lead.reasons.is_empty() {
-        let _ = write!(text, "  {}", lead.reasons.join("; "));
+        let _ = write!(text, "  {}", printable(&lead.reasons.join("; ")));
     }
     text.push('\n');
     for (key, [old, new]) in &lead.changes {
-        let _ = writeln!(text, "        {key}: {} → {}", shown(old), shown(new));
+        let _ = writeln!(text, "        {}: {} → {}", printable(key), shown(old), shown(new));
     }
     text
 }
 
-fn shown(value: &Value) -> String {
-    if value.is_null() { "(none)".to_owned() } else { value.to_string() }
+/// A value of a Lead object, for people.
+pub(super) fn shown(value: &Value) -> String {
+    if value.is_null() { "(none)".to_owned() } else { printable(&value.to_string()).into_owned() }
 }

@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings, table};
-use crate::console::say;
+use crate::console::{printable, say};
 use crate::db::Db;
+use crate::state::control::{BreakerState, Pacing};
+use crate::state::held;
 use crate::state::lead::Status;
 use crate::status::Report;
 
@@ -38,7 +41,7 @@ pub fn text(report: &Report) -> String {
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "HALTED ({}) since {}: nothing is sent.", halt.reason, halt.since.format("%F %T UTC"));
         if let Some(detail) = &halt.detail {
-            let _ = writeln!(text, "  Conversica said: {detail}");
+            let _ = writeln!(text, "  Conversica said: {}", printable(detail));
         }
         let _ = writeln!(text, "  cure: {}\n", halt.cure);
     }
@@ -50,18 +53,16 @@ pub fn text(report: &Report) -> String {
             hold.reason,
             hold.since.format("%F %T UTC")
         );
-        let _ = writeln!(
-            text,
-            "  look: conversica-sync plan; then: conversica-sync approve, or conversica-sync baseline\n"
-        );
+        let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", held::advice(&hold.reason));
     }
+    text.push_str(&pacing(report.pacing.as_ref(), report.halt.is_some()));
     match &report.last_poll {
         None => text.push_str("Nothing has been polled yet.\n"),
         Some(poll) => {
             let at = poll.at.format("%F %T UTC");
             match &poll.error {
                 Some(error) => {
-                    let _ = writeln!(text, "Last poll ({}) at {at} FAILED: {error}", poll.kind);
+                    let _ = writeln!(text, "Last poll ({}) at {at} FAILED: {}", poll.kind, printable(error));
                 }
                 None => {
                     let (kind, rows, changed, duration) = (&poll.kind, poll.rows, poll.changed, poll.duration_ms);
@@ -77,6 +78,43 @@ pub fn text(report: &Report) -> String {
     let _ = writeln!(text, "\nLeads\n{}", leads.trim_fmt());
     let outcomes: Vec<String> = report.outcomes.iter().map(|(class, count)| format!("{class} {count}")).collect();
     let _ = writeln!(text, "\nOutcomes so far: {}", outcomes.join(", "));
+    text
+}
+
+/// What keeps leads from leaving at full pace; blank where nothing does.
+fn pacing(pacing: Option<&Pacing>, halted: bool) -> String {
+    let Some(pacing) = pacing.filter(|_| !halted) else { return String::new() };
+    let time = |at: DateTime<Utc>| at.format("%F %T UTC");
+    let mut text = String::new();
+    if pacing.breaker == BreakerState::Open {
+        let next = pacing.next_probe_at.map(|at| format!("; the next try is at {}", time(at))).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "Conversica does not answer well ({} failures in a row): one lead at a time is tried until one is answered{next}.",
+            pacing.failures
+        );
+    }
+    if let Some(until) = pacing.paused_until {
+        let _ = writeln!(text, "Conversica asked for a pause: nothing is sent before {}.", time(until));
+    }
+    if pacing.requests_per_second < pacing.ceiling {
+        let _ = writeln!(
+            text,
+            "Pace: {:.2} of {} requests a second, because Conversica asked for less or did not answer in time.",
+            pacing.requests_per_second, pacing.ceiling
+        );
+    }
+    if let Some(until) = pacing.new_people_wait_until {
+        let _ = writeln!(
+            text,
+            "People contacted for the first time wait for their turn ([safety] new_leads_per_hour, new_leads_per_day): the \
+             next goes at {}.",
+            time(until)
+        );
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
     text
 }
 

@@ -8,7 +8,7 @@ use sqlx::{Column as _, Executor, Statement, TypeInfo};
 use crate::config::Source;
 use crate::crm::cursor;
 use crate::crm::mapping::Mapping;
-use crate::db::{self, Db};
+use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::nearest::nearest;
 use crate::on_db;
@@ -80,7 +80,7 @@ pub async fn describe(db: &Db, source: &Source) -> anyhow::Result<Vec<Column>> {
         Db::Sqlite(pool) => describe_sqlite(pool, sql).await,
         Db::Postgres(pool) => describe_postgres(pool, sql).await,
     };
-    match described {
+    match described.map_err(discreet::of_source) {
         Ok(columns) => Ok(columns),
         Err(error) if db::is_outage(&error) => Err(error.into()),
         Err(error) => Err(explain(db, source, &error).await.into()),
@@ -226,7 +226,7 @@ pub async fn tables(db: &Db) -> Result<Vec<String>, sqlx::Error> {
              order by 1 limit 50"
         }
     };
-    on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await)
+    on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await).map_err(discreet::of_source)
 }
 
 /// `[source] changed_at`, found to fit.
@@ -264,7 +264,7 @@ pub async fn changed_at(db: &Db, source: &Source, columns: &[Column]) -> anyhow:
             .await
         }
     };
-    match prepared {
+    match prepared.map_err(discreet::of_source) {
         Ok(Some(cursor::Kind::Text)) => Ok(Some(ChangedAt {
             expression: format!("({expression})::text collate \"C\""),
             kind: Some(cursor::Kind::Text),

@@ -10,10 +10,11 @@ pub mod value;
 use secrecy::ExposeSecret;
 
 use crate::config::{Settings, Source};
+use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
 use crate::crm::columns::{ChangedAt, Column};
-use crate::crm::mapping::Mapping;
-use crate::db::{self, Db};
+use crate::crm::mapping::{Mapping, Row};
+use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::on_db;
 
@@ -78,7 +79,8 @@ impl Crm {
     pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
         let key = db::quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
-        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)?;
+        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)?;
         Ok(SetupError::new(
             format!(
                 "{}: {rows} row(s) have no value in the key column \"{}\"",
@@ -88,6 +90,19 @@ impl Crm {
             "a lead needs a key that stays the same: give those rows one, leave them out with [source] where, or choose \
              another [source] key",
         ))
+    }
+
+    /// The message for a row whose key no state can hold.
+    pub fn unusable_key(&self, row: &Row) -> SetupError {
+        let key: String = row.key.iter().flat_map(|key| key.chars()).take(40).collect();
+        SetupError::new(
+            format!(
+                "{}: the key or client of the row with key \"{}…\" is longer than 1,000 bytes or holds a NUL character",
+                columns::place(&self.source),
+                printable(&key)
+            ),
+            "mend that row, leave it out with [source] where, or choose another [source] key",
+        )
     }
 
     /// The message for rows that share a key: the first few are named.
@@ -107,8 +122,10 @@ impl Crm {
             "select {key}, count(*) from {from} and {key} is not null group by {group} having count(*) > 1 order by 1 limit 5"
         );
         let found: Vec<(String, i64)> =
-            on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)?;
-        let list = found.iter().map(|(key, rows)| format!("{key} ({rows} rows)")).collect::<Vec<_>>().join(", ");
+            on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)
+                .map_err(discreet::of_source)?;
+        let list =
+            found.iter().map(|(key, rows)| format!("{} ({rows} rows)", printable(key))).collect::<Vec<_>>().join(", ");
         Ok(SetupError::new(
             format!("{}: the key column \"{}\" is not unique: {list}", columns::place(&self.source), self.source.key),
             "choose a [source] key that is unique, add [source] client where each tenant counts for itself, or use \

@@ -12,7 +12,7 @@ use crate::crm::columns::{self, ChangedAt, Column, Form};
 use crate::crm::cursor::{Bound, Kind, Newest};
 use crate::crm::mapping::{NOT_SCALAR, Row};
 use crate::crm::{Crm, Fitting};
-use crate::db::{self, Db};
+use crate::db::{self, Db, discreet};
 
 /// Rows a batch: large enough that a statement a batch costs little, small enough that three batches are nothing.
 pub const BATCH_ROWS: usize = 1000;
@@ -100,7 +100,7 @@ impl Reading {
             };
             if let Err(error) = result {
                 // The receiver may be gone: then nobody wants to know.
-                let _ = sender.send(Err(error)).await;
+                let _ = sender.send(Err(discreet::of_source(error))).await;
             }
         });
         Batches { batches: receiver, newest }
@@ -265,7 +265,7 @@ impl Batches {
     /// The next batch, never empty; `None` at the end.
     ///
     /// # Errors
-    /// The database's, after which there is nothing more.
+    /// The database's, in words without data, after which there is nothing more.
     pub async fn next(&mut self) -> Result<Option<Vec<Row>>, sqlx::Error> {
         self.batches.recv().await.transpose()
     }

@@ -19,6 +19,25 @@ pub const CONVERSATION_CHANGED: &str = "conversation_changed";
 pub const AMBIGUOUS: &str = "ambiguous";
 pub const TEST_LEAD_LIMIT: &str = "test_lead_limit";
 
+/// What a person does about leads held for that reason.
+pub fn advice(reason: &str) -> &'static str {
+    match reason {
+        FIRST_RUN => "`approve` contacts everybody who is there today, `baseline` takes them as known to Conversica",
+        CONVERSATION_CHANGED => {
+            "another conversation may start a new series of messages: `approve` sends it, `baseline` leaves things as they are"
+        }
+        AMBIGUOUS => {
+            "nobody knows whether Conversica has them: ask, then `approve` to send them again, or `baseline` if they arrived"
+        }
+        TEST_LEAD_LIMIT => {
+            "the Test Lead Token is set: raise [conversica] test_lead_limit, or remove test_lead_token and `approve` to send in \
+             earnest"
+        }
+        MAPPING_CHANGED => "`approve` sends everybody again as [lead] has it now, `baseline` sends only later changes",
+        _ => "`approve` sends them, `baseline` takes them as delivered",
+    }
+}
+
 /// Which of the held leads are meant; all where nothing is named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {

@@ -6,7 +6,9 @@ pub mod delivery;
 pub mod due;
 pub mod held;
 pub mod lead;
+pub mod listing;
 pub mod outcome;
+pub mod story;
 pub mod writer;
 
 use chrono::{DateTime, Utc};

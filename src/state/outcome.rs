@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::outcome::Class;
@@ -71,31 +72,35 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Class, i64>, sqlx::Error> {
 }
 
 /// One line of the journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Recorded {
     pub at: DateTime<Utc>,
     pub class: String,
     pub http_status: Option<i64>,
     pub detail: Option<String>,
     pub duration_ms: Option<i64>,
+    /// Its number in the series that it belongs to, from 1.
+    pub attempt: i64,
 }
 
 /// Everything the journal says of one lead, oldest first.
 pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>, sqlx::Error> {
-    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>);
+    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>, i64);
     let rows: Vec<Line> = on_db!(db, pool => {
         sqlx::query_as(
-            "select at, class, http_status, detail, duration_ms from outcome where id = $1 and client_id = $2 order by seq")
+            "select at, class, http_status, detail, duration_ms, attempt from outcome \
+             where id = $1 and client_id = $2 order by seq")
             .bind(id).bind(client_id).fetch_all(pool).await
     })?;
     Ok(rows
         .into_iter()
-        .map(|(at, class, http_status, detail, duration_ms)| Recorded {
+        .map(|(at, class, http_status, detail, duration_ms, attempt)| Recorded {
             at: instant(at),
             class,
             http_status,
             detail,
             duration_ms,
+            attempt,
         })
         .collect())
 }

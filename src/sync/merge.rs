@@ -1,7 +1,7 @@
 //! The merge of the source's rows with the leads that the state knows, in constant memory.
 //!
 //! Both sides come in the same byte order of (key, client), so one pass over both finds new, changed and missing leads.
-//! A missing or repeated key ends the merge: nobody could say which row is the lead.
+//! A missing, repeated or unusable key ends the merge: nobody could say which row is the lead.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -21,6 +21,9 @@ pub enum Item {
     /// A lead that is no longer in the source.
     Missing(lead::Known),
 }
+
+/// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
+const MAX_KEY_BYTES: usize = 1000;
 
 pub struct Merge<'a> {
     crm: &'a Crm,
@@ -99,6 +102,9 @@ impl<'a> Merge<'a> {
                 Some(row) => break row,
                 None => match self.batches.next().await? {
                     Some(batch) => {
+                        if let Some(row) = batch.iter().find(|row| is_unusable(&row.key) || is_unusable(&row.client)) {
+                            return Err(self.crm.unusable_key(row).into());
+                        }
                         if let Known::LookedUp(state, found) = &mut self.known {
                             let leads: Vec<LeadId> = batch.iter().filter_map(Row::lead).collect();
                             *found = lead::known(state, &leads).await?;
@@ -120,6 +126,11 @@ impl<'a> Merge<'a> {
         self.rows += 1;
         Ok(Some(mapped))
     }
+}
+
+/// No state of either engine can hold it as part of a lead's identity.
+fn is_unusable(key: &Option<String>) -> bool {
+    key.as_deref().is_some_and(|key| key.len() > MAX_KEY_BYTES || key.contains('\0'))
 }
 
 /// The state's side.

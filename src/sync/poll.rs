@@ -14,6 +14,7 @@ use crate::crm::cursor::{self, Newest};
 use crate::crm::mapping::Mapped;
 use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
+use crate::db::discreet::in_words;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release};
 use crate::state::lead::{self, Change, Known, Status};
@@ -67,7 +68,7 @@ pub async fn poll(
         rows: polled.rows,
         changed: polled.changed,
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        error: result.as_ref().err().map(|error| format!("{error:#}")),
+        error: result.as_ref().err().map(in_words),
     };
     control::write(state, &last, now).await?;
     result

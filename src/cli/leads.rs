@@ -1,0 +1,257 @@
+//! `leads`: which leads wait or need a person, and why. Looks at the state only, also while a daemon works on it.
+
+use std::fmt::Write as _;
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+
+use crate::cli::{Exit, settings, table};
+use crate::console::{printable, say};
+use crate::db::Db;
+use crate::state::lead::{self, Status};
+use crate::state::listing::{self, LastOutcome, Listed, Pages};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Leads of that status, and of no other; may be repeated [default: all but in_sync and gone]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status_parser())]
+    pub status: Vec<Status>,
+    /// Leads with this in the reason they are held or invalid for, or in Conversica's last answer (words of it, its
+    /// status, its class)
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// How many leads to list [default: 50, or all with --json]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// One JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How many leads are listed for people who did not say.
+const LIMIT: u32 = 50;
+/// How much of an answer stands in the list; `lead ID` shows the rest.
+const DETAIL_CHARS: usize = 80;
+
+fn status_parser() -> impl TypedValueParser<Value = Status> {
+    PossibleValuesParser::new(Status::ALL.map(Status::name))
+        .try_map(|name| Status::from_name(&name).ok_or("there is no such status"))
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let loaded = settings(file)?;
+    let Some(state) = Db::open_state_read_only(loaded.settings.state.url.expose_secret()).await? else {
+        say(if args.json {
+            "{\"leads\":[],\"total\":0}"
+        } else {
+            "There is no state yet: nothing has been read. `conversica-sync plan` shows what a first pass would do."
+        });
+        return Ok(Exit::Done);
+    };
+    let wanted = Wanted::new(&state, &args).await?;
+    if args.json {
+        print_json(&state, &wanted).await?
+    } else {
+        print_text(&state, &wanted).await?
+    };
+    Ok(Exit::Done)
+}
+
+/// What was asked for.
+struct Wanted<'a> {
+    /// With the number of leads that have it, in the order in which they are listed.
+    statuses: Vec<(Status, i64)>,
+    /// Leads in the state, of any status.
+    all: i64,
+    reason: Option<&'a str>,
+    limit: Option<i64>,
+}
+
+impl<'a> Wanted<'a> {
+    async fn new(state: &Db, args: &'a Args) -> Result<Self, sqlx::Error> {
+        let counts = lead::counts(state).await?;
+        let by_default = |status: Status| !matches!(status, Status::InSync | Status::Gone);
+        let is_wanted =
+            |status: Status| if args.status.is_empty() { by_default(status) } else { args.status.contains(&status) };
+        Ok(Self {
+            statuses: Status::ALL.into_iter().filter(|s| is_wanted(*s)).map(|s| (s, counts[&s])).collect(),
+            all: counts.values().sum(),
+            reason: args.reason.as_deref(),
+            limit: match args.limit {
+                None if args.json => None,
+                limit => Some(limit.unwrap_or(LIMIT).into()),
+            },
+        })
+    }
+
+    /// How many leads match, listed or not.
+    async fn total(&self, state: &Db) -> Result<i64, sqlx::Error> {
+        let Some(reason) = self.reason else { return Ok(self.statuses.iter().map(|(_, count)| count).sum()) };
+        let mut total = 0;
+        for (status, _) in &self.statuses {
+            total += listing::count(state, *status, reason).await?;
+        }
+        Ok(total)
+    }
+
+    /// Hands over the leads, up to the limit; returns how many.
+    async fn each(&self, state: &Db, mut take: impl FnMut(Listed) -> anyhow::Result<()>) -> anyhow::Result<i64> {
+        let mut listed = 0;
+        for (status, count) in &self.statuses {
+            let left = |listed: i64| self.limit.map_or(i64::MAX, |limit| limit - listed);
+            let mut pages = Pages::new(state, *status, self.reason, *count, self.all, left(listed));
+            loop {
+                let page = pages.next(left(listed)).await?;
+                if page.is_empty() {
+                    break;
+                }
+                for lead in page {
+                    take(lead)?;
+                    listed += 1;
+                }
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// A lead as scripts read it.
+#[derive(Serialize)]
+struct Entry<'a> {
+    id: &'a str,
+    client_id: &'a str,
+    status: &'static str,
+    reason: Option<String>,
+    hold_reason: Option<&'a str>,
+    invalid_reasons: &'a [String],
+    last_outcome: Option<&'a LastOutcome>,
+    due_at: Option<DateTime<Utc>>,
+    changed_at: DateTime<Utc>,
+    since: DateTime<Utc>,
+    attempts: i64,
+}
+
+/// Written as it is read. A document that closes is whole.
+async fn print_json(state: &Db, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(std::io::stdout());
+    match write_json(&mut out, state, wanted).await {
+        // Whoever reads may stop reading.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        result => result,
+    }
+}
+
+async fn write_json(out: &mut impl Write, state: &Db, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+    let mut separator = "\n";
+    write!(out, "{{\"leads\":[")?;
+    let listed = wanted.each(state, |lead| {
+        write!(out, "{separator}")?;
+        separator = ",\n";
+        let reason = reason(&lead);
+        let entry = Entry {
+            id: &lead.lead.id,
+            client_id: &lead.lead.client_id,
+            status: lead.status.name(),
+            reason: (!reason.is_empty()).then_some(reason),
+            hold_reason: lead.hold_reason.as_deref(),
+            invalid_reasons: &lead.invalid_reasons,
+            last_outcome: lead.last_outcome.as_ref(),
+            due_at: lead.due_at,
+            changed_at: lead.changed_at,
+            since: lead.since,
+            attempts: lead.attempts,
+        };
+        Ok(serde_json::to_writer(&mut *out, &entry)?)
+    });
+    let listed = listed.await?;
+    let total = if wanted.limit.is_some_and(|limit| listed >= limit) { wanted.total(state).await? } else { listed };
+    writeln!(out, "],\"total\":{}}}", total.max(listed))?;
+    Ok(out.flush()?)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        io.or(json) == Some(ErrorKind::BrokenPipe)
+    })
+}
+
+async fn print_text(state: &Db, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+    let mut leads = Vec::new();
+    let listed = wanted
+        .each(state, |lead| {
+            leads.push(lead);
+            Ok(())
+        })
+        .await?;
+    if leads.is_empty() && wanted.limit != Some(0) {
+        say(if wanted.reason.is_some() { "No lead matches." } else { "No lead stands there." });
+        return Ok(());
+    }
+    let total = wanted.total(state).await?.max(listed);
+    say(text(&leads, total));
+    Ok(())
+}
+
+fn text(leads: &[Listed], total: i64) -> String {
+    let clients = leads.iter().any(|lead| !lead.lead.client_id.is_empty());
+    let columns = ["id", "client", "status", "why", "since"];
+    let chosen = |cells: [String; 5]| cells.into_iter().enumerate().filter(|(at, _)| clients || *at != 1).map(|c| c.1);
+    let mut list = table::plain(&[]);
+    list.set_header(chosen(columns.map(str::to_owned)));
+    for lead in leads {
+        list.add_row(chosen([
+            printable(&lead.lead.id).into_owned(),
+            printable(&lead.lead.client_id).into_owned(),
+            lead.status.name().to_owned(),
+            printable(&why(lead)).into_owned(),
+            lead.since.format("%F %T UTC").to_string(),
+        ]));
+    }
+    let mut text = list.trim_fmt();
+    let more = total - i64::try_from(leads.len()).unwrap_or(i64::MAX);
+    if more > 0 {
+        let _ = write!(text, "\n… and {more} more (--limit N, or --json for all)");
+    }
+    let _ = write!(text, "\nOne lead's whole story: conversica-sync lead ID");
+    text
+}
+
+/// Why it stands where it stands, in one line; blank where the status says all.
+fn reason(lead: &Listed) -> String {
+    match lead.status {
+        Status::Invalid => lead.invalid_reasons.join("; "),
+        Status::Held => lead.hold_reason.clone().unwrap_or_default(),
+        Status::Rejected | Status::Exhausted | Status::Retrying => {
+            lead.last_outcome.as_ref().map(|outcome| answer(outcome, usize::MAX)).unwrap_or_default()
+        }
+        Status::InSync | Status::Pending | Status::InFlight | Status::Gone => String::new(),
+    }
+}
+
+/// The same, short, and with the time of the next try.
+fn why(lead: &Listed) -> String {
+    match (&lead.last_outcome, lead.status) {
+        (Some(outcome), Status::Rejected | Status::Exhausted) => answer(outcome, DETAIL_CHARS),
+        (Some(outcome), Status::Retrying) => {
+            let due = lead.due_at.map(|at| format!("; tried again at {}", at.format("%F %T UTC"))).unwrap_or_default();
+            format!("{}{due}", answer(outcome, DETAIL_CHARS))
+        }
+        _ => reason(lead),
+    }
+}
+
+/// `422: the email looks odd`, `ambiguous: no answer within the time limit`.
+fn answer(outcome: &LastOutcome, chars: usize) -> String {
+    let head = outcome.http_status.map_or_else(|| outcome.class.clone(), |status| status.to_string());
+    let Some(detail) = &outcome.detail else { return head };
+    match detail.char_indices().nth(chars) {
+        None => format!("{head}: {detail}"),
+        Some((end, _)) => format!("{head}: {}…", &detail[..end]),
+    }
+}

@@ -1,0 +1,89 @@
+//! Whether an excerpt of Conversica's answer may be shown where it can end up in a ticket: it must not quote a person.
+//! Pure.
+//!
+//! Judged by what was sent: a word of a personal value in the answer counts as a quotation, and so does anything that is
+//! shaped like an address or a telephone number, whosever it is. In doubt it is a quotation.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+/// Keys whose values say nothing about a person.
+const IMPERSONAL: [&str; 10] = [
+    "apiVersion",
+    "id",
+    "clientId",
+    "conversationId",
+    "leadSource",
+    "leadStatus",
+    "leadSubStatus",
+    "leadType",
+    "repId",
+    "date",
+];
+
+/// So many digits in a row, blanks and punctuation between them aside, may be somebody's number.
+const DIGITS: usize = 6;
+
+/// Whether `excerpt` may quote the lead whose object `body` was sent, or another person.
+pub fn quotes_a_person(excerpt: &str, body: &str) -> bool {
+    let Ok(lead) = serde_json::from_str::<Map<String, Value>>(body) else { return true };
+    if excerpt.contains('@') || excerpt.contains("%40") || has_number(excerpt) {
+        return true;
+    }
+    let said: BTreeSet<String> = words(excerpt).collect();
+    let personal = lead.iter().filter(|(key, _)| !IMPERSONAL.contains(&key.as_str()));
+    personal.filter_map(|(_, value)| value.as_str()).flat_map(words).any(|word| said.contains(&word))
+}
+
+/// Words of at least two characters, in lower case: an initial is nobody.
+fn words(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().nth(1).is_some()).map(str::to_lowercase)
+}
+
+fn has_number(text: &str) -> bool {
+    let mut digits = 0;
+    text.chars().any(|c| {
+        match c {
+            '0'..='9' => digits += 1,
+            ' ' | '-' | '(' | ')' | '.' | '/' | '+' => {}
+            _ => digits = 0,
+        }
+        digits >= DIGITS
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAD: &str = r#"{"apiVersion":"7.2","id":"7","conversationId":"Inbound Leads","firstName":"Jo","lastName":"van der Berg",
+        "email":"jo@example.com","leadSource":"Website","optOut":false,"homePhone":"+1 (555) 010-2030","address":"12 Elm St"}"#;
+
+    #[test]
+    fn what_names_nobody_may_be_shown() {
+        for excerpt in [
+            "Additional failed attempts may lock the account",
+            r#"{"error":"Invalid credentials for website lead 7"}"#,
+            "<html><title>404 Not Found</title>nginx/1.18.0</html>",
+            "",
+        ] {
+            assert!(!quotes_a_person(excerpt, LEAD), "{excerpt}");
+        }
+    }
+
+    #[test]
+    fn what_quotes_the_lead_or_anybody_may_not() {
+        for excerpt in [
+            "no permission for JO",
+            "the lead of Mr. Berg",
+            "jo%40example.com",
+            "someone.else@host",
+            "call 555.010.2030",
+            "lives at Elm",
+        ] {
+            assert!(quotes_a_person(excerpt, LEAD), "{excerpt}");
+        }
+        assert!(quotes_a_person("fine", "not a lead"));
+    }
+}

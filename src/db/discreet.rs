@@ -1,0 +1,241 @@
+//! What a database says of a failure, made fit for logs, `status` and the terminal: no value of a row is in it.
+//!
+//! A message quotes data where a value does not fit (`invalid input syntax for type integer: "ann@example.com"`) and
+//! where a function of the customer's own says what it likes. Such a text is replaced by one that says what to do; the
+//! code stays, so that whoever asks for outages still finds them. What only names tables and conditions stays as it is.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::postgres::PgDatabaseError;
+
+/// Classes of SQLSTATE whose messages name connections, roles, tables, columns and conditions of the server.
+const POSTGRES_PLAIN: [&str; 15] =
+    ["08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"];
+
+/// Primary codes of SQLite whose messages are fixed texts: all but the general error (1), which has to be looked at, and
+/// the constraint (19), which `raise()` fills with any text.
+const SQLITE_GENERAL: u32 = 1;
+const SQLITE_CONSTRAINT: u32 = 19;
+
+/// General errors of SQLite that come from the text of the statement, or are the same for every row.
+const SQLITE_PLAIN: [&str; 19] = [
+    "no such ",
+    "near \"",
+    "unrecognized token",
+    "incomplete input",
+    "ambiguous column name",
+    "wrong number of arguments",
+    "misuse of ",
+    "row value misused",
+    "sub-select returns ",
+    "too many ",
+    "circular reference",
+    "aggregate functions are not allowed",
+    "a GROUP BY clause is required",
+    "HAVING clause on a non-aggregate query",
+    "SELECTs to the left and right",
+    "no tables specified",
+    "malformed JSON",
+    "integer overflow",
+    "cannot start a transaction",
+];
+
+/// The error of a statement on the CRM's database. Every one passes through here before anybody else has it.
+pub fn of_source(error: sqlx::Error) -> sqlx::Error {
+    const WHERE_TO_LOOK: &str = "run the statement of [source] (table or query, where, changed_at) by hand to see it";
+    match error {
+        sqlx::Error::Database(database) => {
+            let told = Told::of(&*database, WHERE_TO_LOOK);
+            sqlx::Error::Database(Box::new(told))
+        }
+        sqlx::Error::ColumnDecode { index, .. } => {
+            let source = format!("its value has not the form that its type promises; {WHERE_TO_LOOK}");
+            sqlx::Error::ColumnDecode { index, source: source.into() }
+        }
+        sqlx::Error::Decode(_) => {
+            sqlx::Error::Decode(format!("a value has not the form that its type promises; {WHERE_TO_LOOK}").into())
+        }
+        sqlx::Error::Encode(_) => sqlx::Error::Encode(format!("a value cannot be sent; {WHERE_TO_LOOK}").into()),
+        other => other,
+    }
+}
+
+/// An error with its causes, in one line. What a database says is told once, and without data.
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut words = Vec::new();
+    for cause in error.chain() {
+        match cause.downcast_ref::<sqlx::Error>() {
+            Some(sqlx::Error::Database(database)) => {
+                words.push(format!("the database says: {}", Told::of(&**database, "look into the database's own log")));
+                break;
+            }
+            // Its text repeats its cause.
+            Some(other) => {
+                words.push(other.to_string());
+                break;
+            }
+            None => words.push(cause.to_string()),
+        }
+    }
+    words.join(": ")
+}
+
+/// An error of a database, in words without data. `Debug` is as discreet as `Display`: the drivers' own prints rows.
+#[derive(Debug)]
+struct Told {
+    /// As a part of a sentence, without the driver's additions.
+    message: String,
+    shown: String,
+    code: Option<String>,
+}
+
+impl Told {
+    fn of(database: &dyn DatabaseError, where_to_look: &str) -> Self {
+        let code = database.code().map(Cow::into_owned);
+        let (message, shown) = if is_plain(database) {
+            // PostgreSQL's driver adds a line number of the server's own source to its message.
+            let postgres = database.try_downcast_ref::<PgDatabaseError>().is_some();
+            let message = database.message().to_owned();
+            (message.clone(), if postgres { message } else { database.to_string() })
+        } else {
+            let text = replacement(code.as_deref(), where_to_look);
+            (text.clone(), text)
+        };
+        Self { message, shown, code }
+    }
+}
+
+fn is_plain(database: &dyn DatabaseError) -> bool {
+    if database.try_downcast_ref::<Told>().is_some() {
+        return true;
+    }
+    let code = database.code().unwrap_or_default();
+    if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
+        // A context is there where a function was at work: it may raise any code, with any text.
+        return postgres.r#where().is_none() && POSTGRES_PLAIN.iter().any(|class| code.starts_with(class));
+    }
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        Ok(SQLITE_GENERAL) => SQLITE_PLAIN.iter().any(|text| database.message().starts_with(text)),
+        Ok(code) => code != SQLITE_CONSTRAINT,
+        Err(_) => false,
+    }
+}
+
+fn replacement(code: Option<&str>, where_to_look: &str) -> String {
+    let code = code.unwrap_or("none");
+    let code = if code.len() == 5 {
+        match code.get(..2).and_then(class_name) {
+            Some(name) => format!("SQLSTATE {code}, {name}"),
+            None => format!("SQLSTATE {code}"),
+        }
+    } else {
+        format!("SQLite code {code}")
+    };
+    format!(
+        "a statement failed on a value ({code}); the message may quote personal data and is not shown: {where_to_look}"
+    )
+}
+
+/// The classes that people meet, as the manual calls them.
+fn class_name(class: &str) -> Option<&'static str> {
+    Some(match class {
+        "08" => "connection exception",
+        "22" => "data exception",
+        "23" => "integrity constraint violation",
+        "38" | "39" => "external routine exception",
+        "40" => "transaction rollback",
+        "42" => "syntax error or access rule violation",
+        "53" => "insufficient resources",
+        "57" => "operator intervention, such as a time-out",
+        "P0" => "an exception raised by a function",
+        "HV" => "foreign data wrapper",
+        _ => return None,
+    })
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl StdError for Told {}
+
+impl DatabaseError for Told {
+    fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn code(&self) -> Option<Cow<'_, str>> {
+        self.code.as_deref().map(Cow::Borrowed)
+    }
+
+    fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        self
+    }
+
+    fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+        self
+    }
+
+    fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
+        self
+    }
+
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::is_outage;
+
+    #[test]
+    fn a_code_that_nobody_knows_has_its_place_in_the_sentence() {
+        assert!(replacement(Some("22P02"), "look").contains("(SQLSTATE 22P02, data exception)"));
+        assert!(replacement(Some("ZZ001"), "look").contains("(SQLSTATE ZZ001)"));
+        assert!(replacement(Some("1811"), "look").contains("(SQLite code 1811)"));
+        assert!(replacement(None, "look").ends_with(": look"));
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_still_one_after_it_was_told() {
+        let told = |code: &str| {
+            let told = Told { message: String::new(), shown: String::new(), code: Some(code.to_owned()) };
+            of_source(sqlx::Error::Database(Box::new(told)))
+        };
+        assert!(["57P01", "08006", "53300", "40001", "5", "13"].iter().all(|code| is_outage(&told(code))));
+        assert!(!["22P02", "P0001", "42P01", "1", "26"].iter().any(|code| is_outage(&told(code))));
+        assert!(is_outage(&of_source(sqlx::Error::PoolTimedOut)));
+    }
+
+    #[tokio::test]
+    async fn sqlite_is_quoted_only_where_its_words_are_its_own() {
+        use sqlx::Connection;
+        let mut connection = sqlx::SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let mut said = Vec::new();
+        for sql in [
+            "select * from missing",
+            "select json('{ann@example.com')",
+            "select json_extract('{}', 'ann@example.com')",
+            "create table t (a); create trigger r before insert on t begin select raise(abort, 'ann@example.com'); end; \
+             insert into t values (1)",
+        ] {
+            let error = sqlx::raw_sql(crate::db::trusted(sql.to_owned())).execute(&mut connection).await.unwrap_err();
+            let error = of_source(error);
+            let words = format!("{error} {error:?}");
+            let words = format!("{words} {}", in_words(&anyhow::Error::from(error)));
+            assert!(!words.contains("ann@"), "{words}");
+            said.push(words);
+        }
+        assert!(said[0].contains("no such table: missing"), "{}", said[0]);
+        assert!(said[1].contains("malformed JSON"), "{}", said[1]);
+        assert!(said[2].contains("SQLite code 1") && said[2].contains("by hand"), "{}", said[2]);
+        assert!(said[3].contains("SQLite code 1811"), "{}", said[3]);
+    }
+}
