@@ -41,6 +41,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 pub struct OpenState {
     pub db: Db,
     writer: Writer,
+    /// Whether others were sending from it when it was opened.
+    pub company: Company,
 }
 
 /// Opens the state, takes the right to write, and records what a crash may have left in flight.
@@ -58,7 +60,7 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
     if recovered > 0 {
         warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
     }
-    Ok(OpenState { db, writer })
+    Ok(OpenState { db, writer, company })
 }
 
 /// Runs until `stop`: polls, delivers, and ends by finishing what is on its way.
@@ -77,7 +79,8 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     {
         return opened.map(drop);
     }
-    let OpenState { db, writer } = open_state(&settings, "run").await?;
+    let state = open_state(&settings, "run").await?;
+    let db = state.db.clone();
     let pulse = Arc::new(Pulse::new(Instant::now()));
     // Not one of the loops below: whatever becomes of it, delivery goes on.
     let admin = AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), pulse.clone(), stop.clone())));
@@ -98,14 +101,7 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         present.clone(),
         stop.clone(),
     ));
-    loops.spawn(deliver_loop(
-        deliverer,
-        OpenState { db: db.clone(), writer },
-        settings.clone(),
-        pulse,
-        present,
-        stop.clone(),
-    ));
+    loops.spawn(deliver_loop(deliverer, state, settings.clone(), pulse, present, stop.clone()));
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {

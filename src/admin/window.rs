@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tracing::debug;
 
 use crate::db::Db;
+use crate::db::discreet::in_words;
 use crate::status::{Report, Standing};
 
 /// A look that takes longer has failed: the state's database does not answer. Probes ask for a few rows and wait briefly;

@@ -1,5 +1,5 @@
 //! `check`: is everything ready? Looks at settings, source, mapping, state and endpoint, one line each; sends nothing and
-//! never shows credentials to anybody.
+//! never shows credentials to anybody, unless a test lead is asked for by name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,12 +10,17 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
 
 use crate::cli::{Exit, failure, settings_unsaid};
+use crate::clock;
 use crate::config::{Loaded, Settings};
-use crate::console::say;
+use crate::console::{printable, say};
+use crate::conversica::outcome::{Class, HaltReason};
 use crate::crm::read::{Reading, Scope};
 use crate::crm::{Crm, columns};
+use crate::daemon;
 use crate::db::{self, Db, discreet};
+use crate::error::SetupError;
 use crate::on_db;
+use crate::sync::test_lead::{self, Sent};
 
 /// Rows that are mapped as a sample.
 const SAMPLE_ROWS: usize = 1000;
@@ -28,7 +33,17 @@ enum Finding {
     Bad(String),
 }
 
-pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// When all is well, also send one made-up lead with the Test Lead Token, and show what Conversica says of it
+    #[arg(long)]
+    pub send_test_lead: bool,
+    /// Address of that lead; yours, to see what Conversica's assistant writes
+    #[arg(long, value_name = "ADDRESS", default_value = test_lead::EMAIL, requires = "send_test_lead")]
+    pub test_email: String,
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings_unsaid(file)?;
     let mut bad = 0;
     let mut tell = |subject: &str, findings: Vec<Finding>| {
@@ -55,14 +70,61 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     tell("state", of_state(&loaded.settings).await.unwrap_or_else(bad_finding));
     tell("endpoint", of_endpoint(&loaded.settings).await.unwrap_or_else(bad_finding));
     if bad > 0 {
-        return Err(crate::error::SetupError::new(
+        return Err(SetupError::new(
             format!("{bad} of the points above must be mended before anything can be sent"),
             "mend them in the order in which they stand, then run `conversica-sync check` again",
         )
         .into());
     }
+    if args.send_test_lead {
+        return send_test_lead(&loaded.settings, &args.test_email).await;
+    }
     say("\nReady. Next: conversica-sync plan");
     Ok(Exit::Done)
+}
+
+/// The one thing here that sends, and only when asked for by name.
+async fn send_test_lead(settings: &Settings, email: &str) -> anyhow::Result<Exit> {
+    if settings.conversica.test_lead_token.is_none() {
+        // Before a state is made for it.
+        return Err(SetupError::new(
+            "[conversica] test_lead_token is not set, so no test lead can be sent",
+            "set test_lead_token_file to the Test Lead Token that your Conversica account manager gave you",
+        )
+        .into());
+    }
+    let state = daemon::open_state(settings, "check --send-test-lead").await?;
+    let exit = match test_lead::send(&state.db, state.company, settings, email, clock::now()).await? {
+        Sent::Halted(halt) => {
+            let since = halt.since.format("%F %T UTC");
+            say(format_args!(
+                "BAD   test lead halted ({}) since {since}: nothing is sent. cure: {}",
+                halt.reason.name(),
+                halt.reason.cure()
+            ));
+            Exit::Decision
+        }
+        Sent::Answered(attempt) => {
+            let status = attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
+            let said = attempt.detail.as_deref().map(|detail| format!(": {}", printable(detail))).unwrap_or_default();
+            let class = attempt.class;
+            let (mark, exit) = match class {
+                Class::Accepted => ("ok  ", Exit::Done),
+                Class::Halting => ("BAD ", Exit::Decision),
+                Class::Rejected | Class::Transient | Class::Ambiguous => ("BAD ", Exit::Attention),
+            };
+            say(format_args!("{mark}  test lead {} ({status}){said}", class.name()));
+            let remedy = attempt.halt.map_or(class.remedy(), HaltReason::cure);
+            if class == Class::Accepted {
+                say("\nReady. Conversica should show the lead conversica-sync-test-lead. Next: conversica-sync plan");
+            } else {
+                say(format_args!("      cure: {remedy}"));
+            }
+            exit
+        }
+    };
+    state.db.close().await;
+    Ok(exit)
 }
 
 fn bad_finding(error: anyhow::Error) -> Vec<Finding> {
@@ -136,7 +198,7 @@ async fn of_state(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     if let Some(path) = db::sqlite_path(url) {
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         tempfile::tempfile_in(directory).map_err(|error| {
-            crate::error::SetupError::new(
+            SetupError::new(
                 format!("the state cannot be made in {}: {error}", directory.display()),
                 "make that directory and give it to the user that runs conversica-sync, or set [state] url",
             )
@@ -152,7 +214,7 @@ async fn of_endpoint(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     let host = endpoint.host_str().context("the endpoint has a host")?;
     let port = endpoint.port_or_known_default().context("the endpoint has a port")?;
     let cure = "check the network, the firewall and [conversica] endpoint";
-    let unreachable = |what: String| crate::error::SetupError::new(what, cure);
+    let unreachable = |what: String| SetupError::new(what, cure);
     let address = (host.trim_matches(['[', ']']), port);
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
         .await

@@ -62,8 +62,8 @@ pub enum Command {
     Once(once::Args),
     /// Show what a pass would send and why; sends nothing, stores nothing
     Plan(plan::Args),
-    /// Check settings, source, mapping, state and endpoint; never sends credentials
-    Check,
+    /// Check settings, source, mapping, state and endpoint; sends no credentials unless a test lead is asked for
+    Check(check::Args),
     /// Show how things stand
     Status(status::Args),
     /// List leads: those that wait or need a person, and why
@@ -116,7 +116,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run => run::run(file).await,
         Command::Once(args) => once::run(args, file).await,
         Command::Plan(args) => plan::run(args, file).await,
-        Command::Check => check::run(file).await,
+        Command::Check(args) => check::run(args, file).await,
         Command::Status(args) => status::run(args, file).await,
         Command::Leads(args) => leads::run(args, file).await,
         Command::Lead(args) => lead::run(args, file).await,

@@ -32,6 +32,12 @@ pub struct Resumed {
     pub at: DateTime<Utc>,
 }
 
+/// `check --send-test-lead` has used one of the test leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestLeadSent {
+    pub at: DateTime<Utc>,
+}
+
 /// Whole polls wait for a person while this stands; what they find joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -127,6 +133,9 @@ impl Fact for FirstRunDone {
 }
 impl Fact for Resumed {
     const NAME: &'static str = "resumed";
+}
+impl Fact for TestLeadSent {
+    const NAME: &'static str = "test_lead_sent";
 }
 impl Fact for Pacing {
     const NAME: &'static str = "pacing";

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::db::{Db, trusted};
 use crate::on_db;
+use crate::state::control::{self, TestLeadSent};
 use crate::state::{instant, micros};
 
 /// At most so many people contacted for the first time within so long.
@@ -137,7 +138,12 @@ pub async fn test_leads_left(db: &Db, limit: u32) -> Result<i64, sqlx::Error> {
     let used: i64 = on_db!(db, pool => {
         sqlx::query_scalar("select count(*) from lead where test_lead_at is not null").fetch_one(pool).await
     })?;
-    Ok((i64::from(limit) - used).max(0))
+    Ok((i64::from(test_leads_for_the_crm(db, limit).await?) - used).max(0))
+}
+
+/// How many leads of the CRM may be sent with the Test Lead Token: one less where `check --send-test-lead` has used one.
+pub async fn test_leads_for_the_crm(db: &Db, limit: u32) -> Result<u32, sqlx::Error> {
+    Ok(limit.saturating_sub(u32::from(control::read::<TestLeadSent>(db).await?.is_some())))
 }
 
 /// With the Test Lead Token: holds up to `limit` due leads that are one too many, once the quota is used up. Returns how

@@ -102,6 +102,8 @@ impl Deliverer {
         let verified = known.as_ref().is_some_and(|known| known.account == account);
         // How another account was doing says nothing about this one.
         let noted = control::read::<Pacing>(&state).await?.filter(|_| verified || known.is_none());
+        let test_leads = due::test_leads_for_the_crm(&state, settings.conversica.test_lead_limit).await?;
+        let admit = guard::admit(settings, test_leads);
         let mut deliverer = Self {
             state,
             client,
@@ -113,7 +115,7 @@ impl Deliverer {
             requests: JoinSet::new(),
             finished: Vec::new(),
             throttle: Throttle::resume(&settings.delivery, noted, now),
-            admit: guard::admit(settings),
+            admit,
             mapping: Mapping::new(settings).fingerprint().to_string(),
             remapping: false,
             look_at: now,

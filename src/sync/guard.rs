@@ -51,12 +51,12 @@ pub fn admission(safety: &Safety, history: History, standing: Option<&Hold>) -> 
     }
 }
 
-/// Who may be claimed, as the settings have it.
-pub fn admit(settings: &Settings) -> Admit {
+/// Who may be claimed, as the settings have it; with the Test Lead Token, at most so many distinct leads.
+pub fn admit(settings: &Settings, test_leads: u32) -> Admit {
     const HOUR: Duration = Duration::from_secs(3600);
     let safety = &settings.safety;
     if settings.conversica.test_lead_token.is_some() {
-        return Admit::TestLeads(settings.conversica.test_lead_limit);
+        return Admit::TestLeads(test_leads);
     }
     let caps = [(safety.new_leads_per_hour, HOUR), (safety.new_leads_per_day, 24 * HOUR)];
     let caps: Vec<Cap> =

@@ -15,4 +15,5 @@ pub mod plan;
 pub mod poll;
 pub mod retry;
 pub mod tally;
+pub mod test_lead;
 pub mod throttle;
