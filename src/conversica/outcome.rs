@@ -47,7 +47,7 @@ impl Class {
             Class::Rejected => "mend the row in the CRM, or `conversica-sync retry ID` after mending the account",
             Class::Transient => "nothing: it is tried again by itself until [delivery.retry] max_elapsed",
             Class::Ambiguous => "nothing: [delivery] on_ambiguous says what happens",
-            Class::Halting => "mend credentials or endpoint, then `conversica-sync resume`",
+            Class::Halting => "what the halt's reason asks for",
         }
     }
 }
