@@ -9,6 +9,7 @@ mod daemon;
 mod decision;
 mod demo;
 mod demo_crm;
+mod fault;
 mod halt;
 mod harness;
 mod hold;

@@ -63,16 +63,24 @@ impl StandIn {
 
     /// At a port that the test knows already: an endpoint that comes back, or that comes late.
     pub fn start_on(port: u16, script: impl Fn(&Request) -> Reaction + Send + Sync + 'static) -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("a fresh socket takes options");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("the port is free");
+        Self::launch(socket, script)
+    }
+
+    fn launch(socket: TcpSocket, script: impl Fn(&Request) -> Reaction + Send + Sync + 'static) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let inside = runtime.enter();
+        let listener = socket.listen(1024).expect("a bound socket can listen");
+        drop(inside);
         let address = listener.local_addr().expect("a bound socket has an address");
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let (stop, stopped) = oneshot::channel();
         let server = std::thread::spawn({
             let ledger = Arc::clone(&ledger);
             move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.expect("a runtime starts").block_on(async {
+                runtime.block_on(async {
                     tokio::select! {
                         () = serve(listener, Arc::new(script), ledger) => {}
                         _ = stopped => {}
@@ -139,12 +147,51 @@ impl StandIn {
 
 impl Drop for StandIn {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl StandIn {
+    /// Cuts what is in flight and refuses connections from now on; the ledger stays.
+    pub fn stop(&mut self) {
         drop(self.stop.take());
         if let Some(Err(panic)) = self.server.take().map(JoinHandle::join)
             && !std::thread::panicking()
         {
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+/// A port that stays ours while the endpoint behind it comes and goes: without one, connections are refused.
+pub struct Port(TcpSocket);
+
+impl Port {
+    pub fn reserve() -> Self {
+        Self(Self::socket(0))
+    }
+
+    /// What belongs into `conversica.endpoint`.
+    pub fn url(&self) -> String {
+        format!("http://{}/json/", self.address())
+    }
+
+    /// The endpoint that listens here from now on; one at a time.
+    pub fn start(&self, script: impl Fn(&Request) -> Reaction + Send + Sync + 'static) -> StandIn {
+        StandIn::launch(Self::socket(self.address().port()), script)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("a bound socket has an address")
+    }
+
+    fn socket(port: u16) -> TcpSocket {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // Two sockets at one port: one holds it, one listens.
+        socket.set_reuseaddr(true).expect("a fresh socket takes options");
+        socket.set_reuseport(true).expect("a fresh socket takes options");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("the port is ours");
+        socket
     }
 }
 
@@ -160,8 +207,7 @@ pub fn refused_port() -> u16 {
     socket.local_addr().expect("a bound socket has an address").port()
 }
 
-async fn serve(listener: std::net::TcpListener, script: Arc<Script>, ledger: Arc<Mutex<Ledger>>) {
-    let listener = TcpListener::from_std(listener).expect("the runtime takes the socket");
+async fn serve(listener: TcpListener, script: Arc<Script>, ledger: Arc<Mutex<Ledger>>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -245,6 +291,14 @@ async fn react(stream: &mut BufReader<TcpStream>, reaction: Reaction, flight: &F
             tokio::io::copy(&mut endless, stream).await?;
             flight.answered(status);
             Ok(Then::ReadOn)
+        }
+        Reaction::Raw { status, bytes } => {
+            if let Some(status) = status {
+                flight.answered(status);
+            }
+            stream.write_all(bytes).await?;
+            stream.shutdown().await?;
+            Ok(Then::Close)
         }
         Reaction::SlowHeaders { every } => {
             stream.write_all(b"HTTP/1.1 200 Scripted\r\nx-slow: ").await?;
