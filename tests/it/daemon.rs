@@ -8,7 +8,6 @@ use crate::support::postgres::cluster;
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
-use crate::support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -166,35 +165,4 @@ fn a_second_sender_on_a_postgresql_state_is_told_who_holds_it() {
     one_writer(&scene, &[&database.name]);
     assert_eq!(endpoint.requests().len(), 3);
     assert_eq!(database.sql("select count(*) from conversica_sync.lead where status = 'in_sync'"), "3");
-}
-
-/// Kills the daemon while it sends, again and again, and then lets it finish.
-fn survives_kills(scene: &Scene, endpoint: &StandIn, leads: u32, kills: usize, concurrency: usize) {
-    for kill in 1..=kills {
-        let daemon = scene.cli().spawn(&["run"]);
-        let sent = endpoint.requests().len();
-        wait_until("more requests", SOON, || endpoint.requests().len() >= sent + 15);
-        drop(daemon.kill());
-        wait_until("the endpoint to see it go", SOON, || endpoint.in_flight() == 0);
-        assert!(endpoint.requests().len() < leads as usize, "kill {kill} came too late to mean anything");
-    }
-    let status = scene.run(&["once", "--json"]).expect_code(0).json();
-    assert_eq!(status["leads"]["in_sync"], leads, "nothing is lost: {status:#}");
-    assert_eq!(endpoint.max_in_flight_per_lead(), 1);
-    let mut ids: Vec<_> = endpoint.requests().into_iter().filter_map(|received| received.request.id).collect();
-    let requests = ids.len();
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), leads as usize);
-    assert!(requests - ids.len() <= kills * concurrency, "{} repeats", requests - ids.len());
-    let ambiguous = status["outcomes"]["ambiguous"].as_u64().expect("a number");
-    assert!(ambiguous >= (requests - ids.len()) as u64 && ambiguous <= (kills * concurrency) as u64, "{ambiguous}");
-}
-
-#[test]
-fn kills_while_sending_lose_nothing_and_repeat_only_what_was_in_flight() {
-    let endpoint = StandIn::start(|_| Reaction::accept().after(Duration::from_millis(10)));
-    let mut scene = Scene::new(&endpoint.url(), 300);
-    scene.set("delivery", "concurrency", "4");
-    survives_kills(&scene, &endpoint, 300, 5, 4);
 }

@@ -191,6 +191,10 @@ impl Running {
         self.finish()
     }
 
+    pub fn is_over(&mut self) -> bool {
+        self.ended().is_some()
+    }
+
     fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child is ours to wait for")
     }

@@ -41,6 +41,7 @@ pub struct Received {
 struct Ledger {
     received: Vec<Received>,
     connections: usize,
+    open: usize,
     in_flight: Count,
     in_flight_per_lead: HashMap<String, Count>,
 }
@@ -119,6 +120,11 @@ impl StandIn {
 
     pub fn connections(&self) -> usize {
         self.ledger().connections
+    }
+
+    /// Connections that the client has not closed yet, or whose last request has not been read yet.
+    pub fn open_connections(&self) -> usize {
+        self.ledger().open
     }
 
     pub fn in_flight(&self) -> usize {
@@ -216,6 +222,7 @@ async fn serve(listener: TcpListener, script: Arc<Script>, ledger: Arc<Mutex<Led
                 let number = {
                     let mut ledger = locked(&ledger);
                     ledger.connections += 1;
+                    ledger.open += 1;
                     ledger.connections
                 };
                 connections.spawn(converse(stream, number, Arc::clone(&script), Arc::clone(&ledger)));
@@ -233,6 +240,7 @@ async fn serve(listener: TcpListener, script: Arc<Script>, ledger: Arc<Mutex<Led
 }
 
 async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>, ledger: Arc<Mutex<Ledger>>) {
+    let _open = Open(&ledger);
     let mut stream = BufReader::new(stream);
     // A malformed request ends the connection, as it would at a real server; the client's error then fails the test.
     while let Ok(Some(mut request)) = Request::read(&mut stream).await {
@@ -243,6 +251,14 @@ async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>, led
             Ok(Then::Close) => return,
             Err(_) => return flight.cut_off(),
         }
+    }
+}
+
+struct Open<'a>(&'a Mutex<Ledger>);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        locked(self.0).open -= 1;
     }
 }
 
