@@ -71,7 +71,10 @@ impl Db {
                 Db::Postgres(pool)
             }
         };
-        db.migrate(url).await?;
+        db.migrate(url).await.map_err(|error| {
+            let outage = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()).filter(|e| is_outage(e));
+            outage.map(|outage| state_unusable(url, outage)).unwrap_or(error)
+        })?;
         Ok(db)
     }
 
@@ -300,11 +303,27 @@ fn create_private_file(path: &Path) -> Result<(), SetupError> {
 }
 
 fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
-    SetupError::new(
-        format!("the state at {} cannot be opened: {error}", display_url(url)),
-        "check that the file is an SQLite database and that this user can write it and its directory, or set [state] url",
-    )
-    .into()
+    SetupError::new(format!("the state at {} cannot be opened: {error}", display_url(url)), state_cure(error)).into()
+}
+
+/// What a person does about a state that cannot be opened or written.
+pub fn state_cure(error: &sqlx::Error) -> &'static str {
+    let code = match error {
+        sqlx::Error::Database(database) => database.code(),
+        _ => None,
+    };
+    match code.as_deref() {
+        Some("53100") => "make room on the disk of the server of [state] url",
+        Some(code) if code.len() == 5 => "check that the server of [state] url runs, and that its user may write",
+        // SQLite reports a quota that is used up as any other write that fails.
+        Some(code) if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 13)) => {
+            "make room on the disk, or in the quota, of the state's file; if there is room, see that the disk is sound"
+        }
+        Some(_) => {
+            "check that the file is an SQLite database and that this user can write it and its directory, or set [state] url"
+        }
+        None => "check that the database of [state] url runs and can be reached",
+    }
 }
 
 async fn state_pool(url: &str) -> anyhow::Result<PgPool> {

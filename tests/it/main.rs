@@ -11,6 +11,7 @@ mod decision;
 mod demo;
 mod demo_crm;
 mod fault;
+mod full;
 mod halt;
 mod harness;
 mod hold;
