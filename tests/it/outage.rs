@@ -8,8 +8,10 @@ use serde_json::Value;
 use crate::support::binary::Running;
 use crate::support::postgres::{Cluster, Database};
 use crate::support::scene::Scene;
+use crate::support::settled::{assert_classes, settled};
 use crate::support::signal::Signal;
-use crate::support::stand_in::StandIn;
+use crate::support::stand_in::{Gate, Reaction, StandIn};
+use crate::support::wait::wait_until;
 
 /// Connecting is given ten seconds, and pauses lie between two tries.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,4 +101,87 @@ fn a_state_that_goes_away_stops_the_sending_and_is_taken_up_again() {
     let second = scene.run(&["once"]).expect_code(2);
     assert!(second.stderr.contains("is in use by process"), "{second}");
     ended(daemon);
+}
+
+/// CRM and state on one server, which goes away while four requests are on their way.
+struct InTheMiddle {
+    cluster: Cluster,
+    scene: Scene,
+    endpoint: StandIn,
+    daemon: Running,
+    gate: Gate,
+}
+
+impl InTheMiddle {
+    fn of_sending(timeout: &str) -> Self {
+        let cluster = Cluster::private();
+        let gate = Gate::new();
+        let held = gate.clone();
+        let endpoint = StandIn::start(move |request| match request.n {
+            11..=14 => Reaction::accept().when_opened(&held),
+            _ => Reaction::accept(),
+        });
+        let mut scene = Scene::on_cluster(&cluster, &endpoint.url(), 40);
+        scene.set("delivery", "concurrency", "4").set_text("delivery", "timeout", timeout);
+        let daemon = scene.daemon();
+        wait_until("four requests in flight", PATIENCE, || {
+            endpoint.in_flight() == 4 && endpoint.requests().len() == 14
+        });
+        // Claims are written before their requests leave, so the server has nothing of ours to do now.
+        Self { cluster, scene, endpoint, daemon, gate }
+    }
+
+    fn answers_come_to_nobody(&self) {
+        self.gate.open();
+        wait_until("the answers", PATIENCE, || self.endpoint.answered() == 14);
+    }
+
+    /// Everything arrives, and nothing twice: the answers that came meanwhile were kept.
+    fn assert_all_is_well(self) {
+        assert_eq!(self.endpoint.requests().len(), 14, "nothing is sent that cannot be written down");
+        self.cluster.start_or_resume();
+        self.scene.crm("update leads set last_name = 'Newer' where id in (1, 40)");
+        let status = settled(&self.scene, &[&self.endpoint], PATIENCE);
+        assert_classes(&status, &[&self.endpoint], 0);
+        assert_eq!(status["outcomes"]["ambiguous"], 0);
+        ended(self.daemon);
+    }
+}
+
+#[test]
+fn a_server_of_source_and_state_that_stops_in_the_middle_of_sending_costs_no_request_twice() {
+    let mut middle = InTheMiddle::of_sending("10s");
+    middle.cluster.stop();
+    middle.answers_come_to_nobody();
+    middle.daemon.wait_for_line("the state cannot be written; nothing is sent until it can", PATIENCE);
+    middle.daemon.wait_for_line("a poll failed", PATIENCE);
+    middle.assert_all_is_well();
+}
+
+#[test]
+fn a_server_of_source_and_state_that_drops_dead_in_the_middle_of_sending_costs_no_request_twice() {
+    let mut middle = InTheMiddle::of_sending("10s");
+    middle.cluster.crash();
+    middle.answers_come_to_nobody();
+    middle.daemon.wait_for_line("the state cannot be written; nothing is sent until it can", PATIENCE);
+    middle.assert_all_is_well();
+}
+
+#[test]
+fn a_server_of_source_and_state_that_falls_silent_in_the_middle_of_sending_costs_no_request_twice() {
+    let middle = InTheMiddle::of_sending("10s");
+    middle.cluster.pause();
+    middle.answers_come_to_nobody();
+    middle.assert_all_is_well();
+}
+
+#[test]
+fn a_signal_ends_the_daemon_although_the_state_has_fallen_silent() {
+    let middle = InTheMiddle::of_sending("1s");
+    middle.cluster.pause();
+    middle.gate.open();
+    wait_until("the end of all that was on its way", PATIENCE, || middle.endpoint.in_flight() == 0);
+    middle.daemon.signal(Signal::Terminate);
+    middle.daemon.wait(PATIENCE).expect_code(0);
+    middle.cluster.resume();
 }
