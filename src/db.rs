@@ -32,8 +32,8 @@ macro_rules! on_db {
     };
 }
 
-/// How long a statement waits for another process's lock on an SQLite file.
-const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement waits for somebody else's lock: on an SQLite file, or in a state on PostgreSQL.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
@@ -118,7 +118,7 @@ impl Db {
         if sqlite_path(url).is_some() {
             let options = SqliteConnectOptions::from_str(url)?
                 .read_only(true)
-                .busy_timeout(SQLITE_BUSY_TIMEOUT)
+                .busy_timeout(LOCK_TIMEOUT)
                 .row_buffer_size(512)
                 .disable_statement_logging();
             let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
@@ -260,9 +260,10 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
         sqlx::Error::Tls(_) => false,
         sqlx::Error::Database(database) => match database.code().as_deref() {
             // PostgreSQL classes: 08 connection, 53 resources, 57 operator intervention (shutdown, starting, time-out),
-            // 40 serialisation, 25P02/25006 fail-over to a read-only server.
+            // 40 serialisation; 55P03 somebody's lock, 25006 fail-over to a read-only server.
             Some(code) if code.len() == 5 => {
-                ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) || code == "25006"
+                ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))
+                    || ["25006", "55P03"].contains(&code)
             }
             // SQLite primary codes: 5 busy, 6 locked, 9 interrupted, 10 I/O, 13 full, 14 cannot open.
             Some(code) => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 9 | 10 | 13 | 14)),
@@ -276,7 +277,7 @@ fn sqlite_options(url: &str) -> anyhow::Result<SqliteConnectOptions> {
     Ok(SqliteConnectOptions::from_str(url)
         .map_err(|error| SetupError::new(format!("[state] url is not an SQLite URL: {error}"), URL_CURE))?
         .foreign_keys(false)
-        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        .busy_timeout(LOCK_TIMEOUT)
         .disable_statement_logging())
 }
 
@@ -313,6 +314,7 @@ pub fn state_cure(error: &sqlx::Error) -> &'static str {
         _ => None,
     };
     match code.as_deref() {
+        Some("55P03" | "5" | "6") => "end whatever keeps the state locked",
         Some("53100") => "make room on the disk of the server of [state] url",
         Some(code) if code.len() == 5 => "check that the server of [state] url runs, and that its user may write",
         // SQLite reports a quota that is used up as any other write that fails.
@@ -327,8 +329,11 @@ pub fn state_cure(error: &sqlx::Error) -> &'static str {
 }
 
 async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
-    let session =
-        format!("set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'");
+    let session = format!(
+        "set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'; \
+         set lock_timeout = {}",
+        LOCK_TIMEOUT.as_millis()
+    );
     postgres_pool(url, 8, session).await.map_err(|error| {
         let what = format!("the state at {} cannot be reached: {error}", display_url(url));
         SetupError::new(what, "check host, database, user and password of [state] url, and that the server is running")

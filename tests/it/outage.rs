@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 
 use crate::support::binary::Running;
+use crate::support::engine::{Engine, on_both_engines};
 use crate::support::postgres::{Cluster, Database};
 use crate::support::scene::Scene;
 use crate::support::settled::{assert_classes, settled};
@@ -184,4 +186,60 @@ fn a_signal_ends_the_daemon_although_the_state_has_fallen_silent() {
     middle.daemon.signal(Signal::Terminate);
     middle.daemon.wait(PATIENCE).expect_code(0);
     middle.cluster.resume();
+}
+
+on_both_engines!(blocking: a_state_that_somebody_keeps_locked_is_missed_aloud_and_a_signal_still_ends_the_daemon);
+
+/// Somebody's session in the state, with the leads locked until this is dropped.
+struct Lock {
+    _session: Box<dyn Send>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Lock {
+    fn taken(engine: Engine, url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let session: Box<dyn Send> = runtime.block_on(async {
+            match engine {
+                Engine::Sqlite => {
+                    let mut session = SqliteConnection::connect(url).await.expect("the state opens");
+                    let sql = "pragma busy_timeout = 10000; begin immediate";
+                    session.execute(sqlx::raw_sql(sql)).await.expect("the lock is free");
+                    Box::new(session) as Box<dyn Send>
+                }
+                Engine::Postgres => {
+                    let mut session = PgConnection::connect(url).await.expect("the state answers");
+                    let sql = "begin; lock table conversica_sync.lead";
+                    session.execute(sqlx::raw_sql(sql)).await.expect("the lock is free");
+                    Box::new(session)
+                }
+            }
+        });
+        Self { _session: session, _runtime: runtime }
+    }
+}
+
+fn a_state_that_somebody_keeps_locked_is_missed_aloud_and_a_signal_still_ends_the_daemon(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.set_text("delivery", "timeout", "1s");
+    let mut daemon = scene.daemon();
+    scene.wait_for_status("all in step", PATIENCE, |status| status["leads"]["in_sync"] == 3);
+    let lock = Lock::taken(engine, &scene.state_store().url());
+    scene.crm("update leads set last_name = 'Newer' where id = 2");
+    daemon.wait_for_line("the state cannot be written", PATIENCE);
+    assert_eq!(endpoint.requests().len(), 3);
+    drop(lock);
+    let status = settled(&scene, &[&endpoint], PATIENCE);
+    assert_classes(&status, &[&endpoint], 0);
+    daemon.wait_for_line("the state can be written again", PATIENCE);
+
+    let lock = Lock::taken(engine, &scene.state_store().url());
+    scene.crm("update leads set last_name = 'Newest' where id = 2");
+    daemon.signal(Signal::Terminate);
+    daemon.wait(PATIENCE).expect_code(0);
+    drop(lock);
+    let daemon = scene.daemon();
+    settled(&scene, &[&endpoint], PATIENCE);
+    ended(daemon);
 }

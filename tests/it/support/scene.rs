@@ -218,8 +218,12 @@ impl Scene {
         self.crm.sql(statements)
     }
 
-    pub fn crm_store(&self) -> Store {
-        self.crm.clone()
+    pub fn crm_store(&self) -> &Store {
+        &self.crm
+    }
+
+    pub fn state_store(&self) -> &Store {
+        &self.state
     }
 
     /// One text a row: what a query finds in the state.
