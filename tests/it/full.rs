@@ -88,6 +88,7 @@ fn a_state_without_room_stops_the_sending_until_there_is_room(engine: Engine) {
     let log = daemon.wait(SOON).expect_code(0).stderr;
     let said: Vec<&str> = log.lines().filter(|line| line.contains("the state cannot be written")).collect();
     assert_eq!(said.len(), 1, "said once: {log}");
+    assert!(said[0].contains("\"cure\""), "with a cure: {}", said[0]);
 }
 
 fn a_signal_while_there_is_no_room_ends_the_daemon_and_the_next_start_knows_what_was_on_its_way(engine: Engine) {
