@@ -243,3 +243,22 @@ fn a_state_that_somebody_keeps_locked_is_missed_aloud_and_a_signal_still_ends_th
     settled(&scene, &[&endpoint], PATIENCE);
     ended(daemon);
 }
+
+#[test]
+fn a_signal_ends_the_daemon_although_the_state_fell_silent_in_the_middle_of_a_statement() {
+    let cluster = Cluster::private();
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on_cluster(&cluster, &endpoint.url(), 3);
+    scene.set_text("delivery", "timeout", "1s");
+    let daemon = scene.daemon();
+    scene.wait_for_status("all in step", PATIENCE, |status| status["leads"]["in_sync"] == 3);
+    // Statements that wait for a lock are on their way when the server falls silent.
+    let lock = Lock::taken(Engine::Postgres, &scene.state_store().url());
+    let waiting = "select cast(count(*) as text) from pg_locks where not granted";
+    wait_until("poll and delivery to wait for the lock", PATIENCE, || scene.state(waiting) == ["2"]);
+    cluster.pause();
+    daemon.signal(Signal::Terminate);
+    daemon.wait(Duration::from_secs(30)).expect_code(0);
+    cluster.resume();
+    drop(lock);
+}
