@@ -29,7 +29,10 @@ const SOON: Duration = Duration::from_secs(60);
 /// On PostgreSQL a killed sender's claims come back when their lease is over: half a minute after the time limit.
 const LEASES: Duration = Duration::from_secs(120);
 
-on_both_engines!(blocking: a_hundred_kills_while_leads_change_lose_nothing_and_repeat_only_what_was_in_flight);
+on_both_engines!(
+    blocking: a_hundred_kills_while_leads_change_lose_nothing_and_repeat_only_what_was_in_flight,
+    what_a_killed_sender_left_comes_back_although_the_next_one_is_busy,
+);
 
 fn a_hundred_kills_while_leads_change_lose_nothing_and_repeat_only_what_was_in_flight(engine: Engine) {
     let seed = rand::random::<u64>();
@@ -70,6 +73,26 @@ fn a_hundred_kills_while_leads_change_lose_nothing_and_repeat_only_what_was_in_f
     assert!(repeats <= ambiguous && ambiguous <= most, "{repeats} repeats, {ambiguous} ambiguous, {most} at most");
     assert!(repeats > 0, "kills that never met a request on its way prove nothing");
     eprintln!("{changes} changes, {} requests, {ambiguous} ambiguous, {repeats} repeats", endpoint.requests().len());
+}
+
+/// A withdrawn consent was on its way when the sender before was killed. The next one always has something else in flight.
+fn what_a_killed_sender_left_comes_back_although_the_next_one_is_busy(engine: Engine) {
+    let endpoint = StandIn::start(|_| Reaction::accept().after(Duration::from_millis(100)));
+    let mut scene = Scene::on(engine, &endpoint.url(), 100);
+    scene.set("delivery", "concurrency", "2");
+    let daemon = scene.daemon();
+    endpoint.wait_for_requests(5, SOON);
+    scene.state(
+        "update lead set status = 'in_flight', sent_hash = desired_hash, claimed_at = 1, lease_until = 1, due_at = 0 \
+         where id = '99'",
+    );
+    let place = || endpoint.requests().iter().position(|received| received.request.id.as_deref() == Some("99"));
+    wait_until("the lead to be sent again", SOON, || place().is_some());
+    let place = place().expect("it is there");
+    // A sixth of a second's worth, or a whole second's: but not after all the others.
+    assert!(place < 60, "request {place} of 100");
+    daemon.signal(Signal::Terminate);
+    daemon.wait(SOON).expect_code(0);
 }
 
 /// A daemon that has sent something.
