@@ -24,7 +24,7 @@ const KILLS: usize = 100;
 /// On top, before anything was ever sent: while the state is being made, and the first poll is written down.
 const KILLS_AT_THE_START: usize = 10;
 const CONCURRENCY: usize = 4;
-const LEADS: u32 = 200;
+const LEADS: u32 = 80;
 const SOON: Duration = Duration::from_secs(60);
 /// On PostgreSQL a killed sender's claims come back when their lease is over: half a minute after the time limit.
 const LEASES: Duration = Duration::from_secs(120);
@@ -191,14 +191,14 @@ impl Somebody {
             let (mut leads, mut changes) = (LEADS, 0);
             while !until.load(Ordering::Relaxed) {
                 // The last name counts up; with each third row consent comes and goes, which is sent before all else.
-                let ids: Vec<String> = (0..5).map(|_| rng.random_range(1..=leads).to_string()).collect();
+                let ids: Vec<String> = (0..3).map(|_| rng.random_range(1..=leads).to_string()).collect();
                 let mut sql = format!(
                     "update leads set last_name = 'v' || (cast(substr(last_name, 2) as integer) + 1), \
                      opt_out = case when id % 3 = 0 then 1 - opt_out else opt_out end where id in ({})",
                     ids.join(", ")
                 );
                 changes += ids.len() as u64;
-                if rng.random_range(0..4) == 0 {
+                if rng.random_range(0..8) == 0 {
                     leads += 1;
                     changes += 1;
                     sql.push_str(&format!(
