@@ -1,13 +1,16 @@
 //! `run`: how it works, how it ends, by signals and by force, and that nobody else sends from its state meanwhile.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::postgres::cluster;
+use crate::support::request::Request;
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
+use crate::support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -165,4 +168,33 @@ fn a_second_sender_on_a_postgresql_state_is_told_who_holds_it() {
     one_writer(&scene, &[&database.name]);
     assert_eq!(endpoint.requests().len(), 3);
     assert_eq!(database.sql("select count(*) from conversica_sync.lead where status = 'in_sync'"), "3");
+}
+
+/// A backlog waits when somebody withdraws consent, and the endpoint fails at just that request once.
+#[test]
+fn a_withdrawn_consent_that_failed_once_still_goes_before_the_others() {
+    let stops = |request: &Request| request.id.as_deref() == Some("1") && request.body.contains("\"optOut\":true");
+    let failed = AtomicBool::new(false);
+    let endpoint = StandIn::start(move |request| {
+        if stops(request) && !failed.swap(true, Ordering::Relaxed) {
+            return Reaction::status(500);
+        }
+        Reaction::accept().after(Duration::from_millis(30))
+    });
+    let mut scene = Scene::new(&endpoint.url(), 1);
+    scene.set("delivery", "concurrency", "1");
+    let daemon = scene.daemon();
+    scene.wait_for_status("the first lead", SOON, in_step(1));
+    scene.add(2, 150);
+    endpoint.wait_for_requests(5, SOON);
+    scene.crm("update leads set opt_out = 1 where id = 1");
+    let places = || -> Vec<usize> {
+        let requests = endpoint.requests();
+        requests.iter().enumerate().filter(|(_, received)| stops(&received.request)).map(|(place, _)| place).collect()
+    };
+    wait_until("the stop to arrive", SOON, || places().len() == 2);
+    let places = places();
+    assert!(places[1] - places[0] < 20, "requests {places:?} of 151");
+    daemon.signal(Signal::Terminate);
+    daemon.wait(SOON).expect_code(0);
 }
