@@ -18,9 +18,9 @@ use tracing::{error, info, warn};
 use crate::admin;
 use crate::clock;
 use crate::config::{self, Settings};
-use crate::crm::{self, Crm};
-use crate::db::Db;
+use crate::crm::Crm;
 use crate::db::discreet::in_words;
+use crate::db::{self, Db};
 use crate::error::SetupError;
 use crate::pulse::{Loop, Pulse};
 use crate::state::control::{self, LastPoll};
@@ -55,7 +55,9 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
         Company::Alone => Orphans::All,
         Company::Shared => Orphans::Expired,
     };
-    let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now()).await?;
+    let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now())
+        .await
+        .map_err(|error| db::state_unusable(url, &error))?;
     writer.welcome().await?;
     if recovered > 0 {
         warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
@@ -75,11 +77,11 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         () = stop.cancelled() => return Ok(()),
     };
     if let Err(error) = &opened
-        && !crm::is_away(error)
+        && !db::is_away(error)
     {
         return opened.map(drop);
     }
-    let state = open_state(&settings, "run").await?;
+    let Some(state) = wait_for_state(&settings, &stop).await? else { return Ok(()) };
     let db = state.db.clone();
     let pulse = Arc::new(Pulse::new(Instant::now()));
     // Not one of the loops below: whatever becomes of it, delivery goes on.
@@ -112,9 +114,37 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         result = result.and(ended);
     }
     drop(admin.await);
-    db.close().await;
+    // A server that has fallen silent does not say good-bye.
+    let _ = tokio::time::timeout(STOP_MARGIN, db.close()).await;
     info!("stopped");
     result
+}
+
+/// Opens the state, waiting for its server while that is away; `None` when told to stop meanwhile.
+async fn wait_for_state(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Option<OpenState>> {
+    let mut said = false;
+    loop {
+        let error = tokio::select! {
+            opened = open_state(settings, "run") => match opened {
+                Ok(state) => return Ok(Some(state)),
+                Err(error) if db::is_away(&error) => error,
+                Err(error) => return Err(error),
+            },
+            () = stop.cancelled() => return Ok(None),
+        };
+        if !std::mem::replace(&mut said, true) {
+            warn!(error = in_words(&error), cure = cure_of(&error), "the state is away; waiting for it");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(AWAY_PAUSE) => {}
+        }
+    }
+}
+
+/// What a person does about a state that fails.
+fn cure_of(error: &anyhow::Error) -> &'static str {
+    error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()).map_or("see [state] url", db::state_cure)
 }
 
 /// Connects to the source, waiting for it while it is away; `None` when told to stop meanwhile.
@@ -127,7 +157,7 @@ async fn connect(
     loop {
         let error = match opened {
             Ok(crm) => return Ok(Some(crm)),
-            Err(error) if crm::is_away(&error) => error,
+            Err(error) if db::is_away(&error) => error,
             Err(error) => return Err(error),
         };
         if !said {
@@ -192,7 +222,7 @@ async fn poll_loop(
                 first = false;
             }
             // What does not fit at the very first look is a mistake in the settings: say so and end, as at the start.
-            Err(error) if first && !crm::is_away(&error) => return Err(error),
+            Err(error) if first && !db::is_away(&error) => return Err(error),
             Err(error) => {
                 let said = in_words(&error);
                 if failing.as_ref() != Some(&said) {
@@ -242,10 +272,19 @@ async fn deliver_loop(
 ) -> anyhow::Result<()> {
     let mut failing = false;
     let mut upkeep = Upkeep { present, due_at: None, orphans: false };
+    let patience = settings.delivery.timeout + STOP_MARGIN;
     while !stop.is_cancelled() {
         pulse.beat(Loop::Deliver, Instant::now());
         let now = clock::now();
-        match deliver_round(&mut deliverer, &mut state, &mut upkeep, &settings.delivery, now).await {
+        let round = tokio::select! {
+            round = deliver_round(&mut deliverer, &mut state, &mut upkeep, &settings.delivery, now) => round,
+            // A round that is cut off may leave claims without requests: only when the state has hung for so long.
+            () = patience_over(&stop, patience) => {
+                warn!("the state does not answer: ended without waiting for it");
+                return Ok(());
+            }
+        };
+        match round {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     info!("the state can be written again");
@@ -257,7 +296,8 @@ async fn deliver_loop(
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    error!(error = in_words(&error), "the state cannot be written; nothing is sent until it can");
+                    let (error, cure) = (in_words(&error), cure_of(&error));
+                    error!(error, cure, "the state cannot be written; nothing is sent until it can");
                 }
                 // An outage may have cost us the right to send, and others may have come or gone.
                 upkeep.due_at = None;
@@ -268,7 +308,13 @@ async fn deliver_loop(
             }
         }
     }
-    deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout + STOP_MARGIN).await
+    deliverer.drain(tokio::time::Instant::now() + patience).await
+}
+
+/// So long after the signal to stop.
+async fn patience_over(stop: &CancellationToken, patience: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(patience).await;
 }
 
 /// What has to be looked at now and then beside delivering.

@@ -34,8 +34,8 @@ macro_rules! on_db {
     };
 }
 
-/// How long a statement waits for another process's lock on an SQLite file.
-const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement waits for somebody else's lock: on an SQLite file, or in a state on PostgreSQL.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
@@ -73,7 +73,10 @@ impl Db {
                 Db::Postgres(pool)
             }
         };
-        db.migrate(url).await?;
+        db.migrate(url).await.map_err(|error| {
+            let outage = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()).filter(|e| is_outage(e));
+            outage.map(|outage| state_unusable(url, outage)).unwrap_or(error)
+        })?;
         Ok(db)
     }
 
@@ -117,7 +120,7 @@ impl Db {
         if sqlite_path(url).is_some() {
             let options = SqliteConnectOptions::from_str(url)?
                 .read_only(true)
-                .busy_timeout(SQLITE_BUSY_TIMEOUT)
+                .busy_timeout(LOCK_TIMEOUT)
                 .row_buffer_size(512)
                 .disable_statement_logging();
             let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
@@ -275,9 +278,10 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
         sqlx::Error::Tls(_) => false,
         sqlx::Error::Database(database) => match database.code().as_deref() {
             // PostgreSQL classes: 08 connection, 53 resources, 57 operator intervention (shutdown, starting, time-out),
-            // 40 serialisation, 25P02/25006 fail-over to a read-only server.
+            // 40 serialisation; 55P03 somebody's lock, 25006 fail-over to a read-only server.
             Some(code) if code.len() == 5 => {
-                ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) || code == "25006"
+                ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))
+                    || ["25006", "55P03"].contains(&code)
             }
             // SQLite primary codes: 5 busy, 6 locked, 9 interrupted, 10 I/O, 13 full, 14 cannot open.
             Some(code) => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 9 | 10 | 13 | 14)),
@@ -287,11 +291,21 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Marks an error as a database being away: worth waiting for.
+#[derive(Debug, thiserror::Error)]
+#[error("the database is away")]
+pub struct Away;
+
+/// Whether an error passes by itself: a database is away, as opposed to not fitting the settings.
+pub fn is_away(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Away>() || cause.downcast_ref::<sqlx::Error>().is_some_and(is_outage))
+}
+
 fn sqlite_options(url: &str) -> anyhow::Result<SqliteConnectOptions> {
     Ok(SqliteConnectOptions::from_str(url)
         .map_err(|error| SetupError::new(format!("[state] url is not an SQLite URL: {error}"), URL_CURE))?
         .foreign_keys(false)
-        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        .busy_timeout(LOCK_TIMEOUT)
         .disable_statement_logging())
 }
 
@@ -317,17 +331,41 @@ fn create_private_file(path: &Path) -> Result<(), SetupError> {
     })
 }
 
-fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
-    SetupError::new(
-        format!("the state at {} cannot be opened: {error}", display_url(url)),
-        "check that the file is an SQLite database and that this user can write it and its directory, or set [state] url",
-    )
-    .into()
+/// The error of a start whose state fails it. That of a server that is away passes by itself; a file is there or not.
+pub fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
+    let setup =
+        SetupError::new(format!("the state at {} cannot be used: {error}", display_url(url)), state_cure(error));
+    let away = is_outage(error) && sqlite_path(url).is_none();
+    if away { anyhow::Error::from(Away).context(setup) } else { setup.into() }
+}
+
+/// What a person does about a state that cannot be opened or written.
+pub fn state_cure(error: &sqlx::Error) -> &'static str {
+    let code = match error {
+        sqlx::Error::Database(database) => database.code(),
+        _ => None,
+    };
+    match code.as_deref() {
+        Some("55P03" | "5" | "6") => "end whatever keeps the state locked",
+        Some("53100") => "make room on the disk of the server of [state] url",
+        Some(code) if code.len() == 5 => "check that the server of [state] url runs, and that its user may write",
+        // SQLite reports a quota that is used up as any other write that fails.
+        Some(code) if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 13)) => {
+            "make room on the disk, or in the quota, of the state's file; if there is room, see that the disk is sound"
+        }
+        Some(_) => {
+            "check that the file is an SQLite database and that this user can write it and its directory, or set [state] url"
+        }
+        None => "check that the database of [state] url runs and can be reached",
+    }
 }
 
 async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
-    let session =
-        format!("set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'");
+    let session = format!(
+        "set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'; \
+         set lock_timeout = {}",
+        LOCK_TIMEOUT.as_millis()
+    );
     postgres_pool(url, 8, session).await.map_err(|error| {
         let what = format!("the state at {} cannot be reached: {error}", display_url(url));
         SetupError::new(what, "check host, database, user and password of [state] url, and that the server is running")

@@ -30,7 +30,7 @@ impl Crm {
     /// Connects, and looks whether the source fits the settings.
     ///
     /// # Errors
-    /// [`SetupError`] when it does not fit or cannot be reached; [`is_away`] tells the two apart.
+    /// [`SetupError`] when it does not fit or cannot be reached; [`db::is_away`] tells the two apart.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let source = settings.source.clone();
         let url = source.url.expose_secret();
@@ -49,7 +49,7 @@ impl Crm {
                     "check that the database is running, and the host, database, user and password of [source] url",
                 );
                 let away = db::is_outage(&error);
-                return Err(if away { anyhow::Error::from(Away).context(setup) } else { setup.into() });
+                return Err(if away { anyhow::Error::from(db::Away).context(setup) } else { setup.into() });
             }
         };
         let crm = Crm { mapping: Mapping::new(settings), db, source };
@@ -139,14 +139,4 @@ impl Crm {
 pub struct Fitting {
     pub columns: Vec<Column>,
     pub changed_at: Option<ChangedAt>,
-}
-
-/// Marks an error as the source being away: worth waiting for.
-#[derive(Debug, thiserror::Error)]
-#[error("the source is away")]
-pub struct Away;
-
-/// Whether an error of the source passes by itself: it is away, as opposed to not fitting the settings.
-pub fn is_away(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<Away>() || cause.downcast_ref::<sqlx::Error>().is_some_and(db::is_outage))
 }

@@ -184,14 +184,13 @@ fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result
         .with_context(|| format!("opening the lock file {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {
-            file.set_len(0)?;
-            write!(
-                file,
+            let holder = format!(
                 "process {} (conversica-sync {command}), since {}",
                 std::process::id(),
                 now.format("%F %T UTC")
-            )?;
-            file.flush()?;
+            );
+            // For the message to the next one only: a full disk is no reason to give up the lock.
+            drop(file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())));
             Ok(file)
         }
         Err(std::fs::TryLockError::WouldBlock) => {

@@ -216,7 +216,11 @@ impl Deliverer {
     /// left as claims, which the next start records as ambiguous.
     pub async fn drain(&mut self, deadline: tokio::time::Instant) -> anyhow::Result<()> {
         loop {
-            let step = self.step(Intake::Closed, crate::clock::now()).await;
+            let step = self.step(Intake::Closed, crate::clock::now());
+            let Ok(step) = tokio::time::timeout_at(deadline, step).await else {
+                warn!("the state does not answer: what came of the last requests is not written down");
+                return Ok(());
+            };
             if self.requests.is_empty() && self.finished.is_empty() {
                 return step.map(drop);
             }

@@ -1,9 +1,11 @@
 //! `run`: how it works, how it ends, by signals and by force, and that nobody else sends from its state meanwhile.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::request::Request;
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
@@ -156,33 +158,31 @@ fn a_second_sender_on_an_sqlite_state_is_told_who_holds_it() {
     assert_eq!(endpoint.requests().len(), 3);
 }
 
-/// Kills the daemon while it sends, again and again, and then lets it finish.
-fn survives_kills(scene: &Scene, endpoint: &StandIn, leads: u32, kills: usize, concurrency: usize) {
-    for kill in 1..=kills {
-        let daemon = scene.cli().spawn(&["run"]);
-        let sent = endpoint.requests().len();
-        wait_until("more requests", SOON, || endpoint.requests().len() >= sent + 15);
-        drop(daemon.kill());
-        wait_until("the endpoint to see it go", SOON, || endpoint.in_flight() == 0);
-        assert!(endpoint.requests().len() < leads as usize, "kill {kill} came too late to mean anything");
-    }
-    let status = scene.run(&["once", "--json"]).expect_code(0).json();
-    assert_eq!(status["leads"]["in_sync"], leads, "nothing is lost: {status:#}");
-    assert_eq!(endpoint.max_in_flight_per_lead(), 1);
-    let mut ids: Vec<_> = endpoint.requests().into_iter().filter_map(|received| received.request.id).collect();
-    let requests = ids.len();
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), leads as usize);
-    assert!(requests - ids.len() <= kills * concurrency, "{} repeats", requests - ids.len());
-    let ambiguous = status["outcomes"]["ambiguous"].as_u64().expect("a number");
-    assert!(ambiguous >= (requests - ids.len()) as u64 && ambiguous <= (kills * concurrency) as u64, "{ambiguous}");
-}
-
+/// A backlog waits when somebody withdraws consent, and the endpoint fails at just that request once.
 #[test]
-fn kills_while_sending_lose_nothing_and_repeat_only_what_was_in_flight() {
-    let endpoint = StandIn::start(|_| Reaction::accept().after(Duration::from_millis(10)));
-    let mut scene = Scene::new(&endpoint.url(), 300);
-    scene.set("delivery", "concurrency", "4");
-    survives_kills(&scene, &endpoint, 300, 5, 4);
+fn a_withdrawn_consent_that_failed_once_still_goes_before_the_others() {
+    let stops = |request: &Request| request.id.as_deref() == Some("1") && request.body.contains("\"optOut\":true");
+    let failed = AtomicBool::new(false);
+    let endpoint = StandIn::start(move |request| {
+        if stops(request) && !failed.swap(true, Ordering::Relaxed) {
+            return Reaction::status(500);
+        }
+        Reaction::accept().after(Duration::from_millis(30))
+    });
+    let mut scene = Scene::new(&endpoint.url(), 1);
+    scene.set("delivery", "concurrency", "1");
+    let daemon = scene.daemon();
+    scene.wait_for_status("the first lead", SOON, in_step(1));
+    scene.add(2, 150);
+    endpoint.wait_for_requests(5, SOON);
+    scene.crm("update leads set opt_out = 1 where id = 1");
+    let places = || -> Vec<usize> {
+        let requests = endpoint.requests();
+        requests.iter().enumerate().filter(|(_, received)| stops(&received.request)).map(|(place, _)| place).collect()
+    };
+    wait_until("the stop to arrive", SOON, || places().len() == 2);
+    let places = places();
+    assert!(places[1] - places[0] < 20, "requests {places:?} of 151");
+    daemon.signal(Signal::Terminate);
+    daemon.wait(SOON).expect_code(0);
 }

@@ -4,12 +4,16 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 
 use crate::support::binary::Running;
+use crate::support::engine::{Engine, on_both_engines};
 use crate::support::postgres::{Cluster, Database};
 use crate::support::scene::Scene;
+use crate::support::settled::{assert_classes, settled};
 use crate::support::signal::Signal;
-use crate::support::stand_in::StandIn;
+use crate::support::stand_in::{Gate, Reaction, StandIn};
+use crate::support::wait::wait_until;
 
 /// Connecting is given ten seconds, and pauses lie between two tries.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -96,4 +100,162 @@ fn a_state_that_goes_away_stops_the_sending_and_is_taken_up_again() {
     scene.wait_for_status("all in step again", PATIENCE, |status| status["outcomes"]["accepted"] == 6);
     assert_eq!((endpoint.requests().len(), endpoint.max_in_flight_per_lead()), (6, 1));
     ended(daemon);
+}
+
+/// CRM and state on one server, which goes away while four requests are on their way.
+struct InTheMiddle {
+    cluster: Cluster,
+    scene: Scene,
+    endpoint: StandIn,
+    daemon: Running,
+    gate: Gate,
+}
+
+impl InTheMiddle {
+    fn of_sending(timeout: &str) -> Self {
+        let cluster = Cluster::private();
+        let gate = Gate::new();
+        let held = gate.clone();
+        let endpoint = StandIn::start(move |request| match request.n {
+            11..=14 => Reaction::accept().when_opened(&held),
+            _ => Reaction::accept(),
+        });
+        let mut scene = Scene::on_cluster(&cluster, &endpoint.url(), 40);
+        scene.set("delivery", "concurrency", "4").set_text("delivery", "timeout", timeout);
+        let daemon = scene.daemon();
+        wait_until("four requests in flight", PATIENCE, || {
+            endpoint.in_flight() == 4 && endpoint.requests().len() == 14
+        });
+        // Claims are written before their requests leave, so the server has nothing of ours to do now.
+        Self { cluster, scene, endpoint, daemon, gate }
+    }
+
+    fn answers_come_to_nobody(&self) {
+        self.gate.open();
+        wait_until("the answers", PATIENCE, || self.endpoint.answered() == 14);
+    }
+
+    /// Everything arrives, and nothing twice: the answers that came meanwhile were kept.
+    fn assert_all_is_well(self) {
+        assert_eq!(self.endpoint.requests().len(), 14, "nothing is sent that cannot be written down");
+        self.cluster.start_or_resume();
+        self.scene.crm("update leads set last_name = 'Newer' where id in (1, 40)");
+        let status = settled(&self.scene, &[&self.endpoint], PATIENCE);
+        assert_classes(&status, &[&self.endpoint], 0);
+        assert_eq!(status["outcomes"]["ambiguous"], 0);
+        ended(self.daemon);
+    }
+}
+
+#[test]
+fn a_server_of_source_and_state_that_stops_in_the_middle_of_sending_costs_no_request_twice() {
+    let mut middle = InTheMiddle::of_sending("10s");
+    middle.cluster.stop();
+    middle.answers_come_to_nobody();
+    middle.daemon.wait_for_line("the state cannot be written; nothing is sent until it can", PATIENCE);
+    middle.daemon.wait_for_line("a poll failed", PATIENCE);
+    middle.assert_all_is_well();
+}
+
+#[test]
+fn a_server_of_source_and_state_that_drops_dead_in_the_middle_of_sending_costs_no_request_twice() {
+    let mut middle = InTheMiddle::of_sending("10s");
+    middle.cluster.crash();
+    middle.answers_come_to_nobody();
+    middle.daemon.wait_for_line("the state cannot be written; nothing is sent until it can", PATIENCE);
+    middle.assert_all_is_well();
+}
+
+#[test]
+fn a_server_of_source_and_state_that_falls_silent_in_the_middle_of_sending_costs_no_request_twice() {
+    let middle = InTheMiddle::of_sending("10s");
+    middle.cluster.pause();
+    middle.answers_come_to_nobody();
+    middle.assert_all_is_well();
+}
+
+#[test]
+fn a_signal_ends_the_daemon_although_the_state_has_fallen_silent() {
+    let middle = InTheMiddle::of_sending("1s");
+    middle.cluster.pause();
+    middle.gate.open();
+    wait_until("the end of all that was on its way", PATIENCE, || middle.endpoint.in_flight() == 0);
+    middle.daemon.signal(Signal::Terminate);
+    middle.daemon.wait(PATIENCE).expect_code(0);
+    middle.cluster.resume();
+}
+
+on_both_engines!(blocking: a_state_that_somebody_keeps_locked_is_missed_aloud_and_a_signal_still_ends_the_daemon);
+
+/// Somebody's session in the state, with the leads locked until this is dropped.
+struct Lock {
+    _session: Box<dyn Send>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Lock {
+    fn taken(engine: Engine, url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let session: Box<dyn Send> = runtime.block_on(async {
+            match engine {
+                Engine::Sqlite => {
+                    let mut session = SqliteConnection::connect(url).await.expect("the state opens");
+                    let sql = "pragma busy_timeout = 10000; begin immediate";
+                    session.execute(sqlx::raw_sql(sql)).await.expect("the lock is free");
+                    Box::new(session) as Box<dyn Send>
+                }
+                Engine::Postgres => {
+                    let mut session = PgConnection::connect(url).await.expect("the state answers");
+                    let sql = "begin; lock table conversica_sync.lead";
+                    session.execute(sqlx::raw_sql(sql)).await.expect("the lock is free");
+                    Box::new(session)
+                }
+            }
+        });
+        Self { _session: session, _runtime: runtime }
+    }
+}
+
+fn a_state_that_somebody_keeps_locked_is_missed_aloud_and_a_signal_still_ends_the_daemon(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.set_text("delivery", "timeout", "1s");
+    let mut daemon = scene.daemon();
+    scene.wait_for_status("all in step", PATIENCE, |status| status["leads"]["in_sync"] == 3);
+    let lock = Lock::taken(engine, &scene.state_store().url());
+    scene.crm("update leads set last_name = 'Newer' where id = 2");
+    daemon.wait_for_line("the state cannot be written", PATIENCE);
+    assert_eq!(endpoint.requests().len(), 3);
+    drop(lock);
+    let status = settled(&scene, &[&endpoint], PATIENCE);
+    assert_classes(&status, &[&endpoint], 0);
+    daemon.wait_for_line("the state can be written again", PATIENCE);
+
+    let lock = Lock::taken(engine, &scene.state_store().url());
+    scene.crm("update leads set last_name = 'Newest' where id = 2");
+    daemon.signal(Signal::Terminate);
+    daemon.wait(PATIENCE).expect_code(0);
+    drop(lock);
+    let daemon = scene.daemon();
+    settled(&scene, &[&endpoint], PATIENCE);
+    ended(daemon);
+}
+
+#[test]
+fn a_signal_ends_the_daemon_although_the_state_fell_silent_in_the_middle_of_a_statement() {
+    let cluster = Cluster::private();
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on_cluster(&cluster, &endpoint.url(), 3);
+    scene.set_text("delivery", "timeout", "1s");
+    let daemon = scene.daemon();
+    scene.wait_for_status("all in step", PATIENCE, |status| status["leads"]["in_sync"] == 3);
+    // Statements that wait for a lock are on their way when the server falls silent.
+    let lock = Lock::taken(Engine::Postgres, &scene.state_store().url());
+    let waiting = "select cast(count(*) as text) from pg_locks where not granted";
+    wait_until("poll and delivery to wait for the lock", PATIENCE, || scene.state(waiting) == ["2"]);
+    cluster.pause();
+    daemon.signal(Signal::Terminate);
+    daemon.wait(Duration::from_secs(30)).expect_code(0);
+    cluster.resume();
+    drop(lock);
 }

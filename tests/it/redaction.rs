@@ -75,7 +75,7 @@ impl Life {
     fn sql(&self, statements: &str) {
         match &self.servers {
             Some([(_, source), _]) => drop(source.sql(statements)),
-            None => self.scene.crm(statements),
+            None => drop(self.scene.crm(statements)),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Reading the customer's database as it is: tables, views, queries, names of every kind, order, tenants, time zones.
 
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::crm;
 use conversica_sync::crm::read::{Reading, Scope};
+use conversica_sync::db;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
 use serde_json::Value;
@@ -289,7 +289,7 @@ async fn a_statement_that_runs_away_is_cut_off(engine: Engine) {
     let started = std::time::Instant::now();
     let error = Reading::new(&crm, &fitting, Scope::All).start(&crm.db).next().await.unwrap_err();
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
-    assert!(crm::is_away(&anyhow::Error::from(error)), "a later poll may have more luck");
+    assert!(db::is_away(&anyhow::Error::from(error)), "a later poll may have more luck");
     let one: i64 = on_db!(&crm.db, pool => {
         sqlx::query_scalar("select cast(1 as bigint)").fetch_one(pool).await
     })

@@ -20,6 +20,8 @@ const CONFIG: &str = "conversica-sync.toml";
 pub struct Cli {
     directory: PathBuf,
     variables: Vec<(OsString, OsString)>,
+    /// What starts the program, where it is not started by itself.
+    launcher: Vec<OsString>,
     deadline: Duration,
 }
 
@@ -46,7 +48,7 @@ struct Capture {
 
 impl Cli {
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), variables: Vec::new(), deadline: DEADLINE }
+        Self { directory: directory.to_owned(), variables: Vec::new(), launcher: Vec::new(), deadline: DEADLINE }
     }
 
     /// Writes the configuration file that the program finds in its directory.
@@ -66,6 +68,13 @@ impl Cli {
         self
     }
 
+    /// Starts the program by a small shell script, which has to end in `exec "$@"`.
+    #[must_use]
+    pub fn launched_by(mut self, script: &str) -> Self {
+        self.launcher = ["sh", "-c", script, "sh"].map(OsString::from).into();
+        self
+    }
+
     /// How long [`Cli::run`] may take.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -81,8 +90,9 @@ impl Cli {
 
     #[track_caller]
     pub fn spawn(&self, arguments: &[&str]) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_conversica-sync"));
-        command.args(arguments).current_dir(&self.directory);
+        let mut words = self.launcher.iter().cloned().chain([env!("CARGO_BIN_EXE_conversica-sync").into()]);
+        let mut command = Command::new(words.next().expect("the program at least"));
+        command.args(words).args(arguments).current_dir(&self.directory);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os().filter(|(name, _)| disturbs(&name.to_string_lossy())) {
             command.env_remove(name);
@@ -179,6 +189,10 @@ impl Running {
             panic!("`{}` was still running after {deadline:?}\n{output}", self.command);
         }
         self.finish()
+    }
+
+    pub fn is_over(&mut self) -> bool {
+        self.ended().is_some()
     }
 
     fn ended(&mut self) -> Option<ExitStatus> {

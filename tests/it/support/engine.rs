@@ -12,8 +12,23 @@ pub enum Engine {
     Postgres,
 }
 
-/// Makes two tests of each named function, one an engine: `on_sqlite::…` and `on_postgres::…`.
+/// Makes two tests of each named function, one an engine: `on_sqlite::…` and `on_postgres::…`. With `blocking:` in front,
+/// of functions that bring no future.
 macro_rules! on_both_engines {
+    (blocking: $($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::support::engine::Engine::Sqlite);
+            })*
+        }
+        mod on_postgres {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::support::engine::Engine::Postgres);
+            })*
+        }
+    };
     ($($name:ident),* $(,)?) => {
         mod on_sqlite {
             $(#[tokio::test]

@@ -11,6 +11,7 @@ pub mod reaction;
 pub mod reading;
 pub mod request;
 pub mod scene;
+pub mod settled;
 pub mod signal;
 pub mod stand_in;
 pub mod wait;

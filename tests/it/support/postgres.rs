@@ -197,6 +197,12 @@ impl Cluster {
         Signal::Continue.send(server);
     }
 
+    /// Undoes whichever of [`Cluster::stop`], [`Cluster::crash`] and [`Cluster::pause`] was done.
+    pub fn start_or_resume(&self) {
+        let runs = self.watchdog().server.is_some();
+        if runs { self.resume() } else { self.start() }
+    }
+
     /// What the server wrote down so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()

@@ -25,6 +25,11 @@ pub enum Reaction {
         status: u16,
         bytes: u64,
     },
+    /// These bytes as they are, and then the connection is closed; `status` is what a client makes of them.
+    Raw {
+        status: Option<u16>,
+        bytes: &'static [u8],
+    },
     /// The status line at once, then a header that grows by one byte each `every`, for ever.
     SlowHeaders {
         every: Duration,

@@ -9,6 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tempfile::TempDir;
 
 use super::binary::{Cli, Output, Running};
+use super::engine::Engine;
+use super::postgres::{Cluster, Database, cluster};
 use super::wait::wait_until;
 
 /// Stands in no other text, so that any appearance is a leak.
@@ -19,10 +21,60 @@ const TABLE: &str = "create table leads (id integer primary key, first_name text
 
 pub struct Scene {
     directory: TempDir,
+    crm: Store,
+    state: Store,
     settings: Vec<(&'static str, &'static str, String)>,
 }
 
+/// A database of the scene, and the way into it past the program.
+#[derive(Clone, Debug)]
+pub enum Store {
+    File(PathBuf),
+    Database(Database),
+}
+
+impl Store {
+    pub fn url(&self) -> String {
+        match self {
+            Self::File(path) => format!("sqlite://{}", path.display()),
+            Self::Database(database) => database.url.clone(),
+        }
+    }
+
+    /// One text a row. The state's tables are found under their bare names.
+    #[track_caller]
+    pub fn sql(&self, statements: &str) -> Vec<String> {
+        match self {
+            Self::File(path) => sqlite(path, statements).expect("SQLite takes the statements"),
+            Self::Database(database) => {
+                let answer = database.sql(&format!("set search_path = public, conversica_sync; {statements}"));
+                answer.lines().map(str::to_owned).collect()
+            }
+        }
+    }
+}
+
 impl Scene {
+    /// As [`Scene::new`], with CRM and state on that engine.
+    pub fn on(engine: Engine, endpoint: &str, leads: u32) -> Self {
+        match engine {
+            Engine::Sqlite => Self::new(endpoint, leads),
+            Engine::Postgres => Self::on_cluster(cluster(), endpoint, leads),
+        }
+    }
+
+    /// As [`Scene::new`], with CRM and state in databases of that cluster.
+    pub fn on_cluster(cluster: &Cluster, endpoint: &str, leads: u32) -> Self {
+        let mut scene = Self::without_source(endpoint);
+        scene.crm = Store::Database(cluster.database());
+        scene.state = Store::Database(cluster.database());
+        let (crm, state) = (scene.crm.url(), scene.state.url());
+        scene.set_text("source", "url", &crm).set_text("state", "url", &state);
+        scene.crm(TABLE);
+        scene.add(1, leads);
+        scene
+    }
+
     /// An SQLite CRM with that many good leads, to be sent to `endpoint` without being asked, and fast.
     pub fn new(endpoint: &str, leads: u32) -> Self {
         let scene = Self::without_source(endpoint);
@@ -34,9 +86,11 @@ impl Scene {
     /// The same with the CRM still to be made, by the test.
     pub fn without_source(endpoint: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
+        let crm = Store::File(directory.path().join("crm.db"));
+        let state = Store::File(directory.path().join("state.db"));
         let text = |value: &str| format!("{value:?}");
         let settings = vec![
-            ("source", "url", format!("\"sqlite://{}\"", directory.path().join("crm.db").display())),
+            ("source", "url", text(&crm.url())),
             ("source", "table", text("leads")),
             ("source", "key", text("id")),
             ("source", "poll_interval", text("100ms")),
@@ -56,10 +110,10 @@ impl Scene {
             ("delivery.retry", "max_interval", text("50ms")),
             ("delivery.breaker", "failures", "1000".to_owned()),
             ("safety", "first_run", text("send")),
-            ("state", "url", format!("\"sqlite://{}\"", directory.path().join("state.db").display())),
+            ("state", "url", text(&state.url())),
             ("admin", "listen", text("127.0.0.1:0")),
         ];
-        Self { directory, settings }
+        Self { directory, crm, state, settings }
     }
 
     /// Sets a key to a value as TOML writes it; leaves the key out when the value is blank.
@@ -158,17 +212,24 @@ impl Scene {
         ));
     }
 
-    /// Runs statements in the CRM database, made on first use.
+    /// Runs statements in the CRM database, made on first use; one text a row.
     #[track_caller]
-    pub fn crm(&self, statements: &str) {
-        let file = self.directory().join("crm.db");
-        sqlite(&file, statements).expect("the CRM takes the statement");
+    pub fn crm(&self, statements: &str) -> Vec<String> {
+        self.crm.sql(statements)
+    }
+
+    pub fn crm_store(&self) -> &Store {
+        &self.crm
+    }
+
+    pub fn state_store(&self) -> &Store {
+        &self.state
     }
 
     /// One text a row: what a query finds in the state.
     #[track_caller]
     pub fn state(&self, query: &str) -> Vec<String> {
-        sqlite(&self.state_file(), query).expect("the state takes the query")
+        self.state.sql(query)
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Received {
 struct Ledger {
     received: Vec<Received>,
     connections: usize,
+    open: usize,
     in_flight: Count,
     in_flight_per_lead: HashMap<String, Count>,
 }
@@ -63,16 +64,24 @@ impl StandIn {
 
     /// At a port that the test knows already: an endpoint that comes back, or that comes late.
     pub fn start_on(port: u16, script: impl Fn(&Request) -> Reaction + Send + Sync + 'static) -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("a fresh socket takes options");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("the port is free");
+        Self::launch(socket, script)
+    }
+
+    fn launch(socket: TcpSocket, script: impl Fn(&Request) -> Reaction + Send + Sync + 'static) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let inside = runtime.enter();
+        let listener = socket.listen(1024).expect("a bound socket can listen");
+        drop(inside);
         let address = listener.local_addr().expect("a bound socket has an address");
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let (stop, stopped) = oneshot::channel();
         let server = std::thread::spawn({
             let ledger = Arc::clone(&ledger);
             move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.expect("a runtime starts").block_on(async {
+                runtime.block_on(async {
                     tokio::select! {
                         () = serve(listener, Arc::new(script), ledger) => {}
                         _ = stopped => {}
@@ -113,6 +122,11 @@ impl StandIn {
         self.ledger().connections
     }
 
+    /// Connections that the client has not closed yet, or whose last request has not been read yet.
+    pub fn open_connections(&self) -> usize {
+        self.ledger().open
+    }
+
     pub fn in_flight(&self) -> usize {
         self.ledger().in_flight.now
     }
@@ -139,12 +153,51 @@ impl StandIn {
 
 impl Drop for StandIn {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl StandIn {
+    /// Cuts what is in flight and refuses connections from now on; the ledger stays.
+    pub fn stop(&mut self) {
         drop(self.stop.take());
         if let Some(Err(panic)) = self.server.take().map(JoinHandle::join)
             && !std::thread::panicking()
         {
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+/// A port that stays ours while the endpoint behind it comes and goes: without one, connections are refused.
+pub struct Port(TcpSocket);
+
+impl Port {
+    pub fn reserve() -> Self {
+        Self(Self::socket(0))
+    }
+
+    /// What belongs into `conversica.endpoint`.
+    pub fn url(&self) -> String {
+        format!("http://{}/json/", self.address())
+    }
+
+    /// The endpoint that listens here from now on; one at a time.
+    pub fn start(&self, script: impl Fn(&Request) -> Reaction + Send + Sync + 'static) -> StandIn {
+        StandIn::launch(Self::socket(self.address().port()), script)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("a bound socket has an address")
+    }
+
+    fn socket(port: u16) -> TcpSocket {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // Two sockets at one port: one holds it, one listens.
+        socket.set_reuseaddr(true).expect("a fresh socket takes options");
+        socket.set_reuseport(true).expect("a fresh socket takes options");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("the port is ours");
+        socket
     }
 }
 
@@ -160,8 +213,7 @@ pub fn refused_port() -> u16 {
     socket.local_addr().expect("a bound socket has an address").port()
 }
 
-async fn serve(listener: std::net::TcpListener, script: Arc<Script>, ledger: Arc<Mutex<Ledger>>) {
-    let listener = TcpListener::from_std(listener).expect("the runtime takes the socket");
+async fn serve(listener: TcpListener, script: Arc<Script>, ledger: Arc<Mutex<Ledger>>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -170,6 +222,7 @@ async fn serve(listener: std::net::TcpListener, script: Arc<Script>, ledger: Arc
                 let number = {
                     let mut ledger = locked(&ledger);
                     ledger.connections += 1;
+                    ledger.open += 1;
                     ledger.connections
                 };
                 connections.spawn(converse(stream, number, Arc::clone(&script), Arc::clone(&ledger)));
@@ -187,6 +240,7 @@ async fn serve(listener: std::net::TcpListener, script: Arc<Script>, ledger: Arc
 }
 
 async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>, ledger: Arc<Mutex<Ledger>>) {
+    let _open = Open(&ledger);
     let mut stream = BufReader::new(stream);
     // A malformed request ends the connection, as it would at a real server; the client's error then fails the test.
     while let Ok(Some(mut request)) = Request::read(&mut stream).await {
@@ -197,6 +251,14 @@ async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>, led
             Ok(Then::Close) => return,
             Err(_) => return flight.cut_off(),
         }
+    }
+}
+
+struct Open<'a>(&'a Mutex<Ledger>);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        locked(self.0).open -= 1;
     }
 }
 
@@ -245,6 +307,14 @@ async fn react(stream: &mut BufReader<TcpStream>, reaction: Reaction, flight: &F
             tokio::io::copy(&mut endless, stream).await?;
             flight.answered(status);
             Ok(Then::ReadOn)
+        }
+        Reaction::Raw { status, bytes } => {
+            if let Some(status) = status {
+                flight.answered(status);
+            }
+            stream.write_all(bytes).await?;
+            stream.shutdown().await?;
+            Ok(Then::Close)
         }
         Reaction::SlowHeaders { every } => {
             stream.write_all(b"HTTP/1.1 200 Scripted\r\nx-slow: ").await?;
