@@ -218,17 +218,14 @@ impl Deliverer {
         loop {
             let step = self.step(Intake::Closed, crate::clock::now());
             let Ok(step) = tokio::time::timeout_at(deadline, step).await else {
-                warn!("the state does not answer: what came of the last requests is not written down");
+                self.leave_behind();
                 return Ok(());
             };
             if self.requests.is_empty() && self.finished.is_empty() {
                 return step.map(drop);
             }
             if tokio::time::Instant::now() >= deadline {
-                warn!(
-                    in_flight = self.requests.len(),
-                    "stopped with requests on their way; the next start records them as ambiguous"
-                );
+                self.leave_behind();
                 return Ok(());
             }
             if step.is_err() {
@@ -242,6 +239,14 @@ impl Deliverer {
                 .await;
             }
         }
+    }
+
+    fn leave_behind(&self) {
+        warn!(
+            in_flight = self.requests.len(),
+            unwritten = self.finished.len(),
+            "stopped with requests on their way, or their outcomes unwritten; the next start records them as ambiguous"
+        );
     }
 
     fn next_event(&self, now: DateTime<Utc>) -> DateTime<Utc> {

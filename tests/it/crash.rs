@@ -83,7 +83,7 @@ fn what_a_killed_sender_left_comes_back_although_the_next_one_is_busy(engine: En
     let daemon = scene.daemon();
     endpoint.wait_for_requests(5, SOON);
     scene.state(
-        "update lead set status = 'in_flight', sent_hash = desired_hash, claimed_at = 1, lease_until = 1, due_at = 0 \
+        "update lead set status = 'in_flight', sent_hash = desired_hash, claimed_at = 1, lease_until = 1, urgent = 1 \
          where id = '99'",
     );
     let place = || endpoint.requests().iter().position(|received| received.request.id.as_deref() == Some("99"));
