@@ -65,6 +65,16 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
     Ok(OpenState { db, writer, company })
 }
 
+/// What the loops have in common.
+#[derive(Clone)]
+struct Common {
+    settings: Arc<Settings>,
+    pulse: Arc<Pulse>,
+    /// Instances that share the state, this one included.
+    present: Arc<AtomicU32>,
+    stop: CancellationToken,
+}
+
 /// Runs until `stop`: polls, delivers, and ends by finishing what is on its way.
 ///
 /// # Errors
@@ -81,29 +91,23 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     {
         return opened.map(drop);
     }
-    let Some(state) = wait_for_state(&settings, &stop).await? else { return Ok(()) };
-    let db = state.db.clone();
     let pulse = Arc::new(Pulse::new(Instant::now()));
     // Not one of the loops below: whatever becomes of it, delivery goes on.
-    let admin = AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), pulse.clone(), stop.clone())));
+    let watch = || AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), pulse.clone(), stop.clone())));
+    let mut admin = None;
+    let state = wait_for_state(&settings, &stop, || admin = Some(watch())).await?;
+    let Some(state) = state else { return Ok(()) };
+    let admin = admin.unwrap_or_else(watch);
+    let db = state.db.clone();
     let wake = Arc::new(Notify::new());
-    let present = Arc::new(AtomicU32::new(1));
     let deliverer = Deliverer::new(db.clone(), &settings, tally.clone(), wake.clone(), clock::now()).await?;
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     let mut loops = JoinSet::new();
-    loops.spawn(poll_loop(
-        opened,
-        db.clone(),
-        settings.clone(),
-        tally,
-        wake,
-        pulse.clone(),
-        present.clone(),
-        stop.clone(),
-    ));
-    loops.spawn(deliver_loop(deliverer, state, settings.clone(), pulse, present, stop.clone()));
+    let common = Common { settings, pulse, present: Arc::new(AtomicU32::new(1)), stop: stop.clone() };
+    loops.spawn(poll_loop(opened, db.clone(), common.clone(), tally, wake));
+    loops.spawn(deliver_loop(deliverer, state, common));
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {
@@ -120,8 +124,12 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     result
 }
 
-/// Opens the state, waiting for its server while that is away; `None` when told to stop meanwhile.
-async fn wait_for_state(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Option<OpenState>> {
+/// Opens the state, waiting for its server while that is away, and doing something else once it turns out to be; `None` when told to stop meanwhile.
+async fn wait_for_state(
+    settings: &Settings,
+    stop: &CancellationToken,
+    mut meanwhile: impl FnMut(),
+) -> anyhow::Result<Option<OpenState>> {
     let mut said = false;
     loop {
         let error = tokio::select! {
@@ -133,7 +141,8 @@ async fn wait_for_state(settings: &Settings, stop: &CancellationToken) -> anyhow
             () = stop.cancelled() => return Ok(None),
         };
         if !std::mem::replace(&mut said, true) {
-            warn!(error = in_words(&error), cure = cure_of(&error), "the state is away; waiting for it");
+            warn!(error = what_of(&error), cure = cure_of(&error), "the state is away; waiting for it");
+            meanwhile();
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
@@ -142,9 +151,17 @@ async fn wait_for_state(settings: &Settings, stop: &CancellationToken) -> anyhow
     }
 }
 
+fn what_of(error: &anyhow::Error) -> String {
+    error.downcast_ref::<SetupError>().map_or_else(|| in_words(error), |setup| setup.what.clone())
+}
+
 /// What a person does about a state that fails.
-fn cure_of(error: &anyhow::Error) -> &'static str {
-    error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()).map_or("see [state] url", db::state_cure)
+fn cure_of(error: &anyhow::Error) -> String {
+    if let Some(setup) = error.downcast_ref::<SetupError>() {
+        return setup.cure.clone();
+    }
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    cause.map_or("look at [state] url and its database", db::state_cure).to_owned()
 }
 
 /// Connects to the source, waiting for it while it is away; `None` when told to stop meanwhile.
@@ -161,8 +178,7 @@ async fn connect(
             Err(error) => return Err(error),
         };
         if !said {
-            let what = error.downcast_ref::<SetupError>().map_or_else(|| error.to_string(), |setup| setup.what.clone());
-            warn!(error = what, "the source is away; waiting for it");
+            warn!(error = what_of(&error), cure = cure_of(&error), "the source is away; waiting for it");
             said = true;
         }
         tokio::select! {
@@ -180,13 +196,11 @@ async fn connect(
 async fn poll_loop(
     opened: anyhow::Result<Crm>,
     state: Db,
-    settings: Arc<Settings>,
+    common: Common,
     tally: Arc<Tally>,
     wake: Arc<Notify>,
-    pulse: Arc<Pulse>,
-    present: Arc<AtomicU32>,
-    stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Common { settings, pulse, present, stop } = common;
     let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
@@ -262,14 +276,8 @@ async fn poll_in_turn(
     poll::poll(crm, state, settings, Reach::AsDue, tally, now).await.map(Some)
 }
 
-async fn deliver_loop(
-    mut deliverer: Deliverer,
-    mut state: OpenState,
-    settings: Arc<Settings>,
-    pulse: Arc<Pulse>,
-    present: Arc<AtomicU32>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+async fn deliver_loop(mut deliverer: Deliverer, mut state: OpenState, common: Common) -> anyhow::Result<()> {
+    let Common { settings, pulse, present, stop } = common;
     let mut failing = false;
     let mut upkeep = Upkeep { present, due_at: None, orphans: false };
     let patience = settings.delivery.timeout + STOP_MARGIN;

@@ -335,7 +335,11 @@ fn create_private_file(path: &Path) -> Result<(), SetupError> {
 pub fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
     let setup =
         SetupError::new(format!("the state at {} cannot be used: {error}", display_url(url)), state_cure(error));
-    let away = is_outage(error) && sqlite_path(url).is_none();
+    away_or_unfit(is_outage(error) && sqlite_path(url).is_none(), setup)
+}
+
+/// What went wrong and its cure, marked where it passes by itself.
+pub fn away_or_unfit(away: bool, setup: SetupError) -> anyhow::Error {
     if away { anyhow::Error::from(Away).context(setup) } else { setup.into() }
 }
 
@@ -368,8 +372,8 @@ async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
     );
     postgres_pool(url, 8, session).await.map_err(|error| {
         let what = format!("the state at {} cannot be reached: {error}", display_url(url));
-        SetupError::new(what, "check host, database, user and password of [state] url, and that the server is running")
-            .into()
+        let cure = "check that the server is running, and the host, database, user and password of [state] url";
+        away_or_unfit(is_outage(&error), SetupError::new(what, cure))
     })
 }
 

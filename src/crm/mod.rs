@@ -48,8 +48,7 @@ impl Crm {
                     format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
                     "check that the database is running, and the host, database, user and password of [source] url",
                 );
-                let away = db::is_outage(&error);
-                return Err(if away { anyhow::Error::from(db::Away).context(setup) } else { setup.into() });
+                return Err(db::away_or_unfit(db::is_outage(&error), setup));
             }
         };
         let crm = Crm { mapping: Mapping::new(settings), db, source };

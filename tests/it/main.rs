@@ -32,4 +32,5 @@ mod source_types;
 mod state;
 mod state_file;
 mod support;
+mod test_lead_check;
 mod tidy;

@@ -48,6 +48,48 @@ fn a_source_that_is_away_at_the_start_is_waited_for() {
 }
 
 #[test]
+fn a_state_that_is_away_at_the_start_is_waited_for_and_a_signal_ends_the_waiting() {
+    let cluster = Cluster::private();
+    let database = cluster.database();
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::new(&endpoint.url(), 3);
+    scene.set_text("state", "url", &database.url);
+    cluster.stop();
+    let mut daemon = scene.cli().spawn(&["run"]);
+    let line = daemon.wait_for_line("the state is away; waiting for it", PATIENCE);
+    assert!(line.contains("\"cure\":\"check that the"), "{line}");
+    daemon.signal(Signal::Terminate);
+    daemon.wait(Duration::from_secs(5)).expect_code(0);
+    let once = scene.run(&["once"]).expect_code(2);
+    assert!(once.stderr.contains("cure: check that the"), "{once}");
+    let mut daemon = scene.cli().spawn(&["run"]);
+    daemon.wait_for_line("waiting for it", PATIENCE);
+    cluster.start();
+    endpoint.wait_for_requests(3, PATIENCE);
+    scene.wait_for_status("all in step", PATIENCE, |status| status["leads"]["in_sync"] == 3);
+    ended(daemon);
+}
+
+#[test]
+fn what_is_due_is_delivered_while_the_source_is_away() {
+    let cluster = Cluster::private();
+    let database = cluster.database();
+    crm_in(&database);
+    let endpoint = StandIn::start(|request| match request.n {
+        1..=3 => Reaction::status(503),
+        _ => Reaction::accept(),
+    });
+    let mut scene = Scene::without_source(&endpoint.url());
+    scene.set_text("source", "url", &database.url);
+    scene.run(&["once", "--max-wait", "0s"]);
+    cluster.stop();
+    let mut daemon = scene.cli().spawn(&["run"]);
+    daemon.wait_for_line("the source is away; waiting for it", PATIENCE);
+    scene.wait_for_status("all in step", PATIENCE, |status| status["leads"]["in_sync"] == 3);
+    ended(daemon);
+}
+
+#[test]
 fn a_signal_ends_the_waiting_for_a_source_at_once() {
     let cluster = Cluster::private();
     let database = cluster.database();

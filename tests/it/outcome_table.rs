@@ -2,7 +2,7 @@
 //! held against both engines.
 
 use conversica_sync::conversica::lead::Fingerprint;
-use conversica_sync::conversica::outcome::Class;
+use conversica_sync::conversica::outcome::{Class, HaltReason, TransportFailure, of_status, of_transport};
 use conversica_sync::state::delivery::Next;
 use conversica_sync::state::lead;
 
@@ -159,4 +159,42 @@ async fn every_outcome_leaves_what_the_table_says(engine: Engine) {
         lead::mark_gone(&db, &[id(&lead_id)], at(50)).await.expect("it is written");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a row of the README's table says of a status: the class, where the row names the status itself, and where it names
+/// all of a kind.
+fn row_of(status: u16, rows: &[Vec<String>]) -> &Vec<String> {
+    let class = format!("{}xx", status / 100);
+    let names = |row: &&Vec<String>, name: &str| row[0].split([' ', ',', ';']).any(|word| word == name);
+    let by_name = rows.iter().find(|row| names(row, &status.to_string()));
+    let by_kind = rows.iter().find(|row| names(row, &class) && !row[0].contains("any 4xx"));
+    let rest =
+        |row: &&Vec<String>| if status / 100 == 4 { row[0].contains("any 4xx") } else { row[0].contains("any other") };
+    by_name.or(by_kind).or_else(|| rows.iter().find(rest)).expect("every status has a row")
+}
+
+#[test]
+fn the_readme_shows_the_outcome_policy_as_it_is() {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("### What an answer means").nth(1).expect("the section is there");
+    let lines =
+        section.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = lines.map(cells).collect();
+    assert_eq!(rows.len(), 7, "{rows:#?}");
+    for status in 0..=999 {
+        let (class, halt) = of_status(status);
+        let row = row_of(status, &rows);
+        assert_eq!(row[1], format!("`{}`", class.name()), "{status}: {row:?}");
+        let cure = halt.map_or(class.remedy(), HaltReason::cure);
+        assert_eq!(row[3], cure, "{status}");
+        if let Some(halt) = halt {
+            assert!(row[2].contains(&format!("`{}`", halt.name())), "{status}: {row:?}");
+        }
+    }
+    let transport = |text: &str| rows.iter().find(|row| row[0].contains(text)).map(|row| row[1].as_str());
+    assert_eq!(transport("DNS, connect and TLS failures"), Some("`transient`"));
+    assert_eq!(of_transport(TransportFailure::NotSent), Class::Transient);
+    assert_eq!(transport("time-out or cut"), Some("`ambiguous`"));
+    assert_eq!(of_transport(TransportFailure::Unanswered), Class::Ambiguous);
 }

@@ -126,6 +126,7 @@ impl Life {
     fn daemon(&self, meanwhile: impl FnOnce(), words: &[&str]) {
         let last_poll = self.scene.status()["last_poll"]["at"].clone();
         let mut daemon = self.scene.cli().spawn(&["run"]);
+        let listening = daemon.wait_for_line("admin listening", SOON);
         daemon.wait_for_line("running", SOON);
         self.scene.wait_for_status("a first poll", SOON, |status| status["last_poll"]["at"] != last_poll);
         let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", daemon.id())).expect("Linux's /proc");
@@ -135,6 +136,11 @@ impl Life {
             daemon.wait_for_line(word, SOON);
         }
         self.heard("status", self.scene.cli().run(&["status"]));
+        for path in ["/metrics", "/readyz", "/healthz"] {
+            let answer = fetch(&listening, path);
+            assert!(!answer.is_empty());
+            self.said.borrow_mut().push((path.to_owned(), answer));
+        }
         daemon.signal(Signal::Terminate);
         // Stopped while its state is away, it ends with an error.
         self.heard("run", daemon.wait(SOON));
@@ -168,6 +174,18 @@ impl Life {
     fn all_that_was_said(&self) -> String {
         self.said.borrow().iter().map(|(_, said)| said.as_str()).collect()
     }
+}
+
+/// What the admin server answers, whose address is in that line of the log.
+fn fetch(listening: &str, path: &str) -> String {
+    let at = listening.find("127.0.0.1:").expect("an address");
+    let address: String = listening[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let answer = client.get(format!("http://{address}{path}")).send().await.expect("an answer");
+        answer.text().await.expect("a text")
+    })
 }
 
 fn with_password(url: &str, password: &str) -> String {

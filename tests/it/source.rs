@@ -25,6 +25,7 @@ on_both_engines!(
     a_mistyped_table_is_answered_with_the_tables_there_are,
     a_query_that_does_not_parse_is_named,
     a_column_that_is_there_twice_is_named,
+    a_key_that_no_state_can_hold_is_named,
     keys_that_repeat_are_named,
     rows_without_a_key_are_counted,
     a_blank_key_makes_an_invalid_lead_once,
@@ -241,6 +242,19 @@ async fn keys_that_repeat_are_named(engine: Engine) {
     assert!(said.contains("the key column \"id\" is not unique: b (2 rows), c (3 rows)"), "{said}");
     let said = failure_of_a_poll(&place, &format!("{LEADS}\nclient = 'dealer'")).await;
     assert!(said.contains("not unique: c (3 rows)"), "{said}");
+}
+
+async fn a_key_that_no_state_can_hold_is_named(engine: Engine) {
+    let place = engine.place();
+    place.sql("create table leads (id text); insert into leads values ('a'), ('b')").await;
+    place.sql(&format!("insert into leads values ('{}')", "long".repeat(300))).await;
+    let said = failure_of_a_poll(&place, LEADS).await;
+    assert!(said.contains("longlong") && said.contains("longer than 1,000 bytes") && said.len() < 500, "{said}");
+    if engine == Engine::Sqlite {
+        place.sql("delete from leads where length(id) > 1000; insert into leads values ('c' || char(0) || 'd')").await;
+        let said = failure_of_a_poll(&place, LEADS).await;
+        assert!(said.contains("NUL character"), "{said}");
+    }
 }
 
 async fn rows_without_a_key_are_counted(engine: Engine) {
