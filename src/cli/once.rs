@@ -78,6 +78,13 @@ fn summary(passed: &Passed) -> String {
         let _ = write!(text, "; {} passing failures, {} answers unknown", passed.transient, passed.ambiguous);
     }
     let _ = writeln!(text, ". {seconds:.1} s.");
+    if let Some(until) = passed.new_people_wait_until {
+        let _ = writeln!(
+            text,
+            "A cap on people contacted for the first time is reached; the next of them goes at {}.",
+            until.format("%F %T UTC")
+        );
+    }
     if passed.waiting > 0 {
         let _ = writeln!(
             text,

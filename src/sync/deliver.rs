@@ -197,9 +197,21 @@ impl Deliverer {
     }
 
     /// When the next lead that may be claimed is due, if any waits.
-    pub async fn next_due_at(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    pub async fn next_due_at(&mut self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
         let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
-        Ok(due::next_due_at(&self.state, admit, now).await?.at)
+        let next = due::next_due_at(&self.state, admit, now).await?;
+        if self.capped_until.is_none()
+            && let Some(until) = next.capped_until
+        {
+            info!(%until, "a cap on people contacted for the first time is reached: the next of them waits for its turn");
+        }
+        self.capped_until = next.capped_until;
+        Ok(next.at)
+    }
+
+    /// Until when people contacted for the first time wait, because a cap is reached.
+    pub fn capped_until(&self) -> Option<DateTime<Utc>> {
+        self.capped_until
     }
 
     /// So many instances share the state, and the pace.
@@ -289,17 +301,10 @@ impl Deliverer {
                 return Ok(());
             }
         }
-        let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
-        let next = due::next_due_at(&self.state, admit, now).await?;
-        if self.capped_until.is_none()
-            && let Some(until) = next.capped_until
-        {
-            info!(%until, "a cap on people contacted for the first time is reached: the next of them waits for its turn");
-        }
-        self.capped_until = next.capped_until;
+        let next = self.next_due_at(now).await?;
         // What is due and was not claimed is being claimed by somebody else.
         let soonest = now + CONTENTION_PAUSE;
-        self.idle_until = Some(next.at.map_or(now + RECHECK, |next| next.clamp(soonest, now + RECHECK)));
+        self.idle_until = Some(next.map_or(now + RECHECK, |next| next.clamp(soonest, now + RECHECK)));
         Ok(())
     }
 

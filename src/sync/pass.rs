@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub struct Passed {
     pub halting: u64,
     /// Leads that are still to be sent, now or later.
     pub waiting: i64,
+    /// People contacted for the first time wait until then, because a cap is reached.
+    pub new_people_wait_until: Option<DateTime<Utc>>,
     /// A signal ended the pass early.
     pub interrupted: bool,
     pub duration_ms: u64,
@@ -66,6 +69,7 @@ pub async fn pass(
         ambiguous: tally.outcomes(Class::Ambiguous),
         halting: tally.outcomes(Class::Halting),
         waiting,
+        new_people_wait_until: deliverer.capped_until(),
         interrupted: stop.is_cancelled(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })

@@ -95,7 +95,7 @@ impl Throttle {
             breaker: if self.breaker.is_open() { BreakerState::Open } else { BreakerState::Closed },
             next_probe_at: self.breaker.next_probe_at(),
             failures: self.breaker.failures(),
-            new_people_wait_until: capped_until,
+            new_people_wait_until: capped_until.filter(|until| *until > now),
         }
     }
 }
