@@ -124,7 +124,8 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     result
 }
 
-/// Opens the state, waiting for its server while that is away, and doing something else once it turns out to be; `None` when told to stop meanwhile.
+/// Opens the state, waiting for its server while that is away, and calling `meanwhile` once when it is; `None` when told to
+/// stop before it came.
 async fn wait_for_state(
     settings: &Settings,
     stop: &CancellationToken,

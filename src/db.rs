@@ -158,7 +158,8 @@ impl Db {
     pub fn claim_lock(&self) -> Option<&'static str> {
         match self {
             Db::Sqlite(_) => None,
-            Db::Postgres(_) => Some("select pg_advisory_xact_lock(7166468127047643500)"),
+            // The letters "csyncclm"; the other two locks are in `state::writer`.
+            Db::Postgres(_) => Some("select pg_advisory_xact_lock(7166204947097414765)"),
         }
     }
 

@@ -34,10 +34,10 @@ pub enum Company {
     Shared,
 }
 
-/// Any number will do, as long as it is ours: the first bytes of SHA-256("conversica-sync writer"). Every instance holds it
-/// shared; whoever gets it for itself alone knows that there is no other.
+/// Any number will do, as long as it is ours: the letters "csyncwri". Every instance holds it shared; whoever gets it for
+/// itself alone knows that there is no other.
 const PRESENCE: i64 = 0x6373_796e_6377_7269;
-/// Held by the instance that polls.
+/// The letters "csyncpol". Held by the instance that polls.
 const POLLING: i64 = 0x6373_796e_6370_6f6c;
 
 /// How long a session may take to say that it is there.
