@@ -16,7 +16,7 @@ use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release};
-use crate::state::lead::{self, Change, Known, Status};
+use crate::state::lead::{self, Change, Known};
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::guard::{self, Admission, History};
 use crate::sync::merge::{Item, Merge};
@@ -364,7 +364,7 @@ impl<'a> Writes<'a> {
     }
 
     async fn missing(&mut self, known: Known) -> anyhow::Result<()> {
-        if known.status == Status::Gone {
+        if known.gone {
             return Ok(());
         }
         self.polled.changed += 1;

@@ -5,6 +5,8 @@
 
 mod bad_input;
 mod commands;
+mod consent;
+mod conversation;
 mod daemon;
 mod decision;
 mod demo;

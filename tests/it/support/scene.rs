@@ -9,6 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tempfile::TempDir;
 
 use super::binary::{Cli, Output, Running};
+use super::engine::Engine;
+use super::postgres::{Database, cluster};
 use super::wait::wait_until;
 
 /// Stands in no other text, so that any appearance is a leak.
@@ -19,6 +21,8 @@ const TABLE: &str = "create table leads (id integer primary key, first_name text
 
 pub struct Scene {
     directory: TempDir,
+    /// Where the state is, if not in the directory.
+    database: Option<Database>,
     settings: Vec<(&'static str, &'static str, String)>,
 }
 
@@ -59,7 +63,18 @@ impl Scene {
             ("state", "url", format!("\"sqlite://{}\"", directory.path().join("state.db").display())),
             ("admin", "listen", text("127.0.0.1:0")),
         ];
-        Self { directory, settings }
+        Self { directory, database: None, settings }
+    }
+
+    /// The same as [`Scene::new`] with the state on that engine.
+    pub fn with_state_on(engine: Engine, endpoint: &str, leads: u32) -> Self {
+        let mut scene = Self::new(endpoint, leads);
+        if engine == Engine::Postgres {
+            let database = cluster().database();
+            scene.set_text("state", "url", &database.url);
+            scene.database = Some(database);
+        }
+        scene
     }
 
     /// Sets a key to a value as TOML writes it; leaves the key out when the value is blank.
@@ -134,6 +149,19 @@ impl Scene {
         self.run(&["status", "--json"]).json()
     }
 
+    /// As [`Scene::daemon`], then `kill -9` as soon as `reason` is true.
+    #[track_caller]
+    pub fn killed_daemon(&self, what: &str, reason: impl FnMut() -> bool) -> Output {
+        let daemon = self.daemon();
+        wait_until(what, Duration::from_secs(30), reason);
+        let output = daemon.kill();
+        // Where a server cannot know that the process is gone, the claims wait for their leases; here, no longer.
+        if self.database.is_some() {
+            self.state("update lead set lease_until = 0 where status = 'in_flight'");
+        }
+        output
+    }
+
     /// Waits until the status document is as wanted.
     #[track_caller]
     pub fn wait_for_status(&self, what: &str, deadline: Duration, wanted: impl Fn(&Value) -> bool) {
@@ -168,6 +196,10 @@ impl Scene {
     /// One text a row: what a query finds in the state.
     #[track_caller]
     pub fn state(&self, query: &str) -> Vec<String> {
+        if let Some(database) = &self.database {
+            let found = database.sql(&format!("set search_path = conversica_sync; {query}"));
+            return found.lines().filter(|line| *line != "SET").map(str::to_owned).collect();
+        }
         sqlite(&self.state_file(), query).expect("the state takes the query")
     }
 }
