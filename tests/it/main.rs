@@ -3,7 +3,9 @@
 // Helpers of tests may panic like the tests they help; Clippy's own exemption covers only functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod ambiguous;
 mod bad_input;
+mod cap;
 mod commands;
 mod consent;
 mod conversation;
@@ -18,11 +20,14 @@ mod incremental;
 mod interleaving;
 mod outage;
 mod outcome_table;
+mod pacing;
 mod pass;
+mod remapping;
 mod sandbox;
 mod source;
 mod source_types;
 mod state;
 mod state_file;
 mod support;
+mod test_lead;
 mod tidy;
