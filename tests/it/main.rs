@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ambiguous;
+mod approval;
 mod bad_input;
 mod cap;
 mod commands;
