@@ -39,10 +39,14 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
     };
     let selection = Selection { ids: args.ids, reason: args.reason };
     let mut shown = shown;
-    let released = loop {
+    let mut hold = None;
+    let mut decided = false;
+    loop {
         let held = held::look(&state, &selection).await?;
         if held.leads == 0 {
-            say(if selection.is_everything() { "Nothing is held." } else { "Nothing of that is held." });
+            if !decided {
+                say(if selection.is_everything() { "Nothing is held." } else { "Nothing of that is held." });
+            }
             return Ok(Exit::Done);
         }
         refuse_more_tests(&held, release, &loaded.settings, &state).await?;
@@ -54,27 +58,36 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
             }
         }
         if !args.yes && !confirmed(&question(&held, release))? {
-            say("Nothing was changed.");
+            say(if decided { "Nothing else was changed." } else { "Nothing was changed." });
             return Ok(Exit::Decision);
         }
-        match held::release(&state, &selection, &held, release, clock::now()).await? {
-            Released::Leads(leads) => break leads,
-            // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
-            Released::Grown => shown = (!args.yes || args.shown.is_some()).then_some(held),
+        // A poll that comes before us takes a hold of which nothing is left for over.
+        hold = control::read::<Hold>(&state).await?.or(hold);
+        let released = match held::release(&state, &selection, &held, release, clock::now()).await? {
+            Released::Leads(leads) => leads,
+            Released::Grown => {
+                // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
+                shown = (!args.yes || args.shown.is_some()).then_some(held);
+                continue;
+            }
+        };
+        decided = true;
+        if let Some(hold) = &hold {
+            decide_hold(&state, hold, release).await?;
         }
-    };
-    decide_hold(&state, release).await?;
-    let what = match release {
-        Release::Send => "will be sent",
-        Release::Baseline => "count as delivered",
-    };
-    say(format_args!("{} {what}.", table::leads(i64::try_from(released).unwrap_or(i64::MAX))));
-    let left = held::look(&state, &selection).await?;
-    if left.leads > 0 {
-        say(format_args!("{} joined meanwhile and still wait: look at `plan`.", table::leads(left.leads)));
-        return Ok(Exit::Decision);
+        let what = match release {
+            Release::Send => "will be sent",
+            Release::Baseline => "count as delivered",
+        };
+        say(format_args!("{} {what}.", table::leads(i64::try_from(released).unwrap_or(i64::MAX))));
+        let left = held::look(&state, &selection).await?;
+        if left.leads > 0 {
+            say(format_args!("{} joined meanwhile and still wait: look at `plan`.", table::leads(left.leads)));
+            if args.yes || released == 0 {
+                return Ok(Exit::Decision);
+            }
+        }
     }
-    Ok(Exit::Done)
 }
 
 fn set_named(name: &str) -> Result<Held, SetupError> {
@@ -119,8 +132,7 @@ fn question(held: &Held, release: Release) -> String {
 
 /// The hold is over when nothing is left of what it held. The leads came first: were the hold lifted first, a poll in
 /// between could send what nobody approved.
-async fn decide_hold(state: &Db, release: Release) -> anyhow::Result<()> {
-    let Some(hold) = control::read::<Hold>(state).await? else { return Ok(()) };
+async fn decide_hold(state: &Db, hold: &Hold, release: Release) -> anyhow::Result<()> {
     if held::any(state, Some(&hold.reason)).await? {
         return Ok(());
     }

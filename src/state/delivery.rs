@@ -70,7 +70,7 @@ pub enum Next {
 }
 
 /// Where a lead rests that is not on its way: what is left of it when this attempt is put aside.
-const RESTING: &str = "when lead.gone_at is not null then 'gone' \
+const RESTING: &str = "when lead.gone_at is not null and (lead.urgent = 0 or f_next = 'done') then 'gone' \
      when lead.invalid_reasons is not null then 'invalid' ";
 
 /// Which leads are wanted, and how many.
@@ -175,6 +175,7 @@ pub async fn record_and_claim(
             outcome::count_query(finished).build().execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
+        claims.sort_by_key(|claim| !claim.urgent);
         Ok(claims)
     })
 }
@@ -224,8 +225,10 @@ where
          when f_next = 'retrying' then 'retrying' \
          when lead.desired_hash = lead.sent_hash then f_next \
          else 'pending' end, \
-         due_at = f_due_at, \
-         urgent = case when f_next = 'done' and lead.desired_hash = lead.sent_hash then 0 else lead.urgent end, \
+         due_at = case when lead.urgent = 1 and lead.desired_hash <> lead.sent_hash then f_at else f_due_at end, \
+         urgent = case when f_next = 'done' and lead.desired_hash = lead.sent_hash then 0 \
+                  when f_class not in ('accepted', 'ambiguous') and lead.desired_hash = lead.delivered_hash then 0 \
+                  else lead.urgent end, \
          hold_reason = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
                        when f_class <> 'ambiguous' then lead.delivered_hash end then null \
                        when f_next = 'held' and lead.urgent = 0 then coalesce(lead.hold_reason, 'ambiguous') \
@@ -236,7 +239,8 @@ where
          delivered = case when f_class = 'accepted' then case when lead.desired_hash <> lead.sent_hash then lead.sent end \
                      when f_class = 'ambiguous' then ",
     );
-    update.push(lead::DELIVERED);
+    // Of a first contact that nobody knows the end of, what was sent is the best there is to compare with.
+    update.push(format!("coalesce({}, {})", lead::DELIVERED, lead::SENT));
     update.push(
         " else lead.delivered end, \
          delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \

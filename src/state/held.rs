@@ -46,6 +46,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// All that is held for that reason.
+    pub fn reason(reason: &str) -> Self {
+        Self { ids: Vec::new(), reason: Some(reason.to_owned()) }
+    }
+
     pub fn is_everything(&self) -> bool {
         self.ids.is_empty() && self.reason.is_none()
     }
@@ -104,7 +109,7 @@ pub enum Released {
 /// is held; an older one may be in flight, or the row gone.
 macro_rules! push_held {
     ($query:expr, $selection:expr, $until:expr) => {
-        $query.push("hold_reason is not null and status <> 'in_sync'");
+        $query.push("hold_reason is not null and status not in ('in_sync', 'invalid') and status <> 'in_sync'");
         if let Some(until) = $until {
             $query.push(" and held_at <= ").push_bind(micros(until));
         }
@@ -169,17 +174,12 @@ pub async fn release(
     now: DateTime<Utc>,
 ) -> Result<Released, sqlx::Error> {
     let Some(newest) = shown.newest else { return Ok(Released::Leads(0)) };
+    let order = InOrder::of(db, "select meant_id, meant_client_id from meant");
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
-        // In byte order, as the poll and the deliverer lock theirs, so that none of them waits for another in a circle.
-        let mut count = QueryBuilder::new("select count(*) from (select id from lead where ");
-        push_held!(count, selection, Some(newest));
-        count.push(" order by id, client_id ").push(db.lock_rows()).push(") shown");
-        let leads: i64 = count.build_query_scalar().fetch_one(&mut *transaction).await?;
-        if leads > shown.leads {
-            return Ok(Released::Grown);
-        }
-        let mut update = QueryBuilder::new("update lead set hold_reason = null, held_at = null, ");
+        let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from lead where ");
+        push_held!(update, selection, Some(newest));
+        update.push(")").push(&order.cte).push(" update lead set hold_reason = null, held_at = null, ");
         update.push(match release {
             Release::Send => {
                 "attempts = case when status = 'in_flight' then attempts else 0 end, \
@@ -187,30 +187,41 @@ pub async fn release(
                  status = case when status = 'held' then 'pending' else status end, due_at = "
             }
             Release::Baseline => {
-                "status = 'in_sync', urgent = 0, delivered = null, delivered_hash = desired_hash, delivered_at = "
+                "status = case when status = 'held' then 'in_sync' else status end, urgent = 0, delivered = null, \
+                 delivered_hash = desired_hash, delivered_at = "
             }
         });
         update.push_bind(micros(now));
         if release == Release::Baseline {
             update.push(", first_contact_at = coalesce(first_contact_at, ").push_bind(micros(now)).push(")");
         }
-        update.push(" where ");
+        update.push(" from meant").push(order.from);
+        update.push(" where lead.id = meant_id and lead.client_id = meant_client_id").push(order.condition).push(" and ");
         if release == Release::Baseline {
-            update.push("status = 'held' and ");
+            // What has gone would be in step, were it to come back.
+            update.push("status in ('held', 'gone') and ");
         }
         push_held!(update, selection, Some(newest));
         let released = update.build().execute(&mut *transaction).await?.rows_affected();
+        if i64::try_from(released).is_ok_and(|released| released > shown.leads) {
+            // Some have joined that the look at the set could not see yet.
+            return Ok(Released::Grown);
+        }
         transaction.commit().await?;
         Ok(Released::Leads(released))
     })
 }
 
-/// Releases everything held, for a setting that has decided; returns how many leads that was.
-pub async fn release_everything(db: &Db, release: Release, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let everything = Selection::default();
+/// Releases whatever is held of the selected leads, for a setting that has decided; returns how many leads that was.
+pub async fn release_all(
+    db: &Db,
+    selection: &Selection,
+    release: Release,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
     loop {
-        let held = look(db, &everything).await?;
-        if let Released::Leads(leads) = self::release(db, &everything, &held, release, now).await? {
+        let held = look(db, selection).await?;
+        if let Released::Leads(leads) = self::release(db, selection, &held, release, now).await? {
             return Ok(leads);
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
 use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::micros;
@@ -71,6 +71,15 @@ pub struct Known {
     /// Conversica has, or may have, taken this lead before.
     pub contacted: bool,
     pub hold_reason: Option<String>,
+    /// The row was found missing, whatever is still to be done about its lead.
+    pub gone: bool,
+}
+
+impl Known {
+    /// Conversica has this lead, may have it, or is about to: a request is on its way.
+    pub fn may_be_contacted(&self) -> bool {
+        self.contacted || self.status == Status::InFlight
+    }
 }
 
 /// A row to write: a lead whose content differs from what the state holds.
@@ -96,6 +105,7 @@ macro_rules! known_of {
             delivered_hash: $row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint_of).transpose()?,
             contacted: $row.try_get::<Option<i64>, _>(5)?.is_some(),
             hold_reason: $row.try_get(6)?,
+            gone: $row.try_get::<Option<i64>, _>(7)?.is_some(),
         })
     };
 }
@@ -106,7 +116,7 @@ pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Kno
     // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
     let beyond = if after.is_some() { ">" } else { ">=" };
     let sql = format!(
-        "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason from lead \
+        "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at from lead \
          where (id, client_id) {beyond} ($1, $2) order by id, client_id limit $3"
     );
     on_db!(db, pool => {
@@ -128,7 +138,7 @@ pub async fn known(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, 
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
         query.push(
-            ") select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason \
+            ") select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at \
              from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
         let rows = query.build().fetch_all(pool).await?;
         rows.iter().map(|row| known_of!(row).map(|known: Known| (known.lead.clone(), known))).collect()
@@ -166,14 +176,33 @@ impl InOrder {
 /// The content last accepted. It is not written twice: where it is the desired content, equal fingerprints say so.
 pub(super) const DELIVERED: &str = "case when lead.delivered is null and lead.delivered_hash = lead.desired_hash then lead.desired else lead.delivered end";
 
-/// In an upsert: the new content waits for nobody, whatever held the old.
-const FREE: &str =
-    "excluded.invalid_reasons is not null or excluded.urgent = 1 or excluded.desired_hash = lead.delivered_hash";
+/// The content in flight.
+pub(super) const SENT: &str = "coalesce(lead.sent, case when lead.desired_hash = lead.sent_hash then lead.desired end)";
+
+/// In an upsert: whether the new content withdraws consent, 1 or 0. The poll has looked at the lead some time ago; who was
+/// claimed since then is contacted by now, and a withdrawal written in the belief that there was nothing to withdraw is one.
+/// With a request on its way, consent counts as withdrawn before only if that says so too.
+fn urgent_by_now() -> String {
+    let withdrawn = WITHDRAWALS.map(|key| {
+        let said = format!("like '%\"{}\":true%'", key.name());
+        format!(
+            "(excluded.desired {said} and not (\
+             coalesce(case when lead.delivered_hash is not null then {DELIVERED} end, '') {said} \
+             and (lead.status <> 'in_flight' or coalesce({SENT}, '') {said})))"
+        )
+    });
+    format!(
+        "case when excluded.urgent = 1 or (lead.first_contact_at is not null or lead.status = 'in_flight') and ({}) \
+         then 1 else 0 end",
+        withdrawn.join(" or ")
+    )
+}
 
 /// In an upsert: what the new content waits for. It joins what held the old, but for a changed conversation, of which every
-/// content says for itself whether it has one.
-const WAITS_FOR: &str =
-    "coalesce(excluded.hold_reason, case when lead.hold_reason <> 'conversation_changed' then lead.hold_reason end)";
+/// content says for itself whether it has one. What holds a single lead is not forgotten for what holds a whole poll, which
+/// is let go without a look at single leads.
+const WAITS_FOR: &str = "coalesce(case when lead.hold_reason in ('ambiguous', 'test_lead_limit') then lead.hold_reason end, \
+     excluded.hold_reason, case when lead.hold_reason <> 'conversation_changed' then lead.hold_reason end)";
 
 /// Writes what the poll found to have changed: one statement, whatever the number of leads (at most 2,000).
 ///
@@ -194,6 +223,13 @@ pub async fn upsert(
     // See `InOrder`.
     let mut changes: Vec<&Change> = changes.iter().collect();
     changes.sort_unstable_by(|a, b| a.lead.cmp(&b.lead));
+    let urgent = urgent_by_now();
+    // The new content waits for nobody, whatever held the old. A row that makes no lead can be mended, and what nobody knows
+    // of it is then still unknown.
+    let free = format!(
+        "excluded.invalid_reasons is not null and coalesce(lead.hold_reason, '') <> 'ambiguous' or {urgent} = 1 \
+         or excluded.desired_hash = lead.delivered_hash"
+    );
     on_db!(db, pool => {
         let mut query = QueryBuilder::new(
             "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, held_at, \
@@ -223,18 +259,18 @@ pub async fn upsert(
                     then lead.desired else lead.sent end, \
              desired = excluded.desired, desired_hash = excluded.desired_hash, \
              invalid_reasons = excluded.invalid_reasons, \
-             hold_reason = case when ").push(FREE).push(" then null else ").push(WAITS_FOR).push(" end, \
-             held_at = case when ").push(FREE).push(" then null when ").push(WAITS_FOR).push(
+             hold_reason = case when ").push(&free).push(" then null else ").push(WAITS_FOR).push(" end, \
+             held_at = case when ").push(&free).push(" then null when ").push(WAITS_FOR).push(
             " is not null then excluded.changed_at end, \
-             changed_at = excluded.changed_at, gone_at = null, urgent = excluded.urgent, \
+             changed_at = excluded.changed_at, gone_at = null, urgent = ").push(&urgent).push(", \
              attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
              first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
-             due_at = case when lead.status = 'retrying' and excluded.urgent = 0 then lead.due_at \
+             due_at = case when lead.status = 'retrying' and ").push(&urgent).push(" = 0 then lead.due_at \
                     else excluded.due_at end, \
              status = case when lead.status = 'in_flight' then 'in_flight' \
                     when excluded.invalid_reasons is not null then 'invalid' \
                     when excluded.desired_hash = lead.delivered_hash then 'in_sync' \
-                    when excluded.urgent = 0 and ").push(WAITS_FOR).push(" is not null then 'held' \
+                    when ").push(&urgent).push(" = 0 and ").push(WAITS_FOR).push(" is not null then 'held' \
                     when lead.status = 'retrying' then 'retrying' \
                     else 'pending' end");
         query.build().execute(pool).await?;
@@ -242,7 +278,8 @@ pub async fn upsert(
     })
 }
 
-/// Notes that these rows are no longer in the source. What is in flight ends first.
+/// Notes that these rows are no longer in the source. What is in flight ends first, and who has withdrawn consent is heard
+/// all the same.
 pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
@@ -255,7 +292,10 @@ pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<
         });
         query.push(")").push(&order.cte).push(" update lead set gone_at = ");
         query.push_bind(micros(now));
-        query.push(", status = case when lead.status = 'in_flight' then lead.status else 'gone' end from missing");
+        query.push(
+            ", status = case when lead.status = 'in_flight' \
+             or lead.urgent = 1 and lead.status in ('pending', 'retrying') then lead.status else 'gone' end from missing",
+        );
         query.push(order.from);
         query.push(" where lead.id = missing.missing_id and lead.client_id = missing.missing_client_id");
         query.push(order.condition);
@@ -344,14 +384,16 @@ pub async fn requeue(
     })
 }
 
-/// The content last accepted, for a page of leads: what `plan` compares with.
+/// The content that Conversica took last, for a page of leads: what `plan` compares with. Where it has never said so, what
+/// it may have taken, or is about to.
 pub async fn delivered(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, String>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(BTreeMap::new());
     }
     on_db!(db, pool => {
         let mut query = QueryBuilder::new("select id, client_id, ");
-        query.push(DELIVERED).push(" from lead where (delivered is not null or delivered_hash = desired_hash) and (id, client_id) in (");
+        query.push(format!("coalesce({DELIVERED}, {SENT})"));
+        query.push(" from lead where (delivered is not null or delivered_hash = desired_hash or status = 'in_flight') and (id, client_id) in (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });

@@ -4,7 +4,7 @@ use crate::config::ConversationChanges;
 use crate::conversica::lead::{conversation_id, with_withdrawn, withdraws_consent};
 use crate::crm::mapping::Mapped;
 use crate::state::held::CONVERSATION_CHANGED;
-use crate::state::lead::{Change, Known, Status};
+use crate::state::lead::{Change, Known};
 
 /// What is to be done about one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,11 @@ impl Kind {
 /// Whether [`compare`] has to be told what was delivered: what may withdraw consent, or change a conversation that is not
 /// to be changed unasked, depends on it.
 pub fn needs_delivered(mapped: &Mapped, known: Option<&Known>, changes: ConversationChanges) -> bool {
-    let Some(known) = known.filter(|known| known.contacted && known.desired_hash != mapped.fingerprint()) else {
-        return false;
-    };
+    let Some(known) = known.filter(|known| known.may_be_contacted()) else { return false };
     match &mapped.desired {
+        Ok(_) if known.desired_hash == mapped.fingerprint() => false,
         Ok(body) => withdraws_consent("", body) || changes == ConversationChanges::Hold && !is_delivered(mapped, known),
+        // Also where the state says the same of the row: its lead may have been on its way when that was written.
         Err(_) => !mapped.withdrawn.is_empty(),
     }
 }
@@ -63,9 +63,9 @@ pub fn compare(
     let mapped = rescue_withdrawal(mapped, known, delivered);
     let desired_hash = mapped.fingerprint();
     if let Some(known) = known.filter(|known| known.desired_hash == desired_hash) {
-        return if known.status == Status::Gone { Difference::Returned } else { Difference::None };
+        return if known.gone { Difference::Returned } else { Difference::None };
     }
-    let contacted = known.is_some_and(|known| known.contacted);
+    let contacted = known.is_some_and(Known::may_be_contacted);
     let kind = if mapped.desired.is_err() {
         Kind::Invalid
     } else if known.is_some_and(|known| is_delivered(&mapped, known)) {
@@ -112,6 +112,7 @@ pub fn rescue_withdrawal(mapped: Mapped, known: Option<&Known>, delivered: Optio
 mod tests {
     use super::*;
     use crate::conversica::lead::{Fingerprint, LeadId, LeadKey};
+    use crate::state::lead::Status;
     use ConversationChanges::{Hold, Send};
     use proptest::prelude::*;
 
@@ -131,6 +132,7 @@ mod tests {
             delivered_hash: delivered.map(|body| Fingerprint::of(body.as_bytes())),
             contacted: delivered.is_some(),
             hold_reason: None,
+            gone: false,
         }
     }
 
@@ -221,7 +223,7 @@ mod tests {
     #[test]
     fn a_row_that_comes_back_unchanged_has_returned() {
         let mut gone = known("a", Some("a"));
-        gone.status = Status::Gone;
+        (gone.status, gone.gone) = (Status::Gone, true);
         assert_eq!(compare(mapped(Ok("a")), Some(&gone), None, Send), Difference::Returned);
     }
 

@@ -102,7 +102,7 @@ pub async fn plan(
     let mut merge = Merge::start(crm, state, &fitting, Scope::All);
     loop {
         match merge.next().await? {
-            Some(Item::Missing(known)) => planning.totals.gone += u64::from(known.status != Status::Gone),
+            Some(Item::Missing(known)) => planning.totals.gone += u64::from(!known.gone),
             Some(Item::Row(mapped, known)) if is_settled(&mapped, known.as_ref()) => planning.totals.unchanged += 1,
             Some(Item::Row(mapped, known)) => planning.batch.push((mapped, known)),
             None => break,

@@ -16,8 +16,8 @@ use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::db::discreet::in_words;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
-use crate::state::held::{self, Release};
-use crate::state::lead::{self, Change, Known, Status};
+use crate::state::held::{self, Release, Selection};
+use crate::state::lead::{self, Change, Known};
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::guard::{self, Admission, History};
 use crate::sync::merge::{Item, Merge};
@@ -84,7 +84,7 @@ async fn read_and_write(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Polled> {
     let fitting = crm.fitting().await?;
-    let memory = Memory::read(crm, state).await?;
+    let memory = Memory::read(crm, state, now).await?;
     let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, now) };
     if scope != Scope::All {
         *kind = "incremental";
@@ -96,6 +96,7 @@ async fn read_and_write(
         Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
     };
     let everything = scope == Scope::All;
+    memory.begin(state, now).await?;
     let conversations = settings.safety.conversation_changes;
     let mut writes = Writes::new(state, admission, conversations, now);
     let mut merge = Merge::start(crm, state, &fitting, scope);
@@ -119,9 +120,19 @@ async fn read_and_write(
     Ok(polled)
 }
 
-/// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over.
-async fn standing_hold(state: &Db) -> anyhow::Result<Option<Hold>> {
+/// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What an earlier
+/// poll held until it knew how much there is, and did not live to know, is such a hold too.
+async fn standing_hold(state: &Db, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
     let hold = control::read::<Hold>(state).await?;
+    if hold.is_none() {
+        for reason in [held::TOO_MANY_CHANGES, held::MAPPING_CHANGED] {
+            if held::any(state, Some(reason)).await? {
+                let hold = Hold { reason: reason.to_owned(), since: now };
+                control::write(state, &hold, now).await?;
+                return Ok(Some(hold));
+            }
+        }
+    }
     if let Some(standing) = &hold
         && !held::any(state, Some(&standing.reason)).await?
     {
@@ -141,11 +152,11 @@ async fn decide_first_run(
 ) -> anyhow::Result<()> {
     let by = match decided {
         Some(FirstRun::Send) => {
-            held::release_everything(state, Release::Send, now).await?;
+            held::release_all(state, &Selection::reason(held::FIRST_RUN), Release::Send, now).await?;
             "send"
         }
         Some(FirstRun::Baseline) => {
-            held::release_everything(state, Release::Baseline, now).await?;
+            held::release_all(state, &Selection::reason(held::FIRST_RUN), Release::Baseline, now).await?;
             "baseline"
         }
         // There was nothing to decide upon.
@@ -166,7 +177,7 @@ struct Memory {
 }
 
 impl Memory {
-    async fn read(crm: &Crm, state: &Db) -> anyhow::Result<Self> {
+    async fn read(crm: &Crm, state: &Db, now: DateTime<Utc>) -> anyhow::Result<Self> {
         let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
         let source = crm.fingerprint().to_string();
         Ok(Self {
@@ -174,11 +185,22 @@ impl Memory {
                 first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
                 mapping_changed: control::read::<MappingInUse>(state).await?.is_some_and(|in_use| in_use != mapping),
             },
-            standing: standing_hold(state).await?,
+            standing: standing_hold(state, now).await?,
             cursor: control::read::<Cursor>(state).await?.filter(|cursor| cursor.source == source),
             mapping,
             source,
         })
+    }
+
+    /// Before the first lead is written: what this poll begins, and a crash may leave half done, belongs to this mapping where
+    /// it is the first, and else to none. So no later start takes the queue for its own, whichever mapping it has.
+    async fn begin(&self, state: &Db, now: DateTime<Utc>) -> anyhow::Result<()> {
+        if self.history.mapping_changed {
+            control::write(state, &MappingInUse { fingerprint: String::new() }, now).await?;
+        } else if control::read::<MappingInUse>(state).await?.is_none() {
+            control::write(state, &self.mapping, now).await?;
+        }
+        Ok(())
     }
 
     /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
@@ -365,7 +387,7 @@ impl<'a> Writes<'a> {
     }
 
     async fn missing(&mut self, known: Known) -> anyhow::Result<()> {
-        if known.status == Status::Gone {
+        if known.gone {
             return Ok(());
         }
         self.polled.changed += 1;

@@ -3,7 +3,7 @@
 
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::state::delivery::Next;
-use conversica_sync::state::held::{self, Release};
+use conversica_sync::state::held::{self, Release, Selection};
 use conversica_sync::state::lead::{self, Status};
 use conversica_sync::state::outcome;
 
@@ -32,7 +32,7 @@ async fn what_is_held_waits_until_it_is_approved(engine: Engine) {
     assert_eq!(waiting.hold_reason.as_deref(), Some("too_many_changes"));
     lead::mark_gone(&db, &[id("2")], at(2)).await.unwrap();
 
-    assert_eq!(held::release_everything(&db, Release::Send, at(3)).await.unwrap(), 2);
+    assert_eq!(held::release_all(&db, &Selection::default(), Release::Send, at(3)).await.unwrap(), 2);
     let claimed = claim_one(&db, 3).await;
     assert_eq!((claimed.lead, claimed.body.as_str()), (id("1"), "b"));
     assert_eq!(row(&db, "2").await.status, "gone", "nobody approves what is not there");
@@ -42,14 +42,15 @@ async fn what_is_taken_as_baseline_counts_as_delivered(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
     write(&db, &[held("1", "a"), desired("2", "a")], 0).await;
-    assert_eq!(held::release_everything(&db, Release::Baseline, at(1)).await.unwrap(), 1);
+    assert_eq!(held::release_all(&db, &Selection::default(), Release::Baseline, at(1)).await.unwrap(), 1);
     let row = row(&db, "1").await;
     assert_eq!((row.status.as_str(), row.delivered.as_deref()), ("in_sync", Some("a")));
     assert_eq!((row.delivered_hash, row.contacted), (Some(row.desired_hash), true));
     assert_eq!(claim_one(&db, 2).await.lead, id("2"));
     assert_eq!(outcome::counts(&db).await.unwrap().values().sum::<i64>(), 0, "nothing was sent");
     let bodies = lead::delivered(&db, &[id("1"), id("2"), id("3")]).await.unwrap();
-    assert_eq!(bodies, [(id("1"), "a".to_owned())].into());
+    let expected = [(id("1"), "a".to_owned()), (id("2"), "a".to_owned())];
+    assert_eq!(bodies, expected.into(), "what was taken as delivered, and what is on its way");
 }
 
 async fn a_hold_ends_with_the_content_that_was_held(engine: Engine) {
@@ -82,9 +83,9 @@ async fn approving_does_not_disturb_what_is_in_flight(engine: Engine) {
     write(&db, &[desired("1", "a")], 0).await;
     let in_flight = claim_one(&db, 1).await;
     write(&db, &[held("1", "b")], 2).await;
-    held::release_everything(&db, Release::Baseline, at(3)).await.unwrap();
+    held::release_all(&db, &Selection::default(), Release::Baseline, at(3)).await.unwrap();
     assert_eq!(row(&db, "1").await.status, "in_flight", "what is on its way is not taken as delivered");
-    held::release_everything(&db, Release::Send, at(4)).await.unwrap();
+    held::release_all(&db, &Selection::default(), Release::Send, at(4)).await.unwrap();
     record(&db, &[finished(&in_flight, Class::Halting, Next::Untried, 5)]).await;
     let row = row(&db, "1").await;
     assert_eq!((row.status.as_str(), row.attempts), ("pending", 0));
@@ -130,7 +131,7 @@ async fn what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns(engine
     statuses(&db, &[(Status::Gone, 4)]).await;
     assert_eq!(row(&db, "pending").await.gone_at, Some(2));
     assert!(claim(&db, 10, 100).await.is_empty());
-    assert_eq!(held::release_everything(&db, Release::Send, at(3)).await.unwrap(), 1);
+    assert_eq!(held::release_all(&db, &Selection::default(), Release::Send, at(3)).await.unwrap(), 1);
     lead::mark_returned(&db, &all, at(4)).await.unwrap();
     statuses(&db, &[(Status::InSync, 1), (Status::Pending, 2), (Status::Invalid, 1)]).await;
 

@@ -1,24 +1,29 @@
-//! One lead, any order of row changes, claims, answers and crashes, held against a model that knows what the endpoint
-//! really holds. The state may never believe more than is true, and may never lose what is to be sent.
+//! One lead, any order of row changes, claims, answers, crashes, holds and decisions, held against a model that knows what
+//! the endpoint really holds. The state may never believe more than is true, may never lose what is to be sent, and may
+//! never make a withdrawal of consent wait.
 
 use std::time::Duration;
 
-use conversica_sync::config::ConversationChanges;
+use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::lead::Fingerprint;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
 use conversica_sync::db::Db;
 use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::state::held::{self, Release, Selection};
 use conversica_sync::state::lead::{self, Status};
 use conversica_sync::sync::diff::{self, Difference};
 use proptest::prelude::*;
 
-use crate::support::lead_row::{LeadRow, at, finished, id, record, resend, row};
+use crate::support::lead_row::{LeadRow, at, finished, id, record, row, unknown_is};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// The row now has this content; `None` makes it invalid. The poll sees it.
-    Row(Option<u8>),
+    /// The row now has this content; `None` makes it invalid. The poll sees it, and may be one that holds.
+    Row {
+        content: Option<u8>,
+        holds: bool,
+    },
     /// The row is not there any more. The poll sees it.
     Vanish,
     Claim,
@@ -27,23 +32,30 @@ enum Event {
         class: Class,
         give_up: bool,
         taken: bool,
+        unknown: OnAmbiguous,
     },
     Crash {
         taken: bool,
+        unknown: OnAmbiguous,
     },
+    /// A person decides about what is held.
+    Decide(Release),
     /// A person puts rejected and exhausted leads back.
     Requeue,
 }
 
 fn event() -> impl Strategy<Value = Event> {
     let class = prop::sample::select(Class::ALL.to_vec());
+    let unknown = || prop::sample::select(vec![OnAmbiguous::Resend, OnAmbiguous::Wait, OnAmbiguous::Hold]);
     prop_oneof![
-        4 => prop::option::weighted(0.85, 0_u8..3).prop_map(Event::Row),
+        4 => (prop::option::weighted(0.85, 0_u8..3), prop::bool::weighted(0.25))
+            .prop_map(|(content, holds)| Event::Row { content, holds }),
         1 => Just(Event::Vanish),
         5 => Just(Event::Claim),
-        5 => (class, any::<bool>(), any::<bool>())
-            .prop_map(|(class, give_up, taken)| Event::Answer { class, give_up, taken }),
-        1 => any::<bool>().prop_map(|taken| Event::Crash { taken }),
+        5 => (class, any::<bool>(), any::<bool>(), unknown())
+            .prop_map(|(class, give_up, taken, unknown)| Event::Answer { class, give_up, taken, unknown }),
+        1 => (any::<bool>(), unknown()).prop_map(|(taken, unknown)| Event::Crash { taken, unknown }),
+        1 => prop::sample::select(vec![Release::Send, Release::Baseline]).prop_map(Event::Decide),
         1 => Just(Event::Requeue),
     ]
 }
@@ -53,6 +65,10 @@ struct Play {
     seconds: i64,
     /// What the row says: `None` while it is missing, `Some(None)` while it is invalid.
     source: Option<Option<u8>>,
+    /// What it said when it last made a lead.
+    last: Option<u8>,
+    /// The endpoint may have taken content with consent: there is something to withdraw.
+    consented: bool,
     in_flight: Option<Claim>,
     /// What the endpoint really holds.
     endpoint: Option<String>,
@@ -68,38 +84,54 @@ impl Play {
     async fn step(&mut self, event: Event) {
         self.seconds += 1;
         match event {
-            Event::Row(content) => {
+            Event::Row { content, holds } => {
                 self.source = Some(content);
-                self.poll().await;
+                self.last = content.or(self.last);
+                self.poll(holds).await;
             }
             Event::Vanish => {
                 self.source = None;
-                self.poll().await;
+                self.poll(false).await;
             }
             Event::Claim => self.claim().await,
-            Event::Answer { class, give_up, taken } => {
+            Event::Answer { class, give_up, taken, unknown } => {
                 let Some(claim) = self.in_flight.take() else { return };
                 let next = match class {
                     Class::Accepted => Next::Done,
                     Class::Rejected => Next::Rejected,
                     Class::Halting => Next::Untried,
+                    Class::Ambiguous if unknown == OnAmbiguous::Hold && !claim.urgent => Next::Hold,
                     Class::Transient | Class::Ambiguous if give_up => Next::Exhausted,
                     Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
                 };
                 if class == Class::Accepted || (class == Class::Ambiguous && taken) {
                     self.endpoint = Some(claim.body.clone());
                 }
+                self.consented |= matches!(class, Class::Accepted | Class::Ambiguous) && claim.body != content_of(2);
                 self.answers += 1;
                 record(&self.db, &[finished(&claim, class, next, self.seconds)]).await;
             }
-            Event::Crash { taken } => {
+            Event::Crash { taken, unknown } => {
                 if let Some(claim) = self.in_flight.take() {
+                    self.consented |= claim.body != content_of(2);
                     self.answers += 1;
                     if taken {
                         self.endpoint = Some(claim.body);
                     }
                 }
-                delivery::recover(&self.db, Orphans::All, &resend(), at(self.seconds)).await.unwrap();
+                delivery::recover(&self.db, Orphans::All, &unknown_is(unknown), at(self.seconds)).await.unwrap();
+            }
+            Event::Decide(release) => {
+                if release == Release::Baseline
+                    && !lead::page(&self.db, None, 10).await.unwrap().is_empty()
+                    && let held = row(&self.db, "1").await
+                    && held.hold_reason.is_some()
+                    && matches!(held.status.as_str(), "held" | "gone")
+                {
+                    // A person's word.
+                    self.endpoint = held.desired;
+                }
+                held::release_all(&self.db, &Selection::default(), release, at(self.seconds)).await.unwrap();
             }
             Event::Requeue => {
                 for status in [Status::Rejected, Status::Exhausted] {
@@ -110,11 +142,11 @@ impl Play {
     }
 
     /// As the real poll does for one row.
-    async fn poll(&self) {
+    async fn poll(&self, holds: bool) {
         let known = lead::page(&self.db, None, 10).await.unwrap().pop();
         let now = at(self.seconds);
         let Some(content) = self.source else {
-            if known.is_some_and(|known| known.status != Status::Gone) {
+            if known.is_some_and(|known| !known.gone) {
                 lead::mark_gone(&self.db, &[id("1")], now).await.unwrap();
             }
             return;
@@ -125,7 +157,12 @@ impl Play {
         match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
             Difference::None => {}
             Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
-            Difference::Changed(change, _) => lead::upsert(&self.db, &[change], now, now).await.unwrap(),
+            Difference::Changed(mut change, kind) => {
+                if holds && kind.sends() && !change.urgent {
+                    change.hold_reason = Some(held::TOO_MANY_CHANGES);
+                }
+                lead::upsert(&self.db, &[change], now, now).await.unwrap();
+            }
         }
     }
 
@@ -136,7 +173,9 @@ impl Play {
         let Some(claim) = claims.pop() else { return };
         assert!(claims.is_empty(), "one lead has one claim");
         assert!(self.in_flight.is_none(), "one request a lead at any time");
-        assert_eq!(Some(claim.body.as_str()), self.newest().as_deref(), "what leaves is the newest content");
+        // A withdrawal of consent is heard though its row has gone.
+        let newest = if self.source.is_none() && claim.urgent { self.last.map(content_of) } else { self.newest() };
+        assert_eq!(Some(claim.body.as_str()), newest.as_deref(), "what leaves is the newest content");
         assert_eq!(claim.sent_hash, Fingerprint::of(claim.body.as_bytes()).as_bytes());
         assert!(claim.attempt > 0);
         self.in_flight = Some(claim);
@@ -153,6 +192,10 @@ impl Play {
         let row: LeadRow = row(&self.db, "1").await;
         assert_eq!(row.status == "in_flight", self.in_flight.is_some(), "{row:?}");
         assert!(row.attempts >= 0, "{row:?}");
+        if row.status == "held" && self.consented && row.contacted && row.desired == Some(content_of(2)) {
+            let withdrawn_before = row.delivered_hash.is_some() && row.delivered == Some(content_of(2));
+            assert!(withdrawn_before, "a withdrawal of consent waits for nobody: {row:?}");
+        }
         if row.status == "in_sync" {
             assert_eq!((&self.endpoint, &self.newest()), (&row.desired, &row.desired), "in sync is true: {row:?}");
         }
@@ -166,14 +209,16 @@ impl Play {
 
     /// The row stays as it is and the endpoint accepts: then nothing may be left to do.
     async fn settle(&mut self) {
-        self.step(Event::Crash { taken: false }).await;
+        self.step(Event::Crash { taken: false, unknown: OnAmbiguous::Resend }).await;
         let last = self.source.flatten().unwrap_or(0);
-        self.step(Event::Row(Some(last))).await;
+        self.step(Event::Row { content: Some(last), holds: false }).await;
         self.step(Event::Requeue).await;
+        self.step(Event::Decide(Release::Send)).await;
         for _ in 0..3 {
-            self.seconds += 10;
+            self.seconds += 4000;
             self.step(Event::Claim).await;
-            self.step(Event::Answer { class: Class::Accepted, give_up: false, taken: true }).await;
+            let unknown = OnAmbiguous::Resend;
+            self.step(Event::Answer { class: Class::Accepted, give_up: false, taken: true, unknown }).await;
         }
         let row = row(&self.db, "1").await;
         assert_eq!(row.status, "in_sync", "{row:?}");
@@ -194,7 +239,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let db = Db::open_state_in_memory().await.unwrap();
-            let mut play = Play { db, seconds: 0, source: None, in_flight: None, endpoint: None, answers: 0 };
+            let mut play = Play { db, seconds: 0, source: None, last: None, consented: false, in_flight: None, endpoint: None, answers: 0 };
             for event in events {
                 play.step(event).await;
                 play.check().await;

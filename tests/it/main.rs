@@ -4,9 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod ambiguous;
+mod approval;
 mod bad_input;
+mod cap;
 mod commands;
 mod connections;
+mod consent;
+mod conversation;
 mod crash;
 mod daemon;
 mod decision;
@@ -24,13 +29,16 @@ mod leads;
 mod metrics;
 mod outage;
 mod outcome_table;
+mod pacing;
 mod pass;
 mod redaction;
+mod remapping;
 mod sandbox;
 mod source;
 mod source_types;
 mod state;
 mod state_file;
 mod support;
+mod test_lead;
 mod test_lead_check;
 mod tidy;

@@ -46,6 +46,25 @@ macro_rules! on_both_engines {
 }
 pub(crate) use on_both_engines;
 
+/// The same for functions that block, such as those that run the program in a scene.
+macro_rules! blocking_on_both_engines {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::support::engine::Engine::Sqlite);
+            })*
+        }
+        mod on_postgres {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::support::engine::Engine::Postgres);
+            })*
+        }
+    };
+}
+pub(crate) use blocking_on_both_engines;
+
 /// An empty database that nobody else uses; an SQLite file goes when this is dropped.
 pub struct Place {
     pub engine: Engine,

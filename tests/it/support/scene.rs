@@ -116,6 +116,17 @@ impl Scene {
         Self { directory, crm, state, settings }
     }
 
+    /// The same as [`Scene::new`] with the state on that engine.
+    pub fn with_state_on(engine: Engine, endpoint: &str, leads: u32) -> Self {
+        let mut scene = Self::new(endpoint, leads);
+        if engine == Engine::Postgres {
+            scene.state = Store::Database(cluster().database());
+            let url = scene.state.url();
+            scene.set_text("state", "url", &url);
+        }
+        scene
+    }
+
     /// Sets a key to a value as TOML writes it; leaves the key out when the value is blank.
     pub fn set(&mut self, section: &'static str, key: &'static str, value: &str) -> &mut Self {
         self.settings.retain(|(s, k, _)| (*s, *k) != (section, key));
@@ -186,6 +197,19 @@ impl Scene {
     #[track_caller]
     pub fn status(&self) -> Value {
         self.run(&["status", "--json"]).json()
+    }
+
+    /// As [`Scene::daemon`], then `kill -9` as soon as `reason` is true.
+    #[track_caller]
+    pub fn killed_daemon(&self, what: &str, reason: impl FnMut() -> bool) -> Output {
+        let daemon = self.daemon();
+        wait_until(what, Duration::from_secs(30), reason);
+        let output = daemon.kill();
+        // Where a server cannot know that the process is gone, the claims wait for their leases; here, no longer.
+        if matches!(self.state, Store::Database(_)) {
+            self.state("update lead set lease_until = 0 where status = 'in_flight'");
+        }
+        output
     }
 
     /// Waits until the status document is as wanted.

@@ -1,0 +1,196 @@
+//! `[lead]` changed while leads wait: what the old one made is not sent any more.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use conversica_sync::config::Settings;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::crm::Crm;
+use conversica_sync::db::Db;
+use conversica_sync::state::control::{self, LastPoll, MappingInUse};
+use conversica_sync::state::delivery::{self, Next, Wanted};
+use conversica_sync::state::due::Admit;
+use conversica_sync::state::held::{self, Release};
+use conversica_sync::state::lead::Status;
+use conversica_sync::sync::poll::{Polled, Reach, poll};
+use conversica_sync::sync::tally::Tally;
+
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::lead_row::{
+    LEASE, at, claim, claim_one, deliver, desired, finished, id, record, row, statuses, write,
+};
+use crate::support::postgres::Cluster;
+use crate::support::reading::settings;
+use crate::support::scene::Scene;
+use crate::support::stand_in::{Reaction, StandIn};
+
+on_both_engines!(
+    a_mapping_that_is_taken_back_half_way_leaves_nothing_behind,
+    twenty_five_thousand_changes_go_when_thirty_thousand_are_allowed_and_are_held_when_twenty_thousand_are,
+    a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_one_finds,
+    what_holds_a_single_lead_is_not_let_go_with_a_poll,
+);
+
+async fn polled(crm: &Place, state: &Db, settings: &Settings, minutes: i64) -> anyhow::Result<Polled> {
+    let source = Crm::open(settings).await?;
+    assert!(crm.url.starts_with(if crm.engine == Engine::Sqlite { "sqlite" } else { "postgres" }));
+    poll(&source, state, settings, Reach::AsDue, &Tally::default(), at(0) + TimeDelta::minutes(minutes)).await
+}
+
+/// `leads` rows, with a change column that says nothing new.
+async fn crm(engine: Engine, leads: u32) -> Place {
+    let place = engine.place();
+    place.sql("create table leads (id integer, town text, changed text)").await;
+    add(&place, 1, leads).await;
+    place
+}
+
+async fn add(place: &Place, first: u32, last: u32) {
+    place
+        .sql(&format!(
+            "with recursive n (i) as (select {first} union all select i + 1 from n where i < {last}) \
+             insert into leads select i, 'Town', '2026-06-01 10:00:00' from n"
+        ))
+        .await;
+}
+
+fn mapped(place: &Place, town: &str, approve_above: u32) -> Settings {
+    let source = "table = 'leads'\nkey = 'id'\nchanged_at = 'changed'";
+    let mut settings = settings(place, source, &format!("city = {{ column = 'town', default = '{town}' }}"));
+    settings.safety.approve_above = approve_above;
+    settings
+}
+
+async fn a_mapping_that_is_taken_back_half_way_leaves_nothing_behind(engine: Engine) {
+    let crm = crm(engine, 1500).await;
+    let place = engine.other().place();
+    let state = place.state().await;
+    let (right, wrong) = (mapped(&crm, "Ulm", 0), {
+        let mut wrong = mapped(&crm, "Ulm", 0);
+        let other = settings(&crm, "table = 'leads'\nkey = 'id'\nchanged_at = 'changed'", "city = { value = 'Wrong' }");
+        wrong.lead = other.lead;
+        wrong
+    });
+    polled(&crm, &state, &right, 0).await.unwrap();
+    for claim in claim(&state, 2000, 60).await {
+        record(&state, &[finished(&claim, Class::Accepted, Next::Done, 61)]).await;
+    }
+    statuses(&state, &[(Status::InSync, 1500)]).await;
+    // It fails where a key comes twice, long after the first leads have been written.
+    crm.sql("insert into leads values (999, 'Town', '2026-06-01 10:00:00')").await;
+    polled(&crm, &state, &wrong, 10).await.expect_err("a key comes twice");
+    assert!(!claim(&state, 1, 700).await.is_empty(), "some were written");
+    let half = control::read::<MappingInUse>(&state).await.unwrap().unwrap();
+    crm.sql("delete from leads where id = 999; insert into leads values (999, 'Town', '2026-06-01 10:00:00')").await;
+    delivery::recover(&state, delivery::Orphans::All, &right.delivery, at(701)).await.unwrap();
+
+    let fingerprint = Crm::open(&right).await.unwrap().mapping.fingerprint().to_string();
+    assert_ne!(half.fingerprint, fingerprint, "what is in the queue is nobody's: it waits for the poll");
+    polled(&crm, &state, &right, 20).await.unwrap();
+    assert_eq!(control::read::<LastPoll>(&state).await.unwrap().unwrap().kind, "full");
+    // All but the one of which nobody knows.
+    statuses(&state, &[(Status::InSync, 1499), (Status::Pending, 1)]).await;
+    assert!(claim_one(&state, 1300).await.body.contains("\"city\":\"Town\""));
+    assert_eq!(control::read::<MappingInUse>(&state).await.unwrap().unwrap().fingerprint, fingerprint);
+}
+
+async fn twenty_five_thousand_changes_go_when_thirty_thousand_are_allowed_and_are_held_when_twenty_thousand_are(
+    engine: Engine,
+) {
+    let crm = crm(engine, 1).await;
+    for (allowed, status) in [(30_000, Status::Pending), (20_000, Status::Held)] {
+        let place = engine.place();
+        let state = place.state().await;
+        crm.sql("delete from leads where id > 1").await;
+        let settings = mapped(&crm, "Ulm", allowed);
+        polled(&crm, &state, &settings, 0).await.unwrap();
+        add(&crm, 2, 25_000).await;
+        let found = polled(&crm, &state, &settings, 1).await.unwrap();
+        assert_eq!((found.created, found.held), (24_999, if allowed == 20_000 { 24_999 } else { 0 }));
+        let rest =
+            if status == Status::Held { vec![(status, 24_999), (Status::Pending, 1)] } else { vec![(status, 25_000)] };
+        statuses(&state, &rest).await;
+        let hold = control::read::<control::Hold>(&state).await.unwrap();
+        assert_eq!(hold.is_some(), allowed == 20_000, "{hold:?}");
+    }
+}
+
+async fn a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_one_finds(engine: Engine) {
+    let crm = crm(engine, 1).await;
+    let place = engine.place();
+    let state = place.state().await;
+    let settings = mapped(&crm, "Ulm", 12_000);
+    polled(&crm, &state, &settings, 0).await.unwrap();
+    claim_one(&state, 1).await;
+    // The poll ends at the key that comes twice, when ten thousand and more have been written down and none decided upon.
+    add(&crm, 2, 11_500).await;
+    crm.sql("insert into leads values (9999, 'Town', '2026-06-01 10:00:00')").await;
+    polled(&crm, &state, &settings, 1).await.expect_err("a key comes twice");
+    assert!(claim(&state, 10, 120).await.is_empty(), "nothing leaves unasked");
+    assert!(held::any(&state, Some(held::TOO_MANY_CHANGES)).await.unwrap());
+    crm.sql("delete from leads where id = 9999; insert into leads values (9999, 'Town', '2026-06-01 10:00:00')").await;
+    add(&crm, 20_000, 22_000).await;
+    polled(&crm, &state, &settings, 2).await.unwrap();
+    statuses(&state, &[(Status::InFlight, 1), (Status::Held, 11_499 + 2001)]).await;
+    let everything = held::Selection::default();
+    assert_eq!(held::release_all(&state, &everything, Release::Send, at(500)).await.unwrap(), 13_500);
+    polled(&crm, &state, &settings, 9).await.unwrap();
+    assert!(control::read::<control::Hold>(&state).await.unwrap().is_none());
+}
+
+async fn what_holds_a_single_lead_is_not_let_go_with_a_poll(engine: Engine) {
+    let place = engine.place();
+    let state = place.state().await;
+    deliver(&state, desired("1", "a"), 0).await;
+    write(&state, &[desired("1", "b")], 1).await;
+    let unknown = claim_one(&state, 2).await;
+    record(&state, &[finished(&unknown, Class::Ambiguous, Next::Hold, 3)]).await;
+    // A poll that holds until it knows, and then lets go.
+    let provisional = crate::support::lead_row::held;
+    write(&state, &[provisional("1", "c"), provisional("2", "a")], 4).await;
+    assert_eq!(held::release_since(&state, held::TOO_MANY_CHANGES, at(4), at(5)).await.unwrap(), 1);
+    assert_eq!(row(&state, "1").await.hold_reason.as_deref(), Some("ambiguous"));
+    assert_eq!(claim_one(&state, 6).await.lead, id("2"));
+    // A first run that the setting decides upon says nothing of it either.
+    let crm = crm(engine, 0).await;
+    crm.sql("delete from leads; insert into leads values (1, 'Town', '2026-06-01 10:00:00')").await;
+    polled(&crm, &state, &mapped(&crm, "Ulm", 0), 1).await.unwrap();
+    assert_eq!(row(&state, "1").await.status, "held");
+    let none = delivery::record_and_claim(
+        &state,
+        &[],
+        Wanted { leads: 10, admit: &Admit::Everybody, alone: false },
+        at(900),
+        LEASE,
+    )
+    .await
+    .unwrap();
+    assert!(none.is_empty(), "{none:?}");
+}
+
+#[test]
+fn what_an_old_mapping_made_is_not_sent_after_the_restart_even_while_the_source_is_away() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let cluster = Cluster::private();
+    let database = cluster.database();
+    database.sql(
+        "create table leads (id bigint primary key, first_name text, last_name text, email text, owner_name text, opt_out int)",
+    );
+    database.sql("insert into leads select i, 'Ann', 'Bell', 'ann' || i || '@example.com', 'Rae', 0 from generate_series(1, 5) i");
+    let endpoint = StandIn::start(|request| Reaction::status(if request.body.contains("Old") { 503 } else { 200 }));
+    let mut scene = Scene::without_source(&endpoint.url());
+    scene.set_text("source", "url", &database.url).set("lead", "leadSource", "{ value = \"Old\" }");
+    scene.set("delivery.breaker", "failures", "2");
+    scene.run(&["once", "--max-wait", "0s"]).expect_code(0);
+    let before = endpoint.requests().len();
+    cluster.stop();
+    scene.set("lead", "leadSource", "{ value = \"New\" }");
+    let mut daemon = scene.cli().spawn(&["run"]);
+    daemon.wait_for_line("the source is away; waiting for it", PATIENCE);
+    cluster.start();
+    scene.wait_for_status("all in step", PATIENCE, |status| status["leads"]["in_sync"] == 5);
+    daemon.kill();
+    let after = endpoint.requests().split_off(before);
+    assert!(after.iter().all(|received| received.request.json()["leadSource"] == "New"), "{after:#?}");
+    assert_eq!(after.len(), 5);
+}
