@@ -163,14 +163,6 @@ impl Db {
         }
     }
 
-    /// At the end of a select whose rows are to stay as they are until the transaction ends; SQLite has one writer at a time.
-    pub fn lock_rows(&self) -> &'static str {
-        match self {
-            Db::Sqlite(_) => "",
-            Db::Postgres(_) => "for update",
-        }
-    }
-
     pub async fn close(&self) {
         on_db!(self, pool => pool.close().await);
     }
