@@ -72,9 +72,11 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
     let state_url = settings.state.url.expose_secret().to_owned();
     let mut daemon = tokio::spawn(daemon::run(settings, tally, daemon_stop.clone()));
     let shown = tokio::select! {
-        shown = show(ending, &crm_file, &state_url, &sandbox) => shown,
-        ended = &mut daemon => return ended.context("the daemon failed")?.and_then(|()| anyhow::bail!("the daemon ended by itself")),
+        // The signal first: a daemon that ends because of it has not ended by itself.
+        biased;
         () = stop.cancelled() => Ok(()),
+        ended = &mut daemon => return ended.context("the daemon failed")?.and_then(|()| anyhow::bail!("the daemon ended by itself")),
+        shown = show(ending, &crm_file, &state_url, &sandbox) => shown,
     };
     daemon_stop.cancel();
     daemon.await.context("the daemon failed")??;
