@@ -36,6 +36,8 @@ macro_rules! on_db {
 
 /// How long a statement waits for somebody else's lock: on an SQLite file, or in a state on PostgreSQL.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long another process may take to make a state, or to bring one up to date, before it counts as an old one.
+const BEING_MADE: Duration = Duration::from_secs(2);
 /// How long to wait for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
@@ -81,7 +83,34 @@ impl Db {
     }
 
     /// The state, to look at only; `None` when there is none yet. Creates nothing.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it was written by another version than this one.
     pub async fn open_state_read_only(url: &str) -> anyhow::Result<Option<Self>> {
+        let Some(db) = Self::open_any_state_read_only(url).await? else { return Ok(None) };
+        let start = std::time::Instant::now();
+        // Another process may be making it, or bringing it up to date, at this very moment.
+        while db.newest_migration().await? < newest_known() {
+            if start.elapsed() > BEING_MADE {
+                return Err(SetupError::new(
+                    format!("the state at {} was written by an older conversica-sync", display_url(url)),
+                    "start `conversica-sync run` or `once`, which bring it up to date; a backup first does no harm",
+                )
+                .into());
+            }
+            tokio::time::sleep(BEING_MADE / 20).await;
+        }
+        Ok(Some(db))
+    }
+
+    /// Whether there is a state, be it of an older version.
+    pub async fn state_exists(url: &str) -> anyhow::Result<bool> {
+        let Some(db) = Self::open_any_state_read_only(url).await? else { return Ok(false) };
+        db.close().await;
+        Ok(true)
+    }
+
+    async fn open_any_state_read_only(url: &str) -> anyhow::Result<Option<Self>> {
         let db = match sqlite_path(url) {
             Some(path) if !path.exists() => return Ok(None),
             Some(_) => {
@@ -92,7 +121,6 @@ impl Db {
             }
             None => Db::Postgres(state_pool(url).await?),
         };
-        // Another process may be making it at this very moment.
         let made = db.has_table("lead").await.map_err(|error| match db {
             // Opening an SQLite file reads nothing of it: what it is shows at the first statement.
             Db::Sqlite(_) => state_unusable(url, &error),
@@ -187,20 +215,27 @@ impl Db {
         Ok(tables > 0)
     }
 
+    /// The number of the newest migration that the state has been through; 0 for none.
+    async fn newest_migration(&self) -> Result<i64, sqlx::Error> {
+        if !self.has_table("_sqlx_migrations").await? {
+            return Ok(0);
+        }
+        let newest: Option<i64> = on_db!(self, pool => {
+            sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(pool).await
+        })?;
+        Ok(newest.unwrap_or(0))
+    }
+
     /// Migrations only go forward: a state written by a newer version is left alone.
     async fn refuse_newer(&self, url: &str) -> anyhow::Result<()> {
-        let known = SQLITE_MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
-        if !self.has_table("_sqlx_migrations").await? {
-            return Ok(());
-        }
-        let newest: Option<i64> = on_db!(self, pool => sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(pool).await)?;
-        if newest.unwrap_or(0) > known {
+        let (newest, known) = (self.newest_migration().await?, newest_known());
+        if newest > known {
             return Err(SetupError::new(
                 format!(
                     "the state at {} was written by a newer conversica-sync (its schema is number {}, this program knows \
                      up to {known})",
                     display_url(url),
-                    newest.unwrap_or(0)
+                    newest
                 ),
                 "install that newer version again, or point [state] url at a backup taken before the upgrade",
             )
@@ -208,6 +243,11 @@ impl Db {
         }
         Ok(())
     }
+}
+
+/// Of those that are compiled in; the twins have the same numbers.
+fn newest_known() -> i64 {
+    SQLITE_MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0)
 }
 
 static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");

@@ -164,9 +164,8 @@ pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<Loaded> {
 /// The state for a command that changes something in it; `None` where there is none yet, which then is not made.
 pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option<Db>> {
     let url = settings.state.url.expose_secret();
-    match Db::open_state_read_only(url).await? {
-        Some(looked_at) => looked_at.close().await,
-        None => return Ok(None),
+    if !Db::state_exists(url).await? {
+        return Ok(None);
     }
     Db::open_state(url).await.map(Some)
 }

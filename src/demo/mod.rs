@@ -154,7 +154,8 @@ async fn settle(state_url: &str, sandbox: &Sandbox, accepted: u64) -> anyhow::Re
 
 async fn conclude(state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
     let counts = sandbox.counts();
-    let Some(state) = Db::open_state_read_only(state_url).await? else { return Ok(()) };
+    // A signal in the first moments may have left it half made.
+    let Ok(Some(state)) = Db::open_state_read_only(state_url).await else { return Ok(()) };
     let report = Report::of(&state).await?;
     state.close().await;
     say("What happened:");

@@ -2,17 +2,19 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use conversica_sync::conversica::outcome::HaltReason;
+use conversica_sync::conversica::outcome::{Class, HaltReason};
 use conversica_sync::db::{self, Db};
 use conversica_sync::error::SetupError;
 use conversica_sync::on_db;
 use conversica_sync::state::control::{self, Halt, Hold};
-use conversica_sync::state::lead;
+use conversica_sync::state::held::{self, Selection};
+use conversica_sync::state::{lead, outcome};
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, deliver, desired, row};
 
 on_both_engines!(
+    a_state_from_an_older_version_is_named_by_who_looks_and_brought_up_to_date_by_who_writes,
     facts_are_replaced_and_taken_away,
     a_state_from_a_newer_version_is_refused,
     an_existing_state_is_opened_again_with_what_it_holds,
@@ -65,6 +67,56 @@ async fn an_existing_state_is_opened_again_with_what_it_holds(engine: Engine) {
     assert_eq!(row(&again, "1").await.status, "in_sync");
     let looking = Db::open_state_read_only(&place.url).await.unwrap().expect("there is a state now");
     assert_eq!(lead::page(&looking, None, 2).await.unwrap().len(), 1);
+}
+
+/// A state as the first version left it: a withdrawal that waits, a lead that is held, and a journal.
+async fn a_state_from_an_older_version_is_named_by_who_looks_and_brought_up_to_date_by_who_writes(engine: Engine) {
+    let place = engine.place();
+    let migrations = tempfile::tempdir().unwrap();
+    let first = format!("migrations/{}/0001_lead_outcome_control.sql", engine.pick("sqlite", "postgres"));
+    let first = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(first);
+    std::fs::copy(&first, migrations.path().join(first.file_name().unwrap())).unwrap();
+    let migrator = sqlx::migrate::Migrator::new(migrations.path()).await.unwrap();
+    let lead = "insert into lead (id, client_id, status, desired_hash, desired, attempts, changed_at, due_at, hold_reason) values";
+    let blob = engine.pick("x'00'", "'\\x00'::bytea");
+    let rows = format!(
+        "{lead} ('urgent', '', 'pending', {blob}, 'a', 0, 7, 0, null), ('held', '', 'held', {blob}, 'b', 0, 8, 8, 'first_run'); \
+         insert into outcome (id, client_id, at, class, attempt) values ('x', '', 1, 'accepted', 1), ('x', '', 2, 'accepted', 1)"
+    );
+    match engine {
+        Engine::Sqlite => {
+            let pool = sqlx::SqlitePool::connect(&format!("{}?mode=rwc", place.url)).await.unwrap();
+            migrator.run(&pool).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(&pool).await.unwrap();
+            pool.close().await;
+        }
+        Engine::Postgres => {
+            let options = sqlx::postgres::PgPoolOptions::new().max_connections(1);
+            let pool = options.connect(&place.url).await.unwrap();
+            sqlx::raw_sql("create schema conversica_sync; set search_path = conversica_sync")
+                .execute(&pool)
+                .await
+                .unwrap();
+            migrator.run(&pool).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(&pool).await.unwrap();
+            pool.close().await;
+        }
+    }
+    let error = Db::open_state_read_only(&place.url).await.expect_err("who only looks changes nothing");
+    let setup = error.downcast_ref::<SetupError>().expect("a person can mend it");
+    assert!(setup.what.contains("older") && setup.cure.contains("once"), "{setup}");
+    assert!(Db::state_exists(&place.url).await.unwrap());
+
+    let db = place.state().await;
+    let held = held::look(&db, &Selection::default()).await.unwrap();
+    assert_eq!((held.leads, held.newest.map(|at| at.timestamp_micros())), (1, Some(8)), "since it was written");
+    let urgent: Vec<(String, i64, i64)> = on_db!(&db, pool => {
+        sqlx::query_as("select id, urgent, due_at from lead where status = 'pending'").fetch_all(pool).await
+    })
+    .unwrap();
+    assert_eq!(urgent, [("urgent".to_owned(), 1, 7)]);
+    assert_eq!(outcome::counts(&db).await.unwrap()[&Class::Accepted], 2);
+    assert!(Db::open_state_read_only(&place.url).await.unwrap().is_some());
 }
 
 #[tokio::test]
