@@ -23,7 +23,7 @@ use crate::db::discreet::in_words;
 use crate::db::{self, Db};
 use crate::error::SetupError;
 use crate::pulse::{Loop, Pulse};
-use crate::state::control::{self, LastPoll};
+use crate::state::control::{self, LastPoll, MappingInUse};
 use crate::state::delivery::{self, Orphans};
 use crate::state::writer::{self, Company, Turn, Writer};
 use crate::sync::deliver::{Deliverer, Intake};
@@ -205,14 +205,14 @@ async fn poll_loop(
     let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
-    let mut turn = Turn::new();
+    let mut turns = Turns::default();
     loop {
         let polled = tokio::select! {
-            polled = poll_in_turn(&mut turn, &crm, &state, &settings, &tally, &present) => polled,
+            polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally, &present) => polled,
             () = stop.cancelled() => return Ok(()),
             never = pulse.follow(Loop::Poll, || tally.rows()) => match never {},
         };
-        turn.give_back().await;
+        turns.turn.give_back().await;
         match polled {
             Ok(None) => {}
             Ok(Some(polled)) => {
@@ -254,27 +254,49 @@ async fn poll_loop(
     }
 }
 
-/// Polls, unless another instance does, or has done so just now.
+/// What the poll loop knows from turn to turn.
+#[derive(Default)]
+struct Turns {
+    turn: Turn,
+    /// This instance has read everything with its own mapping.
+    polled: bool,
+    /// Another one has done so with another mapping since.
+    superseded: bool,
+}
+
+/// Polls, unless another instance does, or has done so just now, or maps rows in another way.
 async fn poll_in_turn(
-    turn: &mut Turn,
+    turns: &mut Turns,
     crm: &Crm,
     state: &Db,
     settings: &Settings,
     tally: &Tally,
     present: &AtomicU32,
 ) -> anyhow::Result<Option<Polled>> {
-    if !turn.try_take(state).await? {
+    if !turns.turn.try_take(state).await? {
         return Ok(None);
     }
     let now = clock::now();
-    if present.load(Ordering::Relaxed) > 1
-        && let Some(last) = control::read::<LastPoll>(state).await?
-        && last.at <= now
-        && now < last.at + settings.source.poll_interval / 2
-    {
+    if present.load(Ordering::Relaxed) > 1 {
+        let last = control::read::<LastPoll>(state).await?;
+        if last.is_some_and(|last| last.at <= now && now < last.at + settings.source.poll_interval / 2) {
+            return Ok(None);
+        }
+    }
+    // Two that map rows in different ways would each undo what the other has sent, poll by poll. Whoever came last has its
+    // way, as in a rolling restart; whoever is left alone has its own.
+    let in_use = control::read::<MappingInUse>(state).await?;
+    let another = in_use.is_some_and(|in_use| in_use.fingerprint != crm.mapping.fingerprint().to_string());
+    if turns.polled && another && turns.turn.others_present().await? {
+        if !std::mem::replace(&mut turns.superseded, true) {
+            warn!("another instance has another [lead]: polling is left to it; stop the one that is out of date");
+        }
         return Ok(None);
     }
-    poll::poll(crm, state, settings, Reach::AsDue, tally, now).await.map(Some)
+    turns.superseded = false;
+    let polled = poll::poll(crm, state, settings, Reach::AsDue, tally, now).await?;
+    turns.polled = true;
+    Ok(Some(polled))
 }
 
 async fn deliver_loop(mut deliverer: Deliverer, mut state: OpenState, common: Common) -> anyhow::Result<()> {

@@ -97,15 +97,7 @@ impl Writer {
             *session = pool.acquire().await?.detach();
             join(session).await?;
         }
-        let present: i64 = sqlx::query_scalar(
-            "select count(*) from pg_locks where locktype = 'advisory' and granted and mode = 'ShareLock' and objsubid = 1 \
-             and database = (select oid from pg_database where datname = current_database()) \
-             and classid = ($1 >> 32)::oid and objid = ($1 & 4294967295)::oid",
-        )
-        .bind(PRESENCE)
-        .fetch_one(session)
-        .await?;
-        Ok(u32::try_from(present).unwrap_or(u32::MAX).max(1))
+        Ok(count_present(session).await?)
     }
 }
 
@@ -131,6 +123,14 @@ impl Turn {
         Ok(mine)
     }
 
+    /// Whether other instances are there at this very moment. To be asked by whoever has the turn.
+    pub async fn others_present(&mut self) -> Result<bool, sqlx::Error> {
+        match &mut self.session {
+            Some(session) => Ok(count_present(session).await? > 1),
+            None => Ok(false),
+        }
+    }
+
     /// Gives the turn back. A session that is lost has given it back already.
     pub async fn give_back(&mut self) {
         let Some(mut session) = self.session.take() else { return };
@@ -152,6 +152,19 @@ impl Default for Turn {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// How many instances there are: at least 1.
+async fn count_present(session: &mut PgConnection) -> Result<u32, sqlx::Error> {
+    let present: i64 = sqlx::query_scalar(
+        "select count(*) from pg_locks where locktype = 'advisory' and granted and mode = 'ShareLock' and objsubid = 1 \
+         and database = (select oid from pg_database where datname = current_database()) \
+         and classid = ($1 >> 32)::oid and objid = ($1 & 4294967295)::oid",
+    )
+    .bind(PRESENCE)
+    .fetch_one(session)
+    .await?;
+    Ok(u32::try_from(present).unwrap_or(u32::MAX).max(1))
 }
 
 async fn try_lock(session: &mut PgConnection, key: i64) -> Result<bool, sqlx::Error> {

@@ -122,3 +122,24 @@ fn an_instance_with_the_old_password_stays_silent_while_one_with_the_new_one_sen
     drop(old.kill());
     drop(right.kill());
 }
+
+#[test]
+fn of_two_instances_with_different_mappings_the_newer_one_has_its_way_and_nobody_is_sent_to_and_fro() {
+    let endpoint = StandIn::accepting();
+    let (first, mut second, _state) = pair(&endpoint, 3);
+    second.set("lead", "leadSource", "{ value = \"Trade fair\" }");
+    let mut old = first.daemon();
+    first.wait_for_status("the first mapping", SOON, |status| status["leads"]["in_sync"] == 3);
+    let new = second.daemon();
+    old.wait_for_line("another instance has another [lead]", SOON);
+    second.wait_for_status("the second mapping", SOON, |status| status["outcomes"]["accepted"] == 6);
+    for round in 0..5 {
+        let before = second.status()["last_poll"]["at"].clone();
+        second.wait_for_status(&format!("poll {round}"), SOON, |status| status["last_poll"]["at"] != before);
+    }
+    let requests = endpoint.requests();
+    assert_eq!(requests.len(), 6, "once with each mapping, and never back");
+    assert!(requests[3..].iter().all(|received| received.request.json()["leadSource"] == "Trade fair"));
+    drop(new.kill());
+    drop(old.kill());
+}
