@@ -147,8 +147,8 @@ pub async fn test_leads_for_the_crm(db: &Db, limit: u32) -> Result<u32, sqlx::Er
     Ok(limit.saturating_sub(u32::from(control::read::<TestLeadSent>(db).await?.is_some())))
 }
 
-/// With the Test Lead Token: holds up to `limit` due leads that are one too many, once the quota is used up. Returns how
-/// many that was.
+/// With the Test Lead Token: once `limit` distinct leads have been sent with it, holds the others that wait, some thousands at
+/// a time. Returns how many that was.
 pub async fn hold_surplus_tests(db: &Db, limit: u32, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     const AT_ONCE: i64 = 2000;
     let quota = Admit::TestLeads(limit).quotas(now).remove(0);

@@ -109,7 +109,7 @@ pub enum Released {
 /// is held; an older one may be in flight, or the row gone.
 macro_rules! push_held {
     ($query:expr, $selection:expr, $until:expr) => {
-        $query.push("hold_reason is not null and status not in ('in_sync', 'invalid') and status <> 'in_sync'");
+        $query.push("hold_reason is not null and status <> 'invalid' and status <> 'in_sync'");
         if let Some(until) = $until {
             $query.push(" and held_at <= ").push_bind(micros(until));
         }

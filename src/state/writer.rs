@@ -141,7 +141,11 @@ impl Turn {
 
     /// Takes the turn, waiting for whoever has it.
     pub async fn take(&mut self, db: &Db) -> anyhow::Result<()> {
+        let mut said = false;
         while !self.try_take(db).await? {
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!("another instance is polling; waiting for it");
+            }
             tokio::time::sleep(LOCK_PAUSE).await;
         }
         Ok(())

@@ -29,7 +29,7 @@ use crate::sync::throttle::Throttle;
 /// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.
 const RECHECK: Duration = Duration::from_secs(1);
 /// How soon what somebody else was just claiming is looked at again.
-const CONTENTION_PAUSE: Duration = Duration::from_millis(20);
+const CONTENTION_PAUSE: Duration = Duration::from_millis(100);
 /// A claim outlives its request's time limit by this, for connecting and for writing the outcome down.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
@@ -143,7 +143,7 @@ impl Deliverer {
             self.finish(joined, now);
         }
         self.write_facts(now).await?;
-        if self.look_at <= now {
+        if is_over(self.look_at, now) {
             self.look_at_state(now).await?;
         }
         if !self.finished.is_empty() {
@@ -265,7 +265,7 @@ impl Deliverer {
         if self.halt.is_some() {
             return now + RECHECK;
         }
-        if let Some(until) = self.idle_until.filter(|until| *until > now) {
+        if let Some(until) = self.idle_until.filter(|until| !is_over(*until, now)) {
             return until;
         }
         let pace = self.throttle.pace.next_at(now);
@@ -283,7 +283,7 @@ impl Deliverer {
     }
 
     fn wanted(&mut self, now: DateTime<Utc>) -> usize {
-        if self.halt.is_some() || self.idle_until.is_some_and(|until| until > now) {
+        if self.halt.is_some() || self.idle_until.is_some_and(|until| !is_over(until, now)) {
             return 0;
         }
         let free = self.slots(now).saturating_sub(self.requests.len());
@@ -466,5 +466,23 @@ impl Deliverer {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a rest has ended. None was meant to last longer than [`RECHECK`]: a clock that was set back ends it too.
+fn is_over(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    until <= now || now + RECHECK < until
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_make_a_rest_of_a_second_one_of_an_hour() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        assert!(!is_over(now + RECHECK, now));
+        assert!(is_over(now, now));
+        assert!(is_over(now + RECHECK, now - chrono::TimeDelta::hours(1)));
     }
 }

@@ -407,6 +407,13 @@ fn a_file_that_is_not_there_is_explained() {
 }
 
 #[test]
+fn a_wait_that_nothing_can_end_is_warned_of() {
+    let text = format!("{MINIMAL}[delivery]\non_ambiguous = \"wait\"\n");
+    let warnings = load_with(&text, &[]).unwrap().warnings.join("\n");
+    says(&warnings, &["delivery.on_ambiguous", "no receiver", "ambiguous_wait"]);
+}
+
+#[test]
 fn what_this_version_cannot_do_is_refused() {
     for (line, key) in
         [("changes = \"triggers\"", "source.changes"), ("on_delete = \"stop_messaging\"", "source.on_delete")]

@@ -2,7 +2,7 @@
 //! are refused, for a guard that is set and does nothing is worse than none; the others get a warning.
 
 use super::Report;
-use crate::config::{Changes, OnDelete, Settings};
+use crate::config::{Changes, OnAmbiguous, OnDelete, Settings};
 
 pub fn check(settings: &Settings, report: &mut Report<'_>) {
     let source = &settings.source;
@@ -18,6 +18,13 @@ pub fn check(settings: &Settings, report: &mut Report<'_>) {
                 format!("For now, {cure}."),
             );
         }
+    }
+    if settings.delivery.on_ambiguous == OnAmbiguous::Wait {
+        report.warning(
+            "delivery.on_ambiguous",
+            "`delivery.on_ambiguous` is `wait`, but this version has no receiver, so no word from Conversica can end the wait: the lead is sent again after \
+             `delivery.ambiguous_wait`",
+        );
     }
     if settings.receive.is_some() {
         report
