@@ -1,25 +1,38 @@
 //! The merge of the source's rows with the leads that the state knows, in constant memory.
 //!
-//! Both sides come in the same byte order of (key, client), so one pass over both finds new, changed and missing leads.
-//! A missing, repeated or unusable key ends the merge: nobody could say which row is the lead.
+//! Both sides come in the same order, so one pass over both finds new, changed and missing leads. A row that says what it
+//! said before is known by its hash: it is neither taken apart nor mapped nor looked up. A missing, repeated or unusable
+//! key ends the merge: nobody could say which row is the lead.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 
-use crate::conversica::lead::LeadId;
+use crate::conversica::lead::{IdOrder, LeadId};
 use crate::crm::cursor::Newest;
-use crate::crm::mapping::{Mapped, Row};
+use crate::crm::mapping::Mapped;
+use crate::crm::read::line::{Batch, Line};
 use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope};
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
+use crate::state::compare::KnownLeads;
 use crate::state::lead;
 
 /// What the merge comes upon.
 #[derive(Debug)]
 pub enum Item {
-    /// A row of the source, and what is known of its lead.
+    /// A row of the source that may differ from what is known of its lead.
     Row(Mapped, Option<lead::Known>),
     /// A lead that is no longer in the source.
     Missing(lead::Known),
+}
+
+/// What the merge passes over in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Rows that say what they said before, and leads that have been missing for long.
+    Differences,
+    /// Nothing.
+    Everything,
 }
 
 /// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
@@ -27,33 +40,82 @@ const MAX_KEY_BYTES: usize = 1000;
 
 pub struct Merge<'a> {
     crm: &'a Crm,
+    state: &'a Db,
+    interest: Interest,
     batches: Batches,
-    batch: std::vec::IntoIter<Row>,
-    /// The row that waits for its place.
-    next: Option<Mapped>,
+    batch: Batch,
+    /// The next line of the batch.
+    next: usize,
+    source_at_end: bool,
+    /// Where an earlier merge has come to: what lies before it is passed over.
+    passed: Option<LeadId>,
     last: Option<LeadId>,
     rows: u64,
-    source_at_end: bool,
-    known: Known<'a>,
+    /// Set once the snapshot stands.
+    newest: Option<Newest>,
+    known: Known,
+    items: VecDeque<Item>,
+}
+
+/// The state's side.
+enum Known {
+    NotYet {
+        all: bool,
+    },
+    /// Every lead.
+    InOrder(IdOrder, KnownLeads),
+    /// The leads of the rows that are read: nothing is missing.
+    LookedUp,
+}
+
+/// What is gathered for one look at the state.
+#[derive(Default)]
+struct Gathered {
+    /// Lines of the batch, and whose they are.
+    rows: Vec<(usize, LeadId)>,
+    missing: Vec<LeadId>,
+}
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        self.rows.len() + self.missing.len() >= BATCH_ROWS
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// Why nobody can say which row is the lead.
+enum Fault {
+    Missing,
+    Unusable,
+    Repeated,
 }
 
 impl<'a> Merge<'a> {
     /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only: then nothing is
     /// missing.
-    pub fn start(crm: &'a Crm, state: &'a Db, fitting: &Fitting, scope: Scope) -> Self {
-        let known = match scope {
-            Scope::All => Known::InOrder(KnownLeads::new(state)),
-            Scope::Since(_) => Known::LookedUp(state, HashMap::new()),
+    pub fn start(crm: &'a Crm, state: &'a Db, fitting: &Fitting, scope: Scope, interest: Interest) -> Self {
+        let all = matches!(scope, Scope::All | Scope::From(..));
+        let passed = match &scope {
+            Scope::From(_, lead) => Some(lead.clone()),
+            Scope::All | Scope::Since(_) => None,
         };
         Self {
             crm,
+            state,
+            interest,
             batches: Reading::new(crm, fitting, scope).start(&crm.db),
-            batch: Vec::new().into_iter(),
-            next: None,
+            batch: Batch::default(),
+            next: 0,
+            source_at_end: false,
+            passed,
             last: None,
             rows: 0,
-            source_at_end: false,
-            known,
+            newest: None,
+            known: Known::NotYet { all },
+            items: VecDeque::new(),
         }
     }
 
@@ -62,121 +124,166 @@ impl<'a> Merge<'a> {
         self.rows
     }
 
-    /// The next row or missing lead; `None` when both sides are at their end.
+    /// How far everything has been looked at: the order, and the last row; `None` before the first, and for narrow scopes.
+    pub fn position(&self) -> Option<(IdOrder, &LeadId)> {
+        let Known::InOrder(order, _) = &self.known else { return None };
+        Some((*order, self.last.as_ref()?))
+    }
+
+    /// The newest `changed_at` of the snapshot, once the first item has come.
+    pub fn newest(&self) -> Option<&Newest> {
+        self.newest.as_ref()
+    }
+
+    /// The next row or missing lead that is of interest; `None` when both sides are at their end.
     ///
     /// # Errors
     /// [`crate::error::SetupError`] for rows without a key or with the key of another; the databases' errors.
     pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
-        if self.next.is_none() && !self.source_at_end {
-            self.next = self.next_row().await?;
-            self.source_at_end = self.next.is_none();
+        if let Known::NotYet { all } = self.known {
+            self.open(all).await?;
         }
-        let known = match &mut self.known {
-            Known::LookedUp(_, found) => {
-                let Some(mapped) = self.next.take() else { return Ok(None) };
-                let known = found.remove(&mapped.lead);
-                return Ok(Some(Item::Row(mapped, known)));
+        while self.items.is_empty() {
+            self.load().await?;
+            let gathered = self.gather().await?;
+            if gathered.is_empty() && self.source_at_end {
+                return Ok(None);
             }
-            Known::InOrder(known) => known,
-        };
-        known.fill().await?;
-        let Some(mapped) = self.next.take() else {
-            return Ok(known.pop().map(Item::Missing));
-        };
-        if known.is_before(&mapped.lead) {
-            self.next = Some(mapped);
-            return Ok(known.pop().map(Item::Missing));
+            self.look_up(gathered).await?;
         }
-        let known = known.take(&mapped.lead);
-        Ok(Some(Item::Row(mapped, known)))
+        Ok(self.items.pop_front())
     }
 
-    /// The newest `changed_at` of the snapshot.
-    pub async fn newest(&mut self) -> Option<Newest> {
-        self.batches.newest().await
+    async fn open(&mut self, all: bool) -> anyhow::Result<()> {
+        let opened = self.batches.opened().await?;
+        self.newest = opened.newest;
+        if !opened.resumed {
+            self.passed = None;
+        }
+        self.known = match all {
+            true => Known::InOrder(opened.order, KnownLeads::read(self.state, opened.order, self.passed.clone())),
+            false => Known::LookedUp,
+        };
+        Ok(())
     }
 
-    async fn next_row(&mut self) -> anyhow::Result<Option<Mapped>> {
-        let row = loop {
-            match self.batch.next() {
-                Some(row) => break row,
-                None => match self.batches.next().await? {
-                    Some(batch) => {
-                        if let Some(row) = batch.iter().find(|row| is_unusable(&row.key) || is_unusable(&row.client)) {
-                            return Err(self.crm.unusable_key(row).into());
-                        }
-                        if let Known::LookedUp(state, found) = &mut self.known {
-                            let leads: Vec<LeadId> = batch.iter().filter_map(Row::lead).collect();
-                            *found = lead::known(state, &leads).await?;
-                        }
-                        self.batch = batch.into_iter();
-                    }
-                    None => return Ok(None),
-                },
+    /// The next batch, once this one has been worked on.
+    async fn load(&mut self) -> anyhow::Result<()> {
+        if self.next == self.batch.len() && !self.source_at_end {
+            match self.batches.next().await? {
+                Some(batch) => (self.batch, self.next) = (batch, 0),
+                None => self.source_at_end = true,
             }
-        };
-        if row.key.is_none() {
-            return Err(self.crm.missing_keys().await?.into());
-        }
-        let mapped = self.crm.mapping.map(&row);
-        if self.last.as_ref().is_some_and(|last| *last >= mapped.lead) {
-            return Err(self.crm.duplicate_keys().await?.into());
-        }
-        self.last = Some(mapped.lead.clone());
-        self.rows += 1;
-        Ok(Some(mapped))
-    }
-}
-
-/// No state of either engine can hold it as part of a lead's identity.
-fn is_unusable(key: &Option<String>) -> bool {
-    key.as_deref().is_some_and(|key| key.len() > MAX_KEY_BYTES || key.contains('\0'))
-}
-
-/// The state's side.
-enum Known<'a> {
-    /// Every lead, page by page.
-    InOrder(KnownLeads<'a>),
-    /// The leads of the present batch.
-    LookedUp(&'a Db, HashMap<LeadId, lead::Known>),
-}
-
-/// Leads in byte order, a page at a time.
-struct KnownLeads<'a> {
-    state: &'a Db,
-    page: VecDeque<lead::Known>,
-    /// How far the merge has come. Pages begin after it: leads that this very pass writes lie behind it.
-    position: Option<LeadId>,
-    at_end: bool,
-}
-
-impl<'a> KnownLeads<'a> {
-    fn new(state: &'a Db) -> Self {
-        Self { state, page: VecDeque::new(), position: None, at_end: false }
-    }
-
-    async fn fill(&mut self) -> Result<(), sqlx::Error> {
-        if self.page.is_empty() && !self.at_end {
-            let page = lead::page(self.state, self.position.as_ref(), BATCH_ROWS as i64).await?;
-            self.at_end = page.len() < BATCH_ROWS;
-            self.page = page.into();
         }
         Ok(())
     }
 
-    fn is_before(&self, lead: &LeadId) -> bool {
-        self.page.front().is_some_and(|known| known.lead < *lead)
+    /// Goes on until there is enough for one look at the state, or the batch is at its end.
+    async fn gather(&mut self) -> anyhow::Result<Gathered> {
+        let mut gathered = Gathered::default();
+        while self.next < self.batch.len() {
+            let line = self.batch.line(self.next);
+            let (key, client) = line.key_and_client();
+            let row = match usable(key.as_deref(), client.as_deref()) {
+                Ok(row) => row,
+                Err(fault) => return Err(self.explain(fault, line).await),
+            };
+            if self.passed.as_ref().is_some_and(|passed| is_beyond(&self.known, passed, row) != Some(true)) {
+                self.next += 1;
+                continue;
+            }
+            let mut differs = true;
+            if let Known::InOrder(order, known) = &mut self.known {
+                // What is known, and comes before this row, is missing.
+                let found = loop {
+                    if gathered.is_full() {
+                        return Ok(gathered);
+                    }
+                    known.fill().await?;
+                    match known.peek().map(|known| order.compare(known.lead.as_pair(), row)) {
+                        Some(Ordering::Less) => missing(known, self.interest, &mut gathered),
+                        Some(Ordering::Equal) => break known.pop(),
+                        Some(Ordering::Greater) | None => break None,
+                    }
+                };
+                differs = self.interest == Interest::Everything
+                    || found.is_none_or(|found| found.row_hash != Some(self.batches.hash(line)));
+            } else if gathered.is_full() {
+                return Ok(gathered);
+            }
+            if self.last.as_ref().is_some_and(|last| is_beyond(&self.known, last, row) != Some(true)) {
+                return Err(self.explain(Fault::Repeated, line).await);
+            }
+            if differs {
+                gathered.rows.push((self.next, LeadId::of_pair(row)));
+            }
+            self.last.get_or_insert_default().set(row);
+            self.next += 1;
+            self.rows += 1;
+        }
+        if let Known::InOrder(_, known) = &mut self.known
+            && self.source_at_end
+        {
+            known.fill().await?;
+            while !gathered.is_full() && known.peek().is_some() {
+                missing(known, self.interest, &mut gathered);
+                known.fill().await?;
+            }
+        }
+        Ok(gathered)
     }
 
-    fn pop(&mut self) -> Option<lead::Known> {
-        let known = self.page.pop_front()?;
-        self.position = Some(known.lead.clone());
-        Some(known)
+    /// What the state says of the leads, beside what their rows say.
+    async fn look_up(&mut self, gathered: Gathered) -> anyhow::Result<()> {
+        let leads: Vec<LeadId> = gathered.rows.iter().map(|(_, lead)| lead).chain(&gathered.missing).cloned().collect();
+        let mut known = lead::known(self.state, &leads).await?;
+        for (index, lead) in gathered.rows {
+            let line = self.batch.line(index);
+            let hash = self.batches.hash(line);
+            let known = known.remove(&lead);
+            let says_the_same = known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(hash));
+            if self.interest == Interest::Everything || !says_the_same {
+                self.items.push_back(Item::Row(self.crm.mapping.map(&line.row()).of_row(hash), known));
+            }
+        }
+        self.items.extend(gathered.missing.iter().filter_map(|lead| known.remove(lead)).map(Item::Missing));
+        Ok(())
     }
 
-    /// What is known of that lead, which the merge has come to.
-    fn take(&mut self, lead: &LeadId) -> Option<lead::Known> {
-        self.position = Some(lead.clone());
-        if self.page.front().is_some_and(|known| known.lead == *lead) { self.page.pop_front() } else { None }
+    async fn explain(&self, fault: Fault, line: Line<'_>) -> anyhow::Error {
+        let explained = match fault {
+            Fault::Unusable => return self.crm.unusable_key(&line.row()).into(),
+            Fault::Missing => self.crm.missing_keys().await,
+            Fault::Repeated => self.crm.duplicate_keys().await,
+        };
+        explained.map_or_else(|error| error, Into::into)
     }
+}
+
+/// The next known lead has no row.
+fn missing(known: &mut KnownLeads, interest: Interest, gathered: &mut Gathered) {
+    let Some(known) = known.pop() else { return };
+    if interest == Interest::Everything || !known.gone {
+        gathered.missing.push(known.lead);
+    }
+}
+
+/// Whether a row comes after a lead; `None` where it is that lead's. Narrow scopes come in byte order.
+fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> Option<bool> {
+    let order = match known {
+        Known::InOrder(order, _) => *order,
+        Known::NotYet { .. } | Known::LookedUp => IdOrder::Bytes,
+    };
+    match order.compare(row, lead.as_pair()) {
+        Ordering::Greater => Some(true),
+        Ordering::Less => Some(false),
+        Ordering::Equal => None,
+    }
+}
+
+/// Whose row it is, if a state of either engine can hold that.
+fn usable<'k>(key: Option<&'k str>, client: Option<&'k str>) -> Result<(&'k str, &'k str), Fault> {
+    let (key, client) = (key.ok_or(Fault::Missing)?, client.unwrap_or_default());
+    let unusable = |text: &str| text.len() > MAX_KEY_BYTES || text.contains('\0');
+    if unusable(key) || unusable(client) { Err(Fault::Unusable) } else { Ok((key, client)) }
 }
