@@ -14,7 +14,7 @@ use crate::crm::read::line::{Batch, Line};
 use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope};
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
-use crate::state::compare::KnownLeads;
+use crate::state::compare::{Compared, KnownLeads};
 use crate::state::lead;
 
 /// What the merge comes upon.
@@ -59,13 +59,21 @@ pub struct Merge<'a> {
 
 /// The state's side.
 enum Known {
-    NotYet {
-        all: bool,
-    },
+    NotYet(Side),
     /// Every lead.
     InOrder(IdOrder, KnownLeads),
     /// The leads of the rows that are read: nothing is missing.
     LookedUp,
+    /// These leads, in byte order.
+    Asked(VecDeque<LeadId>),
+}
+
+/// Which leads of the state are held against the rows.
+#[derive(Debug, Clone)]
+enum Side {
+    Every,
+    OfRows,
+    These(Vec<LeadId>),
 }
 
 /// What is gathered for one look at the state.
@@ -97,10 +105,11 @@ impl<'a> Merge<'a> {
     /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only: then nothing is
     /// missing.
     pub fn start(crm: &'a Crm, state: &'a Db, fitting: &Fitting, scope: Scope, interest: Interest) -> Self {
-        let all = matches!(scope, Scope::All | Scope::From(..));
-        let passed = match &scope {
-            Scope::From(_, lead) => Some(lead.clone()),
-            Scope::All | Scope::Since(_) => None,
+        let (side, passed) = match &scope {
+            Scope::All => (Side::Every, None),
+            Scope::From(_, lead) => (Side::Every, Some(lead.clone())),
+            Scope::Since(_) => (Side::OfRows, None),
+            Scope::Keys(leads) => (Side::These(leads.clone()), None),
         };
         Self {
             crm,
@@ -114,7 +123,7 @@ impl<'a> Merge<'a> {
             last: None,
             rows: 0,
             newest: None,
-            known: Known::NotYet { all },
+            known: Known::NotYet(side),
             items: VecDeque::new(),
         }
     }
@@ -140,8 +149,9 @@ impl<'a> Merge<'a> {
     /// # Errors
     /// [`crate::error::SetupError`] for rows without a key or with the key of another; the databases' errors.
     pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
-        if let Known::NotYet { all } = self.known {
-            self.open(all).await?;
+        if let Known::NotYet(side) = &self.known {
+            let side = side.clone();
+            self.open(side).await?;
         }
         while self.items.is_empty() {
             self.load().await?;
@@ -154,15 +164,22 @@ impl<'a> Merge<'a> {
         Ok(self.items.pop_front())
     }
 
-    async fn open(&mut self, all: bool) -> anyhow::Result<()> {
+    async fn open(&mut self, side: Side) -> anyhow::Result<()> {
         let opened = self.batches.opened().await?;
         self.newest = opened.newest;
         if !opened.resumed {
             self.passed = None;
         }
-        self.known = match all {
-            true => Known::InOrder(opened.order, KnownLeads::read(self.state, opened.order, self.passed.clone())),
-            false => Known::LookedUp,
+        self.known = match side {
+            Side::Every => {
+                Known::InOrder(opened.order, KnownLeads::read(self.state, opened.order, self.passed.clone()))
+            }
+            Side::OfRows => Known::LookedUp,
+            Side::These(mut leads) => {
+                leads.sort();
+                leads.dedup();
+                Known::Asked(leads.into())
+            }
         };
         Ok(())
     }
@@ -192,25 +209,19 @@ impl<'a> Merge<'a> {
                 self.next += 1;
                 continue;
             }
-            let mut differs = true;
-            if let Known::InOrder(order, known) = &mut self.known {
-                // What is known, and comes before this row, is missing.
-                let found = loop {
-                    if gathered.is_full() {
-                        return Ok(gathered);
-                    }
-                    known.fill().await?;
-                    match known.peek().map(|known| order.compare(known.lead.as_pair(), row)) {
-                        Some(Ordering::Less) => missing(known, self.interest, &mut gathered),
-                        Some(Ordering::Equal) => break known.pop(),
-                        Some(Ordering::Greater) | None => break None,
-                    }
-                };
-                differs = self.interest == Interest::Everything
-                    || found.is_none_or(|found| found.row_hash != Some(self.batches.hash(line)));
-            } else if gathered.is_full() {
-                return Ok(gathered);
-            }
+            // What is known, and comes before this row, is missing.
+            let found = loop {
+                if gathered.is_full() {
+                    return Ok(gathered);
+                }
+                match self.known.front().await?.map(|(order, lead)| order.compare(lead, row)) {
+                    Some(Ordering::Less) => self.known.is_missing(self.interest, &mut gathered),
+                    Some(Ordering::Equal) => break self.known.pop(),
+                    Some(Ordering::Greater) | None => break None,
+                }
+            };
+            let differs = self.interest == Interest::Everything
+                || found.is_none_or(|found| found.row_hash != Some(self.batches.hash(line)));
             if self.last.as_ref().is_some_and(|last| is_beyond(&self.known, last, row) != Some(true)) {
                 return Err(self.explain(Fault::Repeated, line).await);
             }
@@ -221,14 +232,8 @@ impl<'a> Merge<'a> {
             self.next += 1;
             self.rows += 1;
         }
-        if let Known::InOrder(_, known) = &mut self.known
-            && self.source_at_end
-        {
-            known.fill().await?;
-            while !gathered.is_full() && known.peek().is_some() {
-                missing(known, self.interest, &mut gathered);
-                known.fill().await?;
-            }
+        while self.source_at_end && !gathered.is_full() && self.known.front().await?.is_some() {
+            self.known.is_missing(self.interest, &mut gathered);
         }
         Ok(gathered)
     }
@@ -246,7 +251,9 @@ impl<'a> Merge<'a> {
                 self.items.push_back(Item::Row(self.crm.mapping.map(&line.row()).of_row(hash), known));
             }
         }
-        self.items.extend(gathered.missing.iter().filter_map(|lead| known.remove(lead)).map(Item::Missing));
+        let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
+        let missing = missing.filter(|known| self.interest == Interest::Everything || !known.gone);
+        self.items.extend(missing.map(Item::Missing));
         Ok(())
     }
 
@@ -260,11 +267,35 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// The next known lead has no row.
-fn missing(known: &mut KnownLeads, interest: Interest, gathered: &mut Gathered) {
-    let Some(known) = known.pop() else { return };
-    if interest == Interest::Everything || !known.gone {
-        gathered.missing.push(known.lead);
+impl Known {
+    /// The next lead that is to be found in the source, and the order in which they come.
+    async fn front(&mut self) -> Result<Option<(IdOrder, (&str, &str))>, sqlx::Error> {
+        Ok(match self {
+            Known::InOrder(order, known) => {
+                known.fill().await?;
+                known.peek().map(|known| (*order, known.lead.as_pair()))
+            }
+            Known::Asked(leads) => leads.front().map(|lead| (IdOrder::Bytes, lead.as_pair())),
+            Known::NotYet(_) | Known::LookedUp => None,
+        })
+    }
+
+    /// It was found. What its row was like is not known of leads that were merely asked for.
+    fn pop(&mut self) -> Option<Compared> {
+        match self {
+            Known::InOrder(_, known) => known.pop(),
+            Known::Asked(leads) => leads.pop_front().map(|lead| Compared { lead, row_hash: None, gone: false }),
+            Known::NotYet(_) | Known::LookedUp => None,
+        }
+    }
+
+    /// It has no row.
+    fn is_missing(&mut self, interest: Interest, gathered: &mut Gathered) {
+        if let Some(known) = self.pop()
+            && (interest == Interest::Everything || !known.gone)
+        {
+            gathered.missing.push(known.lead);
+        }
     }
 }
 
@@ -272,7 +303,7 @@ fn missing(known: &mut KnownLeads, interest: Interest, gathered: &mut Gathered) 
 fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> Option<bool> {
     let order = match known {
         Known::InOrder(order, _) => *order,
-        Known::NotYet { .. } | Known::LookedUp => IdOrder::Bytes,
+        Known::NotYet(_) | Known::LookedUp | Known::Asked(_) => IdOrder::Bytes,
     };
     match order.compare(row, lead.as_pair()) {
         Ordering::Greater => Some(true),

@@ -34,6 +34,8 @@ pub enum Scope {
     From(IdOrder, LeadId),
     /// Those whose `changed_at` is at least this.
     Since(Bound),
+    /// Those of these leads, at most a few thousand.
+    Keys(Vec<LeadId>),
 }
 
 /// A prepared way of reading.

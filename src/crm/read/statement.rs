@@ -86,6 +86,7 @@ impl Statements {
         let condition = match scope {
             Scope::Since(_) => self.condition(scope, Ordering::Text),
             Scope::All | Scope::From(..) => String::new(),
+            Scope::Keys(_) => return None,
         };
         Some(format!("select {columns} from {}{condition}", self.from))
     }
@@ -113,7 +114,31 @@ impl Statements {
             Scope::All => String::new(),
             Scope::From(order, after) => self.beginning_at(*order, after, ordering),
             Scope::Since(bound) => self.since(bound),
+            Scope::Keys(leads) => self.with_keys(leads),
         }
+    }
+
+    /// By the key as it is where its text can be compared with it, so that an index serves; a lead must not seem to be missing
+    /// because its key was compared in another form.
+    fn with_keys(&self, leads: &[LeadId]) -> String {
+        let kind = self.key_type.as_str();
+        if !self.on_postgres {
+            let keys: Vec<&str> = leads.iter().map(|lead| lead.id.as_str()).collect();
+            let keys = literal(&serde_json::json!(keys).to_string());
+            // What SQLite calls affinity: it makes a number of a text that stands against a column of numbers.
+            let key = if kind.contains("int") || kind.contains("text") { &self.key } else { &self.key_as_text };
+            return format!(" and {key} in (select value from json_each({keys}))");
+        }
+        let is_number = ["int2", "int4", "int8"].contains(&kind);
+        let keys = leads.iter().map(|lead| lead.id.as_str()).filter(|key| !is_number || key.parse::<i64>().is_ok());
+        let keys = keys.map(literal).collect::<Vec<_>>().join(", ");
+        let (key, array) = match kind {
+            "int2" | "int4" | "int8" => (&self.key, "bigint[]"),
+            "uuid" => (&self.key, "uuid[]"),
+            "text" | "varchar" => (&self.key, "text[]"),
+            _ => (&self.key_as_text, "text[]"),
+        };
+        format!(" and {key} = any(array[{keys}]::{array})")
     }
 
     fn beginning_at(&self, order: IdOrder, after: &LeadId, ordering: Ordering) -> String {
