@@ -8,10 +8,11 @@ use futures_util::TryStreamExt;
 use sqlx::{Connection as _, Row as _, SqlStr};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::Source;
 use crate::crm::columns::{self, ChangedAt, Column, Form};
 use crate::crm::cursor::{Bound, Kind, Newest};
 use crate::crm::mapping::{NOT_SCALAR, Row};
-use crate::crm::{Crm, Fitting};
+use crate::crm::{Crm, Fitting, snapshot};
 use crate::db::{self, Db, discreet};
 
 /// Rows a batch: large enough that a statement a batch costs little, small enough that three batches are nothing.
@@ -46,6 +47,7 @@ pub struct Reading {
     /// Key, client where there is one, and the cells, as text.
     list: String,
     from: String,
+    source: Source,
     order: String,
     limit: Option<usize>,
     changed_at: Option<ChangedAt>,
@@ -72,6 +74,7 @@ impl Reading {
         Self {
             list: [std::slice::from_ref(&key), client.as_slice(), cells.as_slice()].concat().join(", "),
             from: columns::from_clause(&crm.source),
+            source: crm.source.clone(),
             order: order.join(", "),
             limit: None,
             changed_at: fitting.changed_at.clone(),
@@ -132,13 +135,7 @@ impl Reading {
 
     fn condition(&self) -> String {
         let Some((bound, changed_at)) = self.bound().zip(self.changed_at.as_ref()) else { return String::new() };
-        let cast = match (bound, changed_at.kind) {
-            (Bound::Text(_), Some(Kind::TimestampTz)) => "::timestamptz",
-            (Bound::Text(_), Some(Kind::Timestamp)) => "::timestamp",
-            (Bound::Text(_), Some(Kind::Date)) => "::date",
-            (Bound::Text(_) | Bound::Number(_), _) => "",
-        };
-        format!(" and {} >= $1{cast}", changed_at.expression)
+        format!(" and {}", changed_at.since(bound))
     }
 
     fn bound(&self) -> Option<&Bound> {
@@ -198,7 +195,7 @@ impl Reading {
         sender: &Sender,
         newest: oneshot::Sender<Option<Newest>>,
     ) -> Result<(), sqlx::Error> {
-        let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
+        let mut snapshot = snapshot::begin(pool, &self.source).await?;
         let mut found = None;
         if let Some((statement, kind)) = self.newest_statement(Engine::Postgres).zip(self.changed_at.as_ref()) {
             let query = bind_bound!(sqlx::query_as(statement), self.bound());

@@ -27,6 +27,7 @@ mod instance;
 mod interleaving;
 mod leads;
 mod metrics;
+mod missed_rows;
 mod outage;
 mod outcome_table;
 mod pacing;
