@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Connection as _, Executor, Statement, TypeInfo};
 
@@ -92,9 +93,7 @@ pub async fn describe(db: &Db, source: &Source) -> anyhow::Result<Vec<Column>> {
 }
 
 async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<Vec<Column>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    // What the connection remembers of an earlier look is not what is there now.
-    connection.clear_cached_statements().await?;
+    let mut connection = fresh_sqlite(pool).await?;
     let statement = connection.prepare(sql).await?;
     let column = |c: &sqlx::sqlite::SqliteColumn| Column {
         name: c.name().to_owned(),
@@ -106,8 +105,7 @@ async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<V
 }
 
 async fn describe_postgres(pool: &sqlx::PgPool, sql: sqlx::SqlStr) -> Result<Vec<Column>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    connection.clear_cached_statements().await?;
+    let mut connection = fresh_postgres(pool).await?;
     let statement = connection.prepare(sql).await?;
     let column = |c: &sqlx::postgres::PgColumn| Column {
         name: c.name().to_owned(),
@@ -116,6 +114,21 @@ async fn describe_postgres(pool: &sqlx::PgPool, sql: sqlx::SqlStr) -> Result<Vec
         form: postgres_form(c.type_info()),
     };
     Ok(statement.columns().iter().map(column).collect())
+}
+
+/// A connection that remembers nothing of an earlier look: what it prepared then tells what was there then.
+async fn fresh_postgres(pool: &sqlx::PgPool) -> Result<PoolConnection<sqlx::Postgres>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    connection.clear_cached_statements().await?;
+    Ok(connection)
+}
+
+/// The same. SQLite prepares by the schema that it has in memory, and sees that it is out of date only when it runs something.
+async fn fresh_sqlite(pool: &sqlx::SqlitePool) -> Result<PoolConnection<sqlx::Sqlite>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    connection.clear_cached_statements().await?;
+    sqlx::query("select count(*) from sqlite_master").execute(&mut *connection).await?;
+    Ok(connection)
 }
 
 fn postgres_family(type_info: &PgTypeInfo) -> Family {
@@ -334,17 +347,14 @@ pub async fn changed_at(db: &Db, source: &Source, columns: &[Column]) -> anyhow:
     let prepared: Result<Option<cursor::Kind>, sqlx::Error> = match db {
         Db::Sqlite(pool) => {
             async {
-                let mut connection = pool.acquire().await?;
-                connection.clear_cached_statements().await?;
-                connection.prepare(sql).await?;
+                fresh_sqlite(pool).await?.prepare(sql).await?;
                 Ok(None)
             }
             .await
         }
         Db::Postgres(pool) => {
             async {
-                let mut connection = pool.acquire().await?;
-                connection.clear_cached_statements().await?;
+                let mut connection = fresh_postgres(pool).await?;
                 let statement = connection.prepare(sql).await?;
                 Ok(statement.columns().first().and_then(|column| postgres_kind(column.type_info())))
             }

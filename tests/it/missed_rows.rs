@@ -123,10 +123,36 @@ impl Model {
     }
 }
 
+/// How the stamps are kept. A bound on timestamps is cut to the second, which hides how narrow a miss would be.
+#[derive(Debug, Clone, Copy)]
+enum Column {
+    Timestamp,
+    Microseconds,
+}
+
+impl Column {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Timestamp => "timestamptz",
+            Self::Microseconds => "bigint",
+        }
+    }
+
+    fn value(self, moment: &str) -> String {
+        match self {
+            Self::Timestamp => moment.to_owned(),
+            Self::Microseconds => format!("(extract(epoch from {moment}) * 1000000)::bigint"),
+        }
+    }
+}
+
 /// PostgreSQL: the transactions are real, and so are their clocks.
-async fn play_on_postgres(place: &Place, events: Vec<Event>) {
+async fn play_on_postgres(place: &Place, column: Column, events: Vec<Event>) {
+    let kind = column.kind();
     place
-        .sql("drop table if exists leads; create table leads (id bigint primary key, town text, changed timestamptz)")
+        .sql(&format!(
+            "drop table if exists leads; create table leads (id bigint primary key, town text, changed {kind})"
+        ))
         .await;
     let mut model = Model::new(place, "0s").await;
     let mut writers: Vec<(PgConnection, Option<Vec<(i64, Written)>>)> = Vec::new();
@@ -135,13 +161,13 @@ async fn play_on_postgres(place: &Place, events: Vec<Event>) {
     }
     let mut alone = PgConnection::connect(&place.url).await.unwrap();
     let statement = |id: i64, written: &Written, stamp: Stamp| {
-        let changed = match stamp {
+        let changed = column.value(match stamp {
             Stamp::Start => "now()",
             Stamp::Moment => "clock_timestamp()",
             Stamp::BackDated => "now() - interval '30 days'",
-            Stamp::Null => "null",
+            Stamp::Null => "null::timestamptz",
             Stamp::Future => "now() + interval '70 years'",
-        };
+        });
         AssertSqlSafe(format!(
             "insert into leads values ({id}, '{}', {changed}) \
              on conflict (id) do update set town = excluded.town, changed = excluded.changed",
@@ -193,7 +219,7 @@ async fn play_on_postgres(place: &Place, events: Vec<Event>) {
 /// SQLite has one writer at a time and no clock that shows: time passes as the test says, ten seconds an event.
 async fn play_on_sqlite(place: &Place, events: Vec<Event>) {
     place
-        .sql("pragma journal_mode = wal; drop table if exists leads; create table leads (id integer primary key, town text, changed text)")
+        .sql("pragma journal_mode = wal; drop table if exists leads; create table leads (id integer primary key, town text, changed datetime)")
         .await;
     let mut model = Model::new(place, "5m").await;
     let mut writer = SqliteConnection::connect(&place.url).await.unwrap();
@@ -273,8 +299,9 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn no_row_is_missed_in_postgresql_however_its_transactions_interleave() {
     let place = Engine::Postgres.place();
     let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(events in prop::collection::vec(event(7200), 1..50))| {
-        block_on(play_on_postgres(&place, events));
+    let column = || prop_oneof![3 => Just(Column::Microseconds), 1 => Just(Column::Timestamp)];
+    proptest!(config, |(column in column(), events in prop::collection::vec(event(7200), 1..50))| {
+        block_on(play_on_postgres(&place, column, events));
     });
 }
 
@@ -288,16 +315,18 @@ fn no_row_is_missed_in_sqlite_whatever_its_stamps_look_like() {
 
 /// A row that is updated over the connection, stamped with its transaction's start.
 async fn update(connection: &mut PgConnection, id: i64, town: &str) {
-    let sql = format!("update leads set town = '{town}', changed = now() where id = {id}");
+    let now = Column::Microseconds.value("now()");
+    let sql = format!("update leads set town = '{town}', changed = {now} where id = {id}");
     connection.execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
-async fn three_rows(place: &Place) {
+async fn three_rows(place: &Place, column: Column) {
+    let (kind, changed) = (column.kind(), column.value("now() - interval '1 hour'"));
     place
-        .sql(
-            "create table leads (id bigint primary key, town text, changed timestamptz); \
-             insert into leads select i, 'Town ' || i, now() - interval '1 hour' from generate_series(1, 3) i",
-        )
+        .sql(&format!(
+            "create table leads (id bigint primary key, town text, changed {kind}); \
+             insert into leads select i, 'Town ' || i, {changed} from generate_series(1, 3) i"
+        ))
         .await;
 }
 
@@ -308,7 +337,7 @@ async fn a_transaction_that_was_prepared_is_waited_for_from_its_start() {
     cluster.stop();
     cluster.start();
     let place = Place::at(Engine::Postgres, cluster.database().url);
-    three_rows(&place).await;
+    three_rows(&place, Column::Microseconds).await;
     let mut model = Model::new(&place, "0s").await;
     model.poll(Reach::AsDue, Utc::now()).await;
 
@@ -317,7 +346,7 @@ async fn a_transaction_that_was_prepared_is_waited_for_from_its_start() {
     update(&mut slow, 1, "Slow").await;
     let mut quick = PgConnection::connect(&place.url).await.unwrap();
     update(&mut quick, 2, "Quick").await;
-    assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.updated, 1);
+    assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 1);
     slow.execute("prepare transaction 'slow'").await.unwrap();
     update(&mut quick, 3, "Quick").await;
     for _ in 0..2 {
@@ -331,7 +360,7 @@ async fn a_transaction_that_was_prepared_is_waited_for_from_its_start() {
 #[tokio::test]
 async fn a_role_that_may_not_see_transactions_has_the_look_back_and_may_be_given_sight() {
     let place = Engine::Postgres.place();
-    three_rows(&place).await;
+    three_rows(&place, Column::Microseconds).await;
     place
         .sql("drop role if exists shortsighted; create role shortsighted login; grant select on leads to shortsighted")
         .await;
@@ -347,10 +376,10 @@ async fn a_role_that_may_not_see_transactions_has_the_look_back_and_may_be_given
         slow.execute("begin").await.unwrap();
         update(&mut slow, 1, &format!("Slow {round}")).await;
         update(&mut quick, 2, &format!("Quick {round}")).await;
-        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.updated, 1);
+        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 1);
         slow.execute("commit").await.unwrap();
-        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.updated, u64::from(seen), "{grant}");
-        assert_eq!(model.poll(Reach::Everything, Utc::now()).await.updated, u64::from(!seen), "{grant}");
+        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, u64::from(seen), "{grant}");
+        assert_eq!(model.poll(Reach::Everything, Utc::now()).await.changed, u64::from(!seen), "{grant}");
     }
 }
 
@@ -365,7 +394,7 @@ async fn everything_written(state: &Db) -> (Vec<(String, String, i64)>, Option<C
 #[tokio::test]
 async fn reading_the_look_back_again_writes_nothing() {
     let place = Engine::Postgres.place();
-    three_rows(&place).await;
+    three_rows(&place, Column::Timestamp).await;
     let model = Model::new(&place, "5m").await;
     assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.created, 3);
     let before = everything_written(&model.state).await;
@@ -379,13 +408,13 @@ async fn reading_the_look_back_again_writes_nothing() {
 #[tokio::test]
 async fn a_value_in_the_future_hides_nothing_that_is_written_while_nobody_polls() {
     let place = Engine::Postgres.place();
-    three_rows(&place).await;
+    three_rows(&place, Column::Timestamp).await;
     place.sql("insert into leads values (9, 'Typing mistake', '2099-01-01')").await;
     let model = Model::new(&place, "1s").await;
     model.poll(Reach::AsDue, Utc::now()).await;
     place.sql("update leads set town = 'Else', changed = now() where id = 2").await;
     // An hour later, by our clock.
-    assert_eq!(model.poll(Reach::AsDue, Utc::now() + TimeDelta::hours(1)).await.updated, 1);
+    assert_eq!(model.poll(Reach::AsDue, Utc::now() + TimeDelta::hours(1)).await.changed, 1);
     let last = control::read::<LastPoll>(&model.state).await.unwrap().unwrap();
     assert_eq!(last.kind, "incremental");
 }
@@ -393,7 +422,7 @@ async fn a_value_in_the_future_hides_nothing_that_is_written_while_nobody_polls(
 #[tokio::test]
 async fn another_type_of_change_value_after_a_restart_is_followed_from_the_start() {
     let place = Engine::Postgres.place();
-    three_rows(&place).await;
+    three_rows(&place, Column::Timestamp).await;
     let mut model = Model::new(&place, "1s").await;
     model.poll(Reach::AsDue, Utc::now()).await;
     place.sql("alter table leads alter changed type bigint using extract(epoch from changed)::bigint").await;
