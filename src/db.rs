@@ -34,8 +34,8 @@ macro_rules! on_db {
     };
 }
 
-/// How long a statement waits for somebody else's lock: on an SQLite file, or in a state on PostgreSQL.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement waits for somebody else's lock.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long another process may take to make a state, or to bring one up to date, before it counts as an old one.
 const BEING_MADE: Duration = Duration::from_secs(2);
 /// How long to wait for a connection before the database counts as unreachable.
@@ -158,7 +158,8 @@ impl Db {
         let session = format!(
             "set default_transaction_read_only = on; set time zone 'UTC'; set datestyle = 'ISO, YMD'; \
              set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set client_min_messages = 'error'; \
-             set statement_timeout = {}",
+             set lock_timeout = {}; set statement_timeout = {}",
+            LOCK_TIMEOUT.as_millis(),
             statement_timeout.as_millis()
         );
         postgres_pool(url, 3, session).await.map(Db::Postgres).map_err(discreet::of_source)
@@ -321,6 +322,17 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
             None => false,
         },
         _ => false,
+    }
+}
+
+/// Whether a statement failed because somebody else keeps a lock.
+pub fn is_lock(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    match code.as_deref() {
+        Some("55P03") => true,
+        // SQLite: 5 busy, 6 locked.
+        Some(code) => code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6)),
+        None => false,
     }
 }
 

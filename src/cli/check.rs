@@ -1,6 +1,8 @@
 //! `check`: is everything ready? Looks at settings, source, mapping, state and endpoint, one line each; sends nothing and
 //! never shows credentials to anybody, unless a test lead is asked for by name.
 
+mod source;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -14,13 +16,12 @@ use crate::clock;
 use crate::config::{Loaded, Settings};
 use crate::console::{printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
+use crate::crm::Crm;
 use crate::crm::read::line::Line;
 use crate::crm::read::{Reading, Scope};
-use crate::crm::{Crm, columns};
 use crate::daemon;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, Db};
 use crate::error::SetupError;
-use crate::on_db;
 use crate::sync::test_lead::{self, Sent};
 
 /// Rows that are mapped as a sample.
@@ -63,7 +64,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     tell("settings", of_settings(&loaded));
     match Crm::open(&loaded.settings).await {
         Ok(crm) => {
-            tell("source", of_source(&crm).await.unwrap_or_else(bad_finding));
+            tell("source", source::of_source(&crm).await.unwrap_or_else(bad_finding));
             tell("mapping", of_mapping(&crm).await.unwrap_or_else(bad_finding));
         }
         Err(error) => tell("source", bad_finding(error)),
@@ -137,26 +138,6 @@ fn of_settings(loaded: &Loaded) -> Vec<Finding> {
     let mut findings = vec![Finding::Good(format!("{place} is complete and consistent"))];
     findings.extend(loaded.warnings.iter().cloned().map(Finding::Doubtful));
     findings
-}
-
-async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
-    let from = columns::from_clause(&crm.source);
-    let fitting = crm.fitting().await?;
-    let place = columns::place(&crm.source);
-    let mut findings = vec![Finding::Good(format!("{place} can be read, and has every column that is mapped"))];
-    let Some(changed_at) = fitting.changed_at else {
-        findings.push(Finding::Doubtful("no [source] changed_at: every poll compares all rows".to_owned()));
-        return Ok(findings);
-    };
-    let sql = format!("select count(*) from {from} and {} is null", changed_at.expression);
-    let blank: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-        .map_err(discreet::of_source)?;
-    findings.push(if blank == 0 {
-        Finding::Good("every row has a changed_at".to_owned())
-    } else {
-        Finding::Doubtful(format!("{blank} row(s) have no changed_at: only full compares see them"))
-    });
-    Ok(findings)
 }
 
 async fn of_mapping(crm: &Crm) -> anyhow::Result<Vec<Finding>> {

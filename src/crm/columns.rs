@@ -2,11 +2,15 @@
 //!
 //! Every misfit between settings and source is found here, all at once, before anything is read.
 
+use std::fmt;
+
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
-use sqlx::{Column as _, Executor, Statement, TypeInfo};
+use sqlx::{Column as _, Connection as _, Executor, Statement, TypeInfo};
 
 use crate::config::Source;
-use crate::crm::cursor;
+use crate::crm::cursor::{self, Bound};
+use crate::crm::drift::Family;
 use crate::crm::mapping::Mapping;
 use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
@@ -19,6 +23,7 @@ pub struct Column {
     pub name: String,
     /// The database's own name of the type, for messages.
     pub type_name: String,
+    pub family: Family,
     pub form: Form,
 }
 
@@ -88,25 +93,95 @@ pub async fn describe(db: &Db, source: &Source) -> anyhow::Result<Vec<Column>> {
 }
 
 async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<Vec<Column>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = fresh_sqlite(pool).await?;
     let statement = connection.prepare(sql).await?;
     let column = |c: &sqlx::sqlite::SqliteColumn| Column {
         name: c.name().to_owned(),
         type_name: c.type_info().name().to_lowercase(),
+        family: Family::of_sqlite(c.type_info().name()),
         form: Form::Plain,
     };
     Ok(statement.columns().iter().map(column).collect())
 }
 
 async fn describe_postgres(pool: &sqlx::PgPool, sql: sqlx::SqlStr) -> Result<Vec<Column>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = fresh_postgres(pool).await?;
     let statement = connection.prepare(sql).await?;
     let column = |c: &sqlx::postgres::PgColumn| Column {
         name: c.name().to_owned(),
         type_name: c.type_info().name().to_lowercase(),
+        family: postgres_family(c.type_info()),
         form: postgres_form(c.type_info()),
     };
     Ok(statement.columns().iter().map(column).collect())
+}
+
+/// A connection that remembers nothing of an earlier look: what it prepared then tells what was there then.
+async fn fresh_postgres(pool: &sqlx::PgPool) -> Result<PoolConnection<sqlx::Postgres>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    connection.clear_cached_statements().await?;
+    Ok(connection)
+}
+
+/// The same. SQLite prepares by the schema that it has in memory, and sees that it is out of date only when it runs something.
+async fn fresh_sqlite(pool: &sqlx::SqlitePool) -> Result<PoolConnection<sqlx::Sqlite>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    connection.clear_cached_statements().await?;
+    sqlx::query("select count(*) from sqlite_master").execute(&mut *connection).await?;
+    Ok(connection)
+}
+
+fn postgres_family(type_info: &PgTypeInfo) -> Family {
+    match type_info.kind() {
+        PgTypeKind::Domain(base) => postgres_family(base),
+        PgTypeKind::Enum(_) => Family::Text,
+        _ => Family::of_postgres(type_info.name()),
+    }
+}
+
+/// What kind of thing a table's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    Table,
+    View,
+    MaterialisedView,
+    ForeignTable,
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Table => "table",
+            Self::View => "view",
+            Self::MaterialisedView => "materialised view",
+            Self::ForeignTable => "foreign table",
+        })
+    }
+}
+
+/// What `[source] table` is; `None` for a query, and where the catalog does not say.
+pub async fn relation(db: &Db, source: &Source) -> Result<Option<Relation>, sqlx::Error> {
+    let Some(table) = &source.table else { return Ok(None) };
+    let name = db::quote_table(table);
+    let found: Option<String> = match db {
+        Db::Sqlite(pool) => {
+            // Without its schema: `main`, nearly always.
+            let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
+            let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
+            sqlx::query_scalar(sql).bind(plain).fetch_optional(pool).await.map_err(discreet::of_source)?
+        }
+        Db::Postgres(pool) => {
+            let sql = "select relkind::text from pg_catalog.pg_class where oid = pg_catalog.to_regclass($1)";
+            sqlx::query_scalar(sql).bind(name).fetch_optional(pool).await.map_err(discreet::of_source)?
+        }
+    };
+    Ok(match found.as_deref() {
+        Some("table" | "r" | "p") => Some(Relation::Table),
+        Some("view" | "v") => Some(Relation::View),
+        Some("m") => Some(Relation::MaterialisedView),
+        Some("f") => Some(Relation::ForeignTable),
+        _ => None,
+    })
 }
 
 fn postgres_form(type_info: &PgTypeInfo) -> Form {
@@ -129,13 +204,8 @@ fn postgres_form(type_info: &PgTypeInfo) -> Form {
 /// # Errors
 /// One [`SetupError`] that lists all that are missing or of an impossible type, with the nearest names.
 pub fn check(db: &Db, source: &Source, mapping: &Mapping, columns: &[Column]) -> Result<(), SetupError> {
-    let mut wanted: Vec<(&str, String)> = vec![(&source.key, "[source] key".to_owned())];
-    if let Some(client) = &source.client {
-        wanted.push((client, "[source] client".to_owned()));
-    }
-    wanted.extend(mapping.uses().into_iter().map(|(column, key)| (column, format!("[lead] {key}"))));
     let mut problems = Vec::new();
-    for (name, used_by) in wanted {
+    for (name, used_by) in wanted(source, mapping) {
         match find(db, columns, name) {
             None => {
                 let near = nearest(name, columns.iter().map(|column| column.name.as_str()));
@@ -166,6 +236,16 @@ pub fn check(db: &Db, source: &Source, mapping: &Mapping, columns: &[Column]) ->
              array or a composite"
         ),
     ))
+}
+
+/// The columns that the settings name, each with the setting.
+pub fn wanted<'a>(source: &'a Source, mapping: &'a Mapping) -> Vec<(&'a str, String)> {
+    let mut wanted: Vec<(&str, String)> = vec![(&source.key, "[source] key".to_owned())];
+    if let Some(client) = &source.client {
+        wanted.push((client, "[source] client".to_owned()));
+    }
+    wanted.extend(mapping.uses().into_iter().map(|(column, key)| (column, format!("[lead] {key}"))));
+    wanted
 }
 
 /// The column of that name, as the engine compares names: SQLite ignores case.
@@ -239,6 +319,23 @@ pub struct ChangedAt {
     pub kind: Option<cursor::Kind>,
 }
 
+impl ChangedAt {
+    /// The condition on rows that have changed since a bound, which is `$1`.
+    pub fn since(&self, bound: &Bound) -> String {
+        let expression = &self.expression;
+        let cast = match (bound, self.kind) {
+            // SQLite has any type in any column, and every number sorts below every text: where texts are followed, numbers
+            // are read always, and where numbers are, texts. Both halves can use an index.
+            (Bound::Text(_), None) => return format!("({expression} >= $1 or {expression} < '')"),
+            (Bound::Text(_), Some(cursor::Kind::TimestampTz)) => "::timestamptz",
+            (Bound::Text(_), Some(cursor::Kind::Timestamp)) => "::timestamp",
+            (Bound::Text(_), Some(cursor::Kind::Date)) => "::date",
+            (Bound::Text(_) | Bound::Number(_), _) => "",
+        };
+        format!("{expression} >= $1{cast}")
+    }
+}
+
 /// Prepares `[source] changed_at` against the source.
 ///
 /// # Errors
@@ -250,14 +347,14 @@ pub async fn changed_at(db: &Db, source: &Source, columns: &[Column]) -> anyhow:
     let prepared: Result<Option<cursor::Kind>, sqlx::Error> = match db {
         Db::Sqlite(pool) => {
             async {
-                pool.acquire().await?.prepare(sql).await?;
+                fresh_sqlite(pool).await?.prepare(sql).await?;
                 Ok(None)
             }
             .await
         }
         Db::Postgres(pool) => {
             async {
-                let mut connection = pool.acquire().await?;
+                let mut connection = fresh_postgres(pool).await?;
                 let statement = connection.prepare(sql).await?;
                 Ok(statement.columns().first().and_then(|column| postgres_kind(column.type_info())))
             }

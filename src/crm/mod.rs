@@ -1,19 +1,28 @@
-//! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has, [`mapping`] makes Lead objects
-//! of its rows, [`value`] reads what CRMs write.
+//! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has and [`drift`] at what has become of
+//! it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`mapping`] makes Lead
+//! objects of its rows, [`value`] reads what CRMs write.
 
 pub mod columns;
 pub mod cursor;
+pub mod drift;
 pub mod mapping;
 pub mod read;
+pub mod settled;
+pub mod snapshot;
 pub mod value;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
 use crate::config::{Settings, Source};
 use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
-use crate::crm::columns::{ChangedAt, Column};
+use crate::crm::columns::{ChangedAt, Column, Relation};
+use crate::crm::drift::{Look, Used};
 use crate::crm::mapping::{Mapping, Row};
+use crate::crm::settled::{Outlook, Settled};
 use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::on_db;
@@ -24,6 +33,16 @@ pub struct Crm {
     pub db: Db,
     pub source: Source,
     pub mapping: Mapping,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What is remembered of the source from look to look, as long as the program runs.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The source at the first look at which it fitted.
+    first: Option<Look>,
+    /// The start of the last long transaction that was warned of.
+    long_open: Option<DateTime<Utc>>,
 }
 
 impl Crm {
@@ -51,18 +70,90 @@ impl Crm {
                 return Err(db::away_or_unfit(db::is_outage(&error), setup));
             }
         };
-        let crm = Crm { mapping: Mapping::new(settings), db, source };
+        let crm = Crm { mapping: Mapping::new(settings), db, source, seen: Arc::default() };
         crm.fitting().await?;
         Ok(crm)
     }
 
-    /// What the source has, once it has been found to fit. Asked at the beginning of every pass, so that a column that is
-    /// dropped or retyped while we run stops the pass, not the leads.
+    /// What the source has, once it has been found to fit, and to be what it was at the first look. Asked at the beginning
+    /// of every pass, so that a column that is dropped or retyped while we run stops the pass, not the leads.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it does not fit, or not any more; the database's error when it is away.
     pub async fn fitting(&self) -> anyhow::Result<Fitting> {
+        self.look().await.map_err(|error| self.explained(error))
+    }
+
+    async fn look(&self) -> anyhow::Result<Fitting> {
         let columns = columns::describe(&self.db, &self.source).await?;
+        let relation = columns::relation(&self.db, &self.source).await?;
+        self.refuse_drift(relation, &columns)?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
         let changed_at = columns::changed_at(&self.db, &self.source, &columns).await?;
-        Ok(Fitting { columns, changed_at })
+        self.seen().first.get_or_insert_with(|| Look { relation, used: self.used(&columns) });
+        Ok(Fitting { relation, columns, changed_at })
+    }
+
+    /// Looks again, while a pass is reading and keeps the source as it is: whether that is what the pass began with.
+    ///
+    /// # Errors
+    /// As [`Crm::fitting`]; where somebody changed the source just now, one that passes by itself.
+    pub async fn still(&self, fitting: &Fitting) -> anyhow::Result<()> {
+        if self.fitting().await? == *fitting {
+            return Ok(());
+        }
+        let what = format!("{}: somebody changed its columns as a poll began", columns::place(&self.source));
+        Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll looks again")))
+    }
+
+    fn used(&self, columns: &[Column]) -> Vec<Used> {
+        let mut wanted = columns::wanted(&self.source, &self.mapping);
+        wanted.extend(self.source.changed_at.as_deref().map(|name| (name, "[source] changed_at".to_owned())));
+        let used =
+            |(name, by): (&str, String)| Some(Used { by, column: columns::find(&self.db, columns, name)?.clone() });
+        wanted.into_iter().filter_map(used).collect()
+    }
+
+    fn refuse_drift(&self, relation: Option<Relation>, columns: &[Column]) -> Result<(), SetupError> {
+        let seen = self.seen();
+        let Some(first) = &seen.first else { return Ok(()) };
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let changes = drift::since(first, relation, |name| columns::find(&self.db, columns, name).cloned(), &names);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Err(SetupError::new(
+            format!("{} has changed: {}", columns::place(&self.source), changes.join("; ")),
+            "change it back, and polling goes on by itself; or, where it is to stay so, make the settings fit, look at \
+             `conversica-sync plan`, and restart the daemon",
+        ))
+    }
+
+    /// Up to when everything is committed that ever will be: asked before a snapshot is taken.
+    ///
+    /// # Errors
+    /// The database's when it is away.
+    pub async fn outlook(&self, earlier: Option<&Settled>, now: DateTime<Utc>) -> Result<Outlook, sqlx::Error> {
+        let outlook = settled::look(&self.db, earlier, now).await?;
+        settled::warn_of_long(&outlook.settled, &mut self.seen().long_open);
+        Ok(outlook)
+    }
+
+    /// Says what a lock is that kept us waiting: the database's own words name nothing.
+    pub fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
+        if !cause.is_some_and(db::is_lock) {
+            return error;
+        }
+        error.context(SetupError::new(
+            format!("{} is locked by somebody; waiting for it", columns::place(&self.source)),
+            "nothing, if an ALTER TABLE, a TRUNCATE or a bulk load is under way: it is tried again by itself. Otherwise end \
+             the transaction that keeps the lock",
+        ))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes when other rows may be read, or in another way; not with passwords.
@@ -134,8 +225,9 @@ impl Crm {
 }
 
 /// A source that fits the settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fitting {
+    pub relation: Option<Relation>,
     pub columns: Vec<Column>,
     pub changed_at: Option<ChangedAt>,
 }

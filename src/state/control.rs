@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversica::outcome::HaltReason;
 use crate::crm::cursor::Newest;
+use crate::crm::settled::Settled;
 use crate::db::Db;
 use crate::on_db;
 use crate::state::micros;
@@ -114,6 +115,9 @@ pub struct Cursor {
     pub source: String,
     /// When everything was last read.
     pub full_at: DateTime<Utc>,
+    /// What was committed for certain at that reading; `None` where an older version wrote this: then everything is read.
+    #[serde(default)]
+    pub settled: Option<Settled>,
 }
 
 impl Fact for Cursor {

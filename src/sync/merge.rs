@@ -51,7 +51,6 @@ pub struct Merge<'a> {
     passed: Option<LeadId>,
     last: Option<LeadId>,
     rows: u64,
-    /// Set once the snapshot stands.
     newest: Option<Newest>,
     known: Known,
     items: VecDeque<Item>,
@@ -59,21 +58,12 @@ pub struct Merge<'a> {
 
 /// The state's side.
 enum Known {
-    NotYet(Side),
     /// Every lead.
     InOrder(IdOrder, KnownLeads),
     /// The leads of the rows that are read: nothing is missing.
     LookedUp,
     /// These leads, in byte order.
     Asked(VecDeque<LeadId>),
-}
-
-/// Which leads of the state are held against the rows.
-#[derive(Debug, Clone)]
-enum Side {
-    Every,
-    OfRows,
-    These(Vec<LeadId>),
 }
 
 /// What is gathered for one look at the state.
@@ -102,30 +92,49 @@ enum Fault {
 }
 
 impl<'a> Merge<'a> {
-    /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only: then nothing is
-    /// missing.
-    pub fn start(crm: &'a Crm, state: &'a Db, fitting: &Fitting, scope: Scope, interest: Interest) -> Self {
-        let (side, passed) = match &scope {
-            Scope::All => (Side::Every, None),
-            Scope::From(_, lead) => (Side::Every, Some(lead.clone())),
-            Scope::Since(_) => (Side::OfRows, None),
-            Scope::Keys(leads) => (Side::These(leads.clone()), None),
+    /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only. Comes back once the
+    /// snapshot stands.
+    ///
+    /// # Errors
+    /// The source's.
+    pub async fn begin(
+        crm: &'a Crm,
+        state: &'a Db,
+        fitting: &Fitting,
+        scope: Scope,
+        interest: Interest,
+    ) -> anyhow::Result<Self> {
+        let mut batches = Reading::new(crm, fitting, scope.clone()).start(&crm.db);
+        let opened = batches.opened().await?;
+        let mut passed = None;
+        let known = match scope {
+            Scope::All => Known::InOrder(opened.order, KnownLeads::read(state, opened.order, None)),
+            Scope::From(_, lead) => {
+                passed = Some(lead).filter(|_| opened.resumed);
+                Known::InOrder(opened.order, KnownLeads::read(state, opened.order, passed.clone()))
+            }
+            Scope::Since(_) => Known::LookedUp,
+            Scope::Keys(mut leads) => {
+                leads.sort();
+                leads.dedup();
+                Known::Asked(leads.into())
+            }
         };
-        Self {
+        Ok(Self {
             crm,
             state,
             interest,
-            batches: Reading::new(crm, fitting, scope).start(&crm.db),
+            batches,
             batch: Batch::default(),
             next: 0,
             source_at_end: false,
             passed,
             last: None,
             rows: 0,
-            newest: None,
-            known: Known::NotYet(side),
+            newest: opened.newest,
+            known,
             items: VecDeque::new(),
-        }
+        })
     }
 
     /// Rows read so far.
@@ -139,7 +148,7 @@ impl<'a> Merge<'a> {
         Some((*order, self.last.as_ref()?))
     }
 
-    /// The newest `changed_at` of the snapshot, once the first item has come.
+    /// The newest `changed_at` of the snapshot.
     pub fn newest(&self) -> Option<&Newest> {
         self.newest.as_ref()
     }
@@ -149,10 +158,6 @@ impl<'a> Merge<'a> {
     /// # Errors
     /// [`crate::error::SetupError`] for rows without a key or with the key of another; the databases' errors.
     pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
-        if let Known::NotYet(side) = &self.known {
-            let side = side.clone();
-            self.open(side).await?;
-        }
         while self.items.is_empty() {
             self.load().await?;
             let gathered = self.gather().await?;
@@ -162,26 +167,6 @@ impl<'a> Merge<'a> {
             self.look_up(gathered).await?;
         }
         Ok(self.items.pop_front())
-    }
-
-    async fn open(&mut self, side: Side) -> anyhow::Result<()> {
-        let opened = self.batches.opened().await?;
-        self.newest = opened.newest;
-        if !opened.resumed {
-            self.passed = None;
-        }
-        self.known = match side {
-            Side::Every => {
-                Known::InOrder(opened.order, KnownLeads::read(self.state, opened.order, self.passed.clone()))
-            }
-            Side::OfRows => Known::LookedUp,
-            Side::These(mut leads) => {
-                leads.sort();
-                leads.dedup();
-                Known::Asked(leads.into())
-            }
-        };
-        Ok(())
     }
 
     /// The next batch, once this one has been worked on.
@@ -276,7 +261,7 @@ impl Known {
                 known.peek().map(|known| (*order, known.lead.as_pair()))
             }
             Known::Asked(leads) => leads.front().map(|lead| (IdOrder::Bytes, lead.as_pair())),
-            Known::NotYet(_) | Known::LookedUp => None,
+            Known::LookedUp => None,
         })
     }
 
@@ -285,7 +270,7 @@ impl Known {
         match self {
             Known::InOrder(_, known) => known.pop(),
             Known::Asked(leads) => leads.pop_front().map(|lead| Compared { lead, row_hash: None, gone: false }),
-            Known::NotYet(_) | Known::LookedUp => None,
+            Known::LookedUp => None,
         }
     }
 
@@ -303,7 +288,7 @@ impl Known {
 fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> Option<bool> {
     let order = match known {
         Known::InOrder(order, _) => *order,
-        Known::NotYet(_) | Known::LookedUp | Known::Asked(_) => IdOrder::Bytes,
+        Known::LookedUp | Known::Asked(_) => IdOrder::Bytes,
     };
     match order.compare(row, lead.as_pair()) {
         Ordering::Greater => Some(true),

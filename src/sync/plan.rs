@@ -99,7 +99,7 @@ pub async fn plan(
     let mut planning = Planning::new(settings);
     // Before the first row is read: what is held meanwhile has not been shown.
     let held = held::look(state, &held::Selection::default()).await?;
-    let mut merge = Merge::start(crm, state, &fitting, Scope::All, Interest::Everything);
+    let mut merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything).await?;
     loop {
         match merge.next().await? {
             Some(Item::Missing(known)) => planning.totals.gone += u64::from(!known.gone),

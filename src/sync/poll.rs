@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::{ConversationChanges, FirstRun, Settings};
+use crate::config::{ConversationChanges, FirstRun, Settings, Source};
 use crate::conversica::lead::{LeadId, RowHash};
-use crate::crm::Crm;
-use crate::crm::cursor::{self, Newest};
+use crate::crm::cursor::{self, Bound, Newest};
 use crate::crm::mapping::Mapped;
 use crate::crm::read::{BATCH_ROWS, Scope};
+use crate::crm::settled::Settled;
+use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::db::discreet::in_words;
 use crate::state::compare;
@@ -86,7 +87,7 @@ async fn read_and_write(
 ) -> anyhow::Result<Polled> {
     let fitting = crm.fitting().await?;
     let memory = Memory::read(crm, state, now).await?;
-    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, now) };
+    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, now) };
     if scope != Scope::All {
         *kind = "incremental";
     }
@@ -100,8 +101,11 @@ async fn read_and_write(
     memory.begin(state, now).await?;
     let conversations = settings.safety.conversation_changes;
     let mut writes = Writes::new(state, admission, conversations, now);
-    let mut merge = Merge::start(crm, state, &fitting, scope, Interest::Differences);
-    while let Some(item) = merge.next().await? {
+    let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences).await;
+    let mut merge = begun.map_err(|error| crm.explained(error))?;
+    // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
+    crm.still(&fitting).await?;
+    while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
         match item {
             Item::Missing(known) => writes.missing(known).await?,
             Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
@@ -117,7 +121,7 @@ async fn read_and_write(
     writes.polled.rows = merge.rows();
     let polled = writes.finish().await?;
     decide_first_run(state, memory.history, decided, now).await?;
-    memory.renew(state, merge.newest().cloned(), everything, now).await?;
+    memory.renew(state, settings, merge.newest().cloned(), everything, now).await?;
     Ok(polled)
 }
 
@@ -175,21 +179,27 @@ struct Memory {
     cursor: Option<Cursor>,
     mapping: MappingInUse,
     source: String,
+    /// Up to when everything is committed, known before anything is read.
+    settled: Settled,
 }
 
 impl Memory {
     async fn read(crm: &Crm, state: &Db, now: DateTime<Utc>) -> anyhow::Result<Self> {
         let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
         let source = crm.fingerprint().to_string();
+        let cursor = control::read::<Cursor>(state).await?.filter(|cursor| cursor.source == source);
+        let earlier = cursor.as_ref().and_then(|cursor| cursor.settled.as_ref());
+        let settled = crm.outlook(earlier, now).await?.settled;
         Ok(Self {
             history: History {
                 first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
                 mapping_changed: control::read::<MappingInUse>(state).await?.is_some_and(|in_use| in_use != mapping),
             },
             standing: standing_hold(state, now).await?,
-            cursor: control::read::<Cursor>(state).await?.filter(|cursor| cursor.source == source),
+            cursor,
             mapping,
             source,
+            settled,
         })
     }
 
@@ -206,23 +216,32 @@ impl Memory {
 
     /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
     /// leads of rows that have not changed.
-    fn scope(&self, settings: &Settings, now: DateTime<Utc>) -> Scope {
+    fn scope(&self, settings: &Settings, fitting: &Fitting, now: DateTime<Utc>) -> Scope {
         let source = &settings.source;
         let Some(cursor) = self.cursor.as_ref().filter(|_| !self.history.mapping_changed) else { return Scope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
-        if age >= source.full_compare_interval {
+        if age >= source.full_compare_interval || self.clock_was_put_back(cursor, source) {
             return Scope::All;
         }
-        let newest = cursor.newest.as_ref();
-        newest
-            .and_then(|newest| cursor::bound(newest, source.lookback, source.time_zone, now))
-            .map_or(Scope::All, Scope::Since)
+        // Of another type than when it was last read: nothing can be compared with that value.
+        let kind = fitting.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
+        let is_of_kind = |newest: &Newest| kind.is_none_or(|kind| kind == newest.kind);
+        if !cursor.newest.as_ref().is_none_or(is_of_kind) {
+            return Scope::All;
+        }
+        bound(cursor, source, now).map_or(Scope::All, Scope::Since)
+    }
+
+    /// Rows may have been written since with stamps that the cursor has passed.
+    fn clock_was_put_back(&self, cursor: &Cursor, source: &Source) -> bool {
+        cursor.settled.as_ref().is_some_and(|settled| self.settled.at + source.lookback < settled.before)
     }
 
     /// What is only true once a whole poll has gone through.
     async fn renew(
         self,
         state: &Db,
+        settings: &Settings,
         newest: Option<Newest>,
         everything: bool,
         now: DateTime<Utc>,
@@ -233,8 +252,16 @@ impl Memory {
             // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
             newest: newest.or_else(|| before.as_ref().and_then(|cursor| cursor.newest.clone())),
             source: self.source,
+            settled: Some(self.settled),
         };
-        if before.as_ref() != Some(&cursor) {
+        // One that leads to the same rows is not worth a write.
+        let is_as_good = |before: &Cursor| {
+            before.full_at == cursor.full_at
+                && before.settled.is_some()
+                && before.newest.as_ref().map(|newest| newest.kind) == cursor.newest.as_ref().map(|newest| newest.kind)
+                && bound(before, &settings.source, now) == bound(&cursor, &settings.source, now)
+        };
+        if !before.as_ref().is_some_and(is_as_good) {
             control::write(state, &cursor, now).await?;
         }
         if control::read::<MappingInUse>(state).await?.as_ref() != Some(&self.mapping) {
@@ -242,6 +269,12 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// From where on rows are read; `None` where nothing says it: then all of them.
+fn bound(cursor: &Cursor, source: &Source, now: DateTime<Utc>) -> Option<Bound> {
+    let (newest, settled) = (cursor.newest.as_ref()?, cursor.settled.as_ref()?);
+    cursor::bound(newest, source.lookback, source.time_zone, settled.before, now)
 }
 
 /// How many sends are kept in memory until it is known whether they may leave.

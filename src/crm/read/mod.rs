@@ -9,10 +9,9 @@ mod postgres;
 mod sqlite;
 mod statement;
 
-use std::time::Duration;
-
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::Source;
 use crate::conversica::lead::{Fingerprint, IdOrder, LeadId, RowHash};
 use crate::crm::cursor::{Bound, Newest};
 use crate::crm::{Crm, Fitting};
@@ -46,20 +45,16 @@ pub struct Reading {
     limit: Option<usize>,
     has_client: bool,
     salt: u64,
-    /// Longest that the database may be silent.
-    patience: Duration,
-    url: String,
+    source: Source,
 }
 
 impl Reading {
     pub fn new(crm: &Crm, fitting: &Fitting, scope: Scope) -> Self {
-        use secrecy::ExposeSecret;
         let statements = Statements::new(crm, fitting);
         Self {
             salt: salt(crm, &statements),
             has_client: crm.source.client.is_some(),
-            patience: crm.source.statement_timeout,
-            url: crm.source.url.expose_secret().to_owned(),
+            source: crm.source.clone(),
             limit: None,
             statements,
             scope,

@@ -12,6 +12,7 @@ use crate::crm::cursor::Newest;
 use crate::crm::read::line::Batch;
 use crate::crm::read::statement::Ordering;
 use crate::crm::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
+use crate::crm::snapshot;
 use crate::db;
 
 impl Reading {
@@ -40,10 +41,10 @@ impl Reading {
         opened: oneshot::Sender<Opened>,
     ) -> Result<Ended, sqlx::Error> {
         // Not the time that we take over a batch counts, but how long the server is silent: see `Silence`.
-        let begin = "begin isolation level repeatable read read only; set local statement_timeout = 0";
-        sqlx::raw_sql(begin).execute(&mut *connection).await?;
+        snapshot::begin(connection, &self.source).await?;
+        sqlx::query("set local statement_timeout = 0").execute(&mut *connection).await?;
         let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await?;
-        let silence = Silence { pool, pid, patience: self.patience };
+        let silence = Silence { pool, pid, patience: self.source.statement_timeout };
         let ordering = silence.broken(self.postgres_ordering(connection)).await?;
         let mut newest = None;
         let kind = self.statements.changed_at.as_ref().and_then(|changed_at| changed_at.kind);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
+use secrecy::ExposeSecret;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::oneshot;
 
@@ -28,8 +29,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Reading {
     pub(super) fn read_sqlite(&self, sender: &Sender, opened: oneshot::Sender<Opened>) -> Result<(), sqlx::Error> {
-        let connection = open(&self.url)?;
-        let deadline = Deadline::new(self.patience);
+        let connection = open(self.source.url.expose_secret())?;
+        let deadline = Deadline::new(self.source.statement_timeout);
         let (watch, listener) = (deadline.clone(), sender.clone());
         // SQLite has no statement time-out: the connection is asked now and then whether to go on.
         let is_over = move || watch.is_over() || listener.is_closed();

@@ -2,7 +2,7 @@
 
 use crate::conversica::lead::{IdOrder, LeadId};
 use crate::crm::columns::{self, ChangedAt, Column, Form};
-use crate::crm::cursor::{Bound, Kind};
+use crate::crm::cursor::Bound;
 use crate::crm::mapping::NOT_SCALAR;
 use crate::crm::read::Scope;
 use crate::crm::{Crm, Fitting};
@@ -161,13 +161,7 @@ impl Statements {
             Bound::Number(number) => number.to_string(),
             Bound::Text(text) => literal(text),
         };
-        let cast = match (bound, changed_at.kind) {
-            (Bound::Text(_), Some(Kind::TimestampTz)) => "::timestamptz",
-            (Bound::Text(_), Some(Kind::Timestamp)) => "::timestamp",
-            (Bound::Text(_), Some(Kind::Date)) => "::date",
-            (Bound::Text(_) | Bound::Number(_), _) => "",
-        };
-        format!(" and {} >= {value}{cast}", changed_at.expression)
+        format!(" and {}", changed_at.since(bound).replace("$1", &value))
     }
 
     fn order(&self, ordering: Ordering) -> String {

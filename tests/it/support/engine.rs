@@ -98,6 +98,11 @@ impl Engine {
 }
 
 impl Place {
+    /// A database that is there already, or the same one for another user.
+    pub fn at(engine: Engine, url: String) -> Self {
+        Place { engine, url, directory: None }
+    }
+
     /// Runs statements, over a connection of their own, as whoever owns the data.
     pub async fn sql(&self, statements: &str) {
         let sql = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
