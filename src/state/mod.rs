@@ -4,6 +4,7 @@
 pub mod control;
 pub mod delivery;
 pub mod due;
+pub mod gone;
 pub mod held;
 pub mod lead;
 pub mod listing;

@@ -33,6 +33,8 @@ pub struct Merge<'a> {
     next: Option<Mapped>,
     last: Option<LeadId>,
     rows: u64,
+    /// Leads that the source is expected to have, and has.
+    present: u64,
     source_at_end: bool,
     known: Known<'a>,
 }
@@ -52,6 +54,7 @@ impl<'a> Merge<'a> {
             next: None,
             last: None,
             rows: 0,
+            present: 0,
             source_at_end: false,
             known,
         }
@@ -60,6 +63,12 @@ impl<'a> Merge<'a> {
     /// Rows read so far.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Of the leads that the source is expected to have, so many have been met with their rows: the others are missing.
+    /// Counted in a merge over everything.
+    pub fn present(&self) -> u64 {
+        self.present
     }
 
     /// The next row or missing lead; `None` when both sides are at their end.
@@ -88,6 +97,7 @@ impl<'a> Merge<'a> {
             return Ok(known.pop().map(Item::Missing));
         }
         let known = known.take(&mapped.lead);
+        self.present += u64::from(known.as_ref().is_some_and(lead::Known::is_expected));
         Ok(Some(Item::Row(mapped, known)))
     }
 

@@ -15,7 +15,7 @@ use crate::db::discreet::in_words;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
 use crate::sync::diff;
-use crate::sync::guard::{self, Admission, History};
+use crate::sync::guard::{self, Admission, History, Losses};
 use crate::sync::merge::{Item, Merge};
 use crate::sync::tally::Tally;
 pub use crate::sync::writes::Polled;
@@ -80,9 +80,12 @@ async fn read_and_write(
         Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
     };
     let everything = scope == Scope::All;
+    let losses = Losses::of(settings, &scope, memory.standing.as_ref());
+    let admission = losses.keep_back(admission, memory.history);
     memory.begin(state, now).await?;
     let conversations = settings.safety.conversation_changes;
-    let mut writes = Writes::new(state, admission, conversations, now);
+    let mut writes = Writes::new(state, settings, admission, losses, now);
+    writes.settle().await?;
     let mut merge = Merge::start(crm, state, &fitting, scope);
     while let Some(item) = merge.next().await? {
         match item {
@@ -98,7 +101,7 @@ async fn read_and_write(
         tally.set_rows(merge.rows());
     }
     writes.polled.rows = merge.rows();
-    let polled = writes.finish().await?;
+    let polled = writes.finish(merge.present()).await?;
     decide_first_run(state, memory.history, decided, now).await?;
     memory.renew(state, merge.newest().await, everything, now).await?;
     Ok(polled)
@@ -107,21 +110,21 @@ async fn read_and_write(
 /// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What an earlier
 /// poll held until it knew how much there is, and did not live to know, is such a hold too.
 async fn standing_hold(state: &Db, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
-    let hold = control::read::<Hold>(state).await?;
+    let mut hold = control::read::<Hold>(state).await?;
+    if let Some(standing) = &hold
+        && !held::any(state, Some(&standing.reason)).await?
+    {
+        control::clear::<Hold>(state).await?;
+        hold = None;
+    }
     if hold.is_none() {
-        for reason in [held::TOO_MANY_CHANGES, held::MAPPING_CHANGED] {
+        for reason in [held::SOURCE_SHRANK, held::TOO_MANY_CHANGES, held::MAPPING_CHANGED] {
             if held::any(state, Some(reason)).await? {
                 let hold = Hold { reason: reason.to_owned(), since: now };
                 control::write(state, &hold, now).await?;
                 return Ok(Some(hold));
             }
         }
-    }
-    if let Some(standing) = &hold
-        && !held::any(state, Some(&standing.reason)).await?
-    {
-        control::clear::<Hold>(state).await?;
-        return Ok(None);
     }
     Ok(hold)
 }
@@ -193,7 +196,7 @@ impl Memory {
         let source = &settings.source;
         let Some(cursor) = self.cursor.as_ref().filter(|_| !self.history.mapping_changed) else { return Scope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
-        if age >= source.full_compare_interval {
+        if age >= guard::full_compare_interval(settings, self.standing.as_ref()) {
             return Scope::All;
         }
         let newest = cursor.newest.as_ref();

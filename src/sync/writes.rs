@@ -5,16 +5,17 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::ConversationChanges;
+use crate::config::{OnDelete, Settings};
 use crate::conversica::lead::LeadId;
 use crate::crm::mapping::Mapped;
 use crate::crm::read::BATCH_ROWS;
 use crate::db::Db;
 use crate::state::control::{self, Hold};
-use crate::state::held;
+use crate::state::gone;
+use crate::state::held::{self, FIRST_RUN, Release, SOURCE_SHRANK, Selection, TOO_MANY_CHANGES};
 use crate::state::lead::{self, Change, Known};
 use crate::sync::diff::{self, Difference, Kind};
-use crate::sync::guard::Admission;
+use crate::sync::guard::{Admission, Found, Losses, Verdict};
 
 /// What a poll found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -26,20 +27,24 @@ pub struct Polled {
     pub updated: u64,
     pub invalid: u64,
     pub gone: u64,
+    /// Of them: Conversica is told to stop messaging them.
+    pub stopped: u64,
     /// Changes that wait for a person.
     pub held: u64,
 }
 
-/// How many sends are kept in memory until it is known whether they may leave.
+/// How many sends, and how many missing leads, are kept in memory until it is known what becomes of them.
 const UNDECIDED: usize = 10_000;
 
 /// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
 pub(super) struct Writes<'a> {
     state: &'a Db,
+    settings: &'a Settings,
     now: DateTime<Utc>,
     started: Instant,
     admission: Admission,
-    conversations: ConversationChanges,
+    losses: Losses,
+    found: Found,
     ready: Vec<Change>,
     /// Rows of which it matters what was delivered.
     doubtful: Vec<(Mapped, Option<Known>)>,
@@ -47,8 +52,17 @@ pub(super) struct Writes<'a> {
     undecided: Vec<Change>,
     /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
     provisional: Option<(usize, DateTime<Utc>)>,
+    /// Why and since when this poll holds sends that it has kept back.
+    kept_back: Option<(&'static str, DateTime<Utc>)>,
     /// The hold of this poll, or one that stood before, is on the disk.
     hold_stands: bool,
+    /// Sends held because the source shrank.
+    joined: u64,
+    /// Missing leads that wait for the verdict; never more than [`UNDECIDED`].
+    missing: Vec<LeadId>,
+    /// So many more are held in the state meanwhile.
+    withheld: u64,
+    /// Missing leads that nobody would miss.
     gone: Vec<LeadId>,
     returned: Vec<LeadId>,
     pub(super) polled: Polled,
@@ -57,21 +71,28 @@ pub(super) struct Writes<'a> {
 impl<'a> Writes<'a> {
     pub(super) fn new(
         state: &'a Db,
+        settings: &'a Settings,
         admission: Admission,
-        conversations: ConversationChanges,
+        losses: Losses,
         now: DateTime<Utc>,
     ) -> Self {
         Self {
             state,
+            settings,
             now,
             started: Instant::now(),
             admission,
-            conversations,
+            losses,
+            found: Found::default(),
             ready: Vec::new(),
             doubtful: Vec::new(),
             undecided: Vec::new(),
             provisional: None,
+            kept_back: None,
             hold_stands: false,
+            joined: 0,
+            missing: Vec::new(),
+            withheld: 0,
             gone: Vec::new(),
             returned: Vec::new(),
             polled: Polled::default(),
@@ -94,13 +115,22 @@ impl<'a> Writes<'a> {
         let delivered = lead::delivered(self.state, &leads).await?;
         for (mapped, known) in doubtful {
             let delivered = delivered.get(&mapped.lead).map(String::as_str);
-            let difference = diff::compare(mapped, known.as_ref(), delivered, self.conversations);
+            let difference =
+                diff::compare(mapped, known.as_ref(), delivered, self.settings.safety.conversation_changes);
             self.different(difference, known).await?;
         }
         Ok(())
     }
 
     pub(super) async fn different(&mut self, difference: Difference, known: Option<Known>) -> anyhow::Result<()> {
+        if known.as_ref().is_some_and(Known::is_withheld) {
+            if matches!(self.losses, Losses::Share(_)) {
+                self.found.back += 1;
+            } else if !matches!(&difference, Difference::Changed(change, _) if change.urgent) {
+                // Only a compare of everything can tell that the others are back too, and it is soon due.
+                return Ok(());
+            }
+        }
         match difference {
             Difference::None => Ok(()),
             Difference::Returned => self.returned(known).await,
@@ -139,11 +169,14 @@ impl<'a> Writes<'a> {
                 if provisional + self.undecided.len() > limit {
                     self.admission = Admission::Hold(reason);
                     self.polled.held += provisional as u64;
+                    let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
+                    self.kept_back = Some((reason, since));
                     return self.hold_undecided(reason).await;
                 }
                 if self.undecided.len() >= UNDECIDED {
                     let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
                     self.provisional = Some((provisional + self.undecided.len(), since));
+                    self.kept_back = Some((reason, since));
                     for mut change in std::mem::take(&mut self.undecided) {
                         change.hold_reason = Some(reason);
                         self.write(change).await?;
@@ -170,6 +203,7 @@ impl<'a> Writes<'a> {
         }
         self.hold_stands = true;
         self.polled.held += 1;
+        self.joined += u64::from(change.hold_reason == Some(SOURCE_SHRANK));
         self.write(change).await
     }
 
@@ -179,13 +213,31 @@ impl<'a> Writes<'a> {
     }
 
     pub(super) async fn missing(&mut self, known: Known) -> anyhow::Result<()> {
+        if known.is_withheld() {
+            self.found.missing += 1;
+            self.found.withheld += 1;
+            return Ok(());
+        }
         if known.gone {
             return Ok(());
         }
-        self.polled.changed += 1;
-        self.polled.gone += 1;
-        self.gone.push(known.lead);
-        if self.gone.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+        if !known.is_expected() {
+            self.polled.changed += 1;
+            self.polled.gone += 1;
+            self.gone.push(known.lead);
+            return if self.gone.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) };
+        }
+        self.found.missing += 1;
+        self.missing.push(known.lead);
+        if self.missing.len() >= UNDECIDED { self.withhold().await } else { Ok(()) }
+    }
+
+    /// Holds the missing leads that are kept in memory. When it turns out that they are really gone, they are let go.
+    async fn withhold(&mut self) -> anyhow::Result<()> {
+        for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
+            self.withheld += gone::withhold(self.state, leads, self.now, self.written_at()).await?;
+        }
+        Ok(())
     }
 
     async fn returned(&mut self, known: Option<Known>) -> anyhow::Result<()> {
@@ -204,15 +256,104 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    pub(super) async fn finish(mut self) -> anyhow::Result<Polled> {
+    /// What an earlier poll, or a person, did not live to settle.
+    pub(super) async fn settle(&mut self) -> anyhow::Result<()> {
+        let on_delete = self.settings.source.on_delete;
+        self.polled.stopped += gone::settle(self.state, on_delete, self.now, self.written_at()).await?;
+        Ok(())
+    }
+
+    /// `present` of the leads that the source is expected to have have been met.
+    pub(super) async fn finish(mut self, present: u64) -> anyhow::Result<Polled> {
         self.settle_doubtful().await?;
-        for change in std::mem::take(&mut self.undecided) {
-            self.write(change).await?;
+        self.found.present = present;
+        match self.losses.verdict(self.found) {
+            Verdict::Hold => self.hold_missing().await?,
+            Verdict::Gone => {
+                // First every row that was met: what the state holds as missing after that, is.
+                for change in std::mem::take(&mut self.undecided) {
+                    self.write(change).await?;
+                }
+                self.flush().await?;
+                self.let_missing_go().await?;
+            }
         }
-        self.flush().await?;
         if let (Admission::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
             held::release_since(self.state, reason, since, self.now).await?;
         }
         Ok(self.polled)
+    }
+
+    /// Most leads are missing. With them is held whatever this poll has kept back: were it the key that has changed, everybody
+    /// would be contacted anew.
+    async fn hold_missing(&mut self) -> anyhow::Result<()> {
+        let standing = control::read::<Hold>(self.state).await?;
+        if standing.is_none_or(|hold| hold.reason != FIRST_RUN && hold.reason != SOURCE_SHRANK) {
+            let hold = Hold { reason: SOURCE_SHRANK.to_owned(), since: self.now };
+            control::write(self.state, &hold, self.now).await?;
+        }
+        self.hold_stands = true;
+        self.hold_undecided(SOURCE_SHRANK).await?;
+        self.flush().await?;
+        if let Some((reason, since)) = self.kept_back {
+            let renamed = held::rename(self.state, reason, Some(since), SOURCE_SHRANK).await?;
+            if matches!(self.admission, Admission::UpTo { .. }) {
+                self.polled.held += renamed;
+            }
+        }
+        self.admission = Admission::Hold(SOURCE_SHRANK);
+        self.withhold().await?;
+        self.polled.changed += self.withheld;
+        self.polled.held += self.withheld;
+        Ok(())
+    }
+
+    async fn let_missing_go(&mut self) -> anyhow::Result<()> {
+        for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
+            match self.settings.source.on_delete {
+                OnDelete::Ignore => {
+                    lead::mark_gone(self.state, leads, self.now).await?;
+                    self.polled.gone += leads.len() as u64;
+                }
+                OnDelete::StopMessaging => {
+                    let told = gone::stop(self.state, leads, self.now, self.written_at()).await?;
+                    self.polled.gone += told.stopped + told.gone;
+                    self.polled.stopped += told.stopped;
+                }
+            }
+            self.polled.changed += leads.len() as u64;
+        }
+        if self.withheld > 0 || self.found.withheld > 0 {
+            let since = Some(self.now).filter(|_| !matches!(self.losses, Losses::Share(_)));
+            let gone = gone::let_go(self.state, since).await?;
+            self.polled.changed += gone;
+            self.polled.gone += gone;
+            self.settle().await?;
+        }
+        if self.found.back > 0 { self.end_hold().await } else { Ok(()) }
+    }
+
+    /// The rows are back, and those that had come up in between are leads like others: sent, unless they are more than may be
+    /// sent unasked.
+    async fn end_hold(&mut self) -> anyhow::Result<()> {
+        let joined = Selection::reason(SOURCE_SHRANK);
+        let leads = held::look(self.state, &joined).await?.leads;
+        let limit = i64::from(self.settings.safety.approve_above);
+        let standing = control::read::<Hold>(self.state).await?;
+        let is_ours = standing.as_ref().is_none_or(|hold| hold.reason == SOURCE_SHRANK);
+        if limit > 0 && leads > limit {
+            held::rename(self.state, SOURCE_SHRANK, None, TOO_MANY_CHANGES).await?;
+            if is_ours {
+                let hold = Hold { reason: TOO_MANY_CHANGES.to_owned(), since: self.now };
+                control::write(self.state, &hold, self.now).await?;
+            }
+            return Ok(());
+        }
+        held::release_all(self.state, &joined, Release::Send, self.now).await?;
+        self.polled.held = self.polled.held.saturating_sub(self.joined);
+        if is_ours {
+            control::clear::<Hold>(self.state).await?;
+        }
+        Ok(())
     }
 }
