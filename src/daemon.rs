@@ -226,6 +226,7 @@ async fn poll_loop(
                         updated = polled.updated,
                         invalid = polled.invalid,
                         gone = polled.gone,
+                        stopped = polled.stopped,
                         held = polled.held,
                         "polled"
                     );

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use crate::cli::{Exit, existing_state, settings, table};
 use crate::clock;
-use crate::config::Settings;
+use crate::config::{OnDelete, Settings};
 use crate::console::say;
 use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::control::{self, FirstRunDone, Hold};
 use crate::state::due;
+use crate::state::gone;
 use crate::state::held::{self, Held, Release, Released, Selection};
 
 #[derive(Debug, clap::Args)]
@@ -57,7 +58,8 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
                 return Ok(Exit::Decision);
             }
         }
-        if !args.yes && !confirmed(&question(&held, release))? {
+        let on_delete = loaded.settings.source.on_delete;
+        if !args.yes && !confirmed(&question(&held, release, on_delete))? {
             say(if decided { "Nothing else was changed." } else { "Nothing was changed." });
             return Ok(Exit::Decision);
         }
@@ -72,14 +74,24 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
             }
         };
         decided = true;
+        if release == Release::Send {
+            gone::settle(&state, on_delete, clock::now(), clock::now()).await?;
+        }
         if let Some(hold) = &hold {
             decide_hold(&state, hold, release).await?;
         }
-        let what = match release {
-            Release::Send => "will be sent",
-            Release::Baseline => "count as delivered",
-        };
-        say(format_args!("{} {what}.", table::leads(i64::try_from(released).unwrap_or(i64::MAX))));
+        let missing = held.missing.min(i64::try_from(released).unwrap_or(i64::MAX));
+        let others = i64::try_from(released).unwrap_or(i64::MAX) - missing;
+        if missing > 0 {
+            say(format_args!("{} {}.", table::leads(missing), parting(release, on_delete)));
+        }
+        if others > 0 || missing == 0 {
+            let what = match release {
+                Release::Send => "will be sent",
+                Release::Baseline => "count as delivered",
+            };
+            say(format_args!("{} {what}.", table::leads(others)));
+        }
         let left = held::look(&state, &selection).await?;
         if left.leads > 0 {
             say(format_args!("{} joined meanwhile and still wait: look at `plan`.", table::leads(left.leads)));
@@ -114,17 +126,35 @@ async fn refuse_more_tests(held: &Held, release: Release, settings: &Settings, s
     .into())
 }
 
-fn question(held: &Held, release: Release) -> String {
+/// What becomes of leads whose row is missing.
+fn parting(release: Release, on_delete: OnDelete) -> &'static str {
+    match (release, on_delete) {
+        (Release::Send, OnDelete::StopMessaging) => {
+            "are gone from the source: Conversica is told to stop messaging those that it knows"
+        }
+        (Release::Send | Release::Baseline, _) => "are gone from the source: nothing is sent for them",
+    }
+}
+
+fn question(held: &Held, release: Release, on_delete: OnDelete) -> String {
     let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
-    let held_for = format!("{} (held: {})", table::leads(held.leads), reasons.join(", "));
+    let reasons = reasons.join(", ");
+    let gone = match held.missing {
+        0 => String::new(),
+        missing => format!("{} {}. ", table::leads(missing), parting(release, on_delete)),
+    };
+    if held.missing > 0 && held.missing == held.leads {
+        return format!("{gone}Is that right (held: {reasons})?");
+    }
+    let held_for = format!("{} (held: {reasons})", table::leads(held.leads - held.missing));
     let new_people = match held.new_people {
         1 => "1 person".to_owned(),
         people => format!("{people} people"),
     };
     match release {
-        Release::Send => format!("Send {held_for}? {new_people} will be contacted for the first time."),
+        Release::Send => format!("{gone}Send {held_for}? {new_people} will be contacted for the first time."),
         Release::Baseline => format!(
-            "Treat {held_for} as already delivered, and send nothing? {new_people} that Conversica may not know will not be \
+            "{gone}Treat {held_for} as already delivered, and send nothing? {new_people} that Conversica may not know will not be \
              contacted."
         ),
     }

@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::console::{printable, say};
 use crate::crm::Crm;
 use crate::db::Db;
+use crate::state::held;
 use crate::sync::plan::{self, PlannedLead, Totals};
 
 #[derive(Debug, clap::Args)]
@@ -113,6 +114,14 @@ fn headline(totals: &Totals) -> String {
             reasons.join(", "),
             held.new_people
         );
+        if held.missing > 0 {
+            let _ = writeln!(
+                text,
+                "  {} of them are missing from the source: `approve` takes them for gone, and tells Conversica where on_delete \
+                 says so; `baseline` sends nothing.",
+                held.missing
+            );
+        }
         let _ = writeln!(
             text,
             "  to send what is shown here and nothing that joins: conversica-sync approve --shown {}",
@@ -123,6 +132,8 @@ fn headline(totals: &Totals) -> String {
             "  to take it as delivered:                           conversica-sync baseline --shown {}",
             held.shown
         );
+    } else if let Some(reason) = totals.hold.as_deref().filter(|reason| *reason == held::SOURCE_SHRANK) {
+        let _ = writeln!(text, "It would be HELD for a person ({reason}): {}.", held::advice(reason));
     } else if let Some(reason) = &totals.hold {
         let _ = writeln!(
             text,

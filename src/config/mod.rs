@@ -237,6 +237,9 @@ pub struct Safety {
     pub new_leads_per_day: u32,
     /// What a changed `conversationId` of a known person means.
     pub conversation_changes: ConversationChanges,
+    /// A full compare that finds a smaller share of the known leads still there takes nobody for gone, and holds; 0 to 1,
+    /// 0 = off.
+    pub source_shrinks_below: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

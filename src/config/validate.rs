@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 
 use crate::config::check::Problems;
 use crate::config::merged::Merged;
-use crate::config::{Changes, Delivery, Receive, Settings, Source, WritebackMode, duration, size};
+use crate::config::{Changes, Delivery, Receive, Safety, Settings, Source, WritebackMode, duration, size};
 
 pub use lead::{Completed, complete};
 
@@ -30,6 +30,7 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
         receiver(receive, &mut report);
     }
     writeback(settings, &mut report);
+    safety(&settings.safety, &mut report);
     later::check(settings, &mut report);
     if !settings.admin.listen.ip().is_loopback() && settings.admin.token.is_none() {
         report.problem(
@@ -183,6 +184,16 @@ fn delivery(delivery: &Delivery, report: &mut Report<'_>) {
     }
     if delivery.breaker.failures == 0 {
         report.problem("delivery.breaker.failures", "`delivery.breaker.failures` is 0", "Write 1 or more.");
+    }
+}
+
+fn safety(safety: &Safety, report: &mut Report<'_>) {
+    if !(0.0..=1.0).contains(&safety.source_shrinks_below) {
+        report.problem(
+            "safety.source_shrinks_below",
+            format!("`safety.source_shrinks_below` is {}, which is no share", safety.source_shrinks_below),
+            "Write a number from 0 (off) to 1, like 0.5.",
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::conversica::lead::{IdOrder, LeadId, RowHash};
 use crate::db::{Db, trusted};
 use crate::on_db;
+use crate::state::held::SOURCE_SHRANK;
 
 /// Leads a page.
 const PAGE: i64 = 5000;
@@ -24,7 +25,7 @@ pub struct Compared {
     pub lead: LeadId,
     /// Of the row that its content was made of; `None` where that has to be looked at.
     pub row_hash: Option<RowHash>,
-    /// The row was found missing before.
+    /// The row was found missing before, and nothing hangs on it any more.
     pub gone: bool,
 }
 
@@ -92,9 +93,10 @@ pub async fn page(
     };
     let sql = format!(
         "select string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' \
-         || coalesce(cast(row_hash as text), '-') || case when gone_at is null then ' . ' else ' - ' end \
+         || case when gone_at is null and hold_reason is null then coalesce(cast(row_hash as text), '-') else '-' end \
+         || case when gone_at is null or hold_reason = '{SOURCE_SHRANK}' then ' . ' else ' - ' end \
          || id || client_id, '') \
-         from (select id, client_id, row_hash, gone_at from lead where {beyond} order by {columns} limit $4) as page"
+         from (select id, client_id, row_hash, gone_at, hold_reason from lead where {beyond} order by {columns} limit $4) as page"
     );
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
@@ -122,7 +124,7 @@ fn parse(mut text: &str) -> Option<VecDeque<Compared>> {
         let gone = state == "-";
         let row_hash = if hash == "-" { None } else { Some(RowHash(hash.parse().ok()?)) };
         let lead = LeadId { id: rest.get(..id)?.to_owned(), client_id: rest.get(id..id + client)?.to_owned() };
-        page.push_back(Compared { lead, row_hash: row_hash.filter(|_| !gone), gone });
+        page.push_back(Compared { lead, row_hash, gone });
         text = rest.get(id + client..)?;
     }
     Some(page)

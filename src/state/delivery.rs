@@ -69,9 +69,21 @@ pub enum Next {
     Untried,
 }
 
+/// Of a withdrawal of consent nothing is left to be done: it has arrived, or Conversica never heard what it takes back.
+macro_rules! nothing_to_withdraw {
+    () => {
+        "f_next = 'done' and lead.desired_hash = lead.sent_hash \
+         or f_class not in ('accepted', 'ambiguous') and (lead.desired_hash = lead.delivered_hash \
+         or lead.gone_at is not null and lead.first_contact_at is null)"
+    };
+}
+
 /// Where a lead rests that is not on its way: what is left of it when this attempt is put aside.
-const RESTING: &str = "when lead.gone_at is not null and (lead.urgent = 0 or f_next = 'done') then 'gone' \
-     when lead.invalid_reasons is not null then 'invalid' ";
+const RESTING: &str = concat!(
+    "when lead.gone_at is not null and (lead.urgent = 0 or ",
+    nothing_to_withdraw!(),
+    ") then 'gone' when lead.invalid_reasons is not null then 'invalid' "
+);
 
 /// Which leads are wanted, and how many.
 #[derive(Debug, Clone, Copy)]
@@ -226,9 +238,11 @@ where
          when lead.desired_hash = lead.sent_hash then f_next \
          else 'pending' end, \
          due_at = case when lead.urgent = 1 and lead.desired_hash <> lead.sent_hash then f_at else f_due_at end, \
-         urgent = case when f_next = 'done' and lead.desired_hash = lead.sent_hash then 0 \
-                  when f_class not in ('accepted', 'ambiguous') and lead.desired_hash = lead.delivered_hash then 0 \
-                  else lead.urgent end, \
+         urgent = case when ",
+    );
+    update.push(nothing_to_withdraw!());
+    update.push(
+        " then 0 else lead.urgent end, \
          hold_reason = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
                        when f_class <> 'ambiguous' then lead.delivered_hash end then null \
                        when f_next = 'held' and lead.urgent = 0 then coalesce(lead.hold_reason, 'ambiguous') \

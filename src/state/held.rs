@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::db::Db;
+use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::lead::InOrder;
 use crate::state::{instant, micros};
@@ -18,6 +18,7 @@ pub const MAPPING_CHANGED: &str = "mapping_changed";
 pub const CONVERSATION_CHANGED: &str = "conversation_changed";
 pub const AMBIGUOUS: &str = "ambiguous";
 pub const TEST_LEAD_LIMIT: &str = "test_lead_limit";
+pub const SOURCE_SHRANK: &str = "source_shrank";
 
 /// What a person does about leads held for that reason.
 pub fn advice(reason: &str) -> &'static str {
@@ -32,6 +33,10 @@ pub fn advice(reason: &str) -> &'static str {
         TEST_LEAD_LIMIT => {
             "the Test Lead Token is set: raise [conversica] test_lead_limit, or remove test_lead_token and `approve` to send in \
              earnest"
+        }
+        SOURCE_SHRANK => {
+            "most of the leads that were known are missing from the source: mend it, and this ends by itself within minutes; if \
+             they are really gone, `approve` (which stops their messages where on_delete says so) or `baseline` (which sends nothing)"
         }
         MAPPING_CHANGED => "`approve` sends everybody again as [lead] has it now, `baseline` sends only later changes",
         _ => "`approve` sends them, `baseline` takes them as delivered",
@@ -60,8 +65,10 @@ impl Selection {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
     pub leads: i64,
-    /// Of them: people whom Conversica has never been told of.
+    /// Of them: people whom Conversica has never been told of, and would be by an approval.
     pub new_people: i64,
+    /// Of them: leads whose row is missing from the source. They are not sent, but gone, whoever decides how.
+    pub missing: i64,
     /// Reason → leads.
     pub reasons: BTreeMap<String, i64>,
     /// When the newest of them was held with its present content.
@@ -132,13 +139,15 @@ pub async fn look(db: &Db, selection: &Selection) -> Result<Held, sqlx::Error> {
     let mut held = Held::default();
     on_db!(db, pool => {
         let mut query = QueryBuilder::new(
-            "select hold_reason, count(*), count(*) - count(first_contact_at), max(held_at) from lead where ");
+            "select hold_reason, count(*), count(case when first_contact_at is null and (status <> 'held' or gone_at is null) \
+             then 1 end), max(held_at), count(case when status = 'held' then gone_at end) from lead where ");
         push_held!(query, selection, None::<DateTime<Utc>>);
         query.push(" group by hold_reason");
         for row in query.build().fetch_all(pool).await? {
             let leads: i64 = row.try_get(1)?;
             held.leads += leads;
             held.new_people += row.try_get::<i64, _>(2)?;
+            held.missing += row.try_get::<i64, _>(4)?;
             held.newest = held.newest.max(row.try_get::<Option<i64>, _>(3)?.map(instant));
             held.reasons.insert(row.try_get(0)?, leads);
         }
@@ -165,7 +174,8 @@ pub async fn count(db: &Db) -> Result<i64, sqlx::Error> {
     })
 }
 
-/// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says.
+/// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says. Leads whose row is
+/// missing are gone either way; after [`Release::Send`], [`super::gone::settle`] knows who is owed a word.
 pub async fn release(
     db: &Db,
     selection: &Selection,
@@ -179,21 +189,28 @@ pub async fn release(
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from lead where ");
         push_held!(update, selection, Some(newest));
-        update.push(")").push(&order.cte).push(" update lead set hold_reason = null, held_at = null, ");
+        update.push(")").push(&order.cte).push(" update lead set hold_reason = null, held_at = null, status_before = null, ");
         update.push(match release {
             Release::Send => {
                 "attempts = case when status = 'in_flight' then attempts else 0 end, \
                  first_failed_at = case when status = 'in_flight' then first_failed_at end, \
-                 status = case when status = 'held' then 'pending' else status end, due_at = "
+                 urgent = case when status = 'held' and gone_at is not null \
+                          then case when first_contact_at is null then 0 else 1 end else urgent end, \
+                 status = case when status = 'held' and gone_at is not null then 'gone' \
+                          when status = 'held' then 'pending' else status end, due_at = "
             }
             Release::Baseline => {
-                "status = case when status = 'held' then 'in_sync' else status end, urgent = 0, delivered = null, \
-                 delivered_hash = desired_hash, delivered_at = "
+                "status = case when status = 'held' and gone_at is null then 'in_sync' else 'gone' end, urgent = 0, \
+                 delivered = case when gone_at is not null and hold_reason = 'source_shrank' then delivered end, \
+                 delivered_hash = case when gone_at is not null and hold_reason = 'source_shrank' then delivered_hash \
+                                  else desired_hash end, \
+                 delivered_at = case when gone_at is not null and hold_reason = 'source_shrank' then delivered_at else "
             }
         });
         update.push_bind(micros(now));
         if release == Release::Baseline {
-            update.push(", first_contact_at = coalesce(first_contact_at, ").push_bind(micros(now)).push(")");
+            update.push(" end, first_contact_at = case when gone_at is not null and hold_reason = 'source_shrank' \
+                then first_contact_at else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
         }
         update.push(" from meant").push(order.from);
         update.push(" where lead.id = meant_id and lead.client_id = meant_client_id").push(order.condition).push(" and ");
@@ -238,13 +255,29 @@ pub async fn release_since(
     on_db!(db, pool => {
         let mut update = QueryBuilder::new(
             "with free (free_id, free_client_id) as (select id, client_id from lead \
-             where status = 'held' and status <> 'in_sync' and hold_reason = ");
+             where status = 'held' and status <> 'in_sync' and gone_at is null and hold_reason = ");
         update.push_bind(reason).push(" and held_at >= ").push_bind(micros(since)).push(")").push(&order.cte);
         update.push(" update lead set hold_reason = null, held_at = null, status = 'pending', due_at = ");
         update.push_bind(micros(now)).push(" from free").push(order.from);
         update.push(" where lead.id = free_id and lead.client_id = free_client_id").push(order.condition);
         Ok(update.build().execute(pool).await?.rows_affected())
     })
+}
+
+/// Gives what is held for one reason, since that moment, another; returns how many leads that was.
+pub async fn rename(db: &Db, reason: &str, since: Option<DateTime<Utc>>, to: &str) -> Result<u64, sqlx::Error> {
+    let order = InOrder::of(db, "select meant_id, meant_client_id from meant");
+    let sql = format!(
+        "with meant (meant_id, meant_client_id) as (select id, client_id from lead \
+         where status <> 'in_sync' and gone_at is null and hold_reason = $1 and held_at >= $2){} \
+         update lead set hold_reason = $3 from meant{} \
+         where lead.id = meant_id and lead.client_id = meant_client_id and hold_reason = $1{}",
+        order.cte, order.from, order.condition
+    );
+    let since = since.map_or(i64::MIN, micros);
+    Ok(on_db!(db, pool => {
+        sqlx::query(trusted(sql)).bind(reason).bind(since).bind(to).execute(pool).await?.rows_affected()
+    }))
 }
 
 #[cfg(test)]

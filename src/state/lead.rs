@@ -11,6 +11,7 @@ use sqlx::{QueryBuilder, Row as _};
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash, WITHDRAWALS};
 use crate::db::{Db, trusted};
 use crate::on_db;
+use crate::state::held::SOURCE_SHRANK;
 use crate::state::micros;
 
 /// Where a lead stands. The README's table says what each means and what ends it.
@@ -81,6 +82,21 @@ impl Known {
     /// Conversica has this lead, may have it, or is about to: a request is on its way.
     pub fn may_be_contacted(&self) -> bool {
         self.contacted || self.status == Status::InFlight
+    }
+
+    /// Its row was found missing together with most others: it is held as it was.
+    pub fn is_withheld(&self) -> bool {
+        self.gone && self.status == Status::Held
+    }
+
+    /// Whether the source is expected to have it. Who was first seen in a source that had lost most of its leads, and waits
+    /// for that, is not.
+    pub fn is_expected(&self) -> bool {
+        self.is_withheld() || !self.gone && !self.is_doubtful()
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.status == Status::Held && !self.contacted && self.hold_reason.as_deref() == Some(SOURCE_SHRANK)
     }
 }
 
@@ -268,7 +284,8 @@ pub async fn upsert(
              hold_reason = case when ").push(&free).push(" then null else ").push(WAITS_FOR).push(" end, \
              held_at = case when ").push(&free).push(" then null when ").push(WAITS_FOR).push(
             " is not null then excluded.changed_at end, \
-             changed_at = excluded.changed_at, gone_at = null, row_hash = excluded.row_hash, urgent = ").push(&urgent).push(", \
+             changed_at = excluded.changed_at, gone_at = null, status_before = null, row_hash = excluded.row_hash, \
+             urgent = ").push(&urgent).push(", \
              attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
              first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
              due_at = case when lead.status = 'retrying' and ").push(&urgent).push(" = 0 then lead.due_at \
@@ -300,7 +317,9 @@ pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<
         query.push_bind(micros(now));
         query.push(
             ", status = case when lead.status = 'in_flight' \
-             or lead.urgent = 1 and lead.status in ('pending', 'retrying') then lead.status else 'gone' end from missing",
+             or lead.urgent = 1 and lead.status in ('pending', 'retrying') then lead.status else 'gone' end, \
+             held_at = case when lead.hold_reason <> 'source_shrank' then lead.held_at end, \
+             hold_reason = case when lead.hold_reason <> 'source_shrank' then lead.hold_reason end from missing",
         );
         query.push(order.from);
         query.push(" where lead.id = missing.missing_id and lead.client_id = missing.missing_client_id");
@@ -310,7 +329,8 @@ pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<
     })
 }
 
-/// Puts leads that were gone back to where they rest, their content being what it was.
+/// Puts leads that were gone back to where they rest, their content being what it was; those that were held because their
+/// rows were missing, to where they stood.
 pub async fn mark_returned(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
@@ -321,10 +341,15 @@ pub async fn mark_returned(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Res
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
-        query.push(")").push(&order.cte).push(" update lead set gone_at = null, due_at = ");
+        query.push(")").push(&order.cte).push(" update lead set gone_at = null, status_before = null, \
+             due_at = case when lead.status_before = 'retrying' then lead.due_at else ");
         query.push_bind(micros(now));
         query.push(
-            ", status = case when lead.status = 'in_flight' then lead.status \
+            " end, urgent = case when lead.desired_hash = lead.delivered_hash then 0 else lead.urgent end, \
+             held_at = case when lead.hold_reason <> 'source_shrank' then lead.held_at end, \
+             hold_reason = case when lead.hold_reason <> 'source_shrank' then lead.hold_reason end, \
+             status = case when lead.status = 'in_flight' then lead.status \
+             when lead.status_before is not null then lead.status_before \
              when lead.invalid_reasons is not null then 'invalid' \
              when lead.desired_hash = lead.delivered_hash then 'in_sync' \
              when lead.hold_reason is not null then 'held' else 'pending' end from back");

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod control;
 pub mod delivery;
 pub mod due;
+pub mod gone;
 pub mod held;
 pub mod lead;
 pub mod listing;

@@ -4,7 +4,7 @@ use crate::config::ConversationChanges;
 use crate::conversica::lead::{LeadId, RowHash, conversation_id, with_withdrawn, withdraws_consent};
 use crate::crm::mapping::Mapped;
 use crate::state::held::CONVERSATION_CHANGED;
-use crate::state::lead::{Change, Known};
+use crate::state::lead::{Change, Known, Status};
 
 /// What is to be done about one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Difference {
     None,
     /// The state says the same, and does not know this row's hash.
     Reread(LeadId, RowHash),
-    /// The row is back, and says what it said before it went.
+    /// The row is back, says what it said before it went, and its lead stands where it stood.
     Returned,
     /// The state is to be written.
     Changed(Change, Kind),
@@ -44,7 +44,7 @@ impl Kind {
 pub fn needs_delivered(mapped: &Mapped, known: Option<&Known>, changes: ConversationChanges) -> bool {
     let Some(known) = known.filter(|known| known.may_be_contacted()) else { return false };
     match &mapped.desired {
-        Ok(_) if known.desired_hash == mapped.fingerprint() => false,
+        Ok(_) if known.desired_hash == mapped.fingerprint() && !known.gone => false,
         Ok(body) => withdraws_consent("", body) || changes == ConversationChanges::Hold && !is_delivered(mapped, known),
         // Also where the state says the same of the row: its lead may have been on its way when that was written.
         Err(_) => !mapped.withdrawn.is_empty(),
@@ -65,11 +65,17 @@ pub fn compare(
     let mapped = rescue_withdrawal(mapped, known, delivered);
     let desired_hash = mapped.fingerprint();
     if let Some(known) = known.filter(|known| known.desired_hash == desired_hash) {
-        return match mapped.row_hash {
-            _ if known.gone => Difference::Returned,
-            Some(hash) if known.row_hash != Some(hash) => Difference::Reread(mapped.lead, hash),
-            _ => Difference::None,
-        };
+        if !known.gone {
+            return match mapped.row_hash {
+                Some(hash) if known.row_hash != Some(hash) => Difference::Reread(mapped.lead, hash),
+                _ => Difference::None,
+            };
+        }
+        // What was still to be sent when the row went is found anew, and may have to wait for a person.
+        let rests = mapped.desired.is_err() || is_delivered(&mapped, known);
+        if rests || known.is_withheld() || known.status == Status::InFlight {
+            return Difference::Returned;
+        }
     }
     let contacted = known.is_some_and(Known::may_be_contacted);
     let kind = if mapped.desired.is_err() {
@@ -119,7 +125,6 @@ pub fn rescue_withdrawal(mapped: Mapped, known: Option<&Known>, delivered: Optio
 mod tests {
     use super::*;
     use crate::conversica::lead::{Fingerprint, LeadKey};
-    use crate::state::lead::Status;
     use ConversationChanges::{Hold, Send};
     use proptest::prelude::*;
 
@@ -234,6 +239,11 @@ mod tests {
         let mut gone = known("a", Some("a"));
         (gone.status, gone.gone) = (Status::Gone, true);
         assert_eq!(compare(mapped(Ok("a")), Some(&gone), None, Send), Difference::Returned);
+        let mut never_sent = known("a", None);
+        (never_sent.status, never_sent.gone) = (Status::Gone, true);
+        assert_eq!(kind_of(compare(mapped(Ok("a")), Some(&never_sent), None, Send)), Some(Kind::Create));
+        never_sent.status = Status::Held;
+        assert_eq!(compare(mapped(Ok("a")), Some(&never_sent), None, Send), Difference::Returned, "held as it was");
     }
 
     proptest! {

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use crate::config::{FirstRun, Safety, Settings};
+use crate::config::{FirstRun, OnDelete, Safety, Settings};
+use crate::crm::read::Scope;
 use crate::state::control::Hold;
 use crate::state::due::{Admit, Cap};
-use crate::state::held::{FIRST_RUN, MAPPING_CHANGED, TOO_MANY_CHANGES};
+use crate::state::held::{FIRST_RUN, MAPPING_CHANGED, SOURCE_SHRANK, TOO_MANY_CHANGES};
 
 /// How a poll treats the sends it finds. Withdrawals of consent are never held, whatever this says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,95 @@ pub enum Admission {
 pub struct History {
     pub first_run_done: bool,
     pub mapping_changed: bool,
+}
+
+/// What a poll found of the leads that the source is expected to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    pub present: u64,
+    pub missing: u64,
+    /// Of the missing: found missing by an earlier poll, and held for it since.
+    pub withheld: u64,
+    /// Of the present: held until now because they were missing.
+    pub back: u64,
+}
+
+/// What is made of leads that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Their rows were deleted, or left the filter.
+    Gone,
+    /// So many at once are more likely a mistake: a person decides, or the rows come back.
+    Hold,
+}
+
+/// How a poll judges missing leads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Losses {
+    /// It has compared everything: they are held where a smaller share than this is left; 0 = off.
+    Share(f64),
+    /// It has seen a part: they are held where there are more than so many.
+    UpTo(u64),
+    /// A hold stands, which they join.
+    Hold,
+}
+
+impl Losses {
+    /// As the settings have it, for a poll of that scope.
+    pub fn of(settings: &Settings, scope: &Scope, standing: Option<&Hold>) -> Self {
+        let limit = settings.safety.approve_above;
+        match scope {
+            Scope::All | Scope::From(..) => Losses::Share(settings.safety.source_shrinks_below),
+            Scope::Since(_) | Scope::Keys(_) if is_shrunk(standing) => Losses::Hold,
+            Scope::Since(_) | Scope::Keys(_) if settings.source.on_delete == OnDelete::StopMessaging && limit > 0 => {
+                Losses::UpTo(limit.into())
+            }
+            Scope::Since(_) | Scope::Keys(_) => Losses::UpTo(u64::MAX),
+        }
+    }
+
+    pub fn verdict(self, found: Found) -> Verdict {
+        let held = match self {
+            Losses::Share(share) => {
+                let known = found.present + found.missing;
+                // One alone says nothing about the source. What was held before stays so until rows come back: it is not let
+                // go because a person has decided about some of the others.
+                found.missing >= 2 && (found.present as f64) < share * known as f64
+                    || found.withheld > 0 && found.back == 0
+            }
+            Losses::UpTo(limit) => found.missing > limit,
+            Losses::Hold => found.missing > 0,
+        };
+        if held { Verdict::Hold } else { Verdict::Gone }
+    }
+
+    /// Where it may turn out at the end that the source shrank, nothing is sent before the end. What a changed mapping makes
+    /// anew of leads that are known goes on as it is found.
+    pub fn keep_back(self, admission: Admission, history: History) -> Admission {
+        match self {
+            Losses::Share(share)
+                if share > 0.0
+                    && history.first_run_done
+                    && !history.mapping_changed
+                    && admission == Admission::Send =>
+            {
+                Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK }
+            }
+            _ => admission,
+        }
+    }
+}
+
+/// Between two comparisons of every row: as set, and sooner while one is awaited that ends a hold.
+pub fn full_compare_interval(settings: &Settings, standing: Option<&Hold>) -> Duration {
+    /// While most leads are missing.
+    const SHRUNK: Duration = Duration::from_secs(300);
+    let interval = settings.source.full_compare_interval;
+    if is_shrunk(standing) { interval.min(SHRUNK) } else { interval }
+}
+
+fn is_shrunk(standing: Option<&Hold>) -> bool {
+    standing.is_some_and(|hold| hold.reason == SOURCE_SHRANK)
 }
 
 pub fn admission(safety: &Safety, history: History, standing: Option<&Hold>) -> Admission {
@@ -65,13 +155,14 @@ pub fn admit(settings: &Settings, test_leads: u32) -> Admit {
 }
 
 fn reason_named(name: &str) -> &'static str {
-    [FIRST_RUN, MAPPING_CHANGED].into_iter().find(|reason| *reason == name).unwrap_or(TOO_MANY_CHANGES)
+    [FIRST_RUN, MAPPING_CHANGED, SOURCE_SHRANK].into_iter().find(|reason| *reason == name).unwrap_or(TOO_MANY_CHANGES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::ConversationChanges;
+    use proptest::prelude::*;
 
     fn safety(first_run: Option<FirstRun>, approve_above: u32) -> Safety {
         Safety {
@@ -80,6 +171,7 @@ mod tests {
             new_leads_per_hour: 0,
             new_leads_per_day: 0,
             conversation_changes: ConversationChanges::Send,
+            source_shrinks_below: 0.5,
         }
     }
 
@@ -110,5 +202,72 @@ mod tests {
     fn changes_that_arrive_during_a_hold_join_it() {
         let hold = Hold { reason: MAPPING_CHANGED.into(), since: chrono::DateTime::UNIX_EPOCH };
         assert_eq!(admission(&safety(None, 0), LATER, Some(&hold)), Admission::Hold(MAPPING_CHANGED));
+        let hold = Hold { reason: SOURCE_SHRANK.into(), ..hold };
+        assert_eq!(admission(&safety(None, 9), LATER, Some(&hold)), Admission::Hold(SOURCE_SHRANK));
+    }
+
+    fn verdict(share: f64, present: u64, missing: u64) -> Verdict {
+        Losses::Share(share).verdict(Found { present, missing, ..Found::default() })
+    }
+
+    #[test]
+    fn more_than_half_of_the_leads_missing_is_a_shrunken_source_and_half_is_not() {
+        assert_eq!(verdict(0.5, 5, 5), Verdict::Gone);
+        assert_eq!(verdict(0.5, 4, 5), Verdict::Hold);
+        assert_eq!(verdict(0.5, 0, 2), Verdict::Hold);
+        assert_eq!(verdict(0.5, 0, 1), Verdict::Gone, "one lead of one");
+        assert_eq!(verdict(0.0, 0, 1000), Verdict::Gone, "off");
+        assert_eq!(verdict(1.0, 1000, 2), Verdict::Hold, "all have to be there");
+        assert_eq!(verdict(1.0, 1000, 0), Verdict::Gone);
+    }
+
+    #[test]
+    fn what_is_held_for_a_shrunken_source_stays_so_until_rows_come_back() {
+        let decided_in_part = Found { present: 40, missing: 3, withheld: 3, back: 0 };
+        assert_eq!(Losses::Share(0.5).verdict(decided_in_part), Verdict::Hold);
+        assert_eq!(Losses::Share(0.5).verdict(Found { back: 37, ..decided_in_part }), Verdict::Gone);
+        assert_eq!(Losses::Share(0.5).verdict(Found { present: 2, back: 2, ..decided_in_part }), Verdict::Hold);
+    }
+
+    #[test]
+    fn a_part_that_is_seen_may_lose_as_many_as_need_no_approval() {
+        let found = |missing| Found { missing, ..Found::default() };
+        assert_eq!(Losses::UpTo(10).verdict(found(10)), Verdict::Gone);
+        assert_eq!(Losses::UpTo(10).verdict(found(11)), Verdict::Hold);
+        assert_eq!(Losses::Hold.verdict(found(1)), Verdict::Hold);
+        assert_eq!(Losses::Hold.verdict(found(0)), Verdict::Gone);
+    }
+
+    #[test]
+    fn without_a_limit_a_full_compare_still_waits_for_its_end() {
+        let waits = Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK };
+        assert_eq!(Losses::Share(0.5).keep_back(Admission::Send, LATER), waits);
+        assert_eq!(
+            Losses::Share(0.5).keep_back(Admission::Send, FIRST),
+            Admission::Send,
+            "the setting is the approval"
+        );
+        assert_eq!(Losses::Share(0.0).keep_back(Admission::Send, LATER), Admission::Send);
+        assert_eq!(Losses::UpTo(9).keep_back(Admission::Send, LATER), Admission::Send);
+        assert_eq!(Losses::Share(0.5).keep_back(Admission::Hold(FIRST_RUN), LATER), Admission::Hold(FIRST_RUN));
+    }
+
+    proptest! {
+        #[test]
+        fn fewer_missing_leads_are_never_judged_harder(
+            share in 0.0..=1.0_f64, known in 0..2000_u64, missing in 0..2000_u64, back in 0..2_u64, withheld in 0..2000_u64
+        ) {
+            let missing = missing.min(known);
+            let found = |missing| Found { present: known - missing, missing, withheld: withheld.min(missing), back };
+            let losses = Losses::Share(share);
+            if missing > 0 && losses.verdict(found(missing)) == Verdict::Gone {
+                prop_assert_eq!(losses.verdict(found(missing - 1)), Verdict::Gone);
+            }
+            prop_assert_eq!(losses.verdict(found(0)), Verdict::Gone);
+            // Exactly as it is said: a share, and more than one.
+            let shrank = missing > 1 && ((known - missing) as f64) < share * known as f64;
+            let stays = withheld.min(missing) > 0 && back == 0;
+            prop_assert_eq!(losses.verdict(found(missing)) == Verdict::Hold, shrank || stays);
+        }
     }
 }

@@ -51,6 +51,8 @@ pub struct Merge<'a> {
     passed: Option<LeadId>,
     last: Option<LeadId>,
     rows: u64,
+    /// Leads that the source is expected to have, and has.
+    present: u64,
     newest: Option<Newest>,
     known: Known,
     items: VecDeque<Item>,
@@ -131,6 +133,7 @@ impl<'a> Merge<'a> {
             passed,
             last: None,
             rows: 0,
+            present: 0,
             newest: opened.newest,
             known,
             items: VecDeque::new(),
@@ -151,6 +154,12 @@ impl<'a> Merge<'a> {
     /// The newest `changed_at` of the snapshot.
     pub fn newest(&self) -> Option<&Newest> {
         self.newest.as_ref()
+    }
+
+    /// Of the leads that the source is expected to have, so many have been met with their rows: the others are missing.
+    /// Counted in a merge over everything.
+    pub fn present(&self) -> u64 {
+        self.present
     }
 
     /// The next row or missing lead that is of interest; `None` when both sides are at their end.
@@ -212,6 +221,8 @@ impl<'a> Merge<'a> {
             }
             if differs {
                 gathered.rows.push((self.next, LeadId::of_pair(row)));
+            } else {
+                self.present += 1;
             }
             self.last.get_or_insert_default().set(row);
             self.next += 1;
@@ -231,13 +242,15 @@ impl<'a> Merge<'a> {
             let line = self.batch.line(index);
             let hash = self.batches.hash(line);
             let known = known.remove(&lead);
+            self.present += u64::from(known.as_ref().is_some_and(lead::Known::is_expected));
             let says_the_same = known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(hash));
             if self.interest == Interest::Everything || !says_the_same {
                 self.items.push_back(Item::Row(self.crm.mapping.map(&line.row()).of_row(hash), known));
             }
         }
         let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
-        let missing = missing.filter(|known| self.interest == Interest::Everything || !known.gone);
+        let missing =
+            missing.filter(|known| self.interest == Interest::Everything || !known.gone || known.is_withheld());
         self.items.extend(missing.map(Item::Missing));
         Ok(())
     }

@@ -17,3 +17,4 @@ pub mod retry;
 pub mod tally;
 pub mod test_lead;
 pub mod throttle;
+mod writes;

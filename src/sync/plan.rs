@@ -1,12 +1,12 @@
 //! What a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::{ConversationChanges, Settings};
+use crate::config::{ConversationChanges, OnDelete, Settings};
 use crate::conversica::lead::{LeadId, withdraws_consent};
 use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
@@ -14,9 +14,9 @@ use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::state::control::{self, FirstRunDone, Hold, MappingInUse};
 use crate::state::lead::{self, Known, Status};
-use crate::state::{due, held};
+use crate::state::{due, gone, held};
 use crate::sync::diff::{self, Difference};
-use crate::sync::guard::{self, Admission, History};
+use crate::sync::guard::{self, Admission, Found, History, Losses, Verdict};
 use crate::sync::merge::{Interest, Item, Merge};
 
 /// What would happen to a lead.
@@ -25,7 +25,7 @@ use crate::sync::merge::{Interest, Item, Merge};
 pub enum Action {
     Create,
     Update,
-    /// An update that withdraws consent.
+    /// An update that withdraws consent, or tells that the row is gone.
     Stop,
     /// Not sent, for the reasons given.
     Invalid,
@@ -82,6 +82,8 @@ pub struct HeldShown {
     pub leads: i64,
     /// Of them: people whom Conversica has never been told of.
     pub new_people: i64,
+    /// Of them: leads whose row is missing from the source.
+    pub missing: i64,
     /// Reason → leads.
     pub reasons: BTreeMap<String, i64>,
     /// Names this set: what joins later is not in it. Blank where nothing is held.
@@ -102,22 +104,44 @@ pub async fn plan(
     let mut merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything).await?;
     loop {
         match merge.next().await? {
-            Some(Item::Missing(known)) => planning.totals.gone += u64::from(!known.gone),
-            Some(Item::Row(mapped, known)) if is_settled(&mapped, known.as_ref()) => planning.totals.unchanged += 1,
-            Some(Item::Row(mapped, known)) => planning.batch.push((mapped, known)),
+            Some(Item::Missing(known)) => planning.missing(known),
+            Some(Item::Row(mapped, known)) => {
+                planning.found.back += u64::from(known.as_ref().is_some_and(Known::is_withheld));
+                if is_settled(&mapped, known.as_ref()) {
+                    planning.totals.unchanged += 1;
+                } else {
+                    planning.batch.push((mapped, known));
+                }
+            }
             None => break,
         }
-        if planning.batch.len() >= BATCH_ROWS {
+        if planning.batch.len() + planning.parting.len() >= BATCH_ROWS {
             planning.show(state, &mut each).await?;
         }
     }
     planning.show(state, &mut each).await?;
-    let Planning { mut totals, addresses, new_sends, would_hold, .. } = planning;
+    planning.found.present = merge.present();
+    let Planning { mut totals, addresses, new_sends, would_hold, found, .. } = planning;
     totals.same_email = addresses.values().filter(|repeated| **repeated).count() as u64;
-    totals.hold =
-        hold(crm, state, settings, new_sends).await?.or(would_hold).or(too_many_tests(&totals, state, settings).await?);
-    totals.held =
-        HeldShown { leads: held.leads, new_people: held.new_people, shown: held.set_name(), reasons: held.reasons };
+    let losses = Losses::Share(settings.safety.source_shrinks_below);
+    totals.hold = match losses.verdict(found) {
+        Verdict::Hold => Some(held::SOURCE_SHRANK.to_owned()),
+        Verdict::Gone => {
+            // Rows that are back end that hold, and let go what had joined it.
+            let ends = |reason: &str| found.back > 0 && reason == held::SOURCE_SHRANK;
+            hold(crm, state, settings, new_sends, ends)
+                .await?
+                .or(would_hold.filter(|reason| !ends(reason)))
+                .or(too_many_tests(&totals, state, settings).await?)
+        }
+    };
+    totals.held = HeldShown {
+        leads: held.leads,
+        new_people: held.new_people,
+        missing: held.missing,
+        shown: held.set_name(),
+        reasons: held.reasons,
+    };
     Ok(totals)
 }
 
@@ -137,6 +161,10 @@ struct Planning {
     /// Hashes of addresses, and whether each has come up more than once.
     addresses: HashMap<u64, bool>,
     batch: Vec<(Mapped, Option<Known>)>,
+    /// Leads whose rows are missing, and who may have to be told so.
+    parting: Vec<Known>,
+    on_delete: OnDelete,
+    found: Found,
     /// Sends that a pass would have to decide upon.
     new_sends: u64,
     /// Why single leads are held already, or would be.
@@ -150,9 +178,44 @@ impl Planning {
             conversations: settings.safety.conversation_changes,
             addresses: HashMap::new(),
             batch: Vec::new(),
+            parting: Vec::new(),
+            on_delete: settings.source.on_delete,
+            found: Found::default(),
             new_sends: 0,
             would_hold: None,
         }
+    }
+
+    fn missing(&mut self, known: Known) {
+        let counts = known.is_expected();
+        self.found.missing += u64::from(counts);
+        self.found.withheld += u64::from(known.is_withheld());
+        self.totals.gone += u64::from(counts || !known.gone);
+        // Also who is gone and has not been told yet.
+        let waits = matches!(known.status, Status::Pending | Status::Retrying);
+        if self.on_delete == OnDelete::StopMessaging && known.may_be_contacted() && (!known.gone || counts || waits) {
+            self.parting.push(known);
+        }
+    }
+
+    /// What Conversica would be told of leads whose rows are missing.
+    async fn told(&mut self, state: &Db) -> anyhow::Result<VecDeque<PlannedLead>> {
+        let parting = std::mem::take(&mut self.parting);
+        let leads: Vec<LeadId> = parting.iter().map(|known| known.lead.clone()).collect();
+        let last = gone::last(state, &leads).await?;
+        let mut told = VecDeque::new();
+        for known in parting {
+            let Some((last, stop)) = last.get(&known.lead).and_then(|last| Some((last, last.stop()?))) else {
+                continue;
+            };
+            let changes = changes(&last.body.as_deref().map(object).unwrap_or_default(), &object(&stop));
+            let mut reasons = vec!["no longer in the source".to_owned()];
+            reasons.extend(known.hold_reason.map(|reason| format!("held: {reason}")));
+            let LeadId { id, client_id } = known.lead;
+            told.push_back(PlannedLead { id, client_id, action: Action::Stop, changes, reasons });
+        }
+        self.totals.stop += told.len() as u64;
+        Ok(told)
     }
 
     async fn show(
@@ -160,6 +223,7 @@ impl Planning {
         state: &Db,
         each: &mut impl FnMut(PlannedLead) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        let mut told = self.told(state).await?;
         let batch = std::mem::take(&mut self.batch);
         let known: Vec<LeadId> = batch.iter().filter_map(|(_, known)| known.as_ref().map(|k| k.lead.clone())).collect();
         let delivered = lead::delivered(state, &known).await?;
@@ -175,8 +239,9 @@ impl Planning {
                     holds = change.hold_reason;
                 }
                 Difference::None | Difference::Reread(..) | Difference::Returned => {
-                    self.would_hold =
-                        self.would_hold.take().or_else(|| known.as_ref().and_then(|known| known.hold_reason.clone()));
+                    let reason =
+                        known.as_ref().filter(|known| !known.is_withheld()).and_then(|k| k.hold_reason.clone());
+                    self.would_hold = self.would_hold.take().or(reason);
                     let waiting = mapped.desired.as_deref().unwrap_or_default();
                     stops |= withdraws_consent(delivered.unwrap_or_default(), waiting);
                 }
@@ -188,9 +253,13 @@ impl Planning {
                 self.would_hold.get_or_insert_with(|| reason.to_owned());
             }
             self.count(&planned);
+            let place = (&planned.lead.id, &planned.lead.client_id);
+            while let Some(lead) = told.pop_front_if(|lead| (&lead.id, &lead.client_id) < place) {
+                each(lead)?;
+            }
             each(planned.lead)?;
         }
-        Ok(())
+        told.into_iter().try_for_each(each)
     }
 
     fn count(&mut self, planned: &Planned) {
@@ -270,8 +339,15 @@ fn object(body: &str) -> Map<String, Value> {
     serde_json::from_str(body).unwrap_or_default()
 }
 
-/// Whether a pass would hold what it finds. What has been released already, and only waits to be sent, does not count.
-async fn hold(crm: &Crm, state: &Db, settings: &Settings, new_sends: u64) -> anyhow::Result<Option<String>> {
+/// Whether a pass would hold what it finds. What has been released already, and only waits to be sent, does not count, nor a
+/// hold that the pass ends.
+async fn hold(
+    crm: &Crm,
+    state: &Db,
+    settings: &Settings,
+    new_sends: u64,
+    ends: impl Fn(&str) -> bool,
+) -> anyhow::Result<Option<String>> {
     let in_use = control::read::<MappingInUse>(state).await?;
     let fingerprint = crm.mapping.fingerprint().to_string();
     let history = History {
@@ -279,7 +355,7 @@ async fn hold(crm: &Crm, state: &Db, settings: &Settings, new_sends: u64) -> any
         mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
     };
     let standing = match control::read::<Hold>(state).await? {
-        Some(hold) if held::any(state, Some(&hold.reason)).await? => Some(hold),
+        Some(hold) if !ends(&hold.reason) && held::any(state, Some(&hold.reason)).await? => Some(hold),
         _ => None,
     };
     Ok(match guard::admission(&settings.safety, history, standing.as_ref()) {

@@ -5,39 +5,22 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
-use crate::config::{ConversationChanges, FirstRun, Settings, Source};
-use crate::conversica::lead::{LeadId, RowHash};
+use crate::config::{FirstRun, Settings, Source};
 use crate::crm::cursor::{self, Bound, Newest};
-use crate::crm::mapping::Mapped;
-use crate::crm::read::{BATCH_ROWS, Scope};
+use crate::crm::read::Scope;
 use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::db::discreet::in_words;
-use crate::state::compare;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
-use crate::state::lead::{self, Change, Known};
-use crate::sync::diff::{self, Difference, Kind};
-use crate::sync::guard::{self, Admission, History};
+use crate::sync::diff;
+use crate::sync::guard::{self, Admission, History, Losses};
 use crate::sync::merge::{Interest, Item, Merge};
 use crate::sync::tally::Tally;
-
-/// What a poll found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Polled {
-    pub rows: u64,
-    /// Leads written: new, changed, faulty, gone, returned.
-    pub changed: u64,
-    pub created: u64,
-    pub updated: u64,
-    pub invalid: u64,
-    pub gone: u64,
-    /// Changes that wait for a person.
-    pub held: u64,
-}
+pub use crate::sync::writes::Polled;
+use crate::sync::writes::Writes;
 
 /// How much a poll reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,9 +81,12 @@ async fn read_and_write(
         Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
     };
     let everything = scope == Scope::All;
+    let losses = Losses::of(settings, &scope, memory.standing.as_ref());
+    let admission = losses.keep_back(admission, memory.history);
     memory.begin(state, now).await?;
     let conversations = settings.safety.conversation_changes;
-    let mut writes = Writes::new(state, admission, conversations, now);
+    let mut writes = Writes::new(state, settings, admission, losses, now);
+    writes.settle().await?;
     let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
@@ -119,7 +105,7 @@ async fn read_and_write(
         tally.set_rows(merge.rows());
     }
     writes.polled.rows = merge.rows();
-    let polled = writes.finish().await?;
+    let polled = writes.finish(merge.present()).await?;
     decide_first_run(state, memory.history, decided, now).await?;
     memory.renew(state, settings, merge.newest().cloned(), everything, now).await?;
     Ok(polled)
@@ -128,21 +114,21 @@ async fn read_and_write(
 /// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What an earlier
 /// poll held until it knew how much there is, and did not live to know, is such a hold too.
 async fn standing_hold(state: &Db, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
-    let hold = control::read::<Hold>(state).await?;
+    let mut hold = control::read::<Hold>(state).await?;
+    if let Some(standing) = &hold
+        && !held::any(state, Some(&standing.reason)).await?
+    {
+        control::clear::<Hold>(state).await?;
+        hold = None;
+    }
     if hold.is_none() {
-        for reason in [held::TOO_MANY_CHANGES, held::MAPPING_CHANGED] {
+        for reason in [held::SOURCE_SHRANK, held::TOO_MANY_CHANGES, held::MAPPING_CHANGED] {
             if held::any(state, Some(reason)).await? {
                 let hold = Hold { reason: reason.to_owned(), since: now };
                 control::write(state, &hold, now).await?;
                 return Ok(Some(hold));
             }
         }
-    }
-    if let Some(standing) = &hold
-        && !held::any(state, Some(&standing.reason)).await?
-    {
-        control::clear::<Hold>(state).await?;
-        return Ok(None);
     }
     Ok(hold)
 }
@@ -220,7 +206,8 @@ impl Memory {
         let source = &settings.source;
         let Some(cursor) = self.cursor.as_ref().filter(|_| !self.history.mapping_changed) else { return Scope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
-        if age >= source.full_compare_interval || self.clock_was_put_back(cursor, source) {
+        let interval = guard::full_compare_interval(settings, self.standing.as_ref());
+        if age >= interval || self.clock_was_put_back(cursor, source) {
             return Scope::All;
         }
         // Of another type than when it was last read: nothing can be compared with that value.
@@ -275,196 +262,4 @@ impl Memory {
 fn bound(cursor: &Cursor, source: &Source, now: DateTime<Utc>) -> Option<Bound> {
     let (newest, settled) = (cursor.newest.as_ref()?, cursor.settled.as_ref()?);
     cursor::bound(newest, source.lookback, source.time_zone, settled.before, now)
-}
-
-/// How many sends are kept in memory until it is known whether they may leave.
-const UNDECIDED: usize = 10_000;
-
-/// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
-struct Writes<'a> {
-    state: &'a Db,
-    now: DateTime<Utc>,
-    started: Instant,
-    admission: Admission,
-    conversations: ConversationChanges,
-    ready: Vec<Change>,
-    /// Rows of which it matters what was delivered.
-    doubtful: Vec<(Mapped, Option<Known>)>,
-    /// Sends that wait for the decision; never more than [`UNDECIDED`].
-    undecided: Vec<Change>,
-    /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
-    provisional: Option<(usize, DateTime<Utc>)>,
-    /// The hold of this poll, or one that stood before, is on the disk.
-    hold_stands: bool,
-    gone: Vec<LeadId>,
-    returned: Vec<LeadId>,
-    reread: Vec<(LeadId, RowHash)>,
-    polled: Polled,
-}
-
-impl<'a> Writes<'a> {
-    fn new(state: &'a Db, admission: Admission, conversations: ConversationChanges, now: DateTime<Utc>) -> Self {
-        Self {
-            state,
-            now,
-            started: Instant::now(),
-            admission,
-            conversations,
-            ready: Vec::new(),
-            doubtful: Vec::new(),
-            undecided: Vec::new(),
-            provisional: None,
-            hold_stands: false,
-            gone: Vec::new(),
-            returned: Vec::new(),
-            reread: Vec::new(),
-            polled: Polled::default(),
-        }
-    }
-
-    /// This very moment.
-    fn written_at(&self) -> DateTime<Utc> {
-        self.now + self.started.elapsed()
-    }
-
-    async fn doubtful(&mut self, mapped: Mapped, known: Option<Known>) -> anyhow::Result<()> {
-        self.doubtful.push((mapped, known));
-        if self.doubtful.len() >= BATCH_ROWS { self.settle_doubtful().await } else { Ok(()) }
-    }
-
-    async fn settle_doubtful(&mut self) -> anyhow::Result<()> {
-        let doubtful = std::mem::take(&mut self.doubtful);
-        let leads: Vec<LeadId> = doubtful.iter().map(|(mapped, _)| mapped.lead.clone()).collect();
-        let delivered = lead::delivered(self.state, &leads).await?;
-        for (mapped, known) in doubtful {
-            let delivered = delivered.get(&mapped.lead).map(String::as_str);
-            let difference = diff::compare(mapped, known.as_ref(), delivered, self.conversations);
-            self.different(difference, known).await?;
-        }
-        Ok(())
-    }
-
-    async fn different(&mut self, difference: Difference, known: Option<Known>) -> anyhow::Result<()> {
-        match difference {
-            Difference::None => Ok(()),
-            Difference::Reread(lead, hash) => self.reread(lead, hash).await,
-            Difference::Returned => self.returned(known).await,
-            Difference::Changed(change, kind) => self.changed(change, kind).await,
-        }
-    }
-
-    async fn changed(&mut self, mut change: Change, kind: Kind) -> anyhow::Result<()> {
-        self.polled.changed += 1;
-        match kind {
-            Kind::Create => self.polled.created += 1,
-            Kind::Update | Kind::Stop => self.polled.updated += 1,
-            Kind::Invalid => self.polled.invalid += 1,
-            Kind::Reverted => {}
-        }
-        if change.hold_reason.is_some() {
-            self.polled.held += 1;
-        }
-        if !kind.sends() || change.urgent || change.hold_reason.is_some() {
-            return self.write(change).await;
-        }
-        match &self.admission {
-            Admission::Send => self.write(change).await,
-            Admission::Hold(reason) => {
-                change.hold_reason = Some(reason);
-                self.hold(change).await
-            }
-            Admission::Baseline => {
-                change.hold_reason = Some(held::FIRST_RUN);
-                self.write(change).await
-            }
-            Admission::UpTo { limit, reason } => {
-                let (limit, reason) = (*limit, *reason);
-                self.undecided.push(change);
-                let provisional = self.provisional.map_or(0, |(leads, _)| leads);
-                if provisional + self.undecided.len() > limit {
-                    self.admission = Admission::Hold(reason);
-                    self.polled.held += provisional as u64;
-                    return self.hold_undecided(reason).await;
-                }
-                if self.undecided.len() >= UNDECIDED {
-                    let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
-                    self.provisional = Some((provisional + self.undecided.len(), since));
-                    for mut change in std::mem::take(&mut self.undecided) {
-                        change.hold_reason = Some(reason);
-                        self.write(change).await?;
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    async fn hold_undecided(&mut self, reason: &'static str) -> anyhow::Result<()> {
-        for mut change in std::mem::take(&mut self.undecided) {
-            change.hold_reason = Some(reason);
-            self.hold(change).await?;
-        }
-        Ok(())
-    }
-
-    /// The hold is written before the first lead that it holds.
-    async fn hold(&mut self, change: Change) -> anyhow::Result<()> {
-        if !self.hold_stands && control::read::<Hold>(self.state).await?.is_none() {
-            let reason = change.hold_reason.unwrap_or(held::TOO_MANY_CHANGES).to_owned();
-            control::write(self.state, &Hold { reason, since: self.now }, self.now).await?;
-        }
-        self.hold_stands = true;
-        self.polled.held += 1;
-        self.write(change).await
-    }
-
-    async fn write(&mut self, change: Change) -> anyhow::Result<()> {
-        self.ready.push(change);
-        if self.ready.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
-    }
-
-    async fn missing(&mut self, known: Known) -> anyhow::Result<()> {
-        if known.gone {
-            return Ok(());
-        }
-        self.polled.changed += 1;
-        self.polled.gone += 1;
-        self.gone.push(known.lead);
-        if self.gone.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
-    }
-
-    async fn returned(&mut self, known: Option<Known>) -> anyhow::Result<()> {
-        self.polled.changed += 1;
-        self.returned.extend(known.map(|known| known.lead));
-        if self.returned.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
-    }
-
-    async fn reread(&mut self, lead: LeadId, hash: RowHash) -> anyhow::Result<()> {
-        self.reread.push((lead, hash));
-        if self.reread.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
-        self.ready.clear();
-        lead::mark_gone(self.state, &self.gone, self.now).await?;
-        self.gone.clear();
-        lead::mark_returned(self.state, &self.returned, self.now).await?;
-        self.returned.clear();
-        compare::remember(self.state, &self.reread).await?;
-        self.reread.clear();
-        Ok(())
-    }
-
-    async fn finish(mut self) -> anyhow::Result<Polled> {
-        self.settle_doubtful().await?;
-        for change in std::mem::take(&mut self.undecided) {
-            self.write(change).await?;
-        }
-        self.flush().await?;
-        if let (Admission::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
-            held::release_since(self.state, reason, since, self.now).await?;
-        }
-        Ok(self.polled)
-    }
 }

@@ -2,22 +2,16 @@
 //! are refused, for a guard that is set and does nothing is worse than none; the others get a warning.
 
 use super::Report;
-use crate::config::{Changes, OnAmbiguous, OnDelete, Settings};
+use crate::config::{Changes, OnAmbiguous, Settings};
 
 pub fn check(settings: &Settings, report: &mut Report<'_>) {
     let source = &settings.source;
-    let refused = [
-        ("source.changes", source.changes == Changes::Triggers, "write changes = \"poll\""),
-        ("source.on_delete", source.on_delete == OnDelete::StopMessaging, "write on_delete = \"ignore\""),
-    ];
-    for (key, set, cure) in refused {
-        if set {
-            report.problem(
-                key,
-                format!("`{key}` asks for something that this version cannot do yet"),
-                format!("For now, {cure}."),
-            );
-        }
+    if source.changes == Changes::Triggers {
+        report.problem(
+            "source.changes",
+            "`source.changes` asks for something that this version cannot do yet",
+            "For now, write changes = \"poll\".",
+        );
     }
     if settings.delivery.on_ambiguous == OnAmbiguous::Wait {
         report.warning(

@@ -1,0 +1,370 @@
+//! What a poll writes down: gathered in batches, and kept back where more has to be known before it may leave.
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::config::{OnDelete, Settings};
+use crate::conversica::lead::{LeadId, RowHash};
+use crate::crm::mapping::Mapped;
+use crate::crm::read::BATCH_ROWS;
+use crate::db::Db;
+use crate::state::compare;
+use crate::state::control::{self, Hold};
+use crate::state::gone;
+use crate::state::held::{self, FIRST_RUN, Release, SOURCE_SHRANK, Selection, TOO_MANY_CHANGES};
+use crate::state::lead::{self, Change, Known};
+use crate::sync::diff::{self, Difference, Kind};
+use crate::sync::guard::{Admission, Found, Losses, Verdict};
+
+/// What a poll found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Polled {
+    pub rows: u64,
+    /// Leads written: new, changed, faulty, gone, returned.
+    pub changed: u64,
+    pub created: u64,
+    pub updated: u64,
+    pub invalid: u64,
+    pub gone: u64,
+    /// Of them: Conversica is told to stop messaging them.
+    pub stopped: u64,
+    /// Changes that wait for a person.
+    pub held: u64,
+}
+
+/// How many sends, and how many missing leads, are kept in memory until it is known what becomes of them.
+const UNDECIDED: usize = 10_000;
+
+/// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
+pub(super) struct Writes<'a> {
+    state: &'a Db,
+    settings: &'a Settings,
+    now: DateTime<Utc>,
+    started: Instant,
+    admission: Admission,
+    losses: Losses,
+    found: Found,
+    ready: Vec<Change>,
+    /// Rows of which it matters what was delivered.
+    doubtful: Vec<(Mapped, Option<Known>)>,
+    /// Sends that wait for the decision; never more than [`UNDECIDED`].
+    undecided: Vec<Change>,
+    /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
+    provisional: Option<(usize, DateTime<Utc>)>,
+    /// Why and since when this poll holds sends that it has kept back.
+    kept_back: Option<(&'static str, DateTime<Utc>)>,
+    /// The hold of this poll, or one that stood before, is on the disk.
+    hold_stands: bool,
+    /// Sends held because the source shrank.
+    joined: u64,
+    /// Missing leads that wait for the verdict; never more than [`UNDECIDED`].
+    missing: Vec<LeadId>,
+    /// So many more are held in the state meanwhile.
+    withheld: u64,
+    /// Missing leads that nobody would miss.
+    gone: Vec<LeadId>,
+    returned: Vec<LeadId>,
+    reread: Vec<(LeadId, RowHash)>,
+    pub(super) polled: Polled,
+}
+
+impl<'a> Writes<'a> {
+    pub(super) fn new(
+        state: &'a Db,
+        settings: &'a Settings,
+        admission: Admission,
+        losses: Losses,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            state,
+            settings,
+            now,
+            started: Instant::now(),
+            admission,
+            losses,
+            found: Found::default(),
+            ready: Vec::new(),
+            doubtful: Vec::new(),
+            undecided: Vec::new(),
+            provisional: None,
+            kept_back: None,
+            hold_stands: false,
+            joined: 0,
+            missing: Vec::new(),
+            withheld: 0,
+            gone: Vec::new(),
+            returned: Vec::new(),
+            reread: Vec::new(),
+            polled: Polled::default(),
+        }
+    }
+
+    /// This very moment.
+    fn written_at(&self) -> DateTime<Utc> {
+        self.now + self.started.elapsed()
+    }
+
+    pub(super) async fn doubtful(&mut self, mapped: Mapped, known: Option<Known>) -> anyhow::Result<()> {
+        self.doubtful.push((mapped, known));
+        if self.doubtful.len() >= BATCH_ROWS { self.settle_doubtful().await } else { Ok(()) }
+    }
+
+    async fn settle_doubtful(&mut self) -> anyhow::Result<()> {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let leads: Vec<LeadId> = doubtful.iter().map(|(mapped, _)| mapped.lead.clone()).collect();
+        let delivered = lead::delivered(self.state, &leads).await?;
+        for (mapped, known) in doubtful {
+            let delivered = delivered.get(&mapped.lead).map(String::as_str);
+            let difference =
+                diff::compare(mapped, known.as_ref(), delivered, self.settings.safety.conversation_changes);
+            self.different(difference, known).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn different(&mut self, difference: Difference, known: Option<Known>) -> anyhow::Result<()> {
+        if known.as_ref().is_some_and(Known::is_withheld) {
+            if matches!(self.losses, Losses::Share(_)) {
+                self.found.back += 1;
+            } else if !matches!(&difference, Difference::Changed(change, _) if change.urgent) {
+                // Only a compare of everything can tell that the others are back too, and it is soon due.
+                return Ok(());
+            }
+        }
+        match difference {
+            Difference::None => Ok(()),
+            Difference::Reread(lead, hash) => self.reread(lead, hash).await,
+            Difference::Returned => self.returned(known).await,
+            Difference::Changed(change, kind) => self.changed(change, kind).await,
+        }
+    }
+
+    async fn changed(&mut self, mut change: Change, kind: Kind) -> anyhow::Result<()> {
+        self.polled.changed += 1;
+        match kind {
+            Kind::Create => self.polled.created += 1,
+            Kind::Update | Kind::Stop => self.polled.updated += 1,
+            Kind::Invalid => self.polled.invalid += 1,
+            Kind::Reverted => {}
+        }
+        if change.hold_reason.is_some() {
+            self.polled.held += 1;
+        }
+        if !kind.sends() || change.urgent || change.hold_reason.is_some() {
+            return self.write(change).await;
+        }
+        match &self.admission {
+            Admission::Send => self.write(change).await,
+            Admission::Hold(reason) => {
+                change.hold_reason = Some(reason);
+                self.hold(change).await
+            }
+            Admission::Baseline => {
+                change.hold_reason = Some(held::FIRST_RUN);
+                self.write(change).await
+            }
+            Admission::UpTo { limit, reason } => {
+                let (limit, reason) = (*limit, *reason);
+                self.undecided.push(change);
+                let provisional = self.provisional.map_or(0, |(leads, _)| leads);
+                if provisional + self.undecided.len() > limit {
+                    self.admission = Admission::Hold(reason);
+                    self.polled.held += provisional as u64;
+                    let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
+                    self.kept_back = Some((reason, since));
+                    return self.hold_undecided(reason).await;
+                }
+                if self.undecided.len() >= UNDECIDED {
+                    let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
+                    self.provisional = Some((provisional + self.undecided.len(), since));
+                    self.kept_back = Some((reason, since));
+                    for mut change in std::mem::take(&mut self.undecided) {
+                        change.hold_reason = Some(reason);
+                        self.write(change).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn hold_undecided(&mut self, reason: &'static str) -> anyhow::Result<()> {
+        for mut change in std::mem::take(&mut self.undecided) {
+            change.hold_reason = Some(reason);
+            self.hold(change).await?;
+        }
+        Ok(())
+    }
+
+    /// The hold is written before the first lead that it holds.
+    async fn hold(&mut self, change: Change) -> anyhow::Result<()> {
+        if !self.hold_stands && control::read::<Hold>(self.state).await?.is_none() {
+            let reason = change.hold_reason.unwrap_or(held::TOO_MANY_CHANGES).to_owned();
+            control::write(self.state, &Hold { reason, since: self.now }, self.now).await?;
+        }
+        self.hold_stands = true;
+        self.polled.held += 1;
+        self.joined += u64::from(change.hold_reason == Some(SOURCE_SHRANK));
+        self.write(change).await
+    }
+
+    async fn write(&mut self, change: Change) -> anyhow::Result<()> {
+        self.ready.push(change);
+        if self.ready.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    pub(super) async fn missing(&mut self, known: Known) -> anyhow::Result<()> {
+        if known.is_withheld() {
+            self.found.missing += 1;
+            self.found.withheld += 1;
+            return Ok(());
+        }
+        if known.gone {
+            return Ok(());
+        }
+        if !known.is_expected() {
+            self.polled.changed += 1;
+            self.polled.gone += 1;
+            self.gone.push(known.lead);
+            return if self.gone.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) };
+        }
+        self.found.missing += 1;
+        self.missing.push(known.lead);
+        if self.missing.len() >= UNDECIDED { self.withhold().await } else { Ok(()) }
+    }
+
+    /// Holds the missing leads that are kept in memory. When it turns out that they are really gone, they are let go.
+    async fn withhold(&mut self) -> anyhow::Result<()> {
+        for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
+            self.withheld += gone::withhold(self.state, leads, self.now, self.written_at()).await?;
+        }
+        Ok(())
+    }
+
+    async fn returned(&mut self, known: Option<Known>) -> anyhow::Result<()> {
+        self.polled.changed += 1;
+        self.returned.extend(known.map(|known| known.lead));
+        if self.returned.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn reread(&mut self, lead: LeadId, hash: RowHash) -> anyhow::Result<()> {
+        self.reread.push((lead, hash));
+        if self.reread.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
+        self.ready.clear();
+        lead::mark_gone(self.state, &self.gone, self.now).await?;
+        self.gone.clear();
+        lead::mark_returned(self.state, &self.returned, self.now).await?;
+        self.returned.clear();
+        compare::remember(self.state, &self.reread).await?;
+        self.reread.clear();
+        Ok(())
+    }
+
+    /// What an earlier poll, or a person, did not live to settle.
+    pub(super) async fn settle(&mut self) -> anyhow::Result<()> {
+        let on_delete = self.settings.source.on_delete;
+        self.polled.stopped += gone::settle(self.state, on_delete, self.now, self.written_at()).await?;
+        Ok(())
+    }
+
+    /// `present` of the leads that the source is expected to have have been met.
+    pub(super) async fn finish(mut self, present: u64) -> anyhow::Result<Polled> {
+        self.settle_doubtful().await?;
+        self.found.present = present;
+        match self.losses.verdict(self.found) {
+            Verdict::Hold => self.hold_missing().await?,
+            Verdict::Gone => {
+                // First every row that was met: what the state holds as missing after that, is.
+                for change in std::mem::take(&mut self.undecided) {
+                    self.write(change).await?;
+                }
+                self.flush().await?;
+                self.let_missing_go().await?;
+            }
+        }
+        if let (Admission::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
+            held::release_since(self.state, reason, since, self.now).await?;
+        }
+        Ok(self.polled)
+    }
+
+    /// Most leads are missing. With them is held whatever this poll has kept back: were it the key that has changed, everybody
+    /// would be contacted anew.
+    async fn hold_missing(&mut self) -> anyhow::Result<()> {
+        let standing = control::read::<Hold>(self.state).await?;
+        if standing.is_none_or(|hold| hold.reason != FIRST_RUN && hold.reason != SOURCE_SHRANK) {
+            let hold = Hold { reason: SOURCE_SHRANK.to_owned(), since: self.now };
+            control::write(self.state, &hold, self.now).await?;
+        }
+        self.hold_stands = true;
+        self.hold_undecided(SOURCE_SHRANK).await?;
+        self.flush().await?;
+        if let Some((reason, since)) = self.kept_back {
+            let renamed = held::rename(self.state, reason, Some(since), SOURCE_SHRANK).await?;
+            if matches!(self.admission, Admission::UpTo { .. }) {
+                self.polled.held += renamed;
+            }
+        }
+        self.admission = Admission::Hold(SOURCE_SHRANK);
+        self.withhold().await?;
+        self.polled.changed += self.withheld;
+        self.polled.held += self.withheld;
+        Ok(())
+    }
+
+    async fn let_missing_go(&mut self) -> anyhow::Result<()> {
+        for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
+            match self.settings.source.on_delete {
+                OnDelete::Ignore => {
+                    lead::mark_gone(self.state, leads, self.now).await?;
+                    self.polled.gone += leads.len() as u64;
+                }
+                OnDelete::StopMessaging => {
+                    let told = gone::stop(self.state, leads, self.now, self.written_at()).await?;
+                    self.polled.gone += told.stopped + told.gone;
+                    self.polled.stopped += told.stopped;
+                }
+            }
+            self.polled.changed += leads.len() as u64;
+        }
+        if self.withheld > 0 || self.found.withheld > 0 {
+            let since = Some(self.now).filter(|_| !matches!(self.losses, Losses::Share(_)));
+            let gone = gone::let_go(self.state, since).await?;
+            self.polled.changed += gone;
+            self.polled.gone += gone;
+            self.settle().await?;
+        }
+        if self.found.back > 0 { self.end_hold().await } else { Ok(()) }
+    }
+
+    /// The rows are back, and those that had come up in between are leads like others: sent, unless they are more than may be
+    /// sent unasked.
+    async fn end_hold(&mut self) -> anyhow::Result<()> {
+        let joined = Selection::reason(SOURCE_SHRANK);
+        let leads = held::look(self.state, &joined).await?.leads;
+        let limit = i64::from(self.settings.safety.approve_above);
+        let standing = control::read::<Hold>(self.state).await?;
+        let is_ours = standing.as_ref().is_none_or(|hold| hold.reason == SOURCE_SHRANK);
+        if limit > 0 && leads > limit {
+            held::rename(self.state, SOURCE_SHRANK, None, TOO_MANY_CHANGES).await?;
+            if is_ours {
+                let hold = Hold { reason: TOO_MANY_CHANGES.to_owned(), since: self.now };
+                control::write(self.state, &hold, self.now).await?;
+            }
+            return Ok(());
+        }
+        held::release_all(self.state, &joined, Release::Send, self.now).await?;
+        self.polled.held = self.polled.held.saturating_sub(self.joined);
+        if is_ours {
+            control::clear::<Hold>(self.state).await?;
+        }
+        Ok(())
+    }
+}

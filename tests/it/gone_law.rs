@@ -1,0 +1,175 @@
+//! One lead whose row comes, goes and is lost with most others, in any order of claims, answers and crashes: whoever may be
+//! written to and has no row is stopped in the end, and nobody else.
+
+use std::time::Duration;
+
+use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::crm::mapping::Mapped;
+use conversica_sync::db::Db;
+use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::state::gone;
+use conversica_sync::state::held::{self, Release, Selection};
+use conversica_sync::state::lead::{self, Status};
+use conversica_sync::sync::diff::{self, Difference};
+use proptest::prelude::*;
+
+use crate::support::lead_row::{at, finished, id, record, unknown_is};
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Row(u8),
+    Vanish,
+    /// It is missing with most others, and held.
+    Shrink,
+    /// A person says that the others are gone.
+    LetGo,
+    Claim,
+    /// Where nobody can know, the second says what the endpoint really did.
+    Answer(Class, bool),
+    Crash(bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let class = prop::sample::select(Class::ALL.to_vec());
+    prop_oneof![
+        3 => (0..3_u8).prop_map(Event::Row),
+        2 => Just(Event::Vanish),
+        1 => Just(Event::Shrink),
+        1 => Just(Event::LetGo),
+        4 => Just(Event::Claim),
+        4 => (class, any::<bool>()).prop_map(|(class, taken)| Event::Answer(class, taken)),
+        1 => any::<bool>().prop_map(Event::Crash),
+    ]
+}
+
+struct Play {
+    db: Db,
+    seconds: i64,
+    row: Option<u8>,
+    in_flight: Option<Claim>,
+    /// What the endpoint really holds.
+    endpoint: Option<String>,
+}
+
+fn content(k: u8) -> String {
+    format!(r#"{{"id":"1","city":"{k}"}}"#)
+}
+
+fn is_stop(body: &str) -> bool {
+    body.ends_with(r#","stopMessaging":true}"#)
+}
+
+impl Play {
+    async fn known(&self) -> Option<lead::Known> {
+        lead::page(&self.db, None, 10).await.unwrap().pop()
+    }
+
+    async fn step(&mut self, event: Event) {
+        self.seconds += 10;
+        let now = at(self.seconds);
+        match event {
+            Event::Row(k) => {
+                self.row = Some(k);
+                let mapped = Mapped { lead: id("1"), desired: Ok(content(k)), withdrawn: Vec::new() };
+                match diff::compare(mapped, self.known().await.as_ref(), None, ConversationChanges::Send) {
+                    Difference::None => {}
+                    Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
+                    Difference::Changed(change, _) => {
+                        lead::upsert(&self.db, &[change], now, now).await.unwrap();
+                        // With the row, the hold is over.
+                        held::release_all(&self.db, &Selection::default(), Release::Send, now).await.unwrap();
+                    }
+                }
+            }
+            Event::Vanish => {
+                self.row = None;
+                if self.known().await.is_some_and(|known| !known.gone) {
+                    gone::stop(&self.db, &[id("1")], now, now).await.unwrap();
+                }
+            }
+            Event::Shrink => {
+                self.row = None;
+                gone::withhold(&self.db, &[id("1")], now, now).await.unwrap();
+            }
+            Event::LetGo => {
+                gone::let_go(&self.db, None).await.unwrap();
+                gone::settle(&self.db, OnDelete::StopMessaging, now, now).await.unwrap();
+            }
+            Event::Claim => {
+                let wanted = Wanted::up_to(5);
+                let claims = delivery::record_and_claim(&self.db, &[], wanted, now, Duration::from_secs(60)).await;
+                for claim in claims.unwrap() {
+                    assert!(self.in_flight.is_none(), "one request a lead at any time");
+                    let newest = self.row.map(content);
+                    let right = newest.map_or(is_stop(&claim.body), |newest| newest == claim.body);
+                    // Its row went only just now, and no compare that may act on it has seen it.
+                    let unseen = self.row.is_none() && self.known().await.is_some_and(|known| !known.gone);
+                    assert!(right || unseen, "{:?}: {}", self.row, claim.body);
+                    self.in_flight = Some(claim);
+                }
+            }
+            Event::Answer(class, taken) => {
+                let Some(claim) = self.in_flight.take() else { return };
+                let next = match class {
+                    Class::Accepted => Next::Done,
+                    Class::Rejected => Next::Rejected,
+                    Class::Halting => Next::Untried,
+                    Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
+                };
+                if class == Class::Accepted || class == Class::Ambiguous && taken {
+                    self.endpoint = Some(claim.body.clone());
+                }
+                record(&self.db, &[finished(&claim, class, next, self.seconds)]).await;
+            }
+            Event::Crash(taken) => {
+                if let Some(claim) = self.in_flight.take().filter(|_| taken) {
+                    self.endpoint = Some(claim.body);
+                }
+                delivery::recover(&self.db, Orphans::All, &unknown_is(OnAmbiguous::Resend), now).await.unwrap();
+            }
+        }
+    }
+
+    /// The endpoint accepts whatever there is to be sent.
+    async fn settle(&mut self) {
+        self.step(Event::Crash(false)).await;
+        let last = self.row.map_or(Event::Vanish, Event::Row);
+        self.step(last).await;
+        self.step(Event::LetGo).await;
+        for _ in 0..3 {
+            lead::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, at(self.seconds)).await.unwrap();
+            self.step(Event::Claim).await;
+            self.step(Event::Answer(Class::Accepted, true)).await;
+        }
+        let Some(known) = self.known().await else { return };
+        match self.row {
+            Some(k) => {
+                assert_eq!((known.status, self.endpoint.as_deref()), (Status::InSync, Some(content(k).as_str())));
+            }
+            None => {
+                assert_eq!(known.status, Status::Gone);
+                assert!(self.endpoint.as_deref().is_none_or(is_stop), "{:?} is still written to", self.endpoint);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_may_be_written_to_and_has_no_row_is_stopped_in_the_end_and_nobody_else(
+        events in prop::collection::vec(event(), 1..40)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let db = Db::open_state_in_memory().await.unwrap();
+            let mut play = Play { db, seconds: 0, row: None, in_flight: None, endpoint: None };
+            for event in events {
+                play.step(event).await;
+            }
+            play.settle().await;
+        });
+    }
+}
