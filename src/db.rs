@@ -3,6 +3,7 @@
 //!
 //! Statements are written once, with `$1` placeholders, for both engines. Only this file knows how a pool is set up.
 
+mod change_log;
 pub mod discreet;
 
 use std::path::{Path, PathBuf};
@@ -272,6 +273,11 @@ pub fn quote(identifier: &str) -> String {
 
 /// A table name as SQL writes it: each part of `schema.table` quoted, parts the user quoted already left as they are.
 pub fn quote_table(name: &str) -> String {
+    table_parts(name).iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
+}
+
+/// The parts of `schema.table`, without the quotes that the user wrote.
+pub fn table_parts(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quoted = false;
     let mut characters = name.chars().peekable();
@@ -286,7 +292,7 @@ pub fn quote_table(name: &str) -> String {
             other => parts.last_mut().expect("starts with one part").push(other),
         }
     }
-    parts.iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
+    parts
 }
 
 /// The file of an SQLite URL (`sqlite:///var/lib/crm.db`, `sqlite://crm.db`, `sqlite:crm.db`), as sqlx reads it; `None` for
@@ -428,12 +434,21 @@ async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// No statement is logged: the customer's own conditions may quote personal data.
+fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging())
+}
+
 async fn postgres_pool(url: &str, connections: u32, session: String) -> Result<PgPool, sqlx::Error> {
-    // No statement is logged: the customer's own conditions may quote personal data.
-    let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging();
+    let options = postgres_options(url)?;
     // A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
     let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
     first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
+    in_session(connections, session).connect_with(options).await
+}
+
+/// Connections that each begin with these statements.
+fn in_session(connections: u32, session: String) -> PgPoolOptions {
     let session = std::sync::Arc::new(session);
     PgPoolOptions::new()
         .max_connections(connections)
@@ -447,8 +462,6 @@ async fn postgres_pool(url: &str, connections: u32, session: String) -> Result<P
                 Ok(())
             })
         })
-        .connect_with(options)
-        .await
 }
 
 #[cfg(test)]

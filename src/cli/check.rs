@@ -14,6 +14,8 @@ use crate::clock;
 use crate::config::{Loaded, Settings};
 use crate::console::{printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
+use crate::crm::changes::log::Backlog;
+use crate::crm::changes::standing;
 use crate::crm::read::{Reading, Scope};
 use crate::crm::{Crm, columns};
 use crate::daemon;
@@ -63,6 +65,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     match Crm::open(&loaded.settings).await {
         Ok(crm) => {
             tell("source", of_source(&crm).await.unwrap_or_else(bad_finding));
+            tell("triggers", of_triggers(&crm).await.unwrap_or_else(bad_finding));
             tell("mapping", of_mapping(&crm).await.unwrap_or_else(bad_finding));
         }
         Err(error) => tell("source", bad_finding(error)),
@@ -144,6 +147,9 @@ async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
     let place = columns::place(&crm.source);
     let mut findings = vec![Finding::Good(format!("{place} can be read, and has every column that is mapped"))];
     let Some(changed_at) = fitting.changed_at else {
+        if crm.log.is_some() {
+            return Ok(findings);
+        }
         findings.push(Finding::Doubtful("no [source] changed_at: every poll compares all rows".to_owned()));
         return Ok(findings);
     };
@@ -155,6 +161,28 @@ async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
     } else {
         Finding::Doubtful(format!("{blank} row(s) have no changed_at: only full compares see them"))
     });
+    Ok(findings)
+}
+
+/// Nothing where changes are found by polling.
+async fn of_triggers(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
+    let Some(log) = &crm.log else { return Ok(Vec::new()) };
+    let standing = log.look().await?;
+    let silent = standing::is_silent(&standing, &log.design);
+    standing.complete(&log.design)?;
+    log.try_writing().await.map_err(|error| standing::unwritable(&log.design, &error))?;
+    let Backlog { rows, oldest_seconds } = log.backlog().await?;
+    let name = log.design.log.quoted();
+    let mut findings = vec![if rows == 0 {
+        Finding::Good(format!("installed; the change log {name} is empty"))
+    } else {
+        let oldest = Duration::from_secs(u64::try_from(oldest_seconds).unwrap_or(0));
+        Finding::Good(format!("installed; {rows} row(s) wait in the change log {name}, the oldest for {oldest:?}"))
+    }];
+    if silent {
+        findings.push(Finding::Doubtful("installed with --no-notify: changes are found at the next poll".to_owned()));
+    }
+    findings.extend(standing::doubts(&crm.db, &log.design).await?.into_iter().map(Finding::Doubtful));
     Ok(findings)
 }
 

@@ -1,6 +1,7 @@
 //! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has, [`mapping`] makes Lead objects
-//! of its rows, [`value`] reads what CRMs write.
+//! of its rows, [`value`] reads what CRMs write, [`changes`] finds out by triggers which rows were touched.
 
+pub mod changes;
 pub mod columns;
 pub mod cursor;
 pub mod mapping;
@@ -9,9 +10,10 @@ pub mod value;
 
 use secrecy::ExposeSecret;
 
-use crate::config::{Settings, Source};
+use crate::config::{Changes, Settings, Source};
 use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
+use crate::crm::changes::log::ChangeLog;
 use crate::crm::columns::{ChangedAt, Column};
 use crate::crm::mapping::{Mapping, Row};
 use crate::db::{self, Db, discreet};
@@ -24,6 +26,8 @@ pub struct Crm {
     pub db: Db,
     pub source: Source,
     pub mapping: Mapping,
+    /// With `changes = "triggers"`.
+    pub log: Option<ChangeLog>,
 }
 
 impl Crm {
@@ -51,8 +55,12 @@ impl Crm {
                 return Err(db::away_or_unfit(db::is_outage(&error), setup));
             }
         };
-        let crm = Crm { mapping: Mapping::new(settings), db, source };
+        let mut crm = Crm { mapping: Mapping::new(settings), db, source, log: None };
         crm.fitting().await?;
+        if crm.source.changes == Changes::Triggers {
+            let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
+            crm.log = Some(log);
+        }
         Ok(crm)
     }
 

@@ -8,6 +8,7 @@ use futures_util::TryStreamExt;
 use sqlx::{Connection as _, Row as _, SqlStr};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::conversica::lead::LeadId;
 use crate::crm::columns::{self, ChangedAt, Column, Form};
 use crate::crm::cursor::{Bound, Kind, Newest};
 use crate::crm::mapping::{NOT_SCALAR, Row};
@@ -38,6 +39,8 @@ pub enum Scope {
     All,
     /// Those whose `changed_at` is at least this.
     Since(Bound),
+    /// Those of these leads.
+    Keys(Vec<LeadId>),
 }
 
 /// A prepared way of reading.
@@ -50,6 +53,8 @@ pub struct Reading {
     limit: Option<usize>,
     changed_at: Option<ChangedAt>,
     scope: Scope,
+    /// The keys that are asked for, and the condition that finds their rows by way of the table's own index.
+    keys: Option<(Bound, String)>,
     cells: usize,
     has_client: bool,
     statement_timeout: Duration,
@@ -75,6 +80,10 @@ impl Reading {
             order: order.join(", "),
             limit: None,
             changed_at: fitting.changed_at.clone(),
+            keys: match &scope {
+                Scope::Keys(leads) => Some(of_keys(crm, fitting, leads)),
+                Scope::All | Scope::Since(_) => None,
+            },
             scope,
             cells: cells.len(),
             has_client: client.is_some(),
@@ -122,7 +131,7 @@ impl Reading {
 
     /// The newest `changed_at` among the rows, as text, and the name of its type on SQLite; `None` where nobody asks.
     fn newest_statement(&self, db: Engine) -> Option<SqlStr> {
-        let expression = &self.changed_at.as_ref().filter(|_| self.limit.is_none())?.expression;
+        let expression = &self.changed_at.as_ref().filter(|_| self.limit.is_none() && self.keys.is_none())?.expression;
         let columns = match db {
             Engine::Sqlite => format!("cast(max({expression}) as text), typeof(max({expression}))"),
             Engine::Postgres => format!("max({expression})::text"),
@@ -131,6 +140,9 @@ impl Reading {
     }
 
     fn condition(&self) -> String {
+        if let Some((_, condition)) = &self.keys {
+            return condition.clone();
+        }
         let Some((bound, changed_at)) = self.bound().zip(self.changed_at.as_ref()) else { return String::new() };
         let cast = match (bound, changed_at.kind) {
             (Bound::Text(_), Some(Kind::TimestampTz)) => "::timestamptz",
@@ -145,6 +157,7 @@ impl Reading {
         match &self.scope {
             Scope::All => None,
             Scope::Since(bound) => Some(bound),
+            Scope::Keys(_) => self.keys.as_ref().map(|(keys, _)| keys),
         }
     }
 
@@ -289,4 +302,22 @@ fn as_text(db: &Db, columns: &[Column], name: &str) -> String {
         ),
         (Db::Postgres(_), _) => format!("t.{quoted}::text"),
     }
+}
+
+/// The rows of some keys: a few too many where the column takes different texts for the same, never too few.
+fn of_keys(crm: &Crm, fitting: &Fitting, leads: &[LeadId]) -> (Bound, String) {
+    let keys: Vec<&str> = leads.iter().map(|lead| lead.id.as_str()).collect();
+    let column = columns::find(&crm.db, &fitting.columns, &crm.source.key);
+    let quoted = db::quote(column.map_or(&crm.source.key, |column| &column.name));
+    let condition = match &crm.db {
+        // A column without a type may hold numbers, which are no texts to it.
+        Db::Sqlite(_) => format!(
+            " and t.{quoted} in (select value from json_each($1) union all select cast(value as numeric) from json_each($1))"
+        ),
+        Db::Postgres(_) => format!(
+            " and t.{quoted} = any (array(select jsonb_array_elements_text($1::jsonb)::{}))",
+            column.map_or("text", |column| &column.type_name)
+        ),
+    };
+    (Bound::Text(serde_json::json!(keys).to_string()), condition)
 }

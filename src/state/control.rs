@@ -116,6 +116,19 @@ pub struct Cursor {
     pub full_at: DateTime<Utc>,
 }
 
+/// The change log, with its triggers, that was last found in the CRM; another one has missed what happened before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeLogInUse {
+    pub generation: String,
+}
+
+/// With triggers: sends that went unasked under `[safety] approve_above`, since then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unasked {
+    pub since: DateTime<Utc>,
+    pub leads: u64,
+}
+
 impl Fact for Cursor {
     const NAME: &'static str = "cursor";
 }
@@ -142,6 +155,12 @@ impl Fact for Pacing {
 }
 impl Fact for Verified {
     const NAME: &'static str = "verified_account";
+}
+impl Fact for ChangeLogInUse {
+    const NAME: &'static str = "change_log_in_use";
+}
+impl Fact for Unasked {
+    const NAME: &'static str = "unasked";
 }
 impl Fact for MappingInUse {
     const NAME: &'static str = "mapping_in_use";

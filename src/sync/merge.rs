@@ -3,7 +3,7 @@
 //! Both sides come in the same byte order of (key, client), so one pass over both finds new, changed and missing leads.
 //! A missing, repeated or unusable key ends the merge: nobody could say which row is the lead.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::conversica::lead::LeadId;
 use crate::crm::cursor::Newest;
@@ -35,6 +35,13 @@ pub struct Merge<'a> {
     rows: u64,
     source_at_end: bool,
     known: Known<'a>,
+    /// Leads that were asked for by name and have no row, as far as is known by now; those that the state knows, at the end.
+    rowless: Rowless,
+}
+
+enum Rowless {
+    Asked(BTreeSet<LeadId>),
+    Found(Vec<lead::Known>),
 }
 
 impl<'a> Merge<'a> {
@@ -43,7 +50,11 @@ impl<'a> Merge<'a> {
     pub fn start(crm: &'a Crm, state: &'a Db, fitting: &Fitting, scope: Scope) -> Self {
         let known = match scope {
             Scope::All => Known::InOrder(KnownLeads::new(state)),
-            Scope::Since(_) => Known::LookedUp(state, HashMap::new()),
+            Scope::Since(_) | Scope::Keys(_) => Known::LookedUp(state, HashMap::new()),
+        };
+        let asked = match &scope {
+            Scope::Keys(leads) => leads.iter().cloned().collect(),
+            Scope::All | Scope::Since(_) => BTreeSet::new(),
         };
         Self {
             crm,
@@ -54,6 +65,7 @@ impl<'a> Merge<'a> {
             rows: 0,
             source_at_end: false,
             known,
+            rowless: Rowless::Asked(asked),
         }
     }
 
@@ -72,8 +84,8 @@ impl<'a> Merge<'a> {
             self.source_at_end = self.next.is_none();
         }
         let known = match &mut self.known {
-            Known::LookedUp(_, found) => {
-                let Some(mapped) = self.next.take() else { return Ok(None) };
+            Known::LookedUp(state, found) => {
+                let Some(mapped) = self.next.take() else { return Ok(self.rowless.next(state).await?) };
                 let known = found.remove(&mapped.lead);
                 return Ok(Some(Item::Row(mapped, known)));
             }
@@ -123,8 +135,28 @@ impl<'a> Merge<'a> {
             return Err(self.crm.duplicate_keys().await?.into());
         }
         self.last = Some(mapped.lead.clone());
+        if let Rowless::Asked(asked) = &mut self.rowless {
+            asked.remove(&mapped.lead);
+        }
         self.rows += 1;
         Ok(Some(mapped))
+    }
+}
+
+impl Rowless {
+    async fn next(&mut self, state: &Db) -> Result<Option<Item>, sqlx::Error> {
+        if let Rowless::Asked(asked) = self {
+            let asked: Vec<LeadId> = std::mem::take(asked).into_iter().collect();
+            let mut found = Vec::new();
+            for batch in asked.chunks(BATCH_ROWS) {
+                found.extend(lead::known(state, batch).await?.into_values());
+            }
+            *self = Rowless::Found(found);
+        }
+        match self {
+            Rowless::Found(found) => Ok(found.pop().map(Item::Missing)),
+            Rowless::Asked(_) => Ok(None),
+        }
     }
 }
 

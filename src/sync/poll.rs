@@ -18,7 +18,9 @@ use crate::db::discreet::in_words;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
 use crate::state::lead::{self, Change, Known};
+use crate::sync::allowance::Allowance;
 use crate::sync::diff::{self, Difference, Kind};
+use crate::sync::drain;
 use crate::sync::guard::{self, Admission, History};
 use crate::sync::merge::{Item, Merge};
 use crate::sync::tally::Tally;
@@ -35,6 +37,23 @@ pub struct Polled {
     pub gone: u64,
     /// Changes that wait for a person.
     pub held: u64,
+    /// Sends that went under `approve_above` unasked.
+    #[serde(skip)]
+    pub unasked: u64,
+}
+
+impl Polled {
+    pub(super) fn add(&mut self, more: Polled) {
+        let Polled { rows, changed, created, updated, invalid, gone, held, unasked } = more;
+        self.rows += rows;
+        self.changed += changed;
+        self.created += created;
+        self.updated += updated;
+        self.invalid += invalid;
+        self.gone += gone;
+        self.held += held;
+        self.unasked += unasked;
+    }
 }
 
 /// How much a poll reads.
@@ -60,7 +79,10 @@ pub async fn poll(
 ) -> anyhow::Result<Polled> {
     let started = Instant::now();
     let mut kind = "full";
-    let result = read_and_write(crm, state, settings, reach, tally, &mut kind, now).await;
+    let result = match &crm.log {
+        Some(log) => drain::drain(crm, log, state, settings, reach, tally, &mut kind, now).await,
+        None => read_and_write(crm, state, settings, reach, None, tally, &mut kind, now).await,
+    };
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let last = LastPoll {
         at: now,
@@ -74,22 +96,30 @@ pub async fn poll(
     result
 }
 
-async fn read_and_write(
+/// With `touched`, what is due is the rows of these leads.
+#[expect(clippy::too_many_arguments, reason = "what a poll is made of; each is used once")]
+pub(super) async fn read_and_write(
     crm: &Crm,
     state: &Db,
     settings: &Settings,
     reach: Reach,
+    touched: Option<Vec<LeadId>>,
     tally: &Tally,
     kind: &mut &'static str,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Polled> {
-    let fitting = crm.fitting().await?;
     let memory = Memory::read(crm, state, now).await?;
-    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, now) };
+    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, touched, now) };
     if scope != Scope::All {
         *kind = "incremental";
     }
+    if scope == Scope::Keys(Vec::new()) {
+        return Ok(Polled::default());
+    }
+    let fitting = crm.fitting().await?;
+    let allowance = Allowance::read(crm, state, settings, now).await?;
     let admission = guard::admission(&settings.safety, memory.history, memory.standing.as_ref());
+    let admission = allowance.narrow(admission);
     let decided = match admission {
         Admission::Send if !memory.history.first_run_done => Some(FirstRun::Send),
         Admission::Baseline => Some(FirstRun::Baseline),
@@ -115,6 +145,10 @@ async fn read_and_write(
     }
     writes.polled.rows = merge.rows();
     let polled = writes.finish().await?;
+    if polled.changed > 0 {
+        tally.announce();
+    }
+    allowance.spend(state, polled.unasked, now).await?;
     decide_first_run(state, memory.history, decided, now).await?;
     memory.renew(state, merge.newest().await, everything, now).await?;
     Ok(polled)
@@ -205,12 +239,15 @@ impl Memory {
 
     /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
     /// leads of rows that have not changed.
-    fn scope(&self, settings: &Settings, now: DateTime<Utc>) -> Scope {
+    fn scope(&self, settings: &Settings, touched: Option<Vec<LeadId>>, now: DateTime<Utc>) -> Scope {
         let source = &settings.source;
         let Some(cursor) = self.cursor.as_ref().filter(|_| !self.history.mapping_changed) else { return Scope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
         if age >= source.full_compare_interval {
             return Scope::All;
+        }
+        if let Some(touched) = touched {
+            return Scope::Keys(touched);
         }
         let newest = cursor.newest.as_ref();
         newest
@@ -414,6 +451,10 @@ impl<'a> Writes<'a> {
 
     async fn finish(mut self) -> anyhow::Result<Polled> {
         self.settle_doubtful().await?;
+        if matches!(self.admission, Admission::UpTo { .. }) {
+            let provisional = self.provisional.map_or(0, |(leads, _)| leads);
+            self.polled.unasked = (provisional + self.undecided.len()) as u64;
+        }
         for change in std::mem::take(&mut self.undecided) {
             self.write(change).await?;
         }

@@ -42,3 +42,4 @@ mod support;
 mod test_lead;
 mod test_lead_check;
 mod tidy;
+mod triggers;

@@ -2,14 +2,11 @@
 //! are refused, for a guard that is set and does nothing is worse than none; the others get a warning.
 
 use super::Report;
-use crate::config::{Changes, OnAmbiguous, OnDelete, Settings};
+use crate::config::{OnAmbiguous, OnDelete, Settings};
 
 pub fn check(settings: &Settings, report: &mut Report<'_>) {
     let source = &settings.source;
-    let refused = [
-        ("source.changes", source.changes == Changes::Triggers, "write changes = \"poll\""),
-        ("source.on_delete", source.on_delete == OnDelete::StopMessaging, "write on_delete = \"ignore\""),
-    ];
+    let refused = [("source.on_delete", source.on_delete == OnDelete::StopMessaging, "write on_delete = \"ignore\"")];
     for (key, set, cure) in refused {
         if set {
             report.problem(
