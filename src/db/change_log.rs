@@ -7,7 +7,8 @@ use std::time::Duration;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
-use super::{ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, discreet, in_session, postgres_options, sqlite_path};
+use super::postgres::{in_session, postgres_options};
+use super::{ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, discreet, sqlite_path};
 
 impl Db {
     /// Connects at the first statement, so that a pass that takes nothing out of the log needs no right to.

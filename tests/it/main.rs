@@ -43,3 +43,5 @@ mod test_lead;
 mod test_lead_check;
 mod tidy;
 mod triggers;
+mod triggers_install;
+mod triggers_law;
