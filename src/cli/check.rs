@@ -16,6 +16,7 @@ use crate::console::{printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
 use crate::crm::changes::log::Backlog;
 use crate::crm::changes::standing;
+use crate::crm::read::line::Line;
 use crate::crm::read::{Reading, Scope};
 use crate::crm::{Crm, columns};
 use crate::daemon;
@@ -192,12 +193,12 @@ async fn of_mapping(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
     let (mut rows, mut valid) = (0, 0);
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     while let Some(batch) = batches.next().await? {
-        for row in &batch {
+        for row in batch.lines().map(Line::row) {
             rows += 1;
             if row.key.is_none() {
                 return Err(crm.missing_keys().await?.into());
             }
-            match crm.mapping.map(row).desired {
+            match crm.mapping.map(&row).desired {
                 Ok(_) => valid += 1,
                 Err(why) => why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1),
             }

@@ -3,6 +3,7 @@
 //! Canonical form: the keys in the order of [`LeadKey`], then custom keys in byte order; no key without a value; strings,
 //! except for booleans. The canonical text is at once what is sent, what is stored and what is fingerprinted.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -102,12 +103,30 @@ impl LeadKey {
 }
 
 /// Who a lead is: the key of its CRM row, and the tenant it belongs to (blank where there is only one).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeadId {
     /// Conversica's `id`.
     pub id: String,
     /// Conversica's `clientId`, or blank.
     pub client_id: String,
+}
+
+impl LeadId {
+    pub fn as_pair(&self) -> (&str, &str) {
+        (&self.id, &self.client_id)
+    }
+
+    pub fn of_pair((id, client_id): (&str, &str)) -> Self {
+        Self { id: id.to_owned(), client_id: client_id.to_owned() }
+    }
+
+    /// Becomes another, in the memory that it has.
+    pub fn set(&mut self, (id, client_id): (&str, &str)) {
+        self.id.clear();
+        self.id.push_str(id);
+        self.client_id.clear();
+        self.client_id.push_str(client_id);
+    }
 }
 
 /// The keys that withdraw consent when they are true.
@@ -170,6 +189,30 @@ impl Fingerprint {
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A number that a source row has as long as it says the same, read by the same mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowHash(pub i64);
+
+/// An order of leads in which both the source and the state can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdOrder {
+    /// By the bytes of the id.
+    Bytes,
+    /// By the number of its bytes, then by them: whole numbers that are not negative sort by size.
+    ByLength,
+}
+
+impl IdOrder {
+    /// Of two leads, each as id and client.
+    pub fn compare(self, a: (&str, &str), b: (&str, &str)) -> Ordering {
+        match self {
+            IdOrder::Bytes => a.cmp(&b),
+            IdOrder::ByLength => a.0.len().cmp(&b.0.len()).then_with(|| a.cmp(&b)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use email_address::{EmailAddress, Options};
 use secrecy::ExposeSecret;
 
 use crate::config::{FieldRule, Settings, WhenNull};
-use crate::conversica::lead::{Fingerprint, Kind, LeadId, LeadKey, WITHDRAWALS};
+use crate::conversica::lead::{Fingerprint, Kind, LeadId, LeadKey, RowHash, WITHDRAWALS};
 use crate::crm::value;
 
 /// The longest value that is sent, in characters. Conversica publishes no limit; no name, address or source is this long.
@@ -70,9 +70,17 @@ pub struct Mapped {
     pub desired: Result<String, Vec<String>>,
     /// Of a row that makes no lead: which keys withdraw consent all the same. A person's word is not lost with an address.
     pub withdrawn: Vec<LeadKey>,
+    /// Of the row it was made of, where it makes a lead: as long as that is the same, this is.
+    pub row_hash: Option<RowHash>,
 }
 
 impl Mapped {
+    /// Made of a row of this hash.
+    pub fn of_row(self, hash: RowHash) -> Self {
+        // A row that makes no lead is looked at each time: what it withdraws may not have arrived.
+        Self { row_hash: self.desired.is_ok().then_some(hash), ..self }
+    }
+
     /// Of the Lead object, or of the reasons: equal fingerprints mean that nothing has changed.
     pub fn fingerprint(&self) -> Fingerprint {
         match &self.desired {
@@ -155,10 +163,10 @@ impl Mapping {
         }
         let lead = LeadId { id: key, client_id: row.client.clone().unwrap_or_default() };
         if reasons.is_empty() {
-            return Mapped { lead, desired: Ok(body), withdrawn: Vec::new() };
+            return Mapped { lead, desired: Ok(body), withdrawn: Vec::new(), row_hash: None };
         }
         let withdrawn = self.withdrawn(row);
-        Mapped { lead, desired: Err(reasons), withdrawn }
+        Mapped { lead, desired: Err(reasons), withdrawn, row_hash: None }
     }
 
     fn withdrawn(&self, row: &Row) -> Vec<LeadKey> {

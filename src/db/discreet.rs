@@ -43,9 +43,10 @@ const SQLITE_PLAIN: [&str; 19] = [
     "cannot start a transaction",
 ];
 
+const WHERE_TO_LOOK: &str = "run the statement of [source] (table or query, where, changed_at) by hand to see it";
+
 /// The error of a statement on the CRM's database. Every one passes through here before anybody else has it.
 pub fn of_source(error: sqlx::Error) -> sqlx::Error {
-    const WHERE_TO_LOOK: &str = "run the statement of [source] (table or query, where, changed_at) by hand to see it";
     match error {
         sqlx::Error::Database(database) => {
             let told = Told::of(&*database, WHERE_TO_LOOK);
@@ -61,6 +62,18 @@ pub fn of_source(error: sqlx::Error) -> sqlx::Error {
         sqlx::Error::Encode(_) => sqlx::Error::Encode(format!("a value cannot be sent; {WHERE_TO_LOOK}").into()),
         other => other,
     }
+}
+
+/// What SQLite itself says, by its extended code.
+pub fn of_sqlite(code: i32, message: String) -> sqlx::Error {
+    let shown = format!("(code: {code}) {message}");
+    let told = if is_plain_sqlite(code.unsigned_abs(), &message) {
+        Told { message, shown, code: Some(code.to_string()) }
+    } else {
+        let text = replacement(Some(&code.to_string()), WHERE_TO_LOOK);
+        Told { message: text.clone(), shown: text, code: Some(code.to_string()) }
+    };
+    sqlx::Error::Database(Box::new(told))
 }
 
 /// An error with its causes, in one line. What a database says is told once, and without data.
@@ -117,10 +130,13 @@ fn is_plain(database: &dyn DatabaseError) -> bool {
         // A context is there where a function was at work: it may raise any code, with any text.
         return postgres.r#where().is_none() && POSTGRES_PLAIN.iter().any(|class| code.starts_with(class));
     }
-    match code.parse::<u32>().map(|code| code & 0xff) {
-        Ok(SQLITE_GENERAL) => SQLITE_PLAIN.iter().any(|text| database.message().starts_with(text)),
-        Ok(code) => code != SQLITE_CONSTRAINT,
-        Err(_) => false,
+    code.parse().is_ok_and(|code| is_plain_sqlite(code, database.message()))
+}
+
+fn is_plain_sqlite(code: u32, message: &str) -> bool {
+    match code & 0xff {
+        SQLITE_GENERAL => SQLITE_PLAIN.iter().any(|text| message.starts_with(text)),
+        code => code != SQLITE_CONSTRAINT,
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
+use crate::conversica::lead::{Fingerprint, LeadId, RowHash, WITHDRAWALS};
 use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::micros;
@@ -73,6 +73,8 @@ pub struct Known {
     pub hold_reason: Option<String>,
     /// The row was found missing, whatever is still to be done about its lead.
     pub gone: bool,
+    /// Of the row that `desired` was made of; `None` where it has to be looked at again.
+    pub row_hash: Option<RowHash>,
 }
 
 impl Known {
@@ -93,6 +95,8 @@ pub struct Change {
     pub hold_reason: Option<&'static str>,
     /// Withdraws consent: it goes out before all others and is never held.
     pub urgent: bool,
+    /// Of the row that `desired` was made of.
+    pub row_hash: Option<RowHash>,
 }
 
 /// Reads a [`Known`] from a row of either engine.
@@ -106,6 +110,7 @@ macro_rules! known_of {
             contacted: $row.try_get::<Option<i64>, _>(5)?.is_some(),
             hold_reason: $row.try_get(6)?,
             gone: $row.try_get::<Option<i64>, _>(7)?.is_some(),
+            row_hash: $row.try_get::<Option<i64>, _>(8)?.map(RowHash),
         })
     };
 }
@@ -116,7 +121,7 @@ pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Kno
     // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
     let beyond = if after.is_some() { ">" } else { ">=" };
     let sql = format!(
-        "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at from lead \
+        "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash from lead \
          where (id, client_id) {beyond} ($1, $2) order by id, client_id limit $3"
     );
     on_db!(db, pool => {
@@ -138,8 +143,8 @@ pub async fn known(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, 
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
         query.push(
-            ") select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at \
-             from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
+            ") select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, \
+             row_hash from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
         let rows = query.build().fetch_all(pool).await?;
         rows.iter().map(|row| known_of!(row).map(|known: Known| (known.lead.clone(), known))).collect()
     })
@@ -233,7 +238,7 @@ pub async fn upsert(
     on_db!(db, pool => {
         let mut query = QueryBuilder::new(
             "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, held_at, \
-             urgent, due_at, attempts, changed_at) ");
+             urgent, due_at, attempts, changed_at, row_hash) ");
         query.push_values(changes, |mut row, change| {
             let status = match (&change.desired, change.hold_reason) {
                 (Err(_), _) => Status::Invalid,
@@ -251,7 +256,8 @@ pub async fn upsert(
                 .push_bind(i64::from(change.urgent))
                 .push_bind(micros(now))
                 .push_bind(0_i64)
-                .push_bind(micros(written_at));
+                .push_bind(micros(written_at))
+                .push_bind(change.row_hash.map(|hash| hash.0));
         });
         query.push(" on conflict (id, client_id) do update set delivered = ").push(DELIVERED).push(
             ", \
@@ -262,7 +268,7 @@ pub async fn upsert(
              hold_reason = case when ").push(&free).push(" then null else ").push(WAITS_FOR).push(" end, \
              held_at = case when ").push(&free).push(" then null when ").push(WAITS_FOR).push(
             " is not null then excluded.changed_at end, \
-             changed_at = excluded.changed_at, gone_at = null, urgent = ").push(&urgent).push(", \
+             changed_at = excluded.changed_at, gone_at = null, row_hash = excluded.row_hash, urgent = ").push(&urgent).push(", \
              attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
              first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
              due_at = case when lead.status = 'retrying' and ").push(&urgent).push(" = 0 then lead.due_at \

@@ -1,6 +1,7 @@
 //! Our own tables, one file a table: what each lead should be and is, every outcome, and the facts of which there is one
 //! each. [`writer`] admits one writing process.
 
+pub mod compare;
 pub mod control;
 pub mod delivery;
 pub mod due;

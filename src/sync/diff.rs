@@ -1,7 +1,7 @@
 //! What a row means, held against what the state knows of its lead. Pure.
 
 use crate::config::ConversationChanges;
-use crate::conversica::lead::{conversation_id, with_withdrawn, withdraws_consent};
+use crate::conversica::lead::{LeadId, RowHash, conversation_id, with_withdrawn, withdraws_consent};
 use crate::crm::mapping::Mapped;
 use crate::state::held::CONVERSATION_CHANGED;
 use crate::state::lead::{Change, Known};
@@ -11,6 +11,8 @@ use crate::state::lead::{Change, Known};
 pub enum Difference {
     /// The state says the same.
     None,
+    /// The state says the same, and does not know this row's hash.
+    Reread(LeadId, RowHash),
     /// The row is back, and says what it said before it went.
     Returned,
     /// The state is to be written.
@@ -63,7 +65,11 @@ pub fn compare(
     let mapped = rescue_withdrawal(mapped, known, delivered);
     let desired_hash = mapped.fingerprint();
     if let Some(known) = known.filter(|known| known.desired_hash == desired_hash) {
-        return if known.gone { Difference::Returned } else { Difference::None };
+        return match mapped.row_hash {
+            _ if known.gone => Difference::Returned,
+            Some(hash) if known.row_hash != Some(hash) => Difference::Reread(mapped.lead, hash),
+            _ => Difference::None,
+        };
     }
     let contacted = known.is_some_and(Known::may_be_contacted);
     let kind = if mapped.desired.is_err() {
@@ -86,6 +92,7 @@ pub fn compare(
         desired: mapped.desired,
         hold_reason: another_conversation.then_some(CONVERSATION_CHANGED),
         urgent: kind == Kind::Stop,
+        row_hash: mapped.row_hash,
     };
     Difference::Changed(change, kind)
 }
@@ -111,7 +118,7 @@ pub fn rescue_withdrawal(mapped: Mapped, known: Option<&Known>, delivered: Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversica::lead::{Fingerprint, LeadId, LeadKey};
+    use crate::conversica::lead::{Fingerprint, LeadKey};
     use crate::state::lead::Status;
     use ConversationChanges::{Hold, Send};
     use proptest::prelude::*;
@@ -121,6 +128,7 @@ mod tests {
             lead: LeadId { id: "1".into(), client_id: String::new() },
             desired: body.map(str::to_owned).map_err(|reason| vec![reason.to_owned()]),
             withdrawn: Vec::new(),
+            row_hash: None,
         }
     }
 
@@ -133,13 +141,14 @@ mod tests {
             contacted: delivered.is_some(),
             hold_reason: None,
             gone: false,
+            row_hash: None,
         }
     }
 
     fn kind_of(difference: Difference) -> Option<Kind> {
         match difference {
             Difference::Changed(_, kind) => Some(kind),
-            Difference::None | Difference::Returned => None,
+            Difference::None | Difference::Reread(..) | Difference::Returned => None,
         }
     }
 

@@ -1,25 +1,38 @@
 //! The merge of the source's rows with the leads that the state knows, in constant memory.
 //!
-//! Both sides come in the same byte order of (key, client), so one pass over both finds new, changed and missing leads.
-//! A missing, repeated or unusable key ends the merge: nobody could say which row is the lead.
+//! Both sides come in the same order, so one pass over both finds new, changed and missing leads. A row that says what it
+//! said before is known by its hash: it is neither taken apart nor mapped nor looked up. A missing, repeated or unusable
+//! key ends the merge: nobody could say which row is the lead.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 
-use crate::conversica::lead::LeadId;
+use crate::conversica::lead::{IdOrder, LeadId};
 use crate::crm::cursor::Newest;
-use crate::crm::mapping::{Mapped, Row};
+use crate::crm::mapping::Mapped;
+use crate::crm::read::line::{Batch, Line};
 use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope};
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
+use crate::state::compare::{Compared, KnownLeads};
 use crate::state::lead;
 
 /// What the merge comes upon.
 #[derive(Debug)]
 pub enum Item {
-    /// A row of the source, and what is known of its lead.
+    /// A row of the source that may differ from what is known of its lead.
     Row(Mapped, Option<lead::Known>),
     /// A lead that is no longer in the source.
     Missing(lead::Known),
+}
+
+/// What the merge passes over in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Rows that say what they said before, and leads that have been missing for long.
+    Differences,
+    /// Nothing.
+    Everything,
 }
 
 /// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
@@ -27,45 +40,91 @@ const MAX_KEY_BYTES: usize = 1000;
 
 pub struct Merge<'a> {
     crm: &'a Crm,
+    state: &'a Db,
+    interest: Interest,
     batches: Batches,
-    batch: std::vec::IntoIter<Row>,
-    /// The row that waits for its place.
-    next: Option<Mapped>,
+    batch: Batch,
+    /// The next line of the batch.
+    next: usize,
+    source_at_end: bool,
+    /// Where an earlier merge has come to: what lies before it is passed over.
+    passed: Option<LeadId>,
     last: Option<LeadId>,
     rows: u64,
-    source_at_end: bool,
-    known: Known<'a>,
-    /// Leads that were asked for by name and have no row, as far as is known by now; those that the state knows, at the end.
-    rowless: Rowless,
+    /// Set once the snapshot stands.
+    newest: Option<Newest>,
+    known: Known,
+    items: VecDeque<Item>,
 }
 
-enum Rowless {
-    Asked(BTreeSet<LeadId>),
-    Found(Vec<lead::Known>),
+/// The state's side.
+enum Known {
+    NotYet(Side),
+    /// Every lead.
+    InOrder(IdOrder, KnownLeads),
+    /// The leads of the rows that are read: nothing is missing.
+    LookedUp,
+    /// These leads, in byte order.
+    Asked(VecDeque<LeadId>),
+}
+
+/// Which leads of the state are held against the rows.
+#[derive(Debug, Clone)]
+enum Side {
+    Every,
+    OfRows,
+    These(Vec<LeadId>),
+}
+
+/// What is gathered for one look at the state.
+#[derive(Default)]
+struct Gathered {
+    /// Lines of the batch, and whose they are.
+    rows: Vec<(usize, LeadId)>,
+    missing: Vec<LeadId>,
+}
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        self.rows.len() + self.missing.len() >= BATCH_ROWS
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// Why nobody can say which row is the lead.
+enum Fault {
+    Missing,
+    Unusable,
+    Repeated,
 }
 
 impl<'a> Merge<'a> {
     /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only: then nothing is
     /// missing.
-    pub fn start(crm: &'a Crm, state: &'a Db, fitting: &Fitting, scope: Scope) -> Self {
-        let known = match scope {
-            Scope::All => Known::InOrder(KnownLeads::new(state)),
-            Scope::Since(_) | Scope::Keys(_) => Known::LookedUp(state, HashMap::new()),
-        };
-        let asked = match &scope {
-            Scope::Keys(leads) => leads.iter().cloned().collect(),
-            Scope::All | Scope::Since(_) => BTreeSet::new(),
+    pub fn start(crm: &'a Crm, state: &'a Db, fitting: &Fitting, scope: Scope, interest: Interest) -> Self {
+        let (side, passed) = match &scope {
+            Scope::All => (Side::Every, None),
+            Scope::From(_, lead) => (Side::Every, Some(lead.clone())),
+            Scope::Since(_) => (Side::OfRows, None),
+            Scope::Keys(leads) => (Side::These(leads.clone()), None),
         };
         Self {
             crm,
+            state,
+            interest,
             batches: Reading::new(crm, fitting, scope).start(&crm.db),
-            batch: Vec::new().into_iter(),
-            next: None,
+            batch: Batch::default(),
+            next: 0,
+            source_at_end: false,
+            passed,
             last: None,
             rows: 0,
-            source_at_end: false,
-            known,
-            rowless: Rowless::Asked(asked),
+            newest: None,
+            known: Known::NotYet(side),
+            items: VecDeque::new(),
         }
     }
 
@@ -74,141 +133,188 @@ impl<'a> Merge<'a> {
         self.rows
     }
 
-    /// The next row or missing lead; `None` when both sides are at their end.
+    /// How far everything has been looked at: the order, and the last row; `None` before the first, and for narrow scopes.
+    pub fn position(&self) -> Option<(IdOrder, &LeadId)> {
+        let Known::InOrder(order, _) = &self.known else { return None };
+        Some((*order, self.last.as_ref()?))
+    }
+
+    /// The newest `changed_at` of the snapshot, once the first item has come.
+    pub fn newest(&self) -> Option<&Newest> {
+        self.newest.as_ref()
+    }
+
+    /// The next row or missing lead that is of interest; `None` when both sides are at their end.
     ///
     /// # Errors
     /// [`crate::error::SetupError`] for rows without a key or with the key of another; the databases' errors.
     pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
-        if self.next.is_none() && !self.source_at_end {
-            self.next = self.next_row().await?;
-            self.source_at_end = self.next.is_none();
+        if let Known::NotYet(side) = &self.known {
+            let side = side.clone();
+            self.open(side).await?;
         }
-        let known = match &mut self.known {
-            Known::LookedUp(state, found) => {
-                let Some(mapped) = self.next.take() else { return Ok(self.rowless.next(state).await?) };
-                let known = found.remove(&mapped.lead);
-                return Ok(Some(Item::Row(mapped, known)));
+        while self.items.is_empty() {
+            self.load().await?;
+            let gathered = self.gather().await?;
+            if gathered.is_empty() && self.source_at_end {
+                return Ok(None);
             }
-            Known::InOrder(known) => known,
-        };
-        known.fill().await?;
-        let Some(mapped) = self.next.take() else {
-            return Ok(known.pop().map(Item::Missing));
-        };
-        if known.is_before(&mapped.lead) {
-            self.next = Some(mapped);
-            return Ok(known.pop().map(Item::Missing));
+            self.look_up(gathered).await?;
         }
-        let known = known.take(&mapped.lead);
-        Ok(Some(Item::Row(mapped, known)))
+        Ok(self.items.pop_front())
     }
 
-    /// The newest `changed_at` of the snapshot.
-    pub async fn newest(&mut self) -> Option<Newest> {
-        self.batches.newest().await
-    }
-
-    async fn next_row(&mut self) -> anyhow::Result<Option<Mapped>> {
-        let row = loop {
-            match self.batch.next() {
-                Some(row) => break row,
-                None => match self.batches.next().await? {
-                    Some(batch) => {
-                        if let Some(row) = batch.iter().find(|row| is_unusable(&row.key) || is_unusable(&row.client)) {
-                            return Err(self.crm.unusable_key(row).into());
-                        }
-                        if let Known::LookedUp(state, found) = &mut self.known {
-                            let leads: Vec<LeadId> = batch.iter().filter_map(Row::lead).collect();
-                            *found = lead::known(state, &leads).await?;
-                        }
-                        self.batch = batch.into_iter();
-                    }
-                    None => return Ok(None),
-                },
+    async fn open(&mut self, side: Side) -> anyhow::Result<()> {
+        let opened = self.batches.opened().await?;
+        self.newest = opened.newest;
+        if !opened.resumed {
+            self.passed = None;
+        }
+        self.known = match side {
+            Side::Every => {
+                Known::InOrder(opened.order, KnownLeads::read(self.state, opened.order, self.passed.clone()))
+            }
+            Side::OfRows => Known::LookedUp,
+            Side::These(mut leads) => {
+                leads.sort();
+                leads.dedup();
+                Known::Asked(leads.into())
             }
         };
-        if row.key.is_none() {
-            return Err(self.crm.missing_keys().await?.into());
-        }
-        let mapped = self.crm.mapping.map(&row);
-        if self.last.as_ref().is_some_and(|last| *last >= mapped.lead) {
-            return Err(self.crm.duplicate_keys().await?.into());
-        }
-        self.last = Some(mapped.lead.clone());
-        if let Rowless::Asked(asked) = &mut self.rowless {
-            asked.remove(&mapped.lead);
-        }
-        self.rows += 1;
-        Ok(Some(mapped))
+        Ok(())
     }
-}
 
-impl Rowless {
-    async fn next(&mut self, state: &Db) -> Result<Option<Item>, sqlx::Error> {
-        if let Rowless::Asked(asked) = self {
-            let asked: Vec<LeadId> = std::mem::take(asked).into_iter().collect();
-            let mut found = Vec::new();
-            for batch in asked.chunks(BATCH_ROWS) {
-                found.extend(lead::known(state, batch).await?.into_values());
+    /// The next batch, once this one has been worked on.
+    async fn load(&mut self) -> anyhow::Result<()> {
+        if self.next == self.batch.len() && !self.source_at_end {
+            match self.batches.next().await? {
+                Some(batch) => (self.batch, self.next) = (batch, 0),
+                None => self.source_at_end = true,
             }
-            *self = Rowless::Found(found);
-        }
-        match self {
-            Rowless::Found(found) => Ok(found.pop().map(Item::Missing)),
-            Rowless::Asked(_) => Ok(None),
-        }
-    }
-}
-
-/// No state of either engine can hold it as part of a lead's identity.
-fn is_unusable(key: &Option<String>) -> bool {
-    key.as_deref().is_some_and(|key| key.len() > MAX_KEY_BYTES || key.contains('\0'))
-}
-
-/// The state's side.
-enum Known<'a> {
-    /// Every lead, page by page.
-    InOrder(KnownLeads<'a>),
-    /// The leads of the present batch.
-    LookedUp(&'a Db, HashMap<LeadId, lead::Known>),
-}
-
-/// Leads in byte order, a page at a time.
-struct KnownLeads<'a> {
-    state: &'a Db,
-    page: VecDeque<lead::Known>,
-    /// How far the merge has come. Pages begin after it: leads that this very pass writes lie behind it.
-    position: Option<LeadId>,
-    at_end: bool,
-}
-
-impl<'a> KnownLeads<'a> {
-    fn new(state: &'a Db) -> Self {
-        Self { state, page: VecDeque::new(), position: None, at_end: false }
-    }
-
-    async fn fill(&mut self) -> Result<(), sqlx::Error> {
-        if self.page.is_empty() && !self.at_end {
-            let page = lead::page(self.state, self.position.as_ref(), BATCH_ROWS as i64).await?;
-            self.at_end = page.len() < BATCH_ROWS;
-            self.page = page.into();
         }
         Ok(())
     }
 
-    fn is_before(&self, lead: &LeadId) -> bool {
-        self.page.front().is_some_and(|known| known.lead < *lead)
+    /// Goes on until there is enough for one look at the state, or the batch is at its end.
+    async fn gather(&mut self) -> anyhow::Result<Gathered> {
+        let mut gathered = Gathered::default();
+        while self.next < self.batch.len() {
+            let line = self.batch.line(self.next);
+            let (key, client) = line.key_and_client();
+            let row = match usable(key.as_deref(), client.as_deref()) {
+                Ok(row) => row,
+                Err(fault) => return Err(self.explain(fault, line).await),
+            };
+            if self.passed.as_ref().is_some_and(|passed| is_beyond(&self.known, passed, row) != Some(true)) {
+                self.next += 1;
+                continue;
+            }
+            // What is known, and comes before this row, is missing.
+            let found = loop {
+                if gathered.is_full() {
+                    return Ok(gathered);
+                }
+                match self.known.front().await?.map(|(order, lead)| order.compare(lead, row)) {
+                    Some(Ordering::Less) => self.known.is_missing(self.interest, &mut gathered),
+                    Some(Ordering::Equal) => break self.known.pop(),
+                    Some(Ordering::Greater) | None => break None,
+                }
+            };
+            let differs = self.interest == Interest::Everything
+                || found.is_none_or(|found| found.row_hash != Some(self.batches.hash(line)));
+            if self.last.as_ref().is_some_and(|last| is_beyond(&self.known, last, row) != Some(true)) {
+                return Err(self.explain(Fault::Repeated, line).await);
+            }
+            if differs {
+                gathered.rows.push((self.next, LeadId::of_pair(row)));
+            }
+            self.last.get_or_insert_default().set(row);
+            self.next += 1;
+            self.rows += 1;
+        }
+        while self.source_at_end && !gathered.is_full() && self.known.front().await?.is_some() {
+            self.known.is_missing(self.interest, &mut gathered);
+        }
+        Ok(gathered)
     }
 
-    fn pop(&mut self) -> Option<lead::Known> {
-        let known = self.page.pop_front()?;
-        self.position = Some(known.lead.clone());
-        Some(known)
+    /// What the state says of the leads, beside what their rows say.
+    async fn look_up(&mut self, gathered: Gathered) -> anyhow::Result<()> {
+        let leads: Vec<LeadId> = gathered.rows.iter().map(|(_, lead)| lead).chain(&gathered.missing).cloned().collect();
+        let mut known = lead::known(self.state, &leads).await?;
+        for (index, lead) in gathered.rows {
+            let line = self.batch.line(index);
+            let hash = self.batches.hash(line);
+            let known = known.remove(&lead);
+            let says_the_same = known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(hash));
+            if self.interest == Interest::Everything || !says_the_same {
+                self.items.push_back(Item::Row(self.crm.mapping.map(&line.row()).of_row(hash), known));
+            }
+        }
+        let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
+        let missing = missing.filter(|known| self.interest == Interest::Everything || !known.gone);
+        self.items.extend(missing.map(Item::Missing));
+        Ok(())
     }
 
-    /// What is known of that lead, which the merge has come to.
-    fn take(&mut self, lead: &LeadId) -> Option<lead::Known> {
-        self.position = Some(lead.clone());
-        if self.page.front().is_some_and(|known| known.lead == *lead) { self.page.pop_front() } else { None }
+    async fn explain(&self, fault: Fault, line: Line<'_>) -> anyhow::Error {
+        let explained = match fault {
+            Fault::Unusable => return self.crm.unusable_key(&line.row()).into(),
+            Fault::Missing => self.crm.missing_keys().await,
+            Fault::Repeated => self.crm.duplicate_keys().await,
+        };
+        explained.map_or_else(|error| error, Into::into)
     }
+}
+
+impl Known {
+    /// The next lead that is to be found in the source, and the order in which they come.
+    async fn front(&mut self) -> Result<Option<(IdOrder, (&str, &str))>, sqlx::Error> {
+        Ok(match self {
+            Known::InOrder(order, known) => {
+                known.fill().await?;
+                known.peek().map(|known| (*order, known.lead.as_pair()))
+            }
+            Known::Asked(leads) => leads.front().map(|lead| (IdOrder::Bytes, lead.as_pair())),
+            Known::NotYet(_) | Known::LookedUp => None,
+        })
+    }
+
+    /// It was found. What its row was like is not known of leads that were merely asked for.
+    fn pop(&mut self) -> Option<Compared> {
+        match self {
+            Known::InOrder(_, known) => known.pop(),
+            Known::Asked(leads) => leads.pop_front().map(|lead| Compared { lead, row_hash: None, gone: false }),
+            Known::NotYet(_) | Known::LookedUp => None,
+        }
+    }
+
+    /// It has no row.
+    fn is_missing(&mut self, interest: Interest, gathered: &mut Gathered) {
+        if let Some(known) = self.pop()
+            && (interest == Interest::Everything || !known.gone)
+        {
+            gathered.missing.push(known.lead);
+        }
+    }
+}
+
+/// Whether a row comes after a lead; `None` where it is that lead's. Narrow scopes come in byte order.
+fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> Option<bool> {
+    let order = match known {
+        Known::InOrder(order, _) => *order,
+        Known::NotYet(_) | Known::LookedUp | Known::Asked(_) => IdOrder::Bytes,
+    };
+    match order.compare(row, lead.as_pair()) {
+        Ordering::Greater => Some(true),
+        Ordering::Less => Some(false),
+        Ordering::Equal => None,
+    }
+}
+
+/// Whose row it is, if a state of either engine can hold that.
+fn usable<'k>(key: Option<&'k str>, client: Option<&'k str>) -> Result<(&'k str, &'k str), Fault> {
+    let (key, client) = (key.ok_or(Fault::Missing)?, client.unwrap_or_default());
+    let unusable = |text: &str| text.len() > MAX_KEY_BYTES || text.contains('\0');
+    if unusable(key) || unusable(client) { Err(Fault::Unusable) } else { Ok((key, client)) }
 }

@@ -17,7 +17,7 @@ use crate::state::lead::{self, Known, Status};
 use crate::state::{due, held};
 use crate::sync::diff::{self, Difference};
 use crate::sync::guard::{self, Admission, History};
-use crate::sync::merge::{Item, Merge};
+use crate::sync::merge::{Interest, Item, Merge};
 
 /// What would happen to a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -99,7 +99,7 @@ pub async fn plan(
     let mut planning = Planning::new(settings);
     // Before the first row is read: what is held meanwhile has not been shown.
     let held = held::look(state, &held::Selection::default()).await?;
-    let mut merge = Merge::start(crm, state, &fitting, Scope::All);
+    let mut merge = Merge::start(crm, state, &fitting, Scope::All, Interest::Everything);
     loop {
         match merge.next().await? {
             Some(Item::Missing(known)) => planning.totals.gone += u64::from(!known.gone),
@@ -174,7 +174,7 @@ impl Planning {
                     stops = change.urgent;
                     holds = change.hold_reason;
                 }
-                Difference::None | Difference::Returned => {
+                Difference::None | Difference::Reread(..) | Difference::Returned => {
                     self.would_hold =
                         self.would_hold.take().or_else(|| known.as_ref().and_then(|known| known.hold_reason.clone()));
                     let waiting = mapped.desired.as_deref().unwrap_or_default();

@@ -8,13 +8,14 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::config::{ConversationChanges, FirstRun, Settings};
-use crate::conversica::lead::LeadId;
+use crate::conversica::lead::{LeadId, RowHash};
 use crate::crm::Crm;
 use crate::crm::cursor::{self, Newest};
 use crate::crm::mapping::Mapped;
 use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::db::discreet::in_words;
+use crate::state::compare;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
 use crate::state::lead::{self, Change, Known};
@@ -22,7 +23,7 @@ use crate::sync::allowance::Allowance;
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::drain;
 use crate::sync::guard::{self, Admission, History};
-use crate::sync::merge::{Item, Merge};
+use crate::sync::merge::{Interest, Item, Merge};
 use crate::sync::tally::Tally;
 
 /// What a poll found.
@@ -129,7 +130,7 @@ pub(super) async fn read_and_write(
     memory.begin(state, now).await?;
     let conversations = settings.safety.conversation_changes;
     let mut writes = Writes::new(state, admission, conversations, now);
-    let mut merge = Merge::start(crm, state, &fitting, scope);
+    let mut merge = Merge::start(crm, state, &fitting, scope, Interest::Differences);
     while let Some(item) = merge.next().await? {
         match item {
             Item::Missing(known) => writes.missing(known).await?,
@@ -150,7 +151,7 @@ pub(super) async fn read_and_write(
     }
     allowance.spend(state, polled.unasked, now).await?;
     decide_first_run(state, memory.history, decided, now).await?;
-    memory.renew(state, merge.newest().await, everything, now).await?;
+    memory.renew(state, merge.newest().cloned(), everything, now).await?;
     Ok(polled)
 }
 
@@ -301,6 +302,7 @@ struct Writes<'a> {
     hold_stands: bool,
     gone: Vec<LeadId>,
     returned: Vec<LeadId>,
+    reread: Vec<(LeadId, RowHash)>,
     polled: Polled,
 }
 
@@ -319,6 +321,7 @@ impl<'a> Writes<'a> {
             hold_stands: false,
             gone: Vec::new(),
             returned: Vec::new(),
+            reread: Vec::new(),
             polled: Polled::default(),
         }
     }
@@ -348,6 +351,7 @@ impl<'a> Writes<'a> {
     async fn different(&mut self, difference: Difference, known: Option<Known>) -> anyhow::Result<()> {
         match difference {
             Difference::None => Ok(()),
+            Difference::Reread(lead, hash) => self.reread(lead, hash).await,
             Difference::Returned => self.returned(known).await,
             Difference::Changed(change, kind) => self.changed(change, kind).await,
         }
@@ -439,6 +443,11 @@ impl<'a> Writes<'a> {
         if self.returned.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
     }
 
+    async fn reread(&mut self, lead: LeadId, hash: RowHash) -> anyhow::Result<()> {
+        self.reread.push((lead, hash));
+        if self.reread.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
     async fn flush(&mut self) -> anyhow::Result<()> {
         lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
         self.ready.clear();
@@ -446,6 +455,8 @@ impl<'a> Writes<'a> {
         self.gone.clear();
         lead::mark_returned(self.state, &self.returned, self.now).await?;
         self.returned.clear();
+        compare::remember(self.state, &self.reread).await?;
+        self.reread.clear();
         Ok(())
     }
 

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
-use conversica_sync::conversica::lead::Fingerprint;
+use conversica_sync::conversica::lead::{Fingerprint, RowHash};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
 use conversica_sync::db::Db;
+use conversica_sync::state::compare;
 use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
 use conversica_sync::state::held::{self, Release, Selection};
 use conversica_sync::state::lead::{self, Status};
@@ -152,10 +153,18 @@ impl Play {
             return;
         };
         let desired = content.map(content_of).ok_or_else(|| vec!["no address".to_owned()]);
-        let mapped = Mapped { lead: id("1"), desired, withdrawn: Vec::new() };
+        let mapped = Mapped { lead: id("1"), desired, withdrawn: Vec::new(), row_hash: None };
+        let Fingerprint(bytes) = mapped.fingerprint();
+        let row_hash = RowHash(i64::from(bytes[0]));
+        let mapped = mapped.of_row(row_hash);
+        // As the merge does: a row that says what it said is passed over.
+        if known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(row_hash)) {
+            return;
+        }
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
         match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
             Difference::None => {}
+            Difference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
             Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
             Difference::Changed(mut change, kind) => {
                 if holds && kind.sends() && !change.urgent {

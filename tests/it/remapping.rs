@@ -77,11 +77,11 @@ async fn a_mapping_that_is_taken_back_half_way_leaves_nothing_behind(engine: Eng
     }
     statuses(&state, &[(Status::InSync, 1500)]).await;
     // It fails where a key comes twice, long after the first leads have been written.
-    crm.sql("insert into leads values (999, 'Town', '2026-06-01 10:00:00')").await;
+    crm.sql("insert into leads values (1500, 'Town', '2026-06-01 10:00:00')").await;
     polled(&crm, &state, &wrong, 10).await.expect_err("a key comes twice");
     assert!(!claim(&state, 1, 700).await.is_empty(), "some were written");
     let half = control::read::<MappingInUse>(&state).await.unwrap().unwrap();
-    crm.sql("delete from leads where id = 999; insert into leads values (999, 'Town', '2026-06-01 10:00:00')").await;
+    crm.sql("delete from leads where id = 1500; insert into leads values (1500, 'Town', '2026-06-01 10:00:00')").await;
     delivery::recover(&state, delivery::Orphans::All, &right.delivery, at(701)).await.unwrap();
 
     let fingerprint = Crm::open(&right).await.unwrap().mapping.fingerprint().to_string();

@@ -57,6 +57,7 @@ pub fn desired(id_: &str, body: &str) -> Change {
         desired: Ok(body.to_owned()),
         hold_reason: None,
         urgent: false,
+        row_hash: None,
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn rows(crm: &Crm) -> Vec<Mapped> {
     let mut batches = Reading::new(crm, &fitting, Scope::All).start(&crm.db);
     let mut mapped = Vec::new();
     while let Some(batch) = batches.next().await.unwrap_or_else(|error| panic!("{error}")) {
-        mapped.extend(batch.iter().map(|row| crm.mapping.map(row)));
+        mapped.extend(batch.lines().map(|line| crm.mapping.map(&line.row())));
     }
     mapped
 }

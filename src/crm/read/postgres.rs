@@ -1,0 +1,129 @@
+//! Reading PostgreSQL: with `COPY … TO STDOUT`, which costs us hardly more than the bytes it sends.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use tokio::sync::oneshot;
+
+use crate::conversica::lead::IdOrder;
+use crate::crm::cursor::Newest;
+use crate::crm::read::line::Batch;
+use crate::crm::read::statement::Ordering;
+use crate::crm::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
+use crate::db;
+
+impl Reading {
+    pub(super) async fn read_postgres(
+        &self,
+        pool: &PgPool,
+        sender: &Sender,
+        opened: oneshot::Sender<Opened>,
+    ) -> Result<(), sqlx::Error> {
+        let mut connection = pool.acquire().await?;
+        let result = self.read_snapshot(&mut connection, pool, sender, opened).await;
+        if matches!(result, Ok(Ended::AtTheEnd)) {
+            sqlx::query("rollback").execute(&mut *connection).await?;
+            return Ok(());
+        }
+        // What was to come still stands on the wire, or the transaction is in ruins: nobody else is to have this one.
+        hang_up(connection).await;
+        result.map(drop)
+    }
+
+    async fn read_snapshot(
+        &self,
+        connection: &mut PgConnection,
+        pool: &PgPool,
+        sender: &Sender,
+        opened: oneshot::Sender<Opened>,
+    ) -> Result<Ended, sqlx::Error> {
+        // Not the time that we take over a batch counts, but how long the server is silent: see `Silence`.
+        let begin = "begin isolation level repeatable read read only; set local statement_timeout = 0";
+        sqlx::raw_sql(begin).execute(&mut *connection).await?;
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await?;
+        let silence = Silence { pool, pid, patience: self.patience };
+        let ordering = silence.broken(self.postgres_ordering(connection)).await?;
+        let mut newest = None;
+        let kind = self.statements.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
+        let statement = self.statements.newest(&self.scope).filter(|_| self.limit.is_none());
+        if let Some((statement, kind)) = statement.zip(kind) {
+            let query = sqlx::query_scalar(db::trusted(statement));
+            let text: Option<String> = silence.broken(query.fetch_one(&mut *connection)).await?;
+            newest = text.map(|text| Newest { text, kind });
+        }
+        let order = ordering.of_ids();
+        let resumed = matches!(&self.scope, Scope::From(wanted, _) if *wanted == order);
+        let _ = opened.send(Opened { order, newest, resumed });
+        let copy = format!("copy ({}) to stdout", self.statements.rows(&self.scope, ordering, self.limit));
+        let mut lines = silence.broken(connection.copy_out_raw(&copy)).await?;
+        let mut batch = Batch::new(self.has_client);
+        while let Some(line) = silence.broken(lines.try_next()).await? {
+            batch.push_line(&line);
+            if batch.len() == BATCH_ROWS {
+                let successor = batch.successor();
+                if sender.send(Ok(std::mem::replace(&mut batch, successor))).await.is_err() {
+                    return Ok(Ended::Early);
+                }
+            }
+        }
+        if !batch.is_empty() {
+            let _ = sender.send(Ok(batch)).await;
+        }
+        Ok(Ended::AtTheEnd)
+    }
+
+    /// As the keys are now: the text of whole numbers sorts as they do by length and then by bytes, but for negative ones.
+    async fn postgres_ordering(&self, connection: &mut PgConnection) -> Result<Ordering, sqlx::Error> {
+        if !matches!(self.scope, Scope::All | Scope::From(..)) || self.limit.is_some() {
+            return Ok(Ordering::Text);
+        }
+        if self.statements.is_uuid() {
+            return Ok(Ordering::Native(IdOrder::Bytes));
+        }
+        let Some(statement) = self.statements.negative_keys() else { return Ok(Ordering::Text) };
+        let negative: bool = sqlx::query_scalar(db::trusted(statement)).fetch_one(connection).await?;
+        Ok(if negative { Ordering::Text } else { Ordering::Native(IdOrder::ByLength) })
+    }
+}
+
+enum Ended {
+    AtTheEnd,
+    /// Nobody listens any more.
+    Early,
+}
+
+async fn hang_up(connection: PoolConnection<Postgres>) {
+    let connection = connection.detach();
+    // A server that has fallen silent does not answer a good-bye.
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close_hard()).await;
+}
+
+/// Watches how long the server says nothing.
+struct Silence<'a> {
+    pool: &'a PgPool,
+    pid: i32,
+    patience: Duration,
+}
+
+impl Silence<'_> {
+    /// The answer, or the server's word that it has given up, asked to do so after too long a silence.
+    async fn broken<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        let mut answer = std::pin::pin!(answer);
+        match tokio::time::timeout(self.patience, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let cancel = sqlx::query("select pg_cancel_backend($1)").bind(self.pid);
+                let cancelled = tokio::time::timeout(GOOD_BYE, cancel.execute(self.pool)).await;
+                match tokio::time::timeout(GOOD_BYE, answer).await {
+                    Ok(answer) if cancelled.is_ok() => answer,
+                    Ok(_) | Err(_) => Err(sqlx::Error::PoolTimedOut),
+                }
+            }
+        }
+    }
+}
+
+/// How long a server that was silent may take to give up.
+const GOOD_BYE: Duration = Duration::from_secs(5);

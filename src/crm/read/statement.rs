@@ -1,0 +1,211 @@
+//! The SQL that reads the source. Pure.
+
+use crate::conversica::lead::{IdOrder, LeadId};
+use crate::crm::columns::{self, ChangedAt, Column, Form};
+use crate::crm::cursor::{Bound, Kind};
+use crate::crm::mapping::NOT_SCALAR;
+use crate::crm::read::Scope;
+use crate::crm::{Crm, Fitting};
+use crate::db::{self, Db};
+
+/// The parts that statements are made of.
+#[derive(Debug, Clone)]
+pub(super) struct Statements {
+    /// Key, client where there is one, and the cells, as text.
+    pub list: String,
+    pub from: String,
+    pub changed_at: Option<ChangedAt>,
+    /// The key as it stands in the source.
+    key: String,
+    key_as_text: String,
+    client_as_text: Option<String>,
+    on_postgres: bool,
+    key_type: String,
+    /// A table whose key can be asked what it holds for little; not a view, nor a query.
+    table: Option<String>,
+}
+
+/// How the rows are put into order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ordering {
+    /// By the text of the key, in byte order: the database has to sort.
+    Text,
+    /// By the key as it is, whose text sorts alike: an index may serve it.
+    Native(IdOrder),
+}
+
+impl Ordering {
+    pub const fn of_ids(self) -> IdOrder {
+        match self {
+            Ordering::Text => IdOrder::Bytes,
+            Ordering::Native(order) => order,
+        }
+    }
+}
+
+impl Statements {
+    pub fn new(crm: &Crm, fitting: &Fitting) -> Self {
+        let text = |name: &str| as_text(&crm.db, &fitting.columns, name);
+        let key_as_text = text(&crm.source.key);
+        let client_as_text = crm.source.client.as_deref().map(text);
+        let cells = crm.mapping.columns().iter().map(|name| text(name));
+        let list: Vec<String> =
+            std::iter::once(key_as_text.clone()).chain(client_as_text.clone()).chain(cells).collect();
+        let key_column = columns::find(&crm.db, &fitting.columns, &crm.source.key);
+        Self {
+            list: list.join(", "),
+            from: columns::from_clause(&crm.source),
+            changed_at: fitting.changed_at.clone(),
+            key: format!("t.{}", db::quote(key_column.map_or(&crm.source.key, |column| &column.name))),
+            key_as_text,
+            client_as_text,
+            on_postgres: matches!(crm.db, Db::Postgres(_)),
+            key_type: key_column.map(|column| column.type_name.clone()).unwrap_or_default(),
+            table: crm.source.table.clone(),
+        }
+    }
+
+    /// All rows of the scope, or a few in any order.
+    pub fn rows(&self, scope: &Scope, ordering: Ordering, limit: Option<usize>) -> String {
+        let mut sql = format!("select {} from {}{}", self.list, self.from, self.condition(scope, ordering));
+        match limit {
+            Some(limit) => sql.push_str(&format!(" limit {limit}")),
+            None => sql.push_str(&format!(" order by {}", self.order(ordering))),
+        }
+        sql
+    }
+
+    /// The newest `changed_at` of the scope, as text, and on SQLite the name of its type; `None` where nobody asks.
+    pub fn newest(&self, scope: &Scope) -> Option<String> {
+        let expression = &self.changed_at.as_ref()?.expression;
+        let columns = match self.on_postgres {
+            true => format!("max({expression})::text"),
+            false => format!("cast(max({expression}) as text), typeof(max({expression}))"),
+        };
+        // A reading that goes on has its cursor from where it began.
+        let condition = match scope {
+            Scope::Since(_) => self.condition(scope, Ordering::Text),
+            Scope::All | Scope::From(..) => String::new(),
+            Scope::Keys(_) => return None,
+        };
+        Some(format!("select {columns} from {}{condition}", self.from))
+    }
+
+    /// On PostgreSQL the type says how the key sorts, but for negative numbers: whether there are any.
+    pub fn negative_keys(&self) -> Option<String> {
+        let is_number = ["int2", "int4", "int8"].contains(&self.key_type.as_str());
+        let asked = self.on_postgres && is_number && self.table.is_some();
+        asked.then(|| format!("select coalesce(min({}) < 0, false) from {}", self.key, self.from))
+    }
+
+    pub fn is_uuid(&self) -> bool {
+        self.on_postgres && self.key_type == "uuid"
+    }
+
+    /// On SQLite any value may stand in any column: the types of the keys, least and greatest, and whether one is negative.
+    pub fn key_types(&self) -> Option<String> {
+        let key = &self.key;
+        self.table.as_ref()?;
+        Some(format!("select min(typeof({key})), max(typeof({key})), coalesce(min({key}) < 0, 0) from {}", self.from))
+    }
+
+    fn condition(&self, scope: &Scope, ordering: Ordering) -> String {
+        match scope {
+            Scope::All => String::new(),
+            Scope::From(order, after) => self.beginning_at(*order, after, ordering),
+            Scope::Since(bound) => self.since(bound),
+            Scope::Keys(leads) => self.with_keys(leads),
+        }
+    }
+
+    /// By the key as it is where its text can be compared with it, so that an index serves; a lead must not seem to be missing
+    /// because its key was compared in another form.
+    fn with_keys(&self, leads: &[LeadId]) -> String {
+        let kind = self.key_type.as_str();
+        if !self.on_postgres {
+            let keys: Vec<&str> = leads.iter().map(|lead| lead.id.as_str()).collect();
+            let keys = literal(&serde_json::json!(keys).to_string());
+            // What SQLite calls affinity: it makes a number of a text that stands against a column of numbers.
+            let key = if kind.contains("int") || kind.contains("text") { &self.key } else { &self.key_as_text };
+            return format!(" and {key} in (select value from json_each({keys}))");
+        }
+        let is_number = ["int2", "int4", "int8"].contains(&kind);
+        let keys = leads.iter().map(|lead| lead.id.as_str()).filter(|key| !is_number || key.parse::<i64>().is_ok());
+        let keys = keys.map(literal).collect::<Vec<_>>().join(", ");
+        let (key, array) = match kind {
+            "int2" | "int4" | "int8" => (&self.key, "bigint[]"),
+            "uuid" => (&self.key, "uuid[]"),
+            "text" | "varchar" => (&self.key, "text[]"),
+            _ => (&self.key_as_text, "text[]"),
+        };
+        format!(" and {key} = any(array[{keys}]::{array})")
+    }
+
+    fn beginning_at(&self, order: IdOrder, after: &LeadId, ordering: Ordering) -> String {
+        if order != ordering.of_ids() {
+            return String::new();
+        }
+        match ordering {
+            Ordering::Native(IdOrder::ByLength) => match after.id.parse::<i64>() {
+                Ok(number) => format!(" and {} >= {number}", self.key),
+                Err(_) => String::new(),
+            },
+            Ordering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key, literal(&after.id)),
+            Ordering::Text => format!(" and {}{} >= {}", self.key_as_text, self.bytes(), literal(&after.id)),
+        }
+    }
+
+    fn since(&self, bound: &Bound) -> String {
+        let Some(changed_at) = &self.changed_at else { return String::new() };
+        let value = match bound {
+            Bound::Number(number) => number.to_string(),
+            Bound::Text(text) => literal(text),
+        };
+        let cast = match (bound, changed_at.kind) {
+            (Bound::Text(_), Some(Kind::TimestampTz)) => "::timestamptz",
+            (Bound::Text(_), Some(Kind::Timestamp)) => "::timestamp",
+            (Bound::Text(_), Some(Kind::Date)) => "::date",
+            (Bound::Text(_) | Bound::Number(_), _) => "",
+        };
+        format!(" and {} >= {value}{cast}", changed_at.expression)
+    }
+
+    fn order(&self, ordering: Ordering) -> String {
+        let key = match (ordering, self.on_postgres) {
+            (Ordering::Text, _) => format!("{}{}", self.key_as_text, self.bytes()),
+            (Ordering::Native(IdOrder::Bytes), false) => format!("{}{}", self.key, self.bytes()),
+            (Ordering::Native(_), _) => self.key.clone(),
+        };
+        match &self.client_as_text {
+            None => key,
+            // A row without a client comes first, as it does in our own order.
+            Some(client) => {
+                format!("{key}, {client}{}{}", self.bytes(), if self.on_postgres { " nulls first" } else { "" })
+            }
+        }
+    }
+
+    fn bytes(&self) -> &'static str {
+        if self.on_postgres { " collate \"C\"" } else { " collate binary" }
+    }
+}
+
+/// A text as SQL writes it. PostgreSQL's sessions have `standard_conforming_strings` on; `COPY` takes no parameters.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A column's value as the database's own text, whatever its type; quoted and qualified.
+fn as_text(db: &Db, columns: &[Column], name: &str) -> String {
+    let column = columns::find(db, columns, name);
+    let quoted = db::quote(column.map_or(name, |column| &column.name));
+    match (db, column.map(|column| column.form)) {
+        (Db::Sqlite(_), _) => format!("cast(t.{quoted} as text)"),
+        (Db::Postgres(_), Some(Form::Json)) => format!(
+            "case when jsonb_typeof(t.{quoted}::jsonb) in ('object', 'array') then chr(1) || '{}' \
+             else t.{quoted}::jsonb #>> '{{}}' end",
+            &NOT_SCALAR[1..]
+        ),
+        (Db::Postgres(_), _) => format!("t.{quoted}::text"),
+    }
+}

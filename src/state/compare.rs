@@ -1,0 +1,167 @@
+//! The state's side of a full compare: every lead, in the order of the source's rows, and what its row was like.
+//!
+//! A page is one text, put together by the database: a million leads read row by row cost both drivers more than all the
+//! rest of a compare in which nothing has changed.
+
+use std::collections::VecDeque;
+
+use sqlx::QueryBuilder;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::conversica::lead::{IdOrder, LeadId, RowHash};
+use crate::db::{Db, trusted};
+use crate::on_db;
+
+/// Leads a page.
+const PAGE: i64 = 5000;
+/// Pages read ahead while one is being worked on.
+const PAGES_AHEAD: usize = 1;
+
+/// What a full compare needs to know of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    pub lead: LeadId,
+    /// Of the row that its content was made of; `None` where that has to be looked at.
+    pub row_hash: Option<RowHash>,
+    /// The row was found missing before.
+    pub gone: bool,
+}
+
+/// Leads that are coming in, in order. Dropping it stops the reading.
+#[derive(Debug)]
+pub struct KnownLeads {
+    pages: mpsc::Receiver<Result<VecDeque<Compared>, sqlx::Error>>,
+    page: VecDeque<Compared>,
+    at_end: bool,
+    _reader: AbortOnDropHandle<()>,
+}
+
+impl KnownLeads {
+    /// All that come after `after`.
+    pub fn read(db: &Db, order: IdOrder, after: Option<LeadId>) -> Self {
+        let (sender, pages) = mpsc::channel(PAGES_AHEAD);
+        let db = db.clone();
+        let reader = tokio::spawn(async move {
+            let mut after = after;
+            loop {
+                let page = page(&db, order, after.as_ref(), PAGE).await;
+                let last = page.as_ref().ok().and_then(|page| page.back()).map(|compared| compared.lead.clone());
+                let is_last = page.as_ref().map_or(true, |page| (page.len() as i64) < PAGE);
+                if sender.send(page).await.is_err() || is_last {
+                    return;
+                }
+                after = last;
+            }
+        });
+        Self { pages, page: VecDeque::new(), at_end: false, _reader: AbortOnDropHandle::new(reader) }
+    }
+
+    /// Makes the next lead known, if there is one. Asked before each [`KnownLeads::peek`].
+    pub async fn fill(&mut self) -> Result<(), sqlx::Error> {
+        while self.page.is_empty() && !self.at_end {
+            match self.pages.recv().await.transpose()? {
+                Some(page) => self.page = page,
+                None => self.at_end = true,
+            }
+        }
+        Ok(())
+    }
+
+    pub fn peek(&self) -> Option<&Compared> {
+        self.page.front()
+    }
+
+    pub fn pop(&mut self) -> Option<Compared> {
+        self.page.pop_front()
+    }
+}
+
+/// At most `limit` leads after `after`, in this order.
+pub async fn page(
+    db: &Db,
+    order: IdOrder,
+    after: Option<&LeadId>,
+    limit: i64,
+) -> Result<VecDeque<Compared>, sqlx::Error> {
+    let (columns, beyond) = match (order, after.is_some()) {
+        // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
+        (_, false) => (order_columns(order), "$1 = '' and $2 = '' and $3 = 0"),
+        (IdOrder::Bytes, true) => ("id, client_id", "(id, client_id) > ($1, $2) and $3 >= 0"),
+        (IdOrder::ByLength, true) => ("id_length, id, client_id", "(id_length, id, client_id) > ($3, $1, $2)"),
+    };
+    let sql = format!(
+        "select string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' \
+         || coalesce(cast(row_hash as text), '-') || case when gone_at is null then ' . ' else ' - ' end \
+         || id || client_id, '') \
+         from (select id, client_id, row_hash, gone_at from lead where {beyond} order by {columns} limit $4) as page"
+    );
+    let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
+    let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
+    let text: Option<String> = on_db!(db, pool => {
+        sqlx::query_scalar(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).fetch_one(pool).await
+    })?;
+    parse(text.as_deref().unwrap_or_default())
+        .ok_or_else(|| sqlx::Error::Decode("a page of leads is not in its own form".into()))
+}
+
+const fn order_columns(order: IdOrder) -> &'static str {
+    match order {
+        IdOrder::Bytes => "id, client_id",
+        IdOrder::ByLength => "id_length, id, client_id",
+    }
+}
+
+/// `7 0 -12345 . lead-42` and so on, without anything between them.
+fn parse(mut text: &str) -> Option<VecDeque<Compared>> {
+    let mut page = VecDeque::with_capacity(text.len() / 40);
+    while !text.is_empty() {
+        let mut parts = text.splitn(5, ' ');
+        let (id, client): (usize, usize) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let (hash, state, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        let gone = state == "-";
+        let row_hash = if hash == "-" { None } else { Some(RowHash(hash.parse().ok()?)) };
+        let lead = LeadId { id: rest.get(..id)?.to_owned(), client_id: rest.get(id..id + client)?.to_owned() };
+        page.push_back(Compared { lead, row_hash: row_hash.filter(|_| !gone), gone });
+        text = rest.get(id + client..)?;
+    }
+    Some(page)
+}
+
+/// Notes what rows were like whose leads say the same as before: one statement, whatever their number (at most 5,000).
+pub async fn remember(db: &Db, rows: &[(LeadId, RowHash)]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    // See `lead::InOrder`.
+    let mut rows: Vec<&(LeadId, RowHash)> = rows.iter().collect();
+    rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let order = super::lead::InOrder::of(db, "select row_id, row_client_id from read");
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with read (row_id, row_client_id, hash) as (");
+        query.push_values(&rows, |mut row, (lead, hash)| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id).push_bind(hash.0);
+        });
+        query.push(")").push(&order.cte).push(" update lead set row_hash = hash from read").push(order.from);
+        query.push(" where lead.id = row_id and lead.client_id = row_client_id").push(order.condition);
+        query.build().execute(pool).await?;
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_whatever_the_keys_are() {
+        let page = parse("2 0 -77 . 7a3 3 5 - é8 n33 0 - . x y").unwrap();
+        let leads: Vec<_> = page
+            .iter()
+            .map(|known| (known.lead.id.as_str(), known.lead.client_id.as_str(), known.row_hash, known.gone))
+            .collect();
+        let expected = [("7a", "", Some(RowHash(-77)), false), ("é8", " n3", None, true), ("x y", "", None, false)];
+        assert_eq!(leads, expected);
+        assert_eq!(parse("7 0 - . a"), None);
+    }
+}
