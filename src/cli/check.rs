@@ -15,7 +15,7 @@ use crate::config::{Loaded, Settings};
 use crate::console::{printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
 use crate::crm::changes::log::Backlog;
-use crate::crm::changes::standing;
+use crate::crm::changes::standing::{self, Standing};
 use crate::crm::read::line::Line;
 use crate::crm::read::{Reading, Scope};
 use crate::crm::{Crm, columns};
@@ -165,9 +165,25 @@ async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Nothing where changes are found by polling.
+/// A log that nobody drains only grows.
+async fn unused_triggers(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
+    // Most sources have none, and many cannot have any: that is no finding.
+    let Ok(design) = standing::design(&crm.db, &crm.source).await else { return Ok(Vec::new()) };
+    let unused = match standing::look(&crm.db, &design).await? {
+        Standing::Complete { .. } | Standing::Incomplete(_) => true,
+        Standing::Absent | Standing::Foreign => false,
+    };
+    let log = design.log.quoted();
+    let found = format!(
+        "there are triggers that fill {log}, which nobody drains: write [source] changes = \"triggers\", or run \
+         `conversica-sync triggers remove`"
+    );
+    Ok(unused.then_some(Finding::Doubtful(found)).into_iter().collect())
+}
+
+/// Where changes are found by polling: only whether triggers were forgotten.
 async fn of_triggers(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
-    let Some(log) = &crm.log else { return Ok(Vec::new()) };
+    let Some(log) = &crm.log else { return unused_triggers(crm).await };
     let standing = log.look().await?;
     let silent = standing::is_silent(&standing, &log.design);
     standing.complete(&log.design)?;

@@ -182,7 +182,13 @@ async fn execute(design: &Design, script: &str, run: &Running, settings: &Settin
         )
         .into());
     }
-    let done = match Db::change_log(&url, settings.source.statement_timeout)? {
+    let opened = Db::change_log(&url, settings.source.statement_timeout).map_err(|_| {
+        SetupError::new(
+            "the owner's URL cannot be read as one",
+            "write it as sqlite:///absolute/path.db or postgres://user@host/database, alone in its file",
+        )
+    })?;
+    let done = match opened {
         Db::Sqlite(pool) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(&pool).await.map(drop),
         Db::Postgres(_) => {
             let mut session = PgConnection::connect(&url).await.map_err(discreet::of_source);

@@ -242,6 +242,26 @@ fn a_transaction_that_commits_late_has_lower_numbers_and_is_not_lost() {
 }
 
 #[test]
+fn instances_that_share_a_state_share_the_log_and_send_each_change_once() {
+    let endpoint = StandIn::accepting();
+    let scene = scene(Engine::Postgres, &endpoint, 5);
+    let (one, two) = (scene.daemon(), scene.daemon());
+    settled(&scene, &[&endpoint], SOON);
+    for change in 0..20 {
+        scene.crm(&format!("update leads set last_name = 'Change {change}' where id = {}", 1 + change % 5));
+    }
+    settled(&scene, &[&endpoint], SOON);
+    wait_until("an empty log", SOON, || log_rows(&scene, "conversica_sync_leads") == "0");
+    // The one that is left goes on by itself.
+    drop(one.kill());
+    scene.crm("update leads set last_name = 'Alone' where id = 3");
+    settled(&scene, &[&endpoint], SOON);
+    let requests = endpoint.requests().len();
+    assert!(requests <= 5 + 20 + 1, "{requests} requests for 20 changes");
+    drop(two);
+}
+
+#[test]
 fn sessions_that_are_cut_and_servers_that_restart_are_listened_to_again() {
     let cluster = Cluster::private();
     let endpoint = StandIn::accepting();

@@ -43,6 +43,8 @@ fn what_is_installed_is_removed_without_a_trace(engine: Engine) {
     assert!(installed.stdout.contains("conversica_sync_leads_update"), "the statements are shown: {installed}");
     let there = dump(&scene, engine);
     assert_ne!(there, before);
+    let polling = scene.cli().env("CONVERSICA_SYNC__SOURCE__CHANGES", "poll").run(&["check"]);
+    assert!(polling.stdout.contains("which nobody drains"), "{polling}");
     let again = scene.run(&["triggers", "install", "--yes"]).expect_code(0);
     assert!(again.stdout.contains("Installed already"), "{again}");
     assert_eq!(dump(&scene, engine), there);

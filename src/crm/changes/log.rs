@@ -51,6 +51,9 @@ pub struct Backlog {
     pub oldest_seconds: i64,
 }
 
+/// A row of the log: its number, and the bytes of key and client.
+type Entry = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Rows of the log that are read at a time.
 const LOG_ROWS: i64 = 5_000;
 
@@ -111,7 +114,7 @@ impl ChangeLog {
             "select seq, cast(key as text), cast(client as text) from {} order by seq limit {LOG_ROWS}",
             self.design.log.quoted()
         );
-        let rows: Result<Vec<(i64, Option<Vec<u8>>, Option<Vec<u8>>)>, sqlx::Error> = on_db!(&self.reader, pool => {
+        let rows: Result<Vec<Entry>, sqlx::Error> = on_db!(&self.reader, pool => {
             let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
             // As bytes: on SQLite a text need not be UTF-8, and one of those must not stop the log.
             rows.iter()
