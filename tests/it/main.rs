@@ -26,6 +26,7 @@ mod incremental;
 mod instance;
 mod interleaving;
 mod leads;
+mod merge;
 mod metrics;
 mod outage;
 mod outcome_table;
