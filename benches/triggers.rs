@@ -129,8 +129,8 @@ impl Crm {
         let started = Instant::now();
         let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         match self {
-            Crm::Sqlite(session) => drop(sql.execute(session).await?),
-            Crm::Postgres(session) => drop(sql.execute(session).await?),
+            Crm::Sqlite(session) => _ = sql.execute(session).await?,
+            Crm::Postgres(session) => _ = sql.execute(session).await?,
         }
         Ok(started.elapsed())
     }

@@ -95,7 +95,7 @@ async fn obeyed(engine: Engine, steps: &[Step]) -> Result<(), TestCaseError> {
     for (seconds, step) in (1..).zip(steps) {
         match statement(step, engine) {
             Some(sql) => place.sql(&sql).await,
-            None => drop(polled(Reach::AsDue, seconds).await),
+            None => _ = polled(Reach::AsDue, seconds).await,
         }
         emptied |= matches!(step, Step::Empty) && engine == Engine::Postgres;
     }
