@@ -8,7 +8,7 @@ use crate::crm::Crm;
 use crate::crm::changes::log::{ChangeLog, Touched};
 use crate::db::Db;
 use crate::state::control::{self, ChangeLogInUse};
-use crate::sync::poll::{self, Polled, Reach};
+use crate::sync::poll::{self, Covered, Polled, Reach};
 use crate::sync::tally::Tally;
 
 /// Everything is read instead, before the rest of the log, where that is due, where the log says that anything may have
@@ -42,19 +42,20 @@ pub(super) async fn drain(
             }
         };
         let mut step = "full";
-        let polled = poll::read_and_write(crm, state, settings, reach, Some(touched), tally, &mut step, now).await;
-        let everything = step == "full";
-        if everything || first {
+        let covered = poll::read_and_write(crm, state, settings, reach, Some(touched), tally, &mut step, now).await;
+        if step == "full" || first {
             *kind = step;
         }
         first = false;
-        let polled = polled?;
-        if everything && !known {
+        let (polled, covered) = covered?;
+        total.add(polled);
+        if covered == Covered::Everything && !known {
             control::write(state, &in_use, now).await?;
         }
-        let at_end = !everything && !read.is_full();
-        log.forget(read).await?;
-        total.add(polled);
+        let at_end = covered == Covered::Touched && !read.is_full();
+        if covered != Covered::Part {
+            log.forget(read).await?;
+        }
         if at_end {
             return Ok(total);
         }

@@ -82,7 +82,9 @@ pub async fn poll(
     let mut kind = "full";
     let result = match &crm.log {
         Some(log) => drain::drain(crm, log, state, settings, reach, tally, &mut kind, now).await,
-        None => read_and_write(crm, state, settings, reach, None, tally, &mut kind, now).await,
+        None => {
+            read_and_write(crm, state, settings, reach, None, tally, &mut kind, now).await.map(|(polled, _)| polled)
+        }
     };
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let last = LastPoll {
@@ -97,6 +99,16 @@ pub async fn poll(
     result
 }
 
+/// What a step of a poll has compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Covered {
+    Everything,
+    /// The rows of the leads that were touched.
+    Touched,
+    /// Some rows, and not by name.
+    Part,
+}
+
 /// With `touched`, what is due is the rows of these leads.
 #[expect(clippy::too_many_arguments, reason = "what a poll is made of; each is used once")]
 pub(super) async fn read_and_write(
@@ -108,15 +120,20 @@ pub(super) async fn read_and_write(
     tally: &Tally,
     kind: &mut &'static str,
     now: DateTime<Utc>,
-) -> anyhow::Result<Polled> {
+) -> anyhow::Result<(Polled, Covered)> {
     let memory = Memory::read(crm, state, now).await?;
     let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, touched, now) };
     if scope != Scope::All {
         *kind = "incremental";
     }
     if scope == Scope::Keys(Vec::new()) {
-        return Ok(Polled::default());
+        return Ok((Polled::default(), Covered::Touched));
     }
+    let covered = match scope {
+        Scope::All => Covered::Everything,
+        Scope::Keys(_) => Covered::Touched,
+        Scope::From(..) | Scope::Since(_) => Covered::Part,
+    };
     let fitting = crm.fitting().await?;
     let allowance = Allowance::read(crm, state, settings, now).await?;
     let admission = guard::admission(&settings.safety, memory.history, memory.standing.as_ref());
@@ -152,7 +169,7 @@ pub(super) async fn read_and_write(
     allowance.spend(state, polled.unasked, now).await?;
     decide_first_run(state, memory.history, decided, now).await?;
     memory.renew(state, merge.newest().cloned(), everything, now).await?;
-    Ok(polled)
+    Ok((polled, covered))
 }
 
 /// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What an earlier
