@@ -177,6 +177,11 @@ impl Cluster {
         self.end("stop");
     }
 
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.watchdog.lock().expect("not poisoned").server.expect("the server runs")
+    }
+
     /// The server drops dead, and will have to recover when it starts again.
     pub fn crash(&self) {
         self.end("crash");
