@@ -3,6 +3,7 @@
 //! Two phases. First everything that can be wrong is found out, loudly. Then the loops run, and whatever goes away they wait
 //! for.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::admin;
 use crate::clock;
 use crate::config::{self, Settings};
 use crate::crm::Crm;
+use crate::crm::changes::watch::Watch;
 use crate::db::discreet::in_words;
 use crate::db::{self, Db};
 use crate::error::SetupError;
@@ -30,6 +32,8 @@ use crate::sync::deliver::{Deliverer, Intake};
 use crate::sync::poll::{self, Polled, Reach};
 use crate::sync::tally::Tally;
 
+/// After the first of several commits, the others may come so much later and still be read with it.
+const BURST: Duration = Duration::from_millis(3);
 /// Between two looks at a database that is away.
 const AWAY_PAUSE: Duration = Duration::from_secs(2);
 /// Between two looks at who else is there, and at claims whose sender has died.
@@ -206,11 +210,13 @@ async fn poll_loop(
     let mut first = true;
     let mut failing: Option<String> = None;
     let mut turns = Turns::default();
+    let mut watch = crm.log.as_ref().map(Watch::start);
     loop {
         let polled = tokio::select! {
             polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally, &present) => polled,
             () = stop.cancelled() => return Ok(()),
             never = pulse.follow(Loop::Poll, || tally.rows()) => match never {},
+            never = pass_on(&tally, &wake) => match never {},
         };
         turns.turn.give_back().await;
         match polled {
@@ -247,11 +253,34 @@ async fn poll_loop(
                 }
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(settings.source.poll_interval) => {}
+        // What a poll was woken for and could not read must not wait for a poll interval made for the case that all goes well.
+        let soon = watch.is_some() && failing.is_some();
+        let interval = settings.source.poll_interval;
+        turns.woken = tokio::select! {
+            () = tokio::time::sleep(if soon { interval.min(AWAY_PAUSE) } else { interval }) => false,
+            () = changed(&mut watch) => true,
             () = stop.cancelled() => return Ok(()),
             never = pulse.rest(Loop::Poll) => match never {},
+        };
+    }
+}
+
+/// Delivery begins with what a poll has written so far, before the poll is at its end.
+async fn pass_on(tally: &Tally, wake: &Notify) -> Infallible {
+    loop {
+        tally.announced().await;
+        wake.notify_one();
+    }
+}
+
+/// Returns shortly after the change log has something new; never where there is none.
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => {
+            watch.changed().await;
+            tokio::time::sleep(BURST).await;
         }
+        None => std::future::pending().await,
     }
 }
 
@@ -263,6 +292,8 @@ struct Turns {
     polled: bool,
     /// Another one has done so with another mapping since.
     superseded: bool,
+    /// The change log has something new: no reason to wait for the next poll.
+    woken: bool,
 }
 
 /// Polls, unless another instance does, or has done so just now, or maps rows in another way.
@@ -277,8 +308,11 @@ async fn poll_in_turn(
     if !turns.turn.try_take(state).await? {
         return Ok(None);
     }
+    if turns.woken && is_drained(crm).await {
+        return Ok(None);
+    }
     let now = clock::now();
-    if present.load(Ordering::Relaxed) > 1 {
+    if !turns.woken && present.load(Ordering::Relaxed) > 1 {
         let last = control::read::<LastPoll>(state).await?;
         if last.is_some_and(|last| last.at <= now && now < last.at + settings.source.poll_interval / 2) {
             return Ok(None);
@@ -298,6 +332,14 @@ async fn poll_in_turn(
     let polled = poll::poll(crm, state, settings, Reach::AsDue, tally, now).await?;
     turns.polled = true;
     Ok(Some(polled))
+}
+
+/// Another instance was faster. What is wrong with the log is for the poll to say.
+async fn is_drained(crm: &Crm) -> bool {
+    match &crm.log {
+        Some(log) => log.is_empty().await.unwrap_or(false),
+        None => false,
+    }
 }
 
 async fn deliver_loop(mut deliverer: Deliverer, mut state: OpenState, common: Common) -> anyhow::Result<()> {

@@ -1,19 +1,21 @@
 //! The two database engines behind one type: connecting, migrating, quoting, and the one macro that runs the same text
 //! on either.
 //!
-//! Statements are written once, with `$1` placeholders, for both engines. Only this file knows how a pool is set up.
+//! Statements are written once, with `$1` placeholders, for both engines. Only this file and those below know how a pool is set up.
 
+mod change_log;
 pub mod discreet;
+mod postgres;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
+use crate::db::postgres::postgres_pool;
 use crate::error::SetupError;
 
 /// A pool of connections to one database.
@@ -273,6 +275,11 @@ pub fn quote(identifier: &str) -> String {
 
 /// A table name as SQL writes it: each part of `schema.table` quoted, parts the user quoted already left as they are.
 pub fn quote_table(name: &str) -> String {
+    table_parts(name).iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
+}
+
+/// The parts of `schema.table`, without the quotes that the user wrote.
+pub fn table_parts(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quoted = false;
     let mut characters = name.chars().peekable();
@@ -287,7 +294,7 @@ pub fn quote_table(name: &str) -> String {
             other => parts.last_mut().expect("starts with one part").push(other),
         }
     }
-    parts.iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
+    parts
 }
 
 /// The file of an SQLite URL (`sqlite:///var/lib/crm.db`, `sqlite://crm.db`, `sqlite:crm.db`), as sqlx reads it; `None` for
@@ -438,29 +445,6 @@ async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
         })?;
     }
     Ok(())
-}
-
-async fn postgres_pool(url: &str, connections: u32, session: String) -> Result<PgPool, sqlx::Error> {
-    // No statement is logged: the customer's own conditions may quote personal data.
-    let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging();
-    // A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
-    let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
-    first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
-    let session = std::sync::Arc::new(session);
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        // Not as start-up options: poolers such as PgBouncer refuse those.
-        .after_connect(move |connection, _| {
-            let session = session.clone();
-            Box::pin(async move {
-                use sqlx::Executor;
-                connection.execute(sqlx::raw_sql(trusted(session.to_string()))).await?;
-                Ok(())
-            })
-        })
-        .connect_with(options)
-        .await
 }
 
 #[cfg(test)]

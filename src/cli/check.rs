@@ -17,6 +17,8 @@ use crate::config::{Loaded, Settings};
 use crate::console::{printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
 use crate::crm::Crm;
+use crate::crm::changes::log::Backlog;
+use crate::crm::changes::standing::{self, Standing};
 use crate::crm::read::line::Line;
 use crate::crm::read::{Reading, Scope};
 use crate::daemon;
@@ -65,6 +67,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     match Crm::open(&loaded.settings).await {
         Ok(crm) => {
             tell("source", source::of_source(&crm).await.unwrap_or_else(bad_finding));
+            tell("triggers", of_triggers(&crm).await.unwrap_or_else(bad_finding));
             tell("mapping", of_mapping(&crm).await.unwrap_or_else(bad_finding));
         }
         Err(error) => tell("source", bad_finding(error)),
@@ -138,6 +141,44 @@ fn of_settings(loaded: &Loaded) -> Vec<Finding> {
     let mut findings = vec![Finding::Good(format!("{place} is complete and consistent"))];
     findings.extend(loaded.warnings.iter().cloned().map(Finding::Doubtful));
     findings
+}
+
+/// A log that nobody drains only grows.
+async fn unused_triggers(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
+    // Most sources have none, and many cannot have any: that is no finding.
+    let Ok(design) = standing::design(&crm.db, &crm.source).await else { return Ok(Vec::new()) };
+    let unused = match standing::look(&crm.db, &design).await? {
+        Standing::Complete { .. } | Standing::Incomplete(_) => true,
+        Standing::Absent | Standing::Foreign => false,
+    };
+    let log = design.log.quoted();
+    let found = format!(
+        "there are triggers that fill {log}, which nobody drains: write [source] changes = \"triggers\", or run \
+         `conversica-sync triggers remove`"
+    );
+    Ok(unused.then_some(Finding::Doubtful(found)).into_iter().collect())
+}
+
+/// Where changes are found by polling: only whether triggers were forgotten.
+async fn of_triggers(crm: &Crm) -> anyhow::Result<Vec<Finding>> {
+    let Some(log) = &crm.log else { return unused_triggers(crm).await };
+    let standing = log.look().await?;
+    let silent = standing::is_silent(&standing, &log.design);
+    standing.complete(&log.design)?;
+    log.try_writing().await.map_err(|error| standing::unwritable(&log.design, &error))?;
+    let Backlog { rows, oldest_seconds } = log.backlog().await?;
+    let name = log.design.log.quoted();
+    let mut findings = vec![if rows == 0 {
+        Finding::Good(format!("installed; the change log {name} is empty"))
+    } else {
+        let oldest = Duration::from_secs(u64::try_from(oldest_seconds).unwrap_or(0));
+        Finding::Good(format!("installed; {rows} row(s) wait in the change log {name}, the oldest for {oldest:?}"))
+    }];
+    if silent {
+        findings.push(Finding::Doubtful("installed with --no-notify: changes are found at the next poll".to_owned()));
+    }
+    findings.extend(standing::doubts(&crm.db, &log.design).await?.into_iter().map(Finding::Doubtful));
+    Ok(findings)
 }
 
 async fn of_mapping(crm: &Crm) -> anyhow::Result<Vec<Finding>> {

@@ -15,6 +15,7 @@ pub mod sandbox;
 pub mod signal;
 pub mod status;
 pub mod table;
+pub mod triggers;
 
 use std::path::{Path, PathBuf};
 
@@ -78,6 +79,11 @@ pub enum Command {
     Retry(retry::Args),
     /// Lift a halt by hand
     Resume,
+    /// Triggers in the CRM database, for [source] changes = "triggers": show, make and remove them
+    Triggers {
+        #[command(subcommand)]
+        command: triggers::Command,
+    },
     /// A local Conversica to try things against
     Sandbox(sandbox::Args),
     /// Sample CRM, sandbox and the real daemon in one command, nothing to set up
@@ -124,6 +130,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Baseline(args) => approve::run(args, Release::Baseline, file).await,
         Command::Retry(args) => retry::run(args, file).await,
         Command::Resume => resume::run(file).await,
+        Command::Triggers { command } => triggers::run(command, file).await,
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| Exit::Done),
         Command::Demo(args) => demo::run(args).await,
         Command::Config { command } => config::run(command, file).map(|()| Exit::Done),

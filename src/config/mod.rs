@@ -72,6 +72,8 @@ pub struct Source {
     pub client: Option<String>,
     /// How changes are found: by polling, or by triggers in the CRM database.
     pub changes: Changes,
+    /// Table of the change log that the triggers fill; `conversica_sync_<table>` beside the table unless set.
+    pub change_log: Option<String>,
     /// Time between two polls.
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]

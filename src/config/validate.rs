@@ -108,6 +108,13 @@ fn source(source: &Source, report: &mut Report<'_>) {
             "Write the condition into the query, and remove `where`.",
         );
     }
+    if source.change_log.is_some() && source.table.is_none() {
+        report.problem(
+            "source.change_log",
+            "`source.change_log` is set, but there is no `source.table` that triggers could stand on",
+            "Set `table`, or remove `change_log`.",
+        );
+    }
     report.duration("source.poll_interval", source.poll_interval, "100ms", "30d");
     report.duration("source.full_compare_interval", source.full_compare_interval, "100ms", "365d");
     report.duration("source.statement_timeout", source.statement_timeout, "1s", "24h");

@@ -1,7 +1,8 @@
 //! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has and [`drift`] at what has become of
-//! it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`mapping`] makes Lead
-//! objects of its rows, [`value`] reads what CRMs write.
+//! it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`changes`] finds out by
+//! triggers which rows were touched, [`mapping`] makes Lead objects of its rows, [`value`] reads what CRMs write.
 
+pub mod changes;
 pub mod columns;
 pub mod cursor;
 pub mod drift;
@@ -16,9 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
-use crate::config::{Settings, Source};
+use crate::config::{Changes, Settings, Source};
 use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
+use crate::crm::changes::log::ChangeLog;
 use crate::crm::columns::{ChangedAt, Column, Relation};
 use crate::crm::drift::{Look, Used};
 use crate::crm::mapping::{Mapping, Row};
@@ -33,6 +35,8 @@ pub struct Crm {
     pub db: Db,
     pub source: Source,
     pub mapping: Mapping,
+    /// With `changes = "triggers"`.
+    pub log: Option<ChangeLog>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -70,8 +74,12 @@ impl Crm {
                 return Err(db::away_or_unfit(db::is_outage(&error), setup));
             }
         };
-        let crm = Crm { mapping: Mapping::new(settings), db, source, seen: Arc::default() };
+        let mut crm = Crm { mapping: Mapping::new(settings), db, source, log: None, seen: Arc::default() };
         crm.fitting().await?;
+        if crm.source.changes == Changes::Triggers {
+            let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
+            crm.log = Some(log);
+        }
         Ok(crm)
     }
 

@@ -120,6 +120,19 @@ pub struct Cursor {
     pub settled: Option<Settled>,
 }
 
+/// The change log, with its triggers, that was last found in the CRM; another one has missed what happened before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeLogInUse {
+    pub generation: String,
+}
+
+/// With triggers: sends that went unasked under `[safety] approve_above`, since then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unasked {
+    pub since: DateTime<Utc>,
+    pub leads: u64,
+}
+
 impl Fact for Cursor {
     const NAME: &'static str = "cursor";
 }
@@ -146,6 +159,12 @@ impl Fact for Pacing {
 }
 impl Fact for Verified {
     const NAME: &'static str = "verified_account";
+}
+impl Fact for ChangeLogInUse {
+    const NAME: &'static str = "change_log_in_use";
+}
+impl Fact for Unasked {
+    const NAME: &'static str = "unasked";
 }
 impl Fact for MappingInUse {
     const NAME: &'static str = "mapping_in_use";

@@ -4,9 +4,11 @@
 //! them are in [`crate::daemon`].
 
 pub mod account;
+pub mod allowance;
 pub mod breaker;
 pub mod deliver;
 pub mod diff;
+pub mod drain;
 pub mod guard;
 pub mod merge;
 pub mod pace;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use crate::config::{FirstRun, Settings, Source};
+use crate::conversica::lead::LeadId;
 use crate::crm::cursor::{self, Bound, Newest};
 use crate::crm::read::Scope;
 use crate::crm::settled::Settled;
@@ -15,7 +16,9 @@ use crate::db::Db;
 use crate::db::discreet::in_words;
 use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
+use crate::sync::allowance::Allowance;
 use crate::sync::diff;
+use crate::sync::drain;
 use crate::sync::guard::{self, Admission, History, Losses};
 use crate::sync::merge::{Interest, Item, Merge};
 use crate::sync::tally::Tally;
@@ -45,7 +48,12 @@ pub async fn poll(
 ) -> anyhow::Result<Polled> {
     let started = Instant::now();
     let mut kind = "full";
-    let result = read_and_write(crm, state, settings, reach, tally, &mut kind, now).await;
+    let result = match &crm.log {
+        Some(log) => drain::drain(crm, log, state, settings, reach, tally, &mut kind, now).await,
+        None => {
+            read_and_write(crm, state, settings, reach, None, tally, &mut kind, now).await.map(|(polled, _)| polled)
+        }
+    };
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let last = LastPoll {
         at: now,
@@ -59,22 +67,42 @@ pub async fn poll(
     result
 }
 
-async fn read_and_write(
+/// What a step of a poll has compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Covered {
+    Everything,
+    /// The rows of the leads that were touched.
+    Touched,
+    /// Some rows, and not by name.
+    Part,
+}
+
+/// With `touched`, what is due is the rows of these leads.
+#[expect(clippy::too_many_arguments, reason = "what a poll is made of; each is used once")]
+pub(super) async fn read_and_write(
     crm: &Crm,
     state: &Db,
     settings: &Settings,
     reach: Reach,
+    touched: Option<Vec<LeadId>>,
     tally: &Tally,
     kind: &mut &'static str,
     now: DateTime<Utc>,
-) -> anyhow::Result<Polled> {
+) -> anyhow::Result<(Polled, Covered)> {
     let fitting = crm.fitting().await?;
     let memory = Memory::read(crm, state, now).await?;
-    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, now) };
+    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, touched, now) };
     if scope != Scope::All {
         *kind = "incremental";
     }
+    let covered = match scope {
+        Scope::All => Covered::Everything,
+        Scope::Keys(_) => Covered::Touched,
+        Scope::From(..) | Scope::Since(_) => Covered::Part,
+    };
+    let allowance = Allowance::read(crm, state, settings, now).await?;
     let admission = guard::admission(&settings.safety, memory.history, memory.standing.as_ref());
+    let admission = allowance.narrow(admission);
     let decided = match admission {
         Admission::Send if !memory.history.first_run_done => Some(FirstRun::Send),
         Admission::Baseline => Some(FirstRun::Baseline),
@@ -83,10 +111,13 @@ async fn read_and_write(
     let everything = scope == Scope::All;
     let losses = Losses::of(settings, &scope, memory.standing.as_ref());
     let admission = losses.keep_back(admission, memory.history);
-    memory.begin(state, now).await?;
-    let conversations = settings.safety.conversation_changes;
     let mut writes = Writes::new(state, settings, admission, losses, now);
     writes.settle().await?;
+    if scope == Scope::Keys(Vec::new()) {
+        return Ok((writes.polled, covered));
+    }
+    memory.begin(state, now).await?;
+    let conversations = settings.safety.conversation_changes;
     let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
@@ -106,9 +137,13 @@ async fn read_and_write(
     }
     writes.polled.rows = merge.rows();
     let polled = writes.finish(merge.present()).await?;
+    if polled.changed > 0 {
+        tally.announce();
+    }
+    allowance.spend(state, polled.unasked, now).await?;
     decide_first_run(state, memory.history, decided, now).await?;
     memory.renew(state, settings, merge.newest().cloned(), everything, now).await?;
-    Ok(polled)
+    Ok((polled, covered))
 }
 
 /// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What an earlier
@@ -202,13 +237,16 @@ impl Memory {
 
     /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
     /// leads of rows that have not changed.
-    fn scope(&self, settings: &Settings, fitting: &Fitting, now: DateTime<Utc>) -> Scope {
+    fn scope(&self, settings: &Settings, fitting: &Fitting, touched: Option<Vec<LeadId>>, now: DateTime<Utc>) -> Scope {
         let source = &settings.source;
         let Some(cursor) = self.cursor.as_ref().filter(|_| !self.history.mapping_changed) else { return Scope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
         let interval = guard::full_compare_interval(settings, self.standing.as_ref());
         if age >= interval || self.clock_was_put_back(cursor, source) {
             return Scope::All;
+        }
+        if let Some(touched) = touched {
+            return Scope::Keys(touched);
         }
         // Of another type than when it was last read: nothing can be compared with that value.
         let kind = fitting.changed_at.as_ref().and_then(|changed_at| changed_at.kind);

@@ -1,6 +1,9 @@
-//! Running counts of what this process has done, for progress bars, the demo and the summary. Not stored: the journal is.
+//! Running counts of what this process has done, for progress bars, the demo and the summary, and the word that a poll has
+//! written something. Not stored: the journal is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
 
 use crate::conversica::outcome::Class;
 
@@ -8,11 +11,22 @@ use crate::conversica::outcome::Class;
 pub struct Tally {
     rows: AtomicU64,
     outcomes: [AtomicU64; Class::ALL.len()],
+    written: Notify,
 }
 
 impl Tally {
     pub fn set_rows(&self, rows: u64) {
         self.rows.store(rows, Ordering::Relaxed);
+    }
+
+    /// A poll has written down what differs; it may not be at its end.
+    pub fn announce(&self) {
+        self.written.notify_one();
+    }
+
+    /// Returns when that has been said since it last returned.
+    pub async fn announced(&self) {
+        self.written.notified().await;
     }
 
     pub fn add(&self, class: Class) {

@@ -32,6 +32,24 @@ pub struct Polled {
     pub stopped: u64,
     /// Changes that wait for a person.
     pub held: u64,
+    /// Sends that went under `approve_above` unasked.
+    #[serde(skip)]
+    pub unasked: u64,
+}
+
+impl Polled {
+    pub(super) fn add(&mut self, more: Polled) {
+        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unasked } = more;
+        self.rows += rows;
+        self.changed += changed;
+        self.created += created;
+        self.updated += updated;
+        self.invalid += invalid;
+        self.gone += gone;
+        self.stopped += stopped;
+        self.held += held;
+        self.unasked += unasked;
+    }
 }
 
 /// How many sends, and how many missing leads, are kept in memory until it is known what becomes of them.
@@ -281,6 +299,10 @@ impl<'a> Writes<'a> {
         match self.losses.verdict(self.found) {
             Verdict::Hold => self.hold_missing().await?,
             Verdict::Gone => {
+                if matches!(self.admission, Admission::UpTo { .. }) {
+                    let provisional = self.provisional.map_or(0, |(leads, _)| leads);
+                    self.polled.unasked = (provisional + self.undecided.len()) as u64;
+                }
                 // First every row that was met: what the state holds as missing after that, is.
                 for change in std::mem::take(&mut self.undecided) {
                     self.write(change).await?;

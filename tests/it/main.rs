@@ -49,3 +49,6 @@ mod support;
 mod test_lead;
 mod test_lead_check;
 mod tidy;
+mod triggers;
+mod triggers_install;
+mod triggers_law;

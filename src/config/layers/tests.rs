@@ -414,13 +414,6 @@ fn a_wait_that_nothing_can_end_is_warned_of() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused() {
-    let text = MINIMAL.replace("[source]", "[source]\nchanges = \"triggers\"");
-    let errors = load_with(&text, &[]).map(|_| ()).unwrap_err().to_string();
-    says(&errors, &["source.changes", "cannot do yet", "For now"]);
-}
-
-#[test]
 fn a_share_of_leads_lies_between_nothing_and_all() {
     for (share, fits) in [("0", true), ("0.5", true), ("1", true), ("-0.1", false), ("1.5", false)] {
         let text = format!("{MINIMAL}[safety]\nsource_shrinks_below = {share}\n");

@@ -1,0 +1,249 @@
+//! `triggers`: shows, makes and removes the triggers in the CRM database and the change log that they fill. Nothing runs
+//! that was not shown first.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use secrecy::ExposeSecret;
+use sqlx::{Connection, PgConnection};
+
+use crate::cli::{Exit, settings};
+use crate::config::{Changes, Settings, Source};
+use crate::console::say;
+use crate::crm::changes::ddl::{Design, Engine, Wake};
+use crate::crm::changes::standing::{self, Standing};
+use crate::db::{self, Db, discreet};
+use crate::error::SetupError;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show the script, to read it or to run it yourself: `… | psql -v ON_ERROR_STOP=1 URL`, `… | sqlite3 -bail FILE`
+    Print {
+        /// The script that removes everything again
+        #[arg(long, conflicts_with_all = ["role", "no_notify"])]
+        remove: bool,
+        #[command(flatten)]
+        made: Made,
+    },
+    /// Make change log and triggers, after showing the statements and asking
+    Install {
+        #[command(flatten)]
+        made: Made,
+        #[command(flatten)]
+        run: Running,
+    },
+    /// Remove triggers and change log without a trace, after showing the statements and asking
+    Remove {
+        #[command(flatten)]
+        run: Running,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Made {
+    /// PostgreSQL: the role that conversica-sync reads with [default: the user of [source] url]
+    #[arg(long)]
+    pub role: Option<String>,
+    /// PostgreSQL: wake nobody at a commit; changes are found at the next poll. NOTIFY lets transactions that use it commit
+    /// one at a time, which a database with very many writers may feel
+    #[arg(long)]
+    pub no_notify: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Running {
+    /// File with the database URL of the table's owner [default: $CONVERSICA_SYNC_OWNER_URL, or [source] url]
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// A variable of the process, for a URL that may hold a password: an argument would stand in every list of processes.
+const OWNER_URL: &str = "CONVERSICA_SYNC_OWNER_URL";
+
+pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let settings = settings(file)?.settings;
+    let url = settings.source.url.expose_secret();
+    let reader = open(url, &settings.source).await?;
+    let design = standing::design(&reader, &settings.source).await?;
+    let standing = standing::look(&reader, &design).await?;
+    if standing == Standing::Foreign {
+        return Err(standing::foreign(&design).into());
+    }
+    let exit = match command {
+        Command::Print { remove: true, .. } => {
+            print(&design, &design.remove());
+            Exit::Done
+        }
+        Command::Print { made, .. } => {
+            let role = role(made.role, &reader).await?;
+            print(&design, &design.install(role.as_deref(), wake(made.no_notify)));
+            Exit::Done
+        }
+        Command::Install { made, run } => {
+            let wake = wake(made.no_notify);
+            let named = made.role.is_some();
+            let role = role(made.role, &reader).await?;
+            let script = match (standing, &role) {
+                (Standing::Complete { wake: found, .. }, Some(role)) if found == wake && named => {
+                    Some(format!("{};\n", design.grant(role)))
+                }
+                (Standing::Complete { wake: found, .. }, Some(_)) if found == wake => None,
+                (Standing::Complete { .. }, None) => None,
+                (Standing::Absent, role) => Some(design.install(role.as_deref(), wake)),
+                (_, role) => Some(design.replace(role.as_deref(), wake)),
+            };
+            let Some(script) = script else {
+                say("Installed already; nothing was changed.");
+                return Ok(Exit::Done);
+            };
+            let Some(()) = execute(&design, &script, &run, &settings).await? else { return Ok(Exit::Decision) };
+            say(format_args!("Installed: {} is logged in {}.", design.table.quoted(), design.log.quoted()));
+            if settings.source.changes == Changes::Poll {
+                say(
+                    "Next: write changes = \"triggers\" under [source], and start conversica-sync again. Until then the log grows.",
+                );
+            }
+            Exit::Done
+        }
+        Command::Remove { run } => {
+            if standing == Standing::Absent {
+                say("There is nothing to remove.");
+                return Ok(Exit::Done);
+            }
+            let Some(()) = execute(&design, &design.remove(), &run, &settings).await? else {
+                return Ok(Exit::Decision);
+            };
+            say("Removed.");
+            if settings.source.changes == Changes::Triggers {
+                say("[source] changes is still \"triggers\": write changes = \"poll\", or polls will fail and say so.");
+            }
+            Exit::Done
+        }
+    };
+    reader.close().await;
+    Ok(exit)
+}
+
+fn wake(no_notify: bool) -> Wake {
+    if no_notify { Wake::Silent } else { Wake::Notify }
+}
+
+async fn open(url: &str, source: &Source) -> anyhow::Result<Db> {
+    if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
+        return Err(SetupError::new(
+            format!("there is no file {}", path.display()),
+            "give the path of the CRM's SQLite file in [source] url",
+        )
+        .into());
+    }
+    Db::open_source(url, source.statement_timeout).await.map_err(|error| unreachable(url, &error))
+}
+
+fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
+    let what = format!("{} cannot be reached: {error}", db::display_url(url));
+    SetupError::new(what, "check that the database is running, and the host, database, user and password of its URL")
+        .into()
+}
+
+/// Whoever drains the log: the role that was named, or the one that the reader's session has.
+async fn role(named: Option<String>, reader: &Db) -> Result<Option<String>, sqlx::Error> {
+    match reader {
+        Db::Sqlite(_) => Ok(None),
+        Db::Postgres(_) if named.is_some() => Ok(named),
+        Db::Postgres(pool) => {
+            let user: Result<String, _> = sqlx::query_scalar("select current_user::text").fetch_one(pool).await;
+            user.map(Some).map_err(discreet::of_source)
+        }
+    }
+}
+
+fn print(design: &Design, script: &str) {
+    let (table, log) = (design.table.quoted(), design.log.quoted());
+    say(format_args!("-- conversica-sync: triggers on {table}, change log {log}\n{}", script.trim_end()));
+}
+
+/// Shows the script, asks, and runs exactly that; `None` where somebody said no.
+async fn execute(design: &Design, script: &str, run: &Running, settings: &Settings) -> anyhow::Result<Option<()>> {
+    print(design, script);
+    if !run.yes && !confirmed()? {
+        say("Nothing was changed.");
+        return Ok(None);
+    }
+    let own = settings.source.url.expose_secret();
+    let url = owner_url(run)?.unwrap_or_else(|| own.to_owned());
+    let same_engine = db::sqlite_path(&url).is_some() == (design.engine == Engine::Sqlite);
+    if !same_engine {
+        return Err(SetupError::new(
+            "the owner's URL is of another kind of database than [source] url",
+            "give the URL of the same database, with the user that owns the table",
+        )
+        .into());
+    }
+    let opened = Db::change_log(&url, settings.source.statement_timeout).map_err(|_| {
+        SetupError::new(
+            "the owner's URL cannot be read as one",
+            "write it as sqlite:///absolute/path.db or postgres://user@host/database, alone in its file",
+        )
+    })?;
+    let done = match opened {
+        Db::Sqlite(pool) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(&pool).await.map(drop),
+        Db::Postgres(_) => {
+            let mut session = PgConnection::connect(&url).await.map_err(discreet::of_source);
+            match &mut session {
+                Ok(session) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(session).await.map(drop),
+                Err(error) => return Err(unreachable(&url, error)),
+            }
+        }
+    };
+    done.map_err(discreet::of_source).map_err(|error| refused(&error))?;
+    Ok(Some(()))
+}
+
+fn refused(error: &sqlx::Error) -> SetupError {
+    let code = match error {
+        sqlx::Error::Database(database) => database.code().map(|code| code.into_owned()),
+        _ => None,
+    };
+    let cure = match code.as_deref() {
+        Some("42501") => {
+            "this takes the user that owns the table: put its URL into a file and give --url-file FILE, set \
+             $CONVERSICA_SYNC_OWNER_URL, or let that user run what `triggers print` shows"
+        }
+        Some("42704") => "make that role first, or name another one with --role",
+        Some("55P03" | "5" | "6" | "261" | "517") => "somebody keeps the table locked: try again in a calm moment",
+        Some("8" | "14" | "1032") => "this takes a user that may write the file and its directory",
+        _ => "run what `triggers print` shows by hand, to see more",
+    };
+    SetupError::new(format!("the database refused, and nothing was changed: {error}"), cure)
+}
+
+fn owner_url(run: &Running) -> Result<Option<String>, SetupError> {
+    let Some(path) = &run.url_file else {
+        return Ok(std::env::var(OWNER_URL).ok().filter(|url| !url.is_empty()));
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        SetupError::new(
+            format!("--url-file {}: it cannot be read: {error}", path.display()),
+            "give a file that holds the URL alone",
+        )
+    })?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+fn confirmed() -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err(SetupError::new(
+            "this needs a yes, and there is no terminal to ask on",
+            "read the statements above, then add --yes",
+        )
+        .into());
+    }
+    print!("Run these statements in the CRM database? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

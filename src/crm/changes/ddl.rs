@@ -1,0 +1,300 @@
+//! The statements that make and remove change log and triggers. Pure: text in, text out.
+//!
+//! What is shown is what runs, letter by letter, and what stands in the database afterwards is compared with it.
+
+use crate::db::quote;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Whether the triggers wake whoever listens (PostgreSQL only; SQLite has no such thing).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    Notify,
+    /// Changes are found at the next poll.
+    Silent,
+}
+
+/// A table's name, qualified on PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+impl Name {
+    /// As SQL writes it.
+    pub fn quoted(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{}.{}", quote(schema), quote(&self.name)),
+            None => quote(&self.name),
+        }
+    }
+}
+
+/// What the triggers write down, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Design {
+    pub engine: Engine,
+    pub table: Name,
+    pub log: Name,
+    pub key: String,
+    pub client: Option<String>,
+}
+
+/// What a trigger answers to; TRUNCATE is known to PostgreSQL alone.
+const EVENTS: [&str; 4] = ["insert", "update", "delete", "truncate"];
+/// Bytes that PostgreSQL keeps of a name. The longest of ours has this much behind the log's name.
+const NAME_BYTES: usize = 63;
+const LONGEST_SUFFIX: &str = "_truncate";
+
+/// The longest name that a log may have: PostgreSQL would cut what is made of it.
+pub const LOG_NAME_BYTES: usize = NAME_BYTES - LONGEST_SUFFIX.len();
+/// The columns of a log, by which it is known as one of ours.
+pub const COLUMNS: [&str; 4] = ["seq", "key", "client", "at"];
+/// The longest wait for the table to be free of other people's work: who waits for it keeps their writers waiting.
+const LOCK_TIMEOUT: &str = "10s";
+
+impl Design {
+    /// The channel that the triggers notify.
+    pub fn channel(&self) -> &str {
+        &self.log.name
+    }
+
+    /// Names of the triggers, sorted.
+    pub fn trigger_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.events().map(|event| self.trigger_name(event)).collect();
+        names.sort();
+        names
+    }
+
+    fn events(&self) -> impl Iterator<Item = &'static str> {
+        let events = match self.engine {
+            Engine::Sqlite => &EVENTS[..3],
+            Engine::Postgres => &EVENTS[..],
+        };
+        events.iter().copied()
+    }
+
+    fn trigger_name(&self, event: &str) -> String {
+        format!("{}_{event}", self.log.name)
+    }
+
+    /// The whole script, in one transaction. `reader` is the role that drains the log (PostgreSQL).
+    pub fn install(&self, reader: Option<&str>, wake: Wake) -> String {
+        let log = self.log.quoted();
+        let mut statements = self.begin();
+        match self.engine {
+            Engine::Sqlite => {
+                // No AUTOINCREMENT: the table `sqlite_sequence` that it makes could never be removed again.
+                statements.push(format!("create table {log} (seq integer primary key, key, client, at)"));
+                statements.extend(self.sqlite_triggers().into_iter().map(|(_, sql)| sql));
+            }
+            Engine::Postgres => {
+                statements.push(format!(
+                    "create table {log} (\n  seq bigint generated always as identity primary key,\n  key text,\n  \
+                     client text,\n  at timestamptz not null default statement_timestamp()\n)"
+                ));
+                statements.push(format!(
+                    "create function {log}() returns trigger language plpgsql security definer\n  \
+                     set search_path = pg_catalog, pg_temp\n  set datestyle = 'ISO, YMD'\n  \
+                     set intervalstyle = 'iso_8601'\n  set timezone = 'UTC'\nas $conversica_sync${}$conversica_sync$",
+                    self.function_body(wake)
+                ));
+                statements.push(format!("revoke all on function {log}() from public"));
+                statements.extend(self.events().map(|event| self.postgres_trigger(event)));
+                statements.extend(reader.map(|reader| self.grant(reader)));
+            }
+        }
+        // A log begins with "anything may have changed": what happened before the triggers were there is looked for once.
+        statements.push(format!("insert into {log} (key) values (null)"));
+        script(statements)
+    }
+
+    /// Makes everything again, in one transaction: what waited in the log is found by the full compare that follows.
+    pub fn replace(&self, reader: Option<&str>, wake: Wake) -> String {
+        let begin = self.begin();
+        let remove = self.drops();
+        let install = self.install(reader, wake);
+        let install = install.strip_prefix(&lines(&begin)).unwrap_or(&install).to_owned();
+        format!("{}{install}", lines(&[begin, remove].concat()))
+    }
+
+    pub fn remove(&self) -> String {
+        script([self.begin(), self.drops()].concat())
+    }
+
+    /// The rights of whoever drains the log, and no others.
+    pub fn grant(&self, reader: &str) -> String {
+        format!("grant select, delete on {} to {}", self.log.quoted(), quote(reader))
+    }
+
+    fn begin(&self) -> Vec<String> {
+        match self.engine {
+            Engine::Sqlite => vec!["begin immediate".to_owned()],
+            Engine::Postgres => vec!["begin".to_owned(), format!("set local lock_timeout = '{LOCK_TIMEOUT}'")],
+        }
+    }
+
+    fn drops(&self) -> Vec<String> {
+        let (table, log) = (self.table.quoted(), self.log.quoted());
+        let on = match self.engine {
+            Engine::Sqlite => String::new(),
+            Engine::Postgres => format!(" on {table}"),
+        };
+        let mut statements: Vec<String> = self
+            .events()
+            .map(|event| format!("drop trigger if exists {}{on}", quote(&self.trigger_name(event))))
+            .collect();
+        if self.engine == Engine::Postgres {
+            statements.push(format!("drop function if exists {log}()"));
+        }
+        statements.push(format!("drop table if exists {log}"));
+        statements
+    }
+
+    /// Each trigger's name and text.
+    pub fn sqlite_triggers(&self) -> Vec<(String, String)> {
+        let (table, log) = (self.table.quoted(), self.log.quoted());
+        let key_columns = self.key_columns();
+        let now = "cast(strftime('%s', 'now') as integer)";
+        let into = format!("insert into {log} (key, {}at)", if self.client.is_some() { "client, " } else { "" });
+        let of = |row: &str| {
+            let values: Vec<String> = key_columns.iter().map(|column| format!("{row}.{}", quote(column))).collect();
+            format!("{}, {now}", values.join(", "))
+        };
+        // As text and byte by byte, as leads are told apart: the column itself may take A for a, or 1 for 1.0.
+        let text = |row: &str, column: &str| format!("cast({row}.{} as text) collate binary", quote(column));
+        let moved: Vec<String> = key_columns
+            .iter()
+            .map(|column| format!("{} is not {}", text("old", column), text("new", column)))
+            .collect();
+        let body = |event: &str| match event {
+            "insert" => format!("  {into} values ({});\n", of("new")),
+            "update" => format!(
+                "  {into} values ({});\n  {into} select {} where {};\n",
+                of("new"),
+                of("old"),
+                moved.join(" or ")
+            ),
+            _ => format!("  {into} values ({});\n", of("old")),
+        };
+        let trigger = |event: &str| {
+            let name = self.trigger_name(event);
+            let sql = format!("CREATE TRIGGER {} after {event} on {table}\nbegin\n{}end", quote(&name), body(event));
+            (name, sql)
+        };
+        self.events().map(trigger).collect()
+    }
+
+    fn postgres_trigger(&self, event: &str) -> String {
+        let referencing = match event {
+            "insert" => "referencing new table as conversica_new ",
+            "update" => "referencing old table as conversica_old new table as conversica_new ",
+            "delete" => "referencing old table as conversica_old ",
+            _ => "",
+        };
+        format!(
+            "create trigger {} after {event} on {} {referencing}for each statement execute function {}()",
+            quote(&self.trigger_name(event)),
+            self.table.quoted(),
+            self.log.quoted()
+        )
+    }
+
+    /// One insert a statement, however many rows it touched. Keys are kept as text, as leads have them: the type of the
+    /// column may change under the log, and the names stay exact where the type itself takes A for a, or 1.0 for 1.
+    pub fn function_body(&self, wake: Wake) -> String {
+        let log = self.log.quoted();
+        let columns = if self.client.is_some() { "key, client" } else { "key" };
+        let values: Vec<String> =
+            self.key_columns().iter().map(|column| format!("{}::text collate \"C\"", quote(column))).collect();
+        let values = values.join(", ");
+        let into = format!("insert into {log} ({columns}) select {values} from");
+        let wake = match wake {
+            Wake::Notify => format!(
+                "  if found then\n    perform pg_catalog.pg_notify('{}', '');\n  end if;\n",
+                self.channel().replace('\'', "''")
+            ),
+            Wake::Silent => String::new(),
+        };
+        format!(
+            "\nbegin\n  if tg_op = 'INSERT' then\n    {into} conversica_new;\n  elsif tg_op = 'UPDATE' then\n    {into} \
+             conversica_new\n      union select {values} from conversica_old;\n  elsif tg_op = 'DELETE' then\n    {into} \
+             conversica_old;\n  else\n    insert into {log} (key) values (null);\n  end if;\n{wake}  return null;\nend\n"
+        )
+    }
+
+    fn key_columns(&self) -> Vec<&str> {
+        std::iter::once(self.key.as_str()).chain(self.client.as_deref()).collect()
+    }
+}
+
+fn script(mut statements: Vec<String>) -> String {
+    statements.push("commit".to_owned());
+    lines(&statements)
+}
+
+fn lines(statements: &[String]) -> String {
+    statements.iter().map(|statement| format!("{statement};\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn design(engine: Engine) -> Design {
+        let schema = (engine == Engine::Postgres).then(|| "crm".to_owned());
+        Design {
+            engine,
+            table: Name { schema: schema.clone(), name: "Odd \"leads\"".to_owned() },
+            log: Name { schema, name: "it's a log".to_owned() },
+            key: "id".to_owned(),
+            client: Some("dealer id".to_owned()),
+        }
+    }
+
+    #[test]
+    fn whatever_the_names_are_they_are_quoted() {
+        let script = design(Engine::Postgres).install(Some("the \"reader\""), Wake::Notify);
+        assert!(script.contains(r#"create table "crm"."it's a log" ("#), "{script}");
+        assert!(script.contains("pg_notify('it''s a log', '')"), "{script}");
+        assert!(script.contains(r#"on "crm"."it's a log" to "the ""reader""""#), "{script}");
+        assert!(
+            script.contains(r#"select "id"::text collate "C", "dealer id"::text collate "C" from conversica_new"#),
+            "{script}"
+        );
+        let script = design(Engine::Sqlite).install(None, Wake::Notify);
+        assert!(script.contains(r#"after insert on "Odd ""leads""""#), "{script}");
+        assert!(script.contains(r#"values (new."id", new."dealer id", "#), "{script}");
+    }
+
+    #[test]
+    fn everything_happens_in_one_transaction_and_replacing_is_removing_and_installing() {
+        for engine in [Engine::Sqlite, Engine::Postgres] {
+            let design = design(engine);
+            let replace = design.replace(None, Wake::Silent);
+            for script in [design.install(None, Wake::Silent), design.remove(), replace.clone()] {
+                assert!(script.starts_with("begin") && script.ends_with("commit;\n"), "{script}");
+                assert_eq!(script.matches("commit;").count(), 1, "{script}");
+                assert_eq!(
+                    script.matches("begin;").count() + script.matches("begin immediate;").count(),
+                    1,
+                    "{script}"
+                );
+            }
+            assert!(replace.find("drop table").unwrap() < replace.find("create table").unwrap(), "{replace}");
+            assert!(!replace.contains("pg_notify"), "{replace}");
+        }
+    }
+
+    #[test]
+    fn no_name_of_ours_is_cut_by_postgresql() {
+        let mut design = design(Engine::Postgres);
+        design.log.name = "x".repeat(LOG_NAME_BYTES);
+        assert!(design.trigger_names().iter().all(|name| name.len() <= NAME_BYTES));
+    }
+}

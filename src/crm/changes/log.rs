@@ -1,0 +1,181 @@
+//! The change log as it is drained: read in the order of its rows, and what was read is taken out once the state holds what
+//! came of it, exactly that and nothing else. A transaction that commits late has lower numbers than what was read before;
+//! so nothing is ever remembered of how far reading came.
+
+use sqlx::Row as _;
+
+use crate::config::Source;
+use crate::conversica::lead::LeadId;
+use crate::crm::changes::ddl::Design;
+use crate::crm::changes::standing::{self, Standing};
+use crate::db::{self, Db, discreet};
+use crate::on_db;
+
+/// The log of one source.
+#[derive(Debug, Clone)]
+pub struct ChangeLog {
+    pub design: Design,
+    /// Read-only.
+    reader: Db,
+    /// Deletes, and nothing else.
+    writer: Db,
+}
+
+/// Rows of the log that were read, and what they say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Read {
+    seqs: Vec<i64>,
+    pub touched: Touched,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// The rows of these leads, in order, each once.
+    Leads(Vec<LeadId>),
+    /// Whatever there is: somebody truncated the table, or a key is none that a state can hold.
+    Anything,
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Touched::Leads(Vec::new())
+    }
+}
+
+/// How much waits in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    pub rows: i64,
+    /// Of the oldest row; by the database's clock, as the row's own.
+    pub oldest_seconds: i64,
+}
+
+/// A row of the log: its number, and the bytes of key and client.
+type Entry = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Rows of the log that are read at a time.
+const LOG_ROWS: i64 = 5_000;
+
+impl ChangeLog {
+    /// Finds the table; whether log and triggers are there is not looked at.
+    ///
+    /// # Errors
+    /// [`crate::error::SetupError`] where the source can have no triggers.
+    pub async fn open(reader: &Db, source: &Source, url: &str) -> anyhow::Result<Self> {
+        let design = standing::design(reader, source).await?;
+        let writer = Db::change_log(url, source.statement_timeout)?;
+        Ok(Self { design, reader: reader.clone(), writer })
+    }
+
+    /// How log and triggers stand, as the reader sees them.
+    pub async fn look(&self) -> Result<Standing, sqlx::Error> {
+        standing::look(&self.reader, &self.design).await
+    }
+
+    pub(super) fn reader(&self) -> &Db {
+        &self.reader
+    }
+
+    /// The session that may write.
+    pub(super) fn writer(&self) -> &Db {
+        &self.writer
+    }
+
+    /// Whether nothing waits.
+    pub async fn is_empty(&self) -> Result<bool, sqlx::Error> {
+        let sql = format!("select not exists (select 1 from {})", self.design.log.quoted());
+        on_db!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)
+    }
+
+    pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
+        let age = match self.reader {
+            Db::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
+            Db::Postgres(_) => "cast(extract(epoch from now() - min(at)) as bigint)",
+        };
+        let sql = format!("select count(*), coalesce({age}, 0) from {}", self.design.log.quoted());
+        let (rows, age): (i64, i64) =
+            on_db!(&self.reader, pool => sqlx::query_as(db::trusted(sql)).fetch_one(pool).await)
+                .map_err(discreet::of_source)?;
+        Ok(Backlog { rows, oldest_seconds: age.max(0) })
+    }
+
+    /// Whether the session that takes rows out of the log may write.
+    pub async fn try_writing(&self) -> Result<(), sqlx::Error> {
+        let sql = format!("delete from {} where seq is null", self.design.log.quoted());
+        on_db!(&self.writer, pool => sqlx::query(db::trusted(sql)).execute(pool).await.map(drop))
+            .map_err(discreet::of_source)
+    }
+
+    /// The oldest rows of the log. The source has to be read after this, never before.
+    pub async fn read(&self) -> Result<Read, sqlx::Error> {
+        let sql = format!(
+            "select seq, cast(key as text), cast(client as text) from {} order by seq limit {LOG_ROWS}",
+            self.design.log.quoted()
+        );
+        let rows: Result<Vec<Entry>, sqlx::Error> = on_db!(&self.reader, pool => {
+            let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
+            // As bytes: on SQLite a text need not be UTF-8, and one of those must not stop the log.
+            rows.iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get_unchecked(1)?, row.try_get_unchecked(2)?)))
+                .collect()
+        });
+        let rows = rows.map_err(discreet::of_source)?;
+        let seqs = rows.iter().map(|(seq, ..)| *seq).collect();
+        let leads: Option<Vec<LeadId>> = rows.into_iter().map(|(_, key, client)| lead(key?, client)).collect();
+        let touched = match leads {
+            None => Touched::Anything,
+            Some(mut leads) => {
+                leads.sort();
+                leads.dedup();
+                Touched::Leads(leads)
+            }
+        };
+        Ok(Read { seqs, touched })
+    }
+
+    /// Takes out what was read.
+    pub async fn forget(&self, read: Read) -> Result<(), sqlx::Error> {
+        if read.is_empty() {
+            return Ok(());
+        }
+        let log = self.design.log.quoted();
+        match &self.writer {
+            Db::Sqlite(pool) => {
+                let sql = format!("delete from {log} where seq in (select value from json_each($1))");
+                let seqs = serde_json::json!(read.seqs).to_string();
+                sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
+            }
+            Db::Postgres(pool) => {
+                let sql = format!("delete from {log} where seq = any($1)");
+                sqlx::query(db::trusted(sql)).bind(read.seqs).execute(pool).await.map(drop)
+            }
+        }
+        .map_err(discreet::of_source)
+    }
+}
+
+impl Read {
+    pub fn is_empty(&self) -> bool {
+        self.seqs.is_empty()
+    }
+
+    /// Whether there may be more.
+    pub fn is_full(&self) -> bool {
+        self.seqs.len() as i64 >= LOG_ROWS
+    }
+}
+
+/// The longest key, and the longest client, that a state can hold.
+const MAX_KEY_BYTES: usize = 1000;
+
+/// `None` for a key that no state can hold: the full compare names its row.
+fn lead(key: Vec<u8>, client: Option<Vec<u8>>) -> Option<LeadId> {
+    let text = |bytes: Vec<u8>| {
+        // As the row's own text is read.
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (text.len() <= MAX_KEY_BYTES && !text.contains('\0')).then_some(text)
+    };
+    Some(LeadId { id: text(key)?, client_id: text(client.unwrap_or_default())? })
+}

@@ -1,0 +1,40 @@
+//! The one session that writes to the CRM's database: it takes rows out of the change log, and makes the triggers when it is
+//! told to. Everything else reads the CRM over [`Db::open_source`], which cannot write.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use super::postgres::{in_session, postgres_options};
+use super::{ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, discreet, sqlite_path};
+
+impl Db {
+    /// Connects at the first statement, so that a pass that takes nothing out of the log needs no right to.
+    ///
+    /// # Errors
+    /// Only where the URL cannot be read.
+    pub fn change_log(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
+        if sqlite_path(url).is_some() {
+            let options = SqliteConnectOptions::from_str(url)
+                .map_err(discreet::of_source)?
+                .read_only(false)
+                .create_if_missing(false)
+                .busy_timeout(LOCK_TIMEOUT)
+                .disable_statement_logging();
+            let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+            return Ok(Db::Sqlite(pool.connect_lazy_with(options)));
+        }
+        // Not read-only, whatever the role's own setting is. A deletion that has to wait for a lock is tried again.
+        let session = format!(
+            "set default_transaction_read_only = off; set time zone 'UTC'; set client_min_messages = 'error'; \
+             set lock_timeout = {}; set statement_timeout = {}",
+            LOCK_TIMEOUT.as_millis(),
+            statement_timeout.as_millis()
+        );
+        // Two: one listens.
+        let options = postgres_options(url).map_err(discreet::of_source)?;
+        Ok(Db::Postgres(in_session(2, session).connect_lazy_with(options)))
+    }
+}

@@ -1,0 +1,64 @@
+//! A poll with triggers: reads what the change log names, until nothing is left in it, and takes out of the log what has
+//! been written to the state, in that order. What a crash leaves in the log is read again, which sends nothing.
+
+use chrono::{DateTime, Utc};
+
+use crate::config::Settings;
+use crate::crm::Crm;
+use crate::crm::changes::log::{ChangeLog, Touched};
+use crate::db::Db;
+use crate::state::control::{self, ChangeLogInUse};
+use crate::sync::poll::{self, Covered, Polled, Reach};
+use crate::sync::tally::Tally;
+
+/// Everything is read instead, before the rest of the log, where that is due, where the log says that anything may have
+/// changed, and where it is not the log of the last time: triggers that were away have missed what happened meanwhile.
+///
+/// # Errors
+/// [`crate::error::SetupError`] where log or triggers are not there as these settings want them.
+#[expect(clippy::too_many_arguments, reason = "those of a poll, and the log")]
+pub(super) async fn drain(
+    crm: &Crm,
+    log: &ChangeLog,
+    state: &Db,
+    settings: &Settings,
+    mut reach: Reach,
+    tally: &Tally,
+    kind: &mut &'static str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Polled> {
+    let mut total = Polled::default();
+    let mut first = true;
+    loop {
+        // In this order: of what is read below, nothing is older than the look and the log.
+        let in_use = ChangeLogInUse { generation: log.look().await?.complete(&log.design)? };
+        let known = control::read::<ChangeLogInUse>(state).await?.as_ref() == Some(&in_use);
+        let read = log.read().await?;
+        let touched = match &read.touched {
+            Touched::Leads(leads) if known => leads.clone(),
+            Touched::Leads(_) | Touched::Anything => {
+                reach = Reach::Everything;
+                Vec::new()
+            }
+        };
+        let mut step = "full";
+        let covered = poll::read_and_write(crm, state, settings, reach, Some(touched), tally, &mut step, now).await;
+        if step == "full" || first {
+            *kind = step;
+        }
+        first = false;
+        let (polled, covered) = covered?;
+        total.add(polled);
+        if covered == Covered::Everything && !known {
+            control::write(state, &in_use, now).await?;
+        }
+        let at_end = covered == Covered::Touched && !read.is_full();
+        if covered != Covered::Part {
+            log.forget(read).await?;
+        }
+        if at_end {
+            return Ok(total);
+        }
+        reach = Reach::AsDue;
+    }
+}
