@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use conversica_sync::config::Settings;
 use conversica_sync::crm::Crm;
+use conversica_sync::crm::read::{Reading, Scope};
 use conversica_sync::db::{self, Db};
 use conversica_sync::error::SetupError;
 use conversica_sync::on_db;
@@ -181,21 +182,36 @@ async fn a_table_that_is_being_rewritten_is_waited_for_and_nobody_is_gone() {
             tables.push("towns");
         }
         for table in tables {
-            let mut somebody = PgConnection::connect(&place.url).await.unwrap();
-            let reload = format!(
-                "begin; create temp table kept as select * from {table}; truncate {table}; insert into {table} select * from kept"
-            );
-            somebody.execute(sqlx::raw_sql(db::trusted(reload))).await.unwrap();
-            let commit = async {
-                wait_for_somebody_to_wait(&place).await;
-                somebody.execute("commit").await.unwrap();
-            };
-            let (polled, ()) = tokio::join!(watched.poll(), commit);
+            // The lock is met at the look before the reading, or at the reading itself.
+            let mut somebody = rewriting(&place, table).await;
+            let (polled, ()) = tokio::join!(watched.poll(), commit(&place, &mut somebody));
             let polled = polled.unwrap_or_else(|error| panic!("{source}: {error:#}"));
             assert_eq!((polled.rows, polled.gone, polled.changed), (3, 0, 0), "{source} {table}");
             watched.nothing_is_gone().await;
+
+            let fitting = watched.crm.fitting().await.unwrap();
+            let mut somebody = rewriting(&place, table).await;
+            let mut batches = Reading::new(&watched.crm, &fitting, Scope::All).start(&watched.crm.db);
+            let (batch, ()) = tokio::join!(batches.next(), commit(&place, &mut somebody));
+            assert_eq!(batch.unwrap().unwrap_or_default().len(), 3, "{source} {table}");
         }
     }
+}
+
+/// A transaction that has emptied the table and filled it again, and has not ended.
+async fn rewriting(place: &Place, table: &str) -> PgConnection {
+    let mut somebody = PgConnection::connect(&place.url).await.unwrap();
+    let reload = format!(
+        "begin; create temp table kept as select * from {table}; truncate {table}; insert into {table} select * from kept"
+    );
+    somebody.execute(sqlx::raw_sql(db::trusted(reload))).await.unwrap();
+    somebody
+}
+
+/// Ends the transaction as soon as somebody waits for its locks.
+async fn commit(place: &Place, somebody: &mut PgConnection) {
+    wait_for_somebody_to_wait(place).await;
+    somebody.execute("commit").await.unwrap();
 }
 
 #[tokio::test]
@@ -206,11 +222,7 @@ async fn a_column_that_is_retyped_while_the_pass_waits_for_it_is_not_read_as_the
     let mut somebody = PgConnection::connect(&watched.place.url).await.unwrap();
     somebody.execute("begin").await.unwrap();
     somebody.execute("alter table leads alter zip type integer using zip::integer").await.unwrap();
-    let commit = async {
-        wait_for_somebody_to_wait(&watched.place).await;
-        somebody.execute("commit").await.unwrap();
-    };
-    let (refused, ()) = tokio::join!(watched.refused(), commit);
+    let (refused, ()) = tokio::join!(watched.refused(), commit(&watched.place, &mut somebody));
     assert!(refused.what.contains("was of type text and is now of type int4"), "{refused}");
     watched.nothing_is_gone().await;
 }

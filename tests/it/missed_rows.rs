@@ -79,6 +79,9 @@ struct Written {
     found_soon: bool,
 }
 
+/// What a transaction has written.
+type Rows = Vec<(i64, Written)>;
+
 /// What has been committed, and what the state says of it.
 struct Model {
     crm: Crm,
@@ -155,7 +158,7 @@ async fn play_on_postgres(place: &Place, column: Column, events: Vec<Event>) {
         ))
         .await;
     let mut model = Model::new(place, "0s").await;
-    let mut writers: Vec<(PgConnection, Option<Vec<(i64, Written)>>)> = Vec::new();
+    let mut writers: Vec<(PgConnection, Option<Rows>)> = Vec::new();
     for _ in 0..WRITERS {
         writers.push((PgConnection::connect(&place.url).await.unwrap(), None));
     }
@@ -223,7 +226,7 @@ async fn play_on_sqlite(place: &Place, events: Vec<Event>) {
         .await;
     let mut model = Model::new(place, "5m").await;
     let mut writer = SqliteConnection::connect(&place.url).await.unwrap();
-    let mut open: Option<(DateTime<Utc>, Vec<(i64, Written)>)> = None;
+    let mut open: Option<(DateTime<Utc>, Rows)> = None;
     let mut now: DateTime<Utc> = "2026-06-01T12:00:00Z".parse().unwrap();
     for event in events {
         now += TimeDelta::seconds(10);
