@@ -270,7 +270,7 @@ fn watch(command: &mut Command) -> anyhow::Result<Watched> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
         peak_kib = peak.and_then(|kib| kib.parse().ok()).unwrap_or(peak_kib);
-        std::thread::sleep(LOOK_EVERY);
+        pause(LOOK_EVERY);
     };
     let seconds = started.elapsed().as_secs_f64();
     let stdout = std::fs::read_to_string(output.path())?;
@@ -288,16 +288,21 @@ fn polling(
     configure(config, crm, poll_interval)?;
     let mut command = program(config);
     let mut daemon = Daemon(command.arg("run").stderr(Stdio::null()).stdout(Stdio::null()).spawn()?);
-    std::thread::sleep(Duration::from_secs(5));
+    pause(Duration::from_secs(5));
     let server = || cluster.map_or(0.0, server_seconds);
     let (before, server_before) = (process_seconds(daemon.0.id()), server());
-    std::thread::sleep(POLLING);
+    pause(POLLING);
     ensure!(daemon.0.try_wait()?.is_none(), "the daemon has ended");
     let (after, server_after) = (process_seconds(daemon.0.id()), server());
     let status = program(config).args(["status", "--json"]).output()?;
     let status: serde_json::Value = serde_json::from_slice(&status.stdout)?;
     let poll = status["last_poll"]["duration_ms"].as_f64().context("a poll has a duration")?;
     Ok(((POLLING.as_secs_f64() * 1000.0 / (100.0 + poll)) as u64, after - before, server_after - server_before))
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing else runs in this process")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 struct Daemon(Child);

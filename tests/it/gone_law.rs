@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
+use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
 use conversica_sync::db::Db;
+use conversica_sync::state::compare;
 use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
 use conversica_sync::state::gone;
 use conversica_sync::state::held::{self, Release, Selection};
@@ -71,9 +73,17 @@ impl Play {
         match event {
             Event::Row(k) => {
                 self.row = Some(k);
-                let mapped = Mapped { lead: id("1"), desired: Ok(content(k)), withdrawn: Vec::new() };
-                match diff::compare(mapped, self.known().await.as_ref(), None, ConversationChanges::Send) {
+                let mapped = Mapped { lead: id("1"), desired: Ok(content(k)), withdrawn: Vec::new(), row_hash: None };
+                let (mapped, known) = (mapped.of_row(RowHash(i64::from(k))), self.known().await);
+                // As the merge does: a row that says what it said is passed over, unless the source had lost it.
+                if known.as_ref().is_some_and(|known| {
+                    !known.gone && known.hold_reason.is_none() && known.row_hash == mapped.row_hash
+                }) {
+                    return;
+                }
+                match diff::compare(mapped, known.as_ref(), None, ConversationChanges::Send) {
                     Difference::None => {}
+                    Difference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
                     Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
                     Difference::Changed(change, _) => {
                         lead::upsert(&self.db, &[change], now, now).await.unwrap();
