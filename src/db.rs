@@ -59,7 +59,7 @@ impl Db {
                     // FULL, not NORMAL: a claim has to be on the disk before its request leaves, power cuts included.
                     .synchronous(SqliteSynchronous::Full)
                     // In KiB. The rows that a batch touches lie together; with the default 2 MiB most were read twice.
-                    .pragma("cache_size", "-8192")
+                    .pragma("cache_size", "-4096")
                     // Batches have many sizes, and each size is a statement of its own.
                     .statement_cache_capacity(400);
                 let pool = SqlitePoolOptions::new()
@@ -154,6 +154,8 @@ impl Db {
                 .row_buffer_size(512)
                 .disable_statement_logging();
             let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
+            // A file does not hang up.
+            let pool = pool.test_before_acquire(false);
             return pool.connect_with(options).await.map(Db::Sqlite).map_err(discreet::of_source);
         }
         // Not even warnings: the customer's own functions may say anything in them.

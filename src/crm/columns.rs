@@ -139,6 +139,15 @@ fn postgres_family(type_info: &PgTypeInfo) -> Family {
     }
 }
 
+/// SQLite counts the changes of its schema: a look at the number tells that nothing has changed. `None` where there is no
+/// such number: on PostgreSQL, and where it cannot be read, of which the next look says why.
+pub async fn schema_version(db: &Db) -> Option<i64> {
+    match db {
+        Db::Sqlite(pool) => sqlx::query_scalar("pragma schema_version").fetch_one(pool).await.ok(),
+        Db::Postgres(_) => None,
+    }
+}
+
 /// What kind of thing a table's name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {

@@ -45,6 +45,8 @@ pub struct Crm {
 struct Seen {
     /// The source at the first look at which it fitted.
     first: Option<Look>,
+    /// What fitted, and the version of the schema at that look, where the database numbers them.
+    fitted: Option<(i64, Fitting)>,
     /// The start of the last long transaction that was warned of.
     long_open: Option<DateTime<Utc>>,
 }
@@ -93,13 +95,21 @@ impl Crm {
     }
 
     async fn look(&self) -> anyhow::Result<Fitting> {
+        let schema = columns::schema_version(&self.db).await;
+        if let Some((seen, fitting)) = &self.seen().fitted
+            && schema == Some(*seen)
+        {
+            return Ok(fitting.clone());
+        }
         let columns = columns::describe(&self.db, &self.source).await?;
         let relation = columns::relation(&self.db, &self.source).await?;
         self.refuse_drift(relation, &columns)?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
         let changed_at = columns::changed_at(&self.db, &self.source, &columns).await?;
         self.seen().first.get_or_insert_with(|| Look { relation, used: self.used(&columns) });
-        Ok(Fitting { relation, columns, changed_at })
+        let fitting = Fitting { relation, columns, changed_at };
+        self.seen().fitted = schema.map(|schema| (schema, fitting.clone()));
+        Ok(fitting)
     }
 
     /// Looks again, while a pass is reading and keeps the source as it is: whether that is what the pass began with.

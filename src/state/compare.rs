@@ -15,9 +15,9 @@ use crate::on_db;
 use crate::state::held::SOURCE_SHRANK;
 
 /// Leads a page.
-const PAGE: i64 = 5000;
+const PAGE: i64 = 2000;
 /// Pages read ahead while one is being worked on.
-const PAGES_AHEAD: usize = 1;
+const PAGES_AHEAD: usize = 3;
 
 /// What a full compare needs to know of a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,12 @@
 //! Table `control`: the facts of which there is one each, as small JSON documents under a name.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::conversica::lead::IdOrder;
 use crate::conversica::outcome::HaltReason;
 use crate::crm::cursor::Newest;
 use crate::crm::settled::Settled;
@@ -120,6 +123,25 @@ pub struct Cursor {
     pub settled: Option<Settled>,
 }
 
+/// How far a comparison of every row has come: all that lies before this lead is compared, written, and decided upon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparing {
+    /// As in [`Cursor`].
+    pub source: String,
+    /// As in [`MappingInUse`].
+    pub mapping: String,
+    pub order: IdOrder,
+    pub id: String,
+    pub client_id: String,
+    pub began_at: DateTime<Utc>,
+    /// The newest `changed_at` when it began: what was written since lies behind it.
+    pub newest: Option<Newest>,
+    pub settled: Settled,
+    pub rows: u64,
+    /// Leads that the source is expected to have, and has.
+    pub present: u64,
+}
+
 /// The change log, with its triggers, that was last found in the CRM; another one has missed what happened before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeLogInUse {
@@ -160,6 +182,9 @@ impl Fact for Pacing {
 impl Fact for Verified {
     const NAME: &'static str = "verified_account";
 }
+impl Fact for Comparing {
+    const NAME: &'static str = "comparing";
+}
 impl Fact for ChangeLogInUse {
     const NAME: &'static str = "change_log_in_use";
 }
@@ -175,7 +200,28 @@ pub async fn read<F: Fact>(db: &Db) -> Result<Option<F>, sqlx::Error> {
     let body: Option<String> = on_db!(db, pool => {
         sqlx::query_scalar("select body from control where name = $1").bind(F::NAME).fetch_optional(pool).await
     })?;
-    body.map(|body| serde_json::from_str(&body).map_err(|error| sqlx::Error::Decode(error.into()))).transpose()
+    body.map(|body| parse(&body)).transpose()
+}
+
+/// Every fact, by one statement.
+#[derive(Debug, Clone, Default)]
+pub struct Facts(HashMap<String, String>);
+
+impl Facts {
+    pub async fn read(db: &Db) -> Result<Self, sqlx::Error> {
+        let rows: Vec<(String, String)> =
+            on_db!(db, pool => sqlx::query_as("select name, body from control").fetch_all(pool).await)?;
+        Ok(Self(rows.into_iter().collect()))
+    }
+
+    /// As it was when all were read.
+    pub fn get<F: Fact>(&self) -> Result<Option<F>, sqlx::Error> {
+        self.0.get(F::NAME).map(|body| parse(body)).transpose()
+    }
+}
+
+fn parse<F: Fact>(body: &str) -> Result<F, sqlx::Error> {
+    serde_json::from_str(body).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// Puts the fact in place of what stood there.

@@ -24,6 +24,8 @@ pub enum Item {
     Row(Mapped, Option<lead::Known>),
     /// A lead that is no longer in the source.
     Missing(lead::Known),
+    /// Nothing of interest for some time: there are more rows.
+    Quiet,
 }
 
 /// What the merge passes over in silence.
@@ -145,10 +147,24 @@ impl<'a> Merge<'a> {
         self.rows
     }
 
-    /// How far everything has been looked at: the order, and the last row; `None` before the first, and for narrow scopes.
-    pub fn position(&self) -> Option<(IdOrder, &LeadId)> {
-        let Known::InOrder(order, _) = &self.known else { return None };
-        Some((*order, self.last.as_ref()?))
+    /// Whether every row is compared with every lead.
+    pub fn is_full(&self) -> bool {
+        matches!(self.known, Known::InOrder(..))
+    }
+
+    /// Whether it goes on behind the lead of its scope.
+    pub fn is_resumed(&self) -> bool {
+        self.passed.is_some()
+    }
+
+    /// In which the rows come.
+    pub fn order(&self) -> IdOrder {
+        self.known.order()
+    }
+
+    /// The last row that was looked at; `None` before the first, and while some that were are still to be handed out.
+    pub fn position(&self) -> Option<&LeadId> {
+        self.last.as_ref().filter(|_| self.items.is_empty())
     }
 
     /// The newest `changed_at` of the snapshot.
@@ -172,6 +188,9 @@ impl<'a> Merge<'a> {
             let gathered = self.gather().await?;
             if gathered.is_empty() && self.source_at_end {
                 return Ok(None);
+            }
+            if gathered.is_empty() {
+                return Ok(Some(Item::Quiet));
             }
             self.look_up(gathered).await?;
         }
@@ -266,6 +285,14 @@ impl<'a> Merge<'a> {
 }
 
 impl Known {
+    /// In which the rows come: narrow scopes in byte order.
+    fn order(&self) -> IdOrder {
+        match self {
+            Known::InOrder(order, _) => *order,
+            Known::LookedUp | Known::Asked(_) => IdOrder::Bytes,
+        }
+    }
+
     /// The next lead that is to be found in the source, and the order in which they come.
     async fn front(&mut self) -> Result<Option<(IdOrder, (&str, &str))>, sqlx::Error> {
         Ok(match self {
@@ -297,13 +324,9 @@ impl Known {
     }
 }
 
-/// Whether a row comes after a lead; `None` where it is that lead's. Narrow scopes come in byte order.
+/// Whether a row comes after a lead; `None` where it is that lead's.
 fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> Option<bool> {
-    let order = match known {
-        Known::InOrder(order, _) => *order,
-        Known::LookedUp | Known::Asked(_) => IdOrder::Bytes,
-    };
-    match order.compare(row, lead.as_pair()) {
+    match known.order().compare(row, lead.as_pair()) {
         Ordering::Greater => Some(true),
         Ordering::Less => Some(false),
         Ordering::Equal => None,

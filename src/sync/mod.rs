@@ -15,6 +15,7 @@ pub mod pace;
 pub mod pass;
 pub mod plan;
 pub mod poll;
+mod resume;
 pub mod retry;
 pub mod tally;
 pub mod test_lead;

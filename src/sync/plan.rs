@@ -104,6 +104,7 @@ pub async fn plan(
     let mut merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything).await?;
     loop {
         match merge.next().await? {
+            Some(Item::Quiet) => {}
             Some(Item::Missing(known)) => planning.missing(known),
             Some(Item::Row(mapped, known)) => {
                 planning.found.back += u64::from(known.as_ref().is_some_and(Known::is_withheld));

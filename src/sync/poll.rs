@@ -14,13 +14,14 @@ use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::db::discreet::in_words;
-use crate::state::control::{self, Cursor, FirstRunDone, Hold, LastPoll, MappingInUse};
+use crate::state::control::{self, Comparing, Cursor, Facts, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
 use crate::sync::allowance::Allowance;
 use crate::sync::diff;
 use crate::sync::drain;
 use crate::sync::guard::{self, Admission, History, Losses};
 use crate::sync::merge::{Interest, Item, Merge};
+use crate::sync::resume::{self, Progress};
 use crate::sync::tally::Tally;
 pub use crate::sync::writes::Polled;
 use crate::sync::writes::Writes;
@@ -95,6 +96,15 @@ pub(super) async fn read_and_write(
     if scope != Scope::All {
         *kind = "incremental";
     }
+    let interval = guard::full_compare_interval(settings, memory.standing.as_ref());
+    let (source, mapping) = (memory.source.clone(), memory.mapping.fingerprint.clone());
+    let earlier = match scope {
+        Scope::All if reach == Reach::AsDue && !memory.history.mapping_changed => {
+            resume::fresh(memory.comparing.clone(), &source, &mapping, interval, now)
+        }
+        _ => None,
+    };
+    let scope = earlier.as_ref().map_or(scope, resume::scope);
     let covered = match scope {
         Scope::All => Covered::Everything,
         Scope::Keys(_) => Covered::Touched,
@@ -108,7 +118,6 @@ pub(super) async fn read_and_write(
         Admission::Baseline => Some(FirstRun::Baseline),
         Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
     };
-    let everything = scope == Scope::All;
     let losses = Losses::of(settings, &scope, memory.standing.as_ref());
     let admission = losses.keep_back(admission, memory.history);
     let mut writes = Writes::new(state, settings, admission, losses, now);
@@ -122,8 +131,10 @@ pub(super) async fn read_and_write(
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
     crm.still(&fitting).await?;
+    let mut progress = Progress::new(&merge, earlier, &source, &mapping, &memory.settled, now);
     while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
         match item {
+            Item::Quiet => {}
             Item::Missing(known) => writes.missing(known).await?,
             Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
                 writes.doubtful(mapped, known).await?;
@@ -133,30 +144,36 @@ pub(super) async fn read_and_write(
                 writes.different(difference, known).await?;
             }
         }
-        tally.set_rows(merge.rows());
+        tally.set_rows(progress.rows(&merge));
+        if let Some(mark) = progress.due(&merge)
+            && writes.rest().await?
+        {
+            control::write(state, &mark, now).await?;
+        }
     }
-    writes.polled.rows = merge.rows();
-    let polled = writes.finish(merge.present()).await?;
+    writes.polled.rows = progress.rows(&merge);
+    let polled = writes.finish(progress.present(&merge)).await?;
     if polled.changed > 0 {
         tally.announce();
     }
     allowance.spend(state, polled.unasked, now).await?;
     decide_first_run(state, memory.history, decided, now).await?;
-    memory.renew(state, settings, merge.newest().cloned(), everything, now).await?;
+    memory.renew(state, settings, &progress, merge.is_full(), now).await?;
     Ok((polled, covered))
 }
 
 /// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What an earlier
 /// poll held until it knew how much there is, and did not live to know, is such a hold too.
-async fn standing_hold(state: &Db, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
-    let mut hold = control::read::<Hold>(state).await?;
+async fn standing_hold(state: &Db, facts: &Facts, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
+    let mut hold = facts.get::<Hold>()?;
+    let any_held = held::any(state, None).await?;
     if let Some(standing) = &hold
-        && !held::any(state, Some(&standing.reason)).await?
+        && !(any_held && held::any(state, Some(&standing.reason)).await?)
     {
         control::clear::<Hold>(state).await?;
         hold = None;
     }
-    if hold.is_none() {
+    if hold.is_none() && any_held {
         for reason in [held::SOURCE_SHRANK, held::TOO_MANY_CHANGES, held::MAPPING_CHANGED] {
             if held::any(state, Some(reason)).await? {
                 let hold = Hold { reason: reason.to_owned(), since: now };
@@ -198,7 +215,10 @@ struct Memory {
     history: History,
     standing: Option<Hold>,
     cursor: Option<Cursor>,
+    /// A comparison of every row that has not come to its end.
+    comparing: Option<Comparing>,
     mapping: MappingInUse,
+    in_use: Option<MappingInUse>,
     source: String,
     /// Up to when everything is committed, known before anything is read.
     settled: Settled,
@@ -208,15 +228,18 @@ impl Memory {
     async fn read(crm: &Crm, state: &Db, now: DateTime<Utc>) -> anyhow::Result<Self> {
         let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
         let source = crm.fingerprint().to_string();
-        let cursor = control::read::<Cursor>(state).await?.filter(|cursor| cursor.source == source);
+        let facts = Facts::read(state).await?;
+        let cursor = facts.get::<Cursor>()?.filter(|cursor| cursor.source == source);
         let earlier = cursor.as_ref().and_then(|cursor| cursor.settled.as_ref());
         let settled = crm.outlook(earlier, now).await?.settled;
         Ok(Self {
             history: History {
-                first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
-                mapping_changed: control::read::<MappingInUse>(state).await?.is_some_and(|in_use| in_use != mapping),
+                first_run_done: facts.get::<FirstRunDone>()?.is_some(),
+                mapping_changed: facts.get::<MappingInUse>()?.is_some_and(|in_use| in_use != mapping),
             },
-            standing: standing_hold(state, now).await?,
+            standing: standing_hold(state, &facts, now).await?,
+            in_use: facts.get()?,
+            comparing: facts.get()?,
             cursor,
             mapping,
             source,
@@ -229,7 +252,7 @@ impl Memory {
     async fn begin(&self, state: &Db, now: DateTime<Utc>) -> anyhow::Result<()> {
         if self.history.mapping_changed {
             control::write(state, &MappingInUse { fingerprint: String::new() }, now).await?;
-        } else if control::read::<MappingInUse>(state).await?.is_none() {
+        } else if self.in_use.is_none() {
             control::write(state, &self.mapping, now).await?;
         }
         Ok(())
@@ -267,17 +290,18 @@ impl Memory {
         self,
         state: &Db,
         settings: &Settings,
-        newest: Option<Newest>,
+        progress: &Progress,
         everything: bool,
         now: DateTime<Utc>,
     ) -> anyhow::Result<()> {
         let before = self.cursor;
+        let full_at = Some(progress.began_at()).filter(|_| everything);
         let cursor = Cursor {
-            full_at: before.as_ref().filter(|_| !everything).map_or(now, |cursor| cursor.full_at),
+            full_at: full_at.or(before.as_ref().map(|cursor| cursor.full_at)).unwrap_or(now),
             // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
-            newest: newest.or_else(|| before.as_ref().and_then(|cursor| cursor.newest.clone())),
+            newest: progress.newest().or_else(|| before.as_ref().and_then(|cursor| cursor.newest.clone())),
             source: self.source,
-            settled: Some(self.settled),
+            settled: Some(progress.settled()),
         };
         // One that leads to the same rows is not worth a write.
         let is_as_good = |before: &Cursor| {
@@ -289,7 +313,10 @@ impl Memory {
         if !before.as_ref().is_some_and(is_as_good) {
             control::write(state, &cursor, now).await?;
         }
-        if control::read::<MappingInUse>(state).await?.as_ref() != Some(&self.mapping) {
+        if everything && (self.comparing.is_some() || progress.is_marked()) {
+            control::clear::<Comparing>(state).await?;
+        }
+        if self.in_use.as_ref() != Some(&self.mapping) {
             control::write(state, &self.mapping, now).await?;
         }
         Ok(())

@@ -285,6 +285,16 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
+    /// Writes what is gathered; whether all that was found so far is decided upon as well, so that a poll may go on from here.
+    pub(super) async fn rest(&mut self) -> anyhow::Result<bool> {
+        self.settle_doubtful().await?;
+        self.flush().await?;
+        let Self { undecided, provisional, kept_back, missing, withheld, joined, found, .. } = self;
+        let Found { present: _, missing: lost, withheld: before, back } = *found;
+        let decided = undecided.is_empty() && provisional.is_none() && kept_back.is_none() && *joined == 0;
+        Ok(decided && missing.is_empty() && *withheld == 0 && lost + before + back == 0)
+    }
+
     /// What an earlier poll, or a person, did not live to settle.
     pub(super) async fn settle(&mut self) -> anyhow::Result<()> {
         let on_delete = self.settings.source.on_delete;

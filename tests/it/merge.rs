@@ -37,6 +37,7 @@ async fn merged(place: &Place, leads: &[&str], source: &str, scope: Scope) -> (B
                 (mapped.lead.id, true)
             }
             Item::Missing(known) => (known.lead.id, false),
+            Item::Quiet => continue,
         };
         assert!(found.insert(id.clone(), is_row).is_none(), "{id} came twice");
     }

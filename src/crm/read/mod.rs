@@ -22,7 +22,7 @@ use statement::Statements;
 /// Rows a batch: large enough that a statement a batch costs little, small enough that three batches are nothing.
 pub const BATCH_ROWS: usize = 1000;
 /// Batches read ahead while one is being worked on.
-const BATCHES_AHEAD: usize = 2;
+const BATCHES_AHEAD: usize = 6;
 
 /// Which rows are read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Reading PostgreSQL: with `COPY … TO STDOUT`, which costs us hardly more than the bytes it sends.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -112,16 +114,23 @@ impl Silence<'_> {
     /// The answer, or the server's word that it has given up, asked to do so after too long a silence.
     async fn broken<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         let mut answer = std::pin::pin!(answer);
-        match tokio::time::timeout(self.patience, &mut answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let cancel = sqlx::query("select pg_cancel_backend($1)").bind(self.pid);
-                let cancelled = tokio::time::timeout(GOOD_BYE, cancel.execute(self.pool)).await;
-                match tokio::time::timeout(GOOD_BYE, answer).await {
-                    Ok(answer) if cancelled.is_ok() => answer,
-                    Ok(_) | Err(_) => Err(sqlx::Error::PoolTimedOut),
-                }
+        // Most rows are there already: a timer is only made for those that are not.
+        let mut timer = None;
+        let in_time = poll_fn(|context| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+                return Poll::Ready(Some(answer));
             }
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
+            timer.as_mut().poll(context).map(|()| None)
+        });
+        if let Some(answer) = in_time.await {
+            return answer;
+        }
+        let cancel = sqlx::query("select pg_cancel_backend($1)").bind(self.pid);
+        let cancelled = tokio::time::timeout(GOOD_BYE, cancel.execute(self.pool)).await;
+        match tokio::time::timeout(GOOD_BYE, answer).await {
+            Ok(answer) if cancelled.is_ok() => answer,
+            Ok(_) | Err(_) => Err(sqlx::Error::PoolTimedOut),
         }
     }
 }
