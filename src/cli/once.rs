@@ -14,7 +14,7 @@ use crate::console::say;
 use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::daemon;
-use crate::state::due;
+use crate::state::{due, lead};
 use crate::status::Report;
 use crate::sync::pass::{self, Passed};
 use crate::sync::poll::Reach;
@@ -104,10 +104,18 @@ async fn show_progress(state: crate::db::Db, tally: Arc<Tally>) {
     let template = "{spinner} {msg} {wide_bar} {pos}/{len} {elapsed}";
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
+    let known = lead::counts(&state).await.map_or(0, |counts| counts.values().sum());
+    let known = u64::try_from(known).unwrap_or(0);
     loop {
         ticks.tick().await;
         let decided = tally.outcomes(Class::Accepted) + tally.outcomes(Class::Rejected);
         bar.set_message(format!("{} rows read", tally.rows()));
+        if tally.is_reading() {
+            // As many as there were, for all that is known.
+            bar.set_length(known.max(tally.rows()));
+            bar.set_position(tally.rows());
+            continue;
+        }
         if let Ok((waiting, in_flight)) = due::backlog(&state).await {
             bar.set_length(decided + u64::try_from(waiting + in_flight).unwrap_or(0));
             bar.set_position(decided);

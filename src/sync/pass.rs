@@ -56,6 +56,7 @@ pub async fn pass(
         () = stop.cancelled() => Polled::default(),
     };
     turn.give_back().await;
+    tally.set_read();
     let wake = Arc::new(Notify::new());
     let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
     deliver_until_idle(&mut deliverer, state, settings, &tally, max_wait, stop).await?;

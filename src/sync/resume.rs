@@ -16,7 +16,7 @@ use crate::state::control::Comparing;
 use crate::sync::merge::Merge;
 
 /// Rows between two marks: some seconds.
-const MARK_ROWS: u64 = 100_000;
+const MARK_ROWS: u64 = 50_000;
 
 /// How far a comparison of every row has come, written down now and then.
 pub(super) struct Progress {

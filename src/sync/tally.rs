@@ -1,7 +1,7 @@
 //! Running counts of what this process has done, for progress bars, the demo and the summary, and the word that a poll has
 //! written something. Not stored: the journal is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -11,12 +11,22 @@ use crate::conversica::outcome::Class;
 pub struct Tally {
     rows: AtomicU64,
     outcomes: [AtomicU64; Class::ALL.len()],
+    read: AtomicBool,
     written: Notify,
 }
 
 impl Tally {
     pub fn set_rows(&self, rows: u64) {
         self.rows.store(rows, Ordering::Relaxed);
+    }
+
+    /// The poll is at its end: from here on leads are sent.
+    pub fn set_read(&self) {
+        self.read.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_reading(&self) -> bool {
+        !self.read.load(Ordering::Relaxed)
     }
 
     /// A poll has written down what differs; it may not be at its end.

@@ -39,6 +39,7 @@ mod pacing;
 mod pass;
 mod redaction;
 mod remapping;
+mod resume;
 mod sandbox;
 mod shrink;
 mod source;

@@ -1,0 +1,134 @@
+//! A comparison of every row that was interrupted goes on where it had come to, and misses nothing for it.
+
+use chrono::TimeDelta;
+use conversica_sync::config::Settings;
+use conversica_sync::crm::Crm;
+use conversica_sync::db::Db;
+use conversica_sync::state::control::{self, Comparing, Cursor};
+use conversica_sync::state::lead;
+use conversica_sync::sync::poll::{self, Polled, Reach};
+use conversica_sync::sync::tally::Tally;
+
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::lead_row::{at, row};
+use crate::support::reading::settings;
+
+on_both_engines!(
+    an_interrupted_compare_goes_on_where_it_had_come_to,
+    what_is_written_behind_the_mark_is_found_by_the_next_poll,
+    a_mark_that_is_too_old_or_of_another_mapping_is_not_gone_on_from,
+);
+
+async fn polled(settings: &Settings, state: &Db, reach: Reach, minutes: i64) -> anyhow::Result<Polled> {
+    let crm = Crm::open(settings).await?;
+    poll::poll(&crm, state, settings, reach, &Tally::default(), at(0) + TimeDelta::minutes(minutes)).await
+}
+
+async fn fill(place: &Place, leads: u32) {
+    place.sql("create table leads (id integer, town text, changed text)").await;
+    place
+        .sql(&format!(
+            "with recursive n (i) as (select 1 union all select i + 1 from n where i < {leads}) \
+             insert into leads select i, 'Town', '2026-01-01 10:00:00' from n"
+        ))
+        .await;
+}
+
+fn followed(place: &Place, city: &str) -> Settings {
+    let source = "table = 'leads'\nkey = 'id'\nchanged_at = 'changed'";
+    let mut settings = settings(place, source, &format!("city = {{ column = 'town', default = '{city}' }}"));
+    settings.safety.approve_above = 0;
+    settings
+}
+
+async fn city(state: &Db, id: &str) -> String {
+    row(state, id).await.desired.unwrap()
+}
+
+async fn an_interrupted_compare_goes_on_where_it_had_come_to(engine: Engine) {
+    let (crm, place) = (engine.place(), engine.other().place());
+    let state = place.state().await;
+    fill(&crm, 53_000).await;
+    let settings = followed(&crm, "Ulm");
+    // It fails where a key comes twice, long after the first leads have been written.
+    crm.sql("insert into leads values (53000, 'Town', '2026-01-01 10:00:00')").await;
+    polled(&settings, &state, Reach::AsDue, 0).await.expect_err("a key comes twice");
+    let mark = control::read::<Comparing>(&state).await.unwrap().expect("how far it has come is written down");
+    assert!((50_000..53_000).contains(&mark.rows), "{mark:?}");
+    assert_eq!(mark.id, mark.rows.to_string());
+    assert!(
+        !lead::known(
+            &state,
+            &[conversica_sync::conversica::lead::LeadId { id: mark.id.clone(), client_id: String::new() }]
+        )
+        .await
+        .unwrap()
+        .is_empty(),
+        "and all that lies before is on the disk"
+    );
+
+    crm.sql("delete from leads where id = 53000; insert into leads values (53000, 'Town', '2026-01-01 10:00:00')")
+        .await;
+    crm.sql("update leads set town = 'Back-dated' where id in (7, 52900)").await;
+    let polled_rest = polled(&settings, &state, Reach::AsDue, 10).await.unwrap();
+    assert_eq!(polled_rest.rows, 53_000, "counted with those of the first part");
+    assert!(polled_rest.created <= 53_000 - mark.rows, "{polled_rest:?}");
+    assert!(city(&state, "52900").await.contains("Back-dated"));
+    assert!(!city(&state, "7").await.contains("Back-dated"), "as with every compare that had passed a row already");
+    assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None);
+    let cursor = control::read::<Cursor>(&state).await.unwrap().unwrap();
+    assert_eq!(cursor.full_at, at(0), "the next one is due as if it had run through");
+
+    // Whoever asks for a compare by hand gets a whole one.
+    let whole = polled(&settings, &state, Reach::Everything, 20).await.unwrap();
+    assert_eq!((whole.rows, whole.updated + whole.created), (53_000, 1));
+    assert!(city(&state, "7").await.contains("Back-dated"));
+}
+
+/// A mark as an interrupted compare of ten rows leaves it, taken from a whole one.
+async fn marked(crm: &Place, state: &Db, settings: &Settings, id: u32) {
+    fill(crm, 10).await;
+    polled(settings, state, Reach::AsDue, 0).await.unwrap();
+    let cursor = control::read::<Cursor>(state).await.unwrap().unwrap();
+    let mark = Comparing {
+        source: cursor.source.clone(),
+        mapping: Crm::open(settings).await.unwrap().mapping.fingerprint().to_string(),
+        order: conversica_sync::conversica::lead::IdOrder::ByLength,
+        id: id.to_string(),
+        client_id: String::new(),
+        began_at: at(0) + TimeDelta::hours(25),
+        newest: cursor.newest.clone(),
+        settled: cursor.settled.clone().unwrap(),
+        rows: u64::from(id),
+        present: u64::from(id),
+    };
+    control::write(state, &mark, at(0)).await.unwrap();
+}
+
+async fn what_is_written_behind_the_mark_is_found_by_the_next_poll(engine: Engine) {
+    let (crm, place) = (engine.place(), engine.other().place());
+    let state = place.state().await;
+    let settings = followed(&crm, "Ulm");
+    marked(&crm, &state, &settings, 6).await;
+    // Written between the two parts, before and behind the mark, and stamped as it should be.
+    crm.sql("update leads set town = 'New', changed = '2026-01-01 10:30:00' where id in (3, 8)").await;
+    crm.sql("delete from leads where id = 9").await;
+    let rest = polled(&settings, &state, Reach::AsDue, 26 * 60).await.unwrap();
+    assert_eq!((rest.rows, rest.updated + rest.created, rest.gone), (9, 1, 1));
+    assert!(!city(&state, "3").await.contains("New"));
+    let next = polled(&settings, &state, Reach::AsDue, 26 * 60 + 1).await.unwrap();
+    assert_eq!(next.updated + next.created, 1, "the cursor is that of the beginning");
+    assert!(city(&state, "3").await.contains("New"));
+}
+
+async fn a_mark_that_is_too_old_or_of_another_mapping_is_not_gone_on_from(engine: Engine) {
+    for (minutes, city) in [(50 * 60, "Ulm"), (26 * 60, "Bonn")] {
+        let (crm, place) = (engine.place(), engine.other().place());
+        let state = place.state().await;
+        marked(&crm, &state, &followed(&crm, "Ulm"), 6).await;
+        crm.sql("update leads set town = 'Back-dated' where id = 3").await;
+        let whole = polled(&followed(&crm, city), &state, Reach::AsDue, minutes).await.unwrap();
+        assert_eq!((whole.rows, whole.updated + whole.created), (10, 1), "{city}");
+        assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None, "{city}");
+    }
+}
