@@ -79,7 +79,7 @@ pub enum Command {
     Retry(retry::Args),
     /// Lift a halt by hand
     Resume,
-    /// Triggers in the CRM database, for [source] changes = "triggers": show, make and remove them
+    /// Triggers in the CRM database, for source.changes = "triggers": show, make and remove them
     Triggers {
         #[command(subcommand)]
         command: triggers::Command,

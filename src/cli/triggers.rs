@@ -41,7 +41,7 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct Made {
-    /// PostgreSQL: the role that conversica-sync reads with [default: the user of [source] url]
+    /// PostgreSQL: the role that conversica-sync reads with [default: that of source.url]
     #[arg(long)]
     pub role: Option<String>,
     /// PostgreSQL: wake nobody at a commit; changes are found at the next poll. NOTIFY lets transactions that use it commit
@@ -52,7 +52,7 @@ pub struct Made {
 
 #[derive(Debug, clap::Args)]
 pub struct Running {
-    /// File with the database URL of the table's owner [default: $CONVERSICA_SYNC_OWNER_URL, or [source] url]
+    /// File with the database URL of the table's owner [default: $CONVERSICA_SYNC_OWNER_URL, or source.url]
     #[arg(long, value_name = "FILE")]
     pub url_file: Option<PathBuf>,
     /// Do not ask

@@ -1,5 +1,5 @@
 //! Table `lead`, for leads whose row is missing from the source: holding them, letting them go, and telling Conversica once
-//! to stop messaging them. [`lead::mark_gone`] and [`lead::mark_returned`] are the simple ends.
+//! to stop messaging them. [`super::lead::mark_gone`] and [`super::lead::mark_returned`] are the simple ends.
 //!
 //! A lead that is held because its row is missing (`status = 'held'` with `gone_at` set) keeps all it had: when the row comes
 //! back, it stands where it stood.

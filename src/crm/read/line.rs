@@ -100,7 +100,7 @@ impl<'a> Line<'a> {
 
     /// A number for the text, with this salt: a row that says the same has the same number, and hardly any other.
     pub fn hash(self, salt: u64) -> i64 {
-        xxhash_rust::xxh3::xxh3_64_with_seed(self.text, salt).cast_signed()
+        twox_hash::XxHash3_64::oneshot_with_seed(salt, self.text).cast_signed()
     }
 
     /// Taken apart.

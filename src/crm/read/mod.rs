@@ -1,8 +1,8 @@
 //! Streams the source's rows, as text, in an order that our state can be read in too, in batches, inside one snapshot, in
 //! constant memory.
 //!
-//! It reads and never judges: duplicates and missing keys are for whoever merges the rows with the state. [`statement`]
-//! writes the SQL, [`postgres`] and [`sqlite`] run it, [`line`] is what comes out.
+//! It reads and never judges: duplicates and missing keys are for whoever merges the rows with the state. `statement`
+//! writes the SQL, `postgres` and `sqlite` run it, [`mod@line`] is what comes out.
 
 pub mod line;
 mod postgres;
