@@ -77,7 +77,9 @@ impl Play {
                 let (mapped, known) = (mapped.of_row(RowHash(i64::from(k))), self.known().await);
                 // As the merge does: a row that says what it said is passed over, unless the source had lost it.
                 if known.as_ref().is_some_and(|known| {
-                    !known.gone && known.hold_reason.is_none() && known.row_hash == mapped.row_hash
+                    !known.gone
+                        && known.hold_reason.as_deref() != Some(held::SOURCE_SHRANK)
+                        && known.row_hash == mapped.row_hash
                 }) {
                     return;
                 }
