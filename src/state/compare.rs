@@ -93,7 +93,8 @@ pub async fn page(
     };
     let sql = format!(
         "select string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' \
-         || case when gone_at is null and coalesce(hold_reason, '') <> '{SOURCE_SHRANK}' then coalesce(cast(row_hash as text), '-') else '-' end \
+         || coalesce(case when gone_at is null and coalesce(hold_reason, '') <> '{SOURCE_SHRANK}' \
+                     then cast(row_hash as text) end, '-') \
          || case when gone_at is null or hold_reason = '{SOURCE_SHRANK}' then ' . ' else ' - ' end \
          || id || client_id, '') \
          from (select id, client_id, row_hash, gone_at, hold_reason from lead where {beyond} order by {columns} limit $4) as page"

@@ -31,6 +31,7 @@ on_both_engines!(
     a_blank_key_makes_an_invalid_lead_once,
     nothing_can_be_written_through_the_source,
     a_statement_that_runs_away_is_cut_off,
+    time_that_we_take_over_the_rows_is_not_the_databases,
 );
 
 const LEADS: &str = "table = 'leads'\nkey = 'id'";
@@ -309,4 +310,22 @@ async fn a_statement_that_runs_away_is_cut_off(engine: Engine) {
     })
     .expect("the connection serves on");
     assert_eq!(one, 1);
+}
+
+async fn time_that_we_take_over_the_rows_is_not_the_databases(engine: Engine) {
+    let place = engine.place();
+    // More than all buffers between the database and us hold.
+    let rows = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 40000)";
+    let wide = engine.pick("printf('%0500d', i)", "lpad(i::text, 500, '0')");
+    place.sql("create table leads (id integer, name text)").await;
+    place.sql(&format!("insert into leads {rows} select i, {wide} from n")).await;
+    let crm = open(&place, "table = 'leads'\nkey = 'id'\nstatement_timeout = '3s'", "lastName = 'name'").await;
+    let fitting = crm.fitting().await.unwrap();
+    let mut batches = Reading::new(&crm, &fitting, Scope::All).start(&crm.db);
+    let mut read = batches.next().await.unwrap().expect("rows").len();
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    while let Some(batch) = batches.next().await.expect("the database was not silent: nobody asked it") {
+        read += batch.len();
+    }
+    assert_eq!(read, 40_000);
 }
