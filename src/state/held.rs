@@ -134,6 +134,13 @@ macro_rules! push_held {
     };
 }
 
+/// Of these a baseline says nothing about content: only their row is missing, or what the row said last was invalid.
+macro_rules! nothing_taken {
+    () => {
+        "gone_at is not null and hold_reason = 'source_shrank' or desired is null"
+    };
+}
+
 /// What is held now.
 pub async fn look(db: &Db, selection: &Selection) -> Result<Held, sqlx::Error> {
     let mut held = Held::default();
@@ -199,18 +206,21 @@ pub async fn release(
                  status = case when status = 'held' and gone_at is not null then 'gone' \
                           when status = 'held' then 'pending' else status end, due_at = "
             }
-            Release::Baseline => {
+            Release::Baseline => concat!(
                 "status = case when status = 'held' and gone_at is null then 'in_sync' else 'gone' end, urgent = 0, \
-                 delivered = case when gone_at is not null and hold_reason = 'source_shrank' then delivered end, \
-                 delivered_hash = case when gone_at is not null and hold_reason = 'source_shrank' then delivered_hash \
-                                  else desired_hash end, \
-                 delivered_at = case when gone_at is not null and hold_reason = 'source_shrank' then delivered_at else "
-            }
+                 delivered = case when ",
+                nothing_taken!(),
+                " then delivered end, delivered_hash = case when ",
+                nothing_taken!(),
+                " then delivered_hash else desired_hash end, delivered_at = case when ",
+                nothing_taken!(),
+                " then delivered_at else "
+            ),
         });
         update.push_bind(micros(now));
         if release == Release::Baseline {
-            update.push(" end, first_contact_at = case when gone_at is not null and hold_reason = 'source_shrank' \
-                then first_contact_at else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
+            update.push(concat!(" end, first_contact_at = case when ", nothing_taken!(), " then first_contact_at"));
+            update.push(" else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
         }
         update.push(" from meant").push(order.from);
         update.push(" where lead.id = meant_id and lead.client_id = meant_client_id").push(order.condition).push(" and ");

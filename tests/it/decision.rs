@@ -16,6 +16,7 @@ on_both_engines!(
     what_is_held_waits_until_it_is_approved,
     what_is_taken_as_baseline_counts_as_delivered,
     a_hold_ends_with_the_content_that_was_held,
+    a_baseline_takes_nothing_as_delivered_of_a_lead_whose_row_said_nothing_valid,
     approving_does_not_disturb_what_is_in_flight,
     rejected_and_exhausted_leads_are_put_back_and_no_others,
     what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns,
@@ -75,6 +76,19 @@ async fn a_hold_ends_with_the_content_that_was_held(engine: Engine) {
         write(&db, &[desired(id, "c")], 10).await;
     }
     assert_eq!(claim(&db, 10, 10).await.len(), 3, "the next change is not held for the sake of an old one");
+}
+
+async fn a_baseline_takes_nothing_as_delivered_of_a_lead_whose_row_said_nothing_valid(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &[desired("1", "a")], 0).await;
+    let claim = claim_one(&db, 1).await;
+    record(&db, &[finished(&claim, Class::Ambiguous, Next::Hold, 2)]).await;
+    write(&db, &[invalid("1", "no address")], 3).await;
+    lead::mark_gone(&db, &[id("1")], at(4)).await.unwrap();
+    held::release_all(&db, &Selection::default(), Release::Baseline, at(5)).await.unwrap();
+    let row = row(&db, "1").await;
+    assert_eq!((row.status.as_str(), row.hold_reason, row.delivered_hash), ("gone", None, None));
 }
 
 async fn approving_does_not_disturb_what_is_in_flight(engine: Engine) {

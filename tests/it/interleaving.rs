@@ -128,8 +128,9 @@ impl Play {
                     && let held = row(&self.db, "1").await
                     && held.hold_reason.is_some()
                     && matches!(held.status.as_str(), "held" | "gone")
+                    && held.desired.is_some()
                 {
-                    // A person's word.
+                    // A person's word, about content that there is.
                     self.endpoint = held.desired;
                 }
                 held::release_all(&self.db, &Selection::default(), release, at(self.seconds)).await.unwrap();
