@@ -25,6 +25,7 @@ use crate::db::discreet::in_words;
 use crate::db::{self, Db};
 use crate::error::SetupError;
 use crate::pulse::{Loop, Pulse};
+use crate::receive;
 use crate::state::control::{self, LastPoll, MappingInUse};
 use crate::state::delivery::{self, Orphans};
 use crate::state::writer::{self, Company, Turn, Writer};
@@ -108,6 +109,9 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
+    // Nor is this: what it holds up nobody is kept waiting for, and it waits for its databases by itself.
+    let receive = receive::run(settings.clone(), db.clone(), wake.clone(), stop.clone());
+    let receive = AbortOnDropHandle::new(tokio::spawn(receive));
     let mut loops = JoinSet::new();
     let common = Common { settings, pulse, present: Arc::new(AtomicU32::new(1)), stop: stop.clone() };
     loops.spawn(poll_loop(opened, db.clone(), common.clone(), tally, wake));
@@ -120,6 +124,9 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         let ended =
             ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
         result = result.and(ended);
+    }
+    if receive.await.is_err_and(|error| error.is_panic()) {
+        result = result.and(Err(anyhow::anyhow!("a part of the receiver failed")));
     }
     drop(admin.await);
     // A server that has fallen silent does not say good-bye.

@@ -28,6 +28,7 @@
 //! crate. Time is an argument; only [`clock`] reads it.
 
 pub mod admin;
+pub mod alert;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -41,6 +42,7 @@ pub mod error;
 pub mod http;
 pub mod nearest;
 pub mod pulse;
+pub mod receive;
 pub mod sandbox;
 pub mod state;
 pub mod status;

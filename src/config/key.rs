@@ -220,6 +220,8 @@ mod tests {
                 "conversica.test_lead_token",
                 "state.url",
                 "receive.password",
+                "writeback.url",
+                "alerts.url",
                 "admin.token"
             ]
         );

@@ -46,6 +46,7 @@ pub struct Settings {
     /// Absent: no receiver.
     pub receive: Option<Receive>,
     pub writeback: Writeback,
+    pub alerts: Alerts,
     pub admin: Admin,
     pub log: Log,
 }
@@ -264,6 +265,8 @@ pub enum ConversationChanges {
 pub struct Consent {
     /// Whether an opt-out heard from Conversica outlives a stale CRM value.
     pub keep_opt_outs: bool,
+    /// Column of the source with the time at which the person gave their consent: one later than an opt-out ends it.
+    pub given_at: Option<String>,
 }
 
 /// `[state]`: our own tables.
@@ -301,6 +304,12 @@ pub struct Receive {
     /// Longest request body, e.g. `1MiB`.
     #[schemars(extend("x-kind" = "size"))]
     pub max_body: Option<String>,
+    /// Where Lead Updates are posted to; unset: the published paths.
+    pub lead_update_path: Option<String>,
+    /// The same for Messages.
+    pub message_path: Option<String>,
+    /// The same for Chat Leads.
+    pub chat_lead_path: Option<String>,
 }
 
 impl Receive {
@@ -317,6 +326,9 @@ impl Receive {
 pub struct Writeback {
     /// Own tables in the CRM database, your own statements, or nothing.
     pub mode: WritebackMode,
+    /// The CRM database with a user that may write; unset: `source.url`.
+    #[schemars(with = "Option<String>", extend("x-secret" = "url"))]
+    pub url: Option<SecretString>,
     /// Statement with `:named` parameters, run for each Lead Update; only with `mode = "sql"`.
     pub lead_update: Option<String>,
     /// The same for each Message.
@@ -331,6 +343,28 @@ pub enum WritebackMode {
     Tables,
     Sql,
     Off,
+}
+
+/// `[alerts]`: who is told when a person is needed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alerts {
+    /// Web address that a JSON document is posted to; HTTPS, except on this machine.
+    #[schemars(with = "Option<String>", extend("x-secret" = "url", "x-kind" = "url"))]
+    pub url: Option<url::Url>,
+    /// Command line for `/bin/sh`, given the document on its standard input.
+    pub command: Option<String>,
+    /// Longest that one try may take; 1s to 10m.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub timeout: Duration,
+}
+
+impl Alerts {
+    /// Whether anybody is told anything.
+    pub fn is_on(&self) -> bool {
+        self.url.is_some() || self.command.is_some()
+    }
 }
 
 /// `[admin]`: health, metrics, dashboard.

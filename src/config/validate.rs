@@ -30,6 +30,7 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
         receiver(receive, &mut report);
     }
     writeback(settings, &mut report);
+    report.duration("alerts.timeout", settings.alerts.timeout, "1s", "10m");
     safety(&settings.safety, &mut report);
     later::check(settings, &mut report);
     if !settings.admin.listen.ip().is_loopback() && settings.admin.token.is_none() {

@@ -1,6 +1,8 @@
-//! What Conversica defines: the Lead object, the endpoint's answers, and a client for it.
+//! What Conversica defines: the Lead object, the endpoint's answers and a client for it, and what it posts back to us.
 
 pub mod client;
 pub mod excerpt;
+pub mod heard;
 pub mod lead;
 pub mod outcome;
+pub mod vocabulary;

@@ -11,6 +11,7 @@ pub mod read;
 pub mod settled;
 pub mod snapshot;
 pub mod value;
+pub mod writeback;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

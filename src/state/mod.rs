@@ -5,6 +5,7 @@ pub mod compare;
 pub mod control;
 pub mod delivery;
 pub mod due;
+pub mod event;
 pub mod gone;
 pub mod held;
 pub mod lead;

@@ -1,0 +1,44 @@
+//! The road back: what Conversica posts is stored before it is acknowledged, then taken into its lead's conversation, written
+//! to the CRM, and told to people.
+//!
+//! Each of the four goes on by itself, from what the state holds: a failure of one holds up none before it.
+
+pub mod apply;
+pub mod server;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::alert;
+use crate::config::Settings;
+use crate::crm::writeback;
+use crate::db::Db;
+
+/// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// Something was stored.
+    pub stored: Arc<Notify>,
+    /// Something waits to be written to the CRM.
+    pub writeback: Arc<Notify>,
+    /// Somebody waits to be told.
+    pub alert: Arc<Notify>,
+    /// Something became due to be sent.
+    pub deliver: Arc<Notify>,
+}
+
+/// Runs all of it until `stop`. Does nothing without a `[receive]` section.
+pub async fn run(settings: Arc<Settings>, state: Db, deliver: Arc<Notify>, stop: CancellationToken) {
+    if settings.receive.is_none() {
+        return;
+    }
+    let signals = Signals { deliver, ..Signals::default() };
+    tokio::join!(
+        server::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
+        apply::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
+        writeback::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
+        alert::run(settings, state, signals, stop),
+    );
+}
