@@ -85,7 +85,7 @@ pub enum Command {
         command: triggers::Command,
     },
     /// A local Conversica to try things against
-    Sandbox(sandbox::Args),
+    Sandbox(Box<sandbox::Args>),
     /// Sample CRM, sandbox and the real daemon in one command, nothing to set up
     Demo(demo::Args),
     /// Show the settings in force, or their JSON Schema
@@ -131,7 +131,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Retry(args) => retry::run(args, file).await,
         Command::Resume => resume::run(file).await,
         Command::Triggers { command } => triggers::run(command, file).await,
-        Command::Sandbox(args) => sandbox::run(args).await.map(|()| Exit::Done),
+        Command::Sandbox(args) => sandbox::run(*args).await.map(|()| Exit::Done),
         Command::Demo(args) => demo::run(args).await,
         Command::Config { command } => config::run(command, file).map(|()| Exit::Done),
     }

@@ -37,6 +37,7 @@ mod outage;
 mod outcome_table;
 mod pacing;
 mod pass;
+mod playback;
 mod redaction;
 mod remapping;
 mod resume;
