@@ -21,8 +21,9 @@ const SQLITE_GENERAL: u32 = 1;
 const SQLITE_CONSTRAINT: u32 = 19;
 
 /// General errors of SQLite that come from the text of the statement, or are the same for every row.
-const SQLITE_PLAIN: [&str; 19] = [
+const SQLITE_PLAIN: [&str; 20] = [
     "no such ",
+    "table ",
     "near \"",
     "unrecognized token",
     "incomplete input",
@@ -45,21 +46,32 @@ const SQLITE_PLAIN: [&str; 19] = [
 
 const WHERE_TO_LOOK: &str = "run the statement of [source] (table or query, where, changed_at) by hand to see it";
 
+const WHERE_TO_LOOK_IN_WRITEBACK: &str = "the database's own log shows it, or running the statement by hand";
+
 /// The error of a statement on the CRM's database. Every one passes through here before anybody else has it.
 pub fn of_source(error: sqlx::Error) -> sqlx::Error {
+    told(error, WHERE_TO_LOOK)
+}
+
+/// The same of a statement that writes to it.
+pub fn of_writeback(error: sqlx::Error) -> sqlx::Error {
+    told(error, WHERE_TO_LOOK_IN_WRITEBACK)
+}
+
+fn told(error: sqlx::Error, look: &str) -> sqlx::Error {
     match error {
         sqlx::Error::Database(database) => {
-            let told = Told::of(&*database, WHERE_TO_LOOK);
+            let told = Told::of(&*database, look);
             sqlx::Error::Database(Box::new(told))
         }
         sqlx::Error::ColumnDecode { index, .. } => {
-            let source = format!("its value has not the form that its type promises; {WHERE_TO_LOOK}");
+            let source = format!("its value has not the form that its type promises; {look}");
             sqlx::Error::ColumnDecode { index, source: source.into() }
         }
         sqlx::Error::Decode(_) => {
-            sqlx::Error::Decode(format!("a value has not the form that its type promises; {WHERE_TO_LOOK}").into())
+            sqlx::Error::Decode(format!("a value has not the form that its type promises; {look}").into())
         }
-        sqlx::Error::Encode(_) => sqlx::Error::Encode(format!("a value cannot be sent; {WHERE_TO_LOOK}").into()),
+        sqlx::Error::Encode(_) => sqlx::Error::Encode(format!("a value cannot be sent; {look}").into()),
         other => other,
     }
 }

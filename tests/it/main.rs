@@ -53,3 +53,5 @@ mod tidy;
 mod triggers;
 mod triggers_install;
 mod triggers_law;
+mod writeback_sql;
+mod writeback_tables;

@@ -29,13 +29,13 @@ pub struct Failure {
 impl Failure {
     /// Has to see the error as the driver made it: what is fit to be told says less.
     pub fn of(doing: impl Into<String>, error: sqlx::Error) -> Self {
-        Self { reach: reach(&error), doing: doing.into(), error: discreet::of_source(error) }
+        Self { reach: reach(&error), doing: doing.into(), error: discreet::of_writeback(error) }
     }
 
     /// Of something that no event has a part in.
     pub fn unfit(doing: impl Into<String>, error: sqlx::Error) -> Self {
         let reach = if db::is_outage(&error) { Reach::Away } else { Reach::Unfit };
-        Self { reach, doing: doing.into(), error: discreet::of_source(error) }
+        Self { reach, doing: doing.into(), error: discreet::of_writeback(error) }
     }
 
     /// What a person does about it.

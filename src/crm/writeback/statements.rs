@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgErrorPosition};
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Either, Executor, PgConnection, Postgres, Sqlite, SqliteConnection, Statement as _, TypeInfo as _};
+use sqlx::{
+    Connection as _, Either, Executor, PgConnection, Postgres, Sqlite, SqliteConnection, Statement as _, TypeInfo as _,
+};
 
 use crate::config::Writeback;
 use crate::conversica::heard::{self, Kind};
@@ -112,7 +114,11 @@ async fn infer(connection: &mut PgConnection, named: &Named) -> Result<Prepared,
             let cast = if texts.contains(&place) { "::text" } else { "" };
             format!("${}{cast}", place + 1)
         };
-        let error = match connection.prepare(trusted(named.with(write))).await {
+        // What fails in a transaction ends it, were it not for the savepoint.
+        let mut savepoint = connection.begin().await.map_err(|error| (error, None))?;
+        let prepared = savepoint.prepare(trusted(named.with(write))).await;
+        savepoint.rollback().await.map_err(|error| (error, None))?;
+        let error = match prepared {
             Ok(statement) => {
                 let types = match statement.parameters() {
                     Some(Either::Left(types)) => types.to_vec(),

@@ -2,6 +2,7 @@
 //! once however often it is told to.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -37,7 +38,12 @@ pub struct Written {
     pub done: Vec<i64>,
     /// Numbers of events that it refuses, and what it says; those behind them in their lanes wait.
     pub failed: Vec<(i64, String)>,
+    /// How many events had statements that touched no row.
+    untouched: usize,
 }
+
+/// What closing a connection may take on which something has failed: what is left on it is nobody's business.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// Whether what is made along the way is to stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,94 +198,115 @@ impl Writer {
     async fn put(&self, rows: Rows) -> Result<(), Failure> {
         let tables =
             [(ddl::leads(), rows.leads), (ddl::messages(), rows.messages), (ddl::chat_leads(), rows.chat_leads)];
-        let put = on_db!(&self.db, pool => {
-            async {
-                let mut transaction = pool.begin_with(self.db.begin_write()).await?;
+        let writing = |error| Failure::of("writing", error);
+        on_db!(&self.db, pool => {
+            let mut connection = pool.acquire().await.map_err(writing)?;
+            let put = async {
+                let mut transaction = connection.begin_with(self.db.begin_write()).await?;
                 for (table, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
                     let sql = trusted(self.design.write(&table));
                     sqlx::query(sql).bind(Value::Array(rows).to_string()).execute(&mut *transaction).await?;
                 }
                 transaction.commit().await
-            }.await
-        });
-        put.map_err(|error| Failure::of("writing", error))
+            };
+            let put = put.await;
+            if put.is_err() {
+                let _ = tokio::time::timeout(CLOSING, connection.close()).await;
+            }
+            put.map_err(writing)
+        })
     }
 
     /// Each event in a savepoint of its own, and with its marker in the same transaction.
     async fn run_statements(&self, ready: &Ready, events: &[Waiting]) -> Result<Written, Failure> {
-        let mut written = Written::default();
-        let mut untouched = 0;
+        let writing = |error| Failure::of("writing", error);
         macro_rules! run {
             ($pool:ident, $query:ident) => {{
-                let writing = |error| Failure::of("writing", error);
-                let mut transaction = $pool.begin_with(self.db.begin_write()).await.map_err(writing)?;
-                let marks = json!(events.iter().map(mark).collect::<Vec<_>>()).to_string();
-                let fresh: Vec<String> = sqlx::query_scalar(trusted(self.design.mark()))
-                    .bind(marks).fetch_all(&mut *transaction).await.map_err(writing)?;
-                let fresh: HashSet<String> = fresh.into_iter().collect();
-                let mut blocked: HashSet<&str> = HashSet::new();
-                let mut refused: Vec<&str> = Vec::new();
-                for event in events {
-                    if !fresh.contains(&event.key) {
-                        written.done.push(event.seq);
-                        continue;
-                    }
-                    if blocked.contains(event.lane.as_str()) {
-                        refused.push(&event.key);
-                        continue;
-                    }
-                    let statements = &ready[event.kind as usize];
-                    let values = if statements.is_empty() { None } else { statements::values(event) };
-                    let Some(values) = values else {
-                        written.done.push(event.seq);
-                        continue;
-                    };
-                    let mut savepoint = transaction.begin().await.map_err(writing)?;
-                    let mut touched = Ok(0);
-                    for statement in statements {
-                        match statement.$query(&values).execute(&mut *savepoint).await {
-                            Ok(result) => touched = touched.map(|rows| rows + result.rows_affected()),
-                            Err(error) => {
-                                touched = Err(Failure::of(format!("running [writeback] {}", event.kind.name()), error));
-                                break;
-                            }
-                        }
-                    }
-                    match touched {
-                        Ok(rows) => {
-                            savepoint.commit().await.map_err(writing)?;
-                            untouched += u64::from(rows == 0);
+                let mut connection = $pool.acquire().await.map_err(writing)?;
+                let run = async {
+                    let mut written = Written::default();
+                    let mut transaction = connection.begin_with(self.db.begin_write()).await.map_err(writing)?;
+                    let marks = json!(events.iter().map(mark).collect::<Vec<_>>()).to_string();
+                    let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks);
+                    let fresh: Vec<String> = mark.fetch_all(&mut *transaction).await.map_err(writing)?;
+                    let fresh: HashSet<String> = fresh.into_iter().collect();
+                    let mut blocked: HashSet<&str> = HashSet::new();
+                    let mut refused: Vec<&str> = Vec::new();
+                    for event in events {
+                        if !fresh.contains(&event.key) {
                             written.done.push(event.seq);
+                            continue;
                         }
-                        Err(failure) if failure.reach != Reach::Event => return Err(failure),
-                        Err(failure) => {
-                            let failed = (event.seq, failure.to_string());
-                            // A trigger of the CRM's may have taken the whole transaction back. Then nothing is written but this.
-                            if savepoint.rollback().await.is_err() {
-                                return Ok(Written { done: Vec::new(), failed: vec![failed] });
-                            }
-                            written.failed.push(failed);
-                            blocked.insert(&event.lane);
+                        if blocked.contains(event.lane.as_str()) {
                             refused.push(&event.key);
+                            continue;
+                        }
+                        let statements = &ready[event.kind as usize];
+                        let values = if statements.is_empty() { None } else { statements::values(event) };
+                        let Some(values) = values else {
+                            written.done.push(event.seq);
+                            continue;
+                        };
+                        let mut savepoint = transaction.begin().await.map_err(writing)?;
+                        let mut touched = Ok(0);
+                        for statement in statements {
+                            match statement.$query(&values).execute(&mut *savepoint).await {
+                                Ok(result) => touched = touched.map(|rows| rows + result.rows_affected()),
+                                Err(error) => {
+                                    touched = Err(Failure::of(running(event), error));
+                                    break;
+                                }
+                            }
+                        }
+                        match touched {
+                            Ok(rows) => {
+                                savepoint.commit().await.map_err(writing)?;
+                                written.untouched += usize::from(rows == 0);
+                                written.done.push(event.seq);
+                            }
+                            Err(failure) if failure.reach != Reach::Event => return Err(failure),
+                            Err(failure) => {
+                                written.failed.push((event.seq, failure.to_string()));
+                                // A trigger of the CRM's may have taken the whole transaction back: nothing is written.
+                                if savepoint.rollback().await.is_err() {
+                                    let failed = written.failed.pop().into_iter().collect();
+                                    return Ok((Written { failed, ..Written::default() }, Healthy(false)));
+                                }
+                                blocked.insert(&event.lane);
+                                refused.push(&event.key);
+                            }
                         }
                     }
+                    if !refused.is_empty() {
+                        let unmark = sqlx::query(trusted(self.design.unmark())).bind(json!(refused).to_string());
+                        unmark.execute(&mut *transaction).await.map_err(writing)?;
+                    }
+                    transaction.commit().await.map_err(writing)?;
+                    Ok((written, Healthy(true)))
+                };
+                let run = run.await;
+                if !matches!(run, Ok((_, Healthy(true)))) {
+                    let _ = tokio::time::timeout(CLOSING, connection.close()).await;
                 }
-                if !refused.is_empty() {
-                    sqlx::query(trusted(self.design.unmark()))
-                        .bind(json!(refused).to_string()).execute(&mut *transaction).await.map_err(writing)?;
-                }
-                transaction.commit().await.map_err(writing)?;
+                run.map(|(written, _)| written)
             }};
         }
-        match &self.db {
+        let written = match &self.db {
             Db::Sqlite(pool) => run!(pool, query_sqlite),
             Db::Postgres(pool) => run!(pool, query_postgres),
-        }
-        if untouched > 0 {
-            tracing::debug!(events = untouched, "statements of [writeback] touched no row");
+        }?;
+        if written.untouched > 0 {
+            tracing::debug!(events = written.untouched, "statements of [writeback] touched no row");
         }
         Ok(written)
     }
+}
+
+/// Whether a connection is as it should be after a transaction.
+struct Healthy(bool);
+
+fn running(event: &Waiting) -> String {
+    format!("running [writeback] {}", event.kind.name())
 }
 
 fn mark(event: &Waiting) -> Value {
