@@ -53,5 +53,6 @@ mod tidy;
 mod triggers;
 mod triggers_install;
 mod triggers_law;
+mod writeback_daemon;
 mod writeback_sql;
 mod writeback_tables;

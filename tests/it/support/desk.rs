@@ -53,7 +53,7 @@ impl Desk {
     }
 
     pub fn hear(&self, all: &[Heard]) {
-        all.iter().for_each(|heard| heard.put(&self.state));
+        Heard::put_all(all, &self.state);
     }
 
     pub fn try_step(&mut self) -> Result<Stepped, Trouble> {

@@ -62,6 +62,15 @@ impl Heard {
         state.sql(&self.sql(state));
     }
 
+    /// Puts them into the state in this order, in one go.
+    #[track_caller]
+    pub fn put_all(all: &[Self], state: &Store) {
+        // As much as a command line takes.
+        for some in all.chunks(20) {
+            state.sql(&some.iter().map(|heard| heard.sql(state)).collect::<String>());
+        }
+    }
+
     fn sql(&self, state: &Store) -> String {
         let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let or_null = |value: &Option<String>| value.as_deref().map_or("null".to_owned(), text);
