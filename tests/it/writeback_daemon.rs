@@ -167,6 +167,31 @@ fn a_crm_that_is_away_is_missed_aloud_and_caught_up_with() {
 }
 
 #[test]
+fn several_instances_write_each_event_once_and_in_order() {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(Engine::Postgres, &endpoint.url(), 1);
+    receiving(&mut scene);
+    scene.set_text("writeback", "mode", "sql");
+    scene.set_text("writeback", "message", "insert into log (lead, body) values (:id, :body)");
+    scene.crm("create table log (n bigint generated always as identity, lead text, body text)");
+    let daemons = [scene.daemon(), scene.daemon(), scene.daemon()];
+    for round in 0..10 {
+        let message = |n: u32| Heard::message(&(n % 3).to_string(), "sent", &format!("{:04}", round * 40 + n));
+        Heard::put_all(&(0..40).map(message).collect::<Vec<_>>(), scene.state_store());
+    }
+    wait_for_empty_queue(&scene);
+    for lead in 0..3 {
+        let written = scene.crm(&format!("select body from log where lead = '{lead}' order by n"));
+        let mut sorted = written.clone();
+        sorted.sort();
+        sorted.dedup();
+        assert_eq!(written, sorted, "lead {lead}: each once, in order");
+    }
+    assert_eq!(scene.crm("select count(*) from log"), ["400"]);
+    daemons.into_iter().for_each(ended);
+}
+
+#[test]
 fn a_role_that_may_not_write_is_told_what_to_grant_and_then_goes_on() {
     let database = cluster().database();
     let role = format!("role_{}", database.name);

@@ -19,15 +19,15 @@ on_both_engines!(
 
 fn parameters_fit_columns_of_every_type(engine: Engine) {
     let schema = engine.pick(
-        "create table odd (\"the id\" text, n integer, flag integer, yes boolean, at text, who text, doc text, short char(3))",
+        "create table odd (\"the id\" text, n integer, flag integer, yes boolean, at text, who text, doc text, short char(3), mood text)",
         "create type heat as enum ('Hot Lead', 'None'); \
          create table odd (\"the id\" varchar(40), n bigint, flag integer, yes boolean, at timestamptz, who uuid, doc jsonb, \
-         heat heat, short char(3))",
+         heat heat, short char(3), mood jsonb)",
     );
     let heat = engine.pick(("", ""), (", heat", ", :leadStatus"));
     let insert = format!(
-        "insert into odd (\"the id\", n, flag, yes, at, who, doc, short{}) \
-         select :id, :id, :hotLead, :hotLead, :hotLeadDate, :discoveredEmail1, :rawBody, :discoveredPhone1{} \
+        "insert into odd (\"the id\", n, flag, yes, at, who, doc, short, mood{}) \
+         select :id, :id, :hotLead, :hotLead, :hotLeadDate, :discoveredEmail1, :rawBody, :discoveredPhone1, :mood{} \
          where :leadAtRisk is null and ':id' <> :eventKey -- :not",
         heat.0, heat.1
     );
@@ -36,13 +36,13 @@ fn parameters_fit_columns_of_every_type(engine: Engine) {
         "42",
         json!({"hotLead": true, "hotLeadDate": "2026-02-03T04:05:06+02:00",
         "discoveredEmail1": "0b5c9b9e-6a50-4b9e-8f3e-3f4d8f0a1b2c", "leadStatus": "Hot Lead",
-        "discoveredPhone1": "abc"}),
+        "discoveredPhone1": "abc", "mood": "so \"so\"\u{0}"}),
     )]);
     assert_eq!(desk.step(), (1, 0));
     let sql = engine.pick(
         "select \"the id\" || '|' || typeof(n) || n || '|' || flag || '|' || at || '|' || who || '|' || short from odd",
         "select \"the id\" || '|integer' || n || '|' || flag || '|' || to_char(at, 'YYYY-MM-DD\"T\"HH24:MI:SS+02:00') || '|' \
-         || who || '|' || short from odd where yes and doc ->> 'id' = '42' and heat = 'Hot Lead'",
+         || who || '|' || short from odd where yes and doc ->> 'id' = '42' and mood #>> '{}' = 'so \"so\"\u{fffd}' and heat = 'Hot Lead'",
     );
     let at = engine.pick("2026-02-03T04:05:06+02:00", "2026-02-03T02:05:06+02:00");
     assert_eq!(desk.crm.sql(sql), [format!("42|integer42|1|{at}|0b5c9b9e-6a50-4b9e-8f3e-3f4d8f0a1b2c|abc")]);

@@ -16,7 +16,7 @@ use crate::conversica::heard::{self, Kind};
 use crate::crm::changes::ddl::Engine;
 use crate::crm::writeback::failure::Failure;
 use crate::crm::writeback::named::{self, Named};
-use crate::crm::writeback::tables::{format_instant, without_nul};
+use crate::crm::writeback::tables::{format_instant, json_without_nul, without_nul};
 use crate::db::trusted;
 use crate::error::SetupError;
 use crate::state::writeback::Waiting;
@@ -39,15 +39,35 @@ pub struct Prepared {
 #[derive(Debug, Clone)]
 struct Parameter {
     name: String,
-    /// PostgreSQL has a number there: a boolean is told as 1 or 0.
-    number: bool,
+    wants: Wants,
+}
+
+/// What PostgreSQL has at the place of a parameter, as far as it matters how a value is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// A boolean as 1 or 0.
+    Number,
+    /// A text in quotes.
+    Json,
+    Anything,
+}
+
+impl Wants {
+    fn of(type_name: &str) -> Self {
+        match type_name {
+            "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => Wants::Number,
+            "JSON" | "JSONB" => Wants::Json,
+            _ => Wants::Anything,
+        }
+    }
 }
 
 /// Those of all kinds, in the order of [`Kind::ALL`].
 pub type Ready = [Vec<Prepared>; 3];
 
 /// Parameters beside the keys that Conversica posts.
-pub const EXTRA: [&str; 3] = ["receivedAt", "rawBody", "eventKey"];
+pub const EXTRA: [&str; 3] = ["receivedAt", RAW_BODY, "eventKey"];
+const RAW_BODY: &str = "rawBody";
 
 impl Statements {
     /// # Errors
@@ -82,7 +102,7 @@ impl Statements {
                 let sql = named.numbered();
                 let prepared = connection.prepare(trusted(sql.clone())).await;
                 prepared.map_err(|error| Failure::unfit(preparing(kind, None), error))?;
-                let parameter = |name: &str| Parameter { name: name.to_owned(), number: false };
+                let parameter = |name: &str| Parameter { name: name.to_owned(), wants: Wants::Anything };
                 ready.push(Prepared { sql, parameters: named.names().into_iter().map(parameter).collect() });
             }
         }
@@ -156,12 +176,9 @@ async fn finish(
         Some(name) => format!("cast(${}::text as {name})", place + 1),
         None => format!("${}::text", place + 1),
     });
-    let number = |place: usize| {
-        let name = types.get(place).map_or("", |kind| kind.name());
-        ["INT2", "INT4", "INT8", "NUMERIC", "FLOAT4", "FLOAT8"].contains(&name)
-    };
+    let wants = |place: usize| Wants::of(types.get(place).map_or("", |kind| kind.name()));
     let parameters =
-        named.places().iter().enumerate().map(|(place, name)| Parameter { name: name.clone(), number: number(place) });
+        named.places().iter().enumerate().map(|(place, name)| Parameter { name: name.clone(), wants: wants(place) });
     Ok(Prepared { sql, parameters: parameters.collect() })
 }
 
@@ -191,7 +208,7 @@ impl Prepared {
                     None => query.bind(number.as_f64()),
                 },
                 Some(Value::String(text)) => query.bind(without_nul(text)),
-                Some(other) => query.bind(without_nul(&other.to_string().replace("\\u0000", "\u{fffd}"))),
+                Some(other) => query.bind(json_without_nul(&other.to_string())),
             };
         }
         query
@@ -200,11 +217,13 @@ impl Prepared {
     pub fn query_postgres(&self, values: &Map<String, Value>) -> Query<'static, Postgres, PgArguments> {
         let mut query = sqlx::query(trusted(self.sql.clone()));
         for parameter in &self.parameters {
-            query = query.bind(match values.get(&parameter.name) {
-                None | Some(Value::Null) => None,
-                Some(Value::Bool(yes)) if parameter.number => Some(u8::from(*yes).to_string()),
-                Some(Value::String(text)) => Some(without_nul(text)),
-                Some(other) => Some(other.to_string().replace("\\u0000", "\u{fffd}")),
+            query = query.bind(match (values.get(&parameter.name), parameter.wants) {
+                (None | Some(Value::Null), _) => None,
+                (Some(Value::Bool(yes)), Wants::Number) => Some(u8::from(*yes).to_string()),
+                // This one is JSON already.
+                (Some(Value::String(text)), Wants::Json) if parameter.name == RAW_BODY => Some(json_without_nul(text)),
+                (Some(Value::String(text)), Wants::Number | Wants::Anything) => Some(without_nul(text)),
+                (Some(other), _) => Some(json_without_nul(&other.to_string())),
             });
         }
         query
@@ -234,7 +253,7 @@ pub fn values(event: &Waiting) -> Option<Map<String, Value>> {
         ("clientId", said(&post.lead.client_id)),
         ("apiVersion", version.unwrap_or_default()),
         ("receivedAt", Value::String(format_instant(event.received_at))),
-        ("rawBody", Value::String(String::from_utf8_lossy(&event.body).into_owned())),
+        (RAW_BODY, Value::String(String::from_utf8_lossy(&event.body).into_owned())),
         ("eventKey", Value::String(event.key.clone())),
     ] {
         values.insert(key.to_owned(), value);

@@ -111,7 +111,7 @@ fn as_text(value: Value) -> Value {
     match value {
         Value::Null => Value::Null,
         Value::String(said) => text(&said),
-        other => Value::String(without_nul(&other.to_string().replace("\\u0000", "\u{fffd}"))),
+        other => Value::String(json_without_nul(&other.to_string())),
     }
 }
 
@@ -122,6 +122,11 @@ fn text(text: &str) -> Value {
 /// PostgreSQL holds no such character, and SQLite's own tools end a text there.
 pub fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+/// The same of a JSON text, which writes it in six characters.
+pub fn json_without_nul(json: &str) -> String {
+    without_nul(&json.replace("\\u0000", "\u{fffd}"))
 }
 
 fn instant(at: DateTime<Utc>) -> Value {
