@@ -76,6 +76,24 @@ fn told(error: sqlx::Error, look: &str) -> sqlx::Error {
     }
 }
 
+/// What of the schema a value did not fit: the name of a constraint or a column, where the database itself says it, and no
+/// function that may say anything.
+pub fn constraint_of(error: &sqlx::Error) -> Option<String> {
+    /// Extended codes of constraints that are no `raise()`: check, foreign key, not null, primary key, unique, data type.
+    const SQLITE_OWN: [&str; 6] = ["275", "787", "1299", "1555", "2067", "3091"];
+    let database = error.as_database_error()?;
+    if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
+        let named = postgres.constraint().map(|name| format!("constraint {name}"));
+        let named = named.or_else(|| postgres.column().map(|name| format!("column {name}")))?;
+        let table = postgres.table().map(|table| format!(" of {table}")).unwrap_or_default();
+        return (postgres.r#where().is_none() && postgres.code().starts_with("23")).then(|| named + &table);
+    }
+    let message = database.message();
+    // A check without a name is told by its expression, with whatever texts stand in it.
+    let plain = message.chars().all(|c| c.is_alphanumeric() || "_.,: ".contains(c));
+    (plain && SQLITE_OWN.contains(&database.code()?.as_ref())).then(|| message.to_owned())
+}
+
 /// What SQLite itself says, by its extended code.
 pub fn of_sqlite(code: i32, message: String) -> sqlx::Error {
     let shown = format!("(code: {code}) {message}");

@@ -239,4 +239,6 @@ fn an_address_in_the_open_is_refused() {
     let refused = scene.run(&["run"]).expect_code(2);
     assert!(refused.stderr.contains("`alerts.url` is not HTTPS"), "{refused}");
     discreet(&refused.stderr);
+    scene.set_text("alerts", "url", &format!("https://hooks.example.com/{TOKEN}"));
+    discreet(&scene.run(&["config", "show"]).expect_code(0).stdout);
 }

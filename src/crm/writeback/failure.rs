@@ -29,7 +29,11 @@ pub struct Failure {
 impl Failure {
     /// Has to see the error as the driver made it: what is fit to be told says less.
     pub fn of(doing: impl Into<String>, error: sqlx::Error) -> Self {
-        Self { reach: reach(&error), doing: doing.into(), error: discreet::of_writeback(error) }
+        let mut doing = doing.into();
+        if let Some(constraint) = discreet::constraint_of(&error) {
+            doing.push_str(&format!(" ({constraint})"));
+        }
+        Self { reach: reach(&error), doing, error: discreet::of_writeback(error) }
     }
 
     /// Of something that no event has a part in.

@@ -83,25 +83,35 @@ pub fn check(settings: &Settings) -> Result<(), SetupError> {
     }
 }
 
-/// Writes what is due, some hundreds of events at most. Nothing, while another instance is at it.
+/// Writes what is due, some hundreds of events at most; `None` while another instance is at it.
 pub async fn step(
     state: &Db,
     writer: &mut Writer,
     retry: &config::Retry,
     now: DateTime<Utc>,
+) -> Result<Option<Stepped>, Trouble> {
+    let Some(turn) = Turn::take(state).await? else { return Ok(None) };
+    let stepped = step_in_turn(state, writer, retry, now).await;
+    turn.give_back().await?;
+    stepped.map(Some)
+}
+
+async fn step_in_turn(
+    state: &Db,
+    writer: &mut Writer,
+    retry: &config::Retry,
+    now: DateTime<Utc>,
 ) -> Result<Stepped, Trouble> {
-    let Some(turn) = Turn::take(state).await? else { return Ok(Stepped::default()) };
     let waiting = queue::due(state, now).await?;
     let mut stepped = Stepped::default();
     if !waiting.is_empty() {
-        let written = writer.write(&waiting).await?;
+        let written = writer.write(&waiting, now).await?;
         let failed = judged(&waiting, written.failed, retry, now);
         queue::failed(state, &failed, now).await?;
         queue::done(state, &written.done).await?;
         (stepped.written, stepped.failed) = (written.done.len(), failed.len());
     }
     stepped.next_due_at = queue::next_due(state, now).await?;
-    turn.give_back().await?;
     Ok(stepped)
 }
 
@@ -153,7 +163,9 @@ pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: Can
         };
         let mut in_trouble = false;
         let pause = match stepped {
-            Ok(stepped) => {
+            // What that instance meets says nothing of what we would.
+            Ok(None) => LOOK_INTERVAL,
+            Ok(Some(stepped)) => {
                 if std::mem::take(&mut troubles) > 0 {
                     said.clear();
                     info!("writing to the CRM works again");

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
@@ -89,14 +90,14 @@ impl Writer {
     }
 
     /// Writes these, in their order. Where the CRM's database itself is the trouble, nothing of it is written.
-    pub async fn write(&mut self, events: &[Waiting]) -> Result<Written, Failure> {
+    pub async fn write(&mut self, events: &[Waiting], now: DateTime<Utc>) -> Result<Written, Failure> {
         let ready = match self.ready.take() {
             Some(ready) => ready,
             None => self.prepare(Then::Keep).await?.1,
         };
         let written = match self.mode {
             Mode::Tables => self.fill_tables(events).await,
-            Mode::Sql(_) => self.run_statements(&ready, events).await,
+            Mode::Sql(_) => self.run_statements(&ready, events, now).await,
         };
         // What did not fit is looked at again, from the beginning.
         if !matches!(&written, Err(failure) if failure.reach == Reach::Unfit) {
@@ -184,7 +185,7 @@ impl Writer {
                 Err(failure) if failure.reach != Reach::Event => return Err(failure),
                 Err(failure) => match lanes.as_slice() {
                     [] => {}
-                    [lane] => written.failed.extend(lane.first().map(|event| (event.seq, failure.to_string()))),
+                    [lane] => self.fill_one_by_one(lane, failure, &mut written).await?,
                     several => {
                         let (some, others) = several.split_at(several.len() / 2);
                         undecided.extend([some.to_vec(), others.to_vec()]);
@@ -195,10 +196,29 @@ impl Writer {
         Ok(written)
     }
 
+    /// A lane that is refused as a whole: up to the event that is.
+    async fn fill_one_by_one(&self, lane: &[&Waiting], refusal: Failure, written: &mut Written) -> Result<(), Failure> {
+        if let [event] = lane {
+            written.failed.push((event.seq, refusal.to_string()));
+            return Ok(());
+        }
+        for event in lane {
+            match self.put(Rows::of([*event])).await {
+                Ok(()) => written.done.push(event.seq),
+                Err(failure) if failure.reach != Reach::Event => return Err(failure),
+                Err(failure) => {
+                    written.failed.push((event.seq, failure.to_string()));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn put(&self, rows: Rows) -> Result<(), Failure> {
         let tables =
             [(ddl::leads(), rows.leads), (ddl::messages(), rows.messages), (ddl::chat_leads(), rows.chat_leads)];
-        let writing = |error| Failure::of("writing", error);
+        let writing = |error| Failure::of("writing to the tables", error);
         on_db!(&self.db, pool => {
             let mut connection = pool.acquire().await.map_err(writing)?;
             let put = async {
@@ -218,7 +238,7 @@ impl Writer {
     }
 
     /// Each event in a savepoint of its own, and with its marker in the same transaction.
-    async fn run_statements(&self, ready: &Ready, events: &[Waiting]) -> Result<Written, Failure> {
+    async fn run_statements(&self, ready: &Ready, events: &[Waiting], now: DateTime<Utc>) -> Result<Written, Failure> {
         let writing = |error| Failure::of("writing", error);
         macro_rules! run {
             ($pool:ident, $query:ident) => {{
@@ -226,7 +246,7 @@ impl Writer {
                 let run = async {
                     let mut written = Written::default();
                     let mut transaction = connection.begin_with(self.db.begin_write()).await.map_err(writing)?;
-                    let marks = json!(events.iter().map(mark).collect::<Vec<_>>()).to_string();
+                    let marks = json!(events.iter().map(|event| mark(event, now)).collect::<Vec<_>>()).to_string();
                     let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks);
                     let fresh: Vec<String> = mark.fetch_all(&mut *transaction).await.map_err(writing)?;
                     let fresh: HashSet<String> = fresh.into_iter().collect();
@@ -309,8 +329,8 @@ fn running(event: &Waiting) -> String {
     format!("running [writeback] {}", event.kind.name())
 }
 
-fn mark(event: &Waiting) -> Value {
-    json!({"event_key": event.key, "written_at": format_instant(event.received_at)})
+fn mark(event: &Waiting, now: DateTime<Utc>) -> Value {
+    json!({"event_key": event.key, "written_at": format_instant(now)})
 }
 
 /// The events of each lane, in their order.

@@ -58,7 +58,7 @@ impl Desk {
 
     pub fn try_step(&mut self) -> Result<Stepped, Trouble> {
         let step = writeback::step(&self.db, &mut self.writer, &self.settings.delivery.retry, self.now);
-        self.runtime.block_on(step)
+        self.runtime.block_on(step).map(|stepped| stepped.expect("nobody else is there"))
     }
 
     #[track_caller]
