@@ -19,6 +19,8 @@
 //! 2. [`crm`]: the customer's database, its columns, the streaming reader, the mapping of a row to a lead.
 //! 3. [`state`]: our own tables, one file a table. [`state::delivery`] is where "at least once" and "one in flight a lead" live.
 //! 4. [`sync`]: the pure cores (diff, guard, retry, pace, breaker), one poll, one delivery step, one whole pass, the plan.
+//!    The road back: [`receive`] stores and applies what Conversica posts, [`crm::writeback`] writes it to the customer's
+//!    database, [`alert`] tells people.
 //! 5. [`daemon`]: which loops run, who stops whom. [`status`]: how things stand. [`admin`]: the same over HTTP, by way of
 //!    [`http`] (the accept loop) and [`pulse`] (signs of life).
 //! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.

@@ -16,6 +16,7 @@ pub mod signal;
 pub mod status;
 pub mod table;
 pub mod triggers;
+pub mod writeback;
 
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,11 @@ pub enum Command {
         #[command(subcommand)]
         command: triggers::Command,
     },
+    /// What Conversica sends, on its way to the CRM database: the tables for it, and what the CRM refuses
+    Writeback {
+        #[command(subcommand)]
+        command: writeback::Command,
+    },
     /// A local Conversica to try things against
     Sandbox(Box<sandbox::Args>),
     /// Sample CRM, sandbox and the real daemon in one command, nothing to set up
@@ -131,6 +137,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Retry(args) => retry::run(args, file).await,
         Command::Resume => resume::run(file).await,
         Command::Triggers { command } => triggers::run(command, file).await,
+        Command::Writeback { command } => writeback::run(command, file).await,
         Command::Sandbox(args) => sandbox::run(*args).await.map(|()| Exit::Done),
         Command::Demo(args) => demo::run(args).await,
         Command::Config { command } => config::run(command, file).map(|()| Exit::Done),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod alerts;
 mod ambiguous;
 mod approval;
 mod bad_input;
@@ -54,3 +55,6 @@ mod tidy;
 mod triggers;
 mod triggers_install;
 mod triggers_law;
+mod writeback_daemon;
+mod writeback_sql;
+mod writeback_tables;

@@ -33,7 +33,8 @@ async fn sandbox(receiver: &StandIn, repeated: u8, disordered: u8) -> Sandbox {
 async fn post(sandbox: &Sandbox, id: &str, opt_out: bool) {
     let body = json!({"apiVersion": "7.2", "id": id, "firstName": "Ann", "email": "ann@example.com",
         "leadSource": "Website", "repName": "John", "optOut": opt_out});
-    let request = reqwest::Client::new().post(sandbox.endpoint()).basic_auth("sandbox", Some("sandbox"));
+    let request =
+        reqwest::Client::builder().build().unwrap().post(sandbox.endpoint()).basic_auth("sandbox", Some("sandbox"));
     assert_eq!(request.body(body.to_string()).send().await.unwrap().status(), 200);
 }
 
