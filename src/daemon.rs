@@ -86,6 +86,7 @@ struct Common {
 /// [`SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
 pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
+    let certificate = receive::prepare(&settings)?;
     // The source is looked at first: for one that does not fit, no state is made. One that is away is waited for later.
     let opened = tokio::select! {
         opened = Crm::open(&settings) => opened,
@@ -110,7 +111,7 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     // Nor is this: what it holds up nobody is kept waiting for, and it waits for its databases by itself.
-    let receive = receive::run(settings.clone(), db.clone(), wake.clone(), stop.clone());
+    let receive = receive::run(settings.clone(), certificate, db.clone(), wake.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
     let mut loops = JoinSet::new();
     let common = Common { settings, pulse, present: Arc::new(AtomicU32::new(1)), stop: stop.clone() };
