@@ -90,6 +90,7 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     if settings.receive.is_some() {
         writeback::check(&settings)?;
     }
+    let certificate = receive::prepare(&settings)?;
     // The source is looked at first: for one that does not fit, no state is made. One that is away is waited for later.
     let opened = tokio::select! {
         opened = Crm::open(&settings) => opened,
@@ -114,7 +115,7 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     // Nor is this: what it holds up nobody is kept waiting for, and it waits for its databases by itself.
-    let receive = receive::run(settings.clone(), db.clone(), wake.clone(), stop.clone());
+    let receive = receive::run(settings.clone(), certificate, db.clone(), wake.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
     let mut loops = JoinSet::new();
     let common = Common { settings, pulse, present: Arc::new(AtomicU32::new(1)), stop: stop.clone() };

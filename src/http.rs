@@ -1,39 +1,72 @@
-//! Serves a router over HTTP/1.1 to whoever connects, and lets nobody hold it up: request headers have a time limit,
-//! connections have a longest life, and there are only so many of them.
+//! Serves a router over HTTP/1.1, with TLS or without, to whoever connects, and lets nobody hold it up: handshakes and request
+//! headers have a time limit, connections have a longest life, and there are only so many of them.
 //!
 //! `axum::serve` has none of these limits, hence an accept loop of our own. It knows no route, and how long a body may be
-//! or a handler may take is the router's business.
+//! or a handler may take is the router's business. A handler finds its peer as axum's `ConnectInfo<SocketAddr>`.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
 
 /// What one peer may take of us.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For a request's headers, counted from the connection's start or from the last answer: idle connections end by it.
+    /// For a TLS handshake, and for a request's headers, counted from the connection's start or from the last answer: idle
+    /// connections end by it.
     pub headers: Duration,
     /// Then a connection is closed after the answer under way: for bodies that trickle, and for readers that do not read.
     pub lifetime: Duration,
     /// At once. Whoever comes on top waits in the system's queue until one ends.
     pub connections: usize,
+    /// How long an answer under way may still take once its connection is to end.
+    pub stop_within: Duration,
 }
 
-/// How long an answer under way may still take once its connection is to end.
-const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// The certificate to show, which may change: each connection takes the one of its moment.
+pub type Tls = watch::Receiver<Arc<rustls::ServerConfig>>;
+
 /// After a failure to accept, as by want of file descriptors, which only time mends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Between two tries for an address that somebody else has.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Tries for as long as it takes to get the address, and says once that somebody else has it: `message`, with the `cure`. `None`
+/// when told to stop meanwhile.
+pub async fn listen(address: SocketAddr, message: &str, cure: &str, stop: &CancellationToken) -> Option<TcpListener> {
+    let mut said = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Some(listener),
+            Err(error) if !said => {
+                error!(%address, %error, cure, "{message}");
+                said = true;
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
 
 /// Serves until `stop`, then lets the answers under way finish.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, limits: Limits, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -41,10 +74,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             // Makes room; with nobody connected there is nothing to wait for, and this branch rests.
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // Answers are short and wait for nothing.
                     drop(stream.set_nodelay(true));
-                    connections.spawn(converse(stream, router.clone(), limits, stop.clone()));
+                    let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
+                    connections.spawn(connection(stream, acceptor, peer, router.clone(), limits, stop.clone()));
                 }
                 Err(error) => {
                     debug!(%error, "a connection could not be accepted");
@@ -57,15 +91,41 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     while connections.join_next().await.is_some() {}
 }
 
-/// One connection, from its first request to its last.
-async fn converse<S>(stream: S, router: Router, limits: Limits, stop: CancellationToken)
+/// One connection, from its handshake to its end.
+async fn connection(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let Some(acceptor) = acceptor else { return converse(stream, peer, router, limits, stop).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(limits.headers, acceptor.accept(stream)) => shaken,
+        () = stop.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => converse(stream, peer, router, limits, stop).await,
+        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+        Err(_) => debug!("a TLS handshake took too long"),
+    }
+}
+
+/// From the first request to the last.
+async fn converse<S>(stream: S, peer: SocketAddr, router: Router, limits: Limits, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.headers)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // What goes wrong on a connection is its peer's affair.
     tokio::select! {
@@ -74,5 +134,5 @@ where
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(STOP_WITHIN, connection).await;
+    let _ = tokio::time::timeout(limits.stop_within, connection).await;
 }

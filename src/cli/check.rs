@@ -1,6 +1,7 @@
-//! `check`: is everything ready? Looks at settings, source, mapping, state, write-back and endpoint, one line each; sends nothing and
-//! never shows credentials to anybody, unless a test lead is asked for by name.
+//! `check`: is everything ready? Looks at settings, source, mapping, state, write-back, endpoint and receiver, one line each;
+//! sends nothing and never shows credentials to anybody, unless a test lead is asked for by name.
 
+mod receiver;
 mod source;
 mod writeback;
 
@@ -76,6 +77,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     tell("state", of_state(&loaded.settings).await.unwrap_or_else(bad_finding));
     tell("writeback", writeback::of_writeback(&loaded.settings).await.unwrap_or_else(bad_finding));
     tell("endpoint", of_endpoint(&loaded.settings).await.unwrap_or_else(bad_finding));
+    tell("receiver", receiver::of_receiver(&loaded.settings).unwrap_or_else(bad_finding));
     if bad > 0 {
         return Err(SetupError::new(
             format!("{bad} of the points above must be mended before anything can be sent"),

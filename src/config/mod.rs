@@ -30,6 +30,7 @@ use serde::Deserialize;
 
 pub use crate::config::environment::Environment;
 pub use crate::config::layers::{ConfigErrors, Effective, Loaded, find_file, load, load_text};
+use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadKey;
 
 /// Everything that can be set.
@@ -313,6 +314,19 @@ pub struct Receive {
 }
 
 impl Receive {
+    /// Where each kind is posted to, without a last slash: the path of the settings, or else the two that are published.
+    pub fn paths(&self) -> [(Kind, Vec<String>); 3] {
+        [
+            (Kind::LeadUpdate, &self.lead_update_path, ["/conversica/lead", "/conversicaLead"]),
+            (Kind::Message, &self.message_path, ["/conversica/message", "/conversicaMessage"]),
+            (Kind::ChatLead, &self.chat_lead_path, ["/conversica/create", "/conversicaCreate"]),
+        ]
+        .map(|(kind, own, published)| match own {
+            Some(path) => (kind, vec![path.trim_end_matches('/').to_owned()]),
+            None => (kind, published.map(str::to_owned).into()),
+        })
+    }
+
     /// Longest request body. The embedded defaults always give `max_body`; the fallback is the limit of the contract.
     pub fn max_body_bytes(&self) -> usize {
         let bytes = self.max_body.as_deref().and_then(|text| size::parse(text).ok());

@@ -242,6 +242,38 @@ fn receiver(receive: &Receive, report: &mut Report<'_>) {
             "Write something like \"1MiB\".",
         );
     }
+    receiver_paths(receive, report);
+}
+
+fn receiver_paths(receive: &Receive, report: &mut Report<'_>) {
+    let own = [&receive.lead_update_path, &receive.message_path, &receive.chat_lead_path];
+    let keys = ["receive.lead_update_path", "receive.message_path", "receive.chat_lead_path"];
+    for (key, path) in keys.into_iter().zip(own).filter_map(|(key, path)| Some((key, path.as_ref()?))) {
+        let fits = |c: char| {
+            c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}')
+        };
+        if !path.starts_with('/') || !path.chars().all(fits) {
+            report.problem(
+                key,
+                format!("`{key}` is `{path}`, which is not the path of a web address"),
+                "Write it from its first slash on, without host and query, like \"/hooks/conversica/lead\".",
+            );
+        }
+    }
+    let paths = receive.paths();
+    for (n, (_, mine)) in paths.iter().enumerate() {
+        for (m, (_, others)) in paths.iter().enumerate().take(n) {
+            // Whichever of the two was set is the one to change.
+            let key = if own[n].is_some() { keys[n] } else { keys[m] };
+            if let Some(path) = mine.iter().find(|path| others.contains(path)) {
+                report.problem(
+                    key,
+                    format!("`{path}` is the path of two kinds of posts: `{}` and `{}`", keys[m], keys[n]),
+                    "Give each kind a path of its own; a kind without one has the published paths.",
+                );
+            }
+        }
+    }
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

@@ -4,6 +4,10 @@
 //! Each of the four goes on by itself, from what the state holds: a failure of one holds up none before it.
 
 pub mod apply;
+pub mod certificate;
+pub mod credentials;
+pub mod endpoint;
+pub mod intake;
 pub mod server;
 
 use std::sync::Arc;
@@ -15,6 +19,8 @@ use crate::alert;
 use crate::config::Settings;
 use crate::crm::writeback;
 use crate::db::Db;
+use crate::error::SetupError;
+use crate::receive::certificate::Certificate;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
 #[derive(Debug, Clone, Default)]
@@ -29,14 +35,28 @@ pub struct Signals {
     pub deliver: Arc<Notify>,
 }
 
+/// What has to be in order before anything begins.
+///
+/// # Errors
+/// [`SetupError`] for a certificate that cannot be shown.
+pub fn prepare(settings: &Settings) -> Result<Option<Certificate>, SetupError> {
+    settings.receive.as_ref().map_or(Ok(None), Certificate::open)
+}
+
 /// Runs all of it until `stop`. Does nothing without a `[receive]` section.
-pub async fn run(settings: Arc<Settings>, state: Db, deliver: Arc<Notify>, stop: CancellationToken) {
+pub async fn run(
+    settings: Arc<Settings>,
+    certificate: Option<Certificate>,
+    state: Db,
+    deliver: Arc<Notify>,
+    stop: CancellationToken,
+) {
     if settings.receive.is_none() {
         return;
     }
     let signals = Signals { deliver, ..Signals::default() };
     tokio::join!(
-        server::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
+        server::run(settings.clone(), certificate, state.clone(), signals.clone(), stop.clone()),
         apply::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
         writeback::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
         alert::run(settings, state, signals, stop),

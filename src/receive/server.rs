@@ -1,14 +1,50 @@
 //! The endpoint that Conversica posts to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::config::Settings;
 use crate::db::Db;
-use crate::receive::Signals;
+use crate::http::{self, Limits};
+use crate::receive::certificate::Certificate;
+use crate::receive::endpoint::{self, Desk};
+use crate::receive::{Signals, intake};
 
-/// Runs until `stop`.
-pub async fn run(_settings: Arc<Settings>, _state: Db, _signals: Signals, stop: CancellationToken) {
-    stop.cancelled().await;
+/// A post comes at once and is answered within a second; a state that is slow may take longer. Connections are kept for a
+/// while between two posts, for those over TLS are dear.
+const LIMITS: Limits = Limits {
+    headers: Duration::from_secs(10),
+    lifetime: Duration::from_secs(300),
+    connections: 256,
+    stop_within: Duration::from_secs(5),
+};
+const TAKEN: &str =
+    "the receiver cannot listen; nothing that Conversica posts is taken, and it tries again every 5 seconds";
+const CURE: &str = "end whatever listens there, or set [receive] listen to another address";
+
+/// Serves on `[receive] listen` until `stop`, then finishes what is under way.
+pub async fn run(
+    settings: Arc<Settings>,
+    certificate: Option<Certificate>,
+    state: Db,
+    signals: Signals,
+    stop: CancellationToken,
+) {
+    let Some(receive) = &settings.receive else { return };
+    let Some(listener) = http::listen(receive.listen, TAKEN, CURE, &stop).await else { return };
+    let address = listener.local_addr().unwrap_or(receive.listen);
+    info!(%address, tls = certificate.is_some(), "receiving");
+    let (intake, writer) = intake::open();
+    let router = endpoint::router(Desk::new(&settings, receive, intake));
+    let tls = certificate.as_ref().map(Certificate::tls);
+    let follow = async {
+        if let Some(certificate) = certificate {
+            certificate.follow(stop.clone()).await;
+        }
+    };
+    // The writer ends when the last of those who hand posts in has gone.
+    tokio::join!(http::serve(listener, router, tls, LIMITS, stop.clone()), writer.run(state, signals), follow);
 }

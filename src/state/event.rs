@@ -1,7 +1,15 @@
 //! Tables `event` and `received_count`: what Conversica has posted, as it came, before anything is made of it.
 
-use crate::conversica::heard::Kind;
-use crate::conversica::lead::LeadId;
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, QueryBuilder, Sqlite, SqliteConnection};
+
+use crate::conversica::heard::{self, Kind};
+use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::conversica::vocabulary;
+use crate::db::Db;
+use crate::state::micros;
 
 /// In which lane of the write-back an event goes: those of one lead arrive in their order, a chat lead goes by itself.
 pub fn lane(kind: Kind, lead: &LeadId, seq: i64) -> String {
@@ -9,4 +17,188 @@ pub fn lane(kind: Kind, lead: &LeadId, seq: i64) -> String {
         Kind::LeadUpdate | Kind::Message => format!("{}\u{1f}{}", lead.id, lead.client_id),
         Kind::ChatLead => format!("chat\u{1f}{seq}"),
     }
+}
+
+/// One post, as it is to be stored.
+#[derive(Clone)]
+pub struct Arrival {
+    pub kind: Kind,
+    /// As table `lead` has it; blank for what cannot be read.
+    pub lead: LeadId,
+    pub body: Vec<u8>,
+    pub content_hash: Fingerprint,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
+    /// Whether it says something that Conversica has not published.
+    pub outside_vocabulary: bool,
+}
+
+impl Arrival {
+    /// What was posted, read. Without `has_clients` a lead is known by its id alone, whatever `clientId` Conversica posts.
+    pub fn of(kind: Kind, body: Vec<u8>, has_clients: bool) -> Self {
+        let post = match heard::read(kind, &body) {
+            Ok(post) => post,
+            Err(unreadable) => return Self::unreadable(kind, body, unreadable.0),
+        };
+        let content_hash = post.content_hash();
+        let outside_vocabulary = !vocabulary::outside(&post.content).is_empty();
+        let mut lead = post.lead;
+        if !has_clients {
+            lead.client_id.clear();
+        }
+        Self { kind, lead, body, content_hash, problem: None, outside_vocabulary }
+    }
+
+    /// What nobody can make anything of, kept as it came.
+    pub fn unreadable(kind: Kind, body: Vec<u8>, problem: impl Into<String>) -> Self {
+        let content_hash = heard::unreadable_hash(kind, &body);
+        let (lead, problem) = (LeadId::default(), Some(problem.into()));
+        Self { kind, lead, body, content_hash, problem, outside_vocabulary: false }
+    }
+
+    /// Under which name it is counted.
+    fn counted_as(&self) -> &'static str {
+        if self.problem.is_some() { "unreadable" } else { self.kind.name() }
+    }
+}
+
+/// A content, with how many arrivals of this batch repeat it.
+type Content<'a> = (&'a Arrival, i64);
+
+/// Of a content: its hash, its repeats as they now stand, and whether table `lead` does not have whom it is about.
+type Kept = (Vec<u8>, i64, i64);
+
+/// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
+/// this returns well, everything is on the disk.
+pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let mut places: HashMap<Fingerprint, usize> = HashMap::with_capacity(arrivals.len());
+    let mut contents: Vec<Content<'_>> = Vec::with_capacity(arrivals.len());
+    for arrival in arrivals {
+        match places.entry(arrival.content_hash) {
+            std::collections::hash_map::Entry::Occupied(place) => contents[*place.get()].1 += 1,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(contents.len());
+                contents.push((arrival, 0));
+            }
+        }
+    }
+    if contents.is_empty() {
+        return Ok(());
+    }
+    let now = micros(now);
+    match db {
+        Db::Sqlite(pool) => {
+            let mut transaction = pool.begin_with(db.begin_write()).await?;
+            let kept = insert_sqlite(&mut transaction, &contents, now).await?;
+            count_query::<Sqlite>(&counts(&contents, &places, kept)).build().execute(&mut *transaction).await?;
+            transaction.commit().await
+        }
+        Db::Postgres(pool) => {
+            let mut transaction = pool.begin().await?;
+            let kept = insert_postgres(&mut transaction, &contents, now).await?;
+            count_query::<sqlx::Postgres>(&counts(&contents, &places, kept)).build().execute(&mut *transaction).await?;
+            transaction.commit().await
+        }
+    }
+}
+
+/// The end of both insertions.
+const ON_CONFLICT: &str = " on conflict (content_hash) do update \
+     set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at \
+     returning content_hash, repeats, cast(case when kind <> 'chat_lead' and problem is null and not exists \
+     (select 1 from lead l where l.id = event.id and l.client_id = event.client_id) then 1 else 0 end as bigint)";
+
+async fn insert_sqlite(
+    connection: &mut SqliteConnection,
+    contents: &[Content<'_>],
+    now: i64,
+) -> Result<Vec<Kept>, sqlx::Error> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "insert into event (kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
+         select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, ",
+    );
+    query.push_bind(now).push(", case when v.column7 > 0 then ").push_bind(now).push(" end from (");
+    query.push_values(contents, |mut row, (arrival, repeats)| {
+        row.push_bind(arrival.kind.name())
+            .push_bind(arrival.lead.id.clone())
+            .push_bind(arrival.lead.client_id.clone())
+            .push_bind(arrival.body.clone())
+            .push_bind(arrival.content_hash.as_bytes().to_vec())
+            .push_bind(arrival.problem.clone())
+            .push_bind(*repeats);
+    });
+    // `where true`: without it SQLite would take `on` for the condition of a join.
+    query.push(") v where true").push(ON_CONFLICT);
+    query.build_query_as().fetch_all(connection).await
+}
+
+/// Arrays instead of rows, so that batches of every size are one prepared statement. Instances that store the same contents
+/// at the same time meet at the unique index: each takes them in the order of their hashes, so that none waits for the
+/// other in turn. Their numbers follow the order of arrival all the same.
+async fn insert_postgres(
+    connection: &mut PgConnection,
+    contents: &[Content<'_>],
+    now: i64,
+) -> Result<Vec<Kept>, sqlx::Error> {
+    let sql = format!(
+        "with arrival as materialized ( \
+             select nextval('event_seq_seq') as seq, a.* from ( \
+                 select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::bigint[]) \
+                 with ordinality as u (kind, id, client_id, body, content_hash, problem, repeats, n) order by n) a) \
+         insert into event \
+             (seq, kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
+         overriding system value \
+         select seq, kind, id, client_id, body, content_hash, problem, repeats, $8, case when repeats > 0 then $8 end \
+         from arrival order by content_hash {ON_CONFLICT}"
+    );
+    let column = |of: fn(&Arrival) -> &str| contents.iter().map(|(a, _)| of(a)).collect::<Vec<_>>();
+    sqlx::query_as(crate::db::trusted(sql))
+        .bind(column(|a| a.kind.name()))
+        .bind(column(|a| &a.lead.id))
+        .bind(column(|a| &a.lead.client_id))
+        .bind(contents.iter().map(|(a, _)| a.body.as_slice()).collect::<Vec<_>>())
+        .bind(contents.iter().map(|(a, _)| a.content_hash.as_bytes()).collect::<Vec<_>>())
+        .bind(contents.iter().map(|(a, _)| a.problem.as_deref()).collect::<Vec<_>>())
+        .bind(contents.iter().map(|(_, repeats)| *repeats).collect::<Vec<_>>())
+        .bind(now)
+        .fetch_all(connection)
+        .await
+}
+
+/// What a batch adds to each count.
+fn counts(
+    contents: &[Content<'_>],
+    places: &HashMap<Fingerprint, usize>,
+    kept: Vec<Kept>,
+) -> BTreeMap<&'static str, i64> {
+    let mut counts = BTreeMap::new();
+    let mut add = |name: &'static str, count: i64| *counts.entry(name).or_default() += count;
+    for (hash, repeats, unknown_lead) in kept {
+        let hash = <[u8; 16]>::try_from(hash).ok().map(Fingerprint);
+        let Some((arrival, repeated)) = hash.and_then(|hash| contents.get(*places.get(&hash)?)) else { continue };
+        // One that was there has been repeated once more than this batch repeats it.
+        let is_new = repeats == *repeated;
+        add("repeat", if is_new { *repeated } else { repeated + 1 });
+        if is_new {
+            add(arrival.counted_as(), 1);
+            add("unknown_lead", unknown_lead);
+            add("outside_vocabulary", i64::from(arrival.outside_vocabulary));
+        }
+    }
+    counts.retain(|_, count| *count > 0);
+    counts
+}
+
+/// The last of its transaction, for instances that share the state meet at these rows.
+fn count_query<DB: sqlx::Database>(counts: &BTreeMap<&'static str, i64>) -> QueryBuilder<DB>
+where
+    for<'e> &'static str: sqlx::Encode<'e, DB> + sqlx::Type<DB>,
+    for<'e> i64: sqlx::Encode<'e, DB> + sqlx::Type<DB>,
+{
+    let mut query = QueryBuilder::new("insert into received_count (name, count) ");
+    query.push_values(counts, |mut row, (name, count)| {
+        row.push_bind(*name).push_bind(*count);
+    });
+    query.push(" on conflict (name) do update set count = received_count.count + excluded.count");
+    query
 }

@@ -51,14 +51,15 @@ async fn serving(limits: Limits) -> (String, CancellationToken, tokio::task::Joi
         .route("/", axum::routing::get(async || "here"))
         .route("/body", axum::routing::post(async |body: String| body));
     let stop = CancellationToken::new();
-    let server = tokio::spawn(http::serve(listener, router, limits, stop.clone()));
+    let server = tokio::spawn(http::serve(listener, router, None, limits, stop.clone()));
     (address, stop, server)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_limited_in_number_and_in_age() {
     let headers = Duration::from_millis(400);
-    let (address, stop, server) = serving(Limits { headers, lifetime: PATIENCE, connections: 1 }).await;
+    let (address, stop, server) =
+        serving(Limits { headers, lifetime: PATIENCE, connections: 1, stop_within: Duration::from_secs(2) }).await;
     let blocking = tokio::task::spawn_blocking(move || {
         let _first = TcpStream::connect(&address).expect("a connection");
         let start = Instant::now();
@@ -72,7 +73,8 @@ async fn connections_are_limited_in_number_and_in_age() {
     server.await.expect("the server ends");
 
     let lifetime = Duration::from_millis(400);
-    let (address, stop, server) = serving(Limits { headers: PATIENCE, lifetime, connections: 8 }).await;
+    let (address, stop, server) =
+        serving(Limits { headers: PATIENCE, lifetime, connections: 8, stop_within: Duration::from_secs(2) }).await;
     let blocking = tokio::task::spawn_blocking(move || {
         // A body that never comes: no time limit of headers ends that.
         let head = "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n1";

@@ -411,6 +411,25 @@ fn a_wait_that_nothing_can_end_is_warned_of() {
     let text = format!("{MINIMAL}[delivery]\non_ambiguous = \"wait\"\n");
     let warnings = load_with(&text, &[]).unwrap().warnings.join("\n");
     says(&warnings, &["delivery.on_ambiguous", "no receiver", "ambiguous_wait"]);
+    let text = format!("{text}[receive]\nlisten = \"127.0.0.1:0\"\nusername = \"conversica\"\npassword = \"p\"\n");
+    assert_eq!(load_with(&text, &[]).unwrap().warnings, Vec::<String>::new());
+}
+
+#[test]
+fn paths_of_the_receiver_are_paths_and_each_kind_has_its_own() {
+    let section = "[receive]\nlisten = \"127.0.0.1:0\"\nusername = \"conversica\"\npassword = \"p\"\n";
+    for path in ["hooks/lead", "https://host/lead", "/lead?key=1", "/a b"] {
+        let said = refused_with(&format!("{section}lead_update_path = {path:?}"));
+        says(&said, &["`receive.lead_update_path` is", "not the path", "/hooks/conversica/lead"]);
+    }
+    let said = refused_with(&format!("{section}lead_update_path = \"/x\"\nchat_lead_path = \"/x/\""));
+    says(&said, &["`/x` is the path of two kinds", "receive.chat_lead_path"]);
+    let said = refused_with(&format!("{section}lead_update_path = \"/conversica/message\""));
+    says(&said, &["`/conversica/message` is the path of two kinds", "receive.lead_update_path"]);
+    let text = format!("{MINIMAL}{section}lead_update_path = \"/conversica/message/\"\nmessage_path = \"/m\"\n");
+    let paths = loaded(&text, &[]).settings.receive.unwrap().paths();
+    let paths = paths.map(|(_, paths)| paths.join(" "));
+    assert_eq!(paths, ["/conversica/message", "/m", "/conversica/create /conversicaCreate"]);
 }
 
 #[test]

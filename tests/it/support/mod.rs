@@ -11,6 +11,7 @@ pub mod lead_row;
 pub mod postgres;
 pub mod reaction;
 pub mod reading;
+pub mod receiver;
 pub mod request;
 pub mod scene;
 pub mod settled;

@@ -1,0 +1,216 @@
+//! What is answered to whom: a post is let in by its path, its method and its credentials, in this order, before a byte of
+//! its body is read; then it is read, stored and acknowledged. Every answer is the JSON document that Conversica prescribes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use futures_util::StreamExt;
+use secrecy::ExposeSecret;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use crate::config::{Receive, Settings};
+use crate::conversica::heard::Kind;
+use crate::receive::credentials::{self, Credentials, Failures};
+use crate::receive::intake::{Intake, NotStored};
+use crate::state::event::Arrival;
+
+/// For a whole body, from its first byte to its last.
+const BODY_WITHIN: Duration = Duration::from_secs(15);
+/// So much of a body that is too long is read past, so that whoever sends it gets to read why it was refused.
+const READ_PAST: usize = 64 << 20;
+/// What a failure to authenticate waits for its answer.
+const DELAY: Duration = Duration::from_secs(1);
+/// So many wait at once; others are answered at once, for waiting takes up a connection.
+const DELAYED: usize = 32;
+
+/// What the handlers share.
+pub struct Desk {
+    kinds: HashMap<String, Kind>,
+    credentials: Credentials,
+    failures: Mutex<Failures>,
+    delays: Semaphore,
+    behind_proxy: bool,
+    max_body: usize,
+    has_clients: bool,
+    intake: Intake,
+}
+
+impl Desk {
+    pub fn new(settings: &Settings, receive: &Receive, intake: Intake) -> Self {
+        let kinds = receive.paths().into_iter().flat_map(|(kind, paths)| {
+            paths.into_iter().flat_map(move |path| [(format!("{path}/"), kind), (path, kind)])
+        });
+        Self {
+            kinds: kinds.collect(),
+            credentials: Credentials::new(&receive.username, receive.password.expose_secret()),
+            failures: Mutex::default(),
+            delays: Semaphore::new(DELAYED),
+            behind_proxy: receive.behind_proxy,
+            max_body: receive.max_body_bytes(),
+            has_clients: settings.source.client.is_some(),
+            intake,
+        }
+    }
+}
+
+/// Paths are looked up as they are: what the settings say is no pattern.
+pub fn router(desk: Desk) -> Router {
+    Router::new().fallback(take).with_state(Arc::new(desk))
+}
+
+async fn take(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    let Some(kind) = desk.kinds.get(request.uri().path()).copied() else {
+        return answer(StatusCode::NOT_FOUND, "Nothing is posted to this path");
+    };
+    if request.method() != Method::POST {
+        let answer = answer(StatusCode::METHOD_NOT_ALLOWED, "Only POST is understood here");
+        return with(answer, header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    if !desk.credentials.shown_in(request.headers()) {
+        return desk.refuse(request).await;
+    }
+    let (received, body) = read(request.into_body(), desk.max_body).await;
+    let is_empty = body.is_empty();
+    let (refusal, arrival) = match received {
+        Received::Whole => (StatusCode::BAD_REQUEST, Arrival::of(kind, body, desk.has_clients)),
+        Received::TooLong => {
+            (StatusCode::PAYLOAD_TOO_LARGE, Arrival::unreadable(kind, body, "The body is larger than max_body"))
+        }
+        Received::TooSlow => {
+            (StatusCode::REQUEST_TIMEOUT, Arrival::unreadable(kind, body, "The body did not come to its end in time"))
+        }
+        Received::Cut => (StatusCode::BAD_REQUEST, Arrival::unreadable(kind, body, "The body ended early")),
+    };
+    let problem = arrival.problem.clone();
+    let stored = match received {
+        // Nothing to keep.
+        Received::TooSlow | Received::Cut if is_empty => Ok(()),
+        // Nobody is left to be answered, and this handler may be dropped at its next pause.
+        Received::Cut => {
+            desk.intake.leave(arrival);
+            Ok(())
+        }
+        Received::Whole | Received::TooLong | Received::TooSlow => desk.intake.store(arrival).await,
+    };
+    match (stored, problem) {
+        (Err(NotStored), _) => answer(StatusCode::INTERNAL_SERVER_ERROR, "Not stored; post it again later"),
+        (Ok(()), None) => answer(StatusCode::OK, "Received"),
+        (Ok(()), Some(problem)) => answer(refusal, &problem),
+    }
+}
+
+impl Desk {
+    /// Slowly, and after several a minute with the advice to come back later.
+    async fn refuse(&self, request: Request) -> Response {
+        let answered_at = tokio::time::Instant::now() + DELAY;
+        let address = self.address_of(&request);
+        let failure = {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.note(address, Instant::now())
+        };
+        if failure.first {
+            warn!(
+                %address,
+                "a post without the right credentials was refused; further ones from this address are not logged for a minute"
+            );
+        }
+        if let Ok(_place) = self.delays.try_acquire() {
+            // Read past, and not kept: an answer that overtakes a body may be lost on its way. Whoever asks beforehand
+            // (`Expect`) has not sent it.
+            if !request.headers().contains_key(header::EXPECT) {
+                let _ = tokio::time::timeout_at(answered_at, read_past(request.into_body(), self.max_body)).await;
+            }
+            tokio::time::sleep_until(answered_at).await;
+        }
+        match failure.come_back {
+            None => {
+                let answer = answer(StatusCode::UNAUTHORIZED, "Wrong username or password");
+                let scheme = HeaderValue::from_static("Basic realm=\"conversica-sync\", charset=\"UTF-8\"");
+                with(answer, header::WWW_AUTHENTICATE, scheme)
+            }
+            Some(left) => {
+                let answer = answer(StatusCode::TOO_MANY_REQUESTS, "Wrong username or password, too often");
+                closing(with(answer, header::RETRY_AFTER, HeaderValue::from(left.as_secs().max(1))))
+            }
+        }
+    }
+
+    fn address_of(&self, request: &Request) -> IpAddr {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map_or(IpAddr::from([0; 4]), |ConnectInfo(peer)| peer.ip());
+        let forwarded = |headers: &HeaderMap| credentials::forwarded_for(headers);
+        if self.behind_proxy { forwarded(request.headers()).unwrap_or(peer) } else { peer }
+    }
+}
+
+/// How reading a body ended.
+#[derive(Debug, Clone, Copy)]
+enum Received {
+    Whole,
+    TooLong,
+    TooSlow,
+    Cut,
+}
+
+/// As much of a body as came, up to `most`.
+async fn read(body: Body, most: usize) -> (Received, Vec<u8>) {
+    let deadline = tokio::time::Instant::now() + BODY_WITHIN;
+    let mut bytes = Vec::new();
+    let mut chunks = body.into_data_stream();
+    loop {
+        let chunk = match tokio::time::timeout_at(deadline, chunks.next()).await {
+            Err(_) => return (Received::TooSlow, bytes),
+            Ok(None) => return (Received::Whole, bytes),
+            Ok(Some(Err(_))) => return (Received::Cut, bytes),
+            Ok(Some(Ok(chunk))) => chunk,
+        };
+        let room = most - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            let rest = read_past(Body::from_stream(chunks), READ_PAST);
+            let _ = tokio::time::timeout_at(deadline, rest).await;
+            return (Received::TooLong, bytes);
+        }
+    }
+}
+
+/// To its end, or so far.
+async fn read_past(body: Body, most: usize) {
+    let (mut chunks, mut past) = (body.into_data_stream(), 0);
+    while let Some(Ok(chunk)) = chunks.next().await
+        && past < most
+    {
+        past += chunk.len();
+    }
+}
+
+/// The body says the status as a text, from the four that Conversica lists; HTTP's own may say more.
+fn answer(status: StatusCode, message: &str) -> Response {
+    let told = match status.as_u16() {
+        200..=299 => "200",
+        401 => "401",
+        500..=599 => "500",
+        _ => "400",
+    };
+    let document = serde_json::json!({ "status": told, "message": message }).to_string();
+    let mut response = Response::new(Body::from(document));
+    *response.status_mut() = status;
+    with(response, header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+}
+
+fn with(mut response: Response, name: header::HeaderName, value: HeaderValue) -> Response {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+fn closing(response: Response) -> Response {
+    with(response, header::CONNECTION, HeaderValue::from_static("close"))
+}
