@@ -140,7 +140,7 @@ impl Override {
     /// For people.
     pub fn in_words(&self) -> String {
         let Self { key, value, since } = self;
-        format!("kept: {key} {value}, opted out on {} (the CRM says {})", since.format("%F %T UTC"), !value)
+        format!("kept: {key} {value}, heard on {} (the CRM says {})", since.format("%F %T UTC"), !value)
     }
 }
 

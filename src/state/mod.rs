@@ -2,11 +2,13 @@
 //! each. [`writer`] admits one writing process.
 
 pub mod compare;
+pub mod consent;
 pub mod control;
 pub mod delivery;
 pub mod due;
 pub mod event;
 pub mod gone;
+pub mod heard;
 pub mod held;
 pub mod lead;
 pub mod listing;

@@ -11,6 +11,7 @@ use crate::crm::mapping::Mapped;
 use crate::crm::read::BATCH_ROWS;
 use crate::db::Db;
 use crate::state::compare;
+use crate::state::consent;
 use crate::state::control::{self, Hold};
 use crate::state::gone;
 use crate::state::held::{self, FIRST_RUN, Release, SOURCE_SHRANK, Selection, TOO_MANY_CHANGES};
@@ -67,6 +68,8 @@ pub(super) struct Writes<'a> {
     ready: Vec<Change>,
     /// Rows of which it matters what was delivered.
     doubtful: Vec<(Mapped, Option<Known>)>,
+    /// The newest word about consent when this poll began.
+    words: i64,
     /// Sends that wait for the decision; never more than [`UNDECIDED`].
     undecided: Vec<Change>,
     /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
@@ -94,6 +97,7 @@ impl<'a> Writes<'a> {
         settings: &'a Settings,
         admission: Admission,
         losses: Losses,
+        words: i64,
         now: DateTime<Utc>,
     ) -> Self {
         Self {
@@ -106,6 +110,7 @@ impl<'a> Writes<'a> {
             found: Found::default(),
             ready: Vec::new(),
             doubtful: Vec::new(),
+            words,
             undecided: Vec::new(),
             provisional: None,
             kept_back: None,
@@ -275,6 +280,7 @@ impl<'a> Writes<'a> {
 
     async fn flush(&mut self) -> anyhow::Result<()> {
         lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
+        self.keep_opt_outs().await?;
         self.ready.clear();
         lead::mark_gone(self.state, &self.gone, self.now).await?;
         self.gone.clear();
@@ -282,6 +288,16 @@ impl<'a> Writes<'a> {
         self.returned.clear();
         compare::remember(self.state, &self.reread).await?;
         self.reread.clear();
+        Ok(())
+    }
+
+    /// An opt-out that was heard after these rows were looked at: it may have been written before they were.
+    async fn keep_opt_outs(&self) -> anyhow::Result<()> {
+        let is_concerned = !self.ready.is_empty() && self.settings.consent.keep_opt_outs;
+        if is_concerned && consent::newest(self.state).await? != self.words {
+            let leads: Vec<LeadId> = self.ready.iter().map(|change| change.lead.clone()).collect();
+            consent::keep_for(self.state, &leads, self.written_at()).await?;
+        }
         Ok(())
     }
 
