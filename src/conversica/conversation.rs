@@ -189,7 +189,10 @@ fn withdrawal(key: &str) -> Option<bool> {
 fn prevails(key: &str, new: &Value, old: &Value) -> bool {
     match (withdrawal(key), new.as_bool()) {
         (Some(withdrawal), Some(new)) => new == withdrawal,
-        _ => new.to_string() >= old.to_string(),
+        _ => {
+            let (new, old) = (new.to_string(), old.to_string());
+            new >= old
+        }
     }
 }
 

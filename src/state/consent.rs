@@ -188,14 +188,28 @@ pub(super) fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId,
     desired.into_iter().filter_map(change).collect()
 }
 
-/// Puts standing opt-outs into what is to be sent to these leads (at most 2,000), in a transaction of its own.
-pub async fn keep_for(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    if leads.is_empty() {
+/// As [`super::lead::upsert`]. An opt-out that was heard after `words` was the newest word, when these leads were looked at,
+/// goes in as well: it may have been put into their leads before this.
+pub async fn upsert(
+    db: &Db,
+    changes: &[Change],
+    words: i64,
+    now: DateTime<Utc>,
+    written_at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
         return Ok(());
     }
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
-        keep!(db, transaction, leads, now);
+        super::lead::upsert_query(changes, now, written_at).build().execute(&mut *transaction).await?;
+        // Only now that nobody else can write to these leads: whoever waits to do so finds what is written here.
+        let newest: i64 =
+            sqlx::query_scalar("select coalesce(max(seq), 0) from consent").fetch_one(&mut *transaction).await?;
+        if newest != words {
+            let leads: Vec<LeadId> = changes.iter().map(|change| change.lead.clone()).collect();
+            keep!(db, transaction, &leads, written_at);
+        }
         transaction.commit().await
     })
 }

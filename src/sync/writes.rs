@@ -279,8 +279,11 @@ impl<'a> Writes<'a> {
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {
-        lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
-        self.keep_opt_outs().await?;
+        if self.settings.consent.keep_opt_outs {
+            consent::upsert(self.state, &self.ready, self.words, self.now, self.written_at()).await?;
+        } else {
+            lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
+        }
         self.ready.clear();
         lead::mark_gone(self.state, &self.gone, self.now).await?;
         self.gone.clear();
@@ -288,16 +291,6 @@ impl<'a> Writes<'a> {
         self.returned.clear();
         compare::remember(self.state, &self.reread).await?;
         self.reread.clear();
-        Ok(())
-    }
-
-    /// An opt-out that was heard after these rows were looked at: it may have been written before they were.
-    async fn keep_opt_outs(&self) -> anyhow::Result<()> {
-        let is_concerned = !self.ready.is_empty() && self.settings.consent.keep_opt_outs;
-        if is_concerned && consent::newest(self.state).await? != self.words {
-            let leads: Vec<LeadId> = self.ready.iter().map(|change| change.lead.clone()).collect();
-            consent::keep_for(self.state, &leads, self.written_at()).await?;
-        }
         Ok(())
     }
 

@@ -88,11 +88,9 @@ pub fn fold(events: &[Event], stored: BTreeMap<LeadId, Stored>) -> Folded {
                         event_seq: Some(event.seq),
                     }));
                     let dates = Dates::of(&post.content);
-                    let told = TOLD.iter().filter_map(|(kind, key)| {
-                        is_told(&before, &stored.conversation, key)
-                            .then(|| alert(kind, key, event, &stored.conversation, &dates))
-                    });
-                    folded.alerts.extend(told);
+                    let told = TOLD.iter().filter(|(_, key)| is_told(&before, &stored.conversation, key));
+                    let alerts = told.map(|(kind, key)| alert(kind, key, event, &stored.conversation, &dates));
+                    folded.alerts.extend(alerts);
                     Ok(Some(Value::Object(news).to_string()))
                 } else {
                     Ok(None)
