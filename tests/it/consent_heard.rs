@@ -9,7 +9,7 @@ use conversica_sync::sync::consent::{self, Ledger};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
-use crate::support::heard::update;
+use crate::support::hearing::update;
 use crate::support::lead_row::{LEASE, at, claim_one, deliver, desired, finished, held, id, record, row, write};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;

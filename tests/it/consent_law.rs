@@ -19,7 +19,7 @@ use conversica_sync::sync::diff::{self, Difference};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::heard::{apply_all, store};
+use crate::support::hearing::{apply_all, store};
 use crate::support::lead_row::{at, finished, id, record, row, unknown_is};
 
 #[derive(Debug, Clone, Copy)]

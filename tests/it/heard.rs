@@ -9,7 +9,7 @@ use conversica_sync::state::delivery::{self, Next, Orphans};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, on_both_engines};
-use crate::support::heard::{ALL, apply_all, ask, store, update};
+use crate::support::hearing::{ALL, apply_all, ask, store, update};
 use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, row, unknown_is, write};
 
 on_both_engines!(

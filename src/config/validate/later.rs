@@ -4,10 +4,10 @@ use super::Report;
 use crate::config::{OnAmbiguous, Settings};
 
 pub fn check(settings: &Settings, report: &mut Report<'_>) {
-    if settings.delivery.on_ambiguous == OnAmbiguous::Wait && settings.receive.is_none() {
+    if settings.delivery.on_ambiguous == OnAmbiguous::Wait {
         report.warning(
             "delivery.on_ambiguous",
-            "`delivery.on_ambiguous` is `wait`, but there is no receiver ([receive] is not set), so no word from Conversica can end the wait: the lead is sent again after \
+            "`delivery.on_ambiguous` is `wait`, but this version has no receiver, so no word from Conversica can end the wait: the lead is sent again after \
              `delivery.ambiguous_wait`",
         );
     }

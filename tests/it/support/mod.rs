@@ -5,7 +5,7 @@
 pub mod binary;
 pub mod crm_leads;
 pub mod engine;
-pub mod heard;
+pub mod hearing;
 pub mod lead_row;
 pub mod postgres;
 pub mod reaction;
