@@ -21,6 +21,7 @@ use crate::clock;
 use crate::config::{self, Settings};
 use crate::crm::Crm;
 use crate::crm::changes::watch::Watch;
+use crate::crm::writeback;
 use crate::db::discreet::in_words;
 use crate::db::{self, Db};
 use crate::error::SetupError;
@@ -86,6 +87,9 @@ struct Common {
 /// [`SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
 pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
+    if settings.receive.is_some() {
+        writeback::check(&settings)?;
+    }
     // The source is looked at first: for one that does not fit, no state is made. One that is away is waited for later.
     let opened = tokio::select! {
         opened = Crm::open(&settings) => opened,

@@ -1,16 +1,19 @@
 //! conversica-sync keeps the leads of a CRM database (SQLite or PostgreSQL) in step with Conversica.
 //!
-//! Two facts are kept for each lead: what Conversica should hold (*desired*, made of the CRM row) and what it holds as far as
-//! we know (*delivered*, what it last accepted). Polling makes desired true, delivering makes delivered equal desired.
+//! Three facts are kept for each lead: what Conversica should hold (*desired*, made of the CRM row), what it holds as far as
+//! we know (*delivered*, what it last accepted), and what it has posted back (*heard*). Polling makes desired true, delivering
+//! makes delivered equal desired, receiving collects what was heard.
 //!
 //! ```text
 //!  CRM database (SQLite | PostgreSQL)                                           Conversica
 //!    │ read-only, one snapshot a poll                                             ▲
 //!    ▼                                                                            │ HTTPS + Basic
 //!  crm::read ──► crm::mapping ──► sync::diff ──► state::lead ──► sync::deliver ───┘
-//!                                                  │ desired, delivered, due
-//!                                                  ▼
-//!                                         state::outcome (journal) ──► status
+//!                                   ▲              │ desired, delivered, due
+//!                                   │              ▼
+//!                                   │     state::outcome (journal) ──► status
+//!                                   │ opt-outs
+//!  crm::writeback ◄── receive::apply (heard) ◄── state::event ◄── receive::server ◄── what Conversica posts
 //! ```
 //!
 //! In reading order:
@@ -19,6 +22,8 @@
 //! 2. [`crm`]: the customer's database, its columns, the streaming reader, the mapping of a row to a lead.
 //! 3. [`state`]: our own tables, one file a table. [`state::delivery`] is where "at least once" and "one in flight a lead" live.
 //! 4. [`sync`]: the pure cores (diff, guard, retry, pace, breaker), one poll, one delivery step, one whole pass, the plan.
+//!    The road back: [`receive`] stores and applies what Conversica posts, [`crm::writeback`] writes it to the customer's
+//!    database, [`alert`] tells people.
 //! 5. [`daemon`]: which loops run, who stops whom. [`status`]: how things stand. [`admin`]: the same over HTTP, by way of
 //!    [`http`] (the accept loop) and [`pulse`] (signs of life).
 //! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.

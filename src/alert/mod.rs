@@ -1,14 +1,209 @@
-//! Tells people what they are needed for.
+//! Tells people what they are needed for: hands each row of table `alert` to a web address, a command, or both, until it is
+//! taken, or a day is over.
+//!
+//! It does not know what an alert says; whoever makes one writes its document.
 
+pub mod command;
+pub mod post;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 
-use crate::config::Settings;
-use crate::db::Db;
+use crate::alert::post::Post;
+use crate::clock;
+use crate::config::{self, Alerts, Settings};
+use crate::db::{self, Db, discreet};
 use crate::receive::Signals;
+use crate::state::alert::{self, Taken};
+use crate::sync::retry;
+
+/// Told at once at most: one that hangs keeps no other waiting.
+const AT_ONCE: usize = 4;
+/// Between two looks at a table that nobody has spoken of: another instance may have filled it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two tries at a state that is away.
+const AWAY_PAUSE: Duration = Duration::from_secs(2);
+/// What writing down how a try ended may take, beyond the try itself, before another instance takes it for dead.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
+/// What stopping may take.
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+/// How long an alert is tried, and how often at least.
+const PATIENCE: TimeDelta = TimeDelta::days(1);
+const LEAST_TRIES: i64 = 10;
+/// Pauses between the tries.
+const RETRY: config::Retry = config::Retry {
+    initial_interval: Duration::from_secs(1),
+    multiplier: 2.0,
+    max_interval: Duration::from_secs(15 * 60),
+    max_elapsed: Duration::from_secs(24 * 60 * 60),
+};
+
+const TOLD: &str = "told";
+
+/// The ways in which people are told.
+#[derive(Debug, Clone)]
+struct Ways {
+    post: Option<Post>,
+    command: Option<String>,
+    timeout: Duration,
+}
+
+impl Ways {
+    fn new(settings: &Alerts) -> anyhow::Result<Self> {
+        let post = settings.url.as_ref().map(|url| Post::new(url, settings.timeout)).transpose()?;
+        Ok(Self { post, command: settings.command.clone(), timeout: settings.timeout })
+    }
+
+    /// Tries each way in which this alert has not been told yet; hands back what each has come to.
+    async fn tell(&self, alert: &Taken) -> BTreeMap<&'static str, String> {
+        let before: BTreeMap<String, String> =
+            alert.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
+        let is_told = |way: &str| before.get(way).is_some_and(|came_to| came_to == TOLD);
+        let post = async {
+            match &self.post {
+                Some(_) if is_told("url") => Some(Ok(())),
+                Some(post) => Some(post.tell(&alert.body).await),
+                None => None,
+            }
+        };
+        let command = async {
+            match &self.command {
+                Some(_) if is_told("command") => Some(Ok(())),
+                Some(command) => Some(command::tell(command, &alert.body, self.timeout).await),
+                None => None,
+            }
+        };
+        let (post, command) = tokio::join!(post, command);
+        let came_to = |(way, result): (&'static str, Option<Result<(), String>>)| {
+            Some((way, result?.err().unwrap_or_else(|| TOLD.to_owned())))
+        };
+        [("url", post), ("command", command)].into_iter().filter_map(came_to).collect()
+    }
+}
 
 /// Runs until `stop`.
-pub async fn run(_settings: Arc<Settings>, _state: Db, _signals: Signals, stop: CancellationToken) {
-    stop.cancelled().await;
+pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: CancellationToken) {
+    if !settings.alerts.is_on() {
+        return stop.cancelled().await;
+    }
+    let ways = match Ways::new(&settings.alerts) {
+        Ok(ways) => Arc::new(ways),
+        Err(error) => {
+            error!(error = format!("{error:#}"), "nobody can be told of anything");
+            return stop.cancelled().await;
+        }
+    };
+    let mut failing = false;
+    let mut tasks = JoinSet::new();
+    loop {
+        let now = clock::now();
+        let free = AT_ONCE - tasks.len();
+        let lease_until = now + ways.timeout + LEASE_MARGIN;
+        let taken = if free == 0 {
+            Ok(Vec::new())
+        } else {
+            tokio::select! {
+                taken = alert::take(&state, free as i64, lease_until, now) => taken,
+                () = stop.cancelled() => break,
+            }
+        };
+        match taken {
+            Ok(taken) => {
+                if std::mem::take(&mut failing) {
+                    info!("alerts can be read from the state again");
+                }
+                for alert in taken {
+                    tasks.spawn(hand_over(ways.clone(), state.clone(), alert));
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    let cure = db::state_cure(&error);
+                    let error = discreet::in_words(&error.into());
+                    warn!(error, cure, "nobody can be told of anything while the state cannot be written");
+                }
+            }
+        }
+        tokio::select! {
+            Some(_) = tasks.join_next() => {}
+            () = signals.alert.notified(), if !failing && tasks.len() < AT_ONCE => {}
+            () = tokio::time::sleep(if failing { AWAY_PAUSE } else { LOOK_INTERVAL }) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    // What is cut off is told again when its lease is over.
+    let _ = tokio::time::timeout(STOP_MARGIN, async { while tasks.join_next().await.is_some() {} }).await;
+}
+
+/// Tries, and writes down what came of it.
+async fn hand_over(ways: Arc<Ways>, state: Db, alert: Taken) {
+    let came_to = ways.tell(&alert).await;
+    let now = clock::now();
+    let (seq, kind, id, attempts) = (alert.seq, &alert.kind, &alert.id, alert.attempts);
+    let detail = serde_json::json!(came_to).to_string();
+    let written = match next(&alert, &came_to, now) {
+        Next::Over(told) => {
+            if told {
+                info!(alert = seq, kind, id, attempts, "told");
+            } else {
+                error!(alert = seq, kind, id, attempts, detail, "people could not be told of this; given up");
+            }
+            alert::over(&state, seq, &detail, now).await
+        }
+        Next::Again(due_at) => {
+            warn!(alert = seq, kind, id, attempts, detail, "people could not be told of this yet; tried again");
+            alert::again(&state, seq, &detail, due_at).await
+        }
+    };
+    if let Err(error) = written {
+        let error = discreet::in_words(&error.into());
+        warn!(alert = seq, error, "how telling went cannot be written down: it may be told once more");
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Told, or given up.
+    Over(bool),
+    Again(DateTime<Utc>),
+}
+
+fn next(alert: &Taken, came_to: &BTreeMap<&'static str, String>, now: DateTime<Utc>) -> Next {
+    if came_to.values().all(|came_to| came_to == TOLD) {
+        return Next::Over(true);
+    }
+    if now - alert.created_at >= PATIENCE && alert.attempts >= LEAST_TRIES {
+        return Next::Over(false);
+    }
+    Next::Again(now + retry::delay(&RETRY, alert.attempts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(attempts: i64) -> Taken {
+        let created_at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let (kind, id, body) = ("hot_lead".to_owned(), "1".to_owned(), "{}".to_owned());
+        Taken { seq: 1, kind, id, body, created_at, attempts, detail: None }
+    }
+
+    #[test]
+    fn it_is_over_when_every_way_has_told_or_after_a_day_and_ten_tries() {
+        let told = BTreeMap::from([("url", TOLD.to_owned()), ("command", TOLD.to_owned())]);
+        let half = BTreeMap::from([("url", TOLD.to_owned()), ("command", "exit code 1".to_owned())]);
+        let soon = taken(1).created_at + TimeDelta::hours(1);
+        let late = taken(1).created_at + TimeDelta::hours(25);
+        assert_eq!(next(&taken(1), &told, late), Next::Over(true));
+        assert!(matches!(next(&taken(1), &half, soon), Next::Again(at) if at <= soon + TimeDelta::seconds(1)));
+        assert!(matches!(next(&taken(500), &half, soon), Next::Again(at) if at <= soon + TimeDelta::minutes(15)));
+        assert!(matches!(next(&taken(2), &half, late), Next::Again(_)), "down for a day: still tried");
+        assert_eq!(next(&taken(10), &half, late), Next::Over(false));
+    }
 }

@@ -1,7 +1,8 @@
-//! `check`: is everything ready? Looks at settings, source, mapping, state and endpoint, one line each; sends nothing and
+//! `check`: is everything ready? Looks at settings, source, mapping, state, write-back and endpoint, one line each; sends nothing and
 //! never shows credentials to anybody, unless a test lead is asked for by name.
 
 mod source;
+mod writeback;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,6 +74,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         Err(error) => tell("source", bad_finding(error)),
     }
     tell("state", of_state(&loaded.settings).await.unwrap_or_else(bad_finding));
+    tell("writeback", writeback::of_writeback(&loaded.settings).await.unwrap_or_else(bad_finding));
     tell("endpoint", of_endpoint(&loaded.settings).await.unwrap_or_else(bad_finding));
     if bad > 0 {
         return Err(SetupError::new(

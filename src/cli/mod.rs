@@ -17,6 +17,7 @@ pub mod signal;
 pub mod status;
 pub mod table;
 pub mod triggers;
+pub mod writeback;
 
 use std::path::{Path, PathBuf};
 
@@ -87,8 +88,13 @@ pub enum Command {
         #[command(subcommand)]
         command: triggers::Command,
     },
+    /// What Conversica sends, on its way to the CRM database: the tables for it, and what the CRM refuses
+    Writeback {
+        #[command(subcommand)]
+        command: writeback::Command,
+    },
     /// A local Conversica to try things against
-    Sandbox(sandbox::Args),
+    Sandbox(Box<sandbox::Args>),
     /// Sample CRM, sandbox and the real daemon in one command, nothing to set up
     Demo(demo::Args),
     /// Show the settings in force, or their JSON Schema
@@ -135,7 +141,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Retry(args) => retry::run(args, file).await,
         Command::Resume => resume::run(file).await,
         Command::Triggers { command } => triggers::run(command, file).await,
-        Command::Sandbox(args) => sandbox::run(args).await.map(|()| Exit::Done),
+        Command::Writeback { command } => writeback::run(command, file).await,
+        Command::Sandbox(args) => sandbox::run(*args).await.map(|()| Exit::Done),
         Command::Demo(args) => demo::run(args).await,
         Command::Config { command } => config::run(command, file).map(|()| Exit::Done),
     }

@@ -2,10 +2,16 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
+use crate::config::duration;
 use crate::console::say;
+use crate::error::SetupError;
 use crate::sandbox::faults::Faults;
+use crate::sandbox::play::{self, Played, Receiver};
 use crate::sandbox::store::Counts;
 use crate::sandbox::{Options, start};
 
@@ -33,41 +39,99 @@ pub struct Args {
     /// The same seed meets the same faults
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Receiver to play conversations back to, as Conversica does after it has accepted a lead: http://127.0.0.1:8443
+    #[arg(long, value_name = "URL", help_heading = "Playing back")]
+    pub receiver: Option<Url>,
+    /// Username that the receiver expects
+    #[arg(long, default_value = "conversica", help_heading = "Playing back")]
+    pub receiver_username: String,
+    /// Password that the receiver expects
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        env = "CONVERSICA_SANDBOX_RECEIVER_PASSWORD",
+        hide_env_values = true,
+        help_heading = "Playing back"
+    )]
+    pub receiver_password: String,
+    /// PEM file of the authority that signed the receiver's certificate, or that certificate itself
+    #[arg(long, value_name = "FILE", help_heading = "Playing back")]
+    pub receiver_ca: Option<PathBuf>,
+    /// Between two posts of a conversation
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse, help_heading = "Playing back")]
+    pub beat: Duration,
+    /// Percentage of the posts that come twice
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100), help_heading = "Playing back")]
+    pub repeated: u8,
+    /// Percentage of the posts that come after the one that follows them
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100), help_heading = "Playing back")]
+    pub disordered: u8,
     /// Say nothing after the start
     #[arg(long)]
     pub quiet: bool,
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { listen, username, password, faults, seed, quiet } = args;
+    let play = play(&args)?;
+    let Args { listen, username, password, faults, seed, quiet, .. } = args;
+    let receiver = play.as_ref().map(|play| play.receiver.url.clone());
     let greeting_ends = greeting_end(&username, &password, &faults);
     // Before anything is printed: whoever waits for the first line may send a signal right after it.
     let mut stop = Box::pin(stop_signal()?);
-    let sandbox = start(Options { listen, username, password, faults, seed }).await?;
+    let sandbox = start(Options { listen, username, password, faults, seed, play }).await?;
     let (endpoint, address) = (sandbox.endpoint(), sandbox.address);
     say(format_args!("sandbox listening on {endpoint}\n\n[conversica]\nendpoint = \"{endpoint}\"\n{greeting_ends}"));
     say(format_args!("look at what it received:   curl http://{address}/leads"));
     say(format_args!("start over:                 curl -X DELETE http://{address}/leads\n"));
+    if let Some(receiver) = receiver {
+        say(format_args!("conversations are played back to {receiver}\n"));
+    }
 
-    let mut told = Counts::default();
+    let mut told = (Counts::default(), Played::default());
     let mut ticks = tokio::time::interval(TELL_EVERY);
     loop {
         tokio::select! {
             () = &mut stop => break,
             _ = ticks.tick() => {}
         }
-        let counts = sandbox.counts();
-        if !quiet && counts != told {
-            say(line(&counts));
-            told = counts;
+        let now = (sandbox.counts(), sandbox.played());
+        if !quiet && now != told {
+            say(line(&now.0, &now.1));
+            told = now;
         }
     }
-    let counts = sandbox.counts();
+    let (counts, played) = (sandbox.counts(), sandbox.played());
     sandbox.stop().await;
     if !quiet {
-        say(format_args!("sandbox stopped · {}", line(&counts)));
+        say(format_args!("sandbox stopped · {}", line(&counts, &played)));
     }
     Ok(())
+}
+
+/// What is to be played back, and to whom.
+fn play(args: &Args) -> anyhow::Result<Option<play::Options>> {
+    let Some(url) = args.receiver.clone() else { return Ok(None) };
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        let what = "--receiver is no web address".to_owned();
+        return Err(SetupError::new(what, "write it like http://127.0.0.1:8443, as [receive] listen has it").into());
+    }
+    let certificate = args.receiver_ca.as_ref().map(|file| {
+        std::fs::read(file).map_err(|error| {
+            SetupError::new(
+                format!("--receiver-ca {} cannot be read: {error}", file.display()),
+                "name a PEM file, for example the one of [receive] tls_certificate",
+            )
+        })
+    });
+    let receiver = Receiver {
+        url,
+        username: args.receiver_username.clone(),
+        password: args.receiver_password.clone(),
+        certificate: certificate.transpose()?,
+    };
+    let (beat, repeated, disordered) = (args.beat, args.repeated, args.disordered);
+    Ok(Some(play::Options { receiver, beat, repeated, disordered }))
 }
 
 fn greeting_end(username: &str, password: &str, faults: &Faults) -> String {
@@ -75,7 +139,7 @@ fn greeting_end(username: &str, password: &str, faults: &Faults) -> String {
     format!("username = {username}\npassword = {password}\n\nfaults: {faults}\n")
 }
 
-fn line(counts: &Counts) -> String {
+fn line(counts: &Counts, played: &Played) -> String {
     let mut line = format!("{} leads · {} posts · {} accepted", counts.leads, counts.posts, counts.accepted);
     let more = [
         (counts.repeated, "repeated"),
@@ -84,6 +148,8 @@ fn line(counts: &Counts) -> String {
         (counts.refused_403, "refused (403)"),
         (counts.too_large_413, "too large (413)"),
         (counts.faults_injected, "faults"),
+        (played.posts, "posts back"),
+        (played.refused, "refused by the receiver"),
     ];
     for (count, what) in more.into_iter().filter(|(count, _)| *count > 0) {
         // Writing to a String cannot fail.
@@ -115,7 +181,7 @@ mod tests {
     #[test]
     fn the_line_tells_only_what_happened() {
         let counts = Counts { leads: 2, posts: 4, accepted: 3, unauthorized_401: 1, locked: true, ..Counts::default() };
-        let told = line(&counts);
+        let told = line(&counts, &Played::default());
         assert!(told.starts_with("2 leads · 4 posts · 3 accepted · 1 unauthorized (401) · ACCOUNT LOCKED"), "{told}");
         assert!(!told.contains("repeated"));
     }

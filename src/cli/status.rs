@@ -111,7 +111,8 @@ fn received(received: &Received) -> String {
     if *stopped_writeback > 0 {
         let _ = writeln!(
             text,
-            "For a person: {stopped_writeback} posts cannot be written to the CRM, and are not tried any more."
+            "For a person: {stopped_writeback} posts cannot be written to the CRM. Look: conversica-sync writeback stopped; then: \
+             writeback retry"
         );
     }
     text

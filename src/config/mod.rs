@@ -349,8 +349,9 @@ pub enum WritebackMode {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alerts {
-    /// Web address that a JSON document is posted to; HTTPS, except on this machine.
-    #[schemars(with = "Option<String>", extend("x-secret" = "url", "x-kind" = "url"))]
+    /// Web address that a JSON document is posted to; HTTPS, except on this machine. A secret as a whole: whoever has it may
+    /// post.
+    #[schemars(with = "Option<String>", extend("x-secret" = "secret", "x-kind" = "url"))]
     pub url: Option<url::Url>,
     /// Command line for `/bin/sh`, given the document on its standard input.
     pub command: Option<String>,

@@ -30,6 +30,9 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
         receiver(receive, &mut report);
     }
     writeback(settings, &mut report);
+    if let Some(url) = &settings.alerts.url {
+        place::alerts(url, &mut report);
+    }
     report.duration("alerts.timeout", settings.alerts.timeout, "1s", "10m");
     safety(&settings.safety, &mut report);
     later::check(settings, &mut report);

@@ -1,6 +1,6 @@
 //! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has and [`drift`] at what has become of
 //! it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`changes`] finds out by
-//! triggers which rows were touched, [`mapping`] makes Lead objects of its rows, [`value`] reads what CRMs write.
+//! triggers which rows were touched, [`mapping`] makes Lead objects of its rows, [`value`] reads what CRMs write; [`writeback`] writes to it what Conversica has sent.
 
 pub mod changes;
 pub mod columns;

@@ -1,5 +1,6 @@
-//! The one session that writes to the CRM's database: it takes rows out of the change log, and makes the triggers when it is
-//! told to. Everything else reads the CRM over [`Db::open_source`], which cannot write.
+//! The two sessions that write to the CRM's database: one takes rows out of the change log, and makes the triggers when it
+//! is told to; the other writes what Conversica has sent. Everything else reads the CRM over [`Db::open_source`], which
+//! cannot write.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -16,6 +17,19 @@ impl Db {
     /// # Errors
     /// Only where the URL cannot be read.
     pub fn change_log(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
+        // Two: one listens.
+        Self::writing(url, statement_timeout, 2)
+    }
+
+    /// Connects at the first statement, and again whenever it has to.
+    ///
+    /// # Errors
+    /// Only where the URL cannot be read.
+    pub fn writeback(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
+        Self::writing(url, statement_timeout, 1)
+    }
+
+    fn writing(url: &str, statement_timeout: Duration, connections: u32) -> Result<Self, sqlx::Error> {
         if sqlite_path(url).is_some() {
             let options = SqliteConnectOptions::from_str(url)
                 .map_err(discreet::of_source)?
@@ -26,15 +40,14 @@ impl Db {
             let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
             return Ok(Db::Sqlite(pool.connect_lazy_with(options)));
         }
-        // Not read-only, whatever the role's own setting is. A deletion that has to wait for a lock is tried again.
+        // Not read-only, whatever the role's own setting is. What has to wait for a lock is tried again.
         let session = format!(
-            "set default_transaction_read_only = off; set time zone 'UTC'; set client_min_messages = 'error'; \
-             set lock_timeout = {}; set statement_timeout = {}",
+            "set default_transaction_read_only = off; set time zone 'UTC'; set datestyle = 'ISO, YMD'; \
+             set client_min_messages = 'error'; set lock_timeout = {}; set statement_timeout = {}",
             LOCK_TIMEOUT.as_millis(),
             statement_timeout.as_millis()
         );
-        // Two: one listens.
         let options = postgres_options(url).map_err(discreet::of_source)?;
-        Ok(Db::Postgres(in_session(2, session).connect_lazy_with(options)))
+        Ok(Db::Postgres(in_session(connections, session).connect_lazy_with(options)))
     }
 }

@@ -21,8 +21,9 @@ const SQLITE_GENERAL: u32 = 1;
 const SQLITE_CONSTRAINT: u32 = 19;
 
 /// General errors of SQLite that come from the text of the statement, or are the same for every row.
-const SQLITE_PLAIN: [&str; 19] = [
+const SQLITE_PLAIN: [&str; 20] = [
     "no such ",
+    "table ",
     "near \"",
     "unrecognized token",
     "incomplete input",
@@ -45,23 +46,52 @@ const SQLITE_PLAIN: [&str; 19] = [
 
 const WHERE_TO_LOOK: &str = "run the statement of [source] (table or query, where, changed_at) by hand to see it";
 
+const WHERE_TO_LOOK_IN_WRITEBACK: &str = "the database's own log shows it, or running the statement by hand";
+
 /// The error of a statement on the CRM's database. Every one passes through here before anybody else has it.
 pub fn of_source(error: sqlx::Error) -> sqlx::Error {
+    told(error, WHERE_TO_LOOK)
+}
+
+/// The same of a statement that writes to it.
+pub fn of_writeback(error: sqlx::Error) -> sqlx::Error {
+    told(error, WHERE_TO_LOOK_IN_WRITEBACK)
+}
+
+fn told(error: sqlx::Error, look: &str) -> sqlx::Error {
     match error {
         sqlx::Error::Database(database) => {
-            let told = Told::of(&*database, WHERE_TO_LOOK);
+            let told = Told::of(&*database, look);
             sqlx::Error::Database(Box::new(told))
         }
         sqlx::Error::ColumnDecode { index, .. } => {
-            let source = format!("its value has not the form that its type promises; {WHERE_TO_LOOK}");
+            let source = format!("its value has not the form that its type promises; {look}");
             sqlx::Error::ColumnDecode { index, source: source.into() }
         }
         sqlx::Error::Decode(_) => {
-            sqlx::Error::Decode(format!("a value has not the form that its type promises; {WHERE_TO_LOOK}").into())
+            sqlx::Error::Decode(format!("a value has not the form that its type promises; {look}").into())
         }
-        sqlx::Error::Encode(_) => sqlx::Error::Encode(format!("a value cannot be sent; {WHERE_TO_LOOK}").into()),
+        sqlx::Error::Encode(_) => sqlx::Error::Encode(format!("a value cannot be sent; {look}").into()),
         other => other,
     }
+}
+
+/// What of the schema a value did not fit: the name of a constraint or a column, where the database itself says it, and no
+/// function that may say anything.
+pub fn constraint_of(error: &sqlx::Error) -> Option<String> {
+    /// Extended codes of constraints that are no `raise()`: check, foreign key, not null, primary key, unique, data type.
+    const SQLITE_OWN: [&str; 6] = ["275", "787", "1299", "1555", "2067", "3091"];
+    let database = error.as_database_error()?;
+    if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
+        let named = postgres.constraint().map(|name| format!("constraint {name}"));
+        let named = named.or_else(|| postgres.column().map(|name| format!("column {name}")))?;
+        let table = postgres.table().map(|table| format!(" of {table}")).unwrap_or_default();
+        return (postgres.r#where().is_none() && postgres.code().starts_with("23")).then(|| named + &table);
+    }
+    let message = database.message();
+    // A check without a name is told by its expression, with whatever texts stand in it.
+    let plain = message.chars().all(|c| c.is_alphanumeric() || "_.,: ".contains(c));
+    (plain && SQLITE_OWN.contains(&database.code()?.as_ref())).then(|| message.to_owned())
 }
 
 /// What SQLite itself says, by its extended code.

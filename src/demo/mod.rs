@@ -55,6 +55,7 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
         password: PASSWORD.to_owned(),
         faults: "500=1%,429=1%,retry_after=1s,latency=5ms..30ms".parse()?,
         seed: SEED,
+        play: None,
     })
     .await?;
     let config_file = directory.path().join("conversica-sync.toml");

@@ -8,6 +8,7 @@ mod credentials;
 pub mod faults;
 mod inspect;
 mod line;
+pub mod play;
 mod post;
 pub mod store;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::routing::{any, get, post as post_method};
+use chrono::Utc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,7 +27,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::sandbox::credentials::Credentials;
 use crate::sandbox::faults::{Dice, Fault, Faults};
 use crate::sandbox::line::{Line, Lines};
-use crate::sandbox::store::{Counts, Store};
+use crate::sandbox::play::{Played, Player};
+use crate::sandbox::store::{Counts, Ending, Place, Store};
 
 /// How long stopping waits for requests under way.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -39,6 +42,8 @@ pub struct Options {
     pub faults: Faults,
     /// The same seed meets the same faults, as long as requests come in the same order.
     pub seed: u64,
+    /// Where conversations are played back to; `None` leaves it at taking leads.
+    pub play: Option<play::Options>,
 }
 
 /// A running sandbox. Dropping it stops it as well, without waiting.
@@ -55,6 +60,7 @@ struct App {
     faults: Faults,
     dice: Mutex<Dice>,
     store: Mutex<Store>,
+    player: Option<Player>,
     stopping: CancellationToken,
 }
 
@@ -62,6 +68,19 @@ impl App {
     fn store(&self) -> MutexGuard<'_, Store> {
         // A handler that panicked leaves counts that are off by one at worst: no reason to stop a sandbox.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lead.
+    fn accept(&self, place: Place, body: &[u8], ending: Ending) {
+        self.store().accept(place, body, ending, Utc::now());
+        self.follow(body);
+    }
+
+    /// What follows from a lead that was taken.
+    fn follow(&self, body: &[u8]) {
+        if let Some(player) = &self.player {
+            player.accepted(body);
+        }
     }
 
     fn roll(&self) -> (Duration, Option<Fault>) {
@@ -74,17 +93,19 @@ impl App {
 
 /// Binds and serves in the background until stopped or dropped.
 pub async fn start(options: Options) -> anyhow::Result<Sandbox> {
-    let Options { listen, username, password, faults, seed } = options;
+    let Options { listen, username, password, faults, seed, play } = options;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("the sandbox cannot listen on {listen}: choose another address, or port 0"))?;
     let address = listener.local_addr().context("the sandbox's listening socket has no address")?;
     let stopping = CancellationToken::new();
+    let player = play.map(|play| Player::start(play, seed, stopping.clone())).transpose()?;
     let app = Arc::new(App {
         credentials: Credentials::new(&username, &password),
         faults,
         dice: Mutex::new(Dice::new(seed)),
         store: Mutex::default(),
+        player,
         stopping: stopping.clone(),
     });
     let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<Line>();
@@ -118,6 +139,11 @@ impl Sandbox {
 
     pub fn counts(&self) -> Counts {
         self.app.store().counts()
+    }
+
+    /// What was posted to the receiver.
+    pub fn played(&self) -> Played {
+        self.app.player.as_ref().map(Player::played).unwrap_or_default()
     }
 
     /// The Lead objects as last received, byte for byte, in order of first arrival.

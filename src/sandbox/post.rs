@@ -95,6 +95,7 @@ async fn lead(app: &App, line: &Line, mut in_flight: InFlight, body: &Bytes) -> 
         in_flight.place = Some(place);
         store.accept(place, body, Ending::Answered, Utc::now());
         drop(store);
+        app.follow(body);
         return accepted();
     }
     let place = app.store().enter(&identity);
@@ -105,18 +106,18 @@ async fn lead(app: &App, line: &Line, mut in_flight: InFlight, body: &Bytes) -> 
     }
     match fault {
         None => {
-            app.store().accept(place, body, Ending::Answered, Utc::now());
+            app.accept(place, body, Ending::Answered);
             accepted()
         }
         Some(Fault::Status(status)) => status_fault(app, status),
         Some(Fault::Refuse) => refusal(StatusCode::BAD_REQUEST, "Lead not accepted: refused by a sandbox fault."),
         Some(Fault::Drop) => cut(line),
         Some(Fault::Cut) => {
-            app.store().accept(place, body, Ending::Cut, Utc::now());
+            app.accept(place, body, Ending::Cut);
             cut(line)
         }
         Some(Fault::Timeout) => {
-            app.store().accept(place, body, Ending::Timeout, Utc::now());
+            app.accept(place, body, Ending::Timeout);
             // The work is done, only the answer is missing: a client that gives up and asks again does not overlap.
             drop(in_flight);
             tokio::select! {

@@ -1,6 +1,7 @@
 //! Our own tables, one file a table: what each lead should be and is, every outcome, and the facts of which there is one
 //! each. [`writer`] admits one writing process.
 
+pub mod alert;
 pub mod compare;
 pub mod consent;
 pub mod control;
@@ -14,6 +15,7 @@ pub mod lead;
 pub mod listing;
 pub mod outcome;
 pub mod story;
+pub mod writeback;
 pub mod writer;
 
 use chrono::{DateTime, Utc};

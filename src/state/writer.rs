@@ -39,6 +39,8 @@ pub enum Company {
 const PRESENCE: i64 = 0x6373_796e_6377_7269;
 /// The letters "csyncpol". Held by the instance that polls.
 const POLLING: i64 = 0x6373_796e_6370_6f6c;
+/// The letters "csyncwbk". Held, by a transaction, by the instance that writes to the CRM what Conversica has sent.
+pub(super) const WRITEBACK: i64 = 0x6373_796e_6377_626b;
 
 /// How long a session may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod alerts;
 mod ambiguous;
 mod approval;
 mod bad_input;
@@ -41,6 +42,7 @@ mod outage;
 mod outcome_table;
 mod pacing;
 mod pass;
+mod playback;
 mod redaction;
 mod remapping;
 mod resume;
@@ -57,3 +59,6 @@ mod tidy;
 mod triggers;
 mod triggers_install;
 mod triggers_law;
+mod writeback_daemon;
+mod writeback_sql;
+mod writeback_tables;

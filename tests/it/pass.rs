@@ -36,6 +36,7 @@ impl Scene {
             password: "sandbox".into(),
             faults: faults.parse().unwrap(),
             seed: 7,
+            play: None,
         };
         let sandbox = start(options).await.unwrap();
         let (crm, state) = places(engine);

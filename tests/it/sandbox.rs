@@ -22,6 +22,7 @@ async fn desk(faults: &str) -> Desk {
         password: "pässword".into(),
         faults: faults.parse().unwrap(),
         seed: 1,
+        play: None,
     };
     let client = Client::builder().redirect(Policy::none()).build().unwrap();
     Desk { sandbox: start(options).await.unwrap(), client }
@@ -255,6 +256,7 @@ async fn an_address_that_is_taken_is_named() {
         password: String::new(),
         faults: Default::default(),
         seed: 1,
+        play: None,
     };
     let refused = start(options).await.err().expect("the address is taken");
     assert!(format!("{refused:#}").contains(&desk.sandbox.address.to_string()));

@@ -32,6 +32,20 @@ pub(super) fn endpoint(endpoint: &Url, report: &mut Report<'_>) {
     }
 }
 
+/// Where people are told: what it is given is personal data.
+pub(super) fn alerts(url: &Url, report: &mut Report<'_>) {
+    let is_local = url.host_str().is_some_and(is_loopback_host);
+    if url.scheme() == "https" || (url.scheme() == "http" && is_local) {
+        return;
+    }
+    // The whole of it may be a secret: nothing of it is shown.
+    report.problem(
+        "alerts.url",
+        "`alerts.url` is not HTTPS: personal data would travel in the open",
+        "Write https://…; http:// is for this machine (127.0.0.1, localhost) only.",
+    );
+}
+
 /// Whether a host, as URLs write it, is this machine.
 fn is_loopback_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
@@ -43,6 +57,19 @@ pub(super) fn databases(settings: &Settings, report: &mut Report<'_>) {
     for (key, url) in [("source.url", source), ("state.url", state)] {
         if !report.is_spoiled(key) {
             database(key, url, report);
+        }
+    }
+    if let Some(writeback) = &settings.writeback.url
+        && !report.is_spoiled("writeback.url")
+    {
+        let writeback = writeback.expose_secret();
+        database("writeback.url", writeback, report);
+        if sqlite_file(writeback).is_some_and(|file| sqlite_file(state) == Some(file)) {
+            report.problem(
+                "writeback.url",
+                "`writeback.url` names the same SQLite file as `state.url`",
+                "Write the URL of the CRM's database, or leave it out to use that of `source.url`.",
+            );
         }
     }
     let files = (sqlite_file(source), sqlite_file(state));

@@ -4,7 +4,9 @@
 
 pub mod binary;
 pub mod crm_leads;
+pub mod desk;
 pub mod engine;
+pub mod heard;
 pub mod hearing;
 pub mod lead_row;
 pub mod postgres;

@@ -1,0 +1,75 @@
+//! Tells people by running the user's command with the document on its standard input. What it prints goes nowhere.
+
+use std::convert::Infallible;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// Whether a variable of ours may hold a secret that is none of the command's business.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("CONVERSICA_SYNC__") || name == "CONVERSICA_SYNC_OWNER_URL" || name == "CREDENTIALS_DIRECTORY"
+}
+
+/// The command with all that it has started, which goes when this is dropped before the command's own end.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Gone already: all the better.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// # Errors
+/// How it ended instead of with exit code 0.
+pub async fn tell(command: &str, document: &str, timeout: Duration) -> Result<(), String> {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.process_group(0).kill_on_drop(true);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
+        shell.env_remove(name);
+    }
+    let mut child = shell.spawn().map_err(|error| format!("/bin/sh cannot be started: {}", error.kind()))?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let mut group = Group(pid);
+    let input = child.stdin.take();
+    let write = async {
+        if let Some(mut input) = input {
+            // A command that does not read what it is told is none the worse for it.
+            let _ = input.write_all(document.as_bytes()).await;
+            drop(input);
+        }
+        std::future::pending::<Infallible>().await
+    };
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        never = write => match never {},
+        () = tokio::time::sleep(timeout) => return Err("no end within the time limit; it was killed".to_owned()),
+    };
+    group.0 = None;
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(status.code().map_or("ended by a signal".to_owned(), |code| format!("exit code {code}"))),
+        Err(error) => Err(format!("its end was not seen: {}", error.kind())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_ours_are_kept_from_the_command() {
+        for name in ["CONVERSICA_SYNC__CONVERSICA__PASSWORD", "CONVERSICA_SYNC_OWNER_URL", "CREDENTIALS_DIRECTORY"] {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in ["PATH", "CONVERSICA_SYNC_CONFIG", "HOME"] {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
+}

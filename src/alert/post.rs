@@ -1,0 +1,51 @@
+//! Tells people by posting the document to a web address. The address is a secret, and so is what stands in the document:
+//! neither is ever part of a message.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect;
+use url::Url;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone)]
+pub struct Post {
+    http: reqwest::Client,
+    url: Url,
+}
+
+impl Post {
+    /// # Errors
+    /// When no store of root certificates can be found.
+    pub fn new(url: &Url, timeout: Duration) -> anyhow::Result<Self> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("conversica-sync/", env!("CARGO_PKG_VERSION")))
+            // Where a redirect leads nobody has said that personal data may go.
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(timeout);
+        if url.scheme() == "http" {
+            // Plain HTTP is for loopback only.
+            builder = builder.no_proxy();
+        }
+        let http =
+            builder.build().context("setting up the HTTPS client; are the system's root certificates installed?")?;
+        Ok(Self { http, url: url.clone() })
+    }
+
+    /// # Errors
+    /// What came instead of a 2xx, in words that quote nothing.
+    pub async fn tell(&self, document: &str) -> Result<(), String> {
+        let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
+        let answer = request.body(document.to_owned()).send().await;
+        match answer.map(|answer| answer.status()) {
+            Ok(status) if status.is_success() => Ok(()),
+            Ok(status) => Err(format!("status {}", status.as_u16())),
+            Err(error) if error.is_timeout() => Err("no answer within the time limit".to_owned()),
+            Err(error) if error.is_connect() => Err("no connection".to_owned()),
+            Err(_) => Err("the connection failed".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What `check` says of writing to the CRM what Conversica sends: whether tables and statements fit. Nothing stays behind, and
+//! no statement of the user's is run.
+
+use super::Finding;
+use crate::config::{Settings, WritebackMode};
+use crate::conversica::heard::Kind;
+use crate::crm::changes::ddl::Engine;
+use crate::crm::writeback::ddl::Design;
+use crate::crm::writeback::statements::{Statements, known_names};
+use crate::crm::writeback::writer::Writer;
+use crate::error::SetupError;
+use crate::nearest::nearest;
+
+pub(super) async fn of_writeback(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
+    if settings.receive.is_none() {
+        return Ok(Vec::new());
+    }
+    let Some(writer) = Writer::new(settings)? else {
+        return Ok(vec![Finding::Good("mode is \"off\": nothing is written to the CRM".to_owned())]);
+    };
+    let rehearsed = writer.rehearse().await;
+    writer.close().await;
+    let missing = rehearsed.map_err(|failure| SetupError::new(failure.to_string(), failure.cure()))?;
+    let tables: Vec<&str> = Design::of(settings).tables.iter().map(|table| table.name).collect();
+    let tables = if missing.is_empty() {
+        format!("{} can be written", tables.join(", "))
+    } else {
+        format!("{} can be made and written; made at first use", missing.join(", "))
+    };
+    let mut findings = vec![Finding::Good(tables)];
+    if settings.writeback.mode == WritebackMode::Sql {
+        findings.extend(of_statements(settings)?);
+    }
+    Ok(findings)
+}
+
+fn of_statements(settings: &Settings) -> Result<Vec<Finding>, SetupError> {
+    let engine: Engine = Design::of(settings).engine;
+    let statements = Statements::read(&settings.writeback, engine)?;
+    let mut findings = Vec::new();
+    for kind in Kind::ALL {
+        let named = statements.of(kind);
+        if named.is_empty() {
+            findings.push(Finding::Doubtful(format!("there is no {}: such events are not written", kind.name())));
+            continue;
+        }
+        findings.push(Finding::Good(format!("{} is understood by the database; it was not run", kind.name())));
+        let known = known_names(kind);
+        let mut unknown: Vec<&str> =
+            named.iter().flat_map(|named| named.names()).filter(|name| !known.contains(name)).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        for name in unknown {
+            let meant =
+                nearest(name, known.iter().copied()).map(|near| format!("; did you mean :{near}?")).unwrap_or_default();
+            findings.push(Finding::Doubtful(format!(
+                "{}: no published key is called :{name}, so it is NULL unless Conversica sends it{meant}",
+                kind.name()
+            )));
+        }
+    }
+    Ok(findings)
+}

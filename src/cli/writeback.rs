@@ -1,0 +1,129 @@
+//! `writeback`: the tables that the write-back fills, and the events that the CRM refuses.
+
+use std::path::Path;
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::cli::{Exit, existing_state, settings, table};
+use crate::clock;
+use crate::config::{Settings, WritebackMode};
+use crate::console::{printable, say};
+use crate::crm::writeback::ddl::Design;
+use crate::db::Db;
+use crate::state::writeback::{self as queue, Stopped};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show the script that makes the tables in the CRM database, to run it yourself: `… | psql -v ON_ERROR_STOP=1 URL`,
+    /// `… | sqlite3 -bail FILE`. They are made at first use where the role may
+    Print {
+        /// PostgreSQL: the role that writes [default: the user of writeback.url, or of source.url]
+        #[arg(long)]
+        role: Option<String>,
+    },
+    /// List what the CRM database has refused again and again, and why
+    Stopped {
+        /// One JSON document on standard output
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put what was stopped back in the queue
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "event", "all"]))]
+    Retry {
+        /// Ids of the leads
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+        /// Number of an event, as `writeback stopped` shows it; may be repeated
+        #[arg(long, value_name = "NUMBER")]
+        event: Vec<i64>,
+        /// All that is stopped
+        #[arg(long, conflicts_with_all = ["ids", "event"])]
+        all: bool,
+    },
+}
+
+pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let settings = settings(file)?.settings;
+    match command {
+        Command::Print { role } => print(&settings, role),
+        Command::Stopped { json } => stopped(&settings, json).await?,
+        Command::Retry { ids, event, all } => {
+            let which = (!all).then_some((ids.as_slice(), event.as_slice()));
+            let retried = match existing_state(&settings).await? {
+                Some(state) => queue::retry(&state, which, clock::now()).await?,
+                None => 0,
+            };
+            say(format_args!("{} back in the queue.", events(retried)));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn print(settings: &Settings, role: Option<String>) {
+    let design = Design::of(settings);
+    if settings.writeback.mode == WritebackMode::Off {
+        say("-- [writeback] mode is \"off\": nothing is written, and there is nothing to make");
+        return;
+    }
+    let url = settings.writeback.url.as_ref().unwrap_or(&settings.source.url).expose_secret();
+    let role = role.or_else(|| user_of(url)).filter(|_| design.engine == crate::crm::changes::ddl::Engine::Postgres);
+    let names: Vec<&str> = design.tables.iter().map(|table| table.name).collect();
+    say(format_args!("-- conversica-sync: {}\n{}", names.join(", "), design.script(role.as_deref()).trim_end()));
+}
+
+/// The user that a URL names; the one that a machine's own settings add is not known here.
+fn user_of(url: &str) -> Option<String> {
+    let options: sqlx::postgres::PgConnectOptions = url.parse().ok()?;
+    let named = url::Url::parse(url).ok()?;
+    let parameter = named.query_pairs().any(|(name, _)| name == "user");
+    (!named.username().is_empty() || parameter).then(|| options.get_username().to_owned())
+}
+
+async fn stopped(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let found = match Db::open_state_read_only(settings.state.url.expose_secret()).await? {
+        Some(state) => queue::stopped(&state).await?,
+        None => Vec::new(),
+    };
+    if as_json {
+        let list: Vec<_> = found
+            .iter()
+            .map(|stopped| {
+                json!({
+                    "event": stopped.seq, "id": stopped.lead.id, "client_id": stopped.lead.client_id,
+                    "kind": stopped.kind.name(), "attempts": stopped.attempts, "since": stopped.since,
+                    "detail": stopped.detail, "behind": stopped.behind,
+                })
+            })
+            .collect();
+        say(json!({"stopped": list, "total": found.len()}));
+        return Ok(());
+    }
+    if found.is_empty() {
+        say("Nothing is stopped.");
+        return Ok(());
+    }
+    say(text(&found));
+    Ok(())
+}
+
+fn text(found: &[Stopped]) -> String {
+    let mut list = table::plain(&["event", "id", "client", "kind", "tries", "behind", "since", "why"]);
+    for stopped in found {
+        list.add_row([
+            stopped.seq.to_string(),
+            printable(&stopped.lead.id).into_owned(),
+            printable(&stopped.lead.client_id).into_owned(),
+            stopped.kind.name().to_owned(),
+            stopped.attempts.to_string(),
+            stopped.behind.to_string(),
+            stopped.since.format("%F %T UTC").to_string(),
+            printable(stopped.detail.as_deref().unwrap_or_default()).into_owned(),
+        ]);
+    }
+    format!("{}\nAfter mending it: conversica-sync writeback retry ID… (or --event NUMBER, or --all)", list.trim_fmt())
+}
+
+fn events(number: u64) -> String {
+    if number == 1 { "1 event".to_owned() } else { format!("{number} events") }
+}

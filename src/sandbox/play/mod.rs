@@ -1,0 +1,157 @@
+//! Plays Conversica's part after a lead was accepted: posts the conversation that follows to the receiver.
+//!
+//! Every lead has one conversation, from its first acceptance on; consent that is withdrawn meanwhile ends it. Repeats and
+//! disorder come on request, as they come from Conversica unasked.
+
+mod courier;
+mod script;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::courier::Courier;
+pub use self::courier::Receiver;
+use self::script::{Person, Step, conversation, plot, stopped};
+
+/// Conversations at once; leads on top wait their turn.
+const AT_ONCE: usize = 1000;
+
+/// What is played, and to whom.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub receiver: Receiver,
+    /// Between two steps of a conversation.
+    pub beat: Duration,
+    /// Share of the posts that come twice, in percent.
+    pub repeated: u8,
+    /// Share of the posts that come after the one that follows them, in percent.
+    pub disordered: u8,
+}
+
+/// What was played so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Played {
+    /// Posts to the receiver, repeats and further tries included.
+    pub posts: u64,
+    pub acknowledged: u64,
+    /// Given up, because the receiver called them wrong.
+    pub refused: u64,
+}
+
+/// Plays in the background until it is dropped or stopped.
+pub struct Player {
+    leads: UnboundedSender<Person>,
+    courier: Arc<Courier>,
+}
+
+impl Player {
+    /// # Errors
+    /// When the receiver's certificate cannot be read.
+    pub fn start(options: Options, seed: u64, stop: CancellationToken) -> anyhow::Result<Self> {
+        let courier = Arc::new(Courier::new(options.receiver.clone())?);
+        let (leads, accepted) = unbounded_channel();
+        let stage = Stage { courier: courier.clone(), options, seed, parts: HashMap::new() };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stage.run(accepted) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Ok(Self { leads, courier })
+    }
+
+    /// A Lead object was accepted.
+    pub fn accepted(&self, body: &[u8]) {
+        if let Some(person) = Person::of(body) {
+            // Whoever has stopped playing plays no more.
+            let _ = self.leads.send(person);
+        }
+    }
+
+    pub fn played(&self) -> Played {
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Played {
+            posts: read(&self.courier.posts),
+            acknowledged: read(&self.courier.acknowledged),
+            refused: read(&self.courier.refused),
+        }
+    }
+}
+
+struct Stage {
+    courier: Arc<Courier>,
+    options: Options,
+    seed: u64,
+    /// Client and id of every lead met; the token ends its conversation, and `None` says that it was told so.
+    parts: HashMap<(String, String), Option<CancellationToken>>,
+}
+
+impl Stage {
+    async fn run(mut self, mut accepted: UnboundedReceiver<Person>) {
+        // Dropped with this task, and all conversations with it.
+        let mut conversations = JoinSet::new();
+        loop {
+            tokio::select! {
+                person = accepted.recv(), if conversations.len() < AT_ONCE => match person {
+                    Some(person) => self.cast(&person, &mut conversations),
+                    None => break,
+                },
+                Some(_) = conversations.join_next() => {}
+            }
+        }
+        while conversations.join_next().await.is_some() {}
+    }
+
+    fn cast(&mut self, person: &Person, conversations: &mut JoinSet<()>) {
+        let part = self.parts.entry((person.client_id.clone(), person.id.clone()));
+        let is_new = matches!(part, std::collections::hash_map::Entry::Vacant(_));
+        let part = part.or_insert_with(|| Some(CancellationToken::new()));
+        let (now, beat) = (Utc::now(), TimeDelta::from_std(self.options.beat).unwrap_or(TimeDelta::MAX));
+        let (steps, ends) = match part {
+            Some(token) if person.stopped => {
+                token.cancel();
+                *part = None;
+                (stopped(person, now), CancellationToken::new())
+            }
+            Some(token) if is_new => (conversation(person, plot(person, self.seed), now, beat), token.clone()),
+            // An update changes nothing that the assistant says.
+            Some(_) | None => return,
+        };
+        let dice = StdRng::seed_from_u64(self.seed ^ self.parts.len() as u64);
+        let (courier, options) = (self.courier.clone(), self.options.clone());
+        conversations.spawn(async move {
+            tokio::select! {
+                () = play(&courier, &options, steps, dice) => {}
+                () = ends.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Posts the steps, each at its beat.
+async fn play(courier: &Courier, options: &Options, mut steps: Vec<Step>, mut dice: StdRng) {
+    let start = tokio::time::Instant::now();
+    let beats: Vec<u32> = steps.iter().map(|step| step.beat).collect();
+    for earlier in 0..steps.len().saturating_sub(1) {
+        if dice.random_range(0..100) < options.disordered {
+            steps.swap(earlier, earlier + 1);
+        }
+    }
+    for (beat, step) in beats.into_iter().zip(steps) {
+        tokio::time::sleep_until(start + options.beat * beat).await;
+        courier.deliver(step.kind, &step.body).await;
+        if dice.random_range(0..100) < options.repeated {
+            courier.deliver(step.kind, &step.body).await;
+        }
+    }
+}

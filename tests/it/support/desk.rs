@@ -1,0 +1,102 @@
+//! Writing to the CRM, step by step: a CRM on one engine, a state on the other, and a clock that only the test moves.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use conversica_sync::config::{Environment, Settings, layers};
+use conversica_sync::crm::writeback::writer::Writer;
+use conversica_sync::crm::writeback::{self, Stepped, Trouble};
+use conversica_sync::db::Db;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::engine::Engine;
+use super::heard::Heard;
+use super::postgres::cluster;
+use super::scene::Store;
+
+pub struct Desk {
+    pub engine: Engine,
+    pub crm: Store,
+    pub state: Store,
+    pub now: DateTime<Utc>,
+    settings: Settings,
+    db: Db,
+    writer: Writer,
+    runtime: Runtime,
+    _directory: TempDir,
+}
+
+impl Desk {
+    /// `writeback` is what stands in that section; `{crm}` in it is the CRM's URL.
+    pub fn new(engine: Engine, crm_sql: &str, writeback: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| Store::File(directory.path().join(name));
+        let database = || Store::Database(cluster().database());
+        let (crm, state) = (engine.pick(file("crm.db"), database()), engine.pick(database(), file("state.db")));
+        crm.sql(&format!("create table leads (id integer primary key, name text); {crm_sql}"));
+        let text = format!(
+            "[source]\nurl = {:?}\ntable = \"leads\"\nkey = \"id\"\n[lead]\nfirstName = \"name\"\nemail = \"name\"\n\
+             leadSource = {{ value = \"Website\" }}\nrepName = {{ value = \"Rae\" }}\n\
+             [conversica]\nusername = \"acme-api\"\npassword = \"secret\"\n[state]\nurl = {:?}\n[writeback]\n{}\n",
+            crm.url(),
+            state.url(),
+            writeback.replace("{crm}", &crm.url())
+        );
+        let loaded = layers::load_text("test.toml", &text, &Environment::default());
+        let settings = loaded.unwrap_or_else(|errors| panic!("{errors}")).settings;
+        let runtime = Runtime::new().expect("a runtime starts");
+        let (db, writer) = runtime.block_on(async {
+            let db = Db::open_state(&state.url()).await.expect("a fresh state");
+            (db, Writer::new(&settings).expect("settings that can be read").expect("it is not off"))
+        });
+        let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a moment");
+        Self { engine, crm, state, now, settings, db, writer, runtime, _directory: directory }
+    }
+
+    pub fn hear(&self, all: &[Heard]) {
+        Heard::put_all(all, &self.state);
+    }
+
+    pub fn try_step(&mut self) -> Result<Stepped, Trouble> {
+        let step = writeback::step(&self.db, &mut self.writer, &self.settings.delivery.retry, self.now);
+        self.runtime.block_on(step).map(|stepped| stepped.expect("nobody else is there"))
+    }
+
+    #[track_caller]
+    pub fn step(&mut self) -> (usize, usize) {
+        let stepped = self.try_step().unwrap_or_else(|trouble| panic!("{trouble}"));
+        (stepped.written, stepped.failed)
+    }
+
+    /// Steps an hour apart until nothing happens any more.
+    #[track_caller]
+    pub fn settle(&mut self) {
+        loop {
+            self.now += TimeDelta::hours(1);
+            if self.step() == (0, 0) {
+                return;
+            }
+        }
+    }
+
+    /// As after a restart of the program.
+    pub fn restart(&mut self) {
+        let _inside = self.runtime.enter();
+        self.writer = Writer::new(&self.settings).expect("settings that can be read").expect("it is not off");
+    }
+
+    /// How many events wait, and how many are stopped.
+    pub fn queue(&self) -> (usize, usize) {
+        let all = self.state.sql("select status from writeback");
+        let stopped = all.iter().filter(|status| *status == "stopped").count();
+        (all.len() - stopped, stopped)
+    }
+
+    /// The state as a crash leaves it that comes after the CRM's commit and before our own note.
+    pub fn forget_that_anything_was_written(&self) {
+        self.state.sql(
+            "insert into writeback (event_seq, lane, status, due_at) \
+             select seq, case kind when 'chat_lead' then 'chat' || seq else id end, 'waiting', 0 from event \
+             where seq not in (select event_seq from writeback)",
+        );
+    }
+}
