@@ -196,6 +196,16 @@ impl Db {
         }
     }
 
+    /// A statement that says whether this instance may take in what was heard, until its transaction ends; SQLite has one
+    /// writer at a time.
+    pub fn apply_lock(&self) -> Option<&'static str> {
+        match self {
+            Db::Sqlite(_) => None,
+            // The letters "csyncapp"; see `claim_lock`.
+            Db::Postgres(_) => Some("select pg_try_advisory_xact_lock(7166204947097284720)"),
+        }
+    }
+
     pub async fn close(&self) {
         on_db!(self, pool => pool.close().await);
     }

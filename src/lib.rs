@@ -1,16 +1,19 @@
 //! conversica-sync keeps the leads of a CRM database (SQLite or PostgreSQL) in step with Conversica.
 //!
-//! Two facts are kept for each lead: what Conversica should hold (*desired*, made of the CRM row) and what it holds as far as
-//! we know (*delivered*, what it last accepted). Polling makes desired true, delivering makes delivered equal desired.
+//! Three facts are kept for each lead: what Conversica should hold (*desired*, made of the CRM row), what it holds as far as
+//! we know (*delivered*, what it last accepted), and what it has posted back (*heard*). Polling makes desired true, delivering
+//! makes delivered equal desired, receiving collects what was heard.
 //!
 //! ```text
 //!  CRM database (SQLite | PostgreSQL)                                           Conversica
 //!    │ read-only, one snapshot a poll                                             ▲
 //!    ▼                                                                            │ HTTPS + Basic
 //!  crm::read ──► crm::mapping ──► sync::diff ──► state::lead ──► sync::deliver ───┘
-//!                                                  │ desired, delivered, due
-//!                                                  ▼
-//!                                         state::outcome (journal) ──► status
+//!                                   ▲              │ desired, delivered, due
+//!                                   │              ▼
+//!                                   │     state::outcome (journal) ──► status
+//!                                   │ opt-outs
+//!  crm::writeback ◄── receive::apply (heard) ◄── state::event ◄── receive::server ◄── what Conversica posts
 //! ```
 //!
 //! In reading order:

@@ -11,6 +11,7 @@ use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::on_db;
 use crate::state::control::{self, Halt, Hold, LastPoll, Pacing};
+use crate::state::heard::reading;
 use crate::state::held;
 use crate::state::lead::{self, Status};
 use crate::state::{outcome, story};
@@ -47,14 +48,45 @@ pub struct HoldShown {
     pub leads: i64,
 }
 
-/// What Conversica has sent back. There is no receiver in this version, so nothing can have been received.
+/// What Conversica has sent back, each content once.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Received {
     pub lead_updates: i64,
     pub messages: i64,
     pub chat_leads: i64,
+    /// Posts that could not be read, and that nobody has mended yet.
     pub unreadable: i64,
     pub waiting_writeback: i64,
+    /// Of them: given up until a person has mended the cause.
+    pub stopped_writeback: i64,
+    /// Later arrivals of what had arrived before.
+    pub repeats: i64,
+    /// About leads that we do not have.
+    pub unknown_leads: i64,
+    /// With a status that nobody has published.
+    pub outside_vocabulary: i64,
+}
+
+impl Received {
+    async fn of(state: &Db) -> Result<Self, sqlx::Error> {
+        let numbers = reading::numbers(state).await?;
+        Ok(Self {
+            lead_updates: numbers.count("lead_update"),
+            messages: numbers.count("message"),
+            chat_leads: numbers.count("chat_lead"),
+            unreadable: numbers.unreadable,
+            waiting_writeback: numbers.writeback,
+            stopped_writeback: numbers.stopped,
+            repeats: numbers.count("repeat"),
+            unknown_leads: numbers.count("unknown_lead"),
+            outside_vocabulary: numbers.count("outside_vocabulary"),
+        })
+    }
+
+    /// Nothing has come, and nothing waits.
+    pub fn is_nothing(&self) -> bool {
+        self.lead_updates + self.messages + self.chat_leads + self.unreadable + self.waiting_writeback == 0
+    }
 }
 
 /// What may keep work from being done, without the counts that take long: for probes, which come often and wait briefly.
@@ -102,7 +134,7 @@ impl Report {
             hold: hold(state, counts[&Status::Held]).await?,
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
-            received: Received::default(),
+            received: Received::of(state).await?,
             last_poll: control::read::<LastPoll>(state).await?,
             pacing: control::read::<Pacing>(state).await?,
         })

@@ -3,6 +3,8 @@
 //!
 //! Here, and nowhere else, Conversica's answers are shown as they came: they may quote the lead.
 
+mod hearing;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -10,12 +12,14 @@ use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
+use self::hearing::Hearing;
 use crate::cli::plan::shown;
 use crate::cli::{Exit, settings};
 use crate::console::{printable, say};
 use crate::conversica::lead::LeadId;
 use crate::db::Db;
 use crate::error::SetupError;
+use crate::state::heard::reading;
 use crate::state::lead::Status;
 use crate::state::outcome::Recorded;
 use crate::state::story::{self, Story};
@@ -42,11 +46,33 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         .into());
     };
     let lead = which(&state, args.id, args.client).await?;
-    let story = story::of(&state, &lead).await?.ok_or_else(|| unknown(&lead.id, Some(&lead.client_id), &[]))?;
+    let hearing = Hearing::of(&state, &lead, loaded.settings.consent.keep_opt_outs).await?;
+    let story = story::of(&state, &lead).await?;
+    let Some(story) = story else {
+        // Conversica speaks of leads that the CRM does not have, or that were not read yet.
+        if hearing.is_nothing() {
+            return Err(unknown(&lead.id, Some(&lead.client_id), &[]).into());
+        }
+        if args.json {
+            let mut document = json!({"id": lead.id, "client_id": lead.client_id, "status": null, "desired": null,
+                "delivered": null, "due_at": null, "outcomes": []});
+            hearing.add_to(&mut document, None);
+            say(format_args!("{document:#}"));
+        } else {
+            let mut text = name(&lead);
+            text.push_str(": never sent from here; Conversica has spoken of it\n");
+            text.push_str(&hearing.standing_text(None));
+            text.push_str(&history(hearing.events()));
+            say(text.trim_end());
+        }
+        return Ok(Exit::Done);
+    };
     if args.json {
-        say(format_args!("{:#}", document(&story)));
+        let mut document = document(&story);
+        hearing.add_to(&mut document, story.desired.as_ref());
+        say(format_args!("{document:#}"));
     } else {
-        say(text(&story).trim_end());
+        say(text(&story, &hearing).trim_end());
     }
     Ok(Exit::Done)
 }
@@ -54,6 +80,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 /// The one lead that is meant.
 async fn which(state: &Db, id: String, client: Option<String>) -> anyhow::Result<LeadId> {
     let mut clients = story::clients(state, &id).await?;
+    clients.extend(reading::clients(state, &id).await?);
+    clients.sort();
+    clients.dedup();
     let client_id = match client {
         Some(client) if clients.contains(&client) => client,
         Some(client) => return Err(unknown(&id, Some(&client), &clients).into()),
@@ -86,8 +115,7 @@ fn names(clients: &[String]) -> String {
     clients.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// For scripts. `heard`, `conversation` and `messages` are for what Conversica sends back; this version has no receiver,
-/// so they are empty.
+/// For scripts, but for what was heard.
 fn document(story: &Story) -> Value {
     json!({
         "id": story.lead.id,
@@ -105,31 +133,40 @@ fn document(story: &Story) -> Value {
         "delivered_at": story.delivered_at,
         "gone_at": story.gone_at,
         "outcomes": story.outcomes,
-        "heard": [],
-        "conversation": {},
-        "messages": [],
     })
 }
 
 /// For people: where it stands and what to do, what Conversica should hold and holds, and how that came about.
-fn text(story: &Story) -> String {
-    let mut text = format!("Lead {}", printable(&story.lead.id));
-    if !story.lead.client_id.is_empty() {
-        let _ = write!(text, " (client {})", printable(&story.lead.client_id));
-    }
+fn text(story: &Story, hearing: &Hearing) -> String {
+    let mut text = name(&story.lead);
     let (stands, to_do) = standing(story);
     let _ = writeln!(text, ": {}\n  {}\n  to do: {to_do}\n", story.status.name(), printable(&stands));
     text.push_str(&contents(story));
-    text.push_str("\nWhat happened\n");
+    text.push_str(&hearing.standing_text(story.desired.as_ref()));
     let mut events = vec![(story.changed_at, "its content last changed, as the CRM has it".to_owned())];
     let first_contact = "Conversica first took it, or may have";
     events.extend(story.first_contact_at.map(|at| (at, first_contact.to_owned())));
     events.extend(story.gone_at.map(|at| (at, "its row was missing from the source".to_owned())));
-    events.extend(story.outcomes.iter().map(|outcome| (outcome.at, attempt(outcome))));
+    events.extend(story.outcomes.iter().map(|outcome| (outcome.at, printable(&attempt(outcome)).into_owned())));
+    events.extend(hearing.events());
+    text + &history(events)
+}
+
+fn name(lead: &LeadId) -> String {
+    let mut name = format!("Lead {}", printable(&lead.id));
+    if !lead.client_id.is_empty() {
+        let _ = write!(name, " (client {})", printable(&lead.client_id));
+    }
+    name
+}
+
+/// Events in the order of their times, each made harmless to a terminal already.
+fn history(mut events: Vec<(DateTime<Utc>, String)>) -> String {
+    let mut text = "\nWhat happened\n".to_owned();
     // Stable: what has the same time stays in the order of the journal.
     events.sort_by_key(|(at, _)| *at);
     for (at, event) in events {
-        let _ = writeln!(text, "  {}  {}", moment(at), printable(&event));
+        let _ = writeln!(text, "  {}  {}", moment(at), event);
     }
     text
 }

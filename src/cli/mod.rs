@@ -8,6 +8,7 @@ pub mod lead;
 pub mod leads;
 pub mod once;
 pub mod plan;
+pub mod received;
 pub mod resume;
 pub mod retry;
 pub mod run;
@@ -72,6 +73,8 @@ pub enum Command {
     Leads(leads::Args),
     /// Tell everything that is known of one lead
     Lead(lead::Args),
+    /// What Conversica has posted; what could not be read is shown, and read again
+    Received(received::Args),
     /// Release what is held: send it
     Approve(approve::Args),
     /// Release what is held: treat it as already delivered
@@ -132,6 +135,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(args, file).await,
         Command::Leads(args) => leads::run(args, file).await,
         Command::Lead(args) => lead::run(args, file).await,
+        Command::Received(args) => received::run(args, file).await,
         Command::Approve(args) => approve::run(args, Release::Send, file).await,
         Command::Baseline(args) => approve::run(args, Release::Baseline, file).await,
         Command::Retry(args) => retry::run(args, file).await,

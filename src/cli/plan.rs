@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::cli::{Exit, settings, table};
+use crate::clock;
 use crate::config::Settings;
 use crate::console::{printable, say};
 use crate::crm::Crm;
@@ -52,7 +53,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 async fn print_json(crm: &Crm, state: &Db, settings: &Settings) -> anyhow::Result<Totals> {
     let mut out = BufWriter::new(std::io::stdout());
     let mut separator = "{\"leads\":[\n";
-    let totals = plan::plan(crm, state, settings, |lead| {
+    let totals = plan::plan(crm, state, settings, clock::now(), |lead| {
         write!(out, "{separator}")?;
         serde_json::to_writer(&mut out, &lead)?;
         separator = ",\n";
@@ -68,7 +69,7 @@ async fn print_json(crm: &Crm, state: &Db, settings: &Settings) -> anyhow::Resul
 
 async fn print_text(crm: &Crm, state: &Db, settings: &Settings, limit: usize) -> anyhow::Result<Totals> {
     let mut shown = Vec::new();
-    let totals = plan::plan(crm, state, settings, |lead| {
+    let totals = plan::plan(crm, state, settings, clock::now(), |lead| {
         if shown.len() < limit {
             shown.push(lead);
         }
@@ -101,6 +102,10 @@ fn headline(totals: &Totals) -> String {
     let _ = writeln!(text, "  {:>8}  unchanged", totals.unchanged);
     let _ = writeln!(text, "  {:>8}  invalid", totals.invalid);
     let _ = writeln!(text, "  {:>8}  gone from the source", totals.gone);
+    if totals.kept_opt_outs > 0 {
+        let (people, says) = (totals.kept_opt_outs, "which counts; the CRM says otherwise");
+        let _ = writeln!(text, "Kept: {people} opted out, as Conversica has told us, {says}.");
+    }
     if totals.same_email > 0 {
         let _ = writeln!(text, "Look twice: {} e-mail address(es) stand under more than one id.", totals.same_email);
     }

@@ -12,7 +12,7 @@ use crate::db::Db;
 use crate::state::control::{BreakerState, Pacing};
 use crate::state::held;
 use crate::state::lead::Status;
-use crate::status::Report;
+use crate::status::{Received, Report};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -78,6 +78,43 @@ pub fn text(report: &Report) -> String {
     let _ = writeln!(text, "\nLeads\n{}", leads.trim_fmt());
     let outcomes: Vec<String> = report.outcomes.iter().map(|(class, count)| format!("{class} {count}")).collect();
     let _ = writeln!(text, "\nOutcomes so far: {}", outcomes.join(", "));
+    text.push_str(&received(&report.received));
+    text
+}
+
+/// What came back, and what of it needs a person; blank where nothing came.
+fn received(received: &Received) -> String {
+    if received.is_nothing() {
+        return String::new();
+    }
+    let Received { lead_updates, messages, chat_leads, repeats, unknown_leads, outside_vocabulary, .. } = received;
+    let Received { unreadable, waiting_writeback, stopped_writeback, .. } = received;
+    let mut text = format!("Received: {lead_updates} Lead Updates, {messages} Messages, {chat_leads} Chat Leads");
+    let asides = [
+        (repeats, "repeats"),
+        (unknown_leads, "about leads that are not known here"),
+        (outside_vocabulary, "with a status outside the vocabulary"),
+        (waiting_writeback, "wait to be written to the CRM"),
+    ];
+    let asides: Vec<String> =
+        asides.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if !asides.is_empty() {
+        let _ = write!(text, " ({})", asides.join(", "));
+    }
+    text.push('\n');
+    if *unreadable > 0 {
+        let _ = writeln!(
+            text,
+            "For a person: {unreadable} posts cannot be read. Look: conversica-sync received --unreadable; then: received replay"
+        );
+    }
+    if *stopped_writeback > 0 {
+        let _ = writeln!(
+            text,
+            "For a person: {stopped_writeback} posts cannot be written to the CRM. Look: conversica-sync writeback stopped; then: \
+             writeback retry"
+        );
+    }
     text
 }
 

@@ -1,6 +1,8 @@
 //! What Conversica defines: the Lead object, the endpoint's answers and a client for it, and what it posts back to us.
 
 pub mod client;
+pub mod consent;
+pub mod conversation;
 pub mod excerpt;
 pub mod heard;
 pub mod lead;

@@ -254,6 +254,7 @@ pub fn wanted<'a>(source: &'a Source, mapping: &'a Mapping) -> Vec<(&'a str, Str
         wanted.push((client, "[source] client".to_owned()));
     }
     wanted.extend(mapping.uses().into_iter().map(|(column, key)| (column, format!("[lead] {key}"))));
+    wanted.extend(mapping.given_at_column().map(|column| (column, "[consent] given_at".to_owned())));
     wanted
 }
 

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use email_address::{EmailAddress, Options};
 use secrecy::ExposeSecret;
 
 use crate::config::{FieldRule, Settings, WhenNull};
+use crate::conversica::consent::{Override, Standing};
 use crate::conversica::lead::{Fingerprint, Kind, LeadId, LeadKey, RowHash, WITHDRAWALS};
 use crate::crm::value;
 
@@ -44,6 +46,9 @@ pub struct Mapping {
     zone: Tz,
     sms: bool,
     require_conversation_id: bool,
+    /// Of the columns, the one with the time at which consent was given.
+    given_at: Option<usize>,
+    keep_opt_outs: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -72,6 +77,8 @@ pub struct Mapped {
     pub withdrawn: Vec<LeadKey>,
     /// Of the row it was made of, where it makes a lead: as long as that is the same, this is.
     pub row_hash: Option<RowHash>,
+    /// What of it is not as the row has it, because a person's opt-out stands against that.
+    pub kept: Vec<Override>,
 }
 
 impl Mapped {
@@ -79,6 +86,16 @@ impl Mapped {
     pub fn of_row(self, hash: RowHash) -> Self {
         // A row that makes no lead is looked at each time: what it withdraws may not have arrived.
         Self { row_hash: self.desired.is_ok().then_some(hash), ..self }
+    }
+
+    /// With the opt-outs that stand.
+    pub fn kept_by(self, standing: &Standing) -> Self {
+        let Ok(body) = &self.desired else { return self };
+        let kept = standing.overrides(body);
+        match standing.keep(body) {
+            Some(body) => Self { desired: Ok(body), kept, ..self },
+            None => self,
+        }
     }
 
     /// Of the Lead object, or of the reasons: equal fingerprints mean that nothing has changed.
@@ -99,6 +116,8 @@ impl Mapping {
             zone: settings.source.time_zone,
             sms: settings.conversica.sms,
             require_conversation_id: settings.conversica.require_conversation_id,
+            given_at: None,
+            keep_opt_outs: settings.consent.keep_opt_outs,
         };
         for key in LeadKey::ALL.iter().copied() {
             let rule = settings.lead.published.get(&key);
@@ -115,7 +134,32 @@ impl Mapping {
             let from = mapping.origin_by(rule);
             mapping.fields.push(Field { name: name.clone(), key: None, from });
         }
+        let given_at = settings.consent.given_at.as_deref().filter(|_| settings.consent.keep_opt_outs);
+        mapping.given_at = given_at.map(|column| mapping.index_of(column));
         mapping
+    }
+
+    /// Whether an opt-out that was heard stands against what a row says.
+    pub fn keeps_opt_outs(&self) -> bool {
+        self.keep_opt_outs
+    }
+
+    /// The column with the time at which consent was given.
+    pub fn given_at_column(&self) -> Option<&str> {
+        self.given_at.map(|index| self.columns[index].as_str())
+    }
+
+    /// When the row says that consent was given; `None` also where that cannot be read.
+    pub fn given_at(&self, row: &Row) -> Option<DateTime<Utc>> {
+        let text = row.cells[self.given_at?].as_deref().map(str::trim).filter(|text| !text.is_empty())?;
+        value::datetime(text, self.zone)
+    }
+
+    fn index_of(&mut self, column: &str) -> usize {
+        self.columns.iter().position(|known| known == column).unwrap_or_else(|| {
+            self.columns.push(column.to_owned());
+            self.columns.len() - 1
+        })
     }
 
     /// The source's columns that the mapping reads, each once, in the order of [`Row::cells`].
@@ -163,10 +207,10 @@ impl Mapping {
         }
         let lead = LeadId { id: key, client_id: row.client.clone().unwrap_or_default() };
         if reasons.is_empty() {
-            return Mapped { lead, desired: Ok(body), withdrawn: Vec::new(), row_hash: None };
+            return Mapped { lead, desired: Ok(body), withdrawn: Vec::new(), row_hash: None, kept: Vec::new() };
         }
         let withdrawn = self.withdrawn(row);
-        Mapped { lead, desired: Err(reasons), withdrawn, row_hash: None }
+        Mapped { lead, desired: Err(reasons), withdrawn, row_hash: None, kept: Vec::new() }
     }
 
     fn withdrawn(&self, row: &Row) -> Vec<LeadKey> {
@@ -181,10 +225,7 @@ impl Mapping {
         match rule {
             FieldRule::Value(value) => Origin::Constant(value.clone()),
             FieldRule::Column { column, default, map, when_null } => {
-                let index = self.columns.iter().position(|known| known == column).unwrap_or_else(|| {
-                    self.columns.push(column.clone());
-                    self.columns.len() - 1
-                });
+                let index = self.index_of(column);
                 Origin::Column { index, default: default.clone(), map: map.clone(), when_null: *when_null }
             }
         }

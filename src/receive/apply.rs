@@ -1,14 +1,68 @@
-//! Takes what was stored into the conversations of its leads.
+//! Takes what was stored into the conversations of its leads: the loop around [`heard::apply`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
+use crate::clock;
 use crate::config::Settings;
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::receive::Signals;
+use crate::state::heard::{self, Applied, Consequences};
+
+/// How often it looks by itself: what another instance has stored gives no signal here.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// One batch. Returns what there was; nothing where another instance is at it.
+///
+/// # Errors
+/// The database's; nothing of the batch has happened then.
+pub async fn step(db: &Db, settings: &Settings, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    heard::apply(db, Consequences::of(settings), now).await
+}
 
 /// Runs until `stop`.
-pub async fn run(_settings: Arc<Settings>, _state: Db, _signals: Signals, stop: CancellationToken) {
-    stop.cancelled().await;
+pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: CancellationToken) {
+    let mut failing = false;
+    while !stop.is_cancelled() {
+        match step(&state, &settings, clock::now()).await {
+            Ok(applied) => {
+                if std::mem::take(&mut failing) {
+                    info!("what Conversica posts is taken in again");
+                }
+                pass_on(applied, &signals);
+                if applied.events > 0 {
+                    continue;
+                }
+            }
+            Err(error) if !std::mem::replace(&mut failing, true) => {
+                let cure = db::state_cure(&error);
+                warn!(%error, cure, "what Conversica has posted waits: the state does not take it in; tried again by itself");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = signals.stored.notified(), if !failing => {}
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+fn pass_on(applied: Applied, signals: &Signals) {
+    if applied.unreadable > 0 {
+        warn!(events = applied.unreadable, "posts can no longer be read: look with `received --unreadable`");
+    }
+    if applied.writeback {
+        signals.writeback.notify_one();
+    }
+    if applied.alerts > 0 {
+        signals.alert.notify_one();
+    }
+    if applied.due > 0 {
+        signals.deliver.notify_one();
+    }
 }

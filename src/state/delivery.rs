@@ -3,19 +3,21 @@
 //! A claim is on the disk before its request leaves. An outcome counts only for the claim it belongs to. At most one
 //! claim a lead exists at any time, which is what "one in flight a lead" rests on. [`super::due`] says what may be claimed.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::config::{Delivery, OnAmbiguous};
-use crate::conversica::lead::LeadId;
+use crate::config::{Consent, Delivery, OnAmbiguous};
+use crate::conversica::consent::Standing;
+use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
 use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::on_db;
 use crate::state::due::Admit;
 use crate::state::lead::InOrder;
-use crate::state::{instant, lead, micros, outcome};
+use crate::state::{consent, instant, lead, micros, outcome};
 
 /// A lead that is ours to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,10 +95,26 @@ pub struct Wanted<'a> {
     /// Nothing is claimed while any lead of this state is in flight, whoever sends it: these credentials have never been
     /// accepted, and a wrong password may cost one refusal, not one for every instance.
     pub alone: bool,
+    pub opt_outs: OptOuts,
+}
+
+/// What becomes of content that contradicts an opt-out that was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptOuts {
+    /// It leaves with the opt-out in it.
+    Keep,
+    Ignore,
+}
+
+impl OptOuts {
+    pub fn of(settings: &Consent) -> Self {
+        if settings.keep_opt_outs { Self::Keep } else { Self::Ignore }
+    }
 }
 
 impl Wanted<'_> {
-    pub const NOTHING: Wanted<'static> = Wanted { leads: 0, admit: &Admit::Everybody, alone: false };
+    pub const NOTHING: Wanted<'static> =
+        Wanted { leads: 0, admit: &Admit::Everybody, alone: false, opt_outs: OptOuts::Keep };
 
     pub fn up_to(leads: usize) -> Self {
         Self { leads, ..Self::NOTHING }
@@ -112,7 +130,7 @@ pub async fn record_and_claim(
     now: DateTime<Utc>,
     lease: Duration,
 ) -> Result<Vec<Claim>, sqlx::Error> {
-    let Wanted { leads: mut wanted, admit, alone } = wanted;
+    let Wanted { leads: mut wanted, admit, alone, opt_outs } = wanted;
     if finished.is_empty() && wanted == 0 {
         return Ok(Vec::new());
     }
@@ -183,6 +201,22 @@ pub async fn record_and_claim(
                 });
             }
         }
+        // The last word before a request leaves: whatever wrote this content may not have known of an opt-out.
+        if !claims.is_empty() && opt_outs == OptOuts::Keep && consent::any!(&mut *transaction)? {
+            let leads: Vec<LeadId> = claims.iter().map(|claim| claim.lead.clone()).collect();
+            let standing = consent::standing!(&mut *transaction, &leads)?;
+            let kept = keep(&claims, &standing);
+            if !kept.is_empty() {
+                for row in kept_query(&kept).build().fetch_all(&mut *transaction).await? {
+                    let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+                    if let Some(claim) = claims.iter_mut().find(|claim| claim.lead == lead) {
+                        claim.body = row.try_get(2)?;
+                        claim.sent_hash = row.try_get(3)?;
+                        claim.urgent = row.try_get::<i64, _>(4)? == 1;
+                    }
+                }
+            }
+        }
         if !finished.is_empty() {
             outcome::count_query(finished).build().execute(&mut *transaction).await?;
         }
@@ -190,6 +224,49 @@ pub async fn record_and_claim(
         claims.sort_by_key(|claim| !claim.urgent);
         Ok(claims)
     })
+}
+
+/// Of what was claimed, the content that a standing opt-out does not let pass, as it may leave.
+fn keep(claims: &[Claim], standing: &HashMap<LeadId, Standing>) -> Vec<(LeadId, String)> {
+    let kept = |claim: &Claim| Some((claim.lead.clone(), standing.get(&claim.lead)?.keep(&claim.body)?));
+    claims.iter().filter_map(kept).collect()
+}
+
+/// One statement that puts other content in place of what was claimed. The row's hash stays: the row has not changed.
+fn kept_query<DB: Database>(kept: &[(LeadId, String)]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+{
+    let mut update = QueryBuilder::new("with k (k_id, k_client_id, k_body, k_hash) as (");
+    update.push_values(kept, |mut row, (lead, body)| {
+        row.push_bind(lead.id.as_str())
+            .push_bind(lead.client_id.as_str())
+            .push_bind(body.as_str())
+            .push_bind(Fingerprint::of(body.as_bytes()).as_bytes().to_vec());
+    });
+    update.push(") update lead set delivered = ").push(lead::DELIVERED).push(
+        ", desired = k_body, desired_hash = k_hash, sent_hash = k_hash, \
+         urgent = case when lead.urgent = 1 or lead.first_contact_at is not null and (",
+    );
+    update.push(withdrawn_by(
+        "k_body",
+        &format!("coalesce(case when lead.delivered_hash is not null then {} end, '')", lead::DELIVERED),
+    ));
+    update.push(
+        ") then 1 else 0 end from k where lead.id = k_id and lead.client_id = k_client_id \
+         returning id, client_id, desired, sent_hash, urgent",
+    );
+    update
+}
+
+/// Whether one content withdraws consent that another did not, in SQL.
+fn withdrawn_by(new: &str, old: &str) -> String {
+    let withdrawn = WITHDRAWALS.map(|key| {
+        let said = format!("like '%\"{}\":true%'", key.name());
+        format!("({new} {said} and not {old} {said})")
+    });
+    withdrawn.join(" or ")
 }
 
 /// One statement that writes to the leads what came of their claims.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash, WITHDRAWALS};
 use crate::db::{Db, trusted};
@@ -241,6 +241,26 @@ pub async fn upsert(
     if changes.is_empty() {
         return Ok(());
     }
+    on_db!(db, pool => {
+        upsert_query(changes, now, written_at).build().execute(pool).await?;
+        Ok(())
+    })
+}
+
+/// The statement of [`upsert`], for whoever has a transaction.
+pub(super) fn upsert_query<DB: Database>(
+    changes: &[Change],
+    now: DateTime<Utc>,
+    written_at: DateTime<Utc>,
+) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<&'e str>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
+{
     // See `InOrder`.
     let mut changes: Vec<&Change> = changes.iter().collect();
     changes.sort_unstable_by(|a, b| a.lead.cmp(&b.lead));
@@ -251,54 +271,81 @@ pub async fn upsert(
         "excluded.invalid_reasons is not null and coalesce(lead.hold_reason, '') <> 'ambiguous' or {urgent} = 1 \
          or excluded.desired_hash = lead.delivered_hash"
     );
-    on_db!(db, pool => {
-        let mut query = QueryBuilder::new(
-            "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, held_at, \
-             urgent, due_at, attempts, changed_at, row_hash) ");
-        query.push_values(changes, |mut row, change| {
-            let status = match (&change.desired, change.hold_reason) {
-                (Err(_), _) => Status::Invalid,
-                (Ok(_), Some(_)) => Status::Held,
-                (Ok(_), None) => Status::Pending,
-            };
-            row.push_bind(&change.lead.id)
-                .push_bind(&change.lead.client_id)
-                .push_bind(status.name())
-                .push_bind(change.desired.as_deref().ok())
-                .push_bind(change.desired_hash.as_bytes())
-                .push_bind(change.desired.as_ref().err().map(|reasons| serde_json::json!(reasons).to_string()))
-                .push_bind(change.hold_reason)
-                .push_bind(change.hold_reason.map(|_| micros(written_at)))
-                .push_bind(i64::from(change.urgent))
-                .push_bind(micros(now))
-                .push_bind(0_i64)
-                .push_bind(micros(written_at))
-                .push_bind(change.row_hash.map(|hash| hash.0));
-        });
-        query.push(" on conflict (id, client_id) do update set delivered = ").push(DELIVERED).push(
+    let mut query = QueryBuilder::new(
+        "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, held_at, \
+         urgent, due_at, attempts, changed_at, row_hash) ",
+    );
+    query.push_values(changes, |mut row, change| {
+        let status = match (&change.desired, change.hold_reason) {
+            (Err(_), _) => Status::Invalid,
+            (Ok(_), Some(_)) => Status::Held,
+            (Ok(_), None) => Status::Pending,
+        };
+        row.push_bind(change.lead.id.as_str())
+            .push_bind(change.lead.client_id.as_str())
+            .push_bind(status.name())
+            .push_bind(change.desired.as_deref().ok())
+            .push_bind(change.desired_hash.as_bytes().to_vec())
+            .push_bind(change.desired.as_ref().err().map(|reasons| serde_json::json!(reasons).to_string()))
+            .push_bind(change.hold_reason)
+            .push_bind(change.hold_reason.map(|_| micros(written_at)))
+            .push_bind(i64::from(change.urgent))
+            .push_bind(micros(now))
+            .push_bind(0_i64)
+            .push_bind(micros(written_at))
+            .push_bind(change.row_hash.map(|hash| hash.0));
+    });
+    query
+        .push(" on conflict (id, client_id) do update set delivered = ")
+        .push(DELIVERED)
+        .push(
             ", \
-             sent = case when lead.status = 'in_flight' and lead.sent is null and lead.desired_hash = lead.sent_hash \
-                    then lead.desired else lead.sent end, \
-             desired = excluded.desired, desired_hash = excluded.desired_hash, \
-             invalid_reasons = excluded.invalid_reasons, \
-             hold_reason = case when ").push(&free).push(" then null else ").push(WAITS_FOR).push(" end, \
-             held_at = case when ").push(&free).push(" then null when ").push(WAITS_FOR).push(
+         sent = case when lead.status = 'in_flight' and lead.sent is null and lead.desired_hash = lead.sent_hash \
+                then lead.desired else lead.sent end, \
+         desired = excluded.desired, desired_hash = excluded.desired_hash, \
+         invalid_reasons = excluded.invalid_reasons, \
+         hold_reason = case when ",
+        )
+        .push(&free)
+        .push(" then null else ")
+        .push(WAITS_FOR)
+        .push(
+            " end, \
+         held_at = case when ",
+        )
+        .push(&free)
+        .push(" then null when ")
+        .push(WAITS_FOR)
+        .push(
             " is not null then excluded.changed_at end, \
-             changed_at = excluded.changed_at, gone_at = null, status_before = null, row_hash = excluded.row_hash, \
-             urgent = ").push(&urgent).push(", \
-             attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
-             first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
-             due_at = case when lead.status = 'retrying' and ").push(&urgent).push(" = 0 then lead.due_at \
-                    else excluded.due_at end, \
-             status = case when lead.status = 'in_flight' then 'in_flight' \
-                    when excluded.invalid_reasons is not null then 'invalid' \
-                    when excluded.desired_hash = lead.delivered_hash then 'in_sync' \
-                    when ").push(&urgent).push(" = 0 and ").push(WAITS_FOR).push(" is not null then 'held' \
-                    when lead.status = 'retrying' then 'retrying' \
-                    else 'pending' end");
-        query.build().execute(pool).await?;
-        Ok(())
-    })
+         changed_at = excluded.changed_at, gone_at = null, status_before = null, row_hash = excluded.row_hash, \
+         urgent = ",
+        )
+        .push(&urgent)
+        .push(
+            ", \
+         attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
+         first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
+         due_at = case when lead.status = 'retrying' and ",
+        )
+        .push(&urgent)
+        .push(
+            " = 0 then lead.due_at \
+                else excluded.due_at end, \
+         status = case when lead.status = 'in_flight' then 'in_flight' \
+                when excluded.invalid_reasons is not null then 'invalid' \
+                when excluded.desired_hash = lead.delivered_hash then 'in_sync' \
+                when ",
+        )
+        .push(&urgent)
+        .push(" = 0 and ")
+        .push(WAITS_FOR)
+        .push(
+            " is not null then 'held' \
+                when lead.status = 'retrying' then 'retrying' \
+                else 'pending' end",
+        );
+    query
 }
 
 /// Notes that these rows are no longer in the source. What is in flight ends first, and who has withdrawn consent is heard

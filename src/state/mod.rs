@@ -3,11 +3,13 @@
 
 pub mod alert;
 pub mod compare;
+pub mod consent;
 pub mod control;
 pub mod delivery;
 pub mod due;
 pub mod event;
 pub mod gone;
+pub mod heard;
 pub mod held;
 pub mod lead;
 pub mod listing;

@@ -18,7 +18,7 @@ use crate::conversica::outcome::Class;
 use crate::crm::mapping::Mapping;
 use crate::db::Db;
 use crate::state::control::{self, Halt, MappingInUse, Pacing, Resumed, Verified};
-use crate::state::delivery::{self, Claim, Finished, Next, Wanted};
+use crate::state::delivery::{self, Claim, Finished, Next, OptOuts, Wanted};
 use crate::state::due::{self, Admit};
 use crate::sync::account;
 use crate::sync::guard;
@@ -160,7 +160,8 @@ impl Deliverer {
         if recorded > 0 || wanted > 0 {
             let lease = self.settings.delivery.timeout + LEASE_MARGIN;
             let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
-            let wanted = Wanted { leads: wanted, admit, alone: !self.verified };
+            let opt_outs = OptOuts::of(&self.settings.consent);
+            let wanted = Wanted { leads: wanted, admit, alone: !self.verified, opt_outs };
             claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
             self.finished.clear();
         }

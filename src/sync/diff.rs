@@ -134,6 +134,7 @@ mod tests {
             desired: body.map(str::to_owned).map_err(|reason| vec![reason.to_owned()]),
             withdrawn: Vec::new(),
             row_hash: None,
+            kept: Vec::new(),
         }
     }
 

@@ -7,6 +7,8 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
+use chrono::{DateTime, Utc};
+
 use crate::conversica::lead::{IdOrder, LeadId};
 use crate::crm::cursor::Newest;
 use crate::crm::mapping::Mapped;
@@ -16,6 +18,7 @@ use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::state::compare::{Compared, KnownLeads};
 use crate::state::lead;
+use crate::sync::consent::{self, Ledger};
 
 /// What the merge comes upon.
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub struct Merge<'a> {
     crm: &'a Crm,
     state: &'a Db,
     interest: Interest,
+    now: DateTime<Utc>,
     batches: Batches,
     batch: Batch,
     /// The next line of the batch.
@@ -107,6 +111,7 @@ impl<'a> Merge<'a> {
         fitting: &Fitting,
         scope: Scope,
         interest: Interest,
+        now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
         let mut batches = Reading::new(crm, fitting, scope.clone()).start(&crm.db);
         let opened = batches.opened().await?;
@@ -128,6 +133,7 @@ impl<'a> Merge<'a> {
             crm,
             state,
             interest,
+            now,
             batches,
             batch: Batch::default(),
             next: 0,
@@ -257,15 +263,28 @@ impl<'a> Merge<'a> {
     async fn look_up(&mut self, gathered: Gathered) -> anyhow::Result<()> {
         let leads: Vec<LeadId> = gathered.rows.iter().map(|(_, lead)| lead).chain(&gathered.missing).cloned().collect();
         let mut known = lead::known(self.state, &leads).await?;
+        let mut rows = Vec::with_capacity(gathered.rows.len());
         for (index, lead) in gathered.rows {
             let line = self.batch.line(index);
             let hash = self.batches.hash(line);
-            let known = known.remove(&lead);
-            self.present += u64::from(known.as_ref().is_some_and(lead::Known::is_expected));
-            let says_the_same = known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(hash));
+            let found = known.get(&lead);
+            self.present += u64::from(found.is_some_and(lead::Known::is_expected));
+            let says_the_same = found.is_some_and(|known| !known.gone && known.row_hash == Some(hash));
             if self.interest == Interest::Everything || !says_the_same {
-                self.items.push_back(Item::Row(self.crm.mapping.map(&line.row()).of_row(hash), known));
+                let row = line.row();
+                rows.push((self.crm.mapping.map(&row).of_row(hash), self.crm.mapping.given_at(&row)));
             }
+        }
+        // Before anything is compared: what a person has said counts for more than what the CRM says of them.
+        let rows = if self.crm.mapping.keeps_opt_outs() {
+            let ledger = if self.interest == Interest::Everything { Ledger::Leave } else { Ledger::Write };
+            consent::keep(self.state, rows, ledger, self.now).await?
+        } else {
+            rows.into_iter().map(|(mapped, _)| mapped).collect()
+        };
+        for mapped in rows {
+            let known = known.remove(&mapped.lead);
+            self.items.push_back(Item::Row(mapped, known));
         }
         let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
         let missing =

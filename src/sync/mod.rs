@@ -6,6 +6,7 @@
 pub mod account;
 pub mod allowance;
 pub mod breaker;
+pub mod consent;
 pub mod deliver;
 pub mod diff;
 pub mod drain;

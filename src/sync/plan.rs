@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::{ConversationChanges, OnDelete, Settings};
+use crate::conversica::consent::Override;
 use crate::conversica::lead::{LeadId, withdraws_consent};
 use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
@@ -62,6 +64,8 @@ pub struct Totals {
     pub invalid: u64,
     /// Nothing to send: delivered already, or waiting for a person after a refusal.
     pub unchanged: u64,
+    /// Leads of which the CRM says otherwise than the person's own opt-out, which counts.
+    pub kept_opt_outs: u64,
     /// Leads no longer in the source.
     pub gone: u64,
     /// People who would be contacted for the first time.
@@ -95,18 +99,20 @@ pub async fn plan(
     crm: &Crm,
     state: &Db,
     settings: &Settings,
+    now: DateTime<Utc>,
     mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
 ) -> anyhow::Result<Totals> {
     let fitting = crm.fitting().await?;
     let mut planning = Planning::new(settings);
     // Before the first row is read: what is held meanwhile has not been shown.
     let held = held::look(state, &held::Selection::default()).await?;
-    let mut merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything).await?;
+    let mut merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything, now).await?;
     loop {
         match merge.next().await? {
             Some(Item::Quiet) => {}
             Some(Item::Missing(known)) => planning.missing(known),
             Some(Item::Row(mapped, known)) => {
+                planning.totals.kept_opt_outs += u64::from(!mapped.kept.is_empty());
                 planning.found.back += u64::from(known.as_ref().is_some_and(Known::is_withheld));
                 if is_settled(&mapped, known.as_ref()) {
                     planning.totals.unchanged += 1;
@@ -248,7 +254,9 @@ impl Planning {
                 }
             }
             let old = delivered.map(object).unwrap_or_default();
+            let kept: Vec<String> = mapped.kept.iter().map(Override::in_words).collect();
             let mut planned = planned(mapped, known.as_ref(), stops, &old);
+            planned.lead.reasons.extend(kept);
             if let Some(reason) = holds {
                 planned.lead.reasons.push(format!("held as soon as a pass sees it: {reason}"));
                 self.would_hold.get_or_insert_with(|| reason.to_owned());

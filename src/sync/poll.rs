@@ -14,6 +14,7 @@ use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::db::discreet::in_words;
+use crate::state::consent;
 use crate::state::control::{self, Comparing, Cursor, Facts, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
 use crate::sync::allowance::Allowance;
@@ -120,14 +121,15 @@ pub(super) async fn read_and_write(
     };
     let losses = Losses::of(settings, &scope, memory.standing.as_ref());
     let admission = losses.keep_back(admission, memory.history);
-    let mut writes = Writes::new(state, settings, admission, losses, now);
+    let words = consent::newest(state).await?;
+    let mut writes = Writes::new(state, settings, admission, losses, words, now);
     writes.settle().await?;
     if scope == Scope::Keys(Vec::new()) {
         return Ok((writes.polled, covered));
     }
     memory.begin(state, now).await?;
     let conversations = settings.safety.conversation_changes;
-    let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences).await;
+    let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences, now).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
     crm.still(&fitting).await?;

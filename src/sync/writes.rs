@@ -11,6 +11,7 @@ use crate::crm::mapping::Mapped;
 use crate::crm::read::BATCH_ROWS;
 use crate::db::Db;
 use crate::state::compare;
+use crate::state::consent;
 use crate::state::control::{self, Hold};
 use crate::state::gone;
 use crate::state::held::{self, FIRST_RUN, Release, SOURCE_SHRANK, Selection, TOO_MANY_CHANGES};
@@ -67,6 +68,8 @@ pub(super) struct Writes<'a> {
     ready: Vec<Change>,
     /// Rows of which it matters what was delivered.
     doubtful: Vec<(Mapped, Option<Known>)>,
+    /// The newest word about consent when this poll began.
+    words: i64,
     /// Sends that wait for the decision; never more than [`UNDECIDED`].
     undecided: Vec<Change>,
     /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
@@ -94,6 +97,7 @@ impl<'a> Writes<'a> {
         settings: &'a Settings,
         admission: Admission,
         losses: Losses,
+        words: i64,
         now: DateTime<Utc>,
     ) -> Self {
         Self {
@@ -106,6 +110,7 @@ impl<'a> Writes<'a> {
             found: Found::default(),
             ready: Vec::new(),
             doubtful: Vec::new(),
+            words,
             undecided: Vec::new(),
             provisional: None,
             kept_back: None,
@@ -274,7 +279,11 @@ impl<'a> Writes<'a> {
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {
-        lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
+        if self.settings.consent.keep_opt_outs {
+            consent::upsert(self.state, &self.ready, self.words, self.now, self.written_at()).await?;
+        } else {
+            lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
+        }
         self.ready.clear();
         lead::mark_gone(self.state, &self.gone, self.now).await?;
         self.gone.clear();

@@ -186,7 +186,7 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
             let claims = delivery::record_and_claim(
                 &db,
                 &ended,
-                Wanted { leads: 48, admit: &Admit::TestLeads(150), alone: false },
+                Wanted { leads: 48, admit: &Admit::TestLeads(150), ..Wanted::NOTHING },
                 at(seconds),
                 LEASE,
             )

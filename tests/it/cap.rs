@@ -22,7 +22,7 @@ fn cap(people: u32, seconds: i64) -> Cap {
 
 async fn claim(db: &Db, caps: &[Cap], ended: &[Finished], seconds: i64) -> Vec<Claim> {
     let admit = Admit::Capped(caps.to_vec());
-    delivery::record_and_claim(db, ended, Wanted { leads: 100, admit: &admit, alone: false }, at(seconds), LEASE)
+    delivery::record_and_claim(db, ended, Wanted { leads: 100, admit: &admit, ..Wanted::NOTHING }, at(seconds), LEASE)
         .await
         .unwrap()
 }

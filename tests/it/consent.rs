@@ -91,7 +91,7 @@ async fn whoever_was_claimed_since_the_poll_looked_is_withdrawn_at_once_and_not_
     let claims = delivery::record_and_claim(
         &db,
         &[],
-        Wanted { leads: 10, admit: &Admit::Withdrawals, alone: false },
+        Wanted { leads: 10, admit: &Admit::Withdrawals, ..Wanted::NOTHING },
         at(5),
         LEASE,
     )
@@ -119,7 +119,7 @@ async fn a_consent_given_again_and_taken_back_on_its_way_is_withdrawn_at_once(en
         let claims = delivery::record_and_claim(
             &db,
             &[],
-            Wanted { leads: 9, admit: &Admit::Withdrawals, alone: false },
+            Wanted { leads: 9, admit: &Admit::Withdrawals, ..Wanted::NOTHING },
             at(5),
             LEASE,
         )

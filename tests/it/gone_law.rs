@@ -73,7 +73,13 @@ impl Play {
         match event {
             Event::Row(k) => {
                 self.row = Some(k);
-                let mapped = Mapped { lead: id("1"), desired: Ok(content(k)), withdrawn: Vec::new(), row_hash: None };
+                let mapped = Mapped {
+                    lead: id("1"),
+                    desired: Ok(content(k)),
+                    withdrawn: Vec::new(),
+                    row_hash: None,
+                    kept: Vec::new(),
+                };
                 let (mapped, known) = (mapped.of_row(RowHash(i64::from(k))), self.known().await);
                 // As the merge does: a row that says what it said is passed over, unless the source had lost it.
                 if known.as_ref().is_some_and(|known| {

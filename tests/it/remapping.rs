@@ -159,7 +159,7 @@ async fn what_holds_a_single_lead_is_not_let_go_with_a_poll(engine: Engine) {
     let none = delivery::record_and_claim(
         &state,
         &[],
-        Wanted { leads: 10, admit: &Admit::Everybody, alone: false },
+        Wanted { leads: 10, admit: &Admit::Everybody, ..Wanted::NOTHING },
         at(900),
         LEASE,
     )

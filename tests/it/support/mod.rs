@@ -7,6 +7,7 @@ pub mod crm_leads;
 pub mod desk;
 pub mod engine;
 pub mod heard;
+pub mod hearing;
 pub mod lead_row;
 pub mod postgres;
 pub mod reaction;

@@ -1,0 +1,196 @@
+//! The part of a lead's story that Conversica has told: what it posted, what that comes to, and whose word stands.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+
+use super::moment;
+use crate::console::printable;
+use crate::conversica::consent::{Channel, Standing};
+use crate::conversica::conversation::datetime;
+use crate::conversica::heard::{self, Kind};
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::state::consent::{self, Entry};
+use crate::state::heard::reading::{self, Heard};
+
+/// All that was heard of a lead.
+#[derive(Debug, Default)]
+pub struct Hearing {
+    heard: Vec<Heard>,
+    picture: Map<String, Value>,
+    ledger: Vec<Entry>,
+    standing: Standing,
+    /// `[consent] keep_opt_outs`.
+    keeps_opt_outs: bool,
+}
+
+impl Hearing {
+    pub async fn of(state: &Db, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
+        let (heard, picture) = reading::of_lead(state, lead).await?;
+        let ledger = consent::of_lead(state, lead).await?;
+        let standing = Standing::of(&ledger.iter().map(|entry| entry.word).collect::<Vec<_>>());
+        Ok(Self { heard, picture, ledger, standing, keeps_opt_outs })
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.heard.is_empty() && self.ledger.is_empty()
+    }
+
+    /// For scripts.
+    pub fn add_to(&self, document: &mut Value, desired: Option<&Map<String, Value>>) {
+        let heard = self.heard.iter().map(|heard| {
+            json!({
+                "at": heard.received_at,
+                "kind": heard.kind.name(),
+                "body": posted(heard),
+                "seq": heard.seq,
+                "repeats": heard.repeats,
+                "applied_at": heard.applied_at,
+                "effect": heard.effect,
+            })
+        });
+        let ledger = self.ledger.iter().map(|Entry { word, heard_at, event_seq, .. }| {
+            json!({
+                "channel": word.channel.name(),
+                "given": word.given,
+                "at": word.at,
+                "heard_at": heard_at,
+                "source": source(*event_seq),
+                "event_seq": event_seq,
+            })
+        });
+        let overrides: Vec<Value> = self
+            .kept(desired)
+            .iter()
+            .map(|(key, value, since)| json!({"key": key, "value": value, "since": since}))
+            .collect();
+        document["heard"] = heard.collect();
+        document["conversation"] = json!(self.picture);
+        document["messages"] = self.messages().into_iter().map(|(_, message)| message).collect();
+        document["consent"] = json!({"ledger": ledger.collect::<Vec<_>>(), "standing": self.standing});
+        document["overrides"] = json!(overrides);
+    }
+
+    /// The Message objects, in the order of their dates; what has no date that can be read is of when it came.
+    fn messages(&self) -> Vec<(DateTime<Utc>, Value)> {
+        let messages = self.heard.iter().filter(|heard| heard.kind == Kind::Message);
+        let mut messages: Vec<_> = messages.map(|heard| (said_at(heard), posted(heard))).collect();
+        messages.sort_by_key(|(at, _)| *at);
+        messages
+    }
+
+    /// The keys that are sent as the person said, whatever the CRM says.
+    fn kept(&self, desired: Option<&Map<String, Value>>) -> Vec<(&'static str, bool, DateTime<Utc>)> {
+        let keys =
+            [("optOut", Channel::Email, true), ("smsOptOut", Channel::Sms, true), ("smsOptIn", Channel::Sms, false)];
+        let stands = keys.into_iter().filter_map(|(key, channel, value)| {
+            let since = self.standing.get(channel).filter(|_| self.keeps_opt_outs)?;
+            desired.is_some_and(|desired| desired.contains_key(key)).then_some((key, value, since))
+        });
+        stands.collect()
+    }
+
+    /// What stands now, for people; blank where nothing was heard.
+    pub fn standing_text(&self, desired: Option<&Map<String, Value>>) -> String {
+        let mut text = String::new();
+        if !self.picture.is_empty() {
+            text.push_str("\nWhat Conversica says of it\n");
+            let width = self.picture.keys().map(|key| key.chars().count()).max().unwrap_or(0);
+            for (key, value) in &self.picture {
+                let _ = writeln!(text, "  {:width$}  {}", printable(key), printable(&plain(value)));
+            }
+        }
+        for channel in Channel::ALL {
+            if let Some(since) = self.standing.get(channel) {
+                let _ = writeln!(text, "\nOPTED OUT of {} on {}", channel.name(), moment(since));
+            }
+        }
+        for (key, value, since) in self.kept(desired) {
+            let _ = writeln!(
+                text,
+                "  kept: {key} is sent as {value} whatever the CRM says; they opted out on {}",
+                moment(since)
+            );
+        }
+        text
+    }
+
+    /// What happened, each with its time. A text may have several lines.
+    pub fn events(&self) -> Vec<(DateTime<Utc>, String)> {
+        let mut events: Vec<(DateTime<Utc>, String)> =
+            self.heard.iter().map(|heard| (said_at(heard), told(heard))).collect();
+        events.extend(self.ledger.iter().map(|Entry { word, event_seq, .. }| {
+            let (channel, who) = (word.channel.name(), source(*event_seq));
+            let what = if word.given { "consent given" } else { "consent withdrawn" };
+            (word.at, format!("{what} for {channel}, as {who} says"))
+        }));
+        events
+    }
+}
+
+fn source(event_seq: Option<i64>) -> &'static str {
+    if event_seq.is_some() { "conversica" } else { "crm" }
+}
+
+/// The object as it was posted.
+fn posted(heard: &Heard) -> Value {
+    serde_json::from_slice(&heard.body).unwrap_or_default()
+}
+
+/// A Message is of its date, whatever it took to come here.
+fn said_at(heard: &Heard) -> DateTime<Utc> {
+    let date = (heard.kind == Kind::Message).then(|| posted(heard)["date"].as_str().and_then(datetime)).flatten();
+    date.unwrap_or(heard.received_at)
+}
+
+/// Statuses that are told by a word of their own when they are true.
+const FLAGS: [(&str, &str); 6] = [
+    ("hotLead", "hot lead"),
+    ("actionRequired", "action required"),
+    ("leadAtRisk", "lead at risk"),
+    ("doNotEmail", "do not e-mail"),
+    ("smsOptOut", "no text messages"),
+    ("smsOptIn", "text messages are welcome"),
+];
+
+fn told(heard: &Heard) -> String {
+    let Ok(post) = heard::read(heard.kind, &heard.body) else { return "heard what can no longer be read".to_owned() };
+    let text = |key: &str| post.content.get(key).map(plain).map(|text| printable(&text).into_owned());
+    if heard.kind == Kind::Message {
+        let who = match text("action").as_deref() {
+            Some("sent") => "the assistant wrote".to_owned(),
+            Some("received") => "the lead wrote".to_owned(),
+            other => format!("a message ({})", other.unwrap_or_default()),
+        };
+        let body = post.content.get("body").map(plain).unwrap_or_default();
+        let lines: String = body.lines().map(|line| format!("\n      {}", printable(line))).collect();
+        return format!("{who}: {}{lines}", text("subject").unwrap_or_default());
+    }
+    let mut parts = Vec::new();
+    match (text("conversationStage"), text("conversationStatus")) {
+        (Some(stage), Some(status)) => parts.push(format!("{stage} → {status}")),
+        (stage, status) => parts.extend(stage.or(status)),
+    }
+    parts.extend(text("leadStatus").map(|status| format!("lead status {status}")));
+    for (key, words) in FLAGS {
+        match post.content.get(key) {
+            Some(Value::Bool(true)) => parts.push(words.to_owned()),
+            Some(Value::Bool(false)) => parts.push(format!("{key} false")),
+            _ => {}
+        }
+    }
+    let discovered = post.content.iter().filter(|(key, _)| key.starts_with("discovered"));
+    parts.extend(discovered.map(|(key, value)| format!("{} {}", printable(key), printable(&plain(value)))));
+    if parts.is_empty() {
+        parts.push("dates".to_owned());
+    }
+    let stale = heard.effect.as_ref().is_some_and(Map::is_empty);
+    format!("heard: {}{}", parts.join(", "), if stale { " (nothing new)" } else { "" })
+}
+
+/// A text without its quotes, anything else as JSON.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,268 @@
+//! `received`: what Conversica has posted, newest first; one post as it came; and what could not be read, read again.
+//!
+//! The list has ids, statuses and key names; what people wrote is in `received show` and `lead ID`.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value, json};
+
+use crate::cli::{Exit, existing_state, settings, table};
+use crate::console::{printable, say};
+use crate::conversica::heard::{self, Kind};
+use crate::conversica::vocabulary;
+use crate::db::Db;
+use crate::error::SetupError;
+use crate::state::heard::reading::{self, Heard, Wanted};
+use crate::state::heard::replay::{self, Replayed};
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub list: List,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Posts of that kind
+    #[arg(long, value_name = "KIND", value_parser = kind_parser())]
+    pub kind: Option<Kind>,
+    /// Posts that cannot be read, and have not been mended
+    #[arg(long)]
+    pub unreadable: bool,
+    /// Posts about the lead of that id
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// How many to list, the newest
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: u32,
+    /// One JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// One post, exactly as it came
+    Show {
+        /// Its number, as `received` lists it
+        #[arg(value_name = "SEQ")]
+        seq: i64,
+    },
+    /// Read again what could not be read: with this version of the program, or as you have mended it
+    Replay {
+        /// Numbers of posts, as `received --unreadable` lists them
+        #[arg(value_name = "SEQ", required_unless_present = "all")]
+        seqs: Vec<i64>,
+        /// All that cannot be read
+        #[arg(long, conflicts_with_all = ["seqs", "body"])]
+        all: bool,
+        /// The mended body of that one post; '-' reads standard input
+        #[arg(long, value_name = "FILE")]
+        body: Option<PathBuf>,
+    },
+}
+
+fn kind_parser() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name))
+        .try_map(|name| Kind::from_name(&name).ok_or("there is no such kind"))
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+    match args.command {
+        None => list(args.list, file).await,
+        Some(Command::Show { seq }) => show(seq, file).await,
+        Some(Command::Replay { seqs, all, body }) => again(seqs, all, body, file).await,
+    }
+}
+
+async fn state(file: Option<&Path>) -> anyhow::Result<Option<Db>> {
+    Db::open_state_read_only(settings(file)?.settings.state.url.expose_secret()).await
+}
+
+async fn list(args: List, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let wanted = Wanted { kind: args.kind, unreadable: args.unreadable, id: args.id, ..Wanted::default() };
+    let events = match state(file).await? {
+        Some(state) => reading::list(&state, &wanted, args.limit.into()).await?,
+        None => Vec::new(),
+    };
+    if args.json {
+        let events: Vec<Value> = events.iter().map(document).collect();
+        say(format_args!("{:#}", json!({ "received": events })));
+    } else if events.is_empty() {
+        say("Nothing of that has been received.");
+    } else {
+        let mut rows = table::plain(&["seq", "at", "kind", "lead", "what"]);
+        for event in &events {
+            let at = event.received_at.format("%F %T UTC").to_string();
+            rows.add_row([event.seq.to_string(), at, event.kind.name().to_owned(), whose(event), what(event)]);
+        }
+        say(rows.trim_fmt());
+    }
+    Ok(Exit::Done)
+}
+
+fn whose(event: &Heard) -> String {
+    let mut lead = printable(&event.lead.id).into_owned();
+    if !event.lead.client_id.is_empty() {
+        let _ = write!(lead, " (client {})", printable(&event.lead.client_id));
+    }
+    if !event.is_known && !event.lead.id.is_empty() {
+        lead.push_str(" (not known here)");
+    }
+    lead
+}
+
+/// Keys that say what became of a lead, and nothing personal.
+const TELLING: [&str; 11] = [
+    "conversationStage",
+    "conversationStatus",
+    "leadStatus",
+    "hotLead",
+    "leadAtRisk",
+    "actionRequired",
+    "doNotEmail",
+    "smsOptOut",
+    "smsOptIn",
+    "action",
+    "date",
+];
+
+/// What the list shows of the content, and which of its keys have values that nobody has published.
+fn said(event: &Heard) -> (Map<String, Value>, Vec<&'static str>) {
+    let Ok(post) = heard::read(event.kind, &event.body) else { return Default::default() };
+    let outside = if event.kind == Kind::ChatLead { Vec::new() } else { vocabulary::outside(&post.content) };
+    let told = TELLING.into_iter().filter_map(|key| Some((key.to_owned(), post.content.get(key)?.clone())));
+    (told.collect(), outside)
+}
+
+fn what(event: &Heard) -> String {
+    let mut parts = Vec::new();
+    match (&event.problem, event.mended_as) {
+        (Some(problem), None) => parts.push(format!("UNREADABLE: {}", printable(problem))),
+        (Some(_), Some(mended_as)) => parts.push(format!("was unreadable; mended as {mended_as}")),
+        (None, _) => {
+            let (told, outside) = said(event);
+            parts.extend(told.iter().map(|(key, value)| match value {
+                Value::String(text) => format!("{key} {}", printable(text)),
+                other => format!("{key} {other}"),
+            }));
+            if !outside.is_empty() {
+                parts.push(format!("outside the vocabulary: {}", outside.join(", ")));
+            }
+            if event.applied_at.is_none() {
+                parts.push("not taken in yet".to_owned());
+            }
+        }
+    }
+    if event.repeats > 0 {
+        parts.push(format!("arrived {} times", event.repeats + 1));
+    }
+    parts.join("; ")
+}
+
+fn document(event: &Heard) -> Value {
+    let (said, outside) = said(event);
+    json!({
+        "seq": event.seq,
+        "at": event.received_at,
+        "kind": event.kind.name(),
+        "id": event.lead.id,
+        "client_id": event.lead.client_id,
+        "known": event.is_known,
+        "said": said,
+        "problem": event.problem,
+        "mended_as": event.mended_as,
+        "repeats": event.repeats,
+        "repeated_at": event.repeated_at,
+        "applied_at": event.applied_at,
+        "outside_vocabulary": outside,
+    })
+}
+
+fn unknown(seq: i64) -> SetupError {
+    SetupError::new(format!("nothing was received under the number {seq}"), "look at `conversica-sync received`")
+}
+
+async fn show(seq: i64, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let found = match state(file).await? {
+        Some(state) => reading::one(&state, seq).await?,
+        None => None,
+    };
+    let event = found.ok_or_else(|| unknown(seq))?;
+    let mut out = std::io::stdout();
+    if out.is_terminal() {
+        // Line by line: line breaks are no harm.
+        for line in String::from_utf8_lossy(&event.body).split('\n') {
+            say(printable(line));
+        }
+    } else {
+        // Whoever reads may stop reading.
+        let _ = out.write_all(&event.body).and_then(|()| out.flush());
+    }
+    Ok(Exit::Done)
+}
+
+async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&Path>) -> anyhow::Result<Exit> {
+    if body.is_some() && seqs.len() != 1 {
+        return Err(SetupError::new("--body is the body of one post", "name the number of that one").into());
+    }
+    let loaded = settings(file)?;
+    let body = body.as_deref().map(read_body).transpose()?;
+    let Some(state) = existing_state(&loaded.settings).await? else {
+        return Err(SetupError::new("nothing has been received: there is no state yet", "`run` receives").into());
+    };
+    let has_clients = loaded.settings.source.client.is_some();
+    let mut tally = (0_u64, 0_u64);
+    let mut wanted = Wanted { unreadable: all, seqs: seqs.clone(), ..Wanted::default() };
+    for seq in &seqs {
+        let event = reading::one(&state, *seq).await?.ok_or_else(|| unknown(*seq))?;
+        if event.problem.is_none() || event.mended_as.is_some() {
+            let what = format!("post {seq} is not one that waits to be mended");
+            return Err(SetupError::new(what, "`conversica-sync received --unreadable` lists those").into());
+        }
+    }
+    loop {
+        let page = reading::list(&state, &wanted, 100).await?;
+        let Some(last) = page.last() else { break };
+        wanted.before = Some(last.seq);
+        for event in &page {
+            let seq = event.seq;
+            match replay::replay(&state, event, body.as_deref(), has_clients).await? {
+                Replayed::As(now) => {
+                    tally.0 += 1;
+                    say(format_args!("{seq}: read, as {now}"));
+                }
+                Replayed::Known(now) => {
+                    tally.0 += 1;
+                    say(format_args!("{seq}: read; the same had arrived as {now}"));
+                }
+                Replayed::Unreadable(problem) => {
+                    tally.1 += 1;
+                    say(format_args!("{seq}: still cannot be read: {}", printable(&problem)));
+                }
+            }
+        }
+    }
+    let (read, unreadable) = tally;
+    say(format_args!("{read} read, {unreadable} still unreadable. `run` takes in what was read."));
+    Ok(if unreadable > 0 { Exit::Attention } else { Exit::Done })
+}
+
+fn read_body(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin().read_to_end(&mut body).context("reading standard input")?;
+        return Ok(body);
+    }
+    std::fs::read(path).map_err(|error| {
+        SetupError::new(format!("--body {}: {error}", path.display()), "give a file that can be read").into()
+    })
+}

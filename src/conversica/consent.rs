@@ -1,0 +1,220 @@
+//! What a person has said about being written to: read from Lead Updates, and held against what is about to be sent. Pure.
+//!
+//! Each word goes into a ledger by itself. Which of them counts follows from the whole set, so that their order does not
+//! matter: consent stands withdrawn where the newest withdrawal is no older than the newest giving.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::conversica::conversation::Dates;
+use crate::conversica::lead::LeadKey;
+
+/// What consent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    Email,
+    Sms,
+}
+
+impl Channel {
+    pub const ALL: [Channel; 2] = [Channel::Email, Channel::Sms];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Channel::Email => "email",
+            Channel::Sms => "sms",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|channel| channel.name() == name)
+    }
+}
+
+/// One word about one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    pub channel: Channel,
+    pub given: bool,
+    /// Since when, as far as was said; else when it was heard.
+    pub at: DateTime<Utc>,
+}
+
+/// Statuses of the stage "Lead Stopped" that are a person's own word against e-mails. No other stage has them, so that they
+/// are understood where the stage did not change with them.
+const STOPPED: [&str; 3] = ["Unsubscribed", "Do Not Email", "Lead Requested Stop"];
+
+/// What a Lead Update says about consent.
+pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word> {
+    let dates = Dates::of(content);
+    let mut words = Vec::new();
+    let mut say = |key: &str, channel: Channel, given: bool| {
+        let at = dates.of_key(key).unwrap_or(heard_at);
+        // A giving that lies in the future would outlive withdrawals that are still to come.
+        words.push(Word { channel, given, at: if given { at.min(heard_at) } else { at } });
+    };
+    for (key, channel, given_when) in
+        [("doNotEmail", Channel::Email, false), ("smsOptOut", Channel::Sms, false), ("smsOptIn", Channel::Sms, true)]
+    {
+        if let Some(value) = content.get(key).and_then(Value::as_bool) {
+            say(key, channel, value == given_when);
+        }
+    }
+    let text = |key: &str| content.get(key).and_then(Value::as_str);
+    let stage = text("conversationStage").unwrap_or("Lead Stopped");
+    if stage == "Lead Stopped" && text("conversationStatus").is_some_and(|status| STOPPED.contains(&status)) {
+        say("conversationStatus", Channel::Email, false);
+    }
+    words
+}
+
+/// Since when the consent of each channel stands withdrawn; `None` where it does not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    pub email: Option<DateTime<Utc>>,
+    pub sms: Option<DateTime<Utc>>,
+}
+
+impl Standing {
+    /// What a set of words comes to.
+    pub fn of(words: &[Word]) -> Self {
+        let newest = |channel, given| {
+            words.iter().filter(|word| word.channel == channel && word.given == given).map(|word| word.at).max()
+        };
+        let of = |channel| newest(channel, false).filter(|withdrawn| newest(channel, true) <= Some(*withdrawn));
+        Self { email: of(Channel::Email), sms: of(Channel::Sms) }
+    }
+
+    pub fn set(&mut self, channel: Channel, withdrawn_at: Option<DateTime<Utc>>) {
+        match channel {
+            Channel::Email => self.email = withdrawn_at,
+            Channel::Sms => self.sms = withdrawn_at,
+        }
+    }
+
+    pub fn get(&self, channel: Channel) -> Option<DateTime<Utc>> {
+        match channel {
+            Channel::Email => self.email,
+            Channel::Sms => self.sms,
+        }
+    }
+
+    /// What of a Lead object it does not let pass; none where it contradicts nothing.
+    pub fn overrides(&self, body: &str) -> Vec<Override> {
+        // Canonical: a quote inside a value is escaped, so that a key with its value is found by its letters.
+        let says = |key: LeadKey, value: bool| body.contains(&format!("\"{}\":{value}", key.name()));
+        let rules = [
+            (LeadKey::OptOut, Channel::Email, false),
+            (LeadKey::SmsOptOut, Channel::Sms, false),
+            (LeadKey::SmsOptIn, Channel::Sms, true),
+        ];
+        let stands = rules.into_iter().filter(|(key, _, value)| says(*key, *value));
+        stands
+            .filter_map(|(key, channel, value)| Some(Override { key, value: !value, since: self.get(channel)? }))
+            .collect()
+    }
+
+    /// The Lead object as it may be sent; `None` where it may as it is. A key that it does not have is not added.
+    pub fn keep(&self, body: &str) -> Option<String> {
+        let overrides = self.overrides(body);
+        let kept = overrides.iter().fold(body.to_owned(), |body, Override { key, value, .. }| {
+            body.replace(&format!("\"{}\":{}", key.name(), !value), &format!("\"{}\":{value}", key.name()))
+        });
+        (!overrides.is_empty()).then_some(kept)
+    }
+}
+
+/// A value of the CRM's that a person's word stands against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Override {
+    pub key: LeadKey,
+    /// What is sent; the CRM says the contrary.
+    pub value: bool,
+    /// Since when the person's word stands.
+    pub since: DateTime<Utc>,
+}
+
+impl Override {
+    /// For people.
+    pub fn in_words(&self) -> String {
+        let Self { key, value, since } = self;
+        format!("kept: {key} {value}, heard on {} (the CRM says {})", since.format("%F %T UTC"), !value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+    }
+
+    fn said(content: Value) -> Vec<(Channel, bool)> {
+        words(content.as_object().unwrap(), at(0)).iter().map(|word| (word.channel, word.given)).collect()
+    }
+
+    #[test]
+    fn each_key_of_consent_is_a_word() {
+        use Channel::{Email, Sms};
+        assert_eq!(said(json!({"doNotEmail": true})), [(Email, false)]);
+        assert_eq!(said(json!({"doNotEmail": false})), [(Email, true)]);
+        assert_eq!(said(json!({"smsOptOut": true, "smsOptIn": true})), [(Sms, false), (Sms, true)]);
+        assert_eq!(said(json!({"smsOptOut": false, "smsOptIn": false})), [(Sms, true), (Sms, false)]);
+        let stopped = json!({"conversationStage": "Lead Stopped", "conversationStatus": "Unsubscribed"});
+        assert_eq!(said(stopped), [(Email, false)]);
+        assert_eq!(said(json!({"conversationStatus": "Lead Requested Stop"})), [(Email, false)], "the stage was known");
+        assert_eq!(said(json!({"conversationStage": "Messaging", "conversationStatus": "Unsubscribed"})), []);
+        assert_eq!(said(json!({"conversationStage": "Lead Stopped", "conversationStatus": "Marked Spam"})), []);
+    }
+
+    #[test]
+    fn a_word_is_of_its_keys_date_and_a_giving_never_of_the_future() {
+        let content = json!({"doNotEmail": true, "smsOptIn": true, "lastResponseDate": "2099-01-01T00:00:00Z"});
+        let words = words(content.as_object().unwrap(), at(0));
+        assert!(words[0].at > at(0) && !words[0].given);
+        assert_eq!((words[1].at, words[1].given), (at(0), true));
+    }
+
+    #[test]
+    fn only_what_contradicts_is_changed_and_nothing_is_added() {
+        let both = Standing { email: Some(at(0)), sms: Some(at(0)) };
+        let body = r#"{"id":"1","firstName":"\"optOut\":false","optOut":false,"smsOptOut":false,"smsOptIn":true}"#;
+        let kept = r#"{"id":"1","firstName":"\"optOut\":false","optOut":true,"smsOptOut":true,"smsOptIn":false}"#;
+        assert_eq!(both.keep(body).as_deref(), Some(kept));
+        assert_eq!(both.keep(kept), None);
+        assert_eq!(both.keep(r#"{"id":"1"}"#), None);
+        let email = Standing { email: Some(at(0)), sms: None };
+        assert_eq!(email.keep(r#"{"id":"1","smsOptIn":true}"#), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_stands_is_the_same_in_any_order_and_however_often(
+            words in prop::collection::vec((any::<bool>(), any::<bool>(), 0_i64..4), 0..8),
+            shift in 0_usize..8,
+        ) {
+            let words: Vec<Word> = words.into_iter().map(|(sms, given, second)| Word {
+                channel: if sms { Channel::Sms } else { Channel::Email }, given, at: at(second),
+            }).collect();
+            let standing = Standing::of(&words);
+            let mut others = [words.clone(), words.clone()].concat();
+            let shift = shift.min(others.len());
+            others.rotate_left(shift);
+            others.reverse();
+            prop_assert_eq!(Standing::of(&others), standing);
+            for channel in Channel::ALL {
+                let of = |given| words.iter().filter(|w| w.channel == channel && w.given == given).map(|w| w.at).max();
+                let expected = match (of(false), of(true)) {
+                    (Some(out), Some(given)) if given > out => None,
+                    (out, _) => out,
+                };
+                prop_assert_eq!(standing.get(channel), expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Tables `event`, `conversation`, `writeback` and `alert`: what becomes of what was stored, in one transaction a batch.
+//! [`fold`] decides it; [`super::event`] stores it; [`reading`] is for people who ask, [`replay`] for what they have mended.
+
+pub mod fold;
+pub mod reading;
+pub mod replay;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
+
+use crate::config::{OnAmbiguous, Settings};
+use crate::conversica::heard::Kind;
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::on_db;
+use crate::state::consent;
+use crate::state::delivery::OptOuts;
+use crate::state::event::lane;
+use crate::state::heard::fold::{Alert, Event, Folded, Stored};
+use crate::state::lead::{DELIVERED, InOrder};
+use crate::state::{instant, micros};
+
+/// Events that one transaction takes.
+const AT_ONCE: i64 = 500;
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Events that were taken.
+    pub events: usize,
+    /// Of them: can no longer be read.
+    pub unreadable: usize,
+    /// Words about consent.
+    pub words: usize,
+    /// Something waits to be written to the CRM.
+    pub writeback: bool,
+    /// Somebody is to be told something.
+    pub alerts: usize,
+    /// Leads that are due to be sent because of it.
+    pub due: u64,
+}
+
+/// What follows from an event, by the settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Consequences {
+    pub writeback: bool,
+    pub alerts: bool,
+    pub opt_outs: OptOuts,
+    /// A word about a lead ends the wait after an unknown outcome.
+    pub ends_wait: bool,
+}
+
+impl Consequences {
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            writeback: settings.writeback.mode != crate::config::WritebackMode::Off,
+            alerts: settings.alerts.is_on(),
+            opt_outs: OptOuts::of(&settings.consent),
+            ends_wait: settings.delivery.on_ambiguous == OnAmbiguous::Wait,
+        }
+    }
+}
+
+/// Takes the oldest events that nobody has taken yet into the conversations of their leads, with all that follows from it:
+/// a handful of statements in one transaction. Of several instances one does it at a time.
+pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        if let Some(lock) = db.apply_lock() {
+            let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
+            if !mine {
+                return Ok(Applied::default());
+            }
+        }
+        let rows = sqlx::query(
+            "select seq, kind, id, client_id, received_at, body from event \
+             where applied_at is null and problem is null order by seq limit $1")
+            .bind(AT_ONCE).fetch_all(&mut *transaction).await?;
+        let mut events = Vec::with_capacity(rows.len());
+        for row in &rows {
+            events.push(Event {
+                seq: row.try_get(0)?,
+                kind: kind_of(row.try_get(1)?)?,
+                lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },
+                received_at: instant(row.try_get(4)?),
+                body: row.try_get(5)?,
+            });
+        }
+        if events.is_empty() {
+            return Ok(Applied::default());
+        }
+        let mut stored = BTreeMap::new();
+        for row in conversations_query(&events).build().fetch_all(&mut *transaction).await? {
+            let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+            stored.insert(lead, stored_of(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?));
+        }
+        let folded = fold::fold(&events, stored);
+        let mut applied = Applied {
+            events: events.len(),
+            unreadable: folded.effects.iter().filter(|(_, effect)| effect.is_err()).count(),
+            words: folded.words.len(),
+            ..Applied::default()
+        };
+        if !folded.conversations.is_empty() {
+            upsert_query(&folded).build().execute(&mut *transaction).await?;
+        }
+        if !folded.words.is_empty() {
+            for words in folded.words.chunks(1000) {
+                consent::insert_query(words).build().execute(&mut *transaction).await?;
+            }
+            let leads = folded.spoken();
+            if consequences.opt_outs == OptOuts::Keep {
+                applied.due += consent::keep!(db, transaction, &leads, now) as u64;
+            }
+            consent::look_again_query(db, &leads).build().execute(&mut *transaction).await?;
+        }
+        if consequences.ends_wait && !folded.conversations.is_empty() {
+            applied.due += end_wait_query(db, &events, now).build().execute(&mut *transaction).await?.rows_affected();
+        }
+        if consequences.writeback {
+            let readable: Vec<&Event> = events.iter().zip(&folded.effects)
+                .filter(|(_, (_, effect))| effect.is_ok()).map(|(event, _)| event).collect();
+            applied.writeback = !readable.is_empty();
+            if applied.writeback {
+                writeback_query(&readable, now).build().execute(&mut *transaction).await?;
+            }
+        }
+        if consequences.alerts && !folded.alerts.is_empty() {
+            let mut delivered = BTreeMap::new();
+            for row in delivered_query(&folded.alerts).build().fetch_all(&mut *transaction).await? {
+                let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+                delivered.insert(lead, row.try_get::<Option<String>, _>(2)?);
+            }
+            applied.alerts = folded.alerts.len();
+            alert_query(&folded.alerts, &delivered, now).build().execute(&mut *transaction).await?;
+        }
+        applied_query(&folded, now).build().execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(applied)
+    })
+}
+
+/// A kind as stored; the table admits no other names.
+fn kind_of(name: &str) -> Result<Kind, sqlx::Error> {
+    Kind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {name:?}").into()))
+}
+
+fn stored_of(picture: &str, versions: &str, first: i64, last: i64) -> Stored {
+    Stored {
+        conversation: crate::conversica::conversation::Conversation::of_json(picture, versions),
+        first_heard_at: Some(instant(first)),
+        last_heard_at: Some(instant(last)),
+    }
+}
+
+fn conversations_query<DB: Database>(events: &[Event]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "select id, client_id, picture, versions, first_heard_at, last_heard_at from conversation where (id, client_id) in (",
+    );
+    query.push_values(events, |mut row, event| {
+        row.push_bind(event.lead.id.as_str()).push_bind(event.lead.client_id.as_str());
+    });
+    query.push(")");
+    query
+}
+
+fn upsert_query<DB: Database>(folded: &Folded) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "insert into conversation (id, client_id, picture, versions, first_heard_at, last_heard_at) ",
+    );
+    query.push_values(&folded.conversations, |mut row, (lead, stored)| {
+        let at = |at: Option<DateTime<Utc>>| at.map_or(0, micros);
+        row.push_bind(lead.id.as_str())
+            .push_bind(lead.client_id.as_str())
+            .push_bind(stored.conversation.picture_json())
+            .push_bind(stored.conversation.versions_json())
+            .push_bind(at(stored.first_heard_at))
+            .push_bind(at(stored.last_heard_at));
+    });
+    query.push(
+        " on conflict (id, client_id) do update set picture = excluded.picture, versions = excluded.versions, \
+         first_heard_at = excluded.first_heard_at, last_heard_at = excluded.last_heard_at",
+    );
+    query
+}
+
+/// Conversica knows the leads that it speaks of: nobody waits any longer to be told so, who was sent before that word came.
+fn end_wait_query<DB: Database>(db: &Db, events: &[Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let order = InOrder::of(db, "select heard_id, heard_client_id from spoken");
+    let mut newest: BTreeMap<&LeadId, DateTime<Utc>> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.kind != Kind::ChatLead) {
+        let at = newest.entry(&event.lead).or_insert(event.received_at);
+        *at = event.received_at.max(*at);
+    }
+    let mut query = QueryBuilder::new("with spoken (heard_id, heard_client_id, heard_at) as (");
+    query.push_values(newest, |mut row, (lead, at)| {
+        row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str()).push_bind(micros(at));
+    });
+    query.push(")").push(&order.cte).push(" update lead set due_at = ").push_bind(micros(now));
+    query.push(" from spoken").push(order.from);
+    query.push(
+        " where lead.id = heard_id and lead.client_id = heard_client_id and lead.status = 'retrying' \
+         and lead.last_outcome = 'ambiguous' and lead.last_outcome_at <= heard_at and lead.due_at > ",
+    );
+    query.push_bind(micros(now)).push(order.condition);
+    query
+}
+
+fn writeback_query<DB: Database>(events: &[&Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("insert into writeback (event_seq, lane, status, due_at) ");
+    query.push_values(events, |mut row, event| {
+        row.push_bind(event.seq)
+            .push_bind(lane(event.kind, &event.lead, event.seq))
+            .push_bind("waiting")
+            .push_bind(micros(now));
+    });
+    query.push(" on conflict (event_seq) do nothing");
+    query
+}
+
+fn delivered_query<DB: Database>(alerts: &[Alert]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("select id, client_id, ");
+    query.push(DELIVERED).push(" from lead where (id, client_id) in (");
+    query.push_values(alerts, |mut row, alert| {
+        row.push_bind(alert.lead.id.as_str()).push_bind(alert.lead.client_id.as_str());
+    });
+    query.push(")");
+    query
+}
+
+fn alert_query<DB: Database>(
+    alerts: &[Alert],
+    delivered: &BTreeMap<LeadId, Option<String>>,
+    now: DateTime<Utc>,
+) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
+    query.push_values(alerts, |mut row, alert| {
+        let delivered = delivered.get(&alert.lead).and_then(Option::as_deref);
+        row.push_bind(alert.kind)
+            .push_bind(alert.lead.id.as_str())
+            .push_bind(alert.lead.client_id.as_str())
+            .push_bind(alert.occasion.as_str())
+            .push_bind(alert.body(delivered))
+            .push_bind(micros(now))
+            .push_bind(micros(now));
+    });
+    query.push(" on conflict (occasion) do nothing");
+    query
+}
+
+/// What cannot be read any more waits for a person, like what never could.
+fn applied_query<DB: Database>(folded: &Folded, now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<&'e str>: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("with e (e_seq, e_applied_at, e_effect, e_problem) as (");
+    query.push_values(&folded.effects, |mut row, (seq, effect)| {
+        row.push_bind(*seq)
+            .push_bind(effect.is_ok().then_some(micros(now)))
+            .push_bind(effect.as_ref().ok().and_then(Option::as_deref))
+            .push_bind(effect.as_ref().err().map(String::as_str));
+    });
+    query.push(
+        ") update event set applied_at = e_applied_at, effect = e_effect, problem = e_problem from e where event.seq = e_seq",
+    );
+    query
+}

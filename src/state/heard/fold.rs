@@ -1,0 +1,193 @@
+//! What a batch of events comes to: pictures, words about consent, and what people are to be told. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+use crate::conversica::consent;
+use crate::conversica::conversation::{Conversation, Dates, own_date_key};
+use crate::conversica::heard::{self, Kind};
+use crate::conversica::lead::LeadId;
+use crate::state::consent::Entry;
+
+/// An event that is to be applied.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub seq: i64,
+    pub kind: Kind,
+    /// As our tables know it.
+    pub lead: LeadId,
+    pub received_at: DateTime<Utc>,
+    pub body: Vec<u8>,
+}
+
+/// A conversation as it is stored.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    pub conversation: Conversation,
+    pub first_heard_at: Option<DateTime<Utc>>,
+    pub last_heard_at: Option<DateTime<Utc>>,
+}
+
+/// Somebody is to be told something, once for each occasion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    pub kind: &'static str,
+    pub lead: LeadId,
+    pub occasion: String,
+    pub at: DateTime<Utc>,
+    pub heard_at: DateTime<Utc>,
+    /// The lead's `conversationStatus`, `conversationStage` and `leadStatus`.
+    pub statuses: [Option<Value>; 3],
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub struct Folded {
+    /// Of every lead that was heard of.
+    pub conversations: BTreeMap<LeadId, Stored>,
+    /// Of every event: what of it was news, or nothing where it has no picture; or why it cannot be read any more.
+    pub effects: Vec<(i64, Result<Option<String>, String>)>,
+    pub words: Vec<Entry>,
+    pub alerts: Vec<Alert>,
+}
+
+impl Folded {
+    /// The leads about whose consent something was said.
+    pub fn spoken(&self) -> Vec<LeadId> {
+        self.words.iter().map(|entry| entry.lead.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+/// The statuses that people are told of.
+const TOLD: [(&str, &str); 3] =
+    [("hot_lead", "hotLead"), ("action_required", "actionRequired"), ("lead_at_risk", "leadAtRisk")];
+
+/// Takes the events in, in their order. `stored` is what is held of their leads.
+pub fn fold(events: &[Event], stored: BTreeMap<LeadId, Stored>) -> Folded {
+    let mut folded = Folded { conversations: stored, ..Folded::default() };
+    for event in events {
+        // Read from what was posted: by the rules of today.
+        let effect = match heard::read(event.kind, &event.body) {
+            Err(unreadable) => Err(unreadable.0),
+            Ok(_) if event.kind == Kind::ChatLead => Ok(None),
+            Ok(post) => {
+                let stored = folded.conversations.entry(event.lead.clone()).or_default();
+                let at = event.received_at;
+                stored.first_heard_at = Some(stored.first_heard_at.map_or(at, |first| first.min(at)));
+                stored.last_heard_at = stored.last_heard_at.max(Some(at));
+                if event.kind == Kind::LeadUpdate {
+                    let before = stored.conversation.clone();
+                    let news = stored.conversation.hear(&post.content, at);
+                    let words = consent::words(&post.content, at);
+                    folded.words.extend(words.into_iter().map(|word| Entry {
+                        lead: event.lead.clone(),
+                        word,
+                        heard_at: at,
+                        event_seq: Some(event.seq),
+                    }));
+                    let dates = Dates::of(&post.content);
+                    let told = TOLD.iter().filter(|(_, key)| is_told(&before, &stored.conversation, key));
+                    let alerts = told.map(|(kind, key)| alert(kind, key, event, &stored.conversation, &dates));
+                    folded.alerts.extend(alerts);
+                    Ok(Some(Value::Object(news).to_string()))
+                } else {
+                    Ok(None)
+                }
+            }
+        };
+        folded.effects.push((event.seq, effect));
+    }
+    folded
+}
+
+/// Whether it has become true, or is true of a later date of its own: it has happened again.
+fn is_told(before: &Conversation, now: &Conversation, key: &str) -> bool {
+    let is_true = |conversation: &Conversation| conversation.picture.get(key) == Some(&Value::Bool(true));
+    let own_date = |conversation: &Conversation| own_date_key(key).and_then(|key| conversation.date(key));
+    is_true(now) && (!is_true(before) || own_date(before).is_some() && own_date(before) < own_date(now))
+}
+
+fn alert(kind: &'static str, key: &str, event: &Event, now: &Conversation, dates: &Dates<'_>) -> Alert {
+    let date = own_date_key(key).and_then(|key| dates.of_key(key)).or_else(|| now.date(key));
+    let when = date.map_or_else(|| event.seq.to_string(), |at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    let LeadId { id, client_id } = &event.lead;
+    Alert {
+        kind,
+        lead: event.lead.clone(),
+        occasion: format!("{kind}/{id}/{client_id}/{when}"),
+        at: date.unwrap_or(event.received_at),
+        heard_at: event.received_at,
+        statuses: ["conversationStatus", "conversationStage", "leadStatus"].map(|key| now.picture.get(key).cloned()),
+    }
+}
+
+impl Alert {
+    /// The document that is handed over. Of the person it says no more than the id; who looks after them is read from the
+    /// Lead object that was delivered, if there is one.
+    pub fn body(&self, delivered: Option<&str>) -> String {
+        let delivered: Value = delivered.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+        let [conversation_status, conversation_stage, lead_status] = &self.statuses;
+        json!({
+            "kind": self.kind,
+            "id": self.lead.id,
+            "client_id": self.lead.client_id,
+            "at": self.at,
+            "heard_at": self.heard_at,
+            "conversation_status": conversation_status,
+            "conversation_stage": conversation_stage,
+            "lead_status": lead_status,
+            "rep_id": delivered["repId"],
+            "rep_name": delivered["repName"],
+            "rep_email": delivered["repEmail"],
+        })
+        .to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: i64, body: Value) -> Event {
+        Event {
+            seq,
+            kind: Kind::LeadUpdate,
+            lead: LeadId { id: "7".into(), client_id: String::new() },
+            received_at: DateTime::from_timestamp(1_800_000_000 + seq, 0).unwrap(),
+            body: body.to_string().into_bytes(),
+        }
+    }
+
+    fn occasions(bodies: &[Value]) -> Vec<String> {
+        let events: Vec<Event> = (1..).zip(bodies).map(|(seq, body)| event(seq, body.clone())).collect();
+        fold(&events, BTreeMap::new()).alerts.into_iter().map(|alert| alert.occasion).collect()
+    }
+
+    #[test]
+    fn a_lead_that_is_hot_is_told_once_and_again_when_it_is_hot_again() {
+        let hot = |day: u8| json!({"id": "7", "hotLead": true, "hotLeadDate": format!("2026-01-0{day}T00:00:00Z")});
+        let occasion = |day: u8| format!("hot_lead/7//2026-01-0{day}T00:00:00Z");
+        assert_eq!(occasions(&[hot(1), hot(1), hot(2), hot(1)]), [occasion(1), occasion(2)]);
+        assert_eq!(occasions(&[hot(2), hot(1)]), [occasion(2)]);
+        let redated = json!({"id": "7", "hotLeadDate": "2026-01-03T00:00:00Z"});
+        assert_eq!(occasions(&[hot(1), redated]), [occasion(1), occasion(3)], "only what changed was posted");
+    }
+
+    #[test]
+    fn what_has_no_date_is_told_when_it_becomes_true() {
+        let at_risk = |yes: bool| json!({"id": "7", "leadAtRisk": yes});
+        let told = occasions(&[at_risk(true), at_risk(true), at_risk(false), at_risk(true)]);
+        assert_eq!(told, ["lead_at_risk/7//1", "lead_at_risk/7//4"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_any_more_says_why_and_blocks_nobody() {
+        let mut broken = event(1, json!({"id": "7"}));
+        broken.body = b"{".to_vec();
+        let folded = fold(&[broken, event(2, json!({"id": "7", "hotLead": true}))], BTreeMap::new());
+        assert!(folded.effects[0].1.as_ref().is_err_and(|why| why.contains("not valid JSON")));
+        assert_eq!(folded.effects[1].1.as_ref().unwrap().as_deref(), Some("{\"hotLead\":true}"));
+    }
+}

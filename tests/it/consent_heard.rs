@@ -1,0 +1,221 @@
+//! Opt-outs that Conversica tells us of, against a CRM that says otherwise: through the real program.
+
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::crm::mapping::Mapped;
+use conversica_sync::state::consent as ledger;
+use conversica_sync::state::delivery::{self, Next, OptOuts, Wanted};
+use conversica_sync::state::lead::Change;
+use conversica_sync::sync::consent::{self, Ledger};
+use serde_json::{Value, json};
+
+use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
+use crate::support::hearing::update;
+use crate::support::lead_row::{LEASE, at, claim_one, deliver, desired, finished, held, id, record, row, write};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
+
+on_both_engines!(
+    whatever_was_written_a_claim_leaves_with_the_opt_out,
+    who_is_on_the_way_as_an_opt_out_is_heard_is_told_of_it_at_once_afterwards,
+    what_is_held_is_kept_too_and_an_ignored_opt_out_changes_nothing,
+    whichever_comes_first_a_poll_or_an_opt_out_the_opt_out_stands_in_the_end,
+);
+
+const FALSE: &str = r#"{"id":"1","optOut":false,"smsOptOut":false,"smsOptIn":true}"#;
+const TRUE: &str = r#"{"id":"1","optOut":true,"smsOptOut":false,"smsOptIn":true}"#;
+
+fn opted_out() -> Value {
+    json!({"id": "1", "doNotEmail": true})
+}
+
+async fn whatever_was_written_a_claim_leaves_with_the_opt_out(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    update(&db, opted_out(), at(1)).await;
+    // As by somebody who did not know of it.
+    write(&db, &[desired("1", FALSE), desired("2", FALSE)], 2).await;
+    let claims = delivery::record_and_claim(&db, &[], Wanted::up_to(9), at(3), LEASE).await.unwrap();
+    let body = |id_: &str| claims.iter().find(|claim| claim.lead == id(id_)).unwrap().body.clone();
+    assert_eq!((body("1").as_str(), body("2").as_str()), (TRUE, FALSE));
+    for claim in &claims {
+        record(&db, &[finished(claim, Class::Accepted, Next::Done, 4)]).await;
+    }
+    let sent = row(&db, "1").await;
+    assert_eq!(
+        (sent.status.as_str(), sent.desired.as_deref(), sent.delivered.as_deref()),
+        ("in_sync", Some(TRUE), Some(TRUE))
+    );
+}
+
+async fn who_is_on_the_way_as_an_opt_out_is_heard_is_told_of_it_at_once_afterwards(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &[desired("1", FALSE)], 0).await;
+    let in_flight = claim_one(&db, 1).await;
+    assert_eq!(update(&db, opted_out(), at(2)).await.due, 1);
+    record(&db, &[finished(&in_flight, Class::Accepted, Next::Done, 3)]).await;
+    let next = claim_one(&db, 4).await;
+    assert_eq!((next.body.as_str(), next.urgent), (TRUE, true));
+    record(&db, &[finished(&next, Class::Accepted, Next::Done, 5)]).await;
+    update(&db, json!({"id": "1", "smsOptOut": true}), at(6)).await;
+    let next = claim_one(&db, 7).await;
+    assert_eq!(next.body, r#"{"id":"1","optOut":true,"smsOptOut":true,"smsOptIn":false}"#);
+}
+
+async fn what_is_held_is_kept_too_and_an_ignored_opt_out_changes_nothing(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &[held("1", FALSE)], 0).await;
+    update(&db, opted_out(), at(1)).await;
+    let waits = row(&db, "1").await;
+    assert_eq!((waits.status.as_str(), waits.desired.as_deref()), ("held", Some(TRUE)), "nobody has been written to");
+    deliver(&db, desired("2", FALSE), 2).await;
+    write(&db, &[desired("1", FALSE)], 3).await;
+    conversica_sync::state::held::release_all(
+        &db,
+        &Default::default(),
+        conversica_sync::state::held::Release::Send,
+        at(4),
+    )
+    .await
+    .unwrap();
+    let wanted = Wanted { opt_outs: OptOuts::Ignore, ..Wanted::up_to(9) };
+    let claims = delivery::record_and_claim(&db, &[], wanted, at(5), LEASE).await.unwrap();
+    assert_eq!(claims[0].body, FALSE);
+}
+
+async fn whichever_comes_first_a_poll_or_an_opt_out_the_opt_out_stands_in_the_end(engine: Engine) {
+    let place = engine.place();
+    let (db, other) = (place.state().await, place.state().await);
+    let ids: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+    let body = |n: usize| format!(r#"{{"id":"x","city":"{n}","optOut":false}}"#);
+    let all = |n: usize| ids.iter().map(|id| desired(id, &body(n))).collect::<Vec<_>>();
+    write(&db, &all(0), 0).await;
+    for claim in delivery::record_and_claim(&db, &[], Wanted::up_to(100), at(1), LEASE).await.unwrap() {
+        record(&db, &[finished(&claim, Class::Accepted, Next::Done, 2)]).await;
+    }
+    let polls = async {
+        for n in 1..60 {
+            let words = ledger::newest(&db).await.unwrap();
+            let rows = all(n).into_iter().map(|change| {
+                let Change { lead, desired, .. } = change;
+                (Mapped { lead, desired, withdrawn: Vec::new(), row_hash: None, kept: Vec::new() }, None)
+            });
+            let rows = consent::keep(&db, rows.collect(), Ledger::Leave, at(3)).await.unwrap();
+            tokio::task::yield_now().await;
+            let changes: Vec<Change> =
+                rows.into_iter().map(|mapped| desired(&mapped.lead.id, &mapped.desired.unwrap())).collect();
+            ledger::upsert(&db, &changes, words, at(3), at(3)).await.unwrap();
+        }
+    };
+    let opt_outs = async {
+        for id in &ids {
+            update(&other, json!({"id": id, "doNotEmail": true}), at(4)).await;
+        }
+    };
+    tokio::join!(polls, opt_outs);
+    for id in &ids {
+        let row = row(&db, id).await;
+        assert_eq!(row.status, "pending", "{row:?}");
+        assert!(row.desired.as_ref().unwrap().contains("\"optOut\":true"), "{row:?}");
+    }
+}
+
+mod program {
+    use super::*;
+
+    blocking_on_both_engines!(
+        a_stale_value_of_the_crm_does_not_end_an_opt_out,
+        consent_that_was_given_later_ends_an_opt_out,
+        with_keep_opt_outs_off_the_crm_has_its_way,
+    );
+}
+
+fn opt_outs_of(endpoint: &StandIn, id: &str) -> Vec<Value> {
+    endpoint.bodies_of(id).iter().map(|body| body["optOut"].clone()).collect()
+}
+
+fn a_stale_value_of_the_crm_does_not_end_an_opt_out(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.run(&["once"]);
+    scene.hear(&[opted_out()]);
+    scene.crm("update leads set last_name = 'Baker'");
+    let plan = scene.run(&["plan", "--json"]).json();
+    assert_eq!((&plan["stop"], &plan["update"], &plan["kept_opt_outs"]), (&json!(1), &json!(2), &json!(1)));
+    let reasons =
+        plan["leads"].as_array().unwrap().iter().find(|lead| lead["id"] == "1").unwrap()["reasons"].to_string();
+    assert!(reasons.contains("kept: optOut true, heard on") && reasons.contains("(the CRM says false)"), "{reasons}");
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1"), [json!(false), json!(true)]);
+    assert_eq!(endpoint.bodies_of("1")[1]["lastName"], "Baker");
+    // Nothing is sent for it again, and no value of the CRM changes it.
+    scene.run(&["once", "--full"]);
+    scene.crm("update leads set last_name = 'Carter' where id = 1");
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1"), [json!(false), json!(true), json!(true)]);
+    let plan = scene.run(&["plan", "--json"]).json();
+    assert_eq!((&plan["stop"], &plan["update"], &plan["kept_opt_outs"]), (&json!(0), &json!(0), &json!(1)));
+    let lead = scene.run(&["lead", "1", "--json"]).json();
+    assert_eq!((&lead["status"], &lead["overrides"][0]["key"]), (&json!("in_sync"), &json!("optOut")));
+    // A later word of Conversica does.
+    scene.hear(&[json!({"id": "1", "doNotEmail": false})]);
+    scene.run(&["once", "--full"]);
+    assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(false)));
+}
+
+fn consent_that_was_given_later_ends_an_opt_out(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 2);
+    scene.crm(
+        engine.pick(
+            "alter table leads add column consent_at text",
+            "alter table leads add column consent_at timestamptz",
+        ),
+    );
+    scene.set_text("consent", "given_at", "consnt_at");
+    let refused = scene.run(&["once"]);
+    assert_eq!(refused.code, Some(2));
+    for words in ["[consent] given_at", "consnt_at", "consent_at"] {
+        assert!(refused.stderr.contains(words), "{words}: {refused}");
+    }
+    scene.set_text("consent", "given_at", "consent_at");
+    scene.crm("update leads set consent_at = '2026-01-01T00:00:00Z'");
+    scene.run(&["once"]);
+    assert!(endpoint.bodies_of("1")[0].get("consent_at").is_none());
+    let out = |id: &str| json!({"id": id, "doNotEmail": true, "lastResponseDate": "2026-02-01T00:00:00Z"});
+    scene.hear(&[out("1"), out("2")]);
+    scene.run(&["once"]);
+    scene.crm("update leads set consent_at = '2026-01-15T00:00:00Z' where id = 1");
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1"), [json!(false), json!(true)], "given before");
+    scene.crm("update leads set consent_at = '2026-03-01T00:00:00Z' where id = 1");
+    scene.run(&["plan"]);
+    assert!(scene.state("select 'x' from consent where source = 'crm'").is_empty(), "`plan` stores nothing");
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1"), [json!(false), json!(true), json!(false)]);
+    assert_eq!(opt_outs_of(&endpoint, "2"), [json!(false), json!(true)]);
+    let ledger = scene.state(
+        "select channel || ' ' || cast(given as text) || ' ' || source from consent where id = '1' order by seq",
+    );
+    assert_eq!(ledger, ["email 0 conversica", "email 1 crm"]);
+    let again = json!({"id": "1", "doNotEmail": true, "lastResponseDate": "2026-03-02T00:00:00Z"});
+    scene.hear(&[again]);
+    scene.run(&["once", "--full"]);
+    assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)), "withdrawn once more");
+}
+
+fn with_keep_opt_outs_off_the_crm_has_its_way(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 1);
+    scene.set("consent", "keep_opt_outs", "false");
+    scene.hear(&[opted_out()]);
+    scene.run(&["once"]);
+    scene.crm("update leads set last_name = 'Baker'");
+    assert_eq!(scene.run(&["plan", "--json"]).json()["kept_opt_outs"], 0);
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1"), [json!(false), json!(false)]);
+    scene.set("consent", "keep_opt_outs", "true");
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)), "from the next look on");
+}

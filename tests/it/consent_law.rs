@@ -1,0 +1,265 @@
+//! Opt-outs heard at any moment, against polls that have looked before, holds, approvals, claims, answers and crashes: no
+//! payload that is claimed after the opt-out was taken in says otherwise, and in the end Conversica holds what the person
+//! said, or what the CRM says where nobody objects.
+
+use std::time::Duration;
+
+use conversica_sync::config::{ConversationChanges, OnAmbiguous};
+use conversica_sync::conversica::consent::{Standing, Word, words};
+use conversica_sync::conversica::lead::RowHash;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::crm::mapping::Mapped;
+use conversica_sync::db::Db;
+use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::state::held::{self, Release, Selection};
+use conversica_sync::state::lead::{self, Change, Known, Status};
+use conversica_sync::state::{compare, consent as ledger};
+use conversica_sync::sync::consent::{self, Ledger};
+use conversica_sync::sync::diff::{self, Difference};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::support::hearing::{apply_all, store};
+use crate::support::lead_row::{at, finished, id, record, row, unknown_is};
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// The CRM's row now says this.
+    Row(u8),
+    /// The row says that consent was given just now.
+    Give,
+    /// A poll looks at the row.
+    Look,
+    /// What it has seen is written down.
+    Write {
+        holds: bool,
+    },
+    /// Conversica posts this.
+    Hear(u8),
+    /// What was posted is taken in.
+    Apply,
+    Claim,
+    Answer {
+        class: Class,
+        unknown: OnAmbiguous,
+    },
+    Crash(OnAmbiguous),
+    Vanish,
+    Decide(Release),
+    Requeue,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let class = prop::sample::select(Class::ALL.to_vec());
+    let unknown = || prop::sample::select(vec![OnAmbiguous::Resend, OnAmbiguous::Wait, OnAmbiguous::Hold]);
+    prop_oneof![
+        3 => (0_u8..5).prop_map(Event::Row),
+        1 => Just(Event::Give),
+        4 => Just(Event::Look),
+        4 => prop::bool::weighted(0.25).prop_map(|holds| Event::Write { holds }),
+        3 => (0_u8..6).prop_map(Event::Hear),
+        3 => Just(Event::Apply),
+        5 => Just(Event::Claim),
+        4 => (class, unknown()).prop_map(|(class, unknown)| Event::Answer { class, unknown }),
+        1 => unknown().prop_map(Event::Crash),
+        1 => Just(Event::Vanish),
+        1 => prop::sample::select(vec![Release::Send, Release::Baseline]).prop_map(Event::Decide),
+        1 => Just(Event::Requeue),
+    ]
+}
+
+/// Contents that say it and that do not.
+fn body(k: u8) -> String {
+    match k {
+        0 => r#"{"id":"1","optOut":false,"smsOptOut":false,"smsOptIn":true}"#,
+        1 => r#"{"id":"1","city":"Ulm","optOut":false}"#,
+        2 => r#"{"id":"1","optOut":true,"smsOptIn":true}"#,
+        3 => r#"{"id":"1","city":"Bonn","smsOptOut":false}"#,
+        _ => r#"{"id":"1","city":"Rome"}"#,
+    }
+    .to_owned()
+}
+
+fn post(k: u8, second: i64) -> Value {
+    let date = at(second - i64::from(k % 3)).to_rfc3339();
+    match k {
+        0 => json!({"id": "1", "doNotEmail": true, "lastMessageDate": date}),
+        1 => json!({"id": "1", "smsOptOut": true, "mood": second}),
+        2 => json!({"id": "1", "smsOptIn": false, "lastMessageDate": date}),
+        3 => json!({"id": "1", "doNotEmail": false, "lastMessageDate": date}),
+        4 => json!({"id": "1", "smsOptIn": true, "mood": second}),
+        _ => json!({"id": "1", "conversationStatus": "Unsubscribed", "conversationStatusDate": date}),
+    }
+}
+
+struct Play {
+    db: Db,
+    seconds: i64,
+    row: Option<u8>,
+    /// Each change of the row, so that the rows can be told apart.
+    version: i64,
+    given_at: Option<i64>,
+    /// What was posted and not taken in, and what was.
+    posted: Vec<Word>,
+    said: Vec<Word>,
+    looked: Option<(Mapped, Option<Known>, Option<String>, i64)>,
+    in_flight: Option<Claim>,
+    endpoint: Option<String>,
+}
+
+impl Play {
+    async fn step(&mut self, event: Event) {
+        self.seconds += 1;
+        let now = at(self.seconds);
+        match event {
+            Event::Row(k) => {
+                self.row = Some(k);
+                self.version += 1;
+            }
+            Event::Give => {
+                self.given_at = Some(self.seconds);
+                self.version += 1;
+            }
+            Event::Look => self.look().await,
+            Event::Write { holds } => self.write(holds).await,
+            Event::Hear(k) => {
+                let body = post(k, self.seconds);
+                self.posted.extend(words(body.as_object().unwrap(), now));
+                store(&self.db, conversica_sync::conversica::heard::Kind::LeadUpdate, &body, now).await;
+            }
+            Event::Apply => {
+                apply_all(&self.db, now).await;
+                self.said.append(&mut self.posted);
+            }
+            Event::Claim => self.claim().await,
+            Event::Answer { class, unknown } => {
+                let Some(claim) = self.in_flight.take() else { return };
+                let next = match class {
+                    Class::Accepted => Next::Done,
+                    Class::Rejected => Next::Rejected,
+                    Class::Halting => Next::Untried,
+                    Class::Ambiguous if unknown == OnAmbiguous::Hold && !claim.urgent => Next::Hold,
+                    Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
+                };
+                if matches!(class, Class::Accepted | Class::Ambiguous) {
+                    self.endpoint = Some(claim.body.clone());
+                }
+                record(&self.db, &[finished(&claim, class, next, self.seconds)]).await;
+            }
+            Event::Crash(unknown) => {
+                self.in_flight = None;
+                delivery::recover(&self.db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
+            }
+            Event::Vanish => {
+                if self.known().await.is_some_and(|known| !known.gone) {
+                    lead::mark_gone(&self.db, &[id("1")], now).await.unwrap();
+                }
+                self.looked = None;
+            }
+            Event::Decide(release) => {
+                held::release_all(&self.db, &Selection::default(), release, now).await.unwrap();
+            }
+            Event::Requeue => {
+                lead::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, now).await.unwrap();
+            }
+        }
+    }
+
+    async fn known(&self) -> Option<Known> {
+        lead::page(&self.db, None, 10).await.unwrap().pop()
+    }
+
+    async fn look(&mut self) {
+        let Some(k) = self.row else { return };
+        let words = ledger::newest(&self.db).await.unwrap();
+        let hash = RowHash(self.version);
+        let known = self.known().await;
+        if known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(hash)) {
+            return;
+        }
+        let mapped =
+            Mapped { lead: id("1"), desired: Ok(body(k)), withdrawn: Vec::new(), row_hash: None, kept: Vec::new() };
+        let now = at(self.seconds);
+        let rows = vec![(mapped.of_row(hash), self.given_at.map(at))];
+        let mapped = consent::keep(&self.db, rows, Ledger::Write, now).await.unwrap().remove(0);
+        self.said = ledger::of_lead(&self.db, &id("1")).await.unwrap().iter().map(|entry| entry.word).collect();
+        let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
+        self.looked = Some((mapped, known, delivered, words));
+    }
+
+    async fn write(&mut self, holds: bool) {
+        let Some((mapped, known, delivered, words)) = self.looked.take() else { return };
+        let now = at(self.seconds);
+        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
+            Difference::None => {}
+            Difference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
+            Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
+            Difference::Changed(change, kind) => {
+                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(held::TOO_MANY_CHANGES);
+                ledger::upsert(&self.db, &[Change { hold_reason, ..change }], words, now, now).await.unwrap();
+            }
+        }
+    }
+
+    async fn claim(&mut self) {
+        let claims =
+            delivery::record_and_claim(&self.db, &[], Wanted::up_to(5), at(self.seconds), Duration::from_secs(60));
+        let Some(claim) = claims.await.unwrap().pop() else { return };
+        let standing = Standing::of(&self.said);
+        assert_eq!(standing.overrides(&claim.body), [], "{} contradicts {standing:?}", claim.body);
+        let fingerprint = conversica_sync::conversica::lead::Fingerprint::of(claim.body.as_bytes());
+        assert_eq!(claim.sent_hash, fingerprint.as_bytes());
+        let stored = row(&self.db, "1").await;
+        assert_eq!((stored.desired.as_ref(), &stored.desired_hash), (Some(&claim.body), &claim.sent_hash));
+        self.in_flight = Some(claim);
+    }
+
+    /// Everything is polled, applied and accepted: then nothing is left to do.
+    async fn settle(&mut self) {
+        self.step(Event::Apply).await;
+        self.step(Event::Crash(OnAmbiguous::Resend)).await;
+        if self.row.is_none() {
+            return;
+        }
+        self.looked = None;
+        for _ in 0..3 {
+            for event in [Event::Look, Event::Write { holds: false }, Event::Requeue, Event::Decide(Release::Send)] {
+                self.step(event).await;
+            }
+            self.seconds += 4000;
+            self.step(Event::Claim).await;
+            self.step(Event::Answer { class: Class::Accepted, unknown: OnAmbiguous::Resend }).await;
+        }
+        let standing = Standing::of(&self.said);
+        let wanted = body(self.row.unwrap_or(0));
+        let wanted = standing.keep(&wanted).unwrap_or(wanted);
+        let stored = row(&self.db, "1").await;
+        assert_eq!((stored.status.as_str(), stored.desired.as_ref()), ("in_sync", Some(&wanted)), "{stored:?}");
+        assert_eq!(stored.delivered.as_ref(), Some(&wanted));
+        // A look at the same row finds nothing to do.
+        for event in [Event::Look, Event::Write { holds: false }, Event::Claim] {
+            self.step(event).await;
+        }
+        assert!(self.in_flight.is_none(), "nothing is sent twice for an opt-out");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_payload_says_otherwise_once_an_opt_out_is_taken_in(events in prop::collection::vec(event(), 1..50)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let db = Db::open_state_in_memory().await.unwrap();
+            let mut play = Play {
+                db, seconds: 10, row: None, version: 0, given_at: None, posted: Vec::new(), said: Vec::new(), looked: None,
+                in_flight: None, endpoint: None,
+            };
+            for event in events {
+                play.step(event).await;
+            }
+            play.settle().await;
+        });
+    }
+}

@@ -1,0 +1,71 @@
+//! Posts as the receiver stores them, and what becomes of them.
+
+use chrono::{DateTime, Utc};
+use conversica_sync::conversica::heard::{self, Kind};
+use conversica_sync::db::Db;
+use conversica_sync::on_db;
+use conversica_sync::state::delivery::OptOuts;
+use conversica_sync::state::heard::{Applied, Consequences, apply};
+use serde_json::Value;
+
+use super::scene::Scene;
+
+/// Everything follows.
+pub const ALL: Consequences = Consequences { writeback: true, alerts: true, opt_outs: OptOuts::Keep, ends_wait: true };
+
+/// Stores a post; what has arrived before counts as a repeat.
+pub async fn store(db: &Db, kind: Kind, body: &Value, at: DateTime<Utc>) {
+    let bytes = body.to_string().into_bytes();
+    let post = heard::read(kind, &bytes).expect("a readable post");
+    on_db!(db, pool => {
+        sqlx::query(
+            "insert into event (kind, id, client_id, received_at, body, content_hash) values ($1, $2, '', $3, $4, $5) \
+             on conflict (content_hash) do update set repeats = event.repeats + 1")
+            .bind(kind.name()).bind(&post.lead.id).bind(at.timestamp_micros()).bind(&bytes)
+            .bind(post.content_hash().as_bytes()).execute(pool).await.expect("an event is stored");
+    });
+}
+
+/// Takes in all that is stored.
+pub async fn apply_all(db: &Db, now: DateTime<Utc>) -> Applied {
+    apply(db, ALL, now).await.expect("events are applied")
+}
+
+/// A Lead Update that is heard, and taken in.
+pub async fn update(db: &Db, body: Value, at: DateTime<Utc>) -> Applied {
+    store(db, Kind::LeadUpdate, &body, at).await;
+    apply_all(db, at).await
+}
+
+/// A number, or a text as JSON.
+pub async fn ask(db: &Db, sql: &'static str) -> Vec<String> {
+    on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await.expect("the state answers"))
+}
+
+impl Scene {
+    /// Opens the scene's state and does something with it.
+    pub fn with_state<T>(&self, work: impl AsyncFnOnce(&Db) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        runtime.block_on(async {
+            let db = Db::open_state(&self.state_store().url()).await.expect("the state opens");
+            let result = work(&db).await;
+            db.close().await;
+            result
+        })
+    }
+
+    /// Stores posts now, as the receiver does.
+    pub fn post(&self, kind: Kind, bodies: &[Value]) {
+        self.with_state(async |db| {
+            for body in bodies {
+                store(db, kind, body, Utc::now()).await;
+            }
+        });
+    }
+
+    /// Stores Lead Updates now, and takes them in.
+    pub fn hear(&self, bodies: &[Value]) {
+        self.post(Kind::LeadUpdate, bodies);
+        self.with_state(async |db| apply_all(db, Utc::now()).await);
+    }
+}
