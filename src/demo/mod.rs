@@ -2,12 +2,15 @@
 //! and in a directory that goes away at the end. It never touches a database that it did not make.
 
 pub mod crm;
+mod homecoming;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +21,7 @@ use crate::daemon;
 use crate::db::Db;
 use crate::demo::crm::change_some;
 use crate::demo::crm::{Places, config_text};
-use crate::sandbox::{self, Sandbox};
+use crate::sandbox::{self, Sandbox, play};
 use crate::state::lead::Status;
 use crate::status::Report;
 use crate::sync::tally::Tally;
@@ -39,6 +42,8 @@ const ROUND_PAUSE: Duration = Duration::from_secs(4);
 /// The first pass takes five seconds on any machine; something is wrong after so many.
 const PATIENCE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(200);
+/// Between two posts of a conversation, which takes days in earnest.
+const BEAT: Duration = Duration::from_millis(50);
 const PASSWORD: &str = "sandbox-password";
 
 /// Runs the demo, telling on standard output what happens.
@@ -49,17 +54,28 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
     let directory = tempfile::Builder::new().prefix("conversica-sync-demo-").tempdir()?;
     let crm_file = directory.path().join("crm.db");
     let sample = crm::create(&crm_file, SEED).await.context("making the sample CRM")?;
+    let receive = free_address()?;
     let sandbox = sandbox::start(sandbox::Options {
         listen: ([127, 0, 0, 1], 0).into(),
         username: "sandbox".to_owned(),
         password: PASSWORD.to_owned(),
         faults: "500=1%,429=1%,retry_after=1s,latency=5ms..30ms".parse()?,
         seed: SEED,
-        play: None,
+        play: Some(play::Options {
+            receiver: play::Receiver {
+                url: format!("http://{receive}").parse()?,
+                username: "sandbox".to_owned(),
+                password: PASSWORD.to_owned(),
+                certificate: None,
+            },
+            beat: BEAT,
+            repeated: 5,
+            disordered: 5,
+        }),
     })
     .await?;
     let config_file = directory.path().join("conversica-sync.toml");
-    let settings = settings(&config_file, &crm_file, &directory.path().join("state.db"), &sandbox)?;
+    let settings = settings(&config_file, &crm_file, &directory.path().join("state.db"), &sandbox, receive)?;
     say(format_args!(
         "A sample CRM with {} leads ({} of them faulty), a local Conversica, and the daemon between them.",
         sample.leads, sample.faulty
@@ -89,13 +105,25 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
     shown
 }
 
-fn settings(file: &Path, crm: &Path, state: &Path, sandbox: &Sandbox) -> anyhow::Result<crate::config::Settings> {
+/// That nobody uses now: the sandbox has to know it before the daemon listens there, which tries again if somebody was faster.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr())?)
+}
+
+fn settings(
+    file: &Path,
+    crm: &Path,
+    state: &Path,
+    sandbox: &Sandbox,
+    receive: SocketAddr,
+) -> anyhow::Result<crate::config::Settings> {
     let places = Places {
         crm,
         state,
         endpoint: &sandbox.endpoint(),
         username: "sandbox",
         password: PASSWORD,
+        receive,
         admin: ([127, 0, 0, 1], 0).into(),
     };
     let text = config_text(&places);
@@ -106,12 +134,15 @@ fn settings(file: &Path, crm: &Path, state: &Path, sandbox: &Sandbox) -> anyhow:
 
 /// The first pass, then rounds of changes, until it is enough.
 async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
-    let settled = settle(state_url, sandbox, 0).await?;
+    let settled = settle(state_url, clock::now()).await?;
     say(format_args!(
         "First pass: {} leads delivered, {} invalid rows left out and reported.\n",
         settled.leads(Status::InSync),
         settled.leads(Status::Invalid)
     ));
+    for line in homecoming::one_conversation(crm_file, PATIENCE).await? {
+        say(line);
+    }
     let mut round = 1;
     loop {
         let posts_before = sandbox.counts().accepted;
@@ -120,8 +151,7 @@ async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbo
         for sentence in &changes.told {
             say(format_args!("  {sentence}"));
         }
-        let expected = posts_before + changes.changed + changes.added + changes.opted_out;
-        settle(state_url, sandbox, expected).await?;
+        settle(state_url, clock::now()).await?;
         say(format_args!("  → {} updates arrived at Conversica.\n", sandbox.counts().accepted - posts_before));
         if ending == Ending::ByItself && round >= ROUNDS_BY_ITSELF {
             return Ok(());
@@ -136,15 +166,15 @@ async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbo
     }
 }
 
-/// Waits until that many posts have been accepted and nothing is on its way any more.
-async fn settle(state_url: &str, sandbox: &Sandbox, accepted: u64) -> anyhow::Result<Report> {
+/// Waits until a poll that began after that has been through, and nothing is on its way any more.
+async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<Report> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(state) = Db::open_state_read_only(state_url).await? {
             let report = Report::of(&state).await?;
             state.close().await;
             let busy = [Status::Pending, Status::InFlight, Status::Retrying].into_iter().any(|s| report.leads(s) > 0);
-            if report.last_poll.is_some() && !busy && sandbox.counts().accepted >= accepted {
+            if report.last_poll.as_ref().is_some_and(|poll| poll.at >= changed_at) && !busy {
                 return Ok(report);
             }
         }
@@ -171,6 +201,10 @@ async fn conclude(state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
     say(format_args!(
         "  {} rows are invalid: their leads wait until somebody mends them in the CRM.",
         report.leads(Status::Invalid)
+    ));
+    say(format_args!(
+        "  {} Lead Updates and {} Messages came home; {} posts came twice and were stored once.",
+        report.received.lead_updates, report.received.messages, report.received.repeats
     ));
     say("\nWhere to go from here: README.md, `conversica-sync --help`, config/example.toml.");
     Ok(())

@@ -19,7 +19,15 @@ fn the_demo_delivers_says_so_and_removes_what_it_made() {
     let (directory, temporary) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let cli = Cli::new(directory.path()).env("TMPDIR", temporary.path().to_str().expect("a path in UTF-8"));
     let output = cli.deadline(PATIENCE).run(&["demo", "--once"]).expect_code(0);
-    for said in ["First pass: 292 leads delivered", "8 invalid", "updates arrived", "nothing is left behind"] {
+    for said in [
+        "First pass: 292 leads delivered",
+        "8 invalid",
+        "there and back again",
+        "Hot Lead",
+        "Messages came home",
+        "updates arrived",
+        "nothing is left behind",
+    ] {
         assert!(output.stdout.contains(said), "{said}: {output}");
     }
     assert!(is_empty(temporary.path()) && is_empty(directory.path()), "{output}");

@@ -51,8 +51,14 @@ first_run = "send"
 [state]
 url = {state_url}
 
+# What Conversica sends back is kept, and written to conversica_leads and conversica_messages in the CRM's database.
+[receive]
+listen = {receive}
+username = {username}
+password = {password}
+
 [writeback]
-mode = "off"
+mode = "tables"
 
 [admin]
 listen = {admin}
@@ -67,6 +73,8 @@ pub struct Places<'a> {
     pub endpoint: &'a str,
     pub username: &'a str,
     pub password: &'a str,
+    /// Where Conversica's posts are taken; the sandbox has to know the port.
+    pub receive: SocketAddr,
     /// Where the dashboard listens; port 0 picks a free one.
     pub admin: SocketAddr,
 }
@@ -79,6 +87,7 @@ pub fn config_text(places: &Places<'_>) -> String {
         ("{endpoint}", places.endpoint.to_owned()),
         ("{username}", places.username.to_owned()),
         ("{password}", places.password.to_owned()),
+        ("{receive}", places.receive.to_string()),
         ("{admin}", places.admin.to_string()),
     ];
     // Line by line and once a line: a value that looks like a place must not be filled in again.
@@ -116,6 +125,7 @@ mod tests {
             endpoint: "http://127.0.0.1:8099/json/",
             username: "{password}",
             password: "quote \" and \\ and {admin}",
+            receive: "127.0.0.1:8443".parse().unwrap(),
             admin: "127.0.0.1:0".parse().unwrap(),
         });
         let settings: toml::Table = text.parse().unwrap();

@@ -37,6 +37,7 @@ pub struct Courier {
     pub posts: AtomicU64,
     pub acknowledged: AtomicU64,
     pub refused: AtomicU64,
+    pub conversations: AtomicU64,
 }
 
 impl Courier {
@@ -54,8 +55,8 @@ impl Courier {
         let http =
             http.build().context("setting up the HTTPS client; are the system's root certificates installed?")?;
         let zero = AtomicU64::default;
-        let (posts, acknowledged, refused) = (zero(), zero(), zero());
-        Ok(Self { http, receiver, turn: Semaphore::new(AT_ONCE), posts, acknowledged, refused })
+        let (posts, acknowledged, refused, conversations) = (zero(), zero(), zero(), zero());
+        Ok(Self { http, receiver, turn: Semaphore::new(AT_ONCE), posts, acknowledged, refused, conversations })
     }
 
     /// Returns once it is acknowledged, or refused for good.

@@ -46,6 +46,8 @@ pub struct Played {
     pub acknowledged: u64,
     /// Given up, because the receiver called them wrong.
     pub refused: u64,
+    /// Played to their end, or ended before it.
+    pub conversations: u64,
 }
 
 /// Plays in the background until it is dropped or stopped.
@@ -84,6 +86,7 @@ impl Player {
             posts: read(&self.courier.posts),
             acknowledged: read(&self.courier.acknowledged),
             refused: read(&self.courier.refused),
+            conversations: read(&self.courier.conversations),
         }
     }
 }
@@ -134,6 +137,7 @@ impl Stage {
                 () = play(&courier, &options, steps, dice) => {}
                 () = ends.cancelled() => {}
             }
+            courier.conversations.fetch_add(1, Ordering::Relaxed);
         });
     }
 }
