@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, SqlSafeStr, SqlStr, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
 use crate::db::postgres::postgres_pool;
 use crate::error::SetupError;
@@ -68,6 +68,16 @@ impl Db {
                     .max_connections(1)
                     // A file does not hang up.
                     .test_before_acquire(false)
+                    // A commit that finds no room has been rolled back by SQLite itself, which sqlx does not notice: it would
+                    // take the connection for one in a transaction for ever. A ping waits for a rollback that is on its way.
+                    .before_acquire(|connection, _| {
+                        Box::pin(async move {
+                            if connection.is_in_transaction() {
+                                connection.ping().await?;
+                            }
+                            Ok(!connection.is_in_transaction())
+                        })
+                    })
                     .acquire_timeout(ACQUIRE_TIMEOUT);
                 Db::Sqlite(pool.connect_with(options).await.map_err(|e| state_unusable(url, &e))?)
             }
