@@ -440,7 +440,9 @@ pub fn state_cure(error: &sqlx::Error) -> &'static str {
 
 async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
     let session = format!(
+        // What is committed is on the disk, or it was not committed: stricter settings of the server stay.
         "set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'; \
+         select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'; \
          set lock_timeout = {}",
         LOCK_TIMEOUT.as_millis()
     );

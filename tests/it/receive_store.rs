@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::engine::{Engine, on_both_engines};
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::postgres::cluster;
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).expect("an instant")
@@ -164,4 +165,14 @@ on_both_engines! {
     what_is_worth_a_look_is_counted_once,
     whoever_stores_the_same_at_the_same_time_none_fails,
     every_arrival_is_an_event_or_a_repeat,
+}
+
+#[tokio::test]
+async fn a_commit_is_on_the_disk_whatever_the_server_is_used_to() {
+    let database = cluster().database();
+    database.sql(&format!("alter database {} set synchronous_commit = off", database.name));
+    let place = Place::at(Engine::Postgres, database.url);
+    let Db::Postgres(pool) = place.state().await else { panic!("a PostgreSQL state") };
+    let in_force: String = sqlx::query_scalar("show synchronous_commit").fetch_one(&pool).await.expect("a setting");
+    assert_eq!(in_force, "on");
 }
