@@ -347,7 +347,10 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
                     || ["25006", "55P03"].contains(&code)
             }
             // SQLite primary codes: 5 busy, 6 locked, 9 interrupted, 10 I/O, 13 full, 14 cannot open.
-            Some(code) => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 9 | 10 | 13 | 14)),
+            // 264 and 776: somebody was killed while writing, and a reader may not tidy up; the next writer does.
+            Some(code) => code
+                .parse::<u32>()
+                .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 9 | 10 | 13 | 14) || matches!(code, 264 | 776)),
             None => false,
         },
         _ => false,
