@@ -2,13 +2,17 @@
 
 pub mod approve;
 pub mod check;
+pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod init;
 pub mod lead;
 pub mod leads;
+pub mod man;
 pub mod once;
 pub mod plan;
 pub mod received;
+pub mod reconcile;
 pub mod resume;
 pub mod retry;
 pub mod run;
@@ -65,6 +69,8 @@ pub enum Command {
     Once(once::Args),
     /// Show what a pass would send and why; sends nothing, stores nothing
     Plan(plan::Args),
+    /// Look at a database, propose table, key, change column and mapping, and write a commented configuration file
+    Init(Box<init::Args>),
     /// Check settings, source, mapping, state and endpoint; sends no credentials unless a test lead is asked for
     Check(check::Args),
     /// Show how things stand
@@ -73,6 +79,8 @@ pub enum Command {
     Leads(leads::Args),
     /// Tell everything that is known of one lead
     Lead(lead::Args),
+    /// Compare the CRM, what Conversica accepted and what it sent back: one verdict a lead, and how to mend it
+    Reconcile(reconcile::Args),
     /// What Conversica has posted; what could not be read is shown, and read again
     Received(received::Args),
     /// Release what is held: send it
@@ -97,6 +105,10 @@ pub enum Command {
     Sandbox(Box<sandbox::Args>),
     /// Sample CRM, sandbox and the real daemon in one command, nothing to set up
     Demo(demo::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    /// Print the manual page, or write one for each command
+    Man(man::Args),
     /// Show the settings in force, or their JSON Schema
     Config {
         #[command(subcommand)]
@@ -135,6 +147,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(args, file).await,
         Command::Leads(args) => leads::run(args, file).await,
         Command::Lead(args) => lead::run(args, file).await,
+        Command::Init(args) => init::run(*args, file).await,
+        Command::Reconcile(args) => reconcile::run(args, file).await,
         Command::Received(args) => received::run(args, file).await,
         Command::Approve(args) => approve::run(args, Release::Send, file).await,
         Command::Baseline(args) => approve::run(args, Release::Baseline, file).await,
@@ -144,6 +158,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Writeback { command } => writeback::run(command, file).await,
         Command::Sandbox(args) => sandbox::run(*args).await.map(|()| Exit::Done),
         Command::Demo(args) => demo::run(args).await,
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
         Command::Config { command } => config::run(command, file).map(|()| Exit::Done),
     }
 }
