@@ -1,9 +1,10 @@
 //! Takes what was stored into the conversations of its leads: the loop around [`heard::apply`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,6 +16,9 @@ use crate::state::heard::{self, Applied, Consequences};
 
 /// How often it looks by itself: what another instance has stored gives no signal here.
 const LOOK: Duration = Duration::from_secs(3);
+
+/// While posts keep coming, a batch is followed by so many times of what it took, left to them.
+const YIELD: u32 = 4;
 
 /// One batch. Returns what there was; nothing where another instance is at it.
 ///
@@ -28,6 +32,7 @@ pub async fn step(db: &Db, settings: &Settings, now: DateTime<Utc>) -> Result<Ap
 pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: CancellationToken) {
     let mut failing = false;
     while !stop.is_cancelled() {
+        let began = Instant::now();
         match step(&state, &settings, clock::now()).await {
             Ok(applied) => {
                 if std::mem::take(&mut failing) {
@@ -35,6 +40,11 @@ pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: Can
                 }
                 pass_on(applied, &signals);
                 if applied.events > 0 {
+                    // Who posts waits to be acknowledged, by the same disk: they go first while they keep coming.
+                    if signals.stored.notified().now_or_never().is_some() {
+                        let theirs = (began.elapsed() * YIELD).min(LOOK);
+                        let _ = tokio::time::timeout(theirs, stop.cancelled()).await;
+                    }
                     continue;
                 }
             }

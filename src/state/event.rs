@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{PgConnection, Postgres, QueryBuilder, Sqlite};
 
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::{Fingerprint, LeadId};
@@ -65,9 +65,6 @@ impl Arrival {
 /// A content, with how many arrivals of this batch repeat it.
 type Content<'a> = (&'a Arrival, i64);
 
-/// Of a content: its hash, its repeats as they now stand, and whether table `lead` does not have whom it is about.
-type Kept = (Vec<u8>, i64, i64);
-
 /// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
 /// this returns well, everything is on the disk.
 pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
@@ -89,30 +86,28 @@ pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<
     match db {
         Db::Sqlite(pool) => {
             let mut transaction = pool.begin_with(db.begin_write()).await?;
-            let kept = insert_sqlite(&mut transaction, &contents, now).await?;
-            count_query::<Sqlite>(&counts(&contents, &places, kept)).build().execute(&mut *transaction).await?;
+            let before: i64 =
+                sqlx::query_scalar("select coalesce((select seq from sqlite_sequence where name = 'event'), 0)")
+                    .fetch_one(&mut *transaction)
+                    .await?;
+            insert_sqlite_query(&contents, now).build().execute(&mut *transaction).await?;
+            count_sqlite_query(&contents, arrivals.len(), before).build().execute(&mut *transaction).await?;
             transaction.commit().await
         }
         Db::Postgres(pool) => {
             let mut transaction = pool.begin().await?;
             let kept = insert_postgres(&mut transaction, &contents, now).await?;
-            count_query::<sqlx::Postgres>(&counts(&contents, &places, kept)).build().execute(&mut *transaction).await?;
+            count_postgres_query(&counts(&contents, &places, kept)).build().execute(&mut *transaction).await?;
             transaction.commit().await
         }
     }
 }
 
-/// The end of both insertions.
+/// What becomes of a content that is there already.
 const ON_CONFLICT: &str = " on conflict (content_hash) do update \
-     set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at \
-     returning content_hash, repeats, cast(case when kind <> 'chat_lead' and problem is null and not exists \
-     (select 1 from lead l where l.id = event.id and l.client_id = event.client_id) then 1 else 0 end as bigint)";
+     set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at";
 
-async fn insert_sqlite(
-    connection: &mut SqliteConnection,
-    contents: &[Content<'_>],
-    now: i64,
-) -> Result<Vec<Kept>, sqlx::Error> {
+fn insert_sqlite_query(contents: &[Content<'_>], now: i64) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "insert into event (kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
          select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, ",
@@ -129,8 +124,38 @@ async fn insert_sqlite(
     });
     // `where true`: without it SQLite would take `on` for the condition of a join.
     query.push(") v where true").push(ON_CONFLICT);
-    query.build_query_as().fetch_all(connection).await
+    query
 }
+
+/// What is behind `before` is new: nobody else writes meanwhile. The database counts it, for each row that it would hand out
+/// costs a change of threads.
+fn count_sqlite_query(contents: &[Content<'_>], arrivals: usize, before: i64) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "with fresh as (select kind, id, client_id, problem, content_hash from event where seq > ",
+    );
+    query.push_bind(before).push(
+        ") insert into received_count (name, count) select name, n from (\
+         select case when problem is null then kind else 'unreadable' end as name, count(*) as n from fresh group by 1 \
+         union all select 'unknown_lead', count(*) from fresh where kind <> 'chat_lead' and problem is null \
+         and not exists (select 1 from lead where lead.id = fresh.id and lead.client_id = fresh.client_id) \
+         union all select 'repeat', ",
+    );
+    query.push_bind(i64::try_from(arrivals).unwrap_or(i64::MAX)).push(" - (select count(*) from fresh)");
+    let mut outside = contents.iter().filter(|(arrival, _)| arrival.outside_vocabulary).peekable();
+    if outside.peek().is_some() {
+        query.push(" union all select 'outside_vocabulary', count(*) from fresh where content_hash in (");
+        let mut hashes = query.separated(", ");
+        for (arrival, _) in outside {
+            hashes.push_bind(arrival.content_hash.as_bytes().to_vec());
+        }
+        query.push(")");
+    }
+    query.push(") where n > 0 on conflict (name) do update set count = received_count.count + excluded.count");
+    query
+}
+
+/// Of a content: its hash, its repeats as they now stand, and whether table `lead` does not have whom it is about.
+type Kept = (Vec<u8>, i64, i64);
 
 /// Arrays instead of rows, so that batches of every size are one prepared statement. Instances that store the same contents
 /// at the same time meet at the unique index: each takes them in the order of their hashes, so that none waits for the
@@ -149,7 +174,9 @@ async fn insert_postgres(
              (seq, kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
          overriding system value \
          select seq, kind, id, client_id, body, content_hash, problem, repeats, $8, case when repeats > 0 then $8 end \
-         from arrival order by content_hash {ON_CONFLICT}"
+         from arrival order by content_hash {ON_CONFLICT} \
+         returning content_hash, repeats, cast(case when kind <> 'chat_lead' and problem is null and not exists \
+         (select 1 from lead l where l.id = event.id and l.client_id = event.client_id) then 1 else 0 end as bigint)"
     );
     let column = |of: fn(&Arrival) -> &str| contents.iter().map(|(a, _)| of(a)).collect::<Vec<_>>();
     sqlx::query_as(crate::db::trusted(sql))
@@ -190,11 +217,7 @@ fn counts(
 }
 
 /// The last of its transaction, for instances that share the state meet at these rows.
-fn count_query<DB: sqlx::Database>(counts: &BTreeMap<&'static str, i64>) -> QueryBuilder<DB>
-where
-    for<'e> &'static str: sqlx::Encode<'e, DB> + sqlx::Type<DB>,
-    for<'e> i64: sqlx::Encode<'e, DB> + sqlx::Type<DB>,
-{
+fn count_postgres_query(counts: &BTreeMap<&'static str, i64>) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new("insert into received_count (name, count) ");
     query.push_values(counts, |mut row, (name, count)| {
         row.push_bind(*name).push_bind(*count);
