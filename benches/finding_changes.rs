@@ -6,7 +6,7 @@
 //! For a CRM of so many leads, and before that for one of a tenth: they are taken as delivered (`first_run = "baseline"`),
 //! then each round runs `once --full`, from the program's start to its end, and the shell: `sqlite3 FILE "select … order by
 //! id"` or `psql -c "copy (select … order by id) to stdout"`. It prints the seconds of each and their ratio, and the
-//! program's peak memory (`VmHWM`). At the end `run` polls every 100 ms for a while, and so does one that never polls: the
+//! program's peak memory (`VmHWM`). `reconcile` is held against `once --full` in the same way. At the end `run` polls every 100 ms for a while, and so does one that never polls: the
 //! difference of their processor time, by the number of polls, is what an incremental poll costs; on PostgreSQL the server's
 //! share is given apart. Needs `sqlite3`; PostgreSQL is a throw-away server, for CRM and state alike.
 
@@ -209,7 +209,7 @@ fn bench(
     if let Crm::Postgres { state, .. } = crm {
         state.sql("vacuum analyze");
     }
-    let mut ratios = Vec::new();
+    let (mut ratios, mut reconciling) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
         let compare = watch(program(&config).args(["once", "--full"]))?;
         ensure!(compare.stdout.contains(&format!("Read {leads} rows: 0 new, 0 changed")), "{}", compare.stdout);
@@ -220,9 +220,16 @@ fn bench(
             compare.seconds, shell.seconds, compare.peak_mib
         );
         ratios.push(ratio);
+        let reconcile = watch(program(&config).args(["reconcile", "--unconfirmed-after", "7d"]))?;
+        ensure!(reconcile.stdout.contains(&format!("All {leads} leads agree")), "{}", reconcile.stdout);
+        let ratio = reconcile.seconds / compare.seconds;
+        println!(
+            "{engine:<9} {leads:>9}  {:>9.2}  (reconcile: {ratio:.2} times the full compare){:>11.1}",
+            reconcile.seconds, reconcile.peak_mib
+        );
+        reconciling.push(ratio);
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("{engine:<9} {leads:>9}  median ratio {:.2}", ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN));
+    println!("{engine:<9} {leads:>9}  median ratio {:.2}; of reconcile {:.2}", median(ratios), median(reconciling));
     let (polls, busy, busy_server) = polling(&config, crm, "100ms", cluster)?;
     let (_, idle, idle_server) = polling(&config, crm, "24h", cluster)?;
     let each = |busy: f64, idle: f64| (busy - idle).max(0.0) * 1000.0 / polls as f64;
@@ -232,6 +239,11 @@ fn bench(
         each(busy_server, idle_server)
     );
     Ok(())
+}
+
+fn median(mut ratios: Vec<f64>) -> f64 {
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn configure(config: &Path, crm: &Crm, poll_interval: &str) -> anyhow::Result<()> {

@@ -48,6 +48,7 @@ pub mod http;
 pub mod nearest;
 pub mod pulse;
 pub mod receive;
+pub mod reconcile;
 pub mod sandbox;
 pub mod state;
 pub mod status;

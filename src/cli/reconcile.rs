@@ -1,12 +1,261 @@
-//! `reconcile`: one verdict a lead.
+//! `reconcile`: one verdict a lead, for people as a table or a page, for programs as JSON or CSV.
 
-use std::path::Path;
+mod page;
+mod text;
 
-use crate::cli::Exit;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use secrecy::ExposeSecret;
+use tempfile::NamedTempFile;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::cli::{Exit, existing_state, settings};
+use crate::clock;
+use crate::config::{Settings, duration};
+use crate::crm::Crm;
+use crate::db::Db;
+use crate::reconcile::report::Report;
+use crate::reconcile::verdict::Verdict;
+use crate::reconcile::{self, Line, Options};
+use crate::state::{lead, outcome};
+use crate::sync::tally::Tally;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  conversica-sync reconcile                                       totals, and what needs a person
+  conversica-sync reconcile --repair                              and put back in the queue what can be
+  conversica-sync reconcile --format csv --output leads.csv       every lead that does not match
+  conversica-sync reconcile --format html --output report.html    a page to send to somebody
+  conversica-sync reconcile --ignore gone,not_worked              these are no difference (for cron)
 
-pub async fn run(_args: Args, _file: Option<&Path>) -> anyhow::Result<Exit> {
-    anyhow::bail!("not made yet")
+Exit codes: 0 everything matches, 3 there are differences; others as for every command.")]
+pub struct Args {
+    /// What is written: a table for people, a page for a browser, or every lead that does not match
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+    /// Where it is written to, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Put back in the queue: leads never sent and stale ones are read anew by the next poll, ambiguous ones sent again
+    #[arg(long)]
+    pub repair: bool,
+    /// How long after it was accepted a lead ought to have been heard of; "never" [default: 7d, or never without [receive]]
+    #[arg(long, value_name = "DURATION", value_parser = parse_patience)]
+    pub unconfirmed_after: Option<Patience>,
+    /// Verdicts that are no difference: counted, but neither listed nor a reason for exit code 3
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',', value_enum)]
+    pub ignore: Vec<Verdict>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Csv,
+    Html,
+}
+
+/// How long nothing may be heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    For(Duration),
+    Endless,
+}
+
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Of which the page has a chart.
+const CHART: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+fn parse_patience(text: &str) -> Result<Patience, String> {
+    if text == "never" {
+        return Ok(Patience::Endless);
+    }
+    duration::parse(text).map(Patience::For).map_err(|error| error.to_string())
+}
+
+/// Before when a lead must have been taken to be missed. Without a receiver nothing is heard of anybody, unless asked for.
+fn silent_since(asked: Option<Patience>, settings: &Settings, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let by_default = if settings.receive.is_some() { Patience::For(PATIENCE) } else { Patience::Endless };
+    match asked.unwrap_or(by_default) {
+        Patience::For(patience) => Some(now - patience),
+        Patience::Endless => None,
+    }
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let loaded = settings(file)?;
+    let settings = &loaded.settings;
+    let crm = Crm::open(settings).await?;
+    let now = clock::now();
+    let state = open_state(settings, args.repair).await?;
+    let options = Options { silent_since: silent_since(args.unconfirmed_after, settings, now), repair: args.repair };
+    let mut out = Out::open(args.output.as_deref())?;
+    let tally = Arc::new(Tally::default());
+    let bar = show_progress(&state, tally.clone());
+    let mut lines = Lines::begin(args.format, out.writer(), now)?;
+    let report = reconcile::reconcile(&crm, &state, options, &tally, now, |line| {
+        if args.ignore.contains(&line.verdict) { Ok(()) } else { lines.add(&line) }
+    })
+    .await?;
+    lines.end(&report)?;
+    drop(bar);
+    match args.format {
+        Format::Table => write!(out.writer(), "{}", text::text(&report, &args.ignore))?,
+        Format::Html => {
+            let days = outcome::by_day(&state, now - CHART).await?;
+            write!(out.writer(), "{}", page::page(&report, &args.ignore, &days)?)?;
+        }
+        Format::Json | Format::Csv => {}
+    }
+    out.finish()?;
+    Ok(if report.differences(&args.ignore) > 0 { Exit::Attention } else { Exit::Done })
+}
+
+/// To look at, unless something is to be repaired in it; an empty one where there is none yet.
+async fn open_state(settings: &Settings, repair: bool) -> anyhow::Result<Db> {
+    let found = match repair {
+        true => existing_state(settings).await?,
+        false => Db::open_state_read_only(settings.state.url.expose_secret()).await?,
+    };
+    match found {
+        Some(state) => Ok(state),
+        None => Ok(Db::open_state_in_memory().await?),
+    }
+}
+
+/// Standard output; or a file that appears when it is whole, and that only its owner reads: it names people by their ids.
+enum Out {
+    Standard(BufWriter<std::io::Stdout>),
+    File(BufWriter<NamedTempFile>, PathBuf),
+}
+
+impl Out {
+    fn open(file: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(file) = file else { return Ok(Out::Standard(BufWriter::new(std::io::stdout()))) };
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let begun = NamedTempFile::new_in(folder).map_err(|error| cannot_write(file, &error))?;
+        Ok(Out::File(BufWriter::new(begun), file.to_owned()))
+    }
+
+    fn writer(&mut self) -> &mut (dyn Write + Send) {
+        match self {
+            Out::Standard(out) => out,
+            Out::File(out, _) => out,
+        }
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        match self {
+            // Whoever reads may stop reading.
+            Out::Standard(mut out) => drop(out.flush()),
+            Out::File(out, file) => {
+                let begun = out.into_inner().map_err(|error| cannot_write(&file, error.error()))?;
+                begun.persist(&file).map_err(|error| cannot_write(&file, &error.error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cannot_write(file: &Path, error: &std::io::Error) -> crate::error::SetupError {
+    crate::error::SetupError::new(
+        format!("--output: {} cannot be written: {error}", file.display()),
+        "name a file in a folder that exists, that you may write to, and that has room",
+    )
+}
+
+/// What is written lead by lead: ten million of them need no memory.
+enum Lines<'a> {
+    None,
+    Json(&'a mut (dyn Write + Send), &'static str),
+    Csv(Box<csv::Writer<&'a mut (dyn Write + Send)>>),
+}
+
+impl<'a> Lines<'a> {
+    fn begin(format: Format, out: &'a mut (dyn Write + Send), now: DateTime<Utc>) -> anyhow::Result<Self> {
+        Ok(match format {
+            Format::Table | Format::Html => Lines::None,
+            Format::Json => {
+                write!(out, "{{\"generated_at\":{},\"leads\":[", serde_json::to_string(&now)?)?;
+                Lines::Json(out, "\n")
+            }
+            Format::Csv => {
+                let mut writer = csv::Writer::from_writer(out);
+                writer.write_record(["id", "client_id", "verdict", "detail"])?;
+                Lines::Csv(Box::new(writer))
+            }
+        })
+    }
+
+    fn add(&mut self, line: &Line) -> anyhow::Result<()> {
+        match self {
+            Lines::None => Ok(()),
+            Lines::Json(out, separator) => {
+                write!(out, "{separator}")?;
+                *separator = ",\n";
+                serde_json::to_writer(&mut *out, line).context("writing the report")
+            }
+            Lines::Csv(writer) => {
+                let record = [&line.id, &line.client_id, line.verdict.name(), &line.detail];
+                writer.write_record(record).context("writing the report")
+            }
+        }
+    }
+
+    /// A document that closes is whole: errors come before.
+    fn end(self, report: &Report) -> anyhow::Result<()> {
+        match self {
+            Lines::None => {}
+            Lines::Json(out, _) => {
+                let rest = serde_json::to_string(&serde_json::json!({
+                    "totals": report.totals,
+                    "groups": report.groups,
+                    "silent_since": report.silent_since,
+                    "repaired": report.repaired,
+                }))?;
+                writeln!(out, "],{}", &rest[1..])?;
+            }
+            Lines::Csv(mut writer) => writer.flush()?,
+        }
+        Ok(())
+    }
+}
+
+/// On a terminal only; it goes when it is dropped.
+fn show_progress(state: &Db, tally: Arc<Tally>) -> Option<AbortOnDropHandle<()>> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let template = "{spinner} comparing {wide_bar} {pos}/{len} rows {elapsed}";
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let state = state.clone();
+    Some(AbortOnDropHandle::new(tokio::spawn(async move {
+        let known = lead::counts(&state).await.map_or(0, |counts| counts.values().sum());
+        let known = u64::try_from(known).unwrap_or(0);
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        let _cleared = Cleared(bar.clone());
+        loop {
+            ticks.tick().await;
+            bar.set_length(known.max(tally.rows()));
+            bar.set_position(tally.rows());
+        }
+    })))
+}
+
+/// Takes the bar away with it.
+struct Cleared(ProgressBar);
+
+impl Drop for Cleared {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }

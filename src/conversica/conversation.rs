@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::Kind as Type;
+use crate::conversica::vocabulary;
 
 /// The longest value that a picture holds, as JSON text.
 pub const MAX_VALUE_BYTES: usize = 4096;
@@ -102,6 +103,11 @@ impl Conversation {
         let versions: BTreeMap<&String, Value> =
             self.versions.iter().map(|(key, version)| (key, version.to_json())).collect();
         serde_json::json!(versions).to_string()
+    }
+
+    /// Its `conversationStage`, where leads of that stage are not worked.
+    pub fn not_worked(&self) -> Option<&str> {
+        self.picture.get("conversationStage").and_then(Value::as_str).filter(|stage| vocabulary::is_not_worked(stage))
     }
 
     /// The date of a value in the picture, where it has one.

@@ -103,7 +103,7 @@ impl LeadKey {
 }
 
 /// Who a lead is: the key of its CRM row, and the tenant it belongs to (blank where there is only one).
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct LeadId {
     /// Conversica's `id`.
     pub id: String,

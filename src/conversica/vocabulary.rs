@@ -49,6 +49,12 @@ pub const STAGES: [(&str, &[&str]); 7] = [
     ),
 ];
 
+/// Whether leads of that `conversationStage` are not worked: Conversica leaves them out, cannot write to them, or has stopped.
+pub fn is_not_worked(stage: &str) -> bool {
+    let stage = stage.to_ascii_lowercase();
+    stage == "excluded" || stage == "unworkable" || stage == "stopped" || stage.ends_with(" stopped")
+}
+
 /// `action` of a Message.
 pub const ACTIONS: [&str; 2] = ["sent", "received"];
 
@@ -76,6 +82,13 @@ pub fn outside(content: &Map<String, Value>) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leads_are_not_worked_that_are_left_out_unworkable_or_stopped() {
+        let not_worked: Vec<_> = STAGES.iter().map(|(stage, _)| *stage).filter(|stage| is_not_worked(stage)).collect();
+        assert_eq!(not_worked, ["Excluded", "Unworkable", "Lead Stopped", "Client Stopped", "Conversica Stopped"]);
+        assert!(is_not_worked("excluded") && is_not_worked("Stopped") && !is_not_worked("Unstopped"));
+    }
 
     #[test]
     fn what_is_published_is_inside_and_what_is_not_is_named_by_its_key() {

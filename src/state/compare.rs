@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -13,6 +14,7 @@ use crate::conversica::lead::{IdOrder, LeadId, RowHash};
 use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::held::SOURCE_SHRANK;
+use crate::state::micros;
 
 /// Leads a page.
 const PAGE: i64 = 2000;
@@ -29,6 +31,22 @@ pub struct Compared {
     pub gone: bool,
 }
 
+/// Which leads are looked at although their rows say what they said before: those that are not settled, those that
+/// Conversica does not work, and those of which nothing was heard although it has had them for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubted {
+    /// Since before then; `None` where nothing needs to be heard.
+    pub silent_since: Option<DateTime<Utc>>,
+}
+
+impl Doubted {
+    /// A condition on `lead`. Silent are leads that were accepted, the first time before an instant: parameter 5, or null.
+    const CONDITION: &str = "status <> 'in_sync' \
+         or exists (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id and c.not_worked is not null) \
+         or first_contact_at <= $5 and last_outcome = 'accepted' and not exists \
+            (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id)";
+}
+
 /// Leads that are coming in, in order. Dropping it stops the reading.
 #[derive(Debug)]
 pub struct KnownLeads {
@@ -40,13 +58,13 @@ pub struct KnownLeads {
 
 impl KnownLeads {
     /// All that come after `after`.
-    pub fn read(db: &Db, order: IdOrder, after: Option<LeadId>) -> Self {
+    pub fn read(db: &Db, order: IdOrder, after: Option<LeadId>, doubted: Option<Doubted>) -> Self {
         let (sender, pages) = mpsc::channel(PAGES_AHEAD);
         let db = db.clone();
         let reader = tokio::spawn(async move {
             let mut after = after;
             loop {
-                let page = page(&db, order, after.as_ref(), PAGE).await;
+                let page = page(&db, order, after.as_ref(), PAGE, doubted).await;
                 let last = page.as_ref().ok().and_then(|page| page.back()).map(|compared| compared.lead.clone());
                 let is_last = page.as_ref().map_or(true, |page| (page.len() as i64) < PAGE);
                 if sender.send(page).await.is_err() || is_last {
@@ -84,6 +102,7 @@ pub async fn page(
     order: IdOrder,
     after: Option<&LeadId>,
     limit: i64,
+    doubted: Option<Doubted>,
 ) -> Result<VecDeque<Compared>, sqlx::Error> {
     let (columns, beyond) = match (order, after.is_some()) {
         // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
@@ -91,18 +110,24 @@ pub async fn page(
         (IdOrder::Bytes, true) => ("id, client_id", "(id, client_id) > ($1, $2) and $3 >= 0"),
         (IdOrder::ByLength, true) => ("id_length, id, client_id", "(id_length, id, client_id) > ($3, $1, $2)"),
     };
+    // Without doubts an index has all that is asked.
+    let row_hash = match doubted {
+        None => "row_hash, $5 as since".to_owned(),
+        Some(_) => format!("case when {} then null else row_hash end as row_hash", Doubted::CONDITION),
+    };
+    let since = doubted.and_then(|doubted| doubted.silent_since).map(micros);
     let sql = format!(
         "select string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' \
          || coalesce(case when gone_at is null and coalesce(hold_reason, '') <> '{SOURCE_SHRANK}' \
                      then cast(row_hash as text) end, '-') \
          || case when gone_at is null or hold_reason = '{SOURCE_SHRANK}' then ' . ' else ' - ' end \
          || id || client_id, '') \
-         from (select id, client_id, row_hash, gone_at, hold_reason from lead where {beyond} order by {columns} limit $4) as page"
+         from (select id, client_id, {row_hash}, gone_at, hold_reason from lead where {beyond} order by {columns} limit $4) as page"
     );
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
     let text: Option<String> = on_db!(db, pool => {
-        sqlx::query_scalar(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).fetch_one(pool).await
+        sqlx::query_scalar(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).bind(since).fetch_one(pool).await
     })?;
     parse(text.as_deref().unwrap_or_default())
         .ok_or_else(|| sqlx::Error::Decode("a page of leads is not in its own form".into()))

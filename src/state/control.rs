@@ -142,6 +142,12 @@ pub struct Comparing {
     pub present: u64,
 }
 
+/// Somebody wants every row compared by the next poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompareAsked {
+    pub at: DateTime<Utc>,
+}
+
 /// The change log, with its triggers, that was last found in the CRM; another one has missed what happened before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeLogInUse {
@@ -184,6 +190,9 @@ impl Fact for Verified {
 }
 impl Fact for Comparing {
     const NAME: &'static str = "comparing";
+}
+impl Fact for CompareAsked {
+    const NAME: &'static str = "compare_asked";
 }
 impl Fact for ChangeLogInUse {
     const NAME: &'static str = "change_log_in_use";

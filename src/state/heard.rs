@@ -173,10 +173,11 @@ fn upsert_query<DB: Database>(folded: &Folded) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
     for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<&'e str>: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
 {
     let mut query = QueryBuilder::new(
-        "insert into conversation (id, client_id, picture, versions, first_heard_at, last_heard_at) ",
+        "insert into conversation (id, client_id, picture, versions, not_worked, first_heard_at, last_heard_at) ",
     );
     query.push_values(&folded.conversations, |mut row, (lead, stored)| {
         let at = |at: Option<DateTime<Utc>>| at.map_or(0, micros);
@@ -184,11 +185,13 @@ where
             .push_bind(lead.client_id.as_str())
             .push_bind(stored.conversation.picture_json())
             .push_bind(stored.conversation.versions_json())
+            .push_bind(stored.conversation.not_worked())
             .push_bind(at(stored.first_heard_at))
             .push_bind(at(stored.last_heard_at));
     });
     query.push(
         " on conflict (id, client_id) do update set picture = excluded.picture, versions = excluded.versions, \
+         not_worked = excluded.not_worked, \
          first_heard_at = excluded.first_heard_at, last_heard_at = excluded.last_heard_at",
     );
     query

@@ -8,6 +8,7 @@ pub mod control;
 pub mod delivery;
 pub mod due;
 pub mod event;
+pub mod facts;
 pub mod gone;
 pub mod heard;
 pub mod held;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
@@ -103,4 +103,25 @@ pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>
             attempt,
         })
         .collect())
+}
+
+/// Outcomes of a class on a day (UTC).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnDay {
+    pub day: NaiveDate,
+    pub class: Class,
+    pub count: i64,
+}
+
+/// What the journal has since then, by day and class; in the order of the days.
+pub async fn by_day(db: &Db, since: DateTime<Utc>) -> Result<Vec<OnDay>, sqlx::Error> {
+    const DAY: i64 = 86_400_000_000;
+    let rows: Vec<(i64, String, i64)> = on_db!(db, pool => {
+        sqlx::query_as("select at / $2 as day, class, count(*) from outcome where at >= $1 group by 1, 2 order by 1, 2")
+            .bind(micros(since)).bind(DAY).fetch_all(pool).await
+    })?;
+    let on_day = |(day, class, count): (i64, String, i64)| {
+        Some(OnDay { day: instant(day * DAY).date_naive(), class: Class::from_name(&class)?, count })
+    };
+    Ok(rows.into_iter().filter_map(on_day).collect())
 }

@@ -16,7 +16,7 @@ use crate::crm::read::line::{Batch, Line};
 use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope};
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
-use crate::state::compare::{Compared, KnownLeads};
+use crate::state::compare::{Compared, Doubted, KnownLeads};
 use crate::state::lead;
 use crate::sync::consent::{self, Ledger};
 
@@ -36,8 +36,17 @@ pub enum Item {
 pub enum Interest {
     /// Rows that say what they said before, and leads that have been missing for long.
     Differences,
+    /// Rows that say what they said before and whose leads are not in doubt.
+    Doubts(Doubted),
     /// Nothing.
     Everything,
+}
+
+impl Interest {
+    /// Whether leads that have been missing for long are told of.
+    const fn is_in_the_missing(self) -> bool {
+        !matches!(self, Interest::Differences)
+    }
 }
 
 /// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
@@ -116,11 +125,12 @@ impl<'a> Merge<'a> {
         let mut batches = Reading::new(crm, fitting, scope.clone()).start(&crm.db);
         let opened = batches.opened().await?;
         let mut passed = None;
+        let doubted = if let Interest::Doubts(doubted) = interest { Some(doubted) } else { None };
         let known = match scope {
-            Scope::All => Known::InOrder(opened.order, KnownLeads::read(state, opened.order, None)),
+            Scope::All => Known::InOrder(opened.order, KnownLeads::read(state, opened.order, None, doubted)),
             Scope::From(_, lead) => {
                 passed = Some(lead).filter(|_| opened.resumed);
-                Known::InOrder(opened.order, KnownLeads::read(state, opened.order, passed.clone()))
+                Known::InOrder(opened.order, KnownLeads::read(state, opened.order, passed.clone(), doubted))
             }
             Scope::Since(_) => Known::LookedUp,
             Scope::Keys(mut leads) => {
@@ -171,6 +181,12 @@ impl<'a> Merge<'a> {
     /// The last row that was looked at; `None` before the first, and while some that were are still to be handed out.
     pub fn position(&self) -> Option<&LeadId> {
         self.last.as_ref().filter(|_| self.items.is_empty())
+    }
+
+    /// Whether all that comes before what is handed out next has been handed out: between two looks at the state, rows come
+    /// before missing leads.
+    pub fn is_in_order(&self) -> bool {
+        self.items.is_empty()
     }
 
     /// The newest `changed_at` of the snapshot.
@@ -270,14 +286,14 @@ impl<'a> Merge<'a> {
             let found = known.get(&lead);
             self.present += u64::from(found.is_some_and(lead::Known::is_expected));
             let says_the_same = found.is_some_and(|known| !known.gone && known.row_hash == Some(hash));
-            if self.interest == Interest::Everything || !says_the_same {
+            if self.interest != Interest::Differences || !says_the_same {
                 let row = line.row();
                 rows.push((self.crm.mapping.map(&row).of_row(hash), self.crm.mapping.given_at(&row)));
             }
         }
         // Before anything is compared: what a person has said counts for more than what the CRM says of them.
         let rows = if self.crm.mapping.keeps_opt_outs() {
-            let ledger = if self.interest == Interest::Everything { Ledger::Leave } else { Ledger::Write };
+            let ledger = if self.interest == Interest::Differences { Ledger::Write } else { Ledger::Leave };
             consent::keep(self.state, rows, ledger, self.now).await?
         } else {
             rows.into_iter().map(|(mapped, _)| mapped).collect()
@@ -287,8 +303,7 @@ impl<'a> Merge<'a> {
             self.items.push_back(Item::Row(mapped, known));
         }
         let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
-        let missing =
-            missing.filter(|known| self.interest == Interest::Everything || !known.gone || known.is_withheld());
+        let missing = missing.filter(|known| self.interest.is_in_the_missing() || !known.gone || known.is_withheld());
         self.items.extend(missing.map(Item::Missing));
         Ok(())
     }
@@ -336,7 +351,7 @@ impl Known {
     /// It has no row.
     fn is_missing(&mut self, interest: Interest, gathered: &mut Gathered) {
         if let Some(known) = self.pop()
-            && (interest == Interest::Everything || !known.gone)
+            && (interest.is_in_the_missing() || !known.gone)
         {
             gathered.missing.push(known.lead);
         }

@@ -15,7 +15,7 @@ use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::db::discreet::in_words;
 use crate::state::consent;
-use crate::state::control::{self, Comparing, Cursor, Facts, FirstRunDone, Hold, LastPoll, MappingInUse};
+use crate::state::control::{self, CompareAsked, Comparing, Cursor, Facts, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
 use crate::sync::allowance::Allowance;
 use crate::sync::diff;
@@ -101,7 +101,7 @@ pub(super) async fn read_and_write(
     let (source, mapping) = (memory.source.clone(), memory.mapping.fingerprint.clone());
     let earlier = match scope {
         Scope::All if reach == Reach::AsDue && !memory.history.mapping_changed => {
-            resume::fresh(memory.comparing.clone(), &source, &mapping, interval, now)
+            resume::fresh(memory.begun(), &source, &mapping, interval, now)
         }
         _ => None,
     };
@@ -219,6 +219,7 @@ struct Memory {
     cursor: Option<Cursor>,
     /// A comparison of every row that has not come to its end.
     comparing: Option<Comparing>,
+    asked: Option<CompareAsked>,
     mapping: MappingInUse,
     in_use: Option<MappingInUse>,
     source: String,
@@ -234,6 +235,7 @@ impl Memory {
         let cursor = facts.get::<Cursor>()?.filter(|cursor| cursor.source == source);
         let earlier = cursor.as_ref().and_then(|cursor| cursor.settled.as_ref());
         let settled = crm.outlook(earlier, now).await?.settled;
+        let asked = facts.get::<CompareAsked>()?;
         Ok(Self {
             history: History {
                 first_run_done: facts.get::<FirstRunDone>()?.is_some(),
@@ -242,11 +244,18 @@ impl Memory {
             standing: standing_hold(state, &facts, now).await?,
             in_use: facts.get()?,
             comparing: facts.get()?,
+            asked,
             cursor,
             mapping,
             source,
             settled,
         })
+    }
+
+    /// The comparison to go on with, unless somebody has asked for another since it began.
+    fn begun(&self) -> Option<Comparing> {
+        let is_asked_since = |comparing: &Comparing| self.asked.as_ref().is_some_and(|a| a.at > comparing.began_at);
+        self.comparing.clone().filter(|comparing| !is_asked_since(comparing))
     }
 
     /// Before the first lead is written: what this poll begins, and a crash may leave half done, belongs to this mapping where
@@ -264,7 +273,8 @@ impl Memory {
     /// leads of rows that have not changed.
     fn scope(&self, settings: &Settings, fitting: &Fitting, touched: Option<Vec<LeadId>>, now: DateTime<Utc>) -> Scope {
         let source = &settings.source;
-        let Some(cursor) = self.cursor.as_ref().filter(|_| !self.history.mapping_changed) else { return Scope::All };
+        let is_free = !self.history.mapping_changed && self.asked.is_none();
+        let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return Scope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
         let interval = guard::full_compare_interval(settings, self.standing.as_ref());
         if age >= interval || self.clock_was_put_back(cursor, source) {
@@ -317,6 +327,9 @@ impl Memory {
         }
         if everything && (self.comparing.is_some() || progress.is_marked()) {
             control::clear::<Comparing>(state).await?;
+        }
+        if everything && self.asked.is_some_and(|asked| asked.at <= progress.began_at()) {
+            control::clear::<CompareAsked>(state).await?;
         }
         if self.in_use.as_ref() != Some(&self.mapping) {
             control::write(state, &self.mapping, now).await?;

@@ -47,6 +47,7 @@ mod receive;
 mod receive_bad_input;
 mod receive_kept;
 mod receive_store;
+mod reconcile;
 mod redaction;
 mod remapping;
 mod resume;

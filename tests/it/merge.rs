@@ -172,7 +172,7 @@ async fn a_page_of_the_state_comes_in_either_order(engine: Engine) {
     ] {
         let mut leads = Vec::new();
         while let Some(page) =
-            Some(compare::page(&state, order, leads.last(), 2).await.unwrap()).filter(|p| !p.is_empty())
+            Some(compare::page(&state, order, leads.last(), 2, None).await.unwrap()).filter(|p| !p.is_empty())
         {
             for known in page {
                 assert_eq!(known.row_hash, (known.lead == hash.0).then_some(hash.1));

@@ -1,0 +1,182 @@
+//! What a reconciliation comes to: totals, and what needs a person, grouped by reason. Pure; its size does not grow with the
+//! number of leads.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::conversica::lead::LeadId;
+use crate::reconcile::verdict::{Judged, Verdict};
+use crate::state::held;
+
+/// Leads that are named in each group.
+const EXAMPLES: usize = 3;
+/// Reasons that are told apart; further ones are counted together, by verdict.
+const REASONS: usize = 200;
+/// Under which those are counted.
+pub const OTHER_REASONS: &str = "other reasons";
+
+/// A finished reconciliation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub generated_at: DateTime<Utc>,
+    /// Verdict → leads; all verdicts are present.
+    pub totals: BTreeMap<Verdict, u64>,
+    /// All but `matched`; the largest first in each verdict.
+    pub groups: Vec<Group>,
+    /// Leads that were taken before then ought to have been heard of; `None` where that was not judged.
+    pub silent_since: Option<DateTime<Utc>>,
+    /// What `--repair` did; `None` where it was not asked for.
+    pub repaired: Option<Repaired>,
+}
+
+/// Leads of one verdict for one reason.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Group {
+    pub verdict: Verdict,
+    pub reason: String,
+    /// A lead with several reasons counts under each.
+    pub leads: u64,
+    /// The first of them.
+    pub examples: Vec<LeadId>,
+    /// What mends it.
+    pub cure: String,
+}
+
+/// What was put back in the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// Read anew by the next poll, which then compares every row.
+    pub read_again: u64,
+    /// Sent again with the same content, now.
+    pub send_again: u64,
+}
+
+impl Report {
+    /// Leads of that verdict.
+    pub fn total(&self, verdict: Verdict) -> u64 {
+        self.totals.get(&verdict).copied().unwrap_or(0)
+    }
+
+    /// Leads of which there is anything to say.
+    pub fn leads(&self) -> u64 {
+        self.totals.values().sum()
+    }
+
+    /// Leads with another verdict than `matched`, and than these.
+    pub fn differences(&self, ignored: &[Verdict]) -> u64 {
+        let counts = |verdict: &Verdict| *verdict != Verdict::Matched && !ignored.contains(verdict);
+        self.totals.iter().filter(|(verdict, _)| counts(verdict)).map(|(_, leads)| leads).sum()
+    }
+}
+
+/// A report that grows.
+#[derive(Debug, Default)]
+pub struct Tally {
+    totals: BTreeMap<Verdict, u64>,
+    groups: BTreeMap<(Verdict, String), (u64, Vec<LeadId>)>,
+}
+
+impl Tally {
+    /// So many leads that are as they should be.
+    pub fn matched(&mut self, leads: u64) {
+        *self.totals.entry(Verdict::Matched).or_default() += leads;
+    }
+
+    pub fn add(&mut self, lead: &LeadId, judged: &Judged) {
+        *self.totals.entry(judged.verdict).or_default() += 1;
+        if judged.verdict == Verdict::Matched {
+            return;
+        }
+        for reason in &judged.reasons {
+            let mut key = (judged.verdict, reason.clone());
+            if self.groups.len() >= REASONS && !self.groups.contains_key(&key) {
+                key.1 = OTHER_REASONS.to_owned();
+            }
+            let (leads, examples) = self.groups.entry(key).or_default();
+            *leads += 1;
+            if examples.len() < EXAMPLES {
+                examples.push(lead.clone());
+            }
+        }
+    }
+
+    pub fn report(
+        self,
+        generated_at: DateTime<Utc>,
+        silent_since: Option<DateTime<Utc>>,
+        repaired: Option<Repaired>,
+    ) -> Report {
+        let group = |((verdict, reason), (leads, examples)): ((Verdict, String), _)| Group {
+            cure: cure(verdict, &reason),
+            verdict,
+            reason,
+            leads,
+            examples,
+        };
+        let mut groups: Vec<Group> = self.groups.into_iter().map(group).collect();
+        groups.sort_by_key(|group| (group.verdict, std::cmp::Reverse(group.leads)));
+        let totals = Verdict::ALL.into_iter().map(|verdict| (verdict, self.totals.get(&verdict).copied().unwrap_or(0)));
+        Report { generated_at, totals: totals.collect(), groups, silent_since, repaired }
+    }
+}
+
+/// What a person does about leads of this verdict.
+fn cure(verdict: Verdict, reason: &str) -> String {
+    match verdict {
+        Verdict::Matched => "nothing".to_owned(),
+        Verdict::NeverSent | Verdict::Stale => {
+            "`conversica-sync reconcile --repair`: the next poll reads them anew, and sends them as all else is sent".to_owned()
+        }
+        Verdict::Pending => {
+            "nothing while `run` works; `conversica-sync status` says whether it does, and whether it is halted".to_owned()
+        }
+        Verdict::Held => held::advice(reason).to_owned(),
+        Verdict::Invalid => "mend the rows in the CRM; they are sent by themselves then".to_owned(),
+        Verdict::Rejected => {
+            "mend the rows in the CRM, or the account and then `conversica-sync retry --status rejected`; `conversica-sync \
+             lead ID` shows what Conversica said"
+                .to_owned()
+        }
+        Verdict::Exhausted => "mend the cause, then `conversica-sync retry --status exhausted`".to_owned(),
+        Verdict::Ambiguous => {
+            "they are sent again by themselves; at once with `conversica-sync reconcile --repair`. The same lead twice is an \
+             update"
+                .to_owned()
+        }
+        Verdict::Gone => {
+            "nothing, if they were deleted on purpose; with [source] on_delete = \"stop_messaging\" Conversica is told to stop"
+                .to_owned()
+        }
+        Verdict::Unconfirmed => {
+            "ask Conversica (your account manager, or apisupport@conversica.com) whether it has them and where it posts its Lead \
+             Updates to; `conversica-sync status` says whether any have come"
+                .to_owned()
+        }
+        Verdict::NotWorked => not_worked(reason),
+    }
+}
+
+/// By Conversica's own reason.
+fn not_worked(reason: &str) -> String {
+    let reason = reason.to_ascii_lowercase();
+    let cure = if reason.starts_with("excluded") {
+        "a rule of the account leaves them out: change the rule in Conversica, or what the CRM says (source, status, owner)"
+    } else if reason.contains("duplicate") {
+        "Conversica has the same person under another id: merge them in the CRM, or leave one out"
+    } else if reason.contains("email") || reason.contains("bounced") {
+        "the address does not work: mend it in the CRM, and the change is sent"
+    } else if reason.contains("no rep") {
+        "no owner was sent: map repName and give the lead an owner in the CRM"
+    } else if reason.starts_with("unworkable") {
+        "Conversica cannot write to them: mend what it names in the CRM"
+    } else if reason.starts_with("lead stopped") {
+        "nothing: the person wants no more messages, and that counts"
+    } else if reason.starts_with("client stopped") {
+        "nothing, if your people stopped it on purpose; otherwise they start it again in Conversica"
+    } else {
+        "nothing, mostly: Conversica has come to an end with them"
+    };
+    cure.to_owned()
+}

@@ -1,0 +1,270 @@
+//! One verdict a lead: what the CRM says, what we believe, and what Conversica has said, put side by side. Pure.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+
+use crate::conversica::lead::Fingerprint;
+use crate::state::facts::{Answer, Facts};
+use crate::state::held;
+use crate::state::lead::Status;
+
+/// What is to be said of a lead. The first that is true counts, in the order of [`judge`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Conversica holds what the CRM says, as far as can be known.
+    Matched,
+    /// In the CRM, and Conversica has never accepted it; nothing is under way.
+    NeverSent,
+    /// The CRM says otherwise than what Conversica accepted; nothing is under way.
+    Stale,
+    /// On its way, or waiting for its turn or its next try.
+    Pending,
+    /// Waits for a person.
+    Held,
+    /// The row makes no valid lead.
+    Invalid,
+    /// Conversica refused this content.
+    Rejected,
+    /// Failed for too long.
+    Exhausted,
+    /// Nobody knows whether the newest request arrived.
+    Ambiguous,
+    /// Known to Conversica, and no longer in the CRM.
+    Gone,
+    /// Accepted long ago, and nothing was heard since.
+    Unconfirmed,
+    /// Conversica leaves it out, cannot write to it, or has stopped.
+    NotWorked,
+}
+
+impl Verdict {
+    pub const ALL: [Verdict; 12] = [
+        Verdict::Matched,
+        Verdict::NeverSent,
+        Verdict::Stale,
+        Verdict::Pending,
+        Verdict::Held,
+        Verdict::Invalid,
+        Verdict::Rejected,
+        Verdict::Exhausted,
+        Verdict::Ambiguous,
+        Verdict::Gone,
+        Verdict::Unconfirmed,
+        Verdict::NotWorked,
+    ];
+
+    /// The name in JSON, CSV, and of `--ignore`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Matched => "matched",
+            Verdict::NeverSent => "never_sent",
+            Verdict::Stale => "stale",
+            Verdict::Pending => "pending",
+            Verdict::Held => "held",
+            Verdict::Invalid => "invalid",
+            Verdict::Rejected => "rejected",
+            Verdict::Exhausted => "exhausted",
+            Verdict::Ambiguous => "ambiguous",
+            Verdict::Gone => "gone",
+            Verdict::Unconfirmed => "unconfirmed",
+            Verdict::NotWorked => "not_worked",
+        }
+    }
+
+    /// For people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Verdict::Matched => "Conversica holds what the CRM says",
+            Verdict::NeverSent => "in the CRM, never accepted by Conversica",
+            Verdict::Stale => "the CRM differs from what Conversica accepted",
+            Verdict::Pending => "on its way, or waiting for its turn",
+            Verdict::Held => "waits for a person",
+            Verdict::Invalid => "the row makes no valid lead",
+            Verdict::Rejected => "Conversica refused this content",
+            Verdict::Exhausted => "failed for too long",
+            Verdict::Ambiguous => "nobody knows whether it arrived",
+            Verdict::Gone => "known to Conversica, no longer in the CRM",
+            Verdict::Unconfirmed => "accepted, and nothing heard of it since",
+            Verdict::NotWorked => "Conversica does not work it",
+        }
+    }
+
+    /// Whether `--repair` does something about it.
+    pub const fn is_repairable(self) -> bool {
+        matches!(self, Verdict::NeverSent | Verdict::Stale | Verdict::Ambiguous)
+    }
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// What the CRM says of a lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row<'a> {
+    /// There is none.
+    Missing,
+    /// It makes no valid lead, for these reasons.
+    Invalid(&'a [String]),
+    /// The fingerprint of the Lead object that it makes.
+    Content(Fingerprint),
+}
+
+/// By what is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// When the CRM's snapshot was taken: of what was written to our state since then, it says nothing.
+    pub began_at: DateTime<Utc>,
+    /// Leads that were taken before then ought to have been heard of; `None` where nothing can be heard.
+    pub silent_since: Option<DateTime<Utc>>,
+}
+
+/// A verdict, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    pub verdict: Verdict,
+    /// What it is counted under: without ids, dates and data. Several for a row with several faults.
+    pub reasons: Vec<String>,
+    /// The evidence: without the lead's data, but for what Conversica itself answered.
+    pub detail: String,
+}
+
+/// Judges a lead. `None`: nothing is to be said of it, being neither in the CRM nor known to Conversica.
+pub fn judge(row: Row<'_>, facts: Option<&Facts>, rules: Rules) -> Option<Judged> {
+    let Some(facts) = facts else {
+        return match row {
+            Row::Missing => None,
+            Row::Invalid(reasons) => Some(invalid(reasons)),
+            Row::Content(_) => Some(simple(Verdict::NeverSent, "not read yet")),
+        };
+    };
+    // The state has moved on since the snapshot: what it says of the row is newer.
+    let row = if facts.changed_at > rules.began_at && facts.gone_at.is_none() {
+        match facts.invalid_reasons.as_slice() {
+            [] => Row::Content(facts.desired_hash),
+            reasons => Row::Invalid(reasons),
+        }
+    } else {
+        row
+    };
+    let is_contacted = facts.first_contact_at.is_some() || facts.status == Status::InFlight;
+    // What is under way, or waits for somebody, is told before what the CRM says: it is being dealt with.
+    match facts.status {
+        Status::Held => return Some(held(facts)),
+        Status::Pending | Status::Retrying | Status::InFlight => return Some(under_way(facts, row)),
+        _ => {}
+    }
+    match row {
+        Row::Missing if !is_contacted && facts.delivered_hash.is_none() => None,
+        Row::Missing => Some(gone(facts)),
+        Row::Invalid(reasons) => Some(invalid(reasons)),
+        Row::Content(hash) => Some(content(hash, facts, rules)),
+    }
+}
+
+/// Of a row that makes a valid lead, of which nothing is under way.
+fn content(hash: Fingerprint, facts: &Facts, rules: Rules) -> Judged {
+    let is_the_one = hash == facts.desired_hash;
+    match facts.status {
+        Status::Rejected if is_the_one => return answered(Verdict::Rejected, "refused", facts),
+        Status::Exhausted if is_the_one => return answered(Verdict::Exhausted, "gave up", facts),
+        _ => {}
+    }
+    match facts.delivered_hash {
+        None if facts.first_contact_at.is_none() => return simple(Verdict::NeverSent, "known, but not sent"),
+        None => return answered(Verdict::Ambiguous, "unknown whether it arrived", facts),
+        Some(delivered) if delivered != hash => {
+            let accepted = facts.delivered_at.map(|at| format!("accepted {}", moment(at)));
+            let detail = accepted.unwrap_or_else(|| "taken as delivered by a person".to_owned());
+            let why = if is_the_one { "not put in the queue" } else { "changed since it was last read" };
+            return judged(Verdict::Stale, why, format!("{why}; {detail}"));
+        }
+        Some(_) => {}
+    }
+    if let Some((stage, status)) = facts.heard.as_ref().and_then(|heard| heard.not_worked.as_ref()) {
+        let why = match status {
+            Some(status) if status != stage => format!("{stage}: {status}"),
+            _ => stage.clone(),
+        };
+        let heard = facts.heard.as_ref().map(|heard| moment(heard.last_at)).unwrap_or_default();
+        return judged(Verdict::NotWorked, &why, format!("{why}; last heard {heard}"));
+    }
+    // Who was taken as delivered by a person need not be heard of.
+    let is_accepted = facts.answer.as_ref().is_some_and(|answer| answer.class == "accepted");
+    match (facts.first_contact_at, rules.silent_since) {
+        (Some(first), Some(since)) if is_accepted && facts.heard.is_none() && first <= since => {
+            let detail = format!("known to Conversica since {}, and nothing heard", moment(first));
+            judged(Verdict::Unconfirmed, "nothing heard", detail)
+        }
+        _ => simple(Verdict::Matched, ""),
+    }
+}
+
+fn under_way(facts: &Facts, row: Row<'_>) -> Judged {
+    let is_unknown = facts.answer.as_ref().is_some_and(|answer| answer.class == "ambiguous");
+    if is_unknown && facts.status != Status::InFlight {
+        return answered(Verdict::Ambiguous, "unknown whether it arrived", facts);
+    }
+    let due = facts.due_at.map(|at| format!("due {}", moment(at))).unwrap_or_default();
+    let why = match facts.status {
+        Status::InFlight => "on its way",
+        Status::Retrying => "waits for its next try",
+        _ => "waits for its turn",
+    };
+    let mut detail = if facts.status == Status::InFlight { why.to_owned() } else { format!("{why}; {due}") };
+    if facts.status == Status::Retrying
+        && let Some(answer) = &facts.answer
+    {
+        detail.push_str(&format!(" after {}", in_words(answer)));
+    }
+    if row == Row::Missing {
+        detail.push_str("; its row is no longer in the CRM");
+    }
+    judged(Verdict::Pending, why, detail)
+}
+
+fn held(facts: &Facts) -> Judged {
+    let reason = facts.hold_reason.as_deref().unwrap_or("a person has to decide");
+    judged(Verdict::Held, reason, format!("{reason}; {}", held::advice(reason)))
+}
+
+fn gone(facts: &Facts) -> Judged {
+    let accepted = facts.delivered_at.or(facts.first_contact_at).map(|at| format!("last accepted {}", moment(at)));
+    let detail = accepted.unwrap_or_else(|| "taken as delivered by a person".to_owned());
+    judged(Verdict::Gone, "no longer in the CRM", format!("no longer in the CRM; {detail}"))
+}
+
+fn invalid(reasons: &[String]) -> Judged {
+    Judged { verdict: Verdict::Invalid, reasons: reasons.to_vec(), detail: reasons.join("; ") }
+}
+
+fn answered(verdict: Verdict, why: &str, facts: &Facts) -> Judged {
+    let Some(answer) = &facts.answer else { return simple(verdict, why) };
+    let status = answer.http_status.map_or_else(|| why.to_owned(), |status| format!("{why}: status {status}"));
+    let at = answer.at.map(|at| format!(", {}", moment(at))).unwrap_or_default();
+    judged(verdict, &status, format!("{}{at}", in_words(answer)))
+}
+
+fn in_words(answer: &Answer) -> String {
+    match (answer.http_status, answer.detail.as_deref().filter(|detail| !detail.is_empty())) {
+        (Some(status), Some(detail)) => format!("{}, status {status}: {detail}", answer.class),
+        (Some(status), None) => format!("{}, status {status}", answer.class),
+        (None, Some(detail)) => format!("{}: {detail}", answer.class),
+        (None, None) => answer.class.clone(),
+    }
+}
+
+fn simple(verdict: Verdict, why: &str) -> Judged {
+    judged(verdict, why, why.to_owned())
+}
+
+fn judged(verdict: Verdict, why: &str, detail: String) -> Judged {
+    Judged { verdict, reasons: vec![why.to_owned()], detail }
+}
+
+fn moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
