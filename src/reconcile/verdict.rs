@@ -268,3 +268,93 @@ fn judged(verdict: Verdict, why: &str, detail: String) -> Judged {
 fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: Fingerprint = Fingerprint([1; 16]);
+    const OTHER: Fingerprint = Fingerprint([2; 16]);
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).expect("an instant")
+    }
+
+    /// A lead that was delivered, and whose row has not changed.
+    fn settled() -> Facts {
+        Facts {
+            status: Status::InSync,
+            desired_hash: HASH,
+            delivered_hash: Some(HASH),
+            invalid_reasons: Vec::new(),
+            hold_reason: None,
+            changed_at: at(10),
+            delivered_at: Some(at(20)),
+            first_contact_at: Some(at(20)),
+            due_at: Some(at(10)),
+            gone_at: None,
+            answer: Some(answer("accepted", Some(200))),
+            heard: None,
+        }
+    }
+
+    fn answer(class: &str, http_status: Option<i64>) -> Answer {
+        Answer { class: class.to_owned(), http_status, detail: None, at: Some(at(20)) }
+    }
+
+    fn verdict(row: Row<'_>, facts: &Facts) -> Option<Verdict> {
+        let rules = Rules { began_at: at(100), silent_since: None };
+        judge(row, Some(facts), rules).map(|judged| judged.verdict)
+    }
+
+    #[test]
+    fn what_differs_from_what_was_accepted_is_stale_and_what_never_was_is_never_sent() {
+        assert_eq!(verdict(Row::Content(HASH), &settled()), Some(Verdict::Matched));
+        assert_eq!(verdict(Row::Content(OTHER), &settled()), Some(Verdict::Stale));
+        let refused = Facts {
+            status: Status::Rejected,
+            delivered_hash: None,
+            first_contact_at: None,
+            delivered_at: None,
+            ..settled()
+        };
+        assert_eq!(verdict(Row::Content(HASH), &refused), Some(Verdict::Rejected));
+        assert_eq!(verdict(Row::Content(OTHER), &refused), Some(Verdict::NeverSent), "the row has changed since");
+        let invalid = Facts { status: Status::Invalid, ..refused.clone() };
+        assert_eq!(verdict(Row::Content(OTHER), &invalid), Some(Verdict::NeverSent), "the row was mended");
+        assert_eq!(verdict(Row::Invalid(&["email: blank".to_owned()]), &settled()), Some(Verdict::Invalid));
+    }
+
+    #[test]
+    fn what_the_state_learned_after_the_snapshot_counts_for_more_than_the_snapshot() {
+        let newer = Facts { changed_at: at(101), ..settled() };
+        assert_eq!(verdict(Row::Content(OTHER), &newer), Some(Verdict::Matched));
+        assert_eq!(verdict(Row::Missing, &newer), Some(Verdict::Matched), "its row came after the snapshot");
+        let invalid = Facts { status: Status::Invalid, invalid_reasons: vec!["email: blank".to_owned()], ..newer };
+        assert_eq!(verdict(Row::Content(OTHER), &invalid), Some(Verdict::Invalid));
+    }
+
+    #[test]
+    fn an_unknown_answer_is_ambiguous_until_it_is_known_and_held_where_a_person_has_to_say() {
+        let unsure = |status| Facts {
+            status,
+            delivered_hash: None,
+            answer: Some(answer("ambiguous", None)),
+            hold_reason: (status == Status::Held).then(|| held::AMBIGUOUS.to_owned()),
+            ..settled()
+        };
+        assert_eq!(verdict(Row::Content(HASH), &unsure(Status::Retrying)), Some(Verdict::Ambiguous));
+        assert_eq!(verdict(Row::Content(OTHER), &unsure(Status::Pending)), Some(Verdict::Ambiguous));
+        assert_eq!(verdict(Row::Content(HASH), &unsure(Status::InFlight)), Some(Verdict::Pending));
+        assert_eq!(verdict(Row::Content(HASH), &unsure(Status::Held)), Some(Verdict::Held));
+    }
+
+    #[test]
+    fn who_is_in_neither_is_not_spoken_of_and_who_is_known_and_has_no_row_is_gone() {
+        let never = Facts { status: Status::Gone, delivered_hash: None, first_contact_at: None, ..settled() };
+        assert_eq!(verdict(Row::Missing, &never), None);
+        assert_eq!(verdict(Row::Missing, &Facts { status: Status::Gone, ..settled() }), Some(Verdict::Gone));
+        assert_eq!(verdict(Row::Missing, &settled()), Some(Verdict::Gone), "no poll has seen it yet");
+        assert_eq!(judge(Row::Missing, None, Rules { began_at: at(0), silent_since: None }), None);
+    }
+}

@@ -48,6 +48,7 @@ mod receive_bad_input;
 mod receive_kept;
 mod receive_store;
 mod reconcile;
+mod reconcile_law;
 mod redaction;
 mod remapping;
 mod resume;

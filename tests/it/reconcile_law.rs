@@ -1,0 +1,126 @@
+//! What a reconciliation passes over in silence matches: whatever has happened to leads, one whose row says what it said
+//! before and that is not looked at would have been judged to match.
+
+use conversica_sync::conversica::lead::{IdOrder, RowHash};
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::reconcile::verdict::{Row, Rules, Verdict, judge};
+use conversica_sync::state::compare::{self, Doubted};
+use conversica_sync::state::delivery::Next;
+use conversica_sync::state::facts;
+use conversica_sync::state::held::{self, Release, Selection};
+use conversica_sync::state::lead::{self, Change};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
+
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::hearing::update;
+use crate::support::lead_row::{at, claim, desired, finished, held, id, invalid, record, write};
+
+on_both_engines!(what_is_passed_over_in_silence_matches);
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Row(u8),
+    Held(u8),
+    Invalid,
+    Send(Class),
+    Vanish,
+    Return,
+    Baseline,
+    Heard(&'static str),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let class = prop::sample::select(vec![
+        Class::Accepted,
+        Class::Accepted,
+        Class::Rejected,
+        Class::Transient,
+        Class::Ambiguous,
+    ]);
+    prop_oneof![
+        3 => (0..3_u8).prop_map(Event::Row),
+        1 => (0..3_u8).prop_map(Event::Held),
+        1 => Just(Event::Invalid),
+        5 => class.prop_map(Event::Send),
+        1 => Just(Event::Vanish),
+        1 => Just(Event::Return),
+        1 => Just(Event::Baseline),
+        2 => prop::sample::select(vec!["Messaging", "Excluded", "Lead Stopped"]).prop_map(Event::Heard),
+    ]
+}
+
+async fn what_is_passed_over_in_silence_matches(engine: Engine) {
+    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
+    let lives = prop::collection::vec(prop::collection::vec(event(), 1..7), 12);
+    // The runner has no futures: what it makes is played here.
+    for _ in 0..12 {
+        let lives = lives.new_tree(&mut runner).expect("lives").current();
+        play(engine, &lives).await;
+    }
+}
+
+async fn play(engine: Engine, lives: &[Vec<Event>]) {
+    let place = engine.place();
+    let db = place.state().await;
+    let mut seconds = 0;
+    for (number, life) in lives.iter().enumerate() {
+        let id_ = format!("{number}");
+        let row = |change: Change| Change { row_hash: Some(RowHash(7)), ..change };
+        for event in life {
+            seconds += 10;
+            match event {
+                Event::Row(k) => write(&db, &[row(desired(&id_, &content(*k)))], seconds).await,
+                Event::Held(k) => write(&db, &[row(held(&id_, &content(*k)))], seconds).await,
+                Event::Invalid => write(&db, &[invalid(&id_, "no address")], seconds).await,
+                Event::Send(class) => {
+                    let next = match class {
+                        Class::Accepted => Next::Done,
+                        Class::Rejected => Next::Rejected,
+                        _ => Next::RetryAt(at(seconds + 1_000_000)),
+                    };
+                    let claimed = claim(&db, 100, seconds).await;
+                    let finished: Vec<_> =
+                        claimed.iter().map(|claim| finished(claim, *class, next.clone(), seconds + 1)).collect();
+                    if !finished.is_empty() {
+                        record(&db, &finished).await;
+                    }
+                }
+                Event::Vanish => lead::mark_gone(&db, &[id(&id_)], at(seconds)).await.unwrap(),
+                Event::Return => lead::mark_returned(&db, &[id(&id_)], at(seconds)).await.unwrap(),
+                Event::Baseline => {
+                    held::release_all(&db, &Selection::default(), Release::Baseline, at(seconds)).await.unwrap();
+                }
+                Event::Heard(stage) => {
+                    let date = at(seconds).to_rfc3339();
+                    let body = json!({"apiVersion": "7.2", "id": id_, "clientId": "", "conversationStage": stage,
+                        "conversationStageDate": date});
+                    update(&db, body, at(seconds)).await;
+                }
+            }
+        }
+    }
+    for silent_since in [None, Some(at(seconds / 2)), Some(at(seconds + 10))] {
+        let doubted = Doubted { silent_since };
+        let page = compare::page(&db, IdOrder::ByLength, None, 100, Some(doubted)).await.unwrap();
+        let leads: Vec<_> = page.iter().map(|compared| compared.lead.clone()).collect();
+        let facts = facts::of(&db, &leads).await.unwrap();
+        let rules = Rules { began_at: at(seconds + 100), silent_since };
+        let plain = compare::page(&db, IdOrder::ByLength, None, 100, None).await.unwrap();
+        for (compared, plain) in page.iter().zip(&plain) {
+            let facts = &facts[&compared.lead];
+            let judged = judge(Row::Content(facts.desired_hash), Some(facts), rules);
+            let matches = judged.as_ref().is_some_and(|judged| judged.verdict == Verdict::Matched);
+            // Of a row that has no hash, or is missing, nobody can say that it is as it was.
+            let is_passed_over = compared.row_hash.is_some();
+            assert_eq!(is_passed_over, matches && plain.row_hash.is_some(), "{judged:?} {facts:?}\n{lives:?}");
+        }
+    }
+    db.close().await;
+}
+
+fn content(k: u8) -> String {
+    format!(r#"{{"city":"{k}"}}"#)
+}
