@@ -174,7 +174,15 @@ fn content(hash: Fingerprint, facts: &Facts, rules: Rules) -> Judged {
         _ => {}
     }
     match facts.delivered_hash {
-        None if facts.first_contact_at.is_none() => return simple(Verdict::NeverSent, "known, but not sent"),
+        None if facts.first_contact_at.is_none() => {
+            let why = match facts.status {
+                Status::Rejected => "changed since it was refused",
+                Status::Exhausted => "changed since it was given up",
+                Status::Invalid => "mended since it was last read",
+                _ => "known, but not sent",
+            };
+            return simple(Verdict::NeverSent, why);
+        }
         None => return answered(Verdict::Ambiguous, "unknown whether it arrived", facts),
         Some(delivered) if delivered != hash => {
             let accepted = facts.delivered_at.map(|at| format!("accepted {}", moment(at)));
