@@ -23,6 +23,7 @@ mod demo;
 mod demo_crm;
 mod drift;
 mod fault;
+mod first_hour;
 mod full;
 mod gone;
 mod gone_law;
