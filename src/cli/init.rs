@@ -195,7 +195,7 @@ async fn choose(args: &Args, db: &Db, catalog: &mut [Table], asks: bool) -> anyh
     }
     let likely: Vec<&Candidate> = candidates.iter().take(SAMPLED_TABLES).collect();
     if asks {
-        return Ok(ask::which_table(&likely, catalog)?);
+        return ask::which_table(&likely, catalog);
     }
     if let Some(winner) = rank::clear_winner(&candidates) {
         return Ok(winner.table);

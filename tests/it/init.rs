@@ -262,7 +262,10 @@ fn a_password_in_a_url_goes_into_a_file_of_its_own_and_is_never_shown() {
     run(&["--url", &url.replace("test_", "gone_"), "--force"]).expect_code(2);
     let environment = cli.env("CONVERSICA_SYNC__SOURCE__URL", &url);
     let output = environment.run(&[&["init", "--force"], &GIVEN[..]].concat()).expect_code(0);
-    assert!(!format!("{output}").contains(PASSWORD) && !written(&scene).contains("\nurl"), "{output}");
+    assert!(
+        !format!("{output}").contains(PASSWORD) && written(&scene).contains("# The URL comes from the environment"),
+        "{output}"
+    );
     std::fs::remove_file(secret).expect("it was there");
     let plan = environment.run(&["plan", "--json"]);
     assert_eq!(plan.code, Some(4), "{plan}");
@@ -304,7 +307,32 @@ fn a_view_has_no_key_in_the_catalog_and_is_read_all_the_same(engine: Engine) {
     assert_lead(&planned(&scene), "1", &json!({ "firstName": "Ann", "leadSource": "Web" }));
 }
 
+/// No reference is declared, no key is primary, the times are of nobody knows which month, and names are written backwards.
+fn what_the_database_does_not_declare_is_found_by_names_and_values(engine: Engine) {
+    let tables = "create table users (id integer primary key, first_name varchar(9), last_name varchar(9));\n\
+                  insert into users values (1, 'Rae', 'Rep');\n\
+                  create table leads (nr integer not null unique, name varchar(30), email varchar(40), source varchar(9), owner_id integer, dealer varchar(9), updated varchar(20));\n\
+                  insert into leads values (7, 'Bell, Ann', 'ann@example.net', 'Web', 1, 'north', '05/06/2019'), (8, 'Dyck, Bo', 'bo@example.net', 'Web', 1, 'south', '25/06/2019'), \
+                  (9, 'Ask, Cy', 'cy@example.net', 'Web', null, 'south', '26/06/2019');\n";
+    let scene = crms::scene(engine, tables);
+    let output = init(&scene, &["--client", "DEALER", "--value", "repName=The Sales Team"]).expect_code(0);
+    for said in [
+        "only unique NOT NULL integer",
+        "\"updated\" is not proposed as changed_at",
+        "the database declares no reference",
+        "what follows the comma",
+    ] {
+        assert!(output.stdout.contains(said), "{said}: {output}");
+    }
+    let leads = planned(&scene);
+    let ann =
+        json!({ "firstName": "Ann", "lastName": "Bell", "repName": "Rae Rep", "repId": "1", "clientId": "north" });
+    assert_lead(&leads, "7", &ann);
+    assert_lead(&leads, "9", &json!({ "repName": "The Sales Team" }));
+}
+
 blocking_on_both_engines!(
+    what_the_database_does_not_declare_is_found_by_names_and_values,
     suitecrm_keeps_addresses_and_opt_outs_elsewhere,
     a_hand_made_table_is_read_with_its_references,
     columns_may_be_german_french_or_spanish,

@@ -181,9 +181,13 @@ impl<'a> Draft<'a> {
             if consent.iter().any(|known| known.column == *name) {
                 continue;
             }
-            if names::smells_of_consent(&names::folded(name)) {
-                let why = "its name speaks of consent".to_owned();
-                consent.push(Unmapped { column: name.clone(), why, inverse_of: None });
+            if names::is_about_consent(name) {
+                let time = self.base.column(name).is_some_and(stamp::is_time);
+                let why = match time {
+                    true => "is a time, and its name speaks of consent: [consent] given_at may be meant",
+                    false => "is not used, but its name speaks of consent",
+                };
+                consent.push(Unmapped { column: name.clone(), why: why.to_owned(), inverse_of: None });
             } else {
                 unmapped.push(name.clone());
             }

@@ -233,7 +233,7 @@ pub fn labels(draft: &mut Draft<'_>) {
             let named = |list: &&str| {
                 table.columns.iter().find(|column| column.readable && names::folded(&column.name) == **list)
             };
-            let Some(label) = LABEL.iter().find_map(|name| named(&name)) else { continue };
+            let Some(label) = LABEL.iter().find_map(&named) else { continue };
             let Some(sql) = text(label, draft.dialect) else { continue };
             let on = format!("{} = {}", db::quote(&target.column), qualified(&column.name));
             let alias = draft.join(target.table, hint.trim_end_matches("_name"), |alias| format!("{alias}.{on}"));

@@ -111,7 +111,8 @@ impl Proposal {
 /// What is proposed for the table at this index of the catalog.
 pub fn propose(catalog: &[Table], base: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
     let mut draft = Draft::new(catalog, base, dialect);
-    draft.client = wishes.client.clone();
+    let named = |asked: &String| draft.base.column(asked).map_or(asked.clone(), |column| column.name.clone());
+    draft.client = wishes.client.as_ref().map(named);
     let key = stamp::key(&draft, wishes);
     if let Some(key) = &key {
         draft.take(&key.what);

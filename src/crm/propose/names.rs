@@ -184,11 +184,14 @@ pub const OPT_IN: &str = "optin emailoptin newsletter newsletterok newsletteropt
 pub const OTHER_CONSENT: &str = "donotcall nocall phoneoptout donotphone calloptout hasoptedoutoffax donotfax donotsend phoneblacklisted \
     isphoneblacklisted mobileblacklisted invalidemail emailbounced bounced hardbounce";
 
-/// Of what folds to a word of consent without being in a list: it is at least named.
-pub fn smells_of_consent(folded: &str) -> bool {
+/// Whether a column that nothing is made of has at least to be named: consent is not passed over in silence.
+pub fn is_about_consent(name: &str) -> bool {
     const PARTS: &str = "optout optin unsubscri donot blacklist consent optedout gdpr dsgvo werbe einwillig desabon desinscri \
         consentim suppress newsletter";
+    let keys = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn, LeadKey::StopMessaging].map(of);
+    let folded = folded(name);
     PARTS.split(' ').any(|part| folded.contains(part))
+        || keys.into_iter().chain([OPT_IN, OTHER_CONSENT]).any(|list| likeness(name, list).is_some())
 }
 
 /// Tables that hold leads, and how likely.
