@@ -39,9 +39,9 @@ Examples:
       --conversation 'Inbound Leads' --value repName='The Sales Team' --yes
   conversica-sync init --url postgres://reader@db/crm --map optOut='!newsletter_ok' --map leadType=
 
-The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked; without one, or with --yes,
-it has to be given: --url (or --url-file), --username and --conversation, and whatever else the message names. The password is
-never asked for: the configuration names a file for it, which you make.")]
+The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked;
+without one, or with --yes, it has to be given: --url (or --url-file), --username, --conversation, and
+what else the message names. The password is never asked for: the file names a file for it.")]
 pub struct Args {
     /// The CRM database: sqlite:///path/crm.db or postgres://reader@host/database [default: the environment variable
     /// CONVERSICA_SYNC__SOURCE__URL]
