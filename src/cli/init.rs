@@ -1,12 +1,331 @@
-//! `init`: looks at a database, proposes what to sync, and writes a commented configuration file.
+//! `init`: looks at a database, proposes what to sync, shows what would come of it, and writes a commented configuration
+//! file. Sends nothing, and writes nothing to the database.
 
-use std::path::Path;
+mod ask;
+mod flags;
+mod show;
+mod store;
+mod trial;
+mod write;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::Exit;
+use crate::config::Environment;
+use crate::console::say;
+use crate::conversica::lead::LeadKey;
+use crate::crm::introspect::{self, Table};
+use crate::crm::propose::rank::{self, Candidate};
+use crate::crm::propose::{Dialect, Given, Proposal, Wishes, propose};
+use crate::db::{self, Db};
+use crate::error::SetupError;
+use crate::nearest::nearest;
+use store::Target;
+use trial::Trial;
+
+/// Longest that one look may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Tables whose values are looked at before one is chosen.
+const SAMPLED_TABLES: usize = 6;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  conversica-sync init                                        asks what it needs
+  conversica-sync init --url sqlite:///var/lib/crm/crm.db
+  conversica-sync init --url-file /run/secrets/crm_url --table crm.leads --username acme-api \\
+      --conversation 'Inbound Leads' --value repName='The Sales Team' --yes
+  conversica-sync init --url postgres://reader@db/crm --map optOut='!newsletter_ok' --map leadType=
 
-pub async fn run(_args: Args, _file: Option<&Path>) -> anyhow::Result<Exit> {
-    anyhow::bail!("not made yet")
+The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked;
+without one, or with --yes, it has to be given: --url (or --url-file), --username, --conversation, and
+what else the message names. The password is never asked for: the file names a file for it.")]
+pub struct Args {
+    /// The CRM database: sqlite:///path/crm.db or postgres://reader@host/database [default: the environment variable
+    /// CONVERSICA_SYNC__SOURCE__URL]
+    #[arg(long, conflicts_with = "url_file")]
+    pub url: Option<String>,
+    /// File that holds the URL, where there is a password in it
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Option<PathBuf>,
+    /// Table or view that holds the leads, like crm.leads
+    #[arg(long, value_name = "NAME", help_heading = "What to sync")]
+    pub table: Option<String>,
+    /// Column that identifies a lead
+    #[arg(long, value_name = "COLUMN", help_heading = "What to sync")]
+    pub key: Option<String>,
+    /// Column or SQL expression that changes whenever a row does
+    #[arg(long, value_name = "COLUMN", help_heading = "What to sync")]
+    pub changed_at: Option<String>,
+    /// Column that tells customers apart, where one database serves several; it fills clientId
+    #[arg(long, value_name = "COLUMN", help_heading = "What to sync")]
+    pub client: Option<String>,
+    /// Fill a key of the Lead object from a column; KEY=!COLUMN takes the opposite of yes and no, KEY= leaves the key out
+    #[arg(long, value_name = "KEY=COLUMN", value_parser = flags::map, help_heading = "What to sync")]
+    pub map: Vec<(LeadKey, Given)>,
+    /// Fill a key with the same text for every lead, or where the column that was found is blank
+    #[arg(long, value_name = "KEY=TEXT", value_parser = flags::value, help_heading = "What to sync")]
+    pub value: Vec<(LeadKey, Given)>,
+    /// The conversation's name, exactly as Conversica gave it to you
+    #[arg(long, value_name = "NAME", help_heading = "Conversica")]
+    pub conversation: Option<String>,
+    /// User name of the account, as Conversica gave it to you
+    #[arg(long, help_heading = "Conversica")]
+    pub username: Option<String>,
+    /// File for the password; you make it [default: conversica_password beside the configuration]
+    #[arg(long, value_name = "FILE", help_heading = "Conversica")]
+    pub password_file: Option<PathBuf>,
+    /// Where leads are posted to [default: Conversica]
+    #[arg(long, value_name = "URL", help_heading = "Conversica")]
+    pub endpoint: Option<String>,
+    /// Database for our own tables [default: an SQLite file in /var/lib/conversica-sync, or else beside the configuration]
+    #[arg(long, value_name = "URL", help_heading = "What is written")]
+    pub state: Option<String>,
+    /// File to write [default: that of --config, or ./conversica-sync.toml]
+    #[arg(long, short, value_name = "FILE", help_heading = "What is written")]
+    pub output: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long, help_heading = "What is written")]
+    pub force: bool,
+    /// Do not ask: take what is proposed
+    #[arg(long, short, help_heading = "What is written")]
+    pub yes: bool,
+    /// Show no Lead object made of a real row
+    #[arg(long, help_heading = "What is written")]
+    pub no_sample: bool,
+    /// Say what is proposed as one JSON document, without any row; does not ask
+    #[arg(long, help_heading = "What is written")]
+    pub json: bool,
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+    match propose_and_write(args, file).await {
+        Err(error) if error.is::<ask::Stopped>() => {
+            say("Nothing was written.");
+            Ok(Exit::Decision)
+        }
+        ended => ended,
+    }
+}
+
+async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let asks = !args.yes && !args.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let target = Target::new(&args, file)?;
+    let source = flags::source(&args, &Environment::of_process(), asks)?;
+    let db = connect(&source.url).await?;
+    let mut catalog = introspect::tables(&db).await?;
+    let table = choose(&args, &db, &mut catalog, asks).await?;
+    let dialect = match db {
+        Db::Sqlite(_) => Dialect::Sqlite,
+        Db::Postgres(_) => Dialect::Postgres,
+    };
+    let mut wishes = flags::wishes(&args);
+    refuse_unknown_columns(&catalog[table], &wishes)?;
+    let mut proposal = proposed(&db, &mut catalog, table, dialect, &wishes).await;
+    let mut username = args.username.clone();
+    if asks {
+        ask::about(&proposal, &catalog[table], &mut wishes, &mut username)?;
+        proposal = propose(&catalog, table, dialect, &wishes);
+    }
+    db.close().await;
+    let username = refuse_missing(&proposal, &wishes, username)?;
+    let text = write::config(
+        &proposal,
+        &write::Setting { source: &source, target: &target, args: &args, username: &username },
+    );
+    let trial = Trial::of(&target, &text, &source.url, asks || std::io::stdout().is_terminal()).await?;
+    if args.json {
+        say(show::json(&proposal, &trial, &target));
+    } else {
+        show::proposal(&proposal, &catalog[table]);
+        show::trial(&trial, !args.no_sample);
+    }
+    if asks {
+        ask::whether_to_write(&target)?;
+    }
+    target.write(&text, &source)?;
+    if !args.json {
+        show::next_steps(&target, &source);
+    }
+    Ok(Exit::Done)
+}
+
+async fn connect(url: &str) -> anyhow::Result<Db> {
+    if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
+        return Err(SetupError::new(
+            format!("--url: there is no file {}", path.display()),
+            "give the path of the CRM's SQLite file, like sqlite:///var/lib/crm/crm.db",
+        )
+        .into());
+    }
+    Db::open_source(url, PATIENCE).await.map_err(|error| {
+        SetupError::new(
+            format!("--url: {} cannot be reached: {error}", db::display_url(url)),
+            "write it as sqlite:///absolute/path.db or postgres://user@host/database, and check that the database is running; \
+             for a URL with a password, take --url-file",
+        )
+        .into()
+    })
+}
+
+/// The table: the one that was named, the one that a person picks, or the only likely one.
+async fn choose(args: &Args, db: &Db, catalog: &mut [Table], asks: bool) -> anyhow::Result<usize> {
+    if let Some(asked) = &args.table {
+        let found = named(catalog, asked)?;
+        introspect::sample(db, &mut catalog[found]).await;
+        return Ok(found);
+    }
+    for candidate in rank::candidates(catalog).iter().take(SAMPLED_TABLES) {
+        introspect::sample(db, &mut catalog[candidate.table]).await;
+    }
+    let mut candidates = rank::candidates(catalog);
+    candidates.retain(|candidate| catalog[candidate.table].rows.is_some());
+    if candidates.is_empty() {
+        let names: Vec<String> = catalog.iter().take(20).map(Table::setting).collect();
+        let list = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
+        return Err(SetupError::new(
+            "no table looks as if it held people with e-mail addresses",
+            format!(
+                "name one with --table, and let this user read it (grant select); the tables that can be seen: {list}"
+            ),
+        )
+        .into());
+    }
+    let likely: Vec<&Candidate> = candidates.iter().take(SAMPLED_TABLES).collect();
+    if asks {
+        return ask::which_table(&likely, catalog);
+    }
+    if let Some(winner) = rank::clear_winner(&candidates) {
+        return Ok(winner.table);
+    }
+    let names: Vec<String> = likely.iter().map(|candidate| catalog[candidate.table].setting()).collect();
+    Err(SetupError::new(
+        format!("several tables may hold the leads: {}", names.join(", ")),
+        format!("name the right one: --table {}", names[0]),
+    )
+    .into())
+}
+
+fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
+    let wanted = db::table_parts(asked);
+    let parts = |table: &Table| match wanted.as_slice() {
+        [name] => table.name.eq_ignore_ascii_case(name),
+        [schema, name] => {
+            let own = table.schema.as_deref().unwrap_or(if schema == "main" { "main" } else { "public" });
+            own == schema && table.name.eq_ignore_ascii_case(name)
+        }
+        _ => false,
+    };
+    let exact = |table: &Table| table.setting() == asked;
+    if let Some(found) = catalog.iter().position(exact).or_else(|| catalog.iter().position(parts)) {
+        return Ok(found);
+    }
+    let names: Vec<String> = catalog.iter().map(Table::setting).collect();
+    let near = nearest(asked, names.iter().map(String::as_str));
+    let hint = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+    let list = names.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
+    Err(SetupError::new(
+        format!("--table {asked}: there is no such table or view that can be read"),
+        format!("{hint}the tables: {list}"),
+    ))
+}
+
+/// Proposes, looks at the tables that the proposal would join, and proposes again with what was seen there.
+async fn proposed(db: &Db, catalog: &mut [Table], table: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
+    loop {
+        let proposal = propose(catalog, table, dialect, wishes);
+        let unseen: Vec<usize> =
+            proposal.reads.iter().copied().filter(|index| catalog[*index].rows.is_none()).collect();
+        if unseen.is_empty() {
+            return labels_seen(db, catalog, table, dialect, wishes, proposal).await;
+        }
+        for index in unseen {
+            introspect::sample(db, &mut catalog[index]).await;
+            // What could not be counted has been looked at all the same.
+            catalog[index].rows.get_or_insert(0);
+        }
+    }
+}
+
+/// A table of words in several languages is joined only once its values have been seen.
+async fn labels_seen(
+    db: &Db,
+    catalog: &mut [Table],
+    table: usize,
+    dialect: Dialect,
+    wishes: &Wishes,
+    proposal: Proposal,
+) -> Proposal {
+    let references = catalog[table].references.clone();
+    let mut seen = false;
+    for reference in references {
+        let place = |t: &Table| t.schema == reference.schema && t.name == reference.table && t.rows.is_none();
+        let Some(index) = catalog.iter().position(place) else { continue };
+        introspect::sample(db, &mut catalog[index]).await;
+        catalog[index].rows.get_or_insert(0);
+        seen = true;
+    }
+    if seen { propose(catalog, table, dialect, wishes) } else { proposal }
+}
+
+fn refuse_unknown_columns(table: &Table, wishes: &Wishes) -> Result<(), SetupError> {
+    let flags = [("--key", &wishes.key), ("--client", &wishes.client)];
+    let mut asked: Vec<(String, &str)> =
+        flags.iter().filter_map(|(flag, column)| Some(((*flag).to_owned(), column.as_deref()?))).collect();
+    for (key, given) in &wishes.given {
+        if let Given::Column(column) | Given::Inverted(column) = given {
+            asked.push((format!("--map {key}"), column));
+        }
+    }
+    for (flag, column) in asked {
+        if table.column(column).is_none_or(|found| !found.readable) {
+            let names = || table.columns.iter().map(|column| column.name.as_str());
+            let hint = nearest(column, names()).map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+            let list = names().collect::<Vec<_>>().join(", ");
+            return Err(SetupError::new(
+                format!("{flag}: {} has no column \"{column}\" that can be read", table.setting()),
+                format!("{hint}the columns: {list}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is still unknown, in one message.
+fn refuse_missing(proposal: &Proposal, wishes: &Wishes, username: Option<String>) -> Result<String, SetupError> {
+    let mut missing: Vec<String> = Vec::new();
+    if proposal.key.is_none() {
+        missing.push("--key COLUMN (no column is unique, as far as can be seen)".to_owned());
+    }
+    for key in proposal.missing() {
+        missing.push(match key {
+            LeadKey::LeadSource => "--value leadSource=Website, or --map leadSource=COLUMN".to_owned(),
+            LeadKey::RepName => "--value repName='The Sales Team', or --map repName=COLUMN".to_owned(),
+            other => format!("--map {other}=COLUMN"),
+        });
+    }
+    let left_out = wishes.given.contains(&(LeadKey::ConversationId, Given::Nothing));
+    if proposal.field(LeadKey::ConversationId).is_none() && !left_out {
+        missing.push(
+            "--conversation NAME, or --map conversationId=COLUMN (--map conversationId= leaves it out)".to_owned(),
+        );
+    }
+    match username {
+        Some(username) if missing.is_empty() => Ok(username),
+        username => {
+            if username.is_none() {
+                missing.push("--username NAME".to_owned());
+            }
+            Err(SetupError::new(
+                format!(
+                    "this cannot be known from the database ({}), and there is nobody to ask:\n  {}",
+                    proposal.table,
+                    missing.join("\n  ")
+                ),
+                "give it on the command line, or run init on a terminal, without --yes",
+            ))
+        }
+    }
 }

@@ -110,8 +110,7 @@ impl From<SetupError> for ConfigErrors {
 pub fn find_file(explicit: Option<&Path>, environment: &Environment) -> Result<PathBuf, SetupError> {
     const USUAL: [&str; 2] = ["conversica-sync.toml", "/etc/conversica-sync/conversica-sync.toml"];
     const VARIABLE: &str = "CONVERSICA_SYNC_CONFIG";
-    const CURE: &str =
-        "Copy config/example.toml to one of these places and edit it, or name a file with --config FILE.";
+    const CURE: &str = "Let `conversica-sync init` write one, copy config/example.toml to one of these places and edit it, or name a file with --config FILE.";
     let named = explicit.map(|path| (path.to_owned(), "--config"));
     let named = named.or_else(|| environment.variables.get(VARIABLE).map(|path| (PathBuf::from(path), VARIABLE)));
     match named {

@@ -4,6 +4,7 @@
 
 pub mod binary;
 pub mod crm_leads;
+pub mod crms;
 pub mod desk;
 pub mod engine;
 pub mod heard;

@@ -1,0 +1,144 @@
+//! What the command line and the environment say: the way to the database, and what a person has decided already.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Args, ask};
+use crate::config::Environment;
+use crate::config::secret;
+use crate::conversica::lead::LeadKey;
+use crate::crm::propose::{Given, Wishes};
+use crate::db;
+use crate::error::SetupError;
+use crate::nearest::nearest;
+
+const URL: &str = "CONVERSICA_SYNC__SOURCE__URL";
+
+/// The CRM database.
+pub struct Source {
+    pub url: String,
+    pub kept: Kept,
+}
+
+/// Where the URL stays.
+pub enum Kept {
+    /// In the configuration: there is no secret in it.
+    Config,
+    /// In a file that is there already.
+    File(PathBuf),
+    /// In a file of its own, which is written with the configuration: there is a secret in it.
+    NewFile,
+    /// In an environment variable.
+    Environment,
+}
+
+pub fn source(args: &Args, environment: &Environment, asks: bool) -> anyhow::Result<Source> {
+    let variable = |name: &str| environment.variables.get(name).filter(|value| !value.is_empty()).cloned();
+    if let Some(file) = &args.url_file {
+        return Ok(Source { url: read(file)?, kept: Kept::File(absolute(file)) });
+    }
+    if args.url.is_none() {
+        if let Some(url) = variable(URL) {
+            return Ok(Source { url, kept: Kept::Environment });
+        }
+        if let Some(file) = variable(&format!("{URL}_FILE")) {
+            return Ok(Source { url: read(Path::new(&file))?, kept: Kept::Environment });
+        }
+    }
+    let url = match &args.url {
+        Some(url) => url.clone(),
+        None if asks => ask::url()?,
+        None => {
+            return Err(SetupError::new(
+                "which database is it?",
+                format!("give --url or --url-file, or set {URL}; with --username and --conversation, which cannot be known either"),
+            )
+            .into());
+        }
+    };
+    let url = spelt_out(url.trim());
+    let kept = if has_secret(&url) { Kept::NewFile } else { Kept::Config };
+    Ok(Source { url, kept })
+}
+
+fn read(file: &Path) -> Result<String, SetupError> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        SetupError::new(
+            format!("--url-file: {} cannot be read: {error}", file.display()),
+            "name a file that holds the URL",
+        )
+    })?;
+    Ok(text.trim().to_owned())
+}
+
+/// A bare path becomes a URL, and a relative one absolute: the daemon may start in another directory.
+fn spelt_out(url: &str) -> String {
+    if !url.contains(':') && Path::new(url).is_file() {
+        return format!("sqlite://{}", absolute(Path::new(url)).display());
+    }
+    match db::sqlite_path(url) {
+        Some(path) if path.is_relative() && !url.contains(":memory:") => {
+            let parameters = url.split_once('?').map(|(_, rest)| format!("?{rest}")).unwrap_or_default();
+            format!("sqlite://{}{parameters}", absolute(&path).display())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// Whether something in a URL has to be hidden.
+pub fn has_secret(url: &str) -> bool {
+    let shown = secret::redact_url(url);
+    (shown.contains("***") && !url.contains("***")) || shown.contains(secret::HIDDEN)
+}
+
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+pub fn wishes(args: &Args) -> Wishes {
+    // What comes later wins, and a column before a text: the text then is for its blanks.
+    let mut given: BTreeMap<LeadKey, Given> = BTreeMap::new();
+    given.extend(args.conversation.clone().map(|name| (LeadKey::ConversationId, Given::Value(name))));
+    given.extend(args.map.iter().cloned());
+    let mut given: Vec<(LeadKey, Given)> = given.into_iter().collect();
+    given.extend(args.value.iter().cloned());
+    Wishes { key: args.key.clone(), changed_at: args.changed_at.clone(), client: args.client.clone(), given }
+}
+
+/// `KEY=COLUMN`, `KEY=!COLUMN`, `KEY=`.
+pub fn map(text: &str) -> Result<(LeadKey, Given), String> {
+    let (key, column) = pair(text)?;
+    Ok((
+        key,
+        match (column, column.strip_prefix('!')) {
+            ("", _) => Given::Nothing,
+            (_, Some("")) => return Err("no column follows the !".to_owned()),
+            (_, Some(column)) => Given::Inverted(column.to_owned()),
+            (column, None) => Given::Column(column.to_owned()),
+        },
+    ))
+}
+
+/// `KEY=TEXT`.
+pub fn value(text: &str) -> Result<(LeadKey, Given), String> {
+    let (key, value) = pair(text)?;
+    if value.is_empty() {
+        return Err("the text is blank".to_owned());
+    }
+    Ok((key, Given::Value(value.to_owned())))
+}
+
+fn pair(text: &str) -> Result<(LeadKey, &str), String> {
+    let (name, rest) = text.split_once('=').ok_or("write it as KEY=…, like email=mail_address")?;
+    let (name, rest) = (name.trim(), rest.trim());
+    match LeadKey::from_name(name) {
+        Some(LeadKey::Id) => Err("`id` is always the key: take --key".to_owned()),
+        Some(LeadKey::ClientId) => Err("`clientId` is always the client: take --client".to_owned()),
+        Some(key) => Ok((key, rest)),
+        None => {
+            let near = nearest(name, LeadKey::ALL.iter().map(|key| key.name()));
+            let hint = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
+            Err(format!("Conversica has no key {name}{hint}"))
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What `init` says: the proposal with its reasons, what would come of it, and what to do next.
+
+use serde_json::{Value, json};
+
+use super::ask::rows;
+use super::flags::{Kept, Source};
+use super::store::Target;
+use super::trial::{self, ROWS, Trial};
+use crate::cli::table;
+use crate::config::FieldRule;
+use crate::console::{printable, say};
+use crate::crm::introspect::Table;
+use crate::crm::propose::{Place, Proposal};
+
+/// Reasons that are listed; the rest is of a kind.
+const REASONS: usize = 5;
+
+pub fn proposal(proposal: &Proposal, source: &Table) {
+    let like = proposal.system.map(|system| format!(", which looks like {system}")).unwrap_or_default();
+    say(format_args!("{} {} ({}){like}", capital(source), printable(&proposal.table), rows(source)));
+    if matches!(proposal.place, Place::Query(_)) {
+        say("It is read by a query, because not everything stands in the table itself.");
+    }
+    say("");
+    let mut lines = table::plain(&["SETTING", "FROM", "BECAUSE"]);
+    let mut line = |name: &str, from: &str, why: &str| {
+        lines.add_row([name.to_owned(), printable(from).into_owned(), printable(why).into_owned()]);
+    };
+    if let Some(key) = &proposal.key {
+        line("key", &key.what, &key.why);
+    }
+    match &proposal.changed_at {
+        Some(choice) => line("changed_at", &choice.what, &choice.why),
+        None => line("changed_at", "none", "no column says when a row was changed"),
+    }
+    if let Some(client) = &proposal.client {
+        line("client", client, "as you said");
+    }
+    for why in &proposal.filters {
+        line("where", "", why);
+    }
+    for field in &proposal.fields {
+        line(field.key.name(), &from(&field.rule), &field.why);
+    }
+    say(lines);
+    let doubts: Vec<String> = doubts(proposal);
+    list("Not sure:", &doubts);
+    let consent = proposal.consent.iter().map(|unmapped| format!("\"{}\" {}", unmapped.column, unmapped.why));
+    list("CONSENT THAT IS NOT MAPPED, please look at it:", &consent.collect::<Vec<_>>());
+    list("Not used:", &if proposal.unmapped.is_empty() { Vec::new() } else { vec![proposal.unmapped.join(", ")] });
+}
+
+fn capital(table: &Table) -> String {
+    let name = table.relation.to_string();
+    let mut letters = name.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Everything unsure, the fields' own among them.
+pub fn doubts(proposal: &Proposal) -> Vec<String> {
+    let of_fields =
+        proposal.fields.iter().filter_map(|field| Some(format!("{}: {}", field.key, field.doubt.as_ref()?)));
+    of_fields.chain(proposal.doubts.iter().cloned()).collect()
+}
+
+/// Where a key comes from, in a few words.
+fn from(rule: &FieldRule) -> String {
+    match rule {
+        FieldRule::Value(value) => format!("always \"{value}\""),
+        FieldRule::Column { column, default, map, .. } => {
+            let map = if map.is_empty() { "" } else { ", translated" };
+            let default = default.as_ref().map(|text| format!(", or \"{text}\"")).unwrap_or_default();
+            format!("{column}{map}{default}")
+        }
+    }
+}
+
+fn list(title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    say("");
+    say(title);
+    lines.iter().for_each(|line| say(format_args!("  {}", printable(line))));
+}
+
+pub fn trial(trial: &Trial, with_sample: bool) {
+    say("");
+    let of = if trial.rows >= ROWS { "the first 1,000 rows".to_owned() } else { format!("{} row(s)", trial.rows) };
+    say(format_args!("Of {of}, {} would make a valid lead.", trial.valid));
+    if trial.opted_out > 0 {
+        say(format_args!("Of these, {} say optOut: Conversica is told so.", trial.opted_out));
+    }
+    if trial.repeated_keys > 0 {
+        say(format_args!(
+            "{} row(s) have a key that another row has too, which stops every poll: choose another --key.",
+            trial.repeated_keys
+        ));
+    }
+    let mut reasons: Vec<(&String, &usize)> = trial.reasons.iter().collect();
+    reasons.sort_by(|a, b| b.1.cmp(a.1));
+    let more = reasons.len().saturating_sub(REASONS);
+    let mut lines: Vec<String> =
+        reasons.iter().take(REASONS).map(|(reason, count)| format!("{count} × {reason}")).collect();
+    lines.extend((more > 0).then(|| format!("and {more} more reason(s); `conversica-sync plan` shows all")));
+    list("Why others would not:", &lines);
+    if let Some(lead) = trial.sample.as_ref().filter(|_| with_sample) {
+        say("");
+        say("A Lead object made of a real row (shown here only, nothing is sent):");
+        trial::lines(lead).into_iter().for_each(say);
+    }
+    list("The settings' own check says:", &trial.warnings);
+}
+
+pub fn next_steps(target: &Target, source: &Source) {
+    let config = match target.file.to_str() {
+        Some("conversica-sync.toml") => String::new(),
+        _ => format!(" --config {}", quoted(&target.file.display().to_string())),
+    };
+    say("");
+    say(format_args!("Written: {} (readable for you only)", target.file.display()));
+    match source.kept {
+        Kept::NewFile => say(format_args!(
+            "The database's URL has a password in it, so it stands in {} (readable for you only).",
+            target.url_file.display()
+        )),
+        Kept::Environment => {
+            say("The database's URL stays in the environment: the daemon needs CONVERSICA_SYNC__SOURCE__URL too.")
+        }
+        Kept::Config | Kept::File(_) => {}
+    }
+    say("");
+    say("Next:");
+    if !target.password_file.exists() {
+        let file = quoted(&target.password_file.display().to_string());
+        say("  1. put your Conversica password into its file (type it, then Enter and Ctrl-D):");
+        say(format_args!("       (umask 077; cat > {file})"));
+    } else {
+        say(format_args!("  1. see that {} holds your Conversica password", target.password_file.display()));
+    }
+    say("  2. look at the file, above all at what it is not sure of");
+    say(format_args!("  3. conversica-sync{config} check"));
+    say(format_args!("     conversica-sync{config} plan      shows what would be sent, and sends nothing"));
+}
+
+/// A word for the shell.
+fn quoted(word: &str) -> String {
+    let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+pub fn json(proposal: &Proposal, trial: &Trial, target: &Target) -> Value {
+    let lead = proposal.fields.iter().map(|field| {
+        let mut entry = match &field.rule {
+            FieldRule::Value(value) => json!({ "value": value }),
+            FieldRule::Column { column, default, map, .. } => {
+                json!({ "column": column, "default": default, "map": map })
+            }
+        };
+        entry["why"] = json!(field.why);
+        entry["doubt"] = json!(field.doubt);
+        (field.key.name().to_owned(), entry)
+    });
+    let (filter, query) = match &proposal.place {
+        Place::Table { filter } => (filter.clone(), None),
+        Place::Query(query) => (None, Some(query)),
+    };
+    json!({
+        "version": 1,
+        "file": target.file,
+        "system": proposal.system,
+        "table": proposal.table,
+        "where": filter,
+        "query": query,
+        "key": proposal.key.as_ref().map(|key| &key.what),
+        "changed_at": proposal.changed_at.as_ref().map(|choice| &choice.what),
+        "client": proposal.client,
+        "lead": lead.collect::<serde_json::Map<_, _>>(),
+        "doubts": doubts(proposal),
+        "consent_not_mapped": proposal.consent.iter().map(|unmapped| json!({ "column": unmapped.column, "why": unmapped.why })).collect::<Vec<_>>(),
+        "not_used": proposal.unmapped,
+        "rows": { "looked_at": trial.rows, "valid": trial.valid, "opted_out": trial.opted_out, "reasons": trial.reasons },
+    })
+}

@@ -1,0 +1,129 @@
+//! A proposed configuration tried out as the program itself would use it: loaded, checked against the source, and its
+//! mapping made on the first rows. Nothing is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::store::Target;
+use crate::config::{Environment, load_text};
+use crate::console::printable;
+use crate::conversica::lead::{Kind, LeadKey};
+use crate::crm::Crm;
+use crate::crm::read::{Reading, Scope};
+
+/// Rows that are looked at.
+pub const ROWS: usize = 1000;
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Trial {
+    pub rows: usize,
+    pub valid: usize,
+    /// Why rows make no valid lead, and how many each reason concerns.
+    pub reasons: BTreeMap<String, usize>,
+    /// Of the sampled keys, how many come twice.
+    pub repeated_keys: usize,
+    /// Of the valid rows, how many say that the person wants no messages.
+    pub opted_out: usize,
+    /// A Lead object made of a real row.
+    pub sample: Option<Map<String, Value>>,
+    /// What the settings' own check finds doubtful.
+    pub warnings: Vec<String>,
+}
+
+impl Trial {
+    /// # Errors
+    /// Whatever `check` would say of these settings and this source.
+    pub async fn of(target: &Target, text: &str, url: &str, in_full: bool) -> anyhow::Result<Self> {
+        // The password is not there yet, and has no part in this.
+        let variables =
+            [("CONVERSICA_SYNC__SOURCE__URL", url), ("CONVERSICA_SYNC__CONVERSICA__PASSWORD", "not known yet")];
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = Environment { variables, credentials_directory: None };
+        let loaded = load_text(&target.file.display().to_string(), text, &environment)?;
+        let crm = Crm::open(&loaded.settings).await?;
+        let fitting = crm.fitting().await?;
+        let mut trial = Self {
+            rows: 0,
+            valid: 0,
+            reasons: BTreeMap::new(),
+            repeated_keys: 0,
+            opted_out: 0,
+            sample: None,
+            warnings: loaded.warnings,
+        };
+        let mut keys = BTreeSet::new();
+        let mut batches = Reading::new(&crm, &fitting, Scope::All).sample(ROWS).start(&crm.db);
+        while let Some(batch) = batches.next().await? {
+            for line in batch.lines() {
+                let row = line.row();
+                trial.rows += 1;
+                let Some(lead) = row.lead() else {
+                    *trial
+                        .reasons
+                        .entry("id: the key column is NULL, which stops every poll".to_owned())
+                        .or_default() += 1;
+                    continue;
+                };
+                trial.repeated_keys += usize::from(!keys.insert(lead));
+                match crm.mapping.map(&row).desired {
+                    Ok(body) => trial.take(&body),
+                    Err(reasons) => {
+                        reasons.into_iter().for_each(|reason| *trial.reasons.entry(reason).or_default() += 1);
+                    }
+                }
+            }
+        }
+        crm.db.close().await;
+        if !in_full && let Some(sample) = &mut trial.sample {
+            sample.iter_mut().for_each(|(key, value)| mask(key, value));
+        }
+        Ok(trial)
+    }
+
+    fn take(&mut self, body: &str) {
+        self.valid += 1;
+        let Ok(Value::Object(lead)) = serde_json::from_str::<Value>(body) else { return };
+        self.opted_out += usize::from(lead.get(LeadKey::OptOut.name()) == Some(&Value::Bool(true)));
+        // The fullest of all shows most.
+        if self.sample.as_ref().is_none_or(|known| known.len() < lead.len()) {
+            self.sample = Some(lead);
+        }
+    }
+}
+
+/// Of a person, only what tells that the right column was found: off a terminal, output ends up in logs.
+fn mask(key: &str, value: &mut Value) {
+    use LeadKey::{ClientId, ConversationId, Id, LeadSource, LeadStatus, LeadType, RepId};
+    let Value::String(text) = value else { return };
+    if key == "apiVersion" {
+        return;
+    }
+    let key = LeadKey::from_name(key);
+    let harmless = [Id, ClientId, RepId, ConversationId, LeadSource, LeadStatus, LeadType];
+    if key.is_some_and(|key| key.kind() != Kind::Text || harmless.contains(&key)) {
+        return;
+    }
+    *text = match text.rsplit_once('@') {
+        Some((_, domain)) if !domain.contains(char::is_whitespace) => format!("…@{domain}"),
+        _ => text
+            .chars()
+            .map(|c| {
+                if c.is_ascii_digit() {
+                    '9'
+                } else if c.is_alphanumeric() {
+                    'x'
+                } else {
+                    c
+                }
+            })
+            .collect(),
+    };
+}
+
+/// A Lead object as it may be shown.
+pub fn lines(lead: &Map<String, Value>) -> Vec<String> {
+    let line = |(key, value): (&String, &Value)| format!("  {}: {}", printable(key), printable(&value.to_string()));
+    lead.iter().map(line).collect()
+}

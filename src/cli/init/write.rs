@@ -1,0 +1,234 @@
+//! The configuration as text: a proposal in TOML, with its reasons and doubts as comments. Pure.
+//!
+//! No value of a row is in it. Names come from the database, and stand in it as TOML and comments allow: one with a line
+//! break cannot end a comment.
+
+use std::fmt::Write as _;
+
+use super::Args;
+use super::flags::{Kept, Source};
+use super::show;
+use super::store::Target;
+use crate::config::FieldRule;
+use crate::console::printable;
+use crate::conversica::lead::LeadKey;
+use crate::crm::propose::{Place, Proposal};
+
+/// Where comments end.
+const WIDTH: usize = 120;
+
+/// What goes into the file beside the proposal.
+pub struct Setting<'a> {
+    pub source: &'a Source,
+    pub target: &'a Target,
+    pub args: &'a Args,
+    pub username: &'a str,
+}
+
+pub fn config(proposal: &Proposal, setting: &Setting<'_>) -> String {
+    let mut text = String::new();
+    head(&mut text, proposal);
+    source(&mut text, proposal, setting);
+    lead(&mut text, proposal);
+    rest(&mut text, setting);
+    text
+}
+
+fn head(text: &mut String, proposal: &Proposal) {
+    let like = proposal.system.map(|system| format!(" (it looks like {system})")).unwrap_or_default();
+    comment(
+        text,
+        &format!("conversica-sync: proposed by `conversica-sync init` from the table {}{like}.", proposal.table),
+    );
+    text.push_str(
+        "#\n# Every line says why it was chosen. Read it, then `conversica-sync check` and `conversica-sync plan`, which send\n\
+         # nothing. The first run of all holds what it finds until you decide about it.\n",
+    );
+    listed(text, "Not sure:", &show::doubts(proposal));
+    let consent: Vec<String> =
+        proposal.consent.iter().map(|unmapped| format!("\"{}\" {}", unmapped.column, unmapped.why)).collect();
+    listed(text, "CONSENT THAT IS NOT MAPPED. Decide before anything is sent:", &consent);
+}
+
+fn source(text: &mut String, proposal: &Proposal, setting: &Setting<'_>) {
+    text.push_str("\n[source]\n");
+    match &setting.source.kept {
+        Kept::Config => assign(text, "url", &setting.source.url, "a role that may only read is enough"),
+        Kept::File(file) => assign(text, "url_file", &file.display().to_string(), "holds the URL"),
+        Kept::NewFile => {
+            assign(
+                text,
+                "url_file",
+                &setting.target.url_file.display().to_string(),
+                "holds the URL, which has a password in it",
+            );
+        }
+        Kept::Environment => text.push_str("# The URL comes from the environment: CONVERSICA_SYNC__SOURCE__URL\n"),
+    }
+    match &proposal.place {
+        Place::Table { filter } => {
+            assign(text, "table", &proposal.table, "");
+            if let Some(filter) = filter {
+                assign(text, "where", filter, &proposal.filters.join("; "));
+            }
+        }
+        Place::Query(query) => {
+            comment(
+                text,
+                "A query, because not everything stands in the table itself. What changes in a joined table alone is found by",
+            );
+            comment(
+                text,
+                "the next comparison of everything (full_compare_interval), unless its time is part of changed_at.",
+            );
+            for why in &proposal.filters {
+                comment(text, why);
+            }
+            let _ = writeln!(text, "query = {}", several_lines(query));
+        }
+    }
+    if let Some(key) = &proposal.key {
+        assign(text, "key", &key.what, &key.why);
+    }
+    match &proposal.changed_at {
+        Some(choice) => assign(text, "changed_at", &choice.what, &choice.why),
+        None => text
+            .push_str("#changed_at = \"…\"   # no column says when a row was changed: every poll compares all rows\n"),
+    }
+    match &proposal.client {
+        Some(client) => assign(text, "client", client, "as you said"),
+        None => text.push_str("#client = \"…\"   # only where one database serves several Conversica customers\n"),
+    }
+    text.push_str("#time_zone = \"Europe/Berlin\"   # for timestamps without a zone; unset: UTC\n");
+    text.push_str("#on_delete = \"stop_messaging\"   # whose row is deleted, or left out, gets no more messages; unset: nothing is sent\n");
+}
+
+fn lead(text: &mut String, proposal: &Proposal) {
+    text.push_str("\n[lead]   # Conversica's key = your column\n");
+    for field in &proposal.fields {
+        let mut why = field.why.clone();
+        if let Some(doubt) = &field.doubt {
+            let _ = write!(why, "; not sure: {doubt}");
+        }
+        let _ = writeln!(text, "{} = {}{}", field.key, rule(&field.rule), trailing(&why));
+    }
+    if proposal.field(LeadKey::ConversationId).is_none() {
+        text.push_str(
+            "#conversationId = { value = \"…\" }   # the conversation's name, as your account manager gave it\n",
+        );
+    }
+    for unmapped in proposal.consent.iter().filter(|unmapped| unmapped.inverse_of.is_some()) {
+        comment(
+            text,
+            &format!("\"{}\" {}. To take whoever has no yes there for opted out:", unmapped.column, unmapped.why),
+        );
+        let column = quoted(&unmapped.column);
+        let _ = writeln!(
+            text,
+            "#optOut = {{ column = {column}, map = {{ \"1\" = \"false\", \"true\" = \"false\", \"*\" = \"true\" }}, default = \"true\" }}"
+        );
+    }
+    if !proposal.unmapped.is_empty() {
+        comment(text, &format!("Columns that nothing is made of: {}", proposal.unmapped.join(", ")));
+    }
+}
+
+fn rest(text: &mut String, setting: &Setting<'_>) {
+    text.push_str("\n[conversica]\n");
+    if let Some(endpoint) = &setting.args.endpoint {
+        assign(text, "endpoint", endpoint, "");
+    }
+    assign(text, "username", setting.username, "");
+    assign(
+        text,
+        "password_file",
+        &setting.target.password_file.display().to_string(),
+        "never in here; a file that only this user may read",
+    );
+    text.push_str(
+        "\n[safety]\n\
+         #first_run = \"baseline\"   # \"send\" contacts everybody who is in the table today; \"baseline\" takes them as known to\n\
+         \x20                         # Conversica. Unset: they are held, and you are asked\n\
+         #approve_above = 1000     # more than this at once waits for `conversica-sync approve`\n\
+         \n[consent]\n\
+         keep_opt_outs = true      # an opt-out that Conversica tells of is never overwritten by the CRM\n",
+    );
+    text.push_str("\n[state]\n");
+    assign(text, "url", &setting.target.state_url, "our own tables, never in the CRM's own file");
+    text.push_str("\n[writeback]\nmode = \"off\"   # \"tables\": what Conversica sends goes into tables of its own in the CRM database\n");
+}
+
+fn assign(text: &mut String, key: &str, value: &str, why: &str) {
+    let _ = writeln!(text, "{key} = {}{}", quoted(value), trailing(why));
+}
+
+fn trailing(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!("   # {}", harmless(why)) }
+}
+
+fn listed(text: &mut String, title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    text.push_str("#\n");
+    comment(text, title);
+    lines.iter().for_each(|line| comment(text, &format!("- {line}")));
+}
+
+/// A comment, broken between words.
+fn comment(text: &mut String, words: &str) {
+    let mut line = String::from("#");
+    for word in harmless(words).split(' ') {
+        if line.chars().count() + word.chars().count() >= WIDTH && line.len() > 1 {
+            let _ = writeln!(text, "{line}");
+            line = String::from("#  ");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "{line}");
+}
+
+/// Without what ends a line or acts on a terminal; TOML allows no control character in a comment.
+fn harmless(words: &str) -> String {
+    printable(words).into_owned()
+}
+
+/// On lines of its own where TOML can hold it as it is; else on one, escaped.
+fn several_lines(value: &str) -> String {
+    let plain = !value.contains("'''") && !value.ends_with('\'') && value.chars().all(|c| c == '\n' || !c.is_control());
+    if plain { format!("'''\n{value}\n'''") } else { quoted(value) }
+}
+
+fn rule(rule: &FieldRule) -> String {
+    match rule {
+        FieldRule::Value(value) => format!("{{ value = {} }}", quoted(value)),
+        FieldRule::Column { column, default: None, map, .. } if map.is_empty() => quoted(column),
+        FieldRule::Column { column, default, map, .. } => {
+            let mut parts = vec![format!("column = {}", quoted(column))];
+            parts.extend(default.as_ref().map(|text| format!("default = {}", quoted(text))));
+            if !map.is_empty() {
+                let entries = map.iter().map(|(from, to)| format!("{} = {}", quoted(from), quoted(to)));
+                parts.push(format!("map = {{ {} }}", entries.collect::<Vec<_>>().join(", ")));
+            }
+            format!("{{ {} }}", parts.join(", "))
+        }
+    }
+}
+
+/// A basic string of TOML, never on several lines.
+fn quoted(value: &str) -> String {
+    let mut text = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(text, "\\u{:04X}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}

@@ -1,0 +1,201 @@
+//! Who wants no messages: the one thing that must not be guessed at the wrong way round. Pure.
+
+use crate::conversica::lead::LeadKey;
+use crate::crm::drift::Family;
+use crate::crm::introspect::{Column, Table};
+use crate::crm::propose::draft::{Dialect, Draft, Origin, Part, qualified};
+use crate::crm::propose::shape::{self, Fit};
+use crate::crm::propose::{Unmapped, Wishes, names, stamp};
+use crate::db;
+
+/// Columns of the table itself. Of several that say the same, one `true` is enough.
+pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
+    let settled = wishes.given.iter().any(|(key, _)| *key == LeadKey::OptOut);
+    for key in [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn] {
+        let mut found: Vec<(u32, &Column)> = Vec::new();
+        for column in draft.free() {
+            let Some(likeness) = names::likeness(&column.name, names::of(key)) else { continue };
+            let time = stamp::is_time(column) && key == LeadKey::OptOut;
+            if time
+                || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !stamp::is_time(column)
+            {
+                found.push((likeness, column));
+            } else {
+                leave(draft, column, "is called like an opt-out, but its values are neither yes nor no", None);
+            }
+        }
+        if key != LeadKey::OptOut {
+            found.truncate(1);
+        }
+        found.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
+        let found: Vec<&Column> = found.into_iter().map(|(_, column)| column).collect();
+        if found.is_empty() || !draft.wants(key) {
+            for column in found {
+                leave(draft, column, "would fill the same key as what is mapped", None);
+            }
+            continue;
+        }
+        let part = part(&found, draft.dialect);
+        found.iter().for_each(|column| draft.take(&column.name));
+        draft.fill(key, part);
+    }
+    for column in draft.free() {
+        if names::likeness(&column.name, names::OPT_IN).is_some() {
+            let why =
+                "says who agreed to messages, the opposite of an opt-out: a \"no\" there may mean that nobody asked";
+            let yes_or_no =
+                matches!(column.family, Family::Boolean | Family::Integer) || column.values().next().is_some();
+            let yes_or_no = yes_or_no && shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits;
+            let inverse = (!settled && yes_or_no).then_some(LeadKey::OptOut);
+            leave(draft, column, why, inverse);
+        } else if names::likeness(&column.name, names::OTHER_CONSENT).is_some() {
+            leave(draft, column, "is about consent or reachability, but Conversica has no key for it", None);
+        }
+    }
+}
+
+fn leave(draft: &mut Draft<'_>, column: &Column, why: &str, inverse_of: Option<LeadKey>) {
+    draft.take(&column.name);
+    draft.consent.push(Unmapped { column: column.name.clone(), why: why.to_owned(), inverse_of });
+}
+
+fn part(found: &[&Column], dialect: Dialect) -> Part {
+    match found {
+        [column] if !stamp::is_time(column) => {
+            let mut part = Part::new(Origin::Column(column.name.clone()), why(column));
+            part.map = shape::truth_map(column, false);
+            if shape::fit(column, |text| shape::truth(text).is_some()) == Fit::Unsure
+                && column.values().next().is_some()
+            {
+                part = part
+                    .doubt("not every sampled value reads as yes or no: rows with others are invalid, and not sent");
+            }
+            part
+        }
+        _ => {
+            let is_true = found.iter().map(|column| is_true(&qualified(&column.name), column, dialect));
+            let names: Vec<String> = found.iter().map(|column| format!("\"{}\"", column.name)).collect();
+            let sql = format!("CASE WHEN {} THEN 1 ELSE 0 END", is_true.collect::<Vec<_>>().join(" OR "));
+            let how = if found.len() > 1 { "; one of them is enough" } else { ": a time there is an opt-out" };
+            Part::new(Origin::Sql(sql, "opt_out"), format!("column name: {}{how}", names.join(", ")))
+        }
+    }
+}
+
+fn why(column: &Column) -> String {
+    match shape::fit(column, |text| shape::truth(text).is_some()) {
+        Fit::Fits if column.values().next().is_some() => "column name, and its values are yes and no".to_owned(),
+        _ => "column name".to_owned(),
+    }
+}
+
+/// The condition for yes, whatever the type.
+fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
+    if stamp::is_time(column) {
+        // A text may be blank instead of NULL.
+        return match dialect {
+            Dialect::Postgres => format!("{name} IS NOT NULL"),
+            Dialect::Sqlite => format!("coalesce({name}, '') <> ''"),
+        };
+    }
+    format!(
+        "lower(trim(CAST({name} AS text))) IN ('1', '1.0', 't', 'true', 'y', 'yes', 'on', 'x', 'ja', 'j', 'oui', 'o', 'si', 'sí', 's')"
+    )
+}
+
+/// Opt-outs that well-known CRMs keep in other tables, with the instant at which they changed.
+pub fn elsewhere(draft: &mut Draft<'_>) {
+    blacklist(draft);
+    address_book(draft);
+}
+
+fn sibling(draft: &Draft<'_>, name: &str, columns: &[&str]) -> Option<usize> {
+    draft.catalog.iter().position(|table| {
+        table.name == name
+            && table.schema == draft.base.schema
+            && columns.iter().all(|column| table.columns.iter().any(|known| known.name == *column))
+    })
+}
+
+/// Odoo: one blacklist of addresses for all records.
+fn blacklist(draft: &mut Draft<'_>) {
+    let Some(table) = sibling(draft, "mail_blacklist", &["email", "active", "write_date"]) else { return };
+    if draft.base.column("email_normalized").is_none() || !draft.wants(LeadKey::OptOut) {
+        return;
+    }
+    let address = qualified("email_normalized");
+    let alias = draft.join(table, "blacklist", |alias| format!("{alias}.\"email\" = {address}"));
+    let why =
+        "an address on Odoo's blacklist (mail_blacklist) gets no messages; the time of the listing counts as a change";
+    draft.fill(
+        LeadKey::OptOut,
+        Part::new(Origin::Sql(format!("coalesce({alias}.\"active\", false)"), "is_blacklisted"), why),
+    );
+    draft.stamps.push(format!("{alias}.\"write_date\""));
+}
+
+/// SuiteCRM and SugarCRM: addresses in a table of their own, each with its opt-out.
+fn address_book(draft: &mut Draft<'_>) {
+    let Some((book, entries, module)) = address_tables(draft.catalog, draft.base) else { return };
+    let key = draft.base.primary_key().unwrap_or("id").to_owned();
+    if draft.base.column(&key).is_none() {
+        return;
+    }
+    let (alias, entry) = join_addresses(draft, book, entries, module, &qualified(&key), "address");
+    let why = "the primary address in email_addresses";
+    draft.fill(LeadKey::Email, Part::new(Origin::Sql(format!("{alias}.\"email_address\""), "email"), why));
+    let why = "the opt-out of the primary address in email_addresses; its time of change counts as a change";
+    draft.fill(LeadKey::OptOut, Part::new(Origin::Sql(format!("{alias}.\"opt_out\""), "email_opt_out"), why));
+    draft.stamps.push(format!("{alias}.\"date_modified\""));
+    draft.stamps.push(format!("{entry}.\"date_modified\""));
+    if draft.catalog[book].column("invalid_email").is_some() {
+        draft.doubts.push("email_addresses also has invalid_email, for which Conversica has no key".to_owned());
+    }
+}
+
+/// The address book, the entries that lead to it, and what the table is called in them.
+pub fn address_tables(catalog: &[Table], owner: &Table) -> Option<(usize, usize, &'static str)> {
+    const MODULES: [(&str, &str); 4] =
+        [("leads", "Leads"), ("contacts", "Contacts"), ("prospects", "Prospects"), ("users", "Users")];
+    let module = MODULES.iter().find(|(table, _)| *table == owner.name)?.1;
+    let find = |name: &str, columns: &[&str]| {
+        catalog.iter().position(|table| {
+            table.name == name
+                && table.schema == owner.schema
+                && columns.iter().all(|column| table.column(column).is_some())
+        })
+    };
+    let book = find("email_addresses", &["id", "email_address", "opt_out", "date_modified", "deleted"])?;
+    let entries = ["id", "bean_id", "bean_module", "email_address_id", "primary_address", "date_modified", "deleted"];
+    Some((book, find("email_addr_bean_rel", &entries)?, module))
+}
+
+/// Joins the primary address of whoever has this key; the aliases of address and entry.
+pub fn join_addresses(
+    draft: &mut Draft<'_>,
+    book: usize,
+    entries: usize,
+    module: &str,
+    key: &str,
+    hint: &str,
+) -> (String, String) {
+    let (entries_sql, yes, no) = (draft.catalog[entries].sql(), "1", "0");
+    // At most one row a lead: two primary addresses would make two leads of one key.
+    let entry = draft.join(entries, &format!("{hint}_entry"), |alias| {
+        format!(
+            "{alias}.\"id\" = (SELECT min(e.\"id\") FROM {entries_sql} AS e WHERE e.\"bean_id\" = {key} \
+             AND e.\"bean_module\" = '{module}' AND {} = {yes} AND {} = {no})",
+            number("e", "primary_address"),
+            number("e", "deleted"),
+        )
+    });
+    let alias = draft.join(book, hint, |alias| {
+        format!("{alias}.\"id\" = {entry}.\"email_address_id\" AND {} = {no}", number(alias, "deleted"))
+    });
+    (alias, entry)
+}
+
+/// A flag as a number, whether the copy has it as a number or as a boolean.
+fn number(alias: &str, column: &str) -> String {
+    format!("coalesce(CAST({alias}.{} AS integer), 0)", db::quote(column))
+}

@@ -1,0 +1,269 @@
+//! What stands in other tables: whose lead it is, and the words behind numbers. Pure.
+//!
+//! Followed are the references that the database declares, and where it declares none (many CRMs do not), those that the
+//! names give away: `owner_id` to `users`.
+
+use crate::conversica::lead::LeadKey;
+use crate::crm::drift::Family;
+use crate::crm::introspect::{Column, Table};
+use crate::crm::propose::draft::{Dialect, Draft, Origin, Part, qualified};
+use crate::crm::propose::shape::{self, Fit};
+use crate::crm::propose::{consent, names};
+use crate::db;
+
+/// Tables of the people who own leads.
+const STAFF: [&str; 19] = [
+    "users",
+    "user",
+    "resusers",
+    "employees",
+    "employee",
+    "staff",
+    "agents",
+    "salesreps",
+    "reps",
+    "salespeople",
+    "workspacemember",
+    "owners",
+    "benutzer",
+    "mitarbeiter",
+    "usuarios",
+    "utilisateurs",
+    "vendedores",
+    "vendeurs",
+    "authuser",
+];
+/// Columns by which a member of staff is a person, or a person belongs to a company.
+const PERSON: [&str; 4] = ["partnerid", "personid", "contactid", "employeeid"];
+const COMPANY: [&str; 4] = ["companyid", "accountid", "organizationid", "organisationid"];
+const LABEL: [&str; 11] = [
+    "name",
+    "label",
+    "title",
+    "bezeichnung",
+    "nom",
+    "nombre",
+    "libelle",
+    "fullname",
+    "displayname",
+    "description",
+    "value",
+];
+
+/// Where a column leads to.
+struct Target {
+    table: usize,
+    column: String,
+    declared: bool,
+}
+
+fn target(catalog: &[Table], from: &Table, column: &Column, likely: &[&str]) -> Option<Target> {
+    let usable = |index: usize, name: Option<&str>| {
+        let table: &Table = &catalog[index];
+        let found = table.column(name.or_else(|| table.primary_key())?)?;
+        // A number and a text are never equal on PostgreSQL.
+        (found.family == column.family && found.readable).then(|| found.name.clone())
+    };
+    let declared = from.references.iter().find(|reference| reference.column == column.name);
+    if let Some(reference) = declared {
+        let table = catalog
+            .iter()
+            .position(|table| table.schema == reference.schema && table.name.eq_ignore_ascii_case(&reference.table))?;
+        return Some(Target { table, column: usable(table, reference.target.as_deref())?, declared: true });
+    }
+    let folded = names::folded(&column.name);
+    let stem = folded.strip_suffix("id").or_else(|| folded.strip_prefix("id")).unwrap_or(&folded);
+    let named = |table: &Table| {
+        let name = names::folded(&table.name);
+        let plural = |word: &str| [word.to_owned(), format!("{word}s"), format!("{word}es")].contains(&name);
+        likely.contains(&name.as_str())
+            || (!stem.is_empty() && (plural(stem) || plural(&format!("lead{stem}")) || plural(&format!("crm{stem}"))))
+    };
+    let near = |index: &usize| catalog[*index].schema == from.schema && !std::ptr::eq(&catalog[*index], from);
+    (0..catalog.len())
+        .filter(near)
+        .filter(|index| named(&catalog[*index]))
+        .find_map(|table| Some(Target { table, column: usable(table, None)?, declared: false }))
+}
+
+/// A person's name and address, in SQL, as a table holds them.
+#[derive(Default)]
+struct Person {
+    name: Option<String>,
+    email: Option<String>,
+}
+
+/// Whose lead it is: id, name and e-mail address.
+pub fn owner(draft: &mut Draft<'_>) {
+    if !draft.wants(LeadKey::RepName) && !draft.wants(LeadKey::RepEmail) {
+        return;
+    }
+    let base = draft.base;
+    if let Some((column, target)) = owner_column(draft, base) {
+        let own = qualified(&column.name);
+        let why = reference(draft, &column.name, &target);
+        follow(draft, &own, &target, &why);
+        draft.fill(LeadKey::RepId, Part::new(Origin::Column(column.name.clone()), "column name"));
+        draft.take(&column.name);
+        return;
+    }
+    // Whose company it is.
+    let company = base.columns.iter().filter(|column| COMPANY.contains(&names::folded(&column.name).as_str()));
+    for column in company {
+        let Some(company) = target(draft.catalog, base, column, &["companies", "accounts"]) else { continue };
+        let table: &Table = &draft.catalog[company.table];
+        let Some((owner, target)) = owner_column(draft, table) else { continue };
+        let on = format!("{} = {}", db::quote(&company.column), qualified(&column.name));
+        let alias = draft.join(company.table, "company", |alias| format!("{alias}.{on}"));
+        let why = format!("the owner of the company: {}", reference(draft, &owner.name, &target));
+        let own = format!("{alias}.{}", db::quote(&owner.name));
+        follow(draft, &own, &target, &why);
+        draft.fill(LeadKey::RepId, Part::new(Origin::Sql(own, "owner_id"), "the owner of the company"));
+        draft.take(&column.name);
+        return;
+    }
+}
+
+fn owner_column<'t>(draft: &Draft<'_>, table: &'t Table) -> Option<(&'t Column, Target)> {
+    let mut named: Vec<(u32, &Column)> = table
+        .columns
+        .iter()
+        .filter(|column| column.readable)
+        .filter_map(|column| {
+            let of = |key| names::likeness(&column.name, names::of(key));
+            Some((of(LeadKey::RepId).or_else(|| of(LeadKey::RepName))?, column))
+        })
+        .collect();
+    named.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
+    named.into_iter().find_map(|(_, column)| Some((column, target(draft.catalog, table, column, &STAFF)?)))
+}
+
+fn reference(draft: &Draft<'_>, column: &str, target: &Target) -> String {
+    let table = draft.catalog[target.table].setting();
+    let how = if target.declared { "declared reference" } else { "by their names; the database declares no reference" };
+    format!("\"{column}\" leads to {table} ({how})")
+}
+
+fn follow(draft: &mut Draft<'_>, own: &str, target: &Target, why: &str) {
+    let on = format!("{} = {own}", db::quote(&target.column));
+    let alias = draft.join(target.table, "owner", |alias| format!("{alias}.{on}"));
+    let person = person(draft, target.table, &alias);
+    if let Some(name) = person.name {
+        draft.fill(LeadKey::RepName, Part::new(Origin::Sql(name, "owner_name"), why));
+    }
+    if let Some(email) = person.email {
+        draft.fill(LeadKey::RepEmail, Part::new(Origin::Sql(email, "owner_email"), why));
+    }
+}
+
+fn person(draft: &mut Draft<'_>, index: usize, alias: &str) -> Person {
+    let table: &Table = &draft.catalog[index];
+    let mut found = own_person(table, alias);
+    if found.name.is_none() {
+        // A user who is a partner, as Odoo has it.
+        let mut links = table.columns.iter().filter(|column| PERSON.contains(&names::folded(&column.name).as_str()));
+        let hop = links.find_map(|column| Some((column, target(draft.catalog, table, column, &[])?)));
+        if let Some((column, target)) = hop {
+            let on = format!("{} = {alias}.{}", db::quote(&target.column), db::quote(&column.name));
+            let alias = draft.join(target.table, &format!("{alias}_person"), |alias| format!("{alias}.{on}"));
+            let further = own_person(&draft.catalog[target.table], &alias);
+            found = Person { name: further.name, email: further.email.or(found.email) };
+        }
+    }
+    if found.email.is_none()
+        && let Some((book, entries, module)) = consent::address_tables(draft.catalog, table)
+        && let Some(key) = table.primary_key()
+    {
+        let key = format!("{alias}.{}", db::quote(key));
+        let (book, _) = consent::join_addresses(draft, book, entries, module, &key, &format!("{alias}_address"));
+        found.email = Some(format!("{book}.\"email_address\""));
+    }
+    found
+}
+
+fn own_person(table: &Table, alias: &str) -> Person {
+    let best = |list: &str| {
+        let named = table.columns.iter().filter(|column| column.readable && column.family != Family::Integer);
+        let named = named.filter_map(|column| Some((names::likeness(&column.name, list)?, column)));
+        named.max_by_key(|(likeness, _)| *likeness).map(|(_, column)| format!("{alias}.{}", db::quote(&column.name)))
+    };
+    let (first, last) = (best(names::of(LeadKey::FirstName)), best(names::of(LeadKey::LastName)));
+    let name = match (first, last) {
+        (Some(first), Some(last)) => Some(format!("trim(coalesce({first}, '') || ' ' || coalesce({last}, ''))")),
+        (first, last) => best(names::FULL_NAME).or(first).or(last),
+    };
+    Person { name, email: best(names::of(LeadKey::Email)) }
+}
+
+/// The words behind `source_id`, `stage_id`, `state_id`.
+pub fn labels(draft: &mut Draft<'_>) {
+    let kinds: [(LeadKey, &str, &[&str], &[&str]); 3] = [
+        (
+            LeadKey::LeadSource,
+            "source_name",
+            &["sourceid", "leadsourceid", "source", "idsource", "quelleid", "originid"],
+            &["utmsource"],
+        ),
+        (
+            LeadKey::LeadStatus,
+            "status_name",
+            &["statusid", "leadstatusid", "stageid", "status", "stage", "idstatus"],
+            &["statuses"],
+        ),
+        (LeadKey::State, "state_name", &["stateid", "regionid", "provinceid", "state"], &["rescountrystate"]),
+    ];
+    for (key, hint, columns, likely) in kinds {
+        if !draft.wants(key) {
+            continue;
+        }
+        for column in draft.free() {
+            if !columns.contains(&names::folded(&column.name).as_str()) {
+                continue;
+            }
+            let Some(target) = target(draft.catalog, draft.base, column, likely) else {
+                if column.family == Family::Integer && key != LeadKey::State {
+                    draft.doubts.push(format!(
+                        "\"{}\" holds numbers: to send it, give each a name: {key} = {{ column = \"…\", map = {{ \"1\" = \"…\" }} }}",
+                        column.name
+                    ));
+                }
+                continue;
+            };
+            let table: &Table = &draft.catalog[target.table];
+            let named = |list: &&str| {
+                table.columns.iter().find(|column| column.readable && names::folded(&column.name) == **list)
+            };
+            let Some(label) = LABEL.iter().find_map(&named) else { continue };
+            let Some(sql) = text(label, draft.dialect) else { continue };
+            let on = format!("{} = {}", db::quote(&target.column), qualified(&column.name));
+            let alias = draft.join(target.table, hint.trim_end_matches("_name"), |alias| format!("{alias}.{on}"));
+            let why = format!("{}, its \"{}\"", reference(draft, &column.name, &target), label.name);
+            draft.fill(key, Part::new(Origin::Sql(sql(&alias), hint), why));
+            draft.take(&column.name);
+            break;
+        }
+    }
+}
+
+/// A label as text: of several languages, English before any other. `None` where it is JSON of another kind.
+fn text(label: &Column, dialect: Dialect) -> Option<impl Fn(&str) -> String + use<>> {
+    let translated = shape::fit(label, shape::is_translations) == Fit::Fits && label.values().next().is_some();
+    if label.family == Family::Json && !translated {
+        return None;
+    }
+    let name = db::quote(&label.name);
+    Some(move |alias: &str| {
+        let value = format!("{alias}.{name}");
+        match (translated, dialect) {
+            (false, _) => value,
+            (true, Dialect::Postgres) => format!(
+                "coalesce({value}::jsonb ->> 'en_US', (SELECT v.value FROM jsonb_each_text({value}::jsonb) AS v LIMIT 1))"
+            ),
+            (true, Dialect::Sqlite) => {
+                format!(
+                    "coalesce(json_extract({value}, '$.en_US'), (SELECT v.value FROM json_each({value}) AS v LIMIT 1))"
+                )
+            }
+        }
+    })
+}

@@ -1,0 +1,266 @@
+//! The names that CRMs give to what Conversica asks for, in the languages they are written in. Pure.
+//!
+//! Names are compared folded: without case, separators and accents. A list is one text, its words parted by blanks; the first
+//! is the surest.
+
+use crate::conversica::lead::LeadKey;
+
+/// `E-Mail_Adresse` → `emailadresse`, `Prénom` → `prenom`, `nameFirstName` → `namefirstname`.
+pub fn folded(name: &str) -> String {
+    let mut plain = String::with_capacity(name.len());
+    for c in name.chars().flat_map(char::to_lowercase) {
+        match c {
+            'à' | 'á' | 'â' | 'ã' | 'å' | 'ä' => plain.push('a'),
+            'ç' => plain.push('c'),
+            'è' | 'é' | 'ê' | 'ë' => plain.push('e'),
+            'ì' | 'í' | 'î' | 'ï' => plain.push('i'),
+            'ñ' => plain.push('n'),
+            'ò' | 'ó' | 'ô' | 'õ' | 'ö' => plain.push('o'),
+            'ù' | 'ú' | 'û' | 'ü' => plain.push('u'),
+            'ß' => plain.push_str("ss"),
+            c if c.is_alphanumeric() => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+}
+
+/// Whose name may stand in front: `lead_email`, `kunde_vorname`.
+const OWNERS: &str = "lead contact customer client person prospect primary main kunden kunde interessent cliente contacto cust \
+    name txt str";
+
+/// How sure a name is: 100 for the first of a list, less further down and with somebody's name in front. `None` where it is
+/// not in the list.
+pub fn likeness(name: &str, list: &str) -> Option<u32> {
+    let place = |name: &str| {
+        let place = list.split(' ').position(|known| known == name && !name.is_empty())?;
+        Some(u32::try_from(place).unwrap_or(50).min(50))
+    };
+    let folded = folded(name);
+    if let Some(place) = place(&folded) {
+        return Some(100 - place);
+    }
+    OWNERS.split(' ').find_map(|owner| place(folded.strip_prefix(owner)?)).map(|place| 60 - place.min(40))
+}
+
+/// Names for a published key; empty where only a person can know.
+pub fn of(key: LeadKey) -> &'static str {
+    match key {
+        LeadKey::ConversationId => "conversationid conversicaconversation conversicaconversationid conversation",
+        LeadKey::FirstName => {
+            "firstname fname givenname forename namefirstname namefirst vorname prenom nombre nombrepila \
+            primernombre voornaam first given nome"
+        }
+        LeadKey::LastName => {
+            "lastname lname surname familyname namelastname namelast nachname familienname nomdefamille \
+            nomfamille apellido apellidos achternaam cognome last family nom"
+        }
+        LeadKey::Email => {
+            "email emailaddress emailnormalized emailsprimaryemail primaryemail emailfrom mail emailadresse \
+            mailadresse adressemail adresseemail courriel correo correoelectronico email1 mailaddress emailid \
+            useremail eml emailadres"
+        }
+        LeadKey::LeadSource => {
+            "leadsource source leadorigin origin quelle herkunft origen fuente provenance origine utmsource \
+            channel kanal sourcename"
+        }
+        LeadKey::LeadStatus => {
+            "leadstatus status stage leadstage estado statut etat etape phase statusname stagename state"
+        }
+        LeadKey::LeadType => "leadtype type typ art tipo category",
+        LeadKey::LeadSubStatus => "leadsubstatus substatus",
+        LeadKey::OptOut => {
+            "optout emailoptout hasoptedoutofemail donotemail donotcontact donotmail donotmessage unsubscribed \
+            isunsubscribed isblacklisted blacklisted blacklist optedout hasoptedout emailoptedout optoutemail \
+            nocontact nomail noemail noemails dontemail dontcontact donotcontactflag dnc dne unsubscribe \
+            unsubscribedat unsubscribedon optedoutat optoutat optoutdate keinewerbung werbesperre kontaktsperre \
+            abgemeldet abgemeldetam nichtkontaktieren keinemail keineemail desinscrit desabonne nepascontacter \
+            pasdemail nocontactar nomolestar sincorreo nodesecontacto"
+        }
+        LeadKey::SmsOptOut => {
+            "smsoptout optoutsms donotsms donottext nosms notexts textoptout smsunsubscribed smsoptedout keinesms \
+            sinsms"
+        }
+        LeadKey::SmsOptIn => "smsoptin optinsms smsconsent textconsent textoptin smsok smsallowed",
+        LeadKey::StopMessaging => "stopmessaging stopmessages",
+        LeadKey::SkipToFollowup => "skiptofollowup",
+        LeadKey::RepId => {
+            "ownerid assigneduserid repid salesrepid salespersonid assignedtoid assigneeid agentid userid \
+            accountownerid accountmanagerid employeeid staffid betreuerid bearbeiterid mitarbeiterid vertreterid \
+            verkaeuferid verkauferid commercialid vendeurid conseillerid responsableid vendedorid comercialid \
+            asesorid idvendedor idcommercial idvendeur"
+        }
+        LeadKey::RepName => {
+            "repname ownername salesrepname salespersonname assignedto assignedtoname owner salesrep salesperson \
+            rep agent agentname assignee accountmanager accountowner betreuer bearbeiter kundenberater \
+            verkaeufer verkaufer vertreter mitarbeiter commercial vendeur conseiller responsable vendedor \
+            comercial asesor assigneduser"
+        }
+        LeadKey::RepEmail => {
+            "repemail owneremail salesrepemail salespersonemail assignedtoemail agentemail accountmanageremail \
+            accountowneremail betreueremail betreuermail bearbeiteremail emailcommercial emailvendeur \
+            emailvendedor correovendedor vendedoremail commercialemail"
+        }
+        LeadKey::HomePhone => {
+            "homephone phonehome phone phonenumber phonesprimaryphonenumber telephone tel telefon telefonnummer \
+            telefono numerodetelephone telefoonnummer rufnummer telprivat telefonprivat phone1 fon"
+        }
+        LeadKey::WorkPhone => {
+            "workphone phonework businessphone officephone phoneoffice telefongeschaeftlich telefondienstlich \
+            telefonbuero telefonofirma telephonebureau telefonotrabajo phone2"
+        }
+        LeadKey::CellPhone => {
+            "cellphone mobile mobilephone phonemobile cell cellnumber mobilenumber phonecell mobil mobiltelefon \
+            mobilnummer handy handynummer portable telephoneportable mobiel movil celular telefonomovil sms"
+        }
+        LeadKey::Address => {
+            "address street address1 addressline1 streetaddress primaryaddressstreet addressstreet \
+            addressaddressstreet1 strasse anschrift adresse rue direccion calle domicilio straat mailingstreet"
+        }
+        LeadKey::City => {
+            "city town primaryaddresscity addresscity addressaddresscity ort stadt wohnort ville ciudad poblacion \
+            plaats mailingcity localidad"
+        }
+        LeadKey::State => {
+            "state region province primaryaddressstate addressstate addressaddressstate stateprovince statecode \
+            bundesland departement provincia mailingstate"
+        }
+        LeadKey::Zip => {
+            "zip zipcode postalcode postcode primaryaddresspostalcode addresszip addresspostalcode \
+            addressaddresspostcode plz postleitzahl codepostal cp codigopostal mailingpostalcode"
+        }
+        LeadKey::Date => {
+            "createdat createddate created createdate createdon datecreated dateentered creationdate dateadded \
+            addedat insertedat creationtime crdate angelegtam erstelltam erfasstam anlagedatum erstellungsdatum \
+            creele datecreation datedecreation creadoen creadoel fechacreacion fechaalta fechadecreacion regdate \
+            signupdate"
+        }
+        LeadKey::Year => "vehicleyear modelyear caryear",
+        LeadKey::Make => "vehiclemake carmake",
+        LeadKey::Model => "vehiclemodel carmodel",
+        LeadKey::Vin => "vin vehiclevin fahrgestellnummer",
+        LeadKey::AppointmentDate => "appointmentdate appointmentat",
+        LeadKey::AppointmentStatus => "appointmentstatus",
+        LeadKey::HomeEmail => "homeemail emailhome privateemail personalemail",
+        LeadKey::WorkEmail => "workemail emailwork businessemail companyemail",
+        LeadKey::AltEmail => "altemail email2 secondaryemail otheremail secondemail alternateemail",
+        _ => "",
+    }
+}
+
+/// One name for a whole person.
+pub const FULL_NAME: &str = "fullname contactname personname name displayname leadname customername realname nameandsurname \
+    nombrecompleto nombreyapellidos nomcomplet nomprenom vollername kundenname ansprechpartner";
+
+/// The time of the last change.
+pub const CHANGED_AT: &str = "updatedat modifiedat changedat lastmodified lastmodifieddate lastmodifiedat modifieddate datemodified \
+    writedate updated modified changed updatedon modifiedon changedon lastupdate lastupdated lastupdatedat \
+    lastchange lastchanged lastchangedat dateupdated updatedate modifydate systemmodstamp modtime mtime tstamp \
+    updatetime rowmodified geandertam geaendertam aenderungsdatum anderungsdatum letzteaenderung letzteanderung \
+    aktualisiertam modifiele modifie datemodification datedemodification datemodif datemaj misajourle majle \
+    fechamodificacion fechademodificacion modificadoen modificadoel actualizadoen actualizadoel \
+    ultimamodificacion fechaactualizacion";
+
+/// The key of a row, where the catalog names none.
+pub const KEY: &str = "id leadid uuid guid recordid contactid nr nummer kundennummer idlead";
+
+/// A row with this flag set, or this time filled in, is no longer there for the people who use the CRM.
+pub const DELETED: &str = "deleted isdeleted deletedat deletedon deletiondate trashed trashedat removed isremoved archived isarchived \
+    archivedat geloescht geloscht geloeschtam geloschtam loeschkennzeichen supprime supprimele eliminado borrado \
+    borradoen eliminadoel";
+
+/// A row with this flag not set may be out of use; or just not active.
+pub const ACTIVE: &str = "active isactive aktiv actif activo enabled";
+
+/// The opposite of an opt-out: who said yes.
+pub const OPT_IN: &str = "optin emailoptin newsletter newsletterok newsletteroptin subscribed issubscribed consent marketingconsent \
+    emailconsent gdprconsent hasconsent mayemail maycontact canemail cancontact allowemail allowmarketing \
+    allowcontact acceptsmarketing marketingok emailok mailok contactok marketing marketingoptin emailallowed \
+    werbungerlaubt werbungok werbeerlaubnis einwilligung werbeeinwilligung dsgvo dsgvoeinwilligung \
+    kontakterlaubt consentement accepteemail abonne consentimiento aceptapublicidad suscrito permission \
+    lawfulbasis";
+
+/// Consent that no key of a lead can hold.
+pub const OTHER_CONSENT: &str = "donotcall nocall phoneoptout donotphone calloptout hasoptedoutoffax donotfax donotsend phoneblacklisted \
+    isphoneblacklisted mobileblacklisted invalidemail emailbounced bounced hardbounce";
+
+/// Whether a column that nothing is made of has at least to be named: consent is not passed over in silence.
+pub fn is_about_consent(name: &str) -> bool {
+    const PARTS: &str = "optout optin unsubscri donot blacklist consent optedout gdpr dsgvo werbe einwillig desabon desinscri \
+        consentim suppress newsletter";
+    let keys = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn, LeadKey::StopMessaging].map(of);
+    let folded = folded(name);
+    PARTS.split(' ').any(|part| folded.contains(part))
+        || keys.into_iter().chain([OPT_IN, OTHER_CONSENT]).any(|list| likeness(name, list).is_some())
+}
+
+/// Tables that hold leads, and how likely.
+pub fn table_likeness(name: &str) -> i32 {
+    let name = folded(name);
+    const LEADS: &str = "lead leads crmlead crmleads salesleads prospect prospects interessent interessenten inquiries enquiries \
+        anfragen prospectos";
+    const PEOPLE: &str = "contact contacts kontakt kontakte person people persons customer customers kunde kunden clients clientes \
+        contactos client personen crmcontacts subscribers applicants students patients members";
+    const STAFF: &str = "user users resusers employee employees staff agents salesreps reps workspacemember authuser accounts \
+        respartner benutzer mitarbeiter usuarios utilisateurs vendedores";
+    const LEFT_OVERS: &str = "log history audit backup bak tmp temp archive import old cstm rel";
+    let mut score = 0;
+    if LEADS.split(' ').any(|known| known == name) {
+        score += 40;
+    } else if PEOPLE.split(' ').any(|known| known == name) {
+        score += 22;
+    } else if name.contains("lead") || name.contains("prospect") || name.contains("interessent") {
+        score += 15;
+    } else if STAFF.split(' ').any(|known| known == name) {
+        score -= 30;
+    }
+    if LEFT_OVERS.split(' ').any(|part| name.ends_with(part)) {
+        score -= 30;
+    }
+    score
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_many_dialects_mean_the_same() {
+        for name in
+            ["first_name", "FirstName", "fname", "given-name", "Vorname", "Prénom", "lead_first_name", "nameFirstName"]
+        {
+            assert!(likeness(name, of(LeadKey::FirstName)).is_some(), "{name}");
+        }
+        for name in ["geändert_am", "geaendert_am", "updatedAt", "date_modified", "fecha_modificación", "modifié_le"]
+        {
+            assert!(likeness(name, CHANGED_AT).is_some(), "{name}");
+        }
+        assert!(likeness("E-Mail", of(LeadKey::Email)) > likeness("lead_email", of(LeadKey::Email)));
+        assert_eq!(likeness("fnamed", of(LeadKey::FirstName)), None);
+    }
+
+    #[test]
+    fn a_yes_to_messages_is_no_opt_out() {
+        for name in ["newsletter_ok", "email_opt_in", "subscribed", "gdpr_consent", "Einwilligung", "may_contact"] {
+            assert_eq!(likeness(name, of(LeadKey::OptOut)), None, "{name}");
+            assert!(likeness(name, OPT_IN).is_some(), "{name}");
+        }
+        for name in ["do_not_email", "email_opt_out", "donotcontact", "unsubscribed", "is_blacklisted", "désabonné"] {
+            assert!(likeness(name, of(LeadKey::OptOut)).is_some(), "{name}");
+            assert_eq!(likeness(name, OPT_IN), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_name_is_in_the_lists_of_two_keys() {
+        let mut seen = std::collections::BTreeMap::new();
+        for key in LeadKey::ALL {
+            for name in of(*key).split(' ').filter(|name| !name.is_empty()) {
+                // A `state` is a status or a place: the neighbours say which.
+                if let Some(other) = seen.insert(name, *key) {
+                    assert_eq!(name, "state", "{name} is {other} and {key}");
+                }
+            }
+        }
+    }
+}
