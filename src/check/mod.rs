@@ -74,17 +74,16 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
             add(&mut list, vec![skipped("time zone", "stamps"), skipped("clock", "source")]);
         }
     }
-    match state::of_state(settings).await {
-        Ok((items, waits_for_a_person)) => {
-            list.waits_for_a_person = waits_for_a_person;
-            add(&mut list, items);
-        }
-        Err(error) => add(&mut list, Item::failed("state", "place", &error)),
-    }
+    let state = state::of_state(settings).await.unwrap_or_else(|error| state::Found {
+        items: Item::failed("state", "place", &error),
+        ..state::Found::default()
+    });
+    list.waits_for_a_person = state.waits_for_a_person;
+    add(&mut list, state.items);
     add(&mut list, disk::of_disks(settings));
     add(&mut list, or_failed("writeback", "tables", writeback::of_writeback(settings).await));
     add(&mut list, or_failed("endpoint", "connect", endpoint::of_endpoint(settings).await));
-    add(&mut list, receiver::of_receiver(settings, now));
+    add(&mut list, receiver::of_receiver(settings, now, state.is_in_use));
     add(&mut list, settings::of_alerts(settings));
     list
 }

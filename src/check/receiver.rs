@@ -20,7 +20,8 @@ const SHORT_PASSWORD: usize = 12;
 /// Authorities renew a month before the end; whoever has not by now has forgotten.
 const FEW_DAYS: i64 = 21;
 
-pub(super) fn of_receiver(settings: &Settings, now: DateTime<Utc>) -> Vec<Item> {
+/// `is_running`: somebody sends from the state, and so probably listens as well.
+pub(super) fn of_receiver(settings: &Settings, now: DateTime<Utc>, is_running: bool) -> Vec<Item> {
     let Some(receive) = &settings.receive else {
         return vec![Item::ok(SECTION, "listen", "no [receive]: nothing that Conversica sends back is taken")];
     };
@@ -37,7 +38,7 @@ pub(super) fn of_receiver(settings: &Settings, now: DateTime<Utc>) -> Vec<Item> 
             "once the certificate is mended"
         }
     };
-    items.insert(0, of_address(receive, by));
+    items.insert(0, of_address(receive, by, is_running));
     if receive.password.expose_secret().chars().count() < SHORT_PASSWORD {
         let text = format!(
             "the password of [receive] has fewer than {SHORT_PASSWORD} characters, and anybody who can reach the receiver may \
@@ -50,10 +51,13 @@ pub(super) fn of_receiver(settings: &Settings, now: DateTime<Utc>) -> Vec<Item> 
     items
 }
 
-fn of_address(receive: &Receive, by: &str) -> Item {
+fn of_address(receive: &Receive, by: &str, is_running: bool) -> Item {
     let address = receive.listen;
     match TcpListener::bind(address) {
         Ok(_) => Item::ok(SECTION, "listen", format!("{address} can be listened on, {by}")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_running => {
+            Item::ok(SECTION, "listen", format!("{address} is listened on, by the daemon that runs now; {by}"))
+        }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let text = format!("{address} is in use: by `conversica-sync run`, or by somebody else; {by}");
             Item::warn(SECTION, "listen", text)

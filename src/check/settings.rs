@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::check::changes;
 use crate::check::item::Item;
@@ -13,12 +13,7 @@ use crate::config::layers::Effective;
 use crate::config::secret::{self, HIDDEN};
 use crate::config::{Loaded, Settings};
 use crate::crm::Crm;
-use crate::crm::cursor::{self, Kind};
-
-/// Local times of two offsets lie at most this far apart.
-const OFFSETS_APART: TimeDelta = TimeDelta::hours(26);
-/// What two clocks may differ by.
-const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
+use crate::crm::cursor;
 
 pub(super) fn of_file(loaded: &Loaded) -> Vec<Item> {
     let place = loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
@@ -87,16 +82,13 @@ pub(super) async fn of_time_zone(crm: &Crm, now: DateTime<Utc>) -> anyhow::Resul
     let fitting = crm.fitting().await?;
     if let Some(changed_at) = &fitting.changed_at
         && let Some(newest) = changes::newest(crm, changed_at).await?
-        && matches!(newest.kind, Kind::Timestamp | Kind::Text)
+        && cursor::is_of_another_zone(&newest, zone, now)
     {
-        let at = |moment| cursor::bound(&newest, std::time::Duration::ZERO, zone, moment, moment);
-        if at(now + CLOCKS_APART) != at(now + OFFSETS_APART) {
-            let text = format!(
-                "the newest changed_at is later than now, where times without a zone are those of {zone} (there it is {there})"
-            );
-            let cure = "set [source] time_zone to the zone in which the CRM writes its times";
-            return Ok(vec![Item::warn("time zone", "stamps", text).cure(cure)]);
-        }
+        let text = format!(
+            "the newest changed_at is later than now, where times without a zone are those of {zone} (there it is {there})"
+        );
+        let cure = "set [source] time_zone to the zone in which the CRM writes its times";
+        return Ok(vec![Item::warn("time zone", "stamps", text).cure(cure)]);
     }
     let text = format!("times without a zone are those of {zone}, where it is {there}");
     Ok(vec![Item::ok("time zone", "stamps", text)])

@@ -20,20 +20,30 @@ use crate::status::Standing;
 
 const SECTION: &str = "state";
 
-/// The points, and whether a person has to decide before all that waits is sent.
-pub(super) async fn of_state(settings: &Settings) -> anyhow::Result<(Vec<Item>, bool)> {
+/// What was found, and what the rest of the list wants to know of it.
+#[derive(Default)]
+pub(super) struct Found {
+    pub items: Vec<Item>,
+    /// Halted or held: a person has to decide before all that waits is sent.
+    pub waits_for_a_person: bool,
+    /// Somebody sends from it at present.
+    pub is_in_use: bool,
+}
+
+pub(super) async fn of_state(settings: &Settings) -> anyhow::Result<Found> {
     let url = settings.state.url.expose_secret();
     let place = db::display_url(url);
     let Some(state) = Db::open_state_read_only(url).await? else {
         could_be_made(url).await?;
-        return Ok((vec![Item::ok(SECTION, "place", format!("{place} can be made; there is none yet"))], false));
+        let item = Item::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
+        return Ok(Found { items: vec![item], ..Found::default() });
     };
     let found = of_existing(&state, url, &place).await;
     state.close().await;
     found
 }
 
-async fn of_existing(state: &Db, url: &str, place: &str) -> anyhow::Result<(Vec<Item>, bool)> {
+async fn of_existing(state: &Db, url: &str, place: &str) -> anyhow::Result<Found> {
     let (engine, schema) = (source::engine(state).await?, state.newest_migration().await?);
     let known: i64 = lead::counts(state).await?.values().sum();
     let bytes = bytes_of(state, url).await?;
@@ -43,7 +53,10 @@ async fn of_existing(state: &Db, url: &str, place: &str) -> anyhow::Result<(Vec<
         format!("{place} is there and can be read: {engine}, schema {schema}, {} with {known} lead(s)", size(bytes)),
     )];
     items.push(of_writing(state, url).await?);
-    items.push(of_company(state, url).await?);
+    let company = company(state, url).await?;
+    let is_in_use = company.is_some();
+    let text = company.map_or("nobody sends from it at present".to_owned(), |company| format!("in use by {company}"));
+    items.push(Item::ok(SECTION, "company", text));
     let standing = Standing::of(state).await?;
     if let Some(halt) = &standing.halt {
         let text = format!("halted ({}) since {}: nothing is sent", halt.reason, halt.since.format("%F %T UTC"));
@@ -55,7 +68,8 @@ async fn of_existing(state: &Db, url: &str, place: &str) -> anyhow::Result<(Vec<
         let cure = format!("look: conversica-sync plan; then: {}", held::advice(&hold.reason));
         items.push(Item::warn(SECTION, "hold", text).cure(cure));
     }
-    Ok((items, standing.halt.is_some() || standing.hold.is_some()))
+    let waits_for_a_person = standing.halt.is_some() || standing.hold.is_some();
+    Ok(Found { items, waits_for_a_person, is_in_use })
 }
 
 /// Tries whether it could be made, without making it.
@@ -125,17 +139,13 @@ async fn of_writing(state: &Db, url: &str) -> anyhow::Result<Item> {
 }
 
 /// Who sends from it at present.
-async fn of_company(state: &Db, url: &str) -> anyhow::Result<Item> {
-    let holder = match state {
+async fn company(state: &Db, url: &str) -> anyhow::Result<Option<String>> {
+    Ok(match state {
         Db::Sqlite(_) => db::sqlite_path(url).and_then(|file| holder(&file)),
         Db::Postgres(pool) => {
             let instances = writer::instances(pool).await?;
             (instances > 0).then(|| format!("{instances} instance(s)"))
         }
-    };
-    Ok(match holder {
-        Some(holder) => Item::ok(SECTION, "company", format!("in use by {holder}")),
-        None => Item::ok(SECTION, "company", "nobody sends from it at present"),
     })
 }
 

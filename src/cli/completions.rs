@@ -16,6 +16,15 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     // Into memory first: the crate panics where the reader of the output goes away.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
+    if args.shell == Shell::Bash {
+        script = mended(&String::from_utf8_lossy(&script)).into_bytes();
+    }
     console::put(&script);
     Ok(Exit::Done)
+}
+
+/// Nothing would be completed behind a command: where a program has a hyphen in its name, the crate (4.6.11) spells the labels
+/// of its states in two ways (github.com/clap-rs/clap/issues/6421). Changes nothing once that is mended there.
+fn mended(script: &str) -> String {
+    script.replace(&NAME.replace('-', "__subcmd__"), &NAME.replace('-', "__"))
 }

@@ -132,15 +132,15 @@ Examples:
 
 pub const TRIGGERS_INSTALL: &str = "\
 Examples:
-  conversica-sync triggers install                                       show, ask, make
-  conversica-sync triggers install --url-file /run/secrets/owner --yes   as the table's owner, unasked
+  conversica-sync triggers install                              show, ask, make
+  conversica-sync triggers install --url-file owner.url --yes    as the table's owner, unasked
 
 Exit codes: 0 done, 2 usage or configuration, 4 not done: somebody said no.";
 
 pub const TRIGGERS_REMOVE: &str = "\
 Examples:
-  conversica-sync triggers remove                                       show, ask, remove
-  conversica-sync triggers remove --url-file /run/secrets/owner --yes   as the table's owner, unasked
+  conversica-sync triggers remove                              show, ask, remove
+  conversica-sync triggers remove --url-file owner.url --yes    as the table's owner, unasked
 
 Exit codes: 0 done, 2 usage or configuration, 4 not done: somebody said no.";
 

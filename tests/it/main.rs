@@ -9,6 +9,7 @@ mod ambiguous;
 mod approval;
 mod bad_input;
 mod cap;
+mod check_list;
 mod check_source;
 mod colour;
 mod commands;
