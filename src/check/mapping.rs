@@ -70,18 +70,11 @@ pub(super) async fn of_rows(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     Ok(items)
 }
 
-/// Keys that may be left out, and are missed later.
+/// Keys that may be left out, and are missed later. Of `conversationId` the settings' own warnings speak.
 pub(super) fn of_keys(settings: &Settings) -> Vec<Item> {
-    let mut items = Vec::new();
-    let has = |key: LeadKey| settings.lead.published.contains_key(&key);
-    if !has(LeadKey::OptOut) {
-        let text = "optOut is not mapped: whoever has opted out in the CRM is written to all the same";
-        items.push(Item::warn(SECTION, "optOut", text).cure("add under [lead]: optOut = \"<column>\""));
+    if settings.lead.published.contains_key(&LeadKey::OptOut) {
+        return Vec::new();
     }
-    if !has(LeadKey::ConversationId) {
-        let text = "conversationId is not mapped: Conversica decides by itself which conversation a lead gets";
-        let cure = "add under [lead]: conversationId = { value = \"<the name Conversica gave you>\" }";
-        items.push(Item::warn(SECTION, "conversationId", text).cure(cure));
-    }
-    items
+    let text = "optOut is not mapped: whoever has opted out in the CRM is written to all the same";
+    vec![Item::warn(SECTION, "optOut", text).cure("add under [lead]: optOut = \"<column>\"")]
 }

@@ -148,7 +148,8 @@ fn rows_are_known_by_their_ids_only(engine: Engine) {
     assert!(named(&scene, "mapping", "optOut").is_empty());
     scene.set("lead", "optOut", "").set("lead", "conversationId", "");
     says(&scene, "mapping", "optOut", "warn", &["opted out in the CRM", "optOut ="]);
-    says(&scene, "mapping", "conversationId", "warn", &["conversationId ="]);
+    let warnings = named(&scene, "settings", "warning");
+    assert!(warnings.iter().any(|item| item["detail"].to_string().contains("`lead.conversationId` is not mapped")));
 }
 
 fn who_runs_on_the_state_is_said_and_what_waits_for_a_person(engine: Engine) {
