@@ -17,6 +17,8 @@ mod state;
 mod triggers;
 mod writeback;
 
+use std::time::Instant;
+
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
@@ -48,7 +50,7 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
     let settings = &loaded.settings;
     add(&mut list, settings::of_file(loaded));
     add(&mut list, settings::of_secrets(loaded));
-    let began = std::time::Instant::now();
+    let began = clock::Began { now, at: Instant::now() };
     match open(settings).await {
         Ok((crm, log)) => {
             add(&mut list, or_failed("source", "rows", source::of_source(&crm).await));
@@ -60,7 +62,7 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
             add(&mut list, or_failed("mapping", "rows", mapping::of_rows(&crm).await));
             add(&mut list, mapping::of_keys(settings));
             add(&mut list, or_failed("time zone", "stamps", settings::of_time_zone(&crm, now).await));
-            add(&mut list, vec![clock::of_source(&crm, now, began).await]);
+            add(&mut list, vec![clock::of_source(&crm, began).await]);
             crm.db.close().await;
         }
         Err(error) => {
@@ -74,7 +76,7 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
             add(&mut list, vec![skipped("time zone", "stamps"), skipped("clock", "source")]);
         }
     }
-    let state = state::of_state(settings).await.unwrap_or_else(|error| state::Found {
+    let state = state::of_state(settings, began).await.unwrap_or_else(|error| state::Found {
         items: Item::failed("state", "place", &error),
         ..state::Found::default()
     });

@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{Pid, test_kill_process};
 use secrecy::ExposeSecret;
 
+use crate::check::clock::{self, Began};
 use crate::check::disk::{directory_of, size};
 use crate::check::item::Item;
 use crate::check::source;
@@ -30,7 +31,7 @@ pub(super) struct Found {
     pub is_in_use: bool,
 }
 
-pub(super) async fn of_state(settings: &Settings) -> anyhow::Result<Found> {
+pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Result<Found> {
     let url = settings.state.url.expose_secret();
     let place = db::display_url(url);
     let Some(state) = Db::open_state_read_only(url).await? else {
@@ -38,12 +39,12 @@ pub(super) async fn of_state(settings: &Settings) -> anyhow::Result<Found> {
         let item = Item::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
         return Ok(Found { items: vec![item], ..Found::default() });
     };
-    let found = of_existing(&state, url, &place).await;
+    let found = of_existing(&state, url, &place, began).await;
     state.close().await;
     found
 }
 
-async fn of_existing(state: &Db, url: &str, place: &str) -> anyhow::Result<Found> {
+async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow::Result<Found> {
     let (engine, schema) = (source::engine(state).await?, state.newest_migration().await?);
     let known: i64 = lead::counts(state).await?.values().sum();
     let bytes = bytes_of(state, url).await?;
@@ -67,6 +68,9 @@ async fn of_existing(state: &Db, url: &str, place: &str) -> anyhow::Result<Found
         let text = format!("held ({}) since {since}: {} lead(s) for a person to decide", hold.reason, hold.leads);
         let cure = format!("look: conversica-sync plan; then: {}", held::advice(&hold.reason));
         items.push(Item::warn(SECTION, "hold", text).cure(cure));
+    }
+    if let Db::Postgres(pool) = state {
+        items.push(clock::of_server("state", pool, began).await);
     }
     let waits_for_a_person = standing.halt.is_some() || standing.hold.is_some();
     Ok(Found { items, waits_for_a_person, is_in_use })

@@ -288,6 +288,7 @@ fn a_role_that_may_more_than_read_is_worth_a_look_and_one_that_may_make_no_state
     says(&scene, "state", "place", "ok", &["can be made"]);
     scene.run(&["once"]).expect_code(0);
     says(&scene, "state", "writable", "ok", &["it can be written"]);
+    says(&scene, "clock", "state", "ok", &["agree"]);
 }
 
 #[test]
