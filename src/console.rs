@@ -1,13 +1,54 @@
-//! Standard output for people and scripts, and texts of others made harmless to a terminal.
+//! Standard output for people and scripts, what a terminal can show, and texts of others made harmless to it.
 
 use std::borrow::Cow;
+use std::env;
 use std::fmt::{Display, Write as _};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// Writes a line. Whoever reads may stop reading (`… | head`): that is not a failure, and no reason to panic as `println!`
 /// does.
 pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Writes a whole document, as [`say`] writes a line.
+pub fn put(document: &[u8]) {
+    let _ = std::io::stdout().write_all(document);
+}
+
+/// Whether what goes to this stream may be coloured: on a terminal only, and not where somebody does not want it.
+pub fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && may_colour(variable)
+}
+
+/// Whether nobody has said that there shall be no colours: by `NO_COLOR`, by `CLICOLOR=0`, or by a terminal that has none.
+pub fn may_colour(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && variable("CLICOLOR").as_deref() != Some("0") && !is_dumb(variable)
+}
+
+/// Whether this stream is a terminal on which something can be drawn again and again, as bars are.
+pub fn can_redraw(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && !is_dumb(variable)
+}
+
+/// A terminal that takes text and nothing else; one that says nothing of itself is taken for that.
+fn is_dumb(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
+/// Whether the locale can write more than ASCII: the first of the three variables that is set says so.
+pub fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    locale.is_some_and(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
+/// A variable of the process.
+pub fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// A text of somebody else's (a row's, Conversica's) as it may be shown on a terminal: characters that would move the
@@ -35,6 +76,30 @@ fn acts_on_a_terminal(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of<'a>(set: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| set.iter().find(|(have, _)| *have == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn colours_are_a_matter_of_who_does_not_want_them() {
+        let xterm = ("TERM", "xterm");
+        assert!(may_colour(of(&[xterm])));
+        assert!(may_colour(of(&[xterm, ("NO_COLOR", "")])), "an empty one says nothing");
+        assert!(may_colour(of(&[xterm, ("CLICOLOR", "1")])));
+        for refusal in [&[][..], &[("TERM", "dumb")], &[xterm, ("NO_COLOR", "1")], &[xterm, ("CLICOLOR", "0")]] {
+            assert!(!may_colour(of(refusal)), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn the_locale_is_that_of_the_first_variable_that_is_set() {
+        assert!(is_utf8(of(&[("LANG", "en_US.UTF-8")])));
+        assert!(is_utf8(of(&[("LC_ALL", ""), ("LC_CTYPE", "C.utf8"), ("LANG", "C")])));
+        assert!(!is_utf8(of(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")])));
+        assert!(!is_utf8(of(&[("LANG", "de_DE.ISO-8859-1")])));
+        assert!(!is_utf8(of(&[])));
+    }
 
     #[test]
     fn what_acts_on_a_terminal_is_spelt_out_and_the_rest_is_left() {

@@ -43,7 +43,7 @@ const BEING_MADE: Duration = Duration::from_secs(2);
 /// How long to wait for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
-const POSTGRES_SCHEMA: &str = "conversica_sync";
+pub const POSTGRES_SCHEMA: &str = "conversica_sync";
 
 impl Db {
     /// The state, ready to be written: created and migrated where it is missing or old.
@@ -241,7 +241,7 @@ impl Db {
     }
 
     /// The number of the newest migration that the state has been through; 0 for none.
-    async fn newest_migration(&self) -> Result<i64, sqlx::Error> {
+    pub async fn newest_migration(&self) -> Result<i64, sqlx::Error> {
         if !self.has_table("_sqlx_migrations").await? {
             return Ok(0);
         }

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::console;
 
 /// Begins to log. A second call in the same process changes nothing.
 pub fn init(log: &Log) {
@@ -25,7 +26,7 @@ pub fn init(log: &Log) {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = console::colours(&std::io::stderr());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if pretty {
         builder.with_target(false).with_ansi(colours).try_init()

@@ -5,18 +5,21 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::cli::help;
 use crate::config::environment::Environment;
 use crate::config::{find_file, load, schema, show};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Show every setting in force, secrets hidden, with the layer it came from
+    #[command(after_help = help::CONFIG_SHOW)]
     Show {
         /// One JSON document instead of text
         #[arg(long)]
         json: bool,
     },
     /// Print the JSON Schema of the configuration file, for editors
+    #[command(after_help = help::CONFIG_SCHEMA)]
     Schema,
 }
 

@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+mod help;
 pub mod init;
 pub mod lead;
 pub mod leads;
@@ -25,15 +26,19 @@ pub mod writeback;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::ExposeSecret;
 
 use crate::config::{Environment, Loaded, Settings, find_file, load};
+use crate::console;
 use crate::db::{Db, discreet};
 use crate::error::SetupError;
 use crate::state::held::Release;
 use crate::status::Need;
 use crate::telemetry;
+
+/// What the program is called.
+const NAME: &str = "conversica-sync";
 
 /// Keeps a CRM database (SQLite or PostgreSQL) and Conversica in step.
 ///
@@ -42,15 +47,7 @@ use crate::telemetry;
 #[command(
     version,
     max_term_width = 100,
-    after_help = "\
-Examples:
-  conversica-sync demo                 try it: a sample CRM and a local Conversica, nothing to set up
-  conversica-sync check                is everything ready?
-  conversica-sync plan                 what would be sent, and why
-  conversica-sync once                 one pass, then end
-  conversica-sync run                  the daemon
-
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held."
+    after_help = help::PROGRAM
 )]
 pub struct Cli {
     /// Configuration file [default: $CONVERSICA_SYNC_CONFIG, ./conversica-sync.toml,
@@ -64,52 +61,71 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon: poll, deliver, until told to stop
+    #[command(after_help = help::RUN)]
     Run,
     /// One pass: read, compare, deliver until nothing is due, then end
+    #[command(after_help = help::ONCE)]
     Once(once::Args),
     /// Show what a pass would send and why; sends nothing, stores nothing
+    #[command(after_help = help::PLAN)]
     Plan(plan::Args),
     /// Look at a database, propose table, key, change column and mapping, and write a commented configuration file
     Init(Box<init::Args>),
-    /// Check settings, source, mapping, state and endpoint; sends no credentials unless a test lead is asked for
+    /// Check settings, source, mapping, state, endpoint and receiver; sends no credentials unless a test lead is asked for
+    #[command(after_help = help::CHECK)]
     Check(check::Args),
     /// Show how things stand
+    #[command(after_help = help::STATUS)]
     Status(status::Args),
     /// List leads: those that wait or need a person, and why
+    #[command(after_help = help::LEADS)]
     Leads(leads::Args),
     /// Tell everything that is known of one lead
+    #[command(after_help = help::LEAD)]
     Lead(lead::Args),
     /// Compare the CRM, what Conversica accepted and what it sent back: one verdict a lead, and how to mend it
     Reconcile(reconcile::Args),
     /// What Conversica has posted; what could not be read is shown, and read again
+    #[command(after_help = help::RECEIVED)]
     Received(received::Args),
     /// Release what is held: send it
+    #[command(after_help = help::APPROVE)]
     Approve(approve::Args),
     /// Release what is held: treat it as already delivered
+    #[command(after_help = help::BASELINE)]
     Baseline(approve::Args),
     /// Put rejected and exhausted leads back in the queue
+    #[command(after_help = help::RETRY)]
     Retry(retry::Args),
     /// Lift a halt by hand
+    #[command(after_help = help::RESUME)]
     Resume,
     /// Triggers in the CRM database, for source.changes = "triggers": show, make and remove them
+    #[command(after_help = help::TRIGGERS)]
     Triggers {
         #[command(subcommand)]
         command: triggers::Command,
     },
     /// What Conversica sends, on its way to the CRM database: the tables for it, and what the CRM refuses
+    #[command(after_help = help::WRITEBACK)]
     Writeback {
         #[command(subcommand)]
         command: writeback::Command,
     },
     /// A local Conversica to try things against
+    #[command(after_help = help::SANDBOX)]
     Sandbox(Box<sandbox::Args>),
     /// Sample CRM, sandbox and the real daemon in one command, nothing to set up
+    #[command(after_help = help::DEMO)]
     Demo(demo::Args),
     /// Print completions for a shell
+    #[command(after_help = help::COMPLETIONS)]
     Completions(completions::Args),
     /// Print the manual page, or write one for each command
+    #[command(after_help = help::MAN)]
     Man(man::Args),
     /// Show the settings in force, or their JSON Schema
+    #[command(after_help = help::CONFIG)]
     Config {
         #[command(subcommand)]
         command: config::Command,
@@ -134,6 +150,15 @@ impl From<Need> for Exit {
             Need::Decision => Exit::Decision,
         }
     }
+}
+
+/// The arguments of the process. Prints help, version and mistakes itself, and ends the process with them.
+pub fn parse() -> Cli {
+    // Said here, for all output alike: by itself clap knows further variables that force colours into a pipe.
+    let colours = console::colours(&std::io::stdout()) && console::colours(&std::io::stderr());
+    let colours = if colours { ColorChoice::Auto } else { ColorChoice::Never };
+    let matches = Cli::command().color(colours).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// Does what was asked.

@@ -1,7 +1,6 @@
 //! `once`: one pass, with a progress bar on a terminal and a summary at the end.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{Exit, settings, signal, status, table};
 use crate::config::duration;
-use crate::console::say;
+use crate::console::{can_redraw, say};
 use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::daemon;
@@ -97,7 +96,7 @@ fn summary(passed: &Passed) -> String {
 
 /// On a terminal only: rows while reading, leads while sending.
 async fn show_progress(state: crate::db::Db, tally: Arc<Tally>) {
-    if !std::io::stderr().is_terminal() {
+    if !can_redraw(&std::io::stderr()) {
         return;
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

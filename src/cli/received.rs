@@ -11,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Exit, existing_state, settings, table};
+use crate::cli::{Exit, existing_state, help, settings, table};
 use crate::console::{printable, say};
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::vocabulary;
@@ -51,12 +51,14 @@ pub struct List {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// One post, exactly as it came
+    #[command(after_help = help::RECEIVED_SHOW)]
     Show {
         /// Its number, as `received` lists it
         #[arg(value_name = "SEQ")]
         seq: i64,
     },
     /// Read again what could not be read: with this version of the program, or as you have mended it
+    #[command(after_help = help::RECEIVED_REPLAY)]
     Replay {
         /// Numbers of posts, as `received --unreadable` lists them
         #[arg(value_name = "SEQ", required_unless_present = "all")]

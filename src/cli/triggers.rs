@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 
-use crate::cli::{Exit, settings};
+use crate::cli::{Exit, help, settings};
 use crate::config::{Changes, Settings, Source};
 use crate::console::say;
 use crate::crm::changes::ddl::{Design, Engine, Wake};
@@ -18,6 +18,7 @@ use crate::error::SetupError;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Show the script, to read it or to run it yourself: `… | psql -v ON_ERROR_STOP=1 URL`, `… | sqlite3 -bail FILE`
+    #[command(after_help = help::TRIGGERS_PRINT)]
     Print {
         /// The script that removes everything again
         #[arg(long, conflicts_with_all = ["role", "no_notify"])]
@@ -26,6 +27,7 @@ pub enum Command {
         made: Made,
     },
     /// Make change log and triggers, after showing the statements and asking
+    #[command(after_help = help::TRIGGERS_INSTALL)]
     Install {
         #[command(flatten)]
         made: Made,
@@ -33,6 +35,7 @@ pub enum Command {
         run: Running,
     },
     /// Remove triggers and change log without a trace, after showing the statements and asking
+    #[command(after_help = help::TRIGGERS_REMOVE)]
     Remove {
         #[command(flatten)]
         run: Running,

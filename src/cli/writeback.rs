@@ -5,7 +5,7 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::cli::{Exit, existing_state, settings, table};
+use crate::cli::{Exit, existing_state, help, settings, table};
 use crate::clock;
 use crate::config::{Settings, WritebackMode};
 use crate::console::{printable, say};
@@ -17,12 +17,14 @@ use crate::state::writeback::{self as queue, Stopped};
 pub enum Command {
     /// Show the script that makes the tables in the CRM database, to run it yourself: `… | psql -v ON_ERROR_STOP=1 URL`,
     /// `… | sqlite3 -bail FILE`. They are made at first use where the role may
+    #[command(after_help = help::WRITEBACK_PRINT)]
     Print {
         /// PostgreSQL: the role that writes [default: the user of writeback.url, or of source.url]
         #[arg(long)]
         role: Option<String>,
     },
     /// List what the CRM database has refused again and again, and why
+    #[command(after_help = help::WRITEBACK_STOPPED)]
     Stopped {
         /// One JSON document on standard output
         #[arg(long)]
@@ -30,6 +32,7 @@ pub enum Command {
     },
     /// Put what was stopped back in the queue
     #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "event", "all"]))]
+    #[command(after_help = help::WRITEBACK_RETRY)]
     Retry {
         /// Ids of the leads
         #[arg(value_name = "ID")]

@@ -17,6 +17,10 @@ use crate::config::layers::Layer;
 /// What is shown in place of a secret.
 pub const HIDDEN: &str = "(hidden)";
 
+/// How the origin of a secret with a file of its own is written.
+const FROM_FILE: &str = "file ";
+const NAMED_BY: &str = ", named by ";
+
 /// The layer that the credentials directory makes: a file named `conversica.password` sets that key.
 pub fn credentials(environment: &Environment) -> Layer {
     let mut layer = Layer::default();
@@ -113,9 +117,15 @@ fn read(key: &Key, file: &Value, warnings: &mut Vec<String>) -> Result<Value, (S
     let origin = if place.starts_with("credentials directory") {
         place.to_owned()
     } else {
-        format!("file {name}, named by {place}")
+        format!("{FROM_FILE}{name}{NAMED_BY}{place}")
     };
     Ok(Value::new(Some(&origin), secret))
+}
+
+/// The file that an origin names, where the secret has one of its own.
+pub fn file_of(origin: &str) -> Option<&Path> {
+    let (file, _) = origin.strip_prefix(FROM_FILE)?.rsplit_once(NAMED_BY)?;
+    Some(Path::new(file))
 }
 
 /// Below /run/secrets Docker's mode is 0444, and the mount is the container's own.

@@ -93,6 +93,21 @@ pub fn is_ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
     at(now + slack) != at(now + FAR)
 }
 
+/// Whether the newest value, which says nothing of its zone, is later than now where it counts as a time of this zone: by
+/// less than [`is_ahead`] wants, but further than clocks explain.
+pub fn is_of_another_zone(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
+    let text = newest.text.trim();
+    let at = match newest.kind {
+        Kind::Timestamp => postgres(text),
+        Kind::Text if !text.ends_with('Z') && !text.get(11..).unwrap_or_default().contains(['+', '-']) => {
+            text.get(..text.len().min(19)).and_then(naive)
+        }
+        Kind::Number | Kind::TimestampTz | Kind::Date | Kind::Text => None,
+    };
+    let local = now.with_timezone(&zone).naive_local() + TimeDelta::minutes(1);
+    at.is_some_and(|at| at > local) && !is_ahead(newest, zone, now)
+}
+
 /// The lowest local time that a clock shows from one moment to the other, which is not the earliest where summer time has
 /// ended between the two.
 fn lowest_local(zone: Tz, from: DateTime<Utc>, to: DateTime<Utc>) -> NaiveDateTime {
@@ -194,6 +209,22 @@ mod tests {
     use proptest::prelude::*;
 
     const LOOKBACK: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn a_time_of_a_zone_further_east_is_later_than_now() {
+        let is = |kind, text: &str, zone| {
+            is_of_another_zone(&Newest { text: text.to_owned(), kind }, zone, "2026-06-01T12:00:00Z".parse().unwrap())
+        };
+        let (utc, tokyo) = (chrono_tz::UTC, chrono_tz::Asia::Tokyo);
+        for kind in [Kind::Text, Kind::Timestamp] {
+            assert!(is(kind, "2026-06-01 20:59:59", utc));
+            assert!(!is(kind, "2026-06-01 20:59:59", tokyo));
+            assert!(!is(kind, "2026-06-01 12:00:59", utc), "clocks explain that");
+            assert!(!is(kind, "2199-01-01 00:00:00", utc), "no zone explains that");
+        }
+        assert!(!is(Kind::Text, "2026-06-01T20:59:59Z", utc) && !is(Kind::Text, "2026-06-01T20:59:59+09:00", utc));
+        assert!(!is(Kind::Text, "soon", utc) && !is(Kind::Number, "1780318799", utc));
+    }
 
     fn now() -> DateTime<Utc> {
         "2026-06-01T12:00:00Z".parse().unwrap()

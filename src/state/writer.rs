@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::db::{self, Db};
 use crate::error::SetupError;
@@ -162,16 +162,18 @@ impl Default for Turn {
 
 /// How many instances there are: at least 1.
 async fn count_present(session: &mut PgConnection) -> Result<u32, sqlx::Error> {
-    let present: i64 = sqlx::query_scalar(
-        "select count(*) from pg_locks where locktype = 'advisory' and granted and mode = 'ShareLock' and objsubid = 1 \
-         and database = (select oid from pg_database where datname = current_database()) \
-         and classid = ($1 >> 32)::oid and objid = ($1 & 4294967295)::oid",
-    )
-    .bind(PRESENCE)
-    .fetch_one(session)
-    .await?;
+    let present: i64 = sqlx::query_scalar(PRESENT).bind(PRESENCE).fetch_one(session).await?;
     Ok(u32::try_from(present).unwrap_or(u32::MAX).max(1))
 }
+
+/// The same for somebody who is none of them.
+pub async fn instances(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(PRESENT).bind(PRESENCE).fetch_one(pool).await
+}
+
+const PRESENT: &str = "select count(*) from pg_locks where locktype = 'advisory' and granted and mode = 'ShareLock' and objsubid = 1 \
+     and database = (select oid from pg_database where datname = current_database()) \
+     and classid = ($1 >> 32)::oid and objid = ($1 & 4294967295)::oid";
 
 async fn try_lock(session: &mut PgConnection, key: i64) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(key).fetch_one(session).await

@@ -211,7 +211,7 @@ fn check_goes_through_every_point_even_after_a_bad_one() {
     scene.crm("update leads set owner_name = null");
     let output = scene.run(&["check"]).expect_code(2);
     assert_eq!(bad(&output), ["mapping", "endpoint"]);
-    assert!(output.stdout.contains("0 of 3 sample rows") && output.stdout.contains("3 ×"), "{output}");
+    assert!(output.stdout.contains("0 of 3 sample rows") && output.stdout.contains("3 row(s): "), "{output}");
     let state = format!("sqlite://{}/missing/state.db", scene.directory().display());
     scene.set_text("state", "url", &state).set_text("source", "table", "missing");
     assert_eq!(bad(&scene.run(&["check"]).expect_code(2)), ["source", "state", "endpoint"]);

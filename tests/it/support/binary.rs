@@ -110,7 +110,9 @@ fn disturbs(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     let ours = upper.starts_with("CONVERSICA_SYNC") || upper == "CREDENTIALS_DIRECTORY" || upper == "NOTIFY_SOCKET";
     let logs = matches!(upper.as_str(), "RUST_LOG" | "RUST_BACKTRACE" | "NO_COLOR" | "CLICOLOR_FORCE" | "COLUMNS");
-    ours || logs || upper.starts_with("PG") || upper.ends_with("_PROXY")
+    // What is not ASCII, and what may be drawn, is up to the test.
+    let locale = upper == "LANG" || upper.starts_with("LC_") || matches!(upper.as_str(), "TERM" | "CLICOLOR");
+    ours || logs || locale || upper.starts_with("PG") || upper.ends_with("_PROXY")
 }
 
 impl Output {

@@ -1,7 +1,7 @@
 //! What `check` says of writing to the CRM what Conversica sends: whether tables and statements fit. Nothing stays behind, and
 //! no statement of the user's is run.
 
-use super::Finding;
+use crate::check::item::Item;
 use crate::config::{Settings, WritebackMode};
 use crate::conversica::heard::Kind;
 use crate::crm::changes::ddl::Engine;
@@ -11,12 +11,14 @@ use crate::crm::writeback::writer::Writer;
 use crate::error::SetupError;
 use crate::nearest::nearest;
 
-pub(super) async fn of_writeback(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
+const SECTION: &str = "writeback";
+
+pub(super) async fn of_writeback(settings: &Settings) -> anyhow::Result<Vec<Item>> {
     if settings.receive.is_none() {
         return Ok(Vec::new());
     }
     let Some(writer) = Writer::new(settings)? else {
-        return Ok(vec![Finding::Good("mode is \"off\": nothing is written to the CRM".to_owned())]);
+        return Ok(vec![Item::ok(SECTION, "tables", "mode is \"off\": nothing is written to the CRM")]);
     };
     let rehearsed = writer.rehearse().await;
     writer.close().await;
@@ -27,24 +29,26 @@ pub(super) async fn of_writeback(settings: &Settings) -> anyhow::Result<Vec<Find
     } else {
         format!("{} can be made and written; made at first use", missing.join(", "))
     };
-    let mut findings = vec![Finding::Good(tables)];
+    let mut items = vec![Item::ok(SECTION, "tables", tables)];
     if settings.writeback.mode == WritebackMode::Sql {
-        findings.extend(of_statements(settings)?);
+        items.extend(of_statements(settings)?);
     }
-    Ok(findings)
+    Ok(items)
 }
 
-fn of_statements(settings: &Settings) -> Result<Vec<Finding>, SetupError> {
+fn of_statements(settings: &Settings) -> Result<Vec<Item>, SetupError> {
     let engine: Engine = Design::of(settings).engine;
     let statements = Statements::read(&settings.writeback, engine)?;
-    let mut findings = Vec::new();
+    let mut items = Vec::new();
     for kind in Kind::ALL {
         let named = statements.of(kind);
         if named.is_empty() {
-            findings.push(Finding::Doubtful(format!("there is no {}: such events are not written", kind.name())));
+            let text = format!("there is no {}: such events are not written", kind.name());
+            items.push(Item::warn(SECTION, "statement", text));
             continue;
         }
-        findings.push(Finding::Good(format!("{} is understood by the database; it was not run", kind.name())));
+        let text = format!("{} is understood by the database; it was not run", kind.name());
+        items.push(Item::ok(SECTION, "statement", text));
         let known = known_names(kind);
         let mut unknown: Vec<&str> =
             named.iter().flat_map(|named| named.names()).filter(|name| !known.contains(name)).collect();
@@ -53,11 +57,12 @@ fn of_statements(settings: &Settings) -> Result<Vec<Finding>, SetupError> {
         for name in unknown {
             let meant =
                 nearest(name, known.iter().copied()).map(|near| format!("; did you mean :{near}?")).unwrap_or_default();
-            findings.push(Finding::Doubtful(format!(
+            let text = format!(
                 "{}: no published key is called :{name}, so it is NULL unless Conversica sends it{meant}",
                 kind.name()
-            )));
+            );
+            items.push(Item::warn(SECTION, "parameter", text));
         }
     }
-    Ok(findings)
+    Ok(items)
 }

@@ -1,0 +1,133 @@
+//! What `check` says of finding changes by `[source] changed_at`: soon, and without a gap?
+
+use chrono::{DateTime, Utc};
+use sqlx::Executor;
+
+use crate::check::item::Item;
+use crate::crm::columns::{self, ChangedAt};
+use crate::crm::cursor::{self, Bound, Kind, Newest};
+use crate::crm::{Crm, Fitting};
+use crate::db::{self, Db, discreet};
+use crate::on_db;
+
+const SECTION: &str = "changes";
+
+pub(super) async fn of_changes(crm: &Crm, now: DateTime<Utc>) -> anyhow::Result<Vec<Item>> {
+    let fitting = crm.fitting().await?;
+    let Fitting { changed_at: Some(changed_at), .. } = &fitting else {
+        let text = "no [source] changed_at: every poll compares all rows";
+        let cure = "set it to a column or expression that changes whenever a row does, or write changes = \"triggers\"";
+        return Ok(vec![Item::warn(SECTION, "changed_at", text).cure(cure)]);
+    };
+    let newest = newest(crm, changed_at).await?;
+    let mut items = Vec::new();
+    items.extend(changed_at.kind.or(newest.as_ref().map(|newest| newest.kind)).map(of_kind));
+    items.push(of_blanks(crm, changed_at).await?);
+    let source = &crm.source;
+    if newest.as_ref().is_some_and(|newest| cursor::is_ahead(newest, source.time_zone, now)) {
+        let text = "the newest changed_at lies in the future: a typing mistake, or the clock of whoever writes it is wrong; what \
+             changes until then is found all the same, as long as clocks differ by less than [source] lookback";
+        items.push(Item::warn(SECTION, "future", text).cure("mend those rows, and the clock that stamped them"));
+    }
+    let bound = newest.as_ref().and_then(|newest| cursor::bound(newest, source.lookback, source.time_zone, now, now));
+    match (&newest, &bound) {
+        (_, Some(bound)) => items.push(of_index(crm, changed_at, bound).await?),
+        (Some(_), None) => {
+            let text =
+                "the newest changed_at is no date, time or epoch number that can be read: every poll compares all rows";
+            items
+                .push(Item::warn(SECTION, "changed_at", text).cure("mend that row, or name a column that holds times"));
+        }
+        (None, None) => {}
+    }
+    Ok(items)
+}
+
+/// How finely changes can be told apart.
+fn of_kind(kind: Kind) -> Item {
+    let text = match kind {
+        Kind::Number => "changed_at is a number: seconds, milliseconds or microseconds since 1970",
+        Kind::TimestampTz => "changed_at is a timestamp with its zone",
+        Kind::Timestamp => "changed_at is a timestamp without a zone: [source] time_zone says whose time it is",
+        Kind::Date => "changed_at is a date: every poll reads again whatever has changed on the newest day",
+        Kind::Text => "changed_at is a text, compared as text: ISO 8601 sorts like the times it stands for",
+    };
+    Item::ok(SECTION, "type", text)
+}
+
+async fn of_blanks(crm: &Crm, changed_at: &ChangedAt) -> anyhow::Result<Item> {
+    let from = columns::from_clause(&crm.source);
+    let sql = format!("select count(*) from {from} and {} is null", changed_at.expression);
+    let blank: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+        .map_err(discreet::of_source)?;
+    Ok(if blank == 0 {
+        Item::ok(SECTION, "blank", "every row has a changed_at")
+    } else {
+        let text = format!("{blank} row(s) have no changed_at: only full compares see them");
+        Item::warn(SECTION, "blank", text)
+            .cure("fill it, give the column a default, or write coalesce(changed_at, created_at)")
+    })
+}
+
+/// The newest stamp; `None` where there is none.
+pub(super) async fn newest(crm: &Crm, changed_at: &ChangedAt) -> Result<Option<Newest>, sqlx::Error> {
+    let (from, expression) = (columns::from_clause(&crm.source), &changed_at.expression);
+    let found = match &crm.db {
+        Db::Sqlite(pool) => {
+            let sql = format!("select cast(max({expression}) as text), typeof(max({expression})) from {from}");
+            let found: (Option<String>, String) =
+                sqlx::query_as(db::trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
+            found.0.map(|text| Newest { text, kind: if found.1 == "text" { Kind::Text } else { Kind::Number } })
+        }
+        Db::Postgres(pool) => {
+            // Of a type that is no time, there need be no newest.
+            let Some(kind) = changed_at.kind else {
+                return Ok(Some(Newest { text: String::new(), kind: Kind::Text }));
+            };
+            let sql = format!("select max({expression})::text from {from}");
+            let text: Option<String> =
+                sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
+            text.map(|text| Newest { text, kind })
+        }
+    };
+    Ok(found)
+}
+
+/// Asks the planner: the catalog alone does not say whether an index serves an expression or a view.
+async fn of_index(crm: &Crm, changed_at: &ChangedAt, bound: &Bound) -> Result<Item, sqlx::Error> {
+    let value = match bound {
+        Bound::Number(number) => number.to_string(),
+        Bound::Text(text) => text.clone(),
+    };
+    let literal = match bound {
+        Bound::Number(_) => value.clone(),
+        Bound::Text(text) => format!("'{text}'"),
+    };
+    let condition = changed_at.since(bound).replace("$1", &literal);
+    let select = format!("select 1 from {} and {condition}", columns::from_clause(&crm.source));
+    let serves = match &crm.db {
+        Db::Sqlite(pool) => {
+            let sql = db::trusted(format!("explain query plan {select}"));
+            let plan: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(sql).fetch_all(pool).await.map_err(discreet::of_source)?;
+            plan.iter().any(|(.., detail)| detail.contains(" USING ") && detail.contains(">?"))
+        }
+        Db::Postgres(pool) => {
+            let mut transaction = pool.begin().await?;
+            // In a small table no index is worth its while: the question is whether there is one.
+            transaction.execute("set local enable_seqscan = off").await?;
+            let plan: Vec<String> = sqlx::query_scalar(db::trusted(format!("explain {select}")))
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(discreet::of_source)?;
+            transaction.rollback().await?;
+            plan.iter().any(|line| line.contains("Index Cond:") && line.contains(&value))
+        }
+    };
+    Ok(if serves {
+        Item::ok(SECTION, "index", "an index serves changed_at: a poll reads only what has changed")
+    } else {
+        let text = "no index serves changed_at: every poll looks through the whole table for what has changed";
+        Item::warn(SECTION, "index", text).cure("in a large table, create an index on that column or expression")
+    })
+}

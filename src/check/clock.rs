@@ -1,0 +1,82 @@
+//! What `check` says of clocks: whether those of the databases and ours agree. Conversica's is not asked: it would tell by an answer to
+//! a request, and none is sent.
+
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+
+use crate::check::item::Item;
+use crate::crm::Crm;
+use crate::db::{Db, discreet};
+
+const SECTION: &str = "clock";
+/// Networks and busy machines explain less; look-back and leases bear much more.
+const APART: TimeDelta = TimeDelta::seconds(10);
+
+/// When the check began: by the wall, and by a clock that nobody sets.
+#[derive(Clone, Copy)]
+pub(super) struct Began {
+    pub now: DateTime<Utc>,
+    pub at: Instant,
+}
+
+pub(super) async fn of_source(crm: &Crm, began: Began) -> Item {
+    match &crm.db {
+        Db::Postgres(pool) => of_server("source", pool, began).await,
+        Db::Sqlite(_) => {
+            let text =
+                "nothing to compare with: a file has no clock, and Conversica is sent no request that it would date";
+            Item::skipped(SECTION, "source", text)
+        }
+    }
+}
+
+/// `name` says whose clock it is.
+pub(super) async fn of_server(name: &'static str, pool: &PgPool, began: Began) -> Item {
+    let asked = began.at.elapsed();
+    let theirs: Result<i64, sqlx::Error> =
+        sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::bigint").fetch_one(pool).await;
+    // Half-way between question and answer.
+    let ours = TimeDelta::from_std((asked + began.at.elapsed()) / 2).map(|passed| began.now + passed);
+    match (theirs.map_err(discreet::of_source), ours) {
+        (Ok(theirs), Ok(ours)) => compared(name, DateTime::from_timestamp_micros(theirs).unwrap_or(ours) - ours),
+        (Err(error), _) => {
+            Item::fail(SECTION, name, format!("the {name}'s server does not say what time it is: {error}"))
+                .cure("look at the server's log, and at what lies between it and this machine")
+        }
+        (_, Err(_)) => Item::skipped(SECTION, name, "the check has taken too long to compare clocks"),
+    }
+}
+
+/// How far theirs is ahead.
+fn compared(name: &'static str, ahead: TimeDelta) -> Item {
+    let apart = ahead.abs();
+    if apart <= APART {
+        let text = format!("the clock of the {name}'s server and ours agree to {} s", apart.num_seconds() + 1);
+        return Item::ok(SECTION, name, text);
+    }
+    let which = if ahead > TimeDelta::zero() { "ahead of" } else { "behind" };
+    let text = format!("the clock of the {name}'s server is {} s {which} ours", apart.num_seconds());
+    Item::warn(SECTION, name, text).cure("let both machines follow a time server (timedatectl status)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::item::State;
+
+    #[test]
+    fn clocks_may_differ_a_little_either_way() {
+        for (seconds, state, words) in [
+            (0, State::Ok, "agree"),
+            (-9, State::Ok, "agree"),
+            (11, State::Warn, "11 s ahead of ours"),
+            (-3600, State::Warn, "3600 s behind ours"),
+        ] {
+            let item = compared("source", TimeDelta::seconds(seconds));
+            assert_eq!(item.state, state, "{seconds}");
+            assert!(item.detail.contains(words), "{}", item.detail);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One point of the list, and what the whole list comes to. Pure.
+
+use serde::Serialize;
+
+use crate::config::ConfigErrors;
+use crate::db::discreet;
+use crate::error::SetupError;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Ok,
+    /// Works, and is worth a look.
+    Warn,
+    /// Has to be mended.
+    Fail,
+    /// Depends on something that has failed.
+    Skipped,
+}
+
+/// Ids and counts only, no value of a row; no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Item {
+    pub section: &'static str,
+    /// Names the point within its section, for scripts.
+    pub name: &'static str,
+    pub state: State,
+    pub detail: String,
+    /// What to do about it.
+    pub cure: Option<String>,
+}
+
+impl Item {
+    fn new(section: &'static str, name: &'static str, state: State, detail: impl Into<String>) -> Self {
+        Self { section, name, state, detail: detail.into(), cure: None }
+    }
+
+    pub fn ok(section: &'static str, name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(section, name, State::Ok, detail)
+    }
+
+    pub fn warn(section: &'static str, name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(section, name, State::Warn, detail)
+    }
+
+    pub fn fail(section: &'static str, name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(section, name, State::Fail, detail)
+    }
+
+    pub fn skipped(section: &'static str, name: &'static str, reason: impl Into<String>) -> Self {
+        Self::new(section, name, State::Skipped, reason)
+    }
+
+    #[must_use]
+    pub fn cure(self, cure: impl Into<String>) -> Self {
+        Self { cure: Some(cure.into()), ..self }
+    }
+
+    /// A text that ends with its own cure: `what; cure: how`.
+    pub fn warning(section: &'static str, name: &'static str, text: &str) -> Self {
+        match text.split_once("cure: ") {
+            Some((what, cure)) => Self::warn(section, name, what.trim_end_matches([' ', ';', '.', '\n'])).cure(cure),
+            None => Self::warn(section, name, text),
+        }
+    }
+
+    /// What stands in the way of looking.
+    pub fn failed(section: &'static str, name: &'static str, error: &anyhow::Error) -> Vec<Self> {
+        let of = |setup: &SetupError| Self::fail(section, name, setup.what.clone()).cure(setup.cure.clone());
+        if let Some(errors) = error.chain().find_map(|cause| cause.downcast_ref::<ConfigErrors>()) {
+            return errors.0.iter().map(of).collect();
+        }
+        let in_chain = error.chain().find_map(|cause| cause.downcast_ref::<SetupError>());
+        // Context put around an error by `anyhow` is not in its chain of causes.
+        match in_chain.or_else(|| error.downcast_ref()) {
+            Some(setup) => vec![of(setup)],
+            None => vec![Self::fail(section, name, discreet::in_words(error))],
+        }
+    }
+}
+
+/// All of it, in the order in which it was looked at.
+#[derive(Debug, Clone, Default)]
+pub struct List {
+    pub items: Vec<Item>,
+    /// Nothing, or not everything, is sent until a person has decided.
+    pub waits_for_a_person: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Ready,
+    /// Halted or held, and nothing else stands in the way.
+    Decision,
+    Unready,
+}
+
+impl List {
+    pub fn count(&self, state: State) -> usize {
+        self.items.iter().filter(|item| item.state == state).count()
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        if self.count(State::Fail) > 0 {
+            Verdict::Unready
+        } else if self.waits_for_a_person {
+            Verdict::Decision
+        } else {
+            Verdict::Ready
+        }
+    }
+
+    /// The document for scripts; what is halted or held is not ready. Keys may be added, and none may go.
+    pub fn document(&self) -> serde_json::Value {
+        serde_json::json!({ "ready": self.verdict() == Verdict::Ready, "items": self.items })
+    }
+
+    /// The line at the end.
+    pub fn summary(&self) -> String {
+        let things = |number: usize| if number == 1 { "1 thing".to_owned() } else { format!("{number} things") };
+        let (bad, look) = (self.count(State::Fail), self.count(State::Warn));
+        let look = (look > 0).then(|| format!("{look} to look at"));
+        match (self.verdict(), look) {
+            (Verdict::Unready, None) => format!("{} to mend.", things(bad)),
+            (Verdict::Unready, Some(look)) => format!("{} to mend, {look}.", things(bad)),
+            (Verdict::Decision, look) => {
+                format!("Nothing to mend, {}; a person has to decide.", look.unwrap_or_default())
+            }
+            (Verdict::Ready, None) => "Ready. Next: conversica-sync plan".to_owned(),
+            (Verdict::Ready, Some(look)) => format!("Ready, {look}. Next: conversica-sync plan"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(states: &[State], waits_for_a_person: bool) -> List {
+        let items = states.iter().map(|state| Item::new("source", "rows", *state, "so it is")).collect();
+        List { items, waits_for_a_person }
+    }
+
+    #[test]
+    fn what_fails_outweighs_what_waits_and_what_waits_what_is_worth_a_look() {
+        use State::{Fail, Ok, Skipped, Warn};
+        for (states, waits, verdict, summary) in [
+            (&[Ok, Ok][..], false, Verdict::Ready, "Ready. Next: conversica-sync plan"),
+            (&[Ok, Warn, Skipped], false, Verdict::Ready, "Ready, 1 to look at. Next: conversica-sync plan"),
+            (&[Warn], true, Verdict::Decision, "Nothing to mend, 1 to look at; a person has to decide."),
+            (&[Fail, Skipped], true, Verdict::Unready, "1 thing to mend."),
+            (&[Fail, Fail, Warn], false, Verdict::Unready, "2 things to mend, 1 to look at."),
+        ] {
+            let list = list(states, waits);
+            assert_eq!((list.verdict(), list.summary().as_str()), (verdict, summary));
+            assert_eq!(list.document()["ready"], verdict == Verdict::Ready);
+        }
+    }
+
+    #[test]
+    fn a_text_with_a_cure_is_taken_apart() {
+        let item = Item::warning("settings", "warning", "a.toml can be read by all; cure: chmod 600 a.toml");
+        assert_eq!(
+            (item.detail.as_str(), item.cure.as_deref()),
+            ("a.toml can be read by all", Some("chmod 600 a.toml"))
+        );
+        let item = Item::warning("settings", "warning", "as it is");
+        assert_eq!((item.detail.as_str(), item.cure), ("as it is", None));
+    }
+}

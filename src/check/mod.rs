@@ -1,0 +1,109 @@
+//! Whether all is ready: looks at settings, source, mapping, state, endpoint and receiver, point by point. Sends nothing, shows
+//! credentials to nobody, and leaves nothing behind.
+//!
+//! [`item`] is the list, and pure; each of the others looks at one part of the world. What does not depend on something that
+//! has failed is looked at all the same.
+
+mod changes;
+mod clock;
+mod disk;
+mod endpoint;
+pub mod item;
+mod mapping;
+mod receiver;
+mod settings;
+mod source;
+mod state;
+mod triggers;
+mod writeback;
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret;
+
+use crate::check::item::{Item, List};
+use crate::config::{Changes, Loaded, Settings};
+use crate::crm::Crm;
+use crate::crm::changes::log::ChangeLog;
+
+/// What is looked at after the settings.
+const AFTER_SETTINGS: [&str; 10] =
+    ["source", "rights", "changes", "mapping", "time zone", "clock", "state", "disk", "endpoint", "receiver"];
+
+/// Looks at everything; `tell` hears of each point as soon as it is known.
+pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell: impl FnMut(&Item)) -> List {
+    let mut list = List::default();
+    let mut add = |list: &mut List, items: Vec<Item>| {
+        items.iter().for_each(&mut tell);
+        list.items.extend(items);
+    };
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            add(&mut list, Item::failed("settings", "file", error));
+            let skipped = |section| Item::skipped(section, "all", "needs the settings");
+            add(&mut list, AFTER_SETTINGS.map(skipped).into());
+            return list;
+        }
+    };
+    let settings = &loaded.settings;
+    add(&mut list, settings::of_file(loaded));
+    add(&mut list, settings::of_secrets(loaded));
+    let began = clock::Began { now, at: Instant::now() };
+    match open(settings).await {
+        Ok((crm, log)) => {
+            add(&mut list, or_failed("source", "rows", source::of_source(&crm).await));
+            add(&mut list, or_failed("rights", "role", source::of_rights(&crm, settings, now).await));
+            if settings.source.changes == Changes::Poll {
+                add(&mut list, or_failed("changes", "changed_at", changes::of_changes(&crm, now).await));
+            }
+            add(&mut list, or_failed("triggers", "log", triggers::of_triggers(&crm, log).await));
+            add(&mut list, or_failed("mapping", "rows", mapping::of_rows(&crm).await));
+            add(&mut list, mapping::of_keys(settings));
+            add(&mut list, or_failed("time zone", "stamps", settings::of_time_zone(&crm, now).await));
+            add(&mut list, vec![clock::of_source(&crm, began).await]);
+            crm.db.close().await;
+        }
+        Err(error) => {
+            add(&mut list, Item::failed("source", "connect", &error));
+            let skipped = |section, name| Item::skipped(section, name, "needs the source");
+            add(
+                &mut list,
+                vec![skipped("rights", "role"), skipped("changes", "changed_at"), skipped("mapping", "rows")],
+            );
+            add(&mut list, mapping::of_keys(settings));
+            add(&mut list, vec![skipped("time zone", "stamps"), skipped("clock", "source")]);
+        }
+    }
+    let state = state::of_state(settings, began).await.unwrap_or_else(|error| state::Found {
+        items: Item::failed("state", "place", &error),
+        ..state::Found::default()
+    });
+    list.waits_for_a_person = state.waits_for_a_person;
+    add(&mut list, state.items);
+    add(&mut list, disk::of_disks(settings));
+    add(&mut list, or_failed("writeback", "tables", writeback::of_writeback(settings).await));
+    add(&mut list, or_failed("endpoint", "connect", endpoint::of_endpoint(settings).await));
+    add(&mut list, receiver::of_receiver(settings, now, state.is_in_use));
+    add(&mut list, settings::of_alerts(settings));
+    list
+}
+
+/// The source, and the change log or why it cannot be used: the rest of the source can be looked at without it.
+async fn open(settings: &Settings) -> anyhow::Result<(Crm, Option<anyhow::Result<ChangeLog>>)> {
+    let mut without_log = settings.clone();
+    without_log.source.changes = Changes::Poll;
+    let crm = Crm::open(&without_log).await?;
+    let log = match settings.source.changes {
+        Changes::Poll => None,
+        Changes::Triggers => {
+            Some(ChangeLog::open(&crm.db, &settings.source, settings.source.url.expose_secret()).await)
+        }
+    };
+    Ok((crm, log))
+}
+
+fn or_failed(section: &'static str, name: &'static str, items: anyhow::Result<Vec<Item>>) -> Vec<Item> {
+    items.unwrap_or_else(|error| Item::failed(section, name, &error))
+}

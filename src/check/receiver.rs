@@ -1,0 +1,125 @@
+//! What `check` says of the receiver: its certificate, its address, its password. Nobody is listened to.
+
+use std::io;
+use std::net::TcpListener;
+
+use chrono::{DateTime, Utc};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use secrecy::ExposeSecret;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::check::item::Item;
+use crate::config::{Receive, Settings};
+use crate::receive;
+
+const SECTION: &str = "receiver";
+/// Anybody who can reach the receiver may guess.
+const SHORT_PASSWORD: usize = 12;
+/// Authorities renew a month before the end; whoever has not by now has forgotten.
+const FEW_DAYS: i64 = 21;
+
+/// `is_running`: somebody sends from the state, and so probably listens as well.
+pub(super) fn of_receiver(settings: &Settings, now: DateTime<Utc>, is_running: bool) -> Vec<Item> {
+    let Some(receive) = &settings.receive else {
+        return vec![Item::ok(SECTION, "listen", "no [receive]: nothing that Conversica sends back is taken")];
+    };
+    let mut items = Vec::new();
+    let by = match (receive::prepare(settings), receive.behind_proxy) {
+        (Ok(Some(_)), _) => {
+            items.extend(of_dates(receive, now));
+            "with TLS; certificate and key match"
+        }
+        (Ok(None), true) => "without TLS, behind a proxy",
+        (Ok(None), false) => "without TLS, on this machine only",
+        (Err(error), _) => {
+            items.extend(Item::failed(SECTION, "certificate", &error.into()));
+            "once the certificate is mended"
+        }
+    };
+    items.insert(0, of_address(receive, by, is_running));
+    if receive.password.expose_secret().chars().count() < SHORT_PASSWORD {
+        let text = format!(
+            "the password of [receive] has fewer than {SHORT_PASSWORD} characters, and anybody who can reach the receiver may \
+             guess"
+        );
+        items.push(
+            Item::warn(SECTION, "password", text).cure("take a long one made by chance: openssl rand -base64 24"),
+        );
+    }
+    items
+}
+
+fn of_address(receive: &Receive, by: &str, is_running: bool) -> Item {
+    let address = receive.listen;
+    match TcpListener::bind(address) {
+        Ok(_) => Item::ok(SECTION, "listen", format!("{address} can be listened on, {by}")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_running => {
+            Item::ok(SECTION, "listen", format!("{address} is listened on, by the daemon that runs now; {by}"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let text = format!("{address} is in use: by `conversica-sync run`, or by somebody else; {by}");
+            Item::warn(SECTION, "listen", text)
+                .cure("nothing, if the daemon is running; otherwise set [receive] listen")
+        }
+        Err(error) => Item::fail(SECTION, "listen", format!("{address} cannot be listened on: {error}"))
+            .cure("set [receive] listen to an address of this machine, and to a port that this user may take"),
+    }
+}
+
+/// From when until when the server's own certificate is valid.
+fn of_dates(receive: &Receive, now: DateTime<Utc>) -> Option<Item> {
+    let chain = std::fs::read(receive.tls_certificate.as_ref()?).ok()?;
+    let own = CertificateDer::pem_slice_iter(&chain).next()?.ok()?;
+    let (_, certificate) = X509Certificate::from_der(&own).ok()?;
+    let validity = certificate.validity();
+    let from = DateTime::from_timestamp(validity.not_before.timestamp(), 0)?;
+    let until = DateTime::from_timestamp(validity.not_after.timestamp(), 0)?;
+    Some(dates(from, until, now))
+}
+
+fn dates(from: DateTime<Utc>, until: DateTime<Utc>, now: DateTime<Utc>) -> Item {
+    const NAME: &str = "dates";
+    const RENEW: &str =
+        "have it renewed, and write the new one over the old files: the daemon takes it without a restart";
+    let (day, days) = (until.format("%F"), (until - now).num_days());
+    if now < from {
+        let from = from.format("%F %T UTC");
+        Item::fail(
+            SECTION,
+            NAME,
+            format!("the certificate is valid from {from} on, and it is {} now", now.format("%F %T UTC")),
+        )
+        .cure("look at this machine's clock, or wait")
+    } else if until < now {
+        Item::fail(SECTION, NAME, format!("the certificate has been invalid since {day}: Conversica's posts are lost"))
+            .cure(RENEW)
+    } else if days < FEW_DAYS {
+        Item::warn(SECTION, NAME, format!("the certificate is valid until {day}: {days} day(s) are left")).cure(RENEW)
+    } else {
+        Item::ok(SECTION, NAME, format!("the certificate is valid until {day}: {days} days are left"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::check::item::State;
+
+    #[test]
+    fn a_certificate_is_good_for_three_weeks_more_or_worth_a_word() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+        let state = |from: i64, until: i64| {
+            let at = |days| now + TimeDelta::days(days);
+            dates(at(from), at(until), now).state
+        };
+        assert_eq!(state(-1, 21), State::Ok);
+        assert_eq!(state(-1, 20), State::Warn);
+        assert_eq!(state(-1, 0), State::Warn);
+        assert_eq!(state(-9, -1), State::Fail);
+        assert_eq!(state(1, 90), State::Fail);
+    }
+}

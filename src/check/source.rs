@@ -1,0 +1,117 @@
+//! What `check` says of the source: which database it is, what is read of it, and what its role may do besides.
+
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret;
+
+use crate::check::item::Item;
+use crate::config::{Changes, Settings, duration};
+use crate::crm::Crm;
+use crate::crm::columns;
+use crate::crm::settled::Sight;
+use crate::db::{self, Db, discreet};
+use crate::on_db;
+
+pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
+    let place = columns::place(&crm.source);
+    let url = db::display_url(crm.source.url.expose_secret());
+    let mut items = vec![
+        Item::ok("source", "connect", format!("{} at {url}", engine(&crm.db).await.map_err(discreet::of_source)?)),
+        Item::ok("source", "columns", format!("{place} can be read, and has every column that is mapped")),
+    ];
+    let sql = format!("select count(*) from {}", columns::from_clause(&crm.source));
+    let rows: Result<i64, _> = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await);
+    items.push(match rows.map_err(discreet::of_source) {
+        Ok(0) => Item::warn("source", "rows", "the source has no rows"),
+        Ok(1) => Item::ok("source", "rows", "1 row"),
+        Ok(rows) => Item::ok("source", "rows", format!("{rows} rows")),
+        Err(error) if db::is_outage(&error) => {
+            let limit = duration::format(crm.source.statement_timeout);
+            let text = format!("the rows could not be counted within [source] statement_timeout ({limit})");
+            Item::warn("source", "rows", text).cure("raise it where comparing every row takes longer than that")
+        }
+        Err(error) => return Err(error.into()),
+    });
+    Ok(items)
+}
+
+/// Which database it is, with its version.
+pub(super) async fn engine(db: &Db) -> Result<String, sqlx::Error> {
+    let (name, sql) = match db {
+        Db::Sqlite(_) => ("SQLite", "select sqlite_version()"),
+        // Up to the first blank: distributions add their own words.
+        Db::Postgres(_) => ("PostgreSQL", "select split_part(current_setting('server_version'), ' ', 1)"),
+    };
+    let version: String = on_db!(db, pool => sqlx::query_scalar(sql).fetch_one(pool).await)?;
+    Ok(format!("{name} {version}"))
+}
+
+/// What the role may do that reading does not need.
+pub(super) async fn of_rights(crm: &Crm, settings: &Settings, now: DateTime<Utc>) -> anyhow::Result<Vec<Item>> {
+    let Db::Postgres(pool) = &crm.db else {
+        return Ok(vec![Item::ok("rights", "role", "the file is opened for reading only")]);
+    };
+    let table = crm.source.table.as_deref().map(db::quote_table);
+    let (role, all, some): (String, bool, Option<bool>) = sqlx::query_as(
+        "select quote_ident(current_user), (select rolsuper from pg_roles where rolname = current_user), \
+         has_table_privilege(to_regclass($1)::oid, 'insert, update, delete')",
+    )
+    .bind(&table)
+    .fetch_one(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    let more = match (all, some) {
+        (true, _) => Some(format!("{role} is a superuser")),
+        (false, Some(true)) => Some(format!("{role} may write to {}", table.as_deref().unwrap_or_default())),
+        (false, _) => None,
+    };
+    let mut items = vec![match more {
+        None => Item::ok("rights", "role", format!("sessions are read-only, and {role} may not write to what is read")),
+        Some(more) => {
+            let text = format!("sessions are read-only, but {more}: a role that may only read could do no harm at all");
+            let what = table.unwrap_or_else(|| "the tables of [source] query".to_owned());
+            let cure = format!("make a role for it, `grant select on {what}` to it, and name it in [source] url");
+            Item::warn("rights", "role", text).cure(cure)
+        }
+    }];
+    if settings.source.changes == Changes::Poll && crm.source.changed_at.is_some() {
+        items.extend(of_open_transactions(crm, &role, now).await?);
+    }
+    Ok(items)
+}
+
+/// Which of the two keeps a late commit from being skipped: the sight of open transactions, or the look-back alone.
+async fn of_open_transactions(crm: &Crm, role: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<Item>> {
+    const NAME: &str = "open_transactions";
+    let outlook = crm.outlook(None, now).await?;
+    let lookback = duration::format(crm.source.lookback);
+    let alone = format!(
+        "so only [source] lookback ({lookback}) finds the rows of a transaction that commits late: longer ones are found by \
+         the next full compare"
+    );
+    let mut items = vec![match outlook.sight {
+        Sight::Everybodys => Item::ok(
+            "rights",
+            NAME,
+            "open transactions can be seen: the cursor waits for them, and however late they commit, nothing is skipped",
+        ),
+        Sight::Standby => Item::warn(
+            "rights",
+            NAME,
+            format!("this is a standby, where the primary's open transactions cannot be seen, {alone}"),
+        )
+        .cure("set lookback above the longest transaction, or read from the primary"),
+        Sight::OwnOnly | Sight::Nobodys => {
+            Item::warn("rights", NAME, format!("open transactions of other users cannot be seen, {alone}"))
+                .cure(format!("let an administrator run: grant pg_read_all_stats to {role}"))
+        }
+    }];
+    if let Some(since) = outlook.settled.long_open() {
+        let since = since.format("%F %T UTC");
+        let text = format!(
+            "a transaction has been open since {since}: until it ends, every poll reads again what has changed since then"
+        );
+        let cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, and end it";
+        items.push(Item::warn("rights", NAME, text).cure(cure));
+    }
+    Ok(items)
+}

@@ -1,0 +1,185 @@
+//! What `check` says of the state: whether it is there, or could be made, who runs on it, and whether it keeps leads from being
+//! sent. It is opened for reading, and not made.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+use rustix::process::{Pid, test_kill_process};
+use secrecy::ExposeSecret;
+
+use crate::check::clock::{self, Began};
+use crate::check::disk::{directory_of, size};
+use crate::check::item::Item;
+use crate::check::source;
+use crate::config::Settings;
+use crate::db::{self, Db};
+use crate::error::SetupError;
+use crate::state::{held, lead, writer};
+use crate::status::Standing;
+
+const SECTION: &str = "state";
+
+/// What was found, and what the rest of the list wants to know of it.
+#[derive(Default)]
+pub(super) struct Found {
+    pub items: Vec<Item>,
+    /// Halted or held: a person has to decide before all that waits is sent.
+    pub waits_for_a_person: bool,
+    /// Somebody sends from it at present.
+    pub is_in_use: bool,
+}
+
+pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Result<Found> {
+    let url = settings.state.url.expose_secret();
+    let place = db::display_url(url);
+    let Some(state) = Db::open_state_read_only(url).await? else {
+        could_be_made(url).await?;
+        let item = Item::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
+        return Ok(Found { items: vec![item], ..Found::default() });
+    };
+    let found = of_existing(&state, url, &place, began).await;
+    state.close().await;
+    found
+}
+
+async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow::Result<Found> {
+    let (engine, schema) = (source::engine(state).await?, state.newest_migration().await?);
+    let known: i64 = lead::counts(state).await?.values().sum();
+    let bytes = bytes_of(state, url).await?;
+    let mut items = vec![Item::ok(
+        SECTION,
+        "place",
+        format!("{place} is there and can be read: {engine}, schema {schema}, {} with {known} lead(s)", size(bytes)),
+    )];
+    items.push(of_writing(state, url).await?);
+    let company = company(state, url).await?;
+    let is_in_use = company.is_some();
+    let text = company.map_or("nobody sends from it at present".to_owned(), |company| format!("in use by {company}"));
+    items.push(Item::ok(SECTION, "company", text));
+    let standing = Standing::of(state).await?;
+    if let Some(halt) = &standing.halt {
+        let text = format!("halted ({}) since {}: nothing is sent", halt.reason, halt.since.format("%F %T UTC"));
+        items.push(Item::warn(SECTION, "halt", text).cure(halt.cure));
+    }
+    if let Some(hold) = &standing.hold {
+        let since = hold.since.format("%F %T UTC");
+        let text = format!("held ({}) since {since}: {} lead(s) for a person to decide", hold.reason, hold.leads);
+        let cure = format!("look: conversica-sync plan; then: {}", held::advice(&hold.reason));
+        items.push(Item::warn(SECTION, "hold", text).cure(cure));
+    }
+    if let Db::Postgres(pool) = state {
+        items.push(clock::of_server("state", pool, began).await);
+    }
+    let waits_for_a_person = standing.halt.is_some() || standing.hold.is_some();
+    Ok(Found { items, waits_for_a_person, is_in_use })
+}
+
+/// Tries whether it could be made, without making it.
+async fn could_be_made(url: &str) -> anyhow::Result<()> {
+    if let Some(path) = db::sqlite_path(url) {
+        let directory = directory_of(&path);
+        tempfile::tempfile_in(&directory).map_err(|error| {
+            SetupError::new(
+                format!("the state cannot be made in {}: {error}", directory.display()),
+                "make that directory and give it to the user that runs conversica-sync, or set [state] url",
+            )
+        })?;
+        return Ok(());
+    }
+    // For reading: nothing is made, and the rights are asked for.
+    let Db::Postgres(pool) = Db::open_source(url, db::LOCK_TIMEOUT).await? else { return Ok(()) };
+    let (role, may): (String, bool) = sqlx::query_as(
+        "select quote_ident(current_user), coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'create'), \
+         has_database_privilege(current_database(), 'create'))",
+    )
+    .bind(db::POSTGRES_SCHEMA)
+    .fetch_one(&pool)
+    .await?;
+    pool.close().await;
+    if may {
+        return Ok(());
+    }
+    let schema = db::POSTGRES_SCHEMA;
+    Err(SetupError::new(
+        format!(
+            "the state cannot be made at {}: {role} may not make the schema {schema}, or tables in it",
+            db::display_url(url)
+        ),
+        format!("let an administrator run in that database: create schema {schema} authorization {role}"),
+    )
+    .into())
+}
+
+async fn of_writing(state: &Db, url: &str) -> anyhow::Result<Item> {
+    let refused = match state {
+        Db::Sqlite(_) => {
+            let file = db::sqlite_path(url).unwrap_or_default();
+            let unwritable =
+                [directory_of(&file), file].into_iter().find(|path| access(path, Access::WRITE_OK).is_err());
+            // Beside the file, SQLite writes its log and its lock.
+            unwritable.map(|path| format!("this user may not write to {}", path.display()))
+        }
+        Db::Postgres(pool) => {
+            let (role, may, standby): (String, bool, bool) = sqlx::query_as(
+                "select quote_ident(current_user), has_table_privilege('lead', 'insert') \
+                 and has_table_privilege('lead', 'update') and has_table_privilege('lead', 'delete'), pg_is_in_recovery()",
+            )
+            .fetch_one(pool)
+            .await?;
+            match (may, standby) {
+                (_, true) => Some("this is a standby, which nobody may write to".to_owned()),
+                (false, false) => Some(format!("{role} may not write to it")),
+                (true, false) => None,
+            }
+        }
+    };
+    Ok(match refused {
+        None => Item::ok(SECTION, "writable", "it can be written"),
+        Some(text) => Item::fail(SECTION, "writable", text)
+            .cure("give it to the user that runs conversica-sync, or set [state] url to one that it may write"),
+    })
+}
+
+/// Who sends from it at present.
+async fn company(state: &Db, url: &str) -> anyhow::Result<Option<String>> {
+    Ok(match state {
+        Db::Sqlite(_) => db::sqlite_path(url).and_then(|file| holder(&file)),
+        Db::Postgres(pool) => {
+            let instances = writer::instances(pool).await?;
+            (instances > 0).then(|| format!("{instances} instance(s)"))
+        }
+    })
+}
+
+/// As the lock file tells it. The lock itself is not tried: whoever starts at that moment would be turned away.
+fn holder(state: &Path) -> Option<String> {
+    let mut lock = state.to_owned().into_os_string();
+    lock.push(".lock");
+    let mut holder = String::new();
+    File::open(PathBuf::from(lock)).ok()?.take(200).read_to_string(&mut holder).ok()?;
+    let pid: i32 = holder.strip_prefix("process ")?.split(' ').next()?.parse().ok()?;
+    // What may not be signalled is there as well.
+    let gone = test_kill_process(Pid::from_raw(pid)?) == Err(rustix::io::Errno::SRCH);
+    (!gone).then_some(holder)
+}
+
+async fn bytes_of(state: &Db, url: &str) -> anyhow::Result<u64> {
+    let Db::Postgres(pool) = state else {
+        let file = db::sqlite_path(url).unwrap_or_default().into_os_string();
+        let with = |end: &str| {
+            let mut name = file.clone();
+            name.push(end);
+            fs::metadata(PathBuf::from(name)).map_or(0, |metadata| metadata.len())
+        };
+        return Ok(with("") + with("-wal"));
+    };
+    let bytes: i64 = sqlx::query_scalar(
+        "select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class \
+         where relkind = 'r' and relnamespace = current_schema()::regnamespace",
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}

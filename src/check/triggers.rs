@@ -1,0 +1,53 @@
+//! What `check` says of the triggers: whether changes reach the log, and the log us; whether some were forgotten.
+
+use std::time::Duration;
+
+use crate::check::item::Item;
+use crate::crm::Crm;
+use crate::crm::changes::log::{Backlog, ChangeLog};
+use crate::crm::changes::standing::{self, Standing};
+
+const SECTION: &str = "triggers";
+
+/// `log` is `None` where changes are found by polling: then only whether triggers were forgotten.
+pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>>) -> anyhow::Result<Vec<Item>> {
+    let log = match log {
+        None => return unused(crm).await,
+        Some(log) => log?,
+    };
+    let standing = log.look().await?;
+    let silent = standing::is_silent(&standing, &log.design);
+    standing.complete(&log.design)?;
+    log.try_writing().await.map_err(|error| standing::unwritable(&log.design, &error))?;
+    let Backlog { rows, oldest_seconds } = log.backlog().await?;
+    let name = log.design.log.quoted();
+    let mut items = vec![if rows == 0 {
+        Item::ok(SECTION, "log", format!("installed; the change log {name} is empty"))
+    } else {
+        let oldest = Duration::from_secs(u64::try_from(oldest_seconds).unwrap_or(0));
+        let text = format!("installed; {rows} row(s) wait in the change log {name}, the oldest for {oldest:?}");
+        Item::ok(SECTION, "log", text)
+    }];
+    if silent {
+        let text = "installed with --no-notify: changes are found at the next poll";
+        items
+            .push(Item::warn(SECTION, "notify", text).cure("nothing, if that is meant; else `triggers install` again"));
+    }
+    let doubts = standing::doubts(&crm.db, &log.design).await?;
+    items.extend(doubts.into_iter().map(|doubt| Item::warn(SECTION, "table", doubt)));
+    Ok(items)
+}
+
+/// A log that nobody drains only grows.
+async fn unused(crm: &Crm) -> anyhow::Result<Vec<Item>> {
+    // Most sources have none, and many cannot have any: that is no finding.
+    let Ok(design) = standing::design(&crm.db, &crm.source).await else { return Ok(Vec::new()) };
+    let unused = match standing::look(&crm.db, &design).await? {
+        Standing::Complete { .. } | Standing::Incomplete(_) => true,
+        Standing::Absent | Standing::Foreign => false,
+    };
+    let log = design.log.quoted();
+    let item = Item::warn(SECTION, "log", format!("there are triggers that fill {log}, which nobody drains"))
+        .cure("write [source] changes = \"triggers\", or run `conversica-sync triggers remove`");
+    Ok(unused.then_some(item).into_iter().collect())
+}

@@ -1,0 +1,213 @@
+//! What `--help` and the manual pages show below the options: examples of each command, and its exit codes where scripts
+//! need them. A test runs every example past the argument parser. Paragraphs are one line each: clap wraps them.
+
+pub const PROGRAM: &str = "\
+Examples:
+  conversica-sync demo      try it: a sample CRM and a local Conversica, nothing to set up
+  conversica-sync init      look at your database and write a configuration file
+  conversica-sync check     is everything ready?
+  conversica-sync plan      what would be sent, and why
+  conversica-sync once      one pass, then end
+  conversica-sync run       the daemon
+  conversica-sync status    how things stand, and what needs a person
+
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held.
+
+Colours and bars appear on a terminal only; NO_COLOR=1 turns colours off.";
+
+pub const RUN: &str = "\
+Examples:
+  conversica-sync run
+  conversica-sync --config /etc/conversica-sync/acme.toml run
+
+Exit codes: 0 stopped by a signal, 1 unexpected failure, 2 usage or configuration.";
+
+pub const ONCE: &str = "\
+Examples:
+  conversica-sync once                  one pass, with a bar on a terminal
+  conversica-sync once --full           compare every row, whatever is due
+  conversica-sync once --max-wait 0s    do not wait for retries
+  conversica-sync once --json           the summary for scripts
+
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held.";
+
+pub const PLAN: &str = "\
+Examples:
+  conversica-sync plan              what a pass would send, and why
+  conversica-sync plan --limit 5    with five leads shown one by one
+  conversica-sync plan --json       all of it for scripts
+
+Exit codes: 0 nothing in the way, 2 usage or configuration, 3 rows make no valid lead, 4 held.";
+
+pub const CHECK: &str = "\
+Examples:
+  conversica-sync check                     the list; sends nothing
+  conversica-sync check --json              the same for scripts
+  conversica-sync check --send-test-lead    when all is well, send one made-up lead
+  conversica-sync check --send-test-lead --test-email me@example.com    to an address of your own
+
+Each line begins with ok, look (works, but worth a look), BAD (must be mended) or skip (depends on \
+something that is BAD).
+
+Exit codes: 0 nothing to mend, 2 something must be mended; with --send-test-lead also 3 it was not accepted, 4 halted.";
+
+pub const STATUS: &str = "\
+Examples:
+  conversica-sync status           how things stand
+  conversica-sync status --json    the same for scripts
+
+Exit codes: 0 nothing to do, 2 usage or configuration, 3 leads need attention, 4 halted or held.";
+
+pub const LEADS: &str = "\
+Examples:
+  conversica-sync leads                            whoever waits or needs a person
+  conversica-sync leads --status rejected          what Conversica refused
+  conversica-sync leads --reason email --limit 10  ten that have to do with an e-mail address
+  conversica-sync leads --status held --json       for scripts";
+
+pub const LEAD: &str = "\
+Examples:
+  conversica-sync lead 4711                   its whole story
+  conversica-sync lead 4711 --client north    of that client
+  conversica-sync lead 4711 --json            for scripts";
+
+pub const RECEIVED: &str = "\
+Examples:
+  conversica-sync received                   what Conversica has posted, the newest
+  conversica-sync received --id 4711         about one lead
+  conversica-sync received --unreadable      what could not be read, and why
+  conversica-sync received show 12           one post, exactly as it came
+  conversica-sync received replay --all      read again, after an upgrade";
+
+pub const RECEIVED_SHOW: &str = "\
+Examples:
+  conversica-sync received show 12";
+
+pub const RECEIVED_REPLAY: &str = "\
+Examples:
+  conversica-sync received replay --all                     all that could not be read
+  conversica-sync received replay 12 --body mended.json     that one, as you have mended it
+
+Exit codes: 0 read, 2 usage or configuration, 3 some still cannot be read.";
+
+pub const APPROVE: &str = "\
+Examples:
+  conversica-sync approve                             show what is held, and ask
+  conversica-sync approve 4711 4712                   these two only
+  conversica-sync approve --reason first_run --yes    without asking
+
+Exit codes: 0 done, 2 usage or configuration, 4 not released: no word was given, or more is held than was shown.";
+
+pub const BASELINE: &str = "\
+Examples:
+  conversica-sync baseline                             show what is held, and ask
+  conversica-sync baseline 4711                        this one only
+  conversica-sync baseline --reason first_run --yes    without asking
+
+Exit codes: 0 done, 2 usage or configuration, 4 not released: no word was given, or more is held than was shown.";
+
+pub const RETRY: &str = "\
+Examples:
+  conversica-sync retry 4711                  one lead
+  conversica-sync retry --status exhausted    whatever failed for too long
+  conversica-sync retry --all                 rejected and exhausted ones";
+
+pub const RESUME: &str = "\
+Examples:
+  conversica-sync status    says what the halt is about
+  conversica-sync resume    once that is mended";
+
+pub const TRIGGERS: &str = "\
+Examples:
+  conversica-sync triggers print      the script, to read it
+  conversica-sync triggers install    make them
+  conversica-sync triggers remove     remove them without a trace";
+
+pub const TRIGGERS_PRINT: &str = "\
+Examples:
+  conversica-sync triggers print                   to read it
+  conversica-sync triggers print --role reader     for that role
+  conversica-sync triggers print --remove          what removes them again
+  conversica-sync triggers print | psql -v ON_ERROR_STOP=1 postgres://owner@localhost/crm";
+
+pub const TRIGGERS_INSTALL: &str = "\
+Examples:
+  conversica-sync triggers install                              show, ask, make
+  conversica-sync triggers install --url-file owner.url --yes    as the table's owner, unasked
+
+Exit codes: 0 done, 2 usage or configuration, 4 not done: somebody said no.";
+
+pub const TRIGGERS_REMOVE: &str = "\
+Examples:
+  conversica-sync triggers remove                              show, ask, remove
+  conversica-sync triggers remove --url-file owner.url --yes    as the table's owner, unasked
+
+Exit codes: 0 done, 2 usage or configuration, 4 not done: somebody said no.";
+
+pub const WRITEBACK: &str = "\
+Examples:
+  conversica-sync writeback print      the script that makes the tables
+  conversica-sync writeback stopped    what the CRM refused, and why
+  conversica-sync writeback retry --all";
+
+pub const WRITEBACK_PRINT: &str = "\
+Examples:
+  conversica-sync writeback print                  to read it
+  conversica-sync writeback print --role writer    with the rights for that role
+  conversica-sync writeback print | psql -v ON_ERROR_STOP=1 postgres://owner@localhost/crm";
+
+pub const WRITEBACK_STOPPED: &str = "\
+Examples:
+  conversica-sync writeback stopped           what the CRM refused, and why
+  conversica-sync writeback stopped --json    for scripts";
+
+pub const WRITEBACK_RETRY: &str = "\
+Examples:
+  conversica-sync writeback retry 4711        what is stopped of that lead
+  conversica-sync writeback retry --event 12  one event
+  conversica-sync writeback retry --all       everything";
+
+pub const SANDBOX: &str = "\
+Examples:
+  conversica-sync sandbox                                 takes leads at http://127.0.0.1:8099/json/
+  conversica-sync sandbox --faults 500=5%,timeout=1%      and fails now and then
+  conversica-sync sandbox --receiver http://127.0.0.1:8443    and plays conversations back";
+
+pub const DEMO: &str = "\
+Examples:
+  conversica-sync demo           until Ctrl-C
+  conversica-sync demo --once    ends by itself, for scripts";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+  conversica-sync completions bash > ~/.local/share/bash-completion/completions/conversica-sync
+  conversica-sync completions zsh > ~/.zfunc/_conversica-sync
+  conversica-sync completions fish > ~/.config/fish/completions/conversica-sync.fish
+  conversica-sync completions elvish >> ~/.config/elvish/rc.elv
+  conversica-sync completions powershell >> $PROFILE
+
+Then open a new shell. bash needs the package bash-completion; zsh needs `fpath+=~/.zfunc` in ~/.zshrc before \
+compinit is called. For every user of a machine: /usr/share/bash-completion/completions/conversica-sync, \
+/usr/share/zsh/site-functions/_conversica-sync, /usr/share/fish/vendor_completions.d/conversica-sync.fish.";
+
+pub const MAN: &str = "\
+Examples:
+  conversica-sync man | man -l -                                  read it now
+  conversica-sync man --directory ~/.local/share/man/man1         for yourself: one page a command
+  conversica-sync man --directory /usr/local/share/man/man1       for everybody
+
+Then `man conversica-sync` and, for each command, `man conversica-sync-plan`.";
+
+pub const CONFIG: &str = "\
+Examples:
+  conversica-sync config show    every setting, and where it came from
+  conversica-sync config schema > schema.json";
+
+pub const CONFIG_SHOW: &str = "\
+Examples:
+  conversica-sync config show           in columns
+  conversica-sync config show --json    for scripts";
+
+pub const CONFIG_SCHEMA: &str = "\
+Examples:
+  conversica-sync config schema > schema.json    for an editor that completes and checks";
