@@ -1,0 +1,1 @@
+//! One lead's story.
