@@ -14,30 +14,41 @@ pub const SHOWN_OF_A_TEST_LEAD: &str = "(last name of a test lead)";
 const UNMISTAKABLE_BYTES: usize = 6;
 
 /// Hides the token.
-#[derive(Debug, Clone, Default)]
-pub struct Veil(Option<SecretString>);
+#[derive(Debug, Clone)]
+pub struct Veil {
+    secret: Option<SecretString>,
+    /// What is shown in its place.
+    shown: &'static str,
+}
 
 impl Veil {
+    /// The token of the settings.
     pub fn over(token: Option<&SecretString>) -> Self {
-        // What is sent is trimmed.
-        Self(
-            token
-                .map(|token| token.expose_secret().trim().into())
-                .filter(|token: &SecretString| !token.expose_secret().is_empty()),
-        )
+        Self::of(token.map(ExposeSecret::expose_secret), SHOWN)
     }
 
-    /// Whether there is a token.
+    /// The last name of a test lead, which may be a token that is not in the settings any more.
+    pub fn over_last_name(name: &str) -> Self {
+        Self::of(Some(name), SHOWN_OF_A_TEST_LEAD)
+    }
+
+    fn of(secret: Option<&str>, shown: &'static str) -> Self {
+        // What is sent is trimmed.
+        let secret = secret.map(str::trim).filter(|secret| !secret.is_empty());
+        Self { secret: secret.map(SecretString::from), shown }
+    }
+
+    /// Whether there is something to hide.
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.secret.is_some()
     }
 
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let Some(token) = self.0.as_ref().map(|token| token.expose_secret()) else { return Cow::Borrowed(text) };
-        if text == token {
-            Cow::Borrowed(SHOWN)
-        } else if token.len() >= UNMISTAKABLE_BYTES && text.contains(token) {
-            Cow::Owned(text.replace(token, SHOWN))
+        let Some(secret) = self.secret.as_ref().map(ExposeSecret::expose_secret) else { return Cow::Borrowed(text) };
+        if text == secret {
+            Cow::Borrowed(self.shown)
+        } else if secret.len() >= UNMISTAKABLE_BYTES && text.contains(secret) {
+            Cow::Owned(text.replace(secret, self.shown))
         } else {
             Cow::Borrowed(text)
         }
@@ -46,7 +57,7 @@ impl Veil {
     /// In every text of a value, at any depth; not in the names of keys.
     pub fn value(&self, value: &mut Value) {
         match value {
-            _ if self.0.is_none() => {}
+            _ if !self.is_on() => {}
             Value::String(text) => {
                 let hidden = self.text(text).into_owned();
                 *text = hidden;
