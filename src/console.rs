@@ -51,6 +51,30 @@ pub fn variable(name: &str) -> Option<String> {
     env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
+/// No line of ours is longer.
+const MAX_WIDTH: usize = 100;
+const MIN_WIDTH: usize = 40;
+
+/// Columns for a line on standard output: the terminal's, within reason.
+pub fn width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { MAX_WIDTH } else { columns.clamp(MIN_WIDTH, MAX_WIDTH) }
+}
+
+/// A text of somebody else's, line by line, each made harmless as by [`printable`], wrapped to `width` columns and indented.
+pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
+    let columns = width.saturating_sub(indent).max(1);
+    let mut lines = String::with_capacity(text.len() + 16);
+    for line in text.lines() {
+        for piece in textwrap::wrap(&printable(line), columns) {
+            let piece = piece.trim_end();
+            let indent = if piece.is_empty() { 0 } else { indent };
+            let _ = write!(lines, "\n{:indent$}{piece}", "");
+        }
+    }
+    lines
+}
+
 /// A text of somebody else's (a row's, Conversica's) as it may be shown on a terminal: characters that would move the
 /// cursor, set colours, answer for the keyboard or turn the writing round are spelt out.
 pub fn printable(text: &str) -> Cow<'_, str> {
@@ -76,6 +100,19 @@ fn acts_on_a_terminal(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn wrapping_keeps_every_word_and_every_width(text in "[a-z \\n李\u{1b}]{0,300}", width in 20usize..100) {
+            let lines = wrapped(&text, width, 6);
+            prop_assert!(lines.lines().all(|line| textwrap::core::display_width(line) <= width), "{}", lines);
+            let acts = lines.chars().any(|c| c != '\n' && c.is_control());
+            prop_assert!(!acts, "{}", lines);
+            let all = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            prop_assert_eq!(all(&lines), all(&text.lines().map(printable).collect::<String>()));
+        }
+    }
 
     fn of<'a>(set: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<String> + 'a {
         |name| set.iter().find(|(have, _)| *have == name).map(|(_, value)| (*value).to_owned())

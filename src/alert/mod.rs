@@ -44,7 +44,8 @@ const RETRY: config::Retry = config::Retry {
     max_elapsed: Duration::from_secs(24 * 60 * 60),
 };
 
-const TOLD: &str = "told";
+/// What a way has come to that has succeeded.
+pub const TOLD: &str = "told";
 
 /// The ways in which people are told.
 #[derive(Debug, Clone)]

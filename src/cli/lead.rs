@@ -4,21 +4,28 @@
 //! Here, and nowhere else, Conversica's answers are shown as they came: they may quote the lead.
 
 mod hearing;
+mod history;
+mod row;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use self::hearing::Hearing;
+use self::history::{history, moment};
 use crate::cli::plan::shown;
 use crate::cli::{Exit, settings};
-use crate::console::{printable, say};
+use crate::clock;
+use crate::config::Settings;
+use crate::console::{self, printable, say};
 use crate::conversica::lead::LeadId;
+use crate::conversica::token::Veil;
+use crate::crm::mapping::Mapping;
 use crate::db::Db;
 use crate::error::SetupError;
+use crate::state::control::{self, MappingInUse};
 use crate::state::heard::reading;
 use crate::state::lead::Status;
 use crate::state::outcome::Recorded;
@@ -38,64 +45,116 @@ pub struct Args {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let Some(state) = Db::open_state_read_only(loaded.settings.state.url.expose_secret()).await? else {
+    let settings = &loaded.settings;
+    let client = args.client.as_deref();
+    let Some(state) = Db::open_state_read_only(settings.state.url.expose_secret()).await? else {
+        let state = Db::open_state_in_memory().await?;
+        let rows = row::look(settings, &state, &args.id, client, clock::now()).await;
+        let source = match rows.as_deref() {
+            Some([row]) => format!(". The source has its row, {}", row::in_words(row)),
+            Some(_) | None => String::new(),
+        };
         return Err(SetupError::new(
-            format!("lead {} is not known: there is no state yet, nothing has been read", printable(&args.id)),
+            format!("lead {} is not known: there is no state yet, nothing has been read{source}", printable(&args.id)),
             "look whether it is in the source with `conversica-sync plan`; `once` or `run` makes the state",
         )
         .into());
     };
-    let lead = which(&state, args.id, args.client).await?;
-    let hearing = Hearing::of(&state, &lead, loaded.settings.consent.keep_opt_outs).await?;
-    let story = story::of(&state, &lead).await?;
-    let Some(story) = story else {
+    let veil = Veil::over(settings.conversica.test_lead_token.as_ref());
+    let lead = match which(&state, &args.id, client).await? {
+        Ok(lead) => lead,
+        Err(unknown) => {
+            let rows = row::look(settings, &state, &args.id, client, clock::now()).await;
+            match rows.as_deref() {
+                Some([row]) => print(row::unread_document(row), row::unread_text(row), &veil, args.json),
+                Some([_, ..]) => {
+                    let clients: Vec<String> = rows.into_iter().flatten().map(|row| row.lead.client_id).collect();
+                    return Err(several(&args.id, &clients).into());
+                }
+                Some([]) | None => return Err(unknown.into()),
+            }
+            return Ok(Exit::Done);
+        }
+    };
+    let hearing = Hearing::of(&state, &lead, settings.consent.keep_opt_outs).await?;
+    let Some(mut story) = story::of(&state, &lead).await? else {
         // Conversica speaks of leads that the CRM does not have, or that were not read yet.
         if hearing.is_nothing() {
             return Err(unknown(&lead.id, Some(&lead.client_id), &[]).into());
         }
-        if args.json {
-            let mut document = json!({"id": lead.id, "client_id": lead.client_id, "status": null, "desired": null,
-                "delivered": null, "due_at": null, "outcomes": []});
-            hearing.add_to(&mut document, None);
-            say(format_args!("{document:#}"));
-        } else {
-            let mut text = name(&lead);
-            text.push_str(": never sent from here; Conversica has spoken of it\n");
-            text.push_str(&hearing.standing_text(None));
-            text.push_str(&history(hearing.events()));
-            say(text.trim_end());
+        let rows = row::look(settings, &state, &lead.id, Some(&lead.client_id), clock::now()).await;
+        let mut document = json!({"id": lead.id, "client_id": lead.client_id, "status": null, "desired": null,
+            "delivered": null, "due_at": null, "outcomes": []});
+        hearing.add_to(&mut document, None);
+        let mut text = name(&lead);
+        text.push_str(": never sent from here; Conversica has spoken of it\n");
+        if let Some([row]) = rows.as_deref() {
+            document["source"] = row::document(row);
+            let _ = writeln!(text, "  the source has its row, {}", row::in_words(row));
         }
+        text.push_str(&hearing.standing_text(None));
+        text.push_str(&history(hearing.events(console::width())));
+        print(document, text, &veil, args.json);
         return Ok(Exit::Done);
     };
-    if args.json {
-        let mut document = document(&story);
-        hearing.add_to(&mut document, story.desired.as_ref());
-        say(format_args!("{document:#}"));
-    } else {
-        say(text(&story, &hearing).trim_end());
-    }
+    let veil = hide_token(&mut story, &state, settings, veil).await?;
+    let mut document = document(&story);
+    hearing.add_to(&mut document, story.desired.as_ref());
+    print(document, text(&story, &hearing, console::width()), &veil, args.json);
     Ok(Exit::Done)
 }
 
-/// The one lead that is meant.
-async fn which(state: &Db, id: String, client: Option<String>) -> anyhow::Result<LeadId> {
-    let mut clients = story::clients(state, &id).await?;
-    clients.extend(reading::clients(state, &id).await?);
+/// The token is a secret, wherever it stands.
+fn print(mut document: Value, text: String, veil: &Veil, json: bool) {
+    if json {
+        veil.value(&mut document);
+        say(format_args!("{document:#}"));
+    } else {
+        say(veil.text(text.trim_end()));
+    }
+}
+
+/// Takes the token out of what is shown of the lead. One that is not in the settings any more is still in the state: in what
+/// was delivered until the lead is sent under its own name, and in what is to be sent until a poll has gone over it.
+async fn hide_token(story: &mut Story, state: &Db, settings: &Settings, veil: Veil) -> anyhow::Result<Veil> {
+    let mut veil = veil;
+    if story.test_lead_at.is_some() && !veil.is_on() {
+        let in_use = control::read::<MappingInUse>(state).await?;
+        let mapping = Mapping::new(settings).fingerprint().to_string();
+        let is_old = story.status == Status::Gone || in_use.is_none_or(|in_use| in_use.fingerprint != mapping);
+        let of = |content: &Option<Map<String, Value>>| {
+            content.as_ref().and_then(|content| content.get("lastName")?.as_str().map(str::to_owned))
+        };
+        let (desired, delivered) = (of(&story.desired), of(&story.delivered));
+        let hidden =
+            if is_old { delivered.or(desired) } else { delivered.filter(|name| desired.as_ref() != Some(name)) };
+        veil = hidden.map_or(veil, |name| Veil::over_last_name(&name));
+    }
+    story.desired.iter_mut().chain(story.delivered.iter_mut()).for_each(|content| veil.object(content));
+    Ok(veil)
+}
+
+/// The one lead that is meant, or why there is none that the state knows.
+async fn which(state: &Db, id: &str, client: Option<&str>) -> anyhow::Result<Result<LeadId, SetupError>> {
+    let mut clients = story::clients(state, id).await?;
+    clients.extend(reading::clients(state, id).await?);
     clients.sort();
     clients.dedup();
     let client_id = match client {
-        Some(client) if clients.contains(&client) => client,
-        Some(client) => return Err(unknown(&id, Some(&client), &clients).into()),
-        None if clients.len() > 1 => {
-            return Err(SetupError::new(
-                format!("lead {} is known for several clients: {}", printable(&id), names(&clients)),
-                "say which with --client",
-            )
-            .into());
-        }
-        None => clients.pop().ok_or_else(|| unknown(&id, None, &[]))?,
+        Some(client) if clients.iter().any(|known| known == client) => client.to_owned(),
+        Some(client) => return Ok(Err(unknown(id, Some(client), &clients))),
+        None if clients.len() > 1 => return Err(several(id, &clients).into()),
+        None => match clients.pop() {
+            Some(client) => client,
+            None => return Ok(Err(unknown(id, None, &[]))),
+        },
     };
-    Ok(LeadId { id, client_id })
+    Ok(Ok(LeadId { id: id.to_owned(), client_id }))
+}
+
+fn several(id: &str, clients: &[String]) -> SetupError {
+    let what = format!("lead {} is known for several clients: {}", printable(id), names(clients));
+    SetupError::new(what, "say which with --client")
 }
 
 fn unknown(id: &str, client: Option<&str>, others: &[String]) -> SetupError {
@@ -132,23 +191,22 @@ fn document(story: &Story) -> Value {
         "first_contact_at": story.first_contact_at,
         "delivered_at": story.delivered_at,
         "gone_at": story.gone_at,
+        "held_at": story.held_at,
+        "claimed_at": story.claimed_at,
+        "test_lead_at": story.test_lead_at,
         "outcomes": story.outcomes,
     })
 }
 
 /// For people: where it stands and what to do, what Conversica should hold and holds, and how that came about.
-fn text(story: &Story, hearing: &Hearing) -> String {
+fn text(story: &Story, hearing: &Hearing, width: usize) -> String {
     let mut text = name(&story.lead);
     let (stands, to_do) = standing(story);
     let _ = writeln!(text, ": {}\n  {}\n  to do: {to_do}\n", story.status.name(), printable(&stands));
     text.push_str(&contents(story));
     text.push_str(&hearing.standing_text(story.desired.as_ref()));
-    let mut events = vec![(story.changed_at, "its content last changed, as the CRM has it".to_owned())];
-    let first_contact = "Conversica first took it, or may have";
-    events.extend(story.first_contact_at.map(|at| (at, first_contact.to_owned())));
-    events.extend(story.gone_at.map(|at| (at, "its row was missing from the source".to_owned())));
-    events.extend(story.outcomes.iter().map(|outcome| (outcome.at, printable(&attempt(outcome)).into_owned())));
-    events.extend(hearing.events());
+    let mut events = history::of_story(story, width);
+    events.extend(hearing.events(width));
     text + &history(events)
 }
 
@@ -158,35 +216,6 @@ fn name(lead: &LeadId) -> String {
         let _ = write!(name, " (client {})", printable(&lead.client_id));
     }
     name
-}
-
-/// Events in the order of their times, each made harmless to a terminal already.
-fn history(mut events: Vec<(DateTime<Utc>, String)>) -> String {
-    let mut text = "\nWhat happened\n".to_owned();
-    // Stable: what has the same time stays in the order of the journal.
-    events.sort_by_key(|(at, _)| *at);
-    for (at, event) in events {
-        let _ = writeln!(text, "  {}  {}", moment(at), event);
-    }
-    text
-}
-
-fn moment(at: DateTime<Utc>) -> impl std::fmt::Display {
-    at.format("%F %T UTC")
-}
-
-fn attempt(outcome: &Recorded) -> String {
-    let mut text = format!("attempt {}: {}", outcome.attempt, outcome.class);
-    if let Some(status) = outcome.http_status {
-        let _ = write!(text, ", status {status}");
-    }
-    if let Some(duration) = outcome.duration_ms {
-        let _ = write!(text, ", {duration} ms");
-    }
-    if let Some(detail) = &outcome.detail {
-        let _ = write!(text, ": {detail}");
-    }
-    text
 }
 
 /// Where it stands, and what a person does about it.

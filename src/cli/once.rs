@@ -5,15 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::cli::{Exit, settings, signal, status, table};
+use crate::cli::{Exit, progress, settings, signal, status, table};
 use crate::config::duration;
-use crate::console::{can_redraw, say};
+use crate::console::say;
 use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::daemon;
-use crate::state::{due, lead};
+use crate::state::due;
 use crate::status::Report;
 use crate::sync::pass::{self, Passed};
 use crate::sync::poll::Reach;
@@ -96,25 +94,16 @@ fn summary(passed: &Passed) -> String {
 
 /// On a terminal only: rows while reading, leads while sending.
 async fn show_progress(state: crate::db::Db, tally: Arc<Tally>) {
-    if !can_redraw(&std::io::stderr()) {
-        return;
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = "{spinner} {msg} {wide_bar} {pos}/{len} {elapsed}";
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let mut ticks = tokio::time::interval(Duration::from_millis(200));
-    let known = lead::counts(&state).await.map_or(0, |counts| counts.values().sum());
-    let known = u64::try_from(known).unwrap_or(0);
+    let Some((bar, mut ticks)) = progress::bar() else { return };
+    let known = progress::known(&state).await;
     loop {
         ticks.tick().await;
         let decided = tally.outcomes(Class::Accepted) + tally.outcomes(Class::Rejected);
-        bar.set_message(format!("{} rows read", tally.rows()));
         if tally.is_reading() {
-            // As many as there were, for all that is known.
-            bar.set_length(known.max(tally.rows()));
-            bar.set_position(tally.rows());
+            progress::show_reading(&bar, &tally, known);
             continue;
         }
+        bar.set_message(format!("{} rows read", tally.rows()));
         if let Ok((waiting, in_flight)) = due::backlog(&state).await {
             bar.set_length(decided + u64::try_from(waiting + in_flight).unwrap_or(0));
             bar.set_position(decided);

@@ -3,7 +3,7 @@
 mod page;
 mod text;
 
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,11 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use secrecy::ExposeSecret;
 use tempfile::NamedTempFile;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::{Exit, existing_state, settings};
+use crate::cli::{Exit, existing_state, progress, settings};
 use crate::clock;
 use crate::config::{Settings, duration};
 use crate::crm::Crm;
@@ -24,7 +23,7 @@ use crate::db::Db;
 use crate::reconcile::report::Report;
 use crate::reconcile::verdict::Verdict;
 use crate::reconcile::{self, Line, Options};
-use crate::state::{lead, outcome};
+use crate::state::outcome;
 use crate::sync::tally::Tally;
 
 #[derive(Debug, clap::Args)]
@@ -99,7 +98,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let options = Options { silent_since: silent_since(args.unconfirmed_after, settings, now), repair: args.repair };
     let mut out = Out::open(args.output.as_deref())?;
     let tally = Arc::new(Tally::default());
-    let bar = show_progress(&state, tally.clone());
+    let bar = AbortOnDropHandle::new(tokio::spawn(progress::reading(state.clone(), tally.clone())));
     let mut lines = Lines::begin(args.format, out.writer(), now)?;
     let report = reconcile::reconcile(&crm, &state, options, &tally, now, |line| {
         if args.ignore.contains(&line.verdict) { Ok(()) } else { lines.add(&line) }
@@ -226,36 +225,5 @@ impl<'a> Lines<'a> {
             Lines::Csv(mut writer) => writer.flush()?,
         }
         Ok(())
-    }
-}
-
-/// On a terminal only; it goes when it is dropped.
-fn show_progress(state: &Db, tally: Arc<Tally>) -> Option<AbortOnDropHandle<()>> {
-    if !std::io::stderr().is_terminal() {
-        return None;
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = "{spinner} comparing {wide_bar} {pos}/{len} rows {elapsed}";
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let state = state.clone();
-    Some(AbortOnDropHandle::new(tokio::spawn(async move {
-        let known = lead::counts(&state).await.map_or(0, |counts| counts.values().sum());
-        let known = u64::try_from(known).unwrap_or(0);
-        let mut ticks = tokio::time::interval(Duration::from_millis(200));
-        let _cleared = Cleared(bar.clone());
-        loop {
-            ticks.tick().await;
-            bar.set_length(known.max(tally.rows()));
-            bar.set_position(tally.rows());
-        }
-    })))
-}
-
-/// Takes the bar away with it.
-struct Cleared(ProgressBar);
-
-impl Drop for Cleared {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
     }
 }

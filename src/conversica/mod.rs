@@ -7,4 +7,5 @@ pub mod excerpt;
 pub mod heard;
 pub mod lead;
 pub mod outcome;
+pub mod token;
 pub mod vocabulary;

@@ -12,10 +12,13 @@ pub mod facts;
 pub mod gone;
 pub mod heard;
 pub mod held;
+pub mod introduced;
 pub mod lead;
 pub mod listing;
 pub mod outcome;
 pub mod story;
+pub mod tested;
+pub mod told;
 pub mod writeback;
 pub mod writer;
 

@@ -81,26 +81,32 @@ pub struct Recorded {
     pub duration_ms: Option<i64>,
     /// Its number in the series that it belongs to, from 1.
     pub attempt: i64,
+    /// What had been sent: `desired`, as Conversica should hold now; `delivered`, as it accepted last; or `earlier`, which is
+    /// not known any more.
+    pub content: Option<String>,
 }
 
 /// Everything the journal says of one lead, oldest first.
 pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>, sqlx::Error> {
-    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>, i64);
+    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>);
     let rows: Vec<Line> = on_db!(db, pool => {
         sqlx::query_as(
-            "select at, class, http_status, detail, duration_ms, attempt from outcome \
-             where id = $1 and client_id = $2 order by seq")
+            "select o.at, o.class, o.http_status, o.detail, o.duration_ms, o.attempt, case when o.sent_hash is null then null \
+             when o.sent_hash = lead.desired_hash then 'desired' when o.sent_hash = lead.delivered_hash then 'delivered' \
+             else 'earlier' end from outcome o left join lead on lead.id = o.id and lead.client_id = o.client_id \
+             where o.id = $1 and o.client_id = $2 order by o.seq")
             .bind(id).bind(client_id).fetch_all(pool).await
     })?;
     Ok(rows
         .into_iter()
-        .map(|(at, class, http_status, detail, duration_ms, attempt)| Recorded {
+        .map(|(at, class, http_status, detail, duration_ms, attempt, content)| Recorded {
             at: instant(at),
             class,
             http_status,
             detail,
             duration_ms,
             attempt,
+            content,
         })
         .collect())
 }

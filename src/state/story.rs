@@ -36,6 +36,12 @@ pub struct Story {
     pub first_contact_at: Option<DateTime<Utc>>,
     pub delivered_at: Option<DateTime<Utc>>,
     pub gone_at: Option<DateTime<Utc>>,
+    /// Since when it waits for a person with its present content.
+    pub held_at: Option<DateTime<Utc>>,
+    /// Since when it is on its way.
+    pub claimed_at: Option<DateTime<Utc>>,
+    /// When it was first sent with the Test Lead Token.
+    pub test_lead_at: Option<DateTime<Utc>>,
     /// Oldest first.
     pub outcomes: Vec<Recorded>,
 }
@@ -52,7 +58,7 @@ pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
 pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
     let sql = format!(
         "select status, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
-         hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at from lead \
+         hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at, held_at, claimed_at, test_lead_at from lead \
          where id = $1 and client_id = $2"
     );
     let found = on_db!(db, pool => {
@@ -75,6 +81,9 @@ pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
                     first_contact_at: row.try_get::<Option<i64>, _>(9)?.map(instant),
                     delivered_at: row.try_get::<Option<i64>, _>(10)?.map(instant),
                     gone_at: row.try_get::<Option<i64>, _>(11)?.map(instant),
+                    held_at: row.try_get::<Option<i64>, _>(12)?.map(instant),
+                    claimed_at: row.try_get::<Option<i64>, _>(13)?.map(instant),
+                    test_lead_at: row.try_get::<Option<i64>, _>(14)?.map(instant),
                     outcomes: Vec::new(),
                 })
             }

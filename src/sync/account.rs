@@ -29,11 +29,20 @@ pub async fn fingerprint(db: &Db, account: &Conversica, now: DateTime<Utc>) -> R
             key
         }
     };
+    Ok(keyed(&key, account))
+}
+
+/// The same, without making the key: `None` where there is none yet.
+pub async fn known_fingerprint(db: &Db, account: &Conversica) -> Result<Option<String>, sqlx::Error> {
+    Ok(control::read::<FingerprintKey>(db).await?.map(|fact| keyed(&fact.key, account)))
+}
+
+fn keyed(key: &str, account: &Conversica) -> String {
     let mut keyed = Vec::new();
-    for part in [&*key, account.endpoint.as_str(), &account.username, account.password.expose_secret()] {
+    for part in [key, account.endpoint.as_str(), &account.username, account.password.expose_secret()] {
         // Lengths keep "ab"+"c" apart from "a"+"bc".
         keyed.extend_from_slice(&(part.len() as u64).to_le_bytes());
         keyed.extend_from_slice(part.as_bytes());
     }
-    Ok(Fingerprint::of(&keyed).to_string())
+    Fingerprint::of(&keyed).to_string()
 }

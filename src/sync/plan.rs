@@ -1,7 +1,10 @@
 //! What a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+pub mod address;
+pub mod forecast;
+pub mod totals;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -10,16 +13,23 @@ use serde_json::{Map, Value};
 use crate::config::{ConversationChanges, OnDelete, Settings};
 use crate::conversica::consent::Override;
 use crate::conversica::lead::{LeadId, withdraws_consent};
+use crate::conversica::token::{self, Veil};
 use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
 use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
-use crate::state::control::{self, FirstRunDone, Hold, MappingInUse};
+use crate::state::control::{self, FirstRunDone, Halt, Hold, MappingInUse};
+use crate::state::due::Admit;
 use crate::state::lead::{self, Known, Status};
-use crate::state::{due, gone, held};
+use crate::state::{due, gone, held, introduced, tested};
+use crate::sync::account;
 use crate::sync::diff::{self, Difference};
 use crate::sync::guard::{self, Admission, Found, History, Losses, Verdict};
 use crate::sync::merge::{Interest, Item, Merge};
+use crate::sync::plan::address::Addresses;
+use crate::sync::plan::forecast::Forecast;
+use crate::sync::plan::totals::{Counts, Halted, HeldShown, TestLeads, Totals};
+use crate::sync::tally::Tally;
 
 /// What would happen to a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,6 +44,8 @@ pub enum Action {
 }
 
 impl Action {
+    pub const ALL: [Action; 4] = [Action::Create, Action::Update, Action::Stop, Action::Invalid];
+
     pub const fn name(self) -> &'static str {
         match self {
             Action::Create => "create",
@@ -41,6 +53,10 @@ impl Action {
             Action::Stop => "stop",
             Action::Invalid => "invalid",
         }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
     }
 }
 
@@ -55,55 +71,18 @@ pub struct PlannedLead {
     pub reasons: Vec<String>,
 }
 
-/// How many of what.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    pub create: u64,
-    pub update: u64,
-    pub stop: u64,
-    pub invalid: u64,
-    /// Nothing to send: delivered already, or waiting for a person after a refusal.
-    pub unchanged: u64,
-    /// Leads of which the CRM says otherwise than the person's own opt-out, which counts.
-    pub kept_opt_outs: u64,
-    /// Leads no longer in the source.
-    pub gone: u64,
-    /// People who would be contacted for the first time.
-    pub new_people: u64,
-    /// The same, by `conversationId`; blank where there is none.
-    pub new_people_by_conversation: BTreeMap<String, u64>,
-    /// E-mail addresses that the leads to be sent have under more than one id.
-    pub same_email: u64,
-    /// Why this is held for a person, or would be by a pass.
-    pub hold: Option<String>,
-    /// What the state holds for a person already.
-    pub held: HeldShown,
-}
-
-/// What is held, as `approve --shown` takes it up again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct HeldShown {
-    pub leads: i64,
-    /// Of them: people whom Conversica has never been told of.
-    pub new_people: i64,
-    /// Of them: leads whose row is missing from the source.
-    pub missing: i64,
-    /// Reason → leads.
-    pub reasons: BTreeMap<String, i64>,
-    /// Names this set: what joins later is not in it. Blank where nothing is held.
-    pub shown: String,
-}
-
-/// Goes over everything; `each` is given the leads of the plan, in order of their ids.
+/// Goes over everything, in constant memory; `each` is given the leads of the plan, in order of their ids, and `tally` the
+/// number of rows read so far.
 pub async fn plan(
     crm: &Crm,
     state: &Db,
     settings: &Settings,
+    tally: &Tally,
     now: DateTime<Utc>,
     mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
 ) -> anyhow::Result<Totals> {
     let fitting = crm.fitting().await?;
-    let mut planning = Planning::new(settings);
+    let mut planning = Planning::new(settings, tested::leads(state).await?);
     // Before the first row is read: what is held meanwhile has not been shown.
     let held = held::look(state, &held::Selection::default()).await?;
     let mut merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything, now).await?;
@@ -122,26 +101,35 @@ pub async fn plan(
             }
             None => break,
         }
+        tally.set_rows(merge.rows());
         if planning.batch.len() + planning.parting.len() >= BATCH_ROWS {
             planning.show(state, &mut each).await?;
         }
     }
     planning.show(state, &mut each).await?;
     planning.found.present = merge.present();
-    let Planning { mut totals, addresses, new_sends, would_hold, found, .. } = planning;
-    totals.same_email = addresses.values().filter(|repeated| **repeated).count() as u64;
+    let Planning { mut totals, counts, addresses, new_sends, would_hold, found, .. } = planning;
+    counts.put_into(&mut totals);
+    let repeated = addresses.repeated();
+    totals.same_email = repeated.addresses;
+    (totals.same_email_examples, totals.same_email_uncompared) = (repeated.examples, repeated.uncompared);
     let losses = Losses::Share(settings.safety.source_shrinks_below);
     totals.hold = match losses.verdict(found) {
         Verdict::Hold => Some(held::SOURCE_SHRANK.to_owned()),
         Verdict::Gone => {
             // Rows that are back end that hold, and let go what had joined it.
             let ends = |reason: &str| found.back > 0 && reason == held::SOURCE_SHRANK;
-            hold(crm, state, settings, new_sends, ends)
-                .await?
-                .or(would_hold.filter(|reason| !ends(reason)))
-                .or(too_many_tests(&totals, state, settings).await?)
+            let (hold, baseline) = hold(crm, state, settings, new_sends, ends).await?;
+            totals.baseline = baseline;
+            hold.or(would_hold.filter(|reason| !ends(reason))).or(too_many_tests(&totals, state, settings).await?)
         }
     };
+    totals.halt = halt(state, settings).await?;
+    if settings.conversica.test_lead_token.is_some() {
+        let limit = settings.conversica.test_lead_limit;
+        totals.test_leads = Some(TestLeads { limit, left: due::test_leads_left(state, limit).await? });
+    }
+    totals.forecast = forecast(&totals, state, settings, now).await?;
     totals.held = HeldShown {
         leads: held.leads,
         new_people: held.new_people,
@@ -165,8 +153,11 @@ fn is_settled(mapped: &Mapped, known: Option<&Known>) -> bool {
 struct Planning {
     totals: Totals,
     conversations: ConversationChanges,
-    /// Hashes of addresses, and whether each has come up more than once.
-    addresses: HashMap<u64, bool>,
+    counts: Counts,
+    addresses: Addresses,
+    veil: Veil,
+    /// Leads that were ever sent with the Test Lead Token.
+    tested: HashSet<LeadId>,
     batch: Vec<(Mapped, Option<Known>)>,
     /// Leads whose rows are missing, and who may have to be told so.
     parting: Vec<Known>,
@@ -179,11 +170,14 @@ struct Planning {
 }
 
 impl Planning {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, tested: HashSet<LeadId>) -> Self {
         Self {
             totals: Totals::default(),
             conversations: settings.safety.conversation_changes,
-            addresses: HashMap::new(),
+            counts: Counts::default(),
+            addresses: Addresses::default(),
+            veil: Veil::over(settings.conversica.test_lead_token.as_ref()),
+            tested,
             batch: Vec::new(),
             parting: Vec::new(),
             on_delete: settings.source.on_delete,
@@ -219,7 +213,10 @@ impl Planning {
             let mut reasons = vec!["no longer in the source".to_owned()];
             reasons.extend(known.hold_reason.map(|reason| format!("held: {reason}")));
             let LeadId { id, client_id } = known.lead;
-            told.push_back(PlannedLead { id, client_id, action: Action::Stop, changes, reasons });
+            let mut lead = PlannedLead { id, client_id, action: Action::Stop, changes, reasons };
+            self.counts.changed(lead.changes.keys());
+            self.hide_token(&mut lead);
+            told.push_back(lead);
         }
         self.totals.stop += told.len() as u64;
         Ok(told)
@@ -262,6 +259,7 @@ impl Planning {
                 self.would_hold.get_or_insert_with(|| reason.to_owned());
             }
             self.count(&planned);
+            self.hide_token(&mut planned.lead);
             let place = (&planned.lead.id, &planned.lead.client_id);
             while let Some(lead) = told.pop_front_if(|lead| (&lead.id, &lead.client_id) < place) {
                 each(lead)?;
@@ -279,12 +277,34 @@ impl Planning {
             Action::Stop => totals.stop += 1,
             Action::Invalid => totals.invalid += 1,
         }
-        if planned.lead.action == Action::Create {
-            totals.new_people += 1;
-            *totals.new_people_by_conversation.entry(planned.conversation.clone()).or_default() += 1;
+        let lead = (&*planned.lead.id, &*planned.lead.client_id);
+        match planned.lead.action {
+            Action::Create => {
+                totals.new_people += 1;
+                self.counts.new_person(&planned.conversation);
+            }
+            // Where it is not known what Conversica has, every key seems to change.
+            Action::Update | Action::Stop if planned.has_old => self.counts.changed(planned.lead.changes.keys()),
+            Action::Update | Action::Stop => {}
+            Action::Invalid => self.counts.invalid(planned.lead.reasons.iter(), lead),
         }
-        if let Some(address) = planned.address {
-            self.addresses.entry(address).and_modify(|repeated| *repeated = true).or_insert(false);
+        if !planned.address.is_empty() {
+            self.addresses.add(&planned.address, lead);
+        }
+    }
+
+    /// The token is a secret: it is shown neither where it would be sent nor where it was.
+    fn hide_token(&self, lead: &mut PlannedLead) {
+        for value in lead.changes.values_mut().flatten() {
+            self.veil.value(value);
+        }
+        let was_tested = || self.tested.contains(&LeadId { id: lead.id.clone(), client_id: lead.client_id.clone() });
+        if !self.veil.is_on()
+            && let Some([old, _]) = lead.changes.get_mut("lastName")
+            && old.is_string()
+            && was_tested()
+        {
+            *old = token::SHOWN_OF_A_TEST_LEAD.into();
         }
     }
 }
@@ -292,8 +312,9 @@ impl Planning {
 struct Planned {
     lead: PlannedLead,
     conversation: String,
-    /// A hash of the e-mail address: millions of addresses need not be kept.
-    address: Option<u64>,
+    address: String,
+    /// What Conversica has of it is known.
+    has_old: bool,
 }
 
 fn planned(mapped: Mapped, known: Option<&Known>, stops: bool, old: &Map<String, Value>) -> Planned {
@@ -304,7 +325,7 @@ fn planned(mapped: Mapped, known: Option<&Known>, stops: bool, old: &Map<String,
         Err(reasons) => {
             let reasons = reasons.clone();
             let lead = PlannedLead { id, client_id, action: Action::Invalid, changes: BTreeMap::new(), reasons };
-            return Planned { lead, conversation: String::new(), address: None };
+            return Planned { lead, conversation: String::new(), address: String::new(), has_old: false };
         }
     };
     let action = match (contacted, stops) {
@@ -324,14 +345,9 @@ fn planned(mapped: Mapped, known: Option<&Known>, stops: bool, old: &Map<String,
         Some(_) => {}
     }
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
-    let address = (!text("email").is_empty()).then(|| {
-        let mut hasher = DefaultHasher::new();
-        text("email").to_lowercase().hash(&mut hasher);
-        hasher.finish()
-    });
-    let conversation = text("conversationId").to_owned();
+    let (conversation, address) = (text("conversationId").to_owned(), text("email").to_owned());
     let lead = PlannedLead { id, client_id, action, changes: changes(old, &body), reasons };
-    Planned { lead, conversation, address }
+    Planned { lead, conversation, address, has_old: !old.is_empty() }
 }
 
 /// The keys whose values differ.
@@ -348,15 +364,15 @@ fn object(body: &str) -> Map<String, Value> {
     serde_json::from_str(body).unwrap_or_default()
 }
 
-/// Whether a pass would hold what it finds. What has been released already, and only waits to be sent, does not count, nor a
-/// hold that the pass ends.
+/// Whether a pass would hold what it finds, and whether it would take it as delivered. What has been released already, and
+/// only waits to be sent, does not count, nor a hold that the pass ends.
 async fn hold(
     crm: &Crm,
     state: &Db,
     settings: &Settings,
     new_sends: u64,
     ends: impl Fn(&str) -> bool,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<(Option<String>, bool)> {
     let in_use = control::read::<MappingInUse>(state).await?;
     let fingerprint = crm.mapping.fingerprint().to_string();
     let history = History {
@@ -367,11 +383,42 @@ async fn hold(
         Some(hold) if !ends(&hold.reason) && held::any(state, Some(&hold.reason)).await? => Some(hold),
         _ => None,
     };
-    Ok(match guard::admission(&settings.safety, history, standing.as_ref()) {
+    let admission = guard::admission(&settings.safety, history, standing.as_ref());
+    let baseline = admission == Admission::Baseline;
+    let reason = match admission {
         Admission::Hold(reason) if new_sends > 0 => Some(reason.to_owned()),
         Admission::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason.to_owned()),
         Admission::Hold(_) | Admission::UpTo { .. } | Admission::Send | Admission::Baseline => None,
-    })
+    };
+    Ok((reason, baseline))
+}
+
+/// The halt that stands for the account in the settings: for another one, it is lifted as soon as something would be sent.
+async fn halt(state: &Db, settings: &Settings) -> anyhow::Result<Option<Halted>> {
+    let Some(halt) = control::read::<Halt>(state).await? else { return Ok(None) };
+    let account = account::known_fingerprint(state, &settings.conversica).await?;
+    let stands = account.is_none_or(|account| account == halt.account);
+    Ok(stands.then(|| Halted { reason: halt.reason.name(), since: halt.since, cure: halt.reason.cure() }))
+}
+
+/// How long all of it takes; `None` where not all of it may be sent.
+async fn forecast(
+    totals: &Totals,
+    state: &Db,
+    settings: &Settings,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Option<Forecast>> {
+    let caps = match guard::admit(settings, settings.conversica.test_lead_limit) {
+        Admit::TestLeads(_) => return Ok(None),
+        Admit::Capped(caps) => caps,
+        Admit::Everybody | Admit::Withdrawals => Vec::new(),
+    };
+    let introduced = match caps.iter().map(|cap| cap.within).max() {
+        Some(within) if totals.new_people > 0 => introduced::since(state, now - within).await?,
+        Some(_) | None => Vec::new(),
+    };
+    let (requests, pace) = (totals.requests(), settings.delivery.requests_per_second);
+    Ok(Some(Forecast::of(requests, totals.new_people, pace, &caps, &introduced, now)))
 }
 
 /// With the Test Lead Token, the leads beyond the limit would be held.

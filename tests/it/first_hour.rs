@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use conversica_sync::sandbox::{Options, start};
 use conversica_sync::sandbox::faults::Faults;
+use conversica_sync::sandbox::{Options, start};
 
 use crate::support::scene::sqlite;
 use crate::support::wait::wait_until;
@@ -85,7 +85,8 @@ fn essence(text: &str) -> String {
     // Numbers with a unit of time behind them.
     let text = lines.join("\n");
     let words: Vec<&str> = text.split(' ').collect();
-    let is_unit = |word: &str| matches!(word.trim_end_matches([',', '.', ';', ')']), "ms" | "s" | "MiB" | "GiB" | "KiB");
+    let is_unit =
+        |word: &str| matches!(word.trim_end_matches([',', '.', ';', ')']), "ms" | "s" | "MiB" | "GiB" | "KiB");
     let is_number = |word: &str| word.trim_start_matches('(').chars().all(|c| c.is_ascii_digit());
     let measured = |at: usize| is_number(words[at]) && words.get(at + 1).is_some_and(|next| is_unit(next));
     (0..words.len()).map(|at| if measured(at) { "…" } else { words[at] }).collect::<Vec<_>>().join(" ")

@@ -1,12 +1,13 @@
 //! The part of a lead's story that Conversica has told: what it posted, what that comes to, and whose word stands.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::moment;
-use crate::console::printable;
+use super::history::moment;
+use crate::console::{printable, wrapped};
 use crate::conversica::consent::{Channel, Standing};
 use crate::conversica::conversation::datetime;
 use crate::conversica::heard::{self, Kind};
@@ -14,6 +15,7 @@ use crate::conversica::lead::LeadId;
 use crate::db::Db;
 use crate::state::consent::{self, Entry};
 use crate::state::heard::reading::{self, Heard};
+use crate::state::told::{self, Alert, OnItsWay};
 
 /// All that was heard of a lead.
 #[derive(Debug, Default)]
@@ -22,6 +24,9 @@ pub struct Hearing {
     picture: Map<String, Value>,
     ledger: Vec<Entry>,
     standing: Standing,
+    /// Events that are not in the CRM yet.
+    writeback: HashMap<i64, OnItsWay>,
+    alerts: Vec<Alert>,
     /// `[consent] keep_opt_outs`.
     keeps_opt_outs: bool,
 }
@@ -31,7 +36,8 @@ impl Hearing {
         let (heard, picture) = reading::of_lead(state, lead).await?;
         let ledger = consent::of_lead(state, lead).await?;
         let standing = Standing::of(&ledger.iter().map(|entry| entry.word).collect::<Vec<_>>());
-        Ok(Self { heard, picture, ledger, standing, keeps_opt_outs })
+        let (writeback, alerts) = (told::writeback(state, lead).await?, told::alerts(state, lead).await?);
+        Ok(Self { heard, picture, ledger, standing, writeback, alerts, keeps_opt_outs })
     }
 
     pub fn is_nothing(&self) -> bool {
@@ -49,6 +55,7 @@ impl Hearing {
                 "repeats": heard.repeats,
                 "applied_at": heard.applied_at,
                 "effect": heard.effect,
+                "writeback": self.writeback.get(&heard.seq),
             })
         });
         let ledger = self.ledger.iter().map(|Entry { word, heard_at, event_seq, .. }| {
@@ -71,6 +78,7 @@ impl Hearing {
         document["messages"] = self.messages().into_iter().map(|(_, message)| message).collect();
         document["consent"] = json!({"ledger": ledger.collect::<Vec<_>>(), "standing": self.standing});
         document["overrides"] = json!(overrides);
+        document["alerts"] = json!(self.alerts);
     }
 
     /// The Message objects, in the order of their dates; what has no date that can be read is of when it came.
@@ -117,15 +125,26 @@ impl Hearing {
         text
     }
 
-    /// What happened, each with its time. A text may have several lines.
-    pub fn events(&self) -> Vec<(DateTime<Utc>, String)> {
-        let mut events: Vec<(DateTime<Utc>, String)> =
-            self.heard.iter().map(|heard| (said_at(heard), told(heard))).collect();
+    /// What happened, each with its time. A text may have several lines, of `width` columns at most where that is possible.
+    pub fn events(&self, width: usize) -> Vec<(DateTime<Utc>, String)> {
+        let heard = |heard: &Heard| {
+            let mut text = told(heard, width);
+            if heard.repeats > 0 {
+                let last = heard.repeated_at.map(|at| format!(", last at {}", moment(at))).unwrap_or_default();
+                let _ = write!(text, "\n      (came again: {}{last})", heard.repeats);
+            }
+            if let Some(waits) = self.writeback.get(&heard.seq) {
+                text.push_str(&wrapped(&on_its_way(waits), width, 6));
+            }
+            (said_at(heard), text)
+        };
+        let mut events: Vec<(DateTime<Utc>, String)> = self.heard.iter().map(heard).collect();
         events.extend(self.ledger.iter().map(|Entry { word, event_seq, .. }| {
             let (channel, who) = (word.channel.name(), source(*event_seq));
             let what = if word.given { "consent given" } else { "consent withdrawn" };
             (word.at, format!("{what} for {channel}, as {who} says"))
         }));
+        events.extend(self.alerts.iter().map(|alert| (alert.at, people_told(alert))));
         events
     }
 }
@@ -155,7 +174,40 @@ const FLAGS: [(&str, &str); 6] = [
     ("smsOptIn", "text messages are welcome"),
 ];
 
-fn told(heard: &Heard) -> String {
+/// An event that is still to be written to the CRM.
+fn on_its_way(waits: &OnItsWay) -> String {
+    let why = waits.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    match (waits.status.as_str(), waits.attempts) {
+        ("stopped", tries) => {
+            format!(
+                "(not in the CRM: stopped after {tries} tries{why}; after mending it: conversica-sync writeback retry)"
+            )
+        }
+        (_, 0) => "(not in the CRM yet: waits)".to_owned(),
+        (_, tries) => {
+            format!("(not in the CRM yet: tried {tries} times{why}; tried again at {})", moment(waits.due_at))
+        }
+    }
+}
+
+/// By every way there is, or what each came to.
+fn people_told(alert: &Alert) -> String {
+    let ways: HashMap<String, String> =
+        alert.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
+    let came_to = match &alert.detail {
+        Some(detail) if alert.done_at.is_none() => format!("; the newest of {} tries: {detail}", alert.attempts),
+        Some(detail) => format!(": {detail}"),
+        None => String::new(),
+    };
+    let what = match alert.done_at {
+        Some(at) if ways.values().all(|way| way == crate::alert::TOLD) => format!("told at {}", moment(at)),
+        Some(at) => format!("given up at {}{came_to}", moment(at)),
+        None => format!("not told yet{came_to}"),
+    };
+    printable(&format!("alert {}: {what}", alert.kind)).into_owned()
+}
+
+fn told(heard: &Heard, width: usize) -> String {
     let Ok(post) = heard::read(heard.kind, &heard.body) else { return "heard what can no longer be read".to_owned() };
     let text = |key: &str| post.content.get(key).map(plain).map(|text| printable(&text).into_owned());
     if heard.kind == Kind::Message {
@@ -165,8 +217,7 @@ fn told(heard: &Heard) -> String {
             other => format!("a message ({})", other.unwrap_or_default()),
         };
         let body = post.content.get("body").map(plain).unwrap_or_default();
-        let lines: String = body.lines().map(|line| format!("\n      {}", printable(line))).collect();
-        return format!("{who}: {}{lines}", text("subject").unwrap_or_default());
+        return format!("{who}: {}{}", text("subject").unwrap_or_default(), wrapped(&body, width, 6));
     }
     let mut parts = Vec::new();
     match (text("conversationStage"), text("conversationStatus")) {

@@ -19,5 +19,6 @@ pub mod scene;
 pub mod settled;
 pub mod signal;
 pub mod stand_in;
+pub mod terminal;
 pub mod wait;
 pub mod watched;

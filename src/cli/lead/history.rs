@@ -1,0 +1,72 @@
+//! What happened to a lead, in the order of time: what the CRM said, what was sent and why, and each answer.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Utc};
+
+use crate::console::{printable, wrapped};
+use crate::state::held;
+use crate::state::outcome::Recorded;
+use crate::state::story::Story;
+
+/// Events in the order of their times, each made harmless to a terminal already.
+pub fn history(mut events: Vec<(DateTime<Utc>, String)>) -> String {
+    let mut text = "\nWhat happened\n".to_owned();
+    // Stable: what has the same time stays in the order of the journal.
+    events.sort_by_key(|(at, _)| *at);
+    for (at, event) in events {
+        let _ = writeln!(text, "  {}  {}", moment(at), event);
+    }
+    text
+}
+
+pub fn moment(at: DateTime<Utc>) -> impl std::fmt::Display {
+    at.format("%F %T UTC")
+}
+
+/// What the state knows. Only the newest change of the row is kept, and of what was sent only whether it is what is known
+/// today: nothing more is told.
+pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
+    let mut changed = "its content last changed, as the CRM has it".to_owned();
+    if !story.invalid_reasons.is_empty() {
+        changed.push_str(": since then the row makes no valid lead");
+        changed.push_str(&wrapped(&story.invalid_reasons.join("\n"), width, 6));
+    }
+    let mut events = vec![(story.changed_at, changed)];
+    if let (Some(at), Some(reason)) = (story.held_at, &story.hold_reason) {
+        let held = format!("held for a person: {}", printable(reason));
+        events.push((at, held + &wrapped(held::advice(reason), width, 6)));
+    }
+    let is_new = |outcome: &Recorded| story.first_contact_at.is_none_or(|first| outcome.at <= first);
+    let attempt = |outcome: &Recorded| (outcome.at, printable(&attempt(outcome, is_new(outcome))).into_owned());
+    events.extend(story.outcomes.iter().map(attempt));
+    events.extend(story.first_contact_at.map(|at| (at, "Conversica first took it, or may have".to_owned())));
+    if let Some(at) = story.delivered_at.filter(|at| story.outcomes.iter().all(|outcome| outcome.at != *at)) {
+        let taken = "taken as delivered, as a baseline: nothing was sent";
+        events.push((at, taken.to_owned()));
+    }
+    events.extend(story.gone_at.map(|at| (at, "its row was missing from the source".to_owned())));
+    events.extend(story.claimed_at.map(|at| (at, "sent; the answer is awaited".to_owned())));
+    events
+}
+
+fn attempt(outcome: &Recorded, is_new: bool) -> String {
+    let why = if is_new { "first contact" } else { "update" };
+    let content = match outcome.content.as_deref() {
+        Some("desired") => ", with what it should hold now",
+        Some("delivered") => ", with what was accepted last",
+        Some(_) => ", with an earlier content",
+        None => "",
+    };
+    let mut text = format!("attempt {} ({why}{content}): {}", outcome.attempt, outcome.class);
+    if let Some(status) = outcome.http_status {
+        let _ = write!(text, ", status {status}");
+    }
+    if let Some(duration) = outcome.duration_ms {
+        let _ = write!(text, ", {duration} ms");
+    }
+    if let Some(detail) = &outcome.detail {
+        let _ = write!(text, ": {detail}");
+    }
+    text
+}

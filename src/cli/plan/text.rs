@@ -1,0 +1,281 @@
+//! A plan in words: the numbers first, then lead by lead.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::cli::table::{self, number};
+use crate::console::printable;
+use crate::state::held;
+use crate::sync::plan::PlannedLead;
+use crate::sync::plan::address::LeadName;
+use crate::sync::plan::forecast::Forecast;
+use crate::sync::plan::totals::Totals;
+
+/// Conversations, and keys, that are named one by one.
+const NAMED: usize = 10;
+/// Old values are set in a column of this width; a longer one stands out.
+const OLD_CHARS: usize = 30;
+/// What takes less needs no word.
+const SECONDS_WORTH_A_WORD: u64 = 10;
+
+pub fn headline(totals: &Totals) -> String {
+    let mut text = warnings(totals);
+    let _ = writeln!(text, "A pass would send {} requests:", number(totals.requests()));
+    count(&mut text, totals.new_people, "people contacted for the first time");
+    text.push_str(&conversations(totals));
+    count(&mut text, totals.update, "updates");
+    count(&mut text, totals.stop, "opt-outs and stops");
+    let _ = writeln!(text, "and leave alone:");
+    count(&mut text, totals.unchanged, "unchanged");
+    count(&mut text, totals.invalid, "invalid");
+    count(&mut text, totals.gone, "gone from the source");
+    text.push_str(&invalid_reasons(totals));
+    text.push_str(&changed_keys(totals));
+    if let Some(forecast) = &totals.forecast
+        && !totals.baseline
+    {
+        text.push_str(&takes(forecast, totals.requests()));
+    }
+    if totals.kept_opt_outs > 0 {
+        let (people, says) = (number(totals.kept_opt_outs), "which counts; the CRM says otherwise");
+        let _ = writeln!(text, "Kept: {people} opted out, as Conversica has told us, {says}.");
+    }
+    text.push_str(&same_email(totals));
+    text.push_str(&held_for_a_person(totals));
+    text
+}
+
+fn count(text: &mut String, count: u64, what: &str) {
+    let _ = writeln!(text, "  {:>10}  {what}", number(count));
+}
+
+/// What makes all that follows another thing than it seems.
+fn warnings(totals: &Totals) -> String {
+    let mut text = String::new();
+    if let Some(halt) = &totals.halt {
+        let _ = writeln!(
+            text,
+            "HALTED ({}) since {}: nothing is sent.\n  cure: {}\n",
+            halt.reason,
+            halt.since.format("%F %T UTC"),
+            halt.cure
+        );
+    }
+    if let Some(tests) = &totals.test_leads {
+        let _ = writeln!(
+            text,
+            "THE TEST LEAD TOKEN IS SET: it stands in place of every last name, and at most {} distinct leads are ever sent, {} \
+             more from now on.\n  to go live: remove [conversica] test_lead_token\n",
+            number(tests.limit.into()),
+            number(u64::try_from(tests.left).unwrap_or(0))
+        );
+    }
+    if totals.baseline {
+        text.push_str(
+            "FIRST RUN AS A BASELINE: with [safety] first_run = \"baseline\" a pass sends none of this. It takes all of it as \
+             delivered.\n\n",
+        );
+    }
+    text
+}
+
+/// Those with the most people; the others together.
+fn conversations(totals: &Totals) -> String {
+    let mut all: Vec<(&String, u64)> =
+        totals.new_people_by_conversation.iter().map(|(name, people)| (name, *people)).collect();
+    all.sort_by_key(|(_, people)| std::cmp::Reverse(*people));
+    let mut text = String::new();
+    for (conversation, people) in all.iter().take(NAMED) {
+        let name = if conversation.is_empty() { "(no conversationId)".into() } else { printable(conversation) };
+        let _ = writeln!(text, "  {:>18}  in {name}", number(*people));
+    }
+    let others =
+        totals.new_people_in_other_conversations + all.iter().skip(NAMED).map(|(_, people)| people).sum::<u64>();
+    if others > 0 {
+        let _ = writeln!(text, "  {:>18}  in other conversations", number(others));
+    }
+    text
+}
+
+fn invalid_reasons(totals: &Totals) -> String {
+    let mut text = String::new();
+    if totals.invalid_reasons.is_empty() {
+        return text;
+    }
+    text.push_str("Invalid, by reason (a row may have several):\n");
+    for reason in &totals.invalid_reasons {
+        let first: Vec<String> = reason.first.iter().map(name).collect();
+        let more = if reason.leads > reason.first.len() as u64 { ", …" } else { "" };
+        let _ =
+            writeln!(text, "  {:>10}  {}: {}{more}", number(reason.leads), printable(&reason.reason), first.join(", "));
+    }
+    if totals.invalid_other_reasons > 0 {
+        count(&mut text, totals.invalid_other_reasons, "for other reasons");
+    }
+    text
+}
+
+/// A key that changes for nearly everybody was mapped to another column, or should be.
+fn changed_keys(totals: &Totals) -> String {
+    let mut keys: Vec<(&String, u64)> = totals.changed_keys.iter().map(|(key, leads)| (key, *leads)).collect();
+    if keys.is_empty() {
+        return String::new();
+    }
+    keys.sort_by_key(|(_, leads)| std::cmp::Reverse(*leads));
+    let mut text = "Of people whom Conversica knows, these keys change:\n".to_owned();
+    for (key, leads) in keys.iter().take(NAMED) {
+        let leads = if *leads == 1 { "1 lead".to_owned() } else { format!("{} leads", number(*leads)) };
+        let _ = writeln!(text, "  {:>16}  {}", leads, printable(key));
+    }
+    if keys.len() > NAMED {
+        let _ = writeln!(text, "  {:>16}  (--json has all)", format!("{} other keys", keys.len() - NAMED));
+    }
+    text
+}
+
+fn takes(forecast: &Forecast, requests: u64) -> String {
+    let mut text = String::new();
+    if forecast.seconds >= SECONDS_WORTH_A_WORD {
+        let _ = writeln!(
+            text,
+            "At {} a second ([delivery] requests_per_second) {} requests take about {}.",
+            forecast.requests_per_second,
+            number(requests),
+            roughly(forecast.seconds)
+        );
+    }
+    let caps = [(forecast.new_leads_per_hour, "an hour"), (forecast.new_leads_per_day, "a day")];
+    let caps = caps.iter().filter(|(people, _)| *people > 0);
+    let caps: Vec<String> =
+        caps.map(|(people, within)| format!("{} new people {within}", number((*people).into()))).collect();
+    if let Some(last) = forecast.last_new_person_at {
+        let _ = writeln!(
+            text,
+            "At {} the last of them is written to on {} at the earliest.",
+            caps.join(" and "),
+            last.format("%F at %H:%M UTC")
+        );
+    }
+    text
+}
+
+/// `3 min`, `2 h`, `5 days`.
+fn roughly(seconds: u64) -> String {
+    match seconds {
+        0..90 => format!("{seconds} s"),
+        90..5_400 => format!("{} min", (seconds + 30) / 60),
+        5_400..172_800 => format!("{} h", (seconds + 1800) / 3600),
+        _ => format!("{} days", number((seconds + 43_200) / 86_400)),
+    }
+}
+
+fn same_email(totals: &Totals) -> String {
+    let mut text = String::new();
+    if totals.same_email > 0 {
+        let _ = writeln!(
+            text,
+            "Look twice: {} e-mail address(es) stand under more than one id.",
+            number(totals.same_email)
+        );
+        for same in &totals.same_email_examples {
+            let ids: Vec<String> = same.first.iter().map(name).collect();
+            let others = same.leads.saturating_sub(same.first.len() as u64);
+            let others = if others > 0 { format!(" and {} more", number(others)) } else { String::new() };
+            let _ = writeln!(text, "  the same address: {}{others}", ids.join(", "));
+        }
+    }
+    if totals.same_email_uncompared > 0 {
+        let _ = writeln!(
+            text,
+            "Not compared: the e-mail addresses of {} leads, beyond the first two million.",
+            number(totals.same_email_uncompared)
+        );
+    }
+    text
+}
+
+fn held_for_a_person(totals: &Totals) -> String {
+    let mut text = String::new();
+    let held = &totals.held;
+    if held.leads > 0 {
+        let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
+        let _ = writeln!(
+            text,
+            "HELD for a person: {} ({}), {} of them contacted for the first time.",
+            table::leads(held.leads),
+            reasons.join(", "),
+            held.new_people
+        );
+        if held.missing > 0 {
+            let _ = writeln!(
+                text,
+                "  {} of them are missing from the source: `approve` takes them for gone, and tells Conversica where on_delete \
+                 says so; `baseline` sends nothing.",
+                held.missing
+            );
+        }
+        let _ = writeln!(
+            text,
+            "  to send what is shown here and nothing that joins: conversica-sync approve --shown {}",
+            held.shown
+        );
+        let _ = writeln!(
+            text,
+            "  to take it as delivered:                           conversica-sync baseline --shown {}",
+            held.shown
+        );
+    } else if let Some(reason) = totals.hold.as_deref().filter(|reason| *reason == held::SOURCE_SHRANK) {
+        let _ = writeln!(text, "It would be HELD for a person ({reason}): {}.", held::advice(reason));
+    } else if let Some(reason) = &totals.hold {
+        let _ = writeln!(
+            text,
+            "It would be HELD for a person ({reason}): then `approve` sends it, `baseline` takes it as delivered."
+        );
+    }
+    text
+}
+
+fn name(lead: &LeadName) -> String {
+    let id = printable(&lead.id);
+    if lead.client_id.is_empty() { id.into_owned() } else { format!("{id} (client {})", printable(&lead.client_id)) }
+}
+
+pub fn describe(lead: &PlannedLead) -> String {
+    let mut text = format!("\n{:<8}{}", lead.action.name(), printable(&lead.id));
+    if !lead.client_id.is_empty() {
+        let _ = write!(text, " (client {})", printable(&lead.client_id));
+    }
+    if !lead.reasons.is_empty() {
+        let _ = write!(text, "  {}", printable(&lead.reasons.join("; ")));
+    }
+    text.push('\n');
+    let width = lead.changes.keys().map(|key| key.chars().count()).max().unwrap_or(0) + 1;
+    let nothing_before = lead.changes.values().all(|[old, _]| old.is_null());
+    let old_width = lead.changes.values().map(|[old, _]| shown(old).chars().count()).max().unwrap_or(0).min(OLD_CHARS);
+    for (key, [old, new]) in &lead.changes {
+        let key = format!("{}:", printable(key));
+        if nothing_before {
+            let _ = writeln!(text, "        {key:width$} {}", shown(new));
+        } else {
+            let _ = writeln!(text, "        {key:width$} {:old_width$} → {}", shown(old), shown(new));
+        }
+    }
+    text
+}
+
+/// A value of a Lead object, for people.
+pub fn shown(value: &Value) -> String {
+    if value.is_null() { "(none)".to_owned() } else { printable(&value.to_string()).into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_said_as_people_say_it() {
+        let said = [10, 89, 180, 5_399, 7_200, 172_800, 86_400_000].map(roughly);
+        assert_eq!(said, ["10 s", "89 s", "3 min", "90 min", "2 h", "2 days", "1,000 days"]);
+    }
+}

@@ -1,0 +1,46 @@
+//! The bar for people who wait: on a terminal only, on standard error, gone when the work is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{Interval, interval};
+
+use crate::console::can_redraw;
+use crate::db::Db;
+use crate::state::lead;
+use crate::sync::tally::Tally;
+
+/// A bar and when to draw it; `None` where nobody would see it.
+pub fn bar() -> Option<(ProgressBar, Interval)> {
+    if !can_redraw(&std::io::stderr()) {
+        return None;
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let template = "{spinner} {msg} {wide_bar} {pos}/{len} {elapsed}";
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    Some((bar, interval(Duration::from_millis(200))))
+}
+
+/// Leads that the state knows: as many rows are expected, for all that is known.
+pub async fn known(state: &Db) -> u64 {
+    let known = lead::counts(state).await.map_or(0, |counts| counts.values().sum());
+    u64::try_from(known).unwrap_or(0)
+}
+
+/// Shows how far the rows are read.
+pub fn show_reading(bar: &ProgressBar, tally: &Tally, known: u64) {
+    bar.set_message(format!("{} rows read", tally.rows()));
+    bar.set_length(known.max(tally.rows()));
+    bar.set_position(tally.rows());
+}
+
+/// The same as long as this runs.
+pub async fn reading(state: Db, tally: Arc<Tally>) {
+    let Some((bar, mut ticks)) = bar() else { return };
+    let known = known(&state).await;
+    loop {
+        ticks.tick().await;
+        show_reading(&bar, &tally, known);
+    }
+}

@@ -1,0 +1,15 @@
+//! Table `lead`: which leads were ever sent with the Test Lead Token. Few: a limit says how many.
+
+use std::collections::HashSet;
+
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::on_db;
+
+/// At most 10,000.
+pub async fn leads(db: &Db) -> Result<HashSet<LeadId>, sqlx::Error> {
+    let rows: Vec<(String, String)> = on_db!(db, pool => {
+        sqlx::query_as("select id, client_id from lead where test_lead_at is not null limit 10000").fetch_all(pool).await
+    })?;
+    Ok(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
+}
