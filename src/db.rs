@@ -149,9 +149,11 @@ impl Db {
     pub async fn open_state_in_memory() -> anyhow::Result<Self> {
         let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-        let db = Db::Sqlite(pool.connect_with(options).await?);
-        db.migrate("sqlite::memory:").await?;
-        Ok(db)
+        // A connection that is made anew (the pool gives one up that was dropped in the midst of something) begins empty too.
+        let pool = pool.after_connect(|connection, _| {
+            Box::pin(async move { SQLITE_MIGRATIONS.run_direct(None, connection, false).await.map_err(Into::into) })
+        });
+        Ok(Db::Sqlite(pool.connect_with(options).await?))
     }
 
     /// The CRM's database: read-only sessions, UTC, ISO dates, statements cut off after `statement_timeout`

@@ -33,9 +33,11 @@ Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need
 
 pub const PLAN: &str = "\
 Examples:
-  conversica-sync plan              what a pass would send, and why
-  conversica-sync plan --limit 5    with five leads shown one by one
-  conversica-sync plan --json       all of it for scripts
+  conversica-sync plan                     what a pass would send, and why
+  conversica-sync plan --limit 5           with five leads shown one by one
+  conversica-sync plan --only invalid      only rows that make no valid lead are shown
+  conversica-sync plan --lead 4711         only that one
+  conversica-sync plan --json              all of it for scripts
 
 Exit codes: 0 nothing in the way, 2 usage or configuration, 3 rows make no valid lead, 4 held.";
 
@@ -211,3 +213,25 @@ Examples:
 pub const CONFIG_SCHEMA: &str = "\
 Examples:
   conversica-sync config schema > schema.json    for an editor that completes and checks";
+
+pub const RECONCILE: &str = "\
+Examples:
+  conversica-sync reconcile                                       totals, and what needs a person
+  conversica-sync reconcile --repair                              and put back in the queue what can be
+  conversica-sync reconcile --format csv --output leads.csv       every lead that does not match
+  conversica-sync reconcile --format html --output report.html    a page to send to somebody
+  conversica-sync reconcile --ignore gone,not_worked              these are no difference (for cron)
+
+Exit codes: 0 everything matches, 3 there are differences; others as for every command.";
+
+pub const INIT: &str = "\
+Examples:
+  conversica-sync init                                        asks what it needs
+  conversica-sync init --url sqlite:///var/lib/crm/crm.db
+  conversica-sync init --url-file crm_url --username acme-api --conversation 'Inbound Leads' --yes
+  conversica-sync init --table crm.leads --value repName='The Sales Team'
+  conversica-sync init --url postgres://reader@db/crm --map optOut='!newsletter_ok' --map leadType=
+
+The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked;
+without one, or with --yes, it has to be given: --url (or --url-file), --username, --conversation, and
+what else the message names. The password is never asked for: the file names a file for it.";

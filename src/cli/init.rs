@@ -12,7 +12,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::Exit;
+use crate::cli::{Exit, help};
 use crate::config::Environment;
 use crate::console::say;
 use crate::conversica::lead::LeadKey;
@@ -31,17 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SAMPLED_TABLES: usize = 6;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  conversica-sync init                                        asks what it needs
-  conversica-sync init --url sqlite:///var/lib/crm/crm.db
-  conversica-sync init --url-file /run/secrets/crm_url --table crm.leads --username acme-api \\
-      --conversation 'Inbound Leads' --value repName='The Sales Team' --yes
-  conversica-sync init --url postgres://reader@db/crm --map optOut='!newsletter_ok' --map leadType=
-
-The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked;
-without one, or with --yes, it has to be given: --url (or --url-file), --username, --conversation, and
-what else the message names. The password is never asked for: the file names a file for it.")]
+#[command(after_help = help::INIT)]
 pub struct Args {
     /// The CRM database: sqlite:///path/crm.db or postgres://reader@host/database [default: the environment variable
     /// CONVERSICA_SYNC__SOURCE__URL]

@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 use tempfile::NamedTempFile;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::{Exit, existing_state, progress, settings};
+use crate::cli::{Exit, existing_state, help, progress, settings};
 use crate::clock;
 use crate::config::{Settings, duration};
 use crate::crm::Crm;
@@ -27,15 +27,7 @@ use crate::state::outcome;
 use crate::sync::tally::Tally;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  conversica-sync reconcile                                       totals, and what needs a person
-  conversica-sync reconcile --repair                              and put back in the queue what can be
-  conversica-sync reconcile --format csv --output leads.csv       every lead that does not match
-  conversica-sync reconcile --format html --output report.html    a page to send to somebody
-  conversica-sync reconcile --ignore gone,not_worked              these are no difference (for cron)
-
-Exit codes: 0 everything matches, 3 there are differences; others as for every command.")]
+#[command(after_help = help::RECONCILE)]
 pub struct Args {
     /// What is written: a table for people, a page for a browser, or every lead that does not match
     #[arg(long, value_enum, default_value = "table")]

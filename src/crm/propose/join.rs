@@ -50,6 +50,21 @@ const LABEL: [&str; 11] = [
     "value",
 ];
 
+/// Who has written a row does not own its lead.
+const CLERKS: [&str; 11] = [
+    "created",
+    "updated",
+    "modified",
+    "entered",
+    "changed",
+    "deleted",
+    "imported",
+    "erstellt",
+    "geaendert",
+    "cree",
+    "modifi",
+];
+
 /// Where a column leads to.
 struct Target {
     table: usize,
@@ -103,7 +118,7 @@ pub fn owner(draft: &mut Draft<'_>) {
         let own = qualified(&column.name);
         let why = reference(draft, &column.name, &target);
         follow(draft, &own, &target, &why);
-        draft.fill(LeadKey::RepId, Part::new(Origin::Column(column.name.clone()), "column name"));
+        draft.fill(LeadKey::RepId, Part::new(Origin::Column(column.name.clone()), why));
         draft.take(&column.name);
         return;
     }
@@ -135,7 +150,23 @@ fn owner_column<'t>(draft: &Draft<'_>, table: &'t Table) -> Option<(&'t Column, 
         })
         .collect();
     named.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
-    named.into_iter().find_map(|(_, column)| Some((column, target(draft.catalog, table, column, &STAFF)?)))
+    let named = named.into_iter().find_map(|(_, column)| Some((column, target(draft.catalog, table, column, &STAFF)?)));
+    named.or_else(|| sole_reference_to_staff(draft.catalog, table))
+}
+
+/// No name says whose lead it is, but one declared reference alone leads to the people who work there.
+fn sole_reference_to_staff<'t>(catalog: &[Table], table: &'t Table) -> Option<(&'t Column, Target)> {
+    let is_of_a_clerk = |column: &Column| {
+        let name = names::folded(&column.name);
+        CLERKS.iter().any(|done| name.contains(done))
+    };
+    let columns = table.columns.iter().filter(|column| column.readable && !is_of_a_clerk(column));
+    let mut leading = columns.filter_map(|column| {
+        let target = target(catalog, table, column, &[]).filter(|target| target.declared)?;
+        STAFF.contains(&names::folded(&catalog[target.table].name).as_str()).then_some((column, target))
+    });
+    let first = leading.next()?;
+    leading.next().is_none().then_some(first)
 }
 
 fn reference(draft: &Draft<'_>, column: &str, target: &Target) -> String {

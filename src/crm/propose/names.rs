@@ -110,7 +110,7 @@ pub fn of(key: LeadKey) -> &'static str {
             telefonbuero telefonofirma telephonebureau telefonotrabajo phone2"
         }
         LeadKey::CellPhone => {
-            "cellphone mobile mobilephone phonemobile cell cellnumber mobilenumber phonecell mobil mobiltelefon \
+            "cellphone mobile mobilephone phonemobile mobileno cellno cell cellnumber mobilenumber phonecell mobil mobiltelefon \
             mobilnummer handy handynummer portable telephoneportable mobiel movil celular telefonomovil sms"
         }
         LeadKey::Address => {
@@ -131,7 +131,7 @@ pub fn of(key: LeadKey) -> &'static str {
         }
         LeadKey::Date => {
             "createdat createddate created createdate createdon datecreated dateentered creationdate dateadded \
-            addedat insertedat creationtime crdate angelegtam erstelltam erfasstam anlagedatum erstellungsdatum \
+            addedat insertedat enteredat creationtime crdate angelegtam erstelltam erfasstam anlagedatum erstellungsdatum \
             creele datecreation datedecreation creadoen creadoel fechacreacion fechaalta fechadecreacion regdate \
             signupdate"
         }
