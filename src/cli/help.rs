@@ -228,8 +228,8 @@ pub const INIT: &str = "\
 Examples:
   conversica-sync init                                        asks what it needs
   conversica-sync init --url sqlite:///var/lib/crm/crm.db
-  conversica-sync init --url-file crm_url --username acme-api --conversation 'Inbound Leads' --yes
-  conversica-sync init --table crm.leads --value repName='The Sales Team'
+  conversica-sync init --url-file crm_url --username acme-api --conversation Spring --yes
+  conversica-sync init --table crm.leads --value repName=Sales
   conversica-sync init --url postgres://reader@db/crm --map optOut='!newsletter_ok' --map leadType=
 
 The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked;

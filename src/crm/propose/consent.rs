@@ -89,7 +89,7 @@ fn why(column: &Column) -> String {
     }
 }
 
-/// The condition for yes, whatever the type.
+/// The condition for an opt-out, whatever the type.
 fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
     if stamp::is_time(column) {
         // A text may be blank instead of NULL.
@@ -98,8 +98,9 @@ fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
             Dialect::Sqlite => format!("coalesce({name}, '') <> ''"),
         };
     }
+    // Whatever is not a plain no counts as an opt-out: a word that nobody has thought of must not let messages through.
     format!(
-        "lower(trim(CAST({name} AS text))) IN ('1', '1.0', 't', 'true', 'y', 'yes', 'on', 'x', 'ja', 'j', 'oui', 'o', 'si', 'sí', 's')"
+        "lower(trim(coalesce(CAST({name} AS text), ''))) NOT IN ('', '0', '0.0', 'f', 'false', 'n', 'no', 'off', 'nein', 'non', 'falsch', 'faux', 'falso', '-')"
     )
 }
 
