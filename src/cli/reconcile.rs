@@ -38,7 +38,7 @@ pub struct Args {
     /// Put back in the queue: leads never sent and stale ones are read anew by the next poll, ambiguous ones sent again
     #[arg(long)]
     pub repair: bool,
-    /// How long after it was accepted a lead ought to have been heard of; "never" [default: 7d, or never without [receive]]
+    /// How long after it was accepted a lead ought to have been heard of; "never" [default: 7d, or never without a receiver]
     #[arg(long, value_name = "DURATION", value_parser = parse_patience)]
     pub unconfirmed_after: Option<Patience>,
     /// Verdicts that are no difference: counted, but neither listed nor a reason for exit code 3

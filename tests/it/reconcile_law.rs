@@ -83,7 +83,7 @@ async fn play(engine: Engine, lives: &[Vec<Event>]) {
                     };
                     let claimed = claim(&db, 100, seconds).await;
                     let finished: Vec<_> =
-                        claimed.iter().map(|claim| finished(claim, *class, next.clone(), seconds + 1)).collect();
+                        claimed.iter().map(|claim| finished(claim, *class, next, seconds + 1)).collect();
                     if !finished.is_empty() {
                         record(&db, &finished).await;
                     }
