@@ -28,7 +28,7 @@ const CRM: &str = "
         case i when 5 then 'call me' else 'person' || i || '@mail.example' end, '+1 555 010 0' || (100 + i),
         case i % 3 when 0 then 'Spring fair' else 'Web form' end, case i % 2 when 0 then 'New' else 'In talks' end,
         case i when 9 then null else 1 + i % 2 end, case i when 7 then 1 else 0 end, 'Springfield',
-        '2026-11-0' || (1 + i % 9) || ' 09:30:00', '2026-11-1' || (i % 9) || ' 16:0' || (i % 6) || ':00' from n;";
+        '2024-05-0' || (1 + i % 9) || ' 09:30:00', '2024-05-1' || (i % 9) || ' 16:0' || (i % 6) || ':00' from n;";
 
 /// A command of the transcript, and what it says.
 struct Step {
