@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::cli::{Exit, settings, table};
 use crate::console::{printable, say};
+use crate::conversica::token::Veil;
 use crate::db::Db;
 use crate::state::lead::{self, Status};
 use crate::state::listing::{self, LastOutcome, Listed, Pages};
@@ -52,7 +53,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         });
         return Ok(Exit::Done);
     };
-    let wanted = Wanted::new(&state, &args).await?;
+    let veil = Veil::over(loaded.settings.conversica.test_lead_token.as_ref());
+    let wanted = Wanted::new(&state, &args, veil).await?;
     if args.json {
         print_json(&state, &wanted).await?
     } else {
@@ -69,10 +71,11 @@ struct Wanted<'a> {
     all: i64,
     reason: Option<&'a str>,
     limit: Option<i64>,
+    veil: Veil,
 }
 
 impl<'a> Wanted<'a> {
-    async fn new(state: &Db, args: &'a Args) -> Result<Self, sqlx::Error> {
+    async fn new(state: &Db, args: &'a Args, veil: Veil) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
         let by_default = |status: Status| !matches!(status, Status::InSync | Status::Gone);
         let is_wanted =
@@ -85,6 +88,7 @@ impl<'a> Wanted<'a> {
                 None if args.json => None,
                 limit => Some(limit.unwrap_or(LIMIT).into()),
             },
+            veil,
         })
     }
 
@@ -109,7 +113,11 @@ impl<'a> Wanted<'a> {
                 if page.is_empty() {
                     break;
                 }
-                for lead in page {
+                for mut lead in page {
+                    // Conversica's words may quote what it was sent.
+                    if let Some(detail) = lead.last_outcome.as_mut().and_then(|outcome| outcome.detail.as_mut()) {
+                        *detail = self.veil.text(detail).into_owned();
+                    }
                     take(lead)?;
                     listed += 1;
                 }

@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::cli::{Exit, existing_state, help, progress, settings};
 use crate::clock;
 use crate::config::{Settings, duration};
+use crate::conversica::token::Veil;
 use crate::crm::Crm;
 use crate::db::Db;
 use crate::reconcile::report::Report;
@@ -92,7 +93,10 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let tally = Arc::new(Tally::default());
     let bar = AbortOnDropHandle::new(tokio::spawn(progress::reading(state.clone(), tally.clone())));
     let mut lines = Lines::begin(args.format, out.writer(), now)?;
-    let report = reconcile::reconcile(&crm, &state, options, &tally, now, |line| {
+    let veil = Veil::over(settings.conversica.test_lead_token.as_ref());
+    let report = reconcile::reconcile(&crm, &state, options, &tally, now, |mut line| {
+        // Conversica's words may quote what it was sent.
+        line.detail = veil.text(&line.detail).into_owned();
         if args.ignore.contains(&line.verdict) { Ok(()) } else { lines.add(&line) }
     })
     .await?;

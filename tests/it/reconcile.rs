@@ -314,3 +314,25 @@ fn a_list_for_a_spreadsheet_and_a_page_are_written_whole_to_a_file_of_the_owner(
     let all = scene.run(&["reconcile", "--ignore", "rejected", "--format", "html"]).expect_code(0);
     assert!(all.stdout.contains("All 3 leads agree"), "{all}");
 }
+
+#[test]
+fn words_of_conversica_that_quote_the_test_lead_token_are_shown_without_it() {
+    let endpoint = StandIn::start(|_| Reaction::status(400).body("lastName T0kenTested is odd"));
+    let mut scene = Scene::new(&endpoint.url(), 1);
+    scene.set_text("conversica", "test_lead_token", "T0kenTested");
+    scene.run(&["once"]).expect_code(3);
+    for arguments in [
+        &["leads"][..],
+        &["leads", "--json"],
+        &["lead", "1"],
+        &["reconcile", "--format", "csv"],
+        &["reconcile", "--format", "json"],
+        &["reconcile", "--format", "html"],
+        &["reconcile"],
+    ] {
+        let output = scene.run(arguments);
+        assert!(!output.stdout.contains("T0kenTested"), "{arguments:?}\n{output}");
+    }
+    let list = scene.run(&["reconcile", "--format", "csv"]).expect_code(3).stdout;
+    assert!(list.contains("lastName (test lead token) is odd"), "{list}");
+}
