@@ -216,13 +216,13 @@ Examples:
 
 pub const RECONCILE: &str = "\
 Examples:
-  conversica-sync reconcile                                       totals, and what needs a person
-  conversica-sync reconcile --repair                              and put back in the queue what can be
-  conversica-sync reconcile --format csv --output leads.csv       every lead that does not match
-  conversica-sync reconcile --format html --output report.html    a page to send to somebody
-  conversica-sync reconcile --ignore gone,not_worked              these are no difference (for cron)
+  conversica-sync reconcile                                     totals, and what needs a person
+  conversica-sync reconcile --repair                            puts back in the queue what can be
+  conversica-sync reconcile --format csv --output leads.csv     every lead that does not match
+  conversica-sync reconcile --format html --output report.html  a page to send to somebody
+  conversica-sync reconcile --ignore gone,not_worked            these are no difference (for cron)
 
-Exit codes: 0 everything matches, 3 there are differences; others as for every command.";
+Exit codes: 0 everything matches, 2 usage or configuration, 3 there are differences.";
 
 pub const INIT: &str = "\
 Examples:
@@ -230,7 +230,7 @@ Examples:
   conversica-sync init --url sqlite:///var/lib/crm/crm.db
   conversica-sync init --url-file crm_url --username acme-api --conversation Spring --yes
   conversica-sync init --table crm.leads --value repName=Sales
-  conversica-sync init --url postgres://reader@db/crm --map optOut='!newsletter_ok' --map leadType=
+  conversica-sync init --url postgres://reader@db/crm --map cellPhone=mobile_2 --map leadType=
 
 The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked;
 without one, or with --yes, it has to be given: --url (or --url-file), --username, --conversation, and

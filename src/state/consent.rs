@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::conversica::consent::{Channel, Standing, Word};
-use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
 use crate::db::Db;
 use crate::on_db;
 use crate::state::lead::{Change, InOrder};
@@ -209,9 +209,22 @@ pub async fn upsert(
         if newest != words {
             let leads: Vec<LeadId> = changes.iter().map(|change| change.lead.clone()).collect();
             keep!(db, transaction, &leads, written_at);
+            // Of a lead that was not there yet, a word that gave consent again could not have the row looked at again.
+            look_again_query(db, &leads).build().execute(&mut *transaction).await?;
         }
         transaction.commit().await
     })
+}
+
+/// As [`super::compare::remember`]. Where something was said after `words` was the newest word, when these leads were looked at,
+/// their rows are looked at again instead.
+pub async fn remember(db: &Db, rows: &[(LeadId, RowHash)], words: i64) -> Result<(), sqlx::Error> {
+    super::compare::remember(db, rows).await?;
+    if rows.is_empty() || newest(db).await? == words {
+        return Ok(());
+    }
+    let leads: Vec<LeadId> = rows.iter().map(|(lead, _)| lead.clone()).collect();
+    on_db!(db, pool => look_again_query(db, &leads).build().execute(pool).await.map(drop))
 }
 
 /// The rows of these leads are to be looked at again: what was kept from them may count now.

@@ -10,7 +10,6 @@ use crate::conversica::lead::{LeadId, RowHash};
 use crate::crm::mapping::Mapped;
 use crate::crm::read::BATCH_ROWS;
 use crate::db::Db;
-use crate::state::compare;
 use crate::state::consent;
 use crate::state::control::{self, Hold};
 use crate::state::gone;
@@ -289,7 +288,7 @@ impl<'a> Writes<'a> {
         self.gone.clear();
         lead::mark_returned(self.state, &self.returned, self.now).await?;
         self.returned.clear();
-        compare::remember(self.state, &self.reread).await?;
+        consent::remember(self.state, &self.reread, self.words).await?;
         self.reread.clear();
         Ok(())
     }

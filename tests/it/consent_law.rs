@@ -10,10 +10,10 @@ use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
 use conversica_sync::db::Db;
+use conversica_sync::state::consent as ledger;
 use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
 use conversica_sync::state::held::{self, Release, Selection};
 use conversica_sync::state::lead::{self, Change, Known, Status};
-use conversica_sync::state::{compare, consent as ledger};
 use conversica_sync::sync::consent::{self, Ledger};
 use conversica_sync::sync::diff::{self, Difference};
 use proptest::prelude::*;
@@ -192,7 +192,7 @@ impl Play {
         let now = at(self.seconds);
         match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
             Difference::None => {}
-            Difference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
+            Difference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
             Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
             Difference::Changed(change, kind) => {
                 let hold_reason = (holds && kind.sends() && !change.urgent).then_some(held::TOO_MANY_CHANGES);
