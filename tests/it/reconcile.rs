@@ -265,6 +265,7 @@ fn a_lead_is_confirmed_by_anything_that_is_heard_of_it() {
     let week = reconciled(&scene, &[], 0);
     assert!(week["silent_since"].is_string());
     assert!(reconciled(&scene, &["--unconfirmed-after", "never"], 0)["silent_since"].is_null());
+    reconciled(&scene, &["--unconfirmed-after", "36000d"], 0);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::cli::table::{self, number};
 use crate::console::printable;
+use crate::conversica::lead::LeadId;
 use crate::state::held;
 use crate::sync::plan::PlannedLead;
-use crate::sync::plan::address::LeadName;
 use crate::sync::plan::forecast::Forecast;
 use crate::sync::plan::totals::Totals;
 
@@ -236,7 +236,7 @@ fn held_for_a_person(totals: &Totals) -> String {
     text
 }
 
-fn name(lead: &LeadName) -> String {
+fn name(lead: &LeadId) -> String {
     let id = printable(&lead.id);
     if lead.client_id.is_empty() { id.into_owned() } else { format!("{id} (client {})", printable(&lead.client_id)) }
 }

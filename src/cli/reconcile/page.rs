@@ -4,6 +4,7 @@ use askama::Template;
 use chrono::{Days, NaiveDate};
 
 use super::text::examples;
+use crate::cli::table::number;
 use crate::conversica::outcome::Class;
 use crate::reconcile::report::{Group, Report};
 use crate::reconcile::verdict::Verdict;
@@ -70,15 +71,15 @@ pub fn page(report: &Report, ignored: &[Verdict], outcomes: &[OnDay]) -> anyhow:
     let differences = report.differences(ignored);
     let headline = match (report.leads(), differences) {
         (0, _) => "There are no leads yet".to_owned(),
-        (leads, 0) => format!("All {} leads agree", grouped(leads)),
-        (leads, 1) => format!("1 of {} leads needs a look", grouped(leads)),
-        (leads, _) => format!("{} of {} leads need a look", grouped(differences), grouped(leads)),
+        (leads, 0) => format!("All {} leads agree", number(leads)),
+        (leads, 1) => format!("1 of {} leads needs a look", number(leads)),
+        (leads, _) => format!("{} of {} leads need a look", number(differences), number(leads)),
     };
     let most = report.totals.values().copied().max().unwrap_or(0).max(1);
     let totals = Verdict::ALL.into_iter().filter(|verdict| report.total(*verdict) > 0).map(|verdict| Total {
         name: verdict.name(),
         meaning: verdict.meaning(),
-        leads: grouped(report.total(verdict)),
+        leads: number(report.total(verdict)),
         width: share(report.total(verdict), most) * 100.0,
         is_matched: verdict == Verdict::Matched,
     });
@@ -101,7 +102,7 @@ fn shown(group: &Group) -> Shown {
         verdict: group.verdict.name(),
         meaning: group.verdict.meaning(),
         reason: group.reason.clone(),
-        leads: grouped(group.leads),
+        leads: number(group.leads),
         examples: examples(group),
         cure: group.cure.replace('`', ""),
     }
@@ -118,7 +119,7 @@ fn chart(today: NaiveDate, outcomes: &[OnDay]) -> Chart {
     let of_day = |day: &NaiveDate| Class::ALL.into_iter().map(|class| on(*day, class)).sum::<u64>();
     let most = days.iter().map(of_day).max().unwrap_or(0);
     let mut bars = Vec::new();
-    for (number, day) in days.iter().enumerate() {
+    for (place, day) in days.iter().enumerate() {
         let mut y = HEIGHT;
         for class in Class::ALL {
             let count = on(*day, class);
@@ -129,17 +130,17 @@ fn chart(today: NaiveDate, outcomes: &[OnDay]) -> Chart {
             let height = (share(count, most.max(1)) * HEIGHT).max(1.5);
             y -= height;
             #[expect(clippy::cast_precision_loss, reason = "thirty days")]
-            let x = number as f64 * DAY;
-            let says = format!("{}: {} {}", day.format("%-d %B"), grouped(count), class.name());
+            let x = place as f64 * DAY;
+            let says = format!("{}: {} {}", day.format("%-d %B"), number(count), class.name());
             bars.push(Bar { class: class.name(), x, y: y.max(0.0), height, says });
         }
     }
     let total = |class: Class| days.iter().map(|day| on(*day, class)).sum::<u64>();
-    let classes = Class::ALL.into_iter().map(|class| (class.name(), grouped(total(class))));
+    let classes = Class::ALL.into_iter().map(|class| (class.name(), number(total(class))));
     Chart {
         bars,
         classes: classes.collect(),
-        most: grouped(most),
+        most: number(most),
         first: first.format("%-d %B").to_string(),
         last: today.format("%-d %B").to_string(),
     }
@@ -150,29 +151,9 @@ fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }
 
-/// `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let numbers = [0, 7, 123, 1_234, 12_345, 123_456, 1_234_567];
-        let texts = ["0", "7", "123", "1,234", "12,345", "123,456", "1,234,567"];
-        assert_eq!(numbers.map(grouped), texts);
-    }
 
     #[test]
     fn a_day_is_a_stack_that_fits_the_picture_and_a_day_without_outcomes_is_empty() {

@@ -16,25 +16,12 @@ const NAMES_BYTES: usize = 32 * 1024 * 1024;
 const EXAMPLES: usize = 3;
 const LEADS_OF_ONE: usize = 3;
 
-/// A lead, for people and scripts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LeadName {
-    pub id: String,
-    pub client_id: String,
-}
-
-impl From<&LeadId> for LeadName {
-    fn from(lead: &LeadId) -> Self {
-        Self { id: lead.id.clone(), client_id: lead.client_id.clone() }
-    }
-}
-
 /// An address under several ids; the address itself is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SameEmail {
     pub leads: u64,
     /// The first of them.
-    pub first: Vec<LeadName>,
+    pub first: Vec<LeadId>,
 }
 
 /// What came of the comparison.
@@ -103,14 +90,14 @@ impl Addresses {
         at
     }
 
-    fn named(&self, at: u32) -> Option<LeadName> {
+    fn named(&self, at: u32) -> Option<LeadId> {
         let rest = self.names.get(usize::try_from(at).ok()?..)?;
         let (lengths, rest) = rest.split_at_checked(4)?;
         let of = |low: usize| usize::from(u16::from_le_bytes([lengths[low], lengths[low + 1]]));
         let (id, rest) = rest.split_at_checked(of(0))?;
         let client = rest.get(..of(2))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Some(LeadName { id: text(id), client_id: text(client) })
+        Some(LeadId { id: text(id), client_id: text(client) })
     }
 
     pub fn repeated(mut self) -> Repeated {

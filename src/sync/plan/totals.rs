@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::sync::plan::address::{LeadName, SameEmail};
+use crate::conversica::lead::LeadId;
+use crate::sync::plan::address::SameEmail;
 use crate::sync::plan::forecast::Forecast;
 
 /// How many of what.
@@ -64,7 +65,7 @@ pub struct Reason {
     pub reason: String,
     pub leads: u64,
     /// The first of them.
-    pub first: Vec<LeadName>,
+    pub first: Vec<LeadId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -147,7 +148,7 @@ impl Counts {
 /// Counts by name, of so many names.
 #[derive(Debug)]
 struct Counted {
-    by_name: BTreeMap<String, (u64, Vec<LeadName>)>,
+    by_name: BTreeMap<String, (u64, Vec<LeadId>)>,
     most: usize,
     others: u64,
 }
@@ -171,7 +172,7 @@ impl Counted {
         if first.len() < LEADS_OF_ONE
             && let Some((id, client_id)) = lead
         {
-            first.push(LeadName { id: id.to_owned(), client_id: client_id.to_owned() });
+            first.push(LeadId { id: id.to_owned(), client_id: client_id.to_owned() });
         }
     }
 
@@ -205,7 +206,7 @@ mod tests {
             prop_assert_eq!(reasons.iter().map(|reason| reason.leads).sum::<u64>() + others, names.len() as u64);
             prop_assert!(reasons.is_sorted_by(|a, b| a.leads >= b.leads) && reasons.len() <= wanted);
             for reason in &reasons {
-                let of = |lead: &LeadName| format!("{:02}", names[lead.id.parse::<usize>().unwrap()]);
+                let of = |lead: &LeadId| format!("{:02}", names[lead.id.parse::<usize>().unwrap()]);
                 prop_assert!(reason.first.iter().all(|lead| of(lead) == reason.reason));
                 prop_assert_eq!(reason.first.len() as u64, reason.leads.min(LEADS_OF_ONE as u64));
             }
