@@ -4,15 +4,12 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use crate::cli::{Exit, existing_state, settings, table};
+use crate::cli::{Exit, existing_state, person, settings, table};
 use crate::clock;
-use crate::config::{OnDelete, Settings};
+use crate::config::OnDelete;
 use crate::console::say;
-use crate::db::Db;
+use crate::decide;
 use crate::error::SetupError;
-use crate::state::control::{self, FirstRunDone, Hold};
-use crate::state::due;
-use crate::state::gone;
 use crate::state::held::{self, Held, Release, Released, Selection};
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +37,6 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
     };
     let selection = Selection { ids: args.ids, reason: args.reason };
     let mut shown = shown;
-    let mut hold = None;
     let mut decided = false;
     loop {
         let held = held::look(&state, &selection).await?;
@@ -50,7 +46,7 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
             }
             return Ok(Exit::Done);
         }
-        refuse_more_tests(&held, release, &loaded.settings, &state).await?;
+        decide::refuse_more_tests(&held, release, &loaded.settings, &state).await?;
         if let Some(shown) = shown.take().filter(|shown| held.has_outgrown(shown)) {
             say(format_args!("More is held than was shown: {} then, {} now.", table::leads(shown.leads), held.leads));
             if args.yes {
@@ -63,23 +59,17 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
             say(if decided { "Nothing else was changed." } else { "Nothing was changed." });
             return Ok(Exit::Decision);
         }
-        // A poll that comes before us takes a hold of which nothing is left for over.
-        hold = control::read::<Hold>(&state).await?.or(hold);
-        let released = match held::release(&state, &selection, &held, release, clock::now()).await? {
-            Released::Leads(leads) => leads,
-            Released::Grown => {
-                // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
-                shown = (!args.yes || args.shown.is_some()).then_some(held);
-                continue;
-            }
-        };
+        let now = clock::now();
+        let released =
+            match decide::release(&state, &loaded.settings, &selection, &held, release, &person(), now).await? {
+                Released::Leads(leads) => leads,
+                Released::Grown => {
+                    // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
+                    shown = (!args.yes || args.shown.is_some()).then_some(held);
+                    continue;
+                }
+            };
         decided = true;
-        if release == Release::Send {
-            gone::settle(&state, on_delete, clock::now(), clock::now()).await?;
-        }
-        if let Some(hold) = &hold {
-            decide_hold(&state, hold, release).await?;
-        }
         let missing = held.missing.min(i64::try_from(released).unwrap_or(i64::MAX));
         let others = i64::try_from(released).unwrap_or(i64::MAX) - missing;
         if missing > 0 {
@@ -106,24 +96,6 @@ fn set_named(name: &str) -> Result<Held, SetupError> {
     Held::named(name).ok_or_else(|| {
         SetupError::new(format!("--shown {name}: there is no such set"), "copy the name from the output of `plan`")
     })
-}
-
-/// Approved or not, no more test leads are sent than the limit allows: they would be held again at once.
-async fn refuse_more_tests(held: &Held, release: Release, settings: &Settings, state: &Db) -> anyhow::Result<()> {
-    let conversica = &settings.conversica;
-    let concerned = held.reasons.contains_key(held::TEST_LEAD_LIMIT) && conversica.test_lead_token.is_some();
-    if !concerned || release == Release::Baseline {
-        return Ok(());
-    }
-    if due::test_leads_left(state, conversica.test_lead_limit).await? > 0 {
-        return Ok(());
-    }
-    Err(SetupError::new(
-        format!("the Test Lead Token is set, and all of its {} leads have been used", conversica.test_lead_limit),
-        "raise [conversica] test_lead_limit, or remove test_lead_token to send in earnest; with --reason, what is held for \
-         another reason can be approved",
-    )
-    .into())
 }
 
 /// What becomes of leads whose row is missing.
@@ -158,23 +130,6 @@ fn question(held: &Held, release: Release, on_delete: OnDelete) -> String {
              contacted."
         ),
     }
-}
-
-/// The hold is over when nothing is left of what it held. The leads came first: were the hold lifted first, a poll in
-/// between could send what nobody approved.
-async fn decide_hold(state: &Db, hold: &Hold, release: Release) -> anyhow::Result<()> {
-    if held::any(state, Some(&hold.reason)).await? {
-        return Ok(());
-    }
-    if hold.reason == held::FIRST_RUN {
-        let by = match release {
-            Release::Send => "approve",
-            Release::Baseline => "baseline",
-        };
-        control::write(state, &FirstRunDone { by: by.to_owned() }, clock::now()).await?;
-    }
-    control::clear::<Hold>(state).await?;
-    Ok(())
 }
 
 fn confirmed(question: &str) -> anyhow::Result<bool> {

@@ -35,6 +35,7 @@ use crate::config::{Environment, Loaded, Settings, find_file, load};
 use crate::console;
 use crate::db::{Db, discreet};
 use crate::error::SetupError;
+use crate::state::decision::Who;
 use crate::state::held::Release;
 use crate::status::Need;
 use crate::telemetry;
@@ -229,4 +230,12 @@ pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option
         return Ok(None);
     }
     Db::open_state(url).await.map(Some)
+}
+
+/// Who is at the keyboard, for the record of decisions.
+pub(crate) fn person() -> Who {
+    let named = ["SUDO_USER", "LOGNAME", "USER"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
+    Who::new(format!("{} (command line)", named.as_deref().unwrap_or("somebody")))
 }

@@ -105,7 +105,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     match args.format {
         Format::Table => write!(out.writer(), "{}", text::text(&report, &args.ignore))?,
         Format::Html => {
-            let days = outcome::by_day(&state, now - CHART).await?;
+            let days = outcome::by_stretch(&state, now - CHART, 24 * 60).await?;
             write!(out.writer(), "{}", page::page(&report, &args.ignore, &days)?)?;
         }
         Format::Json | Format::Csv => {}

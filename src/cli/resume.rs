@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::cli::{Exit, existing_state, settings};
+use crate::cli::{Exit, existing_state, person, settings};
 use crate::clock;
 use crate::console::say;
-use crate::state::control::{self, Halt, Resumed};
+use crate::decide;
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
@@ -13,12 +13,7 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
         say("There is no halt: there is no state yet.");
         return Ok(Exit::Done);
     };
-    let now = clock::now();
-    if control::read::<Halt>(&state).await?.is_some() {
-        // Before the halt goes: whoever finds none asks whether a person has lifted it.
-        control::write(&state, &Resumed { at: now }, now).await?;
-    }
-    if control::clear::<Halt>(&state).await? {
+    if decide::resume(&state, &person(), clock::now()).await? {
         say("The halt is lifted. The next request goes alone, until Conversica accepts it.");
     } else {
         say("There is no halt.");

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::cli::{Exit, existing_state, settings, table};
+use crate::cli::{Exit, existing_state, person, settings, table};
 use crate::clock;
 use crate::console::say;
-use crate::state::lead::{self, Status};
+use crate::decide;
+use crate::state::lead::Status;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["ids", "status", "all"]))]
@@ -41,7 +42,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         None => &[Status::Rejected, Status::Exhausted],
     };
     let ids = (!args.ids.is_empty()).then_some(args.ids.as_slice());
-    let requeued = lead::requeue(&state, statuses, ids, clock::now()).await?;
+    let requeued = decide::retry(&state, statuses, ids, &person(), clock::now()).await?;
     say(format_args!("{} back in the queue.", table::leads(i64::try_from(requeued).unwrap_or(i64::MAX))));
     Ok(Exit::Done)
 }

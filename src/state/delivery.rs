@@ -218,6 +218,7 @@ pub async fn record_and_claim(
             }
         }
         if !finished.is_empty() {
+            outcome::minute_query(finished).build().execute(&mut *transaction).await?;
             outcome::count_query(finished).build().execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
@@ -431,6 +432,7 @@ async fn recover_some(db: &Db, orphans: Orphans, settings: &Delivery, now: DateT
         if !finished.is_empty() {
             outcome::insert_query(&finished).build().execute(&mut *transaction).await?;
             finished_query(&finished, &order).build().execute(&mut *transaction).await?;
+            outcome::minute_query(&finished).build().execute(&mut *transaction).await?;
             outcome::count_query(&finished).build().execute(&mut *transaction).await?;
             transaction.commit().await?;
         }

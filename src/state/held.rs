@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use crate::db::{Db, trusted};
 use crate::on_db;
+use crate::state::decision::{self, Action, Who};
 use crate::state::lead::InOrder;
 use crate::state::{instant, micros};
 
@@ -89,6 +90,11 @@ impl Held {
         Some(Self { leads, newest: Some(instant(newest)), ..Self::default() })
     }
 
+    /// What all of them are held for.
+    fn only_reason(&self) -> Option<&str> {
+        self.reasons.keys().next().filter(|_| self.reasons.len() == 1).map(String::as_str)
+    }
+
     /// Whether this set has leads that `shown` had not.
     pub fn has_outgrown(&self, shown: &Held) -> bool {
         self.leads > shown.leads || self.newest > shown.newest
@@ -102,6 +108,16 @@ pub enum Release {
     Send,
     /// They count as delivered.
     Baseline,
+}
+
+impl Release {
+    /// As a person's decision.
+    fn action(self) -> Action {
+        match self {
+            Release::Send => Action::Approve,
+            Release::Baseline => Action::Baseline,
+        }
+    }
 }
 
 /// What came of a release.
@@ -182,18 +198,34 @@ pub async fn count(db: &Db) -> Result<i64, sqlx::Error> {
 }
 
 /// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says. Leads whose row is
-/// missing are gone either way; after [`Release::Send`], [`super::gone::settle`] knows who is owed a word.
+/// missing are gone either way; after [`Release::Send`], [`super::gone::settle`] knows who is owed a word. `who` is the person
+/// who decided, and `None` for a setting that has.
 pub async fn release(
     db: &Db,
     selection: &Selection,
     shown: &Held,
     release: Release,
+    who: Option<&Who>,
     now: DateTime<Utc>,
 ) -> Result<Released, sqlx::Error> {
     let Some(newest) = shown.newest else { return Ok(Released::Leads(0)) };
     let order = InOrder::of(db, "select meant_id, meant_client_id from meant");
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let mut noted: Option<i64> = None;
+        if let Some(who) = who {
+            let mut begin = decision::begin_query(release.action(), who, shown.only_reason(), now);
+            let seq = begin.build_query_scalar().fetch_one(&mut *transaction).await?;
+            let mut note = QueryBuilder::new(
+                "insert into decided (id, client_id, decision_seq) \
+                 with meant (meant_id, meant_client_id) as (select id, client_id from lead where ");
+            push_held!(note, selection, Some(newest));
+            note.push(")").push(&order.cte).push(" select meant_id, meant_client_id, ").push_bind(seq);
+            note.push(" from meant").push(order.from).push(" where ");
+            note.push(if order.from.is_empty() { "true" } else { "meant_id = locked_id and meant_client_id = locked_client_id" });
+            note.build().execute(&mut *transaction).await?;
+            noted = Some(seq);
+        }
         let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from lead where ");
         push_held!(update, selection, Some(newest));
         update.push(")").push(&order.cte).push(" update lead set hold_reason = null, held_at = null, status_before = null, ");
@@ -234,6 +266,10 @@ pub async fn release(
             // Some have joined that the look at the set could not see yet.
             return Ok(Released::Grown);
         }
+        if let Some(seq) = noted {
+            let leads = i64::try_from(released).unwrap_or(i64::MAX);
+            sqlx::query(decision::COUNT).bind(leads).bind(seq).execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
         Ok(Released::Leads(released))
     })
@@ -248,7 +284,7 @@ pub async fn release_all(
 ) -> Result<u64, sqlx::Error> {
     loop {
         let held = look(db, selection).await?;
-        if let Released::Leads(leads) = self::release(db, selection, &held, release, now).await? {
+        if let Released::Leads(leads) = self::release(db, selection, &held, release, None, now).await? {
             return Ok(leads);
         }
     }

@@ -423,45 +423,6 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
     Ok(counts)
 }
 
-/// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
-pub async fn requeue(
-    db: &Db,
-    statuses: &[Status],
-    ids: Option<&[String]>,
-    now: DateTime<Utc>,
-) -> Result<u64, sqlx::Error> {
-    let stuck = statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted));
-    let names: Vec<&str> = stuck.map(|status| status.name()).collect();
-    if names.is_empty() || ids.is_some_and(<[String]>::is_empty) {
-        return Ok(0);
-    }
-    let order = InOrder::of(db, "select stuck_id, stuck_client_id from stuck");
-    on_db!(db, pool => {
-        let mut query = QueryBuilder::new(
-            "with stuck (stuck_id, stuck_client_id) as (select id, client_id from lead \
-             where status <> 'in_sync' and status in (");
-        let mut list = query.separated(", ");
-        for name in &names {
-            list.push_bind(*name);
-        }
-        query.push(")");
-        if let Some(ids) = ids {
-            query.push(" and id in (");
-            let mut list = query.separated(", ");
-            for id in ids {
-                list.push_bind(id.as_str());
-            }
-            query.push(")");
-        }
-        query.push(")").push(&order.cte);
-        query.push(" update lead set status = 'pending', attempts = 0, first_failed_at = null, due_at = ");
-        query.push_bind(micros(now)).push(" from stuck").push(order.from);
-        query.push(" where lead.id = stuck_id and lead.client_id = stuck_client_id and lead.status <> 'in_flight'");
-        query.push(order.condition);
-        Ok(query.build().execute(pool).await?.rows_affected())
-    })
-}
-
 /// The content that Conversica took last, for a page of leads: what `plan` compares with. Where it has never said so, what
 /// it may have taken, or is about to.
 pub async fn delivered(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, String>, sqlx::Error> {

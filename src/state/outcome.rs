@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
@@ -11,6 +11,9 @@ use crate::db::Db;
 use crate::on_db;
 use crate::state::delivery::Finished;
 use crate::state::{instant, micros};
+
+/// In microseconds.
+const MINUTE: i64 = 60_000_000;
 
 /// One statement that journals a batch of outcomes.
 pub fn insert_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
@@ -54,6 +57,24 @@ where
         row.push_bind(class.name()).push_bind(count);
     });
     query.push(" on conflict (class) do update set count = outcome_count.count + excluded.count");
+    query
+}
+
+/// One statement that counts them by the minute, for charts; before the one above, in the same order for every instance.
+pub fn minute_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+where
+    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut counts: BTreeMap<(i64, Class), i64> = BTreeMap::new();
+    for f in finished {
+        *counts.entry((micros(f.at).div_euclid(MINUTE), f.class)).or_default() += 1;
+    }
+    let mut query = QueryBuilder::new("insert into outcome_minute (minute, class, count) ");
+    query.push_values(counts, |mut row, ((minute, class), count)| {
+        row.push_bind(minute).push_bind(class.name()).push_bind(count);
+    });
+    query.push(" on conflict (minute, class) do update set count = outcome_minute.count + excluded.count");
     query
 }
 
@@ -111,23 +132,28 @@ pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>
         .collect())
 }
 
-/// Outcomes of a class on a day (UTC).
+/// Outcomes of a class in a stretch of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OnDay {
-    pub day: NaiveDate,
+pub struct Stretch {
+    /// Its beginning; a whole number of stretches since 1970.
+    pub at: DateTime<Utc>,
     pub class: Class,
     pub count: i64,
 }
 
-/// What the journal has since then, by day and class; in the order of the days.
-pub async fn by_day(db: &Db, since: DateTime<Utc>) -> Result<Vec<OnDay>, sqlx::Error> {
-    const DAY: i64 = 86_400_000_000;
+/// The outcomes since then, by stretches of so many minutes and by class, in the order of time. Stretches without any are
+/// left out. Minutes are kept for a month.
+pub async fn by_stretch(db: &Db, since: DateTime<Utc>, minutes: i64) -> Result<Vec<Stretch>, sqlx::Error> {
+    let minutes = minutes.max(1);
+    // The sum of bigints is a numeric on PostgreSQL.
     let rows: Vec<(i64, String, i64)> = on_db!(db, pool => {
-        sqlx::query_as("select at / $2 as day, class, count(*) from outcome where at >= $1 group by 1, 2 order by 1, 2")
-            .bind(micros(since)).bind(DAY).fetch_all(pool).await
+        sqlx::query_as(
+            "select minute / $2 as stretch, class, cast(sum(count) as bigint) from outcome_minute where minute >= $1 \
+             group by 1, 2 order by 1, 2")
+            .bind(micros(since).div_euclid(MINUTE)).bind(minutes).fetch_all(pool).await
     })?;
-    let on_day = |(day, class, count): (i64, String, i64)| {
-        Some(OnDay { day: instant(day * DAY).date_naive(), class: Class::from_name(&class)?, count })
+    let of = |(stretch, class, count): (i64, String, i64)| {
+        Some(Stretch { at: instant(stretch * minutes * MINUTE), class: Class::from_name(&class)?, count })
     };
-    Ok(rows.into_iter().filter_map(on_day).collect())
+    Ok(rows.into_iter().filter_map(of).collect())
 }

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::state::decision::Who;
 use conversica_sync::state::delivery::{self, Next, Wanted};
 use conversica_sync::state::due::{self, Admit};
 use conversica_sync::state::held::{self, Release, Selection};
 use conversica_sync::state::lead::{self, Change, Status};
+use conversica_sync::state::stuck;
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
@@ -169,8 +171,8 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
             let release = if round % 2 == 0 { Release::Send } else { Release::Baseline };
             let everything = Selection::default();
             let held = held::look(&db, &everything).await.unwrap();
-            held::release(&db, &everything, &held, release, at(round)).await.unwrap();
-            lead::requeue(&db, &[Status::Rejected, Status::Exhausted], None, at(round)).await.unwrap();
+            held::release(&db, &everything, &held, release, Some(&Who::new("tests")), at(round)).await.unwrap();
+            stuck::requeue(&db, &[Status::Rejected, Status::Exhausted], None, None, at(round)).await.unwrap();
         }
     };
     let others = async {

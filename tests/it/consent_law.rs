@@ -14,6 +14,7 @@ use conversica_sync::state::consent as ledger;
 use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
 use conversica_sync::state::held::{self, Release, Selection};
 use conversica_sync::state::lead::{self, Change, Known, Status};
+use conversica_sync::state::stuck;
 use conversica_sync::sync::consent::{self, Ledger};
 use conversica_sync::sync::diff::{self, Difference};
 use proptest::prelude::*;
@@ -160,7 +161,7 @@ impl Play {
                 held::release_all(&self.db, &Selection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                lead::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, now).await.unwrap();
+                stuck::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, None, now).await.unwrap();
             }
         }
     }

@@ -2,10 +2,12 @@
 //! baseline, put back, gone, returned.
 
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::state::decision::{self, Who};
 use conversica_sync::state::delivery::Next;
-use conversica_sync::state::held::{self, Release, Selection};
+use conversica_sync::state::held::{self, Release, Released, Selection};
 use conversica_sync::state::lead::{self, Status};
 use conversica_sync::state::outcome;
+use conversica_sync::state::stuck;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{
@@ -20,6 +22,7 @@ on_both_engines!(
     approving_does_not_disturb_what_is_in_flight,
     rejected_and_exhausted_leads_are_put_back_and_no_others,
     what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns,
+    who_decided_what_about_whom_is_written_down,
 );
 
 async fn what_is_held_waits_until_it_is_approved(engine: Engine) {
@@ -122,12 +125,17 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
     write(&db, &[held("held", "a"), invalid("invalid", "no address")], 3).await;
     deliver(&db, desired("in sync", "a"), 3).await;
     for status in Status::ALL.into_iter().filter(|status| !matches!(status, Status::Rejected | Status::Exhausted)) {
-        assert_eq!(lead::requeue(&db, &[status], None, at(4)).await.unwrap(), 0, "{}", status.name());
+        assert_eq!(stuck::requeue(&db, &[status], None, None, at(4)).await.unwrap(), 0, "{}", status.name());
     }
-    assert_eq!(lead::requeue(&db, &[Status::Rejected], Some(&["nobody".to_owned()]), at(4)).await.unwrap(), 0);
-    assert_eq!(lead::requeue(&db, &[Status::Rejected], Some(&["rejected 1".to_owned()]), at(4)).await.unwrap(), 1);
+    assert_eq!(stuck::requeue(&db, &[Status::Rejected], Some(&["nobody".to_owned()]), None, at(4)).await.unwrap(), 0);
+    assert_eq!(
+        stuck::requeue(&db, &[Status::Rejected], Some(&["rejected 1".to_owned()]), Some(&Who::new("tests")), at(4))
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(claim_one(&db, 4).await.lead, id("rejected 1"));
-    assert_eq!(lead::requeue(&db, &[Status::Exhausted], None, at(5)).await.unwrap(), 1);
+    assert_eq!(stuck::requeue(&db, &[Status::Exhausted], None, None, at(5)).await.unwrap(), 1);
     let claim = claim_one(&db, 5).await;
     assert_eq!((claim.lead, claim.attempt, claim.first_failed_at), (id("exhausted"), 1, None), "a new series");
     let expected =
@@ -154,4 +162,32 @@ async fn what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns(engine
     write(&db, &[desired("in sync", "b")], 6).await;
     let back = row(&db, "in sync").await;
     assert_eq!((back.status.as_str(), back.gone_at), ("pending", None));
+}
+
+async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let ann = Who::new("Ann");
+    write(&db, &[held("1", "a"), held("2", "a"), held("3", "a")], 0).await;
+    let two = Selection { ids: vec!["1".to_owned(), "2".to_owned()], reason: None };
+    let shown = held::look(&db, &two).await.unwrap();
+    let released = held::release(&db, &two, &shown, Release::Send, Some(&ann), at(1)).await.unwrap();
+    assert_eq!(released, Released::Leads(2));
+    let claims = claim(&db, 10, 2).await;
+    for claim in &claims {
+        record(&db, &[finished(claim, Class::Rejected, Next::Rejected, 3)]).await;
+    }
+    stuck::requeue(&db, &[Status::Rejected], Some(&["2".to_owned()]), Some(&Who::new("Bob")), at(4)).await.unwrap();
+    stuck::requeue(&db, &[Status::Exhausted], None, Some(&Who::new("nobody")), at(5)).await.unwrap();
+    let told = async |lead: &str| -> Vec<(String, String, i64)> {
+        let decisions = decision::of_lead(&db, lead, "").await.unwrap();
+        decisions.into_iter().map(|decided| (decided.action, decided.who, decided.leads)).collect()
+    };
+    let approved = || ("approve".to_owned(), "Ann".to_owned(), 2);
+    assert_eq!(told("1").await, [approved()]);
+    assert_eq!(told("2").await, [approved(), ("retry".to_owned(), "Bob".to_owned(), 1)]);
+    assert_eq!(told("3").await, [], "what still waits was decided by nobody");
+    let newest = decision::newest(&db, 10).await.unwrap();
+    assert_eq!(newest.len(), 2, "what concerned nobody is no decision");
+    assert_eq!(newest[1].reason.as_deref(), Some("too_many_changes"));
 }

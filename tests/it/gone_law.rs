@@ -13,6 +13,7 @@ use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
 use conversica_sync::state::gone;
 use conversica_sync::state::held::{self, Release, Selection};
 use conversica_sync::state::lead::{self, Status};
+use conversica_sync::state::stuck;
 use conversica_sync::sync::diff::{self, Difference};
 use proptest::prelude::*;
 
@@ -156,7 +157,9 @@ impl Play {
         self.step(last).await;
         self.step(Event::LetGo).await;
         for _ in 0..3 {
-            lead::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, at(self.seconds)).await.unwrap();
+            stuck::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, None, at(self.seconds))
+                .await
+                .unwrap();
             self.step(Event::Claim).await;
             self.step(Event::Answer(Class::Accepted, true)).await;
         }

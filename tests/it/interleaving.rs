@@ -13,6 +13,7 @@ use conversica_sync::state::compare;
 use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
 use conversica_sync::state::held::{self, Release, Selection};
 use conversica_sync::state::lead::{self, Status};
+use conversica_sync::state::stuck;
 use conversica_sync::sync::diff::{self, Difference};
 use proptest::prelude::*;
 
@@ -137,7 +138,7 @@ impl Play {
             }
             Event::Requeue => {
                 for status in [Status::Rejected, Status::Exhausted] {
-                    lead::requeue(&self.db, &[status], None, at(self.seconds)).await.unwrap();
+                    stuck::requeue(&self.db, &[status], None, None, at(self.seconds)).await.unwrap();
                 }
             }
         }

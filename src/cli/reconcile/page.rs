@@ -8,7 +8,7 @@ use crate::cli::table::number;
 use crate::conversica::outcome::Class;
 use crate::reconcile::report::{Group, Report};
 use crate::reconcile::verdict::Verdict;
-use crate::state::outcome::OnDay;
+use crate::state::outcome::Stretch;
 
 #[derive(Template)]
 #[template(path = "cli/reconcile/page.html", config = ".askama.toml")]
@@ -67,7 +67,7 @@ const DAYS: u64 = 30;
 
 /// # Errors
 /// Those of the template.
-pub fn page(report: &Report, ignored: &[Verdict], outcomes: &[OnDay]) -> anyhow::Result<String> {
+pub fn page(report: &Report, ignored: &[Verdict], outcomes: &[Stretch]) -> anyhow::Result<String> {
     let differences = report.differences(ignored);
     let headline = match (report.leads(), differences) {
         (0, _) => "There are no leads yet".to_owned(),
@@ -109,10 +109,10 @@ fn shown(group: &Group) -> Shown {
 }
 
 /// The last days up to `today`, whether anything happened on them or not.
-fn chart(today: NaiveDate, outcomes: &[OnDay]) -> Chart {
+fn chart(today: NaiveDate, outcomes: &[Stretch]) -> Chart {
     let first = today.checked_sub_days(Days::new(DAYS - 1)).unwrap_or(today);
     let on = |day: NaiveDate, class: Class| -> u64 {
-        let found = outcomes.iter().find(|outcome| outcome.day == day && outcome.class == class);
+        let found = outcomes.iter().find(|outcome| outcome.at.date_naive() == day && outcome.class == class);
         found.map_or(0, |outcome| u64::try_from(outcome.count).unwrap_or(0))
     };
     let days: Vec<NaiveDate> = first.iter_days().take_while(|day| *day <= today).collect();
@@ -158,7 +158,10 @@ mod tests {
     #[test]
     fn a_day_is_a_stack_that_fits_the_picture_and_a_day_without_outcomes_is_empty() {
         let today = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap();
-        let on = |day: u64, class, count| OnDay { day: today - Days::new(day), class, count };
+        let on = |day: u64, class, count| {
+            let at = (today - Days::new(day)).and_time(chrono::NaiveTime::MIN).and_utc();
+            Stretch { at, class, count }
+        };
         let outcomes = [on(0, Class::Accepted, 300), on(0, Class::Rejected, 100), on(2, Class::Accepted, 200)];
         let chart = chart(today, &outcomes);
         assert_eq!((chart.most.as_str(), chart.bars.len()), ("400", 3));
