@@ -33,6 +33,7 @@ use crate::state::writer::{self, Company, Turn, Writer};
 use crate::sync::deliver::{Deliverer, Intake};
 use crate::sync::poll::{self, Polled, Reach};
 use crate::sync::tally::Tally;
+use crate::upkeep;
 
 /// After the first of several commits, the others may come so much later and still be read with it.
 const BURST: Duration = Duration::from_millis(3);
@@ -117,6 +118,8 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     // Nor is this: what it holds up nobody is kept waiting for, and it waits for its databases by itself.
     let receive = receive::run(settings.clone(), certificate, db.clone(), wake.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
+    // What it does not come to today it does tomorrow.
+    let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep::run(settings.clone(), db.clone(), stop.clone())));
     let mut loops = JoinSet::new();
     let common = Common { settings, pulse, present: Arc::new(AtomicU32::new(1)), stop: stop.clone() };
     loops.spawn(poll_loop(opened, db.clone(), common.clone(), tally, wake));

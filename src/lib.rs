@@ -24,7 +24,7 @@
 //! 4. [`sync`]: the pure cores (diff, guard, retry, pace, breaker), one poll, one delivery step, one whole pass, the plan.
 //!    The road back: [`receive`] stores and applies what Conversica posts, [`crm::writeback`] writes it to the customer's
 //!    database, [`alert`] tells people.
-//! 5. [`daemon`]: which loops run, who stops whom. [`decide`]: what a person decides. [`status`]: how things stand. [`check`]: whether all is ready. [`admin`]: the same over HTTP, by way of
+//! 5. [`daemon`]: which loops run, who stops whom. [`upkeep`]: what goes after its time. [`decide`]: what a person decides. [`status`]: how things stand. [`check`]: whether all is ready. [`admin`]: the same over HTTP, by way of
 //!    [`http`] (the accept loop) and [`pulse`] (signs of life).
 //! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.
 //! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`nearest`], [`telemetry`].
@@ -56,3 +56,4 @@ pub mod state;
 pub mod status;
 pub mod sync;
 pub mod telemetry;
+pub mod upkeep;

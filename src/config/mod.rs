@@ -281,6 +281,10 @@ pub struct State {
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub keep_outcomes: Duration,
+    /// How long what Conversica has posted is kept, once it is taken in and written to the CRM.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub keep_received: Duration,
 }
 
 /// `[receive]`: the endpoint that Conversica posts Lead Updates, Messages and Chat Leads to.

@@ -46,8 +46,11 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
             "Set `token_file` under [admin], or listen on 127.0.0.1.",
         );
     }
-    if settings.state.keep_outcomes.is_zero() {
-        report.problem("state.keep_outcomes", "`state.keep_outcomes` is zero", "Write how long, like \"90d\".");
+    let state = &settings.state;
+    for (key, keep) in [("state.keep_outcomes", state.keep_outcomes), ("state.keep_received", state.keep_received)] {
+        if keep.is_zero() {
+            report.problem(key, format!("`{key}` is zero"), "Write how long, like \"90d\".");
+        }
     }
 }
 

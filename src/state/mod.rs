@@ -17,6 +17,7 @@ pub mod introduced;
 pub mod lead;
 pub mod listing;
 pub mod outcome;
+pub mod prune;
 pub mod story;
 pub mod stuck;
 pub mod tested;

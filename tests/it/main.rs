@@ -76,6 +76,7 @@ mod tidy;
 mod triggers;
 mod triggers_install;
 mod triggers_law;
+mod upkeep;
 mod writeback_daemon;
 mod writeback_sql;
 mod writeback_tables;

@@ -1,0 +1,64 @@
+//! Takes out of the state what has been kept for long enough, now and then, while leads are sent: the loop around
+//! [`prune::step`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::config::{self, Settings};
+use crate::db::{self, Db, discreet};
+use crate::state::prune::{self, Kept};
+
+/// Between two rounds.
+const INTERVAL: Duration = Duration::from_secs(3600);
+/// After a step, the state is left to the others for so many times of what it took, and for so long at least.
+const YIELD: u32 = 9;
+const LEAST_YIELD: Duration = Duration::from_millis(5);
+
+/// One round over everything that is kept for a while only. Returns how many rows went.
+///
+/// # Errors
+/// The state's; what went has gone.
+pub async fn round(state: &Db, settings: &config::State, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let mut gone = 0;
+    for kept in Kept::ALL {
+        let until = prune::until(kept, settings, now);
+        let mut after = Some(0);
+        while let Some(seq) = after {
+            let began = Instant::now();
+            let step = prune::step(state, kept, seq, until).await?;
+            (gone, after) = (gone + step.rows, step.next);
+            if after.is_some() {
+                tokio::time::sleep((began.elapsed() * YIELD).max(LEAST_YIELD)).await;
+            }
+        }
+    }
+    Ok(gone)
+}
+
+/// Runs until `stop`.
+pub async fn run(settings: Arc<Settings>, state: Db, stop: CancellationToken) {
+    loop {
+        let ended = tokio::select! {
+            ended = round(&state, &settings.state, clock::now()) => ended,
+            () = stop.cancelled() => return,
+        };
+        match ended {
+            Ok(0) => {}
+            Ok(rows) => info!(rows, "what was older than [state] keep_outcomes and keep_received is gone"),
+            Err(error) => {
+                let cure = db::state_cure(&error);
+                let error = discreet::in_words(&error.into());
+                warn!(error, cure, "what is old could not be taken out of the state; tried again in an hour");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
