@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -72,6 +72,9 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
     Ok(OpenState { db, writer, company })
 }
 
+/// The settings, and what becomes of them.
+pub type Changes = watch::Receiver<Arc<Settings>>;
+
 /// What the loops have in common.
 #[derive(Clone)]
 struct Common {
@@ -82,12 +85,13 @@ struct Common {
     stop: CancellationToken,
 }
 
-/// Runs until `stop`: polls, delivers, and ends by finishing what is on its way.
+/// Runs until `stop`: polls, delivers, and ends by finishing what is on its way. What of the settings changes meanwhile is
+/// taken over as [`crate::config::reload`] has it.
 ///
 /// # Errors
 /// [`SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
-pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
-    let settings = Arc::new(settings);
+pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
+    let settings = changes.borrow_and_update().clone();
     if settings.receive.is_some() {
         writeback::check(&settings)?;
     }
@@ -116,14 +120,14 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     // Nor is this: what it holds up nobody is kept waiting for, and it waits for its databases by itself.
-    let receive = receive::run(settings.clone(), certificate, db.clone(), wake.clone(), stop.clone());
+    let receive = receive::run(changes.clone(), certificate, db.clone(), wake.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
     // What it does not come to today it does tomorrow.
     let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep::run(settings.clone(), db.clone(), stop.clone())));
     let mut loops = JoinSet::new();
     let common = Common { settings, pulse, present: Arc::new(AtomicU32::new(1)), stop: stop.clone() };
     loops.spawn(poll_loop(opened, db.clone(), common.clone(), tally, wake));
-    loops.spawn(deliver_loop(deliverer, state, common));
+    loops.spawn(deliver_loop(deliverer, state, common, changes));
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {
@@ -357,13 +361,21 @@ async fn is_drained(crm: &Crm) -> bool {
     }
 }
 
-async fn deliver_loop(mut deliverer: Deliverer, mut state: OpenState, common: Common) -> anyhow::Result<()> {
+async fn deliver_loop(
+    mut deliverer: Deliverer,
+    mut state: OpenState,
+    common: Common,
+    mut changes: Changes,
+) -> anyhow::Result<()> {
     let Common { settings, pulse, present, stop } = common;
     let mut failing = false;
-    let mut upkeep = Upkeep { present, due_at: None, orphans: false };
+    let mut upkeep = Upkeep { present, due_at: None, orphans: false, changed: None };
     let patience = settings.delivery.timeout + STOP_MARGIN;
     while !stop.is_cancelled() {
         pulse.beat(Loop::Deliver, Instant::now());
+        if changes.has_changed().unwrap_or(false) {
+            upkeep.changed = Some(changes.borrow_and_update().clone());
+        }
         let now = clock::now();
         let round = tokio::select! {
             round = deliver_round(&mut deliverer, &mut state, &mut upkeep, &settings.delivery, now) => round,
@@ -414,6 +426,9 @@ struct Upkeep {
     /// Claims of a sender that has died wait to be taken up again. So that none of ours is taken for one of them, however the
     /// clock was set, nothing of ours is in flight then.
     orphans: bool,
+    /// Settings to be taken over. So that no answer to the old credentials is taken for one to the new, nothing is in flight
+    /// then either.
+    changed: Option<Arc<Settings>>,
 }
 
 async fn deliver_round(
@@ -432,9 +447,15 @@ async fn deliver_round(
         upkeep.orphans = delivery::any_expired(&state.db, now).await?;
         upkeep.due_at = Some(now + UPKEEP_INTERVAL);
     }
-    let intake = if upkeep.orphans { Intake::Closed } else { Intake::Open };
+    let intake = if upkeep.orphans || upkeep.changed.is_some() { Intake::Closed } else { Intake::Open };
     let step = deliverer.step(intake, now).await?;
-    if upkeep.orphans && step.in_flight == 0 && step.recorded == 0 {
+    let is_quiet = step.in_flight == 0 && step.recorded == 0;
+    if is_quiet && let Some(settings) = &upkeep.changed {
+        *deliverer = deliverer.renewed(settings, now).await?;
+        deliverer.share_with(upkeep.present.load(Ordering::Relaxed), now);
+        upkeep.changed = None;
+    }
+    if upkeep.orphans && is_quiet {
         delivery::recover(&state.db, Orphans::Expired, delivery, now).await?;
         upkeep.orphans = false;
         deliverer.look_again();

@@ -1,15 +1,59 @@
 //! Logs: on standard error, for people on a terminal, as JSON lines otherwise. Ids and counts only, never personal data.
 
+use std::fmt;
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::console;
 
-/// Begins to log. A second call in the same process changes nothing.
-pub fn init(log: &Log) {
-    let level = match log.level {
+/// The lines of a format, for the journal each with its priority in front, which `journalctl --priority` goes by.
+struct Lines<F> {
+    format: F,
+    journal: bool,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Lines<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if self.journal {
+            // See sd-daemon(3).
+            let priority = match *event.metadata().level() {
+                Level::ERROR => 3,
+                Level::WARN => 4,
+                Level::INFO => 6,
+                Level::DEBUG | Level::TRACE => 7,
+            };
+            write!(writer, "<{priority}>")?;
+        }
+        self.format.format_event(context, writer, event)
+    }
+}
+
+/// Whether standard error leads to the journal, as systemd.exec(5) has it: the variable names its device and inode.
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(file) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    stream == format!("{}:{}", file.st_dev, file.st_ino)
+}
+
+/// Changes what is let through, once logging has begun.
+static LEVEL: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = match level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
         LogLevel::Info => "info",
@@ -19,7 +63,18 @@ pub fn init(log: &Log) {
     // Libraries stay at warnings at every level: at trace they would log statements and headers.
     // The database driver says nothing at all: its warnings quote connection URLs, lines of ~/.pgpass, and what functions of
     // the customer's raise. Whatever it fails at comes back as an error, which is told discreetly.
-    let filter = EnvFilter::new(format!("warn,sqlx=off,conversica_sync={level}"));
+    EnvFilter::new(format!("warn,sqlx=off,conversica_sync={level}"))
+}
+
+/// Logs more, or less, from now on.
+pub fn set_level(level: LogLevel) {
+    if let Some(set) = LEVEL.get() {
+        set(filter(level));
+    }
+}
+
+/// Begins to log. A second call in the same process changes nothing.
+pub fn init(log: &Log) {
     let terminal = std::io::stderr().is_terminal();
     let pretty = match log.format {
         LogFormat::Auto => terminal,
@@ -27,12 +82,17 @@ pub fn init(log: &Log) {
         LogFormat::Json => false,
     };
     let colours = console::colours(&std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if pretty {
-        builder.with_target(false).with_ansi(colours).try_init()
+    let (filter, handle) = reload::Layer::new(filter(log.level));
+    let layer = lines::layer().with_writer(std::io::stderr);
+    let journal = is_journal();
+    let layer = if pretty {
+        layer.with_ansi(colours).event_format(Lines { format: lines::format().with_target(false), journal }).boxed()
     } else {
-        builder.json().flatten_event(true).with_target(false).try_init()
+        let format = lines::format().json().flatten_event(true).with_target(false);
+        layer.fmt_fields(JsonFields::new()).event_format(Lines { format, journal }).boxed()
     };
     // Already started: in tests, and in the demo, which runs the daemon in its own process.
-    drop(started);
+    if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
+        let _ = LEVEL.set(Box::new(move |filter| drop(handle.reload(filter))));
+    }
 }

@@ -1,15 +1,64 @@
-//! `run`: the daemon, in the foreground.
+//! `run`: the daemon, in the foreground. On SIGHUP it reads its settings again.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cli::{Exit, settings, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
+
+use crate::cli::{Exit, settings, signal::stop_on_signal};
+use crate::config::reload::reload;
+use crate::config::{Environment, Loaded, Settings, load};
 use crate::daemon;
 use crate::sync::tally::Tally;
+use crate::telemetry;
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let stop = signal::stop_on_signal()?;
-    daemon::run(loaded.settings, Arc::new(Tally::default()), stop).await?;
+    let stop = stop_on_signal()?;
+    let hang_up = signal(SignalKind::hangup())?;
+    let (running, changes) = watch::channel(Arc::new(loaded.settings.clone()));
+    let _follow = AbortOnDropHandle::new(tokio::spawn(follow(hang_up, loaded, running)));
+    daemon::run(changes, Arc::new(Tally::default()), stop).await?;
     Ok(Exit::Done)
+}
+
+async fn follow(mut hang_up: Signal, mut started: Loaded, running: watch::Sender<Arc<Settings>>) {
+    while hang_up.recv().await.is_some() {
+        read_again(&mut started, &running);
+    }
+}
+
+/// Takes over what can be, and says what was not. Settings with a mistake change nothing.
+fn read_again(started: &mut Loaded, running: &watch::Sender<Arc<Settings>>) {
+    let Some(file) = &started.file else { return };
+    let read = match load(file, &Environment::of_process()) {
+        Ok(read) => read,
+        Err(errors) => {
+            for mistake in errors.0 {
+                error!(
+                    error = mistake.what,
+                    cure = mistake.cure,
+                    "the settings cannot be taken over; the old ones stay"
+                );
+            }
+            return;
+        }
+    };
+    for warning in &read.warnings {
+        warn!("{warning}");
+    }
+    let reloaded = reload(&running.borrow(), started, &read);
+    telemetry::set_level(reloaded.settings.log.level);
+    running.send_replace(Arc::new(reloaded.settings));
+    // What waits for a restart is named again next time.
+    started.effective.retain(|old| !reloaded.taken.contains(&old.key));
+    started.effective.extend(read.effective.into_iter().filter(|new| reloaded.taken.contains(&new.key)));
+    info!(taken = reloaded.taken.join(", "), "settings read again");
+    if !reloaded.left.is_empty() {
+        let cure = "restart conversica-sync to put them in force";
+        warn!(keys = reloaded.left.join(", "), cure, "these settings have changed, and wait for a restart");
+    }
 }

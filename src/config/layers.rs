@@ -13,6 +13,7 @@ use config::{ConfigError, Map, Source, Value, ValueKind};
 use crate::config::check::{self, Problems};
 use crate::config::environment::Environment;
 use crate::config::merged::Merged;
+use crate::config::reload::Trace;
 use crate::config::{Settings, environment, file, key, schema, secret, show, validate};
 use crate::error::SetupError;
 
@@ -69,6 +70,9 @@ pub struct Effective {
     pub value: Option<serde_json::Value>,
     /// Where the value came from: `default`, `conversica-sync.toml:12`, `environment variable …`; empty if not set.
     pub layer: String,
+    /// Of the value itself, hidden or not: by this two readings are compared.
+    #[serde(skip)]
+    pub trace: Trace,
 }
 
 /// Settings that have passed every check.

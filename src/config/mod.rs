@@ -2,7 +2,7 @@
 //!
 //! There are no defaults in this file: `config/default.toml`, compiled in as the lowest layer, is the only place that
 //! has any. [`layers`] merges the layers, [`schema`] and [`check`] check names and types, [`validate`] checks what the
-//! settings mean. The extensions `x-kind` and `x-secret` tell [`key`] what a text stands for.
+//! settings mean, [`reload`] what of them can change while the daemon runs. The extensions `x-kind` and `x-secret` tell [`key`] what a text stands for.
 
 pub mod check;
 pub mod duration;
@@ -11,6 +11,7 @@ pub mod file;
 pub mod key;
 pub mod layers;
 pub mod merged;
+pub mod reload;
 pub mod rule;
 pub mod schema;
 pub mod secret;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::config::key::{self, Key, Kind, Secrecy};
 use crate::config::layers::Effective;
 use crate::config::merged::{Merged, json as to_json, origin};
+use crate::config::reload::Trace;
 use crate::config::secret::{HIDDEN, redact_url};
 use crate::config::validate::Completed;
 
@@ -17,13 +18,17 @@ pub(super) fn effective(merged: &Merged, has_receiver: bool, completed: Vec<Comp
         let value = merged.value(key.name.split('.'));
         if let Some(value) = value {
             let layer = origin(value).unwrap_or_default();
-            shown.push(Effective { key: key.name.clone(), value: Some(fit_to_show(key, to_json(value))), layer });
+            let value = to_json(value);
+            let trace = Trace::of(&value.to_string());
+            shown.push(Effective { key: key.name.clone(), value: Some(fit_to_show(key, value)), layer, trace });
         } else if let Some(completed) = completed.iter().find(|completed| key.name == format!("lead.{}", completed.key))
         {
             let layer = format!("follows from {}", completed.from);
-            shown.push(Effective { key: key.name.clone(), value: Some(json!(completed.column)), layer });
+            let trace = Trace::of(&completed.column);
+            shown.push(Effective { key: key.name.clone(), value: Some(json!(completed.column)), layer, trace });
         } else if key.kind != Kind::Rule && (has_receiver || !key.name.starts_with("receive.")) {
-            shown.push(Effective { key: key.name.clone(), value: None, layer: String::new() });
+            let trace = Trace::of("");
+            shown.push(Effective { key: key.name.clone(), value: None, layer: String::new(), trace });
         }
     }
     let lead_ends =
@@ -32,6 +37,7 @@ pub(super) fn effective(merged: &Merged, has_receiver: bool, completed: Vec<Comp
         key: format!("lead.custom.{name}"),
         value: Some(to_json(value)),
         layer: origin(value).unwrap_or_default(),
+        trace: Trace::of(&to_json(value).to_string()),
     });
     shown.splice(lead_ends..lead_ends, custom);
     shown

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -87,7 +88,7 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
     let daemon_stop = stop.child_token();
     let tally = Arc::new(Tally::default());
     let state_url = settings.state.url.expose_secret().to_owned();
-    let mut daemon = tokio::spawn(daemon::run(settings, tally, daemon_stop.clone()));
+    let mut daemon = tokio::spawn(daemon::run(watch::channel(Arc::new(settings)).1, tally, daemon_stop.clone()));
     let shown = tokio::select! {
         // The signal first: a daemon that ends because of it has not ended by itself.
         biased;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -18,7 +18,7 @@ use tracing::warn;
 
 use crate::config::{Receive, Settings};
 use crate::conversica::heard::Kind;
-use crate::receive::credentials::{self, Credentials, Failures};
+use crate::receive::credentials::{Credentials, Failures, forwarded_for};
 use crate::receive::intake::{Intake, NotStored};
 use crate::state::event::Arrival;
 
@@ -34,7 +34,7 @@ const DELAYED: usize = 32;
 /// What the handlers share.
 pub struct Desk {
     kinds: HashMap<String, Kind>,
-    credentials: Credentials,
+    credentials: RwLock<Credentials>,
     failures: Mutex<Failures>,
     delays: Semaphore,
     behind_proxy: bool,
@@ -44,13 +44,22 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// From now on these credentials let a post in, and no others.
+    pub fn let_in(&self, receive: &Receive) {
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials(receive);
+    }
+
+    fn is_let_in(&self, headers: &HeaderMap) -> bool {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner).shown_in(headers)
+    }
+
     pub fn new(settings: &Settings, receive: &Receive, intake: Intake) -> Self {
         let kinds = receive.paths().into_iter().flat_map(|(kind, paths)| {
             paths.into_iter().flat_map(move |path| [(format!("{path}/"), kind), (path, kind)])
         });
         Self {
             kinds: kinds.collect(),
-            credentials: Credentials::new(&receive.username, receive.password.expose_secret()),
+            credentials: RwLock::new(credentials(receive)),
             failures: Mutex::default(),
             delays: Semaphore::new(DELAYED),
             behind_proxy: receive.behind_proxy,
@@ -61,9 +70,13 @@ impl Desk {
     }
 }
 
+fn credentials(receive: &Receive) -> Credentials {
+    Credentials::new(&receive.username, receive.password.expose_secret())
+}
+
 /// Paths are looked up as they are: what the settings say is no pattern.
-pub fn router(desk: Desk) -> Router {
-    Router::new().fallback(take).with_state(Arc::new(desk))
+pub fn router(desk: Arc<Desk>) -> Router {
+    Router::new().fallback(take).with_state(desk)
 }
 
 async fn take(State(desk): State<Arc<Desk>>, request: Request) -> Response {
@@ -74,7 +87,7 @@ async fn take(State(desk): State<Arc<Desk>>, request: Request) -> Response {
         let answer = answer(StatusCode::METHOD_NOT_ALLOWED, "Only POST is understood here");
         return with(answer, header::ALLOW, HeaderValue::from_static("POST"));
     }
-    if !desk.credentials.shown_in(request.headers()) {
+    if !desk.is_let_in(request.headers()) {
         return desk.refuse(request).await;
     }
     let (received, body) = read(request.into_body(), desk.max_body).await;
@@ -146,7 +159,7 @@ impl Desk {
     fn address_of(&self, request: &Request) -> IpAddr {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::from([0; 4]), |ConnectInfo(peer)| peer.ip());
-        let forwarded = |headers: &HeaderMap| credentials::forwarded_for(headers);
+        let forwarded = |headers: &HeaderMap| forwarded_for(headers);
         if self.behind_proxy { forwarded(request.headers()).unwrap_or(peer) } else { peer }
     }
 }

@@ -12,7 +12,7 @@ pub mod server;
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert;
@@ -45,18 +45,19 @@ pub fn prepare(settings: &Settings) -> Result<Option<Certificate>, SetupError> {
 
 /// Runs all of it until `stop`. Does nothing without a `[receive]` section.
 pub async fn run(
-    settings: Arc<Settings>,
+    mut changes: watch::Receiver<Arc<Settings>>,
     certificate: Option<Certificate>,
     state: Db,
     deliver: Arc<Notify>,
     stop: CancellationToken,
 ) {
+    let settings = changes.borrow_and_update().clone();
     if settings.receive.is_none() {
         return;
     }
     let signals = Signals { deliver, ..Signals::default() };
     tokio::join!(
-        server::run(settings.clone(), certificate, state.clone(), signals.clone(), stop.clone()),
+        server::run(changes, certificate, state.clone(), signals.clone(), stop.clone()),
         apply::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
         writeback::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
         alert::run(settings, state, signals, stop),

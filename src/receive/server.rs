@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -27,24 +28,41 @@ const CURE: &str = "end whatever listens there, or set [receive] listen to anoth
 
 /// Serves on `[receive] listen` until `stop`, then finishes what is under way.
 pub async fn run(
-    settings: Arc<Settings>,
+    mut changes: watch::Receiver<Arc<Settings>>,
     certificate: Option<Certificate>,
     state: Db,
     signals: Signals,
     stop: CancellationToken,
 ) {
+    let settings = changes.borrow_and_update().clone();
     let Some(receive) = &settings.receive else { return };
     let Some(listener) = http::listen(receive.listen, TAKEN, CURE, &stop).await else { return };
     let address = listener.local_addr().unwrap_or(receive.listen);
     info!(%address, tls = certificate.is_some(), "receiving");
     let (intake, writer) = intake::open();
-    let router = endpoint::router(Desk::new(&settings, receive, intake));
+    let desk = Arc::new(Desk::new(&settings, receive, intake));
+    let router = endpoint::router(desk.clone());
     let tls = certificate.as_ref().map(Certificate::tls);
     let follow = async {
         if let Some(certificate) = certificate {
             certificate.follow(stop.clone()).await;
         }
     };
-    // The writer ends when the last of those who hand posts in has gone.
-    tokio::join!(http::serve(listener, router, tls, LIMITS, stop.clone()), writer.run(state, signals), follow);
+    let serve = async {
+        let listen = async {
+            while changes.changed().await.is_ok() {
+                if let Some(receive) = &changes.borrow_and_update().receive {
+                    desk.let_in(receive);
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = http::serve(listener, router, tls, LIMITS, stop.clone()) => {}
+            () = listen => {}
+        }
+        // The writer ends when the last of those who hand posts in has gone.
+        drop(desk);
+    };
+    tokio::join!(serve, writer.run(state, signals), follow);
 }

@@ -129,6 +129,12 @@ impl Deliverer {
         Ok(deliverer)
     }
 
+    /// One for settings that have changed, while nothing is on its way: an account that was refused is known again, a new one
+    /// goes alone at first.
+    pub async fn renewed(&self, settings: &Settings, now: DateTime<Utc>) -> anyhow::Result<Self> {
+        Self::new(self.state.clone(), settings, self.tally.clone(), self.wake.clone(), now).await
+    }
+
     /// The halt that stands, if one does.
     pub fn halt(&self) -> Option<&Halt> {
         self.halt.as_ref()

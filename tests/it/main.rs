@@ -61,6 +61,7 @@ mod receive_store;
 mod reconcile;
 mod reconcile_law;
 mod redaction;
+mod reload;
 mod remapping;
 mod resume;
 mod sandbox;
