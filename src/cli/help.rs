@@ -119,6 +119,19 @@ Examples:
   conversica-sync status    says what the halt is about
   conversica-sync resume    once that is mended";
 
+pub const BACKUP: &str = "\
+Examples:
+  conversica-sync backup /var/backups/conversica-sync-state.db
+
+The copy is whole, and readable for its owner alone. Put in place of the state it holds what it would send, for
+it is older than what Conversica has. A state in PostgreSQL is copied by pg_dump.";
+
+pub const RESTORED: &str = "\
+Examples:
+  conversica-sync restored      after pg_restore, or after a copy that was not made by backup
+  conversica-sync plan          what would be sent now
+  conversica-sync approve       once that is right";
+
 pub const TRIGGERS: &str = "\
 Examples:
   conversica-sync triggers print      the script, to read it

@@ -1,6 +1,7 @@
 //! Arguments, and one file per command; each command is a thin caller of the library.
 
 pub mod approve;
+pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod config;
@@ -103,6 +104,12 @@ pub enum Command {
     /// Lift a halt by hand
     #[command(after_help = help::RESUME)]
     Resume,
+    /// Copy an SQLite state into a file, while the daemon runs
+    #[command(after_help = help::BACKUP)]
+    Backup(backup::Args),
+    /// Say that the state came out of a backup: what would be sent waits for a person
+    #[command(after_help = help::RESTORED)]
+    Restored,
     /// Triggers in the CRM database, for source.changes = "triggers": show, make and remove them
     #[command(after_help = help::TRIGGERS)]
     Triggers {
@@ -182,6 +189,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Baseline(args) => approve::run(args, Release::Baseline, file).await,
         Command::Retry(args) => retry::run(args, file).await,
         Command::Resume => resume::run(file).await,
+        Command::Backup(args) => backup::run(args, file).await,
+        Command::Restored => backup::restored(file).await,
         Command::Triggers { command } => triggers::run(command, file).await,
         Command::Writeback { command } => writeback::run(command, file).await,
         Command::Sandbox(args) => sandbox::run(*args).await.map(|()| Exit::Done),

@@ -29,6 +29,7 @@ pub enum Action {
     Baseline,
     Retry,
     Resume,
+    Restored,
 }
 
 impl Action {
@@ -38,6 +39,7 @@ impl Action {
             Action::Baseline => "baseline",
             Action::Retry => "retry",
             Action::Resume => "resume",
+            Action::Restored => "restored",
         }
     }
 }

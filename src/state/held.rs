@@ -20,6 +20,7 @@ pub const CONVERSATION_CHANGED: &str = "conversation_changed";
 pub const AMBIGUOUS: &str = "ambiguous";
 pub const TEST_LEAD_LIMIT: &str = "test_lead_limit";
 pub const SOURCE_SHRANK: &str = "source_shrank";
+pub const RESTORED: &str = "restored";
 
 /// What a person does about leads held for that reason.
 pub fn advice(reason: &str) -> &'static str {
@@ -38,6 +39,10 @@ pub fn advice(reason: &str) -> &'static str {
         SOURCE_SHRANK => {
             "most of the leads that were known are missing from the source: mend it, and this ends by itself within minutes; if \
              they are really gone, `approve` (which stops their messages where on_delete says so) or `baseline` (which sends nothing)"
+        }
+        RESTORED => {
+            "the state came out of a backup, and is older than what Conversica holds: look at `plan`, mind opt-outs heard since the \
+             backup, then `approve` sends it, `baseline` takes it as delivered"
         }
         MAPPING_CHANGED => "`approve` sends everybody again as [lead] has it now, `baseline` sends only later changes",
         _ => "`approve` sends them, `baseline` takes them as delivered",

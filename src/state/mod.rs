@@ -2,6 +2,7 @@
 //! each. [`writer`] admits one writing process.
 
 pub mod alert;
+pub mod backup;
 pub mod compare;
 pub mod consent;
 pub mod control;

@@ -9,7 +9,7 @@ use crate::config::{FirstRun, OnDelete, Safety, Settings};
 use crate::crm::read::Scope;
 use crate::state::control::Hold;
 use crate::state::due::{Admit, Cap};
-use crate::state::held::{FIRST_RUN, MAPPING_CHANGED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::state::held::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
 
 /// How a poll treats the sends it finds. Withdrawals of consent are never held, whatever this says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Admission {
 pub struct History {
     pub first_run_done: bool,
     pub mapping_changed: bool,
+    /// The state came out of a backup, and nothing has compared everything since.
+    pub restored: bool,
 }
 
 /// What a poll found of the leads that the source is expected to have.
@@ -121,6 +123,9 @@ fn is_shrunk(standing: Option<&Hold>) -> bool {
 }
 
 pub fn admission(safety: &Safety, history: History, standing: Option<&Hold>) -> Admission {
+    if history.restored {
+        return Admission::Hold(RESTORED);
+    }
     if !history.first_run_done {
         // The setting is itself the approval of the first pass, whatever its size.
         return match safety.first_run {
@@ -155,7 +160,10 @@ pub fn admit(settings: &Settings, test_leads: u32) -> Admit {
 }
 
 fn reason_named(name: &str) -> &'static str {
-    [FIRST_RUN, MAPPING_CHANGED, SOURCE_SHRANK].into_iter().find(|reason| *reason == name).unwrap_or(TOO_MANY_CHANGES)
+    [FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK]
+        .into_iter()
+        .find(|reason| *reason == name)
+        .unwrap_or(TOO_MANY_CHANGES)
 }
 
 #[cfg(test)]
@@ -175,8 +183,8 @@ mod tests {
         }
     }
 
-    const FIRST: History = History { first_run_done: false, mapping_changed: false };
-    const LATER: History = History { first_run_done: true, mapping_changed: false };
+    const FIRST: History = History { first_run_done: false, mapping_changed: false, restored: false };
+    const LATER: History = History { first_run_done: true, mapping_changed: false, restored: false };
 
     #[test]
     fn a_first_run_nobody_decided_upon_is_held() {
@@ -196,6 +204,16 @@ mod tests {
         let remapped = History { mapping_changed: true, ..LATER };
         assert_eq!(admission(&safety(None, 1000), remapped, None), up_to(MAPPING_CHANGED));
         assert_eq!(admission(&safety(None, 0), LATER, None), Admission::Send);
+    }
+
+    #[test]
+    fn a_state_that_came_out_of_a_backup_sends_nothing_unasked() {
+        let restored = History { restored: true, ..LATER };
+        assert_eq!(admission(&safety(Some(FirstRun::Send), 0), restored, None), Admission::Hold(RESTORED));
+        assert_eq!(
+            admission(&safety(Some(FirstRun::Send), 0), History { restored: true, ..FIRST }, None),
+            Admission::Hold(RESTORED)
+        );
     }
 
     #[test]

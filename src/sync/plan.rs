@@ -18,6 +18,7 @@ use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
 use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
+use crate::state::backup::Restored;
 use crate::state::control::{self, FirstRunDone, Halt, Hold, MappingInUse};
 use crate::state::due::Admit;
 use crate::state::lead::{self, Known, Status};
@@ -378,6 +379,7 @@ async fn hold(
     let history = History {
         first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
         mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
+        restored: control::read::<Restored>(state).await?.is_some(),
     };
     let standing = match control::read::<Hold>(state).await? {
         Some(hold) if !ends(&hold.reason) && held::any(state, Some(&hold.reason)).await? => Some(hold),

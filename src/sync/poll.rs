@@ -14,6 +14,7 @@ use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::db::discreet::in_words;
+use crate::state::backup::Restored;
 use crate::state::consent;
 use crate::state::control::{self, CompareAsked, Comparing, Cursor, Facts, FirstRunDone, Hold, LastPoll, MappingInUse};
 use crate::state::held::{self, Release, Selection};
@@ -176,7 +177,7 @@ async fn standing_hold(state: &Db, facts: &Facts, now: DateTime<Utc>) -> anyhow:
         hold = None;
     }
     if hold.is_none() && any_held {
-        for reason in [held::SOURCE_SHRANK, held::TOO_MANY_CHANGES, held::MAPPING_CHANGED] {
+        for reason in [held::SOURCE_SHRANK, held::TOO_MANY_CHANGES, held::MAPPING_CHANGED, held::RESTORED] {
             if held::any(state, Some(reason)).await? {
                 let hold = Hold { reason: reason.to_owned(), since: now };
                 control::write(state, &hold, now).await?;
@@ -240,6 +241,7 @@ impl Memory {
             history: History {
                 first_run_done: facts.get::<FirstRunDone>()?.is_some(),
                 mapping_changed: facts.get::<MappingInUse>()?.is_some_and(|in_use| in_use != mapping),
+                restored: facts.get::<Restored>()?.is_some(),
             },
             standing: standing_hold(state, &facts, now).await?,
             in_use: facts.get()?,
@@ -327,6 +329,9 @@ impl Memory {
         }
         if everything && (self.comparing.is_some() || progress.is_marked()) {
             control::clear::<Comparing>(state).await?;
+        }
+        if everything && self.history.restored {
+            control::clear::<Restored>(state).await?;
         }
         if everything && self.asked.is_some_and(|asked| asked.at <= progress.began_at()) {
             control::clear::<CompareAsked>(state).await?;
