@@ -66,6 +66,7 @@ mod redaction;
 mod reload;
 mod remapping;
 mod resume;
+mod runbook;
 mod sandbox;
 mod shrink;
 mod source;

@@ -1,0 +1,71 @@
+//! The runbook: whatever the program warns of has its cause and cure in the README, under the words that stand in the log.
+
+use std::path::{Path, PathBuf};
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("a directory of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The text literals between the brackets of a macro call; `code` begins behind the opening one.
+fn literals(code: &str) -> Vec<String> {
+    let (mut found, mut depth, mut rest) = (Vec::new(), 1, code.chars());
+    while depth > 0 {
+        match rest.next().expect("the call ends") {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            '"' => {
+                let mut text = String::new();
+                loop {
+                    match rest.next().expect("the text ends") {
+                        '"' => break,
+                        '\\' => match rest.next().expect("something is escaped") {
+                            // A line that goes on: the indent of the next is not part of the text.
+                            '\n' => rest = rest.as_str().trim_start().chars(),
+                            c => text.push(c),
+                        },
+                        c => text.push(c),
+                    }
+                }
+                found.push(text);
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_warning_and_error_of_the_log_is_in_the_runbook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
+    let (_, runbook) = readme.split_once("## When something is wrong").expect("the runbook's heading");
+    let runbook = runbook.split("\n## ").next().unwrap_or_default();
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    let (mut messages, mut missing) = (0, Vec::new());
+    for file in files {
+        let code = std::fs::read_to_string(&file).expect("a source file");
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        for call in ["warn!(", "error!("] {
+            for (at, _) in code.match_indices(call) {
+                let literals = literals(&code[at + call.len()..]);
+                // Messages that are made elsewhere, such as warnings about settings, say themselves what to do.
+                let words: Vec<&String> =
+                    literals.iter().filter(|text| text.len() > 20 && !text.contains('{')).collect();
+                messages += usize::from(!words.is_empty());
+                if !words.is_empty() && !words.iter().any(|text| runbook.contains(text.as_str())) {
+                    missing.push(format!("{}: {words:?}", file.strip_prefix(root).unwrap_or(&file).display()));
+                }
+            }
+        }
+    }
+    assert!(messages > 25, "the sources are read: {messages}");
+    assert!(missing.is_empty(), "not in the README under \"When something is wrong\":\n{}", missing.join("\n"));
+}
