@@ -80,6 +80,7 @@ mod tidy;
 mod triggers;
 mod triggers_install;
 mod triggers_law;
+mod upgrade;
 mod upkeep;
 mod writeback_daemon;
 mod writeback_sql;
