@@ -53,6 +53,16 @@ something that is BAD).
 
 Exit codes: 0 nothing to mend, 2 something must be mended; with --send-test-lead also 3 it was not accepted, 4 halted.";
 
+pub const HEALTH: &str = "\
+Examples:
+  conversica-sync health            is the daemon alive?
+  conversica-sync health --ready    and are leads found and sent?
+  conversica-sync health --address 127.0.0.1:9464    without reading any settings
+
+One request to the address of [admin] listen, with a time limit of 5 seconds.
+
+Exit codes: 0 yes, 1 no, or no answer, 2 usage or configuration.";
+
 pub const STATUS: &str = "\
 Examples:
   conversica-sync status           how things stand

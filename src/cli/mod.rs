@@ -6,6 +6,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod health;
 mod help;
 pub mod init;
 pub mod lead;
@@ -78,6 +79,9 @@ pub enum Command {
     /// Check settings, source, mapping, state, endpoint and receiver; sends no credentials unless a test lead is asked for
     #[command(after_help = help::CHECK)]
     Check(check::Args),
+    /// Ask the running daemon whether it is alive
+    #[command(after_help = help::HEALTH)]
+    Health(health::Args),
     /// Show how things stand
     #[command(after_help = help::STATUS)]
     Status(status::Args),
@@ -179,6 +183,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Once(args) => once::run(args, file).await,
         Command::Plan(args) => plan::run(args, file).await,
         Command::Check(args) => check::run(args, file).await,
+        Command::Health(args) => health::run(args, file).await,
         Command::Status(args) => status::run(args, file).await,
         Command::Leads(args) => leads::run(args, file).await,
         Command::Lead(args) => lead::run(args, file).await,
