@@ -1,6 +1,7 @@
 //! Table `alert`: what people are to be told of, and how far that has come.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::Row as _;
 
 use crate::db::{Db, trusted};
@@ -20,6 +21,20 @@ pub struct Taken {
     pub attempts: i64,
     /// What the try before came to.
     pub detail: Option<String>,
+}
+
+/// What has not been told yet, and is not given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    pub waiting: i64,
+    /// Since when the oldest of them waits.
+    pub since: Option<DateTime<Utc>>,
+}
+
+pub async fn backlog(db: &Db) -> Result<Backlog, sqlx::Error> {
+    let sql = "select count(*), min(created_at) from alert where done_at is null";
+    let (waiting, since): (i64, Option<i64>) = on_db!(db, pool => sqlx::query_as(sql).fetch_one(pool).await)?;
+    Ok(Backlog { waiting, since: since.map(instant) })
 }
 
 /// Takes what is due, oldest first. Nobody else has it before `lease_until`, when a crash has given it back.
