@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::admin;
+use crate::admin::{self, Vitals};
 use crate::clock;
 use crate::config::{self, Settings};
 use crate::crm::Crm;
@@ -76,8 +75,7 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
 struct Common {
     settings: Arc<Settings>,
     pulse: Arc<Pulse>,
-    /// Instances that share the state, this one included.
-    present: Arc<AtomicU32>,
+    tally: Arc<Tally>,
     stop: CancellationToken,
 }
 
@@ -86,6 +84,7 @@ struct Common {
 /// # Errors
 /// [`SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
 pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
+    let began_at = clock::now();
     let settings = Arc::new(settings);
     if settings.receive.is_some() {
         writeback::check(&settings)?;
@@ -102,8 +101,9 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
         return opened.map(drop);
     }
     let pulse = Arc::new(Pulse::new(Instant::now()));
+    let vitals = Vitals { pulse: pulse.clone(), tally: tally.clone(), began_at };
     // Not one of the loops below: whatever becomes of it, delivery goes on.
-    let watch = || AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), pulse.clone(), stop.clone())));
+    let watch = || AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), vitals.clone(), stop.clone())));
     let mut admin = None;
     let state = wait_for_state(&settings, &stop, || admin = Some(watch())).await?;
     let Some(state) = state else { return Ok(()) };
@@ -118,8 +118,8 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     let receive = receive::run(settings.clone(), certificate, db.clone(), wake.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
     let mut loops = JoinSet::new();
-    let common = Common { settings, pulse, present: Arc::new(AtomicU32::new(1)), stop: stop.clone() };
-    loops.spawn(poll_loop(opened, db.clone(), common.clone(), tally, wake));
+    let common = Common { settings, pulse, tally, stop: stop.clone() };
+    loops.spawn(poll_loop(opened, db.clone(), common.clone(), wake));
     loops.spawn(deliver_loop(deliverer, state, common));
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
@@ -210,14 +210,8 @@ async fn connect(
 }
 
 /// Connects to the source, however long that takes: what is due is delivered meanwhile.
-async fn poll_loop(
-    opened: anyhow::Result<Crm>,
-    state: Db,
-    common: Common,
-    tally: Arc<Tally>,
-    wake: Arc<Notify>,
-) -> anyhow::Result<()> {
-    let Common { settings, pulse, present, stop } = common;
+async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake: Arc<Notify>) -> anyhow::Result<()> {
+    let Common { settings, pulse, tally, stop } = common;
     let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
@@ -225,7 +219,7 @@ async fn poll_loop(
     let mut watch = crm.log.as_ref().map(Watch::start);
     loop {
         let polled = tokio::select! {
-            polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally, &present) => polled,
+            polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally) => polled,
             () = stop.cancelled() => return Ok(()),
             never = pulse.follow(Loop::Poll, || tally.rows()) => match never {},
             never = pass_on(&tally, &wake) => match never {},
@@ -315,7 +309,6 @@ async fn poll_in_turn(
     state: &Db,
     settings: &Settings,
     tally: &Tally,
-    present: &AtomicU32,
 ) -> anyhow::Result<Option<Polled>> {
     if !turns.turn.try_take(state).await? {
         return Ok(None);
@@ -324,7 +317,7 @@ async fn poll_in_turn(
         return Ok(None);
     }
     let now = clock::now();
-    if !turns.woken && present.load(Ordering::Relaxed) > 1 {
+    if !turns.woken && tally.instances().is_some_and(|instances| instances > 1) {
         let last = control::read::<LastPoll>(state).await?;
         if last.is_some_and(|last| last.at <= now && now < last.at + settings.source.poll_interval / 2) {
             return Ok(None);
@@ -355,9 +348,9 @@ async fn is_drained(crm: &Crm) -> bool {
 }
 
 async fn deliver_loop(mut deliverer: Deliverer, mut state: OpenState, common: Common) -> anyhow::Result<()> {
-    let Common { settings, pulse, present, stop } = common;
+    let Common { settings, pulse, tally, stop } = common;
     let mut failing = false;
-    let mut upkeep = Upkeep { present, due_at: None, orphans: false };
+    let mut upkeep = Upkeep { tally, due_at: None, orphans: false };
     let patience = settings.delivery.timeout + STOP_MARGIN;
     while !stop.is_cancelled() {
         pulse.beat(Loop::Deliver, Instant::now());
@@ -372,6 +365,7 @@ async fn deliver_loop(mut deliverer: Deliverer, mut state: OpenState, common: Co
         };
         match round {
             Ok(()) => {
+                pulse.set_writable(true);
                 if std::mem::take(&mut failing) {
                     info!("the state can be written again");
                 }
@@ -381,6 +375,7 @@ async fn deliver_loop(mut deliverer: Deliverer, mut state: OpenState, common: Co
                 }
             }
             Err(error) => {
+                pulse.set_writable(false);
                 if !std::mem::replace(&mut failing, true) {
                     let (error, cure) = (in_words(&error), cure_of(&error));
                     error!(error, cure, "the state cannot be written; nothing is sent until it can");
@@ -405,8 +400,7 @@ async fn patience_over(stop: &CancellationToken, patience: Duration) {
 
 /// What has to be looked at now and then beside delivering.
 struct Upkeep {
-    /// Instances that share the state.
-    present: Arc<AtomicU32>,
+    tally: Arc<Tally>,
     due_at: Option<DateTime<Utc>>,
     /// Claims of a sender that has died wait to be taken up again. So that none of ours is taken for one of them, however the
     /// clock was set, nothing of ours is in flight then.
@@ -422,7 +416,8 @@ async fn deliver_round(
 ) -> anyhow::Result<()> {
     if upkeep.due_at.is_none_or(|due_at| due_at <= now || now + UPKEEP_INTERVAL < due_at) {
         let instances = state.writer.keep(&state.db).await?;
-        if upkeep.present.swap(instances, Ordering::Relaxed) != instances {
+        // The first count is news only where there are others.
+        if upkeep.tally.set_instances(instances).max(1) != instances {
             info!(instances, "instances share this state, and the pace");
         }
         deliverer.share_with(instances, now);

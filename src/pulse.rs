@@ -3,7 +3,7 @@
 //! A beat is one atomic store. Nothing is judged here: how long a silence may be depends on the loop (`admin::judgement`).
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The loops that have to go on.
@@ -25,6 +25,8 @@ pub struct Pulse {
     start: Instant,
     /// Milliseconds from the start to the newest beat, and one more: 0 stands for none.
     beats: [AtomicU64; Loop::ALL.len()],
+    /// The state could not be written when that was last tried.
+    unwritable: AtomicBool,
 }
 
 /// Between two beats, or two looks at whether something has moved.
@@ -32,7 +34,17 @@ const TICK: Duration = Duration::from_secs(1);
 
 impl Pulse {
     pub fn new(now: Instant) -> Self {
-        Self { start: now, beats: Default::default() }
+        Self { start: now, beats: Default::default(), unwritable: AtomicBool::new(false) }
+    }
+
+    /// How writing to the state went.
+    pub fn set_writable(&self, writable: bool) {
+        self.unwritable.store(!writable, Ordering::Relaxed);
+    }
+
+    /// Whether the state could be written when that was last tried.
+    pub fn is_writable(&self) -> bool {
+        !self.unwritable.load(Ordering::Relaxed)
     }
 
     pub fn beat(&self, which: Loop, now: Instant) {

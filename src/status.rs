@@ -115,6 +115,13 @@ impl Standing {
     }
 }
 
+impl From<&Report> for Standing {
+    fn from(report: &Report) -> Self {
+        let poll_failed = report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some());
+        Self { halt: report.halt.clone(), hold: report.hold.clone(), poll_failed }
+    }
+}
+
 impl From<Halt> for HaltShown {
     fn from(halt: Halt) -> Self {
         Self { reason: halt.reason.name(), since: halt.since, detail: None, cure: halt.reason.cure() }

@@ -37,10 +37,17 @@ pub fn health(beats: Beats, statement_timeout: Duration, now: Instant) -> Vec<Re
     silent.collect()
 }
 
-/// Why nothing is found or sent. `standing` is `None` where the state cannot be read.
-pub fn readiness(standing: Option<&Standing>, beats: Beats) -> Vec<Reason> {
+/// Why nothing is found or sent. `standing` is `None` where the state cannot be read; `writable` is how writing to it went.
+pub fn readiness(standing: Option<&Standing>, beats: Beats, writable: bool) -> Vec<Reason> {
     let Some(standing) = standing else { return vec![state_unreadable()] };
     let mut reasons = Vec::new();
+    if !writable {
+        reasons.push(Reason {
+            reason: "state",
+            detail: "it cannot be written".to_owned(),
+            cure: "see that its disk has room and that it may be written; the log says what is wrong, and it goes on by itself",
+        });
+    }
     if let Some(halt) = &standing.halt {
         reasons.push(Reason { reason: "halted", detail: halt.reason.to_owned(), cure: halt.cure });
     }
@@ -101,7 +108,7 @@ mod tests {
     fn every_stop_has_its_reason_and_a_hold_is_none() {
         let begun = [(Loop::Poll, Some(Instant::now())), (Loop::Deliver, None)];
         let reasons = |standing: &Standing, beats| -> Vec<(&str, String)> {
-            readiness(Some(standing), beats).into_iter().map(|reason| (reason.reason, reason.detail)).collect()
+            readiness(Some(standing), beats, true).into_iter().map(|reason| (reason.reason, reason.detail)).collect()
         };
         let mut standing = Standing { halt: None, hold: None, poll_failed: false };
         assert_eq!(reasons(&standing, begun), []);
@@ -120,6 +127,7 @@ mod tests {
             reasons(&standing, begun),
             [("halted", "forbidden".to_owned()), ("source", "the last poll failed".to_owned())]
         );
-        assert_eq!(readiness(None, begun)[0].reason, "state");
+        assert_eq!(readiness(None, begun, true)[0].detail, "it cannot be read");
+        assert_eq!(readiness(Some(&standing), begun, false)[0].detail, "it cannot be written");
     }
 }

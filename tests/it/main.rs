@@ -48,6 +48,7 @@ mod leads;
 mod merge;
 mod metrics;
 mod missed_rows;
+mod monitoring;
 mod outage;
 mod outcome_table;
 mod pacing;
