@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Vitals};
+use crate::alert;
 use crate::clock;
 use crate::config::{self, Settings};
 use crate::crm::Crm;
@@ -24,8 +25,9 @@ use crate::crm::writeback;
 use crate::db::discreet::in_words;
 use crate::db::{self, Db};
 use crate::error::SetupError;
+use crate::notify;
 use crate::pulse::{Loop, Pulse};
-use crate::receive;
+use crate::receive::{self, Signals};
 use crate::state::control::{self, LastPoll, MappingInUse};
 use crate::state::delivery::{self, Orphans};
 use crate::state::writer::{self, Company, Turn, Writer};
@@ -104,8 +106,15 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     let vitals = Vitals { pulse: pulse.clone(), tally: tally.clone(), began_at };
     // Not one of the loops below: whatever becomes of it, delivery goes on.
     let watch = || AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), vitals.clone(), stop.clone())));
+    let notify = notify::run(settings.clone(), pulse.clone(), stop.clone());
+    let _notify = AbortOnDropHandle::new(tokio::spawn(notify));
     let mut admin = None;
-    let state = wait_for_state(&settings, &stop, || admin = Some(watch())).await?;
+    // A service that waits for its state has started: whoever started it again for that would not help it.
+    let meanwhile = || {
+        admin = Some(watch());
+        notify::ready();
+    };
+    let state = wait_for_state(&settings, &stop, meanwhile).await?;
     let Some(state) = state else { return Ok(()) };
     let admin = admin.unwrap_or_else(watch);
     let db = state.db.clone();
@@ -114,24 +123,32 @@ pub async fn run(settings: Settings, tally: Arc<Tally>, stop: CancellationToken)
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
-    // Nor is this: what it holds up nobody is kept waiting for, and it waits for its databases by itself.
-    let receive = receive::run(settings.clone(), certificate, db.clone(), wake.clone(), stop.clone());
+    // Nor are these: what they hold up nobody is kept waiting for, and they wait for their databases by themselves.
+    let signals = Signals { deliver: wake.clone(), ..Signals::default() };
+    let receive = receive::run(settings.clone(), certificate, db.clone(), signals.clone(), pulse.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
+    let alert = alert::run(settings.clone(), db.clone(), signals, vitals, stop.clone());
+    let alert = AbortOnDropHandle::new(tokio::spawn(alert));
     let mut loops = JoinSet::new();
     let common = Common { settings, pulse, tally, stop: stop.clone() };
     loops.spawn(poll_loop(opened, db.clone(), common.clone(), wake));
     loops.spawn(deliver_loop(deliverer, state, common));
+    notify::ready();
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {
         // One loop that ends takes the other with it, whatever the reason; the first reason is the one to report.
         stop.cancel();
+        notify::stopping();
         let ended =
             ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
         result = result.and(ended);
     }
     if receive.await.is_err_and(|error| error.is_panic()) {
         result = result.and(Err(anyhow::anyhow!("a part of the receiver failed")));
+    }
+    if alert.await.is_err_and(|error| error.is_panic()) {
+        result = result.and(Err(anyhow::anyhow!("what tells people failed")));
     }
     drop(admin.await);
     // A server that has fallen silent does not say good-bye.

@@ -11,10 +11,15 @@ use std::time::{Duration, Instant};
 pub enum Loop {
     Poll,
     Deliver,
+    /// Takes in what was received.
+    Receive,
+    Writeback,
+    /// Tells people.
+    Alert,
 }
 
 impl Loop {
-    pub const ALL: [Loop; 2] = [Loop::Poll, Loop::Deliver];
+    pub const ALL: [Loop; 5] = [Loop::Poll, Loop::Deliver, Loop::Receive, Loop::Writeback, Loop::Alert];
 }
 
 /// When each loop last beat; `None` for one that has not begun.
@@ -90,11 +95,14 @@ mod tests {
     fn each_loop_has_its_own_beat_and_none_before_the_first() {
         let start = Instant::now();
         let pulse = Pulse::new(start);
-        assert_eq!(pulse.beats(), [(Loop::Poll, None), (Loop::Deliver, None)]);
+        assert_eq!(pulse.beats(), Loop::ALL.map(|which| (which, None)));
         pulse.beat(Loop::Deliver, start);
         pulse.beat(Loop::Poll, start + Duration::from_secs(7));
         let seven = start + Duration::from_secs(7);
-        assert_eq!(pulse.beats(), [(Loop::Poll, Some(seven)), (Loop::Deliver, Some(start))]);
+        assert_eq!(
+            pulse.beats()[..3],
+            [(Loop::Poll, Some(seven)), (Loop::Deliver, Some(start)), (Loop::Receive, None)]
+        );
     }
 
     #[tokio::test]
