@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Vitals};
+use crate::admin;
 use crate::alert;
 use crate::clock;
 use crate::config::{self, Settings};
@@ -26,7 +26,7 @@ use crate::db::discreet::in_words;
 use crate::db::{self, Db};
 use crate::error::SetupError;
 use crate::notify;
-use crate::pulse::{Loop, Pulse};
+use crate::pulse::{Loop, Pulse, Vitals};
 use crate::receive::{self, Signals};
 use crate::state::control::{self, LastPoll, MappingInUse};
 use crate::state::delivery::{self, Orphans};

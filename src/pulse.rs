@@ -3,8 +3,13 @@
 //! A beat is one atomic store. Nothing is judged here: how long a silence may be depends on the loop (`admin::judgement`).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use crate::sync::tally::Tally;
 
 /// The loops that have to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +37,14 @@ pub struct Pulse {
     beats: [AtomicU64; Loop::ALL.len()],
     /// The state could not be written when that was last tried.
     unwritable: AtomicBool,
+}
+
+/// What is known of this process, whatever becomes of its databases.
+#[derive(Debug, Clone)]
+pub struct Vitals {
+    pub pulse: Arc<Pulse>,
+    pub tally: Arc<Tally>,
+    pub began_at: DateTime<Utc>,
 }
 
 /// Between two beats, or two looks at whether something has moved.

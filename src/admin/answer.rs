@@ -10,12 +10,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use crate::admin::Vitals;
 use crate::admin::exposition::Format;
 use crate::admin::judgement::{self, Reason};
 use crate::admin::metrics::{self, Process};
 use crate::admin::window::Window;
 use crate::clock;
+use crate::pulse::Vitals;
 use crate::status::Standing;
 
 /// What the handlers share.

@@ -12,7 +12,6 @@ pub mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -20,16 +19,7 @@ use crate::admin::answer::Desk;
 use crate::admin::window::Window;
 use crate::config::Settings;
 use crate::http::{self, Limits};
-use crate::pulse::Pulse;
-use crate::sync::tally::Tally;
-
-/// What is known of this process, whatever becomes of its databases.
-#[derive(Debug, Clone)]
-pub struct Vitals {
-    pub pulse: Arc<Pulse>,
-    pub tally: Arc<Tally>,
-    pub began_at: DateTime<Utc>,
-}
+use crate::pulse::Vitals;
 
 /// Probes and scrapers ask in one packet and read at once. A dashboard or two on top, and that is all there should be.
 const LIMITS: Limits = Limits {

@@ -18,12 +18,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::admin::Vitals;
 use crate::alert::post::Post;
 use crate::clock;
 use crate::config::{self, Alerts, Settings};
 use crate::db::{self, Db, discreet};
-use crate::pulse::{Loop, Pulse};
+use crate::pulse::{Loop, Pulse, Vitals};
 use crate::receive::Signals;
 use crate::state::alert::{self, Taken};
 use crate::sync::retry;

@@ -11,13 +11,12 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::admin::Vitals;
 use crate::alert::service::{self, Circumstances, Reading, Teller};
 use crate::clock;
 use crate::config::{OnAmbiguous, Settings};
 use crate::db::Db;
 use crate::db::discreet::in_words;
-use crate::pulse::Loop;
+use crate::pulse::{Loop, Vitals};
 use crate::receive::Signals;
 use crate::state::control::{self, LastPoll};
 use crate::state::heard::reading;
