@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -17,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::admin;
+use crate::alert;
 use crate::clock;
 use crate::config::{self, Settings};
 use crate::crm::Crm;
@@ -25,8 +25,9 @@ use crate::crm::writeback;
 use crate::db::discreet::in_words;
 use crate::db::{self, Db};
 use crate::error::SetupError;
-use crate::pulse::{Loop, Pulse};
-use crate::receive;
+use crate::notify;
+use crate::pulse::{Loop, Pulse, Vitals};
+use crate::receive::{self, Signals};
 use crate::state::control::{self, LastPoll, MappingInUse};
 use crate::state::delivery::{self, Orphans};
 use crate::state::writer::{self, Company, Turn, Writer};
@@ -80,8 +81,7 @@ pub type Changes = watch::Receiver<Arc<Settings>>;
 struct Common {
     settings: Arc<Settings>,
     pulse: Arc<Pulse>,
-    /// Instances that share the state, this one included.
-    present: Arc<AtomicU32>,
+    tally: Arc<Tally>,
     stop: CancellationToken,
 }
 
@@ -91,6 +91,7 @@ struct Common {
 /// # Errors
 /// [`SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
 pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
+    let began_at = clock::now();
     let settings = changes.borrow_and_update().clone();
     if settings.receive.is_some() {
         writeback::check(&settings)?;
@@ -107,10 +108,18 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
         return opened.map(drop);
     }
     let pulse = Arc::new(Pulse::new(Instant::now()));
+    let vitals = Vitals { pulse: pulse.clone(), tally: tally.clone(), began_at };
     // Not one of the loops below: whatever becomes of it, delivery goes on.
-    let watch = || AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), pulse.clone(), stop.clone())));
+    let watch = || AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), vitals.clone(), stop.clone())));
+    let notify = notify::run(settings.clone(), pulse.clone(), stop.clone());
+    let _notify = AbortOnDropHandle::new(tokio::spawn(notify));
     let mut admin = None;
-    let state = wait_for_state(&settings, &stop, || admin = Some(watch())).await?;
+    // A service that waits for its state has started: whoever started it again for that would not help it.
+    let meanwhile = || {
+        admin = Some(watch());
+        notify::ready();
+    };
+    let state = wait_for_state(&settings, &stop, meanwhile).await?;
     let Some(state) = state else { return Ok(()) };
     let admin = admin.unwrap_or_else(watch);
     let db = state.db.clone();
@@ -119,26 +128,34 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
-    // Nor is this: what it holds up nobody is kept waiting for, and it waits for its databases by itself.
-    let receive = receive::run(changes.clone(), certificate, db.clone(), wake.clone(), stop.clone());
+    // Nor are these: what they hold up nobody is kept waiting for, and they wait for their databases by themselves.
+    let signals = Signals { deliver: wake.clone(), ..Signals::default() };
+    let receive = receive::run(changes.clone(), certificate, db.clone(), signals.clone(), pulse.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
+    let alert = alert::run(settings.clone(), db.clone(), signals, vitals, stop.clone());
+    let alert = AbortOnDropHandle::new(tokio::spawn(alert));
     // What it does not come to today it does tomorrow.
     let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep::run(settings.clone(), db.clone(), stop.clone())));
     let mut loops = JoinSet::new();
-    let common = Common { settings, pulse, present: Arc::new(AtomicU32::new(1)), stop: stop.clone() };
-    loops.spawn(poll_loop(opened, db.clone(), common.clone(), tally, wake));
+    let common = Common { settings, pulse, tally, stop: stop.clone() };
+    loops.spawn(poll_loop(opened, db.clone(), common.clone(), wake));
     loops.spawn(deliver_loop(deliverer, state, common, changes));
+    notify::ready();
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {
         // One loop that ends takes the other with it, whatever the reason; the first reason is the one to report.
         stop.cancel();
+        notify::stopping();
         let ended =
             ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
         result = result.and(ended);
     }
     if receive.await.is_err_and(|error| error.is_panic()) {
         result = result.and(Err(anyhow::anyhow!("a part of the receiver failed")));
+    }
+    if alert.await.is_err_and(|error| error.is_panic()) {
+        result = result.and(Err(anyhow::anyhow!("what tells people failed")));
     }
     drop(admin.await);
     // A server that has fallen silent does not say good-bye.
@@ -217,14 +234,8 @@ async fn connect(
 }
 
 /// Connects to the source, however long that takes: what is due is delivered meanwhile.
-async fn poll_loop(
-    opened: anyhow::Result<Crm>,
-    state: Db,
-    common: Common,
-    tally: Arc<Tally>,
-    wake: Arc<Notify>,
-) -> anyhow::Result<()> {
-    let Common { settings, pulse, present, stop } = common;
+async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake: Arc<Notify>) -> anyhow::Result<()> {
+    let Common { settings, pulse, tally, stop } = common;
     let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
@@ -232,7 +243,7 @@ async fn poll_loop(
     let mut watch = crm.log.as_ref().map(Watch::start);
     loop {
         let polled = tokio::select! {
-            polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally, &present) => polled,
+            polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally) => polled,
             () = stop.cancelled() => return Ok(()),
             never = pulse.follow(Loop::Poll, || tally.rows()) => match never {},
             never = pass_on(&tally, &wake) => match never {},
@@ -322,7 +333,6 @@ async fn poll_in_turn(
     state: &Db,
     settings: &Settings,
     tally: &Tally,
-    present: &AtomicU32,
 ) -> anyhow::Result<Option<Polled>> {
     if !turns.turn.try_take(state).await? {
         return Ok(None);
@@ -331,7 +341,7 @@ async fn poll_in_turn(
         return Ok(None);
     }
     let now = clock::now();
-    if !turns.woken && present.load(Ordering::Relaxed) > 1 {
+    if !turns.woken && tally.instances().is_some_and(|instances| instances > 1) {
         let last = control::read::<LastPoll>(state).await?;
         if last.is_some_and(|last| last.at <= now && now < last.at + settings.source.poll_interval / 2) {
             return Ok(None);
@@ -367,9 +377,9 @@ async fn deliver_loop(
     common: Common,
     mut changes: Changes,
 ) -> anyhow::Result<()> {
-    let Common { settings, pulse, present, stop } = common;
+    let Common { settings, pulse, tally, stop } = common;
     let mut failing = false;
-    let mut upkeep = Upkeep { present, due_at: None, orphans: false, changed: None };
+    let mut upkeep = Upkeep { tally, due_at: None, orphans: false, changed: None };
     let patience = settings.delivery.timeout + STOP_MARGIN;
     while !stop.is_cancelled() {
         pulse.beat(Loop::Deliver, Instant::now());
@@ -387,6 +397,7 @@ async fn deliver_loop(
         };
         match round {
             Ok(()) => {
+                pulse.set_writable(true);
                 if std::mem::take(&mut failing) {
                     info!("the state can be written again");
                 }
@@ -396,6 +407,7 @@ async fn deliver_loop(
                 }
             }
             Err(error) => {
+                pulse.set_writable(false);
                 if !std::mem::replace(&mut failing, true) {
                     let (error, cure) = (in_words(&error), cure_of(&error));
                     error!(error, cure, "the state cannot be written; nothing is sent until it can");
@@ -420,8 +432,7 @@ async fn patience_over(stop: &CancellationToken, patience: Duration) {
 
 /// What has to be looked at now and then beside delivering.
 struct Upkeep {
-    /// Instances that share the state.
-    present: Arc<AtomicU32>,
+    tally: Arc<Tally>,
     due_at: Option<DateTime<Utc>>,
     /// Claims of a sender that has died wait to be taken up again. So that none of ours is taken for one of them, however the
     /// clock was set, nothing of ours is in flight then.
@@ -440,7 +451,8 @@ async fn deliver_round(
 ) -> anyhow::Result<()> {
     if upkeep.due_at.is_none_or(|due_at| due_at <= now || now + UPKEEP_INTERVAL < due_at) {
         let instances = state.writer.keep(&state.db).await?;
-        if upkeep.present.swap(instances, Ordering::Relaxed) != instances {
+        // The first count is news only where there are others.
+        if upkeep.tally.set_instances(instances).max(1) != instances {
             info!(instances, "instances share this state, and the pace");
         }
         deliverer.share_with(instances, now);
@@ -452,8 +464,9 @@ async fn deliver_round(
     let is_quiet = step.in_flight == 0 && step.recorded == 0;
     if is_quiet && let Some(settings) = &upkeep.changed {
         *deliverer = deliverer.renewed(settings, now).await?;
-        deliverer.share_with(upkeep.present.load(Ordering::Relaxed), now);
         upkeep.changed = None;
+        // Who shares the pace is counted anew.
+        upkeep.due_at = None;
     }
     if upkeep.orphans && is_quiet {
         delivery::recover(&state.db, Orphans::Expired, delivery, now).await?;

@@ -24,8 +24,9 @@
 //! 4. [`sync`]: the pure cores (diff, guard, retry, pace, breaker), one poll, one delivery step, one whole pass, the plan.
 //!    The road back: [`receive`] stores and applies what Conversica posts, [`crm::writeback`] writes it to the customer's
 //!    database, [`alert`] tells people.
-//! 5. [`daemon`]: which loops run, who stops whom. [`upkeep`]: what goes after its time. [`decide`]: what a person decides. [`status`]: how things stand. [`check`]: whether all is ready. [`admin`]: the same over HTTP, by way of
-//!    [`http`] (the accept loop) and [`pulse`] (signs of life).
+//! 5. [`daemon`]: which loops run, who stops whom. [`upkeep`]: what goes after its time. [`decide`]: what a person decides.
+//!    [`status`]: how things stand. [`check`]: whether all is ready. [`admin`]: the same over HTTP, by way of [`http`] (the accept
+//!    loop) and [`pulse`] (signs of life), and [`notify`], to systemd.
 //! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.
 //! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`nearest`], [`telemetry`].
 //!
@@ -48,6 +49,7 @@ pub mod demo;
 pub mod error;
 pub mod http;
 pub mod nearest;
+pub mod notify;
 pub mod pulse;
 pub mod receive;
 pub mod reconcile;

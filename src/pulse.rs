@@ -3,18 +3,28 @@
 //! A beat is one atomic store. Nothing is judged here: how long a silence may be depends on the loop (`admin::judgement`).
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use crate::sync::tally::Tally;
 
 /// The loops that have to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loop {
     Poll,
     Deliver,
+    /// Takes in what was received.
+    Receive,
+    Writeback,
+    /// Tells people.
+    Alert,
 }
 
 impl Loop {
-    pub const ALL: [Loop; 2] = [Loop::Poll, Loop::Deliver];
+    pub const ALL: [Loop; 5] = [Loop::Poll, Loop::Deliver, Loop::Receive, Loop::Writeback, Loop::Alert];
 }
 
 /// When each loop last beat; `None` for one that has not begun.
@@ -25,6 +35,16 @@ pub struct Pulse {
     start: Instant,
     /// Milliseconds from the start to the newest beat, and one more: 0 stands for none.
     beats: [AtomicU64; Loop::ALL.len()],
+    /// The state could not be written when that was last tried.
+    unwritable: AtomicBool,
+}
+
+/// What is known of this process, whatever becomes of its databases.
+#[derive(Debug, Clone)]
+pub struct Vitals {
+    pub pulse: Arc<Pulse>,
+    pub tally: Arc<Tally>,
+    pub began_at: DateTime<Utc>,
 }
 
 /// Between two beats, or two looks at whether something has moved.
@@ -32,7 +52,17 @@ const TICK: Duration = Duration::from_secs(1);
 
 impl Pulse {
     pub fn new(now: Instant) -> Self {
-        Self { start: now, beats: Default::default() }
+        Self { start: now, beats: Default::default(), unwritable: AtomicBool::new(false) }
+    }
+
+    /// How writing to the state went.
+    pub fn set_writable(&self, writable: bool) {
+        self.unwritable.store(!writable, Ordering::Relaxed);
+    }
+
+    /// Whether the state could be written when that was last tried.
+    pub fn is_writable(&self) -> bool {
+        !self.unwritable.load(Ordering::Relaxed)
     }
 
     pub fn beat(&self, which: Loop, now: Instant) {
@@ -78,11 +108,14 @@ mod tests {
     fn each_loop_has_its_own_beat_and_none_before_the_first() {
         let start = Instant::now();
         let pulse = Pulse::new(start);
-        assert_eq!(pulse.beats(), [(Loop::Poll, None), (Loop::Deliver, None)]);
+        assert_eq!(pulse.beats(), Loop::ALL.map(|which| (which, None)));
         pulse.beat(Loop::Deliver, start);
         pulse.beat(Loop::Poll, start + Duration::from_secs(7));
         let seven = start + Duration::from_secs(7);
-        assert_eq!(pulse.beats(), [(Loop::Poll, Some(seven)), (Loop::Deliver, Some(start))]);
+        assert_eq!(
+            pulse.beats()[..3],
+            [(Loop::Poll, Some(seven)), (Loop::Deliver, Some(start)), (Loop::Receive, None)]
+        );
     }
 
     #[tokio::test]

@@ -8,13 +8,14 @@ use serde::Serialize;
 use crate::console::printable;
 use crate::conversica::excerpt::quotes_a_person;
 use crate::conversica::outcome::Class;
-use crate::db::Db;
+use crate::db::{Db, POSTGRES_SCHEMA};
 use crate::on_db;
+use crate::state::alert::Backlog;
 use crate::state::control::{self, Halt, Hold, LastPoll, Pacing};
 use crate::state::heard::reading;
 use crate::state::held;
 use crate::state::lead::{self, Status};
-use crate::state::{outcome, story};
+use crate::state::{alert, due, outcome, story};
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -29,6 +30,12 @@ pub struct Report {
     pub last_poll: Option<LastPoll>,
     /// Absent until something has been delivered.
     pub pacing: Option<Pacing>,
+    /// Since when the lead that has waited longest to be sent waits: due, or failed and tried again.
+    pub oldest_waiting_since: Option<DateTime<Utc>>,
+    /// What people have not been told yet.
+    pub alerts: Backlog,
+    /// What the state takes on its disk.
+    pub state_bytes: Option<i64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -108,6 +115,13 @@ impl Standing {
     }
 }
 
+impl From<&Report> for Standing {
+    fn from(report: &Report) -> Self {
+        let poll_failed = report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some());
+        Self { halt: report.halt.clone(), hold: report.hold.clone(), poll_failed }
+    }
+}
+
 impl From<Halt> for HaltShown {
     fn from(halt: Halt) -> Self {
         Self { reason: halt.reason.name(), since: halt.since, detail: None, cure: halt.reason.cure() }
@@ -137,6 +151,9 @@ impl Report {
             received: Received::of(state).await?,
             last_poll: control::read::<LastPoll>(state).await?,
             pacing: control::read::<Pacing>(state).await?,
+            oldest_waiting_since: due::longest_wait(state).await?.of_all(),
+            alerts: alert::backlog(state).await?,
+            state_bytes: Some(bytes(state).await?),
         })
     }
 
@@ -151,6 +168,9 @@ impl Report {
             received: Received::default(),
             last_poll: None,
             pacing: None,
+            oldest_waiting_since: None,
+            alerts: Backlog::default(),
+            state_bytes: None,
         }
     }
 
@@ -166,6 +186,21 @@ impl Report {
             Need::Attention
         } else {
             Need::Nothing
+        }
+    }
+}
+
+/// Each engine has its own way to say how much it takes.
+async fn bytes(state: &Db) -> Result<i64, sqlx::Error> {
+    match state {
+        Db::Sqlite(pool) => {
+            let sql = "select page_count * page_size from pragma_page_count, pragma_page_size";
+            sqlx::query_scalar(sql).fetch_one(pool).await
+        }
+        Db::Postgres(pool) => {
+            let sql = "select coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint from pg_class c \
+                       join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind in ('r', 'p')";
+            sqlx::query_scalar(sql).bind(POSTGRES_SCHEMA).fetch_one(pool).await
         }
     }
 }

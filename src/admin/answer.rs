@@ -4,22 +4,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
+use crate::admin::exposition::Format;
 use crate::admin::judgement::{self, Reason};
-use crate::admin::metrics;
+use crate::admin::metrics::{self, Process};
 use crate::admin::window::Window;
-use crate::pulse::Pulse;
+use crate::clock;
+use crate::pulse::Vitals;
+use crate::status::Standing;
 
 /// What the handlers share.
 pub struct Desk {
     pub window: Window,
-    pub pulse: Arc<Pulse>,
+    pub vitals: Vitals,
     pub statement_timeout: Duration,
+}
+
+impl Desk {
+    fn readiness(&self, standing: Option<&Standing>) -> Vec<Reason> {
+        let pulse = &self.vitals.pulse;
+        judgement::readiness(standing, pulse.beats(), pulse.is_writable())
+    }
 }
 
 pub fn router(desk: Arc<Desk>) -> Router {
@@ -34,7 +44,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
 
 /// Looks at no database: a daemon whose databases are away is alive.
 async fn healthz(State(desk): State<Arc<Desk>>) -> Response {
-    let reasons = judgement::health(desk.pulse.beats(), desk.statement_timeout, Instant::now());
+    let reasons = judgement::health(desk.vitals.pulse.beats(), desk.statement_timeout, Instant::now());
     if reasons.is_empty() {
         return Json(json!({ "healthy": true })).into_response();
     }
@@ -43,7 +53,7 @@ async fn healthz(State(desk): State<Arc<Desk>>) -> Response {
 
 async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
     let standing = desk.window.standing().await;
-    let reasons: Vec<Reason> = judgement::readiness(standing.as_deref(), desk.pulse.beats());
+    let reasons: Vec<Reason> = desk.readiness(standing.as_deref());
     let ready = reasons.is_empty();
     let mut answer = json!({ "ready": ready, "reasons": reasons });
     // A hold is a decision to be made, not a fault: everything else goes on being sent.
@@ -53,11 +63,17 @@ async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
     if ready { Json(answer).into_response() } else { unavailable(answer) }
 }
 
-async fn numbers(State(desk): State<Arc<Desk>>) -> Response {
-    match desk.window.report().await {
-        Some(report) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&report)).into_response(),
-        None => unavailable(json!({ "reasons": [judgement::state_unreadable()] })),
-    }
+async fn numbers(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+    let Some(report) = desk.window.report().await else {
+        return unavailable(json!({ "reasons": [judgement::state_unreadable()] }));
+    };
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    let Vitals { pulse, tally, began_at } = &desk.vitals;
+    let ready = desk.readiness(Some(&Standing::from(&*report))).is_empty();
+    let process = Process { tally, began_at: *began_at, ready, writable: pulse.is_writable() };
+    let text = metrics::render(&report, &process, format, clock::now());
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
 async fn nowhere() -> Response {
@@ -79,14 +95,16 @@ fn unavailable(answer: serde_json::Value) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pulse::Loop;
+    use crate::pulse::{Loop, Pulse};
+    use crate::sync::tally::Tally;
 
     #[tokio::test]
     async fn a_loop_that_hangs_is_told_with_its_reason() {
         let now = Instant::now();
         let pulse = Arc::new(Pulse::new(now.checked_sub(Duration::from_secs(100)).unwrap()));
         let window = Window::new("sqlite:///nowhere/state.db".into());
-        let desk = Arc::new(Desk { window, pulse: pulse.clone(), statement_timeout: Duration::from_secs(600) });
+        let vitals = Vitals { pulse: pulse.clone(), tally: Arc::new(Tally::default()), began_at: clock::now() };
+        let desk = Arc::new(Desk { window, vitals, statement_timeout: Duration::from_secs(600) });
         let ask = async || {
             let answer = healthz(State(desk.clone())).await;
             let status = answer.status().as_u16();

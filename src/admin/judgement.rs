@@ -16,17 +16,20 @@ pub struct Reason {
     pub cure: &'static str,
 }
 
-/// What a round of either loop may take beyond its longest statement: the databases' time-outs, several times over.
+/// What a round of a loop may take beyond its longest statement: the databases' time-outs, several times over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Loops that have been silent for too long. A poll may spend `[source] statement_timeout` waiting for its first row; a
-/// loop that has not begun waits for the source, which is no fault of its own.
+/// Loops that have been silent for too long. What works in the CRM's database may spend `[source] statement_timeout` waiting
+/// for its first row; a loop that has not begun waits for the source, which is no fault of its own, or is not wanted.
 pub fn health(beats: Beats, statement_timeout: Duration, now: Instant) -> Vec<Reason> {
     let silent = beats.into_iter().filter_map(|(which, beat)| {
         let silence = now.saturating_duration_since(beat?);
         let (reason, patience) = match which {
             Loop::Poll => ("poll_loop", PATIENCE + statement_timeout),
             Loop::Deliver => ("deliver_loop", PATIENCE),
+            Loop::Receive => ("receive_loop", PATIENCE),
+            Loop::Writeback => ("writeback_loop", PATIENCE + statement_timeout),
+            Loop::Alert => ("alert_loop", PATIENCE),
         };
         (silence > patience).then(|| Reason {
             reason,
@@ -37,10 +40,17 @@ pub fn health(beats: Beats, statement_timeout: Duration, now: Instant) -> Vec<Re
     silent.collect()
 }
 
-/// Why nothing is found or sent. `standing` is `None` where the state cannot be read.
-pub fn readiness(standing: Option<&Standing>, beats: Beats) -> Vec<Reason> {
+/// Why nothing is found or sent. `standing` is `None` where the state cannot be read; `writable` is how writing to it went.
+pub fn readiness(standing: Option<&Standing>, beats: Beats, writable: bool) -> Vec<Reason> {
     let Some(standing) = standing else { return vec![state_unreadable()] };
     let mut reasons = Vec::new();
+    if !writable {
+        reasons.push(Reason {
+            reason: "state",
+            detail: "it cannot be written".to_owned(),
+            cure: "see that its disk has room and that it may be written; the log says what is wrong, and it goes on by itself",
+        });
+    }
     if let Some(halt) = &standing.halt {
         reasons.push(Reason { reason: "halted", detail: halt.reason.to_owned(), cure: halt.cure });
     }
@@ -73,11 +83,29 @@ mod tests {
 
     const STATEMENT: Duration = Duration::from_secs(600);
 
+    /// Loops that have not begun, but for these.
+    fn beats<const N: usize>(of: [(Loop, Option<Instant>); N]) -> Beats {
+        Loop::ALL.map(|which| (which, of.iter().find(|(one, _)| *one == which).and_then(|(_, beat)| *beat)))
+    }
+
+    #[test]
+    fn the_loops_of_the_road_back_are_listened_to_as_well() {
+        let start = Instant::now();
+        let unhealthy = |after: u64| -> Vec<&'static str> {
+            let now = start + Duration::from_secs(after);
+            let beats = beats([Loop::Receive, Loop::Writeback, Loop::Alert].map(|which| (which, Some(start))));
+            health(beats, STATEMENT, now).into_iter().map(|reason| reason.reason).collect()
+        };
+        assert_eq!(unhealthy(60), [""; 0]);
+        assert_eq!(unhealthy(61), ["receive_loop", "alert_loop"]);
+        assert_eq!(unhealthy(661), ["receive_loop", "writeback_loop", "alert_loop"]);
+    }
+
     fn healthy_after(poll: u64, deliver: u64) -> Vec<&'static str> {
         let start = Instant::now();
         let now = start + Duration::from_secs(10_000);
         let ago = |seconds| Some(now - Duration::from_secs(seconds));
-        let beats = [(Loop::Poll, ago(poll)), (Loop::Deliver, ago(deliver))];
+        let beats = beats([(Loop::Poll, ago(poll)), (Loop::Deliver, ago(deliver))]);
         health(beats, STATEMENT, now).into_iter().map(|reason| reason.reason).collect()
     }
 
@@ -94,21 +122,18 @@ mod tests {
     fn loops_that_have_not_begun_and_beats_of_the_future_are_healthy() {
         let now = Instant::now();
         let ahead = now + Duration::from_secs(5);
-        assert_eq!(health([(Loop::Poll, None), (Loop::Deliver, Some(ahead))], STATEMENT, now), []);
+        assert_eq!(health(beats([(Loop::Poll, None), (Loop::Deliver, Some(ahead))]), STATEMENT, now), []);
     }
 
     #[test]
     fn every_stop_has_its_reason_and_a_hold_is_none() {
-        let begun = [(Loop::Poll, Some(Instant::now())), (Loop::Deliver, None)];
+        let begun = beats([(Loop::Poll, Some(Instant::now()))]);
         let reasons = |standing: &Standing, beats| -> Vec<(&str, String)> {
-            readiness(Some(standing), beats).into_iter().map(|reason| (reason.reason, reason.detail)).collect()
+            readiness(Some(standing), beats, true).into_iter().map(|reason| (reason.reason, reason.detail)).collect()
         };
         let mut standing = Standing { halt: None, hold: None, poll_failed: false };
         assert_eq!(reasons(&standing, begun), []);
-        assert_eq!(
-            reasons(&standing, [(Loop::Poll, None), (Loop::Deliver, None)]),
-            [("source", "not connected yet".to_owned())]
-        );
+        assert_eq!(reasons(&standing, beats([])), [("source", "not connected yet".to_owned())]);
         standing.poll_failed = true;
         standing.halt = Some(HaltShown {
             reason: "forbidden",
@@ -120,6 +145,7 @@ mod tests {
             reasons(&standing, begun),
             [("halted", "forbidden".to_owned()), ("source", "the last poll failed".to_owned())]
         );
-        assert_eq!(readiness(None, begun)[0].reason, "state");
+        assert_eq!(readiness(None, begun, true)[0].detail, "it cannot be read");
+        assert_eq!(readiness(Some(&standing), begun, false)[0].detail, "it cannot be written");
     }
 }

@@ -1,82 +1,191 @@
-//! The numbers as Prometheus reads them (text format 0.0.4). Pure: from the status report alone.
-//!
-//! Written by hand, for every number is read from the state at the moment it is asked for: a metrics registry, which keeps
-//! numbers in the process, would have nothing to keep.
+//! The numbers as Prometheus reads them: which there are, and what each says. Pure: from the status report, and from what
+//! this process has counted.
 
-use std::fmt::Write as _;
+use chrono::{DateTime, Utc};
 
-use crate::conversica::outcome::HaltReason;
+use crate::admin::exposition::{Exposition, Format, Sample};
+use crate::conversica::outcome::{Class, HaltReason};
 use crate::state::control::BreakerState;
+use crate::state::held;
 use crate::status::Report;
+use crate::sync::tally::{PollKind, Tally};
 
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// A value, with its label where there are several of a kind.
-type Sample<'a> = (Option<(&'static str, &'a str)>, f64);
+/// What this process knows besides the state.
+#[derive(Debug, Clone, Copy)]
+pub struct Process<'a> {
+    pub tally: &'a Tally,
+    pub began_at: DateTime<Utc>,
+    /// What `/readyz` says.
+    pub ready: bool,
+    /// How writing to the state last went.
+    pub writable: bool,
+}
 
 /// Numbers that are not known (before the first poll, before the first delivery) are left out: a zero would be a lie.
-pub fn render(report: &Report) -> String {
-    let mut text = String::new();
-    let mut gauge = |name, help, samples: &[Sample<'_>]| family(&mut text, name, "gauge", help, samples);
-    let one = |value: Option<f64>| value.map(|value| (None, value)).into_iter().collect::<Vec<Sample<'_>>>();
-    let flag = |is: bool| if is { 1.0 } else { 0.0 };
+pub fn render(report: &Report, process: &Process<'_>, format: Format, now: DateTime<Utc>) -> String {
+    let mut to = Exposition::new(format);
+    service(&mut to, report, process);
+    leads(&mut to, report, now);
+    delivery(&mut to, report, process.tally, now);
+    polls(&mut to, report, process.tally);
+    road_back(&mut to, report, now);
+    to.finish()
+}
 
-    gauge("build_info", "The version that runs; always 1.", &[(Some(("version", report.version)), 1.0)]);
-    let leads: Vec<Sample<'_>> =
-        report.leads.iter().map(|(status, leads)| (Some(("status", *status)), *leads as f64)).collect();
-    gauge("leads", "Leads in the state, by where they stand.", &leads);
+fn flag(is: bool) -> f64 {
+    if is { 1.0 } else { 0.0 }
+}
+
+fn seconds(at: DateTime<Utc>) -> f64 {
+    at.timestamp_micros() as f64 / 1e6
+}
+
+/// How long ago that was; nothing waits: no time at all.
+fn age(since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
+    since.map_or(0.0, |since| (now - since).num_milliseconds().max(0) as f64 / 1e3)
+}
+
+fn one<'a>(value: impl Into<Option<f64>>) -> impl Iterator<Item = Sample<'a>> {
+    value.into().into_iter().map(|value| (None, value))
+}
+
+fn service(to: &mut Exposition, report: &Report, process: &Process<'_>) {
+    let help = "The version that runs; always 1.";
+    to.gauge("conversica_sync_build_info", help, [(Some(("version", report.version)), 1.0)]);
+    let help = "When this process began, in seconds since 1970.";
+    to.gauge("process_start_time_seconds", help, one(seconds(process.began_at)));
+    let help = "Whether leads are found and sent, as /readyz says: 1 or 0.";
+    to.gauge("conversica_sync_ready", help, one(flag(process.ready)));
+    let help = "Instances that share the state, this one included.";
+    to.gauge("conversica_sync_instances", help, one(process.tally.instances().map(f64::from)));
+    let help = "Whether the state could be written when that was last tried: 1 or 0.";
+    to.gauge("conversica_sync_state_writable", help, one(flag(process.writable)));
+    let help = "What the state takes on its disk.";
+    to.gauge("conversica_sync_state_size_bytes", help, one(report.state_bytes.map(|bytes| bytes as f64)));
+}
+
+fn leads(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
+    let leads = report.leads.iter().map(|(status, leads)| (Some(("status", *status)), *leads as f64));
+    to.gauge("conversica_sync_leads", "Leads in the state, by where they stand.", leads);
     let held = report.hold.as_ref().map_or(0, |hold| hold.leads);
-    gauge("held_leads", "Leads that wait for a person to approve them.", &one(Some(held as f64)));
+    to.gauge("conversica_sync_held_leads", "Leads that wait for a person to approve them.", one(held as f64));
+    let hold = report.hold.as_ref().map(|hold| hold.reason.as_str());
+    let holds = held::REASONS.map(|reason| (Some(("reason", reason)), flag(hold == Some(reason))));
+    to.gauge("conversica_sync_hold", "Whether leads are held for a person for that reason: 1 or 0.", holds);
     let halt = report.halt.as_ref().map(|halt| halt.reason);
-    let halted = HaltReason::ALL.map(|reason| (Some(("reason", reason.name())), flag(halt == Some(reason.name()))));
-    gauge("halted", "Whether nothing is sent until a person mends that: 1 or 0.", &halted);
+    let halts = HaltReason::ALL.map(|reason| (Some(("reason", reason.name())), flag(halt == Some(reason.name()))));
+    to.gauge("conversica_sync_halted", "Whether nothing is sent until a person mends that: 1 or 0.", halts);
+    let help = "How long the lead has waited that has waited longest to be sent; 0 when none waits.";
+    to.gauge("conversica_sync_oldest_waiting_seconds", help, one(age(report.oldest_waiting_since, now)));
+}
+
+fn delivery(to: &mut Exposition, report: &Report, tally: &Tally, now: DateTime<Utc>) {
+    let outcomes = report.outcomes.iter().map(|(class, count)| (Some(("class", *class)), *count as f64));
+    let help = "Attempts to deliver a lead, by what came of them; counted from the journal, so restarts reset nothing.";
+    to.counter("conversica_sync_deliveries", help, outcomes);
+    let durations = Class::ALL.map(|class| (class.name(), tally.deliveries[class as usize].observed()));
+    let help = "How long attempts took, by what came of them; counted by this process, from 0 at its start.";
+    to.histogram("conversica_sync_delivery_duration_seconds", help, "class", &durations);
 
     let pacing = report.pacing.as_ref();
     let rate = one(pacing.map(|pacing| pacing.requests_per_second));
-    gauge("pace_requests_per_second", "Requests a second that may leave at present.", &rate);
+    to.gauge("conversica_sync_pace_requests_per_second", "Requests a second that may leave at present.", rate);
     let ceiling = one(pacing.map(|pacing| pacing.ceiling));
-    gauge("pace_ceiling_requests_per_second", "The setting delivery.requests_per_second.", &ceiling);
+    let help = "The setting delivery.requests_per_second.";
+    to.gauge("conversica_sync_pace_ceiling_requests_per_second", help, ceiling);
+    let later = |until: Option<DateTime<Utc>>| flag(until.is_some_and(|until| until > now));
+    let paused = one(pacing.map(|pacing| later(pacing.paused_until)));
+    to.gauge("conversica_sync_paused", "Whether nobody sends, because Conversica asked for a pause: 1 or 0.", paused);
+    let capped = one(pacing.map(|pacing| later(pacing.new_people_wait_until)));
+    let help = "Whether people wait for their first contact, because a cap is reached: 1 or 0.";
+    to.gauge("conversica_sync_new_people_wait", help, capped);
     let open = one(pacing.map(|pacing| flag(pacing.breaker == BreakerState::Open)));
-    gauge("breaker_open", "Whether Conversica fails and is only probed, one lead at a time: 1 or 0.", &open);
-
-    let poll = report.last_poll.as_ref();
-    let at = one(poll.map(|poll| poll.at.timestamp_micros() as f64 / 1e6));
-    gauge("last_poll_timestamp_seconds", "When the last poll began, in seconds since 1970.", &at);
-    let duration = one(poll.map(|poll| poll.duration_ms as f64 / 1e3));
-    gauge("last_poll_duration_seconds", "How long the last poll took.", &duration);
-    let failed = one(poll.map(|poll| flag(poll.error.is_some())));
-    gauge("last_poll_failed", "Whether the last poll failed: 1 or 0.", &failed);
-
-    let outcomes: Vec<Sample<'_>> =
-        report.outcomes.iter().map(|(class, count)| (Some(("class", *class)), *count as f64)).collect();
-    let help = "Attempts to deliver a lead, by what came of them; counted from the journal, so restarts reset nothing.";
-    family(&mut text, "deliveries_total", "counter", help, &outcomes);
-    text
+    let help = "Whether Conversica fails and is only probed, one lead at a time: 1 or 0.";
+    to.gauge("conversica_sync_breaker_open", help, open);
 }
 
-fn family(text: &mut String, name: &str, kind: &str, help: &str, samples: &[Sample<'_>]) {
-    let _ = writeln!(text, "# HELP conversica_sync_{name} {help}\n# TYPE conversica_sync_{name} {kind}");
-    for (label, value) in samples {
-        // Labels are our own words and need no escaping; an `f64` is written without an exponent.
-        let _ = match label {
-            Some((label, word)) => writeln!(text, "conversica_sync_{name}{{{label}=\"{word}\"}} {value}"),
-            None => writeln!(text, "conversica_sync_{name} {value}"),
-        };
-    }
+fn polls(to: &mut Exposition, report: &Report, tally: &Tally) {
+    let poll = report.last_poll.as_ref();
+    let help = "When the last poll began, in seconds since 1970.";
+    to.gauge("conversica_sync_last_poll_timestamp_seconds", help, one(poll.map(|poll| seconds(poll.at))));
+    let duration = one(poll.map(|poll| poll.duration_ms as f64 / 1e3));
+    to.gauge("conversica_sync_last_poll_duration_seconds", "How long the last poll took.", duration);
+    let failed = one(poll.map(|poll| flag(poll.error.is_some())));
+    to.gauge("conversica_sync_last_poll_failed", "Whether the last poll failed: 1 or 0.", failed);
+    let succeeded = poll.into_iter().flat_map(|poll| &poll.succeeded_at);
+    let succeeded = succeeded.map(|(kind, at)| (Some(("kind", kind.as_str())), seconds(*at)));
+    let help = "When the last poll of that kind began that went through, in seconds since 1970.";
+    to.gauge("conversica_sync_last_successful_poll_timestamp_seconds", help, succeeded);
+    let durations = PollKind::ALL.map(|kind| (kind.name(), tally.polls[kind as usize].observed()));
+    let help = "How long polls took that went through, by kind; counted by this process, from 0 at its start.";
+    to.histogram("conversica_sync_poll_duration_seconds", help, "kind", &durations);
+    let help = "Polls of this process that failed, from 0 at its start.";
+    to.counter("conversica_sync_poll_failures", help, one(tally.failed_polls() as f64));
+    let help = "Rows of the source that polls of this process have read, from 0 at its start.";
+    to.counter("conversica_sync_poll_rows", help, one(tally.rows_read() as f64));
+    let help = "Leads that polls of this process have found changed, from 0 at its start.";
+    to.counter("conversica_sync_poll_changed_leads", help, one(tally.changed() as f64));
+}
+
+fn road_back(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
+    let received = &report.received;
+    let kinds =
+        [("lead_update", received.lead_updates), ("message", received.messages), ("chat_lead", received.chat_leads)];
+    let kinds = kinds.map(|(kind, count)| (Some(("kind", kind)), count as f64));
+    let help = "What Conversica has sent back, each content once; counted in the state, so restarts reset nothing.";
+    to.counter("conversica_sync_received", help, kinds);
+    let help = "Later arrivals of what had arrived before.";
+    to.counter("conversica_sync_received_repeats", help, one(received.repeats as f64));
+    let help = "Posts that could not be read, and that nobody has mended yet.";
+    to.gauge("conversica_sync_unreadable_posts", help, one(received.unreadable as f64));
+    let help = "What is still to be written to the CRM, stopped ones included.";
+    to.gauge("conversica_sync_writeback_waiting", help, one(received.waiting_writeback as f64));
+    let help = "What the CRM has refused for good, until a person has mended the cause.";
+    to.gauge("conversica_sync_writeback_stopped", help, one(received.stopped_writeback as f64));
+    let help = "What people have not been told yet by [alerts].";
+    to.gauge("conversica_sync_alerts_waiting", help, one(report.alerts.waiting as f64));
+    let help = "How long the oldest alert has waited; 0 when none waits.";
+    to.gauge("conversica_sync_oldest_alert_seconds", help, one(age(report.alerts.since, now)));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::state::control::{LastPoll, Pacing};
-    use crate::status::HaltShown;
-    use chrono::DateTime;
+    use crate::status::{HaltShown, HoldShown};
+    use chrono::TimeDelta;
+    use std::time::Duration;
+
+    fn rendered(report: &Report, format: Format) -> String {
+        let at = DateTime::from_timestamp_micros(1_800_000_000_250_000).unwrap();
+        let tally = Tally::default();
+        if report.last_poll.is_some() {
+            tally.add(Class::Accepted, Duration::from_millis(1250));
+            tally.polled(PollKind::Drain, 10, 2, Duration::from_millis(3));
+            tally.set_instances(2);
+        }
+        render(report, &Process { tally: &tally, began_at: at, ready: true, writable: true }, format, at)
+    }
+
+    #[test]
+    fn both_formats_have_the_same_samples() {
+        let samples = |format| {
+            let text = rendered(&Report::before_the_first_run(), format);
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(samples(Format::Text), samples(Format::OpenMetrics));
+    }
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let text = render(&Report::before_the_first_run());
+        let text = rendered(&Report::before_the_first_run(), Format::Text);
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(samples.len(), 1 + 9 + 1 + 3 + 5, "{text}");
+        for unknown in
+            ["instances", "state_size_bytes", "pace_", "paused", "breaker_open", "last_poll", "last_successful"]
+        {
+            let name = format!("conversica_sync_{unknown}");
+            assert!(!samples.iter().any(|line| line.starts_with(&name)), "{name}: {text}");
+        }
         assert!(samples.contains(&"conversica_sync_leads{status=\"in_sync\"} 0"), "{text}");
     }
 
@@ -94,7 +203,13 @@ mod tests {
             changed: 1,
             duration_ms: 1250,
             error: Some("row 17: ann@example.com".to_owned()),
+            failing_since: Some(at),
+            succeeded_at: [("incremental".to_owned(), at)].into(),
         });
+        report.hold = Some(HoldShown { reason: "too_many_changes".to_owned(), since: at, leads: 3 });
+        report.oldest_waiting_since = Some(at - TimeDelta::milliseconds(1500));
+        report.received.messages = 4;
+        report.alerts.since = Some(at + TimeDelta::hours(1));
         report.pacing = Some(Pacing {
             at,
             requests_per_second: 2.5,
@@ -105,7 +220,7 @@ mod tests {
             failures: 5,
             new_people_wait_until: None,
         });
-        let text = render(&report);
+        let text = rendered(&report, Format::Text);
         for line in [
             "# HELP conversica_sync_leads Leads in the state, by where they stand.",
             "# TYPE conversica_sync_leads gauge",
@@ -114,7 +229,22 @@ mod tests {
             "conversica_sync_deliveries_total{class=\"accepted\"} 7",
             "conversica_sync_halted{reason=\"credentials\"} 0",
             "conversica_sync_halted{reason=\"forbidden\"} 1",
-            "conversica_sync_held_leads 0",
+            "conversica_sync_held_leads 3",
+            "conversica_sync_hold{reason=\"too_many_changes\"} 1",
+            "conversica_sync_hold{reason=\"first_run\"} 0",
+            "conversica_sync_oldest_waiting_seconds 1.5",
+            "conversica_sync_oldest_alert_seconds 0",
+            "conversica_sync_received_total{kind=\"message\"} 4",
+            "conversica_sync_last_successful_poll_timestamp_seconds{kind=\"incremental\"} 1800000000.25",
+            "conversica_sync_delivery_duration_seconds_bucket{class=\"accepted\",le=\"1.0\"} 0",
+            "conversica_sync_delivery_duration_seconds_bucket{class=\"accepted\",le=\"+Inf\"} 1",
+            "conversica_sync_delivery_duration_seconds_sum{class=\"accepted\"} 1.25",
+            "conversica_sync_poll_duration_seconds_count{kind=\"drain\"} 1",
+            "conversica_sync_poll_rows_total 10",
+            "conversica_sync_poll_changed_leads_total 2",
+            "conversica_sync_instances 2",
+            "conversica_sync_ready 1",
+            "process_start_time_seconds 1800000000.25",
             "conversica_sync_last_poll_timestamp_seconds 1800000000.25",
             "conversica_sync_last_poll_duration_seconds 1.25",
             "conversica_sync_last_poll_failed 1",

@@ -4,9 +4,10 @@
 //! What it says is open to whoever can reach its address, so it says ids and counts only.
 
 mod answer;
+pub mod exposition;
 pub mod judgement;
 pub mod metrics;
-mod window;
+pub mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::admin::answer::Desk;
 use crate::admin::window::Window;
 use crate::config::Settings;
 use crate::http::{self, Limits};
-use crate::pulse::Pulse;
+use crate::pulse::Vitals;
 
 /// Probes and scrapers ask in one packet and read at once. A dashboard or two on top, and that is all there should be.
 const LIMITS: Limits = Limits {
@@ -31,7 +32,7 @@ const TAKEN: &str = "the admin server cannot listen; delivery goes on without it
 const CURE: &str = "end whatever listens there, or set [admin] listen to another address (port 0 picks a free one)";
 
 /// Serves on `[admin] listen` until `stop`, and tries for as long as it takes to get the address.
-pub async fn run(settings: Arc<Settings>, pulse: Arc<Pulse>, stop: CancellationToken) {
+pub async fn run(settings: Arc<Settings>, vitals: Vitals, stop: CancellationToken) {
     let Some(listener) = http::listen(settings.admin.listen, TAKEN, CURE, &stop).await else { return };
     match listener.local_addr() {
         Ok(address) => info!(%address, "admin listening"),
@@ -40,7 +41,7 @@ pub async fn run(settings: Arc<Settings>, pulse: Arc<Pulse>, stop: CancellationT
     let desk = Arc::new(Desk {
         window: Window::new(settings.state.url.clone()),
         statement_timeout: settings.source.statement_timeout,
-        pulse,
+        vitals,
     });
     http::serve(listener, answer::router(desk.clone()), None, LIMITS, stop).await;
     desk.window.close().await;

@@ -8,9 +8,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Whether a variable of ours may hold a secret that is none of the command's business.
+/// Whether a variable is for us alone: it may hold a secret that is none of the command's business.
 fn is_ours(name: &str) -> bool {
-    name.starts_with("CONVERSICA_SYNC__") || name == "CONVERSICA_SYNC_OWNER_URL" || name == "CREDENTIALS_DIRECTORY"
+    // Whoever has systemd's could speak to it in our name.
+    let systemd = ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+    name.starts_with("CONVERSICA_SYNC__") || name == "CONVERSICA_SYNC_OWNER_URL" || systemd.contains(&name)
 }
 
 /// The command with all that it has started, which goes when this is dropped before the command's own end.

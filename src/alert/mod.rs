@@ -1,14 +1,17 @@
 //! Tells people what they are needed for: hands each row of table `alert` to a web address, a command, or both, until it is
 //! taken, or a day is over.
 //!
-//! It does not know what an alert says; whoever makes one writes its document.
+//! Handing over does not know what an alert says; whoever makes one writes its document: [`crate::state::heard`] those about
+//! leads, [`service`] those about the service itself.
 
 pub mod command;
 pub mod post;
+pub mod service;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::JoinSet;
@@ -19,6 +22,7 @@ use crate::alert::post::Post;
 use crate::clock;
 use crate::config::{self, Alerts, Settings};
 use crate::db::{self, Db, discreet};
+use crate::pulse::{Loop, Pulse, Vitals};
 use crate::receive::Signals;
 use crate::state::alert::{self, Taken};
 use crate::sync::retry;
@@ -89,7 +93,14 @@ impl Ways {
 }
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: CancellationToken) {
+pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, vitals: Vitals, stop: CancellationToken) {
+    let pulse = vitals.pulse.clone();
+    let hand_on = hand_on(settings.clone(), state.clone(), signals.clone(), pulse, stop.clone());
+    tokio::join!(hand_on, watch::run(settings, state, signals, vitals, stop));
+}
+
+/// Hands over what is due, whoever has noticed it.
+async fn hand_on(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
     if !settings.alerts.is_on() {
         return stop.cancelled().await;
     }
@@ -103,6 +114,7 @@ pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: Can
     let mut failing = false;
     let mut tasks = JoinSet::new();
     loop {
+        pulse.beat(Loop::Alert, Instant::now());
         let now = clock::now();
         let free = AT_ONCE - tasks.len();
         let lease_until = now + ways.timeout + LEASE_MARGIN;

@@ -72,7 +72,10 @@ pub(super) fn of_alerts(settings: &Settings) -> Vec<Item> {
         // Nothing comes that anybody would have to be told of.
         (None, None) => return Vec::new(),
     };
-    vec![Item::ok("alerts", "ways", format!("people are told {told}"))]
+    let of_leads = if settings.receive.is_some() { "of leads that need somebody, and " } else { "" };
+    let text =
+        format!("people are told {told}: {of_leads}when the service itself needs somebody, and when it no longer does");
+    vec![Item::ok("alerts", "ways", text)]
 }
 
 /// Stamps that are later than now are usually those of another zone.

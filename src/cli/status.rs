@@ -79,6 +79,11 @@ pub fn text(report: &Report) -> String {
     let outcomes: Vec<String> = report.outcomes.iter().map(|(class, count)| format!("{class} {count}")).collect();
     let _ = writeln!(text, "\nOutcomes so far: {}", outcomes.join(", "));
     text.push_str(&received(&report.received));
+    if report.alerts.waiting > 0 {
+        let since = report.alerts.since.map(|at| format!(", the oldest since {}", at.format("%F %T UTC")));
+        let (waiting, since) = (report.alerts.waiting, since.unwrap_or_default());
+        let _ = writeln!(text, "People are still to be told of {waiting} things by [alerts]{since}.");
+    }
     text
 }
 

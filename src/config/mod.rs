@@ -378,6 +378,10 @@ pub struct Alerts {
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub timeout: Duration,
+    /// People are told when a lead has waited for longer than this to be sent; `0s` = off.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub backlog_older_than: Duration,
 }
 
 impl Alerts {

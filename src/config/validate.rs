@@ -34,6 +34,7 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
         place::alerts(url, &mut report);
     }
     report.duration("alerts.timeout", settings.alerts.timeout, "1s", "10m");
+    report.duration("alerts.backlog_older_than", settings.alerts.backlog_older_than, "0s", "90d");
     safety(&settings.safety, &mut report);
     later::check(settings, &mut report);
     if !settings.admin.listen.ip().is_loopback() && settings.admin.token.is_none() {

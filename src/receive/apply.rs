@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::config::Settings;
 use crate::db::{self, Db};
+use crate::pulse::{Loop, Pulse};
 use crate::receive::Signals;
 use crate::state::heard::{self, Applied, Consequences};
 
@@ -29,10 +30,11 @@ pub async fn step(db: &Db, settings: &Settings, now: DateTime<Utc>) -> Result<Ap
 }
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: CancellationToken) {
+pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
     let mut failing = false;
     while !stop.is_cancelled() {
         let began = Instant::now();
+        pulse.beat(Loop::Receive, began);
         match step(&state, &settings, clock::now()).await {
             Ok(applied) => {
                 if std::mem::take(&mut failing) {

@@ -1,7 +1,7 @@
-//! The road back: what Conversica posts is stored before it is acknowledged, then taken into its lead's conversation, written
-//! to the CRM, and told to people.
+//! The road back: what Conversica posts is stored before it is acknowledged, then taken into its lead's conversation, and
+//! written to the CRM. People are told of it by [`crate::alert`].
 //!
-//! Each of the four goes on by itself, from what the state holds: a failure of one holds up none before it.
+//! Each of the three goes on by itself, from what the state holds: a failure of one holds up none before it.
 
 pub mod apply;
 pub mod certificate;
@@ -15,11 +15,11 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::alert;
 use crate::config::Settings;
 use crate::crm::writeback;
 use crate::db::Db;
 use crate::error::SetupError;
+use crate::pulse::Pulse;
 use crate::receive::certificate::Certificate;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
@@ -48,18 +48,17 @@ pub async fn run(
     mut changes: watch::Receiver<Arc<Settings>>,
     certificate: Option<Certificate>,
     state: Db,
-    deliver: Arc<Notify>,
+    signals: Signals,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
 ) {
     let settings = changes.borrow_and_update().clone();
     if settings.receive.is_none() {
         return;
     }
-    let signals = Signals { deliver, ..Signals::default() };
     tokio::join!(
         server::run(changes, certificate, state.clone(), signals.clone(), stop.clone()),
-        apply::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
-        writeback::run(settings.clone(), state.clone(), signals.clone(), stop.clone()),
-        alert::run(settings, state, signals, stop),
+        apply::run(settings.clone(), state.clone(), signals.clone(), pulse.clone(), stop.clone()),
+        writeback::run(settings, state, signals, pulse, stop),
     );
 }

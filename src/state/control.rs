@@ -1,6 +1,6 @@
 //! Table `control`: the facts of which there is one each, as small JSON documents under a name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
@@ -60,6 +60,12 @@ pub struct LastPoll {
     pub changed: u64,
     pub duration_ms: u64,
     pub error: Option<String>,
+    /// Since when every poll has failed; `None` while they go through.
+    #[serde(default)]
+    pub failing_since: Option<DateTime<Utc>>,
+    /// When a poll last went through, by kind: `incremental`, `full`, `drain` (of the change log).
+    #[serde(default)]
+    pub succeeded_at: BTreeMap<String, DateTime<Utc>>,
 }
 
 /// The first pass has been decided upon: by `first_run`, by `approve` or by `baseline`.

@@ -182,6 +182,36 @@ pub async fn hurry_withdrawals(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx:
     Ok(on_db!(db, pool => sqlx::query(trusted(sql)).bind(micros(now)).execute(pool).await?.rows_affected()))
 }
 
+/// Since when the lead that has waited longest to be sent waits: due, or failed and tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Longest {
+    /// Of those whom Conversica knows, and of withdrawals of consent: no cap keeps them.
+    pub known: Option<DateTime<Utc>>,
+    /// Of those who are contacted for the first time.
+    pub new: Option<DateTime<Utc>>,
+}
+
+impl Longest {
+    pub fn of_all(self) -> Option<DateTime<Utc>> {
+        self.known.into_iter().chain(self.new).min()
+    }
+}
+
+/// The first of each index of what is due, and those few that have failed.
+pub async fn longest_wait(db: &Db) -> Result<Longest, sqlx::Error> {
+    let mut longest = Longest::default();
+    for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
+        let sql = format!(
+            "select min(due_at) from lead where status in ('pending', 'retrying') and {condition} union all \
+             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {condition}"
+        );
+        let found: Vec<Option<i64>> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await)?;
+        let since = if is_new { &mut longest.new } else { &mut longest.known };
+        *since = since.iter().copied().chain(found.into_iter().flatten().map(instant)).min();
+    }
+    Ok(longest)
+}
+
 /// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`.
 pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
     on_db!(db, pool => {

@@ -21,6 +21,17 @@ pub const AMBIGUOUS: &str = "ambiguous";
 pub const TEST_LEAD_LIMIT: &str = "test_lead_limit";
 pub const SOURCE_SHRANK: &str = "source_shrank";
 pub const RESTORED: &str = "restored";
+/// All of them.
+pub const REASONS: [&str; 8] = [
+    FIRST_RUN,
+    TOO_MANY_CHANGES,
+    MAPPING_CHANGED,
+    CONVERSATION_CHANGED,
+    AMBIGUOUS,
+    SOURCE_SHRANK,
+    TEST_LEAD_LIMIT,
+    RESTORED,
+];
 
 /// What a person does about leads held for that reason.
 pub fn advice(reason: &str) -> &'static str {

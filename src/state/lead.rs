@@ -423,6 +423,15 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
     Ok(counts)
 }
 
+/// How many Conversica has refused, and how many have failed for too long.
+pub async fn failed(db: &Db) -> Result<(i64, i64), sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_as(
+            "select (select count(*) from lead where status = 'rejected' and status <> 'in_sync'), \
+             (select count(*) from lead where status = 'exhausted' and status <> 'in_sync')").fetch_one(pool).await
+    })
+}
+
 /// The content that Conversica took last, for a page of leads: what `plan` compares with. Where it has never said so, what
 /// it may have taken, or is about to.
 pub async fn delivered(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, String>, sqlx::Error> {

@@ -330,7 +330,7 @@ impl Deliverer {
             error!("a request's task failed; its lead stays claimed until the lease is over");
             return;
         };
-        self.tally.add(attempt.class);
+        self.tally.add(attempt.class, attempt.duration);
         let next = self.consequence(&claim, &attempt, now);
         self.finished.push(Finished {
             lead: claim.lead,

@@ -11,6 +11,7 @@ pub mod deliver;
 pub mod diff;
 pub mod drain;
 pub mod guard;
+pub mod histogram;
 pub mod merge;
 pub mod pace;
 pub mod pass;

@@ -24,7 +24,7 @@ use crate::sync::drain;
 use crate::sync::guard::{self, Admission, History, Losses};
 use crate::sync::merge::{Interest, Item, Merge};
 use crate::sync::resume::{self, Progress};
-use crate::sync::tally::Tally;
+use crate::sync::tally::{PollKind, Tally};
 pub use crate::sync::writes::Polled;
 use crate::sync::writes::Writes;
 
@@ -58,13 +58,30 @@ pub async fn poll(
         }
     };
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
+    let duration = started.elapsed();
+    let before = control::read::<LastPoll>(state).await?;
+    let (failing_since, mut succeeded_at) =
+        before.map(|before| (before.failing_since, before.succeeded_at)).unwrap_or_default();
+    if result.is_ok() {
+        let kind = match kind {
+            "full" => PollKind::Full,
+            _ if crm.log.is_some() => PollKind::Drain,
+            _ => PollKind::Incremental,
+        };
+        tally.polled(kind, polled.rows, polled.changed, duration);
+        succeeded_at.insert(kind.name().to_owned(), now);
+    } else {
+        tally.poll_failed();
+    }
     let last = LastPoll {
         at: now,
         kind: kind.to_owned(),
         rows: polled.rows,
         changed: polled.changed,
-        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         error: result.as_ref().err().map(in_words),
+        failing_since: result.is_err().then(|| failing_since.unwrap_or(now)),
+        succeeded_at,
     };
     control::write(state, &last, now).await?;
     result

@@ -127,6 +127,27 @@ fn a_source_or_a_state_that_is_away_is_not_ready_and_a_restart_is_not_called_for
     watched.end();
 }
 
+#[test]
+fn a_state_that_can_be_read_and_not_written_is_not_ready_until_it_can() {
+    let endpoint = StandIn::start(|_| Reaction::status(503));
+    let scene = Scene::new(&endpoint.url(), 2);
+    let watched = Watched::start(&scene);
+    scene.wait_for_status("leads to be tried again", SOON, |status| status["leads"]["retrying"] == 2);
+    watched.wait_until_ready();
+    watched.wait_for_metric("conversica_sync_state_writable", 1.0);
+    let somebody = rusqlite::Connection::open(scene.state_file()).expect("the state");
+    somebody.busy_timeout(SOON).expect("a time limit");
+    somebody.execute_batch("begin immediate").expect("a lock");
+    let answer = watched.wait_until_not_ready("state");
+    assert_eq!(answer["reasons"][0]["detail"], "it cannot be written");
+    watched.wait_for_metric("conversica_sync_state_writable", 0.0);
+    watched.wait_for_metric("conversica_sync_ready", 0.0);
+    somebody.execute_batch("rollback").expect("no lock");
+    watched.wait_until_ready();
+    watched.wait_for_metric("conversica_sync_state_writable", 1.0);
+    watched.end();
+}
+
 fn a_hold_is_shown(mut scene: Scene) {
     scene.set("safety", "first_run", "");
     let watched = Watched::start(&scene);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::engine::{Engine, on_both_engines};
 use crate::support::postgres::cluster;
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
@@ -11,6 +12,8 @@ use crate::support::wait::wait_for;
 use crate::support::watched::{Watched, metric_names, parsed};
 
 const SOON: Duration = Duration::from_secs(20);
+
+on_both_engines!(blocking: what_waits_says_since_when);
 
 /// A scene in which much has happened, with numbers to show: accepted, rejected and invalid leads.
 fn eventful(endpoint: &StandIn) -> Scene {
@@ -88,4 +91,37 @@ fn the_numbers_are_those_of_status_on_a_postgresql_state() {
     scene.set_text("state", "url", &database.url);
     let pacing = PACING.replace("into control", "into conversica_sync.control");
     numbers_are_those_of_status(&scene, || drop(database.sql(&pacing)));
+}
+
+fn what_waits_says_since_when(engine: Engine) {
+    let endpoint = StandIn::start(|_| Reaction::status(503));
+    let mut scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.set_text("delivery.retry", "initial_interval", "1h").set_text("delivery.retry", "max_interval", "1h");
+    scene.set("delivery.breaker", "failures", "1");
+    let began = chrono::Utc::now();
+    let daemon = scene.daemon();
+    endpoint.wait_for_requests(1, SOON);
+    scene.wait_for_status("one that has failed", SOON, |status| status["leads"]["retrying"] == 1);
+    scene.state(
+        "insert into alert (kind, id, client_id, occasion, body, created_at, due_at) \
+         values ('hot_lead', '7', '', 'x', '{}', 1800000000000000, 1800000000000000), \
+         ('hot_lead', '7', '', 'y', '{}', 1700000000000000, 1800000000000000)",
+    );
+    let status = scene.status();
+    assert_eq!(status["alerts"], json!({ "waiting": 2, "since": "2023-11-14T22:13:20Z" }));
+    assert!(status["state_bytes"].as_i64().is_some_and(|bytes| bytes > 8_000), "{status:#}");
+    let since: chrono::DateTime<chrono::Utc> =
+        status["oldest_waiting_since"].as_str().and_then(|at| at.parse().ok()).expect("an instant");
+    assert!(since >= began - chrono::TimeDelta::seconds(1) && since <= chrono::Utc::now(), "{status:#}");
+    let text = scene.run(&["status"]).stdout;
+    assert!(
+        text.contains("still to be told of 2 things by [alerts], the oldest since 2023-11-14 22:13:20 UTC"),
+        "{text}"
+    );
+    // Those that were only tried in vain wait as well, and longer than what is due.
+    scene.state("update lead set first_failed_at = 1600000000000000 where status = 'retrying'");
+    assert_eq!(scene.status()["oldest_waiting_since"], "2020-09-13T12:26:40Z");
+    drop(daemon.kill());
+    scene.state("update lead set status = 'in_sync' where status <> 'in_sync'");
+    assert_eq!(scene.status()["oldest_waiting_since"], json!(null));
 }

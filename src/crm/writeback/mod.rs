@@ -12,6 +12,7 @@ pub mod writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -26,6 +27,7 @@ use crate::crm::writeback::statements::Statements;
 use crate::crm::writeback::writer::Writer;
 use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
+use crate::pulse::{Loop, Pulse};
 use crate::receive::Signals;
 use crate::state::writeback::{self as queue, Failed, Turn, Waiting};
 use crate::sync::retry;
@@ -142,7 +144,7 @@ fn judged(waiting: &[Waiting], failed: Vec<(i64, String)>, retry: &config::Retry
 }
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: CancellationToken) {
+pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
     let mut writer = match Writer::new(&settings) {
         Ok(Some(writer)) => writer,
         Ok(None) => return stop.cancelled().await,
@@ -151,6 +153,7 @@ pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: Can
             return stop.cancelled().await;
         }
     };
+    let progress = writer.progress();
     let retry = &settings.delivery.retry;
     let patience = config::Retry { max_interval: retry.max_interval.min(LONGEST_PAUSE), ..retry.clone() };
     let (mut troubles, mut said) = (0, String::new());
@@ -160,6 +163,7 @@ pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: Can
         let stepped = tokio::select! {
             stepped = step(&state, &mut writer, retry, now) => stepped,
             () = stop.cancelled() => break,
+            never = pulse.follow(Loop::Writeback, || progress.load(Ordering::Relaxed)) => match never {},
         };
         let mut in_trouble = false;
         let pause = match stepped {
@@ -188,6 +192,7 @@ pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, stop: Can
             () = tokio::time::sleep(pause) => {}
             () = signals.writeback.notified(), if !in_trouble => {}
             () = stop.cancelled() => break,
+            never = pulse.rest(Loop::Writeback) => match never {},
         }
     }
     writer.close().await;

@@ -2,6 +2,8 @@
 //! once however often it is told to.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -25,6 +27,8 @@ pub struct Writer {
     mode: Mode,
     /// Set once everything has been found to fit.
     ready: Option<Ready>,
+    /// Moves with everything that the CRM's database answers.
+    progress: Arc<AtomicU64>,
 }
 
 enum Mode {
@@ -73,7 +77,12 @@ impl Writer {
                 "write it as sqlite:///absolute/path.db or postgres://user@host/database",
             )
         })?;
-        Ok(Some(Self { db, design, mode, ready: None }))
+        Ok(Some(Self { db, design, mode, ready: None, progress: Arc::default() }))
+    }
+
+    /// Moves as long as something is written.
+    pub fn progress(&self) -> Arc<AtomicU64> {
+        self.progress.clone()
     }
 
     /// Whether everything is there, or can be made, and may be written: tries all of it and undoes it. Hands back the names
@@ -216,6 +225,7 @@ impl Writer {
     }
 
     async fn put(&self, rows: Rows) -> Result<(), Failure> {
+        self.progress.fetch_add(1, Ordering::Relaxed);
         let tables =
             [(ddl::leads(), rows.leads), (ddl::messages(), rows.messages), (ddl::chat_leads(), rows.chat_leads)];
         let writing = |error| Failure::of("writing to the tables", error);
@@ -253,6 +263,7 @@ impl Writer {
                     let mut blocked: HashSet<&str> = HashSet::new();
                     let mut refused: Vec<&str> = Vec::new();
                     for event in events {
+                        self.progress.fetch_add(1, Ordering::Relaxed);
                         if !fresh.contains(&event.key) {
                             written.done.push(event.seq);
                             continue;

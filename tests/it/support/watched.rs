@@ -41,11 +41,13 @@ impl Watched {
 
     #[track_caller]
     pub fn ask(&self, method: Method, path: &str) -> Answer {
-        let answer = ask(&self.address, method, path);
-        for secret in [PASSWORD, "Ann", "@example.com", "Rae"] {
-            assert!(!answer.body.contains(secret), "{secret}: {}", answer.body);
-        }
-        answer
+        discreet(ask(&self.address, method, path))
+    }
+
+    /// As [`Watched::get`], for somebody who says what they accept.
+    #[track_caller]
+    pub fn get_as(&self, path: &str, accept: &str) -> Answer {
+        discreet(ask_as(&self.address, Method::GET, path, accept))
     }
 
     #[track_caller]
@@ -108,12 +110,25 @@ impl Answer {
     }
 }
 
+#[track_caller]
+fn discreet(answer: Answer) -> Answer {
+    for secret in [PASSWORD, "Ann", "@example.com", "Rae"] {
+        assert!(!answer.body.contains(secret), "{secret}: {}", answer.body);
+    }
+    answer
+}
+
 pub fn ask(address: &str, method: Method, path: &str) -> Answer {
+    ask_as(address, method, path, "*/*")
+}
+
+fn ask_as(address: &str, method: Method, path: &str, accept: &str) -> Answer {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     runtime.block_on(async {
         let client = reqwest::Client::builder().no_proxy().timeout(SOON).build().expect("a client");
         let url = format!("http://{address}{path}");
-        let answer = client.request(method, url).send().await.expect("the admin server answers");
+        let answer =
+            client.request(method, url).header("accept", accept).send().await.expect("the admin server answers");
         let header =
             |name: &str| answer.headers().get(name).map_or("", |value| value.to_str().expect("a text")).to_owned();
         let (status, content_type, allow) = (answer.status().as_u16(), header("content-type"), header("allow"));
@@ -121,26 +136,33 @@ pub fn ask(address: &str, method: Method, path: &str) -> Answer {
     })
 }
 
-/// Reads the exposition strictly: HELP, then TYPE, then the samples of that name, and nothing else.
+/// Reads the exposition strictly: HELP, then TYPE, then the samples of that name, and nothing else. A histogram has its three.
 #[track_caller]
 pub fn parsed(text: &str) -> BTreeMap<String, f64> {
     let mut samples = BTreeMap::new();
-    let (mut helped, mut family) = (String::new(), String::new());
+    let (mut helped, mut family, mut is_histogram) = (String::new(), String::new(), false);
     let mut families = BTreeSet::new();
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, words) = help.split_once(' ').expect("a name and words");
-            assert!(name.starts_with("conversica_sync_") && words.ends_with('.'), "{line}");
+            assert!(
+                (name.starts_with("conversica_sync_") || name == "process_start_time_seconds") && words.ends_with('.'),
+                "{line}"
+            );
             assert!(families.insert(name.to_owned()), "{name} comes twice");
             helped = name.to_owned();
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').expect("a name and a type");
             assert_eq!((name, kind == "counter"), (helped.as_str(), name.ends_with("_total")), "{line}");
-            assert!(["gauge", "counter"].contains(&kind), "{line}");
+            assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
             family = name.to_owned();
+            is_histogram = kind == "histogram";
         } else {
             let (name, value) = line.rsplit_once(' ').expect("a name and a value");
-            assert_eq!(name.split('{').next(), Some(family.as_str()), "{line}");
+            let named = name.split('{').next().unwrap_or_default();
+            let part = ["_bucket", "_sum", "_count"].iter().find_map(|part| named.strip_suffix(part));
+            assert_eq!(part.filter(|_| is_histogram).unwrap_or(named), family, "{line}");
+            assert_eq!(part.is_some(), is_histogram, "{line}");
             let value: f64 = value.parse().unwrap_or_else(|error| panic!("{line}: {error}"));
             assert!(value.is_finite() && value >= 0.0, "{line}");
             assert!(samples.insert(name.to_owned(), value).is_none(), "{name} comes twice");

@@ -1,0 +1,173 @@
+//! What is told of the service: each change once, whatever is seen in whatever order.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+fn teller() -> Teller {
+    Teller { host: "here".to_owned(), version: "1.2.3" }
+}
+
+fn quiet() -> Reading {
+    let (rejected, exhausted, stopped, unreadable) = (0, 0, 0, 0);
+    let longest = Longest::default();
+    Reading { halt: None, hold: None, rejected, exhausted, last_poll: None, longest, stopped, unreadable }
+}
+
+fn circumstances() -> Circumstances {
+    Circumstances { began_at: at(0), connected: true, longest_wait: Some(TimeDelta::hours(1)), capped: false }
+}
+
+fn polled(seconds: i64, failing_since: Option<i64>) -> Option<LastPoll> {
+    Some(LastPoll {
+        at: at(seconds),
+        kind: "full".to_owned(),
+        rows: 0,
+        changed: 0,
+        duration_ms: 0,
+        error: failing_since.map(|_| "Ann's row".to_owned()),
+        failing_since: failing_since.map(at),
+        succeeded_at: BTreeMap::new(),
+    })
+}
+
+fn seen(condition: Condition, reading: &Reading, circumstances: &Circumstances, now: DateTime<Utc>) -> View {
+    view(reading, circumstances, now).into_iter().find(|(one, _)| *one == condition).unwrap().1
+}
+
+fn halted(since: i64) -> Option<HaltShown> {
+    Some(HaltShown {
+        reason: "credentials",
+        since: at(since),
+        detail: Some("Ann".to_owned()),
+        cure: "set the right ones",
+    })
+}
+
+#[test]
+fn a_halt_is_told_with_its_cure_once_and_so_is_its_end() {
+    let mut reading = quiet();
+    let look = |reading: &Reading, before: &Account, now| {
+        step(before, &view(reading, &circumstances(), at(now)), &teller(), at(now))
+    };
+    let (account, news) = look(&reading, &Account::default(), 1);
+    assert_eq!((account, news), (Account::default(), vec![]));
+    reading.halt = halted(5);
+    let (begun, news) = look(&reading, &Account::default(), 6);
+    let document = json!({
+        "kind": "halted", "state": "begun", "at": at(6), "since": at(5), "reason": "credentials", "count": null,
+        "cure": "set the right ones", "host": "here", "version": "1.2.3",
+    });
+    assert_eq!(news, [News { kind: "halted", document }]);
+    assert_eq!(look(&reading, &begun, 7), (begun.clone(), vec![]));
+    // Lifted and halted anew between two looks.
+    reading.halt = halted(8);
+    let (again, news) = look(&reading, &begun, 9);
+    assert_eq!((news.len(), &news[0].document["since"]), (1, &json!(at(8))));
+    reading.halt = None;
+    let (ended, news) = look(&reading, &again, 10);
+    assert_eq!((&news[0].document["state"], &news[0].document["since"]), (&json!("ended"), &json!(at(8))));
+    assert_eq!(ended, Account { revision: 3, told: BTreeMap::new() });
+}
+
+#[test]
+fn a_poll_that_fails_once_is_not_told_and_one_that_goes_on_failing_is() {
+    let of = |last_poll, connected, now| {
+        let circumstances = Circumstances { connected, ..circumstances() };
+        seen(Condition::PollFailing, &Reading { last_poll, ..quiet() }, &circumstances, at(now))
+    };
+    let stands = |view| matches!(view, View::Stands(_));
+    assert_eq!(of(polled(10, None), true, 11), View::Absent);
+    assert_eq!(of(polled(10, Some(10)), true, 69), View::Unclear);
+    assert!(stands(of(polled(65, Some(10)), true, 70)));
+    // A source that is away at the start: nothing is polled, and what was polled before says nothing.
+    for before in [None, polled(-500, None)] {
+        assert_eq!(of(before.clone(), false, 59), View::Unclear);
+        assert!(stands(of(before.clone(), false, 60)));
+        assert_eq!(of(before, true, 61), View::Unclear, "the first poll is under way");
+    }
+    assert_eq!(of(polled(5, None), false, 900), View::Absent, "another instance polls");
+}
+
+#[test]
+fn a_backlog_is_told_when_it_is_old_and_no_cap_or_halt_explains_it() {
+    let mut reading = quiet();
+    let mut circumstances = circumstances();
+    reading.longest.new = Some(at(0));
+    let of = |reading: &Reading, circumstances: &Circumstances, now| {
+        seen(Condition::BacklogOld, reading, circumstances, at(now))
+    };
+    assert_eq!(of(&reading, &circumstances, 1799), View::Absent);
+    assert_eq!(of(&reading, &circumstances, 3599), View::Unclear);
+    assert!(matches!(of(&reading, &circumstances, 3600), View::Stands(fact) if fact.since == at(0)));
+    let halted = Reading { halt: halted(5), ..reading.clone() };
+    assert_eq!(of(&halted, &circumstances, 3600), View::Unclear);
+    circumstances.capped = true;
+    assert_eq!(of(&reading, &circumstances, 3600), View::Absent, "they wait for their turn");
+    reading.longest.known = Some(at(0));
+    assert!(matches!(of(&reading, &circumstances, 3600), View::Stands(_)));
+    circumstances.longest_wait = None;
+    assert_eq!(of(&reading, &circumstances, 3600), View::Absent);
+}
+
+#[test]
+fn what_is_counted_is_told_when_there_is_some_after_there_was_none() {
+    let before = Account::default();
+    let look = |reading: &Reading, before: &Account, now| {
+        step(before, &view(reading, &circumstances(), at(now)), &teller(), at(now))
+    };
+    let some = Reading { rejected: 1, exhausted: 2, stopped: 3, unreadable: 4, ..quiet() };
+    let (account, news) = look(&some, &before, 1);
+    let told: Vec<_> = news.iter().map(|news| (news.kind, news.document["count"].as_i64())).collect();
+    let all = [("rejected", Some(1)), ("exhausted", Some(2)), ("writeback_stopped", Some(3)), ("unreadable", Some(4))];
+    assert_eq!(told, all);
+    assert!(
+        news.iter().all(|news| news.document["cure"].as_str().is_some_and(|cure| cure.contains("conversica-sync")))
+    );
+    let more = Reading { rejected: 9, ..some };
+    assert_eq!(look(&more, &account, 2).1, []);
+    let ended: Vec<_> = look(&quiet(), &account, 3).1.iter().map(|news| news.document["since"].clone()).collect();
+    assert_eq!(ended, vec![json!(at(1)); 4]);
+}
+
+fn views() -> impl Strategy<Value = View> {
+    let stands = (0..3_i64, 0..2_u8).prop_map(|(since, reason)| {
+        View::Stands(Stands { since: at(since), reason: Some(reason.to_string()), count: None, cure: "" })
+    });
+    prop_oneof![stands, Just(View::Absent), Just(View::Unclear)]
+}
+
+proptest! {
+    #[test]
+    fn what_is_told_follows_what_is_seen_and_nothing_is_told_twice(
+        looks in proptest::collection::vec((0..Condition::ALL.len(), views()), 0..40),
+    ) {
+        let mut account = Account::default();
+        let mut told: BTreeMap<&str, String> = BTreeMap::new();
+        for (n, (which, view)) in looks.into_iter().enumerate() {
+            let now = at(100 + n as i64);
+            let condition = Condition::ALL[which];
+            let seen = [(condition, view.clone())];
+            let (after, news) = step(&account, &seen, &teller(), now);
+            prop_assert_eq!(after.revision, account.revision + u64::from(!news.is_empty()));
+            for news in &news {
+                let state = news.document["state"].as_str().unwrap().to_owned();
+                let before = told.insert(news.kind, state.clone());
+                // An end follows a beginning.
+                prop_assert!(state == "begun" || before.as_deref() == Some("begun"));
+            }
+            let stands = told.get(condition.name()).is_some_and(|state| state == "begun");
+            match view {
+                View::Stands(_) => prop_assert!(stands),
+                View::Absent => prop_assert!(!stands),
+                View::Unclear => prop_assert!(news.is_empty()),
+            }
+            prop_assert_eq!(step(&after, &seen, &teller(), now).1, vec![], "the same again is no news");
+            account = after;
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Notices what people are to be told of the service itself: the loop around [`service::step`].
+//!
+//! What was told stands in the state, and is compared and written in one transaction with what is to be told: so a restart
+//! tells nothing again, and of several instances one tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::alert::service::{self, Circumstances, Reading, Teller};
+use crate::clock;
+use crate::config::{OnAmbiguous, Settings};
+use crate::db::Db;
+use crate::db::discreet::in_words;
+use crate::pulse::{Loop, Vitals};
+use crate::receive::Signals;
+use crate::state::control::{self, LastPoll};
+use crate::state::heard::reading;
+use crate::state::{alert, due, lead};
+use crate::status::Standing;
+
+/// Between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// A look that takes longer has failed: the state's database does not answer.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs until `stop`.
+pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, vitals: Vitals, stop: CancellationToken) {
+    if !settings.alerts.is_on() {
+        return;
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let teller = Teller { host, version: env!("CARGO_PKG_VERSION") };
+    let mut window = None;
+    loop {
+        let look = async {
+            let circumstances = circumstances(&settings, &vitals);
+            look(&settings, &mut window, &state, circumstances, &teller, clock::now()).await
+        };
+        let looked = tokio::select! {
+            looked = tokio::time::timeout(LOOK_WITHIN, look) => looked,
+            () = stop.cancelled() => break,
+        };
+        match looked {
+            Ok(Ok(0)) => {}
+            Ok(Ok(_)) => signals.alert.notify_one(),
+            // The loops whose work it stops say so loudly.
+            Ok(Err(error)) => debug!(error = in_words(&error), "how the service stands cannot be read"),
+            Err(_) => debug!("how the service stands was waited for in vain"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    if let Some(window) = window {
+        let _ = tokio::time::timeout(LOOK_INTERVAL, window.close()).await;
+    }
+}
+
+fn circumstances(settings: &Settings, vitals: &Vitals) -> Circumstances {
+    let (safety, delivery) = (&settings.safety, &settings.delivery);
+    // Those that wait for a word of Conversica do so as long as they were told to.
+    let more = if delivery.on_ambiguous == OnAmbiguous::Wait { delivery.ambiguous_wait } else { Duration::ZERO };
+    let longest = Some(settings.alerts.backlog_older_than).filter(|longest| !longest.is_zero());
+    Circumstances {
+        began_at: vitals.began_at,
+        connected: vitals.pulse.beats()[Loop::Poll as usize].1.is_some(),
+        longest_wait: longest.and_then(|longest| TimeDelta::from_std(longest + more).ok()),
+        capped: safety.new_leads_per_hour > 0 || safety.new_leads_per_day > 0,
+    }
+}
+
+/// Looks, and writes down what is to be told. Returns how much that is.
+async fn look(
+    settings: &Settings,
+    window: &mut Option<Db>,
+    state: &Db,
+    circumstances: Circumstances,
+    teller: &Teller,
+    now: DateTime<Utc>,
+) -> anyhow::Result<usize> {
+    // Connections of its own: the only one to an SQLite state is for delivery, which must not wait for somebody who counts.
+    let window = match window {
+        Some(window) => window,
+        None => match Db::open_state_read_only(settings.state.url.expose_secret()).await? {
+            Some(db) => window.insert(db),
+            None => return Ok(0),
+        },
+    };
+    // In this order: whoever tells something meanwhile has seen something newer, and what is seen here is then not told.
+    let before = alert::noted(window).await?;
+    let seen = service::view(&read(window).await?, &circumstances, now);
+    let (next, news) = service::step(&before.account, &seen, teller, now);
+    if news.is_empty() || !alert::tell(state, &before, &next, &news, now).await? {
+        return Ok(0);
+    }
+    for news in &news {
+        info!(kind = news.kind, state = news.document["state"].as_str(), "people are told of the service");
+    }
+    Ok(news.len())
+}
+
+async fn read(state: &Db) -> Result<Reading, sqlx::Error> {
+    let Standing { halt, hold, .. } = Standing::of(state).await?;
+    let (rejected, exhausted) = lead::failed(state).await?;
+    let last_poll = control::read::<LastPoll>(state).await?;
+    let longest = due::longest_wait(state).await?;
+    let numbers = reading::numbers(state).await?;
+    let (stopped, unreadable) = (numbers.stopped, numbers.unreadable);
+    Ok(Reading { halt, hold, rejected, exhausted, last_poll, longest, stopped, unreadable })
+}
