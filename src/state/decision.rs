@@ -29,6 +29,9 @@ pub enum Action {
     Baseline,
     Retry,
     Resume,
+    /// Of whom is not written down.
+    Erase,
+    Allow,
 }
 
 impl Action {
@@ -38,6 +41,8 @@ impl Action {
             Action::Baseline => "baseline",
             Action::Retry => "retry",
             Action::Resume => "resume",
+            Action::Erase => "erase",
+            Action::Allow => "allow",
         }
     }
 }
