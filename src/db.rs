@@ -60,6 +60,7 @@ impl Db {
                     .synchronous(SqliteSynchronous::Full)
                     // In KiB. The rows that a batch touches lie together; with the default 2 MiB most were read twice.
                     .pragma("cache_size", "-4096")
+                    .pragma("secure_delete", "on") // Who is erased leaves no bytes behind in the file.
                     // Batches have many sizes, and each size is a statement of its own.
                     .statement_cache_capacity(400);
                 let pool = SqlitePoolOptions::new()

@@ -81,7 +81,15 @@ pub const LEAD: &str = "\
 Examples:
   conversica-sync lead 4711                   its whole story
   conversica-sync lead 4711 --client north    of that client
-  conversica-sync lead 4711 --json            for scripts";
+  conversica-sync lead 4711 --json            for scripts
+  conversica-sync lead 4711 --export --output person.json    all that is held of a person
+  conversica-sync lead 4711 --erase --stop-first    delete it, never write to them again
+  conversica-sync lead 4711 --allow           take that back
+
+An erasure needs Conversica to have stopped: --stop-first tells it and waits; --conversica-told says that it \
+was taken care of there. Nothing of the CRM or of Conversica is deleted.
+
+Exit codes: 0 done, 2 usage or configuration, or not erased yet, 4 not done: somebody said no.";
 
 pub const RECEIVED: &str = "\
 Examples:

@@ -1,8 +1,10 @@
 //! `lead ID`: one lead's whole story, for whoever asks why somebody was, or was not, written to. Looks at the state only,
-//! also while a daemon works on it.
+//! also while a daemon works on it. [`export`] has all of it in one document; [`erase`] ends it.
 //!
 //! Here, and nowhere else, Conversica's answers are shown as they came: they may quote the lead.
 
+mod erase;
+mod export;
 mod hearing;
 mod history;
 mod row;
@@ -21,15 +23,17 @@ use crate::clock;
 use crate::config::Settings;
 use crate::console::{self, printable, say};
 use crate::conversica::lead::LeadId;
-use crate::conversica::token::Veil;
+use crate::conversica::token::{self, Veil};
 use crate::crm::mapping::Mapping;
 use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::control::{self, MappingInUse};
 use crate::state::heard::reading;
+use crate::state::instant;
 use crate::state::lead::Status;
 use crate::state::outcome::Recorded;
 use crate::state::story::{self, Story};
+use crate::state::tombstone;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -41,12 +45,19 @@ pub struct Args {
     /// One JSON document on standard output
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub export: export::Args,
+    #[command(flatten)]
+    pub erase: erase::Args,
 }
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
     let settings = &loaded.settings;
     let client = args.client.as_deref();
+    if args.erase.erase || args.erase.allow {
+        return erase::run(&args.erase, &args.id, client, settings).await;
+    }
     let Some(state) = Db::open_state_read_only(settings.state.url.expose_secret()).await? else {
         let state = Db::open_state_in_memory().await?;
         let rows = row::look(settings, &state, &args.id, client, clock::now()).await;
@@ -64,6 +75,18 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let lead = match which(&state, &args.id, client).await? {
         Ok(lead) => lead,
         Err(unknown) => {
+            let lead = LeadId { id: args.id.clone(), client_id: client.unwrap_or_default().to_owned() };
+            if let Some(at) = tombstone::since(&state, &lead).await? {
+                let at = instant(at);
+                let document = json!({"id": lead.id, "client_id": lead.client_id, "status": "erased", "erased_at": at});
+                let text = format!(
+                    "{}: erased on {}\n  nothing is held of it, and nothing is sent to it, whatever the CRM says",
+                    name(&lead),
+                    moment(at)
+                );
+                print(document, text, &veil, args.json || args.export.export);
+                return Ok(Exit::Done);
+            }
             let rows = row::look(settings, &state, &args.id, client, clock::now()).await;
             match rows.as_deref() {
                 Some([row]) => print(row::unread_document(row), row::unread_text(row), &veil, args.json),
@@ -82,9 +105,14 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         if hearing.is_nothing() {
             return Err(unknown(&lead.id, Some(&lead.client_id), &[]).into());
         }
-        let rows = row::look(settings, &state, &lead.id, Some(&lead.client_id), clock::now()).await;
         let mut document = json!({"id": lead.id, "client_id": lead.client_id, "status": null, "desired": null,
             "delivered": null, "due_at": null, "outcomes": []});
+        if args.export.export {
+            let mut document = export::document(&state, &lead, None, document, clock::now()).await?;
+            veil.value(&mut document);
+            return export::write(&args.export, &document).map(|()| Exit::Done);
+        }
+        let rows = row::look(settings, &state, &lead.id, Some(&lead.client_id), clock::now()).await;
         hearing.add_to(&mut document, None);
         let mut text = name(&lead);
         text.push_str(": never sent from here; Conversica has spoken of it\n");
@@ -99,6 +127,14 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     };
     let veil = hide_token(&mut story, &state, settings, veil).await?;
     let mut document = document(&story);
+    if args.export.export {
+        let mut document = export::document(&state, &lead, Some(&story), document, clock::now()).await?;
+        if story.test_lead_at.is_some() && settings.conversica.test_lead_token.is_none() {
+            export::hide_earlier_tokens(&mut document);
+        }
+        veil.value(&mut document);
+        return export::write(&args.export, &document).map(|()| Exit::Done);
+    }
     hearing.add_to(&mut document, story.desired.as_ref());
     print(document, text(&story, &hearing, console::width()), &veil, args.json);
     Ok(Exit::Done)
@@ -129,6 +165,15 @@ async fn hide_token(story: &mut Story, state: &Db, settings: &Settings, veil: Ve
         let hidden =
             if is_old { delivered.or(desired) } else { delivered.filter(|name| desired.as_ref() != Some(name)) };
         veil = hidden.map_or(veil, |name| Veil::over_last_name(&name));
+    }
+    // Of a token that is no longer in use, more than one may have been.
+    let own_name = story.desired.as_ref().and_then(|desired| desired.get("lastName")).cloned();
+    let is_tested = story.test_lead_at.is_some() && settings.conversica.test_lead_token.is_none();
+    for body in story.outcomes.iter_mut().filter_map(|outcome| outcome.body.as_mut()) {
+        if let Some(name) = body.get_mut("lastName").filter(|name| is_tested && own_name.as_ref() != Some(&**name)) {
+            *name = token::SHOWN_OF_A_TEST_LEAD.into();
+        }
+        veil.object(body);
     }
     story.desired.iter_mut().chain(story.delivered.iter_mut()).for_each(|content| veil.object(content));
     Ok(veil)
@@ -195,6 +240,7 @@ fn document(story: &Story) -> Value {
         "claimed_at": story.claimed_at,
         "test_lead_at": story.test_lead_at,
         "outcomes": story.outcomes,
+        "decisions": story.decisions,
     })
 }
 

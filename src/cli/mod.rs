@@ -13,6 +13,7 @@ pub mod lead;
 pub mod leads;
 pub mod man;
 pub mod once;
+pub mod output;
 pub mod pager;
 pub mod plan;
 pub mod progress;

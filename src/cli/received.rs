@@ -246,6 +246,7 @@ async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&P
                     tally.0 += 1;
                     say(format_args!("{seq}: read; the same had arrived as {now}"));
                 }
+                Replayed::Erased => say(format_args!("{seq}: about somebody who was erased; it was not kept")),
                 Replayed::Unreadable(problem) => {
                     tally.1 += 1;
                     say(format_args!("{seq}: still cannot be read: {}", printable(&problem)));

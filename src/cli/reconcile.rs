@@ -3,7 +3,7 @@
 mod page;
 mod text;
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use secrecy::ExposeSecret;
-use tempfile::NamedTempFile;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cli::output::Output;
 use crate::cli::{Exit, existing_state, help, progress, settings};
 use crate::clock;
 use crate::config::{Settings, duration};
@@ -89,7 +89,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let now = clock::now();
     let state = open_state(settings, args.repair).await?;
     let options = Options { silent_since: silent_since(args.unconfirmed_after, settings, now), repair: args.repair };
-    let mut out = Out::open(args.output.as_deref())?;
+    let mut out = Output::open(args.output.as_deref())?;
     let tally = Arc::new(Tally::default());
     let bar = AbortOnDropHandle::new(tokio::spawn(progress::reading(state.clone(), tally.clone())));
     let mut lines = Lines::begin(args.format, out.writer(), now)?;
@@ -124,47 +124,6 @@ async fn open_state(settings: &Settings, repair: bool) -> anyhow::Result<Db> {
         Some(state) => Ok(state),
         None => Ok(Db::open_state_in_memory().await?),
     }
-}
-
-/// Standard output; or a file that appears when it is whole, and that only its owner reads: it names people by their ids.
-enum Out {
-    Standard(BufWriter<std::io::Stdout>),
-    File(BufWriter<NamedTempFile>, PathBuf),
-}
-
-impl Out {
-    fn open(file: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(file) = file else { return Ok(Out::Standard(BufWriter::new(std::io::stdout()))) };
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let begun = NamedTempFile::new_in(folder).map_err(|error| cannot_write(file, &error))?;
-        Ok(Out::File(BufWriter::new(begun), file.to_owned()))
-    }
-
-    fn writer(&mut self) -> &mut (dyn Write + Send) {
-        match self {
-            Out::Standard(out) => out,
-            Out::File(out, _) => out,
-        }
-    }
-
-    fn finish(self) -> anyhow::Result<()> {
-        match self {
-            // Whoever reads may stop reading.
-            Out::Standard(mut out) => drop(out.flush()),
-            Out::File(out, file) => {
-                let begun = out.into_inner().map_err(|error| cannot_write(&file, error.error()))?;
-                begun.persist(&file).map_err(|error| cannot_write(&file, &error.error))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn cannot_write(file: &Path, error: &std::io::Error) -> crate::error::SetupError {
-    crate::error::SetupError::new(
-        format!("--output: {} cannot be written: {error}", file.display()),
-        "name a file in a folder that exists, that you may write to, and that has room",
-    )
 }
 
 /// What is written lead by lead: ten million of them need no memory.
@@ -214,6 +173,7 @@ impl<'a> Lines<'a> {
                     "totals": report.totals,
                     "groups": report.groups,
                     "silent_since": report.silent_since,
+                    "erased": report.erased,
                     "repaired": report.repaired,
                 }))?;
                 writeln!(out, "],{}", &rest[1..])?;

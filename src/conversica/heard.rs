@@ -151,6 +151,32 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Post, Unreadable> {
     }
 }
 
+/// Whom a body is about, as far as that can be told, also where it cannot be read otherwise. Wrong at worst for one that cannot.
+pub fn identity(body: &[u8]) -> Option<LeadId> {
+    let text = String::from_utf8_lossy(body);
+    let object: Option<Map<String, Value>> = serde_json::from_str(&text).ok();
+    let of = |key: &str| {
+        let value = match &object {
+            Some(object) => object.get(key).cloned(),
+            None => first_value(&text, key),
+        };
+        identifier(key, value?).ok().filter(|id| !id.is_empty())
+    };
+    Some(LeadId { id: of("id").or_else(|| of("leadId"))?, client_id: of("clientId").unwrap_or_default() })
+}
+
+/// Of what is no valid JSON: the first value that stands behind that key.
+fn first_value(text: &str, key: &str) -> Option<Value> {
+    let key = format!("\"{key}\"");
+    let mut rest = text;
+    loop {
+        rest = &rest[rest.find(&key)? + key.len()..];
+        if let Some(value) = rest.trim_start().strip_prefix(':') {
+            return serde_json::Deserializer::from_str(value).into_iter::<Value>().next()?.ok();
+        }
+    }
+}
+
 impl Post {
     /// The same for every arrival of the same kind, lead and content, in whatever order its keys come.
     pub fn content_hash(&self) -> Fingerprint {

@@ -27,6 +27,8 @@ pub struct Report {
     pub groups: Vec<Group>,
     /// Leads that were taken before then ought to have been heard of; `None` where that was not judged.
     pub silent_since: Option<DateTime<Utc>>,
+    /// Rows of people who were erased: nothing is made of them, and they are not judged.
+    pub erased: u64,
     /// What `--repair` did; `None` where it was not asked for.
     pub repaired: Option<Repaired>,
 }
@@ -76,12 +78,18 @@ impl Report {
 pub struct Tally {
     totals: BTreeMap<Verdict, u64>,
     groups: BTreeMap<(Verdict, String), (u64, Vec<LeadId>)>,
+    erased: u64,
 }
 
 impl Tally {
     /// So many leads that are as they should be.
     pub fn matched(&mut self, leads: u64) {
         *self.totals.entry(Verdict::Matched).or_default() += leads;
+    }
+
+    /// So many rows of people who were erased.
+    pub fn erased(&mut self, rows: u64) {
+        self.erased += rows;
     }
 
     pub fn add(&mut self, lead: &LeadId, judged: &Judged) {
@@ -118,7 +126,7 @@ impl Tally {
         let mut groups: Vec<Group> = self.groups.into_iter().map(group).collect();
         groups.sort_by_key(|group| (group.verdict, std::cmp::Reverse(group.leads)));
         let totals = Verdict::ALL.into_iter().map(|verdict| (verdict, self.totals.get(&verdict).copied().unwrap_or(0)));
-        Report { generated_at, totals: totals.collect(), groups, silent_since, repaired }
+        Report { generated_at, totals: totals.collect(), groups, silent_since, erased: self.erased, repaired }
     }
 }
 

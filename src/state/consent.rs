@@ -11,6 +11,7 @@ use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
 use crate::db::Db;
 use crate::on_db;
 use crate::state::lead::{Change, InOrder};
+use crate::state::tombstone;
 use crate::state::{instant, micros};
 
 /// Whether anybody has ever said anything: where nobody has, nothing more is asked.
@@ -116,7 +117,15 @@ where
 /// Writes down what the CRM says.
 pub async fn record(db: &Db, entries: &[Entry]) -> Result<(), sqlx::Error> {
     for some in entries.chunks(1000) {
-        on_db!(db, pool => insert_query(some).build().execute(pool).await.map(drop))?;
+        on_db!(db, pool => {
+            let mut transaction = pool.begin_with(db.begin_write()).await?;
+            let erased = tombstone::erased!(db, transaction, some.iter().map(|entry| entry.lead.clone()));
+            let some: Vec<Entry> = some.iter().filter(|entry| !erased.has(&entry.lead)).cloned().collect();
+            if !some.is_empty() {
+                insert_query(&some).build().execute(&mut *transaction).await?;
+            }
+            transaction.commit().await?;
+        });
     }
     Ok(())
 }
@@ -202,7 +211,12 @@ pub async fn upsert(
     }
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
-        super::lead::upsert_query(changes, now, written_at).build().execute(&mut *transaction).await?;
+        let erased = tombstone::erased!(db, transaction, changes.iter().map(|change| change.lead.clone()));
+        let changes = super::lead::spared(changes, &erased);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        super::lead::upsert_query(&changes, now, written_at).build().execute(&mut *transaction).await?;
         // Only now that nobody else can write to these leads: whoever waits to do so finds what is written here.
         let newest: i64 =
             sqlx::query_scalar("select coalesce(max(seq), 0) from consent").fetch_one(&mut *transaction).await?;

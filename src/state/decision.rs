@@ -30,6 +30,9 @@ pub enum Action {
     Retry,
     Resume,
     Restored,
+    /// Of whom is not written down.
+    Erase,
+    Allow,
 }
 
 impl Action {
@@ -40,6 +43,8 @@ impl Action {
             Action::Retry => "retry",
             Action::Resume => "resume",
             Action::Restored => "restored",
+            Action::Erase => "erase",
+            Action::Allow => "allow",
         }
     }
 }

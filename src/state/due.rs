@@ -55,10 +55,10 @@ pub(super) struct Quota {
 impl Admit {
     /// What has to be counted, in the claim's own transaction, before people who are new may be claimed.
     pub(super) fn quotas(&self, now: DateTime<Utc>) -> Vec<Quota> {
-        const INTRODUCED: &str =
-            "select count(*) from (select 1 as one from lead where introduced_at > $1 limit $2) counted";
-        const TESTED: &str =
-            "select count(*) from (select 1 as one from lead where test_lead_at > $1 limit $2) counted";
+        const INTRODUCED: &str = "select count(*) from (select 1 as one from lead where introduced_at > $1 \
+             union all select 1 from tombstone where introduced_at > $1 limit $2) counted";
+        const TESTED: &str = "select count(*) from (select 1 as one from lead where test_lead_at > $1 \
+             union all select 1 from tombstone where test_lead_at > $1 limit $2) counted";
         match self {
             Admit::Everybody | Admit::Withdrawals => Vec::new(),
             Admit::Capped(caps) => caps
@@ -126,7 +126,10 @@ async fn free_at(db: &Db, caps: &[Cap], now: DateTime<Utc>) -> Result<Option<Dat
     for cap in caps {
         // The cap is full while its `people`-th newest introduction lies within the window.
         let full: Option<i64> = on_db!(db, pool => {
-            sqlx::query_scalar("select introduced_at from lead where introduced_at > $1 order by introduced_at desc limit 1 offset $2")
+            sqlx::query_scalar(
+                "select introduced_at from lead where introduced_at > $1 \
+                 union all select introduced_at from tombstone where introduced_at > $1 \
+                 order by introduced_at desc limit 1 offset $2")
                 .bind(micros(now - cap.within)).bind(i64::from(cap.people) - 1).fetch_optional(pool).await
         })?;
         free = free.max(full.map(|oldest| instant(oldest) + cap.within));
@@ -137,7 +140,9 @@ async fn free_at(db: &Db, caps: &[Cap], now: DateTime<Utc>) -> Result<Option<Dat
 /// With the Test Lead Token: how many more leads may be sent with it.
 pub async fn test_leads_left(db: &Db, limit: u32) -> Result<i64, sqlx::Error> {
     let used: i64 = on_db!(db, pool => {
-        sqlx::query_scalar("select count(*) from lead where test_lead_at is not null").fetch_one(pool).await
+        sqlx::query_scalar(
+            "select (select count(*) from lead where test_lead_at is not null) + (select count(test_lead_at) from tombstone)")
+            .fetch_one(pool).await
     })?;
     Ok((i64::from(test_leads_for_the_crm(db, limit).await?) - used).max(0))
 }

@@ -10,6 +10,7 @@ use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::conversica::vocabulary;
 use crate::db::Db;
 use crate::state::micros;
+use crate::state::tombstone::{self, Erased};
 
 /// In which lane of the write-back an event goes: those of one lead arrive in their order, a chat lead goes by itself.
 pub fn lane(kind: Kind, lead: &LeadId, seq: i64) -> String {
@@ -56,6 +57,19 @@ impl Arrival {
         Self { kind, lead, body, content_hash, problem, outside_vocabulary: false }
     }
 
+    /// Whom it may be about, as table `lead` has them; nobody where that is not known.
+    pub(super) fn about(&self) -> impl Iterator<Item = LeadId> + use<> {
+        let lead = match (&self.problem, self.kind) {
+            (Some(_), _) => heard::identity(&self.body),
+            (None, Kind::ChatLead) => None,
+            (None, Kind::LeadUpdate | Kind::Message) => Some(self.lead.clone()),
+        };
+        // Of what cannot be read nobody has looked whether clients tell leads apart.
+        let without_client = lead.clone().filter(|lead| self.problem.is_some() && !lead.client_id.is_empty());
+        let without_client = without_client.map(|lead| LeadId { client_id: String::new(), ..lead });
+        lead.into_iter().chain(without_client)
+    }
+
     /// Under which name it is counted.
     fn counted_as(&self) -> &'static str {
         if self.problem.is_some() { "unreadable" } else { self.kind.name() }
@@ -68,6 +82,64 @@ type Content<'a> = (&'a Arrival, i64);
 /// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
 /// this returns well, everything is on the disk.
 pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if arrivals.is_empty() {
+        return Ok(());
+    }
+    let now = micros(now);
+    match db {
+        Db::Sqlite(pool) => {
+            let mut transaction = pool.begin_with(db.begin_write()).await?;
+            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(Arrival::about));
+            let (arrivals, refused) = kept(arrivals, &erased);
+            let (contents, _) = distinct(&arrivals);
+            if !contents.is_empty() {
+                let before: i64 =
+                    sqlx::query_scalar("select coalesce((select seq from sqlite_sequence where name = 'event'), 0)")
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                insert_sqlite_query(&contents, now).build().execute(&mut *transaction).await?;
+                count_sqlite_query(&contents, arrivals.len(), before).build().execute(&mut *transaction).await?;
+            }
+            if refused > 0 {
+                sqlx::query(COUNT_ERASED).bind(refused).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        }
+        Db::Postgres(pool) => {
+            let mut transaction = pool.begin().await?;
+            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(Arrival::about));
+            let (arrivals, refused) = kept(arrivals, &erased);
+            let (contents, places) = distinct(&arrivals);
+            let mut counts = BTreeMap::new();
+            if !contents.is_empty() {
+                let kept = insert_postgres(&mut transaction, &contents, now).await?;
+                counts = self::counts(&contents, &places, kept);
+            }
+            if refused > 0 {
+                counts.insert("erased", refused);
+            }
+            if !counts.is_empty() {
+                count_postgres_query(&counts).build().execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        }
+    }
+}
+
+const COUNT_ERASED: &str = "insert into received_count (name, count) values ('erased', $1) \
+     on conflict (name) do update set count = received_count.count + excluded.count";
+
+/// Of what was posted, what is not about somebody who was erased; and how many others there are. They are acknowledged, counted
+/// and forgotten.
+fn kept<'a>(arrivals: &'a [Arrival], erased: &Erased) -> (Vec<&'a Arrival>, i64) {
+    let is_kept = |arrival: &&Arrival| erased.is_empty() || !arrival.about().any(|lead| erased.has(&lead));
+    let kept: Vec<&Arrival> = arrivals.iter().filter(is_kept).collect();
+    let refused = arrivals.len() - kept.len();
+    (kept, i64::try_from(refused).unwrap_or(i64::MAX))
+}
+
+/// Each content once, and where it stands.
+fn distinct<'a>(arrivals: &[&'a Arrival]) -> (Vec<Content<'a>>, HashMap<Fingerprint, usize>) {
     let mut places: HashMap<Fingerprint, usize> = HashMap::with_capacity(arrivals.len());
     let mut contents: Vec<Content<'_>> = Vec::with_capacity(arrivals.len());
     for arrival in arrivals {
@@ -79,28 +151,7 @@ pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<
             }
         }
     }
-    if contents.is_empty() {
-        return Ok(());
-    }
-    let now = micros(now);
-    match db {
-        Db::Sqlite(pool) => {
-            let mut transaction = pool.begin_with(db.begin_write()).await?;
-            let before: i64 =
-                sqlx::query_scalar("select coalesce((select seq from sqlite_sequence where name = 'event'), 0)")
-                    .fetch_one(&mut *transaction)
-                    .await?;
-            insert_sqlite_query(&contents, now).build().execute(&mut *transaction).await?;
-            count_sqlite_query(&contents, arrivals.len(), before).build().execute(&mut *transaction).await?;
-            transaction.commit().await
-        }
-        Db::Postgres(pool) => {
-            let mut transaction = pool.begin().await?;
-            let kept = insert_postgres(&mut transaction, &contents, now).await?;
-            count_postgres_query(&counts(&contents, &places, kept)).build().execute(&mut *transaction).await?;
-            transaction.commit().await
-        }
-    }
+    (contents, places)
 }
 
 /// What becomes of a content that is there already.

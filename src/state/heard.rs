@@ -20,6 +20,7 @@ use crate::state::delivery::OptOuts;
 use crate::state::event::lane;
 use crate::state::heard::fold::{Alert, Event, Folded, Stored};
 use crate::state::lead::{DELIVERED, InOrder};
+use crate::state::tombstone;
 use crate::state::{instant, micros};
 
 /// Events that one transaction takes.
@@ -68,6 +69,10 @@ impl Consequences {
 pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
+        // What is read below is of nobody who is erased before all that follows from it is written.
+        if let Some(lock) = tombstone::shared_lock(db) {
+            sqlx::query(lock).execute(&mut *transaction).await?;
+        }
         if let Some(lock) = db.apply_lock() {
             let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
             if !mine {

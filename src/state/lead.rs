@@ -3,6 +3,7 @@
 //! Every statement decides by the row as it stands, never by what was read earlier: poll, delivery and operator commands
 //! run at the same time, and the last line of each `case` is right for whichever came first.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
@@ -13,6 +14,7 @@ use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::held::SOURCE_SHRANK;
 use crate::state::micros;
+use crate::state::tombstone::{self, Erased};
 
 /// Where a lead stands. The README's table says what each means and what ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -242,12 +244,25 @@ pub async fn upsert(
         return Ok(());
     }
     on_db!(db, pool => {
-        upsert_query(changes, now, written_at).build().execute(pool).await?;
-        Ok(())
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let erased = tombstone::erased!(db, transaction, changes.iter().map(|change| change.lead.clone()));
+        let changes = spared(changes, &erased);
+        if !changes.is_empty() {
+            upsert_query(&changes, now, written_at).build().execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
     })
 }
 
-/// The statement of [`upsert`], for whoever has a transaction.
+/// Without those who were erased: whatever their rows say, nothing is ever made of it again.
+pub(super) fn spared<'c>(changes: &'c [Change], erased: &Erased) -> Cow<'c, [Change]> {
+    if erased.is_empty() {
+        return Cow::Borrowed(changes);
+    }
+    Cow::Owned(changes.iter().filter(|change| !erased.has(&change.lead)).cloned().collect())
+}
+
+/// The statement of [`upsert`], for whoever has a transaction, and knows who was erased.
 pub(super) fn upsert_query<DB: Database>(
     changes: &[Change],
     now: DateTime<Utc>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::outcome::Class;
@@ -15,7 +16,7 @@ use crate::state::{instant, micros};
 /// In microseconds.
 const MINUTE: i64 = 60_000_000;
 
-/// One statement that journals a batch of outcomes.
+/// One statement that journals a batch of outcomes; the first of its transaction to write.
 pub fn insert_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -26,7 +27,7 @@ where
     for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
 {
     let mut query = QueryBuilder::new(
-        "insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) ",
+        "with f (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) as (",
     );
     query.push_values(finished, |mut row, f| {
         row.push_bind(f.lead.id.clone())
@@ -39,6 +40,13 @@ where
             .push_bind(f.attempt)
             .push_bind(f.sent_hash.clone());
     });
+    // An answer may come so late that its lead was erased meanwhile. See `erase` for why nobody is between the look and this.
+    query.push(
+        ") insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) \
+         select id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash from f \
+         where not exists (select 1 from tombstone) \
+         or exists (select 1 from lead where lead.id = f.id and lead.client_id = f.client_id)",
+    );
     query
 }
 
@@ -102,25 +110,29 @@ pub struct Recorded {
     pub duration_ms: Option<i64>,
     /// Its number in the series that it belongs to, from 1.
     pub attempt: i64,
-    /// What had been sent: `desired`, as Conversica should hold now; `delivered`, as it accepted last; or `earlier`, which is
-    /// not known any more.
+    /// What had been sent: `desired`, as Conversica should hold now; `delivered`, as it accepted last; or `earlier`.
     pub content: Option<String>,
+    /// The content, where it is an earlier one that is still known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Map<String, Value>>,
+    #[serde(skip)]
+    pub sent_hash: Option<Vec<u8>>,
 }
 
 /// Everything the journal says of one lead, oldest first.
 pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>, sqlx::Error> {
-    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>);
+    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>, Option<Vec<u8>>);
     let rows: Vec<Line> = on_db!(db, pool => {
         sqlx::query_as(
             "select o.at, o.class, o.http_status, o.detail, o.duration_ms, o.attempt, case when o.sent_hash is null then null \
              when o.sent_hash = lead.desired_hash then 'desired' when o.sent_hash = lead.delivered_hash then 'delivered' \
-             else 'earlier' end from outcome o left join lead on lead.id = o.id and lead.client_id = o.client_id \
+             else 'earlier' end, o.sent_hash from outcome o left join lead on lead.id = o.id and lead.client_id = o.client_id \
              where o.id = $1 and o.client_id = $2 order by o.seq")
             .bind(id).bind(client_id).fetch_all(pool).await
     })?;
     Ok(rows
         .into_iter()
-        .map(|(at, class, http_status, detail, duration_ms, attempt, content)| Recorded {
+        .map(|(at, class, http_status, detail, duration_ms, attempt, content, sent_hash)| Recorded {
             at: instant(at),
             class,
             http_status,
@@ -128,6 +140,8 @@ pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>
             duration_ms,
             attempt,
             content,
+            body: None,
+            sent_hash,
         })
         .collect())
 }

@@ -21,6 +21,8 @@ const MINUTES: Duration = Duration::from_secs(32 * 24 * 3600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
     Outcomes,
+    /// Contents that were sent; each is at most as old as the newest attempt that sent it.
+    Payloads,
     Minutes,
     DecidedLeads,
     Decisions,
@@ -29,12 +31,13 @@ pub enum Kept {
 }
 
 impl Kept {
-    pub const ALL: [Self; 6] =
-        [Self::Outcomes, Self::Minutes, Self::DecidedLeads, Self::Decisions, Self::Alerts, Self::Posts];
+    pub const ALL: [Self; 7] =
+        [Self::Outcomes, Self::Payloads, Self::Minutes, Self::DecidedLeads, Self::Decisions, Self::Alerts, Self::Posts];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Outcomes => "outcomes",
+            Self::Payloads => "payloads",
             Self::Minutes => "minutes",
             Self::DecidedLeads => "decided_leads",
             Self::Decisions => "decisions",
@@ -58,7 +61,7 @@ impl Kept {
                 "coalesce(applied_at, mended_as) is not null \
                  and not exists (select 1 from writeback where writeback.event_seq = r.seq)",
             ),
-            Self::Minutes | Self::DecidedLeads => ("", "", ""),
+            Self::Payloads | Self::Minutes | Self::DecidedLeads => ("", "", ""),
         }
     }
 }
@@ -76,6 +79,7 @@ pub struct Step {
 pub async fn step(db: &Db, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
     match kept {
         Kept::Minutes => minutes(db, until).await,
+        Kept::Payloads => payloads(db, until).await,
         Kept::DecidedLeads => decided(db, until).await,
         Kept::Outcomes | Kept::Decisions | Kept::Alerts | Kept::Posts => in_order(db, kept, after, until).await,
     }
@@ -86,7 +90,7 @@ pub fn until(kept: Kept, settings: &config::State, now: DateTime<Utc>) -> DateTi
     let keep = match kept {
         Kept::Posts => settings.keep_received,
         Kept::Minutes => MINUTES,
-        Kept::Outcomes | Kept::DecidedLeads | Kept::Decisions | Kept::Alerts => settings.keep_outcomes,
+        Kept::Outcomes | Kept::Payloads | Kept::DecidedLeads | Kept::Decisions | Kept::Alerts => settings.keep_outcomes,
     };
     now.checked_sub_signed(chrono::TimeDelta::from_std(keep).unwrap_or(chrono::TimeDelta::MAX))
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
@@ -119,6 +123,16 @@ async fn minutes(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
         sqlx::query(sql).bind(micros(until).div_euclid(60_000_000)).execute(pool).await?.rows_affected()
     });
     Ok(Step { rows: taken, next: None })
+}
+
+/// Their time changes when one is sent again, so they are found by it.
+async fn payloads(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+    let sql =
+        format!("delete from payload where seq in (select seq from payload where at < $1 order by at limit {AT_ONCE})");
+    let taken = on_db!(db, pool => {
+        sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
+    });
+    Ok(Step { rows: taken, next: (taken > 0).then_some(0) })
 }
 
 async fn decided(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {

@@ -10,10 +10,12 @@ use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::Class;
 use crate::db::{Db, trusted};
 use crate::on_db;
+use crate::state::decision::{self, Decided};
 use crate::state::instant;
 use crate::state::lead::{DELIVERED, Status};
 use crate::state::listing::{due, reasons_of, status_of};
 use crate::state::outcome::{self, Recorded};
+use crate::state::payload;
 
 /// One lead, as the state has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +46,8 @@ pub struct Story {
     pub test_lead_at: Option<DateTime<Utc>>,
     /// Oldest first.
     pub outcomes: Vec<Recorded>,
+    /// What persons decided about it, oldest first.
+    pub decisions: Vec<Decided>,
 }
 
 /// The clients that have a lead of that id, at most 50; blank for a lead without one.
@@ -85,12 +89,21 @@ pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
                     claimed_at: row.try_get::<Option<i64>, _>(13)?.map(instant),
                     test_lead_at: row.try_get::<Option<i64>, _>(14)?.map(instant),
                     outcomes: Vec::new(),
+                    decisions: Vec::new(),
                 })
             }
         }
     });
     let Some(mut story) = found else { return Ok(None) };
     story.outcomes = outcome::of_lead(db, &lead.id, &lead.client_id).await?;
+    story.decisions = decision::of_lead(db, &lead.id, &lead.client_id).await?;
+    let is_earlier = |outcome: &Recorded| outcome.content.as_deref() == Some("earlier");
+    if story.outcomes.iter().any(is_earlier) {
+        let contents = payload::contents(db, lead).await?;
+        for outcome in story.outcomes.iter_mut().filter(|outcome| is_earlier(outcome)) {
+            outcome.body = outcome.sent_hash.as_ref().and_then(|hash| contents.get(hash)).map(|body| object(body));
+        }
+    }
     Ok(Some(story))
 }
 

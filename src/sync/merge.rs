@@ -17,7 +17,7 @@ use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope};
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::state::compare::{Compared, Doubted, KnownLeads};
-use crate::state::lead;
+use crate::state::{lead, tombstone};
 use crate::sync::consent::{self, Ledger};
 
 /// What the merge comes upon.
@@ -71,6 +71,10 @@ pub struct Merge<'a> {
     newest: Option<Newest>,
     known: Known,
     items: VecDeque<Item>,
+    /// Set where anybody was ever erased.
+    erasure: Option<tombstone::Key>,
+    /// Rows of people who were erased.
+    erased: u64,
 }
 
 /// The state's side.
@@ -155,6 +159,8 @@ impl<'a> Merge<'a> {
             newest: opened.newest,
             known,
             items: VecDeque::new(),
+            erasure: tombstone::key(state).await?,
+            erased: 0,
         })
     }
 
@@ -198,6 +204,11 @@ impl<'a> Merge<'a> {
     /// Counted in a merge over everything.
     pub fn present(&self) -> u64 {
         self.present
+    }
+
+    /// So many of the rows are of people who were erased: they are passed over.
+    pub fn erased(&self) -> u64 {
+        self.erased
     }
 
     /// The next row or missing lead that is of interest; `None` when both sides are at their end.
@@ -276,7 +287,13 @@ impl<'a> Merge<'a> {
     }
 
     /// What the state says of the leads, beside what their rows say.
-    async fn look_up(&mut self, gathered: Gathered) -> anyhow::Result<()> {
+    async fn look_up(&mut self, mut gathered: Gathered) -> anyhow::Result<()> {
+        if let Some(key) = &self.erasure {
+            let erased = tombstone::among(self.state, key, gathered.rows.iter().map(|(_, lead)| lead)).await?;
+            let before = gathered.rows.len();
+            gathered.rows.retain(|(_, lead)| !erased.has(lead));
+            self.erased += (before - gathered.rows.len()) as u64;
+        }
         let leads: Vec<LeadId> = gathered.rows.iter().map(|(_, lead)| lead).chain(&gathered.missing).cloned().collect();
         let mut known = lead::known(self.state, &leads).await?;
         let mut rows = Vec::with_capacity(gathered.rows.len());

@@ -109,6 +109,7 @@ pub async fn plan(
     }
     planning.show(state, &mut each).await?;
     planning.found.present = merge.present();
+    planning.totals.erased = merge.erased();
     let Planning { mut totals, counts, addresses, new_sends, would_hold, found, .. } = planning;
     counts.put_into(&mut totals);
     let repeated = addresses.repeated();

@@ -40,12 +40,14 @@ fn the_story_is_told_in_the_order_of_time_with_what_was_sent(engine: Engine) {
     let contents: Vec<&Value> =
         told["outcomes"].as_array().unwrap().iter().map(|outcome| &outcome["content"]).collect();
     assert_eq!(contents, ["earlier", "earlier", "delivered", "desired", "desired"]);
+    assert_eq!(told["outcomes"][1]["body"]["firstName"], "Ann1");
     let text = scene.run(&["lead", "1"]).expect_code(0).stdout;
     in_order(
         &text,
         &[
             "What happened",
             "attempt 1 (first contact, with an earlier content): transient, status 503",
+            "firstName: \"Ann1\"",
             "attempt 2 (first contact, with an earlier content): accepted, status 200",
             "Conversica first took it",
             "attempt 1 (update, with what was accepted last): accepted",
@@ -104,6 +106,9 @@ fn a_hold_and_a_baseline_are_told(engine: Engine) {
     scene.run(&["baseline", "--yes"]).expect_code(0);
     let text = scene.run(&["lead", "1"]).expect_code(0).stdout;
     in_order(&text, &["What happened", "taken as delivered, as a baseline: nothing was sent"]);
+    assert!(text.contains("taken as delivered (baseline) by") && text.contains("; held for first_run"), "{text}");
+    let decisions = scene.run(&["lead", "1", "--json"]).json()["decisions"].clone();
+    assert_eq!((&decisions[0]["action"], &decisions[0]["leads"]), (&json!("baseline"), &json!(1)), "{decisions}");
     assert!(!text.contains("held for a person"), "{text}");
 }
 

@@ -72,6 +72,10 @@ fn what_is_old_goes_while_the_daemon_runs_and_what_still_counts_stays(engine: En
          select seq, '1', 'stopped', 0 from event where content_hash = {waits}"
     ));
     scene.state(&format!(
+        "insert into payload (id, client_id, body, at) {numbers} \
+         select '1', '', cast(i as text), case when i <= 1100 then {old} else {new} end from n"
+    ));
+    scene.state(&format!(
         "insert into outcome_minute (minute, class, count) values ({}, 'accepted', 7)",
         old / 60_000_000
     ));
@@ -80,6 +84,7 @@ fn what_is_old_goes_while_the_daemon_runs_and_what_still_counts_stays(engine: En
     let count = |table: &str| scene.state(&format!("select cast(count(*) as text) from {table}"))[0].clone();
     wait_until("the old posts have gone, which come last", Duration::from_secs(60), || count("event") == "3");
     assert_eq!(count("outcome"), "102", "those of the last day, and the two of today");
+    assert_eq!(count("payload"), "100");
     assert_eq!(count("outcome_minute where count = 7"), "0");
     assert_eq!((count("decision"), count("decided")), ("1".to_owned(), "1".to_owned()));
     assert_eq!(scene.state("select occasion from alert order by occasion"), ["new, told", "old, waits"]);

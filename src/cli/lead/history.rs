@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 
 use crate::console::{printable, wrapped};
+use crate::state::decision::Decided;
 use crate::state::held;
 use crate::state::outcome::Recorded;
 use crate::state::story::Story;
@@ -24,8 +25,7 @@ pub fn moment(at: DateTime<Utc>) -> impl std::fmt::Display {
     at.format("%F %T UTC")
 }
 
-/// What the state knows. Only the newest change of the row is kept, and of what was sent only whether it is what is known
-/// today: nothing more is told.
+/// What the state knows. Only the newest change of the row is kept.
 pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
     let mut changed = "its content last changed, as the CRM has it".to_owned();
     if !story.invalid_reasons.is_empty() {
@@ -38,8 +38,11 @@ pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
         events.push((at, held + &wrapped(held::advice(reason), width, 6)));
     }
     let is_new = |outcome: &Recorded| story.first_contact_at.is_none_or(|first| outcome.at <= first);
-    let attempt = |outcome: &Recorded| (outcome.at, printable(&attempt(outcome, is_new(outcome))).into_owned());
+    let attempt = |outcome: &Recorded| {
+        (outcome.at, printable(&attempt(outcome, is_new(outcome))).into_owned() + &earlier(outcome, story, width))
+    };
     events.extend(story.outcomes.iter().map(attempt));
+    events.extend(story.decisions.iter().map(|decided| (decided.at, decision(decided))));
     events.extend(story.first_contact_at.map(|at| (at, "Conversica first took it, or may have".to_owned())));
     if let Some(at) = story.delivered_at.filter(|at| story.outcomes.iter().all(|outcome| outcome.at != *at)) {
         let taken = "taken as delivered, as a baseline: nothing was sent";
@@ -48,6 +51,31 @@ pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
     events.extend(story.gone_at.map(|at| (at, "its row was missing from the source".to_owned())));
     events.extend(story.claimed_at.map(|at| (at, "sent; the answer is awaited".to_owned())));
     events
+}
+
+/// What an earlier content said otherwise than what it should hold now.
+fn earlier(outcome: &Recorded, story: &Story, width: usize) -> String {
+    let (Some(body), Some(desired)) = (&outcome.body, &story.desired) else { return String::new() };
+    let differs = body.iter().filter(|(key, value)| desired.get(*key) != Some(*value));
+    let lines: Vec<String> = differs.map(|(key, value)| format!("{key}: {value}")).collect();
+    wrapped(&lines.join("\n"), width, 6)
+}
+
+/// Who decided what.
+fn decision(decided: &Decided) -> String {
+    let did = match decided.action.as_str() {
+        "approve" => "approved",
+        "baseline" => "taken as delivered (baseline)",
+        "retry" => "put back in the queue",
+        other => other,
+    };
+    let others = match decided.leads - 1 {
+        ..=0 => String::new(),
+        1 => ", with 1 other".to_owned(),
+        others => format!(", with {others} others"),
+    };
+    let reason = decided.reason.as_ref().map(|reason| format!("; held for {reason}")).unwrap_or_default();
+    printable(&format!("{did} by {}{others}{reason}", decided.who)).into_owned()
 }
 
 fn attempt(outcome: &Recorded, is_new: bool) -> String {

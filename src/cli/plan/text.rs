@@ -30,6 +30,9 @@ pub fn headline(totals: &Totals) -> String {
     count(&mut text, totals.unchanged, "unchanged");
     count(&mut text, totals.invalid, "invalid");
     count(&mut text, totals.gone, "gone from the source");
+    if totals.erased > 0 {
+        count(&mut text, totals.erased, "erased: never written to again");
+    }
     text.push_str(&invalid_reasons(totals));
     text.push_str(&changed_keys(totals));
     if let Some(forecast) = &totals.forecast

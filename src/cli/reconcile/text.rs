@@ -26,6 +26,9 @@ pub fn text(report: &Report, ignored: &[Verdict]) -> String {
             let _ = writeln!(text, "{total:>10}  {:<12} {}{note}", verdict.name(), verdict.meaning());
         }
     }
+    if report.erased > 0 {
+        let _ = writeln!(text, "{:>10}  {:<12} nothing is made of their rows; not judged", report.erased, "(erased)");
+    }
     let groups: Vec<&Group> = report.groups.iter().filter(|group| !ignored.contains(&group.verdict)).collect();
     if !groups.is_empty() {
         text.push_str("\nWhat to do\n");

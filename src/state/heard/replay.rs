@@ -8,6 +8,7 @@ use crate::db::Db;
 use crate::on_db;
 use crate::state::heard::reading::Heard;
 use crate::state::micros;
+use crate::state::tombstone;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Replayed {
     Known(i64),
     /// It still cannot be read, for this reason.
     Unreadable(String),
+    /// It is about somebody who was erased, and is gone.
+    Erased,
 }
 
 /// Reads `event` again, or `body` in its place. `has_clients`: whether our leads are told apart by their client.
@@ -37,6 +40,12 @@ pub async fn replay(db: &Db, event: &Heard, body: Option<&[u8]>, has_clients: bo
     let lead = LeadId { id: post.lead.id, client_id };
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let about = (event.kind != Kind::ChatLead).then(|| lead.clone());
+        if !tombstone::erased!(db, transaction, about.into_iter()).is_empty() {
+            sqlx::query("delete from event where seq = $1").bind(event.seq).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            return Ok(Replayed::Erased);
+        }
         let made: Option<i64> = sqlx::query_scalar(
             "insert into event (kind, id, client_id, received_at, body, content_hash) values ($1, $2, $3, $4, $5, $6) \
              on conflict (content_hash) do nothing returning seq")

@@ -22,6 +22,8 @@ pub struct Totals {
     pub kept_opt_outs: u64,
     /// Leads no longer in the source.
     pub gone: u64,
+    /// Rows of people who were erased: nothing is made of them.
+    pub erased: u64,
     /// People who would be contacted for the first time.
     pub new_people: u64,
     /// The same, by `conversationId`; blank where there is none. So many conversations at most: [`CONVERSATIONS`].

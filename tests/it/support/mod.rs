@@ -7,6 +7,7 @@ pub mod crm_leads;
 pub mod crms;
 pub mod desk;
 pub mod engine;
+pub mod everything;
 pub mod heard;
 pub mod hearing;
 pub mod lead_row;

@@ -1,0 +1,205 @@
+//! `lead ID --erase`: everything that is held of a person goes, and they are never written to again; `--allow` takes that back.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use super::name;
+use crate::cli::{Exit, existing_state, person};
+use crate::clock;
+use crate::config::Settings;
+use crate::console::{printable, say};
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::error::SetupError;
+use crate::state::erase::{self, Erasure, Reach, Told};
+use crate::state::{instant, payload, record, tombstone};
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Delete everything that is held about this person, and never write to them again; asks first
+    #[arg(long, conflicts_with_all = ["json", "export"])]
+    pub erase: bool,
+    /// With --erase: tell Conversica to stop messaging them, and erase once it has accepted that (the daemon sends it)
+    #[arg(long, requires = "erase", conflicts_with = "conversica_told")]
+    pub stop_first: bool,
+    /// With --erase: Conversica knows, through its support or by hand, that it must not write to them any more
+    #[arg(long, requires = "erase")]
+    pub conversica_told: bool,
+    /// Take an erasure back: the person may be written to again, as somebody new; asks first
+    #[arg(long, conflicts_with_all = ["json", "export", "erase"])]
+    pub allow: bool,
+    /// With --erase and --allow: do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long Conversica is waited for, and what is on its way.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long others who read an SQLite state are waited for.
+const SCRUB_WITHIN: Duration = Duration::from_secs(15);
+
+pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &Settings) -> anyhow::Result<Exit> {
+    let Some(state) = existing_state(settings).await? else {
+        return Err(
+            SetupError::new("there is no state yet: nothing is held of anybody", "`once` or `run` makes it").into()
+        );
+    };
+    let lead = whom(&state, id, client, settings).await?;
+    if args.allow { allow(args, &state, &lead).await } else { erase(args, &state, &lead).await }
+}
+
+/// Also who is not known here: they are not to be written to when their row is read one day.
+async fn whom(state: &Db, id: &str, client: Option<&str>, settings: &Settings) -> anyhow::Result<LeadId> {
+    let named = |client: &str| LeadId { id: id.to_owned(), client_id: client.to_owned() };
+    match (super::which(state, id, client).await?, client) {
+        (Ok(lead), _) => Ok(lead),
+        (Err(_), Some(client)) => Ok(named(client)),
+        (Err(_), None) if settings.source.client.is_none() => Ok(named("")),
+        (Err(unknown), None) => {
+            Err(SetupError::new(unknown.what, "with [source] client set, say whose lead it is with --client").into())
+        }
+    }
+}
+
+async fn erase(args: &Args, state: &Db, lead: &LeadId) -> anyhow::Result<Exit> {
+    let addresses = record::addresses(&payload::contents(state, lead).await?);
+    let holdings = record::holdings(state, lead, &addresses).await?;
+    let reach = erase::reach_of(state, lead).await?;
+    let told = if args.conversica_told { Told::ByHand } else { Told::AsFarAsIsKnown };
+    if told == Told::AsFarAsIsKnown && !(args.stop_first && reach == Reach::MayWrite) {
+        refuse(lead, reach)?;
+    }
+    let mut question = format!("{}: this is deleted for good:\n", name(lead));
+    for (what, rows) in &holdings {
+        question.push_str(&format!("  {rows:>6}  {what}\n"));
+    }
+    if holdings.is_empty() {
+        question = format!("Nothing is held of {}.\n", name(lead).to_lowercase());
+    }
+    question.push_str("They are never written to again, whatever the CRM says. The CRM, Conversica and backups keep what they have.\n");
+    if args.stop_first && reach == Reach::MayWrite {
+        question.push_str("First Conversica is told to stop messaging them.\n");
+    }
+    if !args.yes && !confirmed(&format!("{question}Erase?"))? {
+        say("Nothing was changed.");
+        return Ok(Exit::Decision);
+    }
+    let start = Instant::now();
+    let removed = loop {
+        let now = clock::now();
+        let (reach, patience) = match erase::erase(state, lead, told, &person(), now).await? {
+            Erasure::Done(removed) => break removed,
+            Erasure::Refused(Reach::MayWrite) if args.stop_first => {
+                erase::stop_first(state, lead, now).await?;
+                (Reach::Stopping, PATIENCE)
+            }
+            Erasure::Refused(Reach::Stopping) if args.stop_first => {
+                // Unless it was told to stop for another reason: then the tombstone is still to be made.
+                if tombstone::since(state, lead).await?.is_none() {
+                    erase::stop_first(state, lead, now).await?;
+                }
+                (Reach::Stopping, PATIENCE)
+            }
+            Erasure::Refused(reach @ Reach::InFlight) => (reach, PATIENCE),
+            Erasure::Refused(reach) => {
+                refuse(lead, reach)?;
+                (reach, PATIENCE)
+            }
+            Erasure::Busy => (Reach::InFlight, PATIENCE),
+        };
+        if start.elapsed() > patience {
+            return Err(still(lead, reach).into());
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    say(format_args!("Erased: {removed} rows are gone, and {} is never written to again.", name(lead).to_lowercase()));
+    say("Not held here, and still there: the row in the CRM, what was written to the CRM, Conversica, backups.");
+    let start = Instant::now();
+    while !erase::scrub(state).await? {
+        if start.elapsed() > SCRUB_WITHIN {
+            say(
+                "Somebody is reading the state: its write-ahead log keeps the bytes until that has ended and it is written over.",
+            );
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(Exit::Done)
+}
+
+/// Where Conversica may still write to them, nobody would know any more whom it must be told to stop messaging.
+fn refuse(lead: &LeadId, reach: Reach) -> Result<(), SetupError> {
+    let (why, cure) = match reach {
+        Reach::Never | Reach::Stopped | Reach::InFlight => return Ok(()),
+        Reach::MayWrite => (
+            "Conversica knows them, or may, and may go on writing to them",
+            "add --stop-first, which tells it to stop and erases once it has accepted that; or, when they were erased there by \
+             hand, --conversica-told",
+        ),
+        Reach::Stopping => (
+            "Conversica is about to be told to stop messaging them, and has not accepted that yet",
+            "wait until it has (`run` sends it), or add --stop-first, which waits",
+        ),
+        Reach::StopFailed => (
+            "Conversica was told to stop messaging them, and has not accepted that",
+            "look at `conversica-sync lead ID`; `retry ID` sends it again; or have them erased there by hand, and add \
+             --conversica-told",
+        ),
+        Reach::SpeaksOfThem => (
+            "Conversica has posted about them, and was never told of them from here: it may go on writing to them",
+            "have them erased there by hand, and add --conversica-told",
+        ),
+    };
+    Err(SetupError::new(format!("lead {} is not erased: {why}", printable(&lead.id)), cure))
+}
+
+fn still(lead: &LeadId, reach: Reach) -> SetupError {
+    let id = printable(&lead.id);
+    match reach {
+        Reach::Stopping => SetupError::new(
+            format!("lead {id} is not erased yet: Conversica has not accepted yet that it is to stop messaging them"),
+            "nothing else is sent to them from now on; see that `run` works and `status` shows no halt, and give the same command \
+             again",
+        ),
+        _ => SetupError::new(
+            format!("lead {id} is not erased: a request for it is on its way, and its answer is awaited"),
+            "try again; if nothing runs, `once` takes up what a crash has left",
+        ),
+    }
+}
+
+async fn allow(args: &Args, state: &Db, lead: &LeadId) -> anyhow::Result<Exit> {
+    let Some(since) = tombstone::since(state, lead).await?.map(instant) else {
+        let what = format!("lead {} was not erased", printable(&lead.id));
+        return Err(
+            SetupError::new(what, "ids are written as for --erase; name the --client, where there is one").into()
+        );
+    };
+    let question = format!(
+        "{} was erased on {}. They may be written to again, as somebody new, if their row is in the CRM. Allow it?",
+        name(lead),
+        since.format("%F %T UTC")
+    );
+    if !args.yes && !confirmed(&question)? {
+        say("Nothing was changed.");
+        return Ok(Exit::Decision);
+    }
+    erase::allow(state, lead, &person(), clock::now()).await?;
+    say(format_args!("{} may be written to again. The next poll of `run` or `once` compares every row.", name(lead)));
+    Ok(Exit::Done)
+}
+
+fn confirmed(question: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        let what = format!("this needs a yes, and there is no terminal to ask on: {question}");
+        return Err(SetupError::new(what, "add --yes").into());
+    }
+    print!("{question} [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,160 @@
+//! `lead ID --export`: everything that the state holds of one person, as one JSON document. Looks only.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, Value, json};
+
+use crate::cli::output::Output;
+use crate::conversica::consent::{Standing, Word};
+use crate::conversica::lead::{LeadId, LeadKey};
+use crate::conversica::token;
+use crate::db::Db;
+use crate::state::consent::{self, Entry};
+use crate::state::heard::reading::Heard;
+use crate::state::outcome::Recorded;
+use crate::state::payload;
+use crate::state::record;
+use crate::state::story::Story;
+use crate::state::told::OnItsWay;
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Everything that is held about this person, as one JSON document: what was sent, heard, decided
+    #[arg(long, conflicts_with = "json")]
+    pub export: bool,
+    /// Where the document is written to, instead of standard output; readable for its owner alone
+    #[arg(long, value_name = "FILE", requires = "export")]
+    pub output: Option<PathBuf>,
+}
+
+/// What no document made here can have.
+const NOT_HERE: [&str; 5] = [
+    "the CRM: its own rows, and what was written to it (conversica_leads, conversica_messages, conversica_chat_leads, or by \
+     statements of [writeback])",
+    "Conversica: what it holds and has written; it cannot be asked from here",
+    "logs of this program: they have ids, and nothing else of a person",
+    "backups of the state, and what [alerts] has handed over",
+    "contents sent before this program kept them: they say so",
+];
+
+/// Everything, but for what is to be hidden of it. `about` is what `lead ID --json` says of the lead.
+pub async fn document(
+    state: &Db,
+    lead: &LeadId,
+    story: Option<&Story>,
+    mut about: Value,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Value> {
+    let contents = payload::contents(state, lead).await?;
+    let ledger = consent::of_lead(state, lead).await?;
+    let received = record::received(state, lead, &record::addresses(&contents)).await?;
+    let conversation = record::conversation(state, lead).await?;
+    let words: Vec<Word> = ledger.iter().map(|entry| entry.word).collect();
+    let outcomes = story.map(|story| story.outcomes.as_slice()).unwrap_or_default();
+    let sent: Vec<Value> = outcomes.iter().map(|outcome| sent(outcome, &contents, &ledger)).collect();
+    let decisions = story.map(|story| json!(story.decisions));
+    if let Some(about) = about.as_object_mut() {
+        for elsewhere in
+            ["outcomes", "decisions", "heard", "conversation", "messages", "consent", "alerts", "overrides"]
+        {
+            about.remove(elsewhere);
+        }
+    }
+    Ok(json!({
+        "format": 1,
+        "made_at": now,
+        "version": env!("CARGO_PKG_VERSION"),
+        "id": lead.id,
+        "client_id": lead.client_id,
+        "lead": about,
+        "row": record::rows(state, "lead", lead).await?.pop(),
+        "contents": contents.values().map(|body| object(body)).collect::<Vec<_>>(),
+        "sent": sent,
+        "decisions": decisions.unwrap_or_else(|| json!([])),
+        "received": received.iter().map(|(heard, waits)| post(heard, waits.as_ref())).collect::<Vec<_>>(),
+        "conversation": conversation.map(|c| json!({
+            "picture": c.picture, "versions": c.versions, "not_worked": c.not_worked,
+            "first_heard_at": c.first_heard_at, "last_heard_at": c.last_heard_at,
+        })),
+        "consent": {
+            "standing": Standing::of(&words),
+            "ledger": ledger.iter().map(word).collect::<Vec<_>>(),
+        },
+        "alerts": record::rows(state, "alert", lead).await?,
+        "not_held_here": NOT_HERE,
+    }))
+}
+
+/// Of a test lead: a last name that it does not have now may have been a token that is not in the settings any more.
+pub fn hide_earlier_tokens(document: &mut Value) {
+    let own = document["lead"]["desired"]["lastName"].clone();
+    let hide = |content: &mut Value| {
+        if let Some(name) = content.get_mut("lastName").filter(|name| **name != own) {
+            *name = token::SHOWN_OF_A_TEST_LEAD.into();
+        }
+    };
+    document["contents"].as_array_mut().into_iter().flatten().for_each(hide);
+    for sent in document["sent"].as_array_mut().into_iter().flatten() {
+        hide(&mut sent["body"]);
+    }
+}
+
+/// Writes it whole, or not at all.
+pub fn write(args: &Args, document: &Value) -> anyhow::Result<()> {
+    let mut output = Output::open(args.output.as_deref())?;
+    writeln!(output.writer(), "{document:#}").context("writing the document")?;
+    output.finish()
+}
+
+fn object(body: &str) -> Map<String, Value> {
+    serde_json::from_str(body).unwrap_or_default()
+}
+
+/// An attempt, with what it said of consent and what was known of it when it left.
+fn sent(outcome: &Recorded, contents: &HashMap<Vec<u8>, String>, ledger: &[Entry]) -> Value {
+    let left_at = outcome.at - TimeDelta::milliseconds(outcome.duration_ms.unwrap_or(0));
+    let known: Vec<Word> = ledger.iter().filter(|entry| entry.heard_at <= left_at).map(|entry| entry.word).collect();
+    let body = outcome.sent_hash.as_ref().and_then(|hash| contents.get(hash)).map(|body| object(body));
+    let keys = [LeadKey::OptOut, LeadKey::SmsOptIn, LeadKey::SmsOptOut, LeadKey::StopMessaging];
+    let said: Option<Map<String, Value>> = body.as_ref().map(|body| {
+        keys.iter().map(|key| (key.name().to_owned(), body.get(key.name()).cloned().unwrap_or_default())).collect()
+    });
+    json!({
+        "at": outcome.at,
+        "left_at": left_at,
+        "class": outcome.class,
+        "http_status": outcome.http_status,
+        "answer": outcome.detail,
+        "duration_ms": outcome.duration_ms,
+        "attempt": outcome.attempt,
+        "content": if body.is_some() { outcome.content.as_deref() } else { Some("not kept") },
+        "consent": {"said": said, "ledger": Standing::of(&known)},
+        "body": body,
+    })
+}
+
+fn word(entry: &Entry) -> Value {
+    json!({
+        "channel": entry.word.channel.name(), "given": entry.word.given, "at": entry.word.at, "heard_at": entry.heard_at,
+        "source": if entry.event_seq.is_some() { "conversica" } else { "crm" }, "event": entry.event_seq,
+    })
+}
+
+/// A post to the byte: a text where it is one, else as base64.
+fn post(heard: &Heard, waits: Option<&OnItsWay>) -> Value {
+    let (encoding, body) = match std::str::from_utf8(&heard.body) {
+        Ok(text) => ("text", text.to_owned()),
+        Err(_) => ("base64", STANDARD.encode(&heard.body)),
+    };
+    json!({
+        "seq": heard.seq, "kind": heard.kind.name(), "received_at": heard.received_at, "encoding": encoding, "body": body,
+        "repeats": heard.repeats, "repeated_at": heard.repeated_at, "problem": heard.problem, "mended_as": heard.mended_as,
+        "applied_at": heard.applied_at, "effect": heard.effect, "writeback": waits,
+    })
+}

@@ -1,0 +1,411 @@
+//! A person is erased: nothing of them remains, and they are never written to again, on both engines.
+
+use conversica_sync::conversica::heard::Kind;
+use conversica_sync::conversica::lead::LeadId;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::db::Db;
+use conversica_sync::on_db;
+use conversica_sync::state::consent::{self, Entry};
+use conversica_sync::state::control::{self, CompareAsked, LastPoll};
+use conversica_sync::state::decision::Who;
+use conversica_sync::state::delivery::{self, Next, Wanted};
+use conversica_sync::state::due::{Admit, Cap};
+use conversica_sync::state::erase::{self, Erasure, Reach, Told};
+use conversica_sync::state::event::{self, Arrival};
+use conversica_sync::state::heard::reading;
+use conversica_sync::state::heard::replay::{Replayed, replay};
+use conversica_sync::state::held::{self, Release, Selection};
+use conversica_sync::state::record::{By, IMPERSONAL, PERSONAL};
+use conversica_sync::state::{lead, tombstone};
+use serde_json::json;
+
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::everything::{dump, hex, tables};
+use crate::support::hearing::{apply_all, update};
+use crate::support::lead_row::{LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, write};
+
+on_both_engines!(
+    every_table_is_known_to_name_people_or_not,
+    nothing_of_a_person_remains_in_any_table,
+    who_may_still_be_written_to_by_conversica_is_not_erased,
+    what_a_poll_saw_before_is_not_written_after,
+    an_answer_that_comes_late_is_not_journalled,
+    what_conversica_posts_of_them_is_counted_and_forgotten,
+    caps_count_who_was_written_to_erased_or_not,
+    who_is_allowed_back_is_somebody_new_who_has_still_opted_out,
+    told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back,
+    whoever_writes_at_the_same_time_nothing_of_them_remains,
+);
+
+/// In every text that is about the person, and in no other.
+const MARK: &str = "Quetzalcoatl";
+
+pub fn somebody() -> Who {
+    Who::new("tests")
+}
+
+pub async fn erased(db: &Db, lead: &LeadId, seconds: i64) -> Erasure {
+    erase::erase(db, lead, Told::ByHand, &somebody(), at(seconds)).await.unwrap()
+}
+
+fn body(id: &str, city: &str) -> String {
+    json!({"id": id, "firstName": MARK, "email": format!("{MARK}@mail.example"), "city": city, "optOut": false})
+        .to_string()
+}
+
+async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let mut known: Vec<&str> = PERSONAL.iter().map(|(table, ..)| *table).chain(IMPERSONAL).collect();
+    known.sort_unstable();
+    assert_eq!(tables(&db).await, known, "a new table is to be exported and erased, or said to name nobody");
+    for table in tables(&db).await {
+        let sql = format!("select * from {table} where 1 = 0");
+        let columns: Vec<String> = match &db {
+            Db::Sqlite(pool) => {
+                sqlx::query_scalar("select name from pragma_table_info($1)").bind(&table).fetch_all(pool).await
+            }
+            Db::Postgres(pool) => {
+                sqlx::query_scalar(
+                    "select cast(column_name as text) from information_schema.columns \
+                     where table_schema = 'conversica_sync' and table_name = $1",
+                )
+                .bind(&table)
+                .fetch_all(pool)
+                .await
+            }
+        }
+        .unwrap();
+        let has = |name: &str| columns.iter().any(|column| column == name);
+        let by = PERSONAL.iter().find(|(name, ..)| *name == table).map(|(_, by, _)| *by);
+        match by {
+            Some(By::Lead) => assert!(has("id") && has("client_id"), "{sql}"),
+            Some(By::Event) => assert!(has("event_seq") || has("seq"), "{sql}"),
+            None => assert!(!has("id") && !has("client_id"), "{table} names people"),
+        }
+    }
+}
+
+/// A lead with something in every table, and another that is to be left alone.
+async fn full(db: &Db, who: &str) {
+    write(db, &[held(who, &body(who, "Ulm")), held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
+    let shown = held::look(db, &Selection::default()).await.unwrap();
+    held::release(db, &Selection::default(), &shown, Release::Send, Some(&somebody()), at(1)).await.unwrap();
+    for claim in claim(db, 10, 2).await {
+        record(db, &[finished(&claim, Class::Accepted, Next::Done, 3)]).await;
+    }
+    for (city, seconds) in [("Bonn", 10), ("Rome", 20)] {
+        deliver(db, desired(who, &body(who, city)), seconds).await;
+    }
+    let said =
+        json!({"id": who, "hotLead": true, "doNotEmail": true, "discoveredEmail1": format!("{MARK}@home.example")});
+    update(db, said, at(30)).await;
+    write(db, &[desired(who, &body(who, "Oslo"))], 31).await;
+    let chat = json!({"firstName": MARK, "lastName": "x", "email": format!("{}@MAIL.example", MARK.to_lowercase()), "conversationHistory": []});
+    let posts = [
+        Arrival::of(
+            Kind::Message,
+            json!({"id": who, "action": "sent", "date": "2026-01-01T00:00:00Z", "body": MARK}).to_string().into_bytes(),
+            false,
+        ),
+        Arrival::of(Kind::ChatLead, chat.to_string().into_bytes(), false),
+        Arrival::of(Kind::Message, format!("{{\"id\": \"{who}\", \"body\": \"{MARK}\n\"}}").into_bytes(), false),
+        Arrival::of(Kind::LeadUpdate, br#"{"id": "other", "hotLead": true}"#.to_vec(), false),
+        Arrival::of(Kind::LeadUpdate, br#"{"hotLead": "#.to_vec(), false),
+    ];
+    event::store(db, &posts, at(32)).await.unwrap();
+    apply_all(db, at(33)).await;
+    let failed = LastPoll {
+        at: at(34),
+        kind: "full".into(),
+        rows: 0,
+        changed: 0,
+        duration_ms: 0,
+        error: Some(format!("two rows have the key {who}")),
+        failing_since: Some(at(34)),
+        succeeded_at: Default::default(),
+    };
+    control::write(db, &failed, at(34)).await.unwrap();
+}
+
+async fn nothing_of_a_person_remains_in_any_table(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    // An id that is personal data itself.
+    let who = format!("{MARK}@key.example");
+    full(&db, &who).await;
+    let all = tables(&db).await;
+    let before = dump(&db, &all).await;
+    for (table, ..) in PERSONAL {
+        assert!(before.contains(&format!("{table}: ")), "{table} is not tried:\n{before}");
+    }
+    assert!(matches!(erased(&db, &id(&who), 40).await, Erasure::Done(rows) if rows >= 12));
+    let after = dump(&db, &all).await;
+    let small = after.to_lowercase();
+    for mark in [MARK.to_lowercase(), hex(MARK), hex(&MARK.to_lowercase())] {
+        assert!(!small.contains(&mark), "{mark}:\n{after}");
+    }
+    for (table, rows) in
+        [("lead", 1), ("outcome", 1), ("event", 2), ("conversation", 1), ("alert", 1), ("tombstone", 1)]
+    {
+        let found = after.lines().filter(|line| line.starts_with(&format!("{table}: "))).count();
+        assert_eq!(found, rows, "{table}:\n{after}");
+    }
+    assert!(
+        after.contains("erase") && after.contains("approve"),
+        "what was decided stays, but not about whom:\n{after}"
+    );
+    assert!(tombstone::since(&db, &id(&who)).await.unwrap().is_some());
+    assert_eq!(tombstone::since(&db, &id("other")).await.unwrap(), None);
+    assert_eq!(erased(&db, &id(&who), 41).await, Erasure::Done(0), "it may be repeated");
+    if engine == Engine::Sqlite {
+        assert!(erase::scrub(&db).await.unwrap());
+        let files: Vec<u8> = std::fs::read_dir(place.directory())
+            .unwrap()
+            .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .collect();
+        let text = String::from_utf8_lossy(&files).to_lowercase();
+        assert!(!text.contains(&MARK.to_lowercase()), "the files still have it");
+        assert!(text.contains("o@mail.example"));
+    }
+}
+
+async fn who_may_still_be_written_to_by_conversica_is_not_erased(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let known = async |lead: &str, seconds: i64| {
+        erase::erase(&db, &id(lead), Told::AsFarAsIsKnown, &somebody(), at(seconds)).await.unwrap()
+    };
+    write(&db, &[desired("new", "{}")], 0).await;
+    let on_its_way = claim_one(&db, 1).await;
+    assert_eq!(known("new", 2).await, Erasure::Refused(Reach::InFlight));
+    assert_eq!(erased(&db, &id("new"), 2).await, Erasure::Refused(Reach::InFlight), "whoever says what");
+    record(&db, &[finished(&on_its_way, Class::Rejected, Next::Rejected, 3)]).await;
+    assert!(matches!(known("new", 4).await, Erasure::Done(_)), "it was refused: nobody was ever written to");
+    assert_eq!(known("nobody", 4).await, Erasure::Done(0), "before their row was ever read");
+
+    deliver(&db, desired("known", r#"{"id":"known","optOut":false}"#), 5).await;
+    assert_eq!(known("known", 6).await, Erasure::Refused(Reach::MayWrite));
+    write(&db, &[desired("known", r#"{"id":"known","optOut":true}"#)], 7).await;
+    assert_eq!(known("known", 8).await, Erasure::Refused(Reach::MayWrite), "it is not told yet");
+    let opt_out = claim_one(&db, 9).await;
+    record(&db, &[finished(&opt_out, Class::Ambiguous, Next::Resend, 10)]).await;
+    assert_eq!(known("known", 11).await, Erasure::Refused(Reach::MayWrite), "nobody knows whether it arrived");
+    let again = claim_one(&db, 12).await;
+    record(&db, &[finished(&again, Class::Accepted, Next::Done, 13)]).await;
+    assert!(matches!(known("known", 14).await, Erasure::Done(_)), "it accepted that they have opted out");
+
+    update(&db, json!({"id": "elsewhere", "hotLead": true}), at(15)).await;
+    assert_eq!(known("elsewhere", 16).await, Erasure::Refused(Reach::SpeaksOfThem));
+    assert!(matches!(erased(&db, &id("elsewhere"), 17).await, Erasure::Done(_)));
+}
+
+async fn what_a_poll_saw_before_is_not_written_after(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    deliver(&db, desired("1", "a"), 0).await;
+    erased(&db, &id("1"), 1).await;
+    let rows = [desired("1", "b"), desired("2", "b")];
+    lead::upsert(&db, &rows, at(2), at(2)).await.unwrap();
+    let words = consent::newest(&db).await.unwrap();
+    for words in [words, words + 1] {
+        consent::upsert(&db, &[desired("1", "c"), desired("2", "c")], words, at(3), at(3)).await.unwrap();
+        consent::upsert(&db, &[desired("1", "c")], words, at(3), at(3)).await.unwrap();
+    }
+    lead::mark_returned(&db, &[id("1")], at(4)).await.unwrap();
+    let word = conversica_sync::conversica::consent::Word {
+        channel: conversica_sync::conversica::consent::Channel::Email,
+        given: true,
+        at: at(1),
+    };
+    let entry = |lead: &str| Entry { lead: id(lead), word, heard_at: at(5), event_seq: None };
+    consent::record(&db, &[entry("1"), entry("2")]).await.unwrap();
+    let claims = claim(&db, 10, 100).await;
+    assert_eq!(claims.iter().map(|claim| claim.lead.id.as_str()).collect::<Vec<_>>(), ["2"]);
+    assert_eq!(consent::of_lead(&db, &id("1")).await.unwrap(), []);
+    assert_eq!(consent::of_lead(&db, &id("2")).await.unwrap().len(), 1);
+}
+
+async fn an_answer_that_comes_late_is_not_journalled(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &[desired("1", "a"), desired("2", "a")], 0).await;
+    let claims = claim(&db, 10, 1).await;
+    // As another instance takes them for lost.
+    let unknown = crate::support::lead_row::resend();
+    delivery::recover(&db, delivery::Orphans::All, &unknown, at(2)).await.unwrap();
+    erased(&db, &id("1"), 3).await;
+    let late: Vec<_> = claims.iter().map(|claim| finished(claim, Class::Accepted, Next::Done, 4)).collect();
+    record(&db, &late).await;
+    let of: Vec<String> =
+        on_db!(&db, pool => sqlx::query_scalar("select id from outcome order by seq").fetch_all(pool).await.unwrap());
+    assert_eq!(of, ["2", "2"]);
+}
+
+async fn counts(db: &Db) -> Vec<(String, i64)> {
+    on_db!(db, pool => {
+        sqlx::query_as("select name, count from received_count order by name").fetch_all(pool).await.unwrap()
+    })
+}
+
+async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let garbled = Arrival::of(Kind::Message, b"{\"id\": \"1\", \"body\": \"\n\"".to_vec(), false);
+    event::store(&db, std::slice::from_ref(&garbled), at(0)).await.unwrap();
+    let waits = reading::list(&db, &reading::Wanted::default(), 9).await.unwrap().remove(0);
+    erased(&db, &id("1"), 1).await;
+    assert_eq!(
+        reading::list(&db, &reading::Wanted::default(), 9).await.unwrap(),
+        [],
+        "what could not be read is gone too"
+    );
+    let of = |text: &str| Arrival::of(Kind::LeadUpdate, text.as_bytes().to_vec(), false);
+    let posts = [
+        of(r#"{"id":"1","hotLead":true}"#),
+        of(r#"{"id":"2"}"#),
+        of(r#"{"id":"1","hotLead":true}"#),
+        of(r#"{"leadId":1,"clientId":"x"}"#),
+    ];
+    event::store(&db, &posts, at(2)).await.unwrap();
+    event::store(&db, &[of(r#"{"id":"1"}"#), garbled], at(3)).await.unwrap();
+    let kept = reading::list(&db, &reading::Wanted::default(), 9).await.unwrap();
+    assert_eq!(kept.iter().map(|heard| heard.lead.id.as_str()).collect::<Vec<_>>(), ["2"]);
+    let expected = [("erased", 5), ("lead_update", 1), ("unknown_lead", 1), ("unreadable", 1)];
+    assert_eq!(counts(&db).await, expected.map(|(name, count)| (name.to_owned(), count)));
+    let applied = apply_all(&db, at(4)).await;
+    assert_eq!((applied.events, applied.alerts), (1, 0));
+    // Somebody mends a post that they had looked at before.
+    let mended =
+        replay(&db, &waits, Some(br#"{"id":"1","action":"sent","date":"2026-01-01T00:00:00Z","body":"x"}"#), false);
+    assert_eq!(mended.await.unwrap(), Replayed::Erased);
+    assert_eq!(reading::list(&db, &reading::Wanted::default(), 9).await.unwrap().len(), 1);
+}
+
+async fn caps_count_who_was_written_to_erased_or_not(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let cap = Cap { people: 2, within: std::time::Duration::from_secs(3600) };
+    let admit = Admit::Capped(vec![cap]);
+    let claim = async |seconds: i64| {
+        let wanted = Wanted { admit: &admit, ..Wanted::up_to(1) };
+        delivery::record_and_claim(&db, &[], wanted, at(seconds), LEASE).await.unwrap().pop()
+    };
+    for who in ["1", "2"] {
+        write(&db, &[desired(who, "a")], 0).await;
+        let sent = claim(1).await.unwrap();
+        record(&db, &[finished(&sent, Class::Accepted, Next::Done, 2)]).await;
+    }
+    erased(&db, &id("1"), 3).await;
+    write(&db, &[desired("3", "a")], 4).await;
+    assert_eq!(claim(5).await, None, "two were written to within the hour");
+    let due = conversica_sync::state::due::next_due_at(&db, &admit, at(5)).await.unwrap();
+    assert_eq!(due.capped_until, Some(at(3601)));
+    assert!(claim(3602).await.is_some());
+}
+
+async fn who_is_allowed_back_is_somebody_new_who_has_still_opted_out(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    let said = r#"{"id":"1","optOut":false}"#;
+    deliver(&db, desired("1", said), 0).await;
+    update(&db, json!({"id": "1", "doNotEmail": true}), at(1)).await;
+    erased(&db, &id("1"), 2).await;
+    assert!(!erase::allow(&db, &id("2"), &somebody(), at(3)).await.unwrap(), "who was not erased");
+    assert!(erase::allow(&db, &id("1"), &somebody(), at(3)).await.unwrap());
+    assert!(!erase::allow(&db, &id("1"), &somebody(), at(3)).await.unwrap(), "once");
+    assert!(control::read::<CompareAsked>(&db).await.unwrap().is_some(), "their row is looked for");
+    write(&db, &[desired("1", said)], 4).await;
+    let back = claim_one(&db, 5).await;
+    assert_eq!((back.body.as_str(), back.attempt), (r#"{"id":"1","optOut":true}"#, 1), "they had opted out");
+}
+
+async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    deliver(&db, desired("1", r#"{"id":"1","city":"Ulm"}"#), 0).await;
+    write(&db, &[held("1", r#"{"id":"1","city":"Bonn"}"#)], 1).await;
+    assert!(erase::stop_first(&db, &id("1"), at(2)).await.unwrap());
+    // A poll that has read the row before, and one that comes now.
+    write(&db, &[desired("1", r#"{"id":"1","city":"Rome"}"#)], 3).await;
+    lead::mark_returned(&db, &[id("1")], at(4)).await.unwrap();
+    let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(5)).await.unwrap();
+    assert_eq!(by_now, Erasure::Refused(Reach::Stopping));
+    let stop = claim_one(&db, 6).await;
+    assert_eq!(stop.body, r#"{"id":"1","city":"Ulm","stopMessaging":true}"#);
+    record(&db, &[finished(&stop, Class::Rejected, Next::Rejected, 7)]).await;
+    let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(8)).await.unwrap();
+    assert_eq!(by_now, Erasure::Refused(Reach::StopFailed));
+    conversica_sync::state::stuck::requeue(&db, &[lead::Status::Rejected], None, None, at(9)).await.unwrap();
+    let stop = claim_one(&db, 10).await;
+    record(&db, &[finished(&stop, Class::Accepted, Next::Done, 11)]).await;
+    let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(12)).await.unwrap();
+    assert!(matches!(by_now, Erasure::Done(_)), "{by_now:?}");
+    assert_eq!(lead::page(&db, None, 9).await.unwrap(), []);
+}
+
+/// Polls, deliveries, posts and their taking in go on over other connections while some are erased.
+async fn whoever_writes_at_the_same_time_nothing_of_them_remains(engine: Engine) {
+    let place = engine.place();
+    let (db, other) = (place.state().await, place.state().await);
+    let people: Vec<String> = (0..12).map(|n| format!("{MARK}{n}x")).collect();
+    let changes =
+        |round: i64| -> Vec<_> { people.iter().map(|who| desired(who, &body(who, &round.to_string()))).collect() };
+    let polls = async {
+        for round in 0..25 {
+            // Polls and deliveries of the real program are tried again as well.
+            let _ = consent::upsert(&db, &changes(round), -1, at(round), at(round)).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let deliveries = async {
+        let mut in_flight = Vec::new();
+        for round in 0..40 {
+            let done: Vec<_> =
+                in_flight.drain(..).map(|claim| finished(&claim, Class::Accepted, Next::Done, 100 + round)).collect();
+            let wanted = Wanted::up_to(5);
+            if let Ok(claims) = delivery::record_and_claim(&other, &done, wanted, at(100 + round), LEASE).await {
+                in_flight = claims;
+            }
+            tokio::task::yield_now().await;
+        }
+        let done: Vec<_> =
+            in_flight.drain(..).map(|claim| finished(&claim, Class::Accepted, Next::Done, 200)).collect();
+        if !done.is_empty() {
+            record(&other, &done).await;
+        }
+    };
+    let posts = async {
+        for round in 0..25 {
+            let of = |who: &String| {
+                Arrival::of(
+                    Kind::LeadUpdate,
+                    json!({"id": who, "hotLead": true, "n": round}).to_string().into_bytes(),
+                    false,
+                )
+            };
+            let batch: Vec<Arrival> = people.iter().map(of).collect();
+            event::store(&db, &batch, at(round)).await.unwrap();
+            apply_all(&other, at(round)).await;
+        }
+    };
+    let erasures = async {
+        for who in &people[..6] {
+            loop {
+                match erased(&db, &id(who), 300).await {
+                    Erasure::Done(_) => break,
+                    Erasure::Refused(Reach::InFlight) | Erasure::Busy => tokio::task::yield_now().await,
+                    Erasure::Refused(other) => panic!("{other:?}"),
+                }
+            }
+        }
+    };
+    tokio::join!(polls, deliveries, posts, erasures);
+    let left = dump(&db, &tables(&db).await).await;
+    for who in &people[..6] {
+        assert!(!left.contains(who.as_str()) && !left.contains(&hex(who)), "{who}:\n{left}");
+    }
+    for who in &people[6..] {
+        assert!(left.contains(who.as_str()), "{who}");
+    }
+}

@@ -1,0 +1,272 @@
+//! A person is erased at any moment, among polls that have looked before, holds, approvals, claims, answers, posts and crashes:
+//! from the tombstone on nothing leaves but the word to stop, and from the erasure on nothing is held, until somebody allows it.
+
+use std::time::Duration;
+
+use conversica_sync::config::{ConversationChanges, OnAmbiguous};
+use conversica_sync::conversica::heard::Kind;
+use conversica_sync::conversica::lead::RowHash;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::crm::mapping::Mapped;
+use conversica_sync::db::Db;
+use conversica_sync::state::consent as ledger;
+use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::state::erase::{self, Erasure, Reach, Told};
+use conversica_sync::state::event::{self, Arrival};
+use conversica_sync::state::held::{self, Release, Selection};
+use conversica_sync::state::lead::{self, Change, Known, Status};
+use conversica_sync::state::record::PERSONAL;
+use conversica_sync::state::{stuck, tombstone};
+use conversica_sync::sync::consent::{self, Ledger};
+use conversica_sync::sync::diff::{self, Difference};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::erase::{erased, somebody};
+use crate::support::everything::dump;
+use crate::support::hearing::apply_all;
+use crate::support::lead_row::{at, finished, id, record, unknown_is};
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Row(u8),
+    /// A poll looks at the row.
+    Look,
+    /// What it has seen is written down.
+    Write(bool),
+    Vanish,
+    Hear(bool),
+    Apply,
+    Claim,
+    Answer(Class, bool),
+    /// Taken for lost while the answer is still to come.
+    Crash(bool),
+    Late(Class),
+    Decide(Release),
+    Requeue,
+    Erase(bool),
+    StopFirst,
+    Allow,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let class = || prop::sample::select(Class::ALL.to_vec());
+    prop_oneof![
+        3 => (0_u8..4).prop_map(Event::Row),
+        5 => Just(Event::Look),
+        5 => prop::bool::weighted(0.2).prop_map(Event::Write),
+        1 => Just(Event::Vanish),
+        2 => any::<bool>().prop_map(Event::Hear),
+        2 => Just(Event::Apply),
+        6 => Just(Event::Claim),
+        5 => (class(), any::<bool>()).prop_map(|(class, holds)| Event::Answer(class, holds)),
+        1 => any::<bool>().prop_map(Event::Crash),
+        1 => class().prop_map(Event::Late),
+        1 => prop::sample::select(vec![Release::Send, Release::Baseline]).prop_map(Event::Decide),
+        1 => Just(Event::Requeue),
+        2 => any::<bool>().prop_map(Event::Erase),
+        2 => Just(Event::StopFirst),
+        1 => prop::bool::weighted(0.3).prop_map(|yes| if yes { Event::Allow } else { Event::Look }),
+    ]
+}
+
+fn body(k: u8) -> String {
+    format!(r#"{{"id":"1","city":"{k}","optOut":{}}}"#, k == 3)
+}
+
+struct Play {
+    db: Db,
+    seconds: i64,
+    row: u8,
+    version: i64,
+    looked: Option<(Mapped, Option<Known>, Option<String>, i64)>,
+    in_flight: Option<Claim>,
+    lost: Option<Claim>,
+    /// The tombstone stands; and nothing is held.
+    buried: bool,
+    erased: bool,
+    /// What Conversica holds, by its own account: the last content that it may have taken.
+    endpoint: Option<String>,
+}
+
+impl Play {
+    async fn step(&mut self, event: Event) {
+        self.seconds += 1;
+        let now = at(self.seconds);
+        match event {
+            Event::Row(k) => {
+                self.row = k;
+                self.version += 1;
+            }
+            Event::Look => self.look().await,
+            Event::Write(holds) => self.write(holds).await,
+            Event::Vanish => lead::mark_gone(&self.db, &[id("1")], now).await.unwrap(),
+            Event::Hear(opts_out) => {
+                let post = json!({"id": "1", "n": self.seconds, "doNotEmail": opts_out, "hotLead": true});
+                let post = Arrival::of(Kind::LeadUpdate, post.to_string().into_bytes(), false);
+                event::store(&self.db, &[post], now).await.unwrap();
+            }
+            Event::Apply => drop(apply_all(&self.db, now).await),
+            Event::Claim => self.claim().await,
+            Event::Answer(class, holds) => {
+                let Some(claim) = self.in_flight.take() else { return };
+                self.answer(&claim, class, holds).await;
+            }
+            Event::Crash(holds) => {
+                self.lost = self.in_flight.take().or(self.lost.take());
+                let unknown = if holds { OnAmbiguous::Hold } else { OnAmbiguous::Resend };
+                delivery::recover(&self.db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
+            }
+            Event::Late(class) => {
+                let Some(claim) = self.lost.take() else { return };
+                self.answer(&claim, class, false).await;
+            }
+            Event::Decide(release) => {
+                let _ = held::release_all(&self.db, &Selection::default(), release, now).await.unwrap();
+            }
+            Event::Requeue => {
+                stuck::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, Some(&somebody()), now)
+                    .await
+                    .unwrap();
+            }
+            Event::Erase(by_hand) => self.erase(by_hand).await,
+            Event::StopFirst => {
+                let reach = erase::reach_of(&self.db, &id("1")).await.unwrap();
+                if matches!(reach, Reach::MayWrite | Reach::Stopping) {
+                    self.buried |= erase::stop_first(&self.db, &id("1"), now).await.unwrap();
+                }
+            }
+            Event::Allow => {
+                let allowed = erase::allow(&self.db, &id("1"), &somebody(), now).await.unwrap();
+                assert_eq!(allowed, self.buried);
+                (self.buried, self.erased) = (false, false);
+            }
+        }
+        self.check().await;
+    }
+
+    async fn known(&self) -> Option<Known> {
+        lead::page(&self.db, None, 10).await.unwrap().pop()
+    }
+
+    /// As the merge does it: who is known to be erased is passed over.
+    async fn look(&mut self) {
+        let words = ledger::newest(&self.db).await.unwrap();
+        let known = self.known().await;
+        if let Some(key) = tombstone::key(&self.db).await.unwrap()
+            && tombstone::among(&self.db, &key, [id("1")].iter()).await.unwrap().has(&id("1"))
+        {
+            assert!(self.buried);
+            return;
+        }
+        let hash = RowHash(self.version);
+        if known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(hash)) {
+            return;
+        }
+        let desired = Ok(body(self.row));
+        let mapped = Mapped { lead: id("1"), desired, withdrawn: Vec::new(), row_hash: None, kept: Vec::new() };
+        let rows = vec![(mapped.of_row(hash), Some(at(self.seconds)).filter(|_| self.row == 2))];
+        let mapped = consent::keep(&self.db, rows, Ledger::Write, at(self.seconds)).await.unwrap().remove(0);
+        let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
+        self.looked = Some((mapped, known, delivered, words));
+    }
+
+    async fn write(&mut self, holds: bool) {
+        let Some((mapped, known, delivered, words)) = self.looked.take() else { return };
+        let now = at(self.seconds);
+        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
+            Difference::None => {}
+            Difference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
+            Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
+            Difference::Changed(change, kind) => {
+                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(held::TOO_MANY_CHANGES);
+                let change = Change { hold_reason, ..change };
+                if self.seconds % 2 == 0 {
+                    ledger::upsert(&self.db, &[change], words, now, now).await.unwrap();
+                } else {
+                    lead::upsert(&self.db, &[change], now, now).await.unwrap();
+                }
+            }
+        }
+    }
+
+    async fn claim(&mut self) {
+        let claims =
+            delivery::record_and_claim(&self.db, &[], Wanted::up_to(5), at(self.seconds), Duration::from_secs(60));
+        let Some(claim) = claims.await.unwrap().pop() else { return };
+        assert!(!self.erased, "somebody who was erased is written to: {}", claim.body);
+        assert!(
+            !self.buried || claim.body.contains("\"stopMessaging\":true"),
+            "more than the word to stop: {}",
+            claim.body
+        );
+        self.in_flight = Some(claim);
+    }
+
+    async fn answer(&mut self, claim: &Claim, class: Class, holds: bool) {
+        let next = match class {
+            Class::Accepted => Next::Done,
+            Class::Rejected => Next::Rejected,
+            Class::Halting => Next::Untried,
+            Class::Ambiguous if holds && !claim.urgent => Next::Hold,
+            Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
+        };
+        if matches!(class, Class::Accepted | Class::Ambiguous) {
+            self.endpoint = Some(claim.body.clone());
+        }
+        record(&self.db, &[finished(claim, class, next, self.seconds)]).await;
+    }
+
+    async fn erase(&mut self, by_hand: bool) {
+        let done = if by_hand {
+            erased(&self.db, &id("1"), self.seconds).await
+        } else {
+            erase::erase(&self.db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(self.seconds)).await.unwrap()
+        };
+        match done {
+            Erasure::Done(_) => {
+                let stopped =
+                    |body: &String| body.contains("\"stopMessaging\":true") || body.contains("\"optOut\":true");
+                // An answer that comes late may say that it took more than we knew.
+                let is_sure = !by_hand && !self.erased && self.lost.is_none();
+                assert!(
+                    !is_sure || self.endpoint.as_ref().is_none_or(stopped),
+                    "Conversica would go on: {:?}",
+                    self.endpoint
+                );
+                assert!(self.in_flight.is_none(), "a request is on its way");
+                (self.buried, self.erased, self.endpoint) = (true, true, None);
+            }
+            Erasure::Refused(Reach::InFlight) => assert!(self.in_flight.is_some()),
+            Erasure::Refused(_) => assert!(!by_hand),
+            Erasure::Busy => panic!("there is nobody else"),
+        }
+    }
+
+    async fn check(&self) {
+        assert_eq!(tombstone::since(&self.db, &id("1")).await.unwrap().is_some(), self.buried);
+        if self.erased {
+            let tables: Vec<String> = PERSONAL.iter().map(|(table, ..)| (*table).to_owned()).collect();
+            assert_eq!(dump(&self.db, &tables).await, "", "nothing is held");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_is_erased_is_neither_held_nor_written_to_again(events in prop::collection::vec(event(), 1..70)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let db = Db::open_state_in_memory().await.unwrap();
+            let mut play = Play {
+                db, seconds: 10, row: 0, version: 0, looked: None, in_flight: None, lost: None, buried: false, erased: false,
+                endpoint: None,
+            };
+            for event in events {
+                play.step(event).await;
+            }
+        });
+    }
+}
