@@ -74,3 +74,36 @@ pub async fn requeue(
         Ok(requeued)
     })
 }
+
+/// What a retry would put back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stuck {
+    pub leads: i64,
+    /// Of them: people whom Conversica has never been told of, as far as is known.
+    pub new_people: i64,
+}
+
+/// How much is stuck: of these statuses, and of these ids where any are named.
+pub async fn look(db: &Db, statuses: &[Status], ids: Option<&[String]>) -> Result<Stuck, sqlx::Error> {
+    let mut stuck = Stuck::default();
+    for status in statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted)) {
+        let (leads, new_people): (i64, i64) = on_db!(db, pool => {
+            let mut query = QueryBuilder::new(
+                "select count(*), count(case when first_contact_at is null then 1 end) from lead \
+                 where status <> 'in_sync' and status = ");
+            query.push_bind(status.name());
+            if let Some(ids) = ids {
+                query.push(" and id in (");
+                let mut list = query.separated(", ");
+                for id in ids {
+                    list.push_bind(id.as_str());
+                }
+                query.push(")");
+            }
+            query.build_query_as().fetch_one(pool).await
+        })?;
+        stuck.leads += leads;
+        stuck.new_people += new_people;
+    }
+    Ok(stuck)
+}
