@@ -68,11 +68,20 @@ impl Window {
 
     /// Something that is asked once. A few at a time: there are few connections.
     pub async fn read<T>(&self, read: impl AsyncFnOnce(&Db) -> anyhow::Result<T>) -> Option<T> {
+        self.read_within(REPORT_WITHIN, read).await
+    }
+
+    /// What somebody is ready to wait for.
+    pub async fn read_within<T>(
+        &self,
+        within: Duration,
+        read: impl AsyncFnOnce(&Db) -> anyhow::Result<T>,
+    ) -> Option<T> {
         let reading = async {
             let _turn = self.turns.acquire().await?;
             read(self.db().await?).await
         };
-        match tokio::time::timeout(REPORT_WITHIN, reading).await {
+        match tokio::time::timeout(within, reading).await {
             Ok(Ok(value)) => Some(value),
             Ok(Err(error)) => {
                 debug!(error = in_words(&error), "the admin server cannot read the state");

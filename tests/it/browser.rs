@@ -95,6 +95,11 @@ fn a_refused_lead_is_found_retried_and_seen_mended_without_a_reload() {
     scene.crm("update leads set email = 'ann' || id || '@example.com'");
     browser.wait_for_text("All is well: Conversica holds what the CRM says");
     assert_eq!(browser.eval("window.not_reloaded"), true);
+    scene.crm("update leads set email = 'nobody' where id in (4, 15, 28)");
+    browser.wait_for_text("Working, and 3 leads need a person");
+    browser.open(&at("/leads?status=invalid"));
+    browser.wait_for_text("Leads: invalid");
+    picture(&mut browser, WIDE, "list-invalid.png");
     browser.open(&at("/leads?status=in_sync"));
     browser.wait_for_text("Leads: in_sync");
     picture(&mut browser, WIDE, "list.png");

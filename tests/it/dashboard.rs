@@ -258,7 +258,8 @@ fn nothing_is_sent_unconfirmed(mut scene: Scene, endpoint: &StandIn) {
         assert_eq!(browsing.post("/act/approve", pairs, headers).status, 403, "{why}");
     }
     let stranger = Browsing::of(&watched.address);
-    assert_eq!(stranger.post("/act/approve", &pairs, &[]).status, 303, "is sent to sign in");
+    let sent_away = stranger.post("/act/approve", &pairs, &[]);
+    assert_eq!((sent_away.status, sent_away.location.as_deref()), (303, Some("/login?next=%2F")), "to sign in");
     assert_eq!(browsing.get("/act/approve?reason=first_run&shown=4-9999999999999999").status, 200);
     assert_eq!(
         browsing.post("/act/approve", &[("form_token", form.value("form_token"))], &[]).status,

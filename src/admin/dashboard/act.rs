@@ -2,6 +2,7 @@
 //! the first time, then, from that page's form alone, the deed. The words and the deeds are those of the command line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::body::Bytes;
@@ -244,7 +245,7 @@ pub async fn ask(
     }
     let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
     let Some(deed) = Deed::read(&name, &asked) else { return unknown(&board, &visitor) };
-    match board.desk.window.read(async |db| deed.prospect(&board, db).await).await {
+    match looked(&board, &deed).await {
         None => away(&board, &visitor),
         Some(Err(nothing)) => nothing_to_do(&board, &visitor, &nothing, &asked),
         Some(Ok(prospect)) => {
@@ -282,16 +283,14 @@ pub async fn act(
             board.forget().await;
             Redirect::to(page_of_ours(form.get("back"))).into_response()
         }
-        Ok((Done::Grown(notice), deed)) => {
-            match board.desk.window.read(async |db| deed.prospect(&board, db).await).await {
-                None => away(&board, &visitor),
-                Some(Err(nothing)) => nothing_to_do(&board, &visitor, &nothing, &form),
-                Some(Ok(prospect)) => {
-                    let frame = Frame::of(&board, &visitor, prospect.title.clone());
-                    page(StatusCode::CONFLICT, &confirm(frame, &name, &form, prospect, Some(notice)))
-                }
+        Ok((Done::Grown(notice), deed)) => match looked(&board, &deed).await {
+            None => away(&board, &visitor),
+            Some(Err(nothing)) => nothing_to_do(&board, &visitor, &nothing, &form),
+            Some(Ok(prospect)) => {
+                let frame = Frame::of(&board, &visitor, prospect.title.clone());
+                page(StatusCode::CONFLICT, &confirm(frame, &name, &form, prospect, Some(notice)))
             }
-        }
+        },
         Err(error) => match error.downcast::<SetupError>() {
             Ok(SetupError { what, cure }) => note(
                 StatusCode::CONFLICT,
@@ -306,6 +305,11 @@ pub async fn act(
             }
         },
     }
+}
+
+/// All that is held is counted, of which there may be millions before the first approval.
+async fn looked(board: &Board, deed: &Deed) -> Option<Result<Prospect, String>> {
+    board.desk.window.read_within(Duration::from_secs(60), async |db| deed.prospect(board, db).await).await
 }
 
 /// Opens the state for writing, for this alone, as a command beside the daemon does.

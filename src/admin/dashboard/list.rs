@@ -117,6 +117,8 @@ struct List {
     reason: String,
     action: Option<(&'static str, String)>,
     rows: Vec<Row>,
+    /// Where no row has a reason, there is no column for it, and nothing to search by.
+    has_reasons: bool,
     nothing: &'static str,
     first: Option<String>,
     next: Option<String>,
@@ -160,14 +162,16 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(as
     };
     let what = wanted.status.map_or("Leads that wait or need a person", |status| status.name());
     let heading = if wanted.status.is_some() { format!("Leads: {what}") } else { what.to_owned() };
+    let rows: Vec<Row> = listed.iter().map(row).collect();
     let list = List {
+        has_reasons: !wanted.reason.is_empty() || rows.iter().any(|row| !row.why.is_empty()),
         frame: Frame::of(&board, &visitor, heading.clone()),
         may_act: visitor.may_act(),
         heading,
         tabs: tabs(&wanted, &report),
         status: wanted.status.map_or("", Status::name),
         action: action(&wanted, &listed),
-        rows: listed.iter().map(row).collect(),
+        rows,
         nothing: if wanted.reason.is_empty() { "No lead stands there." } else { "No lead matches." },
         first: wanted.after.is_some().then(|| Wanted { after: None, ..wanted.clone() }.link(None)),
         next: more.then(|| wanted.link(listed.last())),

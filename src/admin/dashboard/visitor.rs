@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::{COOKIE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
 use tracing::warn;
@@ -61,7 +61,7 @@ impl FromRequestParts<Arc<Board>> for Visitor {
                 Json(json!({ "error": "the admin token is needed", "cure": "send Authorization: Bearer, with [admin] token" })),
             )
                 .into_response()),
-            Stranger::MustSignIn => Err(Redirect::to(&sign_in_then(&parts.uri)).into_response()),
+            Stranger::MustSignIn => Err(Redirect::to(&sign_in_then(parts)).into_response()),
             Stranger::IsForeign if is_api => {
                 Err((StatusCode::FORBIDDEN, Json(json!({ "error": FOREIGN, "cure": FOREIGN_CURE }))).into_response())
             }
@@ -102,8 +102,10 @@ pub fn peer(parts: &Parts) -> IpAddr {
     peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
-fn sign_in_then(uri: &Uri) -> String {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+/// A form that was posted says more than its address: it is not come back to.
+fn sign_in_then(parts: &Parts) -> String {
+    let path = parts.uri.path_and_query().filter(|_| parts.method == Method::GET);
+    let path = path.map_or("/", |path| path.as_str());
     format!("/login?{}", query(&[("next", path)]))
 }
 
