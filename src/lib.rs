@@ -25,16 +25,18 @@
 //!    The road back: [`receive`] stores and applies what Conversica posts, [`crm::writeback`] writes it to the customer's
 //!    database, [`alert`] tells people.
 //! 5. [`daemon`]: which loops run, who stops whom. [`upkeep`]: what goes after its time. [`decide`]: what a person decides.
-//!    [`status`]: how things stand. [`check`]: whether all is ready. [`admin`]: the same over HTTP, by way of [`http`] (the accept
-//!    loop) and [`pulse`] (signs of life), and [`notify`], to systemd.
+//!    [`status`]: how things stand. [`story`]: one lead's. [`check`]: whether all is ready. [`admin`]: the same over HTTP, by way
+//!    of [`http`] (the accept loop) and [`pulse`] (signs of life), and [`notify`], to systemd.
 //! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.
-//! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`nearest`], [`telemetry`].
+//! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`wording`],
+//!    [`chart`], [`nearest`], [`telemetry`].
 //!
 //! Calls go `main → cli → daemon → sync → (crm | state | conversica) → db`. Pure files import no runtime, database or HTTP
 //! crate. Time is an argument; only [`clock`] reads it.
 
 pub mod admin;
 pub mod alert;
+pub mod chart;
 pub mod check;
 pub mod cli;
 pub mod clock;
@@ -56,6 +58,8 @@ pub mod reconcile;
 pub mod sandbox;
 pub mod state;
 pub mod status;
+pub mod story;
 pub mod sync;
 pub mod telemetry;
 pub mod upkeep;
+pub mod wording;

@@ -26,7 +26,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    fn readiness(&self, standing: Option<&Standing>) -> Vec<Reason> {
+    pub(super) fn readiness(&self, standing: Option<&Standing>) -> Vec<Reason> {
         let pulse = &self.vitals.pulse;
         judgement::readiness(standing, pulse.beats(), pulse.is_writable())
     }

@@ -1,9 +1,11 @@
-//! The admin server of `run`: whether the daemon is alive, whether it can do its work, and its numbers.
+//! The admin server of `run`: whether the daemon is alive, whether it can do its work, its numbers, and the dashboard.
 //!
-//! It looks on and never interferes: it only reads the state, and when it cannot listen, delivery goes on without it.
-//! What it says is open to whoever can reach its address, so it says ids and counts only.
+//! It looks on: it only reads the state, but for what a person decides at the dashboard, and when it cannot listen, delivery
+//! goes on without it. Health and numbers are open to whoever can reach its address, so they say ids and counts only; the
+//! dashboard shows people, and has its own rules for who may look.
 
 mod answer;
+mod dashboard;
 pub mod exposition;
 pub mod judgement;
 pub mod metrics;
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::answer::Desk;
+use crate::admin::dashboard::Board;
 use crate::admin::window::Window;
 use crate::config::Settings;
 use crate::http::{self, Limits};
@@ -34,15 +37,15 @@ const CURE: &str = "end whatever listens there, or set [admin] listen to another
 /// Serves on `[admin] listen` until `stop`, and tries for as long as it takes to get the address.
 pub async fn run(settings: Arc<Settings>, vitals: Vitals, stop: CancellationToken) {
     let Some(listener) = http::listen(settings.admin.listen, TAKEN, CURE, &stop).await else { return };
-    match listener.local_addr() {
-        Ok(address) => info!(%address, "admin listening"),
-        Err(_) => info!(address = %settings.admin.listen, "admin listening"),
-    }
+    let address = listener.local_addr().unwrap_or(settings.admin.listen);
+    info!(%address, "admin listening");
     let desk = Arc::new(Desk {
         window: Window::new(settings.state.url.clone()),
         statement_timeout: settings.source.statement_timeout,
         vitals,
     });
-    http::serve(listener, answer::router(desk.clone()), None, LIMITS, stop).await;
+    let board = Arc::new(Board::new(desk.clone(), settings, address));
+    let router = answer::router(desk.clone()).merge(dashboard::router(board));
+    http::serve(listener, router, None, LIMITS, stop).await;
     desk.window.close().await;
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tracing::debug;
 
 use crate::db::Db;
@@ -24,6 +24,8 @@ const REPORT_WITHIN: Duration = Duration::from_secs(10);
 const SERVES: Duration = Duration::from_secs(1);
 /// And so many times as long as the look took: counting a long journal shall never be a large share of the machine's work.
 const REST: u32 = 10;
+/// Looks at single leads and lists that go on at once.
+const TURNS: usize = 2;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Window {
@@ -31,15 +33,22 @@ pub struct Window {
     db: OnceCell<Db>,
     standing: Seen<Standing>,
     report: Seen<Report>,
+    turns: Semaphore,
 }
 
 /// The newest look and until when it serves; `None` in it for one that failed, which serves as well: those who wait for
 /// their turn meanwhile need not all wait for a database that is away.
-type Seen<T> = Mutex<Option<(Instant, Option<Arc<T>>)>>;
+pub type Seen<T> = Mutex<Option<(Instant, Option<Arc<T>>)>>;
 
 impl Window {
     pub fn new(url: SecretString) -> Self {
-        Self { url, db: OnceCell::new(), standing: Seen::default(), report: Seen::default() }
+        Self {
+            url,
+            db: OnceCell::new(),
+            standing: Seen::default(),
+            report: Seen::default(),
+            turns: Semaphore::new(TURNS),
+        }
     }
 
     /// What may keep work from being done; `None` when the state cannot be read.
@@ -50,6 +59,45 @@ impl Window {
     /// All the numbers; `None` when the state cannot be read.
     pub async fn report(&self) -> Option<Arc<Report>> {
         look(&self.report, REPORT_WITHIN, async || Ok(Report::of(self.db().await?).await?)).await
+    }
+
+    /// Something else, of which whoever asks keeps what was seen.
+    pub async fn see<T>(&self, seen: &Seen<T>, read: impl AsyncFnOnce(&Db) -> anyhow::Result<T>) -> Option<Arc<T>> {
+        look(seen, REPORT_WITHIN, async || read(self.db().await?).await).await
+    }
+
+    /// Something that is asked once. A few at a time: there are few connections.
+    pub async fn read<T>(&self, read: impl AsyncFnOnce(&Db) -> anyhow::Result<T>) -> Option<T> {
+        self.read_within(REPORT_WITHIN, read).await
+    }
+
+    /// What somebody is ready to wait for.
+    pub async fn read_within<T>(
+        &self,
+        within: Duration,
+        read: impl AsyncFnOnce(&Db) -> anyhow::Result<T>,
+    ) -> Option<T> {
+        let reading = async {
+            let _turn = self.turns.acquire().await?;
+            read(self.db().await?).await
+        };
+        match tokio::time::timeout(within, reading).await {
+            Ok(Ok(value)) => Some(value),
+            Ok(Err(error)) => {
+                debug!(error = in_words(&error), "the admin server cannot read the state");
+                None
+            }
+            Err(_) => {
+                debug!("the admin server waited in vain for the state");
+                None
+            }
+        }
+    }
+
+    /// What was seen serves no longer: something has just been changed.
+    pub async fn forget(&self) {
+        *self.standing.lock().await = None;
+        *self.report.lock().await = None;
     }
 
     /// Ends the connections; a database that does not answer is not waited for.

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use crate::cli::{Exit, existing_state, person, settings, table};
 use crate::clock;
-use crate::config::OnDelete;
 use crate::console::say;
 use crate::decide;
 use crate::error::SetupError;
 use crate::state::held::{self, Held, Release, Released, Selection};
+use crate::wording::{self, outgrown, question};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -48,7 +48,7 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
         }
         decide::refuse_more_tests(&held, release, &loaded.settings, &state).await?;
         if let Some(shown) = shown.take().filter(|shown| held.has_outgrown(shown)) {
-            say(format_args!("More is held than was shown: {} then, {} now.", table::leads(shown.leads), held.leads));
+            say(outgrown(shown.leads, held.leads));
             if args.yes {
                 say("Nothing was changed. Look at `plan` again; it names the set as it is now.");
                 return Ok(Exit::Decision);
@@ -70,17 +70,8 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
                 }
             };
         decided = true;
-        let missing = held.missing.min(i64::try_from(released).unwrap_or(i64::MAX));
-        let others = i64::try_from(released).unwrap_or(i64::MAX) - missing;
-        if missing > 0 {
-            say(format_args!("{} {}.", table::leads(missing), parting(release, on_delete)));
-        }
-        if others > 0 || missing == 0 {
-            let what = match release {
-                Release::Send => "will be sent",
-                Release::Baseline => "count as delivered",
-            };
-            say(format_args!("{} {what}.", table::leads(others)));
+        for sentence in wording::released(&held, released, release, on_delete) {
+            say(sentence);
         }
         let left = held::look(&state, &selection).await?;
         if left.leads > 0 {
@@ -96,40 +87,6 @@ fn set_named(name: &str) -> Result<Held, SetupError> {
     Held::named(name).ok_or_else(|| {
         SetupError::new(format!("--shown {name}: there is no such set"), "copy the name from the output of `plan`")
     })
-}
-
-/// What becomes of leads whose row is missing.
-fn parting(release: Release, on_delete: OnDelete) -> &'static str {
-    match (release, on_delete) {
-        (Release::Send, OnDelete::StopMessaging) => {
-            "are gone from the source: Conversica is told to stop messaging those that it knows"
-        }
-        (Release::Send | Release::Baseline, _) => "are gone from the source: nothing is sent for them",
-    }
-}
-
-fn question(held: &Held, release: Release, on_delete: OnDelete) -> String {
-    let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
-    let reasons = reasons.join(", ");
-    let gone = match held.missing {
-        0 => String::new(),
-        missing => format!("{} {}. ", table::leads(missing), parting(release, on_delete)),
-    };
-    if held.missing > 0 && held.missing == held.leads {
-        return format!("{gone}Is that right (held: {reasons})?");
-    }
-    let held_for = format!("{} (held: {reasons})", table::leads(held.leads - held.missing));
-    let new_people = match held.new_people {
-        1 => "1 person".to_owned(),
-        people => format!("{people} people"),
-    };
-    match release {
-        Release::Send => format!("{gone}Send {held_for}? {new_people} will be contacted for the first time."),
-        Release::Baseline => format!(
-            "{gone}Treat {held_for} as already delivered, and send nothing? {new_people} that Conversica may not know will not be \
-             contacted."
-        ),
-    }
 }
 
 fn confirmed(question: &str) -> anyhow::Result<bool> {

@@ -4,17 +4,16 @@ use std::fmt::Write as _;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use secrecy::ExposeSecret;
-use serde::Serialize;
 
 use crate::cli::{Exit, settings, table};
 use crate::console::{printable, say};
 use crate::conversica::token::Veil;
 use crate::db::Db;
 use crate::state::lead::{self, Status};
-use crate::state::listing::{self, LastOutcome, Listed, Pages};
+use crate::state::listing::{self, Listed, Pages};
+use crate::story::entry::{Entry, why};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -35,8 +34,6 @@ pub struct Args {
 
 /// How many leads are listed for people who did not say.
 const LIMIT: u32 = 50;
-/// How much of an answer stands in the list; `lead ID` shows the rest.
-const DETAIL_CHARS: usize = 80;
 
 fn status_parser() -> impl TypedValueParser<Value = Status> {
     PossibleValuesParser::new(Status::ALL.map(Status::name))
@@ -127,22 +124,6 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// A lead as scripts read it.
-#[derive(Serialize)]
-struct Entry<'a> {
-    id: &'a str,
-    client_id: &'a str,
-    status: &'static str,
-    reason: Option<String>,
-    hold_reason: Option<&'a str>,
-    invalid_reasons: &'a [String],
-    last_outcome: Option<&'a LastOutcome>,
-    due_at: Option<DateTime<Utc>>,
-    changed_at: DateTime<Utc>,
-    since: DateTime<Utc>,
-    attempts: i64,
-}
-
 /// Written as it is read. A document that closes is whole.
 async fn print_json(state: &Db, wanted: &Wanted<'_>) -> anyhow::Result<()> {
     let mut out = BufWriter::new(std::io::stdout());
@@ -159,21 +140,7 @@ async fn write_json(out: &mut impl Write, state: &Db, wanted: &Wanted<'_>) -> an
     let listed = wanted.each(state, |lead| {
         write!(out, "{separator}")?;
         separator = ",\n";
-        let reason = reason(&lead);
-        let entry = Entry {
-            id: &lead.lead.id,
-            client_id: &lead.lead.client_id,
-            status: lead.status.name(),
-            reason: (!reason.is_empty()).then_some(reason),
-            hold_reason: lead.hold_reason.as_deref(),
-            invalid_reasons: &lead.invalid_reasons,
-            last_outcome: lead.last_outcome.as_ref(),
-            due_at: lead.due_at,
-            changed_at: lead.changed_at,
-            since: lead.since,
-            attempts: lead.attempts,
-        };
-        Ok(serde_json::to_writer(&mut *out, &entry)?)
+        Ok(serde_json::to_writer(&mut *out, &Entry::of(&lead))?)
     });
     let listed = listed.await?;
     let total = if wanted.limit.is_some_and(|limit| listed >= limit) { wanted.total(state).await? } else { listed };
@@ -228,38 +195,4 @@ fn text(leads: &[Listed], total: i64) -> String {
     }
     let _ = write!(text, "\nOne lead's whole story: conversica-sync lead ID");
     text
-}
-
-/// Why it stands where it stands, in one line; blank where the status says all.
-fn reason(lead: &Listed) -> String {
-    match lead.status {
-        Status::Invalid => lead.invalid_reasons.join("; "),
-        Status::Held => lead.hold_reason.clone().unwrap_or_default(),
-        Status::Rejected | Status::Exhausted | Status::Retrying => {
-            lead.last_outcome.as_ref().map(|outcome| answer(outcome, usize::MAX)).unwrap_or_default()
-        }
-        Status::InSync | Status::Pending | Status::InFlight | Status::Gone => String::new(),
-    }
-}
-
-/// The same, short, and with the time of the next try.
-fn why(lead: &Listed) -> String {
-    match (&lead.last_outcome, lead.status) {
-        (Some(outcome), Status::Rejected | Status::Exhausted) => answer(outcome, DETAIL_CHARS),
-        (Some(outcome), Status::Retrying) => {
-            let due = lead.due_at.map(|at| format!("; tried again at {}", at.format("%F %T UTC"))).unwrap_or_default();
-            format!("{}{due}", answer(outcome, DETAIL_CHARS))
-        }
-        _ => reason(lead),
-    }
-}
-
-/// `422: the email looks odd`, `ambiguous: no answer within the time limit`.
-fn answer(outcome: &LastOutcome, chars: usize) -> String {
-    let head = outcome.http_status.map_or_else(|| outcome.class.clone(), |status| status.to_string());
-    let Some(detail) = &outcome.detail else { return head };
-    match detail.char_indices().nth(chars) {
-        None => format!("{head}: {detail}"),
-        Some((end, _)) => format!("{head}: {}…", &detail[..end]),
-    }
 }

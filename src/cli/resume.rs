@@ -6,6 +6,7 @@ use crate::cli::{Exit, existing_state, person, settings};
 use crate::clock;
 use crate::console::say;
 use crate::decide;
+use crate::wording;
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
@@ -13,10 +14,6 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
         say("There is no halt: there is no state yet.");
         return Ok(Exit::Done);
     };
-    if decide::resume(&state, &person(), clock::now()).await? {
-        say("The halt is lifted. The next request goes alone, until Conversica accepts it.");
-    } else {
-        say("There is no halt.");
-    }
+    say(wording::resumed(decide::resume(&state, &person(), clock::now()).await?));
     Ok(Exit::Done)
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::cli::{Exit, existing_state, person, settings, table};
+use crate::cli::{Exit, existing_state, person, settings};
 use crate::clock;
 use crate::console::say;
 use crate::decide;
 use crate::state::lead::Status;
+use crate::wording;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["ids", "status", "all"]))]
@@ -43,6 +44,6 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     };
     let ids = (!args.ids.is_empty()).then_some(args.ids.as_slice());
     let requeued = decide::retry(&state, statuses, ids, &person(), clock::now()).await?;
-    say(format_args!("{} back in the queue.", table::leads(i64::try_from(requeued).unwrap_or(i64::MAX))));
+    say(wording::requeued(requeued));
     Ok(Exit::Done)
 }

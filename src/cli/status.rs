@@ -13,6 +13,7 @@ use crate::state::control::{BreakerState, Pacing};
 use crate::state::held;
 use crate::state::lead::Status;
 use crate::status::{Received, Report};
+use crate::wording::meaning;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -158,18 +159,4 @@ fn pacing(pacing: Option<&Pacing>, halted: bool) -> String {
         text.push('\n');
     }
     text
-}
-
-fn meaning(status: Status) -> &'static str {
-    match status {
-        Status::InSync => "Conversica holds what the CRM says",
-        Status::Pending => "to be sent now",
-        Status::InFlight => "on its way",
-        Status::Retrying => "failed for a passing reason; tried again by itself",
-        Status::Held => "waits for a person: approve or baseline",
-        Status::Invalid => "the row lacks something; mend it in the CRM (plan says what)",
-        Status::Rejected => "refused by Conversica; mend the row, or retry",
-        Status::Exhausted => "failed for too long; mend the cause, then retry",
-        Status::Gone => "no longer in the source",
-    }
 }

@@ -82,6 +82,7 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
         sample.leads, sample.faulty
     ));
     say(format_args!("  configuration  {}", config_file.display()));
+    say(format_args!("  dashboard      http://{}/", settings.admin.listen));
     say(format_args!("  what arrived   curl http://{}/leads", sandbox.address));
     say(format_args!("  how it stands  conversica-sync --config {} status\n", config_file.display()));
 
@@ -125,7 +126,7 @@ fn settings(
         username: "sandbox",
         password: PASSWORD,
         receive,
-        admin: ([127, 0, 0, 1], 0).into(),
+        admin: free_address()?,
     };
     let text = config_text(&places);
     std::fs::write(file, &text).context("writing the demo's configuration")?;

@@ -131,7 +131,7 @@ impl Tally {
 }
 
 /// What a person does about leads of this verdict.
-fn cure(verdict: Verdict, reason: &str) -> String {
+pub fn cure(verdict: Verdict, reason: &str) -> String {
     match verdict {
         Verdict::Matched => "nothing".to_owned(),
         Verdict::NeverSent | Verdict::Stale => {

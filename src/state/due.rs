@@ -227,3 +227,14 @@ pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
         Ok((waiting, in_flight))
     })
 }
+
+/// When the lead that has been due for longest became due; `None` where none waits to be sent. Each part has an index.
+pub async fn oldest(db: &Db) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    const WAITS: &str = "select min(due_at) as at from lead where status in ('pending', 'retrying')";
+    let sql = format!(
+        "select min(at) from ({WAITS} and urgent = 1 union all {WAITS} and urgent = 0 and first_contact_at is not null \
+         union all {WAITS} and urgent = 0 and first_contact_at is null) parts"
+    );
+    let at: Option<i64> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
+    Ok(at.map(instant))
+}

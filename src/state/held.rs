@@ -242,8 +242,15 @@ pub async fn release(
             note.build().execute(&mut *transaction).await?;
             noted = Some(seq);
         }
-        let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from lead where ");
-        push_held!(update, selection, Some(newest));
+        let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from ");
+        match noted {
+            // Those that are locked by now, and no others: locks are taken in one order.
+            Some(seq) => _ = update.push("decided where decision_seq = ").push_bind(seq),
+            None => {
+                update.push("lead where ");
+                push_held!(update, selection, Some(newest));
+            }
+        }
         update.push(")").push(&order.cte).push(" update lead set hold_reason = null, held_at = null, status_before = null, ");
         update.push(match release {
             Release::Send => {

@@ -47,6 +47,8 @@ enum Way {
     Sort,
     /// All leads in order of their ids, passing over those of another status.
     Walk,
+    /// Whichever leads of the status come first, in no order.
+    Any,
 }
 
 /// The leads of one status, page by page.
@@ -66,6 +68,18 @@ impl<'a> Pages<'a> {
     pub fn new(db: &'a Db, status: Status, reason: Option<&'a str>, of_status: i64, all: i64, wanted: i64) -> Self {
         let way = shorter_way(status, of_status, all, if reason.is_some() { of_status } else { wanted });
         Self { db, status, reason, way, after: None, at_end: false }
+    }
+
+    /// Some leads of the status, no matter which, one page: costs what the page costs, however many there are.
+    pub fn some(db: &'a Db, status: Status) -> Self {
+        Self { db, status, reason: None, way: Way::Any, after: None, at_end: false }
+    }
+
+    /// The same, beginning behind that lead.
+    #[must_use]
+    pub fn behind(mut self, lead: LeadId) -> Self {
+        self.after = Some(lead);
+        self
     }
 
     /// The next page, of at most `limit` leads (and [`PAGE`]); empty at the end.
@@ -90,7 +104,10 @@ impl<'a> Pages<'a> {
                 query.push(" and (id, client_id) > (").push_bind(after.id.clone()).push(", ");
                 query.push_bind(after.client_id.clone()).push(")");
             }
-            query.push(" order by id, client_id limit ").push(limit);
+            if self.way != Way::Any {
+                query.push(" order by id, client_id");
+            }
+            query.push(" limit ").push(limit);
             let rows = query.build().fetch_all(pool).await?;
             rows.iter().map(|row| {
                 let moment = |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(index)?.map(instant));
@@ -146,9 +163,11 @@ where
     let name = status.name();
     match way {
         // In so many words, as the index has it.
-        Way::Sort if status != Status::InSync => query.push(format!("status = '{name}' and status <> 'in_sync'")),
+        Way::Sort | Way::Any if status != Status::InSync => {
+            query.push(format!("status = '{name}' and status <> 'in_sync'"))
+        }
         // An expression that no index knows: the planner is left with the key.
-        Way::Sort | Way::Walk => query.push(format!("status || '' = '{name}'")),
+        Way::Sort | Way::Walk | Way::Any => query.push(format!("status || '' = '{name}'")),
     };
     let Some(reason) = reason else { return };
     let like = match db {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
+use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::on_db;
@@ -170,4 +171,34 @@ pub async fn by_stretch(db: &Db, since: DateTime<Utc>, minutes: i64) -> Result<V
         Some(Stretch { at: instant(stretch * minutes * MINUTE), class: Class::from_name(&class)?, count })
     };
     Ok(rows.into_iter().filter_map(of).collect())
+}
+
+/// An attempt that was not accepted, without what was said of it: that may quote a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    pub lead: LeadId,
+    pub at: DateTime<Utc>,
+    pub class: String,
+    pub http_status: Option<i64>,
+}
+
+/// How far back the journal is searched for them.
+const NEWEST_ENTRIES: i64 = 3000;
+
+/// The newest attempts that were not accepted, newest first: of the newest entries of the journal alone.
+pub async fn newest_failed(db: &Db, limit: i64) -> Result<Vec<Failed>, sqlx::Error> {
+    let rows: Vec<(String, String, i64, String, Option<i64>)> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select id, client_id, at, class, http_status from \
+             (select seq, id, client_id, at, class, http_status from outcome order by seq desc limit $1) o \
+             where class <> 'accepted' order by seq desc limit $2")
+            .bind(NEWEST_ENTRIES).bind(limit).fetch_all(pool).await
+    })?;
+    let of = |(id, client_id, at, class, http_status): (String, String, i64, String, Option<i64>)| Failed {
+        lead: LeadId { id, client_id },
+        at: instant(at),
+        class,
+        http_status,
+    };
+    Ok(rows.into_iter().map(of).collect())
 }

@@ -56,10 +56,21 @@ pub async fn requeue(
             noted = Some(seq);
         }
         let mut query = QueryBuilder::new("");
-        push_stuck!(query);
+        match noted {
+            // Those that are locked by now, and no others: locks are taken in one order.
+            Some(seq) => {
+                query.push("with stuck (stuck_id, stuck_client_id) as (select id, client_id from decided where decision_seq = ");
+                query.push_bind(seq).push(")").push(&order.cte);
+            }
+            None => {
+                push_stuck!(query);
+            }
+        }
         query.push(" update lead set status = 'pending', attempts = 0, first_failed_at = null, due_at = ");
         query.push_bind(micros(now)).push(" from stuck").push(order.from);
-        query.push(" where lead.id = stuck_id and lead.client_id = stuck_client_id and lead.status <> 'in_flight'");
+        query.push(" where lead.id = stuck_id and lead.client_id = stuck_client_id ");
+        // As it stands by now: what a poll has just held is held.
+        query.push("and lead.status in ('rejected', 'exhausted')");
         query.push(order.condition);
         let requeued = query.build().execute(&mut *transaction).await?.rows_affected();
         if requeued == 0 {
@@ -73,4 +84,37 @@ pub async fn requeue(
         transaction.commit().await?;
         Ok(requeued)
     })
+}
+
+/// What a retry would put back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stuck {
+    pub leads: i64,
+    /// Of them: people whom Conversica has never been told of, as far as is known.
+    pub new_people: i64,
+}
+
+/// How much is stuck: of these statuses, and of these ids where any are named.
+pub async fn look(db: &Db, statuses: &[Status], ids: Option<&[String]>) -> Result<Stuck, sqlx::Error> {
+    let mut stuck = Stuck::default();
+    for status in statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted)) {
+        let (leads, new_people): (i64, i64) = on_db!(db, pool => {
+            let mut query = QueryBuilder::new(
+                "select count(*), count(case when first_contact_at is null then 1 end) from lead \
+                 where status <> 'in_sync' and status = ");
+            query.push_bind(status.name());
+            if let Some(ids) = ids {
+                query.push(" and id in (");
+                let mut list = query.separated(", ");
+                for id in ids {
+                    list.push_bind(id.as_str());
+                }
+                query.push(")");
+            }
+            query.build_query_as().fetch_one(pool).await
+        })?;
+        stuck.leads += leads;
+        stuck.new_people += new_people;
+    }
+    Ok(stuck)
 }

@@ -187,7 +187,7 @@ fn there_is_nothing_else_and_nothing_to_be_changed() {
     let watched = Watched::start(&scene);
     watched.wait_until_ready();
     assert_eq!(watched.get("/healthz").json(), json!({ "healthy": true }));
-    for path in ["/", "/healthz/", "/readyz/x", "/leads"] {
+    for path in ["/healthz/", "/readyz/x", "/nothing", "/api", "/assets/../x"] {
         let answer = watched.get(path);
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.json()["cure"].to_string().contains("/healthz"), "{path}: {}", answer.body);

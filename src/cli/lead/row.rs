@@ -6,7 +6,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::name;
 use crate::cli::plan::shown;
 use crate::config::Settings;
 use crate::console::printable;
@@ -16,6 +15,7 @@ use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
 use crate::crm::read::Scope;
 use crate::db::Db;
+use crate::story::name;
 use crate::sync::merge::{Interest, Item, Merge};
 
 /// Whoever asks about one lead does not wait longer for a source that they did not ask about.

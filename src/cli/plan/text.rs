@@ -11,6 +11,7 @@ use crate::state::held;
 use crate::sync::plan::PlannedLead;
 use crate::sync::plan::forecast::Forecast;
 use crate::sync::plan::totals::Totals;
+use crate::wording::roughly;
 
 /// Conversations, and keys, that are named one by one.
 const NAMED: usize = 10;
@@ -163,16 +164,6 @@ fn takes(forecast: &Forecast, requests: u64) -> String {
     text
 }
 
-/// `3 min`, `2 h`, `5 days`.
-fn roughly(seconds: u64) -> String {
-    match seconds {
-        0..90 => format!("{seconds} s"),
-        90..5_400 => format!("{} min", (seconds + 30) / 60),
-        5_400..172_800 => format!("{} h", (seconds + 1800) / 3600),
-        _ => format!("{} days", number((seconds + 43_200) / 86_400)),
-    }
-}
-
 fn same_email(totals: &Totals) -> String {
     let mut text = String::new();
     if totals.same_email > 0 {
@@ -270,15 +261,4 @@ pub fn describe(lead: &PlannedLead) -> String {
 /// A value of a Lead object, for people.
 pub fn shown(value: &Value) -> String {
     if value.is_null() { "(none)".to_owned() } else { printable(&value.to_string()).into_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_is_said_as_people_say_it() {
-        let said = [10, 89, 180, 5_399, 7_200, 172_800, 86_400_000].map(roughly);
-        assert_eq!(said, ["10 s", "89 s", "3 min", "90 min", "2 h", "2 days", "1,000 days"]);
-    }
 }

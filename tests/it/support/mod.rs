@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each piece is here for every subject; not every subject needs every piece")]
 
 pub mod binary;
+pub mod browsing;
+pub mod chromium;
 pub mod crm_leads;
 pub mod crms;
 pub mod desk;

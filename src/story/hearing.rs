@@ -31,6 +31,16 @@ pub struct Hearing {
     keeps_opt_outs: bool,
 }
 
+/// One Message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    pub at: DateTime<Utc>,
+    /// By the lead, or else by the assistant.
+    pub by_lead: bool,
+    pub subject: String,
+    pub body: String,
+}
+
 impl Hearing {
     pub async fn of(state: &Db, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
         let (heard, picture) = reading::of_lead(state, lead).await?;
@@ -89,8 +99,31 @@ impl Hearing {
         messages
     }
 
+    /// The keys of all Lead Updates, as they stand.
+    pub fn picture(&self) -> impl Iterator<Item = (&str, String)> {
+        self.picture.iter().map(|(key, value)| (key.as_str(), plain(value)))
+    }
+
+    /// The Messages as they are read: when, from whom, subject and body.
+    pub fn conversation(&self) -> Vec<Said> {
+        let text = |message: &Value, key: &str| message.get(key).map(plain).unwrap_or_default();
+        let said = self.messages().into_iter().map(|(at, message)| Said {
+            at,
+            by_lead: text(&message, "action") == "received",
+            subject: text(&message, "subject"),
+            body: text(&message, "body"),
+        });
+        said.collect()
+    }
+
+    /// Channels that the person has opted out of, and since when.
+    pub fn opted_out(&self) -> Vec<(&'static str, DateTime<Utc>)> {
+        let since = |channel: Channel| Some((channel.name(), self.standing.get(channel)?));
+        Channel::ALL.into_iter().filter_map(since).collect()
+    }
+
     /// The keys that are sent as the person said, whatever the CRM says.
-    fn kept(&self, desired: Option<&Map<String, Value>>) -> Vec<(&'static str, bool, DateTime<Utc>)> {
+    pub fn kept(&self, desired: Option<&Map<String, Value>>) -> Vec<(&'static str, bool, DateTime<Utc>)> {
         let keys =
             [("optOut", Channel::Email, true), ("smsOptOut", Channel::Sms, true), ("smsOptIn", Channel::Sms, false)];
         let stands = keys.into_iter().filter_map(|(key, channel, value)| {

@@ -1,0 +1,367 @@
+//! What a person decides here: first a page that says how many leads it concerns and how many people would be contacted for
+//! the first time, then, from that page's form alone, the deed. The words and the deeds are those of the command line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use secrecy::ExposeSecret;
+use tracing::{info, warn};
+
+use super::Board;
+use super::door::{is_of_our_pages, same_secret};
+use super::enter::not_ours;
+use super::frame::{Frame, Parameters, away, note, page};
+use super::verdict::counted;
+use super::visitor::{Visitor, page_of_ours};
+use crate::clock;
+use crate::db::Db;
+use crate::db::discreet::in_words;
+use crate::decide;
+use crate::error::SetupError;
+use crate::state::control::{self, Halt};
+use crate::state::decision::Who;
+use crate::state::held::{self, Held, Release, Released, Selection};
+use crate::state::lead::Status;
+use crate::state::micros;
+use crate::state::stuck::{self, Stuck};
+use crate::wording;
+
+/// What is to be done, to which leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Deed {
+    Release(Release, Selection),
+    Retry(Vec<Status>, Option<Vec<String>>),
+    Resume,
+}
+
+/// What it comes to at this moment.
+struct Prospect {
+    title: String,
+    question: String,
+    asides: Vec<String>,
+    button: &'static str,
+    /// Names what was shown: what comes on top is shown again first.
+    shown: String,
+}
+
+/// What came of it.
+enum Done {
+    Said(String),
+    /// More than was shown: shown again, with this said.
+    Grown(String),
+}
+
+impl Deed {
+    fn read(name: &str, asked: &Parameters) -> Option<Self> {
+        let id = Some(asked.get("id")).filter(|id| !id.is_empty() && !id.contains('\0')).map(str::to_owned);
+        let reason = Some(asked.get("reason")).filter(|reason| !reason.is_empty()).map(str::to_owned);
+        let selection = Selection { ids: id.iter().cloned().collect(), reason };
+        match (name, asked.get("status")) {
+            ("approve", _) => Some(Self::Release(Release::Send, selection)),
+            ("baseline", _) => Some(Self::Release(Release::Baseline, selection)),
+            ("resume", _) => Some(Self::Resume),
+            ("retry", "rejected") => Some(Self::Retry(vec![Status::Rejected], id.map(|id| vec![id]))),
+            ("retry", "exhausted") => Some(Self::Retry(vec![Status::Exhausted], id.map(|id| vec![id]))),
+            // Without a status it is one lead that is meant, never all.
+            ("retry", "") => Some(Self::Retry(vec![Status::Rejected, Status::Exhausted], Some(vec![id?]))),
+            _ => None,
+        }
+    }
+
+    /// Looks, and changes nothing; `Err` says why there is nothing to be done.
+    async fn prospect(&self, board: &Board, db: &Db) -> anyhow::Result<Result<Prospect, String>> {
+        match self {
+            Self::Release(release, selection) => {
+                let held = held::look(db, selection).await?;
+                if held.leads == 0 {
+                    return Ok(Err("Nothing of that is held.".to_owned()));
+                }
+                match decide::refuse_more_tests(&held, *release, &board.settings, db).await {
+                    Err(error) => match error.downcast::<SetupError>() {
+                        Ok(SetupError { what, cure }) => Ok(Err(format!("{what}: {cure}"))),
+                        Err(error) => Err(error),
+                    },
+                    Ok(()) => Ok(Ok(self.of_release(board, *release, &held))),
+                }
+            }
+            Self::Retry(statuses, ids) => {
+                let stuck = stuck::look(db, statuses, ids.as_deref()).await?;
+                if stuck.leads == 0 {
+                    return Ok(Err("Nothing of that is stuck any more.".to_owned()));
+                }
+                Ok(Ok(of_retry(stuck)))
+            }
+            Self::Resume => {
+                let Some(halt) = control::read::<Halt>(db).await? else {
+                    return Ok(Err(wording::resumed(false).to_owned()));
+                };
+                Ok(Ok(Prospect {
+                    title: "Lift the halt".to_owned(),
+                    question: format!("Lift the halt ({}) of {}?", halt.reason.name(), halt.since.format("%F %T UTC")),
+                    asides: vec![
+                        "First see that its cause is mended: wrong credentials that are tried again can lock the account.".to_owned(),
+                        "The next request goes alone, until Conversica accepts it.".to_owned(),
+                    ],
+                    button: "Lift the halt",
+                    shown: micros(halt.since).to_string(),
+                }))
+            }
+        }
+    }
+
+    fn of_release(&self, board: &Board, release: Release, held: &Held) -> Prospect {
+        let (title, button) = match release {
+            Release::Send => ("Approve", "Approve and send"),
+            Release::Baseline => ("Baseline", "Treat as delivered"),
+        };
+        let aside = match release {
+            Release::Send => "Conversica then writes to these people.",
+            Release::Baseline => "Nothing is sent for them; later changes are.",
+        };
+        Prospect {
+            title: format!("{title} {}", counted(held.leads)),
+            question: wording::question(held, release, board.settings.source.on_delete),
+            asides: vec![
+                aside.to_owned(),
+                "It covers exactly what is shown here; what joins meanwhile is shown first.".to_owned(),
+            ],
+            button,
+            shown: held.set_name(),
+        }
+    }
+
+    /// Does it, as far as it was shown.
+    async fn done(&self, board: &Board, db: &Db, shown: &str, who: &Who) -> anyhow::Result<Done> {
+        let now = clock::now();
+        match self {
+            Self::Release(release, selection) => {
+                let Some(shown) = Held::named(shown) else { return Ok(Done::Grown("Look again, please.".to_owned())) };
+                let held = held::look(db, selection).await?;
+                if held.leads == 0 {
+                    return Ok(Done::Said("Nothing of that is held any more. Nothing was changed.".to_owned()));
+                }
+                let grown = |now: i64| Ok(Done::Grown(wording::outgrown(shown.leads, now)));
+                if held.has_outgrown(&shown) {
+                    return grown(held.leads);
+                }
+                match decide::release(db, &board.settings, selection, &held, *release, who, now).await? {
+                    Released::Grown => grown(held::look(db, selection).await?.leads),
+                    Released::Leads(leads) => {
+                        let on_delete = board.settings.source.on_delete;
+                        let mut said = wording::released(&held, leads, *release, on_delete).join(" ");
+                        if *release == Release::Send {
+                            said.push_str(TAKEN_UP);
+                        }
+                        Ok(Done::Said(said))
+                    }
+                }
+            }
+            Self::Retry(statuses, ids) => {
+                let stuck = stuck::look(db, statuses, ids.as_deref()).await?;
+                let shown: i64 = shown.parse().unwrap_or(0);
+                if stuck.leads > shown {
+                    let more = format!("More is stuck than was shown: {} then, {} now.", counted(shown), stuck.leads);
+                    return Ok(Done::Grown(more));
+                }
+                let requeued = decide::retry(db, statuses, ids.as_deref(), who, now).await?;
+                Ok(Done::Said(wording::requeued(requeued) + if requeued > 0 { TAKEN_UP } else { "" }))
+            }
+            Self::Resume => {
+                let halt = control::read::<Halt>(db).await?;
+                if halt.is_some_and(|halt| micros(halt.since).to_string() != shown) {
+                    return Ok(Done::Grown("There is another halt by now.".to_owned()));
+                }
+                Ok(Done::Said(wording::resumed(decide::resume(db, who, now).await?).to_owned()))
+            }
+        }
+    }
+}
+
+/// The loops look for themselves whether somebody has decided.
+const TAKEN_UP: &str = " It is taken up within seconds.";
+
+fn of_retry(stuck: Stuck) -> Prospect {
+    let people = match stuck.new_people {
+        0 => "Nobody is contacted for the first time by it.".to_owned(),
+        1 => "1 person will be contacted for the first time.".to_owned(),
+        people => format!("{people} people will be contacted for the first time."),
+    };
+    Prospect {
+        title: format!("Retry {}", counted(stuck.leads)),
+        question: format!("Put {} back in the queue? {people}", wording::leads(stuck.leads)),
+        asides: vec![
+            "They are sent with their newest content. What Conversica refused for its content, it refuses again."
+                .to_owned(),
+        ],
+        button: "Retry",
+        shown: stuck.leads.to_string(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "admin/dashboard/confirm.html", config = ".askama.toml")]
+struct Confirm {
+    frame: Frame,
+    title: String,
+    notice: Option<String>,
+    question: String,
+    asides: Vec<String>,
+    action: String,
+    fields: Vec<(&'static str, String)>,
+    button: &'static str,
+    back: String,
+}
+
+fn confirm(frame: Frame, name: &str, asked: &Parameters, prospect: Prospect, notice: Option<String>) -> Confirm {
+    let carried = ["id", "status", "reason", "back"].into_iter().map(|field| (field, asked.get(field).to_owned()));
+    let fields = carried.filter(|(_, value)| !value.is_empty()).chain([("shown", prospect.shown)]).collect();
+    Confirm {
+        frame,
+        title: prospect.title,
+        notice,
+        question: prospect.question,
+        asides: prospect.asides,
+        action: format!("/act/{name}"),
+        fields,
+        button: prospect.button,
+        back: page_of_ours(asked.get("back")).to_owned(),
+    }
+}
+
+/// The page that asks.
+pub async fn ask(
+    State(board): State<Arc<Board>>,
+    visitor: Visitor,
+    Path(name): Path<String>,
+    RawQuery(asked): RawQuery,
+) -> Response {
+    if !visitor.may_act() {
+        return may_not(&board, &visitor);
+    }
+    let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
+    let Some(deed) = Deed::read(&name, &asked) else { return unknown(&board, &visitor) };
+    match looked(&board, &deed).await {
+        None => away(&board, &visitor),
+        Some(Err(nothing)) => nothing_to_do(&board, &visitor, &nothing, &asked),
+        Some(Ok(prospect)) => {
+            let frame = Frame::of(&board, &visitor, prospect.title.clone());
+            page(StatusCode::OK, &confirm(frame, &name, &asked, prospect, None))
+        }
+    }
+}
+
+/// The form of that page.
+pub async fn act(
+    State(board): State<Arc<Board>>,
+    visitor: Visitor,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Some((key, form_token)) = visitor.session.clone() else { return may_not(&board, &visitor) };
+    let form = Parameters::read(&body);
+    if !is_of_our_pages(&headers) || !same_secret(form.get("form_token"), &form_token) {
+        return not_ours();
+    }
+    let Some(deed) = Deed::read(&name, &form) else { return unknown(&board, &visitor) };
+    let who = Who::new(format!("dashboard, {}", visitor.address));
+    // To its end, whether or not anybody waits for the answer: half of what belongs together would be worse than all.
+    let task = tokio::spawn({
+        let board = board.clone();
+        let shown = form.get("shown").to_owned();
+        async move { decided(&board, &deed, &shown, &who).await.map(|done| (done, deed)) }
+    });
+    match task.await.map_err(anyhow::Error::from).flatten() {
+        Ok((Done::Said(said), _)) => {
+            info!(address = %visitor.address, deed = name, said, "decided at the dashboard");
+            board.sessions.say(&key, said);
+            board.forget().await;
+            Redirect::to(page_of_ours(form.get("back"))).into_response()
+        }
+        Ok((Done::Grown(notice), deed)) => match looked(&board, &deed).await {
+            None => away(&board, &visitor),
+            Some(Err(nothing)) => nothing_to_do(&board, &visitor, &nothing, &form),
+            Some(Ok(prospect)) => {
+                let frame = Frame::of(&board, &visitor, prospect.title.clone());
+                page(StatusCode::CONFLICT, &confirm(frame, &name, &form, prospect, Some(notice)))
+            }
+        },
+        Err(error) => match error.downcast::<SetupError>() {
+            Ok(SetupError { what, cure }) => note(
+                StatusCode::CONFLICT,
+                Frame::of(&board, &visitor, "Not done"),
+                &what,
+                &cure,
+                Some(("Overview", "/")),
+            ),
+            Err(error) => {
+                warn!(error = in_words(&error), "what was decided at the dashboard could not be written down");
+                away(&board, &visitor)
+            }
+        },
+    }
+}
+
+/// All that is held is counted, of which there may be millions before the first approval.
+async fn looked(board: &Board, deed: &Deed) -> Option<Result<Prospect, String>> {
+    board.desk.window.read_within(Duration::from_secs(60), async |db| deed.prospect(board, db).await).await
+}
+
+/// Opens the state for writing, for this alone, as a command beside the daemon does.
+async fn decided(board: &Board, deed: &Deed, shown: &str, who: &Who) -> anyhow::Result<Done> {
+    let _turn = board.acting.lock().await;
+    let db = Db::open_state(board.settings.state.url.expose_secret()).await?;
+    let done = deed.done(board, &db, shown, who).await;
+    db.close().await;
+    done
+}
+
+fn may_not(board: &Board, visitor: &Visitor) -> Response {
+    const WHAT: &str = "To act here, sign in with the admin token.";
+    let (cure, link) = if board.door.has_token() {
+        ("", Some(("Sign in", "/login")))
+    } else {
+        (
+            "There is none: set `token_file` under [admin] and start `run` again, or use the commands.",
+            Some(("Overview", "/")),
+        )
+    };
+    note(StatusCode::FORBIDDEN, Frame::of(board, visitor, "Not done"), WHAT, cure, link)
+}
+
+fn unknown(board: &Board, visitor: &Visitor) -> Response {
+    let frame = Frame::of(board, visitor, "Not found");
+    note(StatusCode::NOT_FOUND, frame, "There is no such thing to do.", "", Some(("Overview", "/")))
+}
+
+fn nothing_to_do(board: &Board, visitor: &Visitor, what: &str, asked: &Parameters) -> Response {
+    let back = page_of_ours(asked.get("back"));
+    note(StatusCode::OK, Frame::of(board, visitor, "Nothing to do"), what, "", Some(("Back", back)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deed_is_read_and_a_retry_is_never_of_all_by_omission() {
+        let read = |name: &str, asked: &str| Deed::read(name, &Parameters::read(asked.as_bytes()));
+        let one = Some(vec!["a/b".to_owned()]);
+        assert_eq!(read("retry", "id=a%2Fb"), Some(Deed::Retry(vec![Status::Rejected, Status::Exhausted], one)));
+        assert_eq!(read("retry", "status=exhausted"), Some(Deed::Retry(vec![Status::Exhausted], None)));
+        for (name, asked) in [("retry", ""), ("retry", "id="), ("retry", "status=held"), ("erase", "id=1"), ("", "")] {
+            assert_eq!(read(name, asked), None, "{name} {asked}");
+        }
+        assert_eq!(
+            read("approve", "reason=first_run"),
+            Some(Deed::Release(Release::Send, Selection::reason("first_run")))
+        );
+        assert_eq!(read("baseline", ""), Some(Deed::Release(Release::Baseline, Selection::default())));
+        assert_eq!(read("resume", "id=1"), Some(Deed::Resume));
+    }
+}

@@ -1,0 +1,103 @@
+//! The same for scripts: the documents that the commands print with `--json`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::Board;
+use super::frame::Parameters;
+use super::lead::{Asked, Found, Told};
+use super::list::Wanted;
+use super::visitor::Visitor;
+use crate::admin::judgement;
+use crate::story::document;
+use crate::story::entry::Entry;
+
+/// Leads that one answer lists at most.
+const MOST: i64 = 1000;
+
+pub async fn status(State(board): State<Arc<Board>>, _: Visitor) -> Response {
+    match board.desk.window.report().await {
+        Some(report) => Json(&*report).into_response(),
+        None => away(),
+    }
+}
+
+pub async fn leads(State(board): State<Arc<Board>>, _: Visitor, RawQuery(asked): RawQuery) -> Response {
+    let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
+    let wanted = Wanted::read(&asked);
+    let limit = asked.get("limit").parse().map_or(MOST, |limit: i64| limit.clamp(1, MOST));
+    let window = &board.desk.window;
+    let Some(report) = window.report().await else { return away() };
+    let looked = window.read(async |db| Ok(wanted.page(db, &report, limit).await?)).await;
+    let Some((mut listed, more)) = looked else { return away() };
+    let veil = board.veil();
+    for lead in &mut listed {
+        if let Some(detail) = lead.last_outcome.as_mut().and_then(|outcome| outcome.detail.as_mut()) {
+            *detail = veil.text(detail).into_owned();
+        }
+    }
+    let next = listed
+        .last()
+        .filter(|_| more)
+        .map(|last| json!({ "from": last.status.name(), "after": last.lead.id, "after_client": last.lead.client_id }));
+    // By reason they are not counted: that may take long.
+    let total = wanted.reason.is_empty().then(|| wanted.leads(&report));
+    let leads: Vec<Entry<'_>> = listed.iter().map(Entry::of).collect();
+    Json(json!({ "leads": leads, "total": total, "next": next })).into_response()
+}
+
+pub async fn lead(
+    State(board): State<Arc<Board>>,
+    _: Visitor,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(asked): RawQuery,
+) -> Response {
+    match Asked::by_path(path, asked) {
+        Some(asked) => tell(&board, &asked).await,
+        None => refusal(StatusCode::NOT_FOUND, json!({ "error": "this lead is not known to the state" })),
+    }
+}
+
+pub async fn lead_asked(State(board): State<Arc<Board>>, _: Visitor, RawQuery(asked): RawQuery) -> Response {
+    tell(&board, &Asked::by_query(asked)).await
+}
+
+async fn tell(board: &Board, asked: &Asked) -> Response {
+    match board.desk.window.read(async |db| asked.find(db, board).await).await {
+        None => away(),
+        Some(Found::Told(told)) => Json(told_as_document(&told)).into_response(),
+        Some(Found::Nothing) => {
+            refusal(StatusCode::NOT_FOUND, json!({ "error": "this lead is not known to the state" }))
+        }
+        Some(Found::Several(leads)) => {
+            let clients: Vec<String> = leads.into_iter().map(|lead| lead.client_id).collect();
+            let error = "several clients have a lead of that id: say which with ?client=";
+            refusal(StatusCode::CONFLICT, json!({ "error": error, "clients": clients }))
+        }
+    }
+}
+
+fn told_as_document(told: &Told) -> Value {
+    let mut of = match &told.story {
+        Some(story) => document(story),
+        None => json!({"id": told.lead.id, "client_id": told.lead.client_id, "status": null, "desired": null,
+            "delivered": null, "due_at": null, "outcomes": []}),
+    };
+    told.hearing.add_to(&mut of, told.story.as_ref().and_then(|story| story.desired.as_ref()));
+    told.veil.value(&mut of);
+    of
+}
+
+fn away() -> Response {
+    refusal(StatusCode::SERVICE_UNAVAILABLE, json!({ "reasons": [judgement::state_unreadable()] }))
+}
+
+fn refusal(status: StatusCode, answer: Value) -> Response {
+    (status, Json(answer)).into_response()
+}

@@ -1,0 +1,210 @@
+//! Who may come in: the rules, from what a request shows. Pure.
+//!
+//! Without a token only this machine is served, and only for reading. "This machine" is the listener's own address and the
+//! name that the browser thinks it talks to: a page of somebody else's whose name has been turned to 127.0.0.1 (DNS
+//! rebinding) asks for that name. A proxy in front speaks for others, so what comes through one is not of this machine.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderName};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// What proxies add. A browser that talks to us directly sends none of them.
+const OF_PROXIES: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+
+pub struct Door {
+    token: Option<[u8; 32]>,
+    on_loopback: bool,
+}
+
+/// What a request may do that shows neither a session nor the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stranger {
+    /// Look at everything, and do nothing.
+    MayRead,
+    /// Sign in first.
+    MustSignIn,
+    /// There is no token to sign in with, and the request is not of this machine.
+    IsForeign,
+}
+
+impl Door {
+    pub fn new(token: Option<&SecretString>, listens_on: SocketAddr) -> Self {
+        let token = token.filter(|token| !token.expose_secret().is_empty());
+        Self {
+            token: token.map(|token| digest(token.expose_secret())),
+            on_loopback: listens_on.ip().to_canonical().is_loopback(),
+        }
+    }
+
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Digests are compared, in constant time, so that not even the length of the token shows.
+    pub fn is_token(&self, text: &str) -> bool {
+        self.token.is_some_and(|token| digest(text).ct_eq(&token).into())
+    }
+
+    pub fn stranger(&self, headers: &HeaderMap) -> Stranger {
+        if self.has_token() {
+            Stranger::MustSignIn
+        } else if self.on_loopback && is_of_this_machine(headers) {
+            Stranger::MayRead
+        } else {
+            Stranger::IsForeign
+        }
+    }
+}
+
+fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// Compares two texts of which one is secret.
+pub fn same_secret(a: &str, b: &str) -> bool {
+    digest(a).ct_eq(&digest(b)).into()
+}
+
+/// The token of `Authorization: Bearer …`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn is_of_this_machine(headers: &HeaderMap) -> bool {
+    let through_a_proxy = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    !through_a_proxy && host.to_str().is_ok_and(names_this_machine)
+}
+
+/// `localhost`, `127.0.0.1:9464`, `[::1]:9464`.
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((name, "")) => name,
+            Some((name, port)) if port.starts_with(':') => name,
+            _ => return false,
+        },
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Whether a form that is posted comes from a page of ours, as far as the browser says. It says `null` of a page that sends
+/// no referrer, as ours do not, where it says nothing better (`Sec-Fetch-Site`, which needs HTTPS or loopback): there the
+/// session's own token in the form decides, as it does everywhere else.
+pub fn is_of_our_pages(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get(HeaderName::from_static("sec-fetch-site")) {
+        return site == "same-origin";
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    origin.to_str().is_ok_and(|origin| {
+        origin == "null" || origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host))
+    })
+}
+
+/// Whether the browser talks HTTPS, to a proxy in front.
+pub fn is_https(headers: &HeaderMap) -> bool {
+    headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        pairs.iter().for_each(|(name, value)| _ = headers.append(*name, value.parse().unwrap()));
+        headers
+    }
+
+    fn door(token: Option<&str>, listens_on: &str) -> Door {
+        Door::new(token.map(SecretString::from).as_ref(), listens_on.parse().unwrap())
+    }
+
+    #[test]
+    fn without_a_token_only_this_machine_reads() {
+        for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "127.0.0.1", "[::1]:9464", "[::1]", "127.9.9.9:1"]
+        {
+            assert_eq!(door(None, "127.0.0.1:9464").stranger(&headers(&[("host", host)])), Stranger::MayRead, "{host}");
+            assert_eq!(door(None, "[::1]:9464").stranger(&headers(&[("host", host)])), Stranger::MayRead, "{host}");
+            let open = door(None, "0.0.0.0:9464");
+            assert_eq!(
+                open.stranger(&headers(&[("host", host)])),
+                Stranger::IsForeign,
+                "the name alone proves nothing"
+            );
+            let locked = door(Some("open sesame"), "127.0.0.1:9464");
+            assert_eq!(locked.stranger(&headers(&[("host", host)])), Stranger::MustSignIn);
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example:9464",
+            "localhost.evil.example",
+            "192.0.2.1:9464",
+            "[::1",
+            "",
+            "[::1]x",
+        ] {
+            let stranger = door(None, "127.0.0.1:9464").stranger(&headers(&[("host", host)]));
+            assert_eq!(stranger, Stranger::IsForeign, "{host}");
+        }
+        let door = door(None, "127.0.0.1:9464");
+        assert_eq!(door.stranger(&headers(&[])), Stranger::IsForeign);
+        let two = headers(&[("host", "localhost"), ("host", "evil.example")]);
+        assert_eq!(door.stranger(&two), Stranger::IsForeign);
+        for proxy in OF_PROXIES {
+            assert_eq!(
+                door.stranger(&headers(&[("host", "127.0.0.1:9464"), (proxy, "x")])),
+                Stranger::IsForeign,
+                "{proxy}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_token_is_the_token() {
+        let door = door(Some("open sesame"), "0.0.0.0:9464");
+        assert!(door.is_token("open sesame"));
+        for wrong in ["", "open sesam", "open sesame ", "Open sesame"] {
+            assert!(!door.is_token(wrong), "{wrong}");
+        }
+        assert!(!self::door(None, "127.0.0.1:1").is_token(""));
+        assert!(!self::door(Some(""), "127.0.0.1:1").is_token(""), "a blank one is none");
+        assert_eq!(bearer(&headers(&[("authorization", "bearer open sesame")])), Some("open sesame"));
+        assert_eq!(bearer(&headers(&[("authorization", "Basic open")])), None);
+    }
+
+    #[test]
+    fn forms_of_other_pages_are_told_apart() {
+        let host = ("host", "127.0.0.1:9464");
+        let ours = |pairs: &[(&'static str, &str)]| is_of_our_pages(&headers(&[&[host], pairs].concat()));
+        assert!(ours(&[("origin", "http://127.0.0.1:9464")]));
+        assert!(ours(&[("sec-fetch-site", "same-origin"), ("origin", "null")]));
+        assert!(ours(&[]));
+        for site in ["cross-site", "same-site", "none", ""] {
+            assert!(!ours(&[("sec-fetch-site", site), ("origin", "http://127.0.0.1:9464")]), "{site}");
+        }
+        for origin in ["http://evil.example", "http://127.0.0.1:1", "http://127.0.0.1:9464.evil.example", ""] {
+            assert!(!ours(&[("origin", origin)]), "{origin}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_but_that_of_this_machine_passes(host in "[a-z0-9.:\\[\\]-]{0,24}") {
+            if names_this_machine(&host) {
+                let bare = host.trim_start_matches('[').replace("localhost", "127.0.0.1");
+                prop_assert!(bare.starts_with("127.") || bare.starts_with(':') || bare.starts_with('0'), "{}", host);
+            }
+        }
+    }
+}

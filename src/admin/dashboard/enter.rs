@@ -1,0 +1,107 @@
+//! Signing in with the admin token, and out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use askama::Template;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::header::{RETRY_AFTER, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use std::net::SocketAddr;
+use tracing::info;
+
+use super::Board;
+use super::door::{is_https, is_of_our_pages, same_secret};
+use super::frame::{Frame, Parameters, note, page};
+use super::session::LASTS;
+use super::visitor::{self, page_of_ours};
+
+#[derive(Template)]
+#[template(path = "admin/dashboard/login.html", config = ".askama.toml")]
+struct Login<'a> {
+    frame: Frame,
+    next: &'a str,
+    problem: Option<&'a str>,
+}
+
+pub async fn form(State(board): State<Arc<Board>>, RawQuery(query): RawQuery) -> Response {
+    if !board.door.has_token() {
+        return no_token();
+    }
+    let asked = Parameters::read(query.unwrap_or_default().as_bytes());
+    page(
+        StatusCode::OK,
+        &Login { frame: Frame::plain("Sign in"), next: page_of_ours(asked.get("next")), problem: None },
+    )
+}
+
+fn no_token() -> Response {
+    const WHAT: &str = "There is no admin token to sign in with.";
+    const CURE: &str = "Set `token_file` under [admin], start `run` again, and come back.";
+    note(StatusCode::NOT_FOUND, Frame::plain("Sign in"), WHAT, CURE, None)
+}
+
+pub async fn sign_in(
+    State(board): State<Arc<Board>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if !board.door.has_token() {
+        return no_token();
+    }
+    if !is_of_our_pages(&headers) {
+        return not_ours();
+    }
+    let (form, now) = (Parameters::read(&body), Instant::now());
+    let next = page_of_ours(form.get("next"));
+    if !board.door.is_token(form.get("token")) {
+        let frame = Frame::plain("Sign in");
+        return match board.refuse(peer.ip().to_canonical(), now) {
+            None => {
+                let problem = Some("That is not the admin token.");
+                page(StatusCode::UNAUTHORIZED, &Login { frame, next, problem })
+            }
+            Some(seconds) => {
+                let problem = Some("Too many wrong tokens. Wait a minute, and look at [admin] token.");
+                let answer = page(StatusCode::TOO_MANY_REQUESTS, &Login { frame, next, problem });
+                ([(RETRY_AFTER, seconds.to_string())], answer).into_response()
+            }
+        };
+    }
+    info!(address = %peer.ip().to_canonical(), "somebody has signed in to the dashboard");
+    let cookie = board.sessions.begin(now);
+    ([(SET_COOKIE, set_cookie(&board, &headers, &cookie, LASTS.as_secs()))], Redirect::to(next)).into_response()
+}
+
+pub async fn sign_out(State(board): State<Arc<Board>>, headers: HeaderMap, body: Bytes) -> Response {
+    let cookie = visitor::cookie(&headers, &board.cookie);
+    if let Some((key, form_token)) = cookie.and_then(|cookie| board.sessions.find(cookie, Instant::now())) {
+        if !is_of_our_pages(&headers) || !same_secret(Parameters::read(&body).get("form_token"), &form_token) {
+            return not_ours();
+        }
+        board.sessions.end(&key);
+    }
+    ([(SET_COOKIE, set_cookie(&board, &headers, "", 0))], Redirect::to("/")).into_response()
+}
+
+/// `Secure` where the browser talks HTTPS to a proxy. Without one, a browser would not keep such a cookie off this machine.
+fn set_cookie(board: &Board, headers: &HeaderMap, value: &str, seconds: u64) -> String {
+    let secure = if is_https(headers) { "; Secure" } else { "" };
+    format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", board.cookie)
+}
+
+/// A form that is not from a page of ours, or from an old one.
+pub fn not_ours() -> Response {
+    const WHAT: &str =
+        "This form did not come from a page of this dashboard, or its session has ended. Nothing was done.";
+    note(
+        StatusCode::FORBIDDEN,
+        Frame::plain("Not done"),
+        WHAT,
+        "Go back to the overview and try again.",
+        Some(("Overview", "/")),
+    )
+}

@@ -1,0 +1,292 @@
+//! One lead: where it stands, what Conversica holds and should hold, what was said, and what happened in the order of time.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::Board;
+use super::frame::{Frame, Moment, Parameters, Piece, away, lead_link, lead_name, moment, note, page, pieces, query};
+use super::list::clients;
+use super::verdict::counted;
+use super::visitor::Visitor;
+use crate::clock;
+use crate::console::printable;
+use crate::conversica::lead::LeadId;
+use crate::conversica::token::Veil;
+use crate::db::Db;
+use crate::state::decision::{self, Decided};
+use crate::state::lead::Status;
+use crate::state::story::{self, Story};
+use crate::story::hearing::Hearing;
+use crate::story::{hide_token, history, standing};
+
+/// Which lead is asked for: by the path, or, for ids that no path can hold, by the query.
+pub struct Asked {
+    pub id: String,
+    pub client: Option<String>,
+}
+
+/// All that is known of a lead; the test token is hidden.
+pub struct Told {
+    pub lead: LeadId,
+    pub story: Option<Story>,
+    pub hearing: Hearing,
+    pub decided: Vec<Decided>,
+    pub veil: Veil,
+}
+
+pub enum Found {
+    Told(Box<Told>),
+    /// Of several clients: these.
+    Several(Vec<LeadId>),
+    Nothing,
+}
+
+impl Asked {
+    pub fn by_path(path: Result<Path<String>, PathRejection>, asked: Option<String>) -> Option<Self> {
+        let Path(id) = path.ok()?;
+        let client = Parameters::read(asked.unwrap_or_default().as_bytes()).given("client").map(str::to_owned);
+        Some(Self { id, client })
+    }
+
+    pub fn by_query(asked: Option<String>) -> Self {
+        let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
+        Self { id: asked.get("id").to_owned(), client: asked.given("client").map(str::to_owned) }
+    }
+
+    pub async fn find(&self, db: &Db, board: &Board) -> anyhow::Result<Found> {
+        let known = clients(db, &self.id).await?;
+        let lead = |client_id: &String| LeadId { id: self.id.clone(), client_id: client_id.clone() };
+        let client = match &self.client {
+            Some(client) => known.iter().find(|known| *known == client),
+            None if known.len() > 1 => return Ok(Found::Several(known.iter().map(lead).collect())),
+            None => known.first(),
+        };
+        let Some(lead) = client.map(lead) else { return Ok(Found::Nothing) };
+        let hearing = Hearing::of(db, &lead, board.settings.consent.keep_opt_outs).await?;
+        let mut story = story::of(db, &lead).await?;
+        let veil = match &mut story {
+            Some(story) => hide_token(story, db, &board.settings, board.veil()).await?,
+            None => board.veil(),
+        };
+        let decided = decision::of_lead(db, &lead.id, &lead.client_id).await?;
+        Ok(Found::Told(Box::new(Told { lead, story, hearing, decided, veil })))
+    }
+}
+
+#[derive(Template)]
+#[template(path = "admin/dashboard/lead.html", config = ".askama.toml")]
+struct Page {
+    frame: Frame,
+    may_act: bool,
+    name: String,
+    status: &'static str,
+    stands: String,
+    to_do: Vec<Piece>,
+    opted_out: Vec<String>,
+    actions: Vec<(&'static str, String)>,
+    fields_heading: &'static str,
+    value_heading: &'static str,
+    no_fields: &'static str,
+    two_columns: bool,
+    uncertain: bool,
+    fields: Vec<Field>,
+    kept: Vec<String>,
+    picture: Vec<(String, String)>,
+    conversation: Vec<Said>,
+    events: Vec<(Moment, String)>,
+}
+
+struct Field {
+    key: String,
+    old: String,
+    new: String,
+    differs: bool,
+}
+
+struct Said {
+    at: Moment,
+    by_lead: bool,
+    subject: String,
+    body: String,
+}
+
+pub async fn show(
+    State(board): State<Arc<Board>>,
+    visitor: Visitor,
+    path: Result<Path<String>, PathRejection>,
+    RawQuery(asked): RawQuery,
+) -> Response {
+    match Asked::by_path(path, asked) {
+        Some(asked) => tell(&board, &visitor, &asked).await,
+        None => unknown(&board, &visitor, ""),
+    }
+}
+
+pub async fn show_asked(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(asked): RawQuery) -> Response {
+    tell(&board, &visitor, &Asked::by_query(asked)).await
+}
+
+async fn tell(board: &Board, visitor: &Visitor, asked: &Asked) -> Response {
+    let found = board.desk.window.read(async |db| asked.find(db, board).await).await;
+    match found {
+        None => away(board, visitor),
+        Some(Found::Nothing) => unknown(board, visitor, &asked.id),
+        Some(Found::Several(leads)) => several(board, visitor, &leads),
+        Some(Found::Told(told)) => {
+            let frame = Frame::of(board, visitor, format!("Lead {}", lead_name(&told.lead)));
+            page(StatusCode::OK, &Page::of(frame, visitor.may_act(), &told, clock::now()))
+        }
+    }
+}
+
+fn unknown(board: &Board, visitor: &Visitor, id: &str) -> Response {
+    let what = format!("Lead {} is not known to the state.", printable(id));
+    let cure = "`conversica-sync plan` shows whether it is in the source, and what would be sent.";
+    note(StatusCode::NOT_FOUND, Frame::of(board, visitor, "Not found"), &what, cure, Some(("Leads", "/leads")))
+}
+
+#[derive(Template)]
+#[template(path = "admin/dashboard/several.html", config = ".askama.toml")]
+struct Several {
+    frame: Frame,
+    leads: Vec<(String, String)>,
+}
+
+fn several(board: &Board, visitor: &Visitor, leads: &[LeadId]) -> Response {
+    let link = |lead: &LeadId| {
+        let name = if lead.client_id.is_empty() { format!("{} (no client)", lead_name(lead)) } else { lead_name(lead) };
+        let link = lead_link(lead);
+        // A blank client is asked for by name too, or the question would come again.
+        (
+            name,
+            if lead.client_id.is_empty() {
+                format!("{link}{}client=", if link.contains('?') { '&' } else { '?' })
+            } else {
+                link
+            },
+        )
+    };
+    let frame = Frame::of(board, visitor, "Several clients");
+    page(StatusCode::OK, &Several { frame, leads: leads.iter().map(link).collect() })
+}
+
+/// Lines are not broken here: the browser does that.
+const WIDTH: usize = 100_000;
+
+impl Page {
+    fn of(frame: Frame, may_act: bool, told: &Told, now: DateTime<Utc>) -> Self {
+        let Told { lead, story, hearing, veil, .. } = told;
+        let hide = |text: &str| veil.text(text).into_owned();
+        let desired = story.as_ref().and_then(|story| story.desired.as_ref());
+        let (stands, to_do) = match story {
+            Some(story) => standing(story),
+            None => ("Never sent from here; Conversica has spoken of it.".to_owned(), "nothing"),
+        };
+        let opted_out = hearing.opted_out().into_iter();
+        let opted_out =
+            opted_out.map(|(channel, since)| format!("Opted out of {channel} on {}.", history::moment(since)));
+        let kept = hearing.kept(desired).into_iter().map(|(key, value, since)| {
+            format!("{key} is sent as {value} whatever the CRM says: they opted out on {}.", history::moment(since))
+        });
+        let said = hearing.conversation().into_iter().map(|said| Said {
+            at: moment(said.at, now),
+            by_lead: said.by_lead,
+            subject: hide(&said.subject),
+            body: hide(&said.body),
+        });
+        let both = story.as_ref().is_some_and(|story| story.desired.is_some() && story.delivered.is_some());
+        let fields = story.as_ref().map(fields).unwrap_or_default();
+        let two_columns = both && fields.iter().any(|field| field.differs);
+        let (fields_heading, value_heading) = headings(story.as_ref());
+        Self {
+            frame,
+            may_act,
+            name: format!("Lead {}", lead_name(lead)),
+            status: story.as_ref().map_or("", |story| story.status.name()),
+            stands: hide(&stands),
+            to_do: pieces(to_do),
+            opted_out: opted_out.collect(),
+            actions: story.as_ref().map(actions).unwrap_or_default(),
+            fields_heading,
+            value_heading,
+            no_fields: "The row makes no valid lead, and none was sent before.",
+            two_columns,
+            uncertain: story.as_ref().is_some_and(|story| story.delivered.is_some() && !story.delivered_is_certain),
+            fields,
+            kept: kept.collect(),
+            picture: hearing.picture().map(|(key, value)| (key.to_owned(), hide(&value))).collect(),
+            conversation: said.collect(),
+            events: events(told, now),
+        }
+    }
+}
+
+fn headings(story: Option<&Story>) -> (&'static str, &'static str) {
+    match story.map(|story| (&story.desired, &story.delivered)) {
+        Some((Some(_), None)) => ("What Conversica should hold; it has accepted nothing yet", "Should hold"),
+        Some((None, Some(_))) => ("What Conversica accepted last; the row makes no valid lead now", "Accepted last"),
+        Some((Some(desired), Some(delivered))) if desired != delivered => {
+            ("What Conversica holds, and should hold", "Should hold")
+        }
+        Some((Some(_), Some(_))) => ("What Conversica should hold, and holds", "Holds"),
+        Some((None, None)) | None => ("What Conversica should hold", "Should hold"),
+    }
+}
+
+/// Field by field, those that differ marked.
+fn fields(story: &Story) -> Vec<Field> {
+    let nothing = Map::new();
+    let desired = story.desired.as_ref();
+    let (new, old) = (desired.unwrap_or(&nothing), story.delivered.as_ref().unwrap_or(&nothing));
+    let both = desired.is_some() && story.delivered.is_some();
+    let added = new.keys().filter(|key| !old.contains_key(*key));
+    let field = |key: &String| {
+        let (was, is) = (old.get(key), new.get(key));
+        Field {
+            key: key.clone(),
+            old: shown(was),
+            new: shown(if desired.is_some() { is } else { was }),
+            differs: both && was != is,
+        }
+    };
+    old.keys().chain(added).map(field).collect()
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "(none)".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "\"\"".to_owned(),
+        Some(Value::String(text)) => printable(text).into_owned(),
+        Some(other) => printable(&other.to_string()).into_owned(),
+    }
+}
+
+fn actions(story: &Story) -> Vec<(&'static str, String)> {
+    let of =
+        |deed: &str| format!("/act/{deed}?{}", query(&[("id", &story.lead.id), ("back", &lead_link(&story.lead))]));
+    match story.status {
+        Status::Rejected | Status::Exhausted => vec![("Retry", of("retry"))],
+        Status::Held => vec![("Approve", of("approve")), ("Baseline", of("baseline"))],
+        _ => Vec::new(),
+    }
+}
+
+fn events(told: &Told, now: DateTime<Utc>) -> Vec<(Moment, String)> {
+    let mut events = told.story.as_ref().map(|story| history::of_story(story, WIDTH)).unwrap_or_default();
+    events.extend(told.hearing.events(WIDTH));
+    events.extend(told.decided.iter().map(|decided| {
+        let among =
+            if decided.leads > 1 { format!(", with others: {}", counted(decided.leads)) } else { String::new() };
+        (decided.at, format!("{} by {}{among}", decided.action, printable(&decided.who)))
+    }));
+    events.sort_by_key(|(at, _)| *at);
+    let shown = |(at, what): (DateTime<Utc>, String)| (moment(at, now), told.veil.text(&what).replace('`', ""));
+    events.into_iter().map(shown).collect()
+}

@@ -1,0 +1,228 @@
+//! Leads in a list: of one status or of all that wait or need a person, page by page, and found by their id.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::Board;
+use super::frame::{Frame, Moment, Parameters, away, lead_link, lead_name, moment, note, page, query};
+use super::visitor::Visitor;
+use crate::clock;
+use crate::console::printable;
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::state::heard::reading;
+use crate::state::lead::Status;
+use crate::state::listing::{Listed, Pages};
+use crate::state::story;
+use crate::status::Report;
+use crate::story::entry::why;
+use crate::wording::number;
+
+/// Leads a page.
+const PAGE: i64 = 50;
+
+/// Which leads are listed, and from where on.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// All that wait or need a person, where none is named.
+    pub status: Option<Status>,
+    pub reason: String,
+    /// Behind that lead of that status.
+    pub after: Option<(Status, LeadId)>,
+}
+
+impl Wanted {
+    pub fn read(asked: &Parameters) -> Self {
+        let after = Status::from_name(asked.get("from")).zip(asked.given("after")).map(|(status, id)| {
+            (status, LeadId { id: id.to_owned(), client_id: asked.get("after_client").to_owned() })
+        });
+        Self { status: Status::from_name(asked.get("status")), reason: asked.get("reason").trim().to_owned(), after }
+    }
+
+    /// In the order in which they are listed.
+    fn statuses(&self) -> Vec<Status> {
+        let wanted = |status: &Status| match self.status {
+            Some(only) => *status == only,
+            None => !matches!(status, Status::InSync | Status::Gone),
+        };
+        Status::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// How many leads have the statuses, whatever the reason.
+    pub fn leads(&self, report: &Report) -> i64 {
+        self.statuses().into_iter().map(|status| report.leads(status)).sum()
+    }
+
+    /// A page of them, and whether there is more behind it.
+    pub async fn page(&self, db: &Db, report: &Report, limit: i64) -> Result<(Vec<Listed>, bool), sqlx::Error> {
+        let reason = (!self.reason.is_empty()).then_some(self.reason.as_str());
+        let all = report.leads.values().sum();
+        let mut listed = Vec::new();
+        let begun = self.after.as_ref().map(|(status, _)| *status);
+        for status in self.statuses().into_iter().skip_while(|status| begun.is_some_and(|begun| begun != *status)) {
+            let left = limit + 1 - i64::try_from(listed.len()).unwrap_or(limit);
+            // What is settled has no reason; to look for one among millions would take long and find none.
+            if left <= 0 || (reason.is_some() && status == Status::InSync) {
+                continue;
+            }
+            let mut pages = Pages::new(db, status, reason, report.leads(status), all, left);
+            if let Some((_, lead)) = self.after.as_ref().filter(|(begun, _)| *begun == status) {
+                pages = pages.behind(lead.clone());
+            }
+            listed.extend(pages.next(left).await?);
+        }
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let more = listed.len() > limit;
+        listed.truncate(limit);
+        Ok((listed, more))
+    }
+
+    /// The address of the page behind that lead.
+    fn link(&self, after: Option<&Listed>) -> String {
+        let status = self.status.map_or("", Status::name);
+        let (from, id, client) = after
+            .map_or(("", "", ""), |last| (last.status.name(), last.lead.id.as_str(), last.lead.client_id.as_str()));
+        let asked =
+            [("status", status), ("reason", &self.reason), ("from", from), ("after", id), ("after_client", client)];
+        let asked = query(&asked);
+        if asked.is_empty() { "/leads".to_owned() } else { format!("/leads?{asked}") }
+    }
+}
+
+/// The clients that have a lead of that id, as the state knows them.
+pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
+    // No database holds it.
+    if id.contains('\0') {
+        return Ok(Vec::new());
+    }
+    let mut clients = story::clients(db, id).await?;
+    clients.extend(reading::clients(db, id).await?);
+    clients.sort();
+    clients.dedup();
+    Ok(clients)
+}
+
+#[derive(Template)]
+#[template(path = "admin/dashboard/list.html", config = ".askama.toml")]
+struct List {
+    frame: Frame,
+    may_act: bool,
+    heading: String,
+    tabs: Vec<Tab>,
+    status: &'static str,
+    reason: String,
+    action: Option<(&'static str, String)>,
+    rows: Vec<Row>,
+    /// Where no row has a reason, there is no column for it, and nothing to search by.
+    has_reasons: bool,
+    nothing: &'static str,
+    first: Option<String>,
+    next: Option<String>,
+    per_page: i64,
+}
+
+struct Tab {
+    name: &'static str,
+    link: String,
+    leads: String,
+    is_here: bool,
+}
+
+struct Row {
+    link: String,
+    name: String,
+    status: &'static str,
+    why: String,
+    since: Moment,
+}
+
+pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(asked): RawQuery) -> Response {
+    let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
+    let sought = asked.get("q").trim();
+    if !sought.is_empty() {
+        return find(&board, &visitor, sought).await;
+    }
+    let wanted = Wanted::read(&asked);
+    let window = &board.desk.window;
+    let Some(report) = window.report().await else { return away(&board, &visitor) };
+    let looked = window.read(async |db| Ok(wanted.page(db, &report, PAGE).await?)).await;
+    let Some((listed, more)) = looked else { return away(&board, &visitor) };
+    let (now, veil) = (clock::now(), board.veil());
+    let row = |lead: &Listed| Row {
+        link: lead_link(&lead.lead),
+        name: lead_name(&lead.lead),
+        status: lead.status.name(),
+        // Conversica's words may quote what it was sent.
+        why: printable(&veil.text(&why(lead))).into_owned(),
+        since: moment(lead.since, now),
+    };
+    let what = wanted.status.map_or("Leads that wait or need a person", |status| status.name());
+    let heading = if wanted.status.is_some() { format!("Leads: {what}") } else { what.to_owned() };
+    let rows: Vec<Row> = listed.iter().map(row).collect();
+    let list = List {
+        has_reasons: !wanted.reason.is_empty() || rows.iter().any(|row| !row.why.is_empty()),
+        frame: Frame::of(&board, &visitor, heading.clone()),
+        may_act: visitor.may_act(),
+        heading,
+        tabs: tabs(&wanted, &report),
+        status: wanted.status.map_or("", Status::name),
+        action: action(&wanted, &listed),
+        rows,
+        nothing: if wanted.reason.is_empty() { "No lead stands there." } else { "No lead matches." },
+        first: wanted.after.is_some().then(|| Wanted { after: None, ..wanted.clone() }.link(None)),
+        next: more.then(|| wanted.link(listed.last())),
+        per_page: PAGE,
+        reason: wanted.reason,
+    };
+    page(StatusCode::OK, &list)
+}
+
+fn tabs(wanted: &Wanted, report: &Report) -> Vec<Tab> {
+    let tab = |name, status: Option<Status>| {
+        let of = Wanted { status, ..Wanted::default() };
+        let leads = number(u64::try_from(of.leads(report)).unwrap_or(0));
+        Tab { name, link: of.link(None), leads, is_here: wanted.status == status }
+    };
+    let all = std::iter::once(tab("waiting or stuck", None));
+    all.chain(Status::ALL.into_iter().map(|status| tab(status.name(), Some(status)))).collect()
+}
+
+/// What can be done about all of them.
+fn action(wanted: &Wanted, listed: &[Listed]) -> Option<(&'static str, String)> {
+    let status = wanted.status.filter(|_| !listed.is_empty() && wanted.reason.is_empty())?;
+    let retry = format!("/act/retry?{}", query(&[("status", status.name())]));
+    match status {
+        Status::Rejected => Some(("Retry all rejected", retry)),
+        Status::Exhausted => Some(("Retry all exhausted", retry)),
+        _ => None,
+    }
+}
+
+/// Goes to the lead of that id.
+async fn find(board: &Board, visitor: &Visitor, id: &str) -> Response {
+    let Some(clients) = board.desk.window.read(async |db| Ok(clients(db, id).await?)).await else {
+        return away(board, visitor);
+    };
+    let lead = |client_id: &str| LeadId { id: id.to_owned(), client_id: client_id.to_owned() };
+    match clients.as_slice() {
+        [only] => Redirect::to(&lead_link(&lead(only))).into_response(),
+        [] => {
+            let what = format!("No lead with the id {} is known.", printable(id));
+            let cure = "Ids are written as the database writes the value of [source] key. `conversica-sync plan` shows whether it is in \
+                        the source.";
+            note(
+                StatusCode::NOT_FOUND,
+                Frame::of(board, visitor, "Not found"),
+                &what,
+                cure,
+                Some(("All that wait", "/leads")),
+            )
+        }
+        // The page of the lead says which clients there are.
+        [..] => Redirect::to(&lead_link(&lead(""))).into_response(),
+    }
+}

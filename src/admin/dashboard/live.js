@@ -1,0 +1,60 @@
+// Keeps the page up to date: fetches it again every few seconds and puts in what has changed, region by region. Rests while
+// nobody looks at it, and while somebody types or has marked something.
+"use strict";
+(() => {
+  const EVERY = 4000;
+  const PATIENCE = 15000;
+  const regions = () => document.querySelectorAll("[data-live]");
+  if (regions().length === 0) return;
+  const pulse = document.getElementById("pulse");
+  let under_way = false;
+  let lost = false;
+
+  const say = (text) => { if (pulse && pulse.textContent !== text) pulse.textContent = text; };
+  const busy = () => {
+    const focus = document.activeElement;
+    const typing = focus && focus.closest("form") && !focus.matches("button");
+    const selection = window.getSelection();
+    return document.hidden || under_way || typing || (selection && !selection.isCollapsed);
+  };
+
+  const put = (fresh) => {
+    for (const region of regions()) {
+      const other = fresh.getElementById(region.id);
+      if (!other || other.innerHTML === region.innerHTML) continue;
+      const focus = region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      const scrolled = region.querySelector(".wide")?.scrollLeft ?? 0;
+      region.replaceChildren(...other.childNodes);
+      if (scrolled) region.querySelector(".wide")?.scrollTo({ left: scrolled });
+      if (focus) [...region.querySelectorAll("a")].find((a) => a.getAttribute("href") === focus)?.focus();
+    }
+  };
+
+  const look = async () => {
+    if (busy()) return;
+    under_way = true;
+    const patience = new AbortController();
+    const timer = setTimeout(() => patience.abort(), PATIENCE);
+    try {
+      const answer = await fetch(location.href, {
+        headers: { "X-Live": "1" }, credentials: "same-origin", cache: "no-store", redirect: "manual", signal: patience.signal,
+      });
+      // Signed out meanwhile, or the daemon was started again.
+      if (answer.type === "opaqueredirect") { location.reload(); return; }
+      if (!answer.ok) throw new Error(String(answer.status));
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      put(fresh);
+      if (lost) say("Connected again.");
+      lost = false;
+    } catch {
+      lost = true;
+      say("No answer: what stands here is as it was. Trying again.");
+    } finally {
+      clearTimeout(timer);
+      under_way = false;
+    }
+  };
+
+  setInterval(look, EVERY);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+})();

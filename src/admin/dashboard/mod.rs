@@ -1,0 +1,140 @@
+//! The dashboard: pages that say whether it works, what is stuck, why, and what to do; and forms for a person who decides.
+//!
+//! Whoever asks is a [`visitor::Visitor`] by the rules of [`door`]. Pages are made of the state alone, in a few bounded
+//! statements; what a person decides goes the way of the command line ([`crate::decide`]), after a page that says what it
+//! comes to. No page has a script, a style or an image but our own.
+
+mod act;
+mod api;
+mod details;
+mod door;
+mod enter;
+mod frame;
+mod lead;
+mod list;
+mod overview;
+mod session;
+mod verdict;
+mod visitor;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use self::details::Details;
+use self::door::Door;
+use self::session::Sessions;
+use crate::admin::answer::Desk;
+use crate::admin::window::Seen;
+use crate::clock;
+use crate::config::Settings;
+use crate::conversica::token::Veil;
+use crate::receive::credentials::Failures;
+
+/// What the pages share.
+pub struct Board {
+    desk: Arc<Desk>,
+    settings: Arc<Settings>,
+    door: Door,
+    /// The name of the session's cookie. With the port in it, for cookies are not told apart by that.
+    cookie: String,
+    sessions: Sessions,
+    failures: Mutex<Failures>,
+    details: Seen<Details>,
+    /// One decision at a time.
+    acting: tokio::sync::Mutex<()>,
+}
+
+impl Board {
+    pub fn new(desk: Arc<Desk>, settings: Arc<Settings>, listens_on: SocketAddr) -> Self {
+        Self {
+            desk,
+            door: Door::new(settings.admin.token.as_ref(), listens_on),
+            settings,
+            cookie: format!("conversica_sync_{}", listens_on.port()),
+            sessions: Sessions::default(),
+            failures: Mutex::default(),
+            details: Seen::default(),
+            acting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    async fn details(&self) -> Option<Arc<Details>> {
+        let veil = self.veil();
+        let window = &self.desk.window;
+        window.see(&self.details, async |db| Ok(Details::of(db, &veil, clock::now()).await?)).await
+    }
+
+    /// Something has just been changed: what was seen serves no longer.
+    async fn forget(&self) {
+        self.desk.window.forget().await;
+        *self.details.lock().await = None;
+    }
+
+    fn veil(&self) -> Veil {
+        Veil::over(self.settings.conversica.test_lead_token.as_ref())
+    }
+}
+
+/// The longest form: a few ids and a token.
+const FORM_BYTES: usize = 64 * 1024;
+
+pub fn router(board: Arc<Board>) -> Router {
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/leads", get(list::show))
+        .route("/leads/", get(lead::show_asked))
+        .route("/leads/{*id}", get(lead::show))
+        .route("/act/{deed}", get(act::ask).post(act::act))
+        .route("/login", get(enter::form).post(enter::sign_in))
+        .route("/logout", post(enter::sign_out))
+        .route("/api/status", get(api::status))
+        .route("/api/leads", get(api::leads))
+        .route("/api/lead/", get(api::lead_asked))
+        .route("/api/lead/{*id}", get(api::lead))
+        .layer(from_fn(private))
+        .route("/assets/style.css", get(|| asset("text/css; charset=utf-8", include_str!("style.css"))))
+        .route("/assets/live.js", get(|| asset("text/javascript; charset=utf-8", include_str!("live.js"))))
+        .route("/assets/icon.svg", get(|| asset("image/svg+xml", include_str!("icon.svg"))))
+        .layer(from_fn(strict))
+        .layer(DefaultBodyLimit::max(FORM_BYTES))
+        .with_state(board)
+}
+
+/// Nothing but our own, from here, in no frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+async fn strict(request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    let headers = answer.headers_mut();
+    let mut set = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
+    set(CONTENT_SECURITY_POLICY, POLICY);
+    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(X_FRAME_OPTIONS, "DENY");
+    set(REFERRER_POLICY, "no-referrer");
+    set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    answer
+}
+
+/// Pages are of people: nobody on the way keeps them.
+async fn private(request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Part of the program; pages ask for it by the version.
+async fn asset(kind: &'static str, text: &'static str) -> Response {
+    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=86400")], text).into_response()
+}

@@ -1,0 +1,350 @@
+//! The overview: is it working, what is stuck, why, and what do I do? From top to bottom.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Board;
+use super::details::{COARSE, Details, FINE, Group, first_of_day, first_of_hour};
+use super::frame::{Frame, Moment, Piece, ago, away, lead_link, lead_name, moment, page, pieces, query};
+use super::verdict::{Tone, counted, verdict};
+use super::visitor::Visitor;
+use crate::admin::judgement::Reason;
+use crate::chart::{Chart, Span};
+use crate::clock;
+use crate::conversica::lead::LeadId;
+use crate::reconcile::report::cure;
+use crate::reconcile::verdict::Verdict;
+use crate::state::control::{BreakerState, Pacing};
+use crate::state::lead::Status;
+use crate::status::{Report, Standing};
+use crate::wording::{meaning, number};
+
+pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor) -> Response {
+    let (report, details) = tokio::join!(board.desk.window.report(), board.details());
+    let (Some(report), Some(details)) = (report, details) else { return away(&board, &visitor) };
+    let standing = Standing {
+        halt: None,
+        hold: None,
+        poll_failed: report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some()),
+    };
+    let reasons = board.desk.readiness(Some(&standing));
+    let frame = Frame::of(&board, &visitor, "Overview");
+    page(StatusCode::OK, &Overview::of(frame, visitor.may_act(), &report, &details, &reasons, clock::now()))
+}
+
+#[derive(Template)]
+#[template(path = "admin/dashboard/overview.html", config = ".askama.toml")]
+struct Overview {
+    frame: Frame,
+    may_act: bool,
+    tone: &'static str,
+    verdict: String,
+    poll: String,
+    at: Moment,
+    halt: Option<Halt>,
+    source: Option<Vec<Piece>>,
+    poll_error: Option<String>,
+    held: Option<Held>,
+    groups: Vec<Stuck>,
+    leads: Vec<Line>,
+    waiting: String,
+    charts: Vec<Picture>,
+    pace: Vec<String>,
+    received: Vec<(&'static str, String)>,
+    trouble_received: Vec<Vec<Piece>>,
+    events: Vec<Event>,
+}
+
+struct Halt {
+    reason: &'static str,
+    since: Moment,
+    detail: Option<String>,
+    cure: Vec<Piece>,
+}
+
+struct Held {
+    leads: String,
+    since: Moment,
+    groups: Vec<Stuck>,
+}
+
+/// Leads that wait for a person for one reason.
+struct Stuck {
+    status: &'static str,
+    reason: String,
+    leads: String,
+    examples: Vec<(String, String)>,
+    more: String,
+    cure: Vec<Piece>,
+    /// Words and address of what can be done here.
+    actions: Vec<(&'static str, String)>,
+}
+
+struct Line {
+    status: &'static str,
+    link: String,
+    leads: String,
+    meaning: &'static str,
+    is_some: bool,
+}
+
+struct Picture {
+    title: &'static str,
+    id: &'static str,
+    each: &'static str,
+    chart: Chart,
+    says: String,
+}
+
+struct Event {
+    at: Moment,
+    order: DateTime<Utc>,
+    what: String,
+    lead: Option<(String, String)>,
+    tone: &'static str,
+}
+
+impl Overview {
+    fn of(
+        frame: Frame,
+        may_act: bool,
+        report: &Report,
+        details: &Details,
+        reasons: &[Reason],
+        now: DateTime<Utc>,
+    ) -> Self {
+        let (tone, sentence) = verdict(report, reasons);
+        let halt = report.halt.as_ref().map(|halt| Halt {
+            reason: halt.reason,
+            since: moment(halt.since, now),
+            detail: halt.detail.clone(),
+            cure: pieces(halt.cure),
+        });
+        let source = reasons.iter().find(|reason| reason.reason == "source");
+        let (held, stuck): (Vec<&Group>, Vec<&Group>) =
+            details.groups.iter().partition(|group| group.status == Status::Held);
+        let held = report.hold.as_ref().map(|hold| Held {
+            leads: counted(hold.leads),
+            since: moment(hold.since, now),
+            groups: held.into_iter().map(of_group).collect(),
+        });
+        Self {
+            frame,
+            may_act,
+            tone: tone.class(),
+            verdict: sentence,
+            poll: poll(report, now),
+            at: moment(details.at, now),
+            halt,
+            source: source.map(|reason| pieces(reason.cure)),
+            poll_error: report.last_poll.as_ref().and_then(|poll| poll.error.clone()),
+            held,
+            groups: stuck.into_iter().map(of_group).collect(),
+            leads: Status::ALL.into_iter().map(|status| line(status, report.leads(status))).collect(),
+            waiting: waiting(report, details, now),
+            charts: charts(details),
+            pace: report.pacing.as_ref().map(|pacing| pace(pacing, now)).unwrap_or_default(),
+            received: received(report),
+            trouble_received: trouble_received(report),
+            events: events(report, details, now),
+        }
+    }
+}
+
+fn poll(report: &Report, now: DateTime<Utc>) -> String {
+    match &report.last_poll {
+        None => "Nothing has been polled yet.".to_owned(),
+        Some(poll) if poll.error.is_some() => format!("The last poll failed, {}.", ago(poll.at, now)),
+        Some(poll) => {
+            let (rows, changed) = (number(poll.rows), number(poll.changed));
+            format!("Last poll {}: {rows} rows read, {changed} changed, in {} ms.", ago(poll.at, now), poll.duration_ms)
+        }
+    }
+}
+
+fn of_group(group: &Group) -> Stuck {
+    let (status, verdict) = (group.status, of_status(group.status));
+    let to_retry = |what: &'static str| vec![(what, format!("/act/retry?{}", query(&[("status", status.name())])))];
+    let release = |what: &str| format!("/act/{what}?{}", query(&[("reason", &group.reason)]));
+    let actions = match status {
+        Status::Rejected => to_retry("Retry all rejected"),
+        Status::Exhausted => to_retry("Retry all exhausted"),
+        Status::Held => vec![("Approve", release("approve")), ("Baseline", release("baseline"))],
+        _ => Vec::new(),
+    };
+    let reason = if group.reason.is_empty() { "other reasons" } else { &group.reason };
+    // Of a sample, a group may have more.
+    let at_least = if group.at_least { "at least " } else { "" };
+    let listed = [("status", status.name()), ("reason", group.reason.as_str())];
+    // What is listed by an answer is found by its words.
+    let asked = match status {
+        Status::Rejected | Status::Exhausted => query(&listed[..1]),
+        _ => query(&listed),
+    };
+    Stuck {
+        status: status.name(),
+        reason: reason.to_owned(),
+        leads: format!("{at_least}{}", counted(group.leads)),
+        examples: group.examples.iter().map(named).collect(),
+        more: format!("/leads?{asked}"),
+        cure: pieces(&cure(verdict, &group.reason)),
+        actions,
+    }
+}
+
+fn of_status(status: Status) -> Verdict {
+    match status {
+        Status::Held => Verdict::Held,
+        Status::Rejected => Verdict::Rejected,
+        Status::Exhausted => Verdict::Exhausted,
+        Status::Invalid => Verdict::Invalid,
+        Status::Gone => Verdict::Gone,
+        Status::InSync => Verdict::Matched,
+        Status::Pending | Status::InFlight | Status::Retrying => Verdict::Pending,
+    }
+}
+
+fn named(lead: &LeadId) -> (String, String) {
+    (lead_name(lead), lead_link(lead))
+}
+
+fn line(status: Status, leads: i64) -> Line {
+    Line {
+        status: status.name(),
+        link: format!("/leads?{}", query(&[("status", status.name())])),
+        leads: number(u64::try_from(leads).unwrap_or(0)),
+        meaning: meaning(status),
+        is_some: leads > 0,
+    }
+}
+
+fn waiting(report: &Report, details: &Details, now: DateTime<Utc>) -> String {
+    let waiting = report.leads(Status::Pending) + report.leads(Status::Retrying);
+    if waiting == 0 {
+        return "Nothing waits to be sent.".to_owned();
+    }
+    let wait = if waiting == 1 { "waits" } else { "wait" };
+    match details.oldest_due.filter(|due| now - *due > TimeDelta::seconds(1)) {
+        Some(due) => {
+            format!("{} {wait} to be sent; the oldest has been due since {}.", counted(waiting), ago(due, now))
+        }
+        None => format!("{} {wait} to be sent, none of them overdue.", counted(waiting)),
+    }
+}
+
+fn charts(details: &Details) -> Vec<Picture> {
+    let picture = |title, id, each, outcomes, first, minutes, stretches| {
+        let span = Span { first, step: TimeDelta::minutes(minutes), stretches, format: "%H:%M" };
+        let chart = Chart::of(outcomes, span);
+        let says: Vec<String> = chart.classes.iter().map(|(class, count)| format!("{count} {class}")).collect();
+        Picture { title, id, each, says: says.join(", "), chart }
+    };
+    vec![
+        picture("The last hour", "chart-hour", "two minutes", &details.hour, first_of_hour(details.at), FINE, 30),
+        picture("The last day", "chart-day", "an hour", &details.day, first_of_day(details.at), COARSE, 24),
+    ]
+}
+
+fn pace(pacing: &Pacing, now: DateTime<Utc>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (rate, ceiling) = (pacing.requests_per_second, pacing.ceiling);
+    lines.push(if rate < ceiling {
+        format!("Up to {rate:.2} of {ceiling} requests a second: Conversica asked for less, or did not answer in time.")
+    } else {
+        format!("Up to {ceiling} requests a second, as set.")
+    });
+    if pacing.breaker == BreakerState::Open {
+        let next = pacing.next_probe_at.map(|at| format!(", next {}", ago(at, now))).unwrap_or_default();
+        lines.push(format!("{} failures in a row: one lead at a time is tried{next}.", pacing.failures));
+    }
+    if let Some(until) = pacing.paused_until.filter(|until| *until > now) {
+        lines.push(format!("Conversica asked for a pause: it goes on {}.", ago(until, now)));
+    }
+    if let Some(until) = pacing.new_people_wait_until.filter(|until| *until > now) {
+        lines.push(format!(
+            "People contacted for the first time wait for their turn: the next goes {}.",
+            ago(until, now)
+        ));
+    }
+    lines
+}
+
+fn received(report: &Report) -> Vec<(&'static str, String)> {
+    let received = &report.received;
+    let numbers = [
+        ("Lead Updates", received.lead_updates),
+        ("Messages", received.messages),
+        ("Chat Leads", received.chat_leads),
+        ("about unknown leads", received.unknown_leads),
+        ("wait to be written to the CRM", received.waiting_writeback),
+        ("cannot be written to the CRM", received.stopped_writeback),
+        ("cannot be read", received.unreadable),
+    ];
+    if received.is_nothing() {
+        return Vec::new();
+    }
+    let shown = numbers.into_iter().enumerate().filter(|(at, (_, count))| *at < 3 || *count > 0);
+    shown.map(|(_, (what, count))| (what, number(u64::try_from(count).unwrap_or(0)))).collect()
+}
+
+fn trouble_received(report: &Report) -> Vec<Vec<Piece>> {
+    let received = &report.received;
+    let mut trouble = Vec::new();
+    if received.unreadable > 0 {
+        trouble.push(pieces(
+            "Some posts cannot be read: `conversica-sync received --unreadable` says which and why; after mending, `conversica-sync \
+             received replay`.",
+        ));
+    }
+    if received.stopped_writeback > 0 {
+        trouble.push(pieces(
+            "Some cannot be written to the CRM: `conversica-sync writeback stopped` says why; after mending, `conversica-sync \
+             writeback retry`.",
+        ));
+    }
+    trouble
+}
+
+/// What happened of late, newest first: ids and counts.
+fn events(report: &Report, details: &Details, now: DateTime<Utc>) -> Vec<Event> {
+    let event = |at, what: String, lead: Option<&LeadId>, tone: Tone| Event {
+        at: moment(at, now),
+        order: at,
+        what,
+        lead: lead.map(named),
+        tone: tone.class(),
+    };
+    let mut events = Vec::new();
+    events.extend(details.decisions.iter().map(|decided| {
+        let reason = decided.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let leads = if decided.leads > 0 { format!(", {}", counted(decided.leads)) } else { String::new() };
+        event(decided.at, format!("{}{reason}{leads}, by {}", decided.action, decided.who), None, Tone::Well)
+    }));
+    events.extend(
+        report.halt.iter().map(|halt| event(halt.since, format!("halted: {}", halt.reason), None, Tone::Stopped)),
+    );
+    events.extend(report.hold.iter().map(|hold| event(hold.since, format!("held: {}", hold.reason), None, Tone::Look)));
+    events.extend(details.failed.iter().map(|failed| {
+        let status = failed.http_status.map(|status| format!(", status {status}")).unwrap_or_default();
+        let tone = if failed.class == "rejected" || failed.class == "halting" { Tone::Stopped } else { Tone::Look };
+        event(failed.at, format!("{}{status}", failed.class), Some(&failed.lead), tone)
+    }));
+    events.extend(details.posts.iter().map(|post| {
+        let lead = (!post.lead.id.is_empty()).then_some(&post.lead);
+        let what = match (&post.problem, post.kind.name()) {
+            (Some(_), _) => "received what cannot be read".to_owned(),
+            (None, kind) => format!("received: {}", kind.replace('_', " ")),
+        };
+        event(post.received_at, what, lead, if post.problem.is_some() { Tone::Look } else { Tone::Busy })
+    }));
+    events.sort_by_key(|event| std::cmp::Reverse(event.order));
+    events.truncate(SHOWN_EVENTS);
+    events
+}
+
+const SHOWN_EVENTS: usize = 14;

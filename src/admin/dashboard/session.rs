@@ -1,0 +1,108 @@
+//! Who has signed in: kept in memory, so that a restart ends every session.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+/// How long a session lasts.
+pub const LASTS: Duration = Duration::from_secs(12 * 3600);
+/// As many as are kept; a further one ends the oldest.
+const MOST: usize = 200;
+
+/// Names a session without opening it: the digest of what the cookie says.
+pub type Key = [u8; 32];
+
+#[derive(Default)]
+pub struct Sessions(Mutex<HashMap<Key, Session>>);
+
+struct Session {
+    /// What every form of this session carries.
+    form_token: String,
+    ends: Instant,
+    /// What is said once, on the next page.
+    message: Option<String>,
+}
+
+impl Sessions {
+    /// A new session; returns what its cookie says.
+    pub fn begin(&self, now: Instant) -> String {
+        let mut sessions = self.lock();
+        sessions.retain(|_, session| session.ends > now);
+        if sessions.len() >= MOST
+            && let Some(oldest) = sessions.iter().min_by_key(|(_, session)| session.ends).map(|(key, _)| *key)
+        {
+            sessions.remove(&oldest);
+        }
+        let cookie = random();
+        sessions.insert(key(&cookie), Session { form_token: random(), ends: now + LASTS, message: None });
+        cookie
+    }
+
+    /// The session of that cookie, and what its forms carry.
+    pub fn find(&self, cookie: &str, now: Instant) -> Option<(Key, String)> {
+        let key = key(cookie);
+        let sessions = self.lock();
+        let session = sessions.get(&key).filter(|session| session.ends > now)?;
+        Some((key, session.form_token.clone()))
+    }
+
+    pub fn end(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    pub fn say(&self, key: &Key, message: String) {
+        if let Some(session) = self.lock().get_mut(key) {
+            session.message = Some(message);
+        }
+    }
+
+    /// What is to be said, once.
+    pub fn message(&self, key: &Key) -> Option<String> {
+        self.lock().get_mut(key)?.message.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Session>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// 256 bits that nobody guesses.
+fn random() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
+
+fn key(cookie: &str) -> Key {
+    Sha256::digest(cookie.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_found_by_its_cookie_until_it_ends() {
+        let (sessions, start) = (Sessions::default(), Instant::now());
+        let (a, b) = (sessions.begin(start), sessions.begin(start));
+        let (key, form_token) = sessions.find(&a, start).expect("it has begun");
+        assert_ne!(form_token, sessions.find(&b, start).expect("it has begun").1);
+        sessions.say(&key, "done".to_owned());
+        assert_eq!((sessions.message(&key).as_deref(), sessions.message(&key)), (Some("done"), None));
+        assert!(sessions.find(&a, start + LASTS).is_none(), "over");
+        assert!(sessions.find(&form_token, start).is_none());
+        sessions.end(&key);
+        assert!(sessions.find(&a, start).is_none() && sessions.find(&b, start).is_some());
+    }
+
+    #[test]
+    fn no_more_sessions_are_kept_than_there_is_room_for_and_the_newest_stays() {
+        let (sessions, start) = (Sessions::default(), Instant::now());
+        for n in 0..2 * MOST {
+            let now = start + Duration::from_millis(n as u64);
+            let newest = sessions.begin(now);
+            assert!(sessions.find(&newest, now).is_some());
+        }
+        assert_eq!(sessions.lock().len(), MOST);
+    }
+}

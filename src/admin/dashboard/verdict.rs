@@ -1,0 +1,110 @@
+//! The one sentence at the top of the dashboard: is it working? Pure.
+
+use crate::admin::judgement::Reason;
+use crate::state::control::BreakerState;
+use crate::state::lead::Status;
+use crate::status::Report;
+use crate::wording::{leads, number};
+
+/// How it stands, from the calm to the urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Well,
+    Busy,
+    Look,
+    Stopped,
+}
+
+impl Tone {
+    pub fn class(self) -> &'static str {
+        match self {
+            Tone::Well => "well",
+            Tone::Busy => "busy",
+            Tone::Look => "look",
+            Tone::Stopped => "stopped",
+        }
+    }
+}
+
+/// `reasons` are why the daemon is not ready.
+pub fn verdict(report: &Report, reasons: &[Reason]) -> (Tone, String) {
+    if report.halt.is_some() {
+        return (Tone::Stopped, "Halted: nothing is sent until a person mends the cause".to_owned());
+    }
+    if reasons.iter().any(|reason| reason.reason == "source") {
+        return (Tone::Stopped, "The CRM cannot be read: changes are not found".to_owned());
+    }
+    let stuck: i64 =
+        [Status::Rejected, Status::Exhausted, Status::Invalid].map(|status| report.leads(status)).iter().sum();
+    let (need, needs) =
+        (number(u64::try_from(stuck).unwrap_or(0)), if stuck == 1 { "lead needs" } else { "leads need" });
+    if let Some(hold) = &report.hold {
+        let wait = if hold.leads == 1 { "waits" } else { "wait" };
+        return (Tone::Look, format!("{} {wait} for your decision", counted(hold.leads)));
+    }
+    if report.pacing.as_ref().is_some_and(|pacing| pacing.breaker == BreakerState::Open) {
+        return (Tone::Look, "Conversica does not answer well: one lead at a time is tried".to_owned());
+    }
+    if stuck > 0 {
+        return (Tone::Look, format!("Working, and {need} {needs} a person"));
+    }
+    if report.last_poll.is_none() {
+        return (Tone::Busy, "Starting: nothing has been read yet".to_owned());
+    }
+    let under_way: i64 =
+        [Status::Pending, Status::InFlight, Status::Retrying].map(|status| report.leads(status)).iter().sum();
+    if under_way > 0 {
+        let are = if under_way == 1 { "is" } else { "are" };
+        return (Tone::Busy, format!("All is well: {} {are} on the way", counted(under_way)));
+    }
+    (Tone::Well, "All is well: Conversica holds what the CRM says".to_owned())
+}
+
+/// `1,234 leads`.
+pub fn counted(number_of: i64) -> String {
+    match number_of {
+        1 => leads(1),
+        many => format!("{} leads", number(u64::try_from(many).unwrap_or(0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::control::LastPoll;
+    use crate::status::{HaltShown, HoldShown};
+    use chrono::DateTime;
+
+    #[test]
+    fn the_most_urgent_is_said() {
+        let mut report = Report::before_the_first_run();
+        let said = |report: &Report, reasons: &[Reason]| {
+            let (tone, said) = verdict(report, reasons);
+            (tone.class(), said.split(':').next().unwrap_or_default().to_owned())
+        };
+        let at = DateTime::UNIX_EPOCH;
+        assert_eq!(said(&report, &[]), ("busy", "Starting".to_owned()));
+        let poll = LastPoll {
+            at,
+            kind: "full".to_owned(),
+            rows: 1,
+            changed: 0,
+            duration_ms: 1,
+            error: None,
+            failing_since: None,
+            succeeded_at: Default::default(),
+        };
+        report.last_poll = Some(poll);
+        assert_eq!(said(&report, &[]), ("well", "All is well".to_owned()));
+        report.leads.insert("pending", 1);
+        assert_eq!(verdict(&report, &[]).1, "All is well: 1 lead is on the way");
+        report.leads.insert("rejected", 1);
+        assert_eq!(said(&report, &[]), ("look", "Working, and 1 lead needs a person".to_owned()));
+        report.hold = Some(HoldShown { reason: "first_run".to_owned(), since: at, leads: 1200 });
+        assert_eq!(said(&report, &[]), ("look", "1,200 leads wait for your decision".to_owned()));
+        let source = Reason { reason: "source", detail: String::new(), cure: "" };
+        assert_eq!(said(&report, &[source]).0, "stopped");
+        report.halt = Some(HaltShown { reason: "forbidden", since: at, detail: None, cure: "" });
+        assert_eq!(said(&report, &[]), ("stopped", "Halted".to_owned()));
+    }
+}

@@ -1,0 +1,79 @@
+//! One lead of a list, for scripts and for people: where it stands and why, in one line.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::state::lead::Status;
+use crate::state::listing::{LastOutcome, Listed};
+
+/// How much of an answer stands in a list; the lead's own story has the rest.
+const DETAIL_CHARS: usize = 80;
+
+/// A lead as scripts read it.
+#[derive(Serialize)]
+pub struct Entry<'a> {
+    id: &'a str,
+    client_id: &'a str,
+    status: &'static str,
+    reason: Option<String>,
+    hold_reason: Option<&'a str>,
+    invalid_reasons: &'a [String],
+    last_outcome: Option<&'a LastOutcome>,
+    due_at: Option<DateTime<Utc>>,
+    changed_at: DateTime<Utc>,
+    since: DateTime<Utc>,
+    attempts: i64,
+}
+
+impl<'a> Entry<'a> {
+    pub fn of(lead: &'a Listed) -> Self {
+        let reason = reason(lead);
+        Self {
+            id: &lead.lead.id,
+            client_id: &lead.lead.client_id,
+            status: lead.status.name(),
+            reason: (!reason.is_empty()).then_some(reason),
+            hold_reason: lead.hold_reason.as_deref(),
+            invalid_reasons: &lead.invalid_reasons,
+            last_outcome: lead.last_outcome.as_ref(),
+            due_at: lead.due_at,
+            changed_at: lead.changed_at,
+            since: lead.since,
+            attempts: lead.attempts,
+        }
+    }
+}
+
+/// Why it stands where it stands, in one line; blank where the status says all.
+pub fn reason(lead: &Listed) -> String {
+    match lead.status {
+        Status::Invalid => lead.invalid_reasons.join("; "),
+        Status::Held => lead.hold_reason.clone().unwrap_or_default(),
+        Status::Rejected | Status::Exhausted | Status::Retrying => {
+            lead.last_outcome.as_ref().map(|outcome| answer(outcome, usize::MAX)).unwrap_or_default()
+        }
+        Status::InSync | Status::Pending | Status::InFlight | Status::Gone => String::new(),
+    }
+}
+
+/// The same, short, and with the time of the next try.
+pub fn why(lead: &Listed) -> String {
+    match (&lead.last_outcome, lead.status) {
+        (Some(outcome), Status::Rejected | Status::Exhausted) => answer(outcome, DETAIL_CHARS),
+        (Some(outcome), Status::Retrying) => {
+            let due = lead.due_at.map(|at| format!("; tried again at {}", at.format("%F %T UTC"))).unwrap_or_default();
+            format!("{}{due}", answer(outcome, DETAIL_CHARS))
+        }
+        _ => reason(lead),
+    }
+}
+
+/// `422: the email looks odd`, `ambiguous: no answer within the time limit`.
+fn answer(outcome: &LastOutcome, chars: usize) -> String {
+    let head = outcome.http_status.map_or_else(|| outcome.class.clone(), |status| status.to_string());
+    let Some(detail) = &outcome.detail else { return head };
+    match detail.char_indices().nth(chars) {
+        None => format!("{head}: {detail}"),
+        Some((end, _)) => format!("{head}: {}…", &detail[..end]),
+    }
+}

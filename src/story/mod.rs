@@ -1,0 +1,163 @@
+//! One lead's story, as the command line and the dashboard tell it: where it stands, what a person does about it, what was
+//! heard, and what happened in the order of time. Reads the state only.
+
+pub mod entry;
+pub mod hearing;
+pub mod history;
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use self::history::moment;
+use crate::config::Settings;
+use crate::console::printable;
+use crate::conversica::lead::LeadId;
+use crate::conversica::token::{self, Veil};
+use crate::crm::mapping::Mapping;
+use crate::db::Db;
+use crate::error::SetupError;
+use crate::state::control::{self, MappingInUse};
+use crate::state::heard::reading;
+use crate::state::lead::Status;
+use crate::state::outcome::Recorded;
+use crate::state::story::{self, Story};
+
+/// Takes the token out of what is shown of the lead. One that is not in the settings any more is still in the state: in what
+/// was delivered until the lead is sent under its own name, and in what is to be sent until a poll has gone over it.
+pub async fn hide_token(story: &mut Story, state: &Db, settings: &Settings, veil: Veil) -> anyhow::Result<Veil> {
+    let mut veil = veil;
+    if story.test_lead_at.is_some() && !veil.is_on() {
+        let in_use = control::read::<MappingInUse>(state).await?;
+        let mapping = Mapping::new(settings).fingerprint().to_string();
+        let is_old = story.status == Status::Gone || in_use.is_none_or(|in_use| in_use.fingerprint != mapping);
+        let of = |content: &Option<Map<String, Value>>| {
+            content.as_ref().and_then(|content| content.get("lastName")?.as_str().map(str::to_owned))
+        };
+        let (desired, delivered) = (of(&story.desired), of(&story.delivered));
+        let hidden =
+            if is_old { delivered.or(desired) } else { delivered.filter(|name| desired.as_ref() != Some(name)) };
+        veil = hidden.map_or(veil, |name| Veil::over_last_name(&name));
+    }
+    // Of a token that is no longer in use, more than one may have been.
+    let own_name = story.desired.as_ref().and_then(|desired| desired.get("lastName")).cloned();
+    let is_tested = story.test_lead_at.is_some() && settings.conversica.test_lead_token.is_none();
+    for body in story.outcomes.iter_mut().filter_map(|outcome| outcome.body.as_mut()) {
+        if let Some(name) = body.get_mut("lastName").filter(|name| is_tested && own_name.as_ref() != Some(&**name)) {
+            *name = token::SHOWN_OF_A_TEST_LEAD.into();
+        }
+        veil.object(body);
+    }
+    story.desired.iter_mut().chain(story.delivered.iter_mut()).for_each(|content| veil.object(content));
+    Ok(veil)
+}
+
+/// The one lead that is meant, or why there is none that the state knows.
+pub async fn which(state: &Db, id: &str, client: Option<&str>) -> anyhow::Result<Result<LeadId, SetupError>> {
+    let mut clients = story::clients(state, id).await?;
+    clients.extend(reading::clients(state, id).await?);
+    clients.sort();
+    clients.dedup();
+    let client_id = match client {
+        Some(client) if clients.iter().any(|known| known == client) => client.to_owned(),
+        Some(client) => return Ok(Err(unknown(id, Some(client), &clients))),
+        None if clients.len() > 1 => return Err(several(id, &clients).into()),
+        None => match clients.pop() {
+            Some(client) => client,
+            None => return Ok(Err(unknown(id, None, &[]))),
+        },
+    };
+    Ok(Ok(LeadId { id: id.to_owned(), client_id }))
+}
+
+pub fn several(id: &str, clients: &[String]) -> SetupError {
+    let what = format!("lead {} is known for several clients: {}", printable(id), names(clients));
+    SetupError::new(what, "say which with --client")
+}
+
+pub fn unknown(id: &str, client: Option<&str>, others: &[String]) -> SetupError {
+    let of = client.map(|client| format!(" of client {}", names(&[client.to_owned()]))).unwrap_or_default();
+    let what = format!("lead {}{of} is not known to the state", printable(id));
+    if others.is_empty() {
+        let cure = "look whether it is in the source with `conversica-sync plan`; ids are written as the database writes \
+                    the value of [source] key";
+        return SetupError::new(what, cure);
+    }
+    SetupError::new(what, format!("name a client that has a lead of that id: {}", names(others)))
+}
+
+pub fn names(clients: &[String]) -> String {
+    let name =
+        |client: &String| if client.is_empty() { "'' (none)".to_owned() } else { printable(client).into_owned() };
+    clients.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// For scripts, but for what was heard.
+pub fn document(story: &Story) -> Value {
+    json!({
+        "id": story.lead.id,
+        "client_id": story.lead.client_id,
+        "status": story.status.name(),
+        "desired": story.desired,
+        "delivered": story.delivered,
+        "delivered_is_certain": story.delivered_is_certain,
+        "due_at": story.due_at,
+        "hold_reason": story.hold_reason,
+        "invalid_reasons": story.invalid_reasons,
+        "attempts": story.attempts,
+        "changed_at": story.changed_at,
+        "first_contact_at": story.first_contact_at,
+        "delivered_at": story.delivered_at,
+        "gone_at": story.gone_at,
+        "held_at": story.held_at,
+        "claimed_at": story.claimed_at,
+        "test_lead_at": story.test_lead_at,
+        "outcomes": story.outcomes,
+        "decisions": story.decisions,
+    })
+}
+
+pub fn name(lead: &LeadId) -> String {
+    let mut name = format!("Lead {}", printable(&lead.id));
+    if !lead.client_id.is_empty() {
+        let _ = write!(name, " (client {})", printable(&lead.client_id));
+    }
+    name
+}
+
+/// Where it stands, and what a person does about it.
+pub fn standing(story: &Story) -> (String, &'static str) {
+    let answer = || match story.outcomes.last() {
+        Some(Recorded { http_status: Some(status), detail: Some(detail), .. }) => format!(" ({status}: {detail})"),
+        Some(Recorded { http_status: Some(status), .. }) => format!(" ({status})"),
+        Some(Recorded { detail: Some(detail), .. }) => format!(" ({detail})"),
+        _ => String::new(),
+    };
+    let due = story.due_at.map(|at| format!(" at {}", moment(at))).unwrap_or_default();
+    const NOTHING: &str = "nothing";
+    match story.status {
+        Status::InSync => ("Conversica holds what the CRM says".to_owned(), NOTHING),
+        Status::Pending => ("to be sent now".to_owned(), "nothing, while `run` works and `status` shows no halt"),
+        Status::InFlight => ("on its way to Conversica".to_owned(), NOTHING),
+        Status::Retrying => (
+            format!("failed for a passing reason{}; tried again{due}", answer()),
+            "nothing: it is tried again by itself",
+        ),
+        Status::Held => {
+            let reason = story.hold_reason.as_deref().unwrap_or("a person has to decide");
+            (format!("waits for a person: {reason}"), "look at `plan`, then `approve` or `baseline`")
+        }
+        Status::Invalid => {
+            (format!("not sent: {}", story.invalid_reasons.join("; ")), "mend the row in the CRM; it is sent by itself")
+        }
+        Status::Rejected => (
+            format!("Conversica refused this content{}", answer()),
+            "mend the row in the CRM, or `retry ID` after mending the account",
+        ),
+        Status::Exhausted => (
+            format!("failed for too long{}", answer()),
+            "mend the cause, then `retry ID`; a change of the row does it too",
+        ),
+        Status::Gone => ("no longer in the source".to_owned(), "nothing; it goes on when the row comes back"),
+    }
+}

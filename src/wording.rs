@@ -1,0 +1,140 @@
+//! Words that the command line and the dashboard share: numbers, what a status means, what a person is asked before something
+//! is done.
+
+use crate::config::OnDelete;
+use crate::state::held::{Held, Release};
+use crate::state::lead::Status;
+
+/// `1 lead`, `2 leads`.
+pub fn leads(number: impl Into<i64>) -> String {
+    let number = number.into();
+    if number == 1 { "1 lead".to_owned() } else { format!("{number} leads") }
+}
+
+/// `1,234,567`.
+pub fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `3 min`, `2 h`, `5 days`.
+pub fn roughly(seconds: u64) -> String {
+    match seconds {
+        0..90 => format!("{seconds} s"),
+        90..5_400 => format!("{} min", (seconds + 30) / 60),
+        5_400..172_800 => format!("{} h", (seconds + 1800) / 3600),
+        _ => format!("{} days", number((seconds + 43_200) / 86_400)),
+    }
+}
+
+/// What a status means, and what to do about it.
+pub fn meaning(status: Status) -> &'static str {
+    match status {
+        Status::InSync => "Conversica holds what the CRM says",
+        Status::Pending => "to be sent now",
+        Status::InFlight => "on its way",
+        Status::Retrying => "failed for a passing reason; tried again by itself",
+        Status::Held => "waits for a person: approve or baseline",
+        Status::Invalid => "the row lacks something; mend it in the CRM (plan says what)",
+        Status::Rejected => "refused by Conversica; mend the row, or retry",
+        Status::Exhausted => "failed for too long; mend the cause, then retry",
+        Status::Gone => "no longer in the source",
+    }
+}
+
+/// What becomes of leads whose row is missing.
+pub fn parting(release: Release, on_delete: OnDelete) -> &'static str {
+    match (release, on_delete) {
+        (Release::Send, OnDelete::StopMessaging) => {
+            "are gone from the source: Conversica is told to stop messaging those that it knows"
+        }
+        (Release::Send | Release::Baseline, _) => "are gone from the source: nothing is sent for them",
+    }
+}
+
+/// What a person is asked before they decide.
+pub fn question(held: &Held, release: Release, on_delete: OnDelete) -> String {
+    let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
+    let reasons = reasons.join(", ");
+    let gone = match held.missing {
+        0 => String::new(),
+        missing => format!("{} {}. ", leads(missing), parting(release, on_delete)),
+    };
+    if held.missing > 0 && held.missing == held.leads {
+        return format!("{gone}Is that right (held: {reasons})?");
+    }
+    let held_for = format!("{} (held: {reasons})", leads(held.leads - held.missing));
+    let new_people = match held.new_people {
+        1 => "1 person".to_owned(),
+        people => format!("{people} people"),
+    };
+    match release {
+        Release::Send => format!("{gone}Send {held_for}? {new_people} will be contacted for the first time."),
+        Release::Baseline => format!(
+            "{gone}Treat {held_for} as already delivered, and send nothing? {new_people} that Conversica may not know will not be \
+             contacted."
+        ),
+    }
+}
+
+/// What became of the leads that were released, a sentence each.
+pub fn released(held: &Held, released: u64, release: Release, on_delete: OnDelete) -> Vec<String> {
+    let released = i64::try_from(released).unwrap_or(i64::MAX);
+    let missing = held.missing.min(released);
+    let others = released - missing;
+    let mut sentences = Vec::new();
+    if missing > 0 {
+        sentences.push(format!("{} {}.", leads(missing), parting(release, on_delete)));
+    }
+    if others > 0 || missing == 0 {
+        let what = match release {
+            Release::Send => "will be sent",
+            Release::Baseline => "count as delivered",
+        };
+        sentences.push(format!("{} {what}.", leads(others)));
+    }
+    sentences
+}
+
+/// What was held when it was shown, and what has joined since.
+pub fn outgrown(shown: i64, now: i64) -> String {
+    format!("More is held than was shown: {} then, {now} now.", leads(shown))
+}
+
+/// What came of a retry.
+pub fn requeued(number: u64) -> String {
+    format!("{} back in the queue.", leads(i64::try_from(number).unwrap_or(i64::MAX)))
+}
+
+/// What came of lifting a halt.
+pub fn resumed(was_halted: bool) -> &'static str {
+    if was_halted {
+        "The halt is lifted. The next request goes alone, until Conversica accepts it."
+    } else {
+        "There is no halt."
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_said_as_people_say_it() {
+        let said = [10, 89, 180, 5_399, 7_200, 172_800, 86_400_000].map(roughly);
+        assert_eq!(said, ["10 s", "89 s", "3 min", "90 min", "2 h", "2 days", "1,000 days"]);
+    }
+
+    #[test]
+    fn numbers_are_set_off_by_thousands() {
+        let numbers = [0, 999, 1000, 12_345, 123_456, 10_000_000].map(number);
+        assert_eq!(numbers, ["0", "999", "1,000", "12,345", "123,456", "10,000,000"]);
+    }
+}
