@@ -59,7 +59,12 @@ fn shell(folder: &Path, line: &str) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_conversica-sync")).parent().expect("a folder");
     let mut command = Command::new("sh");
     let path = std::env::var("PATH").unwrap_or_default();
-    command.env_clear().env("PATH", format!("{}:{path}", program.display())).env("LANG", "C.UTF-8").env("HOME", folder);
+    command
+        .env_clear()
+        .env("PATH", format!("{}:{path}", program.display()))
+        .env("LANG", "C.UTF-8")
+        .env("HOME", folder)
+        .env("LOGNAME", "ann");
     command.args(["-c", &format!("{{ {line}\n}} 2>&1")]).current_dir(folder).stdin(Stdio::null());
     command
 }

@@ -41,12 +41,29 @@ fn literals(code: &str) -> Vec<String> {
     found
 }
 
+/// The section of the README.
+fn runbook() -> String {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).expect("a README");
+    let (_, runbook) = readme.split_once("## When something is wrong").expect("the runbook's heading");
+    runbook.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn every_alert_is_in_the_runbook() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus/alerts.yml");
+    let rules = std::fs::read_to_string(rules).expect("the rules");
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    let runbook = runbook();
+    let missing: Vec<&&str> = alerts.iter().filter(|alert| !runbook.contains(&format!("`{alert}`"))).collect();
+    assert!(missing.is_empty(), "not in the README under \"When something is wrong\": {missing:?}");
+}
+
 #[test]
 fn every_warning_and_error_of_the_log_is_in_the_runbook() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
-    let (_, runbook) = readme.split_once("## When something is wrong").expect("the runbook's heading");
-    let runbook = runbook.split("\n## ").next().unwrap_or_default();
+    let runbook = runbook();
     let mut files = Vec::new();
     sources(&root.join("src"), &mut files);
     let (mut messages, mut missing) = (0, Vec::new());
