@@ -1,5 +1,5 @@
 //! `lead ID`: one lead's whole story, for whoever asks why somebody was, or was not, written to. Looks at the state only,
-//! also while a daemon works on it. [`export`] has all of it in one document; [`erase`] ends it.
+//! also while a daemon works on it. `--export` has all of it in one document; `--erase` ends it.
 //!
 //! Here, and nowhere else, Conversica's answers are shown as they came: they may quote the lead.
 

@@ -2,7 +2,7 @@
 //! written to again. [`super::tombstone`] says what it is; [`super::record`] knows where everything stands.
 //!
 //! On PostgreSQL others write at the same time. Whoever may write something of a lead that is not there holds the lock of
-//! [`super::tombstone::erased!`], for which an erasure waits; answers to requests are journalled under the lock of their table,
+//! `tombstone::erased!`, for which an erasure waits; answers to requests are journalled under the lock of their table,
 //! which it takes. It waits for nothing else while it holds these: a lead that somebody is just working on is tried again.
 
 use std::collections::BTreeSet;

@@ -36,7 +36,7 @@ pub const IMPERSONAL: [&str; 7] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     Lead,
-    /// By the number of an event, see [`posts!`].
+    /// By the number of an event, see `posts!`.
     Event,
 }
 
@@ -138,7 +138,7 @@ pub async fn holdings(
     Ok(holdings)
 }
 
-/// See [`posts!`].
+/// See `posts!`.
 pub async fn events(db: &Db, lead: &LeadId, addresses: &BTreeSet<String>) -> Result<Vec<i64>, sqlx::Error> {
     on_db!(db, pool => {
         let mut connection = pool.acquire().await?;

@@ -6,7 +6,7 @@
 //! whether an id that they know, or guess, is among those that were erased; that is what it is for.
 //!
 //! Whoever is about to write something of a lead that table `lead` may not have asks in their own transaction, by
-//! [`erased!`]: what they read before may be older than the tombstone.
+//! `erased!`: what they read before may be older than the tombstone.
 
 use std::collections::HashSet;
 

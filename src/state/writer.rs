@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -193,6 +193,18 @@ async fn join(session: &mut PgConnection) -> Result<(), sqlx::Error> {
     }
 }
 
+/// What somebody has to mend ends the program; what passes by itself, such as a full disk, may be tried again.
+fn not_lockable(path: &Path, error: std::io::Error) -> anyhow::Error {
+    use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    if !matches!(error.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem) {
+        return anyhow::Error::from(error).context(format!("opening the lock file {}", path.display()));
+    }
+    let directory = path.parent().unwrap_or(path).display().to_string();
+    let cure = "give it to the user that runs conversica-sync (a service may write to the directories that its unit names), or set \
+                [state] url to a file in a directory that it may write";
+    SetupError::new(format!("the directory of the state, {directory}, cannot be written: {error}"), cure).into()
+}
+
 fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = File::options()
@@ -202,7 +214,7 @@ fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .with_context(|| format!("opening the lock file {}", path.display()))?;
+        .map_err(|error| not_lockable(&path, error))?;
     match file.try_lock() {
         Ok(()) => {
             let holder = format!(

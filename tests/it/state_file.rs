@@ -20,6 +20,16 @@ on_both_engines!(
     an_existing_state_is_opened_again_with_what_it_holds,
 );
 
+#[test]
+fn a_state_in_a_directory_that_cannot_be_made_use_of_is_a_mistake_that_a_person_can_mend() {
+    let endpoint = crate::support::stand_in::StandIn::accepting();
+    let mut scene = crate::support::scene::Scene::new(&endpoint.url(), 1);
+    // Not even root may write there.
+    scene.set_text("state", "url", "sqlite:///proc/conversica-sync/state.db");
+    let refused = scene.run(&["once"]).expect_code(2);
+    assert!(refused.stderr.contains("/proc/conversica-sync") && refused.stderr.contains("cure:"), "{refused}");
+}
+
 async fn facts_are_replaced_and_taken_away(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
