@@ -38,7 +38,9 @@ use crate::admin::window::Seen;
 use crate::clock;
 use crate::config::Settings;
 use crate::conversica::token::Veil;
+use crate::db::Db;
 use crate::receive::credentials::Failures;
+use crate::status::Report;
 
 /// What the pages share.
 pub struct Board {
@@ -49,7 +51,7 @@ pub struct Board {
     cookie: String,
     sessions: Sessions,
     failures: Mutex<Failures>,
-    details: Seen<Details>,
+    overview: Seen<(Report, Details)>,
     /// One decision at a time.
     acting: tokio::sync::Mutex<()>,
 }
@@ -63,21 +65,23 @@ impl Board {
             cookie: format!("conversica_sync_{}", listens_on.port()),
             sessions: Sessions::default(),
             failures: Mutex::default(),
-            details: Seen::default(),
+            overview: Seen::default(),
             acting: tokio::sync::Mutex::default(),
         }
     }
 
-    async fn details(&self) -> Option<Arc<Details>> {
+    /// By one look, so that a page does not say that something is stuck and show nothing that is.
+    async fn overview(&self) -> Option<Arc<(Report, Details)>> {
         let veil = self.veil();
         let window = &self.desk.window;
-        window.see(&self.details, async |db| Ok(Details::of(db, &veil, clock::now()).await?)).await
+        let read = async |db: &Db| Ok((Report::of(db).await?, Details::of(db, &veil, clock::now()).await?));
+        window.see(&self.overview, read).await
     }
 
     /// Something has just been changed: what was seen serves no longer.
     async fn forget(&self) {
         self.desk.window.forget().await;
-        *self.details.lock().await = None;
+        *self.overview.lock().await = None;
     }
 
     fn veil(&self) -> Veil {

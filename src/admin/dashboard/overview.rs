@@ -25,8 +25,8 @@ use crate::status::{Report, Standing};
 use crate::wording::{meaning, number};
 
 pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor) -> Response {
-    let (report, details) = tokio::join!(board.desk.window.report(), board.details());
-    let (Some(report), Some(details)) = (report, details) else { return away(&board, &visitor) };
+    let Some(seen) = board.overview().await else { return away(&board, &visitor) };
+    let (report, details) = &*seen;
     let standing = Standing {
         halt: None,
         hold: None,
@@ -34,7 +34,7 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor) -> Response
     };
     let reasons = board.desk.readiness(Some(&standing));
     let frame = Frame::of(&board, &visitor, "Overview");
-    page(StatusCode::OK, &Overview::of(frame, visitor.may_act(), &report, &details, &reasons, clock::now()))
+    page(StatusCode::OK, &Overview::of(frame, visitor.may_act(), report, details, &reasons, clock::now()))
 }
 
 #[derive(Template)]
