@@ -1,10 +1,9 @@
 //! `approve` and `baseline`: a person decides about what is held. Their word covers what they were shown; what has joined
 //! since is shown to them in turn.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use crate::cli::{Exit, existing_state, person, settings, table};
+use crate::cli::{Exit, confirmed, existing_state, person, settings, table};
 use crate::clock;
 use crate::console::say;
 use crate::decide;
@@ -27,6 +26,9 @@ pub struct Args {
     #[arg(long, short)]
     pub yes: bool,
 }
+
+/// What to do where nobody can be asked.
+const WITHOUT_ASKING: &str = "look at `plan`, then add --yes, or --shown SET --yes for exactly what it showed";
 
 pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
@@ -55,7 +57,7 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
             }
         }
         let on_delete = loaded.settings.source.on_delete;
-        if !args.yes && !confirmed(&question(&held, release, on_delete))? {
+        if !args.yes && !confirmed(&question(&held, release, on_delete), WITHOUT_ASKING)? {
             say(if decided { "Nothing else was changed." } else { "Nothing was changed." });
             return Ok(Exit::Decision);
         }
@@ -87,19 +89,4 @@ fn set_named(name: &str) -> Result<Held, SetupError> {
     Held::named(name).ok_or_else(|| {
         SetupError::new(format!("--shown {name}: there is no such set"), "copy the name from the output of `plan`")
     })
-}
-
-fn confirmed(question: &str) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Err(SetupError::new(
-            format!("this needs a yes, and there is no terminal to ask on: {question}"),
-            "look at `plan`, then add --yes, or --shown SET --yes for exactly what it showed",
-        )
-        .into());
-    }
-    print!("{question} [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -29,6 +29,7 @@ pub mod table;
 pub mod triggers;
 pub mod writeback;
 
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -253,4 +254,17 @@ pub(crate) fn person() -> Who {
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
     Who::new(format!("{} (command line)", named.as_deref().unwrap_or("somebody")))
+}
+
+/// Asks for a yes; where there is no terminal to ask on, `cure` says how to do without.
+pub(crate) fn confirmed(question: &str, cure: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        let what = format!("this needs a yes, and there is no terminal to ask on: {question}");
+        return Err(SetupError::new(what, cure).into());
+    }
+    print!("{question} [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -34,18 +34,6 @@ impl Kept {
     pub const ALL: [Self; 7] =
         [Self::Outcomes, Self::Payloads, Self::Minutes, Self::DecidedLeads, Self::Decisions, Self::Alerts, Self::Posts];
 
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Outcomes => "outcomes",
-            Self::Payloads => "payloads",
-            Self::Minutes => "minutes",
-            Self::DecidedLeads => "decided_leads",
-            Self::Decisions => "decisions",
-            Self::Alerts => "alerts",
-            Self::Posts => "posts",
-        }
-    }
-
     /// The table, when a row of it came about, and when it may go.
     fn table(self) -> (&'static str, &'static str, &'static str) {
         match self {

@@ -1,10 +1,9 @@
 //! `lead ID --erase`: everything that is held of a person goes, and they are never written to again; `--allow` takes that back.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use super::name;
-use crate::cli::{Exit, existing_state, person};
+use crate::cli::{Exit, confirmed, existing_state, person};
 use crate::clock;
 use crate::config::Settings;
 use crate::console::{printable, say};
@@ -83,7 +82,7 @@ async fn erase(args: &Args, state: &Db, lead: &LeadId) -> anyhow::Result<Exit> {
     if args.stop_first && reach == Reach::MayWrite {
         question.push_str("First Conversica is told to stop messaging them.\n");
     }
-    if !args.yes && !confirmed(&format!("{question}Erase?"))? {
+    if !args.yes && !confirmed(&format!("{question}Erase?"), "add --yes")? {
         say("Nothing was changed.");
         return Ok(Exit::Decision);
     }
@@ -183,23 +182,11 @@ async fn allow(args: &Args, state: &Db, lead: &LeadId) -> anyhow::Result<Exit> {
         name(lead),
         since.format("%F %T UTC")
     );
-    if !args.yes && !confirmed(&question)? {
+    if !args.yes && !confirmed(&question, "add --yes")? {
         say("Nothing was changed.");
         return Ok(Exit::Decision);
     }
     erase::allow(state, lead, &person(), clock::now()).await?;
     say(format_args!("{} may be written to again. The next poll of `run` or `once` compares every row.", name(lead)));
     Ok(Exit::Done)
-}
-
-fn confirmed(question: &str) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        let what = format!("this needs a yes, and there is no terminal to ask on: {question}");
-        return Err(SetupError::new(what, "add --yes").into());
-    }
-    print!("{question} [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
