@@ -14,9 +14,10 @@ ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 
-# First the dependencies alone, which change seldom and take most of the time: as long as these two files stay the same, this
+# First the dependencies alone, which change seldom and take most of the time: as long as these stay the same, this
 # layer comes from the cache. The benchmarks are named by Cargo.toml, and Cargo wants to see them.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY benches benches
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \

@@ -3,7 +3,7 @@
 //! A page is one text, put together by the database: a million leads read row by row cost both drivers more than all the
 //! rest of a compare in which nothing has changed.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
@@ -117,18 +117,47 @@ pub async fn page(
     };
     let since = doubted.and_then(|doubted| doubted.silent_since).map(micros);
     let sql = format!(
-        "select string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' \
-         || coalesce(case when gone_at is null and coalesce(hold_reason, '') <> '{SOURCE_SHRANK}' \
-                     then cast(row_hash as text) end, '-') \
-         || case when gone_at is null or hold_reason = '{SOURCE_SHRANK}' then ' . ' else ' - ' end \
-         || id || client_id, '') \
-         from (select id, client_id, {row_hash}, gone_at, hold_reason from lead where {beyond} order by {columns} limit $4) as page"
+        "select {} from (select id, client_id, {row_hash}, gone_at, hold_reason from lead where {beyond} order by {columns} \
+         limit $4) as page",
+        packed()
     );
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
     let text: Option<String> = on_db!(db, pool => {
         sqlx::query_scalar(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).bind(since).fetch_one(pool).await
     })?;
+    unpacked(text)
+}
+
+/// What is known of the rows of these leads: one statement, whatever their number (at most 5,000).
+pub async fn hashes(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, RowHash>, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let text: Option<String> = on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(") select ").push(packed());
+        query.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
+        query.build_query_scalar().fetch_one(pool).await
+    })?;
+    Ok(unpacked(text)?.into_iter().filter_map(|known| Some((known.lead, known.row_hash?))).collect())
+}
+
+/// Leads as one text, which [`parse`] reads. The hash is left out where a person or a later compare has to look.
+fn packed() -> String {
+    format!(
+        "string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' \
+         || coalesce(case when gone_at is null and coalesce(hold_reason, '') <> '{SOURCE_SHRANK}' \
+                     then cast(row_hash as text) end, '-') \
+         || case when gone_at is null or hold_reason = '{SOURCE_SHRANK}' then ' . ' else ' - ' end \
+         || id || client_id, '')"
+    )
+}
+
+fn unpacked(text: Option<String>) -> Result<VecDeque<Compared>, sqlx::Error> {
     parse(text.as_deref().unwrap_or_default())
         .ok_or_else(|| sqlx::Error::Decode("a page of leads is not in its own form".into()))
 }

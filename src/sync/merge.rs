@@ -16,7 +16,7 @@ use crate::crm::read::line::{Batch, Line};
 use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope};
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
-use crate::state::compare::{Compared, Doubted, KnownLeads};
+use crate::state::compare::{self, Compared, Doubted, KnownLeads};
 use crate::state::{lead, tombstone};
 use crate::sync::consent::{self, Ledger};
 
@@ -288,6 +288,12 @@ impl<'a> Merge<'a> {
 
     /// What the state says of the leads, beside what their rows say.
     async fn look_up(&mut self, mut gathered: Gathered) -> anyhow::Result<()> {
+        // Most rows of a look-back have been read before: a short look tells them from the others.
+        if matches!(self.known, Known::LookedUp) && self.interest == Interest::Differences {
+            let leads: Vec<LeadId> = gathered.rows.iter().map(|(_, lead)| lead.clone()).collect();
+            let hashes = compare::hashes(self.state, &leads).await?;
+            gathered.rows.retain(|(index, lead)| hashes.get(lead) != Some(&self.batches.hash(self.batch.line(*index))));
+        }
         if let Some(key) = &self.erasure {
             let erased = tombstone::among(self.state, key, gathered.rows.iter().map(|(_, lead)| lead)).await?;
             let before = gathered.rows.len();
