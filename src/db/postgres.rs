@@ -5,7 +5,7 @@ use std::str::FromStr;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
-use super::{ACQUIRE_TIMEOUT, trusted};
+use super::{ACQUIRE_TIMEOUT, Db, trusted};
 
 /// No statement is logged: the customer's own conditions may quote personal data.
 pub(super) fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
@@ -35,4 +35,12 @@ pub(super) fn in_session(connections: u32, session: String) -> PgPoolOptions {
                 Ok(())
             })
         })
+}
+
+impl Db {
+    /// Whether a statement that looks up many leads may be kept with its plan. PostgreSQL would keep one that it made
+    /// while the table was empty, and by which each look reads all of what has come in since, until the table is analysed.
+    pub const fn keeps_plans(&self) -> bool {
+        matches!(self, Db::Sqlite(_))
+    }
 }

@@ -141,7 +141,7 @@ pub async fn hashes(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, RowHash
         });
         query.push(") select ").push(packed());
         query.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
-        query.build_query_scalar().fetch_one(pool).await
+        query.build_query_scalar().persistent(db.keeps_plans()).fetch_one(pool).await
     })?;
     Ok(unpacked(text)?.into_iter().filter_map(|known| Some((known.lead, known.row_hash?))).collect())
 }

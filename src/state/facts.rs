@@ -67,7 +67,7 @@ pub async fn of(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>, sql
              last_heard_at, not_worked, case when not_worked is not null then picture end from asked \
              join lead on lead.id = asked_id and lead.client_id = asked_client_id \
              left join conversation c on c.id = asked_id and c.client_id = asked_client_id");
-        let rows = query.build().fetch_all(pool).await?;
+        let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
         let mut facts = HashMap::with_capacity(rows.len());
         for row in &rows {
             let at = |index: usize| row.try_get::<Option<i64>, _>(index).map(|at| at.map(instant));

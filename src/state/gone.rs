@@ -70,7 +70,7 @@ pub async fn last(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Last>, s
         query.push(DELIVERED).push(
             " end, case when urgent = 1 then desired end, delivered_hash, sent_hash, first_contact_at \
              from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
-        let rows = query.build().fetch_all(pool).await?;
+        let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
         rows.iter().map(|row| {
             let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
             let moment = Moment {

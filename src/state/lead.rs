@@ -163,7 +163,7 @@ pub async fn known(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, 
         query.push(
             ") select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, \
              row_hash from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
-        let rows = query.build().fetch_all(pool).await?;
+        let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
         rows.iter().map(|row| known_of!(row).map(|known: Known| (known.lead.clone(), known))).collect()
     })
 }

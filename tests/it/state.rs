@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::db::Db;
 use conversica_sync::on_db;
 use conversica_sync::state::delivery::{self, Next, Orphans, Wanted};
 use conversica_sync::state::due;
 use conversica_sync::state::lead::{self, Change, Status};
-use conversica_sync::state::outcome;
+use conversica_sync::state::{compare, facts, gone, outcome};
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{
@@ -31,6 +32,34 @@ on_both_engines!(
     a_lead_with_a_blank_key_is_found_again,
     polls_and_deliveries_at_the_same_time_lose_nothing,
 );
+
+/// Else each look would read the whole table, by a plan made while there was nothing in it.
+#[tokio::test]
+async fn postgres_keeps_no_plan_for_looking_up_many_leads() {
+    let place = Engine::Postgres.place();
+    let db = place.state().await;
+    let leads = [id("1"), id("2")];
+    for _ in 0..2 {
+        lead::known(&db, &leads).await.unwrap();
+        facts::of(&db, &leads).await.unwrap();
+        gone::last(&db, &leads).await.unwrap();
+        compare::hashes(&db, &leads).await.unwrap();
+    }
+    let Db::Postgres(pool) = &db else { panic!("a PostgreSQL state") };
+    let mut connections = Vec::new();
+    for _ in 0..pool.size() {
+        connections.push(pool.acquire().await.unwrap());
+    }
+    for connection in &mut connections {
+        let kept: Vec<String> = sqlx::query_scalar("select statement from pg_prepared_statements")
+            .persistent(false)
+            .fetch_all(&mut **connection)
+            .await
+            .unwrap();
+        let kept: Vec<&String> = kept.iter().filter(|statement| statement.contains("with asked")).collect();
+        assert!(kept.is_empty(), "{kept:#?}");
+    }
+}
 
 async fn claims_are_disjoint_and_never_more_than_wanted(engine: Engine) {
     let place = engine.place();
