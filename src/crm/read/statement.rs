@@ -48,9 +48,9 @@ impl Statements {
         let text = |name: &str| as_text(&crm.db, &fitting.columns, name);
         let key_as_text = text(&crm.source.key);
         let client_as_text = crm.source.client.as_deref().map(text);
-        let cells = crm.mapping.columns().iter().map(|name| text(name));
-        let list: Vec<String> =
-            std::iter::once(key_as_text.clone()).chain(client_as_text.clone()).chain(cells).collect();
+        let names = std::iter::once(crm.source.key.as_str()).chain(crm.source.client.as_deref());
+        let names = names.chain(crm.mapping.columns().iter().map(AsRef::as_ref));
+        let list: Vec<String> = names.map(|name| listed(&crm.db, &fitting.columns, name)).collect();
         let key_column = columns::find(&crm.db, &fitting.columns, &crm.source.key);
         Self {
             list: list.join(", "),
@@ -187,6 +187,20 @@ impl Statements {
 /// A text as SQL writes it. PostgreSQL's sessions have `standard_conforming_strings` on; `COPY` takes no parameters.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Types of PostgreSQL which `COPY` itself writes as a cast to text does, so that the server need not do it twice.
+const COPIED_AS_TEXT: [&str; 10] =
+    ["int2", "int4", "int8", "numeric", "text", "varchar", "date", "timestamp", "timestamptz", "uuid"];
+
+/// What [`as_text`] gives, in the list of a statement that is read with `COPY`.
+fn listed(db: &Db, columns: &[Column], name: &str) -> String {
+    match (db, columns::find(db, columns, name)) {
+        (Db::Postgres(_), Some(column)) if COPIED_AS_TEXT.contains(&column.type_name.as_str()) => {
+            format!("t.{}", db::quote(&column.name))
+        }
+        _ => as_text(db, columns, name),
+    }
 }
 
 /// A column's value as the database's own text, whatever its type; quoted and qualified.
