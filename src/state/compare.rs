@@ -1,7 +1,4 @@
 //! The state's side of a full compare: every lead, in the order of the source's rows, and what its row was like.
-//!
-//! A page is one text, put together by the database: a million leads read row by row cost both drivers more than all the
-//! rest of a compare in which nothing has changed.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,8 +10,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::conversica::lead::{IdOrder, LeadId, RowHash};
 use crate::db::{Db, trusted};
 use crate::on_db;
-use crate::state::held::SOURCE_SHRANK;
 use crate::state::micros;
+use crate::state::packed::{self, Packed};
 
 /// Leads a page.
 const PAGE: i64 = 2000;
@@ -119,14 +116,14 @@ pub async fn page(
     let sql = format!(
         "select {} from (select id, client_id, {row_hash}, gone_at, hold_reason from lead where {beyond} order by {columns} \
          limit $4) as page",
-        packed()
+        packed::column(db)
     );
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
-    let text: Option<String> = on_db!(db, pool => {
-        sqlx::query_scalar(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).bind(since).fetch_one(pool).await
+    let page: Packed = on_db!(db, pool => {
+        sqlx::query_as(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).bind(since).fetch_one(pool).await
     })?;
-    unpacked(text)
+    Ok(page.0)
 }
 
 /// What is known of the rows of these leads: one statement, whatever their number (at most 5,000).
@@ -134,32 +131,16 @@ pub async fn hashes(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, RowHash
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    let text: Option<String> = on_db!(db, pool => {
+    let leads: Packed = on_db!(db, pool => {
         let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
-        query.push(") select ").push(packed());
+        query.push(") select ").push(packed::column(db));
         query.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
-        query.build_query_scalar().persistent(db.keeps_plans()).fetch_one(pool).await
+        query.build_query_as().persistent(db.keeps_plans()).fetch_one(pool).await
     })?;
-    Ok(unpacked(text)?.into_iter().filter_map(|known| Some((known.lead, known.row_hash?))).collect())
-}
-
-/// Leads as one text, which [`parse`] reads. The hash is left out where a person or a later compare has to look.
-fn packed() -> String {
-    format!(
-        "string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' \
-         || coalesce(case when gone_at is null and coalesce(hold_reason, '') <> '{SOURCE_SHRANK}' \
-                     then cast(row_hash as text) end, '-') \
-         || case when gone_at is null or hold_reason = '{SOURCE_SHRANK}' then ' . ' else ' - ' end \
-         || id || client_id, '')"
-    )
-}
-
-fn unpacked(text: Option<String>) -> Result<VecDeque<Compared>, sqlx::Error> {
-    parse(text.as_deref().unwrap_or_default())
-        .ok_or_else(|| sqlx::Error::Decode("a page of leads is not in its own form".into()))
+    Ok(leads.0.into_iter().filter_map(|known| Some((known.lead, known.row_hash?))).collect())
 }
 
 const fn order_columns(order: IdOrder) -> &'static str {
@@ -167,22 +148,6 @@ const fn order_columns(order: IdOrder) -> &'static str {
         IdOrder::Bytes => "id, client_id",
         IdOrder::ByLength => "id_length, id, client_id",
     }
-}
-
-/// `7 0 -12345 . lead-42` and so on, without anything between them.
-fn parse(mut text: &str) -> Option<VecDeque<Compared>> {
-    let mut page = VecDeque::with_capacity(text.len() / 40);
-    while !text.is_empty() {
-        let mut parts = text.splitn(5, ' ');
-        let (id, client): (usize, usize) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let (hash, state, rest) = (parts.next()?, parts.next()?, parts.next()?);
-        let gone = state == "-";
-        let row_hash = if hash == "-" { None } else { Some(RowHash(hash.parse().ok()?)) };
-        let lead = LeadId { id: rest.get(..id)?.to_owned(), client_id: rest.get(id..id + client)?.to_owned() };
-        page.push_back(Compared { lead, row_hash, gone });
-        text = rest.get(id + client..)?;
-    }
-    Some(page)
 }
 
 /// Notes what rows were like whose leads say the same as before: one statement, whatever their number (at most 5,000).
@@ -204,21 +169,4 @@ pub async fn remember(db: &Db, rows: &[(LeadId, RowHash)]) -> Result<(), sqlx::E
         query.build().execute(pool).await?;
         Ok(())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_read_whatever_the_keys_are() {
-        let page = parse("2 0 -77 . 7a3 3 - - é8 n33 0 - . x y").unwrap();
-        let leads: Vec<_> = page
-            .iter()
-            .map(|known| (known.lead.id.as_str(), known.lead.client_id.as_str(), known.row_hash, known.gone))
-            .collect();
-        let expected = [("7a", "", Some(RowHash(-77)), false), ("é8", " n3", None, true), ("x y", "", None, false)];
-        assert_eq!(leads, expected);
-        assert_eq!(parse("7 0 - . a"), None);
-    }
 }

@@ -19,6 +19,7 @@ pub mod introduced;
 pub mod lead;
 pub mod listing;
 pub mod outcome;
+mod packed;
 pub mod payload;
 pub mod prune;
 pub mod record;
