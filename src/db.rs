@@ -15,7 +15,7 @@ use anyhow::Context;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
-use crate::db::postgres::postgres_pool;
+use crate::db::postgres::{create_schema, postgres_pool, state_pool};
 use crate::error::SetupError;
 
 /// A pool of connections to one database.
@@ -442,39 +442,6 @@ pub fn state_cure(error: &sqlx::Error) -> &'static str {
         }
         None => "check that the database of [state] url runs and can be reached",
     }
-}
-
-async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
-    let session = format!(
-        // What is committed is on the disk, or it was not committed: stricter settings of the server stay.
-        "set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'; \
-         select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'; \
-         set lock_timeout = {}",
-        LOCK_TIMEOUT.as_millis()
-    );
-    postgres_pool(url, 8, session).await.map_err(|error| {
-        let what = format!("the state at {} cannot be reached: {error}", display_url(url));
-        let cure = "check that the server is running, and the host, database, user and password of [state] url";
-        away_or_unfit(is_outage(&error), SetupError::new(what, cure))
-    })
-}
-
-/// Only where it is missing: a role that may use the schema need not be allowed to create one.
-async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
-    let missing: bool =
-        sqlx::query_scalar("select to_regnamespace($1) is null").bind(POSTGRES_SCHEMA).fetch_one(pool).await?;
-    if missing {
-        let statement = trusted(format!("create schema if not exists {POSTGRES_SCHEMA}"));
-        sqlx::query(statement).execute(pool).await.map_err(|error| {
-            SetupError::new(
-                format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
-                format!(
-                    "let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"
-                ),
-            )
-        })?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -235,6 +235,17 @@ impl Crm {
         let found: Vec<(String, i64)> =
             on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)
                 .map_err(discreet::of_source)?;
+        if found.is_empty() {
+            return Ok(SetupError::new(
+                format!(
+                    "{}: the values of the key column \"{}\" do not come in the order of their UTF-8 bytes",
+                    columns::place(&self.source),
+                    self.source.key
+                ),
+                "nothing was sent; choose a [source] key of numbers or UUIDs, or keep the CRM in a database with encoding UTF8; \
+                 if keys change while they are read, the next poll goes on by itself",
+            ));
+        }
         let list =
             found.iter().map(|(key, rows)| format!("{} ({rows} rows)", printable(key))).collect::<Vec<_>>().join(", ");
         Ok(SetupError::new(

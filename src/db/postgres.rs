@@ -5,7 +5,10 @@ use std::str::FromStr;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
-use super::{ACQUIRE_TIMEOUT, Db, trusted};
+use super::{
+    ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, POSTGRES_SCHEMA, away_or_unfit, display_url, is_outage, state_unusable, trusted,
+};
+use crate::error::SetupError;
 
 /// No statement is logged: the customer's own conditions may quote personal data.
 pub(super) fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
@@ -35,6 +38,59 @@ pub(super) fn in_session(connections: u32, session: String) -> PgPoolOptions {
                 Ok(())
             })
         })
+}
+
+pub(super) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
+    let session = format!(
+        // What is committed is on the disk, or it was not committed: stricter settings of the server stay.
+        "set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'; \
+         select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'; \
+         set lock_timeout = {}",
+        LOCK_TIMEOUT.as_millis()
+    );
+    let pool = postgres_pool(url, 8, session).await.map_err(|error| {
+        let what = format!("the state at {} cannot be reached: {error}", display_url(url));
+        let cure = "check that the server is running, and the host, database, user and password of [state] url";
+        away_or_unfit(is_outage(&error), SetupError::new(what, cure))
+    })?;
+    refuse_encoding(&pool, url).await?;
+    Ok(pool)
+}
+
+/// Only where it is missing: a role that may use the schema need not be allowed to create one.
+pub(super) async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
+    let missing: bool =
+        sqlx::query_scalar("select to_regnamespace($1) is null").bind(POSTGRES_SCHEMA).fetch_one(pool).await?;
+    if missing {
+        let statement = trusted(format!("create schema if not exists {POSTGRES_SCHEMA}"));
+        sqlx::query(statement).execute(pool).await.map_err(|error| {
+            SetupError::new(
+                format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
+                format!(
+                    "let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"
+                ),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Refuses a state that could not keep every text, nor give it back in the bytes that it is counted by.
+async fn refuse_encoding(pool: &PgPool, url: &str) -> anyhow::Result<()> {
+    let encoding = sqlx::query_scalar("select getdatabaseencoding()::text").fetch_one(pool).await;
+    let encoding: String = encoding.map_err(|error| state_unusable(url, &error))?;
+    // The latter takes the bytes as they come, and UTF-8 is what comes.
+    if ["UTF8", "SQL_ASCII"].contains(&encoding.as_str()) {
+        return Ok(());
+    }
+    Err(SetupError::new(
+        format!(
+            "the database at {} keeps texts as {encoding}, in which not every name can be written",
+            display_url(url)
+        ),
+        "name another one in state.url: create database conversica encoding 'UTF8' template template0",
+    )
+    .into())
 }
 
 impl Db {

@@ -2,6 +2,7 @@
 
 use crate::support::binary::Output;
 use crate::support::engine::{Engine, blocking_on_both_engines};
+use crate::support::postgres::cluster;
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 
@@ -68,4 +69,39 @@ fn check_says_whose_open_transactions_are_seen_and_how_to_see_all() {
     assert!(output.stdout.contains("grant pg_read_all_stats to \"near sighted\""), "{output}");
     scene.crm("grant pg_read_all_stats to \"near sighted\"");
     says(&scene.run(&["check"]).expect_code(0), "ok", "open transactions can be seen");
+}
+
+/// Not every name can be written in LATIN1, and what is not ASCII would come back in more bytes than it was counted by.
+#[test]
+fn a_state_that_could_not_keep_every_name_is_refused_with_its_cure() {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(Engine::Postgres, &endpoint.url(), 1);
+    scene.set_text("state", "url", &cluster().database_in("LATIN1").url);
+    for command in [["check"], ["once"], ["plan"], ["status"]] {
+        let output = scene.run(&command).expect_code(2);
+        let said = format!("{}{}", output.stdout, output.stderr);
+        assert!(said.contains("keeps texts as LATIN1"), "{output}");
+        assert!(said.contains("create database conversica encoding 'UTF8' template template0"), "{output}");
+    }
+    assert_eq!(endpoint.requests().len(), 0);
+}
+
+/// Its letters stand in another order there than in UTF-8, and a lead could pass for one that has left.
+#[test]
+fn text_keys_in_another_encoding_stop_the_pass_and_the_message_says_why() {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(Engine::Postgres, &endpoint.url(), 0);
+    let crm = cluster().database_in("WIN1251");
+    scene.set_text("source", "url", &crm.url).set_text("source", "key", "key");
+    // U+0451 and U+0410: in WIN1251 the first of them comes first.
+    crm.sql(
+        "create table leads (key text primary key, first_name text, last_name text, email text, owner_name text, \
+             opt_out integer not null default 0); \
+         insert into leads select convert_from(decode(letter, 'hex'), 'UTF8'), 'Ada', 'Byron', 'ada@example.com', 'Charles', 0 \
+             from unnest(array['d191', 'd090']) as letter",
+    );
+    let output = scene.run(&["once", "--full"]).expect_code(2);
+    assert!(output.stderr.contains("do not come in the order of their UTF-8 bytes"), "{output}");
+    assert!(output.stderr.contains("a database with encoding UTF8"), "{output}");
+    assert_eq!(endpoint.requests().len(), 0);
 }

@@ -140,10 +140,20 @@ impl Cluster {
     }
 
     pub fn database(&self) -> Database {
+        self.create("")
+    }
+
+    /// The same in another encoding than UTF-8.
+    pub fn database_in(&self, encoding: &str) -> Database {
+        self.create(&format!("encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"))
+    }
+
+    fn create(&self, options: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         // template0 takes no connections, so that any number of tests may copy it at once.
-        psql(&self.directory, self.port, "postgres", &format!("create database {name} template template0"));
+        let statement = format!("create database {name} template template0 {options}");
+        psql(&self.directory, self.port, "postgres", &statement);
         let port = self.port;
         let url = if self.tcp {
             format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable")
