@@ -76,6 +76,7 @@ pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
         if let Some(lock) = db.apply_lock() {
             let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
             if !mine {
+                transaction.rollback().await?;
                 return Ok(Applied::default());
             }
         }
@@ -94,6 +95,8 @@ pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
             });
         }
         if events.is_empty() {
+            // Waited for, unlike a drop's: until the lock is gone, whoever looks next would leave what comes now to us.
+            transaction.rollback().await?;
             return Ok(Applied::default());
         }
         let mut stored = BTreeMap::new();

@@ -20,6 +20,7 @@ on_both_engines!(
     a_word_about_a_lead_ends_the_wait_after_an_unknown_outcome,
     what_can_no_longer_be_read_blocks_nobody,
     two_that_take_in_at_once_take_each_event_once,
+    a_look_that_finds_nothing_is_in_nobodys_way,
 );
 
 async fn picture(db: &conversica_sync::db::Db, id: &str) -> Value {
@@ -165,4 +166,13 @@ async fn two_that_take_in_at_once_take_each_event_once(engine: Engine) {
     assert_eq!(a + b, 1500);
     assert_eq!(picture(&one, "1").await["mood"], 1499);
     assert_eq!(ask(&one, "select cast(count(*) as text) from alert").await, ["750"]);
+}
+
+async fn a_look_that_finds_nothing_is_in_nobodys_way(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    for n in 0..100 {
+        assert_eq!(apply_all(&db, at(n)).await.events, 0);
+        assert_eq!(update(&db, json!({"id": "1", "mood": n}), at(n)).await.events, 1, "look {n}");
+    }
 }
