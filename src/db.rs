@@ -38,6 +38,8 @@ macro_rules! on_db {
 
 /// How long a statement waits for somebody else's lock.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// To how many bytes SQLite's write-ahead log is cut once a long transaction is in the file: more than a batch needs.
+const LOG_KEPT: u64 = 64 << 20;
 /// How long another process may take to make a state, or to bring one up to date, before it counts as an old one.
 const BEING_MADE: Duration = Duration::from_secs(2);
 /// How long to wait for a connection before the database counts as unreachable.
@@ -61,6 +63,8 @@ impl Db {
                     // In KiB. The rows that a batch touches lie together; with the default 2 MiB most were read twice.
                     .pragma("cache_size", "-4096")
                     .pragma("secure_delete", "on") // Who is erased leaves no bytes behind in the file.
+                    // In bytes. A first pass writes a log as large as the state; without this it would keep that disk for ever.
+                    .pragma("journal_size_limit", LOG_KEPT.to_string())
                     // Batches have many sizes, and each size is a statement of its own.
                     .statement_cache_capacity(400);
                 let pool = SqlitePoolOptions::new()

@@ -30,6 +30,21 @@ fn a_state_in_a_directory_that_cannot_be_made_use_of_is_a_mistake_that_a_person_
     assert!(refused.stderr.contains("/proc/conversica-sync") && refused.stderr.contains("cure:"), "{refused}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_that_a_long_transaction_took_for_its_log_is_given_back() {
+    let place = Engine::Sqlite.place();
+    let db = place.state().await;
+    let log = std::path::PathBuf::from(format!("{}-wal", db::sqlite_path(&place.url).unwrap().display()));
+    let mebibytes = || std::fs::metadata(&log).unwrap().len() >> 20;
+    on_db!(&db, pool => {
+        sqlx::query("create table long as select randomblob(80 << 20) as content").execute(pool).await.map(drop)
+    })
+    .unwrap();
+    assert!(mebibytes() >= 80, "all of it goes through the log: {} MiB", mebibytes());
+    control::write(&db, &Hold { reason: "first_run".to_owned(), since: at(1) }, at(1)).await.unwrap();
+    assert!(mebibytes() <= 64, "{} MiB", mebibytes());
+}
+
 async fn facts_are_replaced_and_taken_away(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
