@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::control::{self, TestLeadSent};
-use crate::state::lead::InOrder;
+use crate::state::lead::locking;
 use crate::state::{instant, micros};
 
 /// At most so many people contacted for the first time within so long.
@@ -177,12 +177,11 @@ pub async fn hold_surplus_tests(db: &Db, limit: u32, now: DateTime<Utc>) -> Resu
 
 /// Makes withdrawals of consent that wait for their next try due at once: Conversica answers again, and they go first.
 pub async fn hurry_withdrawals(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let order = InOrder::of(db, "select late_id, late_client_id from late");
     let sql = format!(
         "with late (late_id, late_client_id) as (select id, client_id from lead \
-         where status = 'retrying' and urgent = 1 and due_at > $1){} update lead set due_at = $1 from late{} \
-         where lead.id = late_id and lead.client_id = late_client_id and lead.status = 'retrying'{}",
-        order.cte, order.from, order.condition
+         where status = 'retrying' and urgent = 1 and due_at > $1{}) \
+         update lead set due_at = $1 from late where lead.id = late_id and lead.client_id = late_client_id",
+        locking(db)
     );
     Ok(on_db!(db, pool => sqlx::query(trusted(sql)).bind(micros(now)).execute(pool).await?.rows_affected()))
 }

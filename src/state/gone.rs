@@ -13,7 +13,7 @@ use crate::config::OnDelete;
 use crate::conversica::lead::{Fingerprint, LeadId, LeadKey, WITHDRAWALS, with_withdrawn, withdraws_consent};
 use crate::db::{Db, trusted};
 use crate::on_db;
-use crate::state::lead::{DELIVERED, InOrder, SENT};
+use crate::state::lead::{DELIVERED, InOrder, SENT, locking};
 use crate::state::micros;
 
 /// What Conversica holds of a lead, or may hold, at one moment.
@@ -212,13 +212,11 @@ pub async fn withhold(
 /// Lets leads go that are held because their rows are missing, all or those found missing since that moment; returns how many
 /// that was. Who Conversica knows is owed a word: see [`settle`].
 pub async fn let_go(db: &Db, since: Option<DateTime<Utc>>) -> Result<u64, sqlx::Error> {
-    let order = InOrder::of(db, "select missing_id, missing_client_id from missing");
     let sql = format!(
         "with missing (missing_id, missing_client_id) as (select id, client_id from lead \
-         where status = 'held' and status <> 'in_sync' and gone_at >= $1){} \
-         update lead set {GONE} from missing{} \
-         where lead.id = missing_id and lead.client_id = missing_client_id and lead.status = 'held'{}",
-        order.cte, order.from, order.condition
+         where status = 'held' and status <> 'in_sync' and gone_at >= $1{}) \
+         update lead set {GONE} from missing where lead.id = missing_id and lead.client_id = missing_client_id",
+        locking(db)
     );
     let since = since.map_or(i64::MIN, micros);
     Ok(on_db!(db, pool => sqlx::query(trusted(sql)).bind(since).execute(pool).await?.rows_affected()))
@@ -238,14 +236,11 @@ pub async fn settle(
     written_at: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
     if on_delete == OnDelete::Ignore {
-        let order = InOrder::of(db, "select id, client_id from lead where status = 'gone' and urgent = 1");
-        let sql = match order.cte.strip_prefix(", ") {
-            Some(locked) => format!(
-                "with {locked} update lead set urgent = 0 from locked where lead.status = 'gone' and lead.urgent = 1{}",
-                order.condition
-            ),
-            None => "update lead set urgent = 0 where status = 'gone' and urgent = 1".to_owned(),
-        };
+        let sql = format!(
+            "with owed (owed_id, owed_client_id) as (select id, client_id from lead where status = 'gone' and urgent = 1{}) \
+             update lead set urgent = 0 from owed where lead.id = owed_id and lead.client_id = owed_client_id",
+            locking(db)
+        );
         on_db!(db, pool => sqlx::query(trusted(sql)).execute(pool).await?.rows_affected());
         return Ok(0);
     }

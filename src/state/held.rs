@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Row as _};
 use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::decision::{self, Action, Who};
-use crate::state::lead::InOrder;
+use crate::state::lead::locking;
 use crate::state::{instant, micros};
 
 /// Reasons for a hold, as `status` names them.
@@ -166,6 +166,17 @@ macro_rules! push_held {
     };
 }
 
+/// As [`push_held`], of those that a release up to `newest` changes.
+macro_rules! push_released {
+    ($query:expr, $selection:expr, $newest:expr, $release:expr) => {
+        if $release == Release::Baseline {
+            // What has gone would be in step, were it to come back.
+            $query.push("status in ('held', 'gone') and ");
+        }
+        push_held!($query, $selection, Some($newest));
+    };
+}
+
 /// Of these a baseline says nothing about content: only their row is missing, or what the row said last was invalid.
 macro_rules! nothing_taken {
     () => {
@@ -225,7 +236,6 @@ pub async fn release(
     now: DateTime<Utc>,
 ) -> Result<Released, sqlx::Error> {
     let Some(newest) = shown.newest else { return Ok(Released::Leads(0)) };
-    let order = InOrder::of(db, "select meant_id, meant_client_id from meant");
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut noted: Option<i64> = None;
@@ -235,10 +245,8 @@ pub async fn release(
             let mut note = QueryBuilder::new(
                 "insert into decided (id, client_id, decision_seq) \
                  with meant (meant_id, meant_client_id) as (select id, client_id from lead where ");
-            push_held!(note, selection, Some(newest));
-            note.push(")").push(&order.cte).push(" select meant_id, meant_client_id, ").push_bind(seq);
-            note.push(" from meant").push(order.from).push(" where ");
-            note.push(if order.from.is_empty() { "true" } else { "meant_id = locked_id and meant_client_id = locked_client_id" });
+            push_released!(note, selection, newest, release);
+            note.push(locking(db)).push(") select meant_id, meant_client_id, ").push_bind(seq).push(" from meant");
             note.build().execute(&mut *transaction).await?;
             noted = Some(seq);
         }
@@ -248,10 +256,11 @@ pub async fn release(
             Some(seq) => _ = update.push("decided where decision_seq = ").push_bind(seq),
             None => {
                 update.push("lead where ");
-                push_held!(update, selection, Some(newest));
+                push_released!(update, selection, newest, release);
+                update.push(locking(db));
             }
         }
-        update.push(")").push(&order.cte).push(" update lead set hold_reason = null, held_at = null, status_before = null, ");
+        update.push(") update lead set hold_reason = null, held_at = null, status_before = null, ");
         update.push(match release {
             Release::Send => {
                 "attempts = case when status = 'in_flight' then attempts else 0 end, \
@@ -277,13 +286,7 @@ pub async fn release(
             update.push(concat!(" end, first_contact_at = case when ", nothing_taken!(), " then first_contact_at"));
             update.push(" else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
         }
-        update.push(" from meant").push(order.from);
-        update.push(" where lead.id = meant_id and lead.client_id = meant_client_id").push(order.condition).push(" and ");
-        if release == Release::Baseline {
-            // What has gone would be in step, were it to come back.
-            update.push("status in ('held', 'gone') and ");
-        }
-        push_held!(update, selection, Some(newest));
+        update.push(" from meant where lead.id = meant_id and lead.client_id = meant_client_id");
         let released = update.build().execute(&mut *transaction).await?.rows_affected();
         if i64::try_from(released).is_ok_and(|released| released > shown.leads) {
             // Some have joined that the look at the set could not see yet.
@@ -320,28 +323,24 @@ pub async fn release_since(
     since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    let order = InOrder::of(db, "select free_id, free_client_id from free");
     on_db!(db, pool => {
         let mut update = QueryBuilder::new(
             "with free (free_id, free_client_id) as (select id, client_id from lead \
              where status = 'held' and status <> 'in_sync' and gone_at is null and hold_reason = ");
-        update.push_bind(reason).push(" and held_at >= ").push_bind(micros(since)).push(")").push(&order.cte);
-        update.push(" update lead set hold_reason = null, held_at = null, status = 'pending', due_at = ");
-        update.push_bind(micros(now)).push(" from free").push(order.from);
-        update.push(" where lead.id = free_id and lead.client_id = free_client_id").push(order.condition);
+        update.push_bind(reason).push(" and held_at >= ").push_bind(micros(since)).push(locking(db));
+        update.push(") update lead set hold_reason = null, held_at = null, status = 'pending', due_at = ");
+        update.push_bind(micros(now)).push(" from free where lead.id = free_id and lead.client_id = free_client_id");
         Ok(update.build().execute(pool).await?.rows_affected())
     })
 }
 
 /// Gives what is held for one reason, since that moment, another; returns how many leads that was.
 pub async fn rename(db: &Db, reason: &str, since: Option<DateTime<Utc>>, to: &str) -> Result<u64, sqlx::Error> {
-    let order = InOrder::of(db, "select meant_id, meant_client_id from meant");
     let sql = format!(
         "with meant (meant_id, meant_client_id) as (select id, client_id from lead \
-         where status <> 'in_sync' and gone_at is null and hold_reason = $1 and held_at >= $2){} \
-         update lead set hold_reason = $3 from meant{} \
-         where lead.id = meant_id and lead.client_id = meant_client_id and hold_reason = $1{}",
-        order.cte, order.from, order.condition
+         where status <> 'in_sync' and gone_at is null and hold_reason = $1 and held_at >= $2{}) \
+         update lead set hold_reason = $3 from meant where lead.id = meant_id and lead.client_id = meant_client_id",
+        locking(db)
     );
     let since = since.map_or(i64::MIN, micros);
     Ok(on_db!(db, pool => {

@@ -196,6 +196,17 @@ impl InOrder {
     }
 }
 
+/// Behind `select id, client_id from lead where …` in a CTE: locks what an update is about to change, in the same order, and
+/// looks at the condition again once it has the lock. The update itself is to name leads by id and client alone: with a second
+/// condition, or a second CTE, PostgreSQL compares each row with each where it takes both for one row, as it does while a
+/// table has just been filled.
+pub(super) fn locking(db: &Db) -> &'static str {
+    match db {
+        Db::Sqlite(_) => "",
+        Db::Postgres(_) => " order by id, client_id for update",
+    }
+}
+
 /// The content last accepted. It is not written twice: where it is the desired content, equal fingerprints say so.
 pub(super) const DELIVERED: &str = "case when lead.delivered is null and lead.delivered_hash = lead.desired_hash then lead.desired else lead.delivered end";
 

@@ -6,7 +6,7 @@ use sqlx::QueryBuilder;
 use crate::db::Db;
 use crate::on_db;
 use crate::state::decision::{self, Action, Who};
-use crate::state::lead::{InOrder, Status};
+use crate::state::lead::{Status, locking};
 use crate::state::micros;
 
 /// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
@@ -22,7 +22,6 @@ pub async fn requeue(
     if names.is_empty() || ids.is_some_and(<[String]>::is_empty) {
         return Ok(0);
     }
-    let order = InOrder::of(db, "select stuck_id, stuck_client_id from stuck");
     macro_rules! push_stuck {
         ($query:expr) => {
             $query.push("with stuck (stuck_id, stuck_client_id) as (select id, client_id from lead where status <> 'in_sync' and status in (");
@@ -39,7 +38,7 @@ pub async fn requeue(
                 }
                 $query.push(")");
             }
-            $query.push(")").push(&order.cte);
+            $query.push(locking(db)).push(")");
         };
     }
     on_db!(db, pool => {
@@ -50,8 +49,7 @@ pub async fn requeue(
             let seq = begin.build_query_scalar().fetch_one(&mut *transaction).await?;
             let mut note = QueryBuilder::new("insert into decided (id, client_id, decision_seq) ");
             push_stuck!(note);
-            note.push(" select stuck_id, stuck_client_id, ").push_bind(seq).push(" from stuck").push(order.from).push(" where ");
-            note.push(if order.from.is_empty() { "true" } else { "stuck_id = locked_id and stuck_client_id = locked_client_id" });
+            note.push(" select stuck_id, stuck_client_id, ").push_bind(seq).push(" from stuck");
             note.build().execute(&mut *transaction).await?;
             noted = Some(seq);
         }
@@ -60,18 +58,14 @@ pub async fn requeue(
             // Those that are locked by now, and no others: locks are taken in one order.
             Some(seq) => {
                 query.push("with stuck (stuck_id, stuck_client_id) as (select id, client_id from decided where decision_seq = ");
-                query.push_bind(seq).push(")").push(&order.cte);
+                query.push_bind(seq).push(")");
             }
             None => {
                 push_stuck!(query);
             }
         }
         query.push(" update lead set status = 'pending', attempts = 0, first_failed_at = null, due_at = ");
-        query.push_bind(micros(now)).push(" from stuck").push(order.from);
-        query.push(" where lead.id = stuck_id and lead.client_id = stuck_client_id ");
-        // As it stands by now: what a poll has just held is held.
-        query.push("and lead.status in ('rejected', 'exhausted')");
-        query.push(order.condition);
+        query.push_bind(micros(now)).push(" from stuck where lead.id = stuck_id and lead.client_id = stuck_client_id");
         let requeued = query.build().execute(&mut *transaction).await?.rows_affected();
         if requeued == 0 {
             // Nothing was decided.

@@ -1,9 +1,15 @@
 //! What people decide about leads, and what their rows' going and coming means, on both engines: held, approved, taken as
 //! baseline, put back, gone, returned.
 
+use std::time::Duration;
+
+use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::db::trusted;
+use conversica_sync::on_db;
 use conversica_sync::state::decision::{self, Who};
 use conversica_sync::state::delivery::Next;
+use conversica_sync::state::gone;
 use conversica_sync::state::held::{self, Release, Released, Selection};
 use conversica_sync::state::lead::{self, Status};
 use conversica_sync::state::outcome;
@@ -23,6 +29,7 @@ on_both_engines!(
     rejected_and_exhausted_leads_are_put_back_and_no_others,
     what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns,
     who_decided_what_about_whom_is_written_down,
+    a_decision_about_many_leads_that_have_just_come_does_not_compare_each_with_each,
 );
 
 async fn what_is_held_waits_until_it_is_approved(engine: Engine) {
@@ -190,4 +197,36 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     let newest = decision::newest(&db, 10).await.unwrap();
     assert_eq!(newest.len(), 2, "what concerned nobody is no decision");
     assert_eq!(newest[1].reason.as_deref(), Some("too_many_changes"));
+}
+
+/// PostgreSQL knows nothing yet of a table that has just been filled. Each with each would take minutes, and days for a million.
+async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_with_each(engine: Engine) {
+    const MANY: u64 = 30_000;
+    let place = engine.place();
+    let db = place.state().await;
+    let leads: Vec<_> = (0..MANY).map(|n| held(&n.to_string(), "a")).collect();
+    for some in leads.chunks(2000) {
+        write(&db, some, 0).await;
+    }
+    let set = async |columns: &str| {
+        let sql = format!("update lead set {columns}");
+        on_db!(&db, pool => sqlx::query(trusted(sql)).execute(pool).await.map(drop)).unwrap();
+    };
+    let decide = async {
+        assert_eq!(held::rename(&db, "too_many_changes", None, "mapping_changed").await.unwrap(), MANY);
+        let (all, ann) = (Selection::default(), Who::new("Ann"));
+        let shown = held::look(&db, &all).await.unwrap();
+        let released = held::release(&db, &all, &shown, Release::Send, Some(&ann), at(1)).await.unwrap();
+        assert_eq!(released, Released::Leads(MANY));
+        set("status = 'held', hold_reason = 'too_many_changes', held_at = 1").await;
+        let long_ago = chrono::DateTime::UNIX_EPOCH;
+        assert_eq!(held::release_since(&db, "too_many_changes", long_ago, at(2)).await.unwrap(), MANY);
+        set("status = 'rejected'").await;
+        assert_eq!(stuck::requeue(&db, &[Status::Rejected], None, Some(&ann), at(3)).await.unwrap(), MANY);
+        set("status = 'held', hold_reason = 'source_shrank', gone_at = 1, first_contact_at = 1").await;
+        assert_eq!(gone::let_go(&db, None).await.unwrap(), MANY);
+        assert_eq!(gone::settle(&db, OnDelete::Ignore, at(4), at(4)).await.unwrap(), 0, "nobody is told");
+    };
+    tokio::time::timeout(Duration::from_secs(120), decide).await.expect("each lead is looked at once");
+    statuses(&db, &[(Status::Gone, i64::try_from(MANY).unwrap())]).await;
 }
