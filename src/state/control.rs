@@ -144,8 +144,14 @@ pub struct Comparing {
     pub newest: Option<Newest>,
     pub settled: Settled,
     pub rows: u64,
-    /// Leads that the source is expected to have, and has.
-    pub present: u64,
+}
+
+/// A poll holds more than it can keep in memory until it knows whether it may be sent: what is held for that reason since that
+/// moment. Where it does not live to know, the next one, which compares everything, decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptBack {
+    pub reason: String,
+    pub since: DateTime<Utc>,
 }
 
 /// Somebody wants every row compared by the next poll.
@@ -196,6 +202,9 @@ impl Fact for Verified {
 }
 impl Fact for Comparing {
     const NAME: &'static str = "comparing";
+}
+impl Fact for KeptBack {
+    const NAME: &'static str = "kept_back";
 }
 impl Fact for CompareAsked {
     const NAME: &'static str = "compare_asked";

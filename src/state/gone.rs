@@ -34,6 +34,7 @@ struct Moment {
     delivered_hash: Option<Vec<u8>>,
     sent_hash: Option<Vec<u8>>,
     first_contact_at: Option<i64>,
+    gone_at: Option<i64>,
 }
 
 impl Last {
@@ -68,8 +69,8 @@ pub async fn last(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Last>, s
         query.push(") select id, client_id, case when first_contact_at is not null or status = 'in_flight' then ");
         query.push(newest).push(" end, case when status <> 'in_flight' and delivered_hash is not null then ");
         query.push(DELIVERED).push(
-            " end, case when urgent = 1 then desired end, delivered_hash, sent_hash, first_contact_at \
-             from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
+            " end, case when urgent = 1 then desired end, delivered_hash, sent_hash, first_contact_at, \
+             gone_at from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
         let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
         rows.iter().map(|row| {
             let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
@@ -77,6 +78,7 @@ pub async fn last(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Last>, s
                 delivered_hash: row.try_get(5)?,
                 sent_hash: row.try_get(6)?,
                 first_contact_at: row.try_get(7)?,
+                gone_at: row.try_get(8)?,
             };
             let last = Last { body: row.try_get(2)?, certain: row.try_get(3)?, withdrawing: row.try_get(4)?, moment };
             Ok((lead, last))
@@ -93,7 +95,7 @@ pub struct Told {
     pub gone: u64,
 }
 
-/// How often leads are looked at again that were sent or answered between the look and the word.
+/// How often leads are looked at again that were sent, answered or read anew between the look and the word.
 const TRIES: usize = 5;
 
 /// Their rows are no longer in the source: who Conversica knows is to be told to it once more, with its last content and
@@ -104,10 +106,22 @@ pub async fn stop(
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
 ) -> Result<Told, sqlx::Error> {
+    tell(db, leads, |_| true, now, written_at).await
+}
+
+/// [`stop`] of those that are still as they have to be.
+async fn tell(
+    db: &Db,
+    leads: &[LeadId],
+    still: impl Fn(&Last) -> bool,
+    now: DateTime<Utc>,
+    written_at: DateTime<Utc>,
+) -> Result<Told, sqlx::Error> {
     let mut told = Told::default();
     let mut left: Vec<LeadId> = leads.to_vec();
     for _ in 0..TRIES {
-        let last = last(db, &left).await?;
+        let mut last = last(db, &left).await?;
+        last.retain(|_, last| still(last));
         let (mut stops, mut others) = (Vec::new(), Vec::new());
         for (lead, last) in &last {
             match last.stop() {
@@ -128,8 +142,8 @@ pub async fn stop(
     Ok(told)
 }
 
-/// Writes the word that is to go out, or that there is none, to leads of which nothing was sent or answered since the look at
-/// them; hands back which those were. Either all of `leads` have a word, or none has.
+/// Writes the word that is to go out, or that there is none, to leads of which nothing was sent, answered or read anew since the
+/// look at them; hands back which those were. Either all of `leads` have a word, or none has.
 async fn write(
     db: &Db,
     leads: &[(&LeadId, &Last, Option<String>)],
@@ -140,7 +154,7 @@ async fn write(
     let order = InOrder::of(db, "select m_id, m_client_id from m");
     on_db!(db, pool => {
         let mut query = QueryBuilder::new(
-            "with m (m_id, m_client_id, m_body, m_hash, m_delivered_hash, m_sent_hash, m_contact) as (");
+            "with m (m_id, m_client_id, m_body, m_hash, m_delivered_hash, m_sent_hash, m_contact, m_gone_at) as (");
         query.push_values(leads, |mut row, (lead, last, word)| {
             row.push_bind(&lead.id)
                 .push_bind(&lead.client_id)
@@ -148,7 +162,8 @@ async fn write(
                 .push_bind(word.as_deref().map(|body| Fingerprint::of(body.as_bytes()).as_bytes().to_vec()))
                 .push_bind(last.moment.delivered_hash.as_deref())
                 .push_bind(last.moment.sent_hash.as_deref())
-                .push_bind(last.moment.first_contact_at);
+                .push_bind(last.moment.first_contact_at)
+                .push_bind(last.moment.gone_at);
         });
         query.push(")").push(&order.cte).push(" update lead set gone_at = ").push_bind(micros(now));
         query.push(", hold_reason = null, held_at = null, status_before = null, ");
@@ -156,7 +171,7 @@ async fn write(
             query.push("urgent = 1, delivered = ").push(DELIVERED).push(
                 ", sent = case when lead.status = 'in_flight' and lead.sent is null and lead.desired_hash = lead.sent_hash \
                    then lead.desired else lead.sent end, \
-                 desired = m_body, desired_hash = m_hash, invalid_reasons = null, \
+                 desired = m_body, desired_hash = m_hash, invalid_reasons = null, row_hash = null, \
                  attempts = case when lead.status = 'in_flight' then lead.attempts else 0 end, \
                  first_failed_at = case when lead.status = 'in_flight' then lead.first_failed_at end, \
                  status = case when lead.status = 'in_flight' then 'in_flight' else 'pending' end, due_at = ");
@@ -165,11 +180,13 @@ async fn write(
             query.push("urgent = 0, status = case when lead.status = 'in_flight' then 'in_flight' else 'gone' end");
         }
         query.push(" from m").push(order.from);
+        // As a case: SQLite would else look leads up by what most of them have in common, and compare each with each.
         query.push(
             " where lead.id = m_id and lead.client_id = m_client_id \
-             and lead.delivered_hash is not distinct from m_delivered_hash \
+             and case when lead.delivered_hash is not distinct from m_delivered_hash \
              and lead.sent_hash is not distinct from m_sent_hash \
-             and lead.first_contact_at is not distinct from m_contact");
+             and lead.first_contact_at is not distinct from m_contact \
+             and lead.gone_at is not distinct from m_gone_at then 1 end = 1");
         query.push(order.condition).push(" returning id, client_id");
         let rows = query.build().fetch_all(pool).await?;
         rows.iter().map(|row| Ok(LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? })).collect()
@@ -255,6 +272,7 @@ pub async fn settle(
         let owed: Vec<LeadId> = owed.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect();
         let Some(newest) = owed.last() else { return Ok(told) };
         after = newest.clone();
-        told += stop(db, &owed, now, written_at).await?.stopped;
+        // Not who has come back meanwhile.
+        told += tell(db, &owed, |last| last.moment.gone_at.is_some(), now, written_at).await?.stopped;
     }
 }

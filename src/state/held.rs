@@ -334,6 +334,16 @@ pub async fn release_since(
     })
 }
 
+/// How many leads are held for that reason since that moment, with their rows there.
+pub async fn kept_since(db: &Db, reason: &str, since: DateTime<Utc>) -> Result<i64, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar(
+            "select count(*) from lead where status = 'held' and status <> 'in_sync' and gone_at is null \
+             and hold_reason = $1 and held_at >= $2")
+            .bind(reason).bind(micros(since)).fetch_one(pool).await
+    })
+}
+
 /// Gives what is held for one reason, since that moment, another; returns how many leads that was.
 pub async fn rename(db: &Db, reason: &str, since: Option<DateTime<Utc>>, to: &str) -> Result<u64, sqlx::Error> {
     let sql = format!(

@@ -403,16 +403,17 @@ pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<
 }
 
 /// Puts leads that were gone back to where they rest, their content being what it was; those that were held because their
-/// rows were missing, to where they stood.
-pub async fn mark_returned(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+/// rows were missing, to where they stood. Not where it is another content by now: somebody has decided meanwhile that
+/// Conversica is told of their going, and the next compare finds that the row says otherwise.
+pub async fn mark_returned(db: &Db, leads: &[Known], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
     }
     let order = InOrder::of(db, "select back_id, back_client_id from back");
     on_db!(db, pool => {
-        let mut query = QueryBuilder::new("with back (back_id, back_client_id) as (");
-        query.push_values(leads, |mut row, lead| {
-            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        let mut query = QueryBuilder::new("with back (back_id, back_client_id, back_hash) as (");
+        query.push_values(leads, |mut row, known| {
+            row.push_bind(&known.lead.id).push_bind(&known.lead.client_id).push_bind(known.desired_hash.as_bytes().to_vec());
         });
         query.push(")").push(&order.cte).push(" update lead set gone_at = null, status_before = null, \
              due_at = case when lead.status_before = 'retrying' then lead.due_at else ");
@@ -427,7 +428,9 @@ pub async fn mark_returned(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Res
              when lead.desired_hash = lead.delivered_hash then 'in_sync' \
              when lead.hold_reason is not null then 'held' else 'pending' end from back");
         query.push(order.from);
-        query.push(" where lead.id = back.back_id and lead.client_id = back.back_client_id");
+        query.push(
+            " where lead.id = back.back_id and lead.client_id = back.back_client_id and lead.desired_hash = back.back_hash \
+             and lead.gone_at is not null");
         query.push(order.condition);
         query.build().execute(pool).await?;
         Ok(())

@@ -93,16 +93,10 @@ impl Losses {
         if held { Verdict::Hold } else { Verdict::Gone }
     }
 
-    /// Where it may turn out at the end that the source shrank, nothing is sent before the end. What a changed mapping makes
-    /// anew of leads that are known goes on as it is found.
+    /// Where it may turn out at the end that the source shrank, nothing is sent before the end.
     pub fn keep_back(self, admission: Admission, history: History) -> Admission {
         match self {
-            Losses::Share(share)
-                if share > 0.0
-                    && history.first_run_done
-                    && !history.mapping_changed
-                    && admission == Admission::Send =>
-            {
+            Losses::Share(share) if share > 0.0 && history.first_run_done && admission == Admission::Send => {
                 Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK }
             }
             _ => admission,
@@ -118,7 +112,7 @@ pub fn full_compare_interval(settings: &Settings, standing: Option<&Hold>) -> Du
     if is_shrunk(standing) { interval.min(SHRUNK) } else { interval }
 }
 
-fn is_shrunk(standing: Option<&Hold>) -> bool {
+pub fn is_shrunk(standing: Option<&Hold>) -> bool {
     standing.is_some_and(|hold| hold.reason == SOURCE_SHRANK)
 }
 

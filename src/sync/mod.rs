@@ -10,6 +10,7 @@ pub mod consent;
 pub mod deliver;
 pub mod diff;
 pub mod drain;
+pub mod fence;
 pub mod guard;
 pub mod histogram;
 pub mod merge;

@@ -16,11 +16,14 @@ use crate::db::Db;
 use crate::db::discreet::in_words;
 use crate::state::backup::Restored;
 use crate::state::consent;
-use crate::state::control::{self, CompareAsked, Comparing, Cursor, Facts, FirstRunDone, Hold, LastPoll, MappingInUse};
+use crate::state::control::{
+    self, CompareAsked, Comparing, Cursor, Facts, FirstRunDone, Hold, KeptBack, LastPoll, MappingInUse,
+};
 use crate::state::held::{self, Release, Selection};
 use crate::sync::allowance::Allowance;
 use crate::sync::diff;
 use crate::sync::drain;
+use crate::sync::fence::{Fence, Instance};
 use crate::sync::guard::{self, Admission, History, Losses};
 use crate::sync::merge::{Interest, Item, Merge};
 use crate::sync::resume::{self, Progress};
@@ -110,15 +113,16 @@ pub(super) async fn read_and_write(
     now: DateTime<Utc>,
 ) -> anyhow::Result<(Polled, Covered)> {
     let fitting = crm.fitting().await?;
-    let memory = Memory::read(crm, state, now).await?;
+    let memory = Memory::read(crm, state, tally.instance, now).await?;
     let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, touched, now) };
     if scope != Scope::All {
         *kind = "incremental";
     }
     let interval = guard::full_compare_interval(settings, memory.standing.as_ref());
+    let is_shrunk = guard::is_shrunk(memory.standing.as_ref());
     let (source, mapping) = (memory.source.clone(), memory.mapping.fingerprint.clone());
     let earlier = match scope {
-        Scope::All if reach == Reach::AsDue && !memory.history.mapping_changed => {
+        Scope::All if reach == Reach::AsDue && !memory.history.mapping_changed && !is_shrunk => {
             resume::fresh(memory.begun(), &source, &mapping, interval, now)
         }
         _ => None,
@@ -140,8 +144,11 @@ pub(super) async fn read_and_write(
     let losses = Losses::of(settings, &scope, memory.standing.as_ref());
     let admission = losses.keep_back(admission, memory.history);
     let words = consent::newest(state).await?;
-    let mut writes = Writes::new(state, settings, admission, losses, words, now);
+    let mut writes = Writes::new(state, settings, memory.fence, admission, losses, words, now);
     writes.settle().await?;
+    if let Some(kept) = &memory.kept_back {
+        writes.take_over(kept).await?;
+    }
     if scope == Scope::Keys(Vec::new()) {
         return Ok((writes.polled, covered));
     }
@@ -171,20 +178,33 @@ pub(super) async fn read_and_write(
             control::write(state, &mark, now).await?;
         }
     }
+    if merge.is_resumed() && writes.misses_much(merge.present()) {
+        // The part that was compared before may have lost as much since.
+        drop(merge);
+        control::clear::<Comparing>(state).await?;
+        tally.announce();
+        let whole = read_and_write(crm, state, settings, Reach::Everything, None, tally, kind, now);
+        return Box::pin(whole).await;
+    }
     writes.polled.rows = progress.rows(&merge);
-    let polled = writes.finish(progress.present(&merge)).await?;
+    let polled = writes.finish(merge.present()).await?;
     if polled.changed > 0 {
         tally.announce();
     }
     allowance.spend(state, polled.unasked, now).await?;
     decide_first_run(state, memory.history, decided, now).await?;
+    let has_lost_its_newest = covered == Covered::Part && !merge.is_full() && memory.has_lost_its_newest(&progress);
     memory.renew(state, settings, &progress, merge.is_full(), now).await?;
+    if has_lost_its_newest {
+        control::write(state, &CompareAsked { at: now }, now).await?;
+    }
     Ok((polled, covered))
 }
 
-/// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What an earlier
-/// poll held until it knew how much there is, and did not live to know, is such a hold too.
+/// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What is held without
+/// one, by a poll that did not live to say so, is such a hold too.
 async fn standing_hold(state: &Db, facts: &Facts, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
+    let kept_back = facts.get::<KeptBack>()?;
     let mut hold = facts.get::<Hold>()?;
     let any_held = held::any(state, None).await?;
     if let Some(standing) = &hold
@@ -195,6 +215,10 @@ async fn standing_hold(state: &Db, facts: &Facts, now: DateTime<Utc>) -> anyhow:
     }
     if hold.is_none() && any_held {
         for reason in [held::SOURCE_SHRANK, held::TOO_MANY_CHANGES, held::MAPPING_CHANGED, held::RESTORED] {
+            // Undecided, and no hold yet.
+            if kept_back.as_ref().is_some_and(|kept| kept.reason == reason) {
+                continue;
+            }
             if held::any(state, Some(reason)).await? {
                 let hold = Hold { reason: reason.to_owned(), since: now };
                 control::write(state, &hold, now).await?;
@@ -238,6 +262,9 @@ struct Memory {
     /// A comparison of every row that has not come to its end.
     comparing: Option<Comparing>,
     asked: Option<CompareAsked>,
+    /// What an earlier poll did not live to decide upon.
+    kept_back: Option<KeptBack>,
+    fence: Fence,
     mapping: MappingInUse,
     in_use: Option<MappingInUse>,
     source: String,
@@ -246,7 +273,7 @@ struct Memory {
 }
 
 impl Memory {
-    async fn read(crm: &Crm, state: &Db, now: DateTime<Utc>) -> anyhow::Result<Self> {
+    async fn read(crm: &Crm, state: &Db, instance: Instance, now: DateTime<Utc>) -> anyhow::Result<Self> {
         let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
         let source = crm.fingerprint().to_string();
         let facts = Facts::read(state).await?;
@@ -263,6 +290,8 @@ impl Memory {
             standing: standing_hold(state, &facts, now).await?,
             in_use: facts.get()?,
             comparing: facts.get()?,
+            kept_back: facts.get()?,
+            fence: Fence::raise(state, &facts, instance, now).await?,
             asked,
             cursor,
             mapping,
@@ -292,7 +321,7 @@ impl Memory {
     /// leads of rows that have not changed.
     fn scope(&self, settings: &Settings, fitting: &Fitting, touched: Option<Vec<LeadId>>, now: DateTime<Utc>) -> Scope {
         let source = &settings.source;
-        let is_free = !self.history.mapping_changed && self.asked.is_none();
+        let is_free = !self.history.mapping_changed && self.asked.is_none() && self.kept_back.is_none();
         let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return Scope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
         let interval = guard::full_compare_interval(settings, self.standing.as_ref());
@@ -314,6 +343,12 @@ impl Memory {
     /// Rows may have been written since with stamps that the cursor has passed.
     fn clock_was_put_back(&self, cursor: &Cursor, source: &Source) -> bool {
         cursor.settled.as_ref().is_some_and(|settled| self.settled.at + source.lookback < settled.before)
+    }
+
+    /// Not even the newest row of the last time is among those that were read: it was deleted, or all of the source was put back to
+    /// an earlier time.
+    fn has_lost_its_newest(&self, progress: &Progress) -> bool {
+        progress.newest().is_none() && self.cursor.as_ref().is_some_and(|cursor| cursor.newest.is_some())
     }
 
     /// What is only true once a whole poll has gone through.

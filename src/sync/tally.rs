@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::conversica::outcome::Class;
+use crate::sync::fence::Instance;
 use crate::sync::histogram::Histogram;
 
 /// What a poll was, as a chart has to keep it apart.
@@ -34,6 +35,8 @@ impl PollKind {
 
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// This process.
+    pub instance: Instance,
     rows: AtomicU64,
     read: AtomicBool,
     written: Notify,

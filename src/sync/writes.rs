@@ -11,11 +11,12 @@ use crate::crm::mapping::Mapped;
 use crate::crm::read::BATCH_ROWS;
 use crate::db::Db;
 use crate::state::consent;
-use crate::state::control::{self, Hold};
-use crate::state::gone;
+use crate::state::control::{self, Hold, KeptBack};
+use crate::state::gone::{self, Told};
 use crate::state::held::{self, FIRST_RUN, Release, SOURCE_SHRANK, Selection, TOO_MANY_CHANGES};
 use crate::state::lead::{self, Change, Known};
 use crate::sync::diff::{self, Difference, Kind};
+use crate::sync::fence::Fence;
 use crate::sync::guard::{Admission, Found, Losses, Verdict};
 
 /// What a poll found.
@@ -58,6 +59,7 @@ const UNDECIDED: usize = 10_000;
 /// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
 pub(super) struct Writes<'a> {
     state: &'a Db,
+    fence: Fence,
     settings: &'a Settings,
     now: DateTime<Utc>,
     started: Instant,
@@ -85,7 +87,7 @@ pub(super) struct Writes<'a> {
     withheld: u64,
     /// Missing leads that nobody would miss.
     gone: Vec<LeadId>,
-    returned: Vec<LeadId>,
+    returned: Vec<Known>,
     reread: Vec<(LeadId, RowHash)>,
     pub(super) polled: Polled,
 }
@@ -94,6 +96,7 @@ impl<'a> Writes<'a> {
     pub(super) fn new(
         state: &'a Db,
         settings: &'a Settings,
+        fence: Fence,
         admission: Admission,
         losses: Losses,
         words: i64,
@@ -101,6 +104,7 @@ impl<'a> Writes<'a> {
     ) -> Self {
         Self {
             state,
+            fence,
             settings,
             now,
             started: Instant::now(),
@@ -122,6 +126,34 @@ impl<'a> Writes<'a> {
             reread: Vec::new(),
             polled: Polled::default(),
         }
+    }
+
+    /// What an earlier poll kept back, and did not live to decide upon, is decided upon with what this one finds; or now, where
+    /// this one keeps nothing back.
+    pub(super) async fn take_over(&mut self, kept: &KeptBack) -> anyhow::Result<()> {
+        let reason = match self.admission {
+            Admission::Send => {
+                held::release_since(self.state, &kept.reason, kept.since, self.now).await?;
+                control::clear::<KeptBack>(self.state).await?;
+                return Ok(());
+            }
+            Admission::UpTo { reason, .. } | Admission::Hold(reason) => reason,
+            Admission::Baseline => FIRST_RUN,
+        };
+        if kept.reason != reason {
+            held::rename(self.state, &kept.reason, Some(kept.since), reason).await?;
+            let renamed = KeptBack { reason: reason.to_owned(), since: kept.since };
+            control::write(self.state, &renamed, self.now).await?;
+        }
+        if let Admission::UpTo { limit, .. } = self.admission {
+            let leads = held::kept_since(self.state, reason, kept.since).await?;
+            self.provisional = Some((usize::try_from(leads).unwrap_or(usize::MAX), kept.since));
+            self.kept_back = Some((reason, kept.since));
+            self.hold_surplus(limit, reason).await?;
+        } else {
+            control::clear::<KeptBack>(self.state).await?;
+        }
+        Ok(())
     }
 
     /// This very moment.
@@ -191,16 +223,19 @@ impl<'a> Writes<'a> {
             Admission::UpTo { limit, reason } => {
                 let (limit, reason) = (*limit, *reason);
                 self.undecided.push(change);
-                let provisional = self.provisional.map_or(0, |(leads, _)| leads);
-                if provisional + self.undecided.len() > limit {
-                    self.admission = Admission::Hold(reason);
-                    self.polled.held += provisional as u64;
-                    let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
-                    self.kept_back = Some((reason, since));
-                    return self.hold_undecided(reason).await;
+                if self.hold_surplus(limit, reason).await? {
+                    return Ok(());
                 }
                 if self.undecided.len() >= UNDECIDED {
-                    let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
+                    let (provisional, since) = match self.provisional {
+                        Some(provisional) => provisional,
+                        None => {
+                            let since = self.written_at();
+                            let kept = KeptBack { reason: reason.to_owned(), since };
+                            control::write(self.state, &kept, self.now).await?;
+                            (0, since)
+                        }
+                    };
                     self.provisional = Some((provisional + self.undecided.len(), since));
                     self.kept_back = Some((reason, since));
                     for mut change in std::mem::take(&mut self.undecided) {
@@ -213,6 +248,21 @@ impl<'a> Writes<'a> {
         }
     }
 
+    /// Where more is kept back than may be sent, all of it is held; whether it is.
+    async fn hold_surplus(&mut self, limit: usize, reason: &'static str) -> anyhow::Result<bool> {
+        let provisional = self.provisional.map_or(0, |(leads, _)| leads);
+        if provisional + self.undecided.len() <= limit {
+            return Ok(false);
+        }
+        self.admission = Admission::Hold(reason);
+        self.polled.held += provisional as u64;
+        let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
+        self.kept_back = Some((reason, since));
+        self.begin_hold(reason).await?;
+        self.hold_undecided(reason).await?;
+        Ok(true)
+    }
+
     async fn hold_undecided(&mut self, reason: &'static str) -> anyhow::Result<()> {
         for mut change in std::mem::take(&mut self.undecided) {
             change.hold_reason = Some(reason);
@@ -221,13 +271,17 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    /// The hold is written before the first lead that it holds.
-    async fn hold(&mut self, change: Change) -> anyhow::Result<()> {
+    async fn begin_hold(&mut self, reason: &'static str) -> anyhow::Result<()> {
         if !self.hold_stands && control::read::<Hold>(self.state).await?.is_none() {
-            let reason = change.hold_reason.unwrap_or(held::TOO_MANY_CHANGES).to_owned();
-            control::write(self.state, &Hold { reason, since: self.now }, self.now).await?;
+            control::write(self.state, &Hold { reason: reason.to_owned(), since: self.now }, self.now).await?;
         }
         self.hold_stands = true;
+        Ok(())
+    }
+
+    /// The hold is written before the first lead that it holds.
+    async fn hold(&mut self, change: Change) -> anyhow::Result<()> {
+        self.begin_hold(change.hold_reason.unwrap_or(TOO_MANY_CHANGES)).await?;
         self.polled.held += 1;
         self.joined += u64::from(change.hold_reason == Some(SOURCE_SHRANK));
         self.write(change).await
@@ -260,6 +314,7 @@ impl<'a> Writes<'a> {
 
     /// Holds the missing leads that are kept in memory. When it turns out that they are really gone, they are let go.
     async fn withhold(&mut self) -> anyhow::Result<()> {
+        self.fence.check(self.state).await?;
         for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
             self.withheld += gone::withhold(self.state, leads, self.now, self.written_at()).await?;
         }
@@ -268,7 +323,7 @@ impl<'a> Writes<'a> {
 
     async fn returned(&mut self, known: Option<Known>) -> anyhow::Result<()> {
         self.polled.changed += 1;
-        self.returned.extend(known.map(|known| known.lead));
+        self.returned.extend(known);
         if self.returned.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
     }
 
@@ -278,14 +333,18 @@ impl<'a> Writes<'a> {
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {
+        if self.ready.is_empty() && self.gone.is_empty() && self.returned.is_empty() && self.reread.is_empty() {
+            return Ok(());
+        }
+        self.fence.check(self.state).await?;
         if self.settings.consent.keep_opt_outs {
             consent::upsert(self.state, &self.ready, self.words, self.now, self.written_at()).await?;
         } else {
             lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
         }
         self.ready.clear();
-        lead::mark_gone(self.state, &self.gone, self.now).await?;
-        self.gone.clear();
+        let gone = std::mem::take(&mut self.gone);
+        self.polled.stopped += self.take_for_gone(&gone).await?.stopped;
         lead::mark_returned(self.state, &self.returned, self.now).await?;
         self.returned.clear();
         consent::remember(self.state, &self.reread, self.words).await?;
@@ -310,9 +369,19 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
+    /// Whether so much is missing that it would be held, and nothing of it has been written yet. Of a part only, with so many met
+    /// in it.
+    pub(super) fn misses_much(&self, present: u64) -> bool {
+        let found = Found { present, ..self.found };
+        self.withheld == 0 && self.losses.verdict(found) == Verdict::Hold
+    }
+
     /// `present` of the leads that the source is expected to have have been met.
     pub(super) async fn finish(mut self, present: u64) -> anyhow::Result<Polled> {
         self.settle_doubtful().await?;
+        if self.polled.changed > 0 || self.found != Found::default() {
+            self.fence.check(self.state).await?;
+        }
         self.found.present = present;
         match self.losses.verdict(self.found) {
             Verdict::Hold => self.hold_missing().await?,
@@ -332,6 +401,10 @@ impl<'a> Writes<'a> {
         if let (Admission::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
             held::release_since(self.state, reason, since, self.now).await?;
         }
+        if self.provisional.is_some() {
+            // Decided, one way or the other.
+            control::clear::<KeptBack>(self.state).await?;
+        }
         Ok(self.polled)
     }
 
@@ -344,7 +417,6 @@ impl<'a> Writes<'a> {
             control::write(self.state, &hold, self.now).await?;
         }
         self.hold_stands = true;
-        self.hold_undecided(SOURCE_SHRANK).await?;
         self.flush().await?;
         if let Some((reason, since)) = self.kept_back {
             let renamed = held::rename(self.state, reason, Some(since), SOURCE_SHRANK).await?;
@@ -352,6 +424,8 @@ impl<'a> Writes<'a> {
                 self.polled.held += renamed;
             }
         }
+        self.hold_undecided(SOURCE_SHRANK).await?;
+        self.flush().await?;
         self.admission = Admission::Hold(SOURCE_SHRANK);
         self.withhold().await?;
         self.polled.changed += self.withheld;
@@ -359,19 +433,22 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
+    /// Also who nobody would miss may have been approved, and contacted, since this poll has looked.
+    async fn take_for_gone(&self, leads: &[LeadId]) -> anyhow::Result<Told> {
+        match self.settings.source.on_delete {
+            OnDelete::Ignore => {
+                lead::mark_gone(self.state, leads, self.now).await?;
+                Ok(Told { stopped: 0, gone: leads.len() as u64 })
+            }
+            OnDelete::StopMessaging => Ok(gone::stop(self.state, leads, self.now, self.written_at()).await?),
+        }
+    }
+
     async fn let_missing_go(&mut self) -> anyhow::Result<()> {
         for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
-            match self.settings.source.on_delete {
-                OnDelete::Ignore => {
-                    lead::mark_gone(self.state, leads, self.now).await?;
-                    self.polled.gone += leads.len() as u64;
-                }
-                OnDelete::StopMessaging => {
-                    let told = gone::stop(self.state, leads, self.now, self.written_at()).await?;
-                    self.polled.gone += told.stopped + told.gone;
-                    self.polled.stopped += told.stopped;
-                }
-            }
+            let told = self.take_for_gone(leads).await?;
+            self.polled.gone += told.stopped + told.gone;
+            self.polled.stopped += told.stopped;
             self.polled.changed += leads.len() as u64;
         }
         if self.withheld > 0 || self.found.withheld > 0 {

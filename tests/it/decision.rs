@@ -4,20 +4,22 @@
 use std::time::Duration;
 
 use conversica_sync::config::OnDelete;
+use conversica_sync::conversica::lead::{IdOrder, RowHash};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::trusted;
 use conversica_sync::on_db;
+use conversica_sync::state::compare;
 use conversica_sync::state::decision::{self, Who};
 use conversica_sync::state::delivery::Next;
 use conversica_sync::state::gone;
 use conversica_sync::state::held::{self, Release, Released, Selection};
-use conversica_sync::state::lead::{self, Status};
+use conversica_sync::state::lead::{self, Change, Status};
 use conversica_sync::state::outcome;
 use conversica_sync::state::stuck;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{
-    at, claim, claim_one, deliver, desired, finished, held, id, invalid, record, row, statuses, write,
+    at, claim, claim_one, deliver, desired, finished, held, id, invalid, record, returned, row, statuses, write,
 };
 
 on_both_engines!(
@@ -28,6 +30,7 @@ on_both_engines!(
     approving_does_not_disturb_what_is_in_flight,
     rejected_and_exhausted_leads_are_put_back_and_no_others,
     what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns,
+    a_row_that_was_seen_again_before_its_lead_was_let_go_does_not_hide_that_conversica_is_told_to_stop,
     who_decided_what_about_whom_is_written_down,
     a_decision_about_many_leads_that_have_just_come_does_not_compare_each_with_each,
 );
@@ -161,7 +164,7 @@ async fn what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns(engine
     assert_eq!(row(&db, "pending").await.gone_at, Some(2));
     assert!(claim(&db, 10, 100).await.is_empty());
     assert_eq!(held::release_all(&db, &Selection::default(), Release::Send, at(3)).await.unwrap(), 1);
-    lead::mark_returned(&db, &all, at(4)).await.unwrap();
+    returned(&db, &all, 4).await;
     statuses(&db, &[(Status::InSync, 1), (Status::Pending, 2), (Status::Invalid, 1)]).await;
 
     // A row that comes back with other content.
@@ -169,6 +172,32 @@ async fn what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns(engine
     write(&db, &[desired("in sync", "b")], 6).await;
     let back = row(&db, "in sync").await;
     assert_eq!((back.status.as_str(), back.gone_at), ("pending", None));
+}
+
+/// A compare reads the row, a person approves that it is missing, and only then the compare writes.
+async fn a_row_that_was_seen_again_before_its_lead_was_let_go_does_not_hide_that_conversica_is_told_to_stop(
+    engine: Engine,
+) {
+    let place = engine.place();
+    let db = place.state().await;
+    let content = r#"{"id":"1","city":"Ulm"}"#;
+    let as_read = Change { row_hash: Some(RowHash(7)), ..desired("1", content) };
+    deliver(&db, as_read.clone(), 0).await;
+    assert_eq!(gone::withhold(&db, &[id("1")], at(2), at(2)).await.unwrap(), 1);
+    let read: Vec<_> = lead::known(&db, &[id("1")]).await.unwrap().into_values().collect();
+    held::release_all(&db, &Selection::default(), Release::Send, at(3)).await.unwrap();
+    assert_eq!(gone::settle(&db, OnDelete::StopMessaging, at(3), at(3)).await.unwrap(), 1);
+    lead::mark_returned(&db, &read, at(4)).await.unwrap();
+    let after = row(&db, "1").await;
+    assert!(after.status == "pending" && after.gone_at.is_some(), "Conversica is still told");
+    let stop = claim_one(&db, 5).await;
+    assert!(stop.body.contains("\"stopMessaging\":true"), "{}", stop.body);
+    record(&db, &[finished(&stop, Class::Accepted, Next::Done, 6)]).await;
+    // The next compare looks at the row, whatever its hash, and finds that Conversica holds something else.
+    let page = compare::page(&db, IdOrder::Bytes, None, 10, None).await.unwrap();
+    assert_eq!(page.front().map(|lead| lead.row_hash), Some(None));
+    let known = lead::known(&db, &[id("1")]).await.unwrap().remove(&id("1")).unwrap();
+    assert!(known.gone && known.desired_hash != as_read.desired_hash && known.row_hash.is_none());
 }
 
 async fn who_decided_what_about_whom_is_written_down(engine: Engine) {

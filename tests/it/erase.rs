@@ -22,7 +22,9 @@ use serde_json::json;
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::everything::{dump, hex, tables};
 use crate::support::hearing::{apply_all, update};
-use crate::support::lead_row::{LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, write};
+use crate::support::lead_row::{
+    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, returned, write,
+};
 
 on_both_engines!(
     every_table_is_known_to_name_people_or_not,
@@ -212,7 +214,7 @@ async fn what_a_poll_saw_before_is_not_written_after(engine: Engine) {
         consent::upsert(&db, &[desired("1", "c"), desired("2", "c")], words, at(3), at(3)).await.unwrap();
         consent::upsert(&db, &[desired("1", "c")], words, at(3), at(3)).await.unwrap();
     }
-    lead::mark_returned(&db, &[id("1")], at(4)).await.unwrap();
+    returned(&db, &[id("1")], 4).await;
     let word = conversica_sync::conversica::consent::Word {
         channel: conversica_sync::conversica::consent::Channel::Email,
         given: true,
@@ -328,7 +330,7 @@ async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(en
     assert!(erase::stop_first(&db, &id("1"), at(2)).await.unwrap());
     // A poll that has read the row before, and one that comes now.
     write(&db, &[desired("1", r#"{"id":"1","city":"Rome"}"#)], 3).await;
-    lead::mark_returned(&db, &[id("1")], at(4)).await.unwrap();
+    returned(&db, &[id("1")], 4).await;
     let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(5)).await.unwrap();
     assert_eq!(by_now, Erasure::Refused(Reach::Stopping));
     let stop = claim_one(&db, 6).await;

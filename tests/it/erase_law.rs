@@ -177,7 +177,7 @@ impl Play {
         match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
             Difference::None => {}
             Difference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
-            Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
+            Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
             Difference::Changed(change, kind) => {
                 let hold_reason = (holds && kind.sends() && !change.urgent).then_some(held::TOO_MANY_CHANGES);
                 let change = Change { hold_reason, ..change };

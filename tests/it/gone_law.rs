@@ -93,7 +93,7 @@ impl Play {
                 match diff::compare(mapped, known.as_ref(), None, ConversationChanges::Send) {
                     Difference::None => {}
                     Difference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
-                    Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
+                    Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
                     Difference::Changed(change, _) => {
                         lead::upsert(&self.db, &[change], now, now).await.unwrap();
                         // With the row, the hold is over.

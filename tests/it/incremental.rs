@@ -23,6 +23,7 @@ on_both_engines!(
     an_expression_is_followed_as_a_column_is,
     a_form_that_is_no_time_is_read_whole_every_time,
     equal_change_values_are_never_cut_apart,
+    a_source_that_was_put_back_to_an_earlier_time_is_compared_as_a_whole,
 );
 
 const START: &str = "2026-06-01T12:00:00Z";
@@ -248,4 +249,19 @@ async fn equal_change_values_are_never_cut_apart(engine: Engine) {
     scene.crm.sql("update leads set town = 'Else'").await;
     let polled = scene.poll(1).await;
     assert_eq!((polled.rows, polled.updated, scene.kind().await.as_str()), (2500, 2500, "incremental"));
+}
+
+async fn a_source_that_was_put_back_to_an_earlier_time_is_compared_as_a_whole(engine: Engine) {
+    let scene = Scene::new(engine, "text").await;
+    scene.insert(1, 3, "'2026-06-01 09:00:00'").await;
+    scene.poll(0).await;
+    scene.crm.sql("create table backup as select * from leads").await;
+    scene.crm.sql("update leads set town = 'Newer', changed = '2026-06-01 12:00:30' where id = 2").await;
+    assert_eq!((scene.poll(1).await.changed, scene.kind().await.as_str()), (1, "incremental"));
+    scene.crm.sql("delete from leads; insert into leads select * from backup").await;
+    assert_eq!(scene.poll(2).await.rows, 0, "nothing is as new as what was seen");
+    let compared = scene.poll(3).await;
+    assert_eq!((compared.changed, scene.kind().await.as_str()), (1, "full"), "{compared:?}");
+    scene.poll(4).await;
+    assert_eq!(scene.kind().await, "incremental", "once");
 }

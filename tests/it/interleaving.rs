@@ -167,7 +167,7 @@ impl Play {
         match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
             Difference::None => {}
             Difference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
-            Difference::Returned => lead::mark_returned(&self.db, &[id("1")], now).await.unwrap(),
+            Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
             Difference::Changed(mut change, kind) => {
                 if holds && kind.sends() && !change.urgent {
                     change.hold_reason = Some(held::TOO_MANY_CHANGES);

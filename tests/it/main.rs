@@ -33,6 +33,7 @@ mod erase;
 mod erase_law;
 mod erase_program;
 mod fault;
+mod fence;
 mod first_hour;
 mod full;
 mod gone;

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::hearing::update;
-use crate::support::lead_row::{at, claim, desired, finished, held, id, invalid, record, write};
+use crate::support::lead_row::{at, claim, desired, finished, held, id, invalid, record, returned, write};
 
 on_both_engines!(what_is_passed_over_in_silence_matches);
 
@@ -89,7 +89,7 @@ async fn play(engine: Engine, lives: &[Vec<Event>]) {
                     }
                 }
                 Event::Vanish => lead::mark_gone(&db, &[id(&id_)], at(seconds)).await.unwrap(),
-                Event::Return => lead::mark_returned(&db, &[id(&id_)], at(seconds)).await.unwrap(),
+                Event::Return => returned(&db, &[id(&id_)], seconds).await,
                 Event::Baseline => {
                     held::release_all(&db, &Selection::default(), Release::Baseline, at(seconds)).await.unwrap();
                 }

@@ -7,7 +7,7 @@ use conversica_sync::config::Settings;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
-use conversica_sync::state::control::{self, LastPoll, MappingInUse};
+use conversica_sync::state::control::{self, KeptBack, LastPoll, MappingInUse};
 use conversica_sync::state::delivery::{self, Next, Wanted};
 use conversica_sync::state::due::Admit;
 use conversica_sync::state::held::{self, Release};
@@ -28,6 +28,7 @@ on_both_engines!(
     a_mapping_that_is_taken_back_half_way_leaves_nothing_behind,
     twenty_five_thousand_changes_go_when_thirty_thousand_are_allowed_and_are_held_when_twenty_thousand_are,
     a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_one_finds,
+    what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_allowed,
     what_holds_a_single_lead_is_not_let_go_with_a_poll,
 );
 
@@ -65,8 +66,14 @@ async fn a_mapping_that_is_taken_back_half_way_leaves_nothing_behind(engine: Eng
     let crm = crm(engine, 1500).await;
     let place = engine.other().place();
     let state = place.state().await;
-    let (right, wrong) = (mapped(&crm, "Ulm", 0), {
-        let mut wrong = mapped(&crm, "Ulm", 0);
+    // Nothing is kept back until the end: what was found before the poll failed is in the queue.
+    let unguarded = || {
+        let mut settings = mapped(&crm, "Ulm", 0);
+        settings.safety.source_shrinks_below = 0.0;
+        settings
+    };
+    let (right, wrong) = (unguarded(), {
+        let mut wrong = unguarded();
         let other = settings(&crm, "table = 'leads'\nkey = 'id'\nchanged_at = 'changed'", "city = { value = 'Wrong' }");
         wrong.lead = other.lead;
         wrong
@@ -136,6 +143,41 @@ async fn a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_o
     assert_eq!(held::release_all(&state, &everything, Release::Send, at(500)).await.unwrap(), 13_500);
     polled(&crm, &state, &settings, 9).await.unwrap();
     assert!(control::read::<control::Hold>(&state).await.unwrap().is_none());
+}
+
+async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_allowed(engine: Engine) {
+    for (allowed, reason) in [(12_000, held::TOO_MANY_CHANGES), (0, held::SOURCE_SHRANK)] {
+        let crm = crm(engine, 11_500).await;
+        let place = engine.place();
+        let state = place.state().await;
+        let settings = mapped(&crm, "Ulm", allowed);
+        polled(&crm, &state, &settings, 0).await.unwrap();
+        statuses(&state, &[(Status::Pending, 11_500)]).await;
+        crm.sql("update leads set town = 'Bonn'; insert into leads values (11500, 'Bonn', '2026-06-01 10:00:00')")
+            .await;
+        let day = 24 * 60;
+        polled(&crm, &state, &settings, day).await.expect_err("a key comes twice");
+        assert!(held::any(&state, Some(reason)).await.unwrap(), "ten thousand were written down");
+        assert_eq!(control::read::<KeptBack>(&state).await.unwrap().unwrap().reason, reason);
+        crm.sql("delete from leads where id = 11500; insert into leads values (11500, 'Bonn', '2026-06-01 10:00:00')")
+            .await;
+        polled(&crm, &state, &settings, day + 1).await.unwrap();
+        statuses(&state, &[(Status::Pending, 11_500)]).await;
+        assert!(control::read::<control::Hold>(&state).await.unwrap().is_none());
+        assert!(control::read::<KeptBack>(&state).await.unwrap().is_none());
+
+        // Were fewer allowed by then, all would be held.
+        crm.sql("update leads set town = 'Kiel'; insert into leads values (11500, 'Kiel', '2026-06-01 10:00:00')")
+            .await;
+        polled(&crm, &state, &settings, 3 * day).await.expect_err("a key comes twice");
+        crm.sql("delete from leads where id = 11500; insert into leads values (11500, 'Kiel', '2026-06-01 10:00:00')")
+            .await;
+        polled(&crm, &state, &mapped(&crm, "Ulm", 9000), 3 * day + 1).await.unwrap();
+        statuses(&state, &[(Status::Held, 11_500)]).await;
+        let hold = control::read::<control::Hold>(&state).await.unwrap().unwrap();
+        assert_eq!(hold.reason, held::TOO_MANY_CHANGES);
+        assert!(control::read::<KeptBack>(&state).await.unwrap().is_none());
+    }
 }
 
 async fn what_holds_a_single_lead_is_not_let_go_with_a_poll(engine: Engine) {

@@ -1,10 +1,11 @@
 //! A comparison of every row that was interrupted goes on where it had come to, and misses nothing for it.
 
-use chrono::TimeDelta;
-use conversica_sync::config::Settings;
+use chrono::{DateTime, TimeDelta, Utc};
+use conversica_sync::config::{OnDelete, Settings};
 use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
-use conversica_sync::state::control::{self, Comparing, Cursor};
+use conversica_sync::state::control::{self, Comparing, Cursor, Hold};
+use conversica_sync::state::held::SOURCE_SHRANK;
 use conversica_sync::state::lead;
 use conversica_sync::sync::poll::{self, Polled, Reach};
 use conversica_sync::sync::tally::Tally;
@@ -17,6 +18,8 @@ on_both_engines!(
     an_interrupted_compare_goes_on_where_it_had_come_to,
     what_is_written_behind_the_mark_is_found_by_the_next_poll,
     a_mark_that_is_too_old_or_of_another_mapping_is_not_gone_on_from,
+    a_table_that_was_emptied_behind_the_mark_is_held_as_a_whole_and_nobody_is_gone,
+    a_rest_that_misses_most_of_its_rows_is_judged_with_all_the_others,
 );
 
 async fn polled(settings: &Settings, state: &Db, reach: Reach, minutes: i64) -> anyhow::Result<Polled> {
@@ -90,19 +93,56 @@ async fn marked(crm: &Place, state: &Db, settings: &Settings, id: u32) {
     fill(crm, 10).await;
     polled(settings, state, Reach::AsDue, 0).await.unwrap();
     let cursor = control::read::<Cursor>(state).await.unwrap().unwrap();
-    let mark = Comparing {
+    let mark = mark(settings, &cursor, id, at(0) + TimeDelta::hours(25)).await;
+    control::write(state, &mark, at(0)).await.unwrap();
+}
+
+async fn mark(settings: &Settings, cursor: &Cursor, id: u32, began_at: DateTime<Utc>) -> Comparing {
+    Comparing {
         source: cursor.source.clone(),
         mapping: Crm::open(settings).await.unwrap().mapping.fingerprint().to_string(),
         order: conversica_sync::conversica::lead::IdOrder::ByLength,
         id: id.to_string(),
         client_id: String::new(),
-        began_at: at(0) + TimeDelta::hours(25),
+        began_at,
         newest: cursor.newest.clone(),
         settled: cursor.settled.clone().unwrap(),
         rows: u64::from(id),
-        present: u64::from(id),
-    };
-    control::write(state, &mark, at(0)).await.unwrap();
+    }
+}
+
+async fn a_table_that_was_emptied_behind_the_mark_is_held_as_a_whole_and_nobody_is_gone(engine: Engine) {
+    let (crm, place) = (engine.place(), engine.other().place());
+    let state = place.state().await;
+    let mut settings = followed(&crm, "Ulm");
+    settings.source.on_delete = OnDelete::StopMessaging;
+    marked(&crm, &state, &settings, 6).await;
+    crm.sql("delete from leads").await;
+    let rest = polled(&settings, &state, Reach::AsDue, 26 * 60).await.unwrap();
+    assert_eq!((rest.gone, rest.stopped, rest.held), (0, 0, 10), "what was met before the mark is no longer there");
+    assert_eq!(control::read::<Hold>(&state).await.unwrap().unwrap().reason, SOURCE_SHRANK);
+    assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None);
+
+    // Nor is a compare gone on with while that stands: who lies before the mark would be let go unseen.
+    let cursor = control::read::<Cursor>(&state).await.unwrap().unwrap();
+    let mark = mark(&settings, &cursor, 6, at(0) + TimeDelta::hours(27)).await;
+    control::write(&state, &mark, at(0)).await.unwrap();
+    crm.sql("insert into leads values (7, 'Town', '2026-01-01 10:00:00'), (8, 'Town', '2026-01-01 10:00:00')").await;
+    crm.sql("insert into leads values (9, 'Town', '2026-01-01 10:00:00'), (10, 'Town', '2026-01-01 10:00:00')").await;
+    let rest = polled(&settings, &state, Reach::AsDue, 27 * 60 + 1).await.unwrap();
+    assert_eq!((rest.rows, rest.gone, rest.stopped), (4, 0, 0));
+}
+
+async fn a_rest_that_misses_most_of_its_rows_is_judged_with_all_the_others(engine: Engine) {
+    let (crm, place) = (engine.place(), engine.other().place());
+    let state = place.state().await;
+    let settings = followed(&crm, "Ulm");
+    marked(&crm, &state, &settings, 6).await;
+    crm.sql("delete from leads where id in (7, 8, 9)").await;
+    let rest = polled(&settings, &state, Reach::AsDue, 26 * 60).await.unwrap();
+    assert_eq!((rest.rows, rest.gone, rest.held), (7, 3, 0), "three of ten may go");
+    assert_eq!(control::read::<Hold>(&state).await.unwrap(), None);
+    assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None);
 }
 
 async fn what_is_written_behind_the_mark_is_found_by_the_next_poll(engine: Engine) {

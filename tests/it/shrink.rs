@@ -23,6 +23,7 @@ blocking_on_both_engines!(
     by_default_an_approval_sends_nothing_for_rows_that_are_gone,
     an_emptied_table_is_held_and_baseline_sends_nothing,
     a_table_swapped_for_one_with_other_keys_contacts_nobody_anew,
+    other_keys_and_another_mapping_at_once_contact_nobody_anew,
     a_lost_filter_column_is_held,
     rows_that_come_back_end_the_hold_and_every_lead_stands_where_it_stood,
     withdrawals_flow_while_the_source_is_shrunk,
@@ -158,6 +159,17 @@ fn a_table_swapped_for_one_with_other_keys_contacts_nobody_anew(engine: Engine) 
         assert_eq!((&status["leads"]["in_sync"], &status["leads"]["held"]), (&json!(leads), &json!(0)), "{status:#}");
         assert_eq!(endpoint.connections(), 0, "limit {limit}, {leads} leads");
     }
+}
+
+fn other_keys_and_another_mapping_at_once_contact_nobody_anew(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 20);
+    scene.set_text("safety", "first_run", "baseline").set("safety", "approve_above", "0");
+    scene.run(&["once"]).expect_code(0);
+    scene.crm("update leads set id = id + 100000");
+    scene.set_text("lead", "leadSource", "owner_name");
+    held(&scene.run(&["once", "--json"]).expect_code(4).json(), 40);
+    assert_eq!(endpoint.connections(), 0);
 }
 
 fn a_lost_filter_column_is_held(engine: Engine) {

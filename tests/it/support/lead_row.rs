@@ -10,7 +10,7 @@ use conversica_sync::db::Db;
 use conversica_sync::on_db;
 use conversica_sync::state::delivery::{self, Claim, Finished, Next, Wanted};
 use conversica_sync::state::due::{self, Admit};
-use conversica_sync::state::lead::{self, Change, Status};
+use conversica_sync::state::lead::{self, Change, Known, Status};
 
 /// The settings that decide about an unknown outcome; the rest is the usual.
 pub fn unknown_is(on_ambiguous: OnAmbiguous) -> config::Delivery {
@@ -171,4 +171,10 @@ pub async fn row(db: &Db, id: &str) -> LeadRow {
             gone_at: seconds(row.get(13)),
         }
     })
+}
+
+/// What the poll writes when the rows of leads are back that say what they said before.
+pub async fn returned(db: &Db, leads: &[LeadId], seconds: i64) {
+    let known: Vec<Known> = lead::known(db, leads).await.unwrap().into_values().collect();
+    lead::mark_returned(db, &known, at(seconds)).await.unwrap();
 }

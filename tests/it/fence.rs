@@ -1,0 +1,49 @@
+//! A poll whose turn went to another instance, without a word, writes nothing any more.
+
+use std::time::Duration;
+
+use conversica_sync::crm::Crm;
+use conversica_sync::state::control::{self, LastPoll};
+use conversica_sync::sync::fence::{Instance, Polling};
+use conversica_sync::sync::poll::{Reach, poll};
+use conversica_sync::sync::tally::Tally;
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::support::engine::Engine;
+use crate::support::lead_row::{at, row};
+use crate::support::reading::settings;
+use crate::support::wait::wait_until_async;
+
+#[tokio::test]
+async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one() {
+    let (crm, place) = (Engine::Postgres.place(), Engine::Postgres.place());
+    let state = place.state().await;
+    crm.sql("create table leads (id bigint primary key, town text); insert into leads values (1, 'First')").await;
+    let settings = settings(&crm, "table = 'leads'\nkey = 'id'", "city = 'town'");
+    let tally = Tally::default();
+    let source = Crm::open(&settings).await.unwrap();
+    poll(&source, &state, &settings, Reach::AsDue, &tally, at(0)).await.unwrap();
+
+    crm.sql("update leads set town = 'Second'").await;
+    // It has the turn, and has not read yet.
+    let mut other = PgConnection::connect(&place.url).await.unwrap();
+    other.execute("begin; lock table conversica_sync.consent in access exclusive mode").await.unwrap();
+    let paused = poll(&source, &state, &settings, Reach::AsDue, &tally, at(60));
+    let meanwhile = async {
+        let waiting = "select exists (select 1 from pg_locks where relation = 'conversica_sync.consent'::regclass and not granted)";
+        wait_until_async("the poll has begun", Duration::from_secs(10), async || {
+            sqlx::query_scalar(waiting).fetch_one(&mut other).await.unwrap()
+        })
+        .await;
+        control::write(&state, &Polling { instance: Instance::default() }, at(61)).await.unwrap();
+        other.execute("rollback").await.unwrap();
+    };
+    let (paused, ()) = tokio::join!(paused, meanwhile);
+    let error = paused.expect_err("its turn is over");
+    assert!(format!("{error:#}").contains("another instance has taken over polling"), "{error:#}");
+    assert!(row(&state, "1").await.desired.unwrap().contains("First"));
+    assert!(control::read::<LastPoll>(&state).await.unwrap().unwrap().error.is_some(), "and it is said");
+
+    poll(&source, &state, &settings, Reach::AsDue, &tally, at(120)).await.unwrap();
+    assert!(row(&state, "1").await.desired.unwrap().contains("Second"), "with the turn, it goes on");
+}
