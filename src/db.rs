@@ -178,7 +178,7 @@ impl Db {
         // Not even warnings: the customer's own functions may say anything in them.
         let session = format!(
             "set default_transaction_read_only = on; set time zone 'UTC'; set datestyle = 'ISO, YMD'; \
-             set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set client_min_messages = 'error'; \
+             set extra_float_digits = 1; set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set client_min_messages = 'error'; \
              set lock_timeout = {}; set statement_timeout = {}",
             LOCK_TIMEOUT.as_millis(),
             statement_timeout.as_millis()

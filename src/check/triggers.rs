@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::check::item::Item;
 use crate::crm::Crm;
+use crate::crm::changes::ground;
 use crate::crm::changes::log::{Backlog, ChangeLog};
 use crate::crm::changes::standing::{self, Standing};
 
@@ -17,6 +18,10 @@ pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>
     };
     let standing = log.look().await?;
     let silent = standing::is_silent(&standing, &log.design);
+    let wake = match &standing {
+        Standing::Complete { wake, .. } => Some(*wake),
+        Standing::Absent | Standing::Incomplete(_) | Standing::Foreign => None,
+    };
     standing.complete(&log.design)?;
     log.try_writing().await.map_err(|error| standing::unwritable(&log.design, &error))?;
     let Backlog { rows, oldest_seconds } = log.backlog().await?;
@@ -30,11 +35,12 @@ pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>
     }];
     if silent {
         let text = "installed with --no-notify: changes are found at the next poll";
-        items
-            .push(Item::warn(SECTION, "notify", text).cure("nothing, if that is meant; else `triggers install` again"));
+        items.push(
+            Item::warn(SECTION, "notify", text).cure("nothing, if that is meant; else `triggers install --notify`"),
+        );
     }
-    let doubts = standing::doubts(&crm.db, &log.design).await?;
-    items.extend(doubts.into_iter().map(|doubt| Item::warn(SECTION, "table", doubt)));
+    let doubts = ground::doubts(&crm.db, &log.design, wake).await?;
+    items.extend(doubts.into_iter().map(|doubt| Item::warn(SECTION, "table", doubt.what).cure(doubt.cure)));
     Ok(items)
 }
 
@@ -42,6 +48,9 @@ pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>
 async fn unused(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     // Most sources have none, and many cannot have any: that is no finding.
     let Ok(design) = standing::design(&crm.db, &crm.source).await else { return Ok(Vec::new()) };
+    let others = ground::other_logs(&crm.db, &design).await?;
+    let others = others.iter().map(|other| ground::other_log(&design, other));
+    let mut items: Vec<Item> = others.map(|other| Item::warn(SECTION, "table", other.what).cure(other.cure)).collect();
     let unused = match standing::look(&crm.db, &design).await? {
         Standing::Complete { .. } | Standing::Incomplete(_) => true,
         Standing::Absent | Standing::Foreign => false,
@@ -49,5 +58,6 @@ async fn unused(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     let log = design.log.quoted();
     let item = Item::warn(SECTION, "log", format!("there are triggers that fill {log}, which nobody drains"))
         .cure("write [source] changes = \"triggers\", or run `conversica-sync triggers remove`");
-    Ok(unused.then_some(item).into_iter().collect())
+    items.extend(unused.then_some(item));
+    Ok(items)
 }

@@ -11,6 +11,7 @@ use crate::cli::{Exit, help, settings};
 use crate::config::{Changes, Settings, Source};
 use crate::console::say;
 use crate::crm::changes::ddl::{Design, Engine, Wake};
+use crate::crm::changes::ground;
 use crate::crm::changes::standing::{self, Standing};
 use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
@@ -21,7 +22,7 @@ pub enum Command {
     #[command(after_help = help::TRIGGERS_PRINT)]
     Print {
         /// The script that removes everything again
-        #[arg(long, conflicts_with_all = ["role", "no_notify"])]
+        #[arg(long, conflicts_with_all = ["role", "no_notify", "notify", "published"])]
         remove: bool,
         #[command(flatten)]
         made: Made,
@@ -51,6 +52,14 @@ pub struct Made {
     /// one at a time, which a database with very many writers may feel
     #[arg(long)]
     pub no_notify: bool,
+    /// PostgreSQL: wake whoever listens, also where max_prepared_transactions is above 0: a transaction that has notified
+    /// cannot be prepared for two-phase commit, so there it is left out unless you say so
+    #[arg(long, conflicts_with = "no_notify")]
+    pub notify: bool,
+    /// PostgreSQL: make the change log although a publication of all tables, or of its schema, publishes it: every subscriber
+    /// has a table of that name
+    #[arg(long)]
+    pub published: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,23 +79,42 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
     let settings = settings(file)?.settings;
     let url = settings.source.url.expose_secret();
     let reader = open(url, &settings.source).await?;
-    let design = standing::design(&reader, &settings.source).await?;
+    let removes = matches!(command, Command::Print { remove: true, .. } | Command::Remove { .. });
+    let design = match removes {
+        true => standing::design_of_removal(&reader, &settings.source).await?,
+        false => standing::design(&reader, &settings.source).await?,
+    };
+    let elsewhere = ground::elsewhere(&reader, &design).await?;
     let standing = standing::look(&reader, &design).await?;
     if standing == Standing::Foreign {
         return Err(standing::foreign(&design).into());
     }
     let exit = match command {
         Command::Print { remove: true, .. } => {
-            print(&design, &design.remove());
+            print(&design, &design.remove(&elsewhere));
             Exit::Done
         }
         Command::Print { made, .. } => {
+            ground::refuse_foreign_parts(&reader, &design).await?;
+            if !made.published {
+                ground::refuse_published(&reader, &design).await?;
+            }
+            let wake = wake(&made, &reader).await?;
+            if is_left_out(&made, wake, design.engine) {
+                say(format_args!("-- {WITHOUT_NOTIFY}"));
+            }
             let role = role(made.role, &reader).await?;
-            print(&design, &design.install(role.as_deref(), wake(made.no_notify)));
+            print(&design, &design.install(role.as_deref(), wake));
             Exit::Done
         }
         Command::Install { made, run } => {
-            let wake = wake(made.no_notify);
+            ground::refuse_foreign_parts(&reader, &design).await?;
+            let is_new = !matches!(standing, Standing::Complete { .. });
+            if is_new && !made.published {
+                ground::refuse_published(&reader, &design).await?;
+            }
+            let wake = wake(&made, &reader).await?;
+            let is_left_out = is_left_out(&made, wake, design.engine);
             let named = made.role.is_some();
             let role = role(made.role, &reader).await?;
             let script = match (standing, &role) {
@@ -96,7 +124,7 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
                 (Standing::Complete { wake: found, .. }, Some(_)) if found == wake => None,
                 (Standing::Complete { .. }, None) => None,
                 (Standing::Absent, role) => Some(design.install(role.as_deref(), wake)),
-                (_, role) => Some(design.replace(role.as_deref(), wake)),
+                (_, role) => Some(design.replace(role.as_deref(), wake, &elsewhere)),
             };
             let Some(script) = script else {
                 say("Installed already; nothing was changed.");
@@ -104,6 +132,21 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
             };
             let Some(()) = execute(&design, &script, &run, &settings).await? else { return Ok(Exit::Decision) };
             say(format_args!("Installed: {} is logged in {}.", design.table.quoted(), design.log.quoted()));
+            if is_left_out {
+                say(WITHOUT_NOTIFY);
+            }
+            if is_new && design.engine == Engine::Postgres {
+                say(format_args!(
+                    "A role that runs pg_dump and is neither owner nor superuser fails from now on without: grant select on {}, \
+                     {} to it; or leave the log out with --exclude-table.",
+                    design.log.quoted(),
+                    design.sequence().quoted()
+                ));
+            }
+            for other in ground::other_logs(&reader, &design).await? {
+                let SetupError { what, cure } = ground::other_log(&design, &other);
+                say(format_args!("Beside that, {what}: {cure}."));
+            }
             if settings.source.changes == Changes::Poll {
                 say(
                     "Next: write changes = \"triggers\" under [source], and start conversica-sync again. Until then the log grows.",
@@ -114,9 +157,13 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
         Command::Remove { run } => {
             if standing == Standing::Absent {
                 say("There is nothing to remove.");
+                for other in ground::other_logs(&reader, &design).await? {
+                    let SetupError { what, cure } = ground::other_log(&design, &other);
+                    say(format_args!("But {what}: {cure}."));
+                }
                 return Ok(Exit::Done);
             }
-            let Some(()) = execute(&design, &design.remove(), &run, &settings).await? else {
+            let Some(()) = execute(&design, &design.remove(&elsewhere), &run, &settings).await? else {
                 return Ok(Exit::Decision);
             };
             say("Removed.");
@@ -130,8 +177,18 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
     Ok(exit)
 }
 
-fn wake(no_notify: bool) -> Wake {
-    if no_notify { Wake::Silent } else { Wake::Notify }
+const WITHOUT_NOTIFY: &str = "Without NOTIFY: max_prepared_transactions of this server is above 0, and a transaction that has \
+                              notified cannot be prepared for two-phase commit. Changes are found at the next poll; where \
+                              nobody uses two-phase commit, give --notify.";
+
+async fn wake(made: &Made, reader: &Db) -> Result<Wake, sqlx::Error> {
+    let is_silent = made.no_notify || (!made.notify && ground::has_two_phase_commit(reader).await?);
+    Ok(if is_silent { Wake::Silent } else { Wake::Notify })
+}
+
+/// Whether nobody is woken, and nobody has said so.
+fn is_left_out(made: &Made, wake: Wake, engine: Engine) -> bool {
+    engine == Engine::Postgres && wake == Wake::Silent && !made.no_notify
 }
 
 async fn open(url: &str, source: &Source) -> anyhow::Result<Db> {
@@ -214,6 +271,10 @@ fn refused(error: &sqlx::Error) -> SetupError {
         Some("42501") => {
             "this takes the user that owns the table: put its URL into a file and give --url-file FILE, set \
              $CONVERSICA_SYNC_OWNER_URL, or let that user run what `triggers print` shows"
+        }
+        Some("2BP01") => {
+            "something else in the database uses the function or the change log: what `triggers print --remove` shows, run by \
+             hand, says what it is; drop or change that first"
         }
         Some("42704") => "make that role first, or name another one with --role",
         Some("55P03" | "5" | "6" | "261" | "517") => "somebody keeps the table locked: try again in a calm moment",

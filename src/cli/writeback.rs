@@ -72,6 +72,9 @@ fn print(settings: &Settings, role: Option<String>) {
     let url = settings.writeback.url.as_ref().unwrap_or(&settings.source.url).expose_secret();
     let role = role.or_else(|| user_of(url)).filter(|_| design.engine == crate::crm::changes::ddl::Engine::Postgres);
     let names: Vec<&str> = design.tables.iter().map(|table| table.name).collect();
+    if design.engine == crate::crm::changes::ddl::Engine::Postgres {
+        say("-- Where a publication is `for all tables` or of their schema, make these on every subscriber first.");
+    }
     say(format_args!("-- conversica-sync: {}\n{}", names.join(", "), design.script(role.as_deref()).trim_end()));
 }
 

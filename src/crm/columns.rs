@@ -2,13 +2,12 @@
 //!
 //! Every misfit between settings and source is found here, all at once, before anything is read.
 
-use std::fmt;
-
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Connection as _, Executor, Statement, TypeInfo};
 
 use crate::config::Source;
+use crate::crm::catalog::Entry;
 use crate::crm::cursor::{self, Bound};
 use crate::crm::drift::Family;
 use crate::crm::mapping::Mapping;
@@ -23,8 +22,12 @@ pub struct Column {
     pub name: String,
     /// The database's own name of the type, for messages.
     pub type_name: String,
+    /// The same of the type below all domains.
+    pub plain_type: String,
     pub family: Family,
     pub form: Form,
+    /// What else PostgreSQL's catalog says of it; `None` where the source is no table.
+    pub entry: Option<Entry>,
 }
 
 /// How a column's values become text.
@@ -98,8 +101,10 @@ async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<V
     let column = |c: &sqlx::sqlite::SqliteColumn| Column {
         name: c.name().to_owned(),
         type_name: c.type_info().name().to_lowercase(),
+        plain_type: c.type_info().name().to_lowercase(),
         family: Family::of_sqlite(c.type_info().name()),
         form: Form::Plain,
+        entry: None,
     };
     Ok(statement.columns().iter().map(column).collect())
 }
@@ -110,8 +115,10 @@ async fn describe_postgres(pool: &sqlx::PgPool, sql: sqlx::SqlStr) -> Result<Vec
     let column = |c: &sqlx::postgres::PgColumn| Column {
         name: c.name().to_owned(),
         type_name: c.type_info().name().to_lowercase(),
+        plain_type: plain_type(c.type_info()),
         family: postgres_family(c.type_info()),
         form: postgres_form(c.type_info()),
+        entry: None,
     };
     Ok(statement.columns().iter().map(column).collect())
 }
@@ -131,6 +138,15 @@ async fn fresh_sqlite(pool: &sqlx::SqlitePool) -> Result<PoolConnection<sqlx::Sq
     Ok(connection)
 }
 
+fn plain_type(type_info: &PgTypeInfo) -> String {
+    match type_info.kind() {
+        PgTypeKind::Domain(base) => plain_type(base),
+        // Somebody may have called his own `numeric`.
+        PgTypeKind::Enum(_) => format!("enum {}", type_info.name()),
+        _ => type_info.name().to_lowercase(),
+    }
+}
+
 fn postgres_family(type_info: &PgTypeInfo) -> Family {
     match type_info.kind() {
         PgTypeKind::Domain(base) => postgres_family(base),
@@ -146,51 +162,6 @@ pub async fn schema_version(db: &Db) -> Option<i64> {
         Db::Sqlite(pool) => sqlx::query_scalar("pragma schema_version").fetch_one(pool).await.ok(),
         Db::Postgres(_) => None,
     }
-}
-
-/// What kind of thing a table's name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relation {
-    Table,
-    View,
-    MaterialisedView,
-    ForeignTable,
-}
-
-impl fmt::Display for Relation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Table => "table",
-            Self::View => "view",
-            Self::MaterialisedView => "materialised view",
-            Self::ForeignTable => "foreign table",
-        })
-    }
-}
-
-/// What `[source] table` is; `None` for a query, and where the catalog does not say.
-pub async fn relation(db: &Db, source: &Source) -> Result<Option<Relation>, sqlx::Error> {
-    let Some(table) = &source.table else { return Ok(None) };
-    let name = db::quote_table(table);
-    let found: Option<String> = match db {
-        Db::Sqlite(pool) => {
-            // Without its schema: `main`, nearly always.
-            let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
-            let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
-            sqlx::query_scalar(sql).bind(plain).fetch_optional(pool).await.map_err(discreet::of_source)?
-        }
-        Db::Postgres(pool) => {
-            let sql = "select relkind::text from pg_catalog.pg_class where oid = pg_catalog.to_regclass($1)";
-            sqlx::query_scalar(sql).bind(name).fetch_optional(pool).await.map_err(discreet::of_source)?
-        }
-    };
-    Ok(match found.as_deref() {
-        Some("table" | "r" | "p") => Some(Relation::Table),
-        Some("view" | "v") => Some(Relation::View),
-        Some("m") => Some(Relation::MaterialisedView),
-        Some("f") => Some(Relation::ForeignTable),
-        _ => None,
-    })
 }
 
 fn postgres_form(type_info: &PgTypeInfo) -> Form {

@@ -1,7 +1,8 @@
-//! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has and [`drift`] at what has become of
-//! it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`changes`] finds out by
+//! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has [`catalog`] at what kind of thing it is, [`drift`] at what
+//! has become of it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`changes`] finds out by
 //! triggers which rows were touched, [`mapping`] makes Lead objects of its rows, [`value`] reads what CRMs write; [`writeback`] writes to it what Conversica has sent. [`introspect`] and [`propose`] are for who has no settings yet.
 
+pub mod catalog;
 pub mod changes;
 pub mod columns;
 pub mod cursor;
@@ -23,9 +24,10 @@ use secrecy::ExposeSecret;
 use crate::config::{Changes, Settings, Source};
 use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
+use crate::crm::catalog::{Found, Relation};
 use crate::crm::changes::log::ChangeLog;
-use crate::crm::columns::{ChangedAt, Column, Relation};
-use crate::crm::drift::{Look, Used};
+use crate::crm::columns::{ChangedAt, Column};
+use crate::crm::drift::{Look, Part, Used};
 use crate::crm::mapping::{Mapping, Row};
 use crate::crm::settled::{Outlook, Settled};
 use crate::db::{self, Db, discreet};
@@ -105,12 +107,14 @@ impl Crm {
             return Ok(fitting.clone());
         }
         let columns = columns::describe(&self.db, &self.source).await?;
-        let relation = columns::relation(&self.db, &self.source).await?;
-        self.refuse_drift(relation, &columns)?;
+        let found = catalog::look(&self.db, &self.source).await?;
+        let columns = found.entered(columns);
+        self.refuse_drift(&found, &columns)?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
         let changed_at = columns::changed_at(&self.db, &self.source, &columns).await?;
-        self.seen().first.get_or_insert_with(|| Look { relation, used: self.used(&columns) });
-        let fitting = Fitting { relation, columns, changed_at };
+        let Found { relation, row_security, .. } = found;
+        self.seen().first.get_or_insert_with(|| Look { relation, row_security, used: self.used(&columns) });
+        let fitting = Fitting { relation, row_security, columns, changed_at };
         self.seen().fitted = schema.map(|schema| (schema, fitting.clone()));
         Ok(fitting)
     }
@@ -130,24 +134,24 @@ impl Crm {
     fn used(&self, columns: &[Column]) -> Vec<Used> {
         let mut wanted = columns::wanted(&self.source, &self.mapping);
         wanted.extend(self.source.changed_at.as_deref().map(|name| (name, "[source] changed_at".to_owned())));
-        let used =
-            |(name, by): (&str, String)| Some(Used { by, column: columns::find(&self.db, columns, name)?.clone() });
+        let names = [Some(self.source.key.as_str()), self.source.client.as_deref()];
+        let used = |(name, by): (&str, String)| {
+            let part = if names.contains(&Some(name)) { Part::Name } else { Part::Value };
+            Some(Used { by, part, column: columns::find(&self.db, columns, name)?.clone() })
+        };
         wanted.into_iter().filter_map(used).collect()
     }
 
-    fn refuse_drift(&self, relation: Option<Relation>, columns: &[Column]) -> Result<(), SetupError> {
+    fn refuse_drift(&self, found: &Found, columns: &[Column]) -> Result<(), SetupError> {
         let seen = self.seen();
         let Some(first) = &seen.first else { return Ok(()) };
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let changes = drift::since(first, relation, |name| columns::find(&self.db, columns, name).cloned(), &names);
+        let changes = drift::since(first, found, |name| columns::find(&self.db, columns, name).cloned(), &names);
         if changes.is_empty() {
             return Ok(());
         }
-        Err(SetupError::new(
-            format!("{} has changed: {}", columns::place(&self.source), changes.join("; ")),
-            "change it back, and polling goes on by itself; or, where it is to stay so, make the settings fit, look at \
-             `conversica-sync plan`, and restart the daemon",
-        ))
+        let what = format!("{} has changed: {}", columns::place(&self.source), changes.join("; "));
+        Err(SetupError::new(what, if changes == [drift::HIDDEN] { HIDDEN_CURE } else { CHANGED_CURE }))
     }
 
     /// Up to when everything is committed that ever will be: asked before a snapshot is taken.
@@ -177,12 +181,19 @@ impl Crm {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes when other rows may be read, or in another way; not with passwords.
+    /// Changes when other rows may be read, or in another way; not with passwords. A column that was dropped and made again
+    /// holds other values, whatever the rows' stamps say.
     pub fn fingerprint(&self) -> Fingerprint {
         let source = &self.source;
         let place = db::display_url(source.url.expose_secret());
-        let parts =
-            (place, &source.table, &source.query, &source.filter, &source.key, &source.client, &source.changed_at);
+        let seen = self.seen();
+        let used = seen.first.iter().flat_map(|first| &first.used);
+        let numbers: Vec<_> = used.map(|used| used.column.entry.map(|entry| entry.number)).collect();
+        let row_security = seen.first.as_ref().is_some_and(|first| first.row_security);
+        let parts = (
+            (place, &source.table, &source.query, &source.filter, &source.key, &source.client, &source.changed_at),
+            (numbers, row_security),
+        );
         Fingerprint::of(format!("{parts:?}").as_bytes())
     }
 
@@ -256,10 +267,17 @@ impl Crm {
     }
 }
 
+const CHANGED_CURE: &str = "change it back, and polling goes on by itself; or, where it is to stay so, make the settings \
+                            fit, look at `conversica-sync plan`, and restart the daemon";
+const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and polling goes on by itself; or, where its policies \
+                           let it see every row that is a lead, look at `conversica-sync plan`, and restart the daemon";
+
 /// A source that fits the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fitting {
     pub relation: Option<Relation>,
+    /// Whether row level security applies to this user.
+    pub row_security: bool,
     pub columns: Vec<Column>,
     pub changed_at: Option<ChangedAt>,
 }

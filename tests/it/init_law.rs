@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use conversica_sync::config::FieldRule;
 use conversica_sync::conversica::lead::LeadKey;
-use conversica_sync::crm::columns::Relation;
+use conversica_sync::crm::catalog::Relation;
 use conversica_sync::crm::drift::Family;
 use conversica_sync::crm::introspect::{Column, Reference, Table, Unique};
 use conversica_sync::crm::propose::{Dialect, Given, Place, Wishes, names, propose, rank};

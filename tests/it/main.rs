@@ -93,6 +93,7 @@ mod test_lead;
 mod test_lead_check;
 mod tidy;
 mod triggers;
+mod triggers_ddl;
 mod triggers_install;
 mod triggers_law;
 mod upgrade;

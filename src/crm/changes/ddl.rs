@@ -35,6 +35,13 @@ impl Name {
     }
 }
 
+/// A trigger on whatever table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trigger {
+    pub table: Name,
+    pub name: String,
+}
+
 /// What the triggers write down, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Design {
@@ -55,6 +62,8 @@ const LONGEST_SUFFIX: &str = "_truncate";
 pub const LOG_NAME_BYTES: usize = NAME_BYTES - LONGEST_SUFFIX.len();
 /// The columns of a log, by which it is known as one of ours.
 pub const COLUMNS: [&str; 4] = ["seq", "key", "client", "at"];
+/// A setting of the function: floating-point keys are logged to the last bit, however the CRM's session writes them.
+pub const EXACT_FLOATS: &str = "extra_float_digits = 1";
 /// The longest wait for the table to be free of other people's work: who waits for it keeps their writers waiting.
 const LOCK_TIMEOUT: &str = "10s";
 
@@ -62,6 +71,11 @@ impl Design {
     /// The channel that the triggers notify.
     pub fn channel(&self) -> &str {
         &self.log.name
+    }
+
+    /// The sequence that PostgreSQL makes for the log's numbers; `LOG_NAME_BYTES` leaves room for its name too.
+    pub fn sequence(&self) -> Name {
+        Name { schema: self.log.schema.clone(), name: format!("{}_seq_seq", self.log.name) }
     }
 
     /// Names of the triggers, sorted.
@@ -101,9 +115,10 @@ impl Design {
                 statements.push(format!(
                     "create function {log}() returns trigger language plpgsql security definer\n  \
                      set search_path = pg_catalog, pg_temp\n  set datestyle = 'ISO, YMD'\n  \
-                     set intervalstyle = 'iso_8601'\n  set timezone = 'UTC'\nas $conversica_sync${}$conversica_sync$",
+                     set intervalstyle = 'iso_8601'\n  set timezone = 'UTC'\n  set {EXACT_FLOATS}\nas $conversica_sync${}$conversica_sync$",
                     self.function_body(wake)
                 ));
+                statements.push(self.revoke());
                 statements.push(format!("revoke all on function {log}() from public"));
                 statements.extend(self.events().map(|event| self.postgres_trigger(event)));
                 statements.extend(reader.map(|reader| self.grant(reader)));
@@ -115,16 +130,30 @@ impl Design {
     }
 
     /// Makes everything again, in one transaction: what waited in the log is found by the full compare that follows.
-    pub fn replace(&self, reader: Option<&str>, wake: Wake) -> String {
+    /// `elsewhere` are triggers on other tables that would keep the function.
+    pub fn replace(&self, reader: Option<&str>, wake: Wake, elsewhere: &[Trigger]) -> String {
         let begin = self.begin();
-        let remove = self.drops();
+        let remove = self.drops(elsewhere);
         let install = self.install(reader, wake);
         let install = install.strip_prefix(&lines(&begin)).unwrap_or(&install).to_owned();
         format!("{}{install}", lines(&[begin, remove].concat()))
     }
 
-    pub fn remove(&self) -> String {
-        script([self.begin(), self.drops()].concat())
+    pub fn remove(&self, elsewhere: &[Trigger]) -> String {
+        script([self.begin(), self.drops(elsewhere)].concat())
+    }
+
+    /// Takes away what the owner's default privileges give others of every new table.
+    fn revoke(&self) -> String {
+        let log = self.log.quoted().replace('\'', "''");
+        format!(
+            "do $conversica_sync$\ndeclare\n  statement text;\nbegin\n  for statement in\n    select distinct format('revoke \
+             all on %s %s from %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass,\n      case \
+             a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)\n    from pg_class c cross \
+             join aclexplode(c.relacl) a\n    where c.oid in ('{log}'::regclass, pg_get_serial_sequence('{log}', \
+             'seq')::regclass) and a.grantee <> c.relowner\n  loop\n    execute statement;\n  end loop;\nend\n\
+             $conversica_sync$"
+        )
     }
 
     /// The rights of whoever drains the log, and no others.
@@ -139,7 +168,7 @@ impl Design {
         }
     }
 
-    fn drops(&self) -> Vec<String> {
+    fn drops(&self, elsewhere: &[Trigger]) -> Vec<String> {
         let (table, log) = (self.table.quoted(), self.log.quoted());
         let on = match self.engine {
             Engine::Sqlite => String::new(),
@@ -149,6 +178,10 @@ impl Design {
             .events()
             .map(|event| format!("drop trigger if exists {}{on}", quote(&self.trigger_name(event))))
             .collect();
+        let strays = elsewhere.iter();
+        statements.extend(
+            strays.map(|stray| format!("drop trigger if exists {} on {}", quote(&stray.name), stray.table.quoted())),
+        );
         if self.engine == Engine::Postgres {
             statements.push(format!("drop function if exists {log}()"));
         }
@@ -228,7 +261,8 @@ impl Design {
         )
     }
 
-    fn key_columns(&self) -> Vec<&str> {
+    /// Key, and client where there is one.
+    pub fn key_columns(&self) -> Vec<&str> {
         std::iter::once(self.key.as_str()).chain(self.client.as_deref()).collect()
     }
 }
@@ -276,8 +310,10 @@ mod tests {
     fn everything_happens_in_one_transaction_and_replacing_is_removing_and_installing() {
         for engine in [Engine::Sqlite, Engine::Postgres] {
             let design = design(engine);
-            let replace = design.replace(None, Wake::Silent);
-            for script in [design.install(None, Wake::Silent), design.remove(), replace.clone()] {
+            let stray = Trigger { table: Name { schema: None, name: "old".to_owned() }, name: "left".to_owned() };
+            let replace = design.replace(None, Wake::Silent, std::slice::from_ref(&stray));
+            assert!(replace.contains("drop trigger if exists \"left\" on \"old\";"), "{replace}");
+            for script in [design.install(None, Wake::Silent), design.remove(&[]), replace.clone()] {
                 assert!(script.starts_with("begin") && script.ends_with("commit;\n"), "{script}");
                 assert_eq!(script.matches("commit;").count(), 1, "{script}");
                 assert_eq!(

@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 
 use crate::config::Source;
-use crate::crm::changes::ddl::{COLUMNS, Design, Engine, LOG_NAME_BYTES, Name, Wake};
+use crate::crm::changes::ddl::{COLUMNS, Design, EXACT_FLOATS, Engine, LOG_NAME_BYTES, Name, Wake};
 use crate::crm::columns;
 use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
@@ -11,7 +11,8 @@ use crate::error::SetupError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// Everything is there, as it would be made today. `generation` changes when any of it is made again, or was switched
-    /// off in between.
+    /// off in between, and when the table was given other columns or was written anew: no trigger fires for what that does
+    /// to the values.
     Complete {
         generation: String,
         wake: Wake,
@@ -57,26 +58,6 @@ pub fn unwritable(design: &Design, error: &sqlx::Error) -> SetupError {
 /// Whether nobody is woken at a commit, where somebody could be.
 pub fn is_silent(standing: &Standing, design: &Design) -> bool {
     design.engine == Engine::Postgres && matches!(standing, Standing::Complete { wake: Wake::Silent, .. })
-}
-
-/// What statements on this table the triggers do not see.
-pub async fn doubts(db: &Db, design: &Design) -> Result<Vec<String>, sqlx::Error> {
-    let Db::Postgres(pool) = db else { return Ok(Vec::new()) };
-    let parts: i64 =
-        sqlx::query_scalar("select count(*) from pg_catalog.pg_inherits where inhparent = to_regclass($1)")
-            .bind(design.table.quoted())
-            .fetch_one(pool)
-            .await
-            .map_err(discreet::of_source)?;
-    Ok((parts > 0)
-        .then(|| {
-            format!(
-                "{} has {parts} partition(s) or child tables: what is written to those directly is found by full compares only",
-                design.table.quoted()
-            )
-        })
-        .into_iter()
-        .collect())
 }
 
 /// The message for a change log that is somebody else's table.
@@ -158,6 +139,41 @@ pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
     let client = source.client.as_deref().map(column).transpose()?;
     let log = log_name(source, &table)?;
     Ok(Design { engine, table, log, key, client })
+}
+
+/// The same, to remove what was made: the table, its key and its client may be there no more.
+///
+/// # Errors
+/// As [`design`].
+pub async fn design_of_removal(db: &Db, source: &Source) -> anyhow::Result<Design> {
+    let error = match design(db, source).await {
+        Ok(design) => return Ok(design),
+        Err(error) => error,
+    };
+    let Some(table) = source.table.as_deref().filter(|_| error.is::<SetupError>()) else { return Err(error) };
+    let mut parts = db::table_parts(table);
+    let name = parts.pop().unwrap_or_default();
+    let (engine, schema) = match db {
+        Db::Sqlite(_) => (Engine::Sqlite, None),
+        Db::Postgres(pool) => {
+            let log = source.change_log.clone().unwrap_or_else(|| db::quote(&format!("conversica_sync_{name}")));
+            // Where its function is found, as the table was.
+            let schema: Option<String> = sqlx::query_scalar(
+                "select coalesce($2, (select n.nspname::text from pg_catalog.pg_class c \
+                 join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)), \
+                 current_schema()::text)",
+            )
+            .bind(db::quote_table(&log))
+            .bind(parts.pop())
+            .fetch_one(pool)
+            .await
+            .map_err(discreet::of_source)?;
+            (Engine::Postgres, schema)
+        }
+    };
+    let table = Name { schema, name };
+    let log = log_name(source, &table)?;
+    Ok(Design { engine, table, log, key: source.key.clone(), client: source.client.clone() })
 }
 
 /// In the same schema as the table, unless the setting names another.
@@ -247,12 +263,25 @@ async fn look_postgres(pool: &sqlx::PgPool, design: &Design) -> Result<Standing,
          (select string_agg(a.attname, ' ' order by a.attnum) from pg_catalog.pg_attribute a \
           where a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped) as columns, \
          coalesce(has_table_privilege(l.oid, 'select') and has_table_privilege(l.oid, 'delete'), false) as allowed, \
-         p.oid || ' ' || p.xmin::text as function, p.prosrc as body, p.prosecdef as definer \
+         p.oid || ' ' || p.xmin::text as function, p.prosrc as body, p.prosecdef as definer, \
+         (select md5(string_agg(concat_ws(' ', a.attnum, a.atttypid, a.atttypmod, a.attname), ',' order by a.attnum)) \
+          from pg_catalog.pg_attribute a where a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped) as shape, \
+         (with recursive part (oid) as (select t.oid union all \
+           select i.inhrelid from pg_catalog.pg_inherits i join part on i.inhparent = part.oid) \
+          select md5(string_agg(concat_ws(' ', part.oid, pg_relation_filenode(part.oid)), ',' order by part.oid)) \
+          from part) as files, \
+         not coalesce($3 = any(p.proconfig), false) and exists (select 1 from pg_catalog.pg_attribute a \
+          join pg_catalog.pg_type y on y.oid = a.atttypid where a.attrelid = t.oid and a.attname = any($4) \
+          and coalesce(nullif(y.typbasetype, 0), y.oid) in ('float4'::regtype, 'float8'::regtype)) as rounds \
          from (select 1) one \
          left join pg_catalog.pg_class l on l.oid = to_regclass($1) \
+         left join pg_catalog.pg_class t on t.oid = to_regclass($2) \
          left join pg_catalog.pg_proc p on p.oid = to_regprocedure($1 || '()')",
     )
     .bind(&log)
+    .bind(design.table.quoted())
+    .bind(EXACT_FLOATS.replace(' ', ""))
+    .bind(design.key_columns())
     .fetch_one(pool)
     .await?;
     // `xmin` changes when a trigger is switched off and on again, for a bulk load say: what happened meanwhile was missed.
@@ -292,11 +321,22 @@ async fn look_postgres(pool: &sqlx::PgPool, design: &Design) -> Result<Standing,
             Some(_) => {}
         }
     }
+    if row.try_get::<bool, _>("rounds")? {
+        let what = "the function was made by an earlier version, and may log keys rounded";
+        return Ok(Standing::Incomplete(what.to_owned()));
+    }
     if !row.try_get::<bool, _>("allowed")? {
         let what = "the user of this session may not read the change log and delete from it";
         return Ok(Standing::Incomplete(what.to_owned()));
     }
     let made: Vec<&str> = triggers.iter().map(|(.., made)| made.as_str()).collect();
-    let generation = format!("log {oid}, function {}, triggers {}", function.unwrap_or_default(), made.join(", "));
+    let (shape, files): (Option<String>, Option<String>) = (row.try_get("shape")?, row.try_get("files")?);
+    let generation = format!(
+        "log {oid}, function {}, triggers {}, columns {}, files {}",
+        function.unwrap_or_default(),
+        made.join(", "),
+        shape.unwrap_or_default(),
+        files.unwrap_or_default()
+    );
     Ok(Standing::Complete { generation, wake })
 }

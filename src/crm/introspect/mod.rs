@@ -8,7 +8,7 @@ mod sqlite;
 
 use sqlx::Row;
 
-use crate::crm::columns::Relation;
+use crate::crm::catalog::Relation;
 use crate::crm::drift::Family;
 use crate::db::{self, Db, discreet};
 use crate::on_db;

@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 
 use super::{Column, Reference, Table, Unique};
-use crate::crm::columns::Relation;
+use crate::crm::catalog::Relation;
 use crate::crm::drift::Family;
 
 /// Relations that are looked at: what is beyond is no CRM that a person could choose from.

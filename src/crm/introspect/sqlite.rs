@@ -3,7 +3,7 @@
 use sqlx::SqlitePool;
 
 use super::{Column, Reference, Table, Unique};
-use crate::crm::columns::Relation;
+use crate::crm::catalog::Relation;
 use crate::crm::drift::Family;
 
 /// A view that does not work any more makes a joined look at all of them fail, so views are looked at one by one.

@@ -21,6 +21,8 @@ pub(super) struct Statements {
     client_as_text: Option<String>,
     on_postgres: bool,
     key_type: String,
+    /// The type of the key below all domains.
+    plain_key_type: String,
     /// A table whose key can be asked what it holds for little; not a view, nor a query.
     table: Option<String>,
 }
@@ -61,6 +63,7 @@ impl Statements {
             client_as_text,
             on_postgres: matches!(crm.db, Db::Postgres(_)),
             key_type: key_column.map(|column| column.type_name.clone()).unwrap_or_default(),
+            plain_key_type: key_column.map(|column| column.plain_type.clone()).unwrap_or_default(),
             table: crm.source.table.clone(),
         }
     }
@@ -119,26 +122,38 @@ impl Statements {
     }
 
     /// By the key as it is where its text can be compared with it, so that an index serves; a lead must not seem to be missing
-    /// because its key was compared in another form.
+    /// because its key was compared in another form. A row too many does no harm.
     fn with_keys(&self, leads: &[LeadId]) -> String {
-        let kind = self.key_type.as_str();
+        let keys = leads.iter().map(|lead| lead.id.as_str());
         if !self.on_postgres {
-            let keys: Vec<&str> = leads.iter().map(|lead| lead.id.as_str()).collect();
-            let keys = literal(&serde_json::json!(keys).to_string());
-            // What SQLite calls affinity: it makes a number of a text that stands against a column of numbers.
-            let key = if kind.contains("int") || kind.contains("text") { &self.key } else { &self.key_as_text };
-            return format!(" and {key} in (select value from json_each({keys}))");
+            return self.with_keys_of_sqlite(keys.collect());
         }
-        let is_number = ["int2", "int4", "int8"].contains(&kind);
-        let keys = leads.iter().map(|lead| lead.id.as_str()).filter(|key| !is_number || key.parse::<i64>().is_ok());
-        let keys = keys.map(literal).collect::<Vec<_>>().join(", ");
-        let (key, array) = match kind {
-            "int2" | "int4" | "int8" => (&self.key, "bigint[]"),
-            "uuid" => (&self.key, "uuid[]"),
-            "text" | "varchar" => (&self.key, "text[]"),
-            _ => (&self.key_as_text, "text[]"),
-        };
-        format!(" and {key} = any(array[{keys}]::{array})")
+        let form = KeyForm::of_postgres(&self.plain_key_type);
+        // What no value of the type is written like names no row, and would only fail the statement.
+        let found = keys.filter(|key| form.may_be(key)).map(literal).collect::<Vec<_>>().join(", ");
+        let key = if form == KeyForm::Other { &self.key_as_text } else { &self.key };
+        format!(" and {key} = any(array[{found}]::{})", form.array())
+    }
+
+    fn with_keys_of_sqlite(&self, keys: Vec<&str>) -> String {
+        // Bytes that are no UTF-8 were read as this: which ones, nobody knows any more.
+        if keys.iter().any(|key| key.contains(char::REPLACEMENT_CHARACTER)) {
+            return String::new();
+        }
+        let kind = self.plain_key_type.as_str();
+        // A number's text need not be the number, to the last bit.
+        let is_rounded = |key: &&str| key.parse::<f64>().is_ok() && key.parse::<i64>().is_err();
+        let is_whole = kind.contains("int") && !keys.iter().any(is_rounded);
+        let texts = literal(&serde_json::json!(keys).to_string());
+        if !is_whole && !kind.contains("text") {
+            return format!(" and {} in (select value from json_each({texts}))", self.key_as_text);
+        }
+        // What SQLite calls affinity: it makes a number of a text that stands against a column of numbers. Of bytes it makes
+        // nothing, and any column may hold some.
+        format!(
+            " and {} in (select value from json_each({texts}) union all select cast(value as blob) from json_each({texts}))",
+            self.key
+        )
     }
 
     fn beginning_at(&self, order: IdOrder, after: &LeadId, ordering: Ordering) -> String {
@@ -184,6 +199,67 @@ impl Statements {
     }
 }
 
+/// How keys of a type of PostgreSQL are written, and compared with such texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyForm {
+    Integer,
+    Decimal,
+    Uuid,
+    /// `char(n)`: blanks at its end are not counted.
+    Padded,
+    Text,
+    /// Any other: by its text, which takes a look at every row. A label that an enum does not have fails the statement, a
+    /// float may be written in several ways.
+    Other,
+}
+
+impl KeyForm {
+    fn of_postgres(plain_type: &str) -> Self {
+        match plain_type {
+            "int2" | "int4" | "int8" => Self::Integer,
+            "numeric" => Self::Decimal,
+            "uuid" => Self::Uuid,
+            "char" | "bpchar" => Self::Padded,
+            "text" | "varchar" => Self::Text,
+            _ => Self::Other,
+        }
+    }
+
+    const fn array(self) -> &'static str {
+        match self {
+            Self::Integer => "bigint[]",
+            Self::Decimal => "numeric[]",
+            Self::Uuid => "uuid[]",
+            Self::Padded => "bpchar[]",
+            Self::Text | Self::Other => "text[]",
+        }
+    }
+
+    /// Whether a value of the type may be written like this; if not, PostgreSQL may refuse the text.
+    fn may_be(self, text: &str) -> bool {
+        match self {
+            Self::Integer => text.parse::<i64>().is_ok(),
+            Self::Decimal => is_decimal(text),
+            Self::Uuid => {
+                let is_of_uuid = |(at, byte): (usize, u8)| match at {
+                    8 | 13 | 18 | 23 => byte == b'-',
+                    _ => byte.is_ascii_hexdigit(),
+                };
+                text.len() == 36 && text.bytes().enumerate().all(is_of_uuid)
+            }
+            Self::Padded | Self::Text | Self::Other => true,
+        }
+    }
+}
+
+fn is_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, rest) = digits.split_once('.').unwrap_or((digits, "0"));
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // No version of PostgreSQL minds the first; the others are values since 14.
+    ["NaN", "Infinity", "-Infinity"].contains(&text) || (are_digits(whole) && are_digits(rest))
+}
+
 /// A text as SQL writes it. PostgreSQL's sessions have `standard_conforming_strings` on; `COPY` takes no parameters.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
@@ -215,5 +291,82 @@ fn as_text(db: &Db, columns: &[Column], name: &str) -> String {
             &NOT_SCALAR[1..]
         ),
         (Db::Postgres(_), _) => format!("t.{quoted}::text"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statements(kind: &str, on_postgres: bool) -> Statements {
+        Statements {
+            list: "t.\"id\"".to_owned(),
+            from: "leads as t where true".to_owned(),
+            changed_at: None,
+            key: "t.\"id\"".to_owned(),
+            key_as_text: if on_postgres { "t.\"id\"::text" } else { "cast(t.\"id\" as text)" }.to_owned(),
+            client_as_text: None,
+            on_postgres,
+            key_type: kind.to_owned(),
+            plain_key_type: kind.to_owned(),
+            table: Some("leads".to_owned()),
+        }
+    }
+
+    fn leads(keys: &[&str]) -> Vec<LeadId> {
+        keys.iter().map(|key| LeadId { id: (*key).to_owned(), client_id: String::new() }).collect()
+    }
+
+    #[test]
+    fn keys_of_postgres_are_compared_in_the_type_that_their_index_has() {
+        let keys = leads(&["7", "7.50", "x'y", "0189d0a3-5a2f-7c3e-8000-00000000000a"]);
+        for (kind, condition) in [
+            ("int2", "t.\"id\" = any(array['7']::bigint[])"),
+            ("numeric", "t.\"id\" = any(array['7', '7.50']::numeric[])"),
+            ("uuid", "t.\"id\" = any(array['0189d0a3-5a2f-7c3e-8000-00000000000a']::uuid[])"),
+            ("char", "t.\"id\" = any(array['7', '7.50', 'x''y', '0189d0a3-5a2f-7c3e-8000-00000000000a']::bpchar[])"),
+            (
+                "date",
+                "t.\"id\"::text = any(array['7', '7.50', 'x''y', '0189d0a3-5a2f-7c3e-8000-00000000000a']::text[])",
+            ),
+        ] {
+            assert_eq!(statements(kind, true).with_keys(&keys), format!(" and {condition}"));
+        }
+    }
+
+    #[test]
+    fn numbers_of_postgres_are_told_from_what_it_would_refuse() {
+        assert!(["7", "-7.00", "0", "NaN", "00.1"].into_iter().all(is_decimal));
+        assert!(
+            ["", "-", ".", "7.", ".5", "1e5", "7 ", "+7", "x", "--1", "1.2.3"]
+                .into_iter()
+                .all(|text| !is_decimal(text))
+        );
+    }
+
+    #[test]
+    fn an_index_of_sqlite_finds_texts_and_bytes() {
+        let crm = rusqlite::Connection::open_in_memory().unwrap();
+        crm.execute_batch(
+            "create table leads (id text primary key, name text); insert into leads (id) values ('a'), (x'62'), ('c')",
+        )
+        .unwrap();
+        let sql = statements("text", false).rows(&Scope::Keys(leads(&["a", "b", "zz"])), Ordering::Text, None);
+        let texts = |sql: &str, column: usize| -> Vec<String> {
+            let mut statement = crm.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| Ok(row.get_ref(column)?.as_bytes().unwrap().to_vec())).unwrap();
+            rows.map(|text| String::from_utf8(text.unwrap()).unwrap()).collect()
+        };
+        assert_eq!(texts(&sql, 0), ["a", "b"]);
+        let plan = texts(&format!("explain query plan {sql}"), 3);
+        assert!(plan.iter().any(|step| step.starts_with("SEARCH t USING")), "{plan:?}");
+        assert!(plan.iter().all(|step| !step.starts_with("SCAN t")), "{plan:?}");
+    }
+
+    #[test]
+    fn a_key_of_sqlite_whose_text_has_lost_something_is_looked_for_in_every_row() {
+        assert_eq!(statements("text", false).with_keys(&leads(&["a\u{fffd}"])), "");
+        assert!(statements("integer", false).with_keys(&leads(&["7", "0.3"])).starts_with(" and cast("));
+        assert!(statements("integer", false).with_keys(&leads(&["7", "-3"])).starts_with(" and t.\"id\" in"));
     }
 }

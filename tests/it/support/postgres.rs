@@ -88,12 +88,17 @@ struct Watchdog {
 impl Cluster {
     /// A cluster that a test may stop, pause and crash without hurting others. It goes when this value is dropped.
     pub fn private() -> Self {
-        Self::launch(DEFAULT_PORT, false, "off")
+        Self::private_with(&[])
+    }
+
+    /// The same with settings of its own, `name=value`.
+    pub fn private_with(settings: &[&str]) -> Self {
+        Self::launch(DEFAULT_PORT, false, "off", settings)
     }
 
     /// As [`Cluster::private`], and what is committed is on the disk: for measuring.
     pub fn durable() -> Self {
-        Self::launch(DEFAULT_PORT, false, "on")
+        Self::launch(DEFAULT_PORT, false, "on", &[])
     }
 
     /// As [`Cluster::private`], and reachable at 127.0.0.1 too: for tests of what happens on the network.
@@ -101,10 +106,10 @@ impl Cluster {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("a bound socket has an address").port();
         drop(probe);
-        Self::launch(port, true, "off")
+        Self::launch(port, true, "off", &[])
     }
 
-    fn launch(port: u16, tcp: bool, fsync: &str) -> Self {
+    fn launch(port: u16, tcp: bool, fsync: &str, own: &[&str]) -> Self {
         let bin = server_directory();
         // Not in $TMPDIR: a socket's path has room for 100 characters, and the server's user must be able to get there.
         let directory =
@@ -123,6 +128,7 @@ impl Cluster {
         ] {
             command.args(["-c", setting]);
         }
+        own.iter().for_each(|setting| _ = command.args(["-c", setting]));
         // A group of its own, so that Ctrl-C at the terminal reaches the tests and not the server under them.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some((user, group)) = unprivileged_user() {

@@ -1,0 +1,105 @@
+//! What the catalog says of `[source] table` that a prepared statement does not: what kind of thing it is, which of its
+//! columns are still the same ones, and whether rows of it are hidden from this user.
+
+use std::fmt;
+
+use crate::config::Source;
+use crate::crm::columns::Column;
+use crate::db::{self, Db, discreet};
+
+/// What kind of thing a table's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    Table,
+    View,
+    MaterialisedView,
+    ForeignTable,
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Table => "table",
+            Self::View => "view",
+            Self::MaterialisedView => "materialised view",
+            Self::ForeignTable => "foreign table",
+        })
+    }
+}
+
+/// A column of PostgreSQL's catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The number of its table, which another one of the same name does not have.
+    pub table: i64,
+    /// Its own number, which no other column of that table ever has, before or after.
+    pub number: i32,
+    /// What stands behind the type in brackets, as the catalog keeps it; -1 for nothing.
+    pub modifier: i32,
+}
+
+/// `[source] table` in the catalog; empty for a query, and where the catalog does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    pub relation: Option<Relation>,
+    /// PostgreSQL: row level security applies to this user, who may see none or only some of the rows.
+    pub row_security: bool,
+    columns: Vec<(String, Entry)>,
+}
+
+type PostgresRow = (i64, String, bool, Vec<String>, Vec<i32>, Vec<i32>);
+
+/// Looks for it; one statement.
+///
+/// # Errors
+/// The database's when it is away.
+pub async fn look(db: &Db, source: &Source) -> Result<Found, sqlx::Error> {
+    let Some(table) = &source.table else { return Ok(Found::default()) };
+    let name = db::quote_table(table);
+    match db {
+        Db::Sqlite(pool) => {
+            // Without its schema: `main`, nearly always.
+            let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
+            let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
+            let kind: Option<String> = sqlx::query_scalar(sql).bind(plain).fetch_optional(pool).await?;
+            Ok(Found { relation: kind.as_deref().and_then(relation), ..Found::default() })
+        }
+        Db::Postgres(pool) => {
+            // Of a domain, what stands in its own definition.
+            let sql = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), coalesce(a.names, '{}'), \
+                       coalesce(a.numbers, '{}'), coalesce(a.modifiers, '{}') from pg_catalog.pg_class c \
+                       left join lateral (select array_agg(a.attname::text) as names, \
+                       array_agg(a.attnum::int4) as numbers, \
+                       array_agg(case when t.typtype = 'd' then t.typtypmod else a.atttypmod end) as modifiers \
+                       from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid \
+                       where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) a on true \
+                       where c.oid = pg_catalog.to_regclass($1)";
+            let found: Option<PostgresRow> = sqlx::query_as(sql).bind(name).fetch_optional(pool).await?;
+            Ok(found.map(postgres).unwrap_or_default())
+        }
+    }
+    .map_err(discreet::of_source)
+}
+
+fn postgres((table, kind, row_security, names, numbers, modifiers): PostgresRow) -> Found {
+    let entries = numbers.into_iter().zip(modifiers).map(|(number, modifier)| Entry { table, number, modifier });
+    Found { relation: relation(&kind), row_security, columns: names.into_iter().zip(entries).collect() }
+}
+
+fn relation(kind: &str) -> Option<Relation> {
+    match kind {
+        "table" | "r" | "p" => Some(Relation::Table),
+        "view" | "v" => Some(Relation::View),
+        "m" => Some(Relation::MaterialisedView),
+        "f" => Some(Relation::ForeignTable),
+        _ => None,
+    }
+}
+
+impl Found {
+    /// The columns, each with what the catalog says of it.
+    pub fn entered(&self, columns: Vec<Column>) -> Vec<Column> {
+        let entry = |name: &str| self.columns.iter().find(|(found, _)| found == name).map(|(_, entry)| *entry);
+        columns.into_iter().map(|column| Column { entry: entry(&column.name), ..column }).collect()
+    }
+}
