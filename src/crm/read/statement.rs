@@ -150,7 +150,8 @@ impl Statements {
                 Ok(number) => format!(" and {} >= {number}", self.key),
                 Err(_) => String::new(),
             },
-            Ordering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key, literal(&after.id)),
+            // In the order that the rows come in, which on SQLite need not be that of the column (`collate nocase`).
+            Ordering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key_in_bytes(), literal(&after.id)),
             Ordering::Text => format!(" and {}{} >= {}", self.key_as_text, self.bytes(), literal(&after.id)),
         }
     }
@@ -165,10 +166,10 @@ impl Statements {
     }
 
     fn order(&self, ordering: Ordering) -> String {
-        let key = match (ordering, self.on_postgres) {
-            (Ordering::Text, _) => format!("{}{}", self.key_as_text, self.bytes()),
-            (Ordering::Native(IdOrder::Bytes), false) => format!("{}{}", self.key, self.bytes()),
-            (Ordering::Native(_), _) => self.key.clone(),
+        let key = match ordering {
+            Ordering::Text => format!("{}{}", self.key_as_text, self.bytes()),
+            Ordering::Native(IdOrder::Bytes) => self.key_in_bytes(),
+            Ordering::Native(IdOrder::ByLength) => self.key.clone(),
         };
         match &self.client_as_text {
             None => key,
@@ -177,6 +178,11 @@ impl Statements {
                 format!("{key}, {client}{}{}", self.bytes(), if self.on_postgres { " nulls first" } else { "" })
             }
         }
+    }
+
+    /// A key of texts; on PostgreSQL one of UUIDs, which have no collation.
+    fn key_in_bytes(&self) -> String {
+        if self.on_postgres { self.key.clone() } else { format!("{}{}", self.key, self.bytes()) }
     }
 
     fn bytes(&self) -> &'static str {
