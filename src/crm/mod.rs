@@ -1,12 +1,13 @@
 //! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has and [`drift`] at what has become of
 //! it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`changes`] finds out by
-//! triggers which rows were touched, [`mapping`] makes Lead objects of its rows, [`value`] reads what CRMs write; [`writeback`] writes to it what Conversica has sent. [`introspect`] and [`propose`] are for who has no settings yet.
+//! triggers which rows were touched, [`mapping`] makes Lead objects of its rows, [`value`] and [`json`] read what CRMs write; [`writeback`] writes to it what Conversica has sent. [`introspect`] and [`propose`] are for who has no settings yet.
 
 pub mod changes;
 pub mod columns;
 pub mod cursor;
 pub mod drift;
 pub mod introspect;
+pub mod json;
 pub mod mapping;
 pub mod propose;
 pub mod read;

@@ -49,8 +49,9 @@ impl Statements {
         let key_as_text = text(&crm.source.key);
         let client_as_text = crm.source.client.as_deref().map(text);
         let names = std::iter::once(crm.source.key.as_str()).chain(crm.source.client.as_deref());
-        let names = names.chain(crm.mapping.columns().iter().map(AsRef::as_ref));
-        let list: Vec<String> = names.map(|name| listed(&crm.db, &fitting.columns, name)).collect();
+        let names = names.map(|name| listed(&crm.db, &fitting.columns, name));
+        let cells = crm.mapping.columns().iter().map(|name| cell(&crm.db, &fitting.columns, name));
+        let list: Vec<String> = names.chain(cells).collect();
         let key_column = columns::find(&crm.db, &fitting.columns, &crm.source.key);
         Self {
             list: list.join(", "),
@@ -206,6 +207,21 @@ fn listed(db: &Db, columns: &[Column], name: &str) -> String {
             format!("t.{}", db::quote(&column.name))
         }
         _ => as_text(db, columns, name),
+    }
+}
+
+/// A mapped column's value in the list: what [`crate::crm::json::scalar`] makes a text of. A `jsonb` value has been looked at as
+/// it was written; one of `json` may be such that the server fails on it.
+fn cell(db: &Db, columns: &[Column], name: &str) -> String {
+    match (db, columns::find(db, columns, name)) {
+        (Db::Postgres(_), Some(column)) if column.form == Form::Json && column.type_name != "jsonb" => {
+            let (json, mark) = (format!("t.{}::json", db::quote(&column.name)), &NOT_SCALAR[1..]);
+            format!(
+                "case json_typeof({json}) when 'null' then null when 'object' then chr(1) || '{mark}' \
+                 when 'array' then chr(1) || '{mark}' else chr(1) || '{mark}' || {json}::text end"
+            )
+        }
+        _ => listed(db, columns, name),
     }
 }
 
