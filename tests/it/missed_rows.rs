@@ -358,6 +358,19 @@ async fn a_transaction_that_was_prepared_is_waited_for_from_its_start() {
     quick.execute("commit prepared 'slow'").await.unwrap();
     model.committed.insert(1, Written { town: "Slow".to_owned(), found_soon: true });
     model.poll_and_check(Reach::AsDue, Utc::now()).await;
+
+    // Prepared before anybody looked: it may have begun at any time.
+    slow.execute("begin").await.unwrap();
+    update(&mut slow, 1, "Slower").await;
+    update(&mut quick, 2, "Quicker").await;
+    slow.execute("prepare transaction 'slower'").await.unwrap();
+    let mut model = Model::new(&place, "0s").await;
+    for _ in 0..2 {
+        model.poll(Reach::AsDue, Utc::now()).await;
+    }
+    quick.execute("commit prepared 'slower'").await.unwrap();
+    model.committed.insert(1, Written { town: "Slower".to_owned(), found_soon: true });
+    model.poll_and_check(Reach::AsDue, Utc::now()).await;
 }
 
 #[tokio::test]
