@@ -1,7 +1,8 @@
 //! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has and [`drift`] at what has become of
-//! it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`changes`] finds out by
+//! it, [`changed_at`] says in SQL which have changed, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`changes`] finds out by
 //! triggers which rows were touched, [`mapping`] makes Lead objects of its rows, [`value`] and [`json`] read what CRMs write; [`writeback`] writes to it what Conversica has sent. [`introspect`] and [`propose`] are for who has no settings yet.
 
+pub mod changed_at;
 pub mod changes;
 pub mod columns;
 pub mod cursor;
@@ -24,8 +25,9 @@ use secrecy::ExposeSecret;
 use crate::config::{Changes, Settings, Source};
 use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
+use crate::crm::changed_at::ChangedAt;
 use crate::crm::changes::log::ChangeLog;
-use crate::crm::columns::{ChangedAt, Column, Relation};
+use crate::crm::columns::{Column, Relation};
 use crate::crm::drift::{Look, Used};
 use crate::crm::mapping::{Mapping, Row};
 use crate::crm::settled::{Outlook, Settled};
@@ -109,7 +111,7 @@ impl Crm {
         let relation = columns::relation(&self.db, &self.source).await?;
         self.refuse_drift(relation, &columns)?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
-        let changed_at = columns::changed_at(&self.db, &self.source, &columns).await?;
+        let changed_at = changed_at::prepare(&self.db, &self.source, &columns).await?;
         self.seen().first.get_or_insert_with(|| Look { relation, used: self.used(&columns) });
         let fitting = Fitting { relation, columns, changed_at };
         self.seen().fitted = schema.map(|schema| (schema, fitting.clone()));

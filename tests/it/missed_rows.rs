@@ -449,3 +449,24 @@ async fn another_type_of_change_value_after_a_restart_is_followed_from_the_start
         assert_eq!(last.kind, expected);
     }
 }
+
+#[tokio::test]
+async fn a_value_in_the_future_hides_nothing_whatever_the_clock_that_the_stamps_are_of() {
+    for zone in ["America/Los_Angeles", "UTC", "Asia/Tokyo"] {
+        let place = Engine::Postgres.place();
+        let now = format!("now() at time zone '{zone}'");
+        place
+            .sql(&format!(
+                "create table leads (id bigint primary key, town text, changed timestamp); \
+                 insert into leads select i, 'Town ' || i, {now} from generate_series(1, 3) i; \
+                 insert into leads values (9, 'Typing mistake', '2099-01-01')"
+            ))
+            .await;
+        let model = Model::new(&place, "1s").await;
+        model.poll(Reach::AsDue, Utc::now()).await;
+        place.sql(&format!("update leads set town = 'Else', changed = {now} where id = 2")).await;
+        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 1, "{zone}");
+        let last = control::read::<LastPoll>(&model.state).await.unwrap().unwrap();
+        assert_eq!(last.kind, "incremental");
+    }
+}

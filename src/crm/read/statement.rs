@@ -1,12 +1,13 @@
 //! The SQL that reads the source. Pure.
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::crm::columns::{self, ChangedAt, Column, Form};
-use crate::crm::cursor::Bound;
+use crate::crm::changed_at::ChangedAt;
+use crate::crm::columns::{self, Column, Form};
+use crate::crm::cursor::{Bound, Newest};
 use crate::crm::mapping::NOT_SCALAR;
 use crate::crm::read::Scope;
 use crate::crm::{Crm, Fitting};
-use crate::db::{self, Db};
+use crate::db::{self, Db, literal};
 
 /// The parts that statements are made of.
 #[derive(Debug, Clone)]
@@ -78,18 +79,28 @@ impl Statements {
 
     /// The newest `changed_at` of the scope, as text, and on SQLite the name of its type; `None` where nobody asks.
     pub fn newest(&self, scope: &Scope) -> Option<String> {
-        let expression = &self.changed_at.as_ref()?.expression;
-        let columns = match self.on_postgres {
-            true => format!("max({expression})::text"),
-            false => format!("cast(max({expression}) as text), typeof(max({expression}))"),
-        };
-        // A reading that goes on has its cursor from where it began.
-        let condition = match scope {
-            Scope::Since(_) => self.condition(scope, Ordering::Text),
-            Scope::All | Scope::From(..) => String::new(),
+        let changed_at = self.changed_at.as_ref()?;
+        let maximum =
+            |condition: &str| format!("(select max({}) from {}{condition})", changed_at.expression, self.from);
+        let newest = match scope {
+            // A reading that goes on has its cursor from where it began.
+            Scope::All | Scope::From(..) => maximum(""),
+            // Each range on its own, so that an index ends the search; the first nearly always has it.
+            Scope::Since(bound) => {
+                let ranges = changed_at.ranges(bound).into_iter().map(|range| maximum(&format!(" and {range}")));
+                format!("coalesce({}, null)", ranges.collect::<Vec<_>>().join(", "))
+            }
             Scope::Keys(_) => return None,
         };
-        Some(format!("select {columns} from {}{condition}", self.from))
+        let columns = if self.on_postgres { "m::text" } else { "cast(m as text), typeof(m)" };
+        Some(format!("select {columns} from (select {newest} as m) as newest"))
+    }
+
+    /// Whether some row's `changed_at` is of another zone than the newest: asked where all rows are read anyway.
+    pub fn another_zone(&self, scope: &Scope, newest: &Newest) -> Option<String> {
+        let changed_at = self.changed_at.as_ref().filter(|_| matches!(scope, Scope::All | Scope::From(..)))?;
+        let shows = changed_at.shows(newest.tell_tale()?);
+        Some(format!("select exists (select 1 from {} and {shows})", self.from))
     }
 
     /// On PostgreSQL the type says how the key sorts, but for negative numbers: whether there are any.
@@ -158,12 +169,7 @@ impl Statements {
     }
 
     fn since(&self, bound: &Bound) -> String {
-        let Some(changed_at) = &self.changed_at else { return String::new() };
-        let value = match bound {
-            Bound::Number(number) => number.to_string(),
-            Bound::Text(text) => literal(text),
-        };
-        format!(" and {}", changed_at.since(bound).replace("$1", &value))
+        self.changed_at.as_ref().map(|changed_at| format!(" and {}", changed_at.since(bound))).unwrap_or_default()
     }
 
     fn order(&self, ordering: Ordering) -> String {
@@ -189,11 +195,6 @@ impl Statements {
     fn bytes(&self) -> &'static str {
         if self.on_postgres { " collate \"C\"" } else { " collate binary" }
     }
-}
-
-/// A text as SQL writes it. PostgreSQL's sessions have `standard_conforming_strings` on; `COPY` takes no parameters.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Types of PostgreSQL which `COPY` itself writes as a cast to text does, so that the server need not do it twice.
