@@ -302,6 +302,11 @@ pub fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// A text as SQL writes it. PostgreSQL's sessions have `standard_conforming_strings` on; `COPY` takes no parameters.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// A table name as SQL writes it: each part of `schema.table` quoted, parts the user quoted already left as they are.
 pub fn quote_table(name: &str) -> String {
     table_parts(name).iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")

@@ -4,8 +4,10 @@ use chrono::{DateTime, Utc};
 use sqlx::Executor;
 
 use crate::check::item::Item;
-use crate::crm::columns::{self, ChangedAt};
+use crate::crm::changed_at::ChangedAt;
+use crate::crm::columns;
 use crate::crm::cursor::{self, Bound, Kind, Newest};
+use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
 use crate::db::{self, Db, discreet};
 use crate::on_db;
@@ -29,16 +31,22 @@ pub(super) async fn of_changes(crm: &Crm, now: DateTime<Utc>) -> anyhow::Result<
              changes until then is found all the same, as long as clocks differ by less than [source] lookback";
         items.push(Item::warn(SECTION, "future", text).cure("mend those rows, and the clock that stamped them"));
     }
-    let bound = newest.as_ref().and_then(|newest| cursor::bound(newest, source.lookback, source.time_zone, now, now));
+    let settled = Settled::at(now);
+    let bound = |newest| cursor::bound(newest, source.lookback, source.time_zone, &settled, now);
+    let bound = newest.as_ref().and_then(bound);
     match (&newest, &bound) {
-        (_, Some(bound)) => items.push(of_index(crm, changed_at, bound).await?),
+        (Some(newest), Some(bound)) => {
+            items.extend(of_other_forms(crm, changed_at, newest).await?);
+            items.extend(of_zones(crm, changed_at, newest).await?);
+            items.push(of_index(crm, changed_at, bound).await?);
+        }
         (Some(_), None) => {
             let text =
                 "the newest changed_at is no date, time or epoch number that can be read: every poll compares all rows";
             items
                 .push(Item::warn(SECTION, "changed_at", text).cure("mend that row, or name a column that holds times"));
         }
-        (None, None) => {}
+        (None, _) => {}
     }
     Ok(items)
 }
@@ -53,6 +61,49 @@ fn of_kind(kind: Kind) -> Item {
         Kind::Text => "changed_at is a text, compared as text: ISO 8601 sorts like the times it stands for",
     };
     Item::ok(SECTION, "type", text)
+}
+
+/// Rows that sort below whatever is written in the form of the newest, however new they are.
+async fn of_other_forms(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> anyhow::Result<Option<Item>> {
+    let expression = &changed_at.expression;
+    let is_other = match (newest.kind, &crm.db) {
+        (Kind::Text, Db::Postgres(_)) => format!(
+            "{expression} !~ '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\
+             ([ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}([.,][0-9]+)?)?([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)?)?$'"
+        ),
+        (Kind::Text, Db::Sqlite(_)) => {
+            let day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]";
+            format!(
+                "typeof({expression}) = 'text' and {expression} not glob '{day}' \
+                 and {expression} not glob '{day}[ T][0-9][0-9]:[0-9][0-9]*'"
+            )
+        }
+        (Kind::Number, _) => format!("{expression} < {}", cursor::LEAST_EPOCH),
+        (Kind::TimestampTz | Kind::Timestamp | Kind::Date, _) => return Ok(None),
+    };
+    let sql = format!("select count(*) from {} and {is_other}", columns::from_clause(&crm.source));
+    let rows: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+        .map_err(discreet::of_source)?;
+    let text = format!(
+        "{rows} row(s) have a changed_at of another form than the newest, which does not sort by time: only full compares are \
+         sure to see them"
+    );
+    let cure = "write all of them in one form: ISO 8601, or numbers of one unit";
+    Ok((rows > 0).then(|| Item::warn(SECTION, "form", text).cure(cure)))
+}
+
+/// Texts of several zones do not sort like the times they stand for.
+async fn of_zones(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> anyhow::Result<Option<Item>> {
+    let Some(tell_tale) = newest.tell_tale() else { return Ok(None) };
+    let (from, shows) = (columns::from_clause(&crm.source), changed_at.shows(tell_tale));
+    let sql = format!("select count(*) from {from} and {shows}");
+    let rows: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+        .map_err(discreet::of_source)?;
+    let text = format!(
+        "{rows} row(s) have a changed_at of another zone than the newest, or say none where others do: every poll reads again \
+         what was stamped in the last 26 hours"
+    );
+    Ok((rows > 0).then(|| Item::warn(SECTION, "zones", text).cure("write all of them in UTC, with a Z at the end")))
 }
 
 async fn of_blanks(crm: &Crm, changed_at: &ChangedAt) -> anyhow::Result<Item> {
@@ -77,17 +128,17 @@ pub(super) async fn newest(crm: &Crm, changed_at: &ChangedAt) -> Result<Option<N
             let sql = format!("select cast(max({expression}) as text), typeof(max({expression})) from {from}");
             let found: (Option<String>, String) =
                 sqlx::query_as(db::trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
-            found.0.map(|text| Newest { text, kind: if found.1 == "text" { Kind::Text } else { Kind::Number } })
+            found.0.map(|text| Newest::new(text, if found.1 == "text" { Kind::Text } else { Kind::Number }))
         }
         Db::Postgres(pool) => {
             // Of a type that is no time, there need be no newest.
             let Some(kind) = changed_at.kind else {
-                return Ok(Some(Newest { text: String::new(), kind: Kind::Text }));
+                return Ok(Some(Newest::new(String::new(), Kind::Text)));
             };
             let sql = format!("select max({expression})::text from {from}");
             let text: Option<String> =
                 sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
-            text.map(|text| Newest { text, kind })
+            text.map(|text| Newest::new(text, kind))
         }
     };
     Ok(found)
@@ -95,16 +146,7 @@ pub(super) async fn newest(crm: &Crm, changed_at: &ChangedAt) -> Result<Option<N
 
 /// Asks the planner: the catalog alone does not say whether an index serves an expression or a view.
 async fn of_index(crm: &Crm, changed_at: &ChangedAt, bound: &Bound) -> Result<Item, sqlx::Error> {
-    let value = match bound {
-        Bound::Number(number) => number.to_string(),
-        Bound::Text(text) => text.clone(),
-    };
-    let literal = match bound {
-        Bound::Number(_) => value.clone(),
-        Bound::Text(text) => format!("'{text}'"),
-    };
-    let condition = changed_at.since(bound).replace("$1", &literal);
-    let select = format!("select 1 from {} and {condition}", columns::from_clause(&crm.source));
+    let select = format!("select 1 from {} and {}", columns::from_clause(&crm.source), changed_at.since(bound));
     let serves = match &crm.db {
         Db::Sqlite(pool) => {
             let sql = db::trusted(format!("explain query plan {select}"));
@@ -121,7 +163,9 @@ async fn of_index(crm: &Crm, changed_at: &ChangedAt, bound: &Bound) -> Result<It
                 .await
                 .map_err(discreet::of_source)?;
             transaction.rollback().await?;
-            plan.iter().any(|line| line.contains("Index Cond:") && line.contains(&value))
+            let least = bound.least();
+            let is_served = |line: &String| least.iter().any(|value| line.contains(value));
+            plan.iter().any(|line| line.contains("Index Cond:") && is_served(line))
         }
     };
     Ok(if serves {

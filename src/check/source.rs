@@ -7,7 +7,7 @@ use crate::check::item::Item;
 use crate::config::{Changes, Settings, duration};
 use crate::crm::Crm;
 use crate::crm::columns;
-use crate::crm::settled::Sight;
+use crate::crm::settled::{self, Sight};
 use crate::db::{self, Db, discreet};
 use crate::on_db;
 
@@ -88,7 +88,8 @@ async fn of_open_transactions(crm: &Crm, role: &str, now: DateTime<Utc>) -> anyh
         "so only [source] lookback ({lookback}) finds the rows of a transaction that commits late: longer ones are found by \
          the next full compare"
     );
-    let mut items = vec![match outlook.sight {
+    let elsewhere = settled::from_elsewhere(&crm.db, &crm.source).await?;
+    let mut items = vec![match elsewhere.unwrap_or(outlook.sight) {
         Sight::Everybodys => Item::ok(
             "rights",
             NAME,
@@ -100,11 +101,36 @@ async fn of_open_transactions(crm: &Crm, role: &str, now: DateTime<Utc>) -> anyh
             format!("this is a standby, where the primary's open transactions cannot be seen, {alone}"),
         )
         .cure("set lookback above the longest transaction, or read from the primary"),
+        Sight::Subscriber => Item::warn(
+            "rights",
+            NAME,
+            format!(
+                "this database takes rows over by a subscription, and they arrive later than they are stamped, {alone}"
+            ),
+        )
+        .cure("set lookback above the time by which they may be late, or read from the publisher"),
+        Sight::Foreign => Item::warn(
+            "rights",
+            NAME,
+            format!("the source reads a foreign table, and open transactions on its server cannot be seen, {alone}"),
+        )
+        .cure("set lookback above the longest transaction there, or read from that server"),
+        Sight::Untracked => Item::warn(
+            "rights",
+            NAME,
+            format!("some sessions do not tell of their transactions (track_activities is off for them), {alone}"),
+        )
+        .cure("let an administrator set track_activities = on, for the server and for each role that has it off"),
         Sight::OwnOnly | Sight::Nobodys => {
             Item::warn("rights", NAME, format!("open transactions of other users cannot be seen, {alone}"))
                 .cure(format!("let an administrator run: grant pg_read_all_stats to {role}"))
         }
     }];
+    if outlook.settled.is_of_unknown_age() {
+        let text = "a transaction has been prepared, and nobody knows when it began: until it ends, every poll of a daemon that \
+             starts now reads every row that has a stamp";
+        items.push(Item::warn("rights", NAME, text).cure("commit or roll back what stands in pg_prepared_xacts"));
+    }
     if let Some(since) = outlook.settled.long_open() {
         let since = since.format("%F %T UTC");
         let text = format!(

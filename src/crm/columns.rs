@@ -8,7 +8,6 @@ use sqlx::{Column as _, Connection as _, Executor, Statement, TypeInfo};
 
 use crate::config::Source;
 use crate::crm::catalog::Entry;
-use crate::crm::cursor::{self, Bound};
 use crate::crm::drift::Family;
 use crate::crm::mapping::Mapping;
 use crate::db::{self, Db, discreet};
@@ -124,14 +123,14 @@ async fn describe_postgres(pool: &sqlx::PgPool, sql: sqlx::SqlStr) -> Result<Vec
 }
 
 /// A connection that remembers nothing of an earlier look: what it prepared then tells what was there then.
-async fn fresh_postgres(pool: &sqlx::PgPool) -> Result<PoolConnection<sqlx::Postgres>, sqlx::Error> {
+pub(super) async fn fresh_postgres(pool: &sqlx::PgPool) -> Result<PoolConnection<sqlx::Postgres>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     connection.clear_cached_statements().await?;
     Ok(connection)
 }
 
 /// The same. SQLite prepares by the schema that it has in memory, and sees that it is out of date only when it runs something.
-async fn fresh_sqlite(pool: &sqlx::SqlitePool) -> Result<PoolConnection<sqlx::Sqlite>, sqlx::Error> {
+pub(super) async fn fresh_sqlite(pool: &sqlx::SqlitePool) -> Result<PoolConnection<sqlx::Sqlite>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     connection.clear_cached_statements().await?;
     sqlx::query("select count(*) from sqlite_master").execute(&mut *connection).await?;
@@ -288,94 +287,4 @@ pub async fn tables(db: &Db) -> Result<Vec<String>, sqlx::Error> {
         }
     };
     on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await).map_err(discreet::of_source)
-}
-
-/// `[source] changed_at`, found to fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangedAt {
-    /// As it stands in SQL, comparable with a bound.
-    pub expression: String,
-    /// What its values are; `None` where they cannot be compared with a time: then every poll reads everything. On SQLite
-    /// the values themselves say it, as they are read.
-    pub kind: Option<cursor::Kind>,
-}
-
-impl ChangedAt {
-    /// The condition on rows that have changed since a bound, which is `$1`.
-    pub fn since(&self, bound: &Bound) -> String {
-        let expression = &self.expression;
-        let cast = match (bound, self.kind) {
-            // SQLite has any type in any column, and every number sorts below every text: where texts are followed, numbers
-            // are read always, and where numbers are, texts. Both halves can use an index.
-            (Bound::Text(_), None) => return format!("({expression} >= $1 or {expression} < '')"),
-            (Bound::Text(_), Some(cursor::Kind::TimestampTz)) => "::timestamptz",
-            (Bound::Text(_), Some(cursor::Kind::Timestamp)) => "::timestamp",
-            (Bound::Text(_), Some(cursor::Kind::Date)) => "::date",
-            (Bound::Text(_) | Bound::Number(_), _) => "",
-        };
-        format!("{expression} >= $1{cast}")
-    }
-}
-
-/// Prepares `[source] changed_at` against the source.
-///
-/// # Errors
-/// [`SetupError`] when it does not fit; the database's error when it is away.
-pub async fn changed_at(db: &Db, source: &Source, columns: &[Column]) -> anyhow::Result<Option<ChangedAt>> {
-    let Some(setting) = &source.changed_at else { return Ok(None) };
-    let expression = changed_at_expression(db, columns, setting);
-    let sql = db::trusted(format!("select {expression} from {}", from_clause(source)));
-    let prepared: Result<Option<cursor::Kind>, sqlx::Error> = match db {
-        Db::Sqlite(pool) => {
-            async {
-                fresh_sqlite(pool).await?.prepare(sql).await?;
-                Ok(None)
-            }
-            .await
-        }
-        Db::Postgres(pool) => {
-            async {
-                let mut connection = fresh_postgres(pool).await?;
-                let statement = connection.prepare(sql).await?;
-                Ok(statement.columns().first().and_then(|column| postgres_kind(column.type_info())))
-            }
-            .await
-        }
-    };
-    match prepared.map_err(discreet::of_source) {
-        Ok(Some(cursor::Kind::Text)) => Ok(Some(ChangedAt {
-            expression: format!("({expression})::text collate \"C\""),
-            kind: Some(cursor::Kind::Text),
-        })),
-        Ok(kind) => Ok(Some(ChangedAt { expression, kind })),
-        Err(error) if db::is_outage(&error) => Err(error.into()),
-        Err(error) => Err(SetupError::new(
-            format!("[source] changed_at = \"{setting}\" does not fit {}: {error}", place(source)),
-            "name a column of the source, or write an SQL expression over its columns",
-        )
-        .into()),
-    }
-}
-
-fn postgres_kind(type_info: &PgTypeInfo) -> Option<cursor::Kind> {
-    if let PgTypeKind::Domain(base) = type_info.kind() {
-        return postgres_kind(base);
-    }
-    match type_info.name().to_ascii_uppercase().as_str() {
-        "TIMESTAMPTZ" => Some(cursor::Kind::TimestampTz),
-        "TIMESTAMP" => Some(cursor::Kind::Timestamp),
-        "DATE" => Some(cursor::Kind::Date),
-        "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => Some(cursor::Kind::Number),
-        "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "NAME" => Some(cursor::Kind::Text),
-        _ => None,
-    }
-}
-
-/// How `changed_at` stands in SQL: a column's name is quoted and qualified (SQLite takes a mistyped `"name"` for a text),
-/// anything else is an expression and stays as it was written.
-fn changed_at_expression(db: &Db, columns: &[Column], changed_at: &str) -> String {
-    match find(db, columns, changed_at) {
-        Some(column) => format!("t.{}", db::quote(&column.name)),
-        None => format!("({changed_at})"),
-    }
 }

@@ -13,12 +13,14 @@ use secrecy::ExposeSecret;
 use crate::config::{FieldRule, Settings, WhenNull};
 use crate::conversica::consent::{Override, Standing};
 use crate::conversica::lead::{Fingerprint, Kind, LeadId, LeadKey, RowHash, WITHDRAWALS};
+use crate::crm::json::UNREADABLE;
 use crate::crm::value;
 
 /// The longest value that is sent, in characters. Conversica publishes no limit; no name, address or source is this long.
 pub const MAX_CHARS: usize = 2000;
 
-/// Stands in a cell for a JSON object or array, which no key of a lead can hold.
+/// Stands in a cell for a JSON object or array, which no key of a lead can hold; before the text of a JSON scalar as it is
+/// read, see [`crate::crm::json::scalar`].
 pub const NOT_SCALAR: &str = "\u{1}json";
 
 /// One row of the source: the key, the client where one is configured, then the cells of [`Mapping::columns`] in order.
@@ -283,11 +285,13 @@ impl Mapping {
                 None => refuse("is not a date and time that can be read"),
             },
             Kind::Text => {
-                if text != NOT_SCALAR && text.chars().any(char::is_control) {
+                if ![NOT_SCALAR, UNREADABLE].contains(&text) && text.chars().any(char::is_control) {
                     refuse("contains control characters such as line breaks");
                 }
                 if text == NOT_SCALAR {
                     refuse("is a JSON object or array; pick one value of it in a [source] query");
+                } else if text == UNREADABLE {
+                    refuse("is JSON that holds no text: half of a character, or a number beyond all measure");
                 } else if text.contains('\u{fffd}') {
                     refuse("is not valid UTF-8 text");
                 }

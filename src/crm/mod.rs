@@ -1,13 +1,17 @@
-//! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has [`catalog`] at what kind of thing it is, [`drift`] at what
-//! has become of it, [`cursor`] and [`settled`] say where to go on reading, [`snapshot`] how a reading begins, [`changes`] finds out by
-//! triggers which rows were touched, [`mapping`] makes Lead objects of its rows, [`value`] reads what CRMs write; [`writeback`] writes to it what Conversica has sent. [`introspect`] and [`propose`] are for who has no settings yet.
+//! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has, [`catalog`] at what kind of thing it is,
+//! [`drift`] at what has become of it; [`changed_at`] says in SQL which rows have changed, [`cursor`] and [`settled`] where to go on
+//! reading, [`snapshot`] how a reading begins; [`changes`] finds out by triggers which rows were touched; [`mapping`] makes Lead
+//! objects of them, [`value`] and [`json`] read what CRMs write; [`writeback`] writes to it what Conversica has sent.
+//! [`introspect`] and [`propose`] are for who has no settings yet.
 
 pub mod catalog;
+pub mod changed_at;
 pub mod changes;
 pub mod columns;
 pub mod cursor;
 pub mod drift;
 pub mod introspect;
+pub mod json;
 pub mod mapping;
 pub mod propose;
 pub mod read;
@@ -25,8 +29,9 @@ use crate::config::{Changes, Settings, Source};
 use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
 use crate::crm::catalog::{Found, Relation};
+use crate::crm::changed_at::ChangedAt;
 use crate::crm::changes::log::ChangeLog;
-use crate::crm::columns::{ChangedAt, Column};
+use crate::crm::columns::Column;
 use crate::crm::drift::{Look, Part, Used};
 use crate::crm::mapping::{Mapping, Row};
 use crate::crm::settled::{Outlook, Settled};
@@ -111,7 +116,7 @@ impl Crm {
         let columns = found.entered(columns);
         self.refuse_drift(&found, &columns)?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
-        let changed_at = columns::changed_at(&self.db, &self.source, &columns).await?;
+        let changed_at = changed_at::prepare(&self.db, &self.source, &columns).await?;
         let Found { relation, row_security, .. } = found;
         self.seen().first.get_or_insert_with(|| Look { relation, row_security, used: self.used(&columns) });
         let fitting = Fitting { relation, row_security, columns, changed_at };

@@ -2,13 +2,16 @@
 //!
 //! A transaction usually stamps its rows with its own start, and may commit long after rows with a newer stamp were read.
 //! So the start of the oldest open transaction is looked up before each snapshot, where the role may see it. Where it may
-//! not, and on a standby, which does not know its primary's transactions, the look-back alone has to cover them.
+//! not, on a standby, which does not know its primary's transactions, and wherever else rows come from another server, the
+//! look-back alone has to cover them.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tracing::warn;
 
+use crate::config::Source;
+use crate::crm::columns;
 use crate::db::{self, Db, discreet};
 
 /// A transaction that is open for longer is said: until it ends, every poll reads again what has changed since.
@@ -25,6 +28,9 @@ pub struct Settled {
     pub open_since: DateTime<Utc>,
     /// Whatever was still to be committed had begun at this moment or later, prepared transactions included.
     pub before: DateTime<Utc>,
+    /// How long the oldest of it may have been open, by the source's clock alone.
+    #[serde(default)]
+    pub open_seconds: i64,
 }
 
 /// Whose open transactions are seen.
@@ -33,8 +39,14 @@ pub enum Sight {
     Everybodys,
     /// The role may not see other roles' sessions.
     OwnOnly,
+    /// Some sessions do not tell when their transactions began: `track_activities` is off for them.
+    Untracked,
     /// A standby does not know the transactions of its primary.
     Standby,
+    /// Rows come by a subscription, each with the stamp of a transaction that ended before its own began.
+    Subscriber,
+    /// Rows come from another server, whose transactions are not seen here.
+    Foreign,
     /// The database does not say; on SQLite there is one writer, whom nobody overtakes.
     Nobodys,
 }
@@ -46,14 +58,15 @@ pub struct Outlook {
     pub sight: Sight,
 }
 
-/// In microseconds: the clock, and the start of the oldest transaction; whether this is a standby, and whether the role sees
-/// everybody's. The clock is that of the statement's arrival: a transaction that is missed because it began during the
+/// In microseconds: the clock, and the start of the oldest transaction; whether this is a standby, whether the role sees
+/// everybody's, and whether some session does not tell its own. The clock is that of the statement's arrival: a transaction that is missed because it began during the
 /// look began later. Vacuum writes no rows; the workers of a parallel query are not alone.
 const SESSIONS: &str = "select (extract(epoch from case when pg_is_in_recovery() \
          then coalesce(pg_last_xact_replay_timestamp(), statement_timestamp()) else statement_timestamp() end) \
          * 1000000)::bigint, \
      (extract(epoch from min(xact_start)) * 1000000)::bigint, \
-     pg_is_in_recovery(), pg_has_role('pg_read_all_stats', 'usage') \
+     pg_is_in_recovery(), pg_has_role('pg_read_all_stats', 'usage'), \
+     coalesce(bool_or(state = 'disabled' or xact_start is null and backend_xid is not null), false) \
      from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
      and backend_type not in ('autovacuum worker', 'parallel worker')";
 
@@ -61,7 +74,11 @@ const SESSIONS: &str = "select (extract(epoch from case when pg_is_in_recovery()
 const PREPARED: &str = "select (extract(epoch from min(prepared)) * 1000000)::bigint, \
      (extract(epoch from max(prepared)) * 1000000)::bigint from pg_prepared_xacts where database = current_database()";
 
-type Sessions = (i64, Option<i64>, bool, bool);
+/// Whether this database takes rows over from a publisher.
+const SUBSCRIBED: &str = "select exists (select 1 from pg_catalog.pg_subscription s \
+     join pg_catalog.pg_database d on d.oid = s.subdbid where d.datname = current_database() and s.subenabled)";
+
+type Sessions = (i64, Option<i64>, bool, bool, bool);
 type Prepared = (Option<i64>, Option<i64>);
 
 /// Looks, before a snapshot is taken. `earlier` is what the cursor remembers of an earlier look.
@@ -69,20 +86,52 @@ type Prepared = (Option<i64>, Option<i64>);
 /// # Errors
 /// The database's when it is away. One that cannot be asked is taken as one that shows nothing.
 pub async fn look(db: &Db, earlier: Option<&Settled>, now: DateTime<Utc>) -> Result<Outlook, sqlx::Error> {
-    let unseen = Settled { at: now, open_since: now, before: now };
+    let unseen = Settled::at(now);
     let Db::Postgres(pool) = db else { return Ok(Outlook { settled: unseen, sight: Sight::Nobodys }) };
     match ask(pool).await.map_err(discreet::of_source) {
-        Ok(((at, _, true, _), _)) => {
+        Ok(((at, _, true, ..), _)) => {
             // What is replayed later was committed later than what was replayed last.
             let at = instant(at);
-            Ok(Outlook { settled: Settled { at, open_since: at, before: at.min(now) }, sight: Sight::Standby })
+            Ok(Outlook { settled: Settled { before: at.min(now), ..Settled::at(at) }, sight: Sight::Standby })
         }
         Ok((sessions, prepared)) => {
-            let sight = if sessions.3 { Sight::Everybodys } else { Sight::OwnOnly };
+            let sight = match sessions {
+                (.., false, _) => Sight::OwnOnly,
+                (.., true, true) => Sight::Untracked,
+                (.., true, false) => Sight::Everybodys,
+            };
             Ok(Outlook { settled: settle(sessions, prepared, earlier, now), sight })
         }
         Err(error) if db::is_outage(&error) => Err(error),
         Err(_) => Ok(Outlook { settled: unseen, sight: Sight::Nobodys }),
+    }
+}
+
+/// What no look at this server's transactions shows: whether rows of the source come from another. For `check`, as it does
+/// not change from poll to poll.
+///
+/// # Errors
+/// The database's when it is away.
+pub async fn from_elsewhere(db: &Db, source: &Source) -> Result<Option<Sight>, sqlx::Error> {
+    let Db::Postgres(pool) = db else { return Ok(None) };
+    // The plan knows what is below views, partitions and queries.
+    let plan = db::trusted(format!("explain select 1 from {}", columns::from_clause(source)));
+    let plan: Vec<String> = known(sqlx::query_scalar(plan).fetch_all(pool).await)?.unwrap_or_default();
+    let is_foreign = |line: &String| line.trim_start_matches([' ', '-', '>']).starts_with("Foreign Scan");
+    let is_subscribed = known(sqlx::query_scalar(SUBSCRIBED).fetch_one(pool).await)?.unwrap_or(false);
+    Ok(match (plan.iter().any(is_foreign), is_subscribed) {
+        (true, _) => Some(Sight::Foreign),
+        (false, true) => Some(Sight::Subscriber),
+        (false, false) => None,
+    })
+}
+
+/// `None` where the database does not say.
+fn known<T>(answer: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
+    match answer.map_err(discreet::of_source) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if db::is_outage(&error) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
@@ -102,29 +151,44 @@ fn settle(
 ) -> Settled {
     let at = instant(at);
     let open_since = oldest.map_or(at, |oldest| instant(oldest).min(at));
-    let mut before = open_since.min(now);
+    let mut oldest = open_since;
     if let Some((first, last)) = first_prepared.zip(last_prepared) {
-        before = before.min(instant(first));
+        oldest = oldest.min(instant(first));
         if let Some(earlier) = earlier {
             let known = earlier.at + ONE_LOOK;
             // Prepared since: it was open at the earlier look, or has begun after it.
             if instant(last) > known {
-                before = before.min(earlier.open_since);
+                oldest = oldest.min(earlier.open_since);
             }
             // Prepared before: the earlier look has counted it.
             if instant(first) <= known {
-                before = before.min(earlier.before);
+                oldest = oldest.min(earlier.before);
             }
+        } else {
+            // It may have begun at any time before.
+            oldest = DateTime::UNIX_EPOCH;
         }
     }
-    Settled { at, open_since, before }
+    // Up to the next whole one.
+    let open_seconds = (at - oldest + TimeDelta::milliseconds(999)).num_seconds();
+    Settled { at, open_since, before: oldest.min(now), open_seconds }
 }
 
 impl Settled {
+    /// Nothing is open.
+    pub const fn at(at: DateTime<Utc>) -> Self {
+        Self { at, open_since: at, before: at, open_seconds: 0 }
+    }
+
     /// The start of a transaction that has been open for remarkably long.
     pub fn long_open(&self) -> Option<DateTime<Utc>> {
         let oldest = self.open_since.min(self.before);
-        (self.at - oldest > LONG).then_some(oldest)
+        (self.at - oldest > LONG && !self.is_of_unknown_age()).then_some(oldest)
+    }
+
+    /// A transaction had been prepared before anybody looked, and still is: nothing is settled.
+    pub fn is_of_unknown_age(&self) -> bool {
+        self.before == DateTime::UNIX_EPOCH
     }
 }
 
@@ -134,6 +198,16 @@ fn instant(micros: i64) -> DateTime<Utc> {
 
 /// Says that a transaction has been open for long, once for each; `said` is the start of the last that was said.
 pub fn warn_of_long(settled: &Settled, said: &mut Option<DateTime<Utc>>) {
+    if settled.is_of_unknown_age() {
+        if said.replace(DateTime::UNIX_EPOCH) != Some(DateTime::UNIX_EPOCH) {
+            warn!(
+                cure = "commit or roll back what stands in pg_prepared_xacts",
+                "a transaction in the CRM's database was prepared before this program first looked: until it ends, every \
+                 poll reads every row that has a stamp"
+            );
+        }
+        return;
+    }
     let Some(since) = settled.long_open() else { return };
     if said.replace(since) != Some(since) {
         warn!(
@@ -154,7 +228,7 @@ mod tests {
     }
 
     fn sessions(at: i64, oldest: Option<i64>) -> Sessions {
-        (second(at).timestamp_micros(), oldest.map(|oldest| second(oldest).timestamp_micros()), false, true)
+        (second(at).timestamp_micros(), oldest.map(|oldest| second(oldest).timestamp_micros()), false, true, false)
     }
 
     fn prepared(seconds: &[i64]) -> Prepared {
@@ -184,6 +258,19 @@ mod tests {
         let another = settle(sessions(400, None), prepared(&[350]), Some(&still), second(400));
         assert_eq!(another.before, second(300), "the first has ended; this one began after the look before");
         assert_eq!(settle(sessions(500, None), prepared(&[]), Some(&another), second(500)).before, second(500));
+    }
+
+    #[test]
+    fn what_was_prepared_before_the_first_look_may_have_begun_at_any_time() {
+        let first = settle(sessions(100, None), prepared(&[90]), None, second(100));
+        assert_eq!((first.before, first.long_open()), (DateTime::UNIX_EPOCH, None));
+        let still = settle(sessions(200, None), prepared(&[90]), Some(&first), second(200));
+        assert!(still.is_of_unknown_age());
+        let ended = settle(sessions(300, None), prepared(&[]), Some(&still), second(300));
+        assert_eq!(ended.before, second(300));
+        let mut said = None;
+        warn_of_long(&still, &mut said);
+        assert_eq!(said, Some(DateTime::UNIX_EPOCH));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn boolean(text: &str) -> Option<bool> {
 /// summer time, one hour later inside the gap at its beginning.
 pub fn datetime(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     if let Some(at) = epoch(text) {
-        return Some(at);
+        return sane(at);
     }
     let (text, offset_minutes) = split_zone(text);
     let naive = naive(text)?;
@@ -39,6 +39,61 @@ pub fn format_datetime(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
+/// What a number counts that is a moment. Whatever would be of the years before 1990 as milliseconds are seconds of a time
+/// far away, such as the sentinel 253402300799 (the end of the year 9999); likewise with microseconds. So each number
+/// has one unit, and numbers of a larger one are larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epoch {
+    Seconds,
+    Milliseconds,
+    Microseconds,
+}
+
+impl Epoch {
+    pub const ALL: [Epoch; 3] = [Self::Seconds, Self::Milliseconds, Self::Microseconds];
+
+    pub fn of(number: i64) -> Self {
+        let counts = |unit: &Epoch| number >= unit.least();
+        Self::ALL.into_iter().rev().find(counts).unwrap_or(Self::Seconds)
+    }
+
+    /// The least number of this unit.
+    pub const fn least(self) -> i64 {
+        match self {
+            Self::Seconds => i64::MIN,
+            // 1990-01-01.
+            Self::Milliseconds => 631_152_000_000,
+            Self::Microseconds => 631_152_000_000_000,
+        }
+    }
+
+    /// The next larger one.
+    pub const fn next(self) -> Option<Self> {
+        match self {
+            Self::Seconds => Some(Self::Milliseconds),
+            Self::Milliseconds => Some(Self::Microseconds),
+            Self::Microseconds => None,
+        }
+    }
+
+    pub fn at(self, number: i64) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Seconds => DateTime::from_timestamp(number, 0),
+            Self::Milliseconds => DateTime::from_timestamp_millis(number),
+            Self::Microseconds => DateTime::from_timestamp_micros(number),
+        }
+    }
+
+    /// The number of that moment, cut to a whole one.
+    pub fn count(self, at: DateTime<Utc>) -> i64 {
+        match self {
+            Self::Seconds => at.timestamp(),
+            Self::Milliseconds => at.timestamp_millis(),
+            Self::Microseconds => at.timestamp_micros(),
+        }
+    }
+}
+
 /// Seconds have 9 or 10 digits between 1973 and 2286, milliseconds 12 or 13, microseconds 15 or 16; a shorter number is
 /// more likely a year or a code than a moment.
 fn epoch(text: &str) -> Option<DateTime<Utc>> {
@@ -47,12 +102,7 @@ fn epoch(text: &str) -> Option<DateTime<Utc>> {
         return None;
     }
     let number: i64 = whole.parse().ok()?;
-    match whole.len() {
-        9 | 10 => DateTime::from_timestamp(number, 0),
-        12 | 13 => DateTime::from_timestamp_millis(number),
-        15 | 16 => DateTime::from_timestamp_micros(number),
-        _ => None,
-    }
+    [9, 10, 12, 13, 15, 16].contains(&whole.len()).then(|| Epoch::of(number).at(number))?
 }
 
 /// Cuts `Z`, `UTC`, `+02`, `+0200`, `+02:00`, `-03:30` off the end; the offset in minutes east of UTC.
@@ -148,6 +198,25 @@ mod tests {
             ["", "soon", "2019-13-45", "05/06/2019", "2019", "0001-01-01", "9999-12-31", "2019-05-10 25:00:00", "-5"]
         {
             assert_eq!(read(text, Tz::UTC), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_no_moment_of_another_unit_than_its_own() {
+        // The end of the year 9999, in seconds and in milliseconds; a date and a time in figures; the year 2200.
+        for text in ["253402300799", "253402300799999", "202606011200", "7258118400"] {
+            assert_eq!(read(text, Tz::UTC), None, "{text}");
+        }
+        assert_eq!(read("631152000000", Tz::UTC), Some("1990-01-01T00:00:00+00:00".to_owned()));
+        assert_eq!(read("7258118399", Tz::UTC), Some("2199-12-31T23:59:59+00:00".to_owned()));
+    }
+
+    #[test]
+    fn every_number_has_one_unit() {
+        for unit in Epoch::ALL {
+            assert_eq!(Epoch::of(unit.least()), unit);
+            let now = unit.count("2026-06-01T12:00:00Z".parse().unwrap());
+            assert_eq!((Epoch::of(now), unit.at(now)), (unit, Some("2026-06-01T12:00:00Z".parse().unwrap())));
         }
     }
 

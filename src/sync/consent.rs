@@ -1,12 +1,15 @@
 //! A person's word against the CRM's: standing opt-outs put into what rows say, before it is compared with anything.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::conversica::consent::{Channel, Standing, Word};
 use crate::conversica::lead::LeadId;
 use crate::crm::mapping::Mapped;
 use crate::db::Db;
 use crate::state::consent::{self, Entry};
+
+/// Clocks explain no more: a later time is a typing mistake or stands for "never".
+const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
 
 /// Whether what the CRM says of consent goes into the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub async fn keep(
     let mut given = Vec::new();
     let kept = rows.into_iter().map(|(mapped, given_at)| {
         let Some(mut standing) = standing.get(&mapped.lead).copied() else { return mapped };
+        // Nobody has given consent in the future: such a time says nothing, and ends no opt-out.
+        let given_at = given_at.filter(|at| *at <= now + CLOCKS_APART);
         given.extend(given_at.into_iter().flat_map(|at| give(&mapped.lead, &mut standing, at.min(now), now)));
         mapped.kept_by(&standing)
     });

@@ -362,10 +362,15 @@ impl Memory {
     ) -> anyhow::Result<()> {
         let before = self.cursor;
         let full_at = Some(progress.began_at()).filter(|_| everything);
+        let earlier = before.as_ref().and_then(|cursor| cursor.newest.as_ref());
+        let newest = match (progress.newest(), earlier) {
+            (Some(newest), Some(earlier)) if !everything => Some(newest.after(earlier)),
+            // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
+            (newest, earlier) => newest.or(earlier.cloned()),
+        };
         let cursor = Cursor {
             full_at: full_at.or(before.as_ref().map(|cursor| cursor.full_at)).unwrap_or(now),
-            // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
-            newest: progress.newest().or_else(|| before.as_ref().and_then(|cursor| cursor.newest.clone())),
+            newest,
             source: self.source,
             settled: Some(progress.settled()),
         };
@@ -398,5 +403,5 @@ impl Memory {
 /// From where on rows are read; `None` where nothing says it: then all of them.
 fn bound(cursor: &Cursor, source: &Source, now: DateTime<Utc>) -> Option<Bound> {
     let (newest, settled) = (cursor.newest.as_ref()?, cursor.settled.as_ref()?);
-    cursor::bound(newest, source.lookback, source.time_zone, settled.before, now)
+    cursor::bound(newest, source.lookback, source.time_zone, settled, now)
 }

@@ -1,5 +1,7 @@
 //! What `check` says of how changes are found: the index, blank and future stamps, and which open transactions are seen.
 
+use sqlx::{Connection, Executor, PgConnection};
+
 use crate::support::binary::Output;
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::postgres::cluster;
@@ -9,6 +11,7 @@ use crate::support::stand_in::StandIn;
 blocking_on_both_engines!(
     check_says_whether_an_index_serves_the_polls,
     check_counts_the_blank_stamps_and_names_those_in_the_future,
+    check_counts_the_stamps_that_do_not_sort_with_the_newest,
 );
 
 fn scene(engine: Engine, endpoint: &StandIn) -> Scene {
@@ -69,6 +72,59 @@ fn check_says_whose_open_transactions_are_seen_and_how_to_see_all() {
     assert!(output.stdout.contains("grant pg_read_all_stats to \"near sighted\""), "{output}");
     scene.crm("grant pg_read_all_stats to \"near sighted\"");
     says(&scene.run(&["check"]).expect_code(0), "ok", "open transactions can be seen");
+}
+
+#[test]
+fn check_says_where_open_transactions_are_not_all_there_is() {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene(Engine::Postgres, &endpoint);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut silent = runtime.block_on(PgConnection::connect(&scene.crm_store().url())).unwrap();
+    runtime.block_on(silent.execute("set track_activities = off")).unwrap();
+    says(&scene.run(&["check"]).expect_code(0), "look", "track_activities is off for them");
+    runtime.block_on(silent.close()).unwrap();
+    says(&scene.run(&["check"]).expect_code(0), "ok", "open transactions can be seen");
+
+    scene.crm(
+        "create extension file_fdw; create server elsewhere foreign data wrapper file_fdw; \
+         create foreign table far (id integer) server elsewhere options (program 'true'); \
+         create view people as select * from leads where id not in (select id from far)",
+    );
+    scene.set_text("source", "table", "people");
+    says(&scene.run(&["check"]).expect_code(0), "look", "the source reads a foreign table");
+    scene.set_text("source", "table", "leads");
+    says(&scene.run(&["check"]).expect_code(0), "ok", "open transactions can be seen");
+
+    scene.crm(
+        "create subscription taken connection 'host=127.0.0.1 port=9 dbname=none' publication all_of_it \
+         with (connect = false)",
+    );
+    says(&scene.run(&["check"]).expect_code(0), "ok", "open transactions can be seen");
+    scene.crm("alter subscription taken enable");
+    says(&scene.run(&["check"]).expect_code(0), "look", "this database takes rows over by a subscription");
+    scene.crm("alter subscription taken disable");
+    scene.crm("alter subscription taken set (slot_name = none)");
+    scene.crm("drop subscription taken");
+}
+
+fn check_counts_the_stamps_that_do_not_sort_with_the_newest(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = scene(engine, &endpoint);
+    if engine == Engine::Postgres {
+        scene.crm("alter table leads alter changed type text using to_char(changed, 'YYYY-MM-DD HH24:MI:SS')");
+    }
+    let good = scene.run(&["check"]).expect_code(0);
+    assert!(!good.stdout.contains("another form") && !good.stdout.contains("another zone"), "{good}");
+    scene.crm("update leads set changed = '' where id = 1");
+    scene.crm("update leads set changed = '1780318799' where id = 2");
+    says(&scene.run(&["check"]).expect_code(0), "look", "2 row(s) have a changed_at of another form than the newest");
+    scene.crm("update leads set changed = '2026-05-01T10:00:00+02:00' where id = 1");
+    says(&scene.run(&["check"]).expect_code(0), "look", "1 row(s) have a changed_at of another zone than the newest");
+    scene.crm("alter table leads drop column changed");
+    scene.crm("alter table leads add column changed bigint");
+    scene.crm("update leads set changed = id");
+    scene.crm("update leads set changed = 1780318799 where id = 4");
+    says(&scene.run(&["check"]).expect_code(0), "look", "3 row(s) have a changed_at of another form than the newest");
 }
 
 /// Not every name can be written in LATIN1, and what is not ASCII would come back in more bytes than it was counted by.

@@ -127,6 +127,7 @@ mod program {
     blocking_on_both_engines!(
         a_stale_value_of_the_crm_does_not_end_an_opt_out,
         consent_that_was_given_later_ends_an_opt_out,
+        consent_dated_in_the_future_ends_no_opt_out,
         with_keep_opt_outs_off_the_crm_has_its_way,
     );
 }
@@ -203,6 +204,26 @@ fn consent_that_was_given_later_ends_an_opt_out(engine: Engine) {
     scene.hear(&[again]);
     scene.run(&["once", "--full"]);
     assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)), "withdrawn once more");
+}
+
+fn consent_dated_in_the_future_ends_no_opt_out(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 1);
+    scene.crm(
+        engine.pick(
+            "alter table leads add column consent_at text",
+            "alter table leads add column consent_at timestamptz",
+        ),
+    );
+    scene.set_text("consent", "given_at", "consent_at");
+    scene.hear(&[opted_out()]);
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)));
+    // A typing mistake, or what somebody writes for "never again".
+    scene.crm("update leads set consent_at = '2199-12-31T00:00:00Z', last_name = 'Baker'");
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)), "the opt-out stands");
+    assert!(scene.state("select 'x' from consent where source = 'crm'").is_empty());
 }
 
 fn with_keep_opt_outs_off_the_crm_has_its_way(engine: Engine) {

@@ -24,6 +24,12 @@ on_both_engines!(
     a_form_that_is_no_time_is_read_whole_every_time,
     equal_change_values_are_never_cut_apart,
     a_source_that_was_put_back_to_an_earlier_time_is_compared_as_a_whole,
+    a_number_of_another_unit_hides_nothing,
+    texts_of_several_zones_hide_nothing,
+    a_bare_date_among_times_is_found,
+    times_that_do_not_sort_are_read_whole_every_time,
+    a_text_with_a_t_is_not_read_from_the_beginning_of_its_day,
+    a_dollar_in_an_expression_is_left_as_it_is,
 );
 
 const START: &str = "2026-06-01T12:00:00Z";
@@ -264,4 +270,86 @@ async fn a_source_that_was_put_back_to_an_earlier_time_is_compared_as_a_whole(en
     assert_eq!((compared.changed, scene.kind().await.as_str()), (1, "full"), "{compared:?}");
     scene.poll(4).await;
     assert_eq!(scene.kind().await, "incremental", "once");
+}
+
+async fn a_number_of_another_unit_hides_nothing(engine: Engine) {
+    let seconds = |minutes: i64| (start() + TimeDelta::minutes(minutes)).timestamp();
+    let odd = [
+        // The newest, in milliseconds and in microseconds; a year ago, in microseconds; the end of the year 9999.
+        (seconds(-1) * 1000, 1),
+        (seconds(-1) * 1_000_000, 1),
+        (seconds(-525_600) * 1_000_000, 6),
+        (253_402_300_799, 1),
+    ];
+    for (odd, rows) in odd {
+        let scene = Scene::new(engine, "bigint").await;
+        scene.insert(1, 5, &seconds(-600).to_string()).await;
+        scene.insert(6, 6, &odd.to_string()).await;
+        scene.poll(0).await;
+        scene.deliver(0).await;
+        let changed = seconds(1);
+        scene.crm.sql(&format!("update leads set town = 'Else', changed = {changed} where id = 2")).await;
+        let polled = scene.poll(2).await;
+        assert_eq!((polled.updated, scene.kind().await.as_str()), (1, "incremental"), "{odd}");
+        assert!(polled.rows <= rows + 1, "{odd}: {} rows read", polled.rows);
+    }
+}
+
+async fn texts_of_several_zones_hide_nothing(engine: Engine) {
+    // Seen first, and the same moment a little later as somebody else writes it.
+    for (seen, other, later) in [
+        ("2026-06-01T11:59:00Z", "2026-05-01T01:00:00-08:00", "2026-06-01T04:01:00-08:00"),
+        ("2026-06-01T11:59:00Z", "2026-05-01 01:00:00", "2026-06-01 04:01:00"),
+        ("2026-06-01 11:59:00", "2026-05-01T01:00:00.000-08:00", "2026-06-01T04:01:00.000-08:00"),
+    ] {
+        let scene = Scene::new(engine, "text").await;
+        scene.insert(1, 5, &format!("'{other}'")).await;
+        scene.insert(6, 6, &format!("'{seen}'")).await;
+        scene.poll(0).await;
+        scene.deliver(0).await;
+        scene.crm.sql(&format!("update leads set town = 'Else', changed = '{later}' where id = 2")).await;
+        let polled = scene.poll(2).await;
+        assert_eq!((polled.updated, scene.kind().await.as_str(), polled.rows), (1, "incremental", 2), "{later}");
+    }
+}
+
+async fn a_bare_date_among_times_is_found(engine: Engine) {
+    for seen in ["2026-06-01 11:59:00", "2026-06-01T11:59:00Z"] {
+        let scene = Scene::new(engine, "text").await;
+        scene.insert(1, 5, "'2026-05-30'").await;
+        scene.insert(6, 6, &format!("'{seen}'")).await;
+        scene.poll(0).await;
+        scene.deliver(0).await;
+        scene.crm.sql("update leads set town = 'Else', changed = '2026-06-01' where id = 2").await;
+        assert_eq!((scene.poll(2).await.updated, scene.kind().await.as_str()), (1, "incremental"), "{seen}");
+    }
+}
+
+async fn times_that_do_not_sort_are_read_whole_every_time(engine: Engine) {
+    for form in ["2026-06-01 09:59:00 PM", "2026-06-01  9:59:00", "2026-06-01 11:59:00 ", "2026-06-01 11:59:00 UTC"] {
+        let scene = Scene::new(engine, "text").await;
+        scene.insert(1, 3, &format!("'{form}'")).await;
+        scene.poll(0).await;
+        scene.crm.sql("update leads set town = 'Else', changed = '2026-06-01 01:00:00' where id = 2").await;
+        assert_eq!((scene.poll(1).await.changed, scene.kind().await.as_str()), (1, "full"), "{form}");
+    }
+}
+
+async fn a_text_with_a_t_is_not_read_from_the_beginning_of_its_day(engine: Engine) {
+    let scene = Scene::new(engine, "text").await;
+    scene.insert(1, 50, "'2026-06-01T02:00:00Z'").await;
+    scene.insert(51, 52, "'2026-06-01T11:59:00Z'").await;
+    scene.poll(0).await;
+    assert_eq!(scene.poll(1).await.rows, 2, "only the look-back");
+}
+
+async fn a_dollar_in_an_expression_is_left_as_it_is(engine: Engine) {
+    let mut scene = Scene::new(engine, "text").await;
+    scene.changed_at = "changed$1".to_owned();
+    scene.crm.sql("alter table leads rename column changed to \"changed$1\"").await;
+    scene.insert(1, 3, "'2026-06-01 11:00:00'").await;
+    scene.poll(0).await;
+    scene.deliver(0).await;
+    scene.insert(4, 4, "'2026-06-01 12:01:00'").await;
+    assert_eq!((scene.poll(2).await.created, scene.kind().await.as_str()), (1, "incremental"));
 }

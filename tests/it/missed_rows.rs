@@ -358,6 +358,19 @@ async fn a_transaction_that_was_prepared_is_waited_for_from_its_start() {
     quick.execute("commit prepared 'slow'").await.unwrap();
     model.committed.insert(1, Written { town: "Slow".to_owned(), found_soon: true });
     model.poll_and_check(Reach::AsDue, Utc::now()).await;
+
+    // Prepared before anybody looked: it may have begun at any time.
+    slow.execute("begin").await.unwrap();
+    update(&mut slow, 1, "Slower").await;
+    update(&mut quick, 2, "Quicker").await;
+    slow.execute("prepare transaction 'slower'").await.unwrap();
+    let mut model = Model::new(&place, "0s").await;
+    for _ in 0..2 {
+        model.poll(Reach::AsDue, Utc::now()).await;
+    }
+    quick.execute("commit prepared 'slower'").await.unwrap();
+    model.committed.insert(1, Written { town: "Slower".to_owned(), found_soon: true });
+    model.poll_and_check(Reach::AsDue, Utc::now()).await;
 }
 
 #[tokio::test]
@@ -434,5 +447,26 @@ async fn another_type_of_change_value_after_a_restart_is_followed_from_the_start
         assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 0);
         let last = control::read::<LastPoll>(&model.state).await.unwrap().unwrap();
         assert_eq!(last.kind, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_value_in_the_future_hides_nothing_whatever_the_clock_that_the_stamps_are_of() {
+    for zone in ["America/Los_Angeles", "UTC", "Asia/Tokyo"] {
+        let place = Engine::Postgres.place();
+        let now = format!("now() at time zone '{zone}'");
+        place
+            .sql(&format!(
+                "create table leads (id bigint primary key, town text, changed timestamp); \
+                 insert into leads select i, 'Town ' || i, {now} from generate_series(1, 3) i; \
+                 insert into leads values (9, 'Typing mistake', '2099-01-01')"
+            ))
+            .await;
+        let model = Model::new(&place, "1s").await;
+        model.poll(Reach::AsDue, Utc::now()).await;
+        place.sql(&format!("update leads set town = 'Else', changed = {now} where id = 2")).await;
+        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 1, "{zone}");
+        let last = control::read::<LastPoll>(&model.state).await.unwrap().unwrap();
+        assert_eq!(last.kind, "incremental");
     }
 }

@@ -20,6 +20,7 @@ on_both_engines!(
     a_mark_that_is_too_old_or_of_another_mapping_is_not_gone_on_from,
     a_table_that_was_emptied_behind_the_mark_is_held_as_a_whole_and_nobody_is_gone,
     a_rest_that_misses_most_of_its_rows_is_judged_with_all_the_others,
+    a_compare_goes_on_past_keys_that_differ_in_case,
 );
 
 async fn polled(settings: &Settings, state: &Db, reach: Reach, minutes: i64) -> anyhow::Result<Polled> {
@@ -171,4 +172,29 @@ async fn a_mark_that_is_too_old_or_of_another_mapping_is_not_gone_on_from(engine
         assert_eq!((whole.rows, whole.updated + whole.created), (10, 1), "{city}");
         assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None, "{city}");
     }
+}
+
+async fn a_compare_goes_on_past_keys_that_differ_in_case(engine: Engine) {
+    let (crm, place) = (engine.place(), engine.other().place());
+    let state = place.state().await;
+    let key = engine.pick("text collate nocase", "text");
+    crm.sql(&format!("create table leads (id {key}, town text, changed text)")).await;
+    // In the order of their bytes, small letters come last; where case is no difference, `a…` comes before `K…`.
+    for (letter, leads) in [("K", 51_000), ("a", 2_000)] {
+        crm.sql(&format!(
+            "with recursive n (i) as (select 1 union all select i + 1 from n where i < {leads}) \
+             insert into leads select '{letter}' || (100000 + i), 'Town', '2026-01-01 10:00:00' from n"
+        ))
+        .await;
+    }
+    let settings = followed(&crm, "Ulm");
+    crm.sql("insert into leads values ('z', 'Town', '2026-01-01 10:00:00'), ('z', 'Town', '2026-01-01 10:00:00')")
+        .await;
+    polled(&settings, &state, Reach::AsDue, 0).await.expect_err("a key comes twice");
+    let mark = control::read::<Comparing>(&state).await.unwrap().expect("how far it has come is written down");
+    assert!(mark.id.starts_with('K'), "{mark:?}");
+    crm.sql("delete from leads where id = 'z'").await;
+    let rest = polled(&settings, &state, Reach::AsDue, 10).await.unwrap();
+    assert_eq!((rest.rows, rest.gone), (53_000, 0));
+    assert!(city(&state, "a102000").await.contains("Town"));
 }

@@ -73,6 +73,17 @@ const POSTGRES: &[Case] = &[
     ("jsonb",            "null",                       TEXT,   Absent),
     ("jsonb",            "'{\"a\": 1}'",               TEXT,   NOT_SCALAR),
     ("json",             "'[\"a\"]'",                  TEXT,   NOT_SCALAR),
+    ("json",             "'{\"a\": 1}'",               TEXT,   NOT_SCALAR),
+    ("json",             "'null'",                     TEXT,   Absent),
+    ("json",             "null",                       TEXT,   Absent),
+    ("json",             "' \"a\\u00e9\\tb\" '",       TEXT,   Reason("contains control characters")),
+    ("json",             "'\"a\\u00e9\\ud83d\\ude00\"'", TEXT,   Json("\"aé\u{1f600}\"")),
+    ("json",             "'4.250e1'",                  TEXT,   Json("\"42.50\"")),
+    ("json",             "'false'",                    YES_NO, Json("false")),
+    ("json",             "'\"a\\u0000b\"'",            TEXT,   Reason("contains control characters")),
+    ("json",             "'\"\\ud83d\"'",              TEXT,   Reason("is JSON that holds no text")),
+    ("json",             "'1e999999'",                 TEXT,   Reason("is JSON that holds no text")),
+    ("stored",           "'\"text\"'",                 TEXT,   Json("\"text\"")),
 ];
 
 #[rustfmt::skip]
@@ -158,7 +169,7 @@ async fn holds(place: &Place, cases: &[Case]) {
 async fn every_ordinary_type_of_postgres_is_read() {
     let place = Engine::Postgres.place();
     let types = "create extension citext; create type stage as enum ('New', 'Sold'); \
-                 create domain postcode as text check (length(value) = 5)";
+                 create domain postcode as text check (length(value) = 5); create domain stored as json";
     place.sql(types).await;
     holds(&place, POSTGRES).await;
 }
@@ -210,4 +221,20 @@ async fn one_unreadable_value_concerns_no_other_row() {
     let rows = read(&place, "table = 'leads'\nkey = 'id'", &format!("{TEXT} = 'name'")).await;
     let sendable: Vec<&str> = rows.iter().filter(|row| row.desired.is_ok()).map(|row| row.lead.id.as_str()).collect();
     assert_eq!((rows.len(), sendable), (5, vec!["1", "5"]));
+}
+
+#[tokio::test]
+async fn json_that_postgresql_cannot_take_out_concerns_no_other_row() {
+    let place = Engine::Postgres.place();
+    place
+        .sql(
+            "create table leads (id integer primary key, extra json); insert into leads values (1, '\"Ann\"'), \
+              (2, '\"a\\u0000b\"'), (3, '\"\\ud83d\"'), (4, '1e999999'), (5, '\"Bob\"')",
+        )
+        .await;
+    let rows = read(&place, "table = 'leads'\nkey = 'id'", &format!("{TEXT} = 'extra'")).await;
+    let sendable: Vec<&str> = rows.iter().filter(|row| row.desired.is_ok()).map(|row| row.lead.id.as_str()).collect();
+    assert_eq!((rows.len(), sendable), (5, vec!["1", "5"]));
+    let reasons = rows.iter().filter_map(|row| row.desired.as_ref().err());
+    assert!(reasons.flatten().all(|reason| reason.contains("(column \"extra\")")), "{rows:?}");
 }

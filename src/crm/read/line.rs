@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::crm::json;
 use crate::crm::mapping::Row;
 
 const NULL: &[u8] = b"\\N";
@@ -108,7 +109,7 @@ impl<'a> Line<'a> {
         let mut fields = self.fields().map(|field| value(field).map(Cow::into_owned));
         let key = fields.next().flatten();
         let client = if self.has_client { fields.next().flatten() } else { None };
-        Row { key, client, cells: fields.collect() }
+        Row { key, client, cells: fields.map(|cell| cell.map(json::scalar)).collect() }
     }
 
     fn fields(self) -> impl Iterator<Item = &'a [u8]> {

@@ -10,7 +10,7 @@ use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
-use crate::crm::cursor::Newest;
+use crate::crm::cursor::{Newest, Zones};
 use crate::crm::read::line::Batch;
 use crate::crm::read::statement::Ordering;
 use crate::crm::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
@@ -54,7 +54,15 @@ impl Reading {
         if let Some((statement, kind)) = statement.zip(kind) {
             let query = sqlx::query_scalar(db::trusted(statement));
             let text: Option<String> = silence.broken(query.fetch_one(&mut *connection)).await?;
-            newest = text.map(|text| Newest { text, kind });
+            newest = text.map(|text| Newest::new(text, kind));
+        }
+        if let Some(newest) = &mut newest
+            && let Some(statement) = self.statements.another_zone(&self.scope, newest)
+        {
+            let query = sqlx::query_scalar(db::trusted(statement));
+            if silence.broken(query.fetch_one(&mut *connection)).await? {
+                newest.zones = Zones::Several;
+            }
         }
         let order = ordering.of_ids();
         let resumed = matches!(&self.scope, Scope::From(wanted, _) if *wanted == order);

@@ -16,7 +16,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
-use crate::crm::cursor::{Kind, Newest};
+use crate::crm::cursor::{Kind, Newest, Zones};
 use crate::crm::read::line::Batch;
 use crate::crm::read::statement::Ordering;
 use crate::crm::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
@@ -54,7 +54,13 @@ impl Reading {
                 Ok((text, row.get(1)?))
             })?;
             let kind = if kind == "text" { Kind::Text } else { Kind::Number };
-            newest = text.map(|text| Newest { text: String::from_utf8_lossy(&text).into_owned(), kind });
+            newest = text.map(|text| Newest::new(String::from_utf8_lossy(&text).into_owned(), kind));
+        }
+        if let Some(newest) = &mut newest
+            && let Some(statement) = self.statements.another_zone(&self.scope, newest)
+            && snapshot.query_row(&statement, [], |row| row.get(0))?
+        {
+            newest.zones = Zones::Several;
         }
         let order = ordering.of_ids();
         let resumed = matches!(&self.scope, Scope::From(wanted, _) if *wanted == order);

@@ -1,12 +1,13 @@
 //! The SQL that reads the source. Pure.
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::crm::columns::{self, ChangedAt, Column, Form};
-use crate::crm::cursor::Bound;
+use crate::crm::changed_at::ChangedAt;
+use crate::crm::columns::{self, Column, Form};
+use crate::crm::cursor::{Bound, Newest};
 use crate::crm::mapping::NOT_SCALAR;
 use crate::crm::read::Scope;
 use crate::crm::{Crm, Fitting};
-use crate::db::{self, Db};
+use crate::db::{self, Db, literal};
 
 /// The parts that statements are made of.
 #[derive(Debug, Clone)]
@@ -51,8 +52,9 @@ impl Statements {
         let key_as_text = text(&crm.source.key);
         let client_as_text = crm.source.client.as_deref().map(text);
         let names = std::iter::once(crm.source.key.as_str()).chain(crm.source.client.as_deref());
-        let names = names.chain(crm.mapping.columns().iter().map(AsRef::as_ref));
-        let list: Vec<String> = names.map(|name| listed(&crm.db, &fitting.columns, name)).collect();
+        let names = names.map(|name| listed(&crm.db, &fitting.columns, name));
+        let cells = crm.mapping.columns().iter().map(|name| cell(&crm.db, &fitting.columns, name));
+        let list: Vec<String> = names.chain(cells).collect();
         let key_column = columns::find(&crm.db, &fitting.columns, &crm.source.key);
         Self {
             list: list.join(", "),
@@ -80,18 +82,28 @@ impl Statements {
 
     /// The newest `changed_at` of the scope, as text, and on SQLite the name of its type; `None` where nobody asks.
     pub fn newest(&self, scope: &Scope) -> Option<String> {
-        let expression = &self.changed_at.as_ref()?.expression;
-        let columns = match self.on_postgres {
-            true => format!("max({expression})::text"),
-            false => format!("cast(max({expression}) as text), typeof(max({expression}))"),
-        };
-        // A reading that goes on has its cursor from where it began.
-        let condition = match scope {
-            Scope::Since(_) => self.condition(scope, Ordering::Text),
-            Scope::All | Scope::From(..) => String::new(),
+        let changed_at = self.changed_at.as_ref()?;
+        let maximum =
+            |condition: &str| format!("(select max({}) from {}{condition})", changed_at.expression, self.from);
+        let newest = match scope {
+            // A reading that goes on has its cursor from where it began.
+            Scope::All | Scope::From(..) => maximum(""),
+            // Each range on its own, so that an index ends the search; the first nearly always has it.
+            Scope::Since(bound) => {
+                let ranges = changed_at.ranges(bound).into_iter().map(|range| maximum(&format!(" and {range}")));
+                format!("coalesce({}, null)", ranges.collect::<Vec<_>>().join(", "))
+            }
             Scope::Keys(_) => return None,
         };
-        Some(format!("select {columns} from {}{condition}", self.from))
+        let columns = if self.on_postgres { "m::text" } else { "cast(m as text), typeof(m)" };
+        Some(format!("select {columns} from (select {newest} as m) as newest"))
+    }
+
+    /// Whether some row's `changed_at` is of another zone than the newest: asked where all rows are read anyway.
+    pub fn another_zone(&self, scope: &Scope, newest: &Newest) -> Option<String> {
+        let changed_at = self.changed_at.as_ref().filter(|_| matches!(scope, Scope::All | Scope::From(..)))?;
+        let shows = changed_at.shows(newest.tell_tale()?);
+        Some(format!("select exists (select 1 from {} and {shows})", self.from))
     }
 
     /// On PostgreSQL the type says how the key sorts, but for negative numbers: whether there are any.
@@ -165,25 +177,21 @@ impl Statements {
                 Ok(number) => format!(" and {} >= {number}", self.key),
                 Err(_) => String::new(),
             },
-            Ordering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key, literal(&after.id)),
+            // In the order that the rows come in, which on SQLite need not be that of the column (`collate nocase`).
+            Ordering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key_in_bytes(), literal(&after.id)),
             Ordering::Text => format!(" and {}{} >= {}", self.key_as_text, self.bytes(), literal(&after.id)),
         }
     }
 
     fn since(&self, bound: &Bound) -> String {
-        let Some(changed_at) = &self.changed_at else { return String::new() };
-        let value = match bound {
-            Bound::Number(number) => number.to_string(),
-            Bound::Text(text) => literal(text),
-        };
-        format!(" and {}", changed_at.since(bound).replace("$1", &value))
+        self.changed_at.as_ref().map(|changed_at| format!(" and {}", changed_at.since(bound))).unwrap_or_default()
     }
 
     fn order(&self, ordering: Ordering) -> String {
-        let key = match (ordering, self.on_postgres) {
-            (Ordering::Text, _) => format!("{}{}", self.key_as_text, self.bytes()),
-            (Ordering::Native(IdOrder::Bytes), false) => format!("{}{}", self.key, self.bytes()),
-            (Ordering::Native(_), _) => self.key.clone(),
+        let key = match ordering {
+            Ordering::Text => format!("{}{}", self.key_as_text, self.bytes()),
+            Ordering::Native(IdOrder::Bytes) => self.key_in_bytes(),
+            Ordering::Native(IdOrder::ByLength) => self.key.clone(),
         };
         match &self.client_as_text {
             None => key,
@@ -192,6 +200,11 @@ impl Statements {
                 format!("{key}, {client}{}{}", self.bytes(), if self.on_postgres { " nulls first" } else { "" })
             }
         }
+    }
+
+    /// A key of texts; on PostgreSQL one of UUIDs, which have no collation.
+    fn key_in_bytes(&self) -> String {
+        if self.on_postgres { self.key.clone() } else { format!("{}{}", self.key, self.bytes()) }
     }
 
     fn bytes(&self) -> &'static str {
@@ -260,11 +273,6 @@ fn is_decimal(text: &str) -> bool {
     ["NaN", "Infinity", "-Infinity"].contains(&text) || (are_digits(whole) && are_digits(rest))
 }
 
-/// A text as SQL writes it. PostgreSQL's sessions have `standard_conforming_strings` on; `COPY` takes no parameters.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 /// Types of PostgreSQL which `COPY` itself writes as a cast to text does, so that the server need not do it twice.
 const COPIED_AS_TEXT: [&str; 10] =
     ["int2", "int4", "int8", "numeric", "text", "varchar", "date", "timestamp", "timestamptz", "uuid"];
@@ -276,6 +284,21 @@ fn listed(db: &Db, columns: &[Column], name: &str) -> String {
             format!("t.{}", db::quote(&column.name))
         }
         _ => as_text(db, columns, name),
+    }
+}
+
+/// A mapped column's value in the list: what [`crate::crm::json::scalar`] makes a text of. A `jsonb` value has been looked at as
+/// it was written; one of `json` may be such that the server fails on it.
+fn cell(db: &Db, columns: &[Column], name: &str) -> String {
+    match (db, columns::find(db, columns, name)) {
+        (Db::Postgres(_), Some(column)) if column.form == Form::Json && column.type_name != "jsonb" => {
+            let (json, mark) = (format!("t.{}::json", db::quote(&column.name)), &NOT_SCALAR[1..]);
+            format!(
+                "case json_typeof({json}) when 'null' then null when 'object' then chr(1) || '{mark}' \
+                 when 'array' then chr(1) || '{mark}' else chr(1) || '{mark}' || {json}::text end"
+            )
+        }
+        _ => listed(db, columns, name),
     }
 }
 
