@@ -192,6 +192,20 @@ fn several_instances_write_each_event_once_and_in_order() {
 }
 
 #[test]
+fn tables_that_would_be_published_to_subscribers_without_them_are_not_made() {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(Engine::Postgres, &endpoint.url(), 1);
+    receiving(&mut scene);
+    scene.crm("create publication everything for all tables; create publication schemas for tables in schema public");
+    let check = scene.run(&["check"]).expect_code(2);
+    let said =
+        check.stdout.contains("everything, schemas would publish it") && check.stdout.contains("writeback print");
+    assert!(said, "{check}");
+    scene.crm(&scene.run(&["writeback", "print"]).expect_code(0).stdout);
+    assert!(scene.run(&["check"]).stdout.contains("conversica_chat_leads can be written"));
+}
+
+#[test]
 fn a_role_that_may_not_write_is_told_what_to_grant_and_then_goes_on() {
     let database = cluster().database();
     let role = format!("role_{}", database.name);

@@ -42,6 +42,13 @@ impl Failure {
         Self { reach, doing: doing.into(), error: discreet::of_writeback(error) }
     }
 
+    /// Of a table that we do not make, because a subscriber without it would stop.
+    pub fn published(table: &str, publications: &str) -> Self {
+        let doing = format!("creating the table {table}");
+        let error = format!("{publications} would publish it, and it has to be on every subscriber first");
+        Self { reach: Reach::Unfit, doing, error: sqlx::Error::Configuration(error.into()) }
+    }
+
     /// What a person does about it.
     pub fn cure(&self) -> &'static str {
         match self.reach {
@@ -63,6 +70,7 @@ impl Failure {
 fn in_one_line(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => database.message().to_owned(),
+        sqlx::Error::Configuration(said) => said.to_string(),
         other => other.to_string(),
     }
 }

@@ -137,6 +137,16 @@ impl Writer {
                             let create = unfit(&format!("creating the table {}", design.quoted(table.name)));
                             sqlx::query(trusted(sql)).execute(&mut *transaction).await.map_err(create)?;
                         }
+                        let find = unfit("looking for publications");
+                        let name = self.findable(table);
+                        let published: Option<String> = sqlx::query_scalar(self.publications())
+                            .bind(name)
+                            .fetch_one(&mut *transaction)
+                            .await
+                            .map_err(find)?;
+                        if let Some(names) = published {
+                            return Err(Failure::published(&design.quoted(table.name), &names));
+                        }
                     }
                 }
                 for (table, sql) in self.probes() {
@@ -166,6 +176,17 @@ impl Writer {
         match self.db {
             Db::Sqlite(_) => "select count(*) > 0 from sqlite_master where type in ('table', 'view') and name = $1",
             Db::Postgres(_) => "select to_regclass($1) is not null",
+        }
+    }
+
+    /// Which publications take a table that was made just now to subscribers that do not have it.
+    fn publications(&self) -> &'static str {
+        match self.db {
+            Db::Sqlite(_) => "select nullif($1, $1)",
+            Db::Postgres(_) => {
+                "select string_agg(quote_ident(pubname), ', ' order by pubname) from pg_catalog.pg_publication_tables \
+                 where to_regclass(quote_ident(schemaname) || '.' || quote_ident(tablename)) = to_regclass($1)"
+            }
         }
     }
 
