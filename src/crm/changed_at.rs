@@ -49,6 +49,16 @@ impl ChangedAt {
         }
     }
 
+    /// The condition on rows below all of a bound's first range.
+    pub fn below(&self, bound: &Bound) -> Option<String> {
+        let least = match bound {
+            Bound::Numbers(ranges) => ranges.first()?.from.to_string(),
+            Bound::Moment(text) => db::literal(text),
+            Bound::Texts(ranges) => db::literal(&ranges.first()?.from),
+        };
+        Some(format!("{} < {least}", self.expression))
+    }
+
     fn within<T>(&self, range: &Range<T>, write: impl Fn(&T) -> String) -> String {
         let (expression, from) = (&self.expression, write(&range.from));
         match &range.below {
@@ -60,12 +70,13 @@ impl ChangedAt {
     /// The condition on texts that show that they are of another zone.
     pub fn shows(&self, tell_tale: TellTale) -> String {
         let expression = &self.expression;
-        match (tell_tale, self.on_postgres) {
-            (TellTale::SaysAZone, true) => format!("substr({expression}, 17) ~ '[-+Zz]'"),
-            (TellTale::SaysAZone, false) => format!("substr({expression}, 17) glob '*[-+Zz]*'"),
-            (TellTale::SaysNoUtc, true) => format!("right({expression}, 1) not in ('Z', 'z')"),
-            (TellTale::SaysNoUtc, false) => {
-                format!("substr({expression}, -1) not in ('Z', 'z') and typeof({expression}) = 'text'")
+        match tell_tale {
+            TellTale::SaysAZone => format!(
+                "({expression} like '%Z' or {expression} like '%z' or {expression} like '%:%+%' or {expression} like '%:%-%')"
+            ),
+            TellTale::SaysNoUtc => {
+                let is_text = if self.on_postgres { "true" } else { &format!("typeof({expression}) = 'text'") };
+                format!("{expression} not like '%Z' and {expression} not like '%z' and {is_text}")
             }
         }
     }

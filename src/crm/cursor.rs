@@ -165,6 +165,12 @@ pub fn bound(newest: &Newest, lookback: Duration, zone: Tz, settled: &Settled, n
     }
 }
 
+/// Of a newest value that lies in the future: what does. Where nobody knows when the transactions began that are open, as on
+/// SQLite, the newest value below says until when everything was committed.
+pub fn ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> Option<Bound> {
+    is_ahead(newest, zone, now).then(|| bound(newest, Duration::ZERO, zone, &Settled::at(now), now))?
+}
+
 /// Whether the newest value lies in the future, further than clocks and zones explain.
 pub fn is_ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
     let text = newest.text.trim();

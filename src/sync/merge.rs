@@ -126,7 +126,7 @@ impl<'a> Merge<'a> {
         interest: Interest,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
-        let mut batches = Reading::new(crm, fitting, scope.clone()).start(&crm.db);
+        let mut batches = Reading::new(crm, fitting, scope.clone()).at(now).start(&crm.db);
         let opened = batches.opened().await?;
         let mut passed = None;
         let doubted = if let Interest::Doubts(doubted) = interest { Some(doubted) } else { None };

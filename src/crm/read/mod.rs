@@ -9,6 +9,7 @@ mod postgres;
 mod sqlite;
 mod statement;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Source;
@@ -43,6 +44,7 @@ pub struct Reading {
     statements: Statements,
     scope: Scope,
     limit: Option<usize>,
+    now: Option<DateTime<Utc>>,
     has_client: bool,
     salt: u64,
     source: Source,
@@ -56,6 +58,7 @@ impl Reading {
             has_client: crm.source.client.is_some(),
             source: crm.source.clone(),
             limit: None,
+            now: None,
             statements,
             scope,
         }
@@ -64,6 +67,12 @@ impl Reading {
     /// At most `rows` rows, in no particular order: a sample.
     pub fn sample(mut self, rows: usize) -> Self {
         self.limit = Some(rows);
+        self
+    }
+
+    /// At that moment: what lies in the future then is told from what does not.
+    pub fn at(mut self, now: DateTime<Utc>) -> Self {
+        self.now = Some(now);
         self
     }
 

@@ -16,7 +16,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
-use crate::crm::cursor::{Kind, Newest, Zones};
+use crate::crm::cursor::{self, Kind, Newest, Zones};
 use crate::crm::read::line::Batch;
 use crate::crm::read::statement::Ordering;
 use crate::crm::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
@@ -49,12 +49,14 @@ impl Reading {
         let ordering = self.sqlite_ordering(&snapshot)?;
         let mut newest = None;
         if let Some(statement) = self.statements.newest(&self.scope).filter(|_| self.limit.is_none()) {
-            let (text, kind): (Option<Vec<u8>>, String) = snapshot.query_row(&statement, [], |row| {
-                let text = row.get_ref(0)?.as_bytes_or_null()?.map(<[u8]>::to_vec);
-                Ok((text, row.get(1)?))
-            })?;
-            let kind = if kind == "text" { Kind::Text } else { Kind::Number };
-            newest = text.map(|text| Newest::new(String::from_utf8_lossy(&text).into_owned(), kind));
+            newest = newest_by(&snapshot, &statement)?;
+        }
+        // Nobody says which writers have begun, but no writer overtakes another: the last that has come says it.
+        if let Some((found, now)) = newest.as_ref().zip(self.now)
+            && let Some(ahead) = cursor::ahead(found, self.source.time_zone, now)
+            && let Some(statement) = self.statements.newest_below(&ahead)
+        {
+            newest = newest_by(&snapshot, &statement)?.or(newest);
         }
         if let Some(newest) = &mut newest
             && let Some(statement) = self.statements.another_zone(&self.scope, newest)
@@ -107,6 +109,15 @@ impl Reading {
             _ => Ordering::Text,
         })
     }
+}
+
+fn newest_by(snapshot: &Connection, statement: &str) -> rusqlite::Result<Option<Newest>> {
+    let (text, kind): (Option<Vec<u8>>, String) = snapshot.query_row(statement, [], |row| {
+        let text = row.get_ref(0)?.as_bytes_or_null()?.map(<[u8]>::to_vec);
+        Ok((text, row.get(1)?))
+    })?;
+    let kind = if kind == "text" { Kind::Text } else { Kind::Number };
+    Ok(text.map(|text| Newest::new(String::from_utf8_lossy(&text).into_owned(), kind)))
 }
 
 fn open(url: &str) -> Result<Connection, sqlx::Error> {

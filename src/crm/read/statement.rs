@@ -95,8 +95,23 @@ impl Statements {
             }
             Scope::Keys(_) => return None,
         };
+        Some(self.as_newest(&newest))
+    }
+
+    /// The same of all rows below what lies in the future.
+    pub fn newest_below(&self, ahead: &Bound) -> Option<String> {
+        let changed_at = self.changed_at.as_ref()?;
+        let below = changed_at.below(ahead)?;
+        Some(self.as_newest(&self.maximum(changed_at, &format!(" and {below}"))))
+    }
+
+    fn maximum(&self, changed_at: &ChangedAt, condition: &str) -> String {
+        format!("(select max({}) from {}{condition})", changed_at.expression, self.from)
+    }
+
+    fn as_newest(&self, value: &str) -> String {
         let columns = if self.on_postgres { "m::text" } else { "cast(m as text), typeof(m)" };
-        Some(format!("select {columns} from (select {newest} as m) as newest"))
+        format!("select {columns} from (select {value} as m) as newest")
     }
 
     /// Whether some row's `changed_at` is of another zone than the newest: asked where all rows are read anyway.
