@@ -92,6 +92,7 @@ mod test_lead;
 mod test_lead_check;
 mod tidy;
 mod triggers;
+mod triggers_guard;
 mod triggers_install;
 mod triggers_law;
 mod upgrade;

@@ -89,6 +89,14 @@ impl ChangeLog {
             .map_err(discreet::of_source)
     }
 
+    /// Whether so many rows and more wait; no more are looked at.
+    pub async fn has_more_than(&self, rows: u64) -> Result<bool, sqlx::Error> {
+        let sql = format!("select exists (select 1 from {} limit 1 offset $1)", self.design.log.quoted());
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        on_db!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).bind(rows).fetch_one(pool).await)
+            .map_err(discreet::of_source)
+    }
+
     pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
         let age = match self.reader {
             Db::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
@@ -159,6 +167,10 @@ impl ChangeLog {
 impl Read {
     pub fn is_empty(&self) -> bool {
         self.seqs.is_empty()
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.seqs.len() as u64
     }
 
     /// Whether there may be more.
