@@ -239,6 +239,7 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
     let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
+    let mut stuck = false;
     let mut turns = Turns::default();
     let mut watch = crm.log.as_ref().map(Watch::start);
     loop {
@@ -252,6 +253,7 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
         match polled {
             Ok(None) => {}
             Ok(Some(polled)) => {
+                stuck = false;
                 if failing.take().is_some() {
                     info!("polling works again");
                 }
@@ -276,6 +278,7 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
             // What does not fit at the very first look is a mistake in the settings: say so and end, as at the start.
             Err(error) if first && !db::is_away(&error) => return Err(error),
             Err(error) => {
+                stuck = !db::is_away(&error);
                 let said = in_words(&error);
                 if failing.as_ref() != Some(&said) {
                     warn!(error = said, "a poll failed; nothing new is found until it works again");
@@ -283,12 +286,13 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
                 }
             }
         }
-        // What a poll was woken for and could not read must not wait for a poll interval made for the case that all goes well.
-        let soon = watch.is_some() && failing.is_some();
+        // What a poll was woken for and could not read, because the source was away, must not wait for a poll interval made for
+        // the case that all goes well. What does not fit is for a person to mend: to read it again at every commit mends nothing.
+        let soon = watch.is_some() && failing.is_some() && !stuck;
         let interval = settings.source.poll_interval;
         turns.woken = tokio::select! {
             () = tokio::time::sleep(if soon { interval.min(AWAY_PAUSE) } else { interval }) => false,
-            () = changed(&mut watch) => true,
+            () = changed(&mut watch), if !stuck => true,
             () = stop.cancelled() => return Ok(()),
             never = pulse.rest(Loop::Poll) => match never {},
         };

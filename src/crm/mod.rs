@@ -186,12 +186,17 @@ impl Crm {
         Fingerprint::of(format!("{parts:?}").as_bytes())
     }
 
-    /// The message for rows without a key.
-    pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
+    /// Rows without a key, of those that are to be leads.
+    pub async fn keyless_rows(&self) -> Result<i64, sqlx::Error> {
         let key = db::quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
-        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-            .map_err(discreet::of_source)?;
+        on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)
+    }
+
+    /// The message for rows without a key.
+    pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
+        let rows = self.keyless_rows().await?;
         Ok(SetupError::new(
             format!(
                 "{}: {rows} row(s) have no value in the key column \"{}\"",

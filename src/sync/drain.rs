@@ -38,6 +38,10 @@ pub(super) async fn drain(
         let in_use = ChangeLogInUse { generation: log.look().await?.complete(&log.design)? };
         let known = control::read::<ChangeLogInUse>(state).await?.as_ref() == Some(&in_use);
         let read = log.read().await?;
+        // Told without reading everything: as long as the row is there, every commit would be a reason to.
+        if read.has_keyless && crm.keyless_rows().await? > 0 {
+            return Err(crm.missing_keys().await?.into());
+        }
         let touched = match &read.touched {
             Touched::Leads(leads) if known => leads.clone(),
             Touched::Leads(_) | Touched::Anything => {

@@ -95,6 +95,7 @@ mod triggers;
 mod triggers_guard;
 mod triggers_install;
 mod triggers_law;
+mod triggers_trouble;
 mod upgrade;
 mod upkeep;
 mod writeback_daemon;

@@ -25,6 +25,7 @@ on_both_engines!(
     leads_that_go_now_and_then_are_believed,
     a_bulk_change_is_held_as_one_however_many_steps_it_takes_to_read_it,
     a_bulk_change_that_needs_no_approval_is_read_row_by_row,
+    rows_without_a_key_outside_the_filter_cost_no_comparison_and_inside_it_are_told,
 );
 
 /// A source with triggers whose leads are all known to Conversica; who goes is told of.
@@ -169,4 +170,17 @@ async fn a_bulk_change_that_needs_no_approval_is_read_row_by_row(engine: Engine)
         assert_eq!(source.poll(1).await.updated, 12_000, "limit {limit}");
         assert_eq!((source.held().await, &*source.kind().await), (BTreeMap::new(), "incremental"), "limit {limit}");
     }
+}
+
+async fn rows_without_a_key_outside_the_filter_cost_no_comparison_and_inside_it_are_told(engine: Engine) {
+    let source = Source::new(engine, 3, 1000).await;
+    source.place.sql("insert into leads (id, name, dealer, kind) values (null, 'Nobody', 'north', 'draft')").await;
+    source.place.sql("update leads set name = 'Changed' where id = 2 or id is null").await;
+    assert_eq!(source.poll(1).await.updated, 1);
+    assert_eq!(source.kind().await, "incremental");
+    source.place.sql("update leads set kind = 'lead' where id is null").await;
+    let error = source.try_to_poll(2).await.expect_err("a row without a key").to_string();
+    assert!(error.contains("1 row(s) have no value in the key column"), "{error}");
+    source.place.sql("update leads set id = 4 where id is null").await;
+    assert_eq!(source.poll(3).await.created, 1);
 }

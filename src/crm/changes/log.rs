@@ -26,6 +26,8 @@ pub struct ChangeLog {
 pub struct Read {
     seqs: Vec<i64>,
     pub touched: Touched,
+    /// Rows without a key were touched as well, which are no leads.
+    pub has_keyless: bool,
 }
 
 /// What has changed.
@@ -33,7 +35,8 @@ pub struct Read {
 pub enum Touched {
     /// The rows of these leads, in order, each once.
     Leads(Vec<LeadId>),
-    /// Whatever there is: somebody truncated the table, or a key is none that a state can hold.
+    /// Whatever there is: somebody truncated the table, or a key is none that a state can hold; or, where the log cannot tell
+    /// it from these, none at all.
     Anything,
 }
 
@@ -51,8 +54,8 @@ pub struct Backlog {
     pub oldest_seconds: i64,
 }
 
-/// A row of the log: its number, and the bytes of key and client.
-type Entry = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
+/// A row of the log: its number, the bytes of key and client, and whether it is that of a row without a key.
+type Entry = (i64, Option<Vec<u8>>, Option<Vec<u8>>, bool);
 
 /// Rows of the log that are read at a time.
 const LOG_ROWS: i64 = 5_000;
@@ -118,20 +121,30 @@ impl ChangeLog {
 
     /// The oldest rows of the log. The source has to be read after this, never before.
     pub async fn read(&self) -> Result<Read, sqlx::Error> {
+        // "Anything may have changed" has no client either, and on SQLite no time.
+        let is_told = match self.reader {
+            Db::Sqlite(_) => "client is not null or at is not null",
+            Db::Postgres(_) => "client is not null",
+        };
         let sql = format!(
-            "select seq, cast(key as text), cast(client as text) from {} order by seq limit {LOG_ROWS}",
+            "select seq, cast(key as text), cast(client as text), key is null and ({is_told}) from {} order by seq \
+             limit {LOG_ROWS}",
             self.design.log.quoted()
         );
         let rows: Result<Vec<Entry>, sqlx::Error> = on_db!(&self.reader, pool => {
             let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
             // As bytes: on SQLite a text need not be UTF-8, and one of those must not stop the log.
             rows.iter()
-                .map(|row| Ok((row.try_get(0)?, row.try_get_unchecked(1)?, row.try_get_unchecked(2)?)))
+                .map(|row| {
+                    Ok((row.try_get(0)?, row.try_get_unchecked(1)?, row.try_get_unchecked(2)?, row.try_get_unchecked(3)?))
+                })
                 .collect()
         });
         let rows = rows.map_err(discreet::of_source)?;
         let seqs = rows.iter().map(|(seq, ..)| *seq).collect();
-        let leads: Option<Vec<LeadId>> = rows.into_iter().map(|(_, key, client)| lead(key?, client)).collect();
+        let has_keyless = rows.iter().any(|(.., keyless)| *keyless);
+        let keyed = rows.into_iter().filter(|(.., keyless)| !keyless);
+        let leads: Option<Vec<LeadId>> = keyed.map(|(_, key, client, _)| lead(key?, client)).collect();
         let touched = match leads {
             None => Touched::Anything,
             Some(mut leads) => {
@@ -140,7 +153,7 @@ impl ChangeLog {
                 Touched::Leads(leads)
             }
         };
-        Ok(Read { seqs, touched })
+        Ok(Read { seqs, touched, has_keyless })
     }
 
     /// Takes out what was read.

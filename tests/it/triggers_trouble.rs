@@ -1,0 +1,36 @@
+//! Triggers in trouble: a row that is no lead, a network that swallows, a log that cannot be drained, a table that is gone.
+//! Each is said once, in the words of its cure, and costs no more than it has to.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::engine::{Engine, blocking_on_both_engines};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
+
+blocking_on_both_engines!(a_row_that_stops_the_poll_is_not_read_again_at_every_commit,);
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn error_of(status: &Value) -> &str {
+    status["last_poll"]["error"].as_str().unwrap_or_default()
+}
+
+fn a_row_that_stops_the_poll_is_not_read_again_at_every_commit(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.set_text("source", "key", "email");
+    scene.set_text("source", "changes", "triggers").set_text("source", "poll_interval", "10m");
+    scene.run(&["triggers", "install", "--yes"]).expect_code(0);
+    let daemon = scene.daemon();
+    scene.wait_for_status("all sent", SOON, |status| status["leads"]["in_sync"] == 3);
+    scene.crm("update leads set email = 'ann1@example.com' where id = 2");
+    scene.wait_for_status("the repeated key", SOON, |status| error_of(status).contains("is not unique"));
+    let failed_at = scene.status()["last_poll"]["at"].clone();
+    for change in 0..15 {
+        scene.crm(&format!("update leads set last_name = 'Change {change}' where id = 3"));
+        assert_eq!(scene.status()["last_poll"]["at"], failed_at, "read again");
+    }
+    drop(daemon);
+}
