@@ -17,8 +17,7 @@ impl Db {
     /// # Errors
     /// Only where the URL cannot be read.
     pub fn change_log(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
-        // Two: one listens.
-        Self::writing(url, statement_timeout, 2)
+        Self::writing(url, statement_timeout)
     }
 
     /// Connects at the first statement, and again whenever it has to.
@@ -26,10 +25,10 @@ impl Db {
     /// # Errors
     /// Only where the URL cannot be read.
     pub fn writeback(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
-        Self::writing(url, statement_timeout, 1)
+        Self::writing(url, statement_timeout)
     }
 
-    fn writing(url: &str, statement_timeout: Duration, connections: u32) -> Result<Self, sqlx::Error> {
+    fn writing(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
         if sqlite_path(url).is_some() {
             let options = SqliteConnectOptions::from_str(url)
                 .map_err(discreet::of_source)?
@@ -48,6 +47,6 @@ impl Db {
             statement_timeout.as_millis()
         );
         let options = postgres_options(url).map_err(discreet::of_source)?;
-        Ok(Db::Postgres(in_session(connections, session).connect_lazy_with(options)))
+        Ok(Db::Postgres(in_session(1, session).connect_lazy_with(options)))
     }
 }

@@ -6,8 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
+use crate::support::postgres::Cluster;
+use crate::support::relay::Relay;
 use crate::support::scene::Scene;
+use crate::support::settled::settled;
 use crate::support::stand_in::StandIn;
+use crate::support::wait::wait_until;
 
 blocking_on_both_engines!(a_row_that_stops_the_poll_is_not_read_again_at_every_commit,);
 
@@ -15,6 +19,10 @@ const SOON: Duration = Duration::from_secs(30);
 
 fn error_of(status: &Value) -> &str {
     status["last_poll"]["error"].as_str().unwrap_or_default()
+}
+
+fn waiting(scene: &Scene) -> String {
+    scene.crm("select cast(count(*) as text) from conversica_sync_leads").concat()
 }
 
 fn a_row_that_stops_the_poll_is_not_read_again_at_every_commit(engine: Engine) {
@@ -32,5 +40,32 @@ fn a_row_that_stops_the_poll_is_not_read_again_at_every_commit(engine: Engine) {
         scene.crm(&format!("update leads set last_name = 'Change {change}' where id = 3"));
         assert_eq!(scene.status()["last_poll"]["at"], failed_at, "read again");
     }
+    drop(daemon);
+}
+
+#[test]
+fn a_listening_connection_that_is_swallowed_does_not_keep_the_log_from_being_drained() {
+    let cluster = Cluster::private_on_tcp();
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on_cluster(&cluster, &endpoint.url(), 3);
+    let url = scene.crm_store().url();
+    let (before, rest) = url.split_once("127.0.0.1:").expect("over TCP");
+    let (port, rest) = rest.split_once('/').expect("a database");
+    let relay = Relay::to(port.parse().expect("a port"));
+    scene.set_text("source", "url", &format!("{before}127.0.0.1:{}/{rest}", relay.port()));
+    scene.set_text("source", "changes", "triggers").set_text("source", "poll_interval", "1s");
+    scene.run(&["triggers", "install", "--yes"]).expect_code(0);
+    let daemon = scene.daemon();
+    settled(&scene, &[&endpoint], SOON);
+    wait_until("somebody who listens", SOON, || relay.listening() == 1);
+    assert_eq!(relay.swallow_listening(), 1);
+    // It is asked after half a minute, and given up soon after.
+    wait_until("another who listens", Duration::from_secs(90), || relay.listening() == 1);
+    for name in ["One", "Two", "Three"] {
+        scene.crm(&format!("update leads set last_name = '{name}' where id = 2"));
+        settled(&scene, &[&endpoint], SOON);
+        wait_until("a drained log", SOON, || waiting(&scene) == "0");
+    }
+    assert_eq!(scene.status()["last_poll"]["error"], Value::Null);
     drop(daemon);
 }

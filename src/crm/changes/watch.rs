@@ -56,7 +56,10 @@ impl Watch {
 }
 
 async fn listen(pool: &PgPool, channel: &str, changed: &Notify) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
+    // A pool of its own, that ends with it: a connection that the network has swallowed never says good-bye, and until it does
+    // its place is taken. Out of the pool that drains the log, some silent listeners would leave nobody to do that.
+    let own = pool.options().clone().max_connections(1).connect_lazy_with((*pool.connect_options()).clone());
+    let mut listener = PgListener::connect_with(&own).await?;
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
     // What came before anybody listened told nobody.
