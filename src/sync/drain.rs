@@ -36,6 +36,7 @@ pub(super) async fn drain(
     loop {
         // In this order: of what is read below, nothing is older than the look and the log.
         let in_use = ChangeLogInUse { generation: log.look().await?.complete(&log.design)? };
+        log.make_sure_of_writing().await?;
         let known = control::read::<ChangeLogInUse>(state).await?.as_ref() == Some(&in_use);
         let read = log.read().await?;
         // Told without reading everything: as long as the row is there, every commit would be a reason to.

@@ -12,8 +12,12 @@ use crate::support::scene::Scene;
 use crate::support::settled::settled;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
+use crate::triggers;
 
-blocking_on_both_engines!(a_row_that_stops_the_poll_is_not_read_again_at_every_commit,);
+blocking_on_both_engines!(
+    a_row_that_stops_the_poll_is_not_read_again_at_every_commit,
+    what_cannot_be_taken_out_of_the_log_is_said_with_its_cure,
+);
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -41,6 +45,32 @@ fn a_row_that_stops_the_poll_is_not_read_again_at_every_commit(engine: Engine) {
         assert_eq!(scene.status()["last_poll"]["at"], failed_at, "read again");
     }
     drop(daemon);
+}
+
+fn what_cannot_be_taken_out_of_the_log_is_said_with_its_cure(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = triggers::scene(engine, &endpoint, 3);
+    let cure = "cannot be taken out of the change log";
+    if engine == Engine::Sqlite {
+        // Whoever runs this, nobody can write over this URL.
+        let url = scene.crm_store().url();
+        scene.set_text("source", "url", &format!("{url}?immutable=true"));
+        for command in ["run", "once"] {
+            let refused = scene.run(&[command]).expect_code(2);
+            assert!(refused.stderr.contains(cure) && refused.stderr.contains("writable"), "{refused}");
+        }
+        assert_eq!(endpoint.connections(), 0, "said before anything is sent");
+        scene.set_text("source", "url", &url);
+    }
+    scene.run(&["once"]).expect_code(0);
+    scene.crm(engine.pick(
+        "create trigger stuck before delete on conversica_sync_leads begin select raise(abort, 'stuck'); end",
+        "create function stuck() returns trigger language plpgsql as 'begin raise ''stuck''; end'; \
+         create trigger stuck before delete on conversica_sync_leads for each row execute function stuck()",
+    ));
+    scene.crm("update leads set last_name = 'Changed' where id = 2");
+    let refused = scene.run(&["once"]).expect_code(2);
+    assert!(refused.stderr.contains(cure), "{refused}");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //! came of it, exactly that and nothing else. A transaction that commits late has lower numbers than what was read before;
 //! so nothing is ever remembered of how far reading came.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use sqlx::Row as _;
 
 use crate::config::Source;
@@ -19,6 +22,8 @@ pub struct ChangeLog {
     reader: Db,
     /// Deletes, and nothing else.
     writer: Db,
+    /// The writer has been found able to.
+    tried: Arc<AtomicBool>,
 }
 
 /// Rows of the log that were read, and what they say.
@@ -68,7 +73,7 @@ impl ChangeLog {
     pub async fn open(reader: &Db, source: &Source, url: &str) -> anyhow::Result<Self> {
         let design = standing::design(reader, source).await?;
         let writer = Db::change_log(url, source.statement_timeout)?;
-        Ok(Self { design, reader: reader.clone(), writer })
+        Ok(Self { design, reader: reader.clone(), writer, tried: Arc::default() })
     }
 
     /// How log and triggers stand, as the reader sees them.
@@ -119,6 +124,29 @@ impl ChangeLog {
             .map_err(discreet::of_source)
     }
 
+    /// Makes sure, once, that what is read can be taken out again: else it would be read, and looked at, for ever.
+    ///
+    /// # Errors
+    /// [`crate::error::SetupError`] where it cannot; the database's error when it is away.
+    pub async fn make_sure_of_writing(&self) -> anyhow::Result<()> {
+        if !self.tried.load(Relaxed) {
+            self.try_writing().await.map_err(|error| self.unwritable(error))?;
+            self.tried.store(true, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn unwritable(&self, error: sqlx::Error) -> anyhow::Error {
+        let is_outage = db::is_outage(&error);
+        // A standby: it may become the primary.
+        let is_read_only = error.as_database_error().and_then(|error| error.code()).as_deref() == Some("25006");
+        // Whoever keeps a lock, and a server that is away, are no question of rights.
+        if is_outage && !is_read_only {
+            return error.into();
+        }
+        db::away_or_unfit(is_outage, standing::unwritable(&self.design, &error))
+    }
+
     /// The oldest rows of the log. The source has to be read after this, never before.
     pub async fn read(&self) -> Result<Read, sqlx::Error> {
         // "Anything may have changed" has no client either, and on SQLite no time.
@@ -157,23 +185,29 @@ impl ChangeLog {
     }
 
     /// Takes out what was read.
-    pub async fn forget(&self, read: Read) -> Result<(), sqlx::Error> {
+    ///
+    /// # Errors
+    /// As [`Self::make_sure_of_writing`].
+    pub async fn forget(&self, read: Read) -> anyhow::Result<()> {
         if read.is_empty() {
             return Ok(());
         }
+        self.delete(read.seqs).await.map_err(|error| self.unwritable(discreet::of_source(error)))
+    }
+
+    async fn delete(&self, seqs: Vec<i64>) -> Result<(), sqlx::Error> {
         let log = self.design.log.quoted();
         match &self.writer {
             Db::Sqlite(pool) => {
                 let sql = format!("delete from {log} where seq in (select value from json_each($1))");
-                let seqs = serde_json::json!(read.seqs).to_string();
+                let seqs = serde_json::json!(seqs).to_string();
                 sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
             }
             Db::Postgres(pool) => {
                 let sql = format!("delete from {log} where seq = any($1)");
-                sqlx::query(db::trusted(sql)).bind(read.seqs).execute(pool).await.map(drop)
+                sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
             }
         }
-        .map_err(discreet::of_source)
     }
 }
 
