@@ -35,7 +35,15 @@ pub(super) async fn drain(
     let mut compared = 0;
     loop {
         // In this order: of what is read below, nothing is older than the look and the log.
-        let in_use = ChangeLogInUse { generation: log.look().await?.complete(&log.design)? };
+        let generation = match log.look().await?.complete(&log.design) {
+            Ok(generation) => generation,
+            Err(missing) => {
+                // A table that was dropped, or has become a view, has taken its triggers with it: that is what is to be said.
+                crm.fitting().await?;
+                return Err(missing.into());
+            }
+        };
+        let in_use = ChangeLogInUse { generation };
         log.make_sure_of_writing().await?;
         let known = control::read::<ChangeLogInUse>(state).await?.as_ref() == Some(&in_use);
         let read = log.read().await?;
