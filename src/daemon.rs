@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::admin;
 use crate::alert;
@@ -236,13 +236,25 @@ async fn connect(
 /// Connects to the source, however long that takes: what is due is delivered meanwhile.
 async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake: Arc<Notify>) -> anyhow::Result<()> {
     let Common { settings, pulse, tally, stop } = common;
-    let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
+    let Some(mut crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
     let mut stuck = false;
     let mut turns = Turns::default();
     let mut watch = crm.log.as_ref().map(Watch::start);
     loop {
+        if crm.is_replaced() {
+            match crm.reopened().await {
+                Ok(reopened) => {
+                    info!("another file has taken the place of the source's: every row is compared");
+                    crm = reopened;
+                    watch = crm.log.as_ref().map(Watch::start);
+                    // Its log may be empty, and its rows are others all the same.
+                    turns.woken = false;
+                }
+                Err(error) => debug!(error = in_words(&error), "the source's new file cannot be opened yet"),
+            }
+        }
         let polled = tokio::select! {
             polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally) => polled,
             () = stop.cancelled() => return Ok(()),

@@ -87,6 +87,7 @@ mod source_types;
 mod state;
 mod state_file;
 mod support;
+mod swapped_file;
 mod systemd;
 mod test_lead;
 mod test_lead_check;

@@ -76,6 +76,15 @@ impl ChangeLog {
         Ok(Self { design, reader: reader.clone(), writer, tried: Arc::default() })
     }
 
+    /// The same log over other connections.
+    ///
+    /// # Errors
+    /// Only where the URL cannot be read.
+    pub fn reopened(&self, reader: &Db, source: &Source, url: &str) -> Result<Self, sqlx::Error> {
+        let writer = Db::change_log(url, source.statement_timeout)?;
+        Ok(Self { design: self.design.clone(), reader: reader.clone(), writer, tried: Arc::default() })
+    }
+
     /// How log and triggers stand, as the reader sees them.
     pub async fn look(&self) -> Result<Standing, sqlx::Error> {
         standing::look(&self.reader, &self.design).await
