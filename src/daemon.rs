@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::admin;
 use crate::alert;
@@ -236,12 +236,25 @@ async fn connect(
 /// Connects to the source, however long that takes: what is due is delivered meanwhile.
 async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake: Arc<Notify>) -> anyhow::Result<()> {
     let Common { settings, pulse, tally, stop } = common;
-    let Some(crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
+    let Some(mut crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
+    let mut stuck = false;
     let mut turns = Turns::default();
     let mut watch = crm.log.as_ref().map(Watch::start);
     loop {
+        if crm.is_replaced() {
+            match crm.reopened().await {
+                Ok(reopened) => {
+                    info!("another file has taken the place of the source's: every row is compared");
+                    crm = reopened;
+                    watch = crm.log.as_ref().map(Watch::start);
+                    // Its log may be empty, and its rows are others all the same.
+                    turns.woken = false;
+                }
+                Err(error) => debug!(error = in_words(&error), "the source's new file cannot be opened yet"),
+            }
+        }
         let polled = tokio::select! {
             polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally) => polled,
             () = stop.cancelled() => return Ok(()),
@@ -252,6 +265,7 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
         match polled {
             Ok(None) => {}
             Ok(Some(polled)) => {
+                stuck = false;
                 if failing.take().is_some() {
                     info!("polling works again");
                 }
@@ -276,6 +290,7 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
             // What does not fit at the very first look is a mistake in the settings: say so and end, as at the start.
             Err(error) if first && !db::is_away(&error) => return Err(error),
             Err(error) => {
+                stuck = !db::is_away(&error);
                 let said = in_words(&error);
                 if failing.as_ref() != Some(&said) {
                     warn!(error = said, "a poll failed; nothing new is found until it works again");
@@ -283,12 +298,13 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
                 }
             }
         }
-        // What a poll was woken for and could not read must not wait for a poll interval made for the case that all goes well.
-        let soon = watch.is_some() && failing.is_some();
+        // What a poll was woken for and could not read, because the source was away, must not wait for a poll interval made for
+        // the case that all goes well. What does not fit is for a person to mend: to read it again at every commit mends nothing.
+        let soon = watch.is_some() && failing.is_some() && !stuck;
         let interval = settings.source.poll_interval;
         turns.woken = tokio::select! {
             () = tokio::time::sleep(if soon { interval.min(AWAY_PAUSE) } else { interval }) => false,
-            () = changed(&mut watch) => true,
+            () = changed(&mut watch), if !stuck => true,
             () = stop.cancelled() => return Ok(()),
             never = pulse.rest(Loop::Poll) => match never {},
         };

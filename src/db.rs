@@ -5,6 +5,7 @@
 
 mod change_log;
 pub mod discreet;
+pub mod file;
 mod postgres;
 
 use std::path::{Path, PathBuf};

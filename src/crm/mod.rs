@@ -35,6 +35,7 @@ use crate::crm::columns::Column;
 use crate::crm::drift::{Look, Part, Used};
 use crate::crm::mapping::{Mapping, Row};
 use crate::crm::settled::{Outlook, Settled};
+use crate::db::file::FileId;
 use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::on_db;
@@ -48,6 +49,8 @@ pub struct Crm {
     /// With `changes = "triggers"`.
     pub log: Option<ChangeLog>,
     seen: Arc<Mutex<Seen>>,
+    /// Of an SQLite source, when it was opened.
+    file: Option<FileId>,
 }
 
 /// What is remembered of the source from look to look, as long as the program runs.
@@ -76,23 +79,35 @@ impl Crm {
             )
             .into());
         }
-        let db = match Db::open_source(url, source.statement_timeout).await {
-            Ok(db) => db,
-            Err(error) => {
-                let setup = SetupError::new(
-                    format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
-                    "check that the database is running, and the host, database, user and password of [source] url",
-                );
-                return Err(db::away_or_unfit(db::is_outage(&error), setup));
-            }
-        };
-        let mut crm = Crm { mapping: Mapping::new(settings), db, source, log: None, seen: Arc::default() };
+        let file = FileId::of(url);
+        let db = connect(&source).await?;
+        let mut crm = Crm { mapping: Mapping::new(settings), db, source, log: None, seen: Arc::default(), file };
         crm.fitting().await?;
         if crm.source.changes == Changes::Triggers {
             let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
             crm.log = Some(log);
         }
         Ok(crm)
+    }
+
+    /// Whether another file has taken the place of the one that was opened.
+    pub fn is_replaced(&self) -> bool {
+        let found = FileId::of(self.source.url.expose_secret());
+        found.is_some() && found != self.file
+    }
+
+    /// The same source in the file that has taken its place. What it is to be like is still what it was at the first look.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it cannot be opened.
+    pub async fn reopened(&self) -> anyhow::Result<Self> {
+        let url = self.source.url.expose_secret();
+        let file = FileId::of(url);
+        let db = connect(&self.source).await?;
+        let log = self.log.as_ref().map(|log| log.reopened(&db, &self.source, url)).transpose()?;
+        let seen = Seen { first: self.seen().first.clone(), ..Seen::default() };
+        let (source, mapping) = (self.source.clone(), self.mapping.clone());
+        Ok(Self { db, source, mapping, log, seen: Arc::new(Mutex::new(seen)), file })
     }
 
     /// What the source has, once it has been found to fit, and to be what it was at the first look. Asked at the beginning
@@ -129,6 +144,10 @@ impl Crm {
     /// # Errors
     /// As [`Crm::fitting`]; where somebody changed the source just now, one that passes by itself.
     pub async fn still(&self, fitting: &Fitting) -> anyhow::Result<()> {
+        if self.is_replaced() {
+            let what = format!("{}: another file took its place as a poll began", columns::place(&self.source));
+            return Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll reads that one")));
+        }
         if self.fitting().await? == *fitting {
             return Ok(());
         }
@@ -191,6 +210,8 @@ impl Crm {
     pub fn fingerprint(&self) -> Fingerprint {
         let source = &self.source;
         let place = db::display_url(source.url.expose_secret());
+        // What another file under the same name says of changes says nothing of the first one's.
+        let place = (place, self.file.map(FileId::number));
         let seen = self.seen();
         let used = seen.first.iter().flat_map(|first| &first.used);
         let numbers: Vec<_> = used.map(|used| used.column.entry.map(|entry| entry.number)).collect();
@@ -202,12 +223,17 @@ impl Crm {
         Fingerprint::of(format!("{parts:?}").as_bytes())
     }
 
-    /// The message for rows without a key.
-    pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
+    /// Rows without a key, of those that are to be leads.
+    pub async fn keyless_rows(&self) -> Result<i64, sqlx::Error> {
         let key = db::quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
-        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-            .map_err(discreet::of_source)?;
+        on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)
+    }
+
+    /// The message for rows without a key.
+    pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
+        let rows = self.keyless_rows().await?;
         Ok(SetupError::new(
             format!(
                 "{}: {rows} row(s) have no value in the key column \"{}\"",
@@ -276,6 +302,17 @@ const CHANGED_CURE: &str = "change it back, and polling goes on by itself; or, w
                             fit, look at `conversica-sync plan`, and restart the daemon";
 const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and polling goes on by itself; or, where its policies \
                            let it see every row that is a lead, look at `conversica-sync plan`, and restart the daemon";
+
+async fn connect(source: &Source) -> anyhow::Result<Db> {
+    let url = source.url.expose_secret();
+    Db::open_source(url, source.statement_timeout).await.map_err(|error| {
+        let setup = SetupError::new(
+            format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
+            "check that the database is running, and the host, database, user and password of [source] url",
+        );
+        db::away_or_unfit(db::is_outage(&error), setup)
+    })
+}
 
 /// A source that fits the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,11 +3,13 @@
 //! cannot write.
 
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
+use super::file::FileId;
 use super::postgres::{in_session, postgres_options};
 use super::{ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, discreet, sqlite_path};
 
@@ -17,8 +19,7 @@ impl Db {
     /// # Errors
     /// Only where the URL cannot be read.
     pub fn change_log(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
-        // Two: one listens.
-        Self::writing(url, statement_timeout, 2)
+        Self::writing(url, statement_timeout)
     }
 
     /// Connects at the first statement, and again whenever it has to.
@@ -26,10 +27,10 @@ impl Db {
     /// # Errors
     /// Only where the URL cannot be read.
     pub fn writeback(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
-        Self::writing(url, statement_timeout, 1)
+        Self::writing(url, statement_timeout)
     }
 
-    fn writing(url: &str, statement_timeout: Duration, connections: u32) -> Result<Self, sqlx::Error> {
+    fn writing(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
         if sqlite_path(url).is_some() {
             let options = SqliteConnectOptions::from_str(url)
                 .map_err(discreet::of_source)?
@@ -38,6 +39,18 @@ impl Db {
                 .busy_timeout(LOCK_TIMEOUT)
                 .disable_statement_logging();
             let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+            // There is one connection at a time: what it writes must not go into a file that has lost its name to another.
+            let path = options.get_filename().to_owned();
+            let opened: Arc<Mutex<Option<FileId>>> = Arc::default();
+            let (sink, place) = (opened.clone(), path.clone());
+            let pool = pool.after_connect(move |_, _| {
+                *sink.lock().unwrap_or_else(PoisonError::into_inner) = FileId::at(&place);
+                Box::pin(async { Ok(()) })
+            });
+            let pool = pool.before_acquire(move |_, _| {
+                let is_same = *opened.lock().unwrap_or_else(PoisonError::into_inner) == FileId::at(&path);
+                Box::pin(async move { Ok(is_same) })
+            });
             return Ok(Db::Sqlite(pool.connect_lazy_with(options)));
         }
         // Not read-only, whatever the role's own setting is. What has to wait for a lock is tried again.
@@ -48,6 +61,6 @@ impl Db {
             statement_timeout.as_millis()
         );
         let options = postgres_options(url).map_err(discreet::of_source)?;
-        Ok(Db::Postgres(in_session(connections, session).connect_lazy_with(options)))
+        Ok(Db::Postgres(in_session(1, session).connect_lazy_with(options)))
     }
 }

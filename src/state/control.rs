@@ -171,6 +171,16 @@ pub struct ChangeLogInUse {
 pub struct Unasked {
     pub since: DateTime<Utc>,
     pub leads: u64,
+    /// Leads that were taken for gone meanwhile.
+    #[serde(default)]
+    pub lost: u64,
+}
+
+/// With triggers: leads that were taken for gone, since then, without anybody having been asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    pub since: DateTime<Utc>,
+    pub leads: u64,
 }
 
 impl Fact for Cursor {
@@ -214,6 +224,9 @@ impl Fact for ChangeLogInUse {
 }
 impl Fact for Unasked {
     const NAME: &'static str = "unasked";
+}
+impl Fact for Lost {
+    const NAME: &'static str = "lost";
 }
 impl Fact for MappingInUse {
     const NAME: &'static str = "mapping_in_use";

@@ -226,6 +226,18 @@ pub async fn withhold(
     })
 }
 
+/// How many leads the source is expected to have, as far as `most`: no more than these are looked at, and those that went
+/// before.
+pub async fn left(db: &Db, most: u64) -> Result<u64, sqlx::Error> {
+    let left: i64 = on_db!(db, pool => {
+        sqlx::query_scalar(
+            "select count(*) from (select 1 as one from lead where gone_at is null \
+             and (hold_reason is null or hold_reason <> 'source_shrank') limit $1) l")
+            .bind(i64::try_from(most).unwrap_or(i64::MAX)).fetch_one(pool).await
+    })?;
+    Ok(u64::try_from(left).unwrap_or(0))
+}
+
 /// Lets leads go that are held because their rows are missing, all or those found missing since that moment; returns how many
 /// that was. Who Conversica knows is owed a word: see [`settle`].
 pub async fn let_go(db: &Db, since: Option<DateTime<Utc>>) -> Result<u64, sqlx::Error> {

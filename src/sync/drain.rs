@@ -9,10 +9,12 @@ use crate::crm::changes::log::{ChangeLog, Touched};
 use crate::db::Db;
 use crate::state::control::{self, ChangeLogInUse};
 use crate::sync::poll::{self, Covered, Polled, Reach};
+use crate::sync::step::{Behind, Touch};
 use crate::sync::tally::Tally;
 
 /// Everything is read instead, before the rest of the log, where that is due, where the log says that anything may have
-/// changed, and where it is not the log of the last time: triggers that were away have missed what happened meanwhile.
+/// changed, where a step turns out to be part of something larger, and where it is not the log of the last time: triggers
+/// that were away have missed what happened meanwhile.
 ///
 /// # Errors
 /// [`crate::error::SetupError`] where log or triggers are not there as these settings want them.
@@ -29,11 +31,26 @@ pub(super) async fn drain(
 ) -> anyhow::Result<Polled> {
     let mut total = Polled::default();
     let mut first = true;
+    // So many rows of the log were there when everything was last compared, and still are.
+    let mut compared = 0;
     loop {
         // In this order: of what is read below, nothing is older than the look and the log.
-        let in_use = ChangeLogInUse { generation: log.look().await?.complete(&log.design)? };
+        let generation = match log.look().await?.complete(&log.design) {
+            Ok(generation) => generation,
+            Err(missing) => {
+                // A table that was dropped, or has become a view, has taken its triggers with it: that is what is to be said.
+                crm.fitting().await?;
+                return Err(missing.into());
+            }
+        };
+        let in_use = ChangeLogInUse { generation };
+        log.make_sure_of_writing().await?;
         let known = control::read::<ChangeLogInUse>(state).await?.as_ref() == Some(&in_use);
         let read = log.read().await?;
+        // Told without reading everything: as long as the row is there, every commit would be a reason to.
+        if read.has_keyless && crm.keyless_rows().await? > 0 {
+            return Err(crm.missing_keys().await?.into());
+        }
         let touched = match &read.touched {
             Touched::Leads(leads) if known => leads.clone(),
             Touched::Leads(_) | Touched::Anything => {
@@ -41,6 +58,12 @@ pub(super) async fn drain(
                 Vec::new()
             }
         };
+        let behind = if read.is_full() && compared == 0 { Behind::Rows } else { Behind::Nothing };
+        let waiting = match reach {
+            Reach::Everything if read.is_full() => u64::try_from(log.backlog().await?.rows).unwrap_or(0),
+            Reach::Everything | Reach::AsDue => read.rows(),
+        };
+        let touched = Touch { leads: touched, behind };
         let mut step = "full";
         let covered = poll::read_and_write(crm, state, settings, reach, Some(touched), tally, &mut step, now).await;
         if step == "full" || first {
@@ -49,11 +72,19 @@ pub(super) async fn drain(
         first = false;
         let (polled, covered) = covered?;
         total.add(polled);
+        if covered == Covered::Nothing {
+            reach = Reach::Everything;
+            continue;
+        }
+        if covered == Covered::Everything {
+            compared = waiting;
+        }
         if covered == Covered::Everything && !known {
             control::write(state, &in_use, now).await?;
         }
         let at_end = covered == Covered::Touched && !read.is_full();
         if covered != Covered::Part {
+            compared = compared.saturating_sub(read.rows());
             log.forget(read).await?;
         }
         if at_end {

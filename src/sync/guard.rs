@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::{FirstRun, OnDelete, Safety, Settings};
+use crate::config::{Changes, FirstRun, OnDelete, Safety, Settings};
 use crate::crm::read::Scope;
 use crate::state::control::Hold;
 use crate::state::due::{Admit, Cap};
@@ -56,35 +56,61 @@ pub enum Verdict {
 /// How a poll judges missing leads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Losses {
-    /// It has compared everything: they are held where a smaller share than this is left; 0 = off.
-    Share(f64),
+    /// It has compared everything: they are held where a smaller share than `below` is left (0 = off) of them and of those
+    /// that went `earlier`, and where there are more than `limit`.
+    Share { below: f64, earlier: u64, limit: u64 },
     /// It has seen a part: they are held where there are more than so many.
     UpTo(u64),
     /// A hold stands, which they join.
     Hold,
 }
 
+/// Leads that polls before this one took for gone, where polls follow each other at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// Since so long as a source may take to lose its leads bit by bit.
+    pub lost: u64,
+    /// Within `poll_interval`.
+    pub lost_of_late: u64,
+}
+
 impl Losses {
     /// As the settings have it, for a poll of that scope.
-    pub fn of(settings: &Settings, scope: &Scope, standing: Option<&Hold>) -> Self {
-        let limit = settings.safety.approve_above;
-        match scope {
-            Scope::All | Scope::From(..) => Losses::Share(settings.safety.source_shrinks_below),
-            Scope::Since(_) | Scope::Keys(_) if is_shrunk(standing) => Losses::Hold,
-            Scope::Since(_) | Scope::Keys(_) if settings.source.on_delete == OnDelete::StopMessaging && limit > 0 => {
-                Losses::UpTo(limit.into())
+    pub fn of(settings: &Settings, scope: &Scope, standing: Option<&Hold>, earlier: Earlier) -> Self {
+        let limit = match settings.safety.approve_above {
+            limit if settings.source.on_delete == OnDelete::StopMessaging && limit > 0 => {
+                u64::from(limit).saturating_sub(earlier.lost_of_late)
             }
-            Scope::Since(_) | Scope::Keys(_) => Losses::UpTo(u64::MAX),
+            _ => u64::MAX,
+        };
+        match scope {
+            Scope::All | Scope::From(..) => Losses::Share {
+                below: settings.safety.source_shrinks_below,
+                earlier: earlier.lost,
+                limit: if settings.source.changes == Changes::Triggers { limit } else { u64::MAX },
+            },
+            Scope::Since(_) | Scope::Keys(_) if is_shrunk(standing) => Losses::Hold,
+            Scope::Since(_) | Scope::Keys(_) => Losses::UpTo(limit),
         }
+    }
+
+    /// By the share alone.
+    pub const fn share(below: f64) -> Self {
+        Losses::Share { below, earlier: 0, limit: u64::MAX }
+    }
+
+    /// Whether everything is compared, so that it is known which rows are back.
+    pub const fn is_of_everything(self) -> bool {
+        matches!(self, Losses::Share { .. })
     }
 
     pub fn verdict(self, found: Found) -> Verdict {
         let held = match self {
-            Losses::Share(share) => {
-                let known = found.present + found.missing;
-                // One alone says nothing about the source. What was held before stays so until rows come back: it is not let
-                // go because a person has decided about some of the others.
-                found.missing >= 2 && (found.present as f64) < share * known as f64
+            Losses::Share { below, earlier, limit } => {
+                // What was held before stays so until rows come back: it is not let go because a person has decided about some
+                // of the others.
+                found.missing > limit
+                    || found.missing > 0 && has_shrunk(below, found.present, found.missing + earlier)
                     || found.withheld > 0 && found.back == 0
             }
             Losses::UpTo(limit) => found.missing > limit,
@@ -96,11 +122,20 @@ impl Losses {
     /// Where it may turn out at the end that the source shrank, nothing is sent before the end.
     pub fn keep_back(self, admission: Admission, history: History) -> Admission {
         match self {
-            Losses::Share(share) if share > 0.0 && history.first_run_done && admission == Admission::Send => {
+            Losses::Share { below, .. } if below > 0.0 && history.first_run_done && admission == Admission::Send => {
                 Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK }
             }
             _ => admission,
         }
+    }
+}
+
+/// A step of a drain keeps its few sends until it is known whether it can be judged by itself.
+pub fn kept_back(admission: Admission) -> Admission {
+    match admission {
+        Admission::Send => Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK },
+        Admission::UpTo { reason, .. } => Admission::UpTo { limit: usize::MAX, reason },
+        Admission::Hold(_) | Admission::Baseline => admission,
     }
 }
 
@@ -112,6 +147,19 @@ pub fn full_compare_interval(settings: &Settings, standing: Option<&Hold>) -> Du
     if is_shrunk(standing) { interval.min(SHRUNK) } else { interval }
 }
 
+/// Whether so few leads are left, after a loss, that the source is doubted. One that is lost says nothing about it.
+pub fn has_shrunk(below: f64, left: u64, lost: u64) -> bool {
+    lost >= 2 && (left as f64) < below * (left + lost) as f64
+}
+
+/// So many leads left are enough after a loss of so many, whatever there are beyond; with this no state has to be counted to
+/// its end.
+pub fn enough_left(below: f64, lost: u64) -> u64 {
+    // One more than it takes: what is no whole number may be rounded.
+    ((below * lost as f64 / (1.0 - below)).ceil() as u64).saturating_add(1)
+}
+
+/// Whether a hold stands because most leads are missing.
 pub fn is_shrunk(standing: Option<&Hold>) -> bool {
     standing.is_some_and(|hold| hold.reason == SOURCE_SHRANK)
 }
@@ -219,7 +267,7 @@ mod tests {
     }
 
     fn verdict(share: f64, present: u64, missing: u64) -> Verdict {
-        Losses::Share(share).verdict(Found { present, missing, ..Found::default() })
+        Losses::share(share).verdict(Found { present, missing, ..Found::default() })
     }
 
     #[test]
@@ -236,9 +284,9 @@ mod tests {
     #[test]
     fn what_is_held_for_a_shrunken_source_stays_so_until_rows_come_back() {
         let decided_in_part = Found { present: 40, missing: 3, withheld: 3, back: 0 };
-        assert_eq!(Losses::Share(0.5).verdict(decided_in_part), Verdict::Hold);
-        assert_eq!(Losses::Share(0.5).verdict(Found { back: 37, ..decided_in_part }), Verdict::Gone);
-        assert_eq!(Losses::Share(0.5).verdict(Found { present: 2, back: 2, ..decided_in_part }), Verdict::Hold);
+        assert_eq!(Losses::share(0.5).verdict(decided_in_part), Verdict::Hold);
+        assert_eq!(Losses::share(0.5).verdict(Found { back: 37, ..decided_in_part }), Verdict::Gone);
+        assert_eq!(Losses::share(0.5).verdict(Found { present: 2, back: 2, ..decided_in_part }), Verdict::Hold);
     }
 
     #[test]
@@ -251,27 +299,48 @@ mod tests {
     }
 
     #[test]
+    fn what_went_earlier_counts_together_with_what_is_missing_now() {
+        let found = |present, missing| Found { present, missing, ..Found::default() };
+        let after = |earlier, limit| Losses::Share { below: 0.5, earlier, limit };
+        assert_eq!(after(5, u64::MAX).verdict(found(6, 1)), Verdict::Gone);
+        assert_eq!(after(5, u64::MAX).verdict(found(5, 1)), Verdict::Hold);
+        assert_eq!(after(9, u64::MAX).verdict(found(1, 0)), Verdict::Gone, "nothing is missing now");
+        assert_eq!(after(0, 3).verdict(found(100, 3)), Verdict::Gone);
+        assert_eq!(after(0, 3).verdict(found(100, 4)), Verdict::Hold);
+    }
+
+    #[test]
     fn without_a_limit_a_full_compare_still_waits_for_its_end() {
         let waits = Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK };
-        assert_eq!(Losses::Share(0.5).keep_back(Admission::Send, LATER), waits);
+        assert_eq!(Losses::share(0.5).keep_back(Admission::Send, LATER), waits);
         assert_eq!(
-            Losses::Share(0.5).keep_back(Admission::Send, FIRST),
+            Losses::share(0.5).keep_back(Admission::Send, FIRST),
             Admission::Send,
             "the setting is the approval"
         );
-        assert_eq!(Losses::Share(0.0).keep_back(Admission::Send, LATER), Admission::Send);
+        assert_eq!(Losses::share(0.0).keep_back(Admission::Send, LATER), Admission::Send);
         assert_eq!(Losses::UpTo(9).keep_back(Admission::Send, LATER), Admission::Send);
-        assert_eq!(Losses::Share(0.5).keep_back(Admission::Hold(FIRST_RUN), LATER), Admission::Hold(FIRST_RUN));
+        assert_eq!(Losses::share(0.5).keep_back(Admission::Hold(FIRST_RUN), LATER), Admission::Hold(FIRST_RUN));
     }
 
     proptest! {
+        #[test]
+        fn what_is_enough_has_not_shrunk_however_much_more_there_is(
+            below in 0.0..0.999_f64, lost in 2..100_000_u64, more in 0..100_000_u64
+        ) {
+            let enough = enough_left(below, lost);
+            prop_assert!(!has_shrunk(below, enough + more, lost));
+            // And not many more are counted than have to be.
+            prop_assert!(enough < 3 || has_shrunk(below, enough - 3, lost));
+        }
+
         #[test]
         fn fewer_missing_leads_are_never_judged_harder(
             share in 0.0..=1.0_f64, known in 0..2000_u64, missing in 0..2000_u64, back in 0..2_u64, withheld in 0..2000_u64
         ) {
             let missing = missing.min(known);
             let found = |missing| Found { present: known - missing, missing, withheld: withheld.min(missing), back };
-            let losses = Losses::Share(share);
+            let losses = Losses::share(share);
             if missing > 0 && losses.verdict(found(missing)) == Verdict::Gone {
                 prop_assert_eq!(losses.verdict(found(missing - 1)), Verdict::Gone);
             }

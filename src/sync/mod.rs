@@ -20,6 +20,7 @@ pub mod plan;
 pub mod poll;
 mod resume;
 pub mod retry;
+mod step;
 pub mod tally;
 pub mod test_lead;
 pub mod throttle;

@@ -115,7 +115,7 @@ pub async fn plan(
     let repeated = addresses.repeated();
     totals.same_email = repeated.addresses;
     (totals.same_email_examples, totals.same_email_uncompared) = (repeated.examples, repeated.uncompared);
-    let losses = Losses::Share(settings.safety.source_shrinks_below);
+    let losses = Losses::share(settings.safety.source_shrinks_below);
     totals.hold = match losses.verdict(found) {
         Verdict::Hold => Some(held::SOURCE_SHRANK.to_owned()),
         Verdict::Gone => {

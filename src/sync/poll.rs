@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use crate::config::{FirstRun, Settings, Source};
-use crate::conversica::lead::LeadId;
 use crate::crm::cursor::{self, Bound, Newest};
 use crate::crm::read::Scope;
 use crate::crm::settled::Settled;
@@ -27,6 +26,7 @@ use crate::sync::fence::{Fence, Instance};
 use crate::sync::guard::{self, Admission, History, Losses};
 use crate::sync::merge::{Interest, Item, Merge};
 use crate::sync::resume::{self, Progress};
+use crate::sync::step::{self, Behind, Touch};
 use crate::sync::tally::{PollKind, Tally};
 pub use crate::sync::writes::Polled;
 use crate::sync::writes::Writes;
@@ -98,6 +98,8 @@ pub(super) enum Covered {
     Touched,
     /// Some rows, and not by name.
     Part,
+    /// Everything has to be compared first: what it found is as if it had not been looked at.
+    Nothing,
 }
 
 /// With `touched`, what is due is the rows of these leads.
@@ -107,13 +109,14 @@ pub(super) async fn read_and_write(
     state: &Db,
     settings: &Settings,
     reach: Reach,
-    touched: Option<Vec<LeadId>>,
+    touched: Option<Touch>,
     tally: &Tally,
     kind: &mut &'static str,
     now: DateTime<Utc>,
 ) -> anyhow::Result<(Polled, Covered)> {
     let fitting = crm.fitting().await?;
-    let memory = Memory::read(crm, state, tally.instance, now).await?;
+    let memory = Memory::read(crm, state, settings, tally.instance, now).await?;
+    let behind = touched.as_ref().map_or(Behind::Nothing, |touch| touch.behind);
     let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, touched, now) };
     if scope != Scope::All {
         *kind = "incremental";
@@ -133,7 +136,7 @@ pub(super) async fn read_and_write(
         Scope::Keys(_) => Covered::Touched,
         Scope::From(..) | Scope::Since(_) => Covered::Part,
     };
-    let allowance = Allowance::read(crm, state, settings, now).await?;
+    let allowance = memory.allowance.clone();
     let admission = guard::admission(&settings.safety, memory.history, memory.standing.as_ref());
     let admission = allowance.narrow(admission);
     let decided = match admission {
@@ -141,8 +144,12 @@ pub(super) async fn read_and_write(
         Admission::Baseline => Some(FirstRun::Baseline),
         Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
     };
-    let losses = Losses::of(settings, &scope, memory.standing.as_ref());
-    let admission = losses.keep_back(admission, memory.history);
+    let losses = Losses::of(settings, &scope, memory.standing.as_ref(), allowance.earlier());
+    let in_the_end = admission.clone();
+    let admission = match covered {
+        Covered::Touched => guard::kept_back(admission),
+        Covered::Everything | Covered::Part | Covered::Nothing => losses.keep_back(admission, memory.history),
+    };
     let words = consent::newest(state).await?;
     let mut writes = Writes::new(state, settings, memory.fence, admission, losses, words, now);
     writes.settle().await?;
@@ -186,12 +193,24 @@ pub(super) async fn read_and_write(
         let whole = read_and_write(crm, state, settings, Reach::Everything, None, tally, kind, now);
         return Box::pin(whole).await;
     }
+    if let (Covered::Touched, Some(log)) = (covered, &crm.log)
+        && !guard::is_shrunk(memory.standing.as_ref())
+        && step::is_part(writes.weighed().await?, behind, log, state, settings, &allowance).await?
+    {
+        writes.leave().await?;
+        // A withdrawal does not wait for that.
+        tally.announce();
+        return Ok((Polled::default(), Covered::Nothing));
+    }
+    if covered == Covered::Touched {
+        writes.admit(in_the_end).await?;
+    }
     writes.polled.rows = progress.rows(&merge);
     let polled = writes.finish(merge.present()).await?;
     if polled.changed > 0 {
         tally.announce();
     }
-    allowance.spend(state, polled.unasked, now).await?;
+    allowance.spend(state, &polled, now).await?;
     decide_first_run(state, memory.history, decided, now).await?;
     let has_lost_its_newest = covered == Covered::Part && !merge.is_full() && memory.has_lost_its_newest(&progress);
     memory.renew(state, settings, &progress, merge.is_full(), now).await?;
@@ -258,6 +277,7 @@ async fn decide_first_run(
 struct Memory {
     history: History,
     standing: Option<Hold>,
+    allowance: Allowance,
     cursor: Option<Cursor>,
     /// A comparison of every row that has not come to its end.
     comparing: Option<Comparing>,
@@ -273,7 +293,13 @@ struct Memory {
 }
 
 impl Memory {
-    async fn read(crm: &Crm, state: &Db, instance: Instance, now: DateTime<Utc>) -> anyhow::Result<Self> {
+    async fn read(
+        crm: &Crm,
+        state: &Db,
+        settings: &Settings,
+        instance: Instance,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Self> {
         let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
         let source = crm.fingerprint().to_string();
         let facts = Facts::read(state).await?;
@@ -288,6 +314,7 @@ impl Memory {
                 restored: facts.get::<Restored>()?.is_some(),
             },
             standing: standing_hold(state, &facts, now).await?,
+            allowance: Allowance::of(crm, &facts, settings, now)?,
             in_use: facts.get()?,
             comparing: facts.get()?,
             kept_back: facts.get()?,
@@ -319,7 +346,7 @@ impl Memory {
 
     /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
     /// leads of rows that have not changed.
-    fn scope(&self, settings: &Settings, fitting: &Fitting, touched: Option<Vec<LeadId>>, now: DateTime<Utc>) -> Scope {
+    fn scope(&self, settings: &Settings, fitting: &Fitting, touched: Option<Touch>, now: DateTime<Utc>) -> Scope {
         let source = &settings.source;
         let is_free = !self.history.mapping_changed && self.asked.is_none() && self.kept_back.is_none();
         let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return Scope::All };
@@ -329,7 +356,7 @@ impl Memory {
             return Scope::All;
         }
         if let Some(touched) = touched {
-            return Scope::Keys(touched);
+            return Scope::Keys(touched.leads);
         }
         // Of another type than when it was last read: nothing can be compared with that value.
         let kind = fitting.changed_at.as_ref().and_then(|changed_at| changed_at.kind);

@@ -11,13 +11,14 @@ use crate::crm::mapping::Mapped;
 use crate::crm::read::BATCH_ROWS;
 use crate::db::Db;
 use crate::state::consent;
-use crate::state::control::{self, Hold, KeptBack};
+use crate::state::control::{self, Hold, KeptBack, Lost};
 use crate::state::gone::{self, Told};
 use crate::state::held::{self, FIRST_RUN, Release, SOURCE_SHRANK, Selection, TOO_MANY_CHANGES};
 use crate::state::lead::{self, Change, Known};
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::fence::Fence;
 use crate::sync::guard::{Admission, Found, Losses, Verdict};
+use crate::sync::step::Weight;
 
 /// What a poll found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -36,11 +37,17 @@ pub struct Polled {
     /// Sends that went under `approve_above` unasked.
     #[serde(skip)]
     pub unasked: u64,
+    /// Leads that were taken for gone unasked.
+    #[serde(skip)]
+    pub lost: u64,
+    /// Leads that had been, and are there again.
+    #[serde(skip)]
+    pub back: u64,
 }
 
 impl Polled {
     pub(super) fn add(&mut self, more: Polled) {
-        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unasked } = more;
+        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unasked, lost, back } = more;
         self.rows += rows;
         self.changed += changed;
         self.created += created;
@@ -50,6 +57,8 @@ impl Polled {
         self.stopped += stopped;
         self.held += held;
         self.unasked += unasked;
+        self.lost += lost;
+        self.back += back;
     }
 }
 
@@ -181,12 +190,14 @@ impl<'a> Writes<'a> {
 
     pub(super) async fn different(&mut self, difference: Difference, known: Option<Known>) -> anyhow::Result<()> {
         if known.as_ref().is_some_and(Known::is_withheld) {
-            if matches!(self.losses, Losses::Share(_)) {
+            if self.losses.is_of_everything() {
                 self.found.back += 1;
             } else if !matches!(&difference, Difference::Changed(change, _) if change.urgent) {
                 // Only a compare of everything can tell that the others are back too, and it is soon due.
                 return Ok(());
             }
+        } else if known.as_ref().is_some_and(|known| known.gone) {
+            self.polled.back += 1;
         }
         match difference {
             Difference::None => Ok(()),
@@ -352,6 +363,28 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
+    /// What a step of a drain would let leave and go; nothing of that is written yet.
+    pub(super) async fn weighed(&mut self) -> anyhow::Result<Weight> {
+        self.settle_doubtful().await?;
+        let sends = self.undecided.len() as u64;
+        let created = if sends > 0 { self.polled.created } else { 0 };
+        Ok(Weight { missing: self.found.missing, created, sends })
+    }
+
+    /// What is to become of the sends that a step has kept back.
+    pub(super) async fn admit(&mut self, admission: Admission) -> anyhow::Result<()> {
+        self.admission = admission;
+        if let Admission::UpTo { limit, reason } = self.admission {
+            self.hold_surplus(limit, reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what does not depend on any decision, and leaves the rest to a comparison of every row.
+    pub(super) async fn leave(mut self) -> anyhow::Result<()> {
+        self.flush().await
+    }
+
     /// Writes what is gathered; whether all that was found so far is decided upon as well, so that a poll may go on from here.
     pub(super) async fn rest(&mut self) -> anyhow::Result<bool> {
         self.settle_doubtful().await?;
@@ -416,6 +449,8 @@ impl<'a> Writes<'a> {
             let hold = Hold { reason: SOURCE_SHRANK.to_owned(), since: self.now };
             control::write(self.state, &hold, self.now).await?;
         }
+        // A person is asked now, and what is lost after their word counts from there.
+        control::clear::<Lost>(self.state).await?;
         self.hold_stands = true;
         self.flush().await?;
         if let Some((reason, since)) = self.kept_back {
@@ -445,6 +480,7 @@ impl<'a> Writes<'a> {
     }
 
     async fn let_missing_go(&mut self) -> anyhow::Result<()> {
+        self.polled.lost += self.missing.len() as u64 + self.withheld;
         for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
             let told = self.take_for_gone(leads).await?;
             self.polled.gone += told.stopped + told.gone;
@@ -452,7 +488,7 @@ impl<'a> Writes<'a> {
             self.polled.changed += leads.len() as u64;
         }
         if self.withheld > 0 || self.found.withheld > 0 {
-            let since = Some(self.now).filter(|_| !matches!(self.losses, Losses::Share(_)));
+            let since = Some(self.now).filter(|_| !self.losses.is_of_everything());
             let gone = gone::let_go(self.state, since).await?;
             self.polled.changed += gone;
             self.polled.gone += gone;

@@ -128,7 +128,7 @@ fn a_bulk_load_in_one_statement_is_held_as_one(engine: Engine) {
     settled(&scene, &[&endpoint], SOON);
     scene.add(1001, 101_000);
     scene.wait_for_status("all held", Duration::from_secs(180), |status| status["hold"]["leads"] == 100_000);
-    wait_until("an empty log", SOON, || log_rows(&scene, "conversica_sync_leads") == "0");
+    wait_until("an empty log", Duration::from_secs(180), || log_rows(&scene, "conversica_sync_leads") == "0");
     assert_eq!(scene.status()["hold"]["reason"], "too_many_changes");
     assert_eq!(endpoint.requests().len(), 2, "nobody was written to");
     drop(daemon);

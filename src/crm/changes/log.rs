@@ -2,6 +2,9 @@
 //! came of it, exactly that and nothing else. A transaction that commits late has lower numbers than what was read before;
 //! so nothing is ever remembered of how far reading came.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use sqlx::Row as _;
 
 use crate::config::Source;
@@ -19,6 +22,8 @@ pub struct ChangeLog {
     reader: Db,
     /// Deletes, and nothing else.
     writer: Db,
+    /// The writer has been found able to.
+    tried: Arc<AtomicBool>,
 }
 
 /// Rows of the log that were read, and what they say.
@@ -26,6 +31,8 @@ pub struct ChangeLog {
 pub struct Read {
     seqs: Vec<i64>,
     pub touched: Touched,
+    /// Rows without a key were touched as well, which are no leads.
+    pub has_keyless: bool,
 }
 
 /// What has changed.
@@ -33,7 +40,8 @@ pub struct Read {
 pub enum Touched {
     /// The rows of these leads, in order, each once.
     Leads(Vec<LeadId>),
-    /// Whatever there is: somebody truncated the table, or a key is none that a state can hold.
+    /// Whatever there is: somebody truncated the table, or a key is none that a state can hold; or, where the log cannot tell
+    /// it from these, none at all.
     Anything,
 }
 
@@ -51,8 +59,8 @@ pub struct Backlog {
     pub oldest_seconds: i64,
 }
 
-/// A row of the log: its number, and the bytes of key and client.
-type Entry = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
+/// A row of the log: its number, the bytes of key and client, and whether it is that of a row without a key.
+type Entry = (i64, Option<Vec<u8>>, Option<Vec<u8>>, bool);
 
 /// Rows of the log that are read at a time.
 const LOG_ROWS: i64 = 5_000;
@@ -65,7 +73,16 @@ impl ChangeLog {
     pub async fn open(reader: &Db, source: &Source, url: &str) -> anyhow::Result<Self> {
         let design = standing::design(reader, source).await?;
         let writer = Db::change_log(url, source.statement_timeout)?;
-        Ok(Self { design, reader: reader.clone(), writer })
+        Ok(Self { design, reader: reader.clone(), writer, tried: Arc::default() })
+    }
+
+    /// The same log over other connections.
+    ///
+    /// # Errors
+    /// Only where the URL cannot be read.
+    pub fn reopened(&self, reader: &Db, source: &Source, url: &str) -> Result<Self, sqlx::Error> {
+        let writer = Db::change_log(url, source.statement_timeout)?;
+        Ok(Self { design: self.design.clone(), reader: reader.clone(), writer, tried: Arc::default() })
     }
 
     /// How log and triggers stand, as the reader sees them.
@@ -89,6 +106,14 @@ impl ChangeLog {
             .map_err(discreet::of_source)
     }
 
+    /// Whether so many rows and more wait; no more are looked at.
+    pub async fn has_more_than(&self, rows: u64) -> Result<bool, sqlx::Error> {
+        let sql = format!("select exists (select 1 from {} limit 1 offset $1)", self.design.log.quoted());
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        on_db!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).bind(rows).fetch_one(pool).await)
+            .map_err(discreet::of_source)
+    }
+
     pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
         let age = match self.reader {
             Db::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
@@ -108,22 +133,55 @@ impl ChangeLog {
             .map_err(discreet::of_source)
     }
 
+    /// Makes sure, once, that what is read can be taken out again: else it would be read, and looked at, for ever.
+    ///
+    /// # Errors
+    /// [`crate::error::SetupError`] where it cannot; the database's error when it is away.
+    pub async fn make_sure_of_writing(&self) -> anyhow::Result<()> {
+        if !self.tried.load(Relaxed) {
+            self.try_writing().await.map_err(|error| self.unwritable(error))?;
+            self.tried.store(true, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn unwritable(&self, error: sqlx::Error) -> anyhow::Error {
+        let is_outage = db::is_outage(&error);
+        // A standby: it may become the primary.
+        let is_read_only = error.as_database_error().and_then(|error| error.code()).as_deref() == Some("25006");
+        // Whoever keeps a lock, and a server that is away, are no question of rights.
+        if is_outage && !is_read_only {
+            return error.into();
+        }
+        db::away_or_unfit(is_outage, standing::unwritable(&self.design, &error))
+    }
+
     /// The oldest rows of the log. The source has to be read after this, never before.
     pub async fn read(&self) -> Result<Read, sqlx::Error> {
+        // "Anything may have changed" has no client either, and on SQLite no time.
+        let is_told = match self.reader {
+            Db::Sqlite(_) => "client is not null or at is not null",
+            Db::Postgres(_) => "client is not null",
+        };
         let sql = format!(
-            "select seq, cast(key as text), cast(client as text) from {} order by seq limit {LOG_ROWS}",
+            "select seq, cast(key as text), cast(client as text), key is null and ({is_told}) from {} order by seq \
+             limit {LOG_ROWS}",
             self.design.log.quoted()
         );
         let rows: Result<Vec<Entry>, sqlx::Error> = on_db!(&self.reader, pool => {
             let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
             // As bytes: on SQLite a text need not be UTF-8, and one of those must not stop the log.
             rows.iter()
-                .map(|row| Ok((row.try_get(0)?, row.try_get_unchecked(1)?, row.try_get_unchecked(2)?)))
+                .map(|row| {
+                    Ok((row.try_get(0)?, row.try_get_unchecked(1)?, row.try_get_unchecked(2)?, row.try_get_unchecked(3)?))
+                })
                 .collect()
         });
         let rows = rows.map_err(discreet::of_source)?;
         let seqs = rows.iter().map(|(seq, ..)| *seq).collect();
-        let leads: Option<Vec<LeadId>> = rows.into_iter().map(|(_, key, client)| lead(key?, client)).collect();
+        let has_keyless = rows.iter().any(|(.., keyless)| *keyless);
+        let keyed = rows.into_iter().filter(|(.., keyless)| !keyless);
+        let leads: Option<Vec<LeadId>> = keyed.map(|(_, key, client, _)| lead(key?, client)).collect();
         let touched = match leads {
             None => Touched::Anything,
             Some(mut leads) => {
@@ -132,33 +190,43 @@ impl ChangeLog {
                 Touched::Leads(leads)
             }
         };
-        Ok(Read { seqs, touched })
+        Ok(Read { seqs, touched, has_keyless })
     }
 
     /// Takes out what was read.
-    pub async fn forget(&self, read: Read) -> Result<(), sqlx::Error> {
+    ///
+    /// # Errors
+    /// As [`Self::make_sure_of_writing`].
+    pub async fn forget(&self, read: Read) -> anyhow::Result<()> {
         if read.is_empty() {
             return Ok(());
         }
+        self.delete(read.seqs).await.map_err(|error| self.unwritable(discreet::of_source(error)))
+    }
+
+    async fn delete(&self, seqs: Vec<i64>) -> Result<(), sqlx::Error> {
         let log = self.design.log.quoted();
         match &self.writer {
             Db::Sqlite(pool) => {
                 let sql = format!("delete from {log} where seq in (select value from json_each($1))");
-                let seqs = serde_json::json!(read.seqs).to_string();
+                let seqs = serde_json::json!(seqs).to_string();
                 sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
             }
             Db::Postgres(pool) => {
                 let sql = format!("delete from {log} where seq = any($1)");
-                sqlx::query(db::trusted(sql)).bind(read.seqs).execute(pool).await.map(drop)
+                sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
             }
         }
-        .map_err(discreet::of_source)
     }
 }
 
 impl Read {
     pub fn is_empty(&self) -> bool {
         self.seqs.is_empty()
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.seqs.len() as u64
     }
 
     /// Whether there may be more.

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::crm::changes::log::ChangeLog;
+use crate::db::file::FileId;
 use crate::db::{self, Db, discreet};
 
 /// Tells when the log may hold something new. What happens before anybody waits is not forgotten.
@@ -56,7 +57,10 @@ impl Watch {
 }
 
 async fn listen(pool: &PgPool, channel: &str, changed: &Notify) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
+    // A pool of its own, that ends with it: a connection that the network has swallowed never says good-bye, and until it does
+    // its place is taken. Out of the pool that drains the log, some silent listeners would leave nobody to do that.
+    let own = pool.options().clone().max_connections(1).connect_lazy_with((*pool.connect_options()).clone());
+    let mut listener = PgListener::connect_with(&own).await?;
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
     // What came before anybody listened told nobody.
@@ -77,8 +81,16 @@ async fn listen(pool: &PgPool, channel: &str, changed: &Notify) -> Result<(), sq
 async fn look(pool: &SqlitePool, log: &ChangeLog, changed: &Notify) -> Result<(), sqlx::Error> {
     // A connection of its own: the counter tells what other connections have committed since the same one last asked.
     let mut connection = pool.acquire().await?.detach();
+    let path = pool.connect_options().get_filename().to_owned();
+    let opened = FileId::at(&path);
     let mut before = None;
     loop {
+        let found = FileId::at(&path);
+        if found.is_some() && found != opened {
+            // Another file has taken its place: whoever polls opens it.
+            changed.notify_one();
+            return Ok(());
+        }
         let now = data_version(&mut connection).await?;
         // Most commits are none of ours.
         if before.replace(now) != Some(now) && has_rows(&mut connection, log).await? {

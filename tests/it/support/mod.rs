@@ -17,6 +17,7 @@ pub mod postgres;
 pub mod reaction;
 pub mod reading;
 pub mod receiver;
+pub mod relay;
 pub mod request;
 pub mod scene;
 pub mod settled;
