@@ -34,7 +34,9 @@ struct Watched {
     place: Place,
     settings: Settings,
     crm: Crm,
+    /// In a file: a poll that fails in the midst costs a state in memory all it holds.
     state: Db,
+    _state_place: Place,
 }
 
 impl Watched {
@@ -48,7 +50,8 @@ impl Watched {
     async fn over(place: Place, source: &str) -> Self {
         let settings = settings(&place, &format!("key = 'id'\n{source}"), "city = 'town'\nzip = 'zip'");
         let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
-        let watched = Self { place, settings, crm, state: Db::open_state_in_memory().await.unwrap() };
+        let state_place = Engine::Sqlite.place();
+        let watched = Self { place, settings, crm, state: state_place.state().await, _state_place: state_place };
         assert_eq!(watched.poll().await.unwrap().created, 3);
         watched
     }
