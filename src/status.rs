@@ -132,7 +132,7 @@ impl From<Halt> for HaltShown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     Nothing,
-    /// Leads are rejected, invalid or exhausted.
+    /// Leads are rejected, invalid or exhausted, or rows have no key that names a lead.
     Attention,
     /// Halted or held.
     Decision,
@@ -178,11 +178,16 @@ impl Report {
         self.leads.get(status.name()).copied().unwrap_or(0)
     }
 
+    /// Rows whose key names no lead.
+    pub fn unnamed(&self) -> u64 {
+        self.last_poll.as_ref().map_or(0, |poll| poll.unnamed)
+    }
+
     pub fn need(&self) -> Need {
         let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
         if self.halt.is_some() || self.hold.is_some() {
             Need::Decision
-        } else if attention.into_iter().any(|status| self.leads(status) > 0) {
+        } else if attention.into_iter().any(|status| self.leads(status) > 0) || self.unnamed() > 0 {
             Need::Attention
         } else {
             Need::Nothing

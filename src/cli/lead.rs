@@ -1,5 +1,5 @@
-//! `lead ID`: one lead's whole story, for whoever asks why somebody was, or was not, written to. Looks at the state only,
-//! also while a daemon works on it. `--export` has all of it in one document; `--erase` ends it.
+//! `lead ID`: one lead's whole story, for whoever asks why somebody was, or was not, written to. Looks at the state, also
+//! while a daemon works on it, and for a moment at the source, for what is noted of the row. `--export` has all of it in one document; `--erase` ends it.
 //!
 //! Here, and nowhere else, Conversica's answers are shown as they came: they may quote the lead.
 
@@ -128,7 +128,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         return export::write(&args.export, &document).map(|()| Exit::Done);
     }
     hearing.add_to(&mut document, story.desired.as_ref());
-    print(document, text(&story, &hearing, console::width()), &veil, args.json);
+    let notes = row::notes(settings, &state, &lead, clock::now()).await;
+    document["notes"] = json!(notes);
+    print(document, text(&story, &hearing, &notes.unwrap_or_default(), console::width()), &veil, args.json);
     Ok(Exit::Done)
 }
 
@@ -143,11 +145,14 @@ fn print(mut document: Value, text: String, veil: &Veil, json: bool) {
 }
 
 /// For people: where it stands and what to do, what Conversica should hold and holds, and how that came about.
-fn text(story: &Story, hearing: &Hearing, width: usize) -> String {
+fn text(story: &Story, hearing: &Hearing, notes: &[String], width: usize) -> String {
     let mut text = name(&story.lead);
     let (stands, to_do) = standing(story);
     let _ = writeln!(text, ": {}\n  {}\n  to do: {to_do}\n", story.status.name(), printable(&stands));
     text.push_str(&contents(story));
+    for note in notes {
+        let _ = writeln!(text, "  note: {}", printable(note));
+    }
     text.push_str(&hearing.standing_text(story.desired.as_ref()));
     let mut events = history::of_story(story, width);
     events.extend(hearing.events(width));

@@ -72,6 +72,14 @@ pub fn text(report: &Report) -> String {
             }
         }
     }
+    if report.unnamed() > 0 {
+        let _ = writeln!(
+            text,
+            "For a person: {} rows of the source have no key that names a lead and are left out. While there are such rows, no lead \
+             is taken for gone. Look: conversica-sync check",
+            report.unnamed()
+        );
+    }
     let mut leads = table::plain(&[]);
     for status in Status::ALL {
         leads.add_row([status.name().to_owned(), report.leads(status).to_string(), meaning(status).to_owned()]);

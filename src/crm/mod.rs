@@ -24,21 +24,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
+use tokio::sync::OnceCell;
 
 use crate::config::{Changes, Settings, Source};
-use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
 use crate::crm::catalog::{Found, Relation};
 use crate::crm::changed_at::ChangedAt;
 use crate::crm::changes::log::ChangeLog;
-use crate::crm::columns::Column;
+use crate::crm::columns::{Column, Form};
 use crate::crm::drift::{Look, Part, Used};
-use crate::crm::mapping::{Mapping, Row};
+use crate::crm::mapping::Mapping;
+use crate::crm::read::{WholeNames, number};
 use crate::crm::settled::{Outlook, Settled};
 use crate::db::file::FileId;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, Db};
 use crate::error::SetupError;
-use crate::on_db;
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ pub struct Crm {
     pub mapping: Mapping,
     /// With `changes = "triggers"`.
     pub log: Option<ChangeLog>,
+    /// Asked of the state before the first reading, where the key may hold such numbers.
+    pub whole_names: Arc<OnceCell<WholeNames>>,
     seen: Arc<Mutex<Seen>>,
     /// Of an SQLite source, when it was opened.
     file: Option<FileId>,
@@ -81,7 +83,9 @@ impl Crm {
         }
         let file = FileId::of(url);
         let db = connect(&source).await?;
-        let mut crm = Crm { mapping: Mapping::new(settings), db, source, log: None, seen: Arc::default(), file };
+        let mapping = Mapping::new(settings);
+        let (whole_names, seen) = (Arc::default(), Arc::default());
+        let mut crm = Crm { mapping, db, source, log: None, whole_names, seen, file };
         crm.fitting().await?;
         if crm.source.changes == Changes::Triggers {
             let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
@@ -107,7 +111,8 @@ impl Crm {
         let log = self.log.as_ref().map(|log| log.reopened(&db, &self.source, url)).transpose()?;
         let seen = Seen { first: self.seen().first.clone(), ..Seen::default() };
         let (source, mapping) = (self.source.clone(), self.mapping.clone());
-        Ok(Self { db, source, mapping, log, seen: Arc::new(Mutex::new(seen)), file })
+        let whole_names = self.whole_names.clone();
+        Ok(Self { db, source, mapping, log, whole_names, seen: Arc::new(Mutex::new(seen)), file })
     }
 
     /// What the source has, once it has been found to fit, and to be what it was at the first look. Asked at the beginning
@@ -132,9 +137,10 @@ impl Crm {
         self.refuse_drift(&found, &columns)?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
         let changed_at = changed_at::prepare(&self.db, &self.source, &columns).await?;
-        let Found { relation, row_security, .. } = found;
+        let Found { relation, row_security, has_unique_key, .. } = found;
         self.seen().first.get_or_insert_with(|| Look { relation, row_security, used: self.used(&columns) });
-        let fitting = Fitting { relation, row_security, columns, changed_at };
+        let has_unique_key = has_unique_key && self.has_plain_key(&columns);
+        let fitting = Fitting { relation, row_security, has_unique_key, columns, changed_at };
         self.seen().fitted = schema.map(|schema| (schema, fitting.clone()));
         Ok(fitting)
     }
@@ -153,6 +159,19 @@ impl Crm {
         }
         let what = format!("{}: somebody changed its columns as a poll began", columns::place(&self.source));
         Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll looks again")))
+    }
+
+    /// Whether a lead's key or client may be a whole number that is kept as a floating-point one, and written as either.
+    pub fn may_have_whole_names(&self, fitting: &Fitting) -> bool {
+        let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
+        let mut columns = names.into_iter().filter_map(|name| columns::find(&self.db, &fitting.columns, name));
+        matches!(self.db, Db::Sqlite(_)) && columns.any(|column| number::may_be_real(&column.plain_type))
+    }
+
+    /// Of a JSON value only the scalar inside is the key: "7" and 7 are the same.
+    fn has_plain_key(&self, columns: &[Column]) -> bool {
+        let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
+        names.into_iter().all(|name| columns::find(&self.db, columns, name).is_some_and(|c| c.form == Form::Plain))
     }
 
     fn used(&self, columns: &[Column]) -> Vec<Used> {
@@ -223,78 +242,17 @@ impl Crm {
         Fingerprint::of(format!("{parts:?}").as_bytes())
     }
 
-    /// Rows without a key, of those that are to be leads.
-    pub async fn keyless_rows(&self) -> Result<i64, sqlx::Error> {
-        let key = db::quote(&self.source.key);
-        let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
-        on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-            .map_err(discreet::of_source)
-    }
-
-    /// The message for rows without a key.
-    pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
-        let rows = self.keyless_rows().await?;
-        Ok(SetupError::new(
+    /// The message for rows that do not come in the order in which they were asked for.
+    pub fn disorder(&self) -> SetupError {
+        SetupError::new(
             format!(
-                "{}: {rows} row(s) have no value in the key column \"{}\"",
+                "{}: the values of the key column \"{}\" do not come in the order of their UTF-8 bytes",
                 columns::place(&self.source),
                 self.source.key
             ),
-            "a lead needs a key that stays the same: give those rows one, leave them out with [source] where, or choose \
-             another [source] key",
-        ))
-    }
-
-    /// The message for a row whose key no state can hold.
-    pub fn unusable_key(&self, row: &Row) -> SetupError {
-        let key: String = row.key.iter().flat_map(|key| key.chars()).take(40).collect();
-        SetupError::new(
-            format!(
-                "{}: the key or client of the row with key \"{}…\" is longer than 1,000 bytes or holds a NUL character",
-                columns::place(&self.source),
-                printable(&key)
-            ),
-            "mend that row, leave it out with [source] where, or choose another [source] key",
+            "nothing was sent; choose a [source] key of numbers or UUIDs, or keep the CRM in a database with encoding UTF8; \
+             if keys change while they are read, the next poll goes on by itself",
         )
-    }
-
-    /// The message for rows that share a key: the first few are named.
-    pub async fn duplicate_keys(&self) -> anyhow::Result<SetupError> {
-        let as_text = |column: &str| match self.db {
-            Db::Sqlite(_) => format!("cast(t.{} as text)", db::quote(column)),
-            Db::Postgres(_) => format!("t.{}::text", db::quote(column)),
-        };
-        let key = as_text(&self.source.key);
-        let group = match &self.source.client {
-            // As the leads are told apart: no client and a blank one are the same.
-            Some(client) => format!("{key}, coalesce({}, '')", as_text(client)),
-            None => key.clone(),
-        };
-        let from = columns::from_clause(&self.source);
-        let sql = format!(
-            "select {key}, count(*) from {from} and {key} is not null group by {group} having count(*) > 1 order by 1 limit 5"
-        );
-        let found: Vec<(String, i64)> =
-            on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)
-                .map_err(discreet::of_source)?;
-        if found.is_empty() {
-            return Ok(SetupError::new(
-                format!(
-                    "{}: the values of the key column \"{}\" do not come in the order of their UTF-8 bytes",
-                    columns::place(&self.source),
-                    self.source.key
-                ),
-                "nothing was sent; choose a [source] key of numbers or UUIDs, or keep the CRM in a database with encoding UTF8; \
-                 if keys change while they are read, the next poll goes on by itself",
-            ));
-        }
-        let list =
-            found.iter().map(|(key, rows)| format!("{} ({rows} rows)", printable(key))).collect::<Vec<_>>().join(", ");
-        Ok(SetupError::new(
-            format!("{}: the key column \"{}\" is not unique: {list}", columns::place(&self.source), self.source.key),
-            "choose a [source] key that is unique, add [source] client where each tenant counts for itself, or use \
-             [source] query with one row a lead",
-        ))
     }
 }
 
@@ -320,6 +278,8 @@ pub struct Fitting {
     pub relation: Option<Relation>,
     /// Whether row level security applies to this user.
     pub row_security: bool,
+    /// The database itself refuses a second row with the same key (and client).
+    pub has_unique_key: bool,
     pub columns: Vec<Column>,
     pub changed_at: Option<ChangedAt>,
 }

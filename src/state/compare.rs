@@ -150,6 +150,15 @@ const fn order_columns(order: IdOrder) -> &'static str {
     }
 }
 
+/// Whether some lead is called by a number with `.0` behind it, as earlier versions wrote whole numbers of floating-point
+/// columns.
+pub async fn has_decimal_names(db: &Db) -> Result<bool, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar("select exists (select 1 from lead where id like '%.0' or client_id like '%.0')")
+            .fetch_one(pool).await
+    })
+}
+
 /// Notes what rows were like whose leads say the same as before: one statement, whatever their number (at most 5,000).
 pub async fn remember(db: &Db, rows: &[(LeadId, RowHash)]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {

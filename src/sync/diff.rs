@@ -135,6 +135,7 @@ mod tests {
             withdrawn: Vec::new(),
             row_hash: None,
             kept: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

@@ -90,9 +90,10 @@ pub async fn plan(
     loop {
         match merge.next().await? {
             Some(Item::Quiet) => {}
-            Some(Item::Missing(known)) => planning.missing(known),
+            Some(Item::Missing(known)) => planning.missing(known, merge.unnamed()),
             Some(Item::Row(mapped, known)) => {
                 planning.totals.kept_opt_outs += u64::from(!mapped.kept.is_empty());
+                planning.counts.notes(&mapped);
                 planning.found.back += u64::from(known.as_ref().is_some_and(Known::is_withheld));
                 if is_settled(&mapped, known.as_ref()) {
                     planning.totals.unchanged += 1;
@@ -110,6 +111,7 @@ pub async fn plan(
     planning.show(state, &mut each).await?;
     planning.found.present = merge.present();
     planning.totals.erased = merge.erased();
+    planning.totals.unnamed = merge.unnamed();
     let Planning { mut totals, counts, addresses, new_sends, would_hold, found, .. } = planning;
     counts.put_into(&mut totals);
     let repeated = addresses.repeated();
@@ -189,14 +191,16 @@ impl Planning {
         }
     }
 
-    fn missing(&mut self, known: Known) {
+    /// Of this many rows met before it nobody knows whose they are.
+    fn missing(&mut self, known: Known, unnamed: u64) {
         let counts = known.is_expected();
         self.found.missing += u64::from(counts);
         self.found.withheld += u64::from(known.is_withheld());
         self.totals.gone += u64::from(counts || !known.gone);
         // Also who is gone and has not been told yet.
         let waits = matches!(known.status, Status::Pending | Status::Retrying);
-        if self.on_delete == OnDelete::StopMessaging && known.may_be_contacted() && (!known.gone || counts || waits) {
+        let is_told = self.on_delete == OnDelete::StopMessaging && unnamed == 0;
+        if is_told && known.may_be_contacted() && (!known.gone || counts || waits) {
             self.parting.push(known);
         }
     }
@@ -253,9 +257,10 @@ impl Planning {
                 }
             }
             let old = delivered.map(object).unwrap_or_default();
-            let kept: Vec<String> = mapped.kept.iter().map(Override::in_words).collect();
+            let mut asides: Vec<String> = mapped.kept.iter().map(Override::in_words).collect();
+            asides.extend(mapped.notes.iter().cloned());
             let mut planned = planned(mapped, known.as_ref(), stops, &old);
-            planned.lead.reasons.extend(kept);
+            planned.lead.reasons.extend(asides);
             if let Some(reason) = holds {
                 planned.lead.reasons.push(format!("held as soon as a pass sees it: {reason}"));
                 self.would_hold.get_or_insert_with(|| reason.to_owned());

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use tracing::warn;
 
 use crate::config::{FirstRun, Settings, Source};
 use crate::crm::cursor::{self, Bound, Newest};
@@ -63,8 +64,16 @@ pub async fn poll(
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let duration = started.elapsed();
     let before = control::read::<LastPoll>(state).await?;
-    let (failing_since, mut succeeded_at) =
-        before.map(|before| (before.failing_since, before.succeeded_at)).unwrap_or_default();
+    let (failing_since, mut succeeded_at, unnamed_before) =
+        before.map(|before| (before.failing_since, before.succeeded_at, before.unnamed)).unwrap_or_default();
+    let unnamed = match (&result, kind) {
+        (Ok(_), "full") => polled.unnamed,
+        (Ok(_), _) => polled.unnamed.max(unnamed_before),
+        (Err(_), _) => unnamed_before,
+    };
+    if unnamed > unnamed_before {
+        warn!(rows = unnamed, "rows have no key that names a lead and are left out: look with `check`");
+    }
     if result.is_ok() {
         let kind = match kind {
             "full" => PollKind::Full,
@@ -83,10 +92,15 @@ pub async fn poll(
         changed: polled.changed,
         duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         error: result.as_ref().err().map(in_words),
+        unnamed,
         failing_since: result.is_err().then(|| failing_since.unwrap_or(now)),
         succeeded_at,
     };
     control::write(state, &last, now).await?;
+    if crm.log.is_some() && last.kind != "full" && unnamed > 0 && unnamed_before == 0 {
+        // The change log says that there was such a row, not how many there are.
+        control::write(state, &CompareAsked { at: now }, now).await?;
+    }
     result
 }
 
@@ -116,7 +130,8 @@ pub(super) async fn read_and_write(
 ) -> anyhow::Result<(Polled, Covered)> {
     let fitting = crm.fitting().await?;
     let memory = Memory::read(crm, state, settings, tally.instance, now).await?;
-    let behind = touched.as_ref().map_or(Behind::Nothing, |touch| touch.behind);
+    let (behind, has_unnamed) =
+        touched.as_ref().map_or((Behind::Nothing, false), |touch| (touch.behind, touch.has_unnamed));
     let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, touched, now) };
     if scope != Scope::All {
         *kind = "incremental";
@@ -206,6 +221,8 @@ pub(super) async fn read_and_write(
         writes.admit(in_the_end).await?;
     }
     writes.polled.rows = progress.rows(&merge);
+    writes.polled.unnamed = progress.unnamed(&merge).max(u64::from(has_unnamed));
+    let spares = writes.spares_missing();
     let polled = writes.finish(merge.present()).await?;
     if polled.changed > 0 {
         tally.announce();
@@ -214,7 +231,7 @@ pub(super) async fn read_and_write(
     decide_first_run(state, memory.history, decided, now).await?;
     let has_lost_its_newest = covered == Covered::Part && !merge.is_full() && memory.has_lost_its_newest(&progress);
     memory.renew(state, settings, &progress, merge.is_full(), now).await?;
-    if has_lost_its_newest {
+    if has_lost_its_newest || covered == Covered::Touched && spares {
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     Ok((polled, covered))

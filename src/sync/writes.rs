@@ -36,6 +36,8 @@ pub struct Polled {
     pub stopped: u64,
     /// Changes that wait for a person.
     pub held: u64,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long.
+    pub unnamed: u64,
     /// Sends that went under `approve_above` unasked.
     #[serde(skip)]
     pub unasked: u64,
@@ -49,7 +51,8 @@ pub struct Polled {
 
 impl Polled {
     pub(super) fn add(&mut self, more: Polled) {
-        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unasked, lost, back } = more;
+        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unnamed, unasked, lost, back } =
+            more;
         self.rows += rows;
         self.changed += changed;
         self.created += created;
@@ -58,6 +61,7 @@ impl Polled {
         self.gone += gone;
         self.stopped += stopped;
         self.held += held;
+        self.unnamed = self.unnamed.max(unnamed);
         self.unasked += unasked;
         self.lost += lost;
         self.back += back;
@@ -375,6 +379,11 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
+    /// Whether leads seem to be missing whose rows may only have lost their names: nothing is decided about them.
+    pub(super) fn spares_missing(&self) -> bool {
+        self.polled.unnamed > 0 && self.found.missing > 0
+    }
+
     /// `present` of the leads that the source is expected to have have been met.
     pub(super) async fn finish(mut self, present: u64) -> anyhow::Result<Polled> {
         self.settle_doubtful().await?;
@@ -382,8 +391,11 @@ impl<'a> Writes<'a> {
             self.fence.check(self.state).await?;
         }
         self.found.present = present;
+        let spares = self.spares_missing();
         match self.losses.verdict(self.found) {
             Verdict::Hold => self.hold_missing().await?,
+            // So many that they are held already.
+            Verdict::Gone if spares && self.withheld + self.found.withheld > 0 => self.hold_missing().await?,
             Verdict::Gone => {
                 if matches!(self.admission, Admission::UpTo { .. }) {
                     let provisional = self.provisional.map_or(0, |(leads, _)| leads);
@@ -394,6 +406,9 @@ impl<'a> Writes<'a> {
                     self.write(change).await?;
                 }
                 self.flush().await?;
+                if spares {
+                    self.missing.clear();
+                }
                 self.let_missing_go().await?;
             }
         }

@@ -91,6 +91,7 @@ mod tests {
             changed: 0,
             duration_ms: 1,
             error: None,
+            unnamed: 0,
             failing_since: None,
             succeeded_at: Default::default(),
         };

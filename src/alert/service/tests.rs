@@ -29,6 +29,7 @@ fn polled(seconds: i64, failing_since: Option<i64>) -> Option<LastPoll> {
         rows: 0,
         changed: 0,
         duration_ms: 0,
+        unnamed: 0,
         error: failing_since.map(|_| "Ann's row".to_owned()),
         failing_since: failing_since.map(at),
         succeeded_at: BTreeMap::new(),

@@ -10,7 +10,7 @@ use crate::conversica::lead::LeadId;
 use crate::state::held;
 use crate::sync::plan::PlannedLead;
 use crate::sync::plan::forecast::Forecast;
-use crate::sync::plan::totals::Totals;
+use crate::sync::plan::totals::{Reason, Totals};
 use crate::wording::roughly;
 
 /// Conversations, and keys, that are named one by one.
@@ -34,7 +34,11 @@ pub fn headline(totals: &Totals) -> String {
     if totals.erased > 0 {
         count(&mut text, totals.erased, "erased: never written to again");
     }
+    if totals.unnamed > 0 {
+        count(&mut text, totals.unnamed, "rows without a key that names a lead: `check` says why");
+    }
     text.push_str(&invalid_reasons(totals));
+    text.push_str(&notes(totals));
     text.push_str(&changed_keys(totals));
     if let Some(forecast) = &totals.forecast
         && !totals.baseline
@@ -108,14 +112,34 @@ fn invalid_reasons(totals: &Totals) -> String {
         return text;
     }
     text.push_str("Invalid, by reason (a row may have several):\n");
-    for reason in &totals.invalid_reasons {
+    text.push_str(&reasons(&totals.invalid_reasons));
+    if totals.invalid_other_reasons > 0 {
+        count(&mut text, totals.invalid_other_reasons, "for other reasons");
+    }
+    text
+}
+
+/// What of valid leads is not as the row has it.
+fn notes(totals: &Totals) -> String {
+    let mut text = String::new();
+    if totals.notes.is_empty() {
+        return text;
+    }
+    text.push_str("Cleaned or left out, in leads that are valid all the same:\n");
+    text.push_str(&reasons(&totals.notes));
+    if totals.other_notes > 0 {
+        count(&mut text, totals.other_notes, "for other reasons");
+    }
+    text
+}
+
+fn reasons(reasons: &[Reason]) -> String {
+    let mut text = String::new();
+    for reason in reasons {
         let first: Vec<String> = reason.first.iter().map(name).collect();
         let more = if reason.leads > reason.first.len() as u64 { ", …" } else { "" };
         let _ =
             writeln!(text, "  {:>10}  {}: {}{more}", number(reason.leads), printable(&reason.reason), first.join(", "));
-    }
-    if totals.invalid_other_reasons > 0 {
-        count(&mut text, totals.invalid_other_reasons, "for other reasons");
     }
     text
 }

@@ -5,6 +5,7 @@
 //! writes the SQL, `postgres` and `sqlite` run it, [`mod@line`] is what comes out.
 
 pub mod line;
+pub mod number;
 mod postgres;
 mod sqlite;
 mod statement;
@@ -38,6 +39,15 @@ pub enum Scope {
     Keys(Vec<LeadId>),
 }
 
+/// What a lead is called whose key is a whole number in a floating-point column of SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WholeNames {
+    /// `7`.
+    Whole,
+    /// `7.0`, as Conversica knows such leads from an earlier version: by another name each would be another person.
+    Decimal,
+}
+
 /// A prepared way of reading.
 #[derive(Debug, Clone)]
 pub struct Reading {
@@ -52,7 +62,8 @@ pub struct Reading {
 
 impl Reading {
     pub fn new(crm: &Crm, fitting: &Fitting, scope: Scope) -> Self {
-        let statements = Statements::new(crm, fitting);
+        let mut statements = Statements::new(crm, fitting);
+        statements.call(crm.whole_names.get().copied().unwrap_or(WholeNames::Whole));
         Self {
             salt: salt(crm, &statements),
             has_client: crm.source.client.is_some(),
@@ -67,6 +78,12 @@ impl Reading {
     /// At most `rows` rows, in no particular order: a sample.
     pub fn sample(mut self, rows: usize) -> Self {
         self.limit = Some(rows);
+        self
+    }
+
+    /// Keys and clients alone, without the cells.
+    pub fn names_only(mut self) -> Self {
+        self.statements.list = self.statements.names.clone();
         self
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use sqlx::postgres::PgRow;
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, ValueRef as _};
 use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
@@ -45,6 +46,10 @@ impl Reading {
         // Not the time that we take over a batch counts, but how long the server is silent: see `Silence`.
         snapshot::begin(connection, &self.source).await?;
         sqlx::query("set local statement_timeout = 0").execute(&mut *connection).await?;
+        // Such a database keeps any bytes, and hands them over as UTF-8 only if all of them are: one name would stop everybody.
+        let as_it_is = "select set_config('client_encoding', 'SQL_ASCII', true) \
+                        where current_setting('server_encoding') = 'SQL_ASCII'";
+        sqlx::query(as_it_is).execute(&mut *connection).await?;
         let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await?;
         let silence = Silence { pool, pid, patience: self.source.statement_timeout };
         let ordering = silence.broken(self.postgres_ordering(connection)).await?;
@@ -52,9 +57,13 @@ impl Reading {
         let kind = self.statements.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
         let statement = self.statements.newest(&self.scope).filter(|_| self.limit.is_none());
         if let Some((statement, kind)) = statement.zip(kind) {
-            let query = sqlx::query_scalar(db::trusted(statement));
-            let text: Option<String> = silence.broken(query.fetch_one(&mut *connection)).await?;
-            newest = text.map(|text| Newest::new(text, kind));
+            let query = sqlx::query(db::trusted(statement));
+            let row: PgRow = silence.broken(query.fetch_one(&mut *connection)).await?;
+            let value = row.try_get_raw(0)?;
+            if !value.is_null() {
+                let text = value.as_bytes().map_err(sqlx::Error::Decode)?;
+                newest = Some(Newest::new(String::from_utf8_lossy(text).into_owned(), kind));
+            }
         }
         if let Some(newest) = &mut newest
             && let Some(statement) = self.statements.another_zone(&self.scope, newest)
