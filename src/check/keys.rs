@@ -56,7 +56,7 @@ struct Found {
 
 impl Found {
     fn add(&mut self, batch: Batch) {
-        let mut previous = std::mem::replace(&mut self.last, Batch::default());
+        let mut previous = std::mem::take(&mut self.last);
         for index in 0..batch.len() {
             let line = batch.line(index);
             self.rows += 1;

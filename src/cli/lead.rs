@@ -128,9 +128,11 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         return export::write(&args.export, &document).map(|()| Exit::Done);
     }
     hearing.add_to(&mut document, story.desired.as_ref());
-    let notes = row::notes(settings, &state, &lead, clock::now()).await;
-    document["notes"] = json!(notes);
-    print(document, text(&story, &hearing, &notes.unwrap_or_default(), console::width()), &veil, args.json);
+    let notes = row::notes(settings, &state, &lead, clock::now()).await.unwrap_or_default();
+    if !notes.is_empty() {
+        document["notes"] = json!(notes);
+    }
+    print(document, text(&story, &hearing, &notes, console::width()), &veil, args.json);
     Ok(Exit::Done)
 }
 

@@ -21,6 +21,7 @@ pub mod value;
 pub mod writeback;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
@@ -37,8 +38,9 @@ use crate::crm::mapping::Mapping;
 use crate::crm::read::{WholeNames, number};
 use crate::crm::settled::{Outlook, Settled};
 use crate::db::file::FileId;
-use crate::db::{self, Db};
+use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
+use crate::on_db;
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]
@@ -64,6 +66,8 @@ struct Seen {
     fitted: Option<(i64, Fitting)>,
     /// The start of the last long transaction that was warned of.
     long_open: Option<DateTime<Utc>>,
+    /// Not before then are leads looked at again whose key several rows had.
+    again_at: Option<Instant>,
 }
 
 impl Crm {
@@ -161,6 +165,16 @@ impl Crm {
         Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll looks again")))
     }
 
+    /// Whether leads whose key several rows had are to be looked at again.
+    pub fn may_look_again(&self) -> bool {
+        self.seen().again_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// They have been, and it took so long: fifty times as long belongs to others.
+    pub fn has_looked_again(&self, took: Duration) {
+        self.seen().again_at = Instant::now().checked_add(took.saturating_mul(50));
+    }
+
     /// Whether a lead's key or client may be a whole number that is kept as a floating-point one, and written as either.
     pub fn may_have_whole_names(&self, fitting: &Fitting) -> bool {
         let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
@@ -240,6 +254,15 @@ impl Crm {
             (numbers, row_security),
         );
         Fingerprint::of(format!("{parts:?}").as_bytes())
+    }
+
+    /// Rows without a key, of those that are to be leads.
+    pub async fn keyless_rows(&self) -> Result<u64, sqlx::Error> {
+        let key = db::quote(&self.source.key);
+        let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
+        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)?;
+        Ok(u64::try_from(rows).unwrap_or(0))
     }
 
     /// The message for rows that do not come in the order in which they were asked for.

@@ -150,6 +150,17 @@ const fn order_columns(order: IdOrder) -> &'static str {
     }
 }
 
+/// Leads that are invalid for a reason with these words, at most `limit`.
+pub async fn invalid_because(db: &Db, words: &str, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
+    let leads: Vec<(String, String)> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select id, client_id from lead where status = 'invalid' and status <> 'in_sync' and invalid_reasons like $1 \
+             order by id, client_id limit $2")
+            .bind(format!("%{words}%")).bind(limit).fetch_all(pool).await
+    })?;
+    Ok(leads.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
+}
+
 /// Whether some lead is called by a number with `.0` behind it, as earlier versions wrote whole numbers of floating-point
 /// columns.
 pub async fn has_decimal_names(db: &Db) -> Result<bool, sqlx::Error> {

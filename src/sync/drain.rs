@@ -59,7 +59,9 @@ pub(super) async fn drain(
             Reach::Everything if read.is_full() => u64::try_from(log.backlog().await?.rows).unwrap_or(0),
             Reach::Everything | Reach::AsDue => read.rows(),
         };
-        let touched = Touch { leads: touched, behind, has_unnamed: read.has_unnamed };
+        let keyless = if read.has_keyless { crm.keyless_rows().await? } else { 0 };
+        let unnamed = keyless.max(u64::from(read.has_unnamed));
+        let touched = Touch { leads: touched, behind, unnamed };
         let mut step = "full";
         let covered = poll::read_and_write(crm, state, settings, reach, Some(touched), tally, &mut step, now).await;
         if step == "full" || first {

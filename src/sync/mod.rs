@@ -4,6 +4,7 @@
 //! them are in [`crate::daemon`].
 
 pub mod account;
+mod again;
 pub mod allowance;
 pub mod breaker;
 pub mod consent;

@@ -20,12 +20,12 @@ use crate::state::control::{
     self, CompareAsked, Comparing, Cursor, Facts, FirstRunDone, Hold, KeptBack, LastPoll, MappingInUse,
 };
 use crate::state::held::{self, Release, Selection};
+use crate::sync::again;
 use crate::sync::allowance::Allowance;
-use crate::sync::diff;
 use crate::sync::drain;
 use crate::sync::fence::{Fence, Instance};
 use crate::sync::guard::{self, Admission, History, Losses};
-use crate::sync::merge::{Interest, Item, Merge};
+use crate::sync::merge::{Interest, Merge};
 use crate::sync::resume::{self, Progress};
 use crate::sync::step::{self, Behind, Touch};
 use crate::sync::tally::{PollKind, Tally};
@@ -130,8 +130,7 @@ pub(super) async fn read_and_write(
 ) -> anyhow::Result<(Polled, Covered)> {
     let fitting = crm.fitting().await?;
     let memory = Memory::read(crm, state, settings, tally.instance, now).await?;
-    let (behind, has_unnamed) =
-        touched.as_ref().map_or((Behind::Nothing, false), |touch| (touch.behind, touch.has_unnamed));
+    let (behind, unnamed) = touched.as_ref().map_or((Behind::Nothing, 0), |touch| (touch.behind, touch.unnamed));
     let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, touched, now) };
     if scope != Scope::All {
         *kind = "incremental";
@@ -171,28 +170,20 @@ pub(super) async fn read_and_write(
     if let Some(kept) = &memory.kept_back {
         writes.take_over(kept).await?;
     }
+    if covered == Covered::Touched {
+        writes.polled.unnamed = unnamed;
+    }
     if scope == Scope::Keys(Vec::new()) {
         return Ok((writes.polled, covered));
     }
     memory.begin(state, now).await?;
-    let conversations = settings.safety.conversation_changes;
     let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences, now).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
     crm.still(&fitting).await?;
     let mut progress = Progress::new(&merge, earlier, &source, &mapping, &memory.settled, now);
     while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
-        match item {
-            Item::Quiet => {}
-            Item::Missing(known) => writes.missing(known).await?,
-            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
-                writes.doubtful(mapped, known).await?;
-            }
-            Item::Row(mapped, known) => {
-                let difference = diff::compare(mapped, known.as_ref(), None, conversations);
-                writes.different(difference, known).await?;
-            }
-        }
+        writes.take(item).await?;
         tally.set_rows(progress.rows(&merge));
         if let Some(mark) = progress.due(&merge)
             && writes.rest().await?
@@ -217,11 +208,14 @@ pub(super) async fn read_and_write(
         tally.announce();
         return Ok((Polled::default(), Covered::Nothing));
     }
+    if covered == Covered::Part && !merge.is_full() {
+        again::look(crm, &fitting, &mut writes).await.map_err(|error| crm.explained(error))?;
+    }
     if covered == Covered::Touched {
         writes.admit(in_the_end).await?;
     }
     writes.polled.rows = progress.rows(&merge);
-    writes.polled.unnamed = progress.unnamed(&merge).max(u64::from(has_unnamed));
+    writes.polled.unnamed = progress.unnamed(&merge).max(writes.polled.unnamed);
     let spares = writes.spares_missing();
     let polled = writes.finish(merge.present()).await?;
     if polled.changed > 0 {

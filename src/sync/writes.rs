@@ -20,6 +20,7 @@ use crate::state::lead::{self, Change, Known};
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::fence::Fence;
 use crate::sync::guard::{Admission, Found, Losses, Verdict};
+use crate::sync::merge::Item;
 use crate::sync::step::Weight;
 
 /// What a poll found.
@@ -169,6 +170,39 @@ impl<'a> Writes<'a> {
             control::clear::<KeptBack>(self.state).await?;
         }
         Ok(())
+    }
+
+    pub(super) const fn state(&self) -> &'a Db {
+        self.state
+    }
+
+    pub(super) const fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Whether something about that lead is gathered and not written yet.
+    pub(super) fn has(&self, lead: &LeadId) -> bool {
+        let changes = self.ready.iter().chain(&self.undecided).map(|change| &change.lead);
+        let doubtful = self.doubtful.iter().map(|(mapped, _)| &mapped.lead);
+        let (returned, reread) =
+            (self.returned.iter().map(|known| &known.lead), self.reread.iter().map(|(lead, _)| lead));
+        changes.chain(doubtful).chain(returned).chain(reread).chain(&self.gone).any(|gathered| gathered == lead)
+    }
+
+    /// What a merge has come upon.
+    pub(super) async fn take(&mut self, item: Item) -> anyhow::Result<()> {
+        let conversations = self.settings.safety.conversation_changes;
+        match item {
+            Item::Quiet => Ok(()),
+            Item::Missing(known) => self.missing(known).await,
+            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
+                self.doubtful(mapped, known).await
+            }
+            Item::Row(mapped, known) => {
+                let difference = diff::compare(mapped, known.as_ref(), None, conversations);
+                self.different(difference, known).await
+            }
+        }
     }
 
     /// This very moment.

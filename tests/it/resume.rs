@@ -109,6 +109,7 @@ async fn mark(settings: &Settings, cursor: &Cursor, id: u32, began_at: DateTime<
         newest: cursor.newest.clone(),
         settled: cursor.settled.clone().unwrap(),
         rows: u64::from(id),
+        unnamed: 0,
     }
 }
 

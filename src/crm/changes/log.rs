@@ -32,7 +32,9 @@ pub struct ChangeLog {
 pub struct Read {
     seqs: Vec<i64>,
     pub touched: Touched,
-    /// Rows whose key names no lead were touched as well: without a key, not valid UTF-8, too long.
+    /// Rows without a key were touched as well, which are no leads.
+    pub has_keyless: bool,
+    /// The same of keys that name no lead: not valid UTF-8, or too long.
     pub has_unnamed: bool,
 }
 
@@ -232,7 +234,8 @@ impl ChangeLog {
         let is_of_anything = rows.iter().any(|entry| !entry.is_keyless && entry.key.is_none());
         let keyed = rows.iter().filter(|entry| entry.key.is_some());
         let named: Vec<Vec<LeadId>> = keyed.map(Entry::leads).collect();
-        let has_unnamed = rows.iter().any(|entry| entry.is_keyless) || named.iter().any(Vec::is_empty);
+        let has_keyless = rows.iter().any(|entry| entry.is_keyless);
+        let has_unnamed = named.iter().any(Vec::is_empty);
         let touched = if is_of_anything {
             Touched::Anything
         } else {
@@ -241,7 +244,7 @@ impl ChangeLog {
             leads.dedup();
             Touched::Leads(leads)
         };
-        Ok(Read { seqs, touched, has_unnamed })
+        Ok(Read { seqs, touched, has_keyless, has_unnamed })
     }
 
     /// Takes out what was read.

@@ -68,22 +68,58 @@ fn blank_and_null_values_are_left_out_and_defaults_stand_in() {
 
 #[test]
 fn a_faulty_row_names_every_reason_at_once() {
-    let reasons = mapped([
-        None,
-        Some("ann at example"),
-        Some("a\u{7}b"),
-        Some("9"),
-        Some("perhaps"),
-        Some("2026-13-01"),
-        Some(NOT_SCALAR),
-    ])
-    .unwrap_err();
+    let row =
+        row([None, Some("ann at example"), Some(NOT_SCALAR), Some("9"), Some("perhaps"), Some("2026-13-01"), None]);
+    let mapped = mapping().map(&row);
+    let reasons = mapped.desired.unwrap_err();
     let keys: Vec<_> = reasons.iter().map(|reason| reason.split(':').next().unwrap()).collect();
-    assert_eq!(
-        keys,
-        ["email", "leadSource", "leadStatus", "optOut", "date", "dealerGroup", "firstName"],
-        "{reasons:?}"
-    );
+    assert_eq!(keys, ["email", "leadSource", "leadStatus", "optOut", "firstName"], "{reasons:?}");
+    assert_eq!(mapped.notes, Vec::<String>::new(), "notes are of leads that are sent");
+}
+
+#[test]
+fn an_optional_value_of_no_use_is_left_out_or_cleaned_and_the_lead_is_sent() {
+    for (created, group, keys, note) in [
+        (Some("0000-00-00"), Some("North"), r#""dealerGroup":"North""#, "date: left out, because it is not a date"),
+        (Some("infinity"), None, "", "date: left out, because it is not a date"),
+        (None, Some(NOT_SCALAR), "", "dealerGroup: left out, because it is a JSON object"),
+        (None, Some(NOT_A_NUMBER), "", "dealerGroup: left out, because it is NaN or infinity"),
+        (None, Some("North\r\nEast"), r#""dealerGroup":"North East""#, "dealerGroup: line breaks became blanks"),
+        (None, Some("a\u{7}b"), r#""dealerGroup":"ab""#, "dealerGroup: control characters were left out"),
+        (None, Some("\u{7}"), "", "dealerGroup: control characters were left out"),
+    ] {
+        let mut cells = GOOD;
+        (cells[5], cells[6]) = (created, group);
+        let mapped = mapping().map(&row(cells));
+        let body = mapped.desired.expect("a valid lead");
+        let end = if keys.is_empty() { r#""repName":"Robin Roe"}"#.to_owned() } else { format!("{keys}}}") };
+        assert!(body.ends_with(&end), "{body}");
+        assert!(mapped.notes.len() == 1 && mapped.notes[0].starts_with(note), "{:?}", mapped.notes);
+        assert!(mapped.notes[0].contains("(column \""), "{:?}", mapped.notes);
+    }
+    let long = "x".repeat(MAX_CHARS + 1);
+    let mut cells = GOOD;
+    cells[6] = Some(&long);
+    let mapped = mapping().map(&row(cells));
+    assert!(mapped.desired.is_ok() && mapped.notes[0].contains("left out, because it is longer"), "{:?}", mapped.notes);
+}
+
+#[test]
+fn what_is_required_is_cleaned_too_and_never_left_out() {
+    let mut cells = GOOD;
+    (cells[0], cells[2]) = (Some("Ann\tLee"), Some("Fair\n2026"));
+    let mapped = mapping().map(&row(cells));
+    let body = mapped.desired.expect("a valid lead");
+    assert!(body.contains(r#""firstName":"Ann Lee""#) && body.contains(r#""leadSource":"Fair 2026""#), "{body}");
+    assert_eq!(mapped.notes.len(), 2);
+    for (index, value) in
+        [(0, "\u{7}"), (1, "a\u{0}nn@example.com"), (2, NOT_SCALAR), (4, "0000-00-00"), (6, "M\u{fffd}")]
+    {
+        let mut cells = GOOD;
+        cells[index] = Some(value);
+        let mapped = mapping().map(&row(cells));
+        assert!(mapped.desired.is_err() && mapped.notes.is_empty(), "{index}: {mapped:?}");
+    }
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl<'a> Line<'a> {
     /// Whether both rows have the same key and client; no client and a blank one are the same.
     pub fn has_name_of(self, other: Line<'_>) -> bool {
         let mut names = self.fields().zip(other.fields());
-        if !names.next().is_some_and(|(a, b)| a == b) {
+        if names.next().is_none_or(|(a, b)| a != b) {
             return false;
         }
         let blank = |field: &[u8]| field == NULL || field.is_empty();

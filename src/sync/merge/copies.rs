@@ -12,6 +12,9 @@ use crate::crm::{Crm, Fitting};
 /// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
 pub const MAX_KEY_BYTES: usize = 1000;
 
+/// What the reason of such a lead says, behind the number of its rows.
+pub const SHARED: &str = "rows of the source have this key";
+
 /// The rows of one key, counted; memory does not grow with their number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Copies {
@@ -31,8 +34,8 @@ impl Copies {
 
     /// The invalid lead that these rows make.
     pub fn into_mapped(self, crm: &Crm, lead: LeadId) -> Mapped {
-        let name = if crm.source.client.is_some() { "this key and client" } else { "this key" };
-        let reason = format!("id: {} rows of the source have {name}, and only one may", self.rows);
+        let client = if crm.source.client.is_some() { " and client" } else { "" };
+        let reason = format!("id: {} {SHARED}{client}, and only one may", self.rows);
         Mapped {
             lead,
             desired: Err(vec![reason]),
