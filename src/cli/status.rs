@@ -50,9 +50,10 @@ pub fn text(report: &Report) -> String {
         let leads = table::leads(hold.leads);
         let _ = writeln!(
             text,
-            "HELD ({}) since {}: {leads} for a person to decide.",
+            "HELD ({}) since {}: {leads} for a person to decide. {}.",
             hold.reason,
-            hold.since.format("%F %T UTC")
+            hold.since.format("%F %T UTC"),
+            hold.first_contacts()
         );
         let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", held::advice(&hold.reason));
     }

@@ -17,6 +17,7 @@ pub mod heard;
 pub mod held;
 pub mod introduced;
 pub mod lead;
+mod lead_status;
 pub mod listing;
 pub mod outcome;
 mod packed;

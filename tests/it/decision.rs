@@ -12,7 +12,7 @@ use conversica_sync::state::compare;
 use conversica_sync::state::decision::{self, Who};
 use conversica_sync::state::delivery::Next;
 use conversica_sync::state::gone;
-use conversica_sync::state::held::{self, Release, Released, Selection};
+use conversica_sync::state::held::{self, Release, Released, ReleasedLeads, Selection};
 use conversica_sync::state::lead::{self, Change, Status};
 use conversica_sync::state::outcome;
 use conversica_sync::state::stuck;
@@ -208,7 +208,8 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     let two = Selection { ids: vec!["1".to_owned(), "2".to_owned()], reason: None };
     let shown = held::look(&db, &two).await.unwrap();
     let released = held::release(&db, &two, &shown, Release::Send, Some(&ann), at(1)).await.unwrap();
-    assert_eq!(released, Released::Leads(2));
+    let (leads, new_people) = (2, 2);
+    assert_eq!(released, Released::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
     let claims = claim(&db, 10, 2).await;
     for claim in &claims {
         record(&db, &[finished(claim, Class::Rejected, Next::Rejected, 3)]).await;
@@ -246,7 +247,8 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
         let (all, ann) = (Selection::default(), Who::new("Ann"));
         let shown = held::look(&db, &all).await.unwrap();
         let released = held::release(&db, &all, &shown, Release::Send, Some(&ann), at(1)).await.unwrap();
-        assert_eq!(released, Released::Leads(MANY));
+        let (leads, new_people) = (MANY, MANY);
+        assert_eq!(released, Released::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
         set("status = 'held', hold_reason = 'too_many_changes', held_at = 1").await;
         let long_ago = chrono::DateTime::UNIX_EPOCH;
         assert_eq!(held::release_since(&db, "too_many_changes", long_ago, at(2)).await.unwrap(), MANY);

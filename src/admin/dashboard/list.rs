@@ -47,7 +47,7 @@ impl Wanted {
     fn statuses(&self) -> Vec<Status> {
         let wanted = |status: &Status| match self.status {
             Some(only) => *status == only,
-            None => !matches!(status, Status::InSync | Status::Gone),
+            None => !status.is_settled(),
         };
         Status::ALL.into_iter().filter(wanted).collect()
     }
@@ -66,7 +66,7 @@ impl Wanted {
         for status in self.statuses().into_iter().skip_while(|status| begun.is_some_and(|begun| begun != *status)) {
             let left = limit + 1 - i64::try_from(listed.len()).unwrap_or(limit);
             // What is settled has no reason; to look for one among millions would take long and find none.
-            if left <= 0 || (reason.is_some() && status == Status::InSync) {
+            if left <= 0 || (reason.is_some() && matches!(status, Status::InSync | Status::Assumed)) {
                 continue;
             }
             let mut pages = Pages::new(db, status, reason, report.leads(status), all, left);

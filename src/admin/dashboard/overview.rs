@@ -205,6 +205,7 @@ fn of_status(status: Status) -> Verdict {
         Status::Invalid => Verdict::Invalid,
         Status::Gone => Verdict::Gone,
         Status::InSync => Verdict::Matched,
+        Status::Assumed => Verdict::Assumed,
         Status::Pending | Status::InFlight | Status::Retrying => Verdict::Pending,
     }
 }

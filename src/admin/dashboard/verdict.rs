@@ -100,7 +100,8 @@ mod tests {
         assert_eq!(verdict(&report, &[]).1, "All is well: 1 lead is on the way");
         report.leads.insert("rejected", 1);
         assert_eq!(said(&report, &[]), ("look", "Working, and 1 lead needs a person".to_owned()));
-        report.hold = Some(HoldShown { reason: "first_run".to_owned(), since: at, leads: 1200 });
+        let reason = "first_run".to_owned();
+        report.hold = Some(HoldShown { reason, since: at, leads: 1200, new_people: 1200, assumed_known: 0 });
         assert_eq!(said(&report, &[]), ("look", "1,200 leads wait for your decision".to_owned()));
         let source = Reason { reason: "source", detail: String::new(), cure: "" };
         assert_eq!(said(&report, &[source]).0, "stopped");
