@@ -190,6 +190,19 @@ impl Report {
         self.leads.get(status.name()).copied().unwrap_or(0)
     }
 
+    /// Puts a newer count in place of the one that was read; the hold agrees with it.
+    pub fn set_leads(&mut self, status: Status, leads: i64) {
+        self.leads.insert(status.name(), leads);
+        if status == Status::Held {
+            self.hold = self.hold.take().filter(|_| leads > 0);
+            if let Some(hold) = &mut self.hold {
+                hold.leads = leads;
+                hold.new_people = hold.new_people.min(leads);
+                hold.assumed_known = hold.assumed_known.min(hold.new_people);
+            }
+        }
+    }
+
     pub fn need(&self) -> Need {
         let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
         if self.halt.is_some() || self.hold.is_some() {

@@ -64,6 +64,9 @@ pub fn roughly(seconds: u64) -> String {
     }
 }
 
+/// What `pending` and `retrying` mean while nothing is sent.
+pub const WAITS_TO_BE_SENT: &str = "waits until requests leave again";
+
 /// What a status means, and what to do about it.
 pub fn meaning(status: Status) -> &'static str {
     match status {

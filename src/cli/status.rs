@@ -13,7 +13,7 @@ use crate::state::control::{BreakerState, Pacing};
 use crate::state::held;
 use crate::state::lead::Status;
 use crate::status::{Received, Report};
-use crate::wording::meaning;
+use crate::wording::{WAITS_TO_BE_SENT, meaning};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -75,7 +75,11 @@ pub fn text(report: &Report) -> String {
     }
     let mut leads = table::plain(&[]);
     for status in Status::ALL {
-        leads.add_row([status.name().to_owned(), report.leads(status).to_string(), meaning(status).to_owned()]);
+        let says = match status {
+            Status::Pending | Status::Retrying if report.halt.is_some() => WAITS_TO_BE_SENT,
+            status => meaning(status),
+        };
+        leads.add_row([status.name().to_owned(), report.leads(status).to_string(), says.to_owned()]);
     }
     let _ = writeln!(text, "\nLeads\n{}", leads.trim_fmt());
     let outcomes: Vec<String> = report.outcomes.iter().map(|(class, count)| format!("{class} {count}")).collect();

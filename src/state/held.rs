@@ -255,16 +255,6 @@ pub async fn first_contacts(db: &Db) -> Result<(i64, i64), sqlx::Error> {
     })
 }
 
-/// How many leads are held for each reason.
-pub async fn by_reason(db: &Db) -> Result<BTreeMap<String, i64>, sqlx::Error> {
-    let rows: Vec<(String, i64)> = on_db!(db, pool => {
-        sqlx::query_as(
-            "select coalesce(hold_reason, ''), count(*) from lead where status = 'held' and status <> 'in_sync' \
-             group by hold_reason").fetch_all(pool).await
-    })?;
-    Ok(rows.into_iter().collect())
-}
-
 /// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says. Leads whose row is
 /// missing are gone either way; after [`Release::Send`], [`super::gone::settle`] knows who is owed a word. `who` is the person
 /// who decided, and `None` for a setting that has.

@@ -13,6 +13,7 @@ pub mod erase;
 pub mod event;
 pub mod facts;
 pub mod gone;
+pub mod grouped;
 pub mod heard;
 pub mod held;
 pub mod introduced;

@@ -24,7 +24,7 @@ use crate::support::lead_row::{
 
 on_both_engines!(
     what_is_held_waits_until_it_is_approved,
-    what_is_taken_as_baseline_counts_as_delivered,
+    what_is_taken_as_baseline_is_assumed_known,
     a_hold_ends_with_the_content_that_was_held,
     a_baseline_takes_nothing_as_delivered_of_a_lead_whose_row_said_nothing_valid,
     approving_does_not_disturb_what_is_in_flight,
@@ -52,7 +52,7 @@ async fn what_is_held_waits_until_it_is_approved(engine: Engine) {
     assert_eq!(row(&db, "2").await.status, "gone", "nobody approves what is not there");
 }
 
-async fn what_is_taken_as_baseline_counts_as_delivered(engine: Engine) {
+async fn what_is_taken_as_baseline_is_assumed_known(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
     write(&db, &[held("1", "a"), desired("2", "a")], 0).await;
@@ -60,6 +60,7 @@ async fn what_is_taken_as_baseline_counts_as_delivered(engine: Engine) {
     let row = row(&db, "1").await;
     assert_eq!((row.status.as_str(), row.delivered.as_deref()), ("in_sync", Some("a")));
     assert_eq!((row.delivered_hash, row.contacted), (Some(row.desired_hash), true));
+    statuses(&db, &[(Status::Assumed, 1), (Status::Pending, 1)]).await;
     assert_eq!(claim_one(&db, 2).await.lead, id("2"));
     assert_eq!(outcome::counts(&db).await.unwrap().values().sum::<i64>(), 0, "nothing was sent");
     let bodies = lead::delivered(&db, &[id("1"), id("2"), id("3")]).await.unwrap();

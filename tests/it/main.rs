@@ -7,6 +7,7 @@ mod admin;
 mod alerts;
 mod ambiguous;
 mod approval;
+mod assumed;
 mod backup;
 mod bad_input;
 mod browser;

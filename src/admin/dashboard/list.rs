@@ -81,6 +81,22 @@ impl Wanted {
         Ok((listed, more))
     }
 
+    /// The rows are read later than the numbers: where they show a whole status, or more of it, the rows count.
+    pub fn agree(&self, report: &mut Report, listed: &[Listed], more: bool) {
+        if !self.reason.is_empty() {
+            return;
+        }
+        for status in self.statuses() {
+            let rows = listed.iter().filter(|lead| lead.status == status).count();
+            let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+            if self.after.is_none() && !more {
+                report.set_leads(status, rows);
+            } else {
+                report.set_leads(status, report.leads(status).max(rows + i64::from(more && self.status.is_some())));
+            }
+        }
+    }
+
     /// The address of the page behind that lead.
     fn link(&self, after: Option<&Listed>) -> String {
         let status = self.status.map_or("", Status::name);
@@ -151,6 +167,8 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(as
     let Some(report) = window.report().await else { return away(&board, &visitor) };
     let looked = window.read(async |db| Ok(wanted.page(db, &report, PAGE).await?)).await;
     let Some((listed, more)) = looked else { return away(&board, &visitor) };
+    let mut report = (*report).clone();
+    wanted.agree(&mut report, &listed, more);
     let (now, veil) = (clock::now(), board.veil());
     let row = |lead: &Listed| Row {
         link: lead_link(&lead.lead),
