@@ -49,12 +49,17 @@ fn what_a_baseline_settles_is_assumed_in_every_view_until_conversica_accepts_it(
     let status = scene.status();
     assert_eq!((&status["leads"]["in_sync"], &status["leads"]["assumed"]), (&json!(2), &json!(5)), "{status:#}");
     let text = scene.run(&["status"]).expect_code(0).stdout;
-    let line = |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default().to_owned();
-    assert!(line("assumed").contains('5') && line("assumed").contains("assumed known to Conversica, never sent"), "{text}");
+    let line =
+        |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default().to_owned();
+    assert!(
+        line("assumed").contains('5') && line("assumed").contains("assumed known to Conversica, never sent"),
+        "{text}"
+    );
     assert!(line("in_sync").contains('2'), "{text}");
 
     let listed = scene.run(&["leads", "--status", "assumed", "--json"]).expect_code(0).json();
-    let ids: Vec<&str> = listed["leads"].as_array().expect("leads").iter().filter_map(|lead| lead["id"].as_str()).collect();
+    let ids: Vec<&str> =
+        listed["leads"].as_array().expect("leads").iter().filter_map(|lead| lead["id"].as_str()).collect();
     assert_eq!((ids.as_slice(), &listed["total"]), (&["3", "4", "5", "6", "7"][..], &json!(5)));
     assert!(listed["leads"][0]["since"].is_string());
     let settled = scene.run(&["leads", "--status", "in_sync", "--json"]).expect_code(0).json();
@@ -76,7 +81,11 @@ fn what_a_baseline_settles_is_assumed_in_every_view_until_conversica_accepts_it(
     assert!(table.contains("5  assumed      assumed known to Conversica, never sent"), "{table}");
     assert!(!table.contains("All 7 leads agree"), "{table}");
     let csv = scene.run(&["reconcile", "--format", "csv"]).expect_code(0).stdout;
-    assert_eq!(csv.lines().filter(|line| line.contains(",assumed,") && line.contains("never sent")).count(), 5, "{csv}");
+    assert_eq!(
+        csv.lines().filter(|line| line.contains(",assumed,") && line.contains("never sent")).count(),
+        5,
+        "{csv}"
+    );
     let page = scene.run(&["reconcile", "--format", "html"]).expect_code(0).stdout;
     assert!(page.contains("<strong>assumed</strong>") && page.contains("5 are only assumed known"), "{page}");
     let check = scene.run(&["check"]).stdout;
@@ -117,7 +126,10 @@ fn the_first_request_to_an_assumed_lead_is_counted_apart_and_by_the_caps(engine:
     assert_eq!((&first["id"], &first["action"]), (&json!("1"), &json!("assumed_known")), "{first:#}");
     assert_eq!(first["reasons"], json!(["assumed known to Conversica, never sent"]));
     let text = scene.run(&["plan", "--only", "assumed_known"]).expect_code(0).stdout;
-    assert!(text.contains("A pass would send 5 requests") && text.contains("3  assumed known to Conversica, never sent"), "{text}");
+    assert!(
+        text.contains("A pass would send 5 requests") && text.contains("3  assumed known to Conversica, never sent"),
+        "{text}"
+    );
     assert!(!text.contains("not known to Conversica"), "{text}");
 
     scene.set("safety", "new_leads_per_hour", "2");
@@ -138,7 +150,11 @@ fn a_withdrawal_and_a_stop_are_sent_for_an_assumed_lead(engine: Engine) {
     scene.set("safety", "approve_above", "1");
     scene.crm("update leads set opt_out = 1 where id in (1, 2, 3); delete from leads where id = 8");
     let plan = scene.run(&["plan", "--json"]).json();
-    assert_eq!((&plan["stop"], &plan["assumed_known"], &plan["hold"]), (&json!(4), &json!(0), &Value::Null), "{plan:#}");
+    assert_eq!(
+        (&plan["stop"], &plan["assumed_known"], &plan["hold"]),
+        (&json!(4), &json!(0), &Value::Null),
+        "{plan:#}"
+    );
     scene.run(&["once"]).expect_code(0);
     for id in ["1", "2", "3"] {
         assert_eq!(endpoint.bodies_of(id)[0]["optOut"], true, "{id}");
@@ -182,7 +198,7 @@ fn a_baseline_of_a_known_person_is_neither_assumed_nor_called_accepted(engine: E
 fn an_assumed_lead_that_is_refused_or_not_answered_is_told_apart(engine: Engine) {
     let endpoint = StandIn::start(|request| match request.id.as_deref() {
         Some("1") => Reaction::status(422).body("no"),
-        Some("2") => Reaction::accept().cut(),
+        Some("2") => Reaction::AcceptThenCut,
         _ => Reaction::accept(),
     });
     let mut scene = baselined(engine, &endpoint, 3);
@@ -216,7 +232,10 @@ fn a_hold_says_how_many_people_would_be_contacted_for_the_first_time(engine: Eng
     let numbers = ["leads", "new_people", "assumed_known"].map(|key| hold[key].as_u64());
     assert_eq!((&hold["reason"], numbers), (&json!("mapping_changed"), [15, 13, 12].map(Some)), "{hold:#}");
     let text = scene.run(&["status"]).expect_code(4).stdout;
-    assert!(text.contains("15 leads for a person to decide. 13 people would be contacted for the first time"), "{text}");
+    assert!(
+        text.contains("15 leads for a person to decide. 13 people would be contacted for the first time"),
+        "{text}"
+    );
     assert!(text.contains("12 of them are assumed known to Conversica, never sent"), "{text}");
     assert!(!text.contains("everybody again"), "{text}");
     let plan = scene.run(&["plan"]).expect_code(4).stdout;
@@ -236,7 +255,10 @@ fn approve_and_baseline_say_what_they_have_done_by_people(engine: Engine) {
     let endpoint = StandIn::accepting();
     for (word, said) in [
         ("approve", "1,189 leads will be sent.\n1,170 people will be contacted for the first time, 19 updates."),
-        ("baseline", "1,170 leads are now assumed known, never sent.\n19 leads that Conversica had before count as up to date"),
+        (
+            "baseline",
+            "1,170 leads are now assumed known, never sent.\n19 leads that Conversica had before count as up to date",
+        ),
     ] {
         let mut scene = Scene::on(engine, &endpoint.url(), 19);
         scene.run(&["once"]).expect_code(0);

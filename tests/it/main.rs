@@ -26,6 +26,7 @@ mod conversation;
 mod crash;
 mod daemon;
 mod dashboard;
+mod dashboard_counts;
 mod decision;
 mod demo;
 mod demo_crm;

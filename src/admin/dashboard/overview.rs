@@ -372,3 +372,6 @@ fn events(report: &Report, details: &Details, now: DateTime<Utc>) -> Vec<Event> 
 }
 
 const SHOWN_EVENTS: usize = 14;
+
+#[cfg(test)]
+mod tests;
