@@ -58,7 +58,7 @@ async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
     let mut answer = json!({ "ready": ready, "reasons": reasons });
     // A hold is a decision to be made, not a fault: everything else goes on being sent.
     if let Some(hold) = standing.as_ref().and_then(|standing| standing.hold.as_ref()) {
-        answer["held"] = json!({ "reason": hold.reason, "leads": hold.leads });
+        answer["held"] = json!({ "reason": hold.reason, "leads": hold.leads, "new_people": hold.new_people });
     }
     if ready { Json(answer).into_response() } else { unavailable(answer) }
 }

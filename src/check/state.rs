@@ -16,8 +16,10 @@ use crate::check::source;
 use crate::config::Settings;
 use crate::db::{self, Db};
 use crate::error::SetupError;
+use crate::state::lead::Status;
 use crate::state::{held, lead, writer};
 use crate::status::Standing;
+use crate::wording;
 
 const SECTION: &str = "state";
 
@@ -46,12 +48,24 @@ pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Resul
 
 async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow::Result<Found> {
     let (engine, schema) = (source::engine(state).await?, state.newest_migration().await?);
-    let known: i64 = lead::counts(state).await?.values().sum();
+    let counts = lead::counts(state).await?;
+    let known: i64 = counts.values().sum();
+    let assumed = match counts[&Status::Assumed] {
+        0 => String::new(),
+        assumed => format!(
+            ", {} of them {}",
+            wording::number(u64::try_from(assumed).unwrap_or(0)),
+            wording::meaning(Status::Assumed)
+        ),
+    };
     let bytes = bytes_of(state, url).await?;
     let mut items = vec![Item::ok(
         SECTION,
         "place",
-        format!("{place} is there and can be read: {engine}, schema {schema}, {} with {known} lead(s)", size(bytes)),
+        format!(
+            "{place} is there and can be read: {engine}, schema {schema}, {} with {known} lead(s){assumed}",
+            size(bytes)
+        ),
     )];
     items.push(of_writing(state, url).await?);
     let company = company(state, url).await?;
@@ -65,7 +79,12 @@ async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow
     }
     if let Some(hold) = &standing.hold {
         let since = hold.since.format("%F %T UTC");
-        let text = format!("held ({}) since {since}: {} lead(s) for a person to decide", hold.reason, hold.leads);
+        let text = format!(
+            "held ({}) since {since}: {} for a person to decide; {}",
+            hold.reason,
+            wording::leads(hold.leads),
+            hold.first_contacts()
+        );
         let cure = format!("look: conversica-sync plan; then: {}", held::advice(&hold.reason));
         items.push(Item::warn(SECTION, "hold", text).cure(cure));
     }

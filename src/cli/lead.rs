@@ -23,6 +23,7 @@ use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::story::{self, Story};
 use crate::state::{instant, tombstone};
+use crate::story::basis::DeliveredBasis;
 use crate::story::hearing::Hearing;
 use crate::story::history::{self, history, moment};
 use crate::story::{document, hide_token, name, several, standing, unknown, which};
@@ -166,15 +167,12 @@ fn contents(story: &Story) -> String {
     let nothing = Map::new();
     let (desired, delivered) =
         (story.desired.as_ref().unwrap_or(&nothing), story.delivered.as_ref().unwrap_or(&nothing));
-    let heading = match (&story.desired, &story.delivered) {
-        (Some(_), None) => "What Conversica should hold; it has accepted nothing yet",
-        (None, Some(_)) => "What Conversica accepted last; the row makes no valid lead now",
-        (None, None) => return "The row makes no valid lead, and none was sent before.\n".to_owned(),
-        (Some(_), Some(_)) if desired == delivered => "What Conversica should hold, and holds",
-        (Some(_), Some(_)) => "What Conversica accepted last → what it should hold",
-    };
+    if story.desired.is_none() && story.delivered.is_none() {
+        return "The row makes no valid lead, and none was sent before.\n".to_owned();
+    }
+    let heading = DeliveredBasis::of(story).headings(story).title;
     let mut text = format!("{heading}\n");
-    if story.delivered.is_some() && !story.delivered_is_certain {
+    if story.accepted().is_some() && !story.delivered_is_certain {
         text.push_str("  (a later answer left it open whether it holds something newer)\n");
     }
     let both = story.desired.is_some() && story.delivered.is_some();

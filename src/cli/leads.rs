@@ -17,7 +17,7 @@ use crate::story::entry::{Entry, why};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Leads of that status, and of no other; may be repeated [default: all but in_sync and gone]
+    /// Leads of that status, and of no other; may be repeated [default: all but in_sync, gone and assumed]
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status_parser())]
     pub status: Vec<Status>,
     /// Leads with this in the reason they are held or invalid for, or in Conversica's last answer (words of it, its
@@ -74,7 +74,7 @@ struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     async fn new(state: &Db, args: &'a Args, veil: Veil) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
-        let by_default = |status: Status| !matches!(status, Status::InSync | Status::Gone);
+        let by_default = |status: Status| !status.is_settled();
         let is_wanted =
             |status: Status| if args.status.is_empty() { by_default(status) } else { args.status.contains(&status) };
         Ok(Self {

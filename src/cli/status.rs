@@ -13,7 +13,7 @@ use crate::state::control::{BreakerState, Pacing};
 use crate::state::held;
 use crate::state::lead::Status;
 use crate::status::{Received, Report};
-use crate::wording::meaning;
+use crate::wording::{WAITS_TO_BE_SENT, meaning};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -50,9 +50,10 @@ pub fn text(report: &Report) -> String {
         let leads = table::leads(hold.leads);
         let _ = writeln!(
             text,
-            "HELD ({}) since {}: {leads} for a person to decide.",
+            "HELD ({}) since {}: {leads} for a person to decide. {}.",
             hold.reason,
-            hold.since.format("%F %T UTC")
+            hold.since.format("%F %T UTC"),
+            hold.first_contacts()
         );
         let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", held::advice(&hold.reason));
     }
@@ -82,7 +83,11 @@ pub fn text(report: &Report) -> String {
     }
     let mut leads = table::plain(&[]);
     for status in Status::ALL {
-        leads.add_row([status.name().to_owned(), report.leads(status).to_string(), meaning(status).to_owned()]);
+        let says = match status {
+            Status::Pending | Status::Retrying if report.halt.is_some() => WAITS_TO_BE_SENT,
+            status => meaning(status),
+        };
+        leads.add_row([status.name().to_owned(), report.leads(status).to_string(), says.to_owned()]);
     }
     let _ = writeln!(text, "\nLeads\n{}", leads.trim_fmt());
     let outcomes: Vec<String> = report.outcomes.iter().map(|(class, count)| format!("{class} {count}")).collect();

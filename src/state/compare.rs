@@ -28,8 +28,8 @@ pub struct Compared {
     pub gone: bool,
 }
 
-/// Which leads are looked at although their rows say what they said before: those that are not settled, those that
-/// Conversica does not work, and those of which nothing was heard although it has had them for long.
+/// Which leads are looked at although their rows say what they said before: those that are not settled or only
+/// assumed known, those that Conversica does not work, and those of which nothing was heard although it has had them for long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubted {
     /// Since before then; `None` where nothing needs to be heard.
@@ -38,7 +38,7 @@ pub struct Doubted {
 
 impl Doubted {
     /// A condition on `lead`. Silent are leads that were accepted, the first time before an instant: parameter 5, or null.
-    const CONDITION: &str = "status <> 'in_sync' \
+    const CONDITION: &str = "status <> 'in_sync' or assumed_at is not null \
          or exists (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id and c.not_worked is not null) \
          or first_contact_at <= $5 and last_outcome = 'accepted' and not exists \
             (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id)";

@@ -17,7 +17,7 @@ use crate::db::Db;
 use crate::on_db;
 use crate::state::due::Admit;
 use crate::state::lead::InOrder;
-use crate::state::{consent, instant, lead, micros, outcome};
+use crate::state::{consent, due, instant, lead, micros, outcome};
 
 /// A lead that is ours to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub async fn record_and_claim(
             claim.push(", lease_until = ");
             claim.push_bind(micros(now + lease));
             if admit.counts_introductions() {
-                claim.push(", introduced_at = case when first_contact_at is null then ");
+                claim.push(", introduced_at = case when ").push(due::NEW).push(" then ");
                 claim.push_bind(micros(now)).push(" else introduced_at end");
             }
             if admit.counts_test_leads() {
@@ -331,17 +331,19 @@ where
          delivered = case when f_class = 'accepted' then case when lead.desired_hash <> lead.sent_hash then lead.sent end \
                      when f_class = 'ambiguous' then ",
     );
-    // Of a first contact that nobody knows the end of, what was sent is the best there is to compare with.
-    update.push(format!("coalesce({}, {})", lead::DELIVERED, lead::SENT));
+    // Of a first contact that nobody knows the end of, what was sent is the best there is to compare with; what a baseline
+    // assumed was never sent.
+    update.push(format!("coalesce(case when lead.assumed_at is null then {} end, {})", lead::DELIVERED, lead::SENT));
     update.push(
         " else lead.delivered end, \
          delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \
                           else lead.delivered_hash end, \
          delivered_at = case when f_class = 'accepted' then f_at else lead.delivered_at end, \
-         first_contact_at = case when f_class in ('accepted', 'ambiguous') \
-                            then coalesce(lead.first_contact_at, f_at) else lead.first_contact_at end, \
-         introduced_at = case when f_class in ('accepted', 'ambiguous') or lead.first_contact_at is not null \
-                         then lead.introduced_at end, \
+         first_contact_at = case when f_class not in ('accepted', 'ambiguous') then lead.first_contact_at \
+                            when lead.assumed_at is null then coalesce(lead.first_contact_at, f_at) else f_at end, \
+         introduced_at = case when f_class in ('accepted', 'ambiguous') \
+                         or lead.first_contact_at is not null and lead.assumed_at is null then lead.introduced_at end, \
+         assumed_at = case when f_class not in ('accepted', 'ambiguous') then lead.assumed_at end, \
          attempts = case when f_next = 'untried' then lead.attempts - 1 \
                     when f_next in ('retrying', 'resend', 'held') \
                          or (f_next = 'exhausted' and lead.desired_hash = lead.sent_hash) \

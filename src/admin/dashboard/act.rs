@@ -153,7 +153,7 @@ impl Deed {
                     Released::Grown => grown(held::look(db, selection).await?.leads),
                     Released::Leads(leads) => {
                         let on_delete = board.settings.source.on_delete;
-                        let mut said = wording::released(&held, leads, *release, on_delete).join(" ");
+                        let mut said = wording::released(&leads, *release, on_delete).join(" ");
                         if *release == Release::Send {
                             said.push_str(TAKEN_UP);
                         }

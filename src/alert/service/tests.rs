@@ -137,7 +137,13 @@ fn what_is_counted_is_told_when_there_is_some_after_there_was_none() {
 
 fn views() -> impl Strategy<Value = View> {
     let stands = (0..3_i64, 0..2_u8).prop_map(|(since, reason)| {
-        View::Stands(Stands { since: at(since), reason: Some(reason.to_string()), count: None, cure: "" })
+        View::Stands(Stands {
+            since: at(since),
+            reason: Some(reason.to_string()),
+            count: None,
+            new_people: None,
+            cure: String::new(),
+        })
     });
     prop_oneof![stands, Just(View::Absent), Just(View::Unclear)]
 }

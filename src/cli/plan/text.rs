@@ -11,7 +11,7 @@ use crate::state::held;
 use crate::sync::plan::PlannedLead;
 use crate::sync::plan::forecast::Forecast;
 use crate::sync::plan::totals::{Reason, Totals};
-use crate::wording::roughly;
+use crate::wording::{first_contacts, roughly};
 
 /// Conversations, and keys, that are named one by one.
 const NAMED: usize = 10;
@@ -25,6 +25,13 @@ pub fn headline(totals: &Totals) -> String {
     let _ = writeln!(text, "A pass would send {} requests:", number(totals.requests()));
     count(&mut text, totals.new_people, "people contacted for the first time");
     text.push_str(&conversations(totals));
+    if totals.assumed_known > 0 {
+        count(
+            &mut text,
+            totals.assumed_known,
+            "assumed known to Conversica, never sent: a first contact unless it knows them",
+        );
+    }
     count(&mut text, totals.update, "updates");
     count(&mut text, totals.stop, "opt-outs and stops");
     let _ = writeln!(text, "and leave alone:");
@@ -81,8 +88,8 @@ fn warnings(totals: &Totals) -> String {
     }
     if totals.baseline {
         text.push_str(
-            "FIRST RUN AS A BASELINE: with [safety] first_run = \"baseline\" a pass sends none of this. It takes all of it as \
-             delivered.\n\n",
+            "FIRST RUN AS A BASELINE: with [safety] first_run = \"baseline\" a pass sends none of this. It assumes that Conversica \
+             knows all of it.\n\n",
         );
     }
     text
@@ -151,7 +158,7 @@ fn changed_keys(totals: &Totals) -> String {
         return String::new();
     }
     keys.sort_by_key(|(_, leads)| std::cmp::Reverse(*leads));
-    let mut text = "Of people whom Conversica knows, these keys change:\n".to_owned();
+    let mut text = "Of people whom Conversica knows, or is assumed to know, these keys change:\n".to_owned();
     for (key, leads) in keys.iter().take(NAMED) {
         let leads = if *leads == 1 { "1 lead".to_owned() } else { format!("{} leads", number(*leads)) };
         let _ = writeln!(text, "  {:>16}  {}", leads, printable(key));
@@ -220,10 +227,10 @@ fn held_for_a_person(totals: &Totals) -> String {
         let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
         let _ = writeln!(
             text,
-            "HELD for a person: {} ({}), {} of them contacted for the first time.",
+            "HELD for a person: {} ({}). {}.",
             table::leads(held.leads),
             reasons.join(", "),
-            held.new_people
+            first_contacts(held.new_people, held.assumed_known, "would be")
         );
         if held.missing > 0 {
             let _ = writeln!(

@@ -15,6 +15,8 @@ use crate::sync::plan::forecast::Forecast;
 pub struct Totals {
     pub create: u64,
     pub update: u64,
+    /// First requests to leads of which a baseline assumes that Conversica knows them: neither new people nor updates.
+    pub assumed_known: u64,
     pub stop: u64,
     pub invalid: u64,
     /// Nothing to send: delivered already, or waiting for a person after a refusal.
@@ -64,7 +66,12 @@ pub struct Totals {
 impl Totals {
     /// Requests that a pass would send.
     pub fn requests(&self) -> u64 {
-        self.create + self.update + self.stop
+        self.create + self.update + self.assumed_known + self.stop
+    }
+
+    /// What the caps on new people count: whoever was never sent from here.
+    pub fn first_contacts(&self) -> u64 {
+        self.new_people + self.assumed_known
     }
 }
 
@@ -95,8 +102,10 @@ pub struct TestLeads {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HeldShown {
     pub leads: i64,
-    /// Of them: people whom Conversica has never been told of.
+    /// Of them: people who were never sent from here.
     pub new_people: i64,
+    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    pub assumed_known: i64,
     /// Of them: leads whose row is missing from the source.
     pub missing: i64,
     /// Reason → leads.
