@@ -12,7 +12,7 @@ use super::store::Target;
 use crate::config::FieldRule;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::crm::propose::{Place, Proposal};
+use crate::crm::propose::{Place, Proposal, Unmapped};
 
 /// Where comments end.
 const WIDTH: usize = 120;
@@ -117,20 +117,43 @@ fn lead(text: &mut String, proposal: &Proposal) {
             "#conversationId = { value = \"…\" }   # the conversation's name, as your account manager gave it\n",
         );
     }
-    for unmapped in proposal.consent.iter().filter(|unmapped| unmapped.inverse_of.is_some()) {
-        comment(
-            text,
-            &format!("\"{}\" {}. To take whoever has no yes there for opted out:", unmapped.column, unmapped.why),
-        );
-        let column = quoted(&unmapped.column);
-        let _ = writeln!(
-            text,
-            "#optOut = {{ column = {column}, map = {{ \"1\" = \"false\", \"true\" = \"false\", \"*\" = \"true\" }}, default = \"true\" }}"
-        );
+    for unmapped in &proposal.consent {
+        comment(text, &format!("\"{}\" {}.", unmapped.column, unmapped.why));
+        for (meaning, line) in suggested_lines(proposal, unmapped) {
+            comment(text, &format!("{meaning}:"));
+            let _ = writeln!(text, "#{}", harmless(&line));
+        }
     }
     if !proposal.unmapped.is_empty() {
         comment(text, &format!("Columns that nothing is made of: {}", proposal.unmapped.join(", ")));
     }
+}
+
+/// What a column about consent or use may mean, each with the line to write then.
+pub fn suggested_lines(proposal: &Proposal, unmapped: &Unmapped) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    if let Some(by_column) = &unmapped.rule {
+        let meaning = match unmapped.inverse_of {
+            Some(_) => "To take each person without a yes there for opted out, under [lead]",
+            None => "If a yes there means that the person wants no messages, under [lead]",
+        };
+        lines.push((meaning.to_owned(), format!("optOut = {}", rule(by_column))));
+    }
+    if let Some(condition) = &unmapped.condition {
+        let who = unmapped.who_is_left_out();
+        let (place, line) = match &proposal.place {
+            Place::Table { filter } => {
+                let all = filter.iter().chain([condition]).map(String::as_str).collect::<Vec<_>>().join(" AND ");
+                ("under [source]", format!("where = {}", quoted(&all)))
+            }
+            Place::Query(query) => {
+                let word = if query.contains("\nWHERE ") { "AND" } else { "WHERE" };
+                ("as the last line of the query", format!("{word} {condition}"))
+            }
+        };
+        lines.push((format!("To leave out {who}, {place}"), line));
+    }
+    lines
 }
 
 fn rest(text: &mut String, setting: &Setting<'_>) {
