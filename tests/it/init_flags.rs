@@ -126,8 +126,8 @@ fn the_lines_that_are_offered_work_beside_a_query(engine: Engine) {
     assert_lead(&leads, "2", &json!({ "optOut": true }));
     // The condition goes to the end of the query.
     let text = written(&scene);
-    let after = text.split_once("\"bounced\" may say").expect("it is named").1;
-    let line = after.lines().find(|line| line.starts_with("#WHERE ")).expect("the condition").trim_start_matches('#');
+    let is_condition = |line: &&str| line.starts_with("#WHERE ") && line.contains("bounced");
+    let line = text.lines().find(is_condition).expect("the condition").trim_start_matches('#');
     let text = text.replacen("\n'''\n", &format!("\n{line}\n'''\n"), 1);
     std::fs::write(scene.directory().join("conversica-sync.toml"), text).expect("the directory is ours");
     let leads = planned(&scene);

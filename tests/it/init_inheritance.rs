@@ -120,7 +120,43 @@ fn a_reference_or_a_number_never_fills_a_text(engine: Engine) {
     }
 }
 
+/// Neither address nor name is in the opportunity: they are the party's, and those of its contact mechanisms.
+fn tryton_s_opportunities_are_read_through_their_parties(engine: Engine) {
+    let scene = crms::scene(engine, crm_shapes::TRYTON);
+    init(&scene, &["--value", "leadSource=Website"]).expect_code(0);
+    let leads = planned(&scene);
+    let ann = json!({ "firstName": "Ann", "lastName": "Bell", "email": "ann@example.net", "repName": "Rae Rep", "leadStatus": "lead",
+        "homePhone": "+1 555 010 1010", "address": "1 Main St", "city": "Oakland", "zip": "94016" });
+    assert_lead(&leads, "1", &ann);
+    assert!(leads.get("2").is_none(), "the party is not active: {leads:#}");
+    assert_eq!(changed_at(&scene, "id", 1), "2026-03-05 10:00:00", "{}", query(&scene));
+}
+
+/// Whoever is behind the record decides: a contact's opt-out, trash and employment count.
+fn the_contact_of_an_opportunity_decides(engine: Engine) {
+    let tables = "create table contacts (id integer primary key, first_name varchar(9), last_name varchar(9), email varchar(40), unsubscribed boolean, bounced boolean, deleted_at timestamp, updated_at timestamp);\n\
+         create table employees (id integer primary key, contact_id integer references contacts (id));\n\
+         create table opportunities (id integer primary key, contact_id integer references contacts (id), lead_source varchar(9), owner_name varchar(9), do_not_contact boolean, updated_at timestamp);\n\
+         insert into contacts values (1, 'Ann', 'Bell', 'ann@example.net', FALSE, FALSE, null, '2026-03-09 10:00:00'), (2, 'Bo', 'Dyck', 'bo@example.net', TRUE, FALSE, null, null), \
+         (3, 'Cy', 'Ask', 'cy@example.net', FALSE, FALSE, '2026-01-01 00:00:00', null), (4, 'Rae', 'Rep', 'rae@staff.example', FALSE, FALSE, null, null), (5, 'Di', 'Elk', 'di@example.net', FALSE, FALSE, null, null);\n\
+         insert into employees values (1, 4);\n\
+         insert into opportunities values (11, 1, 'Web', 'Rae', FALSE, '2026-03-01 10:00:00'), (12, 2, 'Web', 'Rae', FALSE, '2026-03-01 10:00:00'), (13, 3, 'Web', 'Rae', FALSE, '2026-03-01 10:00:00'), \
+         (14, 4, 'Web', 'Rae', FALSE, '2026-03-01 10:00:00'), (15, 5, 'Web', 'Rae', TRUE, '2026-03-01 10:00:00');\n";
+    let scene = crms::scene(engine, tables);
+    let output = init(&scene, &["--table", "opportunities"]).expect_code(0);
+    let leads = planned(&scene);
+    for (id, opted_out) in [("11", false), ("12", true), ("15", true)] {
+        assert_lead(&leads, id, &json!({ "optOut": opted_out }));
+    }
+    assert_lead(&leads, "11", &json!({ "firstName": "Ann", "email": "ann@example.net" }));
+    assert!(leads.get("13").is_none() && leads.get("14").is_none(), "in the trash, and staff: {leads:#}");
+    assert!(output.stdout.contains("\"bounced\" of contacts"), "{output}");
+    assert_eq!(changed_at(&scene, "id", 11), "2026-03-09 10:00:00", "{}", query(&scene));
+}
+
 blocking_on_both_engines!(
+    tryton_s_opportunities_are_read_through_their_parties,
+    the_contact_of_an_opportunity_decides,
     a_lead_that_is_a_person_is_read_with_that_person,
     every_level_counts,
     creme_s_entities_addresses_and_users_are_understood,

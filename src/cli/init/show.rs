@@ -173,8 +173,10 @@ fn quoted(word: &str) -> String {
 }
 
 fn suggested(proposal: &Proposal, unmapped: &Unmapped) -> Vec<Value> {
-    let lines = write::suggested_lines(proposal, unmapped).into_iter();
-    lines.map(|(means, write)| json!({ "means": means, "write": write })).collect()
+    let of_lead = write::suggest_opt_out(unmapped).map(|suggested| ("lead", suggested));
+    let of_source = write::suggest_condition(proposal, unmapped).map(|suggested| ("source", suggested));
+    let lines = of_lead.into_iter().chain(of_source);
+    lines.map(|(section, of)| json!({ "section": section, "meaning": of.meaning, "write": of.line })).collect()
 }
 
 pub fn json(proposal: &Proposal, trial: &Trial, target: &Target, source: &Table) -> Value {

@@ -272,7 +272,7 @@ pub fn person(draft: &mut Draft<'_>) {
 }
 
 /// The two halves of a name, in SQL.
-fn split(name: &str, comma: bool, dialect: Dialect) -> (String, String) {
+pub fn split(name: &str, comma: bool, dialect: Dialect) -> (String, String) {
     let mark = if comma { "," } else { " " };
     let (before, after) = match dialect {
         Dialect::Postgres => {

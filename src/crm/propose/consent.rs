@@ -155,7 +155,7 @@ fn why(column: &Column) -> String {
 }
 
 /// The condition for an opt-out, whatever the type.
-fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
+pub fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
     if stamp::is_time(column) {
         // A text may be blank instead of NULL.
         return match dialect {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
+use crate::crm::drift::Family;
 use crate::crm::introspect::{Column, Table};
 use crate::crm::propose::flag::{self, RowsKept};
 use crate::crm::propose::lineage::Lineage;
@@ -34,6 +35,10 @@ pub struct Draft<'a> {
     pub joins: Vec<Join>,
     pub filters: Vec<Filter>,
     pub exclusions: Vec<Exclusion>,
+    /// Further conditions of the query, over what is joined, and why.
+    pub conditions: Vec<(String, String)>,
+    /// The type of the instant that a change is known by.
+    pub stamp_family: Option<Family>,
     /// Instants of other tables that belong to a change of a lead, in SQL.
     pub stamps: Vec<String>,
     pub doubts: Vec<String>,
@@ -115,6 +120,8 @@ impl<'a> Draft<'a> {
             joins: joins.collect(),
             filters: Vec::new(),
             exclusions: Vec::new(),
+            conditions: Vec::new(),
+            stamp_family: None,
             stamps: Vec::new(),
             doubts: Vec::new(),
             consent: Vec::new(),
@@ -158,6 +165,11 @@ impl<'a> Draft<'a> {
     pub fn record_tables(&self) -> impl Iterator<Item = (&str, &'a Table)> {
         let catalog: &'a [Table] = self.catalog;
         self.homes.iter().map(move |(alias, table)| (alias.as_str(), &catalog[*table]))
+    }
+
+    /// The tables of the record, as indices of the catalog.
+    pub fn record(&self) -> Vec<usize> {
+        self.homes.iter().map(|(_, table)| *table).collect()
     }
 
     /// Every column of this name in the tables of the record, with the alias of its table; the nearest first.
@@ -251,6 +263,7 @@ impl<'a> Draft<'a> {
                 .into_iter()
                 .map(|filter| filter.why)
                 .chain(self.exclusions.into_iter().map(|exclusion| exclusion.why))
+                .chain(self.conditions.into_iter().map(|(_, why)| why))
                 .collect(),
             fields,
             doubts: self.doubts,
@@ -266,7 +279,8 @@ impl<'a> Draft<'a> {
             format!("{column} NOT IN ({})", exclusion.values)
         });
         let filters = self.filters.iter();
-        filters.flat_map(|filter| self.write_condition(&filter.column, filter.kept, prefixed)).chain(excluded).collect()
+        let own = filters.flat_map(|filter| self.write_condition(&filter.column, filter.kept, prefixed));
+        own.chain(excluded).chain(self.conditions.iter().map(|(condition, _)| condition.clone())).collect()
     }
 
     /// What an operator may write for a column that is only named; of what fills optOut already, only the condition.
@@ -295,7 +309,8 @@ impl<'a> Draft<'a> {
         for name in key.iter().map(|key| &key.what).chain(&self.client) {
             output.column(name, self.qualified(name));
         }
-        let plain = stamp.as_ref().and_then(|stamp| stamp.column()).filter(|_| self.stamps.is_empty());
+        let plain = stamp.as_ref().filter(|_| self.stamps.is_empty());
+        let plain = plain.and_then(|stamp| stamp.column().filter(|name| self.qualified(name) == stamp.sql()));
         if let Some(name) = plain {
             output.column(name, self.qualified(name));
         }

@@ -201,7 +201,7 @@ fn person(draft: &mut Draft<'_>, index: usize, alias: &str) -> Person {
 }
 
 /// Whether what is in a column can be read by people: no number, no id, no reference.
-fn is_text_of_its_own(table: &Table, column: &Column) -> bool {
+pub fn is_text_of_its_own(table: &Table, column: &Column) -> bool {
     column.readable
         && matches!(column.family, Family::Text | Family::Json | Family::Other(_))
         && !assign::is_reference(table, column)

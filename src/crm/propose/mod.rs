@@ -6,6 +6,7 @@
 
 mod assign;
 mod consent;
+mod contact;
 mod draft;
 mod flag;
 mod join;
@@ -163,6 +164,7 @@ pub fn propose(catalog: &[Table], base: usize, dialect: Dialect, wishes: &Wishes
     assign::by_name(&mut draft);
     assign::email_by_shape(&mut draft);
     consent::elsewhere(&mut draft);
+    contact::follow_contact(&mut draft, base);
     assign::person(&mut draft);
     join::owner(&mut draft);
     join::labels(&mut draft);

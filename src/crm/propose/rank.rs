@@ -3,7 +3,7 @@
 use crate::conversica::lead::LeadKey;
 use crate::crm::introspect::Table;
 use crate::crm::propose::shape::{self, Fit};
-use crate::crm::propose::{consent, lineage, names, staff};
+use crate::crm::propose::{consent, contact, lineage, names, staff};
 
 /// How likely a table holds leads, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,10 @@ fn candidate(catalog: &[Table], index: usize) -> Option<Candidate> {
     if score > 0 {
         why.push("its name");
     }
-    let email = has(names::of(LeadKey::Email)) || looks_like_email || consent::address_tables(catalog, table).is_some();
+    let own = has(names::of(LeadKey::Email)) || looks_like_email || consent::address_tables(catalog, table).is_some();
+    // A lead may be known by the person behind it; of an order or a ticket that says nothing.
+    let may_borrow = names::table_likeness(&table.name) > 0;
+    let email = own || may_borrow && contact::find_contact(catalog, table, index).is_some();
     for (holds, worth, what) in [
         (email, 20, "e-mail addresses"),
         (has(names::of(LeadKey::FirstName)), 10, "first names"),

@@ -77,32 +77,41 @@ pub fn by_name(name: &str) -> Option<bool> {
 pub fn leave_out_staff(draft: &mut Draft<'_>) {
     let Some(key) = draft.base.primary_key().map(str::to_owned) else { return };
     // The keys of all tables of a record are one.
-    let record: Vec<&Table> = draft.record_tables().map(|(_, table)| table).collect();
-    for (index, table) in draft.catalog.iter().enumerate().filter(|(index, _)| is_staff_in(draft.catalog, *index)) {
-        if record.iter().any(|known| std::ptr::eq(*known, &draft.catalog[index])) {
+    for (values, why) in find_staff_among(draft.catalog, &draft.record()) {
+        draft.exclusions.push(Exclusion { column: key.clone(), values, why });
+    }
+}
+
+/// The keys of those rows of these tables who are staff, as queries, and why.
+pub fn find_staff_among(catalog: &[Table], persons: &[usize]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (index, table) in catalog.iter().enumerate() {
+        if persons.contains(&index) || !is_staff_in(catalog, index) {
             continue;
         }
         for reference in &table.references {
             let is_same_person =
                 table.primary_key() == Some(reference.column.as_str()) || join::is_person(&reference.column);
-            let to_key = |known: &&&Table| {
-                lineage::leads_to(reference, known)
-                    && reference.target.as_deref().is_none_or(|target| known.primary_key() == Some(target))
+            let is_to_key = |person: &&Table| {
+                let key = person.primary_key();
+                lineage::leads_to(reference, person)
+                    && reference.target.as_deref().is_none_or(|target| key == Some(target))
             };
-            let Some(person) = record.iter().find(to_key).filter(|_| is_same_person) else { continue };
+            let person = persons.iter().map(|person| &catalog[*person]).find(is_to_key).filter(|_| is_same_person);
+            let Some(person) = person else { continue };
             let column = db::quote(&reference.column);
-            draft.exclusions.push(Exclusion {
-                column: key.clone(),
-                values: format!("SELECT s.{column} FROM {} AS s WHERE s.{column} IS NOT NULL", table.sql()),
-                why: format!(
+            found.push((
+                format!("SELECT s.{column} FROM {} AS s WHERE s.{column} IS NOT NULL", table.sql()),
+                format!(
                     "\"{}\" of {} refers to {}: those people are staff, and are left out",
                     reference.column,
                     table.setting(),
                     person.setting()
                 ),
-            });
+            ));
         }
     }
+    found
 }
 
 fn by_columns(table: &Table) -> bool {
@@ -129,7 +138,8 @@ fn is_owner_elsewhere(catalog: &[Table], table: &Table) -> bool {
 fn belongs_to_staff(catalog: &[Table], table: &Table) -> bool {
     let has = |list: &str| table.columns.iter().any(|column| names::likeness(&column.name, list).is_some());
     let has_name = [names::of(LeadKey::FirstName), names::of(LeadKey::LastName), names::FULL_NAME].into_iter().any(has);
-    !has_name
+    has(names::of(LeadKey::Email))
+        && !has_name
         && table.references.iter().any(|reference| {
             catalog.iter().any(|other| lineage::leads_to(reference, other) && by_name(&other.name) == Some(true))
         })

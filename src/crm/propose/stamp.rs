@@ -3,7 +3,7 @@
 use crate::conversica::lead::LeadKey;
 use crate::crm::drift::Family;
 use crate::crm::introspect::{Column, Table};
-use crate::crm::propose::draft::{BASE, Dialect, Draft, Filter};
+use crate::crm::propose::draft::{Dialect, Draft, Filter};
 use crate::crm::propose::flag::{self, RowsKept};
 use crate::crm::propose::shape::{self, Fit};
 use crate::crm::propose::{Choice, Unmapped, Wishes, names};
@@ -27,11 +27,11 @@ enum From {
 }
 
 impl Stamp {
-    /// The column, where it is one of the table itself.
+    /// The column, where it is one alone.
     pub fn column(&self) -> Option<&str> {
         match &self.from {
-            From::Column { alias, name } if alias == BASE => Some(name),
-            From::Column { .. } | From::Either { .. } | From::Expression(_) => None,
+            From::Column { name, .. } => Some(name),
+            From::Either { .. } | From::Expression(_) => None,
         }
     }
 
@@ -139,6 +139,11 @@ fn way_out(table: &Table, column: &Column) -> Option<(RowsKept, &'static str)> {
     }
 }
 
+/// Which rows stay, of a table that is joined; `None` where the column says nothing of it that can be read.
+pub fn find_way_out(table: &Table, column: &Column) -> Option<RowsKept> {
+    way_out(table, column).map(|(kept, _)| kept).filter(|kept| can_be_read(column, *kept))
+}
+
 fn can_be_read(column: &Column, kept: RowsKept) -> bool {
     kept == RowsKept::WithoutReference
         || kept == RowsKept::Unset && is_time(column)
@@ -179,26 +184,41 @@ pub fn changed_at(draft: &mut Draft<'_>, wishes: &Wishes) -> Option<Stamp> {
     }
     // A change of an inherited column is a change of the lead: each table of the record has its own instant.
     let tables: Vec<(String, &Table)> = draft.record_tables().map(|(alias, table)| (alias.to_owned(), table)).collect();
-    let mut first: Option<(Stamp, Family)> = None;
+    let mut first: Option<Stamp> = None;
     for (alias, table) in tables {
         let Some((column, found)) = changed_at_of(draft, table, &alias) else { continue };
         draft.take(&column.name);
-        match &first {
-            None => first = Some((found, column.family.clone())),
-            Some((_, family)) if are_comparable(family, &column.family, draft.dialect) => {
-                draft.stamps.push(found.sql());
-            }
-            Some(_) => draft.doubts.push(format!(
-                "changes of {} are found by the daily comparison of everything: its \"{}\" has another type",
-                table.setting(),
-                column.name
-            )),
+        if first.is_none() {
+            draft.stamp_family = Some(column.family.clone());
+            first = Some(found);
+        } else {
+            add_stamp(draft, table, column, found.sql());
         }
     }
     if first.is_none() {
         draft.doubts.push("no column says when a row was changed: every poll compares all rows".to_owned());
     }
-    first.map(|(stamp, _)| stamp)
+    first
+}
+
+/// Takes the instant of another table into account, if it can be compared with the table's own.
+pub fn add_moment(draft: &mut Draft<'_>, table: &Table, column: &Column, alias: &str) {
+    if can_be_followed(column) {
+        add_stamp(draft, table, column, format!("{alias}.{}", db::quote(&column.name)));
+    }
+}
+
+fn add_stamp(draft: &mut Draft<'_>, table: &Table, column: &Column, sql: String) {
+    let Some(family) = &draft.stamp_family else { return };
+    if are_comparable(family, &column.family, draft.dialect) {
+        draft.stamps.push(sql);
+    } else {
+        draft.doubts.push(format!(
+            "changes of {} are found by the daily comparison of everything: its \"{}\" has another type",
+            table.setting(),
+            column.name
+        ));
+    }
 }
 
 /// Whether the later of two values can be told by the database.
