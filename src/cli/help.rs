@@ -265,4 +265,6 @@ Examples:
 
 The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked;
 without one, or with --yes, it has to be given: --url (or --url-file), --username, --conversation, and
-what else the message names. The password is never asked for: the file names a file for it.";
+what else the message names. The password is never asked for: the file names a file for it.
+Tables of users and staff are taken only if --table names them. Exit code 3: no row makes a valid lead
+(or the table has no rows); the file is then written only after a confirmation, or with --yes.";

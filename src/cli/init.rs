@@ -18,7 +18,7 @@ use crate::console::say;
 use crate::conversica::lead::LeadKey;
 use crate::crm::introspect::{self, Table};
 use crate::crm::propose::rank::{self, Candidate};
-use crate::crm::propose::{Dialect, Given, Proposal, Wishes, propose};
+use crate::crm::propose::{Dialect, Given, Proposal, Wishes, ancestors, propose, staff};
 use crate::db::{self, Db};
 use crate::error::SetupError;
 use crate::nearest::nearest;
@@ -127,19 +127,25 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     );
     let trial = Trial::of(&target, &text, &source.url, asks || std::io::stdout().is_terminal()).await?;
     if args.json {
-        say(show::json(&proposal, &trial, &target));
+        say(show::json(&proposal, &trial, &target, &catalog[table]));
     } else {
         show::proposal(&proposal, &catalog[table]);
-        show::trial(&trial, !args.no_sample);
+        show::trial(&trial, &catalog[table], !args.no_sample);
     }
+    // What makes no lead at all is written only if the operator says so.
     if asks {
-        ask::whether_to_write(&target)?;
+        ask::whether_to_write(&target, &trial)?;
+    } else if trial.valid == 0 && !args.yes {
+        if !args.json {
+            say("Nothing was written, because no row makes a valid lead. To write the file all the same: --yes");
+        }
+        return Ok(Exit::Attention);
     }
     target.write(&text, &source)?;
     if !args.json {
-        show::next_steps(&target, &source);
+        show::next_steps(&target, &source, &trial);
     }
-    Ok(Exit::Done)
+    Ok(if trial.valid == 0 { Exit::Attention } else { Exit::Done })
 }
 
 async fn connect(url: &str) -> anyhow::Result<Db> {
@@ -169,19 +175,14 @@ async fn choose(args: &Args, db: &Db, catalog: &mut [Table], asks: bool) -> anyh
     }
     for candidate in rank::candidates(catalog).iter().take(SAMPLED_TABLES) {
         introspect::sample(db, &mut catalog[candidate.table]).await;
+        for ancestor in ancestors(catalog, candidate.table) {
+            introspect::sample(db, &mut catalog[ancestor]).await;
+        }
     }
     let mut candidates = rank::candidates(catalog);
     candidates.retain(|candidate| catalog[candidate.table].rows.is_some());
     if candidates.is_empty() {
-        let names: Vec<String> = catalog.iter().take(20).map(Table::setting).collect();
-        let list = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
-        return Err(SetupError::new(
-            "no table looks as if it held people with e-mail addresses",
-            format!(
-                "name one with --table, and let this user read it (grant select); the tables that can be seen: {list}"
-            ),
-        )
-        .into());
+        return Err(no_candidate(catalog).into());
     }
     let likely: Vec<&Candidate> = candidates.iter().take(SAMPLED_TABLES).collect();
     if asks {
@@ -198,6 +199,30 @@ async fn choose(args: &Args, db: &Db, catalog: &mut [Table], asks: bool) -> anyh
     .into())
 }
 
+/// The tables that may be advised to take: none of users or staff.
+fn advisable(catalog: &[Table]) -> Vec<String> {
+    let others = (0..catalog.len()).filter(|index| !staff::is_staff_in(catalog, *index));
+    others.map(|index| catalog[index].setting()).collect()
+}
+
+fn no_candidate(catalog: &[Table]) -> SetupError {
+    let mut names = advisable(catalog);
+    names.truncate(20);
+    let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    if rank::has_addresses_of_staff(catalog) {
+        return SetupError::new(
+            "the only tables with e-mail addresses look like tables of users or staff, who are not to get messages as leads",
+            format!(
+                "init takes such a table only if you name it with --table NAME. Where the leads' addresses are in another                  database or schema, let this user read it (grant select). The other tables that can be seen: {list}"
+            ),
+        );
+    }
+    SetupError::new(
+        "no table looks as if it held people with e-mail addresses",
+        format!("name one with --table, and let this user read it (grant select); the tables that can be seen: {list}"),
+    )
+}
+
 fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
     let wanted = db::table_parts(asked);
     let parts = |table: &Table| match wanted.as_slice() {
@@ -212,7 +237,7 @@ fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
     if let Some(found) = catalog.iter().position(exact).or_else(|| catalog.iter().position(parts)) {
         return Ok(found);
     }
-    let names: Vec<String> = catalog.iter().map(Table::setting).collect();
+    let names = advisable(catalog);
     let near = nearest(asked, names.iter().map(String::as_str));
     let hint = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
     let list = names.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -6,6 +6,7 @@ pub mod binary;
 pub mod browsing;
 pub mod chromium;
 pub mod crm_leads;
+pub mod crm_shapes;
 pub mod crms;
 pub mod desk;
 pub mod engine;
