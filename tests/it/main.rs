@@ -6,6 +6,7 @@
 mod admin;
 mod alerts;
 mod ambiguous;
+mod answers;
 mod approval;
 mod backup;
 mod bad_input;
@@ -60,6 +61,7 @@ mod metrics;
 mod missed_rows;
 mod monitoring;
 mod notify;
+mod once;
 mod outage;
 mod outcome_table;
 mod pacing;
