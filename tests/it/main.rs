@@ -100,6 +100,7 @@ mod triggers_ddl;
 mod triggers_guard;
 mod triggers_install;
 mod triggers_law;
+mod triggers_rights;
 mod triggers_trouble;
 mod upgrade;
 mod upkeep;
