@@ -11,7 +11,8 @@ Examples:
   conversica-sync run       the daemon
   conversica-sync status    how things stand, and what needs a person
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held.
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, or nothing \
+could be delivered.
 
 Colours and bars appear on a terminal only; NO_COLOR=1 turns colours off.";
 
@@ -29,7 +30,8 @@ Examples:
   conversica-sync once --max-wait 0s    do not wait for retries
   conversica-sync once --json           the summary for scripts
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held.";
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, or leads wait \
+and none could be delivered.";
 
 pub const PLAN: &str = "\
 Examples:

@@ -57,7 +57,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     if passed.interrupted {
         anyhow::bail!("interrupted; what was not sent stays due");
     }
-    Ok(report.need().into())
+    Ok(if passed.nothing_delivered { Exit::Decision } else { report.need().into() })
 }
 
 fn summary(passed: &Passed) -> String {
@@ -82,13 +82,35 @@ fn summary(passed: &Passed) -> String {
             until.format("%F %T UTC")
         );
     }
-    if passed.waiting > 0 {
+    if passed.nothing_delivered {
+        text.push_str(&undelivered(passed));
+    } else if passed.waiting > 0 {
         let _ = writeln!(
             text,
             "{} still to be sent: a later pass, or `run`, goes on with them.",
             table::leads(passed.waiting)
         );
     }
+    text
+}
+
+/// Why a pass that had leads to deliver delivered none, and when they are tried next.
+fn undelivered(passed: &Passed) -> String {
+    let mut why = Vec::new();
+    if passed.transient > 0 {
+        why.push(format!("{} requests failed or could not leave", passed.transient));
+    }
+    if passed.ambiguous > 0 {
+        why.push(format!("{} were not answered", passed.ambiguous));
+    }
+    if why.is_empty() {
+        why.push("no request was made, because earlier ones failed or Conversica asked for a pause".to_owned());
+    }
+    let mut text = format!("Nothing was delivered: {} wait; {}.", table::leads(passed.waiting), why.join(", "));
+    if let Some(at) = passed.next_try_at {
+        let _ = write!(text, " The next try is due at {}.", at.format("%F %T UTC"));
+    }
+    text.push_str(" `lead ID` shows what was answered; a later pass, or `run`, tries them again.\n");
     text
 }
 

@@ -96,6 +96,8 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
         }
         Command::Print { made, .. } => {
             ground::refuse_foreign_parts(&reader, &design).await?;
+            ground::refuse_powerless_owner(&reader, &design).await?;
+            ground::refuse_foreign_type(&reader, &design).await?;
             if !made.published {
                 ground::refuse_published(&reader, &design).await?;
             }
@@ -118,6 +120,9 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
             let named = made.role.is_some();
             let role = role(made.role, &reader).await?;
             let script = match (standing, &role) {
+                (Standing::Complete { misowned: Some(_), .. }, role) => {
+                    Some(design.replace(role.as_deref(), wake, &elsewhere))
+                }
                 (Standing::Complete { wake: found, .. }, Some(role)) if found == wake && named => {
                     Some(format!("{};\n", design.grant(role)))
                 }
@@ -130,6 +135,8 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
                 say("Installed already; nothing was changed.");
                 return Ok(Exit::Done);
             };
+            ground::refuse_powerless_owner(&reader, &design).await?;
+            ground::refuse_foreign_type(&reader, &design).await?;
             let Some(()) = execute(&design, &script, &run, &settings).await? else { return Ok(Exit::Decision) };
             say(format_args!("Installed: {} is logged in {}.", design.table.quoted(), design.log.quoted()));
             if is_left_out {
@@ -269,8 +276,9 @@ fn refused(error: &sqlx::Error) -> SetupError {
     };
     let cure = match code.as_deref() {
         Some("42501") => {
-            "this takes the user that owns the table: put its URL into a file and give --url-file FILE, set \
-             $CONVERSICA_SYNC_OWNER_URL, or let that user run what `triggers print` shows"
+            "this takes the user that owns the table, or a superuser where an earlier installation belongs to somebody else: put \
+             the URL into a file and give --url-file FILE, set $CONVERSICA_SYNC_OWNER_URL, or let that user run what `triggers \
+             print` shows"
         }
         Some("2BP01") => {
             "something else in the database uses the function or the change log: what `triggers print --remove` shows, run by \

@@ -1,7 +1,9 @@
 //! What Conversica defines: the Lead object, the endpoint's answers and a client for it, and what it posts back to us.
 
+pub mod acceptance;
 pub mod client;
 pub mod consent;
+pub mod content;
 pub mod conversation;
 pub mod excerpt;
 pub mod heard;

@@ -299,7 +299,8 @@ where
             .push_bind(next)
             .push_bind(micros(due_at))
             .push_bind(f.http_status.map(i64::from))
-            .push_bind(f.detail.clone())
+            // The journal has it; a lead that is in step carries no second copy.
+            .push_bind(f.detail.clone().filter(|_| f.class != Class::Accepted))
             .push_bind(micros(f.at));
     });
     update.push(")").push(&order.cte).push(" update lead set status = case ");

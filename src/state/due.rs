@@ -228,6 +228,12 @@ pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
     })
 }
 
+/// How many people wait to be contacted for the first time and have not been tried: those that a cap may hold back.
+pub async fn count_untried_people(db: &Db) -> Result<i64, sqlx::Error> {
+    let sql = format!("select count(*) from lead where status = 'pending' and status <> 'in_sync' and {NEW}");
+    on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
+}
+
 /// When the lead that has been due for longest became due; `None` where none waits to be sent. Each part has an index.
 pub async fn oldest(db: &Db) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     const WAITS: &str = "select min(due_at) as at from lead where status in ('pending', 'retrying')";

@@ -67,7 +67,7 @@ fn every_verdict_is_brought_about_and_told_with_its_evidence(engine: Engine) {
     scene.crm("delete from leads where id = 7");
     scene.add(3, 3);
     scene.add(5, 5);
-    scene.run(&["once", "--full", "--max-wait", "0s"]).expect_code(3);
+    scene.run(&["once", "--full", "--max-wait", "0s"]).expect_code(4);
     scene.hear(&[json!({"apiVersion": "7.2", "id": "8", "clientId": "", "conversationStage": "Unworkable",
         "conversationStatus": "Bounced", "conversationStageDate": "2026-05-10T05:57:44+00:00"})]);
     scene.set("safety", "approve_above", "1");

@@ -117,6 +117,81 @@ async fn foreign_part(db: &Db, design: &Design) -> Result<Option<String>, sqlx::
     .map_err(discreet::of_source)
 }
 
+/// Refuses an installation that would not be the table owner's own: log and function belong to that role, or are not made.
+///
+/// # Errors
+/// [`SetupError`] where the owner may not create in the log's schema; the database's error when it is away.
+pub async fn refuse_powerless_owner(db: &Db, design: &Design) -> anyhow::Result<()> {
+    let (Db::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
+    let schema = design.log.schema.clone().unwrap_or_default();
+    let may_create: Option<bool> = sqlx::query_scalar(
+        "select has_schema_privilege(t.relowner, n.oid, 'create') and has_schema_privilege(t.relowner, n.oid, 'usage') \
+         from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.nspname = $2 where t.oid = to_regclass($1)",
+    )
+    .bind(design.table.quoted())
+    .bind(&schema)
+    .fetch_optional(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    let (role, schema) = (db::quote(owner), db::quote(&schema));
+    let refusal = match may_create {
+        Some(true) => return Ok(()),
+        Some(false) => SetupError::new(
+            format!(
+                "change log and function have to belong to {role}, who owns {}, and {role} may not create them in the schema \
+                 {schema}",
+                design.table.quoted()
+            ),
+            format!(
+                "run `grant usage, create on schema {schema} to {role}`, or set [source] change_log to \"schema.name\" in a \
+                 schema where that role may"
+            ),
+        ),
+        None => SetupError::new(
+            format!("[source] change_log: there is no schema {schema}"),
+            format!("run `create schema {schema} authorization {role}`, or name another one"),
+        ),
+    };
+    Err(refusal.into())
+}
+
+/// Refuses a key whose cast to text another role can define: the triggers call it with the rights of the table's owner.
+///
+/// # Errors
+/// [`SetupError`] where the type belongs to a role that has not the owner's rights anyway; the database's error when it is away.
+pub async fn refuse_foreign_type(db: &Db, design: &Design) -> anyhow::Result<()> {
+    let (Db::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
+    // A cast takes a domain for the type that it is made of.
+    let found: Option<(String, String, String)> = sqlx::query_as(
+        "with recursive kind (name, oid, base, maker, owner) as (\
+           select a.attname, y.oid, y.typbasetype, y.typowner, t.relowner from pg_catalog.pg_class t \
+           join pg_catalog.pg_attribute a on a.attrelid = t.oid and a.attname = any($2) and not a.attisdropped \
+           join pg_catalog.pg_type y on y.oid = a.atttypid where t.oid = to_regclass($1) \
+           union all select kind.name, y.oid, y.typbasetype, y.typowner, kind.owner from kind \
+           join pg_catalog.pg_type y on y.oid = kind.base) \
+         select kind.name::text, format_type(kind.oid, null), r.rolname::text from kind \
+         join pg_catalog.pg_roles r on r.oid = kind.maker \
+         where kind.base = 0 and not r.rolsuper and not pg_has_role(kind.maker, kind.owner, 'member') limit 1",
+    )
+    .bind(design.table.quoted())
+    .bind(design.key_columns())
+    .fetch_optional(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    let Some((column, kind, maker)) = found else { return Ok(()) };
+    let (role, maker) = (db::quote(owner), db::quote(&maker));
+    Err(SetupError::new(
+        format!(
+            "the type {kind} of \"{column}\" belongs to {maker}, and the triggers would call its cast with the rights of \
+             {role}, who owns the table"
+        ),
+        format!(
+            "run `alter type {kind} owner to {role}`, choose another [source] key or client, or write changes = \"poll\""
+        ),
+    )
+    .into())
+}
+
 /// Refuses to make a table that replication would take to servers which do not have it.
 ///
 /// # Errors
