@@ -16,16 +16,16 @@ const TYPE: &str = "type kind contacttype mechanism mechanismtype channel typ ar
 const VALUE: &str = "value data contact wert valeur valor detail";
 
 /// The person that a record refers to.
-pub struct Contact<'a> {
+pub struct RecordContact<'a> {
     /// The column of the record; `None` where the record is the person itself.
     column: Option<&'a str>,
     /// The person's table, as an index of the catalog.
     person: usize,
-    mechanism: Option<Mechanism<'a>>,
+    mechanism: Option<ContactMechanism<'a>>,
 }
 
 /// A table of addresses and numbers of persons.
-struct Mechanism<'a> {
+struct ContactMechanism<'a> {
     table: usize,
     key: &'a str,
     /// The column that refers to the person.
@@ -35,9 +35,9 @@ struct Mechanism<'a> {
 }
 
 /// The person behind a record, where an address leads through one.
-pub fn find_contact<'a>(catalog: &'a [Table], record: &'a Table, index: usize) -> Option<Contact<'a>> {
+pub fn find_contact<'a>(catalog: &'a [Table], record: &'a Table, index: usize) -> Option<RecordContact<'a>> {
     if let Some(mechanism) = find_mechanism(catalog, index) {
-        return Some(Contact { column: None, person: index, mechanism: Some(mechanism) });
+        return Some(RecordContact { column: None, person: index, mechanism: Some(mechanism) });
     }
     let mut named: Vec<(u32, &Column)> = record
         .columns
@@ -62,10 +62,10 @@ pub fn find_contact<'a>(catalog: &'a [Table], record: &'a Table, index: usize) -
     let mut found: Vec<_> = found.collect();
     found.sort_by_key(|(column, ..)| column.values().next().is_none());
     let (column, person, mechanism) = found.into_iter().next()?;
-    Some(Contact { column: Some(&column.name), person, mechanism })
+    Some(RecordContact { column: Some(&column.name), person, mechanism })
 }
 
-fn find_mechanism(catalog: &[Table], person: usize) -> Option<Mechanism<'_>> {
+fn find_mechanism(catalog: &[Table], person: usize) -> Option<ContactMechanism<'_>> {
     catalog.iter().enumerate().find_map(|(index, table)| {
         let of = |list: &str| {
             let texts = table.columns.iter().filter(|column| column.readable && column.family == Family::Text);
@@ -78,7 +78,7 @@ fn find_mechanism(catalog: &[Table], person: usize) -> Option<Mechanism<'_>> {
         let holder = holders.map(|reference| reference.column.as_str()).next()?;
         // Before its values have been seen, it may be one.
         let fits = table.rows.is_none() || find_kind(kind, "mail").is_some();
-        (fits && index != person).then_some(Mechanism { table: index, key, holder, kind, value: &value.name })
+        (fits && index != person).then_some(ContactMechanism { table: index, key, holder, kind, value: &value.name })
     })
 }
 
@@ -139,7 +139,7 @@ pub fn follow_contact(draft: &mut Draft<'_>, index: usize) {
 /// Joins the first usable entry of one kind: two would make two leads of one key.
 fn join_mechanism(
     draft: &mut Draft<'_>,
-    mechanism: &Mechanism<'_>,
+    mechanism: &ContactMechanism<'_>,
     holder: &str,
     (key, word, name): (LeadKey, &str, &'static str),
 ) {

@@ -8,7 +8,7 @@ use crate::conversica::lead::LeadKey;
 use crate::crm::drift::Family;
 use crate::crm::introspect::{Column, Table};
 use crate::crm::propose::flag::{self, RowsKept};
-use crate::crm::propose::lineage::Lineage;
+use crate::crm::propose::lineage::RecordLineage;
 use crate::crm::propose::stamp::Stamp;
 use crate::crm::propose::{Choice, Field, Place, Proposal, Unmapped, consent, system};
 use crate::db;
@@ -33,8 +33,8 @@ pub struct Draft<'a> {
     pub client: Option<String>,
     pub fields: BTreeMap<LeadKey, Part>,
     pub joins: Vec<Join>,
-    pub filters: Vec<Filter>,
-    pub exclusions: Vec<Exclusion>,
+    pub filters: Vec<RowFilter>,
+    pub exclusions: Vec<RowExclusion>,
     /// Further conditions of the query, over what is joined, and why.
     pub conditions: Vec<(String, String)>,
     /// The type of the instant that a change is known by.
@@ -74,14 +74,14 @@ pub struct Join {
 }
 
 /// A column that takes a row out of use.
-pub struct Filter {
+pub struct RowFilter {
     pub column: String,
     pub kept: RowsKept,
     pub why: String,
 }
 
 /// Rows that are left out because another table has them, too.
-pub struct Exclusion {
+pub struct RowExclusion {
     pub column: String,
     /// The values of the column whose rows are left out, as a query.
     pub values: String,
@@ -100,7 +100,7 @@ impl Part {
 }
 
 impl<'a> Draft<'a> {
-    pub fn new(catalog: &'a [Table], base: usize, lineage: &'a Lineage<'a>, dialect: Dialect) -> Self {
+    pub fn new(catalog: &'a [Table], base: usize, lineage: &'a RecordLineage<'a>, dialect: Dialect) -> Self {
         let ancestors = &lineage.ancestors;
         let homes = ancestors.iter().map(|ancestor| (ancestor.alias.clone(), ancestor.table));
         // A record whose parent row is missing is no record any more: no LEFT JOIN.

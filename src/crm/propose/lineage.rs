@@ -9,15 +9,15 @@ use crate::crm::propose::{flag, names, staff};
 use crate::db;
 
 /// A table with all that it inherits.
-pub struct Lineage<'a> {
+pub struct RecordLineage<'a> {
     /// The columns of the table and of its ancestors under one roof, each name once: the nearest table's.
     pub table: Cow<'a, Table>,
     /// The nearest first.
-    pub ancestors: Vec<Ancestor>,
+    pub ancestors: Vec<RecordAncestor>,
 }
 
 /// A table that another inherits from.
-pub struct Ancestor {
+pub struct RecordAncestor {
     /// The index in the catalog.
     pub table: usize,
     pub alias: String,
@@ -31,8 +31,8 @@ pub fn leads_to(reference: &Reference, table: &Table) -> bool {
 }
 
 /// The table at this index, and the tables that it inherits from, over any number of levels.
-pub fn trace_ancestors(catalog: &[Table], base: usize) -> Lineage<'_> {
-    let mut lineage = Lineage { table: Cow::Borrowed(&catalog[base]), ancestors: Vec::new() };
+pub fn trace_ancestors(catalog: &[Table], base: usize) -> RecordLineage<'_> {
+    let mut lineage = RecordLineage { table: Cow::Borrowed(&catalog[base]), ancestors: Vec::new() };
     let (mut child, mut alias) = (base, BASE.to_owned());
     let mut seen = vec![base];
     while let Some((column, parent, target)) = find_parent(catalog, child) {
@@ -42,7 +42,7 @@ pub fn trace_ancestors(catalog: &[Table], base: usize) -> Lineage<'_> {
         seen.push(parent);
         let own = free_alias(&catalog[parent].name, &lineage.ancestors);
         let on = format!("{own}.{} = {alias}.{}", db::quote(&target), db::quote(&column));
-        lineage.ancestors.push(Ancestor { table: parent, alias: own.clone(), on });
+        lineage.ancestors.push(RecordAncestor { table: parent, alias: own.clone(), on });
         inherit_columns(lineage.table.to_mut(), &catalog[parent], staff::is_staff_in(catalog, parent));
         (child, alias) = (parent, own);
     }
@@ -95,7 +95,7 @@ fn find_parent(catalog: &[Table], child: usize) -> Option<(String, usize, String
     found.next().is_none().then(|| (key.to_owned(), parent, primary))
 }
 
-fn free_alias(name: &str, ancestors: &[Ancestor]) -> String {
+fn free_alias(name: &str, ancestors: &[RecordAncestor]) -> String {
     let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
     let starts_well = plain.starts_with(|c: char| c.is_ascii_alphabetic());
     let plain = if starts_well && plain.len() > 1 { plain.to_ascii_lowercase() } else { "parent".to_owned() };

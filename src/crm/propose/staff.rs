@@ -5,7 +5,7 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::crm::introspect::Table;
-use crate::crm::propose::draft::{Draft, Exclusion};
+use crate::crm::propose::draft::{Draft, RowExclusion};
 use crate::crm::propose::{join, lineage, names};
 use crate::db;
 
@@ -78,7 +78,7 @@ pub fn leave_out_staff(draft: &mut Draft<'_>) {
     let Some(key) = draft.base.primary_key().map(str::to_owned) else { return };
     // The keys of all tables of a record are one.
     for (values, why) in find_staff_among(draft.catalog, &draft.record()) {
-        draft.exclusions.push(Exclusion { column: key.clone(), values, why });
+        draft.exclusions.push(RowExclusion { column: key.clone(), values, why });
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::conversica::lead::LeadKey;
 use crate::crm::drift::Family;
 use crate::crm::introspect::{Column, Table};
-use crate::crm::propose::draft::{Dialect, Draft, Filter};
+use crate::crm::propose::draft::{Dialect, Draft, RowFilter};
 use crate::crm::propose::flag::{self, RowsKept};
 use crate::crm::propose::shape::{self, Fit};
 use crate::crm::propose::{Choice, Unmapped, Wishes, names};
@@ -113,7 +113,7 @@ pub fn deleted(draft: &mut Draft<'_>) {
                 column.name
             ));
         }
-        draft.filters.push(Filter { column: column.name.clone(), kept, why });
+        draft.filters.push(RowFilter { column: column.name.clone(), kept, why });
     }
     if !draft.filters.is_empty() {
         draft.doubts.push(
