@@ -73,7 +73,7 @@ const OWN_CAST: &str = "create type leadkey as (v bigint); \
 fn the_owner_of_a_table_gains_nothing_by_triggers_that_a_superuser_installed() {
     let rights = Rights::new("http://127.0.0.1:9/json/");
     rights.install_as("postgres", 0);
-    assert_eq!(rights.owners(), [rights.owner.clone()]);
+    assert_eq!(rights.owners(), [rights.owner.as_str()]);
     rights.as_role(&rights.owner, OWN_CAST).expect("all that is theirs to do");
     // Whoever writes: the owner, a writer, or a superuser.
     for role in [&rights.owner, &rights.writer, "postgres"] {
@@ -98,10 +98,10 @@ fn what_a_superuser_runs_calls_nothing_that_another_role_has_made() {
     rights.as_role(&rights.owner, &traps.join("; ")).expect("all that is theirs to do");
     let printed = rights.scene.run(&["triggers", "print"]).expect_code(0).stdout;
     rights.scene.crm(&printed);
-    assert_eq!(rights.owners(), [rights.owner.clone()], "what is printed is as safe as what is installed");
+    assert_eq!(rights.owners(), [rights.owner.as_str()], "what is printed is as safe as what is installed");
     rights.scene.run(&["triggers", "remove", "--yes", "--url-file", &rights.url_file("postgres")]).expect_code(0);
     rights.install_as("postgres", 0);
-    assert_eq!(rights.owners(), [rights.owner.clone()]);
+    assert_eq!(rights.owners(), [rights.owner.as_str()]);
     assert!(!rights.is_superuser(&rights.owner));
 }
 
@@ -160,7 +160,7 @@ fn a_partitioned_table_of_a_group_is_installed_by_a_member_and_belongs_to_the_gr
     ));
     rights.scene.add(1, 4);
     rights.install_as(member, 0);
-    assert_eq!(rights.owners(), [group.clone()]);
+    assert_eq!(rights.owners(), [group.as_str()]);
     rights.scene.run(&["check"]).expect_code(0);
     rights.scene.run(&["once"]).expect_code(0);
     rights.as_role(&rights.writer, "update leads set last_name = 'Moved', id = 150 where id = 3").expect("they may");
@@ -229,7 +229,7 @@ fn an_installation_that_belongs_to_another_role_is_bad_goes_on_and_is_made_again
         let refused = rights.install_as(&rights.owner, 2);
         assert!(refused.stderr.contains("a superuser where an earlier installation belongs to"), "{refused}");
         rights.install_as("postgres", 0);
-        assert_eq!(rights.owners(), [rights.owner.clone()]);
+        assert_eq!(rights.owners(), [rights.owner.as_str()]);
         rights.scene.run(&["check"]).expect_code(0);
         let again = rights.install_as("postgres", 0);
         assert!(again.stdout.contains("Installed already"), "{again}");
