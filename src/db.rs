@@ -7,6 +7,7 @@ mod change_log;
 pub mod discreet;
 pub mod file;
 mod postgres;
+pub mod source_file;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -72,8 +73,10 @@ impl Db {
                     // One, not several: there is one writer at a time in any case, and waiting for one's turn here is
                     // cheaper than in SQLite, which sleeps and tries again. Caches and statements exist once.
                     .max_connections(1)
-                    // A file does not hang up.
+                    // A file does not hang up. A file that was removed is gone for good with the last connection to it.
                     .test_before_acquire(false)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
                     // A commit that finds no room has been rolled back by SQLite itself, which sqlx does not notice: it would
                     // take the connection for one in a transaction for ever. A ping waits for a rollback that is on its way.
                     .before_acquire(|connection, _| {
@@ -98,6 +101,18 @@ impl Db {
             outage.map(|outage| state_unusable(url, outage)).unwrap_or(error)
         })?;
         Ok(db)
+    }
+
+    /// A state that is there, ready to be written: a file is never made.
+    ///
+    /// # Errors
+    /// As [`Self::open_state`], and where there is no file.
+    pub async fn open_existing_state(url: &str) -> anyhow::Result<Self> {
+        if let Some(path) = sqlite_path(url).filter(|path| !path.exists()) {
+            let cure = "put it back; `conversica-sync status` says more";
+            return Err(SetupError::new(format!("there is no state file {}", path.display()), cure).into());
+        }
+        Self::open_state(url).await
     }
 
     /// The state, to look at only; `None` when there is none yet. Creates nothing.
@@ -163,18 +178,10 @@ impl Db {
     }
 
     /// The CRM's database: read-only sessions, UTC, ISO dates, statements cut off after `statement_timeout`
-    /// (on SQLite, which has no such setting, the reader itself interrupts).
+    /// (on SQLite, which has no such setting, the reader itself interrupts). Of an SQLite file no connection stays open.
     pub async fn open_source(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
         if sqlite_path(url).is_some() {
-            let options = SqliteConnectOptions::from_str(url)?
-                .read_only(true)
-                .busy_timeout(LOCK_TIMEOUT)
-                .row_buffer_size(512)
-                .disable_statement_logging();
-            let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
-            // A file does not hang up.
-            let pool = pool.test_before_acquire(false);
-            return pool.connect_with(options).await.map(Db::Sqlite).map_err(discreet::of_source);
+            return source_file::open_sqlite_source(url).await;
         }
         // Not even warnings: the customer's own functions may say anything in them.
         let session = format!(

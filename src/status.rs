@@ -37,6 +37,14 @@ pub struct Report {
     pub alerts: Backlog,
     /// What the state takes on its disk.
     pub state_bytes: Option<i64>,
+    /// A process that runs has lost the state's file.
+    pub state_lost: Option<StateLostShown>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StateLostShown {
+    pub detail: String,
+    pub cure: &'static str,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -166,6 +174,7 @@ impl Report {
             oldest_waiting_since: due::longest_wait(state).await?.of_all(),
             alerts: alert::backlog(state).await?,
             state_bytes: Some(bytes(state).await?),
+            state_lost: None,
         })
     }
 
@@ -183,6 +192,7 @@ impl Report {
             oldest_waiting_since: None,
             alerts: Backlog::default(),
             state_bytes: None,
+            state_lost: None,
         }
     }
 
@@ -210,7 +220,7 @@ impl Report {
 
     pub fn need(&self) -> Need {
         let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
-        if self.halt.is_some() || self.hold.is_some() {
+        if self.halt.is_some() || self.hold.is_some() || self.state_lost.is_some() {
             Need::Decision
         } else if attention.into_iter().any(|status| self.leads(status) > 0) || self.unnamed() > 0 {
             Need::Attention

@@ -17,7 +17,7 @@ use crate::config::Settings;
 use crate::db::{self, Db};
 use crate::error::SetupError;
 use crate::state::lead::Status;
-use crate::state::{held, lead, writer};
+use crate::state::{file_lock, held, lead, writer};
 use crate::status::Standing;
 use crate::wording;
 
@@ -36,6 +36,7 @@ pub(super) struct Found {
 pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Result<Found> {
     let url = settings.state.url.expose_secret();
     let place = db::display_url(url);
+    file_lock::refuse_lost(url)?;
     let Some(state) = Db::open_state_read_only(url).await? else {
         could_be_made(url).await?;
         let item = Item::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
@@ -181,7 +182,7 @@ fn holder(state: &Path) -> Option<String> {
     let pid: i32 = holder.strip_prefix("process ")?.split(' ').next()?.parse().ok()?;
     // What may not be signalled is there as well.
     let gone = test_kill_process(Pid::from_raw(pid)?) == Err(rustix::io::Errno::SRCH);
-    (!gone).then_some(holder)
+    (!gone).then(|| holder.lines().next().unwrap_or_default().to_owned())
 }
 
 async fn bytes_of(state: &Db, url: &str) -> anyhow::Result<u64> {

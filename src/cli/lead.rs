@@ -10,11 +10,10 @@ mod row;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use crate::cli::plan::shown;
-use crate::cli::{Exit, settings};
+use crate::cli::{Exit, readable_state, settings};
 use crate::clock;
 use crate::console::{self, printable, say};
 use crate::conversica::lead::LeadId;
@@ -51,7 +50,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     if args.erase.erase || args.erase.allow {
         return erase::run(&args.erase, &args.id, client, settings).await;
     }
-    let Some(state) = Db::open_state_read_only(settings.state.url.expose_secret()).await? else {
+    let Some(state) = readable_state(settings).await? else {
         let state = Db::open_state_in_memory().await?;
         let rows = row::look(settings, &state, &args.id, client, clock::now()).await;
         let source = match rows.as_deref() {

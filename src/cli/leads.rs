@@ -5,9 +5,8 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secrecy::ExposeSecret;
 
-use crate::cli::{Exit, settings, table};
+use crate::cli::{Exit, readable_state, settings, table};
 use crate::console::{printable, say};
 use crate::conversica::token::Veil;
 use crate::db::Db;
@@ -42,7 +41,7 @@ fn status_parser() -> impl TypedValueParser<Value = Status> {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let Some(state) = Db::open_state_read_only(loaded.settings.state.url.expose_secret()).await? else {
+    let Some(state) = readable_state(&loaded.settings).await? else {
         say(if args.json {
             "{\"leads\":[],\"total\":0}"
         } else {

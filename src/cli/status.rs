@@ -10,9 +10,10 @@ use crate::cli::{Exit, settings, table};
 use crate::console::{printable, say};
 use crate::db::Db;
 use crate::state::control::{BreakerState, Pacing};
+use crate::state::file_lock;
 use crate::state::held;
 use crate::state::lead::Status;
-use crate::status::{Received, Report};
+use crate::status::{Received, Report, StateLostShown};
 use crate::wording::{WAITS_TO_BE_SENT, meaning};
 
 #[derive(Debug, clap::Args)]
@@ -24,10 +25,14 @@ pub struct Args {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let report = match Db::open_state_read_only(loaded.settings.state.url.expose_secret()).await? {
+    let url = loaded.settings.state.url.expose_secret();
+    let lost = file_lock::loss_of_holder(url);
+    let mut report = match Db::open_state_read_only(url).await? {
         Some(state) => Report::of(&state).await?,
         None => Report::before_the_first_run(),
     };
+    report.state_lost =
+        lost.map(|(loss, holder)| StateLostShown { detail: format!("{loss} by {holder}"), cure: loss.cure() });
     if args.json {
         say(format_args!("{:#}", serde_json::json!(report)));
     } else {
@@ -39,6 +44,10 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 /// The report for people.
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
+    if let Some(lost) = &report.state_lost {
+        let _ = writeln!(text, "STATE LOST: {}; it sends nothing, and answers posts with 500.", lost.detail);
+        let _ = writeln!(text, "  The numbers below are those of the file that is there now.\n  cure: {}\n", lost.cure);
+    }
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "HALTED ({}) since {}: nothing is sent.", halt.reason, halt.since.format("%F %T UTC"));
         if let Some(detail) = &halt.detail {

@@ -2,14 +2,17 @@
 //!
 //! Every misfit between settings and source is found here, all at once, before anything is read.
 
+use secrecy::ExposeSecret;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Connection as _, Executor, Statement, TypeInfo};
 
 use crate::config::Source;
+use crate::conversica::lead::Fingerprint;
 use crate::crm::catalog::Entry;
 use crate::crm::drift::Family;
 use crate::crm::mapping::Mapping;
+use crate::db::source_file::unopened_source;
 use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::nearest::nearest;
@@ -89,6 +92,7 @@ pub async fn describe(db: &Db, source: &Source) -> anyhow::Result<Vec<Column>> {
     };
     match described.map_err(discreet::of_source) {
         Ok(columns) => Ok(columns),
+        Err(error) if let Some(unopened) = unopened_source(source.url.expose_secret(), &error) => Err(unopened),
         Err(error) if db::is_outage(&error) => Err(error.into()),
         Err(error) => Err(explain(db, source, &error).await.into()),
     }
@@ -154,13 +158,15 @@ fn postgres_family(type_info: &PgTypeInfo) -> Family {
     }
 }
 
-/// SQLite counts the changes of its schema: a look at the number tells that nothing has changed. `None` where there is no
-/// such number: on PostgreSQL, and where it cannot be read, of which the next look says why.
-pub async fn schema_version(db: &Db) -> Option<i64> {
-    match db {
-        Db::Sqlite(pool) => sqlx::query_scalar("pragma schema_version").fetch_one(pool).await.ok(),
-        Db::Postgres(_) => None,
-    }
+/// What tells that nothing has changed in the schema of an SQLite file: its number, which SQLite counts up, and its text, for
+/// another file that was copied over this one may have the same number. `None` on PostgreSQL, and where it cannot be read; the
+/// next look says why.
+pub async fn schema_version(db: &Db) -> Option<Fingerprint> {
+    let Db::Sqlite(pool) = db else { return None };
+    let sql = "select v.schema_version || ' ' || coalesce((select group_concat(sql, ';') from sqlite_master), '') \
+               from pragma_schema_version v";
+    let schema: String = sqlx::query_scalar(sql).fetch_one(pool).await.ok()?;
+    Some(Fingerprint::of(schema.as_bytes()))
 }
 
 fn postgres_form(type_info: &PgTypeInfo) -> Form {

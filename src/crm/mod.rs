@@ -37,7 +37,8 @@ use crate::crm::drift::{Look, Part, Used};
 use crate::crm::mapping::Mapping;
 use crate::crm::read::{WholeNames, number};
 use crate::crm::settled::{Outlook, Settled};
-use crate::db::file::FileId;
+use crate::db::file::{FileId, FileLook};
+use crate::db::source_file::expect_source_file;
 use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::on_db;
@@ -62,12 +63,14 @@ pub struct Crm {
 struct Seen {
     /// The source at the first look at which it fitted.
     first: Option<Look>,
-    /// What fitted, and the version of the schema at that look, where the database numbers them.
-    fitted: Option<(i64, Fitting)>,
+    /// What fitted, and the schema at that look, where the database tells it at once.
+    fitted: Option<(Fingerprint, Fitting)>,
     /// The start of the last long transaction that was warned of.
     long_open: Option<DateTime<Utc>>,
     /// Not before then are leads looked at again whose key several rows had.
     again_at: Option<Instant>,
+    /// An SQLite file at the last poll.
+    file: Option<FileLook>,
 }
 
 impl Crm {
@@ -78,13 +81,7 @@ impl Crm {
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let source = settings.source.clone();
         let url = source.url.expose_secret();
-        if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
-            return Err(SetupError::new(
-                format!("[source] url: there is no file {}", path.display()),
-                "give the path of the CRM's SQLite file, and let this user read it",
-            )
-            .into());
-        }
+        expect_source_file(url)?;
         let file = FileId::of(url);
         let db = connect(&source).await?;
         let mapping = Mapping::new(settings);
@@ -102,6 +99,20 @@ impl Crm {
     pub fn is_replaced(&self) -> bool {
         let found = FileId::of(self.source.url.expose_secret());
         found.is_some() && found != self.file
+    }
+
+    /// To be called before each poll: looks at an SQLite file as it is now, and decides how to open it. Tells whether an older
+    /// content has been copied over it since the last poll: then every row has to be compared. A newer one tells by the stamps
+    /// of its rows; rows with old stamps are found by the next full compare, as those that the CRM itself dates back.
+    pub fn begin_poll(&self) -> FileHistory {
+        let url = self.source.url.expose_secret();
+        let Some(path) = db::sqlite_path(url) else { return FileHistory::Continued };
+        self.db.renew_source_access(url);
+        let Some(now) = FileLook::at(&path) else { return FileHistory::Continued };
+        match self.seen().file.replace(now) {
+            Some(earlier) if now.is_turned_back_since(&earlier) => FileHistory::TurnedBack,
+            _ => FileHistory::Continued,
+        }
     }
 
     /// The same source in the file that has taken its place. What it is to be like is still what it was at the first look.
@@ -131,7 +142,7 @@ impl Crm {
     async fn look(&self) -> anyhow::Result<Fitting> {
         let schema = columns::schema_version(&self.db).await;
         if let Some((seen, fitting)) = &self.seen().fitted
-            && schema == Some(*seen)
+            && schema.as_ref() == Some(seen)
         {
             return Ok(fitting.clone());
         }
@@ -293,6 +304,14 @@ async fn connect(source: &Source) -> anyhow::Result<Db> {
         );
         db::away_or_unfit(db::is_outage(&error), setup)
     })
+}
+
+/// How the content of a source is related to what the last poll read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileHistory {
+    Continued,
+    /// An older content has taken its place.
+    TurnedBack,
 }
 
 /// A source that fits the settings.

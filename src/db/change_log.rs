@@ -3,15 +3,14 @@
 //! cannot write.
 
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::sqlite::SqliteConnectOptions;
 
-use super::file::FileId;
 use super::postgres::{in_session, postgres_options};
-use super::{ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, discreet, sqlite_path};
+use super::source_file::closing_pool;
+use super::{Db, LOCK_TIMEOUT, discreet, sqlite_path};
 
 impl Db {
     /// Connects at the first statement, so that a pass that takes nothing out of the log needs no right to.
@@ -38,20 +37,8 @@ impl Db {
                 .create_if_missing(false)
                 .busy_timeout(LOCK_TIMEOUT)
                 .disable_statement_logging();
-            let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-            // There is one connection at a time: what it writes must not go into a file that has lost its name to another.
-            let path = options.get_filename().to_owned();
-            let opened: Arc<Mutex<Option<FileId>>> = Arc::default();
-            let (sink, place) = (opened.clone(), path.clone());
-            let pool = pool.after_connect(move |_, _| {
-                *sink.lock().unwrap_or_else(PoisonError::into_inner) = FileId::at(&place);
-                Box::pin(async { Ok(()) })
-            });
-            let pool = pool.before_acquire(move |_, _| {
-                let is_same = *opened.lock().unwrap_or_else(PoisonError::into_inner) == FileId::at(&path);
-                Box::pin(async move { Ok(is_same) })
-            });
-            return Ok(Db::Sqlite(pool.connect_lazy_with(options)));
+            // Opened anew each time: what it writes goes into the file that has the name at that moment.
+            return Ok(Db::Sqlite(closing_pool(1).connect_lazy_with(options)));
         }
         // Not read-only, whatever the role's own setting is. What has to wait for a lock is tried again.
         let session = format!(

@@ -59,20 +59,35 @@ pub(super) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
 
 /// Only where it is missing: a role that may use the schema need not be allowed to create one.
 pub(super) async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
-    let missing: bool =
-        sqlx::query_scalar("select to_regnamespace($1) is null").bind(POSTGRES_SCHEMA).fetch_one(pool).await?;
-    if missing {
-        let statement = trusted(format!("create schema if not exists {POSTGRES_SCHEMA}"));
-        sqlx::query(statement).execute(pool).await.map_err(|error| {
-            SetupError::new(
-                format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
-                format!(
-                    "let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"
-                ),
-            )
-        })?;
+    if !is_missing(pool).await? {
+        return Ok(());
     }
-    Ok(())
+    let Err(error) = make_schema(pool).await else { return Ok(()) };
+    // Another process that does not know our lock was faster.
+    if !is_outage(&error) && !is_missing(pool).await? {
+        return Ok(());
+    }
+    let setup = SetupError::new(
+        format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
+        format!("let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"),
+    );
+    Err(away_or_unfit(is_outage(&error), setup))
+}
+
+async fn is_missing(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select to_regnamespace($1) is null").bind(POSTGRES_SCHEMA).fetch_one(pool).await
+}
+
+/// The letters "csyncmak". Of several instances that start at once one makes the schema, and the others wait: two that run
+/// `create schema if not exists` at the same time fail with a duplicate key.
+const MAKING: i64 = 0x6373_796e_636d_616b;
+
+async fn make_schema(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(MAKING).execute(&mut *transaction).await?;
+    let statement = trusted(format!("create schema if not exists {POSTGRES_SCHEMA}"));
+    sqlx::query(statement).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 /// Refuses a state that could not keep every text, nor give it back in the bytes that it is counted by.

@@ -12,6 +12,7 @@ pub mod due;
 pub mod erase;
 pub mod event;
 pub mod facts;
+pub mod file_lock;
 pub mod gone;
 pub mod grouped;
 pub mod heard;

@@ -33,9 +33,10 @@ pub use crate::sync::writes::Polled;
 use crate::sync::writes::Writes;
 
 /// How much a poll reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reach {
     /// What has changed since the cursor, or everything when a full compare is due.
+    #[default]
     AsDue,
     Everything,
 }

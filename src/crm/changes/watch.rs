@@ -1,17 +1,19 @@
-//! Waits until something is in the change log: on PostgreSQL the triggers notify whoever listens, on SQLite the file's own
-//! counter of commits is looked at. Only a hint, to be early: the poll interval stands behind it, whatever happens to it.
+//! Waits until something is in the change log: on PostgreSQL the triggers notify whoever listens, on SQLite the file and its
+//! write-ahead log are watched from outside, without a connection. Only a hint, to be early: the poll interval stands behind
+//! it, whatever happens to it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
-use sqlx::{Executor, PgPool, SqliteConnection, SqlitePool};
+use sqlx::{Executor, PgPool, SqlitePool};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::crm::changes::log::ChangeLog;
 use crate::db::file::FileId;
+use crate::db::source_file::SourceStamp;
 use crate::db::{self, Db, discreet};
 
 /// Tells when the log may hold something new. What happens before anybody waits is not forgotten.
@@ -22,7 +24,8 @@ pub struct Watch {
     _watching: AbortOnDropHandle<()>,
 }
 
-/// Between two looks at the counter of an SQLite file: a read of a few bytes.
+/// Between two looks at an SQLite file: its size and the time of its last change. The file system's clock ticks every 10 ms or
+/// more often.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// A connection that the network has swallowed says nothing: asked after so long a silence, it has so long to answer.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -79,32 +82,31 @@ async fn listen(pool: &PgPool, channel: &str, changed: &Notify) -> Result<(), sq
 }
 
 async fn look(pool: &SqlitePool, log: &ChangeLog, changed: &Notify) -> Result<(), sqlx::Error> {
-    // A connection of its own: the counter tells what other connections have committed since the same one last asked.
-    let mut connection = pool.acquire().await?.detach();
     let path = pool.connect_options().get_filename().to_owned();
     let opened = FileId::at(&path);
     let mut before = None;
+    let mut is_fresh = false;
     loop {
-        let found = FileId::at(&path);
-        if found.is_some() && found != opened {
-            // Another file has taken its place: whoever polls opens it.
+        let now = SourceStamp::at(&path);
+        let id = now.file.map(|file| file.id());
+        if id.is_some() && id != opened {
+            // Another file has taken its place: the poll opens it.
             changed.notify_one();
             return Ok(());
         }
-        let now = data_version(&mut connection).await?;
-        // Most commits are none of ours.
-        if before.replace(now) != Some(now) && has_rows(&mut connection, log).await? {
+        let is_other = before.as_ref() != Some(&now);
+        // A commit within the same tick of the clock as the one before may leave the same stamp: one more look finds it. Most
+        // commits are none of ours.
+        if id.is_some() && (is_other || is_fresh) && has_rows(pool, log).await? {
             changed.notify_one();
         }
+        is_fresh = is_other;
+        before = Some(now);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-async fn data_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("pragma data_version").fetch_one(connection).await
-}
-
-async fn has_rows(connection: &mut SqliteConnection, log: &ChangeLog) -> Result<bool, sqlx::Error> {
+async fn has_rows(pool: &SqlitePool, log: &ChangeLog) -> Result<bool, sqlx::Error> {
     let sql = format!("select exists (select 1 from {})", log.design.log.quoted());
-    sqlx::query_scalar(db::trusted(sql)).fetch_one(connection).await
+    sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await
 }
