@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::config::Source;
 use crate::crm::columns::Column;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 
 /// What kind of thing a table's name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,18 +53,18 @@ type PostgresRow = (i64, String, bool, Vec<String>, Vec<i32>, Vec<i32>);
 ///
 /// # Errors
 /// The database's when it is away.
-pub async fn look(db: &Db, source: &Source) -> Result<Found, sqlx::Error> {
+pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> {
     let Some(table) = &source.table else { return Ok(Found::default()) };
     let name = db::quote_table(table);
     match db {
-        Db::Sqlite(pool) => {
+        SourceDb::Sqlite(pool) => {
             // Without its schema: `main`, nearly always.
             let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
             let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
             let kind: Option<String> = sqlx::query_scalar(sql).bind(plain).fetch_optional(pool).await?;
             Ok(Found { relation: kind.as_deref().and_then(relation), ..Found::default() })
         }
-        Db::Postgres(pool) => {
+        SourceDb::Postgres(pool) => {
             // Of a domain, what stands in its own definition.
             let sql = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), coalesce(a.names, '{}'), \
                        coalesce(a.numbers, '{}'), coalesce(a.modifiers, '{}') from pg_catalog.pg_class c \

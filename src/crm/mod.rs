@@ -36,14 +36,14 @@ use crate::crm::drift::{Look, Part, Used};
 use crate::crm::mapping::{Mapping, Row};
 use crate::crm::settled::{Outlook, Settled};
 use crate::db::file::FileId;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 use crate::on_db;
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]
 pub struct Crm {
-    pub db: Db,
+    pub db: SourceDb,
     pub source: Source,
     pub mapping: Mapping,
     /// With `changes = "triggers"`.
@@ -261,8 +261,8 @@ impl Crm {
     /// The message for rows that share a key: the first few are named.
     pub async fn duplicate_keys(&self) -> anyhow::Result<SetupError> {
         let as_text = |column: &str| match self.db {
-            Db::Sqlite(_) => format!("cast(t.{} as text)", db::quote(column)),
-            Db::Postgres(_) => format!("t.{}::text", db::quote(column)),
+            SourceDb::Sqlite(_) => format!("cast(t.{} as text)", db::quote(column)),
+            SourceDb::Postgres(_) => format!("t.{}::text", db::quote(column)),
         };
         let key = as_text(&self.source.key);
         let group = match &self.source.client {
@@ -303,9 +303,9 @@ const CHANGED_CURE: &str = "change it back, and polling goes on by itself; or, w
 const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and polling goes on by itself; or, where its policies \
                            let it see every row that is a lead, look at `conversica-sync plan`, and restart the daemon";
 
-async fn connect(source: &Source) -> anyhow::Result<Db> {
+async fn connect(source: &Source) -> anyhow::Result<SourceDb> {
     let url = source.url.expose_secret();
-    Db::open_source(url, source.statement_timeout).await.map_err(|error| {
+    SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
         let setup = SetupError::new(
             format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
             "check that the database is running, and the host, database, user and password of [source] url",

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
-use sqlx::{Executor, PgPool, SqliteConnection, SqlitePool};
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{Executor, SqliteConnection, SqlitePool};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::crm::changes::log::ChangeLog;
 use crate::db::file::FileId;
-use crate::db::{self, Db, discreet};
+use crate::db::guest::SourcePool;
+use crate::db::pooler::{self, SessionKind};
+use crate::db::{self, SourceDb, discreet};
 
 /// Tells when the log may hold something new. What happens before anybody waits is not forgotten.
 #[derive(Debug)]
@@ -29,22 +31,44 @@ const SILENCE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(5);
 /// After a failure, before the next try.
 const RETRY: Duration = Duration::from_secs(1);
+/// Behind a pooler that shares sessions, before the next look whether it still does.
+const POOLER_RETRY: Duration = Duration::from_secs(600);
+
+/// Why watching has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WatchEnd {
+    /// The connection, or the file, is another one now.
+    Interrupted,
+    /// A listener behind a pooler would leave its LISTEN in a session of the CRM's, and hear nothing.
+    SharedSession,
+}
 
 impl Watch {
     pub fn start(log: &ChangeLog) -> Self {
         let changed = Arc::new(Notify::new());
         let (log, sink) = (log.clone(), changed.clone());
         let watching = tokio::spawn(async move {
+            let mut has_warned = false;
             loop {
                 let ended = match (log.reader(), log.writer()) {
-                    (_, Db::Postgres(pool)) => listen(pool, log.design.channel(), &sink).await,
-                    (Db::Sqlite(pool), _) => look(pool, &log, &sink).await,
-                    (Db::Postgres(_), Db::Sqlite(_)) => return,
+                    (_, SourceDb::Postgres(pool)) => listen(pool, log.design.channel(), &sink).await,
+                    (SourceDb::Sqlite(pool), _) => look(pool, &log, &sink).await,
+                    (SourceDb::Postgres(_), SourceDb::Sqlite(_)) => return,
                 };
-                if let Err(error) = ended.map_err(discreet::of_source) {
-                    debug!(%error, "the change log is not watched for a moment");
-                }
-                tokio::time::sleep(RETRY).await;
+                let pause = match ended.map_err(discreet::of_source) {
+                    Ok(WatchEnd::Interrupted) => RETRY,
+                    Ok(WatchEnd::SharedSession) => {
+                        if !std::mem::replace(&mut has_warned, true) {
+                            warn!(cure = SHARED_SESSION_CURE, "{SHARED_SESSION}");
+                        }
+                        POOLER_RETRY
+                    }
+                    Err(error) => {
+                        debug!(%error, "the change log is not watched for a moment");
+                        RETRY
+                    }
+                };
+                tokio::time::sleep(pause).await;
             }
         });
         Self { changed, _watching: AbortOnDropHandle::new(watching) }
@@ -56,10 +80,20 @@ impl Watch {
     }
 }
 
-async fn listen(pool: &PgPool, channel: &str, changed: &Notify) -> Result<(), sqlx::Error> {
+/// What is said of notifications behind such a pooler.
+pub const SHARED_SESSION: &str = "[source] url leads to a connection pooler in transaction or statement mode, through which no notification \
+                                  comes: changes are found at the next poll";
+pub const SHARED_SESSION_CURE: &str = "nothing, if [source] poll_interval is soon enough; else name the PostgreSQL server itself in \
+                                       [source] url, or give that database pool_mode = session in the pooler";
+
+async fn listen(pool: &SourcePool, channel: &str, changed: &Notify) -> Result<WatchEnd, sqlx::Error> {
+    let options = pool.connect_options();
+    if pooler::session_kind(&options).await? == SessionKind::Shared {
+        return Ok(WatchEnd::SharedSession);
+    }
     // A pool of its own, that ends with it: a connection that the network has swallowed never says good-bye, and until it does
     // its place is taken. Out of the pool that drains the log, some silent listeners would leave nobody to do that.
-    let own = pool.options().clone().max_connections(1).connect_lazy_with((*pool.connect_options()).clone());
+    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ANSWER).connect_lazy_with((*options).clone());
     let mut listener = PgListener::connect_with(&own).await?;
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
@@ -68,7 +102,7 @@ async fn listen(pool: &PgPool, channel: &str, changed: &Notify) -> Result<(), sq
     loop {
         match tokio::time::timeout(SILENCE, listener.try_recv()).await {
             Ok(Ok(Some(_))) => changed.notify_one(),
-            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(None)) => return Ok(WatchEnd::Interrupted),
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 let asked = tokio::time::timeout(ANSWER, (&mut listener).execute("select 1")).await;
@@ -78,7 +112,7 @@ async fn listen(pool: &PgPool, channel: &str, changed: &Notify) -> Result<(), sq
     }
 }
 
-async fn look(pool: &SqlitePool, log: &ChangeLog, changed: &Notify) -> Result<(), sqlx::Error> {
+async fn look(pool: &SqlitePool, log: &ChangeLog, changed: &Notify) -> Result<WatchEnd, sqlx::Error> {
     // A connection of its own: the counter tells what other connections have committed since the same one last asked.
     let mut connection = pool.acquire().await?.detach();
     let path = pool.connect_options().get_filename().to_owned();
@@ -89,7 +123,7 @@ async fn look(pool: &SqlitePool, log: &ChangeLog, changed: &Notify) -> Result<()
         if found.is_some() && found != opened {
             // Another file has taken its place: whoever polls opens it.
             changed.notify_one();
-            return Ok(());
+            return Ok(WatchEnd::Interrupted);
         }
         let now = data_version(&mut connection).await?;
         // Most commits are none of ours.
