@@ -6,6 +6,8 @@
 mod change_log;
 pub mod discreet;
 pub mod file;
+pub mod guest;
+pub mod pooler;
 mod postgres;
 pub mod source_file;
 
@@ -17,23 +19,29 @@ use anyhow::Context;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
-use crate::db::postgres::{create_schema, postgres_pool, state_pool};
+use crate::db::guest::SourcePool;
+use crate::db::postgres::{create_schema, state_pool};
 use crate::error::SetupError;
 
-/// A pool of connections to one database.
+/// A pool of connections to one database, of either engine.
 #[derive(Debug, Clone)]
-pub enum Db {
+pub enum EnginePool<P> {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(P),
 }
 
-/// Runs the same expression on whichever pool a [`Db`] holds: `on_db!(db, pool => query("…").execute(pool).await)`.
+/// The state.
+pub type Db = EnginePool<PgPool>;
+/// The customer's database: on PostgreSQL its statements run as those of a guest.
+pub type SourceDb = EnginePool<SourcePool>;
+
+/// Runs the same expression on whichever pool a [`Db`] or a [`SourceDb`] holds: `on_db!(db, pool => query("…").execute(pool).await)`.
 #[macro_export]
 macro_rules! on_db {
     ($db:expr, $pool:ident => $body:expr) => {
         match $db {
-            $crate::db::Db::Sqlite($pool) => $body,
-            $crate::db::Db::Postgres($pool) => $body,
+            $crate::db::EnginePool::Sqlite($pool) => $body,
+            $crate::db::EnginePool::Postgres($pool) => $body,
         }
     };
 }
@@ -175,23 +183,6 @@ impl Db {
             Box::pin(async move { SQLITE_MIGRATIONS.run_direct(None, connection, false).await.map_err(Into::into) })
         });
         Ok(Db::Sqlite(pool.connect_with(options).await?))
-    }
-
-    /// The CRM's database: read-only sessions, UTC, ISO dates, statements cut off after `statement_timeout`
-    /// (on SQLite, which has no such setting, the reader itself interrupts). Of an SQLite file no connection stays open.
-    pub async fn open_source(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
-        if sqlite_path(url).is_some() {
-            return source_file::open_sqlite_source(url).await;
-        }
-        // Not even warnings: the customer's own functions may say anything in them.
-        let session = format!(
-            "set default_transaction_read_only = on; set time zone 'UTC'; set datestyle = 'ISO, YMD'; \
-             set extra_float_digits = 1; set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set client_min_messages = 'error'; \
-             set lock_timeout = {}; set statement_timeout = {}",
-            LOCK_TIMEOUT.as_millis(),
-            statement_timeout.as_millis()
-        );
-        postgres_pool(url, 3, session).await.map(Db::Postgres).map_err(discreet::of_source)
     }
 
     /// How a transaction that writes begins. On SQLite it takes the write lock at once: one that reads first and writes

@@ -10,7 +10,7 @@ use crate::conversica::lead::LeadKey;
 use crate::crm::read::line::Line;
 use crate::crm::read::{Reading, Scope, number};
 use crate::crm::{Crm, columns};
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::on_db;
 
 const SECTION: &str = "mapping";
@@ -98,9 +98,9 @@ pub(super) async fn of_whole_numbers(crm: &Crm) -> anyhow::Result<Vec<Item>> {
         let Some(column) = columns::find(&crm.db, &fitting.columns, name) else { continue };
         let quoted = format!("t.{}", db::quote(&column.name));
         let test = match &crm.db {
-            Db::Sqlite(_) if number::may_be_real(&column.plain_type) => number::is_whole(&quoted),
-            Db::Postgres(_) if number::is_float(&column.plain_type) => format!("{quoted} = trunc({quoted}::float8)"),
-            Db::Sqlite(_) | Db::Postgres(_) => continue,
+            SourceDb::Sqlite(_) if number::may_be_real(&column.plain_type) => number::is_whole(&quoted),
+            SourceDb::Postgres(_) if number::is_float(&column.plain_type) => format!("{quoted} = trunc({quoted}::float8)"),
+            SourceDb::Sqlite(_) | SourceDb::Postgres(_) => continue,
         };
         names.push(name);
         tests.push(format!("case when {test} then 1 else 0 end"));

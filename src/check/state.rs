@@ -14,7 +14,7 @@ use crate::check::disk::{directory_of, size};
 use crate::check::item::Item;
 use crate::check::source;
 use crate::config::Settings;
-use crate::db::{self, Db};
+use crate::db::{self, Db, SourceDb};
 use crate::error::SetupError;
 use crate::state::lead::Status;
 use crate::state::{file_lock, held, lead, writer};
@@ -109,7 +109,7 @@ async fn could_be_made(url: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     // For reading: nothing is made, and the rights are asked for.
-    let Db::Postgres(pool) = Db::open_source(url, db::LOCK_TIMEOUT).await? else { return Ok(()) };
+    let SourceDb::Postgres(pool) = SourceDb::open_source(url, db::LOCK_TIMEOUT).await? else { return Ok(()) };
     let (role, may): (String, bool) = sqlx::query_as(
         "select quote_ident(current_user), coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'create'), \
          has_database_privilege(current_database(), 'create'))",

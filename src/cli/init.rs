@@ -19,7 +19,7 @@ use crate::conversica::lead::LeadKey;
 use crate::crm::introspect::{self, Table};
 use crate::crm::propose::rank::{self, Candidate};
 use crate::crm::propose::{Dialect, Given, Proposal, Wishes, ancestors, propose, staff};
-use crate::db::{self, Db};
+use crate::db::{self, SourceDb};
 use crate::error::SetupError;
 use crate::nearest::nearest;
 use store::Target;
@@ -108,8 +108,8 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     let mut catalog = introspect::tables(&db).await?;
     let table = choose(&args, &db, &mut catalog, asks).await?;
     let dialect = match db {
-        Db::Sqlite(_) => Dialect::Sqlite,
-        Db::Postgres(_) => Dialect::Postgres,
+        SourceDb::Sqlite(_) => Dialect::Sqlite,
+        SourceDb::Postgres(_) => Dialect::Postgres,
     };
     let mut wishes = flags::wishes(&args);
     refuse_unknown_columns(&catalog[table], &wishes)?;
@@ -148,7 +148,7 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     Ok(if trial.valid == 0 { Exit::Attention } else { Exit::Done })
 }
 
-async fn connect(url: &str) -> anyhow::Result<Db> {
+async fn connect(url: &str) -> anyhow::Result<SourceDb> {
     if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
         return Err(SetupError::new(
             format!("--url: there is no file {}", path.display()),
@@ -156,7 +156,7 @@ async fn connect(url: &str) -> anyhow::Result<Db> {
         )
         .into());
     }
-    Db::open_source(url, PATIENCE).await.map_err(|error| {
+    SourceDb::open_source(url, PATIENCE).await.map_err(|error| {
         SetupError::new(
             format!("--url: {} cannot be reached: {error}", db::display_url(url)),
             "write it as sqlite:///absolute/path.db or postgres://user@host/database, and check that the database is running; \
@@ -167,7 +167,7 @@ async fn connect(url: &str) -> anyhow::Result<Db> {
 }
 
 /// The table: the one that was named, the one that a person picks, or the only likely one.
-async fn choose(args: &Args, db: &Db, catalog: &mut [Table], asks: bool) -> anyhow::Result<usize> {
+async fn choose(args: &Args, db: &SourceDb, catalog: &mut [Table], asks: bool) -> anyhow::Result<usize> {
     if let Some(asked) = &args.table {
         let found = named(catalog, asked)?;
         introspect::sample(db, &mut catalog[found]).await;
@@ -248,7 +248,7 @@ fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
 }
 
 /// Proposes, looks at the tables that the proposal would join, and proposes again with what was seen there.
-async fn proposed(db: &Db, catalog: &mut [Table], table: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
+async fn proposed(db: &SourceDb, catalog: &mut [Table], table: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
     loop {
         let proposal = propose(catalog, table, dialect, wishes);
         let unseen: Vec<usize> =
@@ -266,7 +266,7 @@ async fn proposed(db: &Db, catalog: &mut [Table], table: usize, dialect: Dialect
 
 /// A table of words in several languages is joined only once its values have been seen.
 async fn labels_seen(
-    db: &Db,
+    db: &SourceDb,
     catalog: &mut [Table],
     table: usize,
     dialect: Dialect,

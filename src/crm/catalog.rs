@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::config::Source;
 use crate::crm::columns::Column;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 
 /// What kind of thing a table's name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +62,11 @@ const ROW_NUMBERS_AS_KEYS: &str = "select exists (select 1 from pragma_table_inf
 ///
 /// # Errors
 /// The database's when it is away.
-pub async fn look(db: &Db, source: &Source) -> Result<Found, sqlx::Error> {
+pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> {
     let Some(table) = &source.table else { return Ok(Found::default()) };
     let name = db::quote_table(table);
     match db {
-        Db::Sqlite(pool) => {
+        SourceDb::Sqlite(pool) => {
             // Without its schema: `main`, nearly always.
             let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
             let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
@@ -75,7 +75,7 @@ pub async fn look(db: &Db, source: &Source) -> Result<Found, sqlx::Error> {
                 sqlx::query_scalar(ROW_NUMBERS_AS_KEYS).bind(&plain).bind(&source.key).fetch_one(pool).await?;
             Ok(Found { relation: kind.as_deref().and_then(relation), has_unique_key, ..Found::default() })
         }
-        Db::Postgres(pool) => {
+        SourceDb::Postgres(pool) => {
             // Of a domain, what stands in its own definition.
             let sql = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), \
                        c.relkind in ('r', 'p') \

@@ -39,14 +39,14 @@ use crate::crm::read::{WholeNames, number};
 use crate::crm::settled::{Outlook, Settled};
 use crate::db::file::{FileId, FileLook};
 use crate::db::source_file::expect_source_file;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 use crate::on_db;
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]
 pub struct Crm {
-    pub db: Db,
+    pub db: SourceDb,
     pub source: Source,
     pub mapping: Mapping,
     /// With `changes = "triggers"`.
@@ -190,7 +190,7 @@ impl Crm {
     pub fn may_have_whole_names(&self, fitting: &Fitting) -> bool {
         let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
         let mut columns = names.into_iter().filter_map(|name| columns::find(&self.db, &fitting.columns, name));
-        matches!(self.db, Db::Sqlite(_)) && columns.any(|column| number::may_be_real(&column.plain_type))
+        matches!(self.db, SourceDb::Sqlite(_)) && columns.any(|column| number::may_be_real(&column.plain_type))
     }
 
     /// Of a JSON value only the scalar inside is the key: "7" and 7 are the same.
@@ -295,9 +295,9 @@ const CHANGED_CURE: &str = "change it back, and polling goes on by itself; or, w
 const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and polling goes on by itself; or, where its policies \
                            let it see every row that is a lead, look at `conversica-sync plan`, and restart the daemon";
 
-async fn connect(source: &Source) -> anyhow::Result<Db> {
+async fn connect(source: &Source) -> anyhow::Result<SourceDb> {
     let url = source.url.expose_secret();
-    Db::open_source(url, source.statement_timeout).await.map_err(|error| {
+    SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
         let setup = SetupError::new(
             format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
             "check that the database is running, and the host, database, user and password of [source] url",

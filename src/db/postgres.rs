@@ -1,30 +1,26 @@
-//! How sessions on a PostgreSQL server begin, whatever they are for.
+//! How connections to a PostgreSQL server are made, and the sessions of the state, which keep settings and locks as long as they
+//! last.
 
 use std::str::FromStr;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, PgPool};
 
+use super::pooler::{self, SessionKind};
 use super::{
     ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, POSTGRES_SCHEMA, away_or_unfit, display_url, is_outage, state_unusable, trusted,
 };
 use crate::error::SetupError;
 
-/// No statement is logged: the customer's own conditions may quote personal data.
+/// No statement is logged: the customer's own conditions may quote personal data. `extra_float_digits`, which the driver would send
+/// as it connects, is refused by PgBouncer as it is delivered; where it matters, it is set in the transaction.
 pub(super) fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
-    Ok(PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging())
+    let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging();
+    Ok(options.extra_float_digits(None))
 }
 
-pub(super) async fn postgres_pool(url: &str, connections: u32, session: String) -> Result<PgPool, sqlx::Error> {
-    let options = postgres_options(url)?;
-    // A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
-    let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
-    first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
-    in_session(connections, session).connect_with(options).await
-}
-
-/// Connections that each begin with these statements.
-pub(super) fn in_session(connections: u32, session: String) -> PgPoolOptions {
+/// Connections that each begin with these statements, which hold as long as the connection.
+fn in_session(connections: u32, session: String) -> PgPoolOptions {
     let session = std::sync::Arc::new(session);
     PgPoolOptions::new()
         .max_connections(connections)
@@ -48,13 +44,31 @@ pub(super) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
          set lock_timeout = {}",
         LOCK_TIMEOUT.as_millis()
     );
-    let pool = postgres_pool(url, 8, session).await.map_err(|error| {
+    let unreachable = |error: sqlx::Error| {
         let what = format!("the state at {} cannot be reached: {error}", display_url(url));
         let cure = "check that the server is running, and the host, database, user and password of [state] url";
         away_or_unfit(is_outage(&error), SetupError::new(what, cure))
-    })?;
+    };
+    let options = postgres_options(url).map_err(unreachable)?;
+    // Before the first `set`: in a session that others use as well, it would reach them.
+    if pooler::session_kind(&options).await.map_err(unreachable)? == SessionKind::Shared {
+        return Err(shared_session(url).into());
+    }
+    let pool = in_session(8, session).connect_with(options).await.map_err(unreachable)?;
     refuse_encoding(&pool, url).await?;
     Ok(pool)
+}
+
+fn shared_session(url: &str) -> SetupError {
+    SetupError::new(
+        format!(
+            "the state at {} is behind a connection pooler that hands sessions from one client to the next between transactions \
+             (PgBouncer: pool_mode = transaction or statement); the state needs sessions of its own, for locks and settings",
+            display_url(url)
+        ),
+        "name the PostgreSQL server itself in [state] url (host and port without the pooler), or give that database pool_mode = \
+         session in the pooler",
+    )
 }
 
 /// Only where it is missing: a role that may use the schema need not be allowed to create one.

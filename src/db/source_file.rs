@@ -11,7 +11,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use super::file::{FileId, FileLook};
-use super::{ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, away_or_unfit, discreet, sqlite_path};
+use super::{ACQUIRE_TIMEOUT, SourceDb, LOCK_TIMEOUT, away_or_unfit, discreet, sqlite_path};
 use crate::error::SetupError;
 
 /// How a connection to the source opens the file.
@@ -125,20 +125,20 @@ pub(super) fn closing_pool(connections: u32) -> SqlitePoolOptions {
         .after_release(|_, _| Box::pin(async { Ok(false) }))
 }
 
-pub(super) async fn open_sqlite_source(url: &str) -> Result<Db, sqlx::Error> {
+pub(super) async fn open_sqlite_source(url: &str) -> Result<SourceDb, sqlx::Error> {
     let open = async {
         let pool = closing_pool(2).connect_lazy_with(options(url)?);
         // Whether it can be opened at all; `connect_with` would keep this connection.
         pool.acquire().await?.close().await?;
-        Ok(Db::Sqlite(pool))
+        Ok(SourceDb::Sqlite(pool))
     };
     open.await.map_err(discreet::of_source)
 }
 
-impl Db {
+impl SourceDb {
     /// Decides anew how the source's next connections open its file. To be called before each poll.
     pub fn renew_source_access(&self, url: &str) {
-        if let Db::Sqlite(pool) = self
+        if let SourceDb::Sqlite(pool) = self
             && let Ok(options) = options(url)
         {
             pool.set_connect_options(options);

@@ -12,7 +12,7 @@ use crate::conversica::lead::LeadId;
 use crate::crm::changes::ddl::Design;
 use crate::crm::changes::standing::{self, Standing};
 use crate::crm::read::number;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::on_db;
 
 /// The log of one source.
@@ -20,9 +20,9 @@ use crate::on_db;
 pub struct ChangeLog {
     pub design: Design,
     /// Read-only.
-    reader: Db,
+    reader: SourceDb,
     /// Deletes, and nothing else.
-    writer: Db,
+    writer: SourceDb,
     /// The writer has been found able to.
     tried: Arc<AtomicBool>,
 }
@@ -95,9 +95,9 @@ impl ChangeLog {
     ///
     /// # Errors
     /// [`crate::error::SetupError`] where the source can have no triggers.
-    pub async fn open(reader: &Db, source: &Source, url: &str) -> anyhow::Result<Self> {
+    pub async fn open(reader: &SourceDb, source: &Source, url: &str) -> anyhow::Result<Self> {
         let design = standing::design(reader, source).await?;
-        let writer = Db::change_log(url, source.statement_timeout)?;
+        let writer = SourceDb::change_log(url, source.statement_timeout)?;
         Ok(Self { design, reader: reader.clone(), writer, tried: Arc::default() })
     }
 
@@ -105,8 +105,8 @@ impl ChangeLog {
     ///
     /// # Errors
     /// Only where the URL cannot be read.
-    pub fn reopened(&self, reader: &Db, source: &Source, url: &str) -> Result<Self, sqlx::Error> {
-        let writer = Db::change_log(url, source.statement_timeout)?;
+    pub fn reopened(&self, reader: &SourceDb, source: &Source, url: &str) -> Result<Self, sqlx::Error> {
+        let writer = SourceDb::change_log(url, source.statement_timeout)?;
         Ok(Self { design: self.design.clone(), reader: reader.clone(), writer, tried: Arc::default() })
     }
 
@@ -115,12 +115,12 @@ impl ChangeLog {
         standing::look(&self.reader, &self.design).await
     }
 
-    pub(super) fn reader(&self) -> &Db {
+    pub(super) fn reader(&self) -> &SourceDb {
         &self.reader
     }
 
     /// The session that may write.
-    pub(super) fn writer(&self) -> &Db {
+    pub(super) fn writer(&self) -> &SourceDb {
         &self.writer
     }
 
@@ -141,8 +141,8 @@ impl ChangeLog {
 
     pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
         let age = match self.reader {
-            Db::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
-            Db::Postgres(_) => "cast(extract(epoch from now() - min(at)) as bigint)",
+            SourceDb::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
+            SourceDb::Postgres(_) => "cast(extract(epoch from now() - min(at)) as bigint)",
         };
         let sql = format!("select count(*), coalesce({age}, 0) from {}", self.design.log.quoted());
         let (rows, age): (i64, i64) =
@@ -185,8 +185,8 @@ impl ChangeLog {
     /// as UTF-8.
     fn as_bytes(&self, column: &str) -> String {
         match self.reader {
-            Db::Sqlite(_) => format!("cast({column} as text)"),
-            Db::Postgres(_) => format!(
+            SourceDb::Sqlite(_) => format!("cast({column} as text)"),
+            SourceDb::Postgres(_) => format!(
                 "convert_to({column}, case pg_catalog.getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end)"
             ),
         }
@@ -194,8 +194,8 @@ impl ChangeLog {
 
     fn as_whole(&self, column: &str) -> String {
         match self.reader {
-            Db::Sqlite(_) => format!("case when {} then {} end", number::is_whole(column), number::as_whole(column)),
-            Db::Postgres(_) => "null::bytea".to_owned(),
+            SourceDb::Sqlite(_) => format!("case when {} then {} end", number::is_whole(column), number::as_whole(column)),
+            SourceDb::Postgres(_) => "null::bytea".to_owned(),
         }
     }
 
@@ -203,8 +203,8 @@ impl ChangeLog {
     pub async fn read(&self) -> Result<Read, sqlx::Error> {
         // "Anything may have changed" has no client either, and on SQLite no time.
         let is_told = match self.reader {
-            Db::Sqlite(_) => "client is not null or at is not null",
-            Db::Postgres(_) => "client is not null",
+            SourceDb::Sqlite(_) => "client is not null or at is not null",
+            SourceDb::Postgres(_) => "client is not null",
         };
         let [key, client] = ["key", "client"].map(|column| self.as_bytes(column));
         let sql = format!(
@@ -261,12 +261,12 @@ impl ChangeLog {
     async fn delete(&self, seqs: Vec<i64>) -> Result<(), sqlx::Error> {
         let log = self.design.log.quoted();
         match &self.writer {
-            Db::Sqlite(pool) => {
+            SourceDb::Sqlite(pool) => {
                 let sql = format!("delete from {log} where seq in (select value from json_each($1))");
                 let seqs = serde_json::json!(seqs).to_string();
                 sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
             }
-            Db::Postgres(pool) => {
+            SourceDb::Postgres(pool) => {
                 let sql = format!("delete from {log} where seq = any($1)");
                 sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
             }

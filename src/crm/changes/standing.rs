@@ -5,7 +5,8 @@ use sqlx::Row as _;
 use crate::config::Source;
 use crate::crm::changes::ddl::{COLUMNS, Design, EXACT_FLOATS, Engine, LOG_NAME_BYTES, Name, Wake};
 use crate::crm::columns;
-use crate::db::{self, Db, discreet};
+use crate::db::guest::SourcePool;
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub fn foreign(design: &Design) -> SetupError {
 ///
 /// # Errors
 /// [`SetupError`] for what no triggers can be put on; the database's error when it is away.
-pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
+pub async fn design(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
     let Some(table) = &source.table else {
         return Err(SetupError::new(
             "[source] query is set, and triggers stand on one table",
@@ -85,7 +86,7 @@ pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
     let parts = db::table_parts(table);
     let name = parts.last().cloned().unwrap_or_default();
     let (engine, table, owner) = match db {
-        Db::Sqlite(pool) => {
+        SourceDb::Sqlite(pool) => {
             let found: Option<(String, String, Option<String>)> = sqlx::query_as(
                 "select type, name, sql from sqlite_master where type in ('table', 'view') and name = $1 collate nocase",
             )
@@ -100,7 +101,7 @@ pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
             }
             (Engine::Sqlite, Name { schema: None, name }, None)
         }
-        Db::Postgres(pool) => {
+        SourceDb::Postgres(pool) => {
             let found: Option<(String, String, String, String)> = sqlx::query_as(
                 "select n.nspname::text, c.relname::text, c.relkind::text, pg_get_userbyid(c.relowner)::text \
                  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)",
@@ -147,7 +148,7 @@ pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
 ///
 /// # Errors
 /// As [`design`].
-pub async fn design_of_removal(db: &Db, source: &Source) -> anyhow::Result<Design> {
+pub async fn design_of_removal(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
     let error = match design(db, source).await {
         Ok(design) => return Ok(design),
         Err(error) => error,
@@ -156,8 +157,8 @@ pub async fn design_of_removal(db: &Db, source: &Source) -> anyhow::Result<Desig
     let mut parts = db::table_parts(table);
     let name = parts.pop().unwrap_or_default();
     let (engine, schema) = match db {
-        Db::Sqlite(_) => (Engine::Sqlite, None),
-        Db::Postgres(pool) => {
+        SourceDb::Sqlite(_) => (Engine::Sqlite, None),
+        SourceDb::Postgres(pool) => {
             let log = source.change_log.clone().unwrap_or_else(|| db::quote(&format!("conversica_sync_{name}")));
             // Where its function is found, as the table was.
             let schema: Option<String> = sqlx::query_scalar(
@@ -213,10 +214,10 @@ fn no_triggers(source: &Source, what: &str) -> SetupError {
 }
 
 /// Looks at what is there, and compares it with what would be made.
-pub async fn look(db: &Db, design: &Design) -> Result<Standing, sqlx::Error> {
+pub async fn look(db: &SourceDb, design: &Design) -> Result<Standing, sqlx::Error> {
     match db {
-        Db::Sqlite(pool) => look_sqlite(pool, design).await,
-        Db::Postgres(pool) => look_postgres(pool, design).await,
+        SourceDb::Sqlite(pool) => look_sqlite(pool, design).await,
+        SourceDb::Postgres(pool) => look_postgres(pool, design).await,
     }
     .map_err(discreet::of_source)
 }
@@ -258,7 +259,7 @@ fn different(name: &str) -> String {
     format!("the trigger {name} is not as these settings want it (another key or client, or another version made it)")
 }
 
-async fn look_postgres(pool: &sqlx::PgPool, design: &Design) -> Result<Standing, sqlx::Error> {
+async fn look_postgres(pool: &SourcePool, design: &Design) -> Result<Standing, sqlx::Error> {
     let log = design.log.quoted();
     let row = sqlx::query(
         "select l.oid::bigint as log, \

@@ -17,7 +17,7 @@ use crate::config::Source;
 use crate::conversica::lead::{Fingerprint, IdOrder, LeadId, RowHash};
 use crate::crm::cursor::{Bound, Newest};
 use crate::crm::{Crm, Fitting};
-use crate::db::{Db, discreet};
+use crate::db::{SourceDb, discreet};
 use line::{Batch, Line};
 use statement::Statements;
 
@@ -94,12 +94,12 @@ impl Reading {
     }
 
     /// Starts reading. Dropping the [`Batches`] stops it.
-    pub fn start(self, db: &Db) -> Batches {
+    pub fn start(self, db: &SourceDb) -> Batches {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let (opened_sender, opened) = oneshot::channel();
         let salt = self.salt;
         match db {
-            Db::Sqlite(_) => {
+            SourceDb::Sqlite(_) => {
                 tokio::task::spawn_blocking(move || {
                     if let Err(error) = self.read_sqlite(&sender, opened_sender) {
                         // The receiver may be gone: then nobody wants to know.
@@ -107,7 +107,7 @@ impl Reading {
                     }
                 });
             }
-            Db::Postgres(pool) => {
+            SourceDb::Postgres(pool) => {
                 let pool = pool.clone();
                 tokio::spawn(async move {
                     if let Err(error) = self.read_postgres(&pool, &sender, opened_sender).await {

@@ -7,7 +7,7 @@ use crate::crm::cursor::{Bound, Newest};
 use crate::crm::mapping::NOT_SCALAR;
 use crate::crm::read::{Scope, WholeNames, number};
 use crate::crm::{Crm, Fitting};
-use crate::db::{self, Db, literal};
+use crate::db::{self, SourceDb, literal};
 
 /// The parts that statements are made of.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl Statements {
             key_as_text,
             client_as_text,
             client_type: client_column.map(|column| column.plain_type.clone()),
-            on_postgres: matches!(crm.db, Db::Postgres(_)),
+            on_postgres: matches!(crm.db, SourceDb::Postgres(_)),
             key_type: key_column.map(|column| column.type_name.clone()).unwrap_or_default(),
             plain_key_type: key_column.map(|column| column.plain_type.clone()).unwrap_or_default(),
             table: crm.source.table.clone(),
@@ -322,9 +322,9 @@ const COPIED_AS_TEXT: [&str; 10] =
     ["int2", "int4", "int8", "numeric", "text", "varchar", "date", "timestamp", "timestamptz", "uuid"];
 
 /// What [`as_text`] gives, in the list of a statement that is read with `COPY`.
-fn listed(db: &Db, columns: &[Column], name: &str) -> String {
+fn listed(db: &SourceDb, columns: &[Column], name: &str) -> String {
     match (db, columns::find(db, columns, name)) {
-        (Db::Postgres(_), Some(column)) if COPIED_AS_TEXT.contains(&column.type_name.as_str()) => {
+        (SourceDb::Postgres(_), Some(column)) if COPIED_AS_TEXT.contains(&column.type_name.as_str()) => {
             format!("t.{}", db::quote(&column.name))
         }
         _ => as_text(db, columns, name),
@@ -333,19 +333,19 @@ fn listed(db: &Db, columns: &[Column], name: &str) -> String {
 
 /// A mapped column's value in the list: what [`crate::crm::json::scalar`] makes a text of. A `jsonb` value has been looked at as
 /// it was written; one of `json` may be such that the server fails on it.
-fn cell(db: &Db, columns: &[Column], name: &str) -> String {
+fn cell(db: &SourceDb, columns: &[Column], name: &str) -> String {
     match (db, columns::find(db, columns, name)) {
-        (Db::Postgres(_), Some(column)) if column.form == Form::Json && column.type_name != "jsonb" => {
+        (SourceDb::Postgres(_), Some(column)) if column.form == Form::Json && column.type_name != "jsonb" => {
             let (json, mark) = (format!("t.{}::json", db::quote(&column.name)), &NOT_SCALAR[1..]);
             format!(
                 "case json_typeof({json}) when 'null' then null when 'object' then chr(1) || '{mark}' \
                  when 'array' then chr(1) || '{mark}' else chr(1) || '{mark}' || {json}::text end"
             )
         }
-        (Db::Sqlite(_), Some(column)) if number::may_be_real(&column.plain_type) => {
+        (SourceDb::Sqlite(_), Some(column)) if number::may_be_real(&column.plain_type) => {
             number::of_sqlite(&format!("t.{}", db::quote(&column.name)))
         }
-        (Db::Postgres(_), Some(column)) if number::is_float(&column.plain_type) => {
+        (SourceDb::Postgres(_), Some(column)) if number::is_float(&column.plain_type) => {
             number::of_postgres(&format!("t.{}", db::quote(&column.name)), &column.plain_type)
         }
         _ => listed(db, columns, name),
@@ -353,17 +353,17 @@ fn cell(db: &Db, columns: &[Column], name: &str) -> String {
 }
 
 /// A column's value as the database's own text, whatever its type; quoted and qualified.
-fn as_text(db: &Db, columns: &[Column], name: &str) -> String {
+fn as_text(db: &SourceDb, columns: &[Column], name: &str) -> String {
     let column = columns::find(db, columns, name);
     let quoted = db::quote(column.map_or(name, |column| &column.name));
     match (db, column.map(|column| column.form)) {
-        (Db::Sqlite(_), _) => format!("cast(t.{quoted} as text)"),
-        (Db::Postgres(_), Some(Form::Json)) => format!(
+        (SourceDb::Sqlite(_), _) => format!("cast(t.{quoted} as text)"),
+        (SourceDb::Postgres(_), Some(Form::Json)) => format!(
             "case when jsonb_typeof(t.{quoted}::jsonb) in ('object', 'array') then chr(1) || '{}' \
              else t.{quoted}::jsonb #>> '{{}}' end",
             &NOT_SCALAR[1..]
         ),
-        (Db::Postgres(_), _) => format!("t.{quoted}::text"),
+        (SourceDb::Postgres(_), _) => format!("t.{quoted}::text"),
     }
 }
 
