@@ -14,7 +14,7 @@ update lead set delivered_at = null
     where delivered_at is not null and delivered_at in (select at from decision where action = 'baseline');
 
 -- Shown as assumed: counted and listed without reading the others.
-create index lead_assumed on lead (id, client_id) where status = 'in_sync' and assumed_at is not null;
+create index lead_assumed on lead (id, client_id, status, assumed_at) where status = 'in_sync' and assumed_at is not null;
 
 -- The first request to an assumed lead counts as a first contact: it waits with those of new people.
 drop index lead_due_known;
@@ -25,5 +25,5 @@ create index lead_due_new on lead (due_at, id)
     where status in ('pending', 'retrying') and urgent = 0 and (first_contact_at is null or assumed_at is not null);
 
 -- How many people a hold would have contacted for the first time, without reading each of them.
-create index lead_held_new on lead (assumed_at)
+create index lead_held_new on lead (assumed_at, status, gone_at, first_contact_at)
     where status = 'held' and gone_at is null and (first_contact_at is null or assumed_at is not null);

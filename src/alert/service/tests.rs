@@ -61,6 +61,7 @@ fn a_halt_is_told_with_its_cure_once_and_so_is_its_end() {
     let (begun, news) = look(&reading, &Account::default(), 6);
     let document = json!({
         "kind": "halted", "state": "begun", "at": at(6), "since": at(5), "reason": "credentials", "count": null,
+        "new_people": null,
         "cure": "set the right ones", "host": "here", "version": "1.2.3",
     });
     assert_eq!(news, [News { kind: "halted", document }]);
