@@ -273,6 +273,9 @@ async fn explain(db: &SourceDb, source: &Source, error: &sqlx::Error) -> SetupEr
     let Some(table) = &source.table else {
         return SetupError::new(what, "mend [source] query; it has to be one SELECT statement that this user may run");
     };
+    if let Some(cure) = cure_of(error) {
+        return SetupError::new(format!("[source] url: {said}"), cure);
+    }
     let tables = tables(db).await.unwrap_or_default();
     let plain = table.trim_matches('"');
     if tables.iter().any(|known| known == plain || known.rsplit('.').next() == Some(plain)) {
@@ -282,6 +285,29 @@ async fn explain(db: &SourceDb, source: &Source, error: &sqlx::Error) -> SetupEr
     let hint = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
     let list = if tables.is_empty() { "none".to_owned() } else { tables.join(", ") };
     SetupError::new(what, format!("{hint}set [source] table to one that is there: {list}"))
+}
+
+/// What to do about a failure that no table's name explains, by SQLSTATE and by SQLite's primary code.
+fn cure_of(error: &sqlx::Error) -> Option<&'static str> {
+    let code = error.as_database_error()?.code()?;
+    Some(match code.as_ref() {
+        "42501" => {
+            "let this user read the table: grant usage on its schema and select on it to the user of [source] url"
+        }
+        "3D000" => "name a database that is there in [source] url",
+        code if code.len() == 5 && code.starts_with("28") => {
+            "check the user and password of [source] url, and that this role may log in (alter role … login) and pg_hba.conf lets it"
+        }
+        code if code.len() < 5 => match code.parse::<u32>().ok()? & 0xff {
+            3 | 23 => "let the user that runs conversica-sync read the file of [source] url",
+            8 => {
+                "let the user that runs conversica-sync write in the directory of the file: a file in WAL mode needs a -shm file beside it"
+            }
+            11 => "the file of [source] url is damaged: restore it, or repair it with `sqlite3 FILE .recover`",
+            _ => return None,
+        },
+        _ => return None,
+    })
 }
 
 /// Tables and views that the user may see, at most 50, for messages.

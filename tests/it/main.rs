@@ -80,6 +80,7 @@ mod pass;
 mod payload_law;
 mod plan_shown;
 mod playback;
+mod pooler;
 mod receive;
 mod receive_bad_input;
 mod receive_kept;

@@ -14,6 +14,7 @@ pub mod everything;
 pub mod heard;
 pub mod hearing;
 pub mod lead_row;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod reaction;
 pub mod reading;
