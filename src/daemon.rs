@@ -64,16 +64,16 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
     let lock = StateLock::take(url, command, clock::now()).await?;
     let db = Db::open_state(url).await?;
     let file = StateFile::opened(lock);
-    let (mut writer, company) = writer::acquire(&db).await?;
-    // Where we are alone, nobody else can have a request on its way; others' claims end with their lease.
-    let orphans = match company {
-        Company::Alone => Orphans::All,
-        Company::Shared => Orphans::Expired,
+    let (writer, company) = writer::acquire(&db).await?;
+    // An SQLite state has one sender, and that is this process now. On PostgreSQL an instance that looks alone may not be: a
+    // server that has just restarted knows no other yet. There claims end with their leases.
+    let orphans = match &db {
+        Db::Sqlite(_) => Orphans::All,
+        Db::Postgres(_) => Orphans::Expired,
     };
     let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now())
         .await
         .map_err(|error| db::state_unusable(url, &error))?;
-    writer.welcome().await?;
     if recovered > 0 {
         warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
     }

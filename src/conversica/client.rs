@@ -17,6 +17,7 @@ use crate::config;
 use crate::conversica::content::{AnswerText, TEXT_BYTES, read_body};
 use crate::conversica::excerpt::{EXCERPT_CHARS, excerpt_of};
 use crate::conversica::outcome::{self, Class, HaltReason, TransportFailure};
+use crate::conversica::permit::SendPermit;
 
 /// What came of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +75,17 @@ impl Client {
         Ok(Self { http, endpoint: account.endpoint.clone() })
     }
 
+    /// Posts one Lead object if its permit still lasts when the connection writes it; `None` where nothing has left.
+    pub async fn post_permitted(&self, body: String, permit: &SendPermit, now: DateTime<Utc>) -> Option<Attempt> {
+        if permit.is_over() {
+            return None;
+        }
+        let attempt = self.post(permit.guard(body), now).await;
+        (!permit.has_kept_back()).then_some(attempt)
+    }
+
     /// Posts one Lead object. `now` is only for reading a `Retry-After` date.
-    pub async fn post(&self, body: String, now: DateTime<Utc>) -> Attempt {
+    pub async fn post(&self, body: impl Into<reqwest::Body>, now: DateTime<Utc>) -> Attempt {
         let started = Instant::now();
         let answer = self.http.post(self.endpoint.clone()).body(body).send().await;
         match answer {

@@ -9,5 +9,6 @@ pub mod excerpt;
 pub mod heard;
 pub mod lead;
 pub mod outcome;
+pub mod permit;
 pub mod token;
 pub mod vocabulary;

@@ -83,7 +83,7 @@ impl Admit {
         arms.map(|(condition, limit)| Arm { condition, limit }).collect()
     }
 
-    pub(super) fn counts_introductions(&self) -> bool {
+    pub(crate) fn counts_introductions(&self) -> bool {
         matches!(self, Admit::Capped(_))
     }
 

@@ -24,13 +24,13 @@ enum Held {
 /// Whether somebody else may be sending from this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Company {
-    /// Nobody, until [`Writer::welcome`].
+    /// Nobody at the moment when it was asked.
     Alone,
     Shared,
 }
 
-/// Any number will do, as long as it is ours: the letters "csyncwri". Every instance holds it shared; whoever gets it for
-/// itself alone knows that there is no other.
+/// Any number will do, as long as it is ours: the letters "csyncwri". Every instance holds it shared, and none for itself
+/// alone: an instance that is paused while it holds this keeps no other waiting.
 const PRESENCE: i64 = 0x6373_796e_6377_7269;
 /// The letters "csyncpol". Held by the instance that polls.
 const POLLING: i64 = 0x6373_796e_6370_6f6c;
@@ -53,13 +53,13 @@ pub async fn acquire(db: &Db) -> anyhow::Result<(Writer, Company)> {
         Db::Sqlite(_) => Ok((Writer { held: Held::File }, Company::Alone)),
         Db::Postgres(pool) => {
             let mut session = pool.acquire().await?.detach();
+            join(&mut session).await?;
             let start = Instant::now();
             let company = loop {
-                if try_lock(&mut session, PRESENCE).await? {
+                if count_present(&mut session).await? == 1 {
                     break Company::Alone;
                 }
                 if start.elapsed() >= FAREWELL {
-                    join(&mut session).await?;
                     break Company::Shared;
                 }
                 tokio::time::sleep(LOCK_PAUSE).await;
@@ -70,14 +70,6 @@ pub async fn acquire(db: &Db) -> anyhow::Result<(Writer, Company)> {
 }
 
 impl Writer {
-    /// From now on others may join, where they may at all.
-    pub async fn welcome(&mut self) -> anyhow::Result<()> {
-        let Held::Session(session) = &mut self.held else { return Ok(()) };
-        join(session).await?;
-        sqlx::query("select pg_advisory_unlock($1)").bind(PRESENCE).execute(session).await?;
-        Ok(())
-    }
-
     /// Looks whether the right is still ours, takes it again where it went with the session that held it (the server was
     /// restarted, or the connection cut), and counts who has it: at least 1.
     ///
@@ -169,16 +161,7 @@ async fn try_lock(session: &mut PgConnection, key: i64) -> Result<bool, sqlx::Er
     sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(key).fetch_one(session).await
 }
 
-/// Takes the presence lock, shared. Whoever has it for itself alone is starting, and soon done with that.
+/// Takes the presence lock, shared.
 async fn join(session: &mut PgConnection) -> Result<(), sqlx::Error> {
-    loop {
-        let joined: bool = sqlx::query_scalar("select pg_try_advisory_lock_shared($1)")
-            .bind(PRESENCE)
-            .fetch_one(&mut *session)
-            .await?;
-        if joined {
-            return Ok(());
-        }
-        tokio::time::sleep(LOCK_PAUSE).await;
-    }
+    sqlx::query("select pg_advisory_lock_shared($1)").bind(PRESENCE).execute(session).await.map(drop)
 }

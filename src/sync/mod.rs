@@ -14,6 +14,7 @@ pub mod drain;
 pub mod fence;
 pub mod guard;
 pub mod histogram;
+pub mod lease;
 pub mod merge;
 pub mod pace;
 pub mod pass;
