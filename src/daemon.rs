@@ -32,10 +32,11 @@ use crate::receive::{self, PostStore, Signals};
 use crate::state::control::{self, LastPoll, MappingInUse};
 use crate::state::delivery::{self, Orphans};
 use crate::state::file_lock::{StateFile, StateLock};
-use crate::state::writer::{self, Company, Turn, Writer};
+use crate::state::writer::{self, Company, Writer};
 use crate::sync::deliver::{Deliverer, Intake};
-use crate::sync::poll::{self, Polled, Reach};
+use crate::sync::poll::{Polled, Reach};
 use crate::sync::tally::Tally;
+use crate::sync::turn::{PollOrder, PollTurn};
 use crate::upkeep;
 
 /// After the first of several commits, the others may come so much later and still be read with it.
@@ -206,7 +207,7 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
             never = pulse.follow(Loop::Poll, || tally.rows()) => match never {},
             never = pass_on(&tally, &wake) => match never {},
         };
-        turns.turn.give_back().await;
+        turns.turn.give_back(&state).await;
         match polled {
             Ok(None) => {}
             Ok(Some(polled)) => {
@@ -278,7 +279,9 @@ async fn changed(watch: &mut Option<Watch>) {
 /// What the poll loop knows from turn to turn.
 #[derive(Default)]
 struct Turns {
-    turn: Turn,
+    turn: PollTurn,
+    /// Since when another instance has had the turn whenever this one asked, and whether that was said.
+    refused: Option<(Instant, bool)>,
     /// This instance has read everything with its own mapping.
     polled: bool,
     /// Another one has done so with another mapping since.
@@ -287,6 +290,21 @@ struct Turns {
     woken: bool,
     /// Stays until a poll has come to its end.
     reach: Reach,
+}
+
+impl Turns {
+    /// Warns once after three intervals.
+    fn note_refusal(&mut self, interval: Duration, now: Instant) {
+        let (since, said) = self.refused.get_or_insert((now, false));
+        let waited = now.duration_since(*since);
+        if waited >= interval * 3 && !std::mem::replace(said, true) {
+            let seconds = waited.as_secs();
+            warn!(
+                seconds,
+                "another instance has had the turn to poll for three intervals; this one polls when it is free"
+            );
+        }
+    }
 }
 
 /// Polls, unless another instance does, or has done so just now, or maps rows in another way.
@@ -298,8 +316,10 @@ async fn poll_in_turn(
     tally: &Tally,
 ) -> anyhow::Result<Option<Polled>> {
     if !turns.turn.try_take(state).await? {
+        turns.note_refusal(settings.source.poll_interval, Instant::now());
         return Ok(None);
     }
+    turns.refused = None;
     if turns.woken && is_drained(crm).await {
         return Ok(None);
     }
@@ -314,14 +334,14 @@ async fn poll_in_turn(
     // way, as in a rolling restart; whoever is left alone has its own.
     let in_use = control::read::<MappingInUse>(state).await?;
     let another = in_use.is_some_and(|in_use| in_use.fingerprint != crm.mapping.fingerprint().to_string());
-    if turns.polled && another && turns.turn.others_present().await? {
+    if turns.polled && another && writer::others_present(state).await? {
         if !std::mem::replace(&mut turns.superseded, true) {
             warn!("another instance has another [lead]: polling is left to it; stop the one that is out of date");
         }
         return Ok(None);
     }
     turns.superseded = false;
-    let polled = poll::poll(crm, state, settings, turns.reach, tally, now).await?;
+    let polled = turns.turn.poll(PollOrder { crm, state, settings, reach: turns.reach, tally, now }).await?;
     turns.polled = true;
     turns.reach = Reach::AsDue;
     Ok(Some(polled))

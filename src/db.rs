@@ -5,6 +5,7 @@
 
 mod change_log;
 pub mod discreet;
+pub mod fenced;
 pub mod file;
 pub mod guest;
 pub mod pooler;
@@ -21,7 +22,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, SqlStr
 
 use crate::db::guest::SourcePool;
 use crate::db::postgres::{create_schema, state_pool};
-use crate::error::SetupError;
+use crate::error::{SetupError, TurnLost};
 
 /// A pool of connections to one database, of either engine.
 #[derive(Debug, Clone)]
@@ -207,7 +208,7 @@ impl Db {
     pub fn claim_lock(&self) -> Option<&'static str> {
         match self {
             Db::Sqlite(_) => None,
-            // The letters "csyncclm"; the other two locks are in `state::writer`.
+            // The letters "csyncclm"; another lock is in `state::writer`.
             Db::Postgres(_) => Some("select pg_advisory_xact_lock(7166204947097414765)"),
         }
     }
@@ -352,10 +353,11 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
         sqlx::Error::Tls(_) => false,
         sqlx::Error::Database(database) => match database.code().as_deref() {
             // PostgreSQL classes: 08 connection, 53 resources, 57 operator intervention (shutdown, starting, time-out),
-            // 40 serialisation; 55P03 somebody's lock, 25006 fail-over to a read-only server.
+            // 40 serialisation; 55P03 somebody's lock, 25006 fail-over to a read-only server, 25P03 and 25P04 a transaction that
+            // took too long because this process was paused.
             Some(code) if code.len() == 5 => {
                 ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))
-                    || ["25006", "55P03"].contains(&code)
+                    || ["25006", "25P03", "25P04", "55P03"].contains(&code)
             }
             // SQLite primary codes: 5 busy, 6 locked, 9 interrupted, 10 I/O, 13 full, 14 cannot open.
             // 264 and 776: somebody was killed while writing, and a reader may not tidy up; the next writer does.
@@ -384,9 +386,10 @@ pub fn is_lock(error: &sqlx::Error) -> bool {
 #[error("the database is away")]
 pub struct Away;
 
-/// Whether an error passes by itself: a database is away, as opposed to not fitting the settings.
+/// Whether an error passes by itself: a database is away, or another instance has the turn, as opposed to not fitting the settings.
 pub fn is_away(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<Away>() || cause.downcast_ref::<sqlx::Error>().is_some_and(is_outage))
+    let passes = |cause: &(dyn std::error::Error + 'static)| cause.is::<Away>() || cause.is::<TurnLost>();
+    error.chain().any(|cause| passes(cause) || cause.downcast_ref::<sqlx::Error>().is_some_and(is_outage))
 }
 
 fn sqlite_options(url: &str) -> anyhow::Result<SqliteConnectOptions> {

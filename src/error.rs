@@ -28,3 +28,8 @@ impl fmt::Display for SetupError {
 }
 
 impl std::error::Error for SetupError {}
+
+/// Another instance polls by now: what this poll has read is old, and is not written. The next poll reads it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another instance has taken over polling meanwhile: what this poll has found is left to it")]
+pub struct TurnLost;

@@ -36,14 +36,27 @@ fn in_session(connections: u32, session: String) -> PgPoolOptions {
         })
 }
 
-pub(super) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
-    let session = format!(
+/// How long a transaction of ours may stand still. None does so by itself: the process is paused, or cut off from the server,
+/// and others may wait for what its transaction has locked.
+const IDLE_TRANSACTION_MS: u32 = 8_000;
+/// How long the server goes on sending an answer to a process that takes none of it.
+const UNANSWERED_MS: u32 = 15_000;
+
+/// What every session of the state begins with. Together the time limits see to it that an instance that is paused, or whose
+/// network is cut, holds nothing for longer than 20 seconds.
+pub(super) fn session_settings() -> String {
+    format!(
         // What is committed is on the disk, or it was not committed: stricter settings of the server stay.
         "set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'; \
          select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'; \
-         set lock_timeout = {}",
+         set lock_timeout = {}; set idle_in_transaction_session_timeout = {IDLE_TRANSACTION_MS}; \
+         set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 3; set tcp_keepalives_count = 3; \
+         set tcp_user_timeout = {UNANSWERED_MS}",
         LOCK_TIMEOUT.as_millis()
-    );
+    )
+}
+
+pub(super) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
     let unreachable = |error: sqlx::Error| {
         let what = format!("the state at {} cannot be reached: {error}", display_url(url));
         let cure = "check that the server is running, and the host, database, user and password of [state] url";
@@ -54,7 +67,7 @@ pub(super) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
     if pooler::session_kind(&options).await.map_err(unreachable)? == SessionKind::Shared {
         return Err(shared_session(url).into());
     }
-    let pool = in_session(8, session).connect_with(options).await.map_err(unreachable)?;
+    let pool = in_session(8, session_settings()).connect_with(options).await.map_err(unreachable)?;
     refuse_encoding(&pool, url).await?;
     Ok(pool)
 }

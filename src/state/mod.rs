@@ -35,6 +35,7 @@ pub mod stuck;
 pub mod tested;
 pub mod told;
 pub mod tombstone;
+pub mod turn;
 pub mod writeback;
 pub mod writer;
 

@@ -3,13 +3,13 @@
 //! Events of one lane arrive in their order: whatever is not done yet holds up those behind it in its lane, and no other.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _, Transaction};
+use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
 use crate::db::{Db, trusted};
 use crate::on_db;
-use crate::state::{instant, micros, writer};
+use crate::state::{instant, micros};
 
 /// An event to be written, with all that is needed for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,31 +63,6 @@ pub struct Stopped {
 /// Events of one batch, and bytes of their bodies.
 const BATCH: i64 = 500;
 const BATCH_BYTES: i64 = 8 * 1024 * 1024;
-
-/// The right to write to the CRM, as long as this lives; on SQLite there is nobody else.
-pub struct Turn {
-    lock: Option<Transaction<'static, Postgres>>,
-}
-
-impl Turn {
-    /// `None` while another instance has it.
-    pub async fn take(db: &Db) -> Result<Option<Self>, sqlx::Error> {
-        let Db::Postgres(pool) = db else { return Ok(Some(Self { lock: None })) };
-        let mut lock = pool.begin().await?;
-        let mine: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
-            .bind(writer::WRITEBACK)
-            .fetch_one::<&mut PgConnection>(&mut lock)
-            .await?;
-        Ok(mine.then_some(Self { lock: Some(lock) }))
-    }
-
-    pub async fn give_back(self) -> Result<(), sqlx::Error> {
-        match self.lock {
-            Some(lock) => lock.rollback().await,
-            None => Ok(()),
-        }
-    }
-}
 
 /// What can be written now, in the order of the events: of each lane up to the first that is not due.
 pub async fn due(db: &Db, now: DateTime<Utc>) -> Result<Vec<Waiting>, sqlx::Error> {

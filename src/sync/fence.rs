@@ -1,11 +1,13 @@
 //! A poll writes only while the turn to poll is its own. A session that held the turn may be lost without a word (a machine
 //! that was paused, a firewall that forgot it); another instance then polls, and what the first has read is old by now.
+//!
+//! The look here spares a poll its work. What makes certain is the server: see [`super::turn`].
 
-use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::db::Db;
+use crate::error::TurnLost;
 use crate::state::control::{self, Fact, Facts};
 
 /// Tells a process from all others that share its state.
@@ -52,10 +54,9 @@ impl Fence {
     pub async fn check(self, state: &Db) -> anyhow::Result<()> {
         let Some(instance) = self.0 else { return Ok(()) };
         let polling = control::read::<Polling>(state).await?;
-        ensure!(
-            polling.is_some_and(|polling| polling.instance == instance),
-            "another instance has taken over polling meanwhile: what this poll has found is left to it"
-        );
+        if polling.is_none_or(|polling| polling.instance != instance) {
+            return Err(TurnLost.into());
+        }
         Ok(())
     }
 }

@@ -26,4 +26,5 @@ mod step;
 pub mod tally;
 pub mod test_lead;
 pub mod throttle;
+pub mod turn;
 mod writes;

@@ -15,10 +15,13 @@ use crate::crm::Crm;
 use crate::db::Db;
 use crate::state::delivery::{self, Orphans};
 use crate::state::due;
-use crate::state::writer::Turn;
 use crate::sync::deliver::{Deliverer, Intake};
-use crate::sync::poll::{self, Polled, Reach};
+use crate::sync::poll::{Polled, Reach};
 use crate::sync::tally::Tally;
+use crate::sync::turn::{PollOrder, PollTurn};
+
+/// Between two tries for the turn to poll.
+const TURN_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a pass did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,12 +58,14 @@ pub async fn pass(
     stop: &CancellationToken,
 ) -> anyhow::Result<Passed> {
     let started = Instant::now();
-    let mut turn = Turn::new();
+    let mut turn = PollTurn::new();
+    let order = PollOrder { crm, state, settings, reach, tally: &tally, now: clock::now() };
     let polled = tokio::select! {
-        polled = poll_in_turn(&mut turn, crm, state, settings, reach, &tally) => polled?,
-        () = stop.cancelled() => Polled::default(),
+        polled = poll_in_turn(&mut turn, order) => polled,
+        () = stop.cancelled() => Ok(Polled::default()),
     };
-    turn.give_back().await;
+    turn.give_back(state).await;
+    let polled = polled?;
     tally.set_read();
     let wake = Arc::new(Notify::new());
     let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
@@ -86,16 +91,15 @@ pub async fn pass(
 }
 
 /// Waits for an instance that is polling; what it finds is no less ours to deliver, but it may have begun too early.
-async fn poll_in_turn(
-    turn: &mut Turn,
-    crm: &Crm,
-    state: &Db,
-    settings: &Settings,
-    reach: Reach,
-    tally: &Tally,
-) -> anyhow::Result<Polled> {
-    turn.take(state).await?;
-    poll::poll(crm, state, settings, reach, tally, clock::now()).await
+async fn poll_in_turn(turn: &mut PollTurn, order: PollOrder<'_>) -> anyhow::Result<Polled> {
+    let mut said = false;
+    while !turn.try_take(order.state).await? {
+        if !std::mem::replace(&mut said, true) {
+            tracing::info!("another instance is polling; waiting for it");
+        }
+        tokio::time::sleep(TURN_PAUSE).await;
+    }
+    turn.poll(PollOrder { now: clock::now(), ..order }).await
 }
 
 async fn deliver_until_idle(

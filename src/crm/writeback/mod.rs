@@ -29,7 +29,7 @@ use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::pulse::{Loop, Pulse};
 use crate::receive::Signals;
-use crate::state::writeback::{self as queue, Failed, Turn, Waiting};
+use crate::state::writeback::{self as queue, Failed, Waiting};
 use crate::sync::retry;
 
 /// An event that was refused so often waits for a person.
@@ -85,17 +85,29 @@ pub fn check(settings: &Settings) -> Result<(), SetupError> {
     }
 }
 
-/// Writes what is due, some hundreds of events at most; `None` while another instance is at it.
+/// Writes what is due, some hundreds of events at most; `None` while another instance is at it, or has taken it over. What both
+/// have written is there once: the CRM knows which events it has.
 pub async fn step(
     state: &Db,
     writer: &mut Writer,
     retry: &config::Retry,
     now: DateTime<Utc>,
 ) -> Result<Option<Stepped>, Trouble> {
-    let Some(turn) = Turn::take(state).await? else { return Ok(None) };
-    let stepped = step_in_turn(state, writer, retry, now).await;
-    turn.give_back().await?;
-    stepped.map(Some)
+    let mut turn = writer.take_turn();
+    let stepped = match turn.try_take(state).await {
+        Ok(true) => {
+            let stepped = tokio::select! {
+                stepped = step_in_turn(state, writer, retry, now) => stepped.map(Some),
+                () = turn.hold(state) => Ok(None),
+            };
+            turn.give_back(state).await;
+            stepped
+        }
+        Ok(false) => Ok(None),
+        Err(error) => Err(error.into()),
+    };
+    writer.keep_turn(turn);
+    stepped
 }
 
 async fn step_in_turn(

@@ -19,6 +19,7 @@ use crate::crm::writeback::tables::{Rows, format_instant};
 use crate::db::{self, SourceDb, trusted};
 use crate::error::SetupError;
 use crate::on_db;
+use crate::state::turn::{TurnLease, TurnName};
 use crate::state::writeback::Waiting;
 
 pub struct Writer {
@@ -29,6 +30,8 @@ pub struct Writer {
     ready: Option<Ready>,
     /// Moves with everything that the CRM's database answers.
     progress: Arc<AtomicU64>,
+    /// Away while it is held.
+    turn: Option<TurnLease>,
 }
 
 enum Mode {
@@ -77,7 +80,17 @@ impl Writer {
                 "write it as sqlite:///absolute/path.db or postgres://user@host/database",
             )
         })?;
-        Ok(Some(Self { db, design, mode, ready: None, progress: Arc::default() }))
+        Ok(Some(Self { db, design, mode, ready: None, progress: Arc::default(), turn: None }))
+    }
+
+    /// The turn to write, of which one instance has it at a time.
+    pub(super) fn take_turn(&mut self) -> TurnLease {
+        self.turn.take().unwrap_or_else(|| TurnLease::new(TurnName::Writeback))
+    }
+
+    /// Its session serves the next turn as well.
+    pub(super) fn keep_turn(&mut self, turn: TurnLease) {
+        self.turn = Some(turn);
     }
 
     /// Moves as long as something is written.
