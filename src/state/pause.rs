@@ -4,9 +4,10 @@
 //! statement asks it, so that every instance is silent from the moment when it is written.
 
 use chrono::{DateTime, Utc};
+use sqlx::Executor as _;
 
 use crate::conversica::outcome::RETRY_AFTER_MAX;
-use crate::db::Db;
+use crate::db::{Db, literal, trusted};
 use crate::horizon;
 use crate::on_db;
 use crate::state::{instant, micros};
@@ -28,6 +29,28 @@ pub async fn ask(db: &Db, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<()
             .bind(NAME).bind(serde_json::json!({ "until": until }).to_string()).bind(micros(until)).bind(micros(latest))
             .execute(pool).await.map(drop)
     })
+}
+
+/// As [`ask`], for a PostgreSQL state that other instances share: they see it without waiting for the disk. A later commit takes
+/// it to the disk.
+pub async fn announce(db: &Db, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let Db::Postgres(pool) = db else { return ask(db, until, now).await };
+    let latest = horizon::latest(RETRY_AFTER_MAX, now);
+    let until = until.min(latest);
+    // One round trip: numbers and an instant, of this crate's own making.
+    let body = literal(&serde_json::json!({ "until": until }).to_string());
+    let sql = format!(
+        "begin; set local synchronous_commit = off; \
+         insert into control (name, body, at) values ('{NAME}', {body}, {at}) on conflict (name) do update \
+         set body = excluded.body, at = excluded.at where excluded.at > control.at or control.at > {}; commit",
+        micros(latest),
+        at = micros(until)
+    );
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    connection.execute(sqlx::raw_sql(trusted(sql))).await?;
+    connection.return_to_pool().await;
+    Ok(())
 }
 
 /// Until when no instance sends, where Conversica has asked for a pause that is not over.

@@ -4,6 +4,8 @@
 //! Never more leads are claimed than requests may be in flight, and a claim is given up only when its outcome is on the
 //! disk: so a crash can repeat no more than what was in flight.
 
+mod shared_facts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +22,9 @@ use crate::conversica::permit::SendPermit;
 use crate::crm::mapping::Mapping;
 use crate::db::Db;
 use crate::horizon;
-use crate::state::control::{self, Halt, MappingInUse, Pacing, Resumed, Verified};
+use crate::state::control::{self, Halt, Pacing, Verified};
 use crate::state::delivery::{self, Claim, Finished, Next, OptOuts, Wanted};
 use crate::state::due::{self, Admit};
-use crate::state::{ahead, pause};
 use crate::sync::account;
 use crate::sync::guard;
 use crate::sync::lease;
@@ -325,10 +326,13 @@ impl Deliverer {
     }
 
     fn send(&mut self, claim: Claim, permit: SendPermit, now: DateTime<Utc>) {
-        let client = self.client.clone();
+        let (client, state) = (self.client.clone(), self.state.clone());
         self.requests.spawn(async move {
             let mut claim = claim;
             let attempt = client.post_permitted(std::mem::take(&mut claim.body), &permit, now).await;
+            if let Some(wait) = attempt.as_ref().and_then(asked_pause) {
+                shared_facts::announce_pause(&state, wait).await;
+            }
             (claim, attempt)
         });
     }
@@ -381,11 +385,11 @@ impl Deliverer {
                 Next::Rejected
             }
             Class::Transient | Class::Ambiguous => {
-                if matches!(attempt.http_status, Some(429 | 503)) || attempt.class == Class::Ambiguous {
+                if slows_down(attempt) {
                     self.throttle.pace.slow_down(attempt.retry_after, now);
-                    if let Some(wait) = attempt.retry_after {
-                        self.unwritten.push(Unwritten::Pause(now + wait));
-                    }
+                }
+                if let Some(wait) = asked_pause(attempt) {
+                    self.unwritten.push(Unwritten::Pause(now + wait));
                 }
                 if self.throttle.breaker.failed(&delivery.retry, now) {
                     let detail =
@@ -430,76 +434,17 @@ impl Deliverer {
         self.unwritten.push(Unwritten::Halt(halt.clone()));
         self.halt = Some(halt);
     }
+}
 
-    /// Facts go to the disk before the outcomes that brought them about: after a crash in between, a halt still stands.
-    async fn write_facts(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        while let Some(fact) = self.unwritten.first() {
-            match fact {
-                Unwritten::Halt(halt) => {
-                    control::write(&self.state, halt, now).await?;
-                    control::clear::<Verified>(&self.state).await?;
-                }
-                Unwritten::Pause(until) => pause::ask(&self.state, *until, now).await?,
-                Unwritten::Verified => {
-                    control::write(&self.state, &Verified { account: self.account.clone() }, now).await?;
-                }
-            }
-            self.unwritten.remove(0);
-        }
-        Ok(())
-    }
+/// Whether Conversica has too much to do, as far as this answer shows.
+fn slows_down(attempt: &Attempt) -> bool {
+    let is_overloaded = attempt.class == Class::Transient && matches!(attempt.http_status, Some(429 | 503));
+    is_overloaded || attempt.class == Class::Ambiguous
+}
 
-    /// What other processes may have changed: a halt that `resume` lifts or another instance has met, the mapping whose
-    /// leads are in the queue, the credentials' first success.
-    async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        self.look_at_halt(now).await?;
-        let longest = retry::longest_wait(&self.settings.delivery);
-        ahead::correct_waits(&self.state, longest, self.admit.counts_introductions(), now).await?;
-        let in_use = control::read::<MappingInUse>(&self.state).await?;
-        let remapping = in_use.is_some_and(|in_use| in_use.fingerprint != self.mapping);
-        if remapping != self.remapping {
-            // Content made by another mapping is stale: the poll that is to come makes it anew.
-            self.idle_until = None;
-            if remapping {
-                info!("[lead] has changed: what is in the queue waits until a poll has made it anew");
-            }
-        }
-        self.remapping = remapping;
-        self.throttle.listen(&self.state, now).await?;
-        if !self.verified && self.halt.is_none() {
-            self.verified =
-                control::read::<Verified>(&self.state).await?.is_some_and(|verified| verified.account == self.account);
-        }
-        self.look_at = now + RECHECK;
-        Ok(())
-    }
-
-    /// The halt as the state has it: `resume` in another process lifts it, other credentials lift it here.
-    async fn look_at_halt(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        let stored = control::read::<Halt>(&self.state).await?;
-        match stored {
-            // With a date that lies in the future, no later `resume` would count.
-            Some(halt) if halt.account == self.account => {
-                self.halt = Some(Halt { since: horizon::as_of_now(halt.since, now), ..halt });
-            }
-            Some(_) => {
-                control::clear::<Halt>(&self.state).await?;
-                info!("the credentials or the endpoint have changed: the halt is lifted");
-                self.halt = None;
-            }
-            None => {
-                let Some(halt) = &self.halt else { return Ok(()) };
-                // An instance with other credentials takes a halt away that is not its own. These credentials stay refused
-                // until a person says otherwise.
-                if control::read::<Resumed>(&self.state).await?.is_some_and(|resumed| resumed.at >= halt.since) {
-                    self.halt = None;
-                    self.idle_until = None;
-                    info!("the halt has been lifted");
-                }
-            }
-        }
-        Ok(())
-    }
+/// For how long Conversica has asked every instance to be silent.
+fn asked_pause(attempt: &Attempt) -> Option<Duration> {
+    attempt.retry_after.filter(|_| slows_down(attempt))
 }
 
 /// Whether a rest has ended. None was meant to last longer than [`RECHECK`]: a clock that was set back ends it too.
