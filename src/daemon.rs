@@ -45,6 +45,8 @@ const BURST: Duration = Duration::from_millis(3);
 const AWAY_PAUSE: Duration = Duration::from_secs(2);
 /// Between two looks at who else is there, and at claims whose sender has died.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(2);
+/// So long another instance may have the turn to poll before a short `poll_interval` makes that a warning.
+const REFUSED_LEAST: Duration = Duration::from_secs(5);
 /// What stopping may take beyond the time limit of the requests that are on their way.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
@@ -293,11 +295,11 @@ struct Turns {
 }
 
 impl Turns {
-    /// Warns once after three intervals.
+    /// Warns once after three intervals, and not before a comparison of some thousand rows may be at its end.
     fn note_refusal(&mut self, interval: Duration, now: Instant) {
         let (since, said) = self.refused.get_or_insert((now, false));
         let waited = now.duration_since(*since);
-        if waited >= interval * 3 && !std::mem::replace(said, true) {
+        if waited >= (interval * 3).max(REFUSED_LEAST) && !std::mem::replace(said, true) {
             let seconds = waited.as_secs();
             warn!(
                 seconds,

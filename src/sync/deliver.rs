@@ -180,6 +180,7 @@ impl Deliverer {
             let wanted = Wanted { leads: wanted, admit, alone: !self.verified, opt_outs };
             claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
             self.finished.clear();
+            claims = self.withhold_in_pause(claims).await;
         }
         let claimed = claims.len();
         self.throttle.pace.take(claimed);

@@ -64,11 +64,12 @@ impl PollTurn {
             polled = polled => polled,
             () = lease.hold(state) => Err(TurnLost.into()),
         };
-        if polled.is_err() {
-            // A statement of that poll may still be on its way to the server: the next poll raises another fence.
-            self.fence.raised = None;
-        }
-        polled
+        let Err(error) = polled else { return polled };
+        let is_lost = error.is::<TurnLost>() || self.fence.is_lost(pool).await;
+        // A statement of that poll may still be on its way to the server: the next poll raises another fence.
+        self.fence.raised = None;
+        // What the server said is only how it refuses a write behind another fence.
+        Err(if is_lost { TurnLost.into() } else { error })
     }
 }
 
@@ -111,5 +112,11 @@ impl PollFence {
         mark.set(&raised);
         self.raised = Some(raised);
         Ok(fenced.clone())
+    }
+
+    /// Whether another instance has raised one since.
+    async fn is_lost(&self, pool: &PgPool) -> bool {
+        let standing: Result<Option<String>, _> = sqlx::query_scalar(STANDING).fetch_optional(pool).await;
+        self.raised.is_some() && standing.is_ok_and(|standing| standing != self.raised)
     }
 }

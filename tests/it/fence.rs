@@ -7,6 +7,7 @@ use conversica_sync::state::control::{self, LastPoll};
 use conversica_sync::sync::fence::{Instance, Polling};
 use conversica_sync::sync::poll::{Reach, poll};
 use conversica_sync::sync::tally::Tally;
+use conversica_sync::sync::turn::{PollOrder, PollTurn};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::engine::Engine;
@@ -45,5 +46,50 @@ async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one
     assert!(control::read::<LastPoll>(&state).await.unwrap().unwrap().error.is_some(), "and it is said");
 
     poll(&source, &state, &settings, Reach::AsDue, &tally, at(120)).await.unwrap();
+    assert!(row(&state, "1").await.desired.unwrap().contains("Second"), "with the turn, it goes on");
+}
+
+#[tokio::test]
+async fn a_write_that_has_begun_fails_when_another_instance_takes_over_before_its_statement() {
+    let (crm, place) = (Engine::Postgres.place(), Engine::Postgres.place());
+    let state = place.state().await;
+    crm.sql("create table leads (id bigint primary key, town text); insert into leads values (1, 'First')").await;
+    let settings = settings(&crm, "table = 'leads'\nkey = 'id'", "city = 'town'");
+    let (tally, mut turn) = (Tally::default(), PollTurn::new());
+    let source = Crm::open(&settings).await.unwrap();
+    let order = |seconds| PollOrder {
+        crm: &source,
+        state: &state,
+        settings: &settings,
+        reach: Reach::AsDue,
+        tally: &tally,
+        now: at(seconds),
+    };
+    assert!(turn.try_take(&state).await.unwrap());
+    turn.poll(order(0)).await.unwrap();
+
+    crm.sql("update leads set town = 'Second'").await;
+    // The poll has read, has looked at the fence, and its statement waits.
+    let mut other = PgConnection::connect(&place.url).await.unwrap();
+    other.execute("begin; lock table conversica_sync.lead in share mode").await.unwrap();
+    let paused = turn.poll(order(60));
+    let meanwhile = async {
+        let waiting =
+            "select exists (select 1 from pg_locks where relation = 'conversica_sync.lead'::regclass and not granted)";
+        wait_until_async("the poll writes", Duration::from_secs(10), async || {
+            sqlx::query_scalar(waiting).fetch_one(&mut other).await.unwrap()
+        })
+        .await;
+        control::write(&state, &Polling { instance: Instance::default() }, at(61)).await.unwrap();
+        other.execute("rollback").await.unwrap();
+    };
+    let (paused, ()) = tokio::join!(paused, meanwhile);
+    let error = paused.expect_err("its turn is over");
+    assert!(format!("{error:#}").contains("another instance has taken over polling"), "{error:#}");
+    assert!(row(&state, "1").await.desired.unwrap().contains("First"));
+    let last = control::read::<LastPoll>(&state).await.unwrap().unwrap();
+    assert_eq!(last.at, at(0), "how it ended is for the other instance to say");
+
+    turn.poll(order(120)).await.unwrap();
     assert!(row(&state, "1").await.desired.unwrap().contains("Second"), "with the turn, it goes on");
 }

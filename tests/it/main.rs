@@ -77,6 +77,7 @@ mod outcome_table;
 mod pacing;
 mod package;
 mod pass;
+mod paused;
 mod payload_law;
 mod plan_shown;
 mod playback;

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::db::Db;
 use crate::horizon;
 use crate::state::control::{self, Halt, MappingInUse, Resumed, Verified};
+use crate::state::delivery::{Claim, Finished};
 use crate::state::{ahead, pause};
 use crate::sync::deliver::{Deliverer, RECHECK, Unwritten};
 use crate::sync::retry;
@@ -27,6 +28,20 @@ pub(super) async fn announce_pause(state: &Db, wait: Duration) {
 }
 
 impl Deliverer {
+    /// Gives claims back unsent where Conversica has asked for a pause since they were made: until a claim is on the disk, many
+    /// requests' time may pass. Where the state does not answer, they leave: their permits end in time.
+    pub(super) async fn withhold_in_pause(&mut self, claims: Vec<Claim>) -> Vec<Claim> {
+        if claims.is_empty() || matches!(self.state, Db::Sqlite(_)) {
+            return claims;
+        }
+        let now = clock::now();
+        let asked = tokio::time::timeout(ANNOUNCE_TIMEOUT, pause::asked_until(&self.state, now)).await;
+        let Ok(Ok(Some(until))) = asked else { return claims };
+        self.throttle.pace.pause_until(until, now);
+        self.finished.extend(claims.into_iter().map(|claim| Finished::unsent(claim, now)));
+        Vec::new()
+    }
+
     /// Facts go to the disk before the outcomes that brought them about: after a crash in between, a halt still stands.
     pub(super) async fn write_facts(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         while let Some(fact) = self.unwritten.first() {
