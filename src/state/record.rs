@@ -29,8 +29,16 @@ pub const PERSONAL: [(&str, By, &str); 9] = [
 ];
 
 /// The tables that name nobody. In `control` an erasure looks through the facts that may quote somebody.
-pub const IMPERSONAL: [&str; 7] =
-    ["_sqlx_migrations", "control", "decision", "outcome_count", "outcome_minute", "received_count", "tombstone"];
+pub const IMPERSONAL: [&str; 8] = [
+    "_sqlx_migrations",
+    "control",
+    "decision",
+    "outcome_count",
+    "outcome_minute",
+    "received_count",
+    "tombstone",
+    "turn",
+];
 
 /// How rows are found to be about a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
