@@ -41,8 +41,7 @@ fn an_instance_that_is_paused_while_it_writes_is_replaced_within_20_seconds_and_
     let stopped = Instant::now();
     runtime.block_on(other.execute("rollback")).unwrap();
     first.crm("update leads set first_name = 'New'");
-    let mut two = second.daemon();
-    two.wait_for_line("another instance has had the turn to poll for three intervals", SOON);
+    let two = second.daemon();
     wait_until("the other one to send what is new", SOON, || endpoint.requests().len() == 6);
     assert!(stopped.elapsed() < Duration::from_secs(20), "{:?}", stopped.elapsed());
     one.signal(Signal::Continue);
@@ -77,8 +76,29 @@ fn a_turn_ends_with_the_process_that_has_it() {
     runtime.block_on(other.execute("rollback")).unwrap();
     let killed = Instant::now();
     second.run(&["once"]).expect_code(0);
-    assert!(killed.elapsed() < Duration::from_secs(8), "before the lease is over: {:?}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(7), "before the lease is over: {:?}", killed.elapsed());
     assert_eq!(endpoint.requests().len(), 6);
+}
+
+#[test]
+fn an_instance_that_is_refused_the_turn_for_long_says_so() {
+    let endpoint = StandIn::accepting();
+    let (first, second, state) = pair(&endpoint, 3);
+    let (mut one, mut two) = (first.daemon(), second.daemon());
+    one.wait_for_line("instances share this state", SOON);
+    two.wait_for_line("instances share this state", SOON);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut other = runtime.block_on(PgConnection::connect(&state.url)).unwrap();
+    runtime.block_on(other.execute("begin; lock table conversica_sync.tombstone in access exclusive mode")).unwrap();
+    first.crm("update leads set first_name = 'New'");
+    let said = "another instance has had the turn to poll for three intervals";
+    wait_until("one of them to warn", SOON, || {
+        [one.stderr(), one.stdout(), two.stderr(), two.stdout()].iter().any(|text| text.contains(said))
+    });
+    runtime.block_on(other.execute("rollback")).unwrap();
+    first.wait_for_status("the changes", SOON, |status| status["outcomes"]["accepted"] == 6);
+    drop(one.kill());
+    drop(two.kill());
 }
 
 #[test]
