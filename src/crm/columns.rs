@@ -115,7 +115,12 @@ async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<V
 
 /// By a row of nulls, which carries the columns: a statement that is only prepared would stay in the customer's session.
 async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<Column>, sqlx::Error> {
-    let row = null_row(pool, sql).await?;
+    let columns = match null_row(pool, sql).await {
+        Ok(row) => row.columns().to_vec(),
+        // The role may read a few of the columns only. Preparing needs no rights.
+        Err(error) if is_refused(&error) => prepared_columns(pool, sql).await?,
+        Err(error) => return Err(error),
+    };
     let column = |c: &sqlx::postgres::PgColumn| Column {
         name: c.name().to_owned(),
         type_name: c.type_info().name().to_lowercase(),
@@ -124,7 +129,21 @@ async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<Column>, 
         form: postgres_form(c.type_info()),
         entry: None,
     };
-    Ok(row.columns().iter().map(column).collect())
+    Ok(columns.iter().map(column).collect())
+}
+
+fn is_refused(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("42501")
+}
+
+/// The columns of a statement that is prepared, and closed again in the same transaction.
+async fn prepared_columns(pool: &SourcePool, sql: &str) -> Result<Vec<sqlx::postgres::PgColumn>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let statement = (&mut *transaction).prepare(db::trusted(sql.to_owned())).await?;
+    let columns = statement.columns().to_vec();
+    transaction.clear_cached_statements().await?;
+    transaction.commit().await?;
+    Ok(columns)
 }
 
 /// One row with the columns of this query, all of them null, on a connection that remembers no types of an earlier look.
