@@ -63,6 +63,8 @@ pub struct Received {
     pub chat_leads: i64,
     /// Posts that could not be read, and that nobody has mended yet.
     pub unreadable: i64,
+    /// Damaged posts that may withdraw a person's consent: they do until an operator has looked.
+    pub possible_opt_outs: i64,
     pub waiting_writeback: i64,
     /// Of them: given up until a person has mended the cause.
     pub stopped_writeback: i64,
@@ -82,6 +84,7 @@ impl Received {
             messages: numbers.count("message"),
             chat_leads: numbers.count("chat_lead"),
             unreadable: numbers.unreadable,
+            possible_opt_outs: numbers.possible_opt_outs,
             waiting_writeback: numbers.writeback,
             stopped_writeback: numbers.stopped,
             repeats: numbers.count("repeat"),
@@ -92,7 +95,13 @@ impl Received {
 
     /// Nothing has come, and nothing waits.
     pub fn is_nothing(&self) -> bool {
-        self.lead_updates + self.messages + self.chat_leads + self.unreadable + self.waiting_writeback == 0
+        self.lead_updates
+            + self.messages
+            + self.chat_leads
+            + self.unreadable
+            + self.possible_opt_outs
+            + self.waiting_writeback
+            == 0
     }
 }
 
@@ -134,7 +143,7 @@ pub enum Need {
     Nothing,
     /// Leads are rejected, invalid or exhausted.
     Attention,
-    /// Halted or held.
+    /// Halted or held, or a damaged post may be an opt-out.
     Decision,
 }
 
@@ -180,7 +189,7 @@ impl Report {
 
     pub fn need(&self) -> Need {
         let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
-        if self.halt.is_some() || self.hold.is_some() {
+        if self.halt.is_some() || self.hold.is_some() || self.received.possible_opt_outs > 0 {
             Need::Decision
         } else if attention.into_iter().any(|status| self.leads(status) > 0) {
             Need::Attention

@@ -407,8 +407,18 @@ mod tests {
     #[test]
     fn what_may_mean_anything_is_refused_without_a_quotation() {
         let cases = [
-            "", "[1]", "\"Sally\"", "{\"a\":Sally}", "{\"a\":\"Sally", "{\"a\"", "{\"a\":1}{\"b\":2}", "{\"a\":1} Sally",
-            "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":--1}", "{\"a\":1-2}",
+            "",
+            "[1]",
+            "\"Sally\"",
+            "{\"a\":Sally}",
+            "{\"a\":\"Sally",
+            "{\"a\"",
+            "{\"a\":1}{\"b\":2}",
+            "{\"a\":1} Sally",
+            "{a:1}",
+            "{\"a\":1 \"b\":2}",
+            "{\"a\":--1}",
+            "{\"a\":1-2}",
         ];
         for body in cases {
             let refused = read_object(body.as_bytes()).expect_err(body);

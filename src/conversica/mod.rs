@@ -6,6 +6,8 @@ pub mod conversation;
 pub mod excerpt;
 pub mod heard;
 pub mod lead;
+pub mod lenient;
 pub mod outcome;
 pub mod token;
 pub mod vocabulary;
+pub mod withdrawal;

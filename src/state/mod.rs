@@ -21,6 +21,7 @@ pub mod listing;
 pub mod outcome;
 mod packed;
 pub mod payload;
+pub mod possible_opt_out;
 pub mod prune;
 pub mod record;
 pub mod story;
