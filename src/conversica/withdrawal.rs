@@ -331,34 +331,39 @@ fn named_in(text: &str, chunks: &[Chunk<'_>], named: &mut NamedLeads) {
     }
 }
 
-/// What the value behind a key may be. Where a quotation mark is damaged, the letter that it has become may belong to it.
+/// What the value behind a key may be. Where a mark around it is damaged, the letter that it has become may belong to it.
 fn values_at(text: &str) -> Vec<String> {
-    let value = text.trim_start_matches(|c: char| c.is_whitespace() || "\"'\\:=>([".contains(c));
-    let skipped = &text[..text.len() - value.len()];
-    let quoted = skipped.ends_with(['"', '\'']);
-    let is_end = |c: char| c.is_control() || "\",&}<;\\".contains(c);
-    let bare = &value[..value.find(|c: char| is_end(c) || c.is_whitespace()).unwrap_or(value.len())];
+    let is_mark = |c: char| c.is_whitespace() || c.is_control() || "\"'\\:=>([".contains(c);
+    let is_end = |c: char| c.is_whitespace() || c.is_control() || "\",&}<;\\".contains(c);
+    let bare = |text: &'_ str| text.find(is_end).unwrap_or(text.len());
+    let value = text.trim_start_matches(is_mark);
+    let quoted = text[..text.len() - value.len()].ends_with(['"', '\'']);
+    let (whole, behind) = value.split_at(bare(value));
     let mut found = Vec::new();
     if quoted {
         found.push(&value[..value.find(['"', '\\', '\n']).unwrap_or(value.len())]);
     }
-    found.push(bare);
-    found.extend(bare.split_once('.').map(|(whole, _)| whole));
-    if !quoted && value[bare.len()..].starts_with('"') {
-        found.extend(bare.get(1..));
+    found.push(whole);
+    found.extend(whole.split_once('.').map(|(integer, _)| integer));
+    let first = whole.chars().next().map_or(0, char::len_utf8);
+    let last = whole.chars().next_back().map_or(0, char::len_utf8);
+    if !quoted && behind.starts_with('"') {
+        found.push(&whole[first..]);
     }
-    if quoted && value[bare.len()..].starts_with(',') {
-        found.extend(bare.strip_suffix(['b', '2']));
+    if quoted && behind.starts_with([',', '}']) {
+        found.push(&whole[..whole.len() - last]);
+        found.extend(whole.find(|c: char| !c.is_alphanumeric()).map(|end| &whole[..end]));
+    }
+    // The colon, or a letter in its place.
+    if whole.chars().count() == 1 {
+        let next = behind.trim_start_matches(['"', ' ']);
+        found.push(&next[..bare(next)]);
     }
     let is_id = |id: &&str| {
         id.chars().any(char::is_alphanumeric) && id.len() <= MAX_ID_BYTES && !id.chars().any(char::is_control)
     };
-    found
-        .into_iter()
-        .map(|id| id.trim_matches(|c: char| c.is_whitespace() || c == '\''))
-        .filter(is_id)
-        .map(str::to_owned)
-        .collect()
+    let trimmed = found.into_iter().map(|id| id.trim_matches(|c: char| c.is_whitespace() || c == '\''));
+    trimmed.filter(is_id).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ mod pass;
 mod payload_law;
 mod plan_shown;
 mod playback;
+mod possible_opt_out;
 mod receive;
 mod receive_bad_input;
 mod receive_kept;
