@@ -3,6 +3,8 @@
 //! Two phases. First everything that can be wrong is found out, loudly. Then the loops run, and whatever goes away they wait
 //! for.
 
+mod start;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,17 +21,17 @@ use crate::admin;
 use crate::alert;
 use crate::clock;
 use crate::config::{self, Settings};
-use crate::crm::Crm;
 use crate::crm::changes::watch::Watch;
 use crate::crm::writeback;
+use crate::crm::{Crm, FileHistory};
 use crate::db::discreet::in_words;
 use crate::db::{self, Db};
-use crate::error::SetupError;
 use crate::notify;
-use crate::pulse::{Loop, Pulse, Vitals};
-use crate::receive::{self, Signals};
+use crate::pulse::{Loop, Pulse, StateHealth, Vitals};
+use crate::receive::{self, PostStore, Signals};
 use crate::state::control::{self, LastPoll, MappingInUse};
 use crate::state::delivery::{self, Orphans};
+use crate::state::file_lock::{StateFile, StateLock};
 use crate::state::writer::{self, Company, Turn, Writer};
 use crate::sync::deliver::{Deliverer, Intake};
 use crate::sync::poll::{self, Polled, Reach};
@@ -51,26 +53,31 @@ pub struct OpenState {
     writer: Writer,
     /// Whether others were sending from it when it was opened.
     pub company: Company,
+    /// An SQLite state's file, which has to stay the one that was opened.
+    pub file: StateFile,
 }
 
-/// Opens the state, takes the right to write, and records what a crash may have left in flight.
+/// Takes the right to write, opens the state, and records what a crash may have left in flight. In this order: of several
+/// processes that start at once, one makes an SQLite state.
 pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<OpenState> {
     let url = settings.state.url.expose_secret();
+    let lock = StateLock::take(url, command, clock::now()).await?;
     let db = Db::open_state(url).await?;
-    let (mut writer, company) = writer::acquire(&db, url, command, clock::now()).await?;
-    // Where we are alone, nobody else can have a request on its way; others' claims end with their lease.
-    let orphans = match company {
-        Company::Alone => Orphans::All,
-        Company::Shared => Orphans::Expired,
+    let file = StateFile::opened(lock);
+    let (writer, company) = writer::acquire(&db).await?;
+    // An SQLite state has one sender, and that is this process now. On PostgreSQL an instance that looks alone may not be: a
+    // server that has just restarted knows no other yet. There claims end with their leases.
+    let orphans = match &db {
+        Db::Sqlite(_) => Orphans::All,
+        Db::Postgres(_) => Orphans::Expired,
     };
     let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now())
         .await
         .map_err(|error| db::state_unusable(url, &error))?;
-    writer.welcome().await?;
     if recovered > 0 {
         warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
     }
-    Ok(OpenState { db, writer, company })
+    Ok(OpenState { db, writer, company, file })
 }
 
 /// The settings, and what becomes of them.
@@ -119,18 +126,20 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
         admin = Some(watch());
         notify::ready();
     };
-    let state = wait_for_state(&settings, &stop, meanwhile).await?;
+    let state = start::wait_for_state(&settings, &stop, meanwhile).await?;
     let Some(state) = state else { return Ok(()) };
     let admin = admin.unwrap_or_else(watch);
     let db = state.db.clone();
     let wake = Arc::new(Notify::new());
-    let deliverer = Deliverer::new(db.clone(), &settings, tally.clone(), wake.clone(), clock::now()).await?;
+    let deliverer = start::wait_for_deliverer(&db, &settings, &tally, &wake, &stop).await?;
+    let Some(deliverer) = deliverer else { return Ok(()) };
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     // Nor are these: what they hold up nobody is kept waiting for, and they wait for their databases by themselves.
     let signals = Signals { deliver: wake.clone(), ..Signals::default() };
-    let receive = receive::run(changes.clone(), certificate, db.clone(), signals.clone(), pulse.clone(), stop.clone());
+    let store = PostStore { db: db.clone(), file: state.file.clone() };
+    let receive = receive::run(changes.clone(), certificate, store, signals.clone(), pulse.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
     let alert = alert::run(settings.clone(), db.clone(), signals, vitals, stop.clone());
     let alert = AbortOnDropHandle::new(tokio::spawn(alert));
@@ -164,79 +173,10 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
     result
 }
 
-/// Opens the state, waiting for its server while that is away, and calling `meanwhile` once when it is; `None` when told to
-/// stop before it came.
-async fn wait_for_state(
-    settings: &Settings,
-    stop: &CancellationToken,
-    mut meanwhile: impl FnMut(),
-) -> anyhow::Result<Option<OpenState>> {
-    let mut said = false;
-    loop {
-        let error = tokio::select! {
-            opened = open_state(settings, "run") => match opened {
-                Ok(state) => return Ok(Some(state)),
-                Err(error) if db::is_away(&error) => error,
-                Err(error) => return Err(error),
-            },
-            () = stop.cancelled() => return Ok(None),
-        };
-        if !std::mem::replace(&mut said, true) {
-            warn!(error = what_of(&error), cure = cure_of(&error), "the state is away; waiting for it");
-            meanwhile();
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            () = tokio::time::sleep(AWAY_PAUSE) => {}
-        }
-    }
-}
-
-fn what_of(error: &anyhow::Error) -> String {
-    error.downcast_ref::<SetupError>().map_or_else(|| in_words(error), |setup| setup.what.clone())
-}
-
-/// What a person does about a state that fails.
-fn cure_of(error: &anyhow::Error) -> String {
-    if let Some(setup) = error.downcast_ref::<SetupError>() {
-        return setup.cure.clone();
-    }
-    let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
-    cause.map_or("look at [state] url and its database", db::state_cure).to_owned()
-}
-
-/// Connects to the source, waiting for it while it is away; `None` when told to stop meanwhile.
-async fn connect(
-    mut opened: anyhow::Result<Crm>,
-    settings: &Settings,
-    stop: &CancellationToken,
-) -> anyhow::Result<Option<Crm>> {
-    let mut said = false;
-    loop {
-        let error = match opened {
-            Ok(crm) => return Ok(Some(crm)),
-            Err(error) if db::is_away(&error) => error,
-            Err(error) => return Err(error),
-        };
-        if !said {
-            warn!(error = what_of(&error), cure = cure_of(&error), "the source is away; waiting for it");
-            said = true;
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            () = tokio::time::sleep(AWAY_PAUSE) => {}
-        }
-        opened = tokio::select! {
-            opened = Crm::open(settings) => opened,
-            () = stop.cancelled() => return Ok(None),
-        };
-    }
-}
-
 /// Connects to the source, however long that takes: what is due is delivered meanwhile.
 async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake: Arc<Notify>) -> anyhow::Result<()> {
     let Common { settings, pulse, tally, stop } = common;
-    let Some(mut crm) = connect(opened, &settings, &stop).await? else { return Ok(()) };
+    let Some(mut crm) = start::connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<String> = None;
     let mut stuck = false;
@@ -254,6 +194,11 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
                 }
                 Err(error) => debug!(error = in_words(&error), "the source's new file cannot be opened yet"),
             }
+        }
+        if crm.begin_poll() == FileHistory::TurnedBack {
+            info!("an older content was copied over the source's file: every row is compared");
+            turns.woken = false;
+            turns.reach = Reach::Everything;
         }
         let polled = tokio::select! {
             polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally) => polled,
@@ -340,6 +285,8 @@ struct Turns {
     superseded: bool,
     /// The change log has something new: no reason to wait for the next poll.
     woken: bool,
+    /// Stays until a poll has come to its end.
+    reach: Reach,
 }
 
 /// Polls, unless another instance does, or has done so just now, or maps rows in another way.
@@ -374,8 +321,9 @@ async fn poll_in_turn(
         return Ok(None);
     }
     turns.superseded = false;
-    let polled = poll::poll(crm, state, settings, Reach::AsDue, tally, now).await?;
+    let polled = poll::poll(crm, state, settings, turns.reach, tally, now).await?;
     turns.polled = true;
+    turns.reach = Reach::AsDue;
     Ok(Some(polled))
 }
 
@@ -413,7 +361,7 @@ async fn deliver_loop(
         };
         match round {
             Ok(()) => {
-                pulse.set_writable(true);
+                pulse.set_state(StateHealth::Writable);
                 if std::mem::take(&mut failing) {
                     info!("the state can be written again");
                 }
@@ -423,9 +371,9 @@ async fn deliver_loop(
                 }
             }
             Err(error) => {
-                pulse.set_writable(false);
+                pulse.set_state(StateHealth::after(&error));
                 if !std::mem::replace(&mut failing, true) {
-                    let (error, cure) = (in_words(&error), cure_of(&error));
+                    let (error, cure) = (in_words(&error), start::cure_of(&error));
                     error!(error, cure, "the state cannot be written; nothing is sent until it can");
                 }
                 // An outage may have cost us the right to send, and others may have come or gone.
@@ -475,8 +423,12 @@ async fn deliver_round(
         upkeep.orphans = delivery::any_expired(&state.db, now).await?;
         upkeep.due_at = Some(now + UPKEEP_INTERVAL);
     }
-    let intake = if upkeep.orphans || upkeep.changed.is_some() { Intake::Closed } else { Intake::Open };
+    // At the last moment before anything is claimed: what is claimed in a file that is gone is sent again by the next start.
+    let file = state.file.check();
+    let is_busy = upkeep.orphans || upkeep.changed.is_some() || file.is_err();
+    let intake = if is_busy { Intake::Closed } else { Intake::Open };
     let step = deliverer.step(intake, now).await?;
+    file?;
     let is_quiet = step.in_flight == 0 && step.recorded == 0;
     if is_quiet && let Some(settings) = &upkeep.changed {
         *deliverer = deliverer.renewed(settings, now).await?;

@@ -6,7 +6,10 @@
 mod change_log;
 pub mod discreet;
 pub mod file;
+pub mod guest;
+pub mod pooler;
 mod postgres;
+pub mod source_file;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,23 +19,29 @@ use anyhow::Context;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
-use crate::db::postgres::{create_schema, postgres_pool, state_pool};
+use crate::db::guest::SourcePool;
+use crate::db::postgres::{create_schema, state_pool};
 use crate::error::SetupError;
 
-/// A pool of connections to one database.
+/// A pool of connections to one database, of either engine.
 #[derive(Debug, Clone)]
-pub enum Db {
+pub enum EnginePool<P> {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(P),
 }
 
-/// Runs the same expression on whichever pool a [`Db`] holds: `on_db!(db, pool => query("…").execute(pool).await)`.
+/// The state.
+pub type Db = EnginePool<PgPool>;
+/// The customer's database: on PostgreSQL its statements run as those of a guest.
+pub type SourceDb = EnginePool<SourcePool>;
+
+/// Runs the same expression on whichever pool a [`Db`] or a [`SourceDb`] holds: `on_db!(db, pool => query("…").execute(pool).await)`.
 #[macro_export]
 macro_rules! on_db {
     ($db:expr, $pool:ident => $body:expr) => {
         match $db {
-            $crate::db::Db::Sqlite($pool) => $body,
-            $crate::db::Db::Postgres($pool) => $body,
+            $crate::db::EnginePool::Sqlite($pool) => $body,
+            $crate::db::EnginePool::Postgres($pool) => $body,
         }
     };
 }
@@ -72,8 +81,10 @@ impl Db {
                     // One, not several: there is one writer at a time in any case, and waiting for one's turn here is
                     // cheaper than in SQLite, which sleeps and tries again. Caches and statements exist once.
                     .max_connections(1)
-                    // A file does not hang up.
+                    // A file does not hang up. A file that was removed is gone for good with the last connection to it.
                     .test_before_acquire(false)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
                     // A commit that finds no room has been rolled back by SQLite itself, which sqlx does not notice: it would
                     // take the connection for one in a transaction for ever. A ping waits for a rollback that is on its way.
                     .before_acquire(|connection, _| {
@@ -98,6 +109,18 @@ impl Db {
             outage.map(|outage| state_unusable(url, outage)).unwrap_or(error)
         })?;
         Ok(db)
+    }
+
+    /// A state that is there, ready to be written: a file is never made.
+    ///
+    /// # Errors
+    /// As [`Self::open_state`], and where there is no file.
+    pub async fn open_existing_state(url: &str) -> anyhow::Result<Self> {
+        if let Some(path) = sqlite_path(url).filter(|path| !path.exists()) {
+            let cure = "put it back; `conversica-sync status` says more";
+            return Err(SetupError::new(format!("there is no state file {}", path.display()), cure).into());
+        }
+        Self::open_state(url).await
     }
 
     /// The state, to look at only; `None` when there is none yet. Creates nothing.
@@ -160,31 +183,6 @@ impl Db {
             Box::pin(async move { SQLITE_MIGRATIONS.run_direct(None, connection, false).await.map_err(Into::into) })
         });
         Ok(Db::Sqlite(pool.connect_with(options).await?))
-    }
-
-    /// The CRM's database: read-only sessions, UTC, ISO dates, statements cut off after `statement_timeout`
-    /// (on SQLite, which has no such setting, the reader itself interrupts).
-    pub async fn open_source(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
-        if sqlite_path(url).is_some() {
-            let options = SqliteConnectOptions::from_str(url)?
-                .read_only(true)
-                .busy_timeout(LOCK_TIMEOUT)
-                .row_buffer_size(512)
-                .disable_statement_logging();
-            let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
-            // A file does not hang up.
-            let pool = pool.test_before_acquire(false);
-            return pool.connect_with(options).await.map(Db::Sqlite).map_err(discreet::of_source);
-        }
-        // Not even warnings: the customer's own functions may say anything in them.
-        let session = format!(
-            "set default_transaction_read_only = on; set time zone 'UTC'; set datestyle = 'ISO, YMD'; \
-             set extra_float_digits = 1; set intervalstyle = 'iso_8601'; set bytea_output = 'hex'; set client_min_messages = 'error'; \
-             set lock_timeout = {}; set statement_timeout = {}",
-            LOCK_TIMEOUT.as_millis(),
-            statement_timeout.as_millis()
-        );
-        postgres_pool(url, 3, session).await.map(Db::Postgres).map_err(discreet::of_source)
     }
 
     /// How a transaction that writes begins. On SQLite it takes the write lock at once: one that reads first and writes

@@ -28,7 +28,7 @@
 //!    [`status`]: how things stand. [`story`]: one lead's. [`check`]: whether all is ready. [`admin`]: the same over HTTP, by way
 //!    of [`http`] (the accept loop) and [`pulse`] (signs of life), and [`notify`], to systemd.
 //! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.
-//! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`console`], [`wording`],
+//! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`horizon`], [`console`], [`wording`],
 //!    [`chart`], [`nearest`], [`telemetry`].
 //!
 //! Calls go `main → cli → daemon → sync → (crm | state | conversica) → db`. Pure files import no runtime, database or HTTP
@@ -49,6 +49,7 @@ pub mod db;
 pub mod decide;
 pub mod demo;
 pub mod error;
+pub mod horizon;
 pub mod http;
 pub mod nearest;
 pub mod notify;

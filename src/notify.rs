@@ -96,7 +96,7 @@ fn line(report: Option<&Report>) -> String {
         parts.push(format!("HALTED ({}), nothing is sent", halt.reason));
     }
     if let Some(hold) = &report.hold {
-        parts.push(format!("held: {} ({})", hold.leads, hold.reason));
+        parts.push(format!("held: {} ({}), {} never sent before", hold.leads, hold.reason, hold.new_people));
     }
     if report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some()) {
         parts.push("the source cannot be polled".to_owned());
@@ -105,6 +105,9 @@ fn line(report: Option<&Report>) -> String {
     let waiting = sum(&[Status::Pending, Status::InFlight, Status::Retrying]);
     let wrong = sum(&[Status::Rejected, Status::Invalid, Status::Exhausted]);
     parts.push(format!("leads in step: {}", report.leads(Status::InSync)));
+    if report.leads(Status::Assumed) > 0 {
+        parts.push(format!("assumed known, never sent: {}", report.leads(Status::Assumed)));
+    }
     parts.push(format!("to be sent: {waiting}"));
     parts.push(format!("for a person: {wrong}"));
     parts.join("; ")
@@ -138,7 +141,11 @@ mod tests {
         assert_eq!(line(Some(&report)), "leads in step: 0; to be sent: 0; for a person: 0");
         report.leads.extend([("in_sync", 7), ("retrying", 2), ("pending", 1), ("rejected", 3), ("invalid", 1)]);
         let since = chrono::DateTime::UNIX_EPOCH;
-        report.hold = Some(HoldShown { reason: "first_run".to_owned(), since, leads: 5 });
-        assert_eq!(line(Some(&report)), "held: 5 (first_run); leads in step: 7; to be sent: 3; for a person: 4");
+        let reason = "first_run".to_owned();
+        report.hold = Some(HoldShown { reason, since, leads: 5, new_people: 5, assumed_known: 0 });
+        assert_eq!(
+            line(Some(&report)),
+            "held: 5 (first_run), 5 never sent before; leads in step: 7; to be sent: 3; for a person: 4"
+        );
     }
 }

@@ -3,12 +3,13 @@
 //! A beat is one atomic store. Nothing is judged here: how long a silence may be depends on the loop (`admin::judgement`).
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use crate::state::file_lock::StateLoss;
 use crate::sync::tally::Tally;
 
 /// The loops that have to go on.
@@ -35,8 +36,24 @@ pub struct Pulse {
     start: Instant,
     /// Milliseconds from the start to the newest beat, and one more: 0 stands for none.
     beats: [AtomicU64; Loop::ALL.len()],
-    /// The state could not be written when that was last tried.
-    unwritable: AtomicBool,
+    /// How writing to the state went when that was last tried.
+    state: Mutex<StateHealth>,
+}
+
+/// How writing to the state goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StateHealth {
+    #[default]
+    Writable,
+    Unwritable,
+    Lost(StateLoss),
+}
+
+impl StateHealth {
+    /// Once writing has failed.
+    pub fn after(error: &anyhow::Error) -> Self {
+        error.downcast_ref::<StateLoss>().map_or(Self::Unwritable, |loss| Self::Lost(*loss))
+    }
 }
 
 /// What is known of this process, whatever becomes of its databases.
@@ -52,17 +69,16 @@ const TICK: Duration = Duration::from_secs(1);
 
 impl Pulse {
     pub fn new(now: Instant) -> Self {
-        Self { start: now, beats: Default::default(), unwritable: AtomicBool::new(false) }
+        Self { start: now, beats: Default::default(), state: Mutex::default() }
     }
 
     /// How writing to the state went.
-    pub fn set_writable(&self, writable: bool) {
-        self.unwritable.store(!writable, Ordering::Relaxed);
+    pub fn set_state(&self, health: StateHealth) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
-    /// Whether the state could be written when that was last tried.
-    pub fn is_writable(&self) -> bool {
-        !self.unwritable.load(Ordering::Relaxed)
+    pub fn state(&self) -> StateHealth {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn beat(&self, which: Loop, now: Instant) {

@@ -16,13 +16,14 @@ use crate::state::heard::reading;
 use crate::state::held;
 use crate::state::lead::{self, Status};
 use crate::state::{alert, due, outcome, story};
+use crate::wording;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub version: &'static str,
     pub halt: Option<HaltShown>,
     pub hold: Option<HoldShown>,
-    /// Status → number of leads; all nine are present.
+    /// Status → number of leads; all statuses are present.
     pub leads: BTreeMap<&'static str, i64>,
     /// Class → number of outcomes in the journal; all five are present.
     pub outcomes: BTreeMap<&'static str, i64>,
@@ -36,6 +37,14 @@ pub struct Report {
     pub alerts: Backlog,
     /// What the state takes on its disk.
     pub state_bytes: Option<i64>,
+    /// A process that runs has lost the state's file.
+    pub state_lost: Option<StateLostShown>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StateLostShown {
+    pub detail: String,
+    pub cure: &'static str,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -53,6 +62,10 @@ pub struct HoldShown {
     pub since: DateTime<Utc>,
     /// Leads that wait for a person.
     pub leads: i64,
+    /// Of them: people who were never sent from here, and would be by an approval.
+    pub new_people: i64,
+    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    pub assumed_known: i64,
 }
 
 /// What Conversica has sent back, each content once.
@@ -131,6 +144,13 @@ impl From<&Report> for Standing {
     }
 }
 
+impl HoldShown {
+    /// How many people an approval would contact for the first time.
+    pub fn first_contacts(&self) -> String {
+        wording::first_contacts(self.new_people, self.assumed_known, "would be")
+    }
+}
+
 impl From<Halt> for HaltShown {
     fn from(halt: Halt) -> Self {
         Self { reason: halt.reason.name(), since: halt.since, detail: None, cure: halt.reason.cure() }
@@ -141,7 +161,7 @@ impl From<Halt> for HaltShown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     Nothing,
-    /// Leads are rejected, invalid or exhausted.
+    /// Leads are rejected, invalid or exhausted, or rows have no key that names a lead.
     Attention,
     /// Halted or held, or a damaged post may be an opt-out.
     Decision,
@@ -163,6 +183,7 @@ impl Report {
             oldest_waiting_since: due::longest_wait(state).await?.of_all(),
             alerts: alert::backlog(state).await?,
             state_bytes: Some(bytes(state).await?),
+            state_lost: None,
         })
     }
 
@@ -180,6 +201,7 @@ impl Report {
             oldest_waiting_since: None,
             alerts: Backlog::default(),
             state_bytes: None,
+            state_lost: None,
         }
     }
 
@@ -187,11 +209,30 @@ impl Report {
         self.leads.get(status.name()).copied().unwrap_or(0)
     }
 
+    /// Rows whose key names no lead.
+    pub fn unnamed(&self) -> u64 {
+        self.last_poll.as_ref().map_or(0, |poll| poll.unnamed)
+    }
+
+    /// Puts a newer count in place of the one that was read; the hold agrees with it.
+    pub fn set_leads(&mut self, status: Status, leads: i64) {
+        self.leads.insert(status.name(), leads);
+        if status == Status::Held {
+            self.hold = self.hold.take().filter(|_| leads > 0);
+            if let Some(hold) = &mut self.hold {
+                hold.leads = leads;
+                hold.new_people = hold.new_people.min(leads);
+                hold.assumed_known = hold.assumed_known.min(hold.new_people);
+            }
+        }
+    }
+
     pub fn need(&self) -> Need {
         let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
-        if self.halt.is_some() || self.hold.is_some() || self.received.possible_opt_outs > 0 {
+        let may_be_opt_out = self.received.possible_opt_outs > 0;
+        if self.halt.is_some() || self.hold.is_some() || self.state_lost.is_some() || may_be_opt_out {
             Need::Decision
-        } else if attention.into_iter().any(|status| self.leads(status) > 0) {
+        } else if attention.into_iter().any(|status| self.leads(status) > 0) || self.unnamed() > 0 {
             Need::Attention
         } else {
             Need::Nothing
@@ -241,13 +282,15 @@ async fn hold(state: &Db, leads: i64) -> Result<Option<HoldShown>, sqlx::Error> 
     if leads == 0 {
         return Ok(None);
     }
+    let (new_people, assumed_known) = held::first_contacts(state).await?;
     if let Some(Hold { reason, since }) = control::read::<Hold>(state).await? {
-        return Ok(Some(HoldShown { reason, since, leads }));
+        return Ok(Some(HoldShown { reason, since, leads, new_people, assumed_known }));
     }
     let first: Option<(String, i64)> = on_db!(state, pool => {
         sqlx::query_as(
             "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason is not null \
              order by changed_at limit 1").fetch_optional(pool).await
     })?;
-    Ok(first.map(|(reason, changed_at)| HoldShown { reason, since: crate::state::instant(changed_at), leads }))
+    let since = |changed_at| crate::state::instant(changed_at);
+    Ok(first.map(|(reason, at)| HoldShown { reason, since: since(at), leads, new_people, assumed_known }))
 }

@@ -2,13 +2,17 @@
 //! is done.
 
 use crate::config::OnDelete;
-use crate::state::held::{Held, Release};
+use crate::state::held::{Held, Release, ReleasedLeads};
 use crate::state::lead::Status;
 
 /// `1 lead`, `2 leads`.
 pub fn leads(number: impl Into<i64>) -> String {
     let number = number.into();
-    if number == 1 { "1 lead".to_owned() } else { format!("{number} leads") }
+    if number == 1 {
+        "1 lead".to_owned()
+    } else {
+        format!("{} leads", self::number(u64::try_from(number).unwrap_or(0)))
+    }
 }
 
 /// `1,234,567`.
@@ -24,6 +28,32 @@ pub fn number(number: u64) -> String {
     text
 }
 
+/// `1 person`, `1,370 people`.
+pub fn people(number: impl Into<i64>) -> String {
+    match number.into() {
+        1 => "1 person".to_owned(),
+        many => format!("{} people", self::number(u64::try_from(many).unwrap_or(0))),
+    }
+}
+
+/// How many people an approval contacts for the first time, as far as is known here. `verb` is "would be" or "will be".
+/// `assumed_known` of them are assumed known to Conversica by an earlier baseline, which may be wrong.
+pub fn first_contacts(new_people: i64, assumed_known: i64, verb: &str) -> String {
+    let contacted = format!("{} {verb} contacted for the first time", people(new_people));
+    match (new_people, assumed_known) {
+        (_, 0) => contacted,
+        (1, _) => format!("{contacted}, unless Conversica knows them: they are assumed known, and were never sent"),
+        (all, assumed) if all == assumed => {
+            format!("{contacted}, unless Conversica knows them: all of them are assumed known, and were never sent")
+        }
+        (_, assumed) => format!(
+            "{contacted}; {} of them {} assumed known to Conversica, never sent",
+            number(u64::try_from(assumed).unwrap_or(0)),
+            if assumed == 1 { "is" } else { "are" }
+        ),
+    }
+}
+
 /// `3 min`, `2 h`, `5 days`.
 pub fn roughly(seconds: u64) -> String {
     match seconds {
@@ -33,6 +63,9 @@ pub fn roughly(seconds: u64) -> String {
         _ => format!("{} days", number((seconds + 43_200) / 86_400)),
     }
 }
+
+/// What `pending` and `retrying` mean while nothing is sent.
+pub const WAITS_TO_BE_SENT: &str = "waits until requests leave again";
 
 /// What a status means, and what to do about it.
 pub fn meaning(status: Status) -> &'static str {
@@ -46,6 +79,7 @@ pub fn meaning(status: Status) -> &'static str {
         Status::Rejected => "refused by Conversica; mend the row, or retry",
         Status::Exhausted => "failed for too long; mend the cause, then retry",
         Status::Gone => "no longer in the source",
+        Status::Assumed => "assumed known to Conversica, never sent",
     }
 }
 
@@ -71,34 +105,54 @@ pub fn question(held: &Held, release: Release, on_delete: OnDelete) -> String {
         return format!("{gone}Is that right (held: {reasons})?");
     }
     let held_for = format!("{} (held: {reasons})", leads(held.leads - held.missing));
-    let new_people = match held.new_people {
-        1 => "1 person".to_owned(),
-        people => format!("{people} people"),
-    };
     match release {
-        Release::Send => format!("{gone}Send {held_for}? {new_people} will be contacted for the first time."),
+        Release::Send => {
+            format!("{gone}Send {held_for}? {}.", first_contacts(held.new_people, held.assumed_known, "will be"))
+        }
         Release::Baseline => format!(
-            "{gone}Treat {held_for} as already delivered, and send nothing? {new_people} that Conversica may not know will not be \
-             contacted."
+            "{gone}Treat {held_for} as already delivered, and send nothing? {} that Conversica may not know will not be \
+             contacted.",
+            people(held.new_people)
         ),
     }
 }
 
 /// What became of the leads that were released, a sentence each.
-pub fn released(held: &Held, released: u64, release: Release, on_delete: OnDelete) -> Vec<String> {
-    let released = i64::try_from(released).unwrap_or(i64::MAX);
-    let missing = held.missing.min(released);
-    let others = released - missing;
+pub fn released(released: &ReleasedLeads, release: Release, on_delete: OnDelete) -> Vec<String> {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let others = released.leads.saturating_sub(released.missing);
+    let known = others.saturating_sub(released.new_people);
     let mut sentences = Vec::new();
-    if missing > 0 {
-        sentences.push(format!("{} {}.", leads(missing), parting(release, on_delete)));
+    if released.missing > 0 {
+        sentences.push(format!("{} {}.", leads(signed(released.missing)), parting(release, on_delete)));
     }
-    if others > 0 || missing == 0 {
-        let what = match release {
-            Release::Send => "will be sent",
-            Release::Baseline => "count as delivered",
-        };
-        sentences.push(format!("{} {what}.", leads(others)));
+    if others == 0 && released.missing > 0 {
+        return sentences;
+    }
+    match release {
+        Release::Send => {
+            let updates = if known == 1 { "1 update".to_owned() } else { format!("{} updates", number(known)) };
+            sentences.push(format!("{} will be sent.", leads(signed(others))));
+            let new_people = people(signed(released.new_people));
+            sentences.push(format!("{new_people} will be contacted for the first time, {updates}."));
+            if released.assumed_known > 0 {
+                let assumed = people(signed(released.assumed_known));
+                sentences.push(format!("Of these, {assumed}: assumed known to Conversica, and never sent before."));
+            }
+        }
+        Release::Baseline => {
+            if released.new_people > 0 || known == 0 {
+                let are = if released.new_people == 1 { "is" } else { "are" };
+                sentences.push(format!("{} {are} now assumed known, never sent.", leads(signed(released.new_people))));
+            }
+            if known > 0 {
+                let are = if known == 1 { "counts" } else { "count" };
+                sentences.push(format!(
+                    "{} that Conversica had before {are} as up to date: nothing is sent.",
+                    leads(signed(known))
+                ));
+            }
+        }
     }
     sentences
 }

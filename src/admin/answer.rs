@@ -15,7 +15,7 @@ use crate::admin::judgement::{self, Reason};
 use crate::admin::metrics::{self, Process};
 use crate::admin::window::Window;
 use crate::clock;
-use crate::pulse::Vitals;
+use crate::pulse::{StateHealth, Vitals};
 use crate::status::Standing;
 
 /// What the handlers share.
@@ -28,7 +28,7 @@ pub struct Desk {
 impl Desk {
     pub(super) fn readiness(&self, standing: Option<&Standing>) -> Vec<Reason> {
         let pulse = &self.vitals.pulse;
-        judgement::readiness(standing, pulse.beats(), pulse.is_writable())
+        judgement::readiness(standing, pulse.beats(), pulse.state())
     }
 }
 
@@ -58,7 +58,7 @@ async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
     let mut answer = json!({ "ready": ready, "reasons": reasons });
     // A hold is a decision to be made, not a fault: everything else goes on being sent.
     if let Some(hold) = standing.as_ref().and_then(|standing| standing.hold.as_ref()) {
-        answer["held"] = json!({ "reason": hold.reason, "leads": hold.leads });
+        answer["held"] = json!({ "reason": hold.reason, "leads": hold.leads, "new_people": hold.new_people });
     }
     if ready { Json(answer).into_response() } else { unavailable(answer) }
 }
@@ -71,7 +71,7 @@ async fn numbers(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response 
     let format = Format::accepted(accept.unwrap_or_default());
     let Vitals { pulse, tally, began_at } = &desk.vitals;
     let ready = desk.readiness(Some(&Standing::from(&*report))).is_empty();
-    let process = Process { tally, began_at: *began_at, ready, writable: pulse.is_writable() };
+    let process = Process { tally, began_at: *began_at, ready, writable: pulse.state() == StateHealth::Writable };
     let text = metrics::render(&report, &process, format, clock::now());
     ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::pulse::{Beats, Loop};
+use crate::pulse::{Beats, Loop, StateHealth};
 use crate::status::Standing;
 
 /// One thing that is wrong. Never the text of an error, which may quote a row.
@@ -40,11 +40,14 @@ pub fn health(beats: Beats, statement_timeout: Duration, now: Instant) -> Vec<Re
     silent.collect()
 }
 
-/// Why nothing is found or sent. `standing` is `None` where the state cannot be read; `writable` is how writing to it went.
-pub fn readiness(standing: Option<&Standing>, beats: Beats, writable: bool) -> Vec<Reason> {
+/// Why nothing is found or sent. `standing` is `None` where the state cannot be read; `health` is how writing to it went.
+pub fn readiness(standing: Option<&Standing>, beats: Beats, health: StateHealth) -> Vec<Reason> {
+    if let StateHealth::Lost(loss) = health {
+        return vec![Reason { reason: "state", detail: loss.to_string(), cure: loss.cure() }];
+    }
     let Some(standing) = standing else { return vec![state_unreadable()] };
     let mut reasons = Vec::new();
-    if !writable {
+    if health != StateHealth::Writable {
         reasons.push(Reason {
             reason: "state",
             detail: "it cannot be written".to_owned(),
@@ -79,6 +82,7 @@ pub fn state_unreadable() -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::file_lock::StateLoss;
     use crate::status::HaltShown;
 
     const STATEMENT: Duration = Duration::from_secs(600);
@@ -129,7 +133,10 @@ mod tests {
     fn every_stop_has_its_reason_and_a_hold_is_none() {
         let begun = beats([(Loop::Poll, Some(Instant::now()))]);
         let reasons = |standing: &Standing, beats| -> Vec<(&str, String)> {
-            readiness(Some(standing), beats, true).into_iter().map(|reason| (reason.reason, reason.detail)).collect()
+            readiness(Some(standing), beats, StateHealth::Writable)
+                .into_iter()
+                .map(|reason| (reason.reason, reason.detail))
+                .collect()
         };
         let mut standing = Standing { halt: None, hold: None, poll_failed: false };
         assert_eq!(reasons(&standing, begun), []);
@@ -145,7 +152,10 @@ mod tests {
             reasons(&standing, begun),
             [("halted", "forbidden".to_owned()), ("source", "the last poll failed".to_owned())]
         );
-        assert_eq!(readiness(None, begun, true)[0].detail, "it cannot be read");
-        assert_eq!(readiness(Some(&standing), begun, false)[0].detail, "it cannot be written");
+        assert_eq!(readiness(None, begun, StateHealth::Writable)[0].detail, "it cannot be read");
+        let unwritable = readiness(Some(&standing), begun, StateHealth::Unwritable);
+        assert_eq!(unwritable[0].detail, "it cannot be written");
+        let lost = readiness(None, begun, StateHealth::Lost(StateLoss::Removed));
+        assert!(lost.len() == 1 && lost[0].detail.contains("removed"), "{lost:?}");
     }
 }

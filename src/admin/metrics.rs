@@ -69,6 +69,9 @@ fn leads(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
     to.gauge("conversica_sync_leads", "Leads in the state, by where they stand.", leads);
     let held = report.hold.as_ref().map_or(0, |hold| hold.leads);
     to.gauge("conversica_sync_held_leads", "Leads that wait for a person to approve them.", one(held as f64));
+    let new_people = report.hold.as_ref().map_or(0, |hold| hold.new_people);
+    let help = "Of the held leads, people who were never sent from here: an approval contacts them for the first time.";
+    to.gauge("conversica_sync_held_new_people", help, one(new_people as f64));
     let hold = report.hold.as_ref().map(|hold| hold.reason.as_str());
     let holds = held::REASONS.map(|reason| (Some(("reason", reason)), flag(hold == Some(reason))));
     to.gauge("conversica_sync_hold", "Whether leads are held for a person for that reason: 1 or 0.", holds);
@@ -205,10 +208,12 @@ mod tests {
             changed: 1,
             duration_ms: 1250,
             error: Some("row 17: ann@example.com".to_owned()),
+            unnamed: 0,
             failing_since: Some(at),
             succeeded_at: [("incremental".to_owned(), at)].into(),
         });
-        report.hold = Some(HoldShown { reason: "too_many_changes".to_owned(), since: at, leads: 3 });
+        let reason = "too_many_changes".to_owned();
+        report.hold = Some(HoldShown { reason, since: at, leads: 3, new_people: 2, assumed_known: 1 });
         report.oldest_waiting_since = Some(at - TimeDelta::milliseconds(1500));
         report.received.messages = 4;
         report.alerts.since = Some(at + TimeDelta::hours(1));
@@ -232,6 +237,7 @@ mod tests {
             "conversica_sync_halted{reason=\"credentials\"} 0",
             "conversica_sync_halted{reason=\"forbidden\"} 1",
             "conversica_sync_held_leads 3",
+            "conversica_sync_held_new_people 2",
             "conversica_sync_hold{reason=\"too_many_changes\"} 1",
             "conversica_sync_hold{reason=\"first_run\"} 0",
             "conversica_sync_oldest_waiting_seconds 1.5",

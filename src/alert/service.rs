@@ -105,7 +105,9 @@ pub struct Stands {
     pub reason: Option<String>,
     /// How many leads, posts or events it concerns, where they are counted.
     pub count: Option<i64>,
-    pub cure: &'static str,
+    /// Of held leads: people whom an approval contacts for the first time.
+    pub new_people: Option<i64>,
+    pub cure: String,
 }
 
 /// How a condition looks at present.
@@ -155,27 +157,28 @@ pub fn step(before: &Account, seen: &[(Condition, View)], teller: &Teller, now: 
     for (condition, view) in seen {
         let kind = condition.name();
         let told = before.told.get(kind);
-        let document = |state: &str, since: DateTime<Utc>, reason: &Option<String>, count, cure: Option<&str>| {
+        let document = |state: &str, since: DateTime<Utc>, reason: &Option<String>, fact: Option<&Stands>| {
             json!({
                 "kind": kind,
                 "state": state,
                 "at": now,
                 "since": since,
                 "reason": reason,
-                "count": count,
-                "cure": cure,
+                "count": fact.and_then(|fact| fact.count),
+                "new_people": fact.and_then(|fact| fact.new_people),
+                "cure": fact.map(|fact| &fact.cure),
                 "host": teller.host,
                 "version": teller.version,
             })
         };
         match (view, told) {
             (View::Stands(fact), told) if told.is_none_or(|told| condition.is_another(told, fact)) => {
-                let Stands { since, reason, count, cure } = fact;
-                news.push(News { kind, document: document("begun", *since, reason, *count, Some(cure)) });
+                let Stands { since, reason, .. } = fact;
+                news.push(News { kind, document: document("begun", *since, reason, Some(fact)) });
                 account.told.insert(kind.to_owned(), Told { since: *since, reason: reason.clone() });
             }
             (View::Absent, Some(told)) => {
-                news.push(News { kind, document: document("ended", told.since, &told.reason, None, None) });
+                news.push(News { kind, document: document("ended", told.since, &told.reason, None) });
                 account.told.remove(kind);
             }
             (View::Stands(_) | View::Absent | View::Unclear, _) => {}
@@ -221,17 +224,25 @@ pub fn view(reading: &Reading, circumstances: &Circumstances, now: DateTime<Utc>
 
 fn one(condition: Condition, reading: &Reading, circumstances: &Circumstances, now: DateTime<Utc>) -> View {
     let count = |count: i64| {
-        let fact = Stands { since: now, reason: None, count: Some(count), cure: condition.cure() };
+        let (reason, cure) = (None, condition.cure().to_owned());
+        let fact = Stands { since: now, reason, count: Some(count), new_people: None, cure };
         if count > 0 { View::Stands(fact) } else { View::Absent }
     };
     match condition {
         Condition::Halted => reading.halt.as_ref().map_or(View::Absent, |halt| {
             let reason = Some(halt.reason.to_owned());
-            View::Stands(Stands { since: halt.since, reason, count: None, cure: halt.cure })
+            View::Stands(Stands {
+                since: halt.since,
+                reason,
+                count: None,
+                new_people: None,
+                cure: halt.cure.to_owned(),
+            })
         }),
         Condition::Held => reading.hold.as_ref().map_or(View::Absent, |hold| {
-            let (reason, count) = (Some(hold.reason.clone()), Some(hold.leads));
-            View::Stands(Stands { since: hold.since, reason, count, cure: held::advice(&hold.reason) })
+            let (reason, count, new_people) = (Some(hold.reason.clone()), Some(hold.leads), Some(hold.new_people));
+            let cure = format!("{}; {}", hold.first_contacts(), held::advice(&hold.reason));
+            View::Stands(Stands { since: hold.since, reason, count, new_people, cure })
         }),
         Condition::Rejected => count(reading.rejected),
         Condition::Exhausted => count(reading.exhausted),
@@ -255,8 +266,8 @@ fn polling(last: Option<&LastPoll>, circumstances: &Circumstances, now: DateTime
     if now - since < POLL_PATIENCE {
         return View::Unclear;
     }
-    let cure = Condition::PollFailing.cure();
-    View::Stands(Stands { since, reason: Some(reason.to_owned()), count: None, cure })
+    let cure = Condition::PollFailing.cure().to_owned();
+    View::Stands(Stands { since, reason: Some(reason.to_owned()), count: None, new_people: None, cure })
 }
 
 fn backlog(reading: &Reading, circumstances: &Circumstances, now: DateTime<Utc>) -> View {
@@ -268,7 +279,8 @@ fn backlog(reading: &Reading, circumstances: &Circumstances, now: DateTime<Utc>)
     let since = if circumstances.capped { reading.longest.known } else { reading.longest.of_all() };
     match since {
         Some(since) if now - since >= longest => {
-            View::Stands(Stands { since, reason: None, count: None, cure: Condition::BacklogOld.cure() })
+            let cure = Condition::BacklogOld.cure().to_owned();
+            View::Stands(Stands { since, reason: None, count: None, new_people: None, cure })
         }
         // On its way back, and not yet there: a queue as long as it may be would begin and end with every lead.
         Some(since) if now - since >= longest / 2 => View::Unclear,

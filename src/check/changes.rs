@@ -9,7 +9,7 @@ use crate::crm::columns;
 use crate::crm::cursor::{self, Bound, Kind, Newest};
 use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::on_db;
 
 const SECTION: &str = "changes";
@@ -67,11 +67,11 @@ fn of_kind(kind: Kind) -> Item {
 async fn of_other_forms(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> anyhow::Result<Option<Item>> {
     let expression = &changed_at.expression;
     let is_other = match (newest.kind, &crm.db) {
-        (Kind::Text, Db::Postgres(_)) => format!(
+        (Kind::Text, SourceDb::Postgres(_)) => format!(
             "{expression} !~ '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\
              ([ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}([.,][0-9]+)?)?([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)?)?$'"
         ),
-        (Kind::Text, Db::Sqlite(_)) => {
+        (Kind::Text, SourceDb::Sqlite(_)) => {
             let day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]";
             format!(
                 "typeof({expression}) = 'text' and {expression} not glob '{day}' \
@@ -124,13 +124,13 @@ async fn of_blanks(crm: &Crm, changed_at: &ChangedAt) -> anyhow::Result<Item> {
 pub(super) async fn newest(crm: &Crm, changed_at: &ChangedAt) -> Result<Option<Newest>, sqlx::Error> {
     let (from, expression) = (columns::from_clause(&crm.source), &changed_at.expression);
     let found = match &crm.db {
-        Db::Sqlite(pool) => {
+        SourceDb::Sqlite(pool) => {
             let sql = format!("select cast(max({expression}) as text), typeof(max({expression})) from {from}");
             let found: (Option<String>, String) =
                 sqlx::query_as(db::trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
             found.0.map(|text| Newest::new(text, if found.1 == "text" { Kind::Text } else { Kind::Number }))
         }
-        Db::Postgres(pool) => {
+        SourceDb::Postgres(pool) => {
             // Of a type that is no time, there need be no newest.
             let Some(kind) = changed_at.kind else {
                 return Ok(Some(Newest::new(String::new(), Kind::Text)));
@@ -148,21 +148,22 @@ pub(super) async fn newest(crm: &Crm, changed_at: &ChangedAt) -> Result<Option<N
 async fn of_index(crm: &Crm, changed_at: &ChangedAt, bound: &Bound) -> Result<Item, sqlx::Error> {
     let select = format!("select 1 from {} and {}", columns::from_clause(&crm.source), changed_at.since(bound));
     let serves = match &crm.db {
-        Db::Sqlite(pool) => {
+        SourceDb::Sqlite(pool) => {
             let sql = db::trusted(format!("explain query plan {select}"));
             let plan: Vec<(i64, i64, i64, String)> =
                 sqlx::query_as(sql).fetch_all(pool).await.map_err(discreet::of_source)?;
             plan.iter().any(|(.., detail)| detail.contains(" USING ") && detail.contains(">?"))
         }
-        Db::Postgres(pool) => {
+        SourceDb::Postgres(pool) => {
             let mut transaction = pool.begin().await?;
             // In a small table no index is worth its while: the question is whether there is one.
             transaction.execute("set local enable_seqscan = off").await?;
             let plan: Vec<String> = sqlx::query_scalar(db::trusted(format!("explain {select}")))
+                .persistent(false)
                 .fetch_all(&mut *transaction)
                 .await
                 .map_err(discreet::of_source)?;
-            transaction.rollback().await?;
+            transaction.commit().await?;
             let least = bound.least();
             let is_served = |line: &String| least.iter().any(|value| line.contains(value));
             plan.iter().any(|line| line.contains("Index Cond:") && is_served(line))

@@ -4,11 +4,11 @@
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use crate::check::item::Item;
 use crate::crm::Crm;
-use crate::db::{Db, discreet};
+use crate::db::{SourceDb, discreet};
 
 const SECTION: &str = "clock";
 /// Networks and busy machines explain less; look-back and leases bear much more.
@@ -23,8 +23,8 @@ pub(super) struct Began {
 
 pub(super) async fn of_source(crm: &Crm, began: Began) -> Item {
     match &crm.db {
-        Db::Postgres(pool) => of_server("source", pool, began).await,
-        Db::Sqlite(_) => {
+        SourceDb::Postgres(pool) => of_server("source", pool, began).await,
+        SourceDb::Sqlite(_) => {
             let text =
                 "nothing to compare with: a file has no clock, and Conversica is sent no request that it would date";
             Item::skipped(SECTION, "source", text)
@@ -33,7 +33,7 @@ pub(super) async fn of_source(crm: &Crm, began: Began) -> Item {
 }
 
 /// `name` says whose clock it is.
-pub(super) async fn of_server(name: &'static str, pool: &PgPool, began: Began) -> Item {
+pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, began: Began) -> Item {
     let asked = began.at.elapsed();
     let theirs: Result<i64, sqlx::Error> =
         sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::bigint").fetch_one(pool).await;

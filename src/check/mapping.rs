@@ -7,9 +7,11 @@ use crate::check::item::Item;
 use crate::config::Settings;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::crm::Crm;
 use crate::crm::read::line::Line;
-use crate::crm::read::{Reading, Scope};
+use crate::crm::read::{Reading, Scope, number};
+use crate::crm::{Crm, columns};
+use crate::db::{self, SourceDb, discreet};
+use crate::on_db;
 
 const SECTION: &str = "mapping";
 /// Rows that are mapped as a sample.
@@ -29,23 +31,21 @@ struct Unfit {
 pub(super) async fn of_rows(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     let fitting = crm.fitting().await?;
     let mut batches = Reading::new(crm, &fitting, Scope::All).sample(SAMPLE_ROWS).start(&crm.db);
-    let (mut rows, mut valid) = (0, 0);
+    let (mut rows, mut valid) = (0_u64, 0_u64);
     let mut reasons: BTreeMap<String, Unfit> = BTreeMap::new();
+    let mut notes: BTreeMap<String, Unfit> = BTreeMap::new();
     while let Some(batch) = batches.next().await? {
         for row in batch.lines().map(Line::row) {
             rows += 1;
-            let Some(key) = &row.key else { return Err(crm.missing_keys().await?.into()) };
-            match crm.mapping.map(&row).desired {
-                Ok(_) => valid += 1,
-                Err(why) => {
-                    for reason in why {
-                        let unfit = reasons.entry(reason).or_default();
-                        unfit.rows += 1;
-                        if unfit.first.len() < NAMED {
-                            unfit.first.push(printable(key).into_owned());
-                        }
-                    }
-                }
+            // Rows without a key are counted by `keys`.
+            let Some(key) = &row.key else { continue };
+            let mapped = crm.mapping.map(&row);
+            valid += u64::from(mapped.desired.is_ok());
+            for reason in mapped.desired.err().into_iter().flatten() {
+                reasons.entry(reason).or_default().add(key);
+            }
+            for note in mapped.notes {
+                notes.entry(note).or_default().add(key);
             }
         }
     }
@@ -55,19 +55,76 @@ pub(super) async fn of_rows(crm: &Crm) -> anyhow::Result<Vec<Item>> {
         (_, 0) => Item::fail(SECTION, "rows", text).cure("mend [lead], or the rows: the reasons follow"),
         _ => Item::ok(SECTION, "rows", text),
     }];
+    items.extend(most_frequent("reason", reasons));
+    items.extend(most_frequent("note", notes));
+    Ok(items)
+}
+
+impl Unfit {
+    fn add(&mut self, key: &str) {
+        self.rows += 1;
+        if self.first.len() < NAMED {
+            self.first.push(printable(key).into_owned());
+        }
+    }
+}
+
+/// The first of them, and how many others there are.
+fn most_frequent(name: &'static str, reasons: BTreeMap<String, Unfit>) -> Vec<Item> {
+    let mut items = Vec::new();
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by_key(|(_, unfit)| std::cmp::Reverse(unfit.rows));
     let more = reasons.len().saturating_sub(REASONS);
     for (why, Unfit { rows, first }) in reasons.into_iter().take(REASONS) {
         let ids = if u64::try_from(first.len()).is_ok_and(|named| named < rows) { "the first" } else { "id" };
         let text = format!("{rows} row(s): {why}; {ids}: {}", first.join(", "));
-        items.push(Item::warn(SECTION, "reason", text));
+        items.push(Item::warn(SECTION, name, text));
     }
     if more > 0 {
-        let text = format!("{more} more reason(s)");
-        items.push(Item::warn(SECTION, "reason", text).cure("`conversica-sync plan` shows each row with its reasons"));
+        let text = format!("{more} more {name}(s)");
+        items.push(
+            Item::warn(SECTION, name, text).cure(format!("`conversica-sync plan` shows each row with its {name}s")),
+        );
     }
-    Ok(items)
+    items
+}
+
+/// Which mapped columns hold whole numbers as floating-point ones, as tables do that a program made of a spreadsheet.
+pub(super) async fn of_whole_numbers(crm: &Crm) -> anyhow::Result<Vec<Item>> {
+    let fitting = crm.fitting().await?;
+    let mut names: Vec<&str> = Vec::new();
+    let mut tests = Vec::new();
+    for name in crm.mapping.columns() {
+        let Some(column) = columns::find(&crm.db, &fitting.columns, name) else { continue };
+        let quoted = format!("t.{}", db::quote(&column.name));
+        let test = match &crm.db {
+            SourceDb::Sqlite(_) if number::may_be_real(&column.plain_type) => number::is_whole(&quoted),
+            SourceDb::Postgres(_) if number::is_float(&column.plain_type) => {
+                format!("{quoted} = trunc({quoted}::float8)")
+            }
+            SourceDb::Sqlite(_) | SourceDb::Postgres(_) => continue,
+        };
+        names.push(name);
+        tests.push(format!("case when {test} then 1 else 0 end"));
+    }
+    let mut found = Vec::new();
+    let from = columns::from_clause(&crm.source);
+    for (name, test) in names.into_iter().zip(tests) {
+        let sql = format!("select coalesce(max(f), 0) from (select {test} as f from {from} limit {SAMPLE_ROWS}) as s");
+        let is_found: i32 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)?;
+        if is_found == 1 {
+            found.push(format!("\"{}\"", printable(name)));
+        }
+    }
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = format!(
+        "column(s) {} hold whole numbers as floating-point ones (REAL): they are sent as whole numbers, 7 and not 7.0",
+        found.join(", ")
+    );
+    Ok(vec![Item::ok(SECTION, "whole_numbers", text)])
 }
 
 /// Keys that may be left out, and are missed later. Of `conversationId` the settings' own warnings speak.

@@ -9,6 +9,7 @@ mod clock;
 mod disk;
 mod endpoint;
 pub mod item;
+mod keys;
 mod mapping;
 mod receiver;
 mod settings;
@@ -54,12 +55,14 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
     match open(settings).await {
         Ok((crm, log)) => {
             add(&mut list, or_failed("source", "rows", source::of_source(&crm).await));
+            add(&mut list, or_failed("source", "key", keys::of_names(&crm).await));
             add(&mut list, or_failed("rights", "role", source::of_rights(&crm, settings, now).await));
             if settings.source.changes == Changes::Poll {
                 add(&mut list, or_failed("changes", "changed_at", changes::of_changes(&crm, now).await));
             }
             add(&mut list, or_failed("triggers", "log", triggers::of_triggers(&crm, log).await));
             add(&mut list, or_failed("mapping", "rows", mapping::of_rows(&crm).await));
+            add(&mut list, or_failed("mapping", "whole_numbers", mapping::of_whole_numbers(&crm).await));
             add(&mut list, mapping::of_keys(settings));
             add(&mut list, or_failed("time zone", "stamps", settings::of_time_zone(&crm, now).await));
             add(&mut list, vec![clock::of_source(&crm, began).await]);

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
+use sqlx::PgExecutor;
 
 use crate::check::item::Item;
 use crate::config::{Changes, Settings, duration};
 use crate::crm::Crm;
 use crate::crm::columns;
 use crate::crm::settled::{self, Sight};
-use crate::db::{self, Db, discreet};
+use crate::db::{self, EnginePool, SourceDb, discreet};
 use crate::on_db;
 
 pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
@@ -35,11 +36,14 @@ pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
 }
 
 /// Which database it is, with its version.
-pub(super) async fn engine(db: &Db) -> Result<String, sqlx::Error> {
+pub(super) async fn engine<P>(db: &EnginePool<P>) -> Result<String, sqlx::Error>
+where
+    for<'p> &'p P: PgExecutor<'p>,
+{
     let (name, sql) = match db {
-        Db::Sqlite(_) => ("SQLite", "select sqlite_version()"),
+        EnginePool::Sqlite(_) => ("SQLite", "select sqlite_version()"),
         // Up to the first blank: distributions add their own words.
-        Db::Postgres(_) => ("PostgreSQL", "select split_part(current_setting('server_version'), ' ', 1)"),
+        EnginePool::Postgres(_) => ("PostgreSQL", "select split_part(current_setting('server_version'), ' ', 1)"),
     };
     let version: String = on_db!(db, pool => sqlx::query_scalar(sql).fetch_one(pool).await)?;
     Ok(format!("{name} {version}"))
@@ -47,7 +51,7 @@ pub(super) async fn engine(db: &Db) -> Result<String, sqlx::Error> {
 
 /// What the role may do that reading does not need.
 pub(super) async fn of_rights(crm: &Crm, settings: &Settings, now: DateTime<Utc>) -> anyhow::Result<Vec<Item>> {
-    let Db::Postgres(pool) = &crm.db else {
+    let SourceDb::Postgres(pool) = &crm.db else {
         return Ok(vec![Item::ok("rights", "role", "the file is opened for reading only")]);
     };
     let table = crm.source.table.as_deref().map(db::quote_table);

@@ -14,10 +14,12 @@ use crate::check::disk::{directory_of, size};
 use crate::check::item::Item;
 use crate::check::source;
 use crate::config::Settings;
-use crate::db::{self, Db};
+use crate::db::{self, Db, SourceDb};
 use crate::error::SetupError;
-use crate::state::{held, lead, writer};
+use crate::state::lead::Status;
+use crate::state::{file_lock, held, lead, writer};
 use crate::status::Standing;
+use crate::wording;
 
 const SECTION: &str = "state";
 
@@ -34,6 +36,7 @@ pub(super) struct Found {
 pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Result<Found> {
     let url = settings.state.url.expose_secret();
     let place = db::display_url(url);
+    file_lock::refuse_lost(url)?;
     let Some(state) = Db::open_state_read_only(url).await? else {
         could_be_made(url).await?;
         let item = Item::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
@@ -46,12 +49,24 @@ pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Resul
 
 async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow::Result<Found> {
     let (engine, schema) = (source::engine(state).await?, state.newest_migration().await?);
-    let known: i64 = lead::counts(state).await?.values().sum();
+    let counts = lead::counts(state).await?;
+    let known: i64 = counts.values().sum();
+    let assumed = match counts[&Status::Assumed] {
+        0 => String::new(),
+        assumed => format!(
+            ", {} of them {}",
+            wording::number(u64::try_from(assumed).unwrap_or(0)),
+            wording::meaning(Status::Assumed)
+        ),
+    };
     let bytes = bytes_of(state, url).await?;
     let mut items = vec![Item::ok(
         SECTION,
         "place",
-        format!("{place} is there and can be read: {engine}, schema {schema}, {} with {known} lead(s)", size(bytes)),
+        format!(
+            "{place} is there and can be read: {engine}, schema {schema}, {} with {known} lead(s){assumed}",
+            size(bytes)
+        ),
     )];
     items.push(of_writing(state, url).await?);
     let company = company(state, url).await?;
@@ -65,7 +80,12 @@ async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow
     }
     if let Some(hold) = &standing.hold {
         let since = hold.since.format("%F %T UTC");
-        let text = format!("held ({}) since {since}: {} lead(s) for a person to decide", hold.reason, hold.leads);
+        let text = format!(
+            "held ({}) since {since}: {} for a person to decide; {}",
+            hold.reason,
+            wording::leads(hold.leads),
+            hold.first_contacts()
+        );
         let cure = format!("look: conversica-sync plan; then: {}", held::advice(&hold.reason));
         items.push(Item::warn(SECTION, "hold", text).cure(cure));
     }
@@ -89,7 +109,7 @@ async fn could_be_made(url: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     // For reading: nothing is made, and the rights are asked for.
-    let Db::Postgres(pool) = Db::open_source(url, db::LOCK_TIMEOUT).await? else { return Ok(()) };
+    let SourceDb::Postgres(pool) = SourceDb::open_source(url, db::LOCK_TIMEOUT).await? else { return Ok(()) };
     let (role, may): (String, bool) = sqlx::query_as(
         "select quote_ident(current_user), coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'create'), \
          has_database_privilege(current_database(), 'create'))",
@@ -162,7 +182,7 @@ fn holder(state: &Path) -> Option<String> {
     let pid: i32 = holder.strip_prefix("process ")?.split(' ').next()?.parse().ok()?;
     // What may not be signalled is there as well.
     let gone = test_kill_process(Pid::from_raw(pid)?) == Err(rustix::io::Errno::SRCH);
-    (!gone).then_some(holder)
+    (!gone).then(|| holder.lines().next().unwrap_or_default().to_owned())
 }
 
 async fn bytes_of(state: &Db, url: &str) -> anyhow::Result<u64> {

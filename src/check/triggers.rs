@@ -22,6 +22,7 @@ pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>
         Standing::Complete { wake, .. } => Some(*wake),
         Standing::Absent | Standing::Incomplete(_) | Standing::Foreign => None,
     };
+    let misowned = of_owner(&standing);
     standing.complete(&log.design)?;
     log.try_writing().await.map_err(|error| standing::unwritable(&log.design, &error))?;
     let Backlog { rows, oldest_seconds } = log.backlog().await?;
@@ -41,7 +42,19 @@ pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>
     }
     let doubts = ground::doubts(&crm.db, &log.design, wake).await?;
     items.extend(doubts.into_iter().map(|doubt| Item::warn(SECTION, "table", doubt.what).cure(doubt.cure)));
+    items.extend(misowned);
+    if let Err(error) = ground::refuse_foreign_type(&crm.db, &log.design).await {
+        items.extend(Item::failed(SECTION, "type", &error));
+    }
     Ok(items)
+}
+
+/// Triggers that run with the rights of another role than the table's owner: found before the owner finds it.
+fn of_owner(standing: &Standing) -> Option<Item> {
+    let Standing::Complete { misowned: Some(what), .. } = standing else { return None };
+    let cure = "run `conversica-sync triggers install` as a superuser (--url-file): it makes log and function again, as the \
+                owner's";
+    Some(Item::fail(SECTION, "owner", what.clone()).cure(cure))
 }
 
 /// A log that nobody drains only grows.
@@ -51,7 +64,9 @@ async fn unused(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     let others = ground::other_logs(&crm.db, &design).await?;
     let others = others.iter().map(|other| ground::other_log(&design, other));
     let mut items: Vec<Item> = others.map(|other| Item::warn(SECTION, "table", other.what).cure(other.cure)).collect();
-    let unused = match standing::look(&crm.db, &design).await? {
+    let standing = standing::look(&crm.db, &design).await?;
+    items.extend(of_owner(&standing));
+    let unused = match standing {
         Standing::Complete { .. } | Standing::Incomplete(_) => true,
         Standing::Absent | Standing::Foreign => false,
     };

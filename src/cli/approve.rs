@@ -72,13 +72,13 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
                 }
             };
         decided = true;
-        for sentence in wording::released(&held, released, release, on_delete) {
+        for sentence in wording::released(&released, release, on_delete) {
             say(sentence);
         }
         let left = held::look(&state, &selection).await?;
         if left.leads > 0 {
             say(format_args!("{} joined meanwhile and still wait: look at `plan`.", table::leads(left.leads)));
-            if args.yes || released == 0 {
+            if args.yes || released.leads == 0 {
                 return Ok(Exit::Decision);
             }
         }

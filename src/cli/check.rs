@@ -11,6 +11,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::console::{self, printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
+use crate::conversica::token::Veil;
 use crate::daemon;
 use crate::error::SetupError;
 use crate::sync::test_lead::{self, Sent};
@@ -150,7 +151,13 @@ async fn send_test_lead(settings: &Settings, email: &str, page: &Page) -> anyhow
         }
         Sent::Answered(attempt) => {
             let status = attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
-            let said = attempt.detail.as_deref().map(|detail| format!(": {}", printable(detail))).unwrap_or_default();
+            // An answer may repeat the lead, whose last name is the token.
+            let veil = Veil::over(settings.conversica.test_lead_token.as_ref());
+            let said = attempt
+                .detail
+                .as_deref()
+                .map(|detail| format!(": {}", printable(&veil.text(detail))))
+                .unwrap_or_default();
             let class = attempt.class;
             let (mark, exit) = match class {
                 Class::Accepted => (State::Ok, Exit::Done),

@@ -11,7 +11,8 @@ Examples:
   conversica-sync run       the daemon
   conversica-sync status    how things stand, and what needs a person
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held.
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, or nothing \
+could be delivered.
 
 Colours and bars appear on a terminal only; NO_COLOR=1 turns colours off.";
 
@@ -29,7 +30,8 @@ Examples:
   conversica-sync once --max-wait 0s    do not wait for retries
   conversica-sync once --json           the summary for scripts
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held.";
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, or leads wait \
+and none could be delivered.";
 
 pub const PLAN: &str = "\
 Examples:
@@ -286,4 +288,6 @@ Examples:
 
 The database is opened read-only, and nothing is sent. On a terminal, what cannot be known is asked;
 without one, or with --yes, it has to be given: --url (or --url-file), --username, --conversation, and
-what else the message names. The password is never asked for: the file names a file for it.";
+what else the message names. The password is never asked for: the file names a file for it.
+Tables of users and staff are taken only if --table names them. Exit code 3: no row makes a valid lead
+(or the table has no rows); the file is then written only after a confirmation, or with --yes.";

@@ -18,8 +18,8 @@ use crate::console::say;
 use crate::conversica::lead::LeadKey;
 use crate::crm::introspect::{self, Table};
 use crate::crm::propose::rank::{self, Candidate};
-use crate::crm::propose::{Dialect, Given, Proposal, Wishes, propose};
-use crate::db::{self, Db};
+use crate::crm::propose::{Dialect, Given, Proposal, Wishes, ancestors, propose, staff};
+use crate::db::{self, SourceDb};
 use crate::error::SetupError;
 use crate::nearest::nearest;
 use store::Target;
@@ -108,8 +108,8 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     let mut catalog = introspect::tables(&db).await?;
     let table = choose(&args, &db, &mut catalog, asks).await?;
     let dialect = match db {
-        Db::Sqlite(_) => Dialect::Sqlite,
-        Db::Postgres(_) => Dialect::Postgres,
+        SourceDb::Sqlite(_) => Dialect::Sqlite,
+        SourceDb::Postgres(_) => Dialect::Postgres,
     };
     let mut wishes = flags::wishes(&args);
     refuse_unknown_columns(&catalog[table], &wishes)?;
@@ -127,22 +127,28 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     );
     let trial = Trial::of(&target, &text, &source.url, asks || std::io::stdout().is_terminal()).await?;
     if args.json {
-        say(show::json(&proposal, &trial, &target));
+        say(show::json(&proposal, &trial, &target, &catalog[table]));
     } else {
         show::proposal(&proposal, &catalog[table]);
-        show::trial(&trial, !args.no_sample);
+        show::trial(&trial, &catalog[table], !args.no_sample);
     }
+    // What makes no lead at all is written only if the operator says so.
     if asks {
-        ask::whether_to_write(&target)?;
+        ask::whether_to_write(&target, &trial)?;
+    } else if trial.valid == 0 && !args.yes {
+        if !args.json {
+            say("Nothing was written, because no row makes a valid lead. To write the file all the same: --yes");
+        }
+        return Ok(Exit::Attention);
     }
     target.write(&text, &source)?;
     if !args.json {
-        show::next_steps(&target, &source);
+        show::next_steps(&target, &source, &trial);
     }
-    Ok(Exit::Done)
+    Ok(if trial.valid == 0 { Exit::Attention } else { Exit::Done })
 }
 
-async fn connect(url: &str) -> anyhow::Result<Db> {
+async fn connect(url: &str) -> anyhow::Result<SourceDb> {
     if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
         return Err(SetupError::new(
             format!("--url: there is no file {}", path.display()),
@@ -150,7 +156,7 @@ async fn connect(url: &str) -> anyhow::Result<Db> {
         )
         .into());
     }
-    Db::open_source(url, PATIENCE).await.map_err(|error| {
+    SourceDb::open_source(url, PATIENCE).await.map_err(|error| {
         SetupError::new(
             format!("--url: {} cannot be reached: {error}", db::display_url(url)),
             "write it as sqlite:///absolute/path.db or postgres://user@host/database, and check that the database is running; \
@@ -161,7 +167,7 @@ async fn connect(url: &str) -> anyhow::Result<Db> {
 }
 
 /// The table: the one that was named, the one that a person picks, or the only likely one.
-async fn choose(args: &Args, db: &Db, catalog: &mut [Table], asks: bool) -> anyhow::Result<usize> {
+async fn choose(args: &Args, db: &SourceDb, catalog: &mut [Table], asks: bool) -> anyhow::Result<usize> {
     if let Some(asked) = &args.table {
         let found = named(catalog, asked)?;
         introspect::sample(db, &mut catalog[found]).await;
@@ -169,19 +175,14 @@ async fn choose(args: &Args, db: &Db, catalog: &mut [Table], asks: bool) -> anyh
     }
     for candidate in rank::candidates(catalog).iter().take(SAMPLED_TABLES) {
         introspect::sample(db, &mut catalog[candidate.table]).await;
+        for ancestor in ancestors(catalog, candidate.table) {
+            introspect::sample(db, &mut catalog[ancestor]).await;
+        }
     }
     let mut candidates = rank::candidates(catalog);
     candidates.retain(|candidate| catalog[candidate.table].rows.is_some());
     if candidates.is_empty() {
-        let names: Vec<String> = catalog.iter().take(20).map(Table::setting).collect();
-        let list = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
-        return Err(SetupError::new(
-            "no table looks as if it held people with e-mail addresses",
-            format!(
-                "name one with --table, and let this user read it (grant select); the tables that can be seen: {list}"
-            ),
-        )
-        .into());
+        return Err(no_candidate(catalog).into());
     }
     let likely: Vec<&Candidate> = candidates.iter().take(SAMPLED_TABLES).collect();
     if asks {
@@ -198,6 +199,30 @@ async fn choose(args: &Args, db: &Db, catalog: &mut [Table], asks: bool) -> anyh
     .into())
 }
 
+/// The tables that may be advised to take: none of users or staff.
+fn advisable(catalog: &[Table]) -> Vec<String> {
+    let others = (0..catalog.len()).filter(|index| !staff::is_staff_in(catalog, *index));
+    others.map(|index| catalog[index].setting()).collect()
+}
+
+fn no_candidate(catalog: &[Table]) -> SetupError {
+    let mut names = advisable(catalog);
+    names.truncate(20);
+    let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    if rank::has_addresses_of_staff(catalog) {
+        return SetupError::new(
+            "the only tables with e-mail addresses look like tables of users or staff, who are not to get messages as leads",
+            format!(
+                "init takes such a table only if you name it with --table NAME. Where the leads' addresses are in another                  database or schema, let this user read it (grant select). The other tables that can be seen: {list}"
+            ),
+        );
+    }
+    SetupError::new(
+        "no table looks as if it held people with e-mail addresses",
+        format!("name one with --table, and let this user read it (grant select); the tables that can be seen: {list}"),
+    )
+}
+
 fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
     let wanted = db::table_parts(asked);
     let parts = |table: &Table| match wanted.as_slice() {
@@ -212,7 +237,7 @@ fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
     if let Some(found) = catalog.iter().position(exact).or_else(|| catalog.iter().position(parts)) {
         return Ok(found);
     }
-    let names: Vec<String> = catalog.iter().map(Table::setting).collect();
+    let names = advisable(catalog);
     let near = nearest(asked, names.iter().map(String::as_str));
     let hint = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
     let list = names.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -223,7 +248,7 @@ fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
 }
 
 /// Proposes, looks at the tables that the proposal would join, and proposes again with what was seen there.
-async fn proposed(db: &Db, catalog: &mut [Table], table: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
+async fn proposed(db: &SourceDb, catalog: &mut [Table], table: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
     loop {
         let proposal = propose(catalog, table, dialect, wishes);
         let unseen: Vec<usize> =
@@ -241,7 +266,7 @@ async fn proposed(db: &Db, catalog: &mut [Table], table: usize, dialect: Dialect
 
 /// A table of words in several languages is joined only once its values have been seen.
 async fn labels_seen(
-    db: &Db,
+    db: &SourceDb,
     catalog: &mut [Table],
     table: usize,
     dialect: Dialect,

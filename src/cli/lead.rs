@@ -1,5 +1,5 @@
-//! `lead ID`: one lead's whole story, for whoever asks why somebody was, or was not, written to. Looks at the state only,
-//! also while a daemon works on it. `--export` has all of it in one document; `--erase` ends it.
+//! `lead ID`: one lead's whole story, for whoever asks why somebody was, or was not, written to. Looks at the state, also
+//! while a daemon works on it, and for a moment at the source, for what is noted of the row. `--export` has all of it in one document; `--erase` ends it.
 //!
 //! Here, and nowhere else, Conversica's answers are shown as they came: they may quote the lead.
 
@@ -10,11 +10,10 @@ mod row;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use crate::cli::plan::shown;
-use crate::cli::{Exit, settings};
+use crate::cli::{Exit, readable_state, settings};
 use crate::clock;
 use crate::console::{self, printable, say};
 use crate::conversica::lead::LeadId;
@@ -23,6 +22,7 @@ use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::story::{self, Story};
 use crate::state::{instant, tombstone};
+use crate::story::basis::DeliveredBasis;
 use crate::story::hearing::Hearing;
 use crate::story::history::{self, history, moment};
 use crate::story::{document, hide_token, name, several, standing, unknown, which};
@@ -50,7 +50,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     if args.erase.erase || args.erase.allow {
         return erase::run(&args.erase, &args.id, client, settings).await;
     }
-    let Some(state) = Db::open_state_read_only(settings.state.url.expose_secret()).await? else {
+    let Some(state) = readable_state(settings).await? else {
         let state = Db::open_state_in_memory().await?;
         let rows = row::look(settings, &state, &args.id, client, clock::now()).await;
         let source = match rows.as_deref() {
@@ -128,7 +128,11 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         return export::write(&args.export, &document).map(|()| Exit::Done);
     }
     hearing.add_to(&mut document, story.desired.as_ref());
-    print(document, text(&story, &hearing, console::width()), &veil, args.json);
+    let notes = row::notes(settings, &state, &lead, clock::now()).await.unwrap_or_default();
+    if !notes.is_empty() {
+        document["notes"] = json!(notes);
+    }
+    print(document, text(&story, &hearing, &notes, console::width()), &veil, args.json);
     Ok(Exit::Done)
 }
 
@@ -143,11 +147,14 @@ fn print(mut document: Value, text: String, veil: &Veil, json: bool) {
 }
 
 /// For people: where it stands and what to do, what Conversica should hold and holds, and how that came about.
-fn text(story: &Story, hearing: &Hearing, width: usize) -> String {
+fn text(story: &Story, hearing: &Hearing, notes: &[String], width: usize) -> String {
     let mut text = name(&story.lead);
     let (stands, to_do) = standing(story);
     let _ = writeln!(text, ": {}\n  {}\n  to do: {to_do}\n", story.status.name(), printable(&stands));
     text.push_str(&contents(story));
+    for note in notes {
+        let _ = writeln!(text, "  note: {}", printable(note));
+    }
     text.push_str(&hearing.standing_text(story.desired.as_ref()));
     let mut events = history::of_story(story, width);
     events.extend(hearing.events(width));
@@ -159,15 +166,12 @@ fn contents(story: &Story) -> String {
     let nothing = Map::new();
     let (desired, delivered) =
         (story.desired.as_ref().unwrap_or(&nothing), story.delivered.as_ref().unwrap_or(&nothing));
-    let heading = match (&story.desired, &story.delivered) {
-        (Some(_), None) => "What Conversica should hold; it has accepted nothing yet",
-        (None, Some(_)) => "What Conversica accepted last; the row makes no valid lead now",
-        (None, None) => return "The row makes no valid lead, and none was sent before.\n".to_owned(),
-        (Some(_), Some(_)) if desired == delivered => "What Conversica should hold, and holds",
-        (Some(_), Some(_)) => "What Conversica accepted last → what it should hold",
-    };
+    if story.desired.is_none() && story.delivered.is_none() {
+        return "The row makes no valid lead, and none was sent before.\n".to_owned();
+    }
+    let heading = DeliveredBasis::of(story).headings(story).title;
     let mut text = format!("{heading}\n");
-    if story.delivered.is_some() && !story.delivered_is_certain {
+    if story.accepted().is_some() && !story.delivered_is_certain {
         text.push_str("  (a later answer left it open whether it holds something newer)\n");
     }
     let both = story.desired.is_some() && story.delivered.is_some();

@@ -5,9 +5,8 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secrecy::ExposeSecret;
 
-use crate::cli::{Exit, settings, table};
+use crate::cli::{Exit, readable_state, settings, table};
 use crate::console::{printable, say};
 use crate::conversica::token::Veil;
 use crate::db::Db;
@@ -17,7 +16,7 @@ use crate::story::entry::{Entry, why};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Leads of that status, and of no other; may be repeated [default: all but in_sync and gone]
+    /// Leads of that status, and of no other; may be repeated [default: all but in_sync, gone and assumed]
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status_parser())]
     pub status: Vec<Status>,
     /// Leads with this in the reason they are held or invalid for, or in Conversica's last answer (words of it, its
@@ -42,7 +41,7 @@ fn status_parser() -> impl TypedValueParser<Value = Status> {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let Some(state) = Db::open_state_read_only(loaded.settings.state.url.expose_secret()).await? else {
+    let Some(state) = readable_state(&loaded.settings).await? else {
         say(if args.json {
             "{\"leads\":[],\"total\":0}"
         } else {
@@ -74,7 +73,7 @@ struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     async fn new(state: &Db, args: &'a Args, veil: Veil) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
-        let by_default = |status: Status| !matches!(status, Status::InSync | Status::Gone);
+        let by_default = |status: Status| !status.is_settled();
         let is_wanted =
             |status: Status| if args.status.is_empty() { by_default(status) } else { args.status.contains(&status) };
         Ok(Self {

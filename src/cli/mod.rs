@@ -35,11 +35,13 @@ use std::path::{Path, PathBuf};
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::ExposeSecret;
 
+use crate::clock;
 use crate::config::{Environment, Loaded, Settings, find_file, load};
 use crate::console;
 use crate::db::{Db, discreet};
 use crate::error::SetupError;
 use crate::state::decision::Who;
+use crate::state::file_lock::{self, StateLock};
 use crate::state::held::Release;
 use crate::status::Need;
 use crate::telemetry;
@@ -242,10 +244,28 @@ pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<Loaded> {
 /// The state for a command that changes something in it; `None` where there is none yet, which then is not made.
 pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option<Db>> {
     let url = settings.state.url.expose_secret();
-    if !Db::state_exists(url).await? {
-        return Ok(None);
-    }
-    Db::open_state(url).await.map(Some)
+    file_lock::refuse_lost(url)?;
+    let looked = match Db::open_state_read_only(url).await {
+        Ok(None) => return Ok(None),
+        Ok(Some(looked)) => looked,
+        Err(_) => {
+            if !Db::state_exists(url).await? {
+                return Ok(None);
+            }
+            // One that has to be brought up to date first, which only the holder of the lock may do.
+            let _lock = StateLock::take(url, "a command", clock::now()).await?;
+            return Db::open_existing_state(url).await.map(Some);
+        }
+    };
+    looked.close().await;
+    Db::open_existing_state(url).await.map(Some)
+}
+
+/// The state for a command that only reads; `None` where there is none yet.
+pub(crate) async fn readable_state(settings: &Settings) -> anyhow::Result<Option<Db>> {
+    let url = settings.state.url.expose_secret();
+    file_lock::refuse_lost(url)?;
+    Db::open_state_read_only(url).await
 }
 
 /// Who is at the keyboard, for the record of decisions.

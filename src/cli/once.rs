@@ -12,6 +12,7 @@ use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::daemon;
 use crate::state::due;
+use crate::state::file_lock::StateLoss;
 use crate::status::Report;
 use crate::sync::pass::{self, Passed};
 use crate::sync::poll::Reach;
@@ -43,8 +44,18 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let tally = Arc::new(Tally::default());
     let reach = if args.full { Reach::Everything } else { Reach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));
-    let passed = pass::pass(&crm, &state.db, &loaded.settings, reach, tally, args.max_wait, &stop).await;
+    let pass = pass::pass(&crm, &state.db, &loaded.settings, reach, tally, args.max_wait, &stop);
+    // A pass that has lost its state begins nothing more, and waits for the requests that are on their way.
+    let stop_at_loss = async {
+        let loss = state.file.lost().await;
+        stop.cancel();
+        loss
+    };
+    let (passed, loss) = pass_unless_lost(pass, stop_at_loss).await;
     bar.abort();
+    if let Some(loss) = loss {
+        return Err(anyhow::Error::from(loss).context(format!("nothing more is sent; cure: {}", loss.cure())));
+    }
     let passed = passed?;
     let report = Report::of(&state.db).await?;
     if args.json {
@@ -57,7 +68,19 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     if passed.interrupted {
         anyhow::bail!("interrupted; what was not sent stays due");
     }
-    Ok(report.need().into())
+    Ok(if passed.nothing_delivered { Exit::Decision } else { report.need().into() })
+}
+
+/// The pass to its end, and what of the state was lost meanwhile.
+async fn pass_unless_lost<T>(
+    pass: impl Future<Output = T>,
+    loss: impl Future<Output = StateLoss>,
+) -> (T, Option<StateLoss>) {
+    let (mut pass, mut loss) = (std::pin::pin!(pass), std::pin::pin!(loss));
+    tokio::select! {
+        passed = &mut pass => (passed, None),
+        loss = &mut loss => (pass.await, Some(loss)),
+    }
 }
 
 fn summary(passed: &Passed) -> String {
@@ -82,13 +105,35 @@ fn summary(passed: &Passed) -> String {
             until.format("%F %T UTC")
         );
     }
-    if passed.waiting > 0 {
+    if passed.nothing_delivered {
+        text.push_str(&undelivered(passed));
+    } else if passed.waiting > 0 {
         let _ = writeln!(
             text,
             "{} still to be sent: a later pass, or `run`, goes on with them.",
             table::leads(passed.waiting)
         );
     }
+    text
+}
+
+/// Why a pass that had leads to deliver delivered none, and when they are tried next.
+fn undelivered(passed: &Passed) -> String {
+    let mut why = Vec::new();
+    if passed.transient > 0 {
+        why.push(format!("{} requests failed or could not leave", passed.transient));
+    }
+    if passed.ambiguous > 0 {
+        why.push(format!("{} were not answered", passed.ambiguous));
+    }
+    if why.is_empty() {
+        why.push("no request was made, because earlier ones failed or Conversica asked for a pause".to_owned());
+    }
+    let mut text = format!("Nothing was delivered: {} wait; {}.", table::leads(passed.waiting), why.join(", "));
+    if let Some(at) = passed.next_try_at {
+        let _ = write!(text, " The next try is due at {}.", at.format("%F %T UTC"));
+    }
+    text.push_str(" `lead ID` shows what was answered; a later pass, or `run`, tries them again.\n");
     text
 }
 

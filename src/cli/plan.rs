@@ -7,10 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secrecy::ExposeSecret;
 
 use crate::cli::pager::{Aside, Pager};
-use crate::cli::{Exit, progress, settings};
+use crate::cli::{Exit, progress, readable_state, settings};
 use crate::clock;
 use crate::config::Settings;
 use crate::crm::Crm;
@@ -51,7 +50,7 @@ fn action_parser() -> impl TypedValueParser<Value = Action> {
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
     let crm = Crm::open(&loaded.settings).await?;
-    let state = match Db::open_state_read_only(loaded.settings.state.url.expose_secret()).await? {
+    let state = match readable_state(&loaded.settings).await? {
         Some(state) => state,
         None => Db::open_state_in_memory().await?,
     };

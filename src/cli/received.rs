@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Exit, existing_state, help, person, settings, table};
+use crate::cli::{Exit, existing_state, help, person, readable_state, settings, table};
 use crate::clock;
 use crate::console::{printable, say};
 use crate::conversica::heard::{self, Kind};
@@ -107,7 +106,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 }
 
 async fn state(file: Option<&Path>) -> anyhow::Result<Option<Db>> {
-    Db::open_state_read_only(settings(file)?.settings.state.url.expose_secret()).await
+    readable_state(&settings(file)?.settings).await
 }
 
 async fn list(args: List, file: Option<&Path>) -> anyhow::Result<Exit> {

@@ -11,11 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
-use secrecy::ExposeSecret;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::output::Output;
-use crate::cli::{Exit, existing_state, help, progress, settings};
+use crate::cli::{Exit, existing_state, help, progress, readable_state, settings};
 use crate::clock;
 use crate::config::{Settings, duration};
 use crate::conversica::token::Veil;
@@ -118,7 +117,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 async fn open_state(settings: &Settings, repair: bool) -> anyhow::Result<Db> {
     let found = match repair {
         true => existing_state(settings).await?,
-        false => Db::open_state_read_only(settings.state.url.expose_secret()).await?,
+        false => readable_state(settings).await?,
     };
     match found {
         Some(state) => Ok(state),

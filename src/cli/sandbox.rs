@@ -32,8 +32,9 @@ pub struct Args {
     /// Faults to play, as shares of the requests
     ///
     /// For example "500=5%,503=2%,timeout=1%,cut=1%,latency=20ms..80ms,lock_after=5,retry_after=2s". A status number
-    /// answers with it; `refuse` answers 400 to a good lead; `timeout` takes the lead and never answers; `cut` takes it
-    /// and cuts the connection; `drop` cuts without taking it.
+    /// answers with it; `refuse` answers 400 to a good lead; `status_false` answers 200 and says in the body that the
+    /// lead was not taken; `login_page` answers 200 with a page; `timeout` takes the lead and never answers; `cut` takes
+    /// it and cuts the connection; `drop` cuts without taking it.
     #[arg(long, value_name = "FAULTS", default_value = "", hide_default_value = true)]
     pub faults: Faults,
     /// The same seed meets the same faults

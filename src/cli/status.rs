@@ -10,10 +10,11 @@ use crate::cli::{Exit, settings, table};
 use crate::console::{printable, say};
 use crate::db::Db;
 use crate::state::control::{BreakerState, Pacing};
+use crate::state::file_lock;
 use crate::state::held;
 use crate::state::lead::Status;
-use crate::status::{Received, Report};
-use crate::wording::meaning;
+use crate::status::{Received, Report, StateLostShown};
+use crate::wording::{WAITS_TO_BE_SENT, meaning};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,10 +25,14 @@ pub struct Args {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
-    let report = match Db::open_state_read_only(loaded.settings.state.url.expose_secret()).await? {
+    let url = loaded.settings.state.url.expose_secret();
+    let lost = file_lock::loss_of_holder(url);
+    let mut report = match Db::open_state_read_only(url).await? {
         Some(state) => Report::of(&state).await?,
         None => Report::before_the_first_run(),
     };
+    report.state_lost =
+        lost.map(|(loss, holder)| StateLostShown { detail: format!("{loss} by {holder}"), cure: loss.cure() });
     if args.json {
         say(format_args!("{:#}", serde_json::json!(report)));
     } else {
@@ -39,6 +44,10 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 /// The report for people.
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
+    if let Some(lost) = &report.state_lost {
+        let _ = writeln!(text, "STATE LOST: {}; it sends nothing, and answers posts with 500.", lost.detail);
+        let _ = writeln!(text, "  The numbers below are those of the file that is there now.\n  cure: {}\n", lost.cure);
+    }
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "HALTED ({}) since {}: nothing is sent.", halt.reason, halt.since.format("%F %T UTC"));
         if let Some(detail) = &halt.detail {
@@ -50,9 +59,10 @@ pub fn text(report: &Report) -> String {
         let leads = table::leads(hold.leads);
         let _ = writeln!(
             text,
-            "HELD ({}) since {}: {leads} for a person to decide.",
+            "HELD ({}) since {}: {leads} for a person to decide. {}.",
             hold.reason,
-            hold.since.format("%F %T UTC")
+            hold.since.format("%F %T UTC"),
+            hold.first_contacts()
         );
         let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", held::advice(&hold.reason));
     }
@@ -72,9 +82,21 @@ pub fn text(report: &Report) -> String {
             }
         }
     }
+    if report.unnamed() > 0 {
+        let _ = writeln!(
+            text,
+            "For a person: {} rows of the source have no key that names a lead and are left out. While there are such rows, no lead \
+             is taken for gone. Look: conversica-sync check",
+            report.unnamed()
+        );
+    }
     let mut leads = table::plain(&[]);
     for status in Status::ALL {
-        leads.add_row([status.name().to_owned(), report.leads(status).to_string(), meaning(status).to_owned()]);
+        let says = match status {
+            Status::Pending | Status::Retrying if report.halt.is_some() => WAITS_TO_BE_SENT,
+            status => meaning(status),
+        };
+        leads.add_row([status.name().to_owned(), report.leads(status).to_string(), says.to_owned()]);
     }
     let _ = writeln!(text, "\nLeads\n{}", leads.trim_fmt());
     let outcomes: Vec<String> = report.outcomes.iter().map(|(class, count)| format!("{class} {count}")).collect();

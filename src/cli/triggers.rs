@@ -5,7 +5,6 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
-use sqlx::{Connection, PgConnection};
 
 use crate::cli::{Exit, help, settings};
 use crate::config::{Changes, Settings, Source};
@@ -13,7 +12,7 @@ use crate::console::say;
 use crate::crm::changes::ddl::{Design, Engine, Wake};
 use crate::crm::changes::ground;
 use crate::crm::changes::standing::{self, Standing};
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 
 #[derive(Debug, clap::Subcommand)]
@@ -96,6 +95,8 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
         }
         Command::Print { made, .. } => {
             ground::refuse_foreign_parts(&reader, &design).await?;
+            ground::refuse_powerless_owner(&reader, &design).await?;
+            ground::refuse_foreign_type(&reader, &design).await?;
             if !made.published {
                 ground::refuse_published(&reader, &design).await?;
             }
@@ -118,6 +119,9 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
             let named = made.role.is_some();
             let role = role(made.role, &reader).await?;
             let script = match (standing, &role) {
+                (Standing::Complete { misowned: Some(_), .. }, role) => {
+                    Some(design.replace(role.as_deref(), wake, &elsewhere))
+                }
                 (Standing::Complete { wake: found, .. }, Some(role)) if found == wake && named => {
                     Some(format!("{};\n", design.grant(role)))
                 }
@@ -130,6 +134,8 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
                 say("Installed already; nothing was changed.");
                 return Ok(Exit::Done);
             };
+            ground::refuse_powerless_owner(&reader, &design).await?;
+            ground::refuse_foreign_type(&reader, &design).await?;
             let Some(()) = execute(&design, &script, &run, &settings).await? else { return Ok(Exit::Decision) };
             say(format_args!("Installed: {} is logged in {}.", design.table.quoted(), design.log.quoted()));
             if is_left_out {
@@ -181,7 +187,7 @@ const WITHOUT_NOTIFY: &str = "Without NOTIFY: max_prepared_transactions of this 
                               notified cannot be prepared for two-phase commit. Changes are found at the next poll; where \
                               nobody uses two-phase commit, give --notify.";
 
-async fn wake(made: &Made, reader: &Db) -> Result<Wake, sqlx::Error> {
+async fn wake(made: &Made, reader: &SourceDb) -> Result<Wake, sqlx::Error> {
     let is_silent = made.no_notify || (!made.notify && ground::has_two_phase_commit(reader).await?);
     Ok(if is_silent { Wake::Silent } else { Wake::Notify })
 }
@@ -191,7 +197,7 @@ fn is_left_out(made: &Made, wake: Wake, engine: Engine) -> bool {
     engine == Engine::Postgres && wake == Wake::Silent && !made.no_notify
 }
 
-async fn open(url: &str, source: &Source) -> anyhow::Result<Db> {
+async fn open(url: &str, source: &Source) -> anyhow::Result<SourceDb> {
     if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
         return Err(SetupError::new(
             format!("there is no file {}", path.display()),
@@ -199,7 +205,7 @@ async fn open(url: &str, source: &Source) -> anyhow::Result<Db> {
         )
         .into());
     }
-    Db::open_source(url, source.statement_timeout).await.map_err(|error| unreachable(url, &error))
+    SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| unreachable(url, &error))
 }
 
 fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
@@ -209,11 +215,11 @@ fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
 }
 
 /// Whoever drains the log: the role that was named, or the one that the reader's session has.
-async fn role(named: Option<String>, reader: &Db) -> Result<Option<String>, sqlx::Error> {
+async fn role(named: Option<String>, reader: &SourceDb) -> Result<Option<String>, sqlx::Error> {
     match reader {
-        Db::Sqlite(_) => Ok(None),
-        Db::Postgres(_) if named.is_some() => Ok(named),
-        Db::Postgres(pool) => {
+        SourceDb::Sqlite(_) => Ok(None),
+        SourceDb::Postgres(_) if named.is_some() => Ok(named),
+        SourceDb::Postgres(pool) => {
             let user: Result<String, _> = sqlx::query_scalar("select current_user::text").fetch_one(pool).await;
             user.map(Some).map_err(discreet::of_source)
         }
@@ -242,21 +248,22 @@ async fn execute(design: &Design, script: &str, run: &Running, settings: &Settin
         )
         .into());
     }
-    let opened = Db::change_log(&url, settings.source.statement_timeout).map_err(|_| {
+    let opened = SourceDb::change_log(&url, settings.source.statement_timeout).map_err(|_| {
         SetupError::new(
             "the owner's URL cannot be read as one",
             "write it as sqlite:///absolute/path.db or postgres://user@host/database, alone in its file",
         )
     })?;
     let done = match opened {
-        Db::Sqlite(pool) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(&pool).await.map(drop),
-        Db::Postgres(_) => {
-            let mut session = PgConnection::connect(&url).await.map_err(discreet::of_source);
-            match &mut session {
-                Ok(session) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(session).await.map(drop),
-                Err(error) => return Err(unreachable(&url, error)),
+        SourceDb::Sqlite(pool) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(&pool).await.map(drop),
+        SourceDb::Postgres(pool) => match pool.acquire().await.map_err(discreet::of_source) {
+            // The script is one transaction of its own, and sets what it sets within that.
+            Ok(mut session) => {
+                session.close_on_drop();
+                sqlx::raw_sql(db::trusted(script.to_owned())).execute(&mut *session).await.map(drop)
             }
-        }
+            Err(error) => return Err(unreachable(&url, &error)),
+        },
     };
     done.map_err(discreet::of_source).map_err(|error| refused(&error))?;
     Ok(Some(()))
@@ -269,8 +276,9 @@ fn refused(error: &sqlx::Error) -> SetupError {
     };
     let cure = match code.as_deref() {
         Some("42501") => {
-            "this takes the user that owns the table: put its URL into a file and give --url-file FILE, set \
-             $CONVERSICA_SYNC_OWNER_URL, or let that user run what `triggers print` shows"
+            "this takes the user that owns the table, or a superuser where an earlier installation belongs to somebody else: put \
+             the URL into a file and give --url-file FILE, set $CONVERSICA_SYNC_OWNER_URL, or let that user run what `triggers \
+             print` shows"
         }
         Some("2BP01") => {
             "something else in the database uses the function or the change log: what `triggers print --remove` shows, run by \

@@ -5,12 +5,11 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::cli::{Exit, existing_state, help, settings, table};
+use crate::cli::{Exit, existing_state, help, readable_state, settings, table};
 use crate::clock;
 use crate::config::{Settings, WritebackMode};
 use crate::console::{printable, say};
 use crate::crm::writeback::ddl::Design;
-use crate::db::Db;
 use crate::state::writeback::{self as queue, Stopped};
 
 #[derive(Debug, clap::Subcommand)]
@@ -87,7 +86,7 @@ fn user_of(url: &str) -> Option<String> {
 }
 
 async fn stopped(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let found = match Db::open_state_read_only(settings.state.url.expose_secret()).await? {
+    let found = match readable_state(settings).await? {
         Some(state) => queue::stopped(&state).await?,
         None => Vec::new(),
     };

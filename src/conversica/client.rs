@@ -6,13 +6,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::redirect;
 use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::config;
+use crate::conversica::content::{AnswerText, TEXT_BYTES, read_body};
+use crate::conversica::excerpt::{EXCERPT_CHARS, excerpt_of};
 use crate::conversica::outcome::{self, Class, HaltReason, TransportFailure};
+use crate::conversica::permit::SendPermit;
 
 /// What came of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +26,8 @@ pub struct Attempt {
     /// Set where the class is halting.
     pub halt: Option<HaltReason>,
     pub http_status: Option<u16>,
-    /// For people: a short excerpt of the answer, or what went wrong with the connection. May quote the lead, so it goes
-    /// into the state, never into a log.
+    /// For people: a short excerpt of the answer, also of one that accepts, or what went wrong with the connection. May quote
+    /// the lead, so it goes into the state, never into a log.
     pub detail: Option<String>,
     pub retry_after: Option<Duration>,
     pub duration: Duration,
@@ -30,9 +35,8 @@ pub struct Attempt {
 
 /// Connecting takes a round trip or three; a host that needs longer than this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of an answer is read at most, and how much of that is kept for people.
-const ANSWER_BYTES: usize = 16 * 1024;
-const EXCERPT_CHARS: usize = 300;
+/// Accepted answers are kept as well, one for each lead, and say little: less of them is kept.
+const ACCEPTED_EXCERPT_CHARS: usize = 200;
 
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -48,6 +52,8 @@ impl Client {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, basic(&account.username, account.password.expose_secret())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // The one compression that is read here: without this header a server may choose any.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         let mut builder = reqwest::Client::builder()
             .default_headers(headers)
             .user_agent(concat!("conversica-sync/", env!("CARGO_PKG_VERSION")))
@@ -69,21 +75,36 @@ impl Client {
         Ok(Self { http, endpoint: account.endpoint.clone() })
     }
 
+    /// Posts one Lead object if its permit still lasts when the connection writes it; `None` where nothing has left.
+    pub async fn post_permitted(&self, body: String, permit: &SendPermit, now: DateTime<Utc>) -> Option<Attempt> {
+        if permit.is_over() {
+            return None;
+        }
+        let attempt = self.post(permit.guard(body), now).await;
+        (!permit.has_kept_back()).then_some(attempt)
+    }
+
     /// Posts one Lead object. `now` is only for reading a `Retry-After` date.
-    pub async fn post(&self, body: String, now: DateTime<Utc>) -> Attempt {
+    pub async fn post(&self, body: impl Into<reqwest::Body>, now: DateTime<Utc>) -> Attempt {
         let started = Instant::now();
         let answer = self.http.post(self.endpoint.clone()).body(body).send().await;
         match answer {
             Ok(response) => {
                 let status = response.status().as_u16();
-                let (class, halt) = outcome::of_status(status);
-                let retry_after = response
-                    .headers()
-                    .get(RETRY_AFTER)
-                    .and_then(|value| value.to_str().ok())
-                    .and_then(|value| outcome::retry_after(value, now));
-                let excerpt = read_excerpt(response).await;
-                let detail = if class == Class::Accepted { None } else { excerpt };
+                let header = |name: HeaderName| {
+                    response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+                };
+                let retry_after = header(RETRY_AFTER).and_then(|value| outcome::retry_after(&value, now));
+                let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
+                let text = read_body(encoding.as_deref(), &read_bytes(response).await);
+                let (class, halt) = outcome::of_answer(status, content_type.as_deref(), &text);
+                let chars = if class == Class::Accepted { ACCEPTED_EXCERPT_CHARS } else { EXCERPT_CHARS };
+                let detail = match text {
+                    AnswerText::Text(text) => excerpt_of(&text, chars),
+                    AnswerText::Unreadable(encoding) => {
+                        Some(format!("(an answer in the encoding {encoding}, which cannot be read)"))
+                    }
+                };
                 Attempt { class, halt, http_status: Some(status), detail, retry_after, duration: started.elapsed() }
             }
             Err(error) => Attempt {
@@ -127,17 +148,15 @@ fn describe(error: &reqwest::Error) -> String {
     format!("{phase}: {cause}")
 }
 
-/// Reads the answer to its end, so that the connection can be used again, but no more than [`ANSWER_BYTES`] of it. The
-/// status has decided already: whatever goes wrong here changes nothing.
-async fn read_excerpt(mut response: reqwest::Response) -> Option<String> {
+/// Reads the answer to its end, so that the connection can be used again, but no more of it than is looked at. An answer
+/// that is cut is judged by what has come: its status line was an answer.
+async fn read_bytes(mut response: reqwest::Response) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while bytes.len() < ANSWER_BYTES {
+    while bytes.len() < TEXT_BYTES {
         match response.chunk().await {
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) | Err(_) => break,
         }
     }
-    let text = String::from_utf8_lossy(&bytes);
-    let text: String = text.trim().chars().take(EXCERPT_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    (!text.is_empty()).then_some(text)
+    bytes
 }

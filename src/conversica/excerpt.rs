@@ -1,7 +1,7 @@
-//! Whether an excerpt of Conversica's answer may be shown where it can end up in a ticket: it must not quote a person.
-//! Pure.
+//! The excerpt of an answer that is kept for people, and whether it may be shown where it can end up in a ticket: there it must
+//! not quote a person. Pure.
 //!
-//! Judged by what was sent: a word of a personal value in the answer counts as a quotation, and so does anything that is
+//! The latter is judged by what was sent: a word of a personal value in the answer counts as a quotation, and so does anything that is
 //! shaped like an address or a telephone number, whosever it is. In doubt it is a quotation.
 
 use std::collections::BTreeSet;
@@ -24,6 +24,29 @@ const IMPERSONAL: [&str; 10] = [
 
 /// So many digits in a row, blanks and punctuation between them aside, may be somebody's number.
 const DIGITS: usize = 6;
+
+/// How much of an answer is kept.
+pub const EXCERPT_CHARS: usize = 300;
+
+/// The beginning of a text, on one line and without control characters; `None` where there is nothing to read.
+pub fn excerpt_of(text: &str, chars: usize) -> Option<String> {
+    let mut excerpt = String::new();
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let mut left = chars;
+    for word in words {
+        if !excerpt.is_empty() {
+            excerpt.push(' ');
+            left = left.saturating_sub(1);
+        }
+        excerpt.extend(word.chars().take(left));
+        left = left.saturating_sub(word.chars().take(left).count());
+        if left == 0 {
+            break;
+        }
+    }
+    let excerpt = excerpt.trim_end();
+    (!excerpt.is_empty()).then(|| excerpt.to_owned())
+}
 
 /// Whether `excerpt` may quote the lead whose object `body` was sent, or another person.
 pub fn quotes_a_person(excerpt: &str, body: &str) -> bool {
@@ -59,6 +82,17 @@ mod tests {
 
     const LEAD: &str = r#"{"apiVersion":"7.2","id":"7","conversationId":"Inbound Leads","firstName":"Jo","lastName":"van der Berg",
         "email":"jo@example.com","leadSource":"Website","optOut":false,"homePhone":"+1 (555) 010-2030","address":"12 Elm St"}"#;
+
+    #[test]
+    fn an_excerpt_is_one_short_line() {
+        assert_eq!(excerpt_of("", 300), None);
+        assert_eq!(excerpt_of(" \r\n\u{0}\u{1b}", 300), None);
+        assert_eq!(excerpt_of(" {\r\n  \"status\":\ttrue\u{0}\u{1b}}\n", 300).as_deref(), Some("{ \"status\": true }"));
+        assert_eq!(excerpt_of("abc def", 5).as_deref(), Some("abc d"));
+        assert_eq!(excerpt_of("abc def", 4).as_deref(), Some("abc"));
+        assert_eq!(excerpt_of("éééé", 3).as_deref(), Some("ééé"));
+        assert_eq!(excerpt_of(&"a ".repeat(90_000), 300).map(|excerpt| excerpt.chars().count()), Some(299));
+    }
 
     #[test]
     fn what_names_nobody_may_be_shown() {

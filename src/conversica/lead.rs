@@ -132,6 +132,21 @@ impl LeadId {
 /// The keys that withdraw consent when they are true.
 pub const WITHDRAWALS: [LeadKey; 3] = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::StopMessaging];
 
+/// The keys that say whether a person may be written to. One that cannot be read must not be taken for a yes.
+pub const CONSENT: [LeadKey; 4] = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn, LeadKey::StopMessaging];
+
+/// The keys that hold an e-mail address.
+pub const ADDRESSES: [LeadKey; 8] = [
+    LeadKey::Email,
+    LeadKey::RepEmail,
+    LeadKey::BdcRepEmail,
+    LeadKey::ServiceRepEmail,
+    LeadKey::AltRepEmail,
+    LeadKey::HomeEmail,
+    LeadKey::WorkEmail,
+    LeadKey::AltEmail,
+];
+
 /// Whether `new` withdraws consent that `old` did not withdraw: `optOut`, `smsOptOut` or `stopMessaging` turned true. Both
 /// are canonical texts, in which a quote inside a value is escaped, so that the key with its value is found by its letters.
 pub fn withdraws_consent(old: &str, new: &str) -> bool {

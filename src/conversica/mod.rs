@@ -1,13 +1,16 @@
 //! What Conversica defines: the Lead object, the endpoint's answers and a client for it, and what it posts back to us.
 
+pub mod acceptance;
 pub mod client;
 pub mod consent;
+pub mod content;
 pub mod conversation;
 pub mod excerpt;
 pub mod heard;
 pub mod lead;
 pub mod lenient;
 pub mod outcome;
+pub mod permit;
 pub mod token;
 pub mod vocabulary;
 pub mod withdrawal;

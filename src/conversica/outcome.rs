@@ -6,6 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::conversica::acceptance::{AnswerVerdict, judge_answer};
+use crate::conversica::content::AnswerText;
+
 /// The class of an attempt, as the journal records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,7 +63,7 @@ pub enum HaltReason {
     Credentials,
     /// 403: the account or this address is locked or banned.
     Forbidden,
-    /// A redirect, 404, 405 and the like: this is not Conversica's endpoint.
+    /// A redirect, 404, 405 and the like, or a page for people: this is not Conversica's endpoint.
     Endpoint,
 }
 
@@ -85,7 +88,10 @@ impl HaltReason {
                 "ask your Conversica account manager or apisupport@conversica.com whether the account is locked or this \
                  address banned, then `conversica-sync resume`"
             }
-            HaltReason::Endpoint => "set the right [conversica] endpoint, then `conversica-sync resume`",
+            HaltReason::Endpoint => {
+                "set the right [conversica] endpoint, or let this machine past whatever answers in its place (a login page, a bot \
+                 wall, a proxy), then `conversica-sync resume`"
+            }
         }
     }
 }
@@ -99,7 +105,7 @@ pub enum TransportFailure {
     Unanswered,
 }
 
-/// The class of an HTTP status, and the reason where it halts.
+/// The class of an HTTP status, and the reason where it halts. A 2xx may still say otherwise: [`of_answer`].
 pub const fn of_status(status: u16) -> (Class, Option<HaltReason>) {
     match status {
         200..=299 => (Class::Accepted, None),
@@ -112,6 +118,18 @@ pub const fn of_status(status: u16) -> (Class, Option<HaltReason>) {
         400..=499 => (Class::Rejected, None),
         // Outside HTTP: something answered, but nobody knows what it did.
         0..=199 | 600..=u16::MAX => (Class::Ambiguous, None),
+    }
+}
+
+/// The class of an answer: its status decides, and where that is a 2xx, what the answer says.
+pub fn of_answer(status: u16, content_type: Option<&str>, text: &AnswerText) -> (Class, Option<HaltReason>) {
+    match of_status(status) {
+        (Class::Accepted, halt) => match judge_answer(content_type, text) {
+            AnswerVerdict::Accepted => (Class::Accepted, halt),
+            AnswerVerdict::Rejected => (Class::Rejected, halt),
+            AnswerVerdict::WebPage => (Class::Halting, Some(HaltReason::Endpoint)),
+        },
+        by_status => by_status,
     }
 }
 
@@ -157,6 +175,22 @@ mod tests {
         for status in 0..=999 {
             let (class, reason) = of_status(status);
             assert_eq!(class == Class::Halting, reason.is_some(), "{status}");
+        }
+    }
+
+    #[test]
+    fn only_a_2xx_is_judged_by_what_it_says() {
+        let (page, refusal) = ("<html>Sign in</html>", r#"{"status":false}"#);
+        for status in 0..=999 {
+            for text in [page, refusal, r#"{"status":true}"#] {
+                let (class, halt) = of_answer(status, Some("application/json"), &AnswerText::Text(text.to_owned()));
+                let wanted = match (status, text) {
+                    (200..=299, text) if text == page => (Class::Halting, Some(HaltReason::Endpoint)),
+                    (200..=299, text) if text == refusal => (Class::Rejected, None),
+                    _ => of_status(status),
+                };
+                assert_eq!((class, halt), wanted, "{status}: {text}");
+            }
         }
     }
 

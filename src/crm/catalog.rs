@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::config::Source;
 use crate::crm::columns::Column;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 
 /// What kind of thing a table's name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,29 +44,48 @@ pub struct Found {
     pub relation: Option<Relation>,
     /// PostgreSQL: row level security applies to this user, who may see none or only some of the rows.
     pub row_security: bool,
+    /// No two rows can have the same key and client, as texts: the database refuses a second one.
+    pub has_unique_key: bool,
     columns: Vec<(String, Entry)>,
 }
 
-type PostgresRow = (i64, String, bool, Vec<String>, Vec<i32>, Vec<i32>);
+type PostgresRow = (i64, String, bool, bool, Vec<String>, Vec<i32>, Vec<i32>);
 
-/// Looks for it; one statement.
+/// On SQLite only a key that is the row's number is unique as a text: any other column may hold 7 and '7', or a text and the
+/// same bytes.
+const ROW_NUMBERS_AS_KEYS: &str = "select exists (select 1 from pragma_table_info($1) p join sqlite_master m \
+     on m.name = $1 collate nocase and m.type = 'table' where p.name = $2 collate nocase and p.pk = 1 \
+     and p.type = 'integer' collate nocase and m.sql not like '%without%rowid%' and m.sql not like '%desc%' \
+     and (select count(*) from pragma_table_info($1) where pk > 0) = 1)";
+
+/// Looks for it; one statement, or two.
 ///
 /// # Errors
 /// The database's when it is away.
-pub async fn look(db: &Db, source: &Source) -> Result<Found, sqlx::Error> {
+pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> {
     let Some(table) = &source.table else { return Ok(Found::default()) };
     let name = db::quote_table(table);
     match db {
-        Db::Sqlite(pool) => {
+        SourceDb::Sqlite(pool) => {
             // Without its schema: `main`, nearly always.
             let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
             let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
-            let kind: Option<String> = sqlx::query_scalar(sql).bind(plain).fetch_optional(pool).await?;
-            Ok(Found { relation: kind.as_deref().and_then(relation), ..Found::default() })
+            let kind: Option<String> = sqlx::query_scalar(sql).bind(&plain).fetch_optional(pool).await?;
+            let has_unique_key: bool =
+                sqlx::query_scalar(ROW_NUMBERS_AS_KEYS).bind(&plain).bind(&source.key).fetch_one(pool).await?;
+            Ok(Found { relation: kind.as_deref().and_then(relation), has_unique_key, ..Found::default() })
         }
-        Db::Postgres(pool) => {
+        SourceDb::Postgres(pool) => {
             // Of a domain, what stands in its own definition.
-            let sql = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), coalesce(a.names, '{}'), \
+            let sql = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), \
+                       c.relkind in ('r', 'p') \
+                       and not exists (select 1 from pg_catalog.pg_inherits h where h.inhparent = c.oid and c.relkind = 'r') \
+                       and exists (select 1 from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisunique and i.indisvalid \
+                       and i.indpred is null and i.indexprs is null and not exists (\
+                       select 1 from pg_catalog.unnest(i.indkey::int2[]) with ordinality k (number, place) \
+                       join pg_catalog.pg_attribute b on b.attrelid = c.oid and b.attnum = k.number \
+                       where k.place <= i.indnkeyatts and b.attname::text <> $2 \
+                       and (b.attname::text is distinct from $3 or not b.attnotnull))), coalesce(a.names, '{}'), \
                        coalesce(a.numbers, '{}'), coalesce(a.modifiers, '{}') from pg_catalog.pg_class c \
                        left join lateral (select array_agg(a.attname::text) as names, \
                        array_agg(a.attnum::int4) as numbers, \
@@ -74,16 +93,18 @@ pub async fn look(db: &Db, source: &Source) -> Result<Found, sqlx::Error> {
                        from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid \
                        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) a on true \
                        where c.oid = pg_catalog.to_regclass($1)";
-            let found: Option<PostgresRow> = sqlx::query_as(sql).bind(name).fetch_optional(pool).await?;
+            let query = sqlx::query_as(sql).bind(name).bind(&source.key).bind(&source.client);
+            let found: Option<PostgresRow> = query.fetch_optional(pool).await?;
             Ok(found.map(postgres).unwrap_or_default())
         }
     }
     .map_err(discreet::of_source)
 }
 
-fn postgres((table, kind, row_security, names, numbers, modifiers): PostgresRow) -> Found {
+fn postgres((table, kind, row_security, has_unique_key, names, numbers, modifiers): PostgresRow) -> Found {
     let entries = numbers.into_iter().zip(modifiers).map(|(number, modifier)| Entry { table, number, modifier });
-    Found { relation: relation(&kind), row_security, columns: names.into_iter().zip(entries).collect() }
+    let columns = names.into_iter().zip(entries).collect();
+    Found { relation: relation(&kind), row_security, has_unique_key, columns }
 }
 
 fn relation(kind: &str) -> Option<Relation> {

@@ -1,12 +1,12 @@
 //! `[source] changed_at` as it stands in SQL: found to fit, and compared with a bound.
 
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
-use sqlx::{Column as _, Executor, Statement, TypeInfo};
+use sqlx::{Column as _, Executor, Row as _, TypeInfo};
 
 use crate::config::Source;
 use crate::crm::columns::{self, Column};
 use crate::crm::cursor::{Bound, Kind, Range, TellTale};
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 
 /// `[source] changed_at`, found to fit.
@@ -86,28 +86,27 @@ impl ChangedAt {
 ///
 /// # Errors
 /// [`SetupError`] when it does not fit; the database's error when it is away.
-pub async fn prepare(db: &Db, source: &Source, columns: &[Column]) -> anyhow::Result<Option<ChangedAt>> {
+pub async fn prepare(db: &SourceDb, source: &Source, columns: &[Column]) -> anyhow::Result<Option<ChangedAt>> {
     let Some(setting) = &source.changed_at else { return Ok(None) };
     let expression = as_expression(db, columns, setting);
-    let sql = db::trusted(format!("select {expression} from {}", columns::from_clause(source)));
+    let sql = format!("select {expression} as changed_at from {}", columns::from_clause(source));
     let prepared: Result<Option<Kind>, sqlx::Error> = match db {
-        Db::Sqlite(pool) => {
+        SourceDb::Sqlite(pool) => {
             async {
-                columns::fresh_sqlite(pool).await?.prepare(sql).await?;
+                columns::fresh_sqlite(pool).await?.prepare(db::trusted(sql)).await?;
                 Ok(None)
             }
             .await
         }
-        Db::Postgres(pool) => {
+        SourceDb::Postgres(pool) => {
             async {
-                let mut connection = columns::fresh_postgres(pool).await?;
-                let statement = connection.prepare(sql).await?;
-                Ok(statement.columns().first().and_then(|column| postgres_kind(column.type_info())))
+                let row = columns::null_row(pool, &sql).await?;
+                Ok(row.columns().first().and_then(|column| postgres_kind(column.type_info())))
             }
             .await
         }
     };
-    let on_postgres = matches!(db, Db::Postgres(_));
+    let on_postgres = matches!(db, SourceDb::Postgres(_));
     match prepared.map_err(discreet::of_source) {
         Ok(kind) => {
             let expression = match kind {
@@ -141,7 +140,7 @@ fn postgres_kind(type_info: &PgTypeInfo) -> Option<Kind> {
 
 /// How `changed_at` stands in SQL: a column's name is quoted and qualified (SQLite takes a mistyped `"name"` for a text),
 /// anything else is an expression and stays as it was written.
-fn as_expression(db: &Db, columns: &[Column], changed_at: &str) -> String {
+fn as_expression(db: &SourceDb, columns: &[Column], changed_at: &str) -> String {
     match columns::find(db, columns, changed_at) {
         Some(column) => format!("t.{}", db::quote(&column.name)),
         None => format!("({changed_at})"),

@@ -2,15 +2,19 @@
 //!
 //! Every misfit between settings and source is found here, all at once, before anything is read.
 
+use secrecy::ExposeSecret;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgTypeInfo, PgTypeKind};
-use sqlx::{Column as _, Connection as _, Executor, Statement, TypeInfo};
+use sqlx::postgres::{PgRow, PgTypeInfo, PgTypeKind};
+use sqlx::{Column as _, Connection as _, Executor, Row as _, Statement, TypeInfo};
 
 use crate::config::Source;
+use crate::conversica::lead::Fingerprint;
 use crate::crm::catalog::Entry;
 use crate::crm::drift::Family;
 use crate::crm::mapping::Mapping;
-use crate::db::{self, Db, discreet};
+use crate::db::guest::SourcePool;
+use crate::db::source_file::unopened_source;
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 use crate::nearest::nearest;
 use crate::on_db;
@@ -81,14 +85,15 @@ fn without_semicolon(query: &str) -> &str {
 ///
 /// # Errors
 /// [`SetupError`] when the table is missing or the statement does not parse; the database's error when it is away.
-pub async fn describe(db: &Db, source: &Source) -> anyhow::Result<Vec<Column>> {
-    let sql = db::trusted(format!("select t.* from {}", from_clause(source)));
+pub async fn describe(db: &SourceDb, source: &Source) -> anyhow::Result<Vec<Column>> {
+    let sql = format!("select t.* from {}", from_clause(source));
     let described: Result<Vec<Column>, sqlx::Error> = match db {
-        Db::Sqlite(pool) => describe_sqlite(pool, sql).await,
-        Db::Postgres(pool) => describe_postgres(pool, sql).await,
+        SourceDb::Sqlite(pool) => describe_sqlite(pool, db::trusted(sql)).await,
+        SourceDb::Postgres(pool) => describe_postgres(pool, &sql).await,
     };
     match described.map_err(discreet::of_source) {
         Ok(columns) => Ok(columns),
+        Err(error) if let Some(unopened) = unopened_source(source.url.expose_secret(), &error) => Err(unopened),
         Err(error) if db::is_outage(&error) => Err(error.into()),
         Err(error) => Err(explain(db, source, &error).await.into()),
     }
@@ -108,9 +113,9 @@ async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<V
     Ok(statement.columns().iter().map(column).collect())
 }
 
-async fn describe_postgres(pool: &sqlx::PgPool, sql: sqlx::SqlStr) -> Result<Vec<Column>, sqlx::Error> {
-    let mut connection = fresh_postgres(pool).await?;
-    let statement = connection.prepare(sql).await?;
+/// By a row of nulls, which carries the columns: a statement that is only prepared would stay in the customer's session.
+async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<Column>, sqlx::Error> {
+    let row = null_row(pool, sql).await?;
     let column = |c: &sqlx::postgres::PgColumn| Column {
         name: c.name().to_owned(),
         type_name: c.type_info().name().to_lowercase(),
@@ -119,14 +124,17 @@ async fn describe_postgres(pool: &sqlx::PgPool, sql: sqlx::SqlStr) -> Result<Vec
         form: postgres_form(c.type_info()),
         entry: None,
     };
-    Ok(statement.columns().iter().map(column).collect())
+    Ok(row.columns().iter().map(column).collect())
 }
 
-/// A connection that remembers nothing of an earlier look: what it prepared then tells what was there then.
-pub(super) async fn fresh_postgres(pool: &sqlx::PgPool) -> Result<PoolConnection<sqlx::Postgres>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    connection.clear_cached_statements().await?;
-    Ok(connection)
+/// One row with the columns of this query, all of them null, on a connection that remembers no types of an earlier look.
+pub(super) async fn null_row(pool: &SourcePool, sql: &str) -> Result<PgRow, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    transaction.clear_cached_statements().await?;
+    let sql = db::trusted(format!("select t.* from (select 1) as one left join (\n{sql}\nlimit 0) as t on true"));
+    let row = sqlx::query(sql).persistent(false).fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(row)
 }
 
 /// The same. SQLite prepares by the schema that it has in memory, and sees that it is out of date only when it runs something.
@@ -154,13 +162,15 @@ fn postgres_family(type_info: &PgTypeInfo) -> Family {
     }
 }
 
-/// SQLite counts the changes of its schema: a look at the number tells that nothing has changed. `None` where there is no
-/// such number: on PostgreSQL, and where it cannot be read, of which the next look says why.
-pub async fn schema_version(db: &Db) -> Option<i64> {
-    match db {
-        Db::Sqlite(pool) => sqlx::query_scalar("pragma schema_version").fetch_one(pool).await.ok(),
-        Db::Postgres(_) => None,
-    }
+/// What tells that nothing has changed in the schema of an SQLite file: its number, which SQLite counts up, and its text, for
+/// another file that was copied over this one may have the same number. `None` on PostgreSQL, and where it cannot be read; the
+/// next look says why.
+pub async fn schema_version(db: &SourceDb) -> Option<Fingerprint> {
+    let SourceDb::Sqlite(pool) = db else { return None };
+    let sql = "select v.schema_version || ' ' || coalesce((select group_concat(sql, ';') from sqlite_master), '') \
+               from pragma_schema_version v";
+    let schema: String = sqlx::query_scalar(sql).fetch_one(pool).await.ok()?;
+    Some(Fingerprint::of(schema.as_bytes()))
 }
 
 fn postgres_form(type_info: &PgTypeInfo) -> Form {
@@ -182,7 +192,7 @@ fn postgres_form(type_info: &PgTypeInfo) -> Form {
 ///
 /// # Errors
 /// One [`SetupError`] that lists all that are missing or of an impossible type, with the nearest names.
-pub fn check(db: &Db, source: &Source, mapping: &Mapping, columns: &[Column]) -> Result<(), SetupError> {
+pub fn check(db: &SourceDb, source: &Source, mapping: &Mapping, columns: &[Column]) -> Result<(), SetupError> {
     let mut problems = Vec::new();
     for (name, used_by) in wanted(source, mapping) {
         match find(db, columns, name) {
@@ -229,10 +239,10 @@ pub fn wanted<'a>(source: &'a Source, mapping: &'a Mapping) -> Vec<(&'a str, Str
 }
 
 /// The column of that name, as the engine compares names: SQLite ignores case.
-pub fn find<'a>(db: &Db, columns: &'a [Column], name: &str) -> Option<&'a Column> {
+pub fn find<'a>(db: &SourceDb, columns: &'a [Column], name: &str) -> Option<&'a Column> {
     columns.iter().find(|column| match db {
-        Db::Sqlite(_) => column.name.eq_ignore_ascii_case(name),
-        Db::Postgres(_) => column.name == name,
+        SourceDb::Sqlite(_) => column.name.eq_ignore_ascii_case(name),
+        SourceDb::Postgres(_) => column.name == name,
     })
 }
 
@@ -248,7 +258,7 @@ pub fn place(source: &Source) -> String {
 const SQLITE_NOT_A_DATABASE: &str = "26";
 
 /// Turns "no such table" and its kin into a message that helps.
-async fn explain(db: &Db, source: &Source, error: &sqlx::Error) -> SetupError {
+async fn explain(db: &SourceDb, source: &Source, error: &sqlx::Error) -> SetupError {
     let said = match error {
         sqlx::Error::Database(database) => database.message().to_owned(),
         other => other.to_string(),
@@ -263,6 +273,9 @@ async fn explain(db: &Db, source: &Source, error: &sqlx::Error) -> SetupError {
     let Some(table) = &source.table else {
         return SetupError::new(what, "mend [source] query; it has to be one SELECT statement that this user may run");
     };
+    if let Some(cure) = cure_of(error) {
+        return SetupError::new(format!("[source] url: {said}"), cure);
+    }
     let tables = tables(db).await.unwrap_or_default();
     let plain = table.trim_matches('"');
     if tables.iter().any(|known| known == plain || known.rsplit('.').next() == Some(plain)) {
@@ -274,13 +287,36 @@ async fn explain(db: &Db, source: &Source, error: &sqlx::Error) -> SetupError {
     SetupError::new(what, format!("{hint}set [source] table to one that is there: {list}"))
 }
 
+/// What to do about a failure that no table's name explains, by SQLSTATE and by SQLite's primary code.
+fn cure_of(error: &sqlx::Error) -> Option<&'static str> {
+    let code = error.as_database_error()?.code()?;
+    Some(match code.as_ref() {
+        "42501" => {
+            "let this user read the table: grant usage on its schema and select on it to the user of [source] url"
+        }
+        "3D000" => "name a database that is there in [source] url",
+        code if code.len() == 5 && code.starts_with("28") => {
+            "check the user and password of [source] url, and that this role may log in (alter role … login) and pg_hba.conf lets it"
+        }
+        code if code.len() < 5 => match code.parse::<u32>().ok()? & 0xff {
+            3 | 23 => "let the user that runs conversica-sync read the file of [source] url",
+            8 => {
+                "let the user that runs conversica-sync write in the directory of the file: a file in WAL mode needs a -shm file beside it"
+            }
+            11 => "the file of [source] url is damaged: restore it, or repair it with `sqlite3 FILE .recover`",
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
 /// Tables and views that the user may see, at most 50, for messages.
-pub async fn tables(db: &Db) -> Result<Vec<String>, sqlx::Error> {
+pub async fn tables(db: &SourceDb) -> Result<Vec<String>, sqlx::Error> {
     let sql = match db {
-        Db::Sqlite(_) => {
+        SourceDb::Sqlite(_) => {
             "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite_%' order by 1 limit 50"
         }
-        Db::Postgres(_) => {
+        SourceDb::Postgres(_) => {
             "select case when table_schema = 'public' then table_name else table_schema || '.' || table_name end \
              from information_schema.tables where table_schema not in ('pg_catalog', 'information_schema') \
              order by 1 limit 50"

@@ -21,33 +21,38 @@ pub mod value;
 pub mod writeback;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
+use tokio::sync::OnceCell;
 
 use crate::config::{Changes, Settings, Source};
-use crate::console::printable;
 use crate::conversica::lead::Fingerprint;
 use crate::crm::catalog::{Found, Relation};
 use crate::crm::changed_at::ChangedAt;
 use crate::crm::changes::log::ChangeLog;
-use crate::crm::columns::Column;
+use crate::crm::columns::{Column, Form};
 use crate::crm::drift::{Look, Part, Used};
-use crate::crm::mapping::{Mapping, Row};
+use crate::crm::mapping::Mapping;
+use crate::crm::read::{WholeNames, number};
 use crate::crm::settled::{Outlook, Settled};
-use crate::db::file::FileId;
-use crate::db::{self, Db, discreet};
+use crate::db::file::{FileId, FileLook};
+use crate::db::source_file::expect_source_file;
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 use crate::on_db;
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]
 pub struct Crm {
-    pub db: Db,
+    pub db: SourceDb,
     pub source: Source,
     pub mapping: Mapping,
     /// With `changes = "triggers"`.
     pub log: Option<ChangeLog>,
+    /// Asked of the state before the first reading, where the key may hold such numbers.
+    pub whole_names: Arc<OnceCell<WholeNames>>,
     seen: Arc<Mutex<Seen>>,
     /// Of an SQLite source, when it was opened.
     file: Option<FileId>,
@@ -58,10 +63,14 @@ pub struct Crm {
 struct Seen {
     /// The source at the first look at which it fitted.
     first: Option<Look>,
-    /// What fitted, and the version of the schema at that look, where the database numbers them.
-    fitted: Option<(i64, Fitting)>,
+    /// What fitted, and the schema at that look, where the database tells it at once.
+    fitted: Option<(Fingerprint, Fitting)>,
     /// The start of the last long transaction that was warned of.
     long_open: Option<DateTime<Utc>>,
+    /// Not before then are leads looked at again whose key several rows had.
+    again_at: Option<Instant>,
+    /// An SQLite file at the last poll.
+    file: Option<FileLook>,
 }
 
 impl Crm {
@@ -72,16 +81,12 @@ impl Crm {
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let source = settings.source.clone();
         let url = source.url.expose_secret();
-        if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
-            return Err(SetupError::new(
-                format!("[source] url: there is no file {}", path.display()),
-                "give the path of the CRM's SQLite file, and let this user read it",
-            )
-            .into());
-        }
+        expect_source_file(url)?;
         let file = FileId::of(url);
         let db = connect(&source).await?;
-        let mut crm = Crm { mapping: Mapping::new(settings), db, source, log: None, seen: Arc::default(), file };
+        let mapping = Mapping::new(settings);
+        let (whole_names, seen) = (Arc::default(), Arc::default());
+        let mut crm = Crm { mapping, db, source, log: None, whole_names, seen, file };
         crm.fitting().await?;
         if crm.source.changes == Changes::Triggers {
             let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
@@ -96,6 +101,20 @@ impl Crm {
         found.is_some() && found != self.file
     }
 
+    /// To be called before each poll: looks at an SQLite file as it is now, and decides how to open it. Tells whether an older
+    /// content has been copied over it since the last poll: then every row has to be compared. A newer one tells by the stamps
+    /// of its rows; rows with old stamps are found by the next full compare, as those that the CRM itself dates back.
+    pub fn begin_poll(&self) -> FileHistory {
+        let url = self.source.url.expose_secret();
+        let Some(path) = db::sqlite_path(url) else { return FileHistory::Continued };
+        self.db.renew_source_access(url);
+        let Some(now) = FileLook::at(&path) else { return FileHistory::Continued };
+        match self.seen().file.replace(now) {
+            Some(earlier) if now.is_turned_back_since(&earlier) => FileHistory::TurnedBack,
+            _ => FileHistory::Continued,
+        }
+    }
+
     /// The same source in the file that has taken its place. What it is to be like is still what it was at the first look.
     ///
     /// # Errors
@@ -107,7 +126,8 @@ impl Crm {
         let log = self.log.as_ref().map(|log| log.reopened(&db, &self.source, url)).transpose()?;
         let seen = Seen { first: self.seen().first.clone(), ..Seen::default() };
         let (source, mapping) = (self.source.clone(), self.mapping.clone());
-        Ok(Self { db, source, mapping, log, seen: Arc::new(Mutex::new(seen)), file })
+        let whole_names = self.whole_names.clone();
+        Ok(Self { db, source, mapping, log, whole_names, seen: Arc::new(Mutex::new(seen)), file })
     }
 
     /// What the source has, once it has been found to fit, and to be what it was at the first look. Asked at the beginning
@@ -122,7 +142,7 @@ impl Crm {
     async fn look(&self) -> anyhow::Result<Fitting> {
         let schema = columns::schema_version(&self.db).await;
         if let Some((seen, fitting)) = &self.seen().fitted
-            && schema == Some(*seen)
+            && schema.as_ref() == Some(seen)
         {
             return Ok(fitting.clone());
         }
@@ -132,9 +152,10 @@ impl Crm {
         self.refuse_drift(&found, &columns)?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
         let changed_at = changed_at::prepare(&self.db, &self.source, &columns).await?;
-        let Found { relation, row_security, .. } = found;
+        let Found { relation, row_security, has_unique_key, .. } = found;
         self.seen().first.get_or_insert_with(|| Look { relation, row_security, used: self.used(&columns) });
-        let fitting = Fitting { relation, row_security, columns, changed_at };
+        let has_unique_key = has_unique_key && self.has_plain_key(&columns);
+        let fitting = Fitting { relation, row_security, has_unique_key, columns, changed_at };
         self.seen().fitted = schema.map(|schema| (schema, fitting.clone()));
         Ok(fitting)
     }
@@ -153,6 +174,29 @@ impl Crm {
         }
         let what = format!("{}: somebody changed its columns as a poll began", columns::place(&self.source));
         Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll looks again")))
+    }
+
+    /// Whether leads whose key several rows had are to be looked at again.
+    pub fn may_look_again(&self) -> bool {
+        self.seen().again_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// They have been, and it took so long: fifty times as long belongs to others.
+    pub fn has_looked_again(&self, took: Duration) {
+        self.seen().again_at = Instant::now().checked_add(took.saturating_mul(50));
+    }
+
+    /// Whether a lead's key or client may be a whole number that is kept as a floating-point one, and written as either.
+    pub fn may_have_whole_names(&self, fitting: &Fitting) -> bool {
+        let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
+        let mut columns = names.into_iter().filter_map(|name| columns::find(&self.db, &fitting.columns, name));
+        matches!(self.db, SourceDb::Sqlite(_)) && columns.any(|column| number::may_be_real(&column.plain_type))
+    }
+
+    /// Of a JSON value only the scalar inside is the key: "7" and 7 are the same.
+    fn has_plain_key(&self, columns: &[Column]) -> bool {
+        let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
+        names.into_iter().all(|name| columns::find(&self.db, columns, name).is_some_and(|c| c.form == Form::Plain))
     }
 
     fn used(&self, columns: &[Column]) -> Vec<Used> {
@@ -224,77 +268,25 @@ impl Crm {
     }
 
     /// Rows without a key, of those that are to be leads.
-    pub async fn keyless_rows(&self) -> Result<i64, sqlx::Error> {
+    pub async fn keyless_rows(&self) -> Result<u64, sqlx::Error> {
         let key = db::quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
-        on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-            .map_err(discreet::of_source)
+        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)?;
+        Ok(u64::try_from(rows).unwrap_or(0))
     }
 
-    /// The message for rows without a key.
-    pub async fn missing_keys(&self) -> anyhow::Result<SetupError> {
-        let rows = self.keyless_rows().await?;
-        Ok(SetupError::new(
+    /// The message for rows that do not come in the order in which they were asked for.
+    pub fn disorder(&self) -> SetupError {
+        SetupError::new(
             format!(
-                "{}: {rows} row(s) have no value in the key column \"{}\"",
+                "{}: the values of the key column \"{}\" do not come in the order of their UTF-8 bytes",
                 columns::place(&self.source),
                 self.source.key
             ),
-            "a lead needs a key that stays the same: give those rows one, leave them out with [source] where, or choose \
-             another [source] key",
-        ))
-    }
-
-    /// The message for a row whose key no state can hold.
-    pub fn unusable_key(&self, row: &Row) -> SetupError {
-        let key: String = row.key.iter().flat_map(|key| key.chars()).take(40).collect();
-        SetupError::new(
-            format!(
-                "{}: the key or client of the row with key \"{}…\" is longer than 1,000 bytes or holds a NUL character",
-                columns::place(&self.source),
-                printable(&key)
-            ),
-            "mend that row, leave it out with [source] where, or choose another [source] key",
+            "nothing was sent; choose a [source] key of numbers or UUIDs, or keep the CRM in a database with encoding UTF8; \
+             if keys change while they are read, the next poll goes on by itself",
         )
-    }
-
-    /// The message for rows that share a key: the first few are named.
-    pub async fn duplicate_keys(&self) -> anyhow::Result<SetupError> {
-        let as_text = |column: &str| match self.db {
-            Db::Sqlite(_) => format!("cast(t.{} as text)", db::quote(column)),
-            Db::Postgres(_) => format!("t.{}::text", db::quote(column)),
-        };
-        let key = as_text(&self.source.key);
-        let group = match &self.source.client {
-            // As the leads are told apart: no client and a blank one are the same.
-            Some(client) => format!("{key}, coalesce({}, '')", as_text(client)),
-            None => key.clone(),
-        };
-        let from = columns::from_clause(&self.source);
-        let sql = format!(
-            "select {key}, count(*) from {from} and {key} is not null group by {group} having count(*) > 1 order by 1 limit 5"
-        );
-        let found: Vec<(String, i64)> =
-            on_db!(&self.db, pool => sqlx::query_as(db::trusted(sql)).fetch_all(pool).await)
-                .map_err(discreet::of_source)?;
-        if found.is_empty() {
-            return Ok(SetupError::new(
-                format!(
-                    "{}: the values of the key column \"{}\" do not come in the order of their UTF-8 bytes",
-                    columns::place(&self.source),
-                    self.source.key
-                ),
-                "nothing was sent; choose a [source] key of numbers or UUIDs, or keep the CRM in a database with encoding UTF8; \
-                 if keys change while they are read, the next poll goes on by itself",
-            ));
-        }
-        let list =
-            found.iter().map(|(key, rows)| format!("{} ({rows} rows)", printable(key))).collect::<Vec<_>>().join(", ");
-        Ok(SetupError::new(
-            format!("{}: the key column \"{}\" is not unique: {list}", columns::place(&self.source), self.source.key),
-            "choose a [source] key that is unique, add [source] client where each tenant counts for itself, or use \
-             [source] query with one row a lead",
-        ))
     }
 }
 
@@ -303,9 +295,9 @@ const CHANGED_CURE: &str = "change it back, and polling goes on by itself; or, w
 const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and polling goes on by itself; or, where its policies \
                            let it see every row that is a lead, look at `conversica-sync plan`, and restart the daemon";
 
-async fn connect(source: &Source) -> anyhow::Result<Db> {
+async fn connect(source: &Source) -> anyhow::Result<SourceDb> {
     let url = source.url.expose_secret();
-    Db::open_source(url, source.statement_timeout).await.map_err(|error| {
+    SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
         let setup = SetupError::new(
             format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
             "check that the database is running, and the host, database, user and password of [source] url",
@@ -314,12 +306,22 @@ async fn connect(source: &Source) -> anyhow::Result<Db> {
     })
 }
 
+/// How the content of a source is related to what the last poll read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileHistory {
+    Continued,
+    /// An older content has taken its place.
+    TurnedBack,
+}
+
 /// A source that fits the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fitting {
     pub relation: Option<Relation>,
     /// Whether row level security applies to this user.
     pub row_security: bool,
+    /// The database itself refuses a second row with the same key (and client).
+    pub has_unique_key: bool,
     pub columns: Vec<Column>,
     pub changed_at: Option<ChangedAt>,
 }

@@ -7,12 +7,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use tracing::warn;
 
 use crate::config::Source;
 use crate::crm::columns;
-use crate::db::{self, Db, discreet};
+use crate::db::guest::SourcePool;
+use crate::db::{self, SourceDb, discreet};
 
 /// A transaction that is open for longer is said: until it ends, every poll reads again what has changed since.
 const LONG: TimeDelta = TimeDelta::hours(1);
@@ -85,9 +85,9 @@ type Prepared = (Option<i64>, Option<i64>);
 ///
 /// # Errors
 /// The database's when it is away. One that cannot be asked is taken as one that shows nothing.
-pub async fn look(db: &Db, earlier: Option<&Settled>, now: DateTime<Utc>) -> Result<Outlook, sqlx::Error> {
+pub async fn look(db: &SourceDb, earlier: Option<&Settled>, now: DateTime<Utc>) -> Result<Outlook, sqlx::Error> {
     let unseen = Settled::at(now);
-    let Db::Postgres(pool) = db else { return Ok(Outlook { settled: unseen, sight: Sight::Nobodys }) };
+    let SourceDb::Postgres(pool) = db else { return Ok(Outlook { settled: unseen, sight: Sight::Nobodys }) };
     match ask(pool).await.map_err(discreet::of_source) {
         Ok(((at, _, true, ..), _)) => {
             // What is replayed later was committed later than what was replayed last.
@@ -112,8 +112,8 @@ pub async fn look(db: &Db, earlier: Option<&Settled>, now: DateTime<Utc>) -> Res
 ///
 /// # Errors
 /// The database's when it is away.
-pub async fn from_elsewhere(db: &Db, source: &Source) -> Result<Option<Sight>, sqlx::Error> {
-    let Db::Postgres(pool) = db else { return Ok(None) };
+pub async fn from_elsewhere(db: &SourceDb, source: &Source) -> Result<Option<Sight>, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(None) };
     // The plan knows what is below views, partitions and queries.
     let plan = db::trusted(format!("explain select 1 from {}", columns::from_clause(source)));
     let plan: Vec<String> = known(sqlx::query_scalar(plan).fetch_all(pool).await)?.unwrap_or_default();
@@ -137,10 +137,12 @@ fn known<T>(answer: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
 
 /// The sessions first: a transaction that is prepared between the two statements is seen by both, the other way round by
 /// neither.
-async fn ask(pool: &PgPool) -> Result<(Sessions, Prepared), sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    let sessions: Sessions = sqlx::query_as(SESSIONS).fetch_one(&mut *connection).await?;
-    Ok((sessions, sqlx::query_as(PREPARED).fetch_one(&mut *connection).await?))
+async fn ask(pool: &SourcePool) -> Result<(Sessions, Prepared), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let sessions: Sessions = sqlx::query_as(SESSIONS).persistent(false).fetch_one(&mut *transaction).await?;
+    let prepared = sqlx::query_as(PREPARED).persistent(false).fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok((sessions, prepared))
 }
 
 fn settle(

@@ -9,16 +9,17 @@ use sqlx::{Executor, PgConnection};
 use crate::config::Source;
 use crate::crm::columns;
 use crate::db;
+use crate::db::guest::{IsolationLevel, SourcePool};
 
 /// Begins reading. The newest `changed_at` is to be asked for first, and all rows by one statement: see below.
 ///
 /// # Errors
 /// The database's; `55P03` when somebody keeps the source locked.
-pub async fn begin(connection: &mut PgConnection, source: &Source) -> Result<(), sqlx::Error> {
+pub async fn begin(connection: &mut PgConnection, pool: &SourcePool, source: &Source) -> Result<(), sqlx::Error> {
     if let (Some(table), None) = (&source.table, &source.filter) {
-        connection.execute("begin isolation level repeatable read read only").await?;
+        begin_at(connection, pool, IsolationLevel::RepeatableRead).await?;
         // No statement that takes a snapshot may come before this one. A view is locked with all that is below it.
-        let lock = format!("{}; lock table {} in access share mode", limit(), db::quote_table(table));
+        let lock = format!("lock table {} in access share mode", db::quote_table(table));
         match connection.execute(sqlx::raw_sql(db::trusted(lock))).await {
             Ok(_) => return Ok(()),
             Err(error) if is_not_for_us(&error) => connection.execute("rollback").await?,
@@ -29,16 +30,19 @@ pub async fn begin(connection: &mut PgConnection, source: &Source) -> Result<(),
     // materialised views, tables of which we may read a few columns only). Planning the statement takes all its locks,
     // kept until the end; under `read committed` each statement after that has a newer snapshot of its own. All rows
     // come from one statement. The newest value, asked for before, is then a little too old, which only reads more.
-    connection.execute("begin isolation level read committed read only").await?;
-    connection.execute(sqlx::raw_sql(db::trusted(limit()))).await?;
+    begin_at(connection, pool, IsolationLevel::ReadCommitted).await?;
     let plan = db::trusted(format!("select 1 from {} limit 0", columns::from_clause(source)));
-    connection.execute(sqlx::query(plan)).await?;
+    connection.execute(sqlx::query(plan).persistent(false)).await?;
     Ok(())
 }
 
-/// How long somebody else's lock is waited for, until the end of the transaction.
-fn limit() -> String {
-    format!("set local lock_timeout = {}", db::LOCK_TIMEOUT.as_millis())
+/// With the limit on waiting for a lock, among the other settings.
+async fn begin_at(
+    connection: &mut PgConnection,
+    pool: &SourcePool,
+    isolation: IsolationLevel,
+) -> Result<(), sqlx::Error> {
+    connection.execute(sqlx::raw_sql(db::trusted(pool.begin_text(isolation)))).await.map(drop)
 }
 
 /// `lock table` does not take this kind of relation, or not from us.

@@ -1,30 +1,26 @@
-//! How sessions on a PostgreSQL server begin, whatever they are for.
+//! How connections to a PostgreSQL server are made, and the sessions of the state, which keep settings and locks as long as they
+//! last.
 
 use std::str::FromStr;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, PgPool};
 
+use super::pooler::{self, SessionKind};
 use super::{
     ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, POSTGRES_SCHEMA, away_or_unfit, display_url, is_outage, state_unusable, trusted,
 };
 use crate::error::SetupError;
 
-/// No statement is logged: the customer's own conditions may quote personal data.
+/// No statement is logged: the customer's own conditions may quote personal data. `extra_float_digits`, which the driver would send
+/// as it connects, is refused by PgBouncer as it is delivered; where it matters, it is set in the transaction.
 pub(super) fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
-    Ok(PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging())
+    let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging();
+    Ok(options.extra_float_digits(None))
 }
 
-pub(super) async fn postgres_pool(url: &str, connections: u32, session: String) -> Result<PgPool, sqlx::Error> {
-    let options = postgres_options(url)?;
-    // A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
-    let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
-    first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
-    in_session(connections, session).connect_with(options).await
-}
-
-/// Connections that each begin with these statements.
-pub(super) fn in_session(connections: u32, session: String) -> PgPoolOptions {
+/// Connections that each begin with these statements, which hold as long as the connection.
+fn in_session(connections: u32, session: String) -> PgPoolOptions {
     let session = std::sync::Arc::new(session);
     PgPoolOptions::new()
         .max_connections(connections)
@@ -48,31 +44,64 @@ pub(super) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
          set lock_timeout = {}",
         LOCK_TIMEOUT.as_millis()
     );
-    let pool = postgres_pool(url, 8, session).await.map_err(|error| {
+    let unreachable = |error: sqlx::Error| {
         let what = format!("the state at {} cannot be reached: {error}", display_url(url));
         let cure = "check that the server is running, and the host, database, user and password of [state] url";
         away_or_unfit(is_outage(&error), SetupError::new(what, cure))
-    })?;
+    };
+    let options = postgres_options(url).map_err(unreachable)?;
+    // Before the first `set`: in a session that others use as well, it would reach them.
+    if pooler::session_kind(&options).await.map_err(unreachable)? == SessionKind::Shared {
+        return Err(shared_session(url).into());
+    }
+    let pool = in_session(8, session).connect_with(options).await.map_err(unreachable)?;
     refuse_encoding(&pool, url).await?;
     Ok(pool)
 }
 
+fn shared_session(url: &str) -> SetupError {
+    SetupError::new(
+        format!(
+            "the state at {} is behind a connection pooler that hands sessions from one client to the next between transactions \
+             (PgBouncer: pool_mode = transaction or statement); the state needs sessions of its own, for locks and settings",
+            display_url(url)
+        ),
+        "name the PostgreSQL server itself in [state] url (host and port without the pooler), or give that database pool_mode = \
+         session in the pooler",
+    )
+}
+
 /// Only where it is missing: a role that may use the schema need not be allowed to create one.
 pub(super) async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
-    let missing: bool =
-        sqlx::query_scalar("select to_regnamespace($1) is null").bind(POSTGRES_SCHEMA).fetch_one(pool).await?;
-    if missing {
-        let statement = trusted(format!("create schema if not exists {POSTGRES_SCHEMA}"));
-        sqlx::query(statement).execute(pool).await.map_err(|error| {
-            SetupError::new(
-                format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
-                format!(
-                    "let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"
-                ),
-            )
-        })?;
+    if !is_missing(pool).await? {
+        return Ok(());
     }
-    Ok(())
+    let Err(error) = make_schema(pool).await else { return Ok(()) };
+    // Another process that does not know our lock was faster.
+    if !is_outage(&error) && !is_missing(pool).await? {
+        return Ok(());
+    }
+    let setup = SetupError::new(
+        format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
+        format!("let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"),
+    );
+    Err(away_or_unfit(is_outage(&error), setup))
+}
+
+async fn is_missing(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select to_regnamespace($1) is null").bind(POSTGRES_SCHEMA).fetch_one(pool).await
+}
+
+/// The letters "csyncmak". Of several instances that start at once one makes the schema, and the others wait: two that run
+/// `create schema if not exists` at the same time fail with a duplicate key.
+const MAKING: i64 = 0x6373_796e_636d_616b;
+
+async fn make_schema(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(MAKING).execute(&mut *transaction).await?;
+    let statement = trusted(format!("create schema if not exists {POSTGRES_SCHEMA}"));
+    sqlx::query(statement).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 /// Refuses a state that could not keep every text, nor give it back in the bytes that it is counted by.

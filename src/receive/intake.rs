@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
 use crate::clock;
+use crate::db;
 use crate::db::discreet::in_words;
-use crate::db::{self, Db};
-use crate::receive::Signals;
+use crate::receive::{PostStore, Signals};
 use crate::state::event::{self, Arrival};
+use crate::state::file_lock::StateLoss;
 
 /// In one transaction.
 const BATCH: usize = 500;
@@ -63,7 +64,7 @@ impl Intake {
 
 impl Writer {
     /// Writes until nobody can hand in anything any more.
-    pub async fn run(mut self, state: Db, signals: Signals) {
+    pub async fn run(mut self, state: PostStore, signals: Signals) {
         let mut failing = false;
         let mut batch = Vec::with_capacity(BATCH);
         while self.0.recv_many(&mut batch, BATCH).await > 0 {
@@ -98,9 +99,12 @@ impl Writer {
     }
 }
 
-async fn store(state: &Db, arrivals: &[Arrival]) -> anyhow::Result<()> {
-    let stored = tokio::time::timeout(STORE_WITHIN, event::store(state, arrivals, clock::now())).await;
+async fn store(state: &PostStore, arrivals: &[Arrival]) -> anyhow::Result<()> {
+    state.file.check()?;
+    let stored = tokio::time::timeout(STORE_WITHIN, event::store(&state.db, arrivals, clock::now())).await;
     stored.map_err(|_| anyhow::Error::from(db::Away)).context("the state does not answer")??;
+    // What was written meanwhile to a file that is gone is not stored.
+    state.file.check()?;
     Ok(())
 }
 
@@ -110,6 +114,9 @@ fn acknowledge(stored: oneshot::Sender<()>) {
 }
 
 fn cure_of(error: &anyhow::Error) -> &'static str {
+    if let Some(loss) = error.downcast_ref::<StateLoss>() {
+        return loss.cure();
+    }
     let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
     cause.map_or("check that the database of [state] url runs and can be reached", db::state_cure)
 }

@@ -21,6 +21,7 @@ use crate::db::Db;
 use crate::error::SetupError;
 use crate::pulse::Pulse;
 use crate::receive::certificate::Certificate;
+use crate::state::file_lock::StateFile;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,14 @@ pub struct Signals {
     pub deliver: Arc<Notify>,
 }
 
+/// Where posts are stored.
+#[derive(Debug, Clone)]
+pub struct PostStore {
+    pub db: Db,
+    /// What is stored in a file that is gone must not be acknowledged.
+    pub file: StateFile,
+}
+
 /// What has to be in order before anything begins.
 ///
 /// # Errors
@@ -47,7 +56,7 @@ pub fn prepare(settings: &Settings) -> Result<Option<Certificate>, SetupError> {
 pub async fn run(
     mut changes: watch::Receiver<Arc<Settings>>,
     certificate: Option<Certificate>,
-    state: Db,
+    store: PostStore,
     signals: Signals,
     pulse: Arc<Pulse>,
     stop: CancellationToken,
@@ -57,8 +66,8 @@ pub async fn run(
         return;
     }
     tokio::join!(
-        server::run(changes, certificate, state.clone(), signals.clone(), stop.clone()),
-        apply::run(settings.clone(), state.clone(), signals.clone(), pulse.clone(), stop.clone()),
-        writeback::run(settings, state, signals, pulse, stop),
+        server::run(changes, certificate, store.clone(), signals.clone(), stop.clone()),
+        apply::run(settings.clone(), store.db.clone(), signals.clone(), pulse.clone(), stop.clone()),
+        writeback::run(settings, store.db, signals, pulse, stop),
     );
 }

@@ -8,11 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Settings;
-use crate::db::Db;
 use crate::http::{self, Limits};
 use crate::receive::certificate::Certificate;
 use crate::receive::endpoint::{self, Desk};
-use crate::receive::{Signals, intake};
+use crate::receive::{PostStore, Signals, intake};
 
 /// A post comes at once and is answered within a second; a state that is slow may take longer. Connections are kept for a
 /// while between two posts, for those over TLS are dear.
@@ -30,7 +29,7 @@ const CURE: &str = "end whatever listens there, or set [receive] listen to anoth
 pub async fn run(
     mut changes: watch::Receiver<Arc<Settings>>,
     certificate: Option<Certificate>,
-    state: Db,
+    store: PostStore,
     signals: Signals,
     stop: CancellationToken,
 ) {
@@ -64,5 +63,5 @@ pub async fn run(
         // The writer ends when the last of those who hand posts in has gone.
         drop(desk);
     };
-    tokio::join!(serve, writer.run(state, signals), follow);
+    tokio::join!(serve, writer.run(store, signals), follow);
 }

@@ -78,7 +78,7 @@ pub async fn reconcile(
     }
     walk.judge(&mut batch, merge.order()).await?;
     // The others are settled, and their rows say what they said.
-    walk.tally.matched(merge.rows() - looked_at - merge.erased());
+    walk.tally.matched(merge.leads() - looked_at - merge.erased());
     walk.tally.erased(merge.erased());
     if walk.repaired.read_again > 0 {
         control::write(state, &CompareAsked { at: now }, now).await?;

@@ -66,9 +66,9 @@ impl Report {
         self.totals.values().sum()
     }
 
-    /// Leads with another verdict than `matched`, and than these.
+    /// Leads with another verdict than `matched`, `assumed`, and than these.
     pub fn differences(&self, ignored: &[Verdict]) -> u64 {
-        let counts = |verdict: &Verdict| *verdict != Verdict::Matched && !ignored.contains(verdict);
+        let counts = |verdict: &Verdict| !verdict.agrees() && !ignored.contains(verdict);
         self.totals.iter().filter(|(verdict, _)| counts(verdict)).map(|(_, leads)| leads).sum()
     }
 }
@@ -134,6 +134,11 @@ impl Tally {
 pub fn cure(verdict: Verdict, reason: &str) -> String {
     match verdict {
         Verdict::Matched => "nothing".to_owned(),
+        Verdict::Assumed => {
+            "nothing, if Conversica knows them: what changes from now on is sent. If it does not, nobody has written to them; ask \
+             Conversica (your account manager, or apisupport@conversica.com) for a list, and compare"
+                .to_owned()
+        }
         Verdict::NeverSent | Verdict::Stale => {
             "`conversica-sync reconcile --repair`: the next poll reads them anew, and sends them as all else is sent".to_owned()
         }

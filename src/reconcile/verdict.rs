@@ -14,6 +14,8 @@ use crate::state::lead::Status;
 pub enum Verdict {
     /// Conversica holds what the CRM says, as far as can be known.
     Matched,
+    /// A baseline took it as known to Conversica; it was never sent from here.
+    Assumed,
     /// In the CRM, and Conversica has never accepted it; nothing is under way.
     NeverSent,
     /// The CRM says otherwise than what Conversica accepted; nothing is under way.
@@ -39,8 +41,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 12] = [
+    pub const ALL: [Verdict; 13] = [
         Verdict::Matched,
+        Verdict::Assumed,
         Verdict::NeverSent,
         Verdict::Stale,
         Verdict::Pending,
@@ -58,6 +61,7 @@ impl Verdict {
     pub const fn name(self) -> &'static str {
         match self {
             Verdict::Matched => "matched",
+            Verdict::Assumed => "assumed",
             Verdict::NeverSent => "never_sent",
             Verdict::Stale => "stale",
             Verdict::Pending => "pending",
@@ -76,18 +80,24 @@ impl Verdict {
     pub const fn meaning(self) -> &'static str {
         match self {
             Verdict::Matched => "Conversica holds what the CRM says",
+            Verdict::Assumed => "assumed known to Conversica, never sent",
             Verdict::NeverSent => "in the CRM, never accepted by Conversica",
-            Verdict::Stale => "the CRM differs from what Conversica accepted",
+            Verdict::Stale => "the CRM differs from what Conversica accepted, or is assumed to know",
             Verdict::Pending => "on its way, or waiting for its turn",
             Verdict::Held => "waits for a person",
             Verdict::Invalid => "the row makes no valid lead",
             Verdict::Rejected => "Conversica refused this content",
             Verdict::Exhausted => "failed for too long",
             Verdict::Ambiguous => "nobody knows whether it arrived",
-            Verdict::Gone => "known to Conversica, no longer in the CRM",
+            Verdict::Gone => "known to Conversica, or assumed to be; no longer in the CRM",
             Verdict::Unconfirmed => "accepted, and nothing heard of it since",
             Verdict::NotWorked => "Conversica does not work it",
         }
+    }
+
+    /// Whether nothing differs, as far as is known: nobody has to look.
+    pub const fn agrees(self) -> bool {
+        matches!(self, Verdict::Matched | Verdict::Assumed)
     }
 
     /// Whether `--repair` does something about it.
@@ -150,7 +160,8 @@ pub fn judge(row: Row<'_>, facts: Option<&Facts>, rules: Rules) -> Option<Judged
     } else {
         row
     };
-    let is_contacted = facts.first_contact_at.is_some() || facts.status == Status::InFlight;
+    let is_contacted =
+        facts.first_contact_at.is_some() || facts.assumed_at.is_some() || facts.status == Status::InFlight;
     // What is under way, or waits for somebody, is told before what the CRM says: it is being dealt with.
     match facts.status {
         Status::Held => return Some(held(facts)),
@@ -185,8 +196,7 @@ fn content(hash: Fingerprint, facts: &Facts, rules: Rules) -> Judged {
         }
         None => return answered(Verdict::Ambiguous, "unknown whether it arrived", facts),
         Some(delivered) if delivered != hash => {
-            let accepted = facts.delivered_at.map(|at| format!("accepted {}", moment(at)));
-            let detail = accepted.unwrap_or_else(|| "taken as delivered by a person".to_owned());
+            let detail = last_known(facts, "accepted");
             let why = if is_the_one { "not put in the queue" } else { "changed since it was last read" };
             return judged(Verdict::Stale, why, format!("{why}; {detail}"));
         }
@@ -200,7 +210,10 @@ fn content(hash: Fingerprint, facts: &Facts, rules: Rules) -> Judged {
         let heard = facts.heard.as_ref().map(|heard| moment(heard.last_at)).unwrap_or_default();
         return judged(Verdict::NotWorked, &why, format!("{why}; last heard {heard}"));
     }
-    // Who was taken as delivered by a person need not be heard of.
+    if facts.assumed_at.is_some() {
+        return judged(Verdict::Assumed, "never sent", last_known(facts, "accepted"));
+    }
+    // What a baseline took as delivered need not be heard of.
     let is_accepted = facts.answer.as_ref().is_some_and(|answer| answer.class == "accepted");
     match (facts.first_contact_at, rules.silent_since) {
         (Some(first), Some(since)) if is_accepted && facts.heard.is_none() && first <= since => {
@@ -240,9 +253,17 @@ fn held(facts: &Facts) -> Judged {
 }
 
 fn gone(facts: &Facts) -> Judged {
-    let accepted = facts.delivered_at.or(facts.first_contact_at).map(|at| format!("last accepted {}", moment(at)));
-    let detail = accepted.unwrap_or_else(|| "taken as delivered by a person".to_owned());
+    let detail = last_known(facts, "last accepted");
     judged(Verdict::Gone, "no longer in the CRM", format!("no longer in the CRM; {detail}"))
+}
+
+/// When Conversica accepted what it is taken to hold; or that it never did.
+fn last_known(facts: &Facts, accepted: &str) -> String {
+    match (facts.assumed_at, facts.delivered_at) {
+        (Some(since), _) => format!("assumed known to Conversica since {}, never sent", moment(since)),
+        (None, Some(at)) => format!("{accepted} {}", moment(at)),
+        (None, None) => "taken as delivered by a baseline".to_owned(),
+    }
 }
 
 fn invalid(reasons: &[String]) -> Judged {
@@ -280,6 +301,7 @@ fn moment(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::facts::Heard;
 
     const HASH: Fingerprint = Fingerprint([1; 16]);
     const OTHER: Fingerprint = Fingerprint([2; 16]);
@@ -299,6 +321,7 @@ mod tests {
             changed_at: at(10),
             delivered_at: Some(at(20)),
             first_contact_at: Some(at(20)),
+            assumed_at: None,
             due_at: Some(at(10)),
             gone_at: None,
             answer: Some(answer("accepted", Some(200))),
@@ -331,6 +354,39 @@ mod tests {
         let invalid = Facts { status: Status::Invalid, ..refused.clone() };
         assert_eq!(verdict(Row::Content(OTHER), &invalid), Some(Verdict::NeverSent), "the row was mended");
         assert_eq!(verdict(Row::Invalid(&["email: blank".to_owned()]), &settled()), Some(Verdict::Invalid));
+    }
+
+    #[test]
+    fn what_was_never_sent_is_assumed_and_never_called_accepted() {
+        let assumed = Facts {
+            status: Status::Assumed,
+            delivered_at: None,
+            first_contact_at: None,
+            assumed_at: Some(at(20)),
+            answer: None,
+            ..settled()
+        };
+        let judge = |row, facts: &Facts| {
+            let rules = Rules { began_at: at(100), silent_since: Some(at(90)) };
+            super::judge(row, Some(facts), rules).map(|judged| (judged.verdict, judged.detail)).unwrap()
+        };
+        for (row, verdict) in [
+            (Row::Content(HASH), Verdict::Assumed),
+            (Row::Content(OTHER), Verdict::Stale),
+            (Row::Missing, Verdict::Gone),
+        ] {
+            let (judged, detail) = judge(row, &assumed);
+            assert_eq!(judged, verdict, "{detail}");
+            assert!(detail.contains("never sent") && !detail.contains("accepted"), "{detail}");
+        }
+        let refused = Facts { answer: Some(answer("rejected", Some(422))), ..assumed.clone() };
+        assert_eq!(judge(Row::Content(HASH), &refused).0, Verdict::Assumed, "its content is the assumed one again");
+        let heard = Heard { last_at: at(30), not_worked: Some(("Excluded".to_owned(), None)) };
+        let excluded = Facts { heard: Some(heard), ..assumed };
+        assert_eq!(judge(Row::Content(HASH), &excluded).0, Verdict::NotWorked, "Conversica has said more of it");
+        let updated = Facts { delivered_at: None, ..settled() };
+        let (verdict, detail) = judge(Row::Content(OTHER), &updated);
+        assert!(verdict == Verdict::Stale && detail.contains("taken as delivered by a baseline"), "{detail}");
     }
 
     #[test]

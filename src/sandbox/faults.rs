@@ -15,7 +15,8 @@ use rand::{RngExt, SeedableRng};
 const LOCK_AFTER: u32 = 5;
 
 /// Everything that may stand before a `=`, for the message about a word that is not among them.
-const NAMES: &[&str] = &["timeout", "cut", "drop", "refuse", "latency", "lock_after", "retry_after"];
+const NAMES: &[&str] =
+    &["timeout", "cut", "drop", "refuse", "status_false", "login_page", "latency", "lock_after", "retry_after"];
 
 /// What happens to a request instead of an honest answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub enum Fault {
     Drop,
     /// Refuses a lead that has nothing wrong with it, with 400.
     Refuse,
+    /// The same, with 200 and a body that says so.
+    StatusFalse,
+    /// Answers 200 with a page for people in Conversica's place; the lead is not stored.
+    LoginPage,
 }
 
 /// The faults in play, read from text such as `500=5%,timeout=1%,latency=20ms..80ms,lock_after=5`.
@@ -114,6 +119,8 @@ fn named(name: &str) -> Result<Fault, FaultsError> {
         "cut" => Ok(Fault::Cut),
         "drop" => Ok(Fault::Drop),
         "refuse" => Ok(Fault::Refuse),
+        "status_false" => Ok(Fault::StatusFalse),
+        "login_page" => Ok(Fault::LoginPage),
         number if number.bytes().all(|byte| byte.is_ascii_digit()) => match number.parse() {
             Ok(status @ 300..=599) => Ok(Fault::Status(status)),
             _ => Err(FaultsError::Status(name.to_owned())),
@@ -169,6 +176,8 @@ impl fmt::Display for Fault {
             Fault::Cut => f.write_str("cut"),
             Fault::Drop => f.write_str("drop"),
             Fault::Refuse => f.write_str("refuse"),
+            Fault::StatusFalse => f.write_str("status_false"),
+            Fault::LoginPage => f.write_str("login_page"),
         }
     }
 }
@@ -236,7 +245,7 @@ mod tests {
 
     #[test]
     fn text_survives_reading_and_writing() {
-        let text = "500=5%,503=2.5%,429=3%,timeout=1%,cut=1%,drop=0.5%,refuse=2%,latency=20ms..80ms,retry_after=2s,\
+        let text = "500=5%,503=2.5%,429=3%,timeout=1%,cut=1%,drop=0.5%,refuse=2%,status_false=2%,login_page=1%,latency=20ms..80ms,retry_after=2s,\
                     lock_after=3";
         assert_eq!(parsed(text).to_string(), text);
         assert_eq!(parsed(" latency = 1s , 500 = 5% ").to_string(), "500=5%,latency=1000ms,lock_after=5");

@@ -33,6 +33,9 @@ const ACCEPTED: &str = r#"{"message": "Lead accepted", "status": true}"#;
 const UNAUTHORIZED: &str = "{\"message\":\"Invalid username or password. Additional failed attempts may result in your \
                             account being locked or your IP address being banned.\"}";
 
+const LOGIN_PAGE: &str =
+    "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>A sandbox fault.</body></html>\n";
+
 /// Counts a request out when it ends, also where that is because the client left.
 struct InFlight {
     app: Arc<App>,
@@ -111,6 +114,8 @@ async fn lead(app: &App, line: &Line, mut in_flight: InFlight, body: &Bytes) -> 
         }
         Some(Fault::Status(status)) => status_fault(app, status),
         Some(Fault::Refuse) => refusal(StatusCode::BAD_REQUEST, "Lead not accepted: refused by a sandbox fault."),
+        Some(Fault::StatusFalse) => refusal(StatusCode::OK, "Lead not accepted: refused by a sandbox fault."),
+        Some(Fault::LoginPage) => ([(CONTENT_TYPE, HeaderValue::from_static("text/html"))], LOGIN_PAGE).into_response(),
         Some(Fault::Drop) => cut(line),
         Some(Fault::Cut) => {
             app.accept(place, body, Ending::Cut);

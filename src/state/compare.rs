@@ -28,8 +28,8 @@ pub struct Compared {
     pub gone: bool,
 }
 
-/// Which leads are looked at although their rows say what they said before: those that are not settled, those that
-/// Conversica does not work, and those of which nothing was heard although it has had them for long.
+/// Which leads are looked at although their rows say what they said before: those that are not settled or only
+/// assumed known, those that Conversica does not work, and those of which nothing was heard although it has had them for long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubted {
     /// Since before then; `None` where nothing needs to be heard.
@@ -38,7 +38,7 @@ pub struct Doubted {
 
 impl Doubted {
     /// A condition on `lead`. Silent are leads that were accepted, the first time before an instant: parameter 5, or null.
-    const CONDITION: &str = "status <> 'in_sync' \
+    const CONDITION: &str = "status <> 'in_sync' or assumed_at is not null \
          or exists (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id and c.not_worked is not null) \
          or first_contact_at <= $5 and last_outcome = 'accepted' and not exists \
             (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id)";
@@ -148,6 +148,26 @@ const fn order_columns(order: IdOrder) -> &'static str {
         IdOrder::Bytes => "id, client_id",
         IdOrder::ByLength => "id_length, id, client_id",
     }
+}
+
+/// Leads that are invalid for a reason with these words, at most `limit`.
+pub async fn invalid_because(db: &Db, words: &str, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
+    let leads: Vec<(String, String)> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select id, client_id from lead where status = 'invalid' and status <> 'in_sync' and invalid_reasons like $1 \
+             order by id, client_id limit $2")
+            .bind(format!("%{words}%")).bind(limit).fetch_all(pool).await
+    })?;
+    Ok(leads.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
+}
+
+/// Whether some lead is called by a number with `.0` behind it, as earlier versions wrote whole numbers of floating-point
+/// columns.
+pub async fn has_decimal_names(db: &Db) -> Result<bool, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar("select exists (select 1 from lead where id like '%.0' or client_id like '%.0')")
+            .fetch_one(pool).await
+    })
 }
 
 /// Notes what rows were like whose leads say the same as before: one statement, whatever their number (at most 5,000).

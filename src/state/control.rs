@@ -60,6 +60,10 @@ pub struct LastPoll {
     pub changed: u64,
     pub duration_ms: u64,
     pub error: Option<String>,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. By the last full compare, or more where a later
+    /// poll has met more.
+    #[serde(default)]
+    pub unnamed: u64,
     /// Since when every poll has failed; `None` while they go through.
     #[serde(default)]
     pub failing_since: Option<DateTime<Utc>>,
@@ -144,6 +148,9 @@ pub struct Comparing {
     pub newest: Option<Newest>,
     pub settled: Settled,
     pub rows: u64,
+    /// Rows whose key names no lead, up to there.
+    #[serde(default)]
+    pub unnamed: u64,
 }
 
 /// A poll holds more than it can keep in memory until it knows whether it may be sent: what is held for that reason since that

@@ -9,15 +9,16 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::config::{Consent, Delivery, OnAmbiguous};
+use crate::config::Consent;
 use crate::conversica::consent::Standing;
 use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
-use crate::conversica::outcome::Class;
+use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
 use crate::db::Db;
 use crate::on_db;
 use crate::state::due::Admit;
 use crate::state::lead::InOrder;
-use crate::state::{consent, instant, lead, micros, outcome};
+pub use crate::state::orphan::{Orphans, any_expired, recover};
+use crate::state::{consent, due, instant, late, lead, micros, outcome, pause};
 
 /// A lead that is ours to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,24 @@ pub struct Finished {
     pub next: Next,
 }
 
+impl Finished {
+    /// Of a claim that was given up before its request left.
+    pub fn unsent(claim: Claim, at: DateTime<Utc>) -> Self {
+        Self {
+            lead: claim.lead,
+            claimed_at: claim.claimed_at,
+            attempt: claim.attempt,
+            class: Class::Transient,
+            http_status: None,
+            detail: None,
+            duration: None,
+            at,
+            sent_hash: claim.sent_hash,
+            next: Next::Unsent,
+        }
+    }
+}
+
 /// What the retry policy says of the content that was sent. Content that has changed since is always sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -69,6 +88,9 @@ pub enum Next {
     Hold,
     /// As if it had not been tried: everything has stopped for another reason.
     Untried,
+    /// The claim was too old when its request was to be written, and nothing has left: due again at once. It is no attempt,
+    /// so the journal has no entry of it, and `class` says nothing.
+    Unsent,
 }
 
 /// Of a withdrawal of consent nothing is left to be done: it has arrived, or Conversica never heard what it takes back.
@@ -137,9 +159,36 @@ pub async fn record_and_claim(
     let order = InOrder::of(db, "select f_id, f_client_id from f");
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let mut journal: Vec<Finished> = finished.iter().filter(|f| f.next != Next::Unsent).cloned().collect();
+        if !journal.is_empty() {
+            outcome::insert_query(&journal).build().execute(&mut *transaction).await?;
+        }
         if !finished.is_empty() {
-            outcome::insert_query(finished).build().execute(&mut *transaction).await?;
-            finished_query(finished, &order).build().execute(&mut *transaction).await?;
+            let rows = finished_query(finished, &order).build().fetch_all(&mut *transaction).await?;
+            let mut found = Vec::with_capacity(rows.len());
+            for row in &rows {
+                found.push(LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? });
+            }
+            let mut said = Vec::new();
+            for f in late::without_claim(&journal, &found) {
+                let (id, client_id, at) = (&f.lead.id, &f.lead.client_id, micros(f.at));
+                let entries: i64 = sqlx::query_scalar(late::ENTRIES)
+                    .bind(id).bind(client_id).bind(at).bind(&f.sent_hash).fetch_one(&mut *transaction).await?;
+                if entries == 1 {
+                    if late::may_have_arrived(f) {
+                        late::due_again_query(f).build().execute(&mut *transaction).await?;
+                    }
+                    let entry = late::journalled(f);
+                    sqlx::query(late::SAY_LATE).bind(id).bind(client_id).bind(at).bind(&f.sent_hash)
+                        .bind(entry.class.name()).bind(&entry.detail).execute(&mut *transaction).await?;
+                    said.push((f.clone(), Some(entry)));
+                } else if entries > 1 {
+                    sqlx::query(late::TAKE_BACK)
+                        .bind(id).bind(client_id).bind(at).bind(&f.sent_hash).execute(&mut *transaction).await?;
+                    said.push((f.clone(), None));
+                }
+            }
+            late::correct(&mut journal, said);
         }
         let quotas = if wanted > 0 { admit.quotas(now) } else { Vec::new() };
         if wanted > 0 && (alone || !quotas.is_empty()) {
@@ -172,15 +221,17 @@ pub async fn record_and_claim(
                 claim.push(" ").push(db.skip_locked()).push(") arm");
                 union = " union all ";
             }
-            // A halt that another instance has met counts at once, not when we next look.
-            claim.push(") arms where not exists (select 1 from control where name = 'halt') order by place, due_at, id limit ");
+            // A halt, or a pause that Conversica has asked for, counts at once, whichever instance has met it.
+            claim.push(") arms where not exists (select 1 from control where name = 'halt') and not exists (");
+            claim.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
+            claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(") order by place, due_at, id limit ");
             claim.push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
             claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, claimed_at = ");
             claim.push_bind(micros(now));
             claim.push(", lease_until = ");
             claim.push_bind(micros(now + lease));
             if admit.counts_introductions() {
-                claim.push(", introduced_at = case when first_contact_at is null then ");
+                claim.push(", introduced_at = case when ").push(due::NEW).push(" then ");
                 claim.push_bind(micros(now)).push(" else introduced_at end");
             }
             if admit.counts_test_leads() {
@@ -217,9 +268,9 @@ pub async fn record_and_claim(
                 }
             }
         }
-        if !finished.is_empty() {
-            outcome::minute_query(finished).build().execute(&mut *transaction).await?;
-            outcome::count_query(finished).build().execute(&mut *transaction).await?;
+        if !journal.is_empty() {
+            outcome::minute_query(&journal).build().execute(&mut *transaction).await?;
+            outcome::count_query(&journal).build().execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         claims.sort_by_key(|claim| !claim.urgent);
@@ -262,7 +313,7 @@ where
 }
 
 /// Whether one content withdraws consent that another did not, in SQL.
-fn withdrawn_by(new: &str, old: &str) -> String {
+pub(super) fn withdrawn_by(new: &str, old: &str) -> String {
     let withdrawn = WITHDRAWALS.map(|key| {
         let said = format!("like '%\"{}\":true%'", key.name());
         format!("({new} {said} and not {old} {said})")
@@ -271,7 +322,7 @@ fn withdrawn_by(new: &str, old: &str) -> String {
 }
 
 /// One statement that writes to the leads what came of their claims.
-fn finished_query<DB: Database>(finished: &[Finished], order: &InOrder) -> QueryBuilder<DB>
+pub(super) fn finished_query<DB: Database>(finished: &[Finished], order: &InOrder) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
@@ -290,16 +341,17 @@ where
             Next::RetryAt(at) => ("retrying", at),
             Next::Resend => ("resend", f.at),
             Next::Hold => ("held", f.at),
-            Next::Untried => ("untried", f.at),
+            Next::Untried | Next::Unsent => ("untried", f.at),
         };
         row.push_bind(f.lead.id.clone())
             .push_bind(f.lead.client_id.clone())
             .push_bind(micros(f.claimed_at))
-            .push_bind(f.class.name())
+            .push_bind(if f.next == Next::Unsent { "" } else { f.class.name() })
             .push_bind(next)
             .push_bind(micros(due_at))
             .push_bind(f.http_status.map(i64::from))
-            .push_bind(f.detail.clone())
+            // The journal has it; a lead that is in step carries no second copy.
+            .push_bind(f.detail.clone().filter(|_| f.class != Class::Accepted))
             .push_bind(micros(f.at));
     });
     update.push(")").push(&order.cte).push(" update lead set status = case ");
@@ -331,17 +383,19 @@ where
          delivered = case when f_class = 'accepted' then case when lead.desired_hash <> lead.sent_hash then lead.sent end \
                      when f_class = 'ambiguous' then ",
     );
-    // Of a first contact that nobody knows the end of, what was sent is the best there is to compare with.
-    update.push(format!("coalesce({}, {})", lead::DELIVERED, lead::SENT));
+    // Of a first contact that nobody knows the end of, what was sent is the best there is to compare with; what a baseline
+    // assumed was never sent.
+    update.push(format!("coalesce(case when lead.assumed_at is null then {} end, {})", lead::DELIVERED, lead::SENT));
     update.push(
         " else lead.delivered end, \
          delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \
                           else lead.delivered_hash end, \
          delivered_at = case when f_class = 'accepted' then f_at else lead.delivered_at end, \
-         first_contact_at = case when f_class in ('accepted', 'ambiguous') \
-                            then coalesce(lead.first_contact_at, f_at) else lead.first_contact_at end, \
-         introduced_at = case when f_class in ('accepted', 'ambiguous') or lead.first_contact_at is not null \
-                         then lead.introduced_at end, \
+         first_contact_at = case when f_class not in ('accepted', 'ambiguous') then lead.first_contact_at \
+                            when lead.assumed_at is null then coalesce(lead.first_contact_at, f_at) else f_at end, \
+         introduced_at = case when f_class in ('accepted', 'ambiguous') \
+                         or lead.first_contact_at is not null and lead.assumed_at is null then lead.introduced_at end, \
+         assumed_at = case when f_class not in ('accepted', 'ambiguous') then lead.assumed_at end, \
          attempts = case when f_next = 'untried' then lead.attempts - 1 \
                     when f_next in ('retrying', 'resend', 'held') \
                          or (f_next = 'exhausted' and lead.desired_hash = lead.sent_hash) \
@@ -349,103 +403,18 @@ where
          first_failed_at = case when f_next = 'untried' then lead.first_failed_at \
                            when f_next in ('retrying', 'resend', 'held') \
                                 or (f_next = 'exhausted' and lead.desired_hash = lead.sent_hash) \
-                           then coalesce(lead.first_failed_at, f_at) end, \
+                           then case when lead.first_failed_at <= f_at then lead.first_failed_at else f_at end end, \
          sent = null, sent_hash = null, claimed_at = null, lease_until = null, \
-         last_outcome = f_class, last_http_status = f_http_status, last_detail = f_detail, last_outcome_at = f_at \
-         from f",
+         last_outcome = case when f_class <> '' then f_class else lead.last_outcome end, \
+         last_http_status = case when f_class <> '' then f_http_status else lead.last_http_status end, \
+         last_detail = case when f_class <> '' then f_detail else lead.last_detail end, \
+         last_outcome_at = case when f_class <> '' then f_at else lead.last_outcome_at end from f",
     );
     update.push(order.from);
     update.push(
         " where lead.id = f_id and lead.client_id = f_client_id and lead.status = 'in_flight' \
          and lead.claimed_at = f_claimed_at",
     );
-    update.push(order.condition);
+    update.push(order.condition).push(" returning id, client_id");
     update
-}
-
-/// Whether a claim whose lease is over waits to be taken up again.
-pub async fn any_expired(db: &Db, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let found: Option<i64> = on_db!(db, pool => {
-        sqlx::query_scalar(
-            "select cast(1 as bigint) from lead where status = 'in_flight' and status <> 'in_sync' and lease_until <= $1 limit 1")
-            .bind(micros(now)).fetch_optional(pool).await
-    })?;
-    Ok(found.is_some())
-}
-
-/// Which claims have lost their worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Orphans {
-    /// All: nobody else can be sending, for this process has just become the one writer.
-    All,
-    /// Those whose lease is over.
-    Expired,
-}
-
-/// Claims taken up again by one transaction.
-const ORPHANS_AT_ONCE: i64 = 1000;
-
-/// Claims that a crash left behind: nobody knows whether their requests arrived, so each is recorded as ambiguous, and
-/// treated as `[delivery] on_ambiguous` says. Returns how many there were.
-pub async fn recover(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let mut recovered = 0;
-    loop {
-        let part = recover_some(db, orphans, settings, now).await?;
-        recovered += part;
-        if part < ORPHANS_AT_ONCE as u64 {
-            return Ok(recovered);
-        }
-    }
-}
-
-async fn recover_some(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let before = match orphans {
-        Orphans::All => i64::MAX,
-        Orphans::Expired => micros(now),
-    };
-    let order = InOrder::of(db, "select f_id, f_client_id from f");
-    // Locked as they are found: of several instances that look at once, one takes up each claim.
-    let find = format!(
-        "select id, client_id, claimed_at, attempts, sent_hash, urgent from lead \
-         where status = 'in_flight' and status <> 'in_sync' and lease_until <= $1 order by id, client_id limit $2 {}",
-        db.skip_locked()
-    );
-    on_db!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let rows = sqlx::query(crate::db::trusted(find))
-            .bind(before).bind(ORPHANS_AT_ONCE).fetch_all(&mut *transaction).await?;
-        let mut finished = Vec::with_capacity(rows.len());
-        for row in &rows {
-            finished.push(Finished {
-                lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
-                claimed_at: instant(row.try_get(2)?),
-                attempt: row.try_get(3)?,
-                class: Class::Ambiguous,
-                http_status: None,
-                detail: Some("the program ended while this request was on its way".to_owned()),
-                duration: None,
-                at: now,
-                sent_hash: row.try_get(4)?,
-                next: after_crash(settings, row.try_get::<i64, _>(5)? == 1, now),
-            });
-        }
-        if !finished.is_empty() {
-            outcome::insert_query(&finished).build().execute(&mut *transaction).await?;
-            finished_query(&finished, &order).build().execute(&mut *transaction).await?;
-            outcome::minute_query(&finished).build().execute(&mut *transaction).await?;
-            outcome::count_query(&finished).build().execute(&mut *transaction).await?;
-            transaction.commit().await?;
-        }
-        Ok(finished.len() as u64)
-    })
-}
-
-fn after_crash(settings: &Delivery, urgent: bool, now: DateTime<Utc>) -> Next {
-    match settings.on_ambiguous {
-        // Whoever withdrew consent waits for nothing.
-        _ if urgent => Next::Resend,
-        OnAmbiguous::Resend => Next::Resend,
-        OnAmbiguous::Wait => Next::RetryAt(now + settings.ambiguous_wait),
-        OnAmbiguous::Hold => Next::Hold,
-    }
 }

@@ -22,7 +22,7 @@ pub struct Cap {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admit {
     Everybody,
-    /// People contacted before, and others as far as every cap allows.
+    /// People contacted before, and others, assumed ones among them, as far as every cap allows.
     Capped(Vec<Cap>),
     /// Test leads only: those that are, and others until there are so many.
     TestLeads(u32),
@@ -38,8 +38,9 @@ pub(super) struct Arm {
 }
 
 const URGENT: &str = "urgent = 1";
-const KNOWN: &str = "urgent = 0 and first_contact_at is not null";
-const NEW: &str = "urgent = 0 and first_contact_at is null";
+const KNOWN: &str = "urgent = 0 and first_contact_at is not null and assumed_at is null";
+/// Never sent from here: the first request is a first contact, as far as is known. In the words of its index.
+pub(super) const NEW: &str = "urgent = 0 and (first_contact_at is null or assumed_at is not null)";
 const TESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is not null";
 const UNTESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is null";
 
@@ -82,7 +83,7 @@ impl Admit {
         arms.map(|(condition, limit)| Arm { condition, limit }).collect()
     }
 
-    pub(super) fn counts_introductions(&self) -> bool {
+    pub(crate) fn counts_introductions(&self) -> bool {
         matches!(self, Admit::Capped(_))
     }
 
@@ -227,12 +228,17 @@ pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
     })
 }
 
+/// How many people wait to be contacted for the first time and have not been tried: those that a cap may hold back.
+pub async fn count_untried_people(db: &Db) -> Result<i64, sqlx::Error> {
+    let sql = format!("select count(*) from lead where status = 'pending' and status <> 'in_sync' and {NEW}");
+    on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
+}
+
 /// When the lead that has been due for longest became due; `None` where none waits to be sent. Each part has an index.
 pub async fn oldest(db: &Db) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     const WAITS: &str = "select min(due_at) as at from lead where status in ('pending', 'retrying')";
     let sql = format!(
-        "select min(at) from ({WAITS} and urgent = 1 union all {WAITS} and urgent = 0 and first_contact_at is not null \
-         union all {WAITS} and urgent = 0 and first_contact_at is null) parts"
+        "select min(at) from ({WAITS} and {URGENT} union all {WAITS} and {KNOWN} union all {WAITS} and {NEW}) parts"
     );
     let at: Option<i64> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
     Ok(at.map(instant))

@@ -11,7 +11,8 @@ use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::db::Db;
 use crate::on_db;
 use crate::state::lead::{InOrder, Status};
-use crate::state::listing::{reasons_of, status_of};
+use crate::state::lead_status::{SHOWN_STATUS, status_named};
+use crate::state::listing::reasons_of;
 use crate::state::{instant, micros};
 
 /// What the state knows of a lead.
@@ -19,14 +20,18 @@ use crate::state::{instant, micros};
 pub struct Facts {
     pub status: Status,
     pub desired_hash: Fingerprint,
-    /// Of the content last accepted; `None`: never, or nobody knows.
+    /// Of the content last accepted, or taken as delivered by a baseline; `None`: never, or unknown.
     pub delivered_hash: Option<Fingerprint>,
     pub invalid_reasons: Vec<String>,
     pub hold_reason: Option<String>,
     /// When desired was last written.
     pub changed_at: DateTime<Utc>,
+    /// When Conversica accepted it; `None` where a baseline took it as delivered.
     pub delivered_at: Option<DateTime<Utc>>,
+    /// `None` also where a baseline only assumes that Conversica knows it.
     pub first_contact_at: Option<DateTime<Utc>>,
+    /// Since when a baseline assumes that Conversica knows it; it was never sent from here.
+    pub assumed_at: Option<DateTime<Utc>>,
     pub due_at: Option<DateTime<Utc>>,
     pub gone_at: Option<DateTime<Utc>>,
     /// The newest attempt.
@@ -61,10 +66,10 @@ pub async fn of(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>, sql
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
-        query.push(
-            ") select lead.id, lead.client_id, status, desired_hash, delivered_hash, invalid_reasons, hold_reason, changed_at, \
+        query.push(") select lead.id, lead.client_id, ").push(SHOWN_STATUS).push(
+            ", desired_hash, delivered_hash, invalid_reasons, hold_reason, changed_at, \
              delivered_at, first_contact_at, due_at, gone_at, last_outcome, last_http_status, last_detail, last_outcome_at, \
-             last_heard_at, not_worked, case when not_worked is not null then picture end from asked \
+             last_heard_at, not_worked, case when not_worked is not null then picture end, assumed_at from asked \
              join lead on lead.id = asked_id and lead.client_id = asked_client_id \
              left join conversation c on c.id = asked_id and c.client_id = asked_client_id");
         let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
@@ -88,15 +93,17 @@ pub async fn of(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>, sql
                     class, http_status: row.try_get(13)?, detail: row.try_get(14)?, at: at(15)?,
                 }),
             };
+            let assumed_at = at(19)?;
             facts.insert(lead, Facts {
-                status: status_of(row.try_get(2)?)?,
+                status: status_named(row.try_get(2)?)?,
                 desired_hash: fingerprint(row.try_get(3)?)?,
                 delivered_hash: row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint).transpose()?,
                 invalid_reasons: reasons_of(row.try_get(5)?),
                 hold_reason: row.try_get(6)?,
                 changed_at: instant(row.try_get(7)?),
                 delivered_at: at(8)?,
-                first_contact_at: at(9)?,
+                first_contact_at: at(9)?.filter(|_| assumed_at.is_none()),
+                assumed_at,
                 due_at: at(10)?,
                 gone_at: at(11)?,
                 answer,

@@ -8,7 +8,7 @@ pub mod replay;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
+use sqlx::{Database, Decode, Encode, QueryBuilder, Row as _, Type};
 
 use crate::config::{OnAmbiguous, Settings};
 use crate::conversica::consent::Channel;
@@ -68,17 +68,23 @@ impl Consequences {
     }
 }
 
-/// A macro, because the two engines' rows are two types.
-macro_rules! event_of {
-    ($row:expr) => {
-        Event {
-            seq: $row.try_get(0)?,
-            kind: kind_of($row.try_get(1)?)?,
-            lead: LeadId { id: $row.try_get(2)?, client_id: $row.try_get(3)? },
-            received_at: instant($row.try_get(4)?),
-            body: $row.try_get(5)?,
-        }
-    };
+/// A row of [`WAITING`] or [`UNEXAMINED`], of either engine.
+fn read_event<'r, R>(row: &'r R) -> Result<Event, sqlx::Error>
+where
+    R: sqlx::Row,
+    usize: sqlx::ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    &'r str: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    Ok(Event {
+        seq: row.try_get(0)?,
+        kind: kind_of(row.try_get(1)?)?,
+        lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },
+        received_at: instant(row.try_get(4)?),
+        body: row.try_get(5)?,
+    })
 }
 
 /// In a transaction: what was said about consent, or may have been, goes into the tables and into what is to be sent. Returns
@@ -146,7 +152,7 @@ async fn set_aside(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
         }
         let mut events = Vec::new();
         for row in sqlx::query(WAITING).bind(1_i64).fetch_all(&mut *transaction).await? {
-            events.push(event_of!(row));
+            events.push(read_event(&row)?);
         }
         let folded = fold::fold(&events, BTreeMap::new());
         let mut applied = Applied { events: events.len(), unreadable: events.len(), words: folded.words.len(), ..Applied::default() };
@@ -204,11 +210,11 @@ async fn apply_some(
         let rows = sqlx::query(WAITING).bind(most).fetch_all(&mut *transaction).await?;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
-            events.push(event_of!(row));
+            events.push(read_event(row)?);
         }
         let mut unexamined = Vec::new();
         for row in sqlx::query(UNEXAMINED).bind(most).fetch_all(&mut *transaction).await? {
-            unexamined.push(event_of!(row));
+            unexamined.push(read_event(&row)?);
         }
         if events.is_empty() && unexamined.is_empty() {
             // Waited for, unlike a drop's: until the lock is gone, whoever looks next would leave what comes now to us.

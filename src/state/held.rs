@@ -36,7 +36,7 @@ pub const REASONS: [&str; 8] = [
 /// What a person does about leads held for that reason.
 pub fn advice(reason: &str) -> &'static str {
     match reason {
-        FIRST_RUN => "`approve` contacts everybody who is there today, `baseline` takes them as known to Conversica",
+        FIRST_RUN => "`approve` contacts everybody who is there today, `baseline` assumes that Conversica knows them",
         CONVERSATION_CHANGED => {
             "another conversation may start a new series of messages: `approve` sends it, `baseline` leaves things as they are"
         }
@@ -55,7 +55,10 @@ pub fn advice(reason: &str) -> &'static str {
             "the state came out of a backup, and is older than what Conversica holds: look at `plan`, mind opt-outs heard since the \
              backup, then `approve` sends it, `baseline` takes it as delivered"
         }
-        MAPPING_CHANGED => "`approve` sends everybody again as [lead] has it now, `baseline` sends only later changes",
+        MAPPING_CHANGED => {
+            "`approve` sends all of them as [lead] has it now: an update to a person whom Conversica knows, a first message to \
+             anybody else; `baseline` sends only later changes"
+        }
         _ => "`approve` sends them, `baseline` takes them as delivered",
     }
 }
@@ -82,8 +85,10 @@ impl Selection {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
     pub leads: i64,
-    /// Of them: people whom Conversica has never been told of, and would be by an approval.
+    /// Of them: people who were never sent from here, and would be by an approval.
     pub new_people: i64,
+    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    pub assumed_known: i64,
     /// Of them: leads whose row is missing from the source. They are not sent, but gone, whoever decides how.
     pub missing: i64,
     /// Reason → leads.
@@ -122,7 +127,7 @@ impl Held {
 pub enum Release {
     /// They are sent.
     Send,
-    /// They count as delivered.
+    /// Nothing is sent: what was never sent is assumed known to Conversica, of the others the content counts as delivered.
     Baseline,
 }
 
@@ -136,10 +141,21 @@ impl Release {
     }
 }
 
+/// How many leads a release concerned, counted in its own transaction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReleasedLeads {
+    pub leads: u64,
+    /// As in [`Held`].
+    pub new_people: u64,
+    pub assumed_known: u64,
+    /// Their rows are missing from the source.
+    pub missing: u64,
+}
+
 /// What came of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
-    Leads(u64),
+    Leads(ReleasedLeads),
     /// Nothing was released: the set is larger than the one that was shown.
     Grown,
 }
@@ -184,21 +200,26 @@ macro_rules! nothing_taken {
     };
 }
 
+/// Counts over held leads: people who were never sent from here, those of them who are assumed known, and missing rows.
+const PEOPLE: &str = "count(case when status = 'held' and gone_at is null and (first_contact_at is null or assumed_at is not null) \
+     then 1 end), count(case when status = 'held' and gone_at is null then assumed_at end), \
+     count(case when status in ('held', 'gone') then gone_at end)";
+
 /// What is held now.
 pub async fn look(db: &Db, selection: &Selection) -> Result<Held, sqlx::Error> {
     let mut held = Held::default();
     on_db!(db, pool => {
-        let mut query = QueryBuilder::new(
-            "select hold_reason, count(*), count(case when first_contact_at is null and (status <> 'held' or gone_at is null) \
-             then 1 end), max(held_at), count(case when status = 'held' then gone_at end) from lead where ");
+        let mut query = QueryBuilder::new("select hold_reason, count(*), max(held_at), ");
+        query.push(PEOPLE).push(" from lead where ");
         push_held!(query, selection, None::<DateTime<Utc>>);
         query.push(" group by hold_reason");
         for row in query.build().fetch_all(pool).await? {
             let leads: i64 = row.try_get(1)?;
             held.leads += leads;
-            held.new_people += row.try_get::<i64, _>(2)?;
-            held.missing += row.try_get::<i64, _>(4)?;
-            held.newest = held.newest.max(row.try_get::<Option<i64>, _>(3)?.map(instant));
+            held.newest = held.newest.max(row.try_get::<Option<i64>, _>(2)?.map(instant));
+            held.new_people += row.try_get::<i64, _>(3)?;
+            held.assumed_known += row.try_get::<i64, _>(4)?;
+            held.missing += row.try_get::<i64, _>(5)?;
             held.reasons.insert(row.try_get(0)?, leads);
         }
         Ok(held)
@@ -224,6 +245,16 @@ pub async fn count(db: &Db) -> Result<i64, sqlx::Error> {
     })
 }
 
+/// How many of the held leads are people who were never sent from here, and how many of those are assumed known. From an
+/// index alone, for those who ask often.
+pub async fn first_contacts(db: &Db) -> Result<(i64, i64), sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_as(
+            "select count(*), count(assumed_at) from lead where status = 'held' and gone_at is null \
+             and (first_contact_at is null or assumed_at is not null)").fetch_one(pool).await
+    })
+}
+
 /// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says. Leads whose row is
 /// missing are gone either way; after [`Release::Send`], [`super::gone::settle`] knows who is owed a word. `who` is the person
 /// who decided, and `None` for a setting that has.
@@ -235,7 +266,7 @@ pub async fn release(
     who: Option<&Who>,
     now: DateTime<Utc>,
 ) -> Result<Released, sqlx::Error> {
-    let Some(newest) = shown.newest else { return Ok(Released::Leads(0)) };
+    let Some(newest) = shown.newest else { return Ok(Released::Leads(ReleasedLeads::default())) };
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut noted: Option<i64> = None;
@@ -250,6 +281,20 @@ pub async fn release(
             note.build().execute(&mut *transaction).await?;
             noted = Some(seq);
         }
+        // What is counted here is what is changed below: on PostgreSQL it is locked by now, on SQLite there is one writer.
+        let mut count = QueryBuilder::new("select ");
+        count.push(PEOPLE).push(" from lead where ");
+        match noted {
+            Some(seq) => {
+                count.push("(id, client_id) in (select id, client_id from decided where decision_seq = ").push_bind(seq);
+                count.push(")");
+            }
+            None => {
+                push_released!(count, selection, newest, release);
+            }
+        }
+        let (new_people, assumed_known, missing): (i64, i64, i64) =
+            count.build_query_as().fetch_one(&mut *transaction).await?;
         let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from ");
         match noted {
             // Those that are locked by now, and no others: locks are taken in one order.
@@ -278,11 +323,15 @@ pub async fn release(
                 nothing_taken!(),
                 " then delivered_hash else desired_hash end, delivered_at = case when ",
                 nothing_taken!(),
-                " then delivered_at else "
+                // Only Conversica accepts.
+                " then delivered_at end, assumed_at = case when ",
+                nothing_taken!(),
+                " or first_contact_at is not null then assumed_at else "
             ),
         });
         update.push_bind(micros(now));
         if release == Release::Baseline {
+            // Known from now on, as far as anybody says: a withdrawal of consent is sent to them, and a stop.
             update.push(concat!(" end, first_contact_at = case when ", nothing_taken!(), " then first_contact_at"));
             update.push(" else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
         }
@@ -297,7 +346,13 @@ pub async fn release(
             sqlx::query(decision::COUNT).bind(leads).bind(seq).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
-        Ok(Released::Leads(released))
+        let number = |of: i64| u64::try_from(of).unwrap_or(0);
+        Ok(Released::Leads(ReleasedLeads {
+            leads: released,
+            new_people: number(new_people),
+            assumed_known: number(assumed_known),
+            missing: number(missing),
+        }))
     })
 }
 
@@ -311,7 +366,7 @@ pub async fn release_all(
     loop {
         let held = look(db, selection).await?;
         if let Released::Leads(leads) = self::release(db, selection, &held, release, None, now).await? {
-            return Ok(leads);
+            return Ok(leads.leads);
         }
     }
 }

@@ -13,55 +13,11 @@ use crate::conversica::lead::{Fingerprint, LeadId, RowHash, WITHDRAWALS};
 use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::held::SOURCE_SHRANK;
+use crate::state::lead_status::{IS_ASSUMED, SHOWN_STATUS, status_named};
 use crate::state::micros;
 use crate::state::tombstone::{self, Erased};
 
-/// Where a lead stands. The README's table says what each means and what ends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
-    InSync,
-    Pending,
-    InFlight,
-    Retrying,
-    Held,
-    Invalid,
-    Rejected,
-    Exhausted,
-    Gone,
-}
-
-impl Status {
-    pub const ALL: [Status; 9] = [
-        Status::InSync,
-        Status::Pending,
-        Status::InFlight,
-        Status::Retrying,
-        Status::Held,
-        Status::Invalid,
-        Status::Rejected,
-        Status::Exhausted,
-        Status::Gone,
-    ];
-
-    /// The name in SQL, JSON, logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Status::InSync => "in_sync",
-            Status::Pending => "pending",
-            Status::InFlight => "in_flight",
-            Status::Retrying => "retrying",
-            Status::Held => "held",
-            Status::Invalid => "invalid",
-            Status::Rejected => "rejected",
-            Status::Exhausted => "exhausted",
-            Status::Gone => "gone",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.name() == name)
-    }
-}
+pub use crate::state::lead_status::Status;
 
 /// What the diff needs to know of a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +27,10 @@ pub struct Known {
     pub desired_hash: Fingerprint,
     /// `None`: never accepted, or nobody knows.
     pub delivered_hash: Option<Fingerprint>,
-    /// Conversica has, or may have, taken this lead before.
+    /// Conversica has, or may have, taken this lead before, or a baseline assumes so.
     pub contacted: bool,
+    /// It was never sent from here: a baseline assumes that Conversica knows it.
+    pub assumed: bool,
     pub hold_reason: Option<String>,
     /// The row was found missing, whatever is still to be done about its lead.
     pub gone: bool,
@@ -122,13 +80,14 @@ macro_rules! known_of {
     ($row:expr) => {
         Ok::<Known, sqlx::Error>(Known {
             lead: LeadId { id: $row.try_get(0)?, client_id: $row.try_get(1)? },
-            status: status_of($row.try_get(2)?)?,
+            status: status_named($row.try_get(2)?)?,
             desired_hash: fingerprint_of($row.try_get(3)?)?,
             delivered_hash: $row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint_of).transpose()?,
             contacted: $row.try_get::<Option<i64>, _>(5)?.is_some(),
             hold_reason: $row.try_get(6)?,
             gone: $row.try_get::<Option<i64>, _>(7)?.is_some(),
             row_hash: $row.try_get::<Option<i64>, _>(8)?.map(RowHash),
+            assumed: $row.try_get::<Option<i64>, _>(9)?.is_some(),
         })
     };
 }
@@ -139,7 +98,8 @@ pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Kno
     // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
     let beyond = if after.is_some() { ">" } else { ">=" };
     let sql = format!(
-        "select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash from lead \
+        "select id, client_id, {SHOWN_STATUS}, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, \
+         assumed_at from lead \
          where (id, client_id) {beyond} ($1, $2) order by id, client_id limit $3"
     );
     on_db!(db, pool => {
@@ -160,9 +120,9 @@ pub async fn known(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, 
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
-        query.push(
-            ") select id, client_id, status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, \
-             row_hash from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
+        query.push(") select id, client_id, ").push(SHOWN_STATUS).push(
+            ", desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, assumed_at from asked join \
+             lead on lead.id = asked_id and lead.client_id = asked_client_id");
         let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
         rows.iter().map(|row| known_of!(row).map(|known: Known| (known.lead.clone(), known))).collect()
     })
@@ -440,14 +400,16 @@ pub async fn mark_returned(db: &Db, leads: &[Known], now: DateTime<Utc>) -> Resu
 /// How many leads there are of each status; all statuses are present.
 pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
     let mut counts: BTreeMap<Status, i64> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
-    let rows: Vec<(String, i64)> = on_db!(db, pool => {
-        sqlx::query_as(
-            "select status, count(*) from lead where status <> 'in_sync' group by status \
-             union all select 'in_sync', (select count(*) from lead) - \
-             (select count(*) from lead where status <> 'in_sync')").fetch_all(pool).await
-    })?;
+    // One statement, one moment: the numbers add up.
+    let sql = format!(
+        "select status, count(*) from lead where status <> 'in_sync' group by status \
+         union all select 'in_sync', (select count(*) from lead) - (select count(*) from lead where status <> 'in_sync') - \
+         (select count(*) from lead where {IS_ASSUMED}) \
+         union all select 'assumed', count(*) from lead where {IS_ASSUMED}"
+    );
+    let rows: Vec<(String, i64)> = on_db!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
     for (name, count) in rows {
-        counts.insert(status_of(&name)?, count);
+        counts.insert(status_named(&name)?, count);
     }
     Ok(counts)
 }
@@ -478,11 +440,6 @@ pub async fn delivered(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Str
         let rows: Vec<(String, String, String)> = query.build_query_as().fetch_all(pool).await?;
         Ok(rows.into_iter().map(|(id, client_id, body)| (LeadId { id, client_id }, body)).collect())
     })
-}
-
-/// A status as stored; the table admits no other names.
-fn status_of(name: &str) -> Result<Status, sqlx::Error> {
-    Status::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown lead status {name:?}").into()))
 }
 
 fn fingerprint_of(bytes: &[u8]) -> Result<Fingerprint, sqlx::Error> {

@@ -98,7 +98,7 @@ impl<'a> Pages<'a> {
         on_db!(self.db, pool => {
             let mut query = QueryBuilder::new(
                 "select id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
-                 last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at from lead where ");
+                 last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at, assumed_at from lead where ");
             push_condition(&mut query, self.db, self.status, self.reason, self.way);
             if let Some(after) = &self.after {
                 query.push(" and (id, client_id) > (").push_bind(after.id.clone()).push(", ");
@@ -117,6 +117,7 @@ impl<'a> Pages<'a> {
                     Status::InFlight => moment(11)?,
                     Status::Retrying | Status::Rejected | Status::Exhausted => last_outcome_at,
                     Status::Gone => moment(13)?,
+                    Status::Assumed => moment(14)?,
                     Status::Pending | Status::Held | Status::Invalid => None,
                 };
                 let (http_status, detail) = (row.try_get(5)?, row.try_get(6)?);
@@ -151,7 +152,10 @@ pub async fn count(db: &Db, status: Status, reason: &str) -> Result<i64, sqlx::E
 fn shorter_way(status: Status, of_status: i64, all: i64, wanted: i64) -> Way {
     let (of_status, all, wanted) = (i128::from(of_status), i128::from(all), i128::from(wanted.min(of_status)));
     let pages = wanted / i128::from(PAGE) + 1;
-    // Without an index over what is settled, there is only one way.
+    // Assumed leads have an index in the order of their ids; of other settled ones there is none.
+    if status == Status::Assumed {
+        return Way::Sort;
+    }
     let walk = status == Status::InSync || all * wanted < pages * of_status * of_status;
     if walk { Way::Walk } else { Way::Sort }
 }
@@ -160,14 +164,12 @@ fn push_condition<DB: Database>(query: &mut QueryBuilder<DB>, db: &Db, status: S
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
 {
-    let name = status.name();
     match way {
-        // In so many words, as the index has it.
-        Way::Sort | Way::Any if status != Status::InSync => {
-            query.push(format!("status = '{name}' and status <> 'in_sync'"))
-        }
         // An expression that no index knows: the planner is left with the key.
-        Way::Sort | Way::Walk | Way::Any => query.push(format!("status || '' = '{name}'")),
+        Way::Walk if status != Status::InSync && status != Status::Assumed => {
+            query.push(format!("status || '' = '{}'", status.name()))
+        }
+        Way::Sort | Way::Walk | Way::Any => query.push(status.condition()),
     };
     let Some(reason) = reason else { return };
     let like = match db {
@@ -208,11 +210,6 @@ pub(super) fn reasons_of(json: Option<String>) -> Vec<String> {
 pub(super) fn due(status: Status, stored: Option<i64>) -> Option<DateTime<Utc>> {
     let waits = matches!(status, Status::Pending | Status::Retrying);
     stored.filter(|at| waits && *at > 0).map(instant)
-}
-
-/// A status as stored; the table admits no other names.
-pub(super) fn status_of(name: &str) -> Result<Status, sqlx::Error> {
-    Status::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown lead status {name:?}").into()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Our own tables, one file a table: what each lead should be and is, every outcome, and the facts of which there is one
 //! each. [`writer`] admits one writing process.
 
+pub mod ahead;
 pub mod alert;
 pub mod backup;
 pub mod compare;
@@ -12,14 +13,20 @@ pub mod due;
 pub mod erase;
 pub mod event;
 pub mod facts;
+pub mod file_lock;
 pub mod gone;
+pub mod grouped;
 pub mod heard;
 pub mod held;
 pub mod introduced;
+mod late;
 pub mod lead;
+mod lead_status;
 pub mod listing;
+pub mod orphan;
 pub mod outcome;
 mod packed;
+pub mod pause;
 pub mod payload;
 pub mod possible_opt_out;
 pub mod prune;

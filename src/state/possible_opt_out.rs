@@ -55,6 +55,9 @@ pub struct PossibleOptOutShown {
     pub settled_at: Option<DateTime<Utc>>,
 }
 
+/// The columns of a [`PossibleOptOutShown`], in its order.
+type ShownRow = (i64, String, i64, Option<String>, Option<i64>);
+
 /// The leads that a post may be about: its own; those that it names, of the client that it names where we know that one, and
 /// otherwise of every client; one without an id where it names none.
 pub(super) fn leads_of(possible: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
@@ -182,7 +185,7 @@ pub async fn settle(
 
 /// What is suspected of a lead, or was, oldest first.
 pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<Vec<PossibleOptOutShown>, sqlx::Error> {
-    let rows: Vec<(i64, String, i64, Option<String>, Option<i64>)> = on_db!(db, pool => {
+    let rows: Vec<ShownRow> = on_db!(db, pool => {
         sqlx::query_as(
             "select event_seq, channel, at, decision, settled_at from possible_opt_out where id = $1 and client_id = $2 \
              order by seq")

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sqlx::Row as _;
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::{lenient, withdrawal};
+use crate::conversica::{heard, lenient};
 use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::heard::reading::{self, Heard, Wanted};
@@ -93,8 +93,8 @@ pub(super) use posts;
 
 /// Where the post has a client that we do not tell leads apart by, its id alone counts.
 pub(super) fn seems_to_be_about(body: &[u8], lead: &LeadId) -> bool {
-    let named = withdrawal::named_leads(body);
-    named.ids.contains(&lead.id) && (lead.client_id.is_empty() || named.client_ids.contains(&lead.client_id))
+    heard::identity(body)
+        .is_some_and(|about| about.id == lead.id && (about.client_id == lead.client_id || lead.client_id.is_empty()))
 }
 
 pub(super) fn is_chat_of(body: &[u8], addresses: &BTreeSet<String>) -> bool {

@@ -13,7 +13,8 @@ use crate::on_db;
 use crate::state::decision::{self, Decided};
 use crate::state::instant;
 use crate::state::lead::{DELIVERED, Status};
-use crate::state::listing::{due, reasons_of, status_of};
+use crate::state::lead_status::{SHOWN_STATUS, status_named};
+use crate::state::listing::{due, reasons_of};
 use crate::state::outcome::{self, Recorded};
 use crate::state::payload;
 
@@ -24,7 +25,7 @@ pub struct Story {
     pub status: Status,
     /// `None` while the row makes no valid lead.
     pub desired: Option<Map<String, Value>>,
-    /// The content last accepted.
+    /// The content last accepted, or taken as delivered by a baseline: [`Story::accepted`] tells them apart.
     pub delivered: Option<Map<String, Value>>,
     /// `false` where a later answer left it open what Conversica holds.
     pub delivered_is_certain: bool,
@@ -35,7 +36,11 @@ pub struct Story {
     /// Tries in the present series.
     pub attempts: i64,
     pub changed_at: DateTime<Utc>,
+    /// `None` also where a baseline only assumes that Conversica knows it.
     pub first_contact_at: Option<DateTime<Utc>>,
+    /// Since when a baseline assumes that Conversica knows it; it was never sent from here.
+    pub assumed_at: Option<DateTime<Utc>>,
+    /// When Conversica last accepted a content, unless a baseline has taken another as delivered since.
     pub delivered_at: Option<DateTime<Utc>>,
     pub gone_at: Option<DateTime<Utc>>,
     /// Since when it waits for a person with its present content.
@@ -50,6 +55,14 @@ pub struct Story {
     pub decisions: Vec<Decided>,
 }
 
+impl Story {
+    /// The content that Conversica accepted last. `None` where it accepted none, or where a baseline has taken another as
+    /// delivered since.
+    pub fn accepted(&self) -> Option<&Map<String, Value>> {
+        self.delivered.as_ref().filter(|_| self.delivered_at.is_some())
+    }
+}
+
 /// The clients that have a lead of that id, at most 50; blank for a lead without one.
 pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
     on_db!(db, pool => {
@@ -61,8 +74,9 @@ pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
 /// The lead's story; `None` where the state does not know it.
 pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
     let sql = format!(
-        "select status, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
-         hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at, held_at, claimed_at, test_lead_at from lead \
+        "select {SHOWN_STATUS}, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
+         hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at, held_at, claimed_at, test_lead_at, \
+         assumed_at from lead \
          where id = $1 and client_id = $2"
     );
     let found = on_db!(db, pool => {
@@ -70,7 +84,8 @@ pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
         match row {
             None => None,
             Some(row) => {
-                let status = status_of(row.try_get(0)?)?;
+                let status = status_named(row.try_get(0)?)?;
+                let assumed_at = row.try_get::<Option<i64>, _>(15)?.map(instant);
                 Some(Story {
                     lead: lead.clone(),
                     status,
@@ -82,7 +97,8 @@ pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
                     due_at: due(status, row.try_get(6)?),
                     attempts: row.try_get(7)?,
                     changed_at: instant(row.try_get(8)?),
-                    first_contact_at: row.try_get::<Option<i64>, _>(9)?.map(instant),
+                    first_contact_at: row.try_get::<Option<i64>, _>(9)?.map(instant).filter(|_| assumed_at.is_none()),
+                    assumed_at,
                     delivered_at: row.try_get::<Option<i64>, _>(10)?.map(instant),
                     gone_at: row.try_get::<Option<i64>, _>(11)?.map(instant),
                     held_at: row.try_get::<Option<i64>, _>(12)?.map(instant),

@@ -84,7 +84,7 @@ pub async fn requeue(
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stuck {
     pub leads: i64,
-    /// Of them: people whom Conversica has never been told of, as far as is known.
+    /// Of them: people who were never sent, as far as is known; a baseline may assume that Conversica knows them.
     pub new_people: i64,
 }
 
@@ -94,7 +94,7 @@ pub async fn look(db: &Db, statuses: &[Status], ids: Option<&[String]>) -> Resul
     for status in statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted)) {
         let (leads, new_people): (i64, i64) = on_db!(db, pool => {
             let mut query = QueryBuilder::new(
-                "select count(*), count(case when first_contact_at is null then 1 end) from lead \
+                "select count(*), count(case when first_contact_at is null or assumed_at is not null then 1 end) from lead \
                  where status <> 'in_sync' and status = ");
             query.push_bind(status.name());
             if let Some(ids) = ids {

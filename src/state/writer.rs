@@ -1,20 +1,14 @@
 //! Who may send from a state. An SQLite state has one sender: a second `run` or `once` is refused, and told who has it. A
 //! PostgreSQL state is shared by any number of instances, which know of each other.
 //!
-//! On SQLite a lock on a file beside the state, which the kernel drops with the process, however it ends; on PostgreSQL
-//! session advisory locks, which the server drops with the session.
+//! On SQLite a lock on a file beside the state (see [`super::file_lock`]); on PostgreSQL session advisory locks, which the server
+//! drops with the session.
 
-use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection, PgPool};
 
-use crate::db::{self, Db};
-use crate::error::SetupError;
+use crate::db::Db;
 
 /// The right to send; given back when dropped.
 pub struct Writer {
@@ -22,20 +16,21 @@ pub struct Writer {
 }
 
 enum Held {
-    File { _lock: File },
+    /// By the lock beside the file.
+    File,
     Session(PgConnection),
 }
 
 /// Whether somebody else may be sending from this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Company {
-    /// Nobody, until [`Writer::welcome`].
+    /// Nobody at the moment when it was asked.
     Alone,
     Shared,
 }
 
-/// Any number will do, as long as it is ours: the letters "csyncwri". Every instance holds it shared; whoever gets it for
-/// itself alone knows that there is no other.
+/// Any number will do, as long as it is ours: the letters "csyncwri". Every instance holds it shared, and none for itself
+/// alone: an instance that is paused while it holds this keeps no other waiting.
 const PRESENCE: i64 = 0x6373_796e_6377_7269;
 /// The letters "csyncpol". Held by the instance that polls.
 const POLLING: i64 = 0x6373_796e_6370_6f6c;
@@ -49,27 +44,22 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// Between two tries for a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes the right to send.
+/// Takes the right to send. On SQLite the lock was taken before the state was opened.
 ///
 /// # Errors
-/// [`SetupError`] when another process has an SQLite state.
-pub async fn acquire(db: &Db, url: &str, command: &str, now: DateTime<Utc>) -> anyhow::Result<(Writer, Company)> {
+/// The database's, while it is away.
+pub async fn acquire(db: &Db) -> anyhow::Result<(Writer, Company)> {
     match db {
-        Db::Sqlite(_) => {
-            let mut path = db::sqlite_path(url).context("an SQLite state has a file")?.into_os_string();
-            path.push(".lock");
-            let lock = lock_file(PathBuf::from(path), command, now)?;
-            Ok((Writer { held: Held::File { _lock: lock } }, Company::Alone))
-        }
+        Db::Sqlite(_) => Ok((Writer { held: Held::File }, Company::Alone)),
         Db::Postgres(pool) => {
             let mut session = pool.acquire().await?.detach();
+            join(&mut session).await?;
             let start = Instant::now();
             let company = loop {
-                if try_lock(&mut session, PRESENCE).await? {
+                if count_present(&mut session).await? == 1 {
                     break Company::Alone;
                 }
                 if start.elapsed() >= FAREWELL {
-                    join(&mut session).await?;
                     break Company::Shared;
                 }
                 tokio::time::sleep(LOCK_PAUSE).await;
@@ -80,14 +70,6 @@ pub async fn acquire(db: &Db, url: &str, command: &str, now: DateTime<Utc>) -> a
 }
 
 impl Writer {
-    /// From now on others may join, where they may at all.
-    pub async fn welcome(&mut self) -> anyhow::Result<()> {
-        let Held::Session(session) = &mut self.held else { return Ok(()) };
-        join(session).await?;
-        sqlx::query("select pg_advisory_unlock($1)").bind(PRESENCE).execute(session).await?;
-        Ok(())
-    }
-
     /// Looks whether the right is still ours, takes it again where it went with the session that held it (the server was
     /// restarted, or the connection cut), and counts who has it: at least 1.
     ///
@@ -179,67 +161,7 @@ async fn try_lock(session: &mut PgConnection, key: i64) -> Result<bool, sqlx::Er
     sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(key).fetch_one(session).await
 }
 
-/// Takes the presence lock, shared. Whoever has it for itself alone is starting, and soon done with that.
+/// Takes the presence lock, shared.
 async fn join(session: &mut PgConnection) -> Result<(), sqlx::Error> {
-    loop {
-        let joined: bool = sqlx::query_scalar("select pg_try_advisory_lock_shared($1)")
-            .bind(PRESENCE)
-            .fetch_one(&mut *session)
-            .await?;
-        if joined {
-            return Ok(());
-        }
-        tokio::time::sleep(LOCK_PAUSE).await;
-    }
-}
-
-/// What somebody has to mend ends the program; what passes by itself, such as a full disk, may be tried again.
-fn not_lockable(path: &Path, error: std::io::Error) -> anyhow::Error {
-    use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
-    if !matches!(error.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem) {
-        return anyhow::Error::from(error).context(format!("opening the lock file {}", path.display()));
-    }
-    let directory = path.parent().unwrap_or(path).display().to_string();
-    let cure = "give it to the user that runs conversica-sync (a service may write to the directories that its unit names), or set \
-                [state] url to a file in a directory that it may write";
-    SetupError::new(format!("the directory of the state, {directory}, cannot be written: {error}"), cure).into()
-}
-
-fn lock_file(path: PathBuf, command: &str, now: DateTime<Utc>) -> anyhow::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| not_lockable(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => {
-            let holder = format!(
-                "process {} (conversica-sync {command}), since {}",
-                std::process::id(),
-                now.format("%F %T UTC")
-            );
-            // For the message to the next one only: a full disk is no reason to give up the lock.
-            drop(file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())));
-            Ok(file)
-        }
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.rewind()?;
-            file.read_to_string(&mut holder)?;
-            let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
-            Err(refused(&path.with_extension("").display().to_string(), &holder).into())
-        }
-        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", path.display())),
-    }
-}
-
-fn refused(state: &str, holder: &str) -> SetupError {
-    SetupError::new(
-        format!("the state at {state} is in use by {holder}"),
-        "one process at a time sends from a state: stop that one first, or look at it with `conversica-sync status`",
-    )
+    sqlx::query("select pg_advisory_lock_shared($1)").bind(PRESENCE).execute(session).await.map(drop)
 }

@@ -52,7 +52,7 @@ pub fn reason(lead: &Listed) -> String {
         Status::Rejected | Status::Exhausted | Status::Retrying => {
             lead.last_outcome.as_ref().map(|outcome| answer(outcome, usize::MAX)).unwrap_or_default()
         }
-        Status::InSync | Status::Pending | Status::InFlight | Status::Gone => String::new(),
+        Status::InSync | Status::Pending | Status::InFlight | Status::Gone | Status::Assumed => String::new(),
     }
 }
 

@@ -37,16 +37,18 @@ pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
         let held = format!("held for a person: {}", printable(reason));
         events.push((at, held + &wrapped(held::advice(reason), width, 6)));
     }
-    let is_new = |outcome: &Recorded| story.first_contact_at.is_none_or(|first| outcome.at <= first);
     let attempt = |outcome: &Recorded| {
-        (outcome.at, printable(&attempt(outcome, is_new(outcome))).into_owned() + &earlier(outcome, story, width))
+        (outcome.at, printable(&attempt(outcome, story)).into_owned() + &earlier(outcome, story, width))
     };
     events.extend(story.outcomes.iter().map(attempt));
     events.extend(story.decisions.iter().map(|decided| (decided.at, decision(decided))));
     events.extend(story.first_contact_at.map(|at| (at, "Conversica first took it, or may have".to_owned())));
+    if let Some(at) = story.assumed_at {
+        events.push((at, "assumed known to Conversica, as a baseline: nothing was sent".to_owned()));
+    }
+    // The journal is kept for a while, the lead for good.
     if let Some(at) = story.delivered_at.filter(|at| story.outcomes.iter().all(|outcome| outcome.at != *at)) {
-        let taken = "taken as delivered, as a baseline: nothing was sent";
-        events.push((at, taken.to_owned()));
+        events.push((at, "Conversica accepted it; the attempt is no longer in the journal".to_owned()));
     }
     events.extend(story.gone_at.map(|at| (at, "its row was missing from the source".to_owned())));
     events.extend(story.claimed_at.map(|at| (at, "sent; the answer is awaited".to_owned())));
@@ -65,7 +67,7 @@ fn earlier(outcome: &Recorded, story: &Story, width: usize) -> String {
 fn decision(decided: &Decided) -> String {
     let did = match decided.action.as_str() {
         "approve" => "approved",
-        "baseline" => "taken as delivered (baseline)",
+        "baseline" => "taken as delivered, nothing sent (baseline)",
         "retry" => "put back in the queue",
         other => other,
     };
@@ -78,11 +80,12 @@ fn decision(decided: &Decided) -> String {
     printable(&format!("{did} by {}{others}{reason}", decided.who)).into_owned()
 }
 
-fn attempt(outcome: &Recorded, is_new: bool) -> String {
+fn attempt(outcome: &Recorded, story: &Story) -> String {
+    let is_new = story.first_contact_at.is_none_or(|first| outcome.at <= first);
     let why = if is_new { "first contact" } else { "update" };
     let content = match outcome.content.as_deref() {
         Some("desired") => ", with what it should hold now",
-        Some("delivered") => ", with what was accepted last",
+        Some("delivered") if story.accepted().is_some() => ", with what was accepted last",
         Some(_) => ", with an earlier content",
         None => "",
     };

@@ -1,6 +1,7 @@
 //! One lead's story, as the command line and the dashboard tell it: where it stands, what a person does about it, what was
 //! heard, and what happened in the order of time. Reads the state only.
 
+pub mod basis;
 pub mod entry;
 pub mod hearing;
 pub mod history;
@@ -22,6 +23,7 @@ use crate::state::heard::reading;
 use crate::state::lead::Status;
 use crate::state::outcome::Recorded;
 use crate::state::story::{self, Story};
+use crate::wording::meaning;
 
 /// Takes the token out of what is shown of the lead. One that is not in the settings any more is still in the state: in what
 /// was delivered until the lead is sent under its own name, and in what is to be sent until a poll has gone over it.
@@ -99,14 +101,16 @@ pub fn document(story: &Story) -> Value {
         "client_id": story.lead.client_id,
         "status": story.status.name(),
         "desired": story.desired,
-        "delivered": story.delivered,
+        "delivered": story.accepted(),
         "delivered_is_certain": story.delivered_is_certain,
+        "taken_as_delivered": story.delivered.as_ref().filter(|_| story.delivered_at.is_none()),
         "due_at": story.due_at,
         "hold_reason": story.hold_reason,
         "invalid_reasons": story.invalid_reasons,
         "attempts": story.attempts,
         "changed_at": story.changed_at,
         "first_contact_at": story.first_contact_at,
+        "assumed_at": story.assumed_at,
         "delivered_at": story.delivered_at,
         "gone_at": story.gone_at,
         "held_at": story.held_at,
@@ -136,7 +140,15 @@ pub fn standing(story: &Story) -> (String, &'static str) {
     let due = story.due_at.map(|at| format!(" at {}", moment(at))).unwrap_or_default();
     const NOTHING: &str = "nothing";
     match story.status {
+        Status::InSync if story.delivered_at.is_none() => (
+            "a baseline took its content as delivered; Conversica has, or may have, an earlier one".to_owned(),
+            "nothing; its next change is sent",
+        ),
         Status::InSync => ("Conversica holds what the CRM says".to_owned(), NOTHING),
+        Status::Assumed => (
+            meaning(Status::Assumed).to_owned(),
+            "nothing, if Conversica knows this person; its next change is sent, and is then a first contact as far as is known here",
+        ),
         Status::Pending => ("to be sent now".to_owned(), "nothing, while `run` works and `status` shows no halt"),
         Status::InFlight => ("on its way to Conversica".to_owned(), NOTHING),
         Status::Retrying => (

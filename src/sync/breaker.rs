@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::config;
+use crate::horizon;
 use crate::sync::retry;
 
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Breaker {
 struct Open {
     probes: i64,
     next_probe_at: DateTime<Utc>,
+    /// The longest pause between two probes, by which a pause that a clock that was ahead has made is known.
+    longest: Duration,
 }
 
 impl Breaker {
@@ -28,14 +31,18 @@ impl Breaker {
 
     /// Open, as an earlier process left it; the first probe may leave at once.
     pub fn resume(settings: &config::Breaker, failures: u32, now: DateTime<Utc>) -> Self {
-        Self { limit: settings.failures, failures, open: Some(Open { probes: 0, next_probe_at: now }) }
+        Self {
+            limit: settings.failures,
+            failures,
+            open: Some(Open { probes: 0, next_probe_at: now, longest: Duration::ZERO }),
+        }
     }
 
     /// How many requests may be in flight, of `concurrency` at most.
     pub fn slots(&self, concurrency: usize, now: DateTime<Utc>) -> usize {
         match self.open {
             None => concurrency,
-            Some(open) if open.next_probe_at <= now => 1,
+            Some(open) if horizon::is_over(open.next_probe_at, open.longest, now) => 1,
             Some(_) => 0,
         }
     }
@@ -63,7 +70,8 @@ impl Breaker {
         let opened = self.open.is_none();
         // Not less than half the window: a probe at once would be no rest at all.
         let wait = retry::ceiling(settings, probes) / 2 + retry::delay(settings, probes) / 2;
-        self.open = Some(Open { probes, next_probe_at: now + wait.max(Duration::from_millis(10)) });
+        let wait = wait.max(Duration::from_millis(10));
+        self.open = Some(Open { probes, next_probe_at: now + wait, longest: settings.max_interval.max(wait) });
         opened
     }
 
@@ -100,6 +108,14 @@ mod tests {
         assert_eq!(breaker.slots(64, now + TimeDelta::seconds(1)), 1);
         assert!(breaker.answered());
         assert_eq!(breaker.slots(64, now), 64);
+    }
+
+    #[test]
+    fn a_probe_that_a_clock_that_was_ahead_has_put_off_is_due() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut breaker = Breaker::new(&config::Breaker { failures: 1 });
+        breaker.failed(&settings(), now + TimeDelta::days(730));
+        assert_eq!(breaker.slots(64, now), 1);
     }
 
     #[test]

@@ -12,16 +12,21 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::clock;
 use crate::config::Settings;
 use crate::conversica::client::{Attempt, Client};
 use crate::conversica::outcome::Class;
+use crate::conversica::permit::SendPermit;
 use crate::crm::mapping::Mapping;
 use crate::db::Db;
+use crate::horizon;
 use crate::state::control::{self, Halt, MappingInUse, Pacing, Resumed, Verified};
 use crate::state::delivery::{self, Claim, Finished, Next, OptOuts, Wanted};
 use crate::state::due::{self, Admit};
+use crate::state::{ahead, pause};
 use crate::sync::account;
 use crate::sync::guard;
+use crate::sync::lease;
 use crate::sync::retry;
 use crate::sync::tally::Tally;
 use crate::sync::throttle::Throttle;
@@ -30,8 +35,6 @@ use crate::sync::throttle::Throttle;
 const RECHECK: Duration = Duration::from_secs(1);
 /// How soon what somebody else was just claiming is looked at again.
 const CONTENTION_PAUSE: Duration = Duration::from_millis(100);
-/// A claim outlives its request's time limit by this, for connecting and for writing the outcome down.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
 /// Whether leads may still be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +63,10 @@ pub struct Deliverer {
     /// Whether these credentials have ever had a 2xx; until then, one request at a time.
     verified: bool,
     halt: Option<Halt>,
-    /// A halt or a first 2xx that is not on the disk yet.
+    /// A halt, a first 2xx or a pause that is not on the disk yet.
     unwritten: Vec<Unwritten>,
-    requests: JoinSet<(Claim, Attempt)>,
+    /// `None` where the claim was too old when its request was to be written.
+    requests: JoinSet<(Claim, Option<Attempt>)>,
     finished: Vec<Finished>,
     throttle: Throttle,
     /// Who may be claimed, by caps and Test Lead Token.
@@ -85,6 +89,8 @@ pub struct Deliverer {
 enum Unwritten {
     Halt(Halt),
     Verified,
+    /// Conversica asked for silence until then.
+    Pause(DateTime<Utc>),
 }
 
 impl Deliverer {
@@ -163,8 +169,11 @@ impl Deliverer {
         let wanted = if intake == Intake::Open { self.wanted(now) } else { 0 };
         let recorded = self.finished.len();
         let mut claims = Vec::new();
+        // Counted from before the claim's statement leaves: its answer may be slow to come.
+        let mut permitted_until = Duration::ZERO;
         if recorded > 0 || wanted > 0 {
-            let lease = self.settings.delivery.timeout + LEASE_MARGIN;
+            let lease = lease::duration(self.settings.delivery.timeout);
+            permitted_until = clock::since_boot().saturating_add(lease::time_to_write(lease));
             let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
             let opt_outs = OptOuts::of(&self.settings.consent);
             let wanted = Wanted { leads: wanted, admit, alone: !self.verified, opt_outs };
@@ -175,7 +184,7 @@ impl Deliverer {
         self.throttle.pace.take(claimed);
         // At once: nothing that can fail may stand between a claim on the disk and its request.
         for claim in claims {
-            self.send(claim, now);
+            self.send(claim, SendPermit::until(permitted_until), now);
         }
         if claimed < wanted {
             self.rest(now).await?;
@@ -276,7 +285,7 @@ impl Deliverer {
             return until;
         }
         let pace = self.throttle.pace.next_at(now);
-        let probe = self.throttle.breaker.next_probe_at().unwrap_or(now);
+        let probe = self.throttle.breaker.next_probe_at().unwrap_or(now).min(now + RECHECK);
         if self.slots(now) <= self.requests.len() && probe <= now {
             // Every slot is taken: only a finished request changes that.
             return now + RECHECK;
@@ -315,19 +324,27 @@ impl Deliverer {
         Ok(())
     }
 
-    fn send(&mut self, claim: Claim, now: DateTime<Utc>) {
+    fn send(&mut self, claim: Claim, permit: SendPermit, now: DateTime<Utc>) {
         let client = self.client.clone();
         self.requests.spawn(async move {
             let mut claim = claim;
-            let attempt = client.post(std::mem::take(&mut claim.body), now).await;
+            let attempt = client.post_permitted(std::mem::take(&mut claim.body), &permit, now).await;
             (claim, attempt)
         });
     }
 
-    fn finish(&mut self, joined: Result<(Claim, Attempt), tokio::task::JoinError>, now: DateTime<Utc>) {
+    fn finish(&mut self, joined: Result<(Claim, Option<Attempt>), tokio::task::JoinError>, now: DateTime<Utc>) {
         // A task that panics has lost its claim's name: the claim stays in flight, and its lease or the next start ends it.
         let Ok((claim, attempt)) = joined else {
             error!("a request's task failed; its lead stays claimed until the lease is over");
+            return;
+        };
+        let Some(attempt) = attempt else {
+            warn!(
+                id = claim.lead.id,
+                "a claim was too old when its request was to leave: nothing was sent, the lead is due again"
+            );
+            self.finished.push(Finished::unsent(claim, now));
             return;
         };
         self.tally.add(attempt.class, attempt.duration);
@@ -366,6 +383,9 @@ impl Deliverer {
             Class::Transient | Class::Ambiguous => {
                 if matches!(attempt.http_status, Some(429 | 503)) || attempt.class == Class::Ambiguous {
                     self.throttle.pace.slow_down(attempt.retry_after, now);
+                    if let Some(wait) = attempt.retry_after {
+                        self.unwritten.push(Unwritten::Pause(now + wait));
+                    }
                 }
                 if self.throttle.breaker.failed(&delivery.retry, now) {
                     let detail =
@@ -419,6 +439,7 @@ impl Deliverer {
                     control::write(&self.state, halt, now).await?;
                     control::clear::<Verified>(&self.state).await?;
                 }
+                Unwritten::Pause(until) => pause::ask(&self.state, *until, now).await?,
                 Unwritten::Verified => {
                     control::write(&self.state, &Verified { account: self.account.clone() }, now).await?;
                 }
@@ -431,7 +452,9 @@ impl Deliverer {
     /// What other processes may have changed: a halt that `resume` lifts or another instance has met, the mapping whose
     /// leads are in the queue, the credentials' first success.
     async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        self.look_at_halt().await?;
+        self.look_at_halt(now).await?;
+        let longest = retry::longest_wait(&self.settings.delivery);
+        ahead::correct_waits(&self.state, longest, self.admit.counts_introductions(), now).await?;
         let in_use = control::read::<MappingInUse>(&self.state).await?;
         let remapping = in_use.is_some_and(|in_use| in_use.fingerprint != self.mapping);
         if remapping != self.remapping {
@@ -452,10 +475,13 @@ impl Deliverer {
     }
 
     /// The halt as the state has it: `resume` in another process lifts it, other credentials lift it here.
-    async fn look_at_halt(&mut self) -> anyhow::Result<()> {
+    async fn look_at_halt(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         let stored = control::read::<Halt>(&self.state).await?;
         match stored {
-            Some(halt) if halt.account == self.account => self.halt = Some(halt),
+            // With a date that lies in the future, no later `resume` would count.
+            Some(halt) if halt.account == self.account => {
+                self.halt = Some(Halt { since: horizon::as_of_now(halt.since, now), ..halt });
+            }
             Some(_) => {
                 control::clear::<Halt>(&self.state).await?;
                 info!("the credentials or the endpoint have changed: the halt is lifted");
@@ -478,7 +504,7 @@ impl Deliverer {
 
 /// Whether a rest has ended. None was meant to last longer than [`RECHECK`]: a clock that was set back ends it too.
 fn is_over(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    until <= now || now + RECHECK < until
+    horizon::is_over(until, RECHECK, now)
 }
 
 #[cfg(test)]

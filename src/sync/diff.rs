@@ -135,6 +135,7 @@ mod tests {
             withdrawn: Vec::new(),
             row_hash: None,
             kept: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -145,6 +146,7 @@ mod tests {
             desired_hash: Fingerprint::of(desired.as_bytes()),
             delivered_hash: delivered.map(|body| Fingerprint::of(body.as_bytes())),
             contacted: delivered.is_some(),
+            assumed: false,
             hold_reason: None,
             gone: false,
             row_hash: None,

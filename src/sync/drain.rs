@@ -47,10 +47,6 @@ pub(super) async fn drain(
         log.make_sure_of_writing().await?;
         let known = control::read::<ChangeLogInUse>(state).await?.as_ref() == Some(&in_use);
         let read = log.read().await?;
-        // Told without reading everything: as long as the row is there, every commit would be a reason to.
-        if read.has_keyless && crm.keyless_rows().await? > 0 {
-            return Err(crm.missing_keys().await?.into());
-        }
         let touched = match &read.touched {
             Touched::Leads(leads) if known => leads.clone(),
             Touched::Leads(_) | Touched::Anything => {
@@ -63,7 +59,9 @@ pub(super) async fn drain(
             Reach::Everything if read.is_full() => u64::try_from(log.backlog().await?.rows).unwrap_or(0),
             Reach::Everything | Reach::AsDue => read.rows(),
         };
-        let touched = Touch { leads: touched, behind };
+        let keyless = if read.has_keyless { crm.keyless_rows().await? } else { 0 };
+        let unnamed = keyless.max(u64::from(read.has_unnamed));
+        let touched = Touch { leads: touched, behind, unnamed };
         let mut step = "full";
         let covered = poll::read_and_write(crm, state, settings, reach, Some(touched), tally, &mut step, now).await;
         if step == "full" || first {

@@ -1,8 +1,11 @@
 //! The merge of the source's rows with the leads that the state knows, in constant memory.
 //!
 //! Both sides come in the same order, so one pass over both finds new, changed and missing leads. A row that says what it
-//! said before is known by its hash: it is neither taken apart nor mapped nor looked up. A missing, repeated or unusable
-//! key ends the merge: nobody could say which row is the lead.
+//! said before is known by its hash: it is neither taken apart nor mapped nor looked up. Rows that share a key make one invalid
+//! lead; a row whose key names no lead is passed over and counted. Rows out of order end the merge.
+
+pub mod copies;
+mod known;
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -13,12 +16,14 @@ use crate::conversica::lead::{IdOrder, LeadId};
 use crate::crm::cursor::Newest;
 use crate::crm::mapping::Mapped;
 use crate::crm::read::line::{Batch, Line};
-use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope};
+use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope, WholeNames};
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
-use crate::state::compare::{self, Compared, Doubted, KnownLeads};
+use crate::state::compare::{self, Doubted, KnownLeads};
 use crate::state::{lead, tombstone};
 use crate::sync::consent::{self, Ledger};
+use crate::sync::merge::copies::Copies;
+use crate::sync::merge::known::Known;
 
 /// What the merge comes upon.
 #[derive(Debug)]
@@ -49,16 +54,16 @@ impl Interest {
     }
 }
 
-/// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
-const MAX_KEY_BYTES: usize = 1000;
-
 pub struct Merge<'a> {
     crm: &'a Crm,
     state: &'a Db,
+    fitting: &'a Fitting,
     interest: Interest,
     now: DateTime<Utc>,
     batches: Batches,
     batch: Batch,
+    /// The batch after it: rows of one key may stand in both.
+    ahead: Option<Batch>,
     /// The next line of the batch.
     next: usize,
     source_at_end: bool,
@@ -66,6 +71,10 @@ pub struct Merge<'a> {
     passed: Option<LeadId>,
     last: Option<LeadId>,
     rows: u64,
+    /// Of them: rows that share a key with an earlier one.
+    copies: u64,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long.
+    unnamed: u64,
     /// Leads that the source is expected to have, and has.
     present: u64,
     newest: Option<Newest>,
@@ -77,21 +86,10 @@ pub struct Merge<'a> {
     erased: u64,
 }
 
-/// The state's side.
-enum Known {
-    /// Every lead.
-    InOrder(IdOrder, KnownLeads),
-    /// The leads of the rows that are read: nothing is missing.
-    LookedUp,
-    /// These leads, in byte order.
-    Asked(VecDeque<LeadId>),
-}
-
 /// What is gathered for one look at the state.
 #[derive(Default)]
 struct Gathered {
-    /// Lines of the batch, and whose they are.
-    rows: Vec<(usize, LeadId)>,
+    rows: Vec<Met>,
     missing: Vec<LeadId>,
 }
 
@@ -105,11 +103,16 @@ impl Gathered {
     }
 }
 
-/// Why nobody can say which row is the lead.
-enum Fault {
-    Missing,
-    Unusable,
-    Repeated,
+/// A lead, and the row or rows that the source has of it.
+struct Met {
+    lead: LeadId,
+    rows: MetRows,
+}
+
+enum MetRows {
+    /// The line of the batch.
+    One(usize),
+    Several(Copies),
 }
 
 impl<'a> Merge<'a> {
@@ -121,11 +124,18 @@ impl<'a> Merge<'a> {
     pub async fn begin(
         crm: &'a Crm,
         state: &'a Db,
-        fitting: &Fitting,
+        fitting: &'a Fitting,
         scope: Scope,
         interest: Interest,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
+        if crm.may_have_whole_names(fitting) {
+            let names = async || -> Result<WholeNames, sqlx::Error> {
+                let has_decimal = compare::has_decimal_names(state).await?;
+                Ok(if has_decimal { WholeNames::Decimal } else { WholeNames::Whole })
+            };
+            crm.whole_names.get_or_try_init(names).await?;
+        }
         let mut batches = Reading::new(crm, fitting, scope.clone()).at(now).start(&crm.db);
         let opened = batches.opened().await?;
         let mut passed = None;
@@ -146,15 +156,19 @@ impl<'a> Merge<'a> {
         Ok(Self {
             crm,
             state,
+            fitting,
             interest,
             now,
             batches,
             batch: Batch::default(),
+            ahead: None,
             next: 0,
             source_at_end: false,
             passed,
             last: None,
             rows: 0,
+            copies: 0,
+            unnamed: 0,
             present: 0,
             newest: opened.newest,
             known,
@@ -167,6 +181,16 @@ impl<'a> Merge<'a> {
     /// Rows read so far.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Leads that the rows read so far are of; rows that share a key are one lead.
+    pub fn leads(&self) -> u64 {
+        self.rows - self.copies
+    }
+
+    /// Rows read so far whose key names no lead, beside the others.
+    pub fn unnamed(&self) -> u64 {
+        self.unnamed
     }
 
     /// Whether every row is compared with every lead.
@@ -214,7 +238,7 @@ impl<'a> Merge<'a> {
     /// The next row or missing lead that is of interest; `None` when both sides are at their end.
     ///
     /// # Errors
-    /// [`crate::error::SetupError`] for rows without a key or with the key of another; the databases' errors.
+    /// [`crate::error::SetupError`] for rows that do not come in order; the databases' errors.
     pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
         while self.items.is_empty() {
             self.load().await?;
@@ -232,13 +256,58 @@ impl<'a> Merge<'a> {
 
     /// The next batch, once this one has been worked on.
     async fn load(&mut self) -> anyhow::Result<()> {
-        if self.next == self.batch.len() && !self.source_at_end {
-            match self.batches.next().await? {
-                Some(batch) => (self.batch, self.next) = (batch, 0),
-                None => self.source_at_end = true,
+        if self.next == self.batch.len() && !self.source_at_end { self.advance().await } else { Ok(()) }
+    }
+
+    async fn advance(&mut self) -> anyhow::Result<()> {
+        let batch = match self.ahead.take() {
+            Some(batch) => Some(batch),
+            None => self.batches.next().await?,
+        };
+        match batch {
+            Some(batch) => {
+                (self.batch, self.next) = (batch, 0);
+                self.ahead = self.batches.next().await?;
             }
+            None => self.source_at_end = true,
         }
         Ok(())
+    }
+
+    /// The line that comes next after that one of the batch.
+    fn line_after(&self, index: usize) -> Option<Line<'_>> {
+        if index + 1 < self.batch.len() {
+            return Some(self.batch.line(index + 1));
+        }
+        self.ahead.as_ref().map(|ahead| ahead.line(0))
+    }
+
+    /// Whether the next line is the first of several with the same key, and if so, whether they go on in the next batch.
+    fn copies_ahead(&self) -> Option<GoesOn> {
+        let line = self.batch.line(self.next);
+        let is_same = |other: Option<Line<'_>>| other.is_some_and(|other| line.has_name_of(other));
+        if !is_same(self.line_after(self.next)) {
+            return None;
+        }
+        let last = (self.next..self.batch.len()).find(|index| !is_same(self.line_after(*index)));
+        Some(if last.is_some() { GoesOn::InThisBatch } else { GoesOn::InTheNext })
+    }
+
+    /// Takes all lines of this key.
+    async fn take_copies(&mut self) -> anyhow::Result<Copies> {
+        let mut copies = Copies::default();
+        loop {
+            let line = self.batch.line(self.next);
+            copies.add(self.crm, &line.row());
+            let goes_on = self.line_after(self.next).is_some_and(|other| line.has_name_of(other));
+            self.next += 1;
+            if !goes_on {
+                self.rows += copies.rows;
+                self.copies += copies.rows - 1;
+                return Ok(copies);
+            }
+            self.load().await?;
+        }
     }
 
     /// Goes on until there is enough for one look at the state, or the batch is at its end.
@@ -247,11 +316,16 @@ impl<'a> Merge<'a> {
         while self.next < self.batch.len() {
             let line = self.batch.line(self.next);
             let (key, client) = line.key_and_client();
-            let row = match usable(key.as_deref(), client.as_deref()) {
-                Ok(row) => row,
-                Err(fault) => return Err(self.explain(fault, line).await),
+            let row = (key.as_deref(), client.as_deref().unwrap_or_default());
+            let row = match row {
+                (Some(key), client) if copies::is_name(line, key, client) => (key, client),
+                _ => {
+                    self.unnamed += 1;
+                    self.next += 1;
+                    continue;
+                }
             };
-            if self.passed.as_ref().is_some_and(|passed| is_beyond(&self.known, passed, row) != Some(true)) {
+            if self.passed.as_ref().is_some_and(|passed| !is_beyond(&self.known, passed, row)) {
                 self.next += 1;
                 continue;
             }
@@ -261,18 +335,33 @@ impl<'a> Merge<'a> {
                     return Ok(gathered);
                 }
                 match self.known.front().await?.map(|(order, lead)| order.compare(lead, row)) {
-                    Some(Ordering::Less) => self.known.is_missing(self.interest, &mut gathered),
-                    Some(Ordering::Equal) => break self.known.pop(),
-                    Some(Ordering::Greater) | None => break None,
+                    Some(Ordering::Less) => gathered.missing.extend(self.known.is_missing(self.interest)),
+                    Some(Ordering::Equal) => break true,
+                    Some(Ordering::Greater) | None => break false,
                 }
             };
+            if self.last.as_ref().is_some_and(|last| !is_beyond(&self.known, last, row)) {
+                return Err(self.crm.disorder().into());
+            }
+            if let Some(goes_on) = self.copies_ahead() {
+                // The lines that are gathered are lines of this batch.
+                if goes_on == GoesOn::InTheNext && !gathered.is_empty() {
+                    return Ok(gathered);
+                }
+                let lead = LeadId::of_pair(row);
+                if found {
+                    self.known.pop();
+                }
+                let copies = self.take_copies().await?;
+                self.last.get_or_insert_default().set(lead.as_pair());
+                gathered.rows.push(Met { lead, rows: MetRows::Several(copies) });
+                continue;
+            }
+            let found = if found { self.known.pop() } else { None };
             let differs = self.interest == Interest::Everything
                 || found.is_none_or(|found| found.row_hash != Some(self.batches.hash(line)));
-            if self.last.as_ref().is_some_and(|last| is_beyond(&self.known, last, row) != Some(true)) {
-                return Err(self.explain(Fault::Repeated, line).await);
-            }
             if differs {
-                gathered.rows.push((self.next, LeadId::of_pair(row)));
+                gathered.rows.push(Met { lead: LeadId::of_pair(row), rows: MetRows::One(self.next) });
             } else {
                 self.present += 1;
             }
@@ -281,33 +370,38 @@ impl<'a> Merge<'a> {
             self.rows += 1;
         }
         while self.source_at_end && !gathered.is_full() && self.known.front().await?.is_some() {
-            self.known.is_missing(self.interest, &mut gathered);
+            gathered.missing.extend(self.known.is_missing(self.interest));
         }
         Ok(gathered)
     }
 
     /// What the state says of the leads, beside what their rows say.
     async fn look_up(&mut self, mut gathered: Gathered) -> anyhow::Result<()> {
-        // Most rows of a look-back have been read before: a short look tells them from the others.
         if matches!(self.known, Known::LookedUp) && self.interest == Interest::Differences {
-            let leads: Vec<LeadId> = gathered.rows.iter().map(|(_, lead)| lead.clone()).collect();
-            let hashes = compare::hashes(self.state, &leads).await?;
-            gathered.rows.retain(|(index, lead)| hashes.get(lead) != Some(&self.batches.hash(self.batch.line(*index))));
+            self.look_closer(&mut gathered).await?;
         }
         if let Some(key) = &self.erasure {
-            let erased = tombstone::among(self.state, key, gathered.rows.iter().map(|(_, lead)| lead)).await?;
+            let erased = tombstone::among(self.state, key, gathered.rows.iter().map(|met| &met.lead)).await?;
             let before = gathered.rows.len();
-            gathered.rows.retain(|(_, lead)| !erased.has(lead));
+            gathered.rows.retain(|met| !erased.has(&met.lead));
             self.erased += (before - gathered.rows.len()) as u64;
         }
-        let leads: Vec<LeadId> = gathered.rows.iter().map(|(_, lead)| lead).chain(&gathered.missing).cloned().collect();
+        let met = gathered.rows.iter().map(|met| &met.lead);
+        let leads: Vec<LeadId> = met.chain(&gathered.missing).cloned().collect();
         let mut known = lead::known(self.state, &leads).await?;
         let mut rows = Vec::with_capacity(gathered.rows.len());
-        for (index, lead) in gathered.rows {
-            let line = self.batch.line(index);
-            let hash = self.batches.hash(line);
+        for Met { lead, rows: met } in gathered.rows {
             let found = known.get(&lead);
             self.present += u64::from(found.is_some_and(lead::Known::is_expected));
+            let index = match met {
+                MetRows::One(index) => index,
+                MetRows::Several(copies) => {
+                    rows.push((copies.into_mapped(self.crm, lead), None));
+                    continue;
+                }
+            };
+            let line = self.batch.line(index);
+            let hash = self.batches.hash(line);
             let says_the_same = found.is_some_and(|known| !known.gone && known.row_hash == Some(hash));
             if self.interest != Interest::Differences || !says_the_same {
                 let row = line.row();
@@ -331,68 +425,37 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    async fn explain(&self, fault: Fault, line: Line<'_>) -> anyhow::Error {
-        let explained = match fault {
-            Fault::Unusable => return self.crm.unusable_key(&line.row()).into(),
-            Fault::Missing => self.crm.missing_keys().await,
-            Fault::Repeated => self.crm.duplicate_keys().await,
-        };
-        explained.map_or_else(|error| error, Into::into)
-    }
-}
-
-impl Known {
-    /// In which the rows come: narrow scopes in byte order.
-    fn order(&self) -> IdOrder {
-        match self {
-            Known::InOrder(order, _) => *order,
-            Known::LookedUp | Known::Asked(_) => IdOrder::Bytes,
+    /// Of the rows of a look-back, most have been read before: a short look tells them from the others. Of those, some share
+    /// their key with rows that have not changed.
+    async fn look_closer(&self, gathered: &mut Gathered) -> anyhow::Result<()> {
+        let leads: Vec<LeadId> = gathered.rows.iter().map(|met| met.lead.clone()).collect();
+        let hashes = compare::hashes(self.state, &leads).await?;
+        gathered.rows.retain(|met| match &met.rows {
+            MetRows::One(index) => hashes.get(&met.lead) != Some(&self.batches.hash(self.batch.line(*index))),
+            MetRows::Several(_) => true,
+        });
+        if self.fitting.has_unique_key || gathered.rows.is_empty() {
+            return Ok(());
         }
-    }
-
-    /// The next lead that is to be found in the source, and the order in which they come.
-    async fn front(&mut self) -> Result<Option<(IdOrder, (&str, &str))>, sqlx::Error> {
-        Ok(match self {
-            Known::InOrder(order, known) => {
-                known.fill().await?;
-                known.peek().map(|known| (*order, known.lead.as_pair()))
+        let leads = gathered.rows.iter().map(|met| met.lead.clone()).collect();
+        let mut copies = copies::of_leads(self.crm, self.fitting, leads).await?;
+        for met in &mut gathered.rows {
+            if let Some(copies) = copies.remove(&met.lead) {
+                met.rows = MetRows::Several(copies);
             }
-            Known::Asked(leads) => leads.front().map(|lead| (IdOrder::Bytes, lead.as_pair())),
-            Known::LookedUp => None,
-        })
-    }
-
-    /// It was found. What its row was like is not known of leads that were merely asked for.
-    fn pop(&mut self) -> Option<Compared> {
-        match self {
-            Known::InOrder(_, known) => known.pop(),
-            Known::Asked(leads) => leads.pop_front().map(|lead| Compared { lead, row_hash: None, gone: false }),
-            Known::LookedUp => None,
         }
-    }
-
-    /// It has no row.
-    fn is_missing(&mut self, interest: Interest, gathered: &mut Gathered) {
-        if let Some(known) = self.pop()
-            && (interest.is_in_the_missing() || !known.gone)
-        {
-            gathered.missing.push(known.lead);
-        }
+        Ok(())
     }
 }
 
-/// Whether a row comes after a lead; `None` where it is that lead's.
-fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> Option<bool> {
-    match known.order().compare(row, lead.as_pair()) {
-        Ordering::Greater => Some(true),
-        Ordering::Less => Some(false),
-        Ordering::Equal => None,
-    }
+/// Where the lines that share a key end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GoesOn {
+    InThisBatch,
+    InTheNext,
 }
 
-/// Whose row it is, if a state of either engine can hold that.
-fn usable<'k>(key: Option<&'k str>, client: Option<&'k str>) -> Result<(&'k str, &'k str), Fault> {
-    let (key, client) = (key.ok_or(Fault::Missing)?, client.unwrap_or_default());
-    let unusable = |text: &str| text.len() > MAX_KEY_BYTES || text.contains('\0');
-    if unusable(key) || unusable(client) { Err(Fault::Unusable) } else { Ok((key, client)) }
+/// Whether a row comes after a lead.
+fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> bool {
+    known.order().compare(row, lead.as_pair()) == Ordering::Greater
 }

@@ -4,6 +4,7 @@
 //! them are in [`crate::daemon`].
 
 pub mod account;
+mod again;
 pub mod allowance;
 pub mod breaker;
 pub mod consent;
@@ -13,6 +14,7 @@ pub mod drain;
 pub mod fence;
 pub mod guard;
 pub mod histogram;
+pub mod lease;
 pub mod merge;
 pub mod pace;
 pub mod pass;

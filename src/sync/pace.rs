@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::conversica::outcome::RETRY_AFTER_MAX;
+use crate::horizon;
 
 /// Never slower than this share of the ceiling: a pace near nothing would take hours to find out that all is well.
 const FLOOR: f64 = 1.0 / 64.0;
@@ -57,7 +58,7 @@ impl Pace {
 
     /// Whether nobody may send for now, because Conversica asked for a pause.
     pub fn is_paused(&self, now: DateTime<Utc>) -> bool {
-        self.paused_until.is_some_and(|until| until > now)
+        self.paused_until(now).is_some()
     }
 
     /// Notes that so many requests leave.
@@ -69,8 +70,9 @@ impl Pace {
     pub fn next_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let missing = (1.0 - self.tokens).max(0.0);
         let wait = Duration::try_from_secs_f64(missing / self.rate).unwrap_or(Duration::from_secs(60));
-        let refilled = self.refilled_at + wait;
-        refilled.max(self.paused_until.unwrap_or(now)).max(now)
+        // A clock that was ahead, and was put back, holds nothing.
+        let refilled = self.refilled_at.min(now) + wait;
+        refilled.max(self.paused_until(now).unwrap_or(now)).max(now)
     }
 
     /// 429, 503 or a time-out: half the pace; with a `Retry-After`, nobody sends before it is over.
@@ -79,7 +81,7 @@ impl Pace {
         self.rate = (self.rate / 2.0).max(self.ceiling * FLOOR);
         self.tokens = self.tokens.min(1.0);
         if let Some(wait) = retry_after {
-            self.paused_until = Some(self.paused_until.unwrap_or(now).max(now + wait));
+            self.paused_until = Some(self.paused_until(now).unwrap_or(now).max(now + wait));
         }
     }
 
@@ -98,7 +100,7 @@ impl Pace {
     /// Somebody else was asked for a pause.
     pub fn pause_until(&mut self, until: DateTime<Utc>, now: DateTime<Utc>) {
         let until = until.min(now + RETRY_AFTER_MAX);
-        self.paused_until = Some(self.paused_until.map_or(until, |paused| paused.max(until)));
+        self.paused_until = Some(self.paused_until(now).map_or(until, |paused| paused.max(until)));
     }
 
     /// Requests a second at present.
@@ -108,7 +110,7 @@ impl Pace {
 
     /// Until when nobody may send, where Conversica has asked for a pause.
     pub fn paused_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.paused_until.filter(|until| *until > now)
+        self.paused_until.filter(|until| !horizon::is_over(*until, RETRY_AFTER_MAX, now))
     }
 
     fn refill(&mut self, now: DateTime<Utc>) {
@@ -178,6 +180,17 @@ mod tests {
         assert_eq!(after_a_clock_step.rate(), 100.0);
         assert_eq!(after_a_clock_step.paused_until(start()), Some(start() + TimeDelta::hours(1)));
         assert_eq!(Pace::resume(100.0, 5.0, Some(start()), start()).paused_until(start()), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_put_back_neither_pauses_nor_slows_anybody() {
+        let ahead = start() + TimeDelta::days(730);
+        let mut pace = Pace::new(100.0, ahead);
+        pace.slow_down(Some(Duration::from_secs(60)), ahead);
+        assert!(!pace.is_paused(start()));
+        assert!(pace.next_at(start()) <= start() + TimeDelta::seconds(1));
+        pace.slow_down(Some(Duration::from_secs(5)), start());
+        assert_eq!(pace.paused_until(start()), Some(start() + TimeDelta::seconds(5)));
     }
 
     #[test]

@@ -33,6 +33,11 @@ pub struct Passed {
     pub waiting: i64,
     /// People contacted for the first time wait until then, because a cap is reached.
     pub new_people_wait_until: Option<DateTime<Utc>>,
+    /// Leads wait to be sent and this pass delivered none, for another reason than a cap: Conversica failed, did not answer,
+    /// or is given a pause.
+    pub nothing_delivered: bool,
+    /// When the first of the leads that wait is tried next; in the past where it is due already.
+    pub next_try_at: Option<DateTime<Utc>>,
     /// A signal ended the pass early.
     pub interrupted: bool,
     pub duration_ms: u64,
@@ -61,7 +66,9 @@ pub async fn pass(
     let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
     deliver_until_idle(&mut deliverer, state, settings, &tally, max_wait, stop).await?;
     deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout).await?;
+    let next_try_at = deliverer.next_due_at(clock::now()).await?;
     let (waiting, _) = due::backlog(state).await?;
+    let capped = if deliverer.capped_until().is_some() { due::count_untried_people(state).await? } else { 0 };
     Ok(Passed {
         polled,
         accepted: tally.outcomes(Class::Accepted),
@@ -71,6 +78,8 @@ pub async fn pass(
         halting: tally.outcomes(Class::Halting),
         waiting,
         new_people_wait_until: deliverer.capped_until(),
+        nothing_delivered: tally.outcomes(Class::Accepted) == 0 && waiting > capped,
+        next_try_at,
         interrupted: stop.is_cancelled(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })

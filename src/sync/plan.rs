@@ -31,6 +31,7 @@ use crate::sync::plan::address::Addresses;
 use crate::sync::plan::forecast::Forecast;
 use crate::sync::plan::totals::{Counts, Halted, HeldShown, TestLeads, Totals};
 use crate::sync::tally::Tally;
+use crate::wording::meaning;
 
 /// What would happen to a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -38,6 +39,8 @@ use crate::sync::tally::Tally;
 pub enum Action {
     Create,
     Update,
+    /// The first request to a lead of which a baseline assumes that Conversica knows it.
+    AssumedKnown,
     /// An update that withdraws consent, or tells that the row is gone.
     Stop,
     /// Not sent, for the reasons given.
@@ -45,12 +48,13 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Action; 4] = [Action::Create, Action::Update, Action::Stop, Action::Invalid];
+    pub const ALL: [Action; 5] = [Action::Create, Action::Update, Action::AssumedKnown, Action::Stop, Action::Invalid];
 
     pub const fn name(self) -> &'static str {
         match self {
             Action::Create => "create",
             Action::Update => "update",
+            Action::AssumedKnown => "assumed_known",
             Action::Stop => "stop",
             Action::Invalid => "invalid",
         }
@@ -67,7 +71,7 @@ pub struct PlannedLead {
     pub id: String,
     pub client_id: String,
     pub action: Action,
-    /// Key → [value last accepted or null, value to be sent or null].
+    /// Key → [value last accepted, or taken as delivered by a baseline, or null; value to be sent or null].
     pub changes: BTreeMap<String, [Value; 2]>,
     pub reasons: Vec<String>,
 }
@@ -90,9 +94,10 @@ pub async fn plan(
     loop {
         match merge.next().await? {
             Some(Item::Quiet) => {}
-            Some(Item::Missing(known)) => planning.missing(known),
+            Some(Item::Missing(known)) => planning.missing(known, merge.unnamed()),
             Some(Item::Row(mapped, known)) => {
                 planning.totals.kept_opt_outs += u64::from(!mapped.kept.is_empty());
+                planning.counts.notes(&mapped);
                 planning.found.back += u64::from(known.as_ref().is_some_and(Known::is_withheld));
                 if is_settled(&mapped, known.as_ref()) {
                     planning.totals.unchanged += 1;
@@ -110,6 +115,7 @@ pub async fn plan(
     planning.show(state, &mut each).await?;
     planning.found.present = merge.present();
     planning.totals.erased = merge.erased();
+    planning.totals.unnamed = merge.unnamed();
     let Planning { mut totals, counts, addresses, new_sends, would_hold, found, .. } = planning;
     counts.put_into(&mut totals);
     let repeated = addresses.repeated();
@@ -135,6 +141,7 @@ pub async fn plan(
     totals.held = HeldShown {
         leads: held.leads,
         new_people: held.new_people,
+        assumed_known: held.assumed_known,
         missing: held.missing,
         shown: held.set_name(),
         reasons: held.reasons,
@@ -189,14 +196,16 @@ impl Planning {
         }
     }
 
-    fn missing(&mut self, known: Known) {
+    /// Of this many rows met before it nobody knows whose they are.
+    fn missing(&mut self, known: Known, unnamed: u64) {
         let counts = known.is_expected();
         self.found.missing += u64::from(counts);
         self.found.withheld += u64::from(known.is_withheld());
         self.totals.gone += u64::from(counts || !known.gone);
         // Also who is gone and has not been told yet.
         let waits = matches!(known.status, Status::Pending | Status::Retrying);
-        if self.on_delete == OnDelete::StopMessaging && known.may_be_contacted() && (!known.gone || counts || waits) {
+        let is_told = self.on_delete == OnDelete::StopMessaging && unnamed == 0;
+        if is_told && known.may_be_contacted() && (!known.gone || counts || waits) {
             self.parting.push(known);
         }
     }
@@ -253,9 +262,10 @@ impl Planning {
                 }
             }
             let old = delivered.map(object).unwrap_or_default();
-            let kept: Vec<String> = mapped.kept.iter().map(Override::in_words).collect();
+            let mut asides: Vec<String> = mapped.kept.iter().map(Override::in_words).collect();
+            asides.extend(mapped.notes.iter().cloned());
             let mut planned = planned(mapped, known.as_ref(), stops, &old);
-            planned.lead.reasons.extend(kept);
+            planned.lead.reasons.extend(asides);
             if let Some(reason) = holds {
                 planned.lead.reasons.push(format!("held as soon as a pass sees it: {reason}"));
                 self.would_hold.get_or_insert_with(|| reason.to_owned());
@@ -276,6 +286,7 @@ impl Planning {
         match planned.lead.action {
             Action::Create => totals.create += 1,
             Action::Update => totals.update += 1,
+            Action::AssumedKnown => totals.assumed_known += 1,
             Action::Stop => totals.stop += 1,
             Action::Invalid => totals.invalid += 1,
         }
@@ -286,8 +297,10 @@ impl Planning {
                 self.counts.new_person(&planned.conversation);
             }
             // Where it is not known what Conversica has, every key seems to change.
-            Action::Update | Action::Stop if planned.has_old => self.counts.changed(planned.lead.changes.keys()),
-            Action::Update | Action::Stop => {}
+            Action::Update | Action::AssumedKnown | Action::Stop if planned.has_old => {
+                self.counts.changed(planned.lead.changes.keys());
+            }
+            Action::Update | Action::AssumedKnown | Action::Stop => {}
             Action::Invalid => self.counts.invalid(planned.lead.reasons.iter(), lead),
         }
         if !planned.address.is_empty() {
@@ -330,12 +343,17 @@ fn planned(mapped: Mapped, known: Option<&Known>, stops: bool, old: &Map<String,
             return Planned { lead, conversation: String::new(), address: String::new(), has_old: false };
         }
     };
-    let action = match (contacted, stops) {
-        (false, _) => Action::Create,
-        (true, true) => Action::Stop,
-        (true, false) => Action::Update,
+    let assumed = known.is_some_and(|known| known.assumed);
+    let action = match (contacted, stops, assumed) {
+        (false, _, _) => Action::Create,
+        (true, true, _) => Action::Stop,
+        (true, false, true) => Action::AssumedKnown,
+        (true, false, false) => Action::Update,
     };
     let mut reasons = Vec::new();
+    if assumed {
+        reasons.push(meaning(Status::Assumed).to_owned());
+    }
     match known.map(|known| known.status) {
         None => reasons.push("not known to Conversica".to_owned()),
         Some(Status::Held) => {
@@ -417,11 +435,11 @@ async fn forecast(
         Admit::Everybody | Admit::Withdrawals => Vec::new(),
     };
     let introduced = match caps.iter().map(|cap| cap.within).max() {
-        Some(within) if totals.new_people > 0 => introduced::since(state, now - within).await?,
+        Some(within) if totals.first_contacts() > 0 => introduced::since(state, now - within).await?,
         Some(_) | None => Vec::new(),
     };
     let (requests, pace) = (totals.requests(), settings.delivery.requests_per_second);
-    Ok(Some(Forecast::of(requests, totals.new_people, pace, &caps, &introduced, now)))
+    Ok(Some(Forecast::of(requests, totals.first_contacts(), pace, &caps, &introduced, now)))
 }
 
 /// With the Test Lead Token, the leads beyond the limit would be held.

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use tracing::warn;
 
 use crate::config::{FirstRun, Settings, Source};
 use crate::crm::cursor::{self, Bound, Newest};
@@ -19,12 +20,12 @@ use crate::state::control::{
     self, CompareAsked, Comparing, Cursor, Facts, FirstRunDone, Hold, KeptBack, LastPoll, MappingInUse,
 };
 use crate::state::held::{self, Release, Selection};
+use crate::sync::again;
 use crate::sync::allowance::Allowance;
-use crate::sync::diff;
 use crate::sync::drain;
 use crate::sync::fence::{Fence, Instance};
 use crate::sync::guard::{self, Admission, History, Losses};
-use crate::sync::merge::{Interest, Item, Merge};
+use crate::sync::merge::{Interest, Merge};
 use crate::sync::resume::{self, Progress};
 use crate::sync::step::{self, Behind, Touch};
 use crate::sync::tally::{PollKind, Tally};
@@ -32,9 +33,10 @@ pub use crate::sync::writes::Polled;
 use crate::sync::writes::Writes;
 
 /// How much a poll reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reach {
     /// What has changed since the cursor, or everything when a full compare is due.
+    #[default]
     AsDue,
     Everything,
 }
@@ -63,8 +65,16 @@ pub async fn poll(
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let duration = started.elapsed();
     let before = control::read::<LastPoll>(state).await?;
-    let (failing_since, mut succeeded_at) =
-        before.map(|before| (before.failing_since, before.succeeded_at)).unwrap_or_default();
+    let (failing_since, mut succeeded_at, unnamed_before) =
+        before.map(|before| (before.failing_since, before.succeeded_at, before.unnamed)).unwrap_or_default();
+    let unnamed = match (&result, kind) {
+        (Ok(_), "full") => polled.unnamed,
+        (Ok(_), _) => polled.unnamed.max(unnamed_before),
+        (Err(_), _) => unnamed_before,
+    };
+    if unnamed > unnamed_before {
+        warn!(rows = unnamed, "rows have no key that names a lead and are left out: look with `check`");
+    }
     if result.is_ok() {
         let kind = match kind {
             "full" => PollKind::Full,
@@ -83,10 +93,15 @@ pub async fn poll(
         changed: polled.changed,
         duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         error: result.as_ref().err().map(in_words),
+        unnamed,
         failing_since: result.is_err().then(|| failing_since.unwrap_or(now)),
         succeeded_at,
     };
     control::write(state, &last, now).await?;
+    if crm.log.is_some() && last.kind != "full" && unnamed > 0 && unnamed_before == 0 {
+        // The change log says that there was such a row, not how many there are.
+        control::write(state, &CompareAsked { at: now }, now).await?;
+    }
     result
 }
 
@@ -116,7 +131,7 @@ pub(super) async fn read_and_write(
 ) -> anyhow::Result<(Polled, Covered)> {
     let fitting = crm.fitting().await?;
     let memory = Memory::read(crm, state, settings, tally.instance, now).await?;
-    let behind = touched.as_ref().map_or(Behind::Nothing, |touch| touch.behind);
+    let (behind, unnamed) = touched.as_ref().map_or((Behind::Nothing, 0), |touch| (touch.behind, touch.unnamed));
     let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, touched, now) };
     if scope != Scope::All {
         *kind = "incremental";
@@ -156,28 +171,20 @@ pub(super) async fn read_and_write(
     if let Some(kept) = &memory.kept_back {
         writes.take_over(kept).await?;
     }
+    if covered == Covered::Touched {
+        writes.polled.unnamed = unnamed;
+    }
     if scope == Scope::Keys(Vec::new()) {
         return Ok((writes.polled, covered));
     }
     memory.begin(state, now).await?;
-    let conversations = settings.safety.conversation_changes;
     let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences, now).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
     crm.still(&fitting).await?;
     let mut progress = Progress::new(&merge, earlier, &source, &mapping, &memory.settled, now);
     while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
-        match item {
-            Item::Quiet => {}
-            Item::Missing(known) => writes.missing(known).await?,
-            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
-                writes.doubtful(mapped, known).await?;
-            }
-            Item::Row(mapped, known) => {
-                let difference = diff::compare(mapped, known.as_ref(), None, conversations);
-                writes.different(difference, known).await?;
-            }
-        }
+        writes.take(item).await?;
         tally.set_rows(progress.rows(&merge));
         if let Some(mark) = progress.due(&merge)
             && writes.rest().await?
@@ -202,10 +209,15 @@ pub(super) async fn read_and_write(
         tally.announce();
         return Ok((Polled::default(), Covered::Nothing));
     }
+    if covered == Covered::Part && !merge.is_full() {
+        again::look(crm, &fitting, &mut writes).await.map_err(|error| crm.explained(error))?;
+    }
     if covered == Covered::Touched {
         writes.admit(in_the_end).await?;
     }
     writes.polled.rows = progress.rows(&merge);
+    writes.polled.unnamed = progress.unnamed(&merge).max(writes.polled.unnamed);
+    let spares = writes.spares_missing();
     let polled = writes.finish(merge.present()).await?;
     if polled.changed > 0 {
         tally.announce();
@@ -214,7 +226,7 @@ pub(super) async fn read_and_write(
     decide_first_run(state, memory.history, decided, now).await?;
     let has_lost_its_newest = covered == Covered::Part && !merge.is_full() && memory.has_lost_its_newest(&progress);
     memory.renew(state, settings, &progress, merge.is_full(), now).await?;
-    if has_lost_its_newest {
+    if has_lost_its_newest || covered == Covered::Touched && spares {
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     Ok((polled, covered))

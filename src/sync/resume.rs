@@ -66,6 +66,7 @@ impl Progress {
             newest: merge.newest().cloned(),
             settled: settled.clone(),
             rows: 0,
+            unnamed: 0,
         };
         let mark = earlier.filter(|_| merge.is_resumed()).unwrap_or_else(begun);
         Self { mark, marked_rows: 0, is_full: merge.is_full() }
@@ -74,6 +75,11 @@ impl Progress {
     /// Rows, those of an earlier part included.
     pub fn rows(&self, merge: &Merge<'_>) -> u64 {
         self.mark.rows + merge.rows()
+    }
+
+    /// Rows whose key names no lead, likewise.
+    pub fn unnamed(&self, merge: &Merge<'_>) -> u64 {
+        self.mark.unnamed + merge.unnamed()
     }
 
     /// As when the comparison began.
@@ -101,7 +107,7 @@ impl Progress {
         }
         let lead = merge.position()?;
         self.marked_rows = merge.rows();
-        let rows = self.rows(merge);
-        Some(Comparing { id: lead.id.clone(), client_id: lead.client_id.clone(), rows, ..self.mark.clone() })
+        let (rows, unnamed) = (self.rows(merge), self.unnamed(merge));
+        Some(Comparing { id: lead.id.clone(), client_id: lead.client_id.clone(), rows, unnamed, ..self.mark.clone() })
     }
 }

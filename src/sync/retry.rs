@@ -12,6 +12,7 @@ use backoff::backoff::Backoff;
 use chrono::{DateTime, Utc};
 
 use crate::config::{self, OnAmbiguous};
+use crate::conversica::outcome::RETRY_AFTER_MAX;
 use crate::state::delivery::Next;
 
 /// The longest delay before any jitter: initial × multiplier^(attempt − 1), at most the longest interval.
@@ -19,6 +20,11 @@ pub fn ceiling(retry: &config::Retry, attempt: i64) -> Duration {
     let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX).clamp(0, 1000);
     let seconds = retry.initial_interval.as_secs_f64() * retry.multiplier.powi(exponent);
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(retry.max_interval)
+}
+
+/// The longest delay that a lead can have before its next try.
+pub fn longest_wait(delivery: &config::Delivery) -> Duration {
+    delivery.retry.max_interval.max(RETRY_AFTER_MAX).max(delivery.ambiguous_wait)
 }
 
 /// How long to wait after that attempt failed: anything between nothing and [`ceiling`], so that leads that failed

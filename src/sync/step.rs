@@ -14,6 +14,8 @@ use crate::sync::guard;
 pub struct Touch {
     pub leads: Vec<LeadId>,
     pub behind: Behind,
+    /// Rows whose key names no lead, where such rows were touched as well: they may be those of leads that seem to be missing.
+    pub unnamed: u64,
 }
 
 /// What waits in the log behind a step.

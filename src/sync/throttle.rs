@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::config::Delivery;
 use crate::db::Db;
 use crate::state::control::{self, BreakerState, Pacing};
+use crate::state::pause;
 use crate::sync::breaker::Breaker;
 use crate::sync::pace::Pace;
 
@@ -59,12 +60,9 @@ impl Throttle {
         }
     }
 
-    /// Takes over a pause that another instance was asked for.
+    /// Takes over the pause that Conversica has asked for, whichever instance was asked, and whenever that was.
     pub async fn listen(&mut self, state: &Db, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-        if self.instances > 1
-            && let Some(until) = control::read::<Pacing>(state).await?.and_then(|noted| noted.paused_until)
-            && until > now
-        {
+        if let Some(until) = pause::asked_until(state, now).await? {
             self.pace.pause_until(until, now);
         }
         Ok(())

@@ -20,6 +20,7 @@ use crate::state::lead::{self, Change, Known};
 use crate::sync::diff::{self, Difference, Kind};
 use crate::sync::fence::Fence;
 use crate::sync::guard::{Admission, Found, Losses, Verdict};
+use crate::sync::merge::Item;
 use crate::sync::step::Weight;
 
 /// What a poll found.
@@ -36,6 +37,8 @@ pub struct Polled {
     pub stopped: u64,
     /// Changes that wait for a person.
     pub held: u64,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long.
+    pub unnamed: u64,
     /// Sends that went under `approve_above` unasked.
     #[serde(skip)]
     pub unasked: u64,
@@ -49,7 +52,8 @@ pub struct Polled {
 
 impl Polled {
     pub(super) fn add(&mut self, more: Polled) {
-        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unasked, lost, back } = more;
+        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unnamed, unasked, lost, back } =
+            more;
         self.rows += rows;
         self.changed += changed;
         self.created += created;
@@ -58,6 +62,7 @@ impl Polled {
         self.gone += gone;
         self.stopped += stopped;
         self.held += held;
+        self.unnamed = self.unnamed.max(unnamed);
         self.unasked += unasked;
         self.lost += lost;
         self.back += back;
@@ -165,6 +170,39 @@ impl<'a> Writes<'a> {
             control::clear::<KeptBack>(self.state).await?;
         }
         Ok(())
+    }
+
+    pub(super) const fn state(&self) -> &'a Db {
+        self.state
+    }
+
+    pub(super) const fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Whether something about that lead is gathered and not written yet.
+    pub(super) fn has(&self, lead: &LeadId) -> bool {
+        let changes = self.ready.iter().chain(&self.undecided).map(|change| &change.lead);
+        let doubtful = self.doubtful.iter().map(|(mapped, _)| &mapped.lead);
+        let (returned, reread) =
+            (self.returned.iter().map(|known| &known.lead), self.reread.iter().map(|(lead, _)| lead));
+        changes.chain(doubtful).chain(returned).chain(reread).chain(&self.gone).any(|gathered| gathered == lead)
+    }
+
+    /// What a merge has come upon.
+    pub(super) async fn take(&mut self, item: Item) -> anyhow::Result<()> {
+        let conversations = self.settings.safety.conversation_changes;
+        match item {
+            Item::Quiet => Ok(()),
+            Item::Missing(known) => self.missing(known).await,
+            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
+                self.doubtful(mapped, known).await
+            }
+            Item::Row(mapped, known) => {
+                let difference = diff::compare(mapped, known.as_ref(), None, conversations);
+                self.different(difference, known).await
+            }
+        }
     }
 
     /// This very moment.
@@ -375,6 +413,11 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
+    /// Whether leads seem to be missing whose rows may only have lost their names: nothing is decided about them.
+    pub(super) fn spares_missing(&self) -> bool {
+        self.polled.unnamed > 0 && self.found.missing > 0
+    }
+
     /// `present` of the leads that the source is expected to have have been met.
     pub(super) async fn finish(mut self, present: u64) -> anyhow::Result<Polled> {
         self.settle_doubtful().await?;
@@ -382,8 +425,11 @@ impl<'a> Writes<'a> {
             self.fence.check(self.state).await?;
         }
         self.found.present = present;
+        let spares = self.spares_missing();
         match self.losses.verdict(self.found) {
             Verdict::Hold => self.hold_missing().await?,
+            // So many that they are held already.
+            Verdict::Gone if spares && self.withheld + self.found.withheld > 0 => self.hold_missing().await?,
             Verdict::Gone => {
                 if matches!(self.admission, Admission::UpTo { .. }) {
                     let provisional = self.provisional.map_or(0, |(leads, _)| leads);
@@ -394,6 +440,9 @@ impl<'a> Writes<'a> {
                     self.write(change).await?;
                 }
                 self.flush().await?;
+                if spares {
+                    self.missing.clear();
+                }
                 self.let_missing_go().await?;
             }
         }

@@ -251,7 +251,7 @@ fn once_does_not_wait_for_retries_longer_than_it_is_told() {
     let endpoint = StandIn::start(|_| Reaction::status(500).header("Retry-After", "3000"));
     let scene = Scene::new(&endpoint.url(), 2);
     let start = std::time::Instant::now();
-    let output = scene.run(&["once", "--max-wait", "1s", "--json"]).expect_code(0);
+    let output = scene.run(&["once", "--max-wait", "1s", "--json"]).expect_code(4);
     assert!(start.elapsed() < Duration::from_secs(30));
     assert_eq!((&output.json()["leads"]["retrying"], &output.json()["pass"]["waiting"]), (&json!(2), &json!(2)));
 }

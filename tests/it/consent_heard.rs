@@ -99,7 +99,17 @@ async fn whichever_comes_first_a_poll_or_an_opt_out_the_opt_out_stands_in_the_en
             let words = ledger::newest(&db).await.unwrap();
             let rows = all(n).into_iter().map(|change| {
                 let Change { lead, desired, .. } = change;
-                (Mapped { lead, desired, withdrawn: Vec::new(), row_hash: None, kept: Vec::new() }, None)
+                (
+                    Mapped {
+                        lead,
+                        desired,
+                        withdrawn: Vec::new(),
+                        row_hash: None,
+                        kept: Vec::new(),
+                        notes: Vec::new(),
+                    },
+                    None,
+                )
             });
             let rows = consent::keep(&db, rows.collect(), Ledger::Leave, at(3)).await.unwrap();
             tokio::task::yield_now().await;

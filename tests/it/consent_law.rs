@@ -178,8 +178,14 @@ impl Play {
         if known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(hash)) {
             return;
         }
-        let mapped =
-            Mapped { lead: id("1"), desired: Ok(body(k)), withdrawn: Vec::new(), row_hash: None, kept: Vec::new() };
+        let mapped = Mapped {
+            lead: id("1"),
+            desired: Ok(body(k)),
+            withdrawn: Vec::new(),
+            row_hash: None,
+            kept: Vec::new(),
+            notes: Vec::new(),
+        };
         let now = at(self.seconds);
         let rows = vec![(mapped.of_row(hash), self.given_at.map(at))];
         let mapped = consent::keep(&self.db, rows, Ledger::Write, now).await.unwrap().remove(0);

@@ -74,7 +74,7 @@ fn after_an_unknown_first_contact_only_another_conversation_is_held(engine: Engi
     let mut scene = scene(engine, &endpoint);
     scene.crm("delete from leads where id > 2");
     scene.set_text("delivery", "on_ambiguous", "wait").set_text("delivery", "ambiguous_wait", "1h");
-    scene.run(&["once", "--max-wait", "0s"]).expect_code(0);
+    scene.run(&["once", "--max-wait", "0s"]).expect_code(4);
     scene.crm(
         "update leads set last_name = 'Bello' where id = 1; update leads set conversation = 'Winback' where id = 2",
     );

@@ -322,7 +322,7 @@ fn a_baseline_sends_nothing_and_may_be_of_one_lead() {
     assert_eq!((done.status, done.location.as_deref()), (303, Some("/leads/2")));
     let page = browsing.get("/leads/2");
     assert!(
-        page.text().contains("1 lead count as delivered.") && page.text().contains("Lead 2 in_sync"),
+        page.text().contains("1 lead is now assumed known, never sent.") && page.text().contains("Lead 2 assumed"),
         "{}",
         page.text()
     );
@@ -330,7 +330,7 @@ fn a_baseline_sends_nothing_and_may_be_of_one_lead() {
     let rest = browsing.get("/act/baseline").form("/act/baseline");
     assert_eq!(browsing.post("/act/baseline", &rest.pairs(), &[]).status, 303);
     scene
-        .wait_for_status("nothing is held", SOON, |status| status["leads"]["in_sync"] == 3 && status["hold"].is_null());
+        .wait_for_status("nothing is held", SOON, |status| status["leads"]["assumed"] == 3 && status["hold"].is_null());
     assert_eq!(endpoint.requests().len(), 0);
     watched.end();
 }

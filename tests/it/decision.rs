@@ -12,7 +12,7 @@ use conversica_sync::state::compare;
 use conversica_sync::state::decision::{self, Who};
 use conversica_sync::state::delivery::Next;
 use conversica_sync::state::gone;
-use conversica_sync::state::held::{self, Release, Released, Selection};
+use conversica_sync::state::held::{self, Release, Released, ReleasedLeads, Selection};
 use conversica_sync::state::lead::{self, Change, Status};
 use conversica_sync::state::outcome;
 use conversica_sync::state::stuck;
@@ -24,7 +24,7 @@ use crate::support::lead_row::{
 
 on_both_engines!(
     what_is_held_waits_until_it_is_approved,
-    what_is_taken_as_baseline_counts_as_delivered,
+    what_is_taken_as_baseline_is_assumed_known,
     a_hold_ends_with_the_content_that_was_held,
     a_baseline_takes_nothing_as_delivered_of_a_lead_whose_row_said_nothing_valid,
     approving_does_not_disturb_what_is_in_flight,
@@ -52,7 +52,7 @@ async fn what_is_held_waits_until_it_is_approved(engine: Engine) {
     assert_eq!(row(&db, "2").await.status, "gone", "nobody approves what is not there");
 }
 
-async fn what_is_taken_as_baseline_counts_as_delivered(engine: Engine) {
+async fn what_is_taken_as_baseline_is_assumed_known(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
     write(&db, &[held("1", "a"), desired("2", "a")], 0).await;
@@ -60,6 +60,7 @@ async fn what_is_taken_as_baseline_counts_as_delivered(engine: Engine) {
     let row = row(&db, "1").await;
     assert_eq!((row.status.as_str(), row.delivered.as_deref()), ("in_sync", Some("a")));
     assert_eq!((row.delivered_hash, row.contacted), (Some(row.desired_hash), true));
+    statuses(&db, &[(Status::Assumed, 1), (Status::Pending, 1)]).await;
     assert_eq!(claim_one(&db, 2).await.lead, id("2"));
     assert_eq!(outcome::counts(&db).await.unwrap().values().sum::<i64>(), 0, "nothing was sent");
     let bodies = lead::delivered(&db, &[id("1"), id("2"), id("3")]).await.unwrap();
@@ -208,7 +209,8 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     let two = Selection { ids: vec!["1".to_owned(), "2".to_owned()], reason: None };
     let shown = held::look(&db, &two).await.unwrap();
     let released = held::release(&db, &two, &shown, Release::Send, Some(&ann), at(1)).await.unwrap();
-    assert_eq!(released, Released::Leads(2));
+    let (leads, new_people) = (2, 2);
+    assert_eq!(released, Released::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
     let claims = claim(&db, 10, 2).await;
     for claim in &claims {
         record(&db, &[finished(claim, Class::Rejected, Next::Rejected, 3)]).await;
@@ -246,7 +248,8 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
         let (all, ann) = (Selection::default(), Who::new("Ann"));
         let shown = held::look(&db, &all).await.unwrap();
         let released = held::release(&db, &all, &shown, Release::Send, Some(&ann), at(1)).await.unwrap();
-        assert_eq!(released, Released::Leads(MANY));
+        let (leads, new_people) = (MANY, MANY);
+        assert_eq!(released, Released::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
         set("status = 'held', hold_reason = 'too_many_changes', held_at = 1").await;
         let long_ago = chrono::DateTime::UNIX_EPOCH;
         assert_eq!(held::release_since(&db, "too_many_changes", long_ago, at(2)).await.unwrap(), MANY);

@@ -164,7 +164,14 @@ impl Play {
             return;
         }
         let desired = Ok(body(self.row));
-        let mapped = Mapped { lead: id("1"), desired, withdrawn: Vec::new(), row_hash: None, kept: Vec::new() };
+        let mapped = Mapped {
+            lead: id("1"),
+            desired,
+            withdrawn: Vec::new(),
+            row_hash: None,
+            kept: Vec::new(),
+            notes: Vec::new(),
+        };
         let rows = vec![(mapped.of_row(hash), Some(at(self.seconds)).filter(|_| self.row == 2))];
         let mapped = consent::keep(&self.db, rows, Ledger::Write, at(self.seconds)).await.unwrap().remove(0);
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);

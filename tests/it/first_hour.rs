@@ -88,7 +88,7 @@ fn essence(text: &str) -> String {
     };
     // Numbers with a unit of time or size behind them, and those of ports.
     let is_unit =
-        |word: &str| matches!(word.trim_end_matches([',', '.', ';', ')']), "ms" | "s" | "MiB" | "GiB" | "KiB");
+        |word: &str| matches!(word.trim_end_matches([',', '.', ';', ':', ')']), "ms" | "s" | "MiB" | "GiB" | "KiB");
     let is_number = |word: &str| word.trim_start_matches('(').chars().all(|c| c.is_ascii_digit());
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -365,7 +365,7 @@ mod program {
         let failed = scene.run(&["once"]);
         assert_ne!(failed.code, Some(0), "{failed}");
         let status = scene.status();
-        assert_eq!((&status["leads"]["gone"], &status["leads"]["in_sync"]), (&json!(0), &json!(4000)), "{status:#}");
+        assert_eq!((&status["leads"]["gone"], &status["leads"]["assumed"]), (&json!(0), &json!(4000)), "{status:#}");
         scene.crm("update leads set id = '13999' where id > 'z'");
         scene.run(&["once"]).expect_code(0);
         assert_eq!((endpoint.answered(), &scene.status()["leads"]["gone"]), (500, &json!(500)));

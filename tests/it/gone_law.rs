@@ -80,6 +80,7 @@ impl Play {
                     withdrawn: Vec::new(),
                     row_hash: None,
                     kept: Vec::new(),
+                    notes: Vec::new(),
                 };
                 let (mapped, known) = (mapped.of_row(RowHash(i64::from(k))), self.known().await);
                 // As the merge does: a row that says what it said is passed over, unless the source had lost it.

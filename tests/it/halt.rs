@@ -215,14 +215,14 @@ fn a_restart_keeps_attempts_and_the_due_time() {
     let endpoint = StandIn::start(|_| Reaction::status(500).header("Retry-After", "1000"));
     let scene = Scene::new(&endpoint.url(), 2);
     let query = "select id || ' ' || status || ' ' || attempts || ' ' || due_at || ' ' || first_failed_at from lead order by id";
-    scene.run(&["once", "--max-wait", "0s"]).expect_code(0);
+    scene.run(&["once", "--max-wait", "0s"]).expect_code(4);
     let before = scene.state(query);
     assert!(before.iter().all(|lead| lead.contains("retrying 1")), "{before:?}");
     let daemon = scene.daemon();
     let polled = scene.status()["last_poll"]["at"].clone();
     scene.wait_for_status("another poll", SOON, |status| status["last_poll"]["at"] != polled);
     ended(daemon);
-    scene.run(&["once", "--max-wait", "0s"]).expect_code(0);
+    scene.run(&["once", "--max-wait", "0s"]).expect_code(4);
     assert_eq!((scene.state(query), endpoint.requests().len()), (before, 2));
 }
 
@@ -266,7 +266,7 @@ fn an_outage_is_probed_by_one_lead_at_a_time() {
     let mut scene = Scene::new(&endpoint.url(), 50);
     scene.set("delivery.breaker", "failures", "3").set_text("delivery.retry", "max_interval", "1s");
     scene.set_text("delivery.retry", "initial_interval", "500ms");
-    let output = scene.run(&["once", "--max-wait", "3s"]).expect_code(0);
+    let output = scene.run(&["once", "--max-wait", "3s"]).expect_code(4);
     assert!(output.stderr.contains("one lead at a time"), "{output}");
     let requests = endpoint.requests().len();
     assert!((4..=20).contains(&requests), "{requests} requests in three seconds of outage, with fifty leads due");

@@ -75,9 +75,9 @@ fn a_baseline_sends_nothing_and_later_changes_are_sent() {
     scene.set("safety", "first_run", "");
     scene.run(&["once"]).expect_code(4);
     let output = scene.run(&["baseline", "--yes"]).expect_code(0);
-    assert!(output.stdout.contains("4 leads count as delivered"), "{output}");
+    assert!(output.stdout.contains("4 leads are now assumed known, never sent"), "{output}");
     scene.run(&["once"]).expect_code(0);
-    assert_eq!((endpoint.connections(), &scene.status()["leads"]["in_sync"]), (0, &json!(4)));
+    assert_eq!((endpoint.connections(), &scene.status()["leads"]["assumed"]), (0, &json!(4)));
     scene.crm("update leads set first_name = 'Zoe' where id = 2");
     scene.run(&["once"]).expect_code(0);
     assert_eq!((endpoint.answered(), endpoint.bodies_of("2").len()), (1, 1));

@@ -13,19 +13,19 @@ const GIVEN: [&str; 4] = ["--username", "acme-api", "--conversation", "Inbound L
 
 /// `init` with what it cannot know; `--endpoint` is a port where nobody listens.
 #[track_caller]
-fn init(scene: &Scene, more: &[&str]) -> Output {
+pub fn init(scene: &Scene, more: &[&str]) -> Output {
     let url = scene.crm_store().url();
     let arguments = [&["init", "--url", &url, "--endpoint", "http://127.0.0.1:9/json/"], &GIVEN[..], more].concat();
     Cli::new(scene.directory()).run(&arguments)
 }
 
-fn written(scene: &Scene) -> String {
+pub fn written(scene: &Scene) -> String {
     std::fs::read_to_string(scene.directory().join("conversica-sync.toml")).expect("init has written it")
 }
 
 /// The leads that `plan` finds with the configuration as `init` has written it, by their ids.
 #[track_caller]
-fn planned(scene: &Scene) -> Value {
+pub fn planned(scene: &Scene) -> Value {
     std::fs::write(scene.directory().join("conversica_password"), "correct horse\n").expect("the directory is ours");
     let plan = Cli::new(scene.directory()).run(&["plan", "--json"]).expect_code(4).json();
     assert_eq!(plan["hold"], "first_run", "nothing is sent before somebody has decided");
@@ -38,7 +38,7 @@ fn planned(scene: &Scene) -> Value {
 }
 
 #[track_caller]
-fn assert_lead(leads: &Value, id: &str, expected: &Value) {
+pub fn assert_lead(leads: &Value, id: &str, expected: &Value) {
     for (key, value) in expected.as_object().expect("keys") {
         assert_eq!(&leads[id][key], value, "{key} of lead {id}: {leads:#}");
     }

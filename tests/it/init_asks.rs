@@ -136,7 +136,34 @@ fn what_is_given_is_not_asked_and_escape_writes_nothing(engine: Engine) {
     assert!(!scene.directory().join("conversica-sync.toml").exists());
 }
 
+/// The answer is no, unless the operator says otherwise.
+fn what_makes_no_lead_is_written_only_if_confirmed(engine: Engine) {
+    for (keys, is_written) in [("\r", false), ("y\r", true)] {
+        let scene = crms::scene(engine, &TABLES.replace("ann@example.net", "none").replace("bo@example.net", "none"));
+        let url = scene.crm_store().url();
+        let texts = [
+            "--value",
+            "repName=Rae",
+            "--value",
+            "leadSource=Web",
+            "--conversation",
+            "Inbound Leads",
+            "--username",
+            "acme-api",
+        ];
+        let given =
+            [&["init", "--url", &url, "--table", "leads", "--map", "optOut=!newsletter_ok"], &texts[..]].concat();
+        let mut session = Session::start(&scene, &given);
+        session.answer("No row makes a valid lead. Write", keys);
+        let (status, screen) = session.end();
+        assert_eq!(status.code(), Some(if is_written { 3 } else { 4 }), "{screen}");
+        assert!(screen.contains("NO ROW MAKES A VALID LEAD") && !screen.contains("Written:"), "{screen}");
+        assert_eq!(scene.directory().join("conversica-sync.toml").exists(), is_written, "{screen}");
+    }
+}
+
 blocking_on_both_engines!(
+    what_makes_no_lead_is_written_only_if_confirmed,
     a_handful_of_questions_makes_a_configuration,
     what_is_given_is_not_asked_and_escape_writes_nothing,
 );

@@ -7,7 +7,7 @@ use conversica_sync::conversica::lead::LeadKey;
 use conversica_sync::crm::catalog::Relation;
 use conversica_sync::crm::drift::Family;
 use conversica_sync::crm::introspect::{Column, Reference, Table, Unique};
-use conversica_sync::crm::propose::{Dialect, Given, Place, Wishes, names, propose, rank};
+use conversica_sync::crm::propose::{Dialect, Given, Place, Wishes, ancestors, names, propose, rank};
 use conversica_sync::db;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -108,11 +108,13 @@ proptest! {
         let given = if inverted { vec![(LeadKey::OptOut, Given::Inverted(base.columns[0].name.clone()))] } else { Vec::new() };
         let proposal = propose(&catalog, 0, dialect, &Wishes { given, ..Wishes::default() });
         rank::candidates(&catalog);
-        let is_there = |name: &str| base.columns.iter().any(|column| column.name == name);
+        // What the table inherits is its own.
+        let record: Vec<&Table> = std::iter::once(0).chain(ancestors(&catalog, 0)).map(|index| &catalog[index]).collect();
+        let is_there = |name: &str| record.iter().any(|table| table.columns.iter().any(|column| column.name == name));
         // A query says what it calls its columns; a table has its own.
         let offered = |name: &str| match &proposal.place {
             Place::Table { .. } => is_there(name),
-            Place::Query(query) => query.contains(&format!(" AS {}", db::quote(name))) || (is_there(name) && query.contains(&format!("l.{}", db::quote(name)))),
+            Place::Query(query) => query.contains(&format!(" AS {}", db::quote(name))) || (is_there(name) && query.contains(&format!(".{}", db::quote(name)))),
         };
         prop_assert!(proposal.key.iter().all(|key| offered(&key.what)));
         let mut keys = BTreeSet::new();

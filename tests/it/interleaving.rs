@@ -155,7 +155,14 @@ impl Play {
             return;
         };
         let desired = content.map(content_of).ok_or_else(|| vec!["no address".to_owned()]);
-        let mapped = Mapped { lead: id("1"), desired, withdrawn: Vec::new(), row_hash: None, kept: Vec::new() };
+        let mapped = Mapped {
+            lead: id("1"),
+            desired,
+            withdrawn: Vec::new(),
+            row_hash: None,
+            kept: Vec::new(),
+            notes: Vec::new(),
+        };
         let Fingerprint(bytes) = mapped.fingerprint();
         let row_hash = RowHash(i64::from(bytes[0]));
         let mapped = mapped.of_row(row_hash);

@@ -105,8 +105,11 @@ fn a_hold_and_a_baseline_are_told(engine: Engine) {
     assert!(scene.run(&["lead", "1", "--json"]).json()["held_at"].is_string());
     scene.run(&["baseline", "--yes"]).expect_code(0);
     let text = scene.run(&["lead", "1"]).expect_code(0).stdout;
-    in_order(&text, &["What happened", "taken as delivered, as a baseline: nothing was sent"]);
-    assert!(text.contains("taken as delivered (baseline) by") && text.contains("; held for first_run"), "{text}");
+    in_order(&text, &["What happened", "assumed known to Conversica, as a baseline: nothing was sent"]);
+    assert!(
+        text.contains("taken as delivered, nothing sent (baseline) by") && text.contains("; held for first_run"),
+        "{text}"
+    );
     let decisions = scene.run(&["lead", "1", "--json"]).json()["decisions"].clone();
     assert_eq!((&decisions[0]["action"], &decisions[0]["leads"]), (&json!("baseline"), &json!(1)), "{decisions}");
     assert!(!text.contains("held for a person"), "{text}");

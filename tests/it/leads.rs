@@ -50,7 +50,7 @@ fn every_status_is_listed_with_its_reason(engine: Engine) {
     scene.crm("delete from leads where id = 6");
     scene.add(3, 3);
     scene.set("delivery.retry", "max_elapsed", "");
-    scene.run(&["once", "--full", "--max-wait", "0s"]).expect_code(3);
+    scene.run(&["once", "--full", "--max-wait", "0s"]).expect_code(4);
     // Lead 7 takes the one slot there is, 10 waits behind it, and 8 with 9 is more than may leave unasked.
     scene.add(7, 7);
     scene

@@ -20,7 +20,7 @@ fn nobody_sends_before_a_pause_that_was_asked_for_is_over_whoever_starts_what(en
     });
     let scene = Scene::with_state_on(engine, &endpoint.url(), 5);
     for _ in 0..3 {
-        scene.run(&["once", "--max-wait", "0s"]).expect_code(0);
+        scene.run(&["once", "--max-wait", "0s"]).expect_code(4);
     }
     let pacing = scene.status()["pacing"].clone();
     assert_eq!((&pacing["ceiling"], &pacing["breaker"]), (&json!(1000.0), &json!("closed")), "{pacing:#}");

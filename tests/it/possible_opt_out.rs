@@ -25,10 +25,14 @@ on_both_engines!(
     an_event_that_the_state_does_not_take_loses_no_opt_out_and_holds_up_no_other,
 );
 
-blocking_on_both_engines!(
-    a_damaged_post_is_read_and_its_opt_out_told_to_conversica,
-    what_cannot_be_read_counts_as_an_opt_out_until_an_operator_has_looked,
-);
+mod through_the_program {
+    use super::*;
+
+    blocking_on_both_engines!(
+        a_damaged_post_is_read_and_its_opt_out_told_to_conversica,
+        what_cannot_be_read_counts_as_an_opt_out_until_an_operator_has_looked,
+    );
+}
 
 /// As the receiver stores it.
 async fn arrive(db: &conversica_sync::db::Db, body: &[u8], second: i64) {
@@ -44,7 +48,7 @@ async fn a_damaged_post_withdraws_consent_and_no_later_word_gives_it_again(engin
     let next = claim_one(&db, 11).await;
     assert_eq!((next.body.as_str(), next.urgent), (r#"{"id":"1","optOut":true,"smsOptOut":true}"#, true));
     arrive(&db, br#"{"id":"1","doNotEmail":false}"#, 20).await;
-    let standing = conversica_sync::state::consent::stands(&db, &[next.lead.clone()]).await.unwrap();
+    let standing = conversica_sync::state::consent::stands(&db, std::slice::from_ref(&next.lead)).await.unwrap();
     assert!(standing[&next.lead].email.is_some() && standing[&next.lead].sms.is_some());
     assert_eq!(ask(&db, "select cast(count(*) as text) from possible_opt_out where settled_at is null").await, ["2"]);
     // Long afterwards, with everything gone that may go.

@@ -20,13 +20,13 @@ on_both_engines!(
     an_unknown_answer_is_sent_again_at_once_when_repaired,
     a_changed_mapping_makes_every_lead_stale,
     before_the_first_pass_everybody_is_never_sent_and_no_state_is_made,
-    a_baseline_agrees_and_is_not_missed_when_nothing_is_heard,
+    a_baseline_is_no_difference_and_is_not_missed_when_nothing_is_heard,
 );
 
 /// Verdict → leads, without those that nobody has.
 fn totals(document: &Value) -> Vec<(&str, u64)> {
     let totals = document["totals"].as_object().expect("totals");
-    assert_eq!(totals.len(), 12, "every verdict has its place: {document:#}");
+    assert_eq!(totals.len(), 13, "every verdict has its place: {document:#}");
     let totals = totals.iter().map(|(verdict, leads)| (verdict.as_str(), leads.as_u64().expect("a number")));
     totals.filter(|(_, leads)| *leads > 0).collect()
 }
@@ -67,7 +67,7 @@ fn every_verdict_is_brought_about_and_told_with_its_evidence(engine: Engine) {
     scene.crm("delete from leads where id = 7");
     scene.add(3, 3);
     scene.add(5, 5);
-    scene.run(&["once", "--full", "--max-wait", "0s"]).expect_code(3);
+    scene.run(&["once", "--full", "--max-wait", "0s"]).expect_code(4);
     scene.hear(&[json!({"apiVersion": "7.2", "id": "8", "clientId": "", "conversationStage": "Unworkable",
         "conversationStatus": "Bounced", "conversationStageDate": "2026-05-10T05:57:44+00:00"})]);
     scene.set("safety", "approve_above", "1");
@@ -240,16 +240,18 @@ fn before_the_first_pass_everybody_is_never_sent_and_no_state_is_made(engine: En
     assert!(endpoint.requests().is_empty());
 }
 
-fn a_baseline_agrees_and_is_not_missed_when_nothing_is_heard(engine: Engine) {
+fn a_baseline_is_no_difference_and_is_not_missed_when_nothing_is_heard(engine: Engine) {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::on(engine, &endpoint.url(), 2);
     scene.set_text("safety", "first_run", "baseline");
     scene.run(&["once"]).expect_code(0);
-    reconciled(&scene, &["--unconfirmed-after", "0s"], 0);
+    let document = reconciled(&scene, &["--unconfirmed-after", "0s"], 0);
+    assert_eq!(totals(&document), [("assumed", 2)], "{document:#}");
     scene.crm("update leads set first_name = 'Other' where id = 1");
     scene.run(&["once"]).expect_code(0);
     let document = reconciled(&scene, &["--unconfirmed-after", "0s"], 3);
-    assert_eq!(listed(&document), [("1", "unconfirmed")], "what was sent ought to be heard of");
+    let expected = [("1", "unconfirmed"), ("2", "assumed")];
+    assert_eq!(listed(&document), expected, "what was sent ought to be heard of");
 }
 
 #[test]

@@ -188,6 +188,8 @@ async fn status_faults_answer_without_taking_the_lead_and_say_when_to_come_back(
         ("429=100%,retry_after=7s", 429, Some("7")),
         ("429=100%", 429, None),
         ("refuse=100%", 400, None),
+        ("status_false=100%", 200, None),
+        ("login_page=100%", 200, None),
     ] {
         let desk = desk(faults).await;
         let answer = desk.post(lead("1", "Sally")).await.unwrap();

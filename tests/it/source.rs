@@ -25,9 +25,6 @@ on_both_engines!(
     a_mistyped_table_is_answered_with_the_tables_there_are,
     a_query_that_does_not_parse_is_named,
     a_column_that_is_there_twice_is_named,
-    a_key_that_no_state_can_hold_is_named,
-    keys_that_repeat_are_named,
-    rows_without_a_key_are_counted,
     a_blank_key_makes_an_invalid_lead_once,
     nothing_can_be_written_through_the_source,
     a_statement_that_runs_away_is_cut_off,
@@ -221,50 +218,6 @@ async fn a_column_that_is_there_twice_is_named(engine: Engine) {
             assert!(refused.what.contains("2 columns are called \"id\", which [source] key asks for"), "{refused}");
         }
     }
-}
-
-async fn failure_of_a_poll(place: &Place, source: &str) -> String {
-    let crm = open(place, source, "").await;
-    let state = Db::open_state_in_memory().await.unwrap();
-    let error = poll(&crm, &state, &settings(place, source, "")).await.expect_err("the poll fails");
-    assert!(error.is::<conversica_sync::error::SetupError>(), "{error:#}");
-    error.to_string()
-}
-
-async fn keys_that_repeat_are_named(engine: Engine) {
-    let place = engine.place();
-    place
-        .sql(
-            "create table leads (id text, dealer text); insert into leads values ('a', 'x'), ('b', 'x'), ('b', 'y'), \
-              ('c', 'z'), ('c', 'z'), ('c', 'z')",
-        )
-        .await;
-    let said = failure_of_a_poll(&place, LEADS).await;
-    assert!(said.contains("the key column \"id\" is not unique: b (2 rows), c (3 rows)"), "{said}");
-    let said = failure_of_a_poll(&place, &format!("{LEADS}\nclient = 'dealer'")).await;
-    assert!(said.contains("not unique: c (3 rows)"), "{said}");
-}
-
-async fn a_key_that_no_state_can_hold_is_named(engine: Engine) {
-    let place = engine.place();
-    place.sql("create table leads (id text); insert into leads values ('a'), ('b')").await;
-    place.sql(&format!("insert into leads values ('{}')", "long".repeat(300))).await;
-    let said = failure_of_a_poll(&place, LEADS).await;
-    assert!(said.contains("longlong") && said.contains("longer than 1,000 bytes") && said.len() < 500, "{said}");
-    if engine == Engine::Sqlite {
-        place.sql("delete from leads where length(id) > 1000; insert into leads values ('c' || char(0) || 'd')").await;
-        let said = failure_of_a_poll(&place, LEADS).await;
-        assert!(said.contains("NUL character"), "{said}");
-    }
-}
-
-async fn rows_without_a_key_are_counted(engine: Engine) {
-    let place = engine.place();
-    place.sql("create table leads (id text); insert into leads values ('a'), (null), ('b'), (null)").await;
-    let said = failure_of_a_poll(&place, LEADS).await;
-    assert!(said.contains("2 row(s) have no value in the key column \"id\""), "{said}");
-    let kept = ids(&place, &format!("{LEADS}\nwhere = 'id is not null'")).await;
-    assert_eq!(plain(&kept), ["a", "b"]);
 }
 
 async fn a_blank_key_makes_an_invalid_lead_once(engine: Engine) {

@@ -12,20 +12,21 @@ const TEXT: &str = "[lead.custom]\nprobe";
 const YES_NO: &str = "optOut";
 const MOMENT: &str = "date";
 
-/// What stands in the Lead object: its JSON, nothing, or a reason.
+/// What stands in the Lead object: its JSON, nothing, nothing with a note; or why there is no Lead object.
 enum Expected {
     Json(&'static str),
     Absent,
+    LeftOut(&'static str),
     Reason(&'static str),
 }
-use Expected::{Absent, Json, Reason};
+use Expected::{Absent, Json, LeftOut, Reason};
 
 /// Column type, SQL of the value, key, what comes of it.
 type Case = (&'static str, &'static str, &'static str, Expected);
 
 const NEITHER: Expected = Reason("is neither yes nor no");
-const NO_MOMENT: Expected = Reason("is not a date and time");
-const NOT_SCALAR: Expected = Reason("is a JSON object or array");
+const NO_MOMENT: Expected = LeftOut("is not a date and time");
+const NOT_SCALAR: Expected = LeftOut("is a JSON object or array");
 
 #[rustfmt::skip]
 const POSTGRES: &[Case] = &[
@@ -36,12 +37,24 @@ const POSTGRES: &[Case] = &[
     ("numeric",          "100000000000000000000.125",  TEXT,   Json("\"100000000000000000000.125\"")),
     ("real",             "1.5",                        TEXT,   Json("\"1.5\"")),
     ("double precision", "0.1",                        TEXT,   Json("\"0.1\"")),
+    ("double precision", "3605550123",                 TEXT,   Json("\"3605550123\"")),
+    ("double precision", "1e15",                       TEXT,   Json("\"1000000000000000\"")),
+    ("double precision", "9007199254740992",           TEXT,   Json("\"9007199254740992\"")),
+    ("double precision", "1e21",                       TEXT,   Json("\"1e+21\"")),
+    ("double precision", "'-0'",                       TEXT,   Json("\"0\"")),
+    ("double precision", "'NaN'",                      TEXT,   LeftOut("is NaN or infinity")),
+    ("double precision", "'-Infinity'",                TEXT,   LeftOut("is NaN or infinity")),
+    ("double precision", "'NaN'",                      YES_NO, NEITHER),
+    ("double precision", "1",                          YES_NO, Json("true")),
+    ("real",             "9860712",                    TEXT,   Json("\"9860712\"")),
+    ("measure",          "98607",                      TEXT,   Json("\"98607\"")),
+    ("numeric(10,1)",    "7",                          TEXT,   Json("\"7.0\"")),
     ("text",             "'  Zoë \"Z\" O''Neill \\ '", TEXT,   Json(r#""Zoë \"Z\" O'Neill \\""#)),
     ("text",             "null",                       TEXT,   Absent),
     ("text",             "'   '",                      TEXT,   Absent),
-    ("text",             "E'a\\nb'",                   TEXT,   Reason("contains control characters")),
-    ("text",             "repeat('é', 2001)",          TEXT,   Reason("is longer than 2000 characters")),
-    ("text",             "repeat('x', 5000000)",       TEXT,   Reason("is longer than 2000 characters")),
+    ("text",             "E'a\\nb'",                   TEXT,   Json("\"a b\"")),
+    ("text",             "repeat('é', 2001)",          TEXT,   LeftOut("is longer than 2000 characters")),
+    ("text",             "repeat('x', 5000000)",       TEXT,   LeftOut("is longer than 2000 characters")),
     ("varchar(20)",      "'Ann'",                      TEXT,   Json("\"Ann\"")),
     ("char(8)",          "'ab'",                       TEXT,   Json("\"ab\"")),
     ("uuid",             "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", TEXT, Json("\"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\"")),
@@ -76,13 +89,13 @@ const POSTGRES: &[Case] = &[
     ("json",             "'{\"a\": 1}'",               TEXT,   NOT_SCALAR),
     ("json",             "'null'",                     TEXT,   Absent),
     ("json",             "null",                       TEXT,   Absent),
-    ("json",             "' \"a\\u00e9\\tb\" '",       TEXT,   Reason("contains control characters")),
+    ("json",             "' \"a\\u00e9\\tb\" '",       TEXT,   Json("\"aé b\"")),
     ("json",             "'\"a\\u00e9\\ud83d\\ude00\"'", TEXT,   Json("\"aé\u{1f600}\"")),
     ("json",             "'4.250e1'",                  TEXT,   Json("\"42.50\"")),
     ("json",             "'false'",                    YES_NO, Json("false")),
-    ("json",             "'\"a\\u0000b\"'",            TEXT,   Reason("contains control characters")),
-    ("json",             "'\"\\ud83d\"'",              TEXT,   Reason("is JSON that holds no text")),
-    ("json",             "'1e999999'",                 TEXT,   Reason("is JSON that holds no text")),
+    ("json",             "'\"a\\u0000b\"'",            TEXT,   Json("\"ab\"")),
+    ("json",             "'\"\\ud83d\"'",              TEXT,   LeftOut("is JSON that holds no text")),
+    ("json",             "'1e999999'",                 TEXT,   LeftOut("is JSON that holds no text")),
     ("stored",           "'\"text\"'",                 TEXT,   Json("\"text\"")),
 ];
 
@@ -91,6 +104,13 @@ const SQLITE: &[Case] = &[
     ("integer",     "42",                                TEXT,   Json("\"42\"")),
     ("integer",     "9007199254740993",                  TEXT,   Json("\"9007199254740993\"")),
     ("real",        "1.5",                               TEXT,   Json("\"1.5\"")),
+    ("real",        "3605550123",                        TEXT,   Json("\"3605550123\"")),
+    ("real",        "-7",                                TEXT,   Json("\"-7\"")),
+    ("",            "98607.0",                           TEXT,   Json("\"98607\"")),
+    ("float",       "1e21",                              TEXT,   Json("\"1.0e+21\"")),
+    ("real",        "9e999",                             TEXT,   LeftOut("is NaN or infinity")),
+    ("real",        "-9e999",                            YES_NO, NEITHER),
+    ("text",        "'98607.0'",                         TEXT,   Json("\"98607.0\"")),
     ("numeric",     "12.50",                             TEXT,   Json("\"12.5\"")),
     ("numeric",     "'12 Main St'",                      TEXT,   Json("\"12 Main St\"")),
     ("text",        "'  Zoë \"Z\" O''Neill \\ '",        TEXT,   Json(r#""Zoë \"Z\" O'Neill \\""#)),
@@ -102,10 +122,10 @@ const SQLITE: &[Case] = &[
     ("blob",        "x'41ff42'",                         TEXT,   Reason("is not valid UTF-8 text")),
     ("text",        "cast(x'41ff42' as text)",           TEXT,   Reason("is not valid UTF-8 text")),
     ("text",        "cast(x'c3' as text)",               TEXT,   Reason("is not valid UTF-8 text")),
-    ("text",        "cast(x'410042' as text)",           TEXT,   Reason("contains control characters")),
-    ("blob",        "x'410042'",                         TEXT,   Reason("contains control characters")),
-    ("text",        "'a' || char(10) || 'b'",            TEXT,   Reason("contains control characters")),
-    ("text",        "printf('%.*c', 5000000, 'x')",      TEXT,   Reason("is longer than 2000 characters")),
+    ("text",        "cast(x'410042' as text)",           TEXT,   Json("\"AB\"")),
+    ("blob",        "x'410042'",                         TEXT,   Json("\"AB\"")),
+    ("text",        "'a' || char(10) || 'b'",            TEXT,   Json("\"a b\"")),
+    ("text",        "printf('%.*c', 5000000, 'x')",      TEXT,   LeftOut("is longer than 2000 characters")),
     ("text",        "'{\"a\":1}'",                       TEXT,   Json(r#""{\"a\":1}""#)),
     ("boolean",     "true",                              YES_NO, Json("true")),
     ("integer",     "0",                                 YES_NO, Json("false")),
@@ -138,7 +158,7 @@ fn body_with(key: &str, expected: &Expected) -> String {
         (YES_NO, Json(json)) => (format!("\"optOut\":{json},"), String::new(), String::new()),
         (MOMENT, Json(json)) => (String::new(), format!(",\"date\":{json}"), String::new()),
         (_, Json(json)) => (String::new(), String::new(), format!(",\"probe\":{json}")),
-        (_, Absent | Reason(_)) => Default::default(),
+        (_, Absent | LeftOut(_) | Reason(_)) => Default::default(),
     };
     format!(
         "{{\"apiVersion\":\"7.2\",\"id\":\"7\",\"firstName\":\"Ann\",\"email\":\"ann@example.com\",\
@@ -152,7 +172,9 @@ async fn holds(place: &Place, cases: &[Case]) {
         let lead = format!("{key} = 'c{n}'");
         let mut rows: Vec<Mapped> = read(place, "table = 'leads'\nkey = 'id'", &lead).await;
         assert_eq!(rows.len(), 1);
-        let desired = rows.remove(0).desired;
+        let Mapped { desired, notes, .. } = rows.remove(0);
+        let cleaned = notes.iter().filter(|note| !note.contains("left out, because")).count();
+        assert!(notes.iter().all(|note| note.contains(&format!("(column \"c{n}\")"))), "{kind} {value}: {notes:?}");
         match expected {
             Reason(reason) => {
                 let reasons = desired.expect_err("it cannot be sent");
@@ -160,7 +182,14 @@ async fn holds(place: &Place, cases: &[Case]) {
                     reasons.len() == 1 && reasons[0].contains(reason) && reasons[0].contains(&format!("\"c{n}\""));
                 assert!(named, "{kind} {value}: {reasons:?}");
             }
-            Json(_) | Absent => assert_eq!(desired, Ok(body_with(key, expected)), "{kind} {value}"),
+            LeftOut(why) => {
+                assert_eq!(desired, Ok(body_with(key, expected)), "{kind} {value}");
+                assert!(notes.len() == 1 && notes[0].contains(why), "{kind} {value}: {notes:?}");
+            }
+            Json(_) | Absent => {
+                assert_eq!(desired, Ok(body_with(key, expected)), "{kind} {value}");
+                assert_eq!(notes.len(), cleaned, "{kind} {value}: {notes:?}");
+            }
         }
     }
 }
@@ -169,7 +198,7 @@ async fn holds(place: &Place, cases: &[Case]) {
 async fn every_ordinary_type_of_postgres_is_read() {
     let place = Engine::Postgres.place();
     let types = "create extension citext; create type stage as enum ('New', 'Sold'); \
-                 create domain postcode as text check (length(value) = 5); create domain stored as json";
+                 create domain postcode as text check (length(value) = 5); create domain stored as json; create domain measure as double precision";
     place.sql(types).await;
     holds(&place, POSTGRES).await;
 }
@@ -220,7 +249,7 @@ async fn one_unreadable_value_concerns_no_other_row() {
         .await;
     let rows = read(&place, "table = 'leads'\nkey = 'id'", &format!("{TEXT} = 'name'")).await;
     let sendable: Vec<&str> = rows.iter().filter(|row| row.desired.is_ok()).map(|row| row.lead.id.as_str()).collect();
-    assert_eq!((rows.len(), sendable), (5, vec!["1", "5"]));
+    assert_eq!((rows.len(), sendable), (5, vec!["1", "3", "4", "5"]), "and the value of no use is left out");
 }
 
 #[tokio::test]
@@ -234,7 +263,7 @@ async fn json_that_postgresql_cannot_take_out_concerns_no_other_row() {
         .await;
     let rows = read(&place, "table = 'leads'\nkey = 'id'", &format!("{TEXT} = 'extra'")).await;
     let sendable: Vec<&str> = rows.iter().filter(|row| row.desired.is_ok()).map(|row| row.lead.id.as_str()).collect();
-    assert_eq!((rows.len(), sendable), (5, vec!["1", "5"]));
-    let reasons = rows.iter().filter_map(|row| row.desired.as_ref().err());
-    assert!(reasons.flatten().all(|reason| reason.contains("(column \"extra\")")), "{rows:?}");
+    assert_eq!((rows.len(), sendable), (5, vec!["1", "2", "3", "4", "5"]));
+    let notes: Vec<&String> = rows.iter().flat_map(|row| &row.notes).collect();
+    assert!(notes.len() == 3 && notes.iter().all(|note| note.contains("(column \"extra\")")), "{rows:?}");
 }

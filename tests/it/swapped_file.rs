@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use conversica_sync::db::Db;
+use conversica_sync::db::SourceDb;
 
 use crate::support::engine::Engine;
 use crate::support::scene::{Scene, Store, sqlite};
@@ -73,7 +73,9 @@ async fn what_is_written_back_goes_into_the_new_file() {
     let directory = tempfile::tempdir().unwrap();
     let (path, copy) = (directory.path().join("crm.db"), directory.path().join("copy.db"));
     sqlx::raw_sql("").fetch_optional(&sqlx::SqlitePool::connect(&url(&path)).await.unwrap()).await.unwrap();
-    let Db::Sqlite(pool) = Db::writeback(&format!("sqlite://{}", path.display()), SOON).unwrap() else { panic!() };
+    let SourceDb::Sqlite(pool) = SourceDb::writeback(&format!("sqlite://{}", path.display()), SOON).unwrap() else {
+        panic!()
+    };
     sqlx::query("create table told (number integer)").execute(&pool).await.unwrap();
     std::fs::copy(&path, &copy).unwrap();
     std::fs::rename(&copy, &path).unwrap();

@@ -84,7 +84,7 @@ fn a_token_set_while_real_leads_wait_in_the_queue_lets_none_of_them_out(engine: 
     let endpoint = StandIn::start(move |_| Reaction::status(if is_down.load(Ordering::SeqCst) { 503 } else { 200 }));
     let mut scene = Scene::with_state_on(engine, &endpoint.url(), 5);
     scene.set("delivery.breaker", "failures", "2");
-    scene.run(&["once", "--max-wait", "0s"]).expect_code(0);
+    scene.run(&["once", "--max-wait", "0s"]).expect_code(4);
     let before = endpoint.requests().len();
     assert_eq!(distinct(&endpoint, TOKEN), 0);
     down.store(false, Ordering::SeqCst);

@@ -7,10 +7,14 @@ use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
+use crate::support::reaction::Reaction;
 use crate::support::scene::{Scene, Store};
 use crate::support::stand_in::StandIn;
 
-blocking_on_both_engines!(a_state_of_every_earlier_version_keeps_what_it_holds_and_sends_nothing);
+blocking_on_both_engines!(
+    a_state_of_every_earlier_version_keeps_what_it_holds_and_sends_nothing,
+    leads_that_an_earlier_version_took_as_baseline_become_assumed_and_accepted_ones_do_not,
+);
 
 fn migrations(engine: Engine) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(engine.pick("migrations/sqlite", "migrations/postgres"));
@@ -99,4 +103,56 @@ fn a_state_of_every_earlier_version_keeps_what_it_holds_and_sends_nothing(engine
         scene.run(&["once"]).expect_code(3);
         assert_eq!(endpoint.answered(), sent + 1, "from {version}: what changes is sent");
     }
+}
+
+/// Puts the tables of the newest state into one of the first migrations.
+fn moved_back(scene: &Scene, engine: Engine, files: &[PathBuf]) {
+    older(scene, files);
+    for table in ["lead", "outcome", "control", "decision", "decided"] {
+        let columns = columns(scene, engine, table);
+        let columns = if table == "decision" { format!("seq, {columns}") } else { columns };
+        let attach = format!("attach '{}' as newest;", scene.state_file().with_extension("newest").display());
+        let attach = engine.pick(attach.as_str(), "");
+        let numbers = if table == "decision" { engine.pick("", " overriding system value") } else { "" };
+        scene.state(&format!("{attach} insert into {table} ({columns}){numbers} select {columns} from newest.{table}"));
+    }
+}
+
+/// As an earlier version wrote a baseline: its own moment as that of a first contact and of an acceptance.
+fn leads_that_an_earlier_version_took_as_baseline_become_assumed_and_accepted_ones_do_not(engine: Engine) {
+    let files = migrations(engine);
+    let endpoint = StandIn::start(|request| {
+        if request.id.as_deref() == Some("3") { Reaction::status(422).body("no") } else { Reaction::accept() }
+    });
+    let mut scene = Scene::on(engine, &endpoint.url(), 6);
+    scene.set("safety", "first_run", "");
+    scene.run(&["once"]).expect_code(4);
+    // 1 and 2 are sent and accepted; 3, 4, 5 and 6 are settled unsent.
+    scene.run(&["approve", "1", "2", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(4);
+    scene.run(&["baseline", "--yes"]).expect_code(0);
+    scene.set("safety", "approve_above", "1");
+    // 3 is refused since; of 2 a later content is settled by a baseline; 5 goes.
+    scene.crm("update leads set first_name = 'Zoe' where id = 3");
+    scene.run(&["once"]).expect_code(3);
+    scene.set_text("safety", "conversation_changes", "hold").set_text("lead", "conversationId", "conversation");
+    scene.set("safety", "approve_above", "0");
+    scene.crm("update leads set conversation = 'Winback' where id = 2; delete from leads where id = 5");
+    scene.run(&["once"]).expect_code(4);
+    scene.run(&["baseline", "--yes"]).expect_code(0);
+    let sent = endpoint.answered();
+    moved_back(&scene, engine, &files[..8]);
+    let baseline = "(select max(at) from newest.decision where action = 'baseline')";
+    let attach = format!("attach '{}' as newest;", scene.state_file().with_extension("newest").display());
+    let attach = engine.pick(attach.as_str(), "");
+    scene.state(&format!("{attach} update lead set delivered_at = first_contact_at where id in ('3', '4', '5', '6'); update lead set delivered_at = {baseline} where id = '2'"));
+    let of = "select id || ' ' || case when assumed_at is null then 'sent' when assumed_at = first_contact_at then 'assumed' end \
+              || ' ' || case when delivered_at is null then 'taken' else 'accepted' end from lead order by id";
+    scene.run(&["once"]).expect_code(3);
+    let expected =
+        ["1 sent accepted", "2 sent taken", "3 assumed taken", "4 assumed taken", "5 assumed taken", "6 assumed taken"];
+    assert_eq!(scene.state(of), expected);
+    let status = scene.status();
+    let leads = ["in_sync", "assumed", "rejected", "gone"].map(|name| status["leads"][name].as_u64());
+    assert_eq!((leads, endpoint.answered()), ([2, 2, 1, 1].map(Some), sent), "{status:#}");
 }

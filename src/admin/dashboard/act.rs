@@ -25,6 +25,7 @@ use crate::decide;
 use crate::error::SetupError;
 use crate::state::control::{self, Halt};
 use crate::state::decision::Who;
+use crate::state::file_lock;
 use crate::state::held::{self, Held, Release, Released, Selection};
 use crate::state::lead::Status;
 use crate::state::micros;
@@ -153,7 +154,7 @@ impl Deed {
                     Released::Grown => grown(held::look(db, selection).await?.leads),
                     Released::Leads(leads) => {
                         let on_delete = board.settings.source.on_delete;
-                        let mut said = wording::released(&held, leads, *release, on_delete).join(" ");
+                        let mut said = wording::released(&leads, *release, on_delete).join(" ");
                         if *release == Release::Send {
                             said.push_str(TAKEN_UP);
                         }
@@ -315,7 +316,9 @@ async fn looked(board: &Board, deed: &Deed) -> Option<Result<Prospect, String>> 
 /// Opens the state for writing, for this alone, as a command beside the daemon does.
 async fn decided(board: &Board, deed: &Deed, shown: &str, who: &Who) -> anyhow::Result<Done> {
     let _turn = board.acting.lock().await;
-    let db = Db::open_state(board.settings.state.url.expose_secret()).await?;
+    let url = board.settings.state.url.expose_secret();
+    file_lock::refuse_lost(url)?;
+    let db = Db::open_existing_state(url).await?;
     let done = deed.done(board, &db, shown, who).await;
     db.close().await;
     done

@@ -36,6 +36,8 @@ pub async fn leads(State(board): State<Arc<Board>>, _: Visitor, RawQuery(asked):
     let Some(report) = window.report().await else { return away() };
     let looked = window.read(async |db| Ok(wanted.page(db, &report, limit).await?)).await;
     let Some((mut listed, more)) = looked else { return away() };
+    let mut report = (*report).clone();
+    wanted.agree(&mut report, &listed, more);
     let veil = board.veil();
     for lead in &mut listed {
         if let Some(detail) = lead.last_outcome.as_mut().and_then(|outcome| outcome.detail.as_mut()) {

@@ -1,5 +1,4 @@
-//! What the overview needs beyond the status document: read from the state, each part by a statement whose cost does not
-//! grow with the number of leads.
+//! What the overview needs beyond the status document: read from the state. Of what needs a person, every lead is counted.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +9,14 @@ use crate::conversica::token::Veil;
 use crate::db::Db;
 use crate::state::decision::{self, Decided};
 use crate::state::due;
+use crate::state::grouped::{self, CountedReasons};
 use crate::state::heard::reading::{self, Heard, Wanted};
 use crate::state::lead::Status;
 use crate::state::listing::{Listed, Pages};
 use crate::state::outcome::{self, Failed, Stretch};
 use crate::story::entry;
 
-/// Leads of a status that are looked at for their reasons; of more, only some are told by reason.
+/// Leads of a status that are read for their reasons; more are counted by the database, and examples come from these.
 pub const LOOKED_AT: i64 = 1000;
 /// Leads that are named in each group.
 const EXAMPLES: usize = 3;
@@ -35,6 +35,8 @@ pub struct Details {
     pub hour: Vec<Stretch>,
     pub day: Vec<Stretch>,
     pub groups: Vec<Group>,
+    /// How many leads of each status that needs a person there were when the groups were counted.
+    pub needing: Vec<(Status, i64)>,
     pub decisions: Vec<Decided>,
     pub failed: Vec<Failed>,
     pub posts: Vec<Heard>,
@@ -47,8 +49,6 @@ pub struct Group {
     /// Blank for those that are not told apart.
     pub reason: String,
     pub leads: i64,
-    /// Whether there may be more of them.
-    pub at_least: bool,
     pub examples: Vec<LeadId>,
 }
 
@@ -57,10 +57,13 @@ const FOR_A_PERSON: [Status; 4] = [Status::Held, Status::Rejected, Status::Exhau
 
 impl Details {
     pub async fn of(db: &Db, veil: &Veil, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
-        let mut groups = Vec::new();
+        let (mut groups, mut needing) = (Vec::new(), Vec::new());
         for status in FOR_A_PERSON {
             let some = Pages::some(db, status).next(LOOKED_AT).await?;
-            groups.extend(grouped(status, &some, veil));
+            let read = i64::try_from(some.len()).unwrap_or(i64::MAX);
+            let counted = if read < LOOKED_AT { None } else { Some(grouped::by_reason(db, status).await?) };
+            needing.push((status, counted.as_ref().map_or(read, |counted| counted.leads)));
+            groups.extend(grouped(status, &some, counted.as_ref(), veil));
         }
         let mut posts = reading::list(db, &Wanted::default(), EVENTS).await?;
         // Only what they are about is told here.
@@ -71,6 +74,7 @@ impl Details {
             hour: outcome::by_stretch(db, first_of_hour(now), FINE).await?,
             day: outcome::by_stretch(db, first_of_day(now), COARSE).await?,
             groups,
+            needing,
             decisions: decision::newest(db, EVENTS).await?,
             failed: outcome::newest_failed(db, EVENTS).await?,
             posts,
@@ -92,33 +96,47 @@ fn stretch(now: DateTime<Utc>, minutes: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap_or(now)
 }
 
-fn grouped(status: Status, leads: &[Listed], veil: &Veil) -> Vec<Group> {
-    let at_least = i64::try_from(leads.len()).is_ok_and(|leads| leads >= LOOKED_AT);
+/// `leads` are all of that status where there is no `counted`, and some of them otherwise.
+fn grouped(status: Status, leads: &[Listed], counted: Option<&CountedReasons>, veil: &Veil) -> Vec<Group> {
+    // A lead with several reasons counts under each.
+    let reasons = |lead: &Listed| match lead.status {
+        Status::Invalid if !lead.invalid_reasons.is_empty() => lead.invalid_reasons.clone(),
+        _ => vec![veil.text(&entry::reason(lead)).into_owned()],
+    };
     let mut by_reason: BTreeMap<String, (i64, Vec<LeadId>)> = BTreeMap::new();
-    for lead in leads {
-        // A lead with several reasons counts under each.
-        let reasons = match lead.status {
-            Status::Invalid if !lead.invalid_reasons.is_empty() => lead.invalid_reasons.clone(),
-            _ => vec![veil.text(&entry::reason(lead)).into_owned()],
-        };
-        for reason in reasons {
-            let (leads, examples) = by_reason.entry(reason).or_default();
-            *leads += 1;
-            examples.push(lead.lead.clone());
+    for stored in counted.iter().flat_map(|counted| &counted.reasons) {
+        for reason in reasons(&stored.as_listed(status)) {
+            by_reason.entry(reason).or_default().0 += stored.leads;
         }
     }
+    for lead in leads {
+        for reason in reasons(lead) {
+            let of_reason = match counted {
+                None => by_reason.entry(reason).or_default(),
+                // Counted already; a reason that came up since, or is a rare one, is among the others.
+                Some(_) => match by_reason.get_mut(&reason) {
+                    Some(of_reason) => of_reason,
+                    None => continue,
+                },
+            };
+            of_reason.0 += i64::from(counted.is_none());
+            of_reason.1.push(lead.lead.clone());
+        }
+    }
+    let told: i64 = counted.map_or(0, |counted| counted.reasons.iter().map(|reason| reason.leads).sum());
+    let others = counted.map_or(0, |counted| counted.leads - told);
     let group = |(reason, (leads, mut examples)): (String, (i64, Vec<LeadId>))| {
         examples.sort_by(|a, b| (a.id.len(), &a.id, &a.client_id).cmp(&(b.id.len(), &b.id, &b.client_id)));
         examples.truncate(EXAMPLES);
-        Group { status, reason, leads, at_least, examples }
+        Group { status, reason, leads, examples }
     };
     let mut groups: Vec<Group> = by_reason.into_iter().map(group).collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.leads));
-    if groups.len() > GROUPS {
-        let rest = groups.split_off(GROUPS - 1);
-        let leads = rest.iter().map(|group| group.leads).sum();
+    if groups.len() > GROUPS || others > 0 {
+        let rest = groups.split_off(groups.len().min(GROUPS - 1));
+        let leads = rest.iter().map(|group| group.leads).sum::<i64>() + others;
         let examples = rest.iter().flat_map(|group| group.examples.clone()).take(EXAMPLES).collect();
-        groups.push(Group { status, reason: String::new(), leads, at_least, examples });
+        groups.push(Group { status, reason: String::new(), leads, examples });
     }
     groups
 }
@@ -126,6 +144,7 @@ fn grouped(status: Status, leads: &[Listed], veil: &Veil) -> Vec<Group> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::grouped::StoredReason;
 
     fn invalid(id: u32, reasons: &[&str]) -> Listed {
         Listed {
@@ -144,15 +163,31 @@ mod tests {
     #[test]
     fn leads_are_grouped_by_reason_the_largest_first_and_the_rest_together() {
         let mut leads = vec![invalid(10, &["a", "b"]), invalid(9, &["b"]), invalid(8, &["b"]), invalid(7, &["b"])];
-        let groups = grouped(Status::Invalid, &leads, &Veil::over(None));
+        let groups = grouped(Status::Invalid, &leads, None, &Veil::over(None));
         let said: Vec<_> =
             groups.iter().map(|group| (group.reason.as_str(), group.leads, group.examples.len())).collect();
         assert_eq!(said, [("b", 4, 3), ("a", 1, 1)]);
         assert_eq!(groups[0].examples[0].id, "7", "the first of them");
         leads.extend((100..200).map(|n| invalid(n, &[&n.to_string()])));
-        let groups = grouped(Status::Invalid, &leads, &Veil::over(None));
+        let groups = grouped(Status::Invalid, &leads, None, &Veil::over(None));
         assert_eq!((groups.len(), groups[7].reason.as_str()), (GROUPS, ""));
         assert_eq!(groups.iter().map(|group| group.leads).sum::<i64>(), 105);
+    }
+
+    #[test]
+    fn of_many_leads_every_one_is_counted_and_rare_reasons_are_counted_together() {
+        let stored = |reasons: &[&str], leads| StoredReason {
+            hold_reason: None,
+            invalid_reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+            last_outcome: None,
+            leads,
+        };
+        let counted = CountedReasons { reasons: vec![stored(&["a", "b"], 1370), stored(&["b"], 19)], leads: 1400 };
+        let sample = [invalid(2, &["b"]), invalid(1, &["a", "b"]), invalid(3, &["rare"])];
+        let groups = grouped(Status::Invalid, &sample, Some(&counted), &Veil::over(None));
+        let said: Vec<_> =
+            groups.iter().map(|group| (group.reason.as_str(), group.leads, group.examples.len())).collect();
+        assert_eq!(said, [("b", 1389, 2), ("a", 1370, 1), ("", 11, 0)]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::db::Db;
 use crate::state::decision::{self, Decided};
 use crate::state::lead::Status;
 use crate::state::story::{self, Story};
+use crate::story::basis::{ContentHeadings, DeliveredBasis};
 use crate::story::hearing::Hearing;
 use crate::story::{hide_token, history, standing};
 
@@ -91,8 +92,7 @@ struct Page {
     to_do: Vec<Piece>,
     opted_out: Vec<String>,
     actions: Vec<(&'static str, String)>,
-    fields_heading: &'static str,
-    value_heading: &'static str,
+    headings: ContentHeadings,
     no_fields: &'static str,
     two_columns: bool,
     uncertain: bool,
@@ -204,7 +204,12 @@ impl Page {
         let both = story.as_ref().is_some_and(|story| story.desired.is_some() && story.delivered.is_some());
         let fields = story.as_ref().map(fields).unwrap_or_default();
         let two_columns = both && fields.iter().any(|field| field.differs);
-        let (fields_heading, value_heading) = headings(story.as_ref());
+        let headings = story.as_ref().map(|story| DeliveredBasis::of(story).headings(story));
+        let headings = headings.unwrap_or(ContentHeadings {
+            title: "What Conversica should hold",
+            held: "",
+            desired: "Should hold",
+        });
         Self {
             frame,
             may_act,
@@ -214,29 +219,16 @@ impl Page {
             to_do: pieces(to_do),
             opted_out: opted_out.collect(),
             actions: story.as_ref().map(actions).unwrap_or_default(),
-            fields_heading,
-            value_heading,
+            headings,
             no_fields: "The row makes no valid lead, and none was sent before.",
             two_columns,
-            uncertain: story.as_ref().is_some_and(|story| story.delivered.is_some() && !story.delivered_is_certain),
+            uncertain: story.as_ref().is_some_and(|story| story.accepted().is_some() && !story.delivered_is_certain),
             fields,
             kept: kept.collect(),
             picture: hearing.picture().map(|(key, value)| (key.to_owned(), hide(&value))).collect(),
             conversation: said.collect(),
             events: events(told, now),
         }
-    }
-}
-
-fn headings(story: Option<&Story>) -> (&'static str, &'static str) {
-    match story.map(|story| (&story.desired, &story.delivered)) {
-        Some((Some(_), None)) => ("What Conversica should hold; it has accepted nothing yet", "Should hold"),
-        Some((None, Some(_))) => ("What Conversica accepted last; the row makes no valid lead now", "Accepted last"),
-        Some((Some(desired), Some(delivered))) if desired != delivered => {
-            ("What Conversica holds, and should hold", "Should hold")
-        }
-        Some((Some(_), Some(_))) => ("What Conversica should hold, and holds", "Holds"),
-        Some((None, None)) | None => ("What Conversica should hold", "Should hold"),
     }
 }
 

@@ -47,7 +47,7 @@ impl Wanted {
     fn statuses(&self) -> Vec<Status> {
         let wanted = |status: &Status| match self.status {
             Some(only) => *status == only,
-            None => !matches!(status, Status::InSync | Status::Gone),
+            None => !status.is_settled(),
         };
         Status::ALL.into_iter().filter(wanted).collect()
     }
@@ -66,7 +66,7 @@ impl Wanted {
         for status in self.statuses().into_iter().skip_while(|status| begun.is_some_and(|begun| begun != *status)) {
             let left = limit + 1 - i64::try_from(listed.len()).unwrap_or(limit);
             // What is settled has no reason; to look for one among millions would take long and find none.
-            if left <= 0 || (reason.is_some() && status == Status::InSync) {
+            if left <= 0 || (reason.is_some() && matches!(status, Status::InSync | Status::Assumed)) {
                 continue;
             }
             let mut pages = Pages::new(db, status, reason, report.leads(status), all, left);
@@ -79,6 +79,22 @@ impl Wanted {
         let more = listed.len() > limit;
         listed.truncate(limit);
         Ok((listed, more))
+    }
+
+    /// The rows are read later than the numbers: where they show a whole status, or more of it, the rows count.
+    pub fn agree(&self, report: &mut Report, listed: &[Listed], more: bool) {
+        if !self.reason.is_empty() {
+            return;
+        }
+        for status in self.statuses() {
+            let rows = listed.iter().filter(|lead| lead.status == status).count();
+            let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+            if self.after.is_none() && !more {
+                report.set_leads(status, rows);
+            } else {
+                report.set_leads(status, report.leads(status).max(rows + i64::from(more && self.status.is_some())));
+            }
+        }
     }
 
     /// The address of the page behind that lead.
@@ -151,6 +167,8 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(as
     let Some(report) = window.report().await else { return away(&board, &visitor) };
     let looked = window.read(async |db| Ok(wanted.page(db, &report, PAGE).await?)).await;
     let Some((listed, more)) = looked else { return away(&board, &visitor) };
+    let mut report = (*report).clone();
+    wanted.agree(&mut report, &listed, more);
     let (now, veil) = (clock::now(), board.veil());
     let row = |lead: &Listed| Row {
         link: lead_link(&lead.lead),

@@ -13,6 +13,7 @@ mod frame;
 mod lead;
 mod list;
 mod overview;
+mod sending;
 mod session;
 mod verdict;
 mod visitor;
@@ -70,11 +71,17 @@ impl Board {
         }
     }
 
-    /// By one look, so that a page does not say that something is stuck and show nothing that is.
+    /// By one look, so that a page does not say that something is stuck and show nothing that is: what needs a person is
+    /// counted as the groups count it.
     async fn overview(&self) -> Option<Arc<(Report, Details)>> {
         let veil = self.veil();
         let window = &self.desk.window;
-        let read = async |db: &Db| Ok((Report::of(db).await?, Details::of(db, &veil, clock::now()).await?));
+        let read = async |db: &Db| {
+            let mut report = Report::of(db).await?;
+            let details = Details::of(db, &veil, clock::now()).await?;
+            details.needing.iter().for_each(|(status, leads)| report.set_leads(*status, *leads));
+            Ok((report, details))
+        };
         window.see(&self.overview, read).await
     }
 

@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Board;
 use super::details::{COARSE, Details, FINE, Group, first_of_day, first_of_hour};
 use super::frame::{Frame, Moment, Piece, ago, away, lead_link, lead_name, moment, page, pieces, query};
+use super::sending::SendingState;
 use super::verdict::{Tone, counted, verdict};
 use super::visitor::Visitor;
 use crate::admin::judgement::Reason;
@@ -19,10 +20,10 @@ use crate::clock;
 use crate::conversica::lead::LeadId;
 use crate::reconcile::report::cure;
 use crate::reconcile::verdict::Verdict;
-use crate::state::control::{BreakerState, Pacing};
+use crate::state::control::Pacing;
 use crate::state::lead::Status;
 use crate::status::{Report, Standing};
-use crate::wording::{meaning, number};
+use crate::wording::number;
 
 pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor) -> Response {
     let Some(seen) = board.overview().await else { return away(&board, &visitor) };
@@ -32,7 +33,12 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor) -> Response
         hold: None,
         poll_failed: report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some()),
     };
-    let reasons = board.desk.readiness(Some(&standing));
+    let mut reasons = board.desk.readiness(Some(&standing));
+    // Where another instance reads the CRM, the service reads it.
+    let began_at = board.desk.vitals.began_at;
+    if report.last_poll.as_ref().is_some_and(|poll| poll.error.is_none() && poll.at >= began_at) {
+        reasons.retain(|reason| reason.reason != "source");
+    }
     let frame = Frame::of(&board, &visitor, "Overview");
     page(StatusCode::OK, &Overview::of(frame, visitor.may_act(), report, details, &reasons, clock::now()))
 }
@@ -47,7 +53,10 @@ struct Overview {
     poll: String,
     at: Moment,
     halt: Option<Halt>,
+    state: Option<Vec<Piece>>,
     source: Option<Vec<Piece>>,
+    /// While the CRM cannot be read.
+    of_known_leads: &'static str,
     poll_error: Option<String>,
     held: Option<Held>,
     groups: Vec<Stuck>,
@@ -70,6 +79,7 @@ struct Halt {
 struct Held {
     leads: String,
     since: Moment,
+    first_contacts: String,
     groups: Vec<Stuck>,
 }
 
@@ -118,19 +128,22 @@ impl Overview {
         reasons: &[Reason],
         now: DateTime<Utc>,
     ) -> Self {
-        let (tone, sentence) = verdict(report, reasons);
+        let sending = SendingState::of(report, reasons, now);
+        let (tone, sentence) = verdict(report, reasons, sending, now);
         let halt = report.halt.as_ref().map(|halt| Halt {
             reason: halt.reason,
             since: moment(halt.since, now),
             detail: halt.detail.clone(),
             cure: pieces(halt.cure),
         });
-        let source = reasons.iter().find(|reason| reason.reason == "source");
+        let cure_of =
+            |name: &str| reasons.iter().find(|reason| reason.reason == name).map(|reason| pieces(reason.cure));
         let (held, stuck): (Vec<&Group>, Vec<&Group>) =
             details.groups.iter().partition(|group| group.status == Status::Held);
         let held = report.hold.as_ref().map(|hold| Held {
             leads: counted(hold.leads),
             since: moment(hold.since, now),
+            first_contacts: hold.first_contacts(),
             groups: held.into_iter().map(of_group).collect(),
         });
         Self {
@@ -141,14 +154,16 @@ impl Overview {
             poll: poll(report, now),
             at: moment(details.at, now),
             halt,
-            source: source.map(|reason| pieces(reason.cure)),
+            state: cure_of("state"),
+            source: cure_of("source"),
+            of_known_leads: sending.of_known_leads(),
             poll_error: report.last_poll.as_ref().and_then(|poll| poll.error.clone()),
             held,
             groups: stuck.into_iter().map(of_group).collect(),
-            leads: Status::ALL.into_iter().map(|status| line(status, report.leads(status))).collect(),
-            waiting: waiting(report, details, now),
+            leads: Status::ALL.into_iter().map(|status| line(status, report.leads(status), sending)).collect(),
+            waiting: waiting(report, details, sending, now),
             charts: charts(details),
-            pace: report.pacing.as_ref().map(|pacing| pace(pacing, now)).unwrap_or_default(),
+            pace: report.pacing.as_ref().map(|pacing| pace(pacing, sending, now)).unwrap_or_default(),
             received: received(report),
             trouble_received: trouble_received(report),
             events: events(report, details, now),
@@ -178,8 +193,6 @@ fn of_group(group: &Group) -> Stuck {
         _ => Vec::new(),
     };
     let reason = if group.reason.is_empty() { "other reasons" } else { &group.reason };
-    // Of a sample, a group may have more.
-    let at_least = if group.at_least { "at least " } else { "" };
     let listed = [("status", status.name()), ("reason", group.reason.as_str())];
     // What is listed by an answer is found by its words.
     let asked = match status {
@@ -189,7 +202,7 @@ fn of_group(group: &Group) -> Stuck {
     Stuck {
         status: status.name(),
         reason: reason.to_owned(),
-        leads: format!("{at_least}{}", counted(group.leads)),
+        leads: counted(group.leads),
         examples: group.examples.iter().map(named).collect(),
         more: format!("/leads?{asked}"),
         cure: pieces(&cure(verdict, &group.reason)),
@@ -205,6 +218,7 @@ fn of_status(status: Status) -> Verdict {
         Status::Invalid => Verdict::Invalid,
         Status::Gone => Verdict::Gone,
         Status::InSync => Verdict::Matched,
+        Status::Assumed => Verdict::Assumed,
         Status::Pending | Status::InFlight | Status::Retrying => Verdict::Pending,
     }
 }
@@ -213,22 +227,26 @@ fn named(lead: &LeadId) -> (String, String) {
     (lead_name(lead), lead_link(lead))
 }
 
-fn line(status: Status, leads: i64) -> Line {
+fn line(status: Status, leads: i64, sending: SendingState) -> Line {
     Line {
         status: status.name(),
         link: format!("/leads?{}", query(&[("status", status.name())])),
         leads: number(u64::try_from(leads).unwrap_or(0)),
-        meaning: meaning(status),
+        meaning: sending.meaning(status),
         is_some: leads > 0,
     }
 }
 
-fn waiting(report: &Report, details: &Details, now: DateTime<Utc>) -> String {
+fn waiting(report: &Report, details: &Details, sending: SendingState, now: DateTime<Utc>) -> String {
     let waiting = report.leads(Status::Pending) + report.leads(Status::Retrying);
     if waiting == 0 {
-        return "Nothing waits to be sent.".to_owned();
+        let nothing = if report.hold.is_some() { "Apart from what is held, nothing" } else { "Nothing" };
+        return format!("{nothing} waits to be sent.");
     }
     let wait = if waiting == 1 { "waits" } else { "wait" };
+    if let Some(why) = sending.why_leads_wait() {
+        return format!("{} {wait} to be sent; {why}.", counted(waiting));
+    }
     match details.oldest_due.filter(|due| now - *due > TimeDelta::seconds(1)) {
         Some(due) => {
             format!("{} {wait} to be sent; the oldest has been due since {}.", counted(waiting), ago(due, now))
@@ -250,20 +268,26 @@ fn charts(details: &Details) -> Vec<Picture> {
     ]
 }
 
-fn pace(pacing: &Pacing, now: DateTime<Utc>) -> Vec<String> {
+fn pace(pacing: &Pacing, sending: SendingState, now: DateTime<Utc>) -> Vec<String> {
     let mut lines = Vec::new();
     let (rate, ceiling) = (pacing.requests_per_second, pacing.ceiling);
-    lines.push(if rate < ceiling {
-        format!("Up to {rate:.2} of {ceiling} requests a second: Conversica asked for less, or did not answer in time.")
+    let up_to = if rate < ceiling {
+        format!("p to {rate:.2} of {ceiling} requests a second: Conversica asked for less, or did not answer in time.")
     } else {
-        format!("Up to {ceiling} requests a second, as set.")
-    });
-    if pacing.breaker == BreakerState::Open {
-        let next = pacing.next_probe_at.map(|at| format!(", next {}", ago(at, now))).unwrap_or_default();
-        lines.push(format!("{} failures in a row: one lead at a time is tried{next}.", pacing.failures));
-    }
-    if let Some(until) = pacing.paused_until.filter(|until| *until > now) {
-        lines.push(format!("Conversica asked for a pause: it goes on {}.", ago(until, now)));
+        format!("p to {ceiling} requests a second, as set.")
+    };
+    match sending {
+        SendingState::Halted | SendingState::StateUnwritable => {
+            return sending.why_leads_wait().map(|why| format!("At present {why}.")).into_iter().collect();
+        }
+        SendingState::Paused(until) => {
+            lines.push(format!("Conversica asked for a pause: it goes on {}. After that, u{up_to}", ago(until, now)));
+        }
+        SendingState::Probing => {
+            let next = pacing.next_probe_at.map(|at| format!(", next {}", ago(at, now))).unwrap_or_default();
+            lines.push(format!("{} failures in a row: one lead at a time is tried{next}.", pacing.failures));
+        }
+        SendingState::Flowing => lines.push(format!("U{up_to}")),
     }
     if let Some(until) = pacing.new_people_wait_until.filter(|until| *until > now) {
         lines.push(format!(
@@ -355,3 +379,6 @@ fn events(report: &Report, details: &Details, now: DateTime<Utc>) -> Vec<Event> 
 }
 
 const SHOWN_EVENTS: usize = 14;
+
+#[cfg(test)]
+mod tests;

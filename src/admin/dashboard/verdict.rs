@@ -1,10 +1,12 @@
 //! The one sentence at the top of the dashboard: is it working? Pure.
 
+use chrono::{DateTime, Utc};
+
+use super::sending::SendingState;
 use crate::admin::judgement::Reason;
-use crate::state::control::BreakerState;
 use crate::state::lead::Status;
 use crate::status::Report;
-use crate::wording::{leads, number};
+use crate::wording::{leads, meaning, number};
 
 /// How it stands, from the calm to the urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +28,16 @@ impl Tone {
     }
 }
 
-/// `reasons` are why the daemon is not ready.
-pub fn verdict(report: &Report, reasons: &[Reason]) -> (Tone, String) {
-    if report.halt.is_some() {
-        return (Tone::Stopped, "Halted: nothing is sent until a person mends the cause".to_owned());
+/// `reasons` are why the daemon is not ready, and `sending` is whether requests leave.
+pub fn verdict(report: &Report, reasons: &[Reason], sending: SendingState, now: DateTime<Utc>) -> (Tone, String) {
+    match sending {
+        SendingState::Halted => {
+            return (Tone::Stopped, "Halted: nothing is sent until a person mends the cause".to_owned());
+        }
+        SendingState::StateUnwritable => {
+            return (Tone::Stopped, "The state cannot be written: nothing is sent".to_owned());
+        }
+        SendingState::Paused(_) | SendingState::Probing | SendingState::Flowing => {}
     }
     if reasons.iter().any(|reason| reason.reason == "source") {
         return (Tone::Stopped, "The CRM cannot be read: changes are not found".to_owned());
@@ -42,8 +50,15 @@ pub fn verdict(report: &Report, reasons: &[Reason]) -> (Tone, String) {
         let wait = if hold.leads == 1 { "waits" } else { "wait" };
         return (Tone::Look, format!("{} {wait} for your decision", counted(hold.leads)));
     }
-    if report.pacing.as_ref().is_some_and(|pacing| pacing.breaker == BreakerState::Open) {
-        return (Tone::Look, "Conversica does not answer well: one lead at a time is tried".to_owned());
+    match sending {
+        SendingState::Paused(until) => {
+            let until = until.format("%T UTC");
+            return (Tone::Look, format!("Conversica asked for a pause: nothing is sent before {until}"));
+        }
+        SendingState::Probing => {
+            return (Tone::Look, "Conversica does not answer well: one lead at a time is tried".to_owned());
+        }
+        SendingState::Halted | SendingState::StateUnwritable | SendingState::Flowing => {}
     }
     if stuck > 0 {
         return (Tone::Look, format!("Working, and {need} {needs} a person"));
@@ -55,7 +70,18 @@ pub fn verdict(report: &Report, reasons: &[Reason]) -> (Tone, String) {
         [Status::Pending, Status::InFlight, Status::Retrying].map(|status| report.leads(status)).iter().sum();
     if under_way > 0 {
         let are = if under_way == 1 { "is" } else { "are" };
-        return (Tone::Busy, format!("All is well: {} {are} on the way", counted(under_way)));
+        let capped = report.pacing.as_ref().is_some_and(|pacing| pacing.new_people_wait_until > Some(now));
+        return if capped {
+            let turn = "at the pace that the caps on new people allow";
+            (Tone::Busy, format!("All is well: {} {are} to be sent, {turn}", counted(under_way)))
+        } else {
+            (Tone::Busy, format!("All is well: {} {are} on the way", counted(under_way)))
+        };
+    }
+    let assumed = report.leads(Status::Assumed);
+    if assumed > 0 {
+        let known = format!("{} {}", counted(assumed), if assumed == 1 { "is" } else { "are" });
+        return (Tone::Well, format!("All is well: nothing waits to be sent; {known} {}", meaning(Status::Assumed)));
     }
     (Tone::Well, "All is well: Conversica holds what the CRM says".to_owned())
 }
@@ -73,16 +99,15 @@ mod tests {
     use super::*;
     use crate::state::control::LastPoll;
     use crate::status::{HaltShown, HoldShown};
-    use chrono::DateTime;
 
     #[test]
     fn the_most_urgent_is_said() {
         let mut report = Report::before_the_first_run();
+        let at = DateTime::UNIX_EPOCH;
         let said = |report: &Report, reasons: &[Reason]| {
-            let (tone, said) = verdict(report, reasons);
+            let (tone, said) = verdict(report, reasons, SendingState::of(report, reasons, at), at);
             (tone.class(), said.split(':').next().unwrap_or_default().to_owned())
         };
-        let at = DateTime::UNIX_EPOCH;
         assert_eq!(said(&report, &[]), ("busy", "Starting".to_owned()));
         let poll = LastPoll {
             at,
@@ -91,16 +116,21 @@ mod tests {
             changed: 0,
             duration_ms: 1,
             error: None,
+            unnamed: 0,
             failing_since: None,
             succeeded_at: Default::default(),
         };
         report.last_poll = Some(poll);
         assert_eq!(said(&report, &[]), ("well", "All is well".to_owned()));
+        report.leads.insert("assumed", 1370);
+        let well = verdict(&report, &[], SendingState::Flowing, at).1;
+        assert!(well.ends_with("1,370 leads are assumed known to Conversica, never sent"), "{well}");
         report.leads.insert("pending", 1);
-        assert_eq!(verdict(&report, &[]).1, "All is well: 1 lead is on the way");
+        assert_eq!(verdict(&report, &[], SendingState::Flowing, at).1, "All is well: 1 lead is on the way");
         report.leads.insert("rejected", 1);
         assert_eq!(said(&report, &[]), ("look", "Working, and 1 lead needs a person".to_owned()));
-        report.hold = Some(HoldShown { reason: "first_run".to_owned(), since: at, leads: 1200 });
+        let reason = "first_run".to_owned();
+        report.hold = Some(HoldShown { reason, since: at, leads: 1200, new_people: 1200, assumed_known: 0 });
         assert_eq!(said(&report, &[]), ("look", "1,200 leads wait for your decision".to_owned()));
         let source = Reason { reason: "source", detail: String::new(), cure: "" };
         assert_eq!(said(&report, &[source]).0, "stopped");

@@ -39,6 +39,7 @@ fn polled(seconds: i64, failing_since: Option<i64>) -> Option<LastPoll> {
         rows: 0,
         changed: 0,
         duration_ms: 0,
+        unnamed: 0,
         error: failing_since.map(|_| "Ann's row".to_owned()),
         failing_since: failing_since.map(at),
         succeeded_at: BTreeMap::new(),
@@ -70,6 +71,7 @@ fn a_halt_is_told_with_its_cure_once_and_so_is_its_end() {
     let (begun, news) = look(&reading, &Account::default(), 6);
     let document = json!({
         "kind": "halted", "state": "begun", "at": at(6), "since": at(5), "reason": "credentials", "count": null,
+        "new_people": null,
         "cure": "set the right ones", "host": "here", "version": "1.2.3",
     });
     assert_eq!(news, [News { kind: "halted", document }]);
@@ -152,7 +154,13 @@ fn what_is_counted_is_told_when_there_is_some_after_there_was_none() {
 
 fn views() -> impl Strategy<Value = View> {
     let stands = (0..3_i64, 0..2_u8).prop_map(|(since, reason)| {
-        View::Stands(Stands { since: at(since), reason: Some(reason.to_string()), count: None, cure: "" })
+        View::Stands(Stands {
+            since: at(since),
+            reason: Some(reason.to_string()),
+            count: None,
+            new_people: None,
+            cure: String::new(),
+        })
     });
     prop_oneof![stands, Just(View::Absent), Just(View::Unclear)]
 }

@@ -7,6 +7,7 @@ use inquire::validator::{MinLengthValidator, Validation};
 use inquire::{Confirm, Select, Text};
 
 use super::store::Target;
+use super::trial::Trial;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
 use crate::crm::introspect::{COUNT_UP_TO, Table};
@@ -140,7 +141,12 @@ fn column(question: &str, help: &str, table: &Table) -> anyhow::Result<String> {
     Ok(answered(Select::new(question, options).with_help_message(help).prompt())?.choice)
 }
 
-pub fn whether_to_write(target: &Target) -> anyhow::Result<()> {
-    let question = format!("Write {}?", target.file.display());
-    if answered(Confirm::new(&question).with_default(true).prompt())? { Ok(()) } else { Err(Stopped.into()) }
+pub fn whether_to_write(target: &Target, trial: &Trial) -> anyhow::Result<()> {
+    let makes_leads = trial.valid > 0;
+    let file = target.file.display();
+    let question = match makes_leads {
+        true => format!("Write {file}?"),
+        false => format!("No row makes a valid lead. Write {file} all the same?"),
+    };
+    if answered(Confirm::new(&question).with_default(makes_leads).prompt())? { Ok(()) } else { Err(Stopped.into()) }
 }

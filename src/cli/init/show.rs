@@ -6,11 +6,12 @@ use super::ask::rows;
 use super::flags::{Kept, Source};
 use super::store::Target;
 use super::trial::{self, ROWS, Trial};
+use super::write;
 use crate::cli::table;
 use crate::config::FieldRule;
 use crate::console::{printable, say};
 use crate::crm::introspect::Table;
-use crate::crm::propose::{Place, Proposal};
+use crate::crm::propose::{Place, Proposal, Unmapped};
 
 /// Reasons that are listed; the rest is of a kind.
 const REASONS: usize = 5;
@@ -46,7 +47,10 @@ pub fn proposal(proposal: &Proposal, source: &Table) {
     let doubts: Vec<String> = doubts(proposal);
     list("Not sure:", &doubts);
     let consent = proposal.consent.iter().map(|unmapped| format!("\"{}\" {}", unmapped.column, unmapped.why));
-    list("CONSENT THAT IS NOT MAPPED, please look at it:", &consent.collect::<Vec<_>>());
+    list(
+        "CONSENT THAT IS NOT MAPPED, please look at it (the file has the lines to write):",
+        &consent.collect::<Vec<_>>(),
+    );
     list("Not used:", &if proposal.unmapped.is_empty() { Vec::new() } else { vec![proposal.unmapped.join(", ")] });
 }
 
@@ -84,8 +88,21 @@ fn list(title: &str, lines: &[String]) {
     lines.iter().for_each(|line| say(format_args!("  {}", printable(line))));
 }
 
-pub fn trial(trial: &Trial, with_sample: bool) {
+/// Why there is no valid lead, where there is none.
+fn no_valid_lead(trial: &Trial, source: &Table) -> Option<&'static str> {
+    match (trial.valid, trial.rows, source.rows) {
+        (0, 0, Some(0)) => Some("The table has no rows yet: nothing could be tried."),
+        (0, 0, _) => Some("No row is left by what takes rows out: nothing could be tried."),
+        (0, _, _) => Some("NO ROW MAKES A VALID LEAD: with this configuration nobody would be sent."),
+        _ => None,
+    }
+}
+
+pub fn trial(trial: &Trial, source: &Table, with_sample: bool) {
     say("");
+    if let Some(why) = no_valid_lead(trial, source) {
+        say(why);
+    }
     let of = if trial.rows >= ROWS { "the first 1,000 rows".to_owned() } else { format!("{} row(s)", trial.rows) };
     say(format_args!("Of {of}, {} would make a valid lead.", trial.valid));
     if trial.opted_out > 0 {
@@ -112,13 +129,19 @@ pub fn trial(trial: &Trial, with_sample: bool) {
     list("The settings' own check says:", &trial.warnings);
 }
 
-pub fn next_steps(target: &Target, source: &Source) {
+pub fn next_steps(target: &Target, source: &Source, trial: &Trial) {
     let config = match target.file.to_str() {
         Some("conversica-sync.toml") => String::new(),
         _ => format!(" --config {}", quoted(&target.file.display().to_string())),
     };
     say("");
-    say(format_args!("Written: {} (readable for you only)", target.file.display()));
+    match trial.valid {
+        0 => say(format_args!(
+            "{} is there now (readable for you only), but no row makes a valid lead with it: change it before you go on.",
+            target.file.display()
+        )),
+        _ => say(format_args!("Written: {} (readable for you only)", target.file.display())),
+    }
     match source.kept {
         Kept::NewFile => say(format_args!(
             "The database's URL has a password in it, so it stands in {} (readable for you only).",
@@ -149,7 +172,14 @@ fn quoted(word: &str) -> String {
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
-pub fn json(proposal: &Proposal, trial: &Trial, target: &Target) -> Value {
+fn suggested(proposal: &Proposal, unmapped: &Unmapped) -> Vec<Value> {
+    let of_lead = write::suggest_opt_out(unmapped).map(|suggested| ("lead", suggested));
+    let of_source = write::suggest_condition(proposal, unmapped).map(|suggested| ("source", suggested));
+    let lines = of_lead.into_iter().chain(of_source);
+    lines.map(|(section, of)| json!({ "section": section, "meaning": of.meaning, "write": of.line })).collect()
+}
+
+pub fn json(proposal: &Proposal, trial: &Trial, target: &Target, source: &Table) -> Value {
     let lead = proposal.fields.iter().map(|field| {
         let mut entry = match &field.rule {
             FieldRule::Value(value) => json!({ "value": value }),
@@ -177,8 +207,10 @@ pub fn json(proposal: &Proposal, trial: &Trial, target: &Target) -> Value {
         "client": proposal.client,
         "lead": lead.collect::<serde_json::Map<_, _>>(),
         "doubts": doubts(proposal),
-        "consent_not_mapped": proposal.consent.iter().map(|unmapped| json!({ "column": unmapped.column, "why": unmapped.why })).collect::<Vec<_>>(),
+        "consent_not_mapped": proposal.consent.iter().map(|unmapped| json!({
+            "column": unmapped.column, "why": unmapped.why, "lines": suggested(proposal, unmapped)
+        })).collect::<Vec<_>>(),
         "not_used": proposal.unmapped,
-        "rows": { "looked_at": trial.rows, "valid": trial.valid, "opted_out": trial.opted_out, "reasons": trial.reasons },
+        "rows": { "looked_at": trial.rows, "valid": trial.valid, "opted_out": trial.opted_out, "reasons": trial.reasons, "none_because": no_valid_lead(trial, source) },
     })
 }

@@ -62,7 +62,7 @@ impl Trial {
                 let Some(lead) = row.lead() else {
                     *trial
                         .reasons
-                        .entry("id: the key column is NULL, which stops every poll".to_owned())
+                        .entry("id: the key column is NULL, so that the row is left out".to_owned())
                         .or_default() += 1;
                     continue;
                 };

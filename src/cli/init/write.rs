@@ -12,7 +12,7 @@ use super::store::Target;
 use crate::config::FieldRule;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::crm::propose::{Place, Proposal};
+use crate::crm::propose::{Place, Proposal, Unmapped};
 
 /// Where comments end.
 const WIDTH: usize = 120;
@@ -87,6 +87,9 @@ fn source(text: &mut String, proposal: &Proposal, setting: &Setting<'_>) {
             let _ = writeln!(text, "query = {}", several_lines(query));
         }
     }
+    for unmapped in &proposal.consent {
+        suggested(text, unmapped, suggest_condition(proposal, unmapped));
+    }
     if let Some(key) = &proposal.key {
         assign(text, "key", &key.what, &key.why);
     }
@@ -117,19 +120,50 @@ fn lead(text: &mut String, proposal: &Proposal) {
             "#conversationId = { value = \"…\" }   # the conversation's name, as your account manager gave it\n",
         );
     }
-    for unmapped in proposal.consent.iter().filter(|unmapped| unmapped.inverse_of.is_some()) {
-        comment(
-            text,
-            &format!("\"{}\" {}. To take whoever has no yes there for opted out:", unmapped.column, unmapped.why),
-        );
-        let column = quoted(&unmapped.column);
-        let _ = writeln!(
-            text,
-            "#optOut = {{ column = {column}, map = {{ \"1\" = \"false\", \"true\" = \"false\", \"*\" = \"true\" }}, default = \"true\" }}"
-        );
+    for unmapped in &proposal.consent {
+        suggested(text, unmapped, suggest_opt_out(unmapped));
     }
     if !proposal.unmapped.is_empty() {
         comment(text, &format!("Columns that nothing is made of: {}", proposal.unmapped.join(", ")));
+    }
+}
+
+/// What an operator may write for a column about consent or use: the meaning that it then has, and the line.
+pub struct SuggestedLine {
+    pub meaning: String,
+    pub line: String,
+}
+
+/// Under `[lead]`: how the column fills optOut.
+pub fn suggest_opt_out(unmapped: &Unmapped) -> Option<SuggestedLine> {
+    let by_column = unmapped.rule.as_ref()?;
+    let meaning = match unmapped.inverse_of {
+        Some(_) => "To take each person without a yes there for opted out",
+        None => "If a yes there means that the person wants no messages",
+    };
+    Some(SuggestedLine { meaning: meaning.to_owned(), line: format!("optOut = {}", rule(by_column)) })
+}
+
+/// Under `[source]`: how the rows that the column speaks of are left out.
+pub fn suggest_condition(proposal: &Proposal, unmapped: &Unmapped) -> Option<SuggestedLine> {
+    let condition = unmapped.condition.as_ref()?;
+    let (place, line) = match &proposal.place {
+        Place::Table { filter: None } => ("", format!("where = {}", quoted(condition))),
+        Place::Table { filter: Some(filter) } => {
+            (", in place of the where above", format!("where = {}", quoted(&format!("{filter} AND {condition}"))))
+        }
+        Place::Query(query) => {
+            let word = if query.contains("\nWHERE ") { "AND" } else { "WHERE" };
+            (", as the last line of the query", format!("{word} {condition}"))
+        }
+    };
+    Some(SuggestedLine { meaning: format!("To leave out {}{place}", unmapped.who_is_left_out()), line })
+}
+
+fn suggested(text: &mut String, unmapped: &Unmapped, line: Option<SuggestedLine>) {
+    if let Some(SuggestedLine { meaning, line }) = line {
+        comment(text, &format!("\"{}\" {}. {meaning}:", unmapped.column, unmapped.why));
+        let _ = writeln!(text, "#{}", harmless(&line));
     }
 }
 

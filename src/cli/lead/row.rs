@@ -20,6 +20,16 @@ use crate::sync::merge::{Interest, Item, Merge};
 
 /// Whoever asks about one lead does not wait longer for a source that they did not ask about.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for what is only an addition.
+const BRIEFLY: Duration = Duration::from_secs(2);
+
+/// What is noted of the lead's row as it is now: values that are cleaned, and keys that are left out. `None` where the source
+/// could not be asked.
+pub async fn notes(settings: &Settings, state: &Db, lead: &LeadId, now: DateTime<Utc>) -> Option<Vec<String>> {
+    let rows = look(settings, state, &lead.id, Some(&lead.client_id), now);
+    let rows = tokio::time::timeout(BRIEFLY, rows).await.ok()??;
+    Some(rows.into_iter().flat_map(|row| row.notes).collect())
+}
 
 /// The rows of that id, of every client where none is named; `None` where the source could not be asked.
 pub async fn look(
@@ -64,6 +74,7 @@ pub fn document(row: &Mapped) -> Value {
         "lead": row.desired.as_deref().ok().map(object),
         "invalid_reasons": row.desired.as_ref().err().cloned().unwrap_or_default(),
         "kept": kept,
+        "notes": row.notes,
     })
 }
 
@@ -91,6 +102,9 @@ pub fn unread_text(row: &Mapped) -> String {
             }
             for kept in &row.kept {
                 let _ = writeln!(text, "  {}", kept.in_words());
+            }
+            for note in &row.notes {
+                let _ = writeln!(text, "  note: {}", printable(note));
             }
         }
         Err(_) => text.push_str("  to do: mend the row in the CRM; it is sent by itself\n"),

@@ -10,8 +10,8 @@ use crate::conversica::lead::LeadId;
 use crate::state::held;
 use crate::sync::plan::PlannedLead;
 use crate::sync::plan::forecast::Forecast;
-use crate::sync::plan::totals::Totals;
-use crate::wording::roughly;
+use crate::sync::plan::totals::{Reason, Totals};
+use crate::wording::{first_contacts, roughly};
 
 /// Conversations, and keys, that are named one by one.
 const NAMED: usize = 10;
@@ -25,6 +25,13 @@ pub fn headline(totals: &Totals) -> String {
     let _ = writeln!(text, "A pass would send {} requests:", number(totals.requests()));
     count(&mut text, totals.new_people, "people contacted for the first time");
     text.push_str(&conversations(totals));
+    if totals.assumed_known > 0 {
+        count(
+            &mut text,
+            totals.assumed_known,
+            "assumed known to Conversica, never sent: a first contact unless it knows them",
+        );
+    }
     count(&mut text, totals.update, "updates");
     count(&mut text, totals.stop, "opt-outs and stops");
     let _ = writeln!(text, "and leave alone:");
@@ -34,7 +41,11 @@ pub fn headline(totals: &Totals) -> String {
     if totals.erased > 0 {
         count(&mut text, totals.erased, "erased: never written to again");
     }
+    if totals.unnamed > 0 {
+        count(&mut text, totals.unnamed, "rows without a key that names a lead: `check` says why");
+    }
     text.push_str(&invalid_reasons(totals));
+    text.push_str(&notes(totals));
     text.push_str(&changed_keys(totals));
     if let Some(forecast) = &totals.forecast
         && !totals.baseline
@@ -77,8 +88,8 @@ fn warnings(totals: &Totals) -> String {
     }
     if totals.baseline {
         text.push_str(
-            "FIRST RUN AS A BASELINE: with [safety] first_run = \"baseline\" a pass sends none of this. It takes all of it as \
-             delivered.\n\n",
+            "FIRST RUN AS A BASELINE: with [safety] first_run = \"baseline\" a pass sends none of this. It assumes that Conversica \
+             knows all of it.\n\n",
         );
     }
     text
@@ -108,14 +119,34 @@ fn invalid_reasons(totals: &Totals) -> String {
         return text;
     }
     text.push_str("Invalid, by reason (a row may have several):\n");
-    for reason in &totals.invalid_reasons {
+    text.push_str(&reasons(&totals.invalid_reasons));
+    if totals.invalid_other_reasons > 0 {
+        count(&mut text, totals.invalid_other_reasons, "for other reasons");
+    }
+    text
+}
+
+/// What of valid leads is not as the row has it.
+fn notes(totals: &Totals) -> String {
+    let mut text = String::new();
+    if totals.notes.is_empty() {
+        return text;
+    }
+    text.push_str("Cleaned or left out, in leads that are valid all the same:\n");
+    text.push_str(&reasons(&totals.notes));
+    if totals.other_notes > 0 {
+        count(&mut text, totals.other_notes, "for other reasons");
+    }
+    text
+}
+
+fn reasons(reasons: &[Reason]) -> String {
+    let mut text = String::new();
+    for reason in reasons {
         let first: Vec<String> = reason.first.iter().map(name).collect();
         let more = if reason.leads > reason.first.len() as u64 { ", …" } else { "" };
         let _ =
             writeln!(text, "  {:>10}  {}: {}{more}", number(reason.leads), printable(&reason.reason), first.join(", "));
-    }
-    if totals.invalid_other_reasons > 0 {
-        count(&mut text, totals.invalid_other_reasons, "for other reasons");
     }
     text
 }
@@ -127,7 +158,7 @@ fn changed_keys(totals: &Totals) -> String {
         return String::new();
     }
     keys.sort_by_key(|(_, leads)| std::cmp::Reverse(*leads));
-    let mut text = "Of people whom Conversica knows, these keys change:\n".to_owned();
+    let mut text = "Of people whom Conversica knows, or is assumed to know, these keys change:\n".to_owned();
     for (key, leads) in keys.iter().take(NAMED) {
         let leads = if *leads == 1 { "1 lead".to_owned() } else { format!("{} leads", number(*leads)) };
         let _ = writeln!(text, "  {:>16}  {}", leads, printable(key));
@@ -196,10 +227,10 @@ fn held_for_a_person(totals: &Totals) -> String {
         let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
         let _ = writeln!(
             text,
-            "HELD for a person: {} ({}), {} of them contacted for the first time.",
+            "HELD for a person: {} ({}). {}.",
             table::leads(held.leads),
             reasons.join(", "),
-            held.new_people
+            first_contacts(held.new_people, held.assumed_known, "would be")
         );
         if held.missing > 0 {
             let _ = writeln!(

@@ -17,6 +17,8 @@ struct Page {
     headline: String,
     agrees: bool,
     totals: Vec<Total>,
+    /// What is to be said of leads that are only assumed known.
+    assumed: Option<String>,
     groups: Vec<Shown>,
     chart: Chart,
     judges_silence: bool,
@@ -49,6 +51,11 @@ pub fn page(report: &Report, ignored: &[Verdict], outcomes: &[Stretch]) -> anyho
     let differences = report.differences(ignored);
     let headline = match (report.leads(), differences) {
         (0, _) => "There are no leads yet".to_owned(),
+        (leads, 0) if report.total(Verdict::Assumed) > 0 => format!(
+            "No difference among {} leads, of which {} are only assumed known",
+            number(leads),
+            number(report.total(Verdict::Assumed))
+        ),
         (leads, 0) => format!("All {} leads agree", number(leads)),
         (leads, 1) => format!("1 of {} leads needs a look", number(leads)),
         (leads, _) => format!("{} of {} leads need a look", number(differences), number(leads)),
@@ -61,13 +68,16 @@ pub fn page(report: &Report, ignored: &[Verdict], outcomes: &[Stretch]) -> anyho
         width: share(report.total(verdict), most) * 100.0,
         is_matched: verdict == Verdict::Matched,
     });
-    let groups = report.groups.iter().filter(|group| !ignored.contains(&group.verdict)).map(shown);
+    let shown_groups = report.groups.iter().filter(|group| !ignored.contains(&group.verdict));
+    let (assumed, groups): (Vec<&Group>, Vec<&Group>) = shown_groups.partition(|group| group.verdict.agrees());
+    let assumed = assumed.first().map(|group| format!("Only assumed known: {}.", group.cure.replace('`', "")));
     let page = Page {
         generated_at: report.generated_at.format("%-d %B %Y, %H:%M UTC").to_string(),
         headline,
         agrees: differences == 0,
         totals: totals.collect(),
-        groups: groups.collect(),
+        assumed,
+        groups: groups.into_iter().map(shown).collect(),
         chart: chart(report.generated_at.date_naive(), outcomes),
         judges_silence: report.silent_since.is_some(),
         repaired: report.repaired.map(|repaired| (repaired.read_again, repaired.send_again)),

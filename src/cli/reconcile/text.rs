@@ -12,8 +12,15 @@ pub fn text(report: &Report, ignored: &[Verdict]) -> String {
     let mut text = String::new();
     let differences = report.differences(ignored);
     let leads = report.leads();
+    let assumed = report.total(Verdict::Assumed);
     let _ = match (leads, differences) {
         (0, _) => writeln!(text, "There are no leads: the CRM has none, and none was ever sent."),
+        (_, 0) if assumed > 0 => {
+            writeln!(
+                text,
+                "{leads} leads: no difference is known, and {assumed} of them are only assumed known to Conversica."
+            )
+        }
         (_, 0) => writeln!(text, "All {leads} leads agree."),
         (_, 1) => writeln!(text, "{leads} leads, of which 1 needs a look."),
         (_, _) => writeln!(text, "{leads} leads, of which {differences} need a look."),

@@ -22,7 +22,7 @@ fn withdrawn(body: &[u8]) -> (Vec<String>, Vec<Channel>) {
         }
         Err(_) => in_unreadable(Kind::LeadUpdate, body),
     };
-    for found in found {
+    if let Some(found) = found {
         ids.extend(found.named.ids);
         channels.extend(found.channels);
     }
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn no_flipped_bit_outside_of_the_value_hides_a_stop((text, channel, _) in stop(), at in any::<prop::sample::Index>(), bit in 0..8) {
+    fn no_flipped_bit_outside_of_the_value_hides_a_stop((text, channel, _) in stop(), at in any::<prop::sample::Index>(), bit in 0_u8..8) {
         let mut body = text.clone().into_bytes();
         let at = at.index(body.len());
         let id = text.find("4711").unwrap();

@@ -47,6 +47,8 @@ pub struct Trigger {
 pub struct Design {
     pub engine: Engine,
     pub table: Name,
+    /// PostgreSQL: the role that owns the table, and has to own function and log as well. `None` where the table is gone.
+    pub owner: Option<String>,
     pub log: Name,
     pub key: String,
     pub client: Option<String>,
@@ -108,6 +110,7 @@ impl Design {
                 statements.extend(self.sqlite_triggers().into_iter().map(|(_, sql)| sql));
             }
             Engine::Postgres => {
+                statements.extend(self.become_owner());
                 statements.push(format!(
                     "create table {log} (\n  seq bigint generated always as identity primary key,\n  key text,\n  \
                      client text,\n  at timestamptz not null default statement_timestamp()\n)"
@@ -143,16 +146,24 @@ impl Design {
         script([self.begin(), self.drops(elsewhere)].concat())
     }
 
-    /// Takes away what the owner's default privileges give others of every new table.
+    /// The function runs with its owner's rights, and the CRM's casts run within it: whoever owns the table can define a type
+    /// and a cast for its key. So function and log belong to the table's owner, also where a superuser runs the script.
+    fn become_owner(&self) -> Option<String> {
+        self.owner.as_ref().map(|owner| format!("set local role {}", quote(owner)))
+    }
+
+    /// Takes away what the owner's default privileges give others of every new table and function.
     fn revoke(&self) -> String {
         let log = self.log.quoted().replace('\'', "''");
         format!(
             "do $conversica_sync$\ndeclare\n  statement text;\nbegin\n  for statement in\n    select distinct format('revoke \
-             all on %s %s from %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass,\n      case \
-             a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)\n    from pg_class c cross \
-             join aclexplode(c.relacl) a\n    where c.oid in ('{log}'::regclass, pg_get_serial_sequence('{log}', \
-             'seq')::regclass) and a.grantee <> c.relowner\n  loop\n    execute statement;\n  end loop;\nend\n\
-             $conversica_sync$"
+             all on %s from %s', o.object, case a.grantee when 0 then 'public' else \
+             quote_ident(pg_get_userbyid(a.grantee)) end)\n    from (select case c.relkind when 'S' then 'sequence ' else \
+             'table ' end || c.oid::regclass as object, c.relacl as acl, c.relowner as owner from pg_class c\n      where \
+             c.oid in ('{log}'::regclass, pg_get_serial_sequence('{log}', 'seq')::regclass)\n      union all select \
+             'function ' || p.oid::regprocedure, p.proacl, p.proowner from pg_proc p where p.oid = \
+             '{log}()'::regprocedure) o\n    cross join aclexplode(o.acl) a where a.grantee <> o.owner\n  loop\n    \
+             execute statement;\n  end loop;\nend\n$conversica_sync$"
         )
     }
 
@@ -164,7 +175,12 @@ impl Design {
     fn begin(&self) -> Vec<String> {
         match self.engine {
             Engine::Sqlite => vec!["begin immediate".to_owned()],
-            Engine::Postgres => vec!["begin".to_owned(), format!("set local lock_timeout = '{LOCK_TIMEOUT}'")],
+            Engine::Postgres => vec![
+                "begin".to_owned(),
+                format!("set local lock_timeout = '{LOCK_TIMEOUT}'"),
+                // All names below are qualified: a function that another role has made under a name of PostgreSQL's is not called.
+                "set local search_path = pg_catalog, pg_temp".to_owned(),
+            ],
         }
     }
 
@@ -285,6 +301,7 @@ mod tests {
         Design {
             engine,
             table: Name { schema: schema.clone(), name: "Odd \"leads\"".to_owned() },
+            owner: (engine == Engine::Postgres).then(|| "the \"owner\"".to_owned()),
             log: Name { schema, name: "it's a log".to_owned() },
             key: "id".to_owned(),
             client: Some("dealer id".to_owned()),
@@ -325,6 +342,19 @@ mod tests {
             assert!(replace.find("drop table").unwrap() < replace.find("create table").unwrap(), "{replace}");
             assert!(!replace.contains("pg_notify"), "{replace}");
         }
+    }
+
+    #[test]
+    fn everything_is_made_as_the_owner_and_removed_as_whoever_runs_it() {
+        let design = design(Engine::Postgres);
+        let become_owner = "set local role \"the \"\"owner\"\"\";";
+        for script in [design.install(None, Wake::Notify), design.replace(None, Wake::Notify, &[])] {
+            assert_eq!(script.matches(become_owner).count(), 1, "{script}");
+            let at = |text: &str| script.find(text).unwrap();
+            assert!(at("search_path") < at(become_owner) && at(become_owner) < at("create table"), "{script}");
+            assert!(script.rfind("drop ").is_none_or(|drop| drop < at(become_owner)), "{script}");
+        }
+        assert!(!design.remove(&[]).contains("set local role"));
     }
 
     #[test]

@@ -2,15 +2,15 @@
 //! to others, and what is left of earlier ones. It only looks. PostgreSQL has nearly all of it.
 
 use crate::crm::changes::ddl::{COLUMNS, Design, Name, Trigger, Wake};
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 
 /// Triggers that call our function from another table: this one was renamed, and another has its name now.
 ///
 /// # Errors
 /// The database's.
-pub async fn elsewhere(db: &Db, design: &Design) -> Result<Vec<Trigger>, sqlx::Error> {
-    let Db::Postgres(pool) = db else { return Ok(Vec::new()) };
+pub async fn elsewhere(db: &SourceDb, design: &Design) -> Result<Vec<Trigger>, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(Vec::new()) };
     let found: Vec<(String, String, String)> = sqlx::query_as(
         "select n.nspname::text, c.relname::text, g.tgname::text from pg_catalog.pg_trigger g \
          join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
@@ -31,9 +31,9 @@ pub async fn elsewhere(db: &Db, design: &Design) -> Result<Vec<Trigger>, sqlx::E
 ///
 /// # Errors
 /// The database's.
-pub async fn other_logs(db: &Db, design: &Design) -> Result<Vec<Name>, sqlx::Error> {
+pub async fn other_logs(db: &SourceDb, design: &Design) -> Result<Vec<Name>, sqlx::Error> {
     match db {
-        Db::Sqlite(pool) => {
+        SourceDb::Sqlite(pool) => {
             let triggers: Vec<(String, String)> = sqlx::query_as(
                 "select name, sql from sqlite_master where type = 'trigger' and tbl_name = $1 collate nocase \
                  and name like '%!_insert' escape '!' order by name",
@@ -49,7 +49,7 @@ pub async fn other_logs(db: &Db, design: &Design) -> Result<Vec<Name>, sqlx::Err
             };
             Ok(triggers.into_iter().filter_map(log).collect())
         }
-        Db::Postgres(pool) => {
+        SourceDb::Postgres(pool) => {
             let found: Vec<(String, String)> = sqlx::query_as(
                 "select distinct n.nspname::text, p.proname::text from pg_catalog.pg_trigger g \
                  join pg_catalog.pg_proc p on p.oid = g.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace \
@@ -84,7 +84,7 @@ pub fn other_log(design: &Design, other: &Name) -> SetupError {
 ///
 /// # Errors
 /// [`SetupError`] for a table with foreign tables below it; the database's error when it is away.
-pub async fn refuse_foreign_parts(db: &Db, design: &Design) -> anyhow::Result<()> {
+pub async fn refuse_foreign_parts(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
     match foreign_part(db, design).await? {
         None => Ok(()),
         Some(part) => Err(foreign(design, &part).into()),
@@ -103,8 +103,8 @@ fn foreign(design: &Design, part: &str) -> SetupError {
     )
 }
 
-async fn foreign_part(db: &Db, design: &Design) -> Result<Option<String>, sqlx::Error> {
-    let Db::Postgres(pool) = db else { return Ok(None) };
+async fn foreign_part(db: &SourceDb, design: &Design) -> Result<Option<String>, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(None) };
     sqlx::query_scalar(
         "with recursive part (oid) as (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = to_regclass($1) \
          union select i.inhrelid from pg_catalog.pg_inherits i join part on i.inhparent = part.oid) \
@@ -117,11 +117,86 @@ async fn foreign_part(db: &Db, design: &Design) -> Result<Option<String>, sqlx::
     .map_err(discreet::of_source)
 }
 
+/// Refuses an installation that would not be the table owner's own: log and function belong to that role, or are not made.
+///
+/// # Errors
+/// [`SetupError`] where the owner may not create in the log's schema; the database's error when it is away.
+pub async fn refuse_powerless_owner(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+    let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
+    let schema = design.log.schema.clone().unwrap_or_default();
+    let may_create: Option<bool> = sqlx::query_scalar(
+        "select has_schema_privilege(t.relowner, n.oid, 'create') and has_schema_privilege(t.relowner, n.oid, 'usage') \
+         from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.nspname = $2 where t.oid = to_regclass($1)",
+    )
+    .bind(design.table.quoted())
+    .bind(&schema)
+    .fetch_optional(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    let (role, schema) = (db::quote(owner), db::quote(&schema));
+    let refusal = match may_create {
+        Some(true) => return Ok(()),
+        Some(false) => SetupError::new(
+            format!(
+                "change log and function have to belong to {role}, who owns {}, and {role} may not create them in the schema \
+                 {schema}",
+                design.table.quoted()
+            ),
+            format!(
+                "run `grant usage, create on schema {schema} to {role}`, or set [source] change_log to \"schema.name\" in a \
+                 schema where that role may"
+            ),
+        ),
+        None => SetupError::new(
+            format!("[source] change_log: there is no schema {schema}"),
+            format!("run `create schema {schema} authorization {role}`, or name another one"),
+        ),
+    };
+    Err(refusal.into())
+}
+
+/// Refuses a key whose cast to text another role can define: the triggers call it with the rights of the table's owner.
+///
+/// # Errors
+/// [`SetupError`] where the type belongs to a role that has not the owner's rights anyway; the database's error when it is away.
+pub async fn refuse_foreign_type(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+    let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
+    // A cast takes a domain for the type that it is made of.
+    let found: Option<(String, String, String)> = sqlx::query_as(
+        "with recursive kind (name, oid, base, maker, owner) as (\
+           select a.attname, y.oid, y.typbasetype, y.typowner, t.relowner from pg_catalog.pg_class t \
+           join pg_catalog.pg_attribute a on a.attrelid = t.oid and a.attname = any($2) and not a.attisdropped \
+           join pg_catalog.pg_type y on y.oid = a.atttypid where t.oid = to_regclass($1) \
+           union all select kind.name, y.oid, y.typbasetype, y.typowner, kind.owner from kind \
+           join pg_catalog.pg_type y on y.oid = kind.base) \
+         select kind.name::text, format_type(kind.oid, null), r.rolname::text from kind \
+         join pg_catalog.pg_roles r on r.oid = kind.maker \
+         where kind.base = 0 and not r.rolsuper and not pg_has_role(kind.maker, kind.owner, 'member') limit 1",
+    )
+    .bind(design.table.quoted())
+    .bind(design.key_columns())
+    .fetch_optional(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    let Some((column, kind, maker)) = found else { return Ok(()) };
+    let (role, maker) = (db::quote(owner), db::quote(&maker));
+    Err(SetupError::new(
+        format!(
+            "the type {kind} of \"{column}\" belongs to {maker}, and the triggers would call its cast with the rights of \
+             {role}, who owns the table"
+        ),
+        format!(
+            "run `alter type {kind} owner to {role}`, choose another [source] key or client, or write changes = \"poll\""
+        ),
+    )
+    .into())
+}
+
 /// Refuses to make a table that replication would take to servers which do not have it.
 ///
 /// # Errors
 /// [`SetupError`] where the log would be published; the database's error when it is away.
-pub async fn refuse_published(db: &Db, design: &Design) -> anyhow::Result<()> {
+pub async fn refuse_published(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
     match publications(db, design).await?.as_slice() {
         [] => Ok(()),
         names => Err(published(design, names).into()),
@@ -143,8 +218,8 @@ fn published(design: &Design, names: &[String]) -> SetupError {
 }
 
 /// Publications that every table of the log's schema belongs to by itself.
-async fn publications(db: &Db, design: &Design) -> Result<Vec<String>, sqlx::Error> {
-    let Db::Postgres(pool) = db else { return Ok(Vec::new()) };
+async fn publications(db: &SourceDb, design: &Design) -> Result<Vec<String>, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(Vec::new()) };
     let by_schema: bool = sqlx::query_scalar("select to_regclass('pg_catalog.pg_publication_namespace') is not null")
         .fetch_one(pool)
         .await
@@ -171,8 +246,8 @@ async fn publications(db: &Db, design: &Design) -> Result<Vec<String>, sqlx::Err
 ///
 /// # Errors
 /// The database's.
-pub async fn has_two_phase_commit(db: &Db) -> Result<bool, sqlx::Error> {
-    let Db::Postgres(pool) = db else { return Ok(false) };
+pub async fn has_two_phase_commit(db: &SourceDb) -> Result<bool, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(false) };
     sqlx::query_scalar("select current_setting('max_prepared_transactions')::int > 0")
         .fetch_one(pool)
         .await
@@ -183,10 +258,10 @@ pub async fn has_two_phase_commit(db: &Db) -> Result<bool, sqlx::Error> {
 ///
 /// # Errors
 /// The database's.
-pub async fn doubts(db: &Db, design: &Design, wake: Option<Wake>) -> Result<Vec<SetupError>, sqlx::Error> {
+pub async fn doubts(db: &SourceDb, design: &Design, wake: Option<Wake>) -> Result<Vec<SetupError>, sqlx::Error> {
     let mut doubts: Vec<SetupError> =
         other_logs(db, design).await?.iter().map(|other| other_log(design, other)).collect();
-    let Db::Postgres(pool) = db else { return Ok(doubts) };
+    let SourceDb::Postgres(pool) = db else { return Ok(doubts) };
     let table = design.table.quoted();
     let (parts, row_security): (i64, bool) = sqlx::query_as(
         "select (select count(*) from pg_catalog.pg_inherits where inhparent = to_regclass($1)), \

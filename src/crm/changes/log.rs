@@ -11,7 +11,8 @@ use crate::config::Source;
 use crate::conversica::lead::LeadId;
 use crate::crm::changes::ddl::Design;
 use crate::crm::changes::standing::{self, Standing};
-use crate::db::{self, Db, discreet};
+use crate::crm::read::number;
+use crate::db::{self, SourceDb, discreet};
 use crate::on_db;
 
 /// The log of one source.
@@ -19,9 +20,9 @@ use crate::on_db;
 pub struct ChangeLog {
     pub design: Design,
     /// Read-only.
-    reader: Db,
+    reader: SourceDb,
     /// Deletes, and nothing else.
-    writer: Db,
+    writer: SourceDb,
     /// The writer has been found able to.
     tried: Arc<AtomicBool>,
 }
@@ -33,6 +34,8 @@ pub struct Read {
     pub touched: Touched,
     /// Rows without a key were touched as well, which are no leads.
     pub has_keyless: bool,
+    /// The same of keys that name no lead: not valid UTF-8, or too long.
+    pub has_unnamed: bool,
 }
 
 /// What has changed.
@@ -40,8 +43,7 @@ pub struct Read {
 pub enum Touched {
     /// The rows of these leads, in order, each once.
     Leads(Vec<LeadId>),
-    /// Whatever there is: somebody truncated the table, or a key is none that a state can hold; or, where the log cannot tell
-    /// it from these, none at all.
+    /// Whatever there is: somebody truncated the table; or, where the log cannot tell it from that, a row without a key.
     Anything,
 }
 
@@ -59,8 +61,31 @@ pub struct Backlog {
     pub oldest_seconds: i64,
 }
 
-/// A row of the log: its number, the bytes of key and client, and whether it is that of a row without a key.
-type Entry = (i64, Option<Vec<u8>>, Option<Vec<u8>>, bool);
+/// A row of the log.
+struct Entry {
+    seq: i64,
+    /// The bytes of the texts.
+    key: Option<Vec<u8>>,
+    client: Option<Vec<u8>>,
+    /// It is that of a row without a key.
+    is_keyless: bool,
+    /// SQLite: what stands there is a floating-point number without a fraction, which is written as a whole one.
+    whole_key: Option<Vec<u8>>,
+    whole_client: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// The leads that it names: none where no state can hold the key. A whole number in a floating-point column is a lead of
+    /// one of two names, of which the other one names no row.
+    fn leads(&self) -> Vec<LeadId> {
+        let plain = lead(self.key.as_deref(), self.client.as_deref());
+        let is_whole = self.whole_key.is_some() || self.whole_client.is_some();
+        let key = self.whole_key.as_deref().or(self.key.as_deref());
+        let client = self.whole_client.as_deref().or(self.client.as_deref());
+        let whole = if is_whole { lead(key, client) } else { None };
+        plain.into_iter().chain(whole).collect()
+    }
+}
 
 /// Rows of the log that are read at a time.
 const LOG_ROWS: i64 = 5_000;
@@ -70,9 +95,9 @@ impl ChangeLog {
     ///
     /// # Errors
     /// [`crate::error::SetupError`] where the source can have no triggers.
-    pub async fn open(reader: &Db, source: &Source, url: &str) -> anyhow::Result<Self> {
+    pub async fn open(reader: &SourceDb, source: &Source, url: &str) -> anyhow::Result<Self> {
         let design = standing::design(reader, source).await?;
-        let writer = Db::change_log(url, source.statement_timeout)?;
+        let writer = SourceDb::change_log(url, source.statement_timeout)?;
         Ok(Self { design, reader: reader.clone(), writer, tried: Arc::default() })
     }
 
@@ -80,8 +105,8 @@ impl ChangeLog {
     ///
     /// # Errors
     /// Only where the URL cannot be read.
-    pub fn reopened(&self, reader: &Db, source: &Source, url: &str) -> Result<Self, sqlx::Error> {
-        let writer = Db::change_log(url, source.statement_timeout)?;
+    pub fn reopened(&self, reader: &SourceDb, source: &Source, url: &str) -> Result<Self, sqlx::Error> {
+        let writer = SourceDb::change_log(url, source.statement_timeout)?;
         Ok(Self { design: self.design.clone(), reader: reader.clone(), writer, tried: Arc::default() })
     }
 
@@ -90,12 +115,12 @@ impl ChangeLog {
         standing::look(&self.reader, &self.design).await
     }
 
-    pub(super) fn reader(&self) -> &Db {
+    pub(super) fn reader(&self) -> &SourceDb {
         &self.reader
     }
 
     /// The session that may write.
-    pub(super) fn writer(&self) -> &Db {
+    pub(super) fn writer(&self) -> &SourceDb {
         &self.writer
     }
 
@@ -116,8 +141,8 @@ impl ChangeLog {
 
     pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
         let age = match self.reader {
-            Db::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
-            Db::Postgres(_) => "cast(extract(epoch from now() - min(at)) as bigint)",
+            SourceDb::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
+            SourceDb::Postgres(_) => "cast(extract(epoch from now() - min(at)) as bigint)",
         };
         let sql = format!("select count(*), coalesce({age}, 0) from {}", self.design.log.quoted());
         let (rows, age): (i64, i64) =
@@ -156,41 +181,72 @@ impl ChangeLog {
         db::away_or_unfit(is_outage, standing::unwritable(&self.design, &error))
     }
 
+    /// A column as the bytes of its text. A database in SQL_ASCII keeps whatever it is given, and would refuse to hand it over
+    /// as UTF-8.
+    fn as_bytes(&self, column: &str) -> String {
+        match self.reader {
+            SourceDb::Sqlite(_) => format!("cast({column} as text)"),
+            SourceDb::Postgres(_) => format!(
+                "convert_to({column}, case pg_catalog.getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end)"
+            ),
+        }
+    }
+
+    fn as_whole(&self, column: &str) -> String {
+        match self.reader {
+            SourceDb::Sqlite(_) => {
+                format!("case when {} then {} end", number::is_whole(column), number::as_whole(column))
+            }
+            SourceDb::Postgres(_) => "null::bytea".to_owned(),
+        }
+    }
+
     /// The oldest rows of the log. The source has to be read after this, never before.
     pub async fn read(&self) -> Result<Read, sqlx::Error> {
         // "Anything may have changed" has no client either, and on SQLite no time.
         let is_told = match self.reader {
-            Db::Sqlite(_) => "client is not null or at is not null",
-            Db::Postgres(_) => "client is not null",
+            SourceDb::Sqlite(_) => "client is not null or at is not null",
+            SourceDb::Postgres(_) => "client is not null",
         };
+        let [key, client] = ["key", "client"].map(|column| self.as_bytes(column));
         let sql = format!(
-            "select seq, cast(key as text), cast(client as text), key is null and ({is_told}) from {} order by seq \
-             limit {LOG_ROWS}",
+            "select seq, {key}, {client}, key is null and ({is_told}), {}, {} from {} order by seq limit {LOG_ROWS}",
+            self.as_whole("key"),
+            self.as_whole("client"),
             self.design.log.quoted()
         );
         let rows: Result<Vec<Entry>, sqlx::Error> = on_db!(&self.reader, pool => {
             let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
-            // As bytes: on SQLite a text need not be UTF-8, and one of those must not stop the log.
+            // As bytes: a text need not be UTF-8, and one of those must not stop the log.
             rows.iter()
                 .map(|row| {
-                    Ok((row.try_get(0)?, row.try_get_unchecked(1)?, row.try_get_unchecked(2)?, row.try_get_unchecked(3)?))
+                    Ok(Entry {
+                        seq: row.try_get(0)?,
+                        key: row.try_get_unchecked(1)?,
+                        client: row.try_get_unchecked(2)?,
+                        is_keyless: row.try_get_unchecked(3)?,
+                        whole_key: row.try_get_unchecked(4)?,
+                        whole_client: row.try_get_unchecked(5)?,
+                    })
                 })
                 .collect()
         });
         let rows = rows.map_err(discreet::of_source)?;
-        let seqs = rows.iter().map(|(seq, ..)| *seq).collect();
-        let has_keyless = rows.iter().any(|(.., keyless)| *keyless);
-        let keyed = rows.into_iter().filter(|(.., keyless)| !keyless);
-        let leads: Option<Vec<LeadId>> = keyed.map(|(_, key, client, _)| lead(key?, client)).collect();
-        let touched = match leads {
-            None => Touched::Anything,
-            Some(mut leads) => {
-                leads.sort();
-                leads.dedup();
-                Touched::Leads(leads)
-            }
+        let seqs = rows.iter().map(|entry| entry.seq).collect();
+        let is_of_anything = rows.iter().any(|entry| !entry.is_keyless && entry.key.is_none());
+        let keyed = rows.iter().filter(|entry| entry.key.is_some());
+        let named: Vec<Vec<LeadId>> = keyed.map(Entry::leads).collect();
+        let has_keyless = rows.iter().any(|entry| entry.is_keyless);
+        let has_unnamed = named.iter().any(Vec::is_empty);
+        let touched = if is_of_anything {
+            Touched::Anything
+        } else {
+            let mut leads = named.concat();
+            leads.sort();
+            leads.dedup();
+            Touched::Leads(leads)
         };
-        Ok(Read { seqs, touched, has_keyless })
+        Ok(Read { seqs, touched, has_keyless, has_unnamed })
     }
 
     /// Takes out what was read.
@@ -207,12 +263,12 @@ impl ChangeLog {
     async fn delete(&self, seqs: Vec<i64>) -> Result<(), sqlx::Error> {
         let log = self.design.log.quoted();
         match &self.writer {
-            Db::Sqlite(pool) => {
+            SourceDb::Sqlite(pool) => {
                 let sql = format!("delete from {log} where seq in (select value from json_each($1))");
                 let seqs = serde_json::json!(seqs).to_string();
                 sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
             }
-            Db::Postgres(pool) => {
+            SourceDb::Postgres(pool) => {
                 let sql = format!("delete from {log} where seq = any($1)");
                 sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
             }
@@ -238,12 +294,11 @@ impl Read {
 /// The longest key, and the longest client, that a state can hold.
 const MAX_KEY_BYTES: usize = 1000;
 
-/// `None` for a key that no state can hold: the full compare names its row.
-fn lead(key: Vec<u8>, client: Option<Vec<u8>>) -> Option<LeadId> {
-    let text = |bytes: Vec<u8>| {
-        // As the row's own text is read.
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        (text.len() <= MAX_KEY_BYTES && !text.contains('\0')).then_some(text)
+/// `None` for a key that names no lead: the full compare counts its row.
+fn lead(key: Option<&[u8]>, client: Option<&[u8]>) -> Option<LeadId> {
+    let text = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).ok()?;
+        (text.len() <= MAX_KEY_BYTES && !text.contains('\0')).then(|| text.to_owned())
     };
-    Some(LeadId { id: text(key)?, client_id: text(client.unwrap_or_default())? })
+    Some(LeadId { id: text(key?)?, client_id: text(client.unwrap_or_default())? })
 }

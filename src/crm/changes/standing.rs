@@ -5,7 +5,8 @@ use sqlx::Row as _;
 use crate::config::Source;
 use crate::crm::changes::ddl::{COLUMNS, Design, EXACT_FLOATS, Engine, LOG_NAME_BYTES, Name, Wake};
 use crate::crm::columns;
-use crate::db::{self, Db, discreet};
+use crate::db::guest::SourcePool;
+use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Standing {
     Complete {
         generation: String,
         wake: Wake,
+        /// PostgreSQL: in words, where the function or the log belongs to another role than the table. It works, and it is unsafe.
+        misowned: Option<String>,
     },
     Absent,
     /// In words, what is missing or different.
@@ -72,7 +75,7 @@ pub fn foreign(design: &Design) -> SetupError {
 ///
 /// # Errors
 /// [`SetupError`] for what no triggers can be put on; the database's error when it is away.
-pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
+pub async fn design(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
     let Some(table) = &source.table else {
         return Err(SetupError::new(
             "[source] query is set, and triggers stand on one table",
@@ -82,8 +85,8 @@ pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
     };
     let parts = db::table_parts(table);
     let name = parts.last().cloned().unwrap_or_default();
-    let (engine, table) = match db {
-        Db::Sqlite(pool) => {
+    let (engine, table, owner) = match db {
+        SourceDb::Sqlite(pool) => {
             let found: Option<(String, String, Option<String>)> = sqlx::query_as(
                 "select type, name, sql from sqlite_master where type in ('table', 'view') and name = $1 collate nocase",
             )
@@ -96,18 +99,18 @@ pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
             if kind != "table" || is_virtual {
                 return Err(no_triggers(source, if is_virtual { "a virtual table" } else { "a view" }).into());
             }
-            (Engine::Sqlite, Name { schema: None, name })
+            (Engine::Sqlite, Name { schema: None, name }, None)
         }
-        Db::Postgres(pool) => {
-            let found: Option<(String, String, String)> = sqlx::query_as(
-                "select n.nspname::text, c.relname::text, c.relkind::text from pg_catalog.pg_class c \
-                 join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)",
+        SourceDb::Postgres(pool) => {
+            let found: Option<(String, String, String, String)> = sqlx::query_as(
+                "select n.nspname::text, c.relname::text, c.relkind::text, pg_get_userbyid(c.relowner)::text \
+                 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)",
             )
             .bind(db::quote_table(table))
             .fetch_optional(pool)
             .await
             .map_err(discreet::of_source)?;
-            let (schema, name, kind) = found.ok_or_else(|| no_table(source))?;
+            let (schema, name, kind, owner) = found.ok_or_else(|| no_table(source))?;
             match kind.as_str() {
                 "r" | "p" => {}
                 "v" => return Err(no_triggers(source, "a view").into()),
@@ -115,7 +118,7 @@ pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
                 "f" => return Err(no_triggers(source, "a foreign table").into()),
                 _ => return Err(no_triggers(source, "no ordinary table").into()),
             }
-            (Engine::Postgres, Name { schema: Some(schema), name })
+            (Engine::Postgres, Name { schema: Some(schema), name }, Some(owner))
         }
     };
     let described = columns::describe(db, source).await?;
@@ -138,14 +141,14 @@ pub async fn design(db: &Db, source: &Source) -> anyhow::Result<Design> {
     let key = column(&source.key)?;
     let client = source.client.as_deref().map(column).transpose()?;
     let log = log_name(source, &table)?;
-    Ok(Design { engine, table, log, key, client })
+    Ok(Design { engine, table, owner, log, key, client })
 }
 
 /// The same, to remove what was made: the table, its key and its client may be there no more.
 ///
 /// # Errors
 /// As [`design`].
-pub async fn design_of_removal(db: &Db, source: &Source) -> anyhow::Result<Design> {
+pub async fn design_of_removal(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
     let error = match design(db, source).await {
         Ok(design) => return Ok(design),
         Err(error) => error,
@@ -154,8 +157,8 @@ pub async fn design_of_removal(db: &Db, source: &Source) -> anyhow::Result<Desig
     let mut parts = db::table_parts(table);
     let name = parts.pop().unwrap_or_default();
     let (engine, schema) = match db {
-        Db::Sqlite(_) => (Engine::Sqlite, None),
-        Db::Postgres(pool) => {
+        SourceDb::Sqlite(_) => (Engine::Sqlite, None),
+        SourceDb::Postgres(pool) => {
             let log = source.change_log.clone().unwrap_or_else(|| db::quote(&format!("conversica_sync_{name}")));
             // Where its function is found, as the table was.
             let schema: Option<String> = sqlx::query_scalar(
@@ -173,7 +176,7 @@ pub async fn design_of_removal(db: &Db, source: &Source) -> anyhow::Result<Desig
     };
     let table = Name { schema, name };
     let log = log_name(source, &table)?;
-    Ok(Design { engine, table, log, key: source.key.clone(), client: source.client.clone() })
+    Ok(Design { engine, table, owner: None, log, key: source.key.clone(), client: source.client.clone() })
 }
 
 /// In the same schema as the table, unless the setting names another.
@@ -211,10 +214,10 @@ fn no_triggers(source: &Source, what: &str) -> SetupError {
 }
 
 /// Looks at what is there, and compares it with what would be made.
-pub async fn look(db: &Db, design: &Design) -> Result<Standing, sqlx::Error> {
+pub async fn look(db: &SourceDb, design: &Design) -> Result<Standing, sqlx::Error> {
     match db {
-        Db::Sqlite(pool) => look_sqlite(pool, design).await,
-        Db::Postgres(pool) => look_postgres(pool, design).await,
+        SourceDb::Sqlite(pool) => look_sqlite(pool, design).await,
+        SourceDb::Postgres(pool) => look_postgres(pool, design).await,
     }
     .map_err(discreet::of_source)
 }
@@ -249,14 +252,14 @@ async fn look_sqlite(pool: &sqlx::SqlitePool, design: &Design) -> Result<Standin
             Some(_) => {}
         }
     }
-    Ok(Standing::Complete { generation: format!("schema {generation}"), wake: Wake::Silent })
+    Ok(Standing::Complete { generation: format!("schema {generation}"), wake: Wake::Silent, misowned: None })
 }
 
 fn different(name: &str) -> String {
     format!("the trigger {name} is not as these settings want it (another key or client, or another version made it)")
 }
 
-async fn look_postgres(pool: &sqlx::PgPool, design: &Design) -> Result<Standing, sqlx::Error> {
+async fn look_postgres(pool: &SourcePool, design: &Design) -> Result<Standing, sqlx::Error> {
     let log = design.log.quoted();
     let row = sqlx::query(
         "select l.oid::bigint as log, \
@@ -272,7 +275,10 @@ async fn look_postgres(pool: &sqlx::PgPool, design: &Design) -> Result<Standing,
           from part) as files, \
          not coalesce($3 = any(p.proconfig), false) and exists (select 1 from pg_catalog.pg_attribute a \
           join pg_catalog.pg_type y on y.oid = a.atttypid where a.attrelid = t.oid and a.attname = any($4) \
-          and coalesce(nullif(y.typbasetype, 0), y.oid) in ('float4'::regtype, 'float8'::regtype)) as rounds \
+          and coalesce(nullif(y.typbasetype, 0), y.oid) in ('float4'::regtype, 'float8'::regtype)) as rounds, \
+         (select r.rolname || case when r.rolsuper then ' (a superuser)' else '' end from pg_catalog.pg_roles r \
+          where r.oid = case when p.proowner <> t.relowner then p.proowner when l.relowner <> t.relowner then l.relowner end) \
+          as misowned \
          from (select 1) one \
          left join pg_catalog.pg_class l on l.oid = to_regclass($1) \
          left join pg_catalog.pg_class t on t.oid = to_regclass($2) \
@@ -338,5 +344,12 @@ async fn look_postgres(pool: &sqlx::PgPool, design: &Design) -> Result<Standing,
         shape.unwrap_or_default(),
         files.unwrap_or_default()
     );
-    Ok(Standing::Complete { generation, wake })
+    let misowned = row.try_get::<Option<String>, _>("misowned")?.map(|maker| {
+        let owner = design.owner.as_deref().unwrap_or_default();
+        format!(
+            "the triggers run with the rights of {maker}, and not of {owner}, who owns the table and could make them run what they \
+             like by a cast of their own"
+        )
+    });
+    Ok(Standing::Complete { generation, wake, misowned })
 }

@@ -10,7 +10,7 @@ use sqlx::Row;
 
 use crate::crm::catalog::Relation;
 use crate::crm::drift::Family;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, SourceDb, discreet};
 use crate::on_db;
 
 /// Rows of a table that are looked at.
@@ -113,10 +113,10 @@ impl Column {
 ///
 /// # Errors
 /// The database's.
-pub async fn tables(db: &Db) -> Result<Vec<Table>, sqlx::Error> {
+pub async fn tables(db: &SourceDb) -> Result<Vec<Table>, sqlx::Error> {
     let mut tables = match db {
-        Db::Sqlite(pool) => sqlite::tables(pool).await,
-        Db::Postgres(pool) => postgres::tables(pool).await,
+        SourceDb::Sqlite(pool) => sqlite::tables(pool).await,
+        SourceDb::Postgres(pool) => postgres::tables(pool).await,
     }
     .map_err(discreet::of_source)?;
     // What we have made ourselves is nobody's CRM.
@@ -129,7 +129,7 @@ pub async fn tables(db: &Db) -> Result<Vec<Table>, sqlx::Error> {
 }
 
 /// Takes samples of a table, and counts its rows up to a bound. What cannot be read (a view that fails) has none.
-pub async fn sample(db: &Db, table: &mut Table) {
+pub async fn sample(db: &SourceDb, table: &mut Table) {
     if table.rows.is_some() {
         return;
     }

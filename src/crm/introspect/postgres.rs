@@ -1,15 +1,14 @@
 //! PostgreSQL's catalog: four statements for the whole database.
 
-use sqlx::PgPool;
-
 use super::{Column, Reference, Table, Unique};
 use crate::crm::catalog::Relation;
 use crate::crm::drift::Family;
+use crate::db::guest::SourcePool;
 
 /// Relations that are looked at: what is beyond is no CRM that a person could choose from.
 const MAX_TABLES: i64 = 5000;
 
-pub(super) async fn tables(pool: &PgPool) -> Result<Vec<Table>, sqlx::Error> {
+pub(super) async fn tables(pool: &SourcePool) -> Result<Vec<Table>, sqlx::Error> {
     // Partitions belong to their table. `public` is on nearly every search path; other schemas are always named, because the
     // path belongs to the session, and ours may have another one tomorrow.
     let relations: Vec<(i64, String, String, String, bool)> = sqlx::query_as(
@@ -55,7 +54,7 @@ pub(super) async fn tables(pool: &PgPool) -> Result<Vec<Table>, sqlx::Error> {
 }
 
 async fn columns(
-    pool: &PgPool,
+    pool: &SourcePool,
     oids: &[i64],
     tables: &mut [Table],
     place: &impl Fn(i64) -> Option<usize>,
@@ -92,7 +91,7 @@ async fn columns(
 }
 
 async fn uniques(
-    pool: &PgPool,
+    pool: &SourcePool,
     oids: &[i64],
     tables: &mut [Table],
     place: &impl Fn(i64) -> Option<usize>,
@@ -118,7 +117,7 @@ async fn uniques(
 }
 
 async fn references(
-    pool: &PgPool,
+    pool: &SourcePool,
     oids: &[i64],
     tables: &mut [Table],
     place: &impl Fn(i64) -> Option<usize>,

@@ -2,8 +2,8 @@
 
 use crate::conversica::lead::{Kind, LeadKey};
 use crate::crm::drift::Family;
-use crate::crm::introspect::Column;
-use crate::crm::propose::draft::{Dialect, Draft, Origin, Part, qualified};
+use crate::crm::introspect::{Column, Table};
+use crate::crm::propose::draft::{Dialect, Draft, Origin, Part};
 use crate::crm::propose::shape::{self, Fit};
 use crate::crm::propose::{Given, Wishes, names, stamp};
 
@@ -63,7 +63,7 @@ pub fn by_name(draft: &mut Draft<'_>) {
             if names::folded(&column.name) == "state" && (key == LeadKey::State) != has_address {
                 continue;
             }
-            match fits(key, column) {
+            match fits(draft.base, key, column) {
                 Ok(why) => {
                     let confirmed = if why.is_empty() { 0 } else { 20 };
                     pairs.push((likeness + confirmed, key, column, format!("column name{why}")));
@@ -84,21 +84,78 @@ pub fn by_name(draft: &mut Draft<'_>) {
     }
 }
 
+/// Whether the database declares that a column refers to another table.
+pub fn is_reference(table: &Table, column: &Column) -> bool {
+    table.references.iter().any(|reference| reference.column == column.name)
+}
+
+fn is_numeric(column: &Column) -> bool {
+    matches!(column.family, Family::Integer | Family::Number)
+}
+
+/// Keys that hold an id of the CRM.
+fn is_id(key: LeadKey) -> bool {
+    use LeadKey::{AltRepId, BdcRepId, ClientId, Id, RepId, ServiceRepId};
+    matches!(key, Id | ClientId | RepId | BdcRepId | ServiceRepId | AltRepId)
+}
+
+/// Keys whose texts may be figures.
+fn takes_numbers(key: LeadKey) -> bool {
+    use LeadKey::{CellPhone, HomePhone, WorkPhone, Year, Zip};
+    is_id(key) || key.kind() != Kind::Text || matches!(key, HomePhone | WorkPhone | CellPhone | Zip | Year)
+}
+
+/// Whether a text key is called so, though its column holds no text of its own.
+fn is_only_called(table: &Table, key: LeadKey, column: &Column) -> bool {
+    let numbers = is_numeric(column) || column.family == Family::Uuid;
+    !is_id(key)
+        && key.kind() == Kind::Text
+        && (is_reference(table, column) || numbers && !takes_numbers(key))
+        && names::likeness(&column.name, names::of(key)).is_some()
+}
+
+/// Says of each column that is called like a text, and holds an id or a number, that it is left out.
+pub fn name_left_out(draft: &mut Draft<'_>) {
+    for column in draft.free() {
+        let start = format!("\"{}\" ", column.name);
+        if draft.doubts.iter().any(|doubt| doubt.starts_with(&start)) {
+            continue;
+        }
+        let called = LeadKey::ALL.iter().copied().filter(|key| is_only_called(draft.base, *key, column));
+        let Some(key) = called.max_by_key(|key| names::likeness(&column.name, names::of(*key))) else { continue };
+        let reference = draft.base.references.iter().find(|reference| reference.column == column.name);
+        draft.doubts.push(match reference {
+            Some(reference) => format!(
+                "{start}refers to {}, and its value is not sent as {key}: where {key} is wanted, join that table in a query",
+                reference.table
+            ),
+            None => format!(
+                "{start}holds numbers, which are not sent as {key}: where they are, give each its word: \
+                 {key} = {{ column = \"…\", map = {{ \"1\" = \"…\" }} }}"
+            ),
+        });
+    }
+}
+
 /// What the values add to the name (nothing, where there are too few), or why they speak against it.
-fn fits(key: LeadKey, column: &Column) -> Result<&'static str, Option<&'static str>> {
+fn fits(table: &Table, key: LeadKey, column: &Column) -> Result<&'static str, Option<&'static str>> {
+    // What a reference or a number means is in another table, if anywhere.
+    if is_reference(table, column) && !is_id(key) || is_numeric(column) && !takes_numbers(key) {
+        return Err(None);
+    }
     let some = column.values().next().is_some();
     let said = |fit: Fit, yes: &'static str, no: &'static str| match fit {
         Fit::Fits if some => Ok(yes),
         Fit::Misfits => Err(Some(no)),
         Fit::Fits | Fit::Unsure => Ok(""),
     };
-    let number = matches!(column.family, Family::Integer | Family::Number);
+    let number = is_numeric(column);
     if matches!(column.family, Family::Json | Family::Boolean) {
         return Err(None);
     }
     use LeadKey::{
-        AltEmail, AppointmentDate, CellPhone, Date, Email, FirstName, HomeEmail, HomePhone, LastName, LeadSource,
-        LeadStatus, LeadType, RepEmail, RepName, WorkEmail, WorkPhone,
+        Address, AltEmail, AppointmentDate, CellPhone, City, Date, Email, FirstName, HomeEmail, HomePhone, LastName,
+        LeadSource, LeadStatus, LeadSubStatus, LeadType, RepEmail, RepName, State, WorkEmail, WorkPhone,
     };
     match key {
         Email | RepEmail | HomeEmail | WorkEmail | AltEmail => said(
@@ -130,9 +187,19 @@ fn fits(key: LeadKey, column: &Column) -> Result<&'static str, Option<&'static s
         {
             Err(None)
         }
-        LeadSource | LeadStatus | LeadType if number || column.family == Family::Uuid => Err(None),
+        // An id or a code kept as a text is no word either.
+        LeadSource | LeadStatus | LeadType | LeadSubStatus | State | City | Address
+            if column.family == Family::Uuid || shape::fit(column, is_code) == Fit::Fits && some =>
+        {
+            Err(Some("its values are numbers or ids, and no words"))
+        }
         _ => Ok(""),
     }
+}
+
+/// Digits alone, or the id of a row.
+fn is_code(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) || shape::is_uuid(text)
 }
 
 fn doubt(key: LeadKey, column: &Column, draft: &Draft<'_>) -> Option<String> {
@@ -188,13 +255,14 @@ pub fn person(draft: &mut Draft<'_>) {
     if !draft.wants(LeadKey::FirstName) {
         return;
     }
-    let full =
-        draft.free().into_iter().filter(|column| !stamp::is_time(column) && fits(LeadKey::FirstName, column).is_ok());
+    let base = draft.base;
+    let is_name = |column: &&Column| !stamp::is_time(column) && fits(base, LeadKey::FirstName, column).is_ok();
+    let full = draft.free().into_iter().filter(is_name);
     let full = full.filter_map(|column| Some((names::likeness(&column.name, names::FULL_NAME)?, column)));
     let Some((_, column)) = full.max_by_key(|(likeness, _)| *likeness) else { return };
     draft.take(&column.name);
     let comma = column.values().next().is_some() && shape::fit(column, |name| name.contains(", ")) == Fit::Fits;
-    let (first, last) = split(&format!("trim({})", qualified(&column.name)), comma, draft.dialect);
+    let (first, last) = split(&format!("trim({})", draft.qualified(&column.name)), comma, draft.dialect);
     let how = if comma { "what follows the comma" } else { "the first word" };
     let why = format!("{how} of \"{}\", the only name there is", column.name);
     let part = Part::new(Origin::Sql(first, "first_name"), why);
@@ -204,7 +272,7 @@ pub fn person(draft: &mut Draft<'_>) {
 }
 
 /// The two halves of a name, in SQL.
-fn split(name: &str, comma: bool, dialect: Dialect) -> (String, String) {
+pub fn split(name: &str, comma: bool, dialect: Dialect) -> (String, String) {
     let mark = if comma { "," } else { " " };
     let (before, after) = match dialect {
         Dialect::Postgres => {

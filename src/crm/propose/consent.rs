@@ -1,16 +1,17 @@
 //! Who wants no messages: the one thing that must not be guessed at the wrong way round. Pure.
 
+use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
-use crate::crm::drift::Family;
 use crate::crm::introspect::{Column, Table};
-use crate::crm::propose::draft::{Dialect, Draft, Origin, Part, qualified};
+use crate::crm::propose::draft::{Dialect, Draft, Origin, Part};
+use crate::crm::propose::flag::{self, FlagMeaning, NO_WORDS, RowsKept};
 use crate::crm::propose::shape::{self, Fit};
 use crate::crm::propose::{Unmapped, Wishes, names, stamp};
 use crate::db;
 
 /// Columns of the table itself. Of several that say the same, one `true` is enough.
 pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
-    let settled = wishes.given.iter().any(|(key, _)| *key == LeadKey::OptOut);
+    let is_given = wishes.given.iter().any(|(key, _)| *key == LeadKey::OptOut);
     for key in [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn] {
         let mut found: Vec<(u32, &Column)> = Vec::new();
         for column in draft.free() {
@@ -21,7 +22,7 @@ pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
             {
                 found.push((likeness, column));
             } else {
-                leave(draft, column, "is called like an opt-out, but its values are neither yes nor no", None);
+                leave(draft, column, "is called like an opt-out, but its values are neither yes nor no");
             }
         }
         if key != LeadKey::OptOut {
@@ -31,37 +32,99 @@ pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
         let found: Vec<&Column> = found.into_iter().map(|(_, column)| column).collect();
         if found.is_empty() || !draft.wants(key) {
             for column in found {
-                leave(draft, column, "would fill the same key as what is mapped", None);
+                leave(draft, column, "would fill the same key as what is mapped");
             }
             continue;
         }
-        let part = part(&found, draft.dialect);
+        let part = part(draft, &found);
         found.iter().for_each(|column| draft.take(&column.name));
         draft.fill(key, part);
     }
     for column in draft.free() {
-        if names::likeness(&column.name, names::OPT_IN).is_some() {
+        let meaning = flag::find_meaning(column);
+        let is_opt_in = names::likeness(&column.name, names::OPT_IN).is_some();
+        if meaning == Some(FlagMeaning::Permission) || is_opt_in && meaning.is_none() {
             let why =
                 "says who agreed to messages, the opposite of an opt-out: a \"no\" there may mean that nobody asked";
-            let yes_or_no =
-                matches!(column.family, Family::Boolean | Family::Integer) || column.values().next().is_some();
-            let yes_or_no = yes_or_no && shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits;
-            let inverse = (!settled && yes_or_no).then_some(LeadKey::OptOut);
-            leave(draft, column, why, inverse);
+            let yes_or_no = flag::is_yes_or_no(column);
+            let mut unmapped = Unmapped::new(&column.name, why);
+            unmapped.inverse_of = (!is_given && yes_or_no).then_some(LeadKey::OptOut);
+            unmapped.rule = (!is_given && yes_or_no).then(|| opt_out_rule(column, true));
+            unmapped.kept = yes_or_no.then_some(RowsKept::Set);
+            draft.take(&column.name);
+            draft.consent.push(unmapped);
         } else if names::likeness(&column.name, names::OTHER_CONSENT).is_some() {
-            leave(draft, column, "is about consent or reachability, but Conversica has no key for it", None);
+            let why = "is about consent or reachability, but Conversica has no key for it";
+            let mut unmapped = Unmapped::new(&column.name, why);
+            unmapped.kept = flag::is_yes_or_no(column).then_some(RowsKept::Unset);
+            draft.take(&column.name);
+            draft.consent.push(unmapped);
         }
     }
 }
 
-fn leave(draft: &mut Draft<'_>, column: &Column, why: &str, inverse_of: Option<LeadKey>) {
-    draft.take(&column.name);
-    draft.consent.push(Unmapped { column: column.name.clone(), why: why.to_owned(), inverse_of });
+/// Names every column that is left and speaks of consent, or of rows out of use; the names of all others.
+pub fn name_leftovers(draft: &mut Draft<'_>) -> Vec<String> {
+    let has_opt_out = draft.fields.contains_key(&LeadKey::OptOut);
+    let mut unmapped = Vec::new();
+    let base = draft.base;
+    let left: Vec<&Column> = base.columns.iter().filter(|column| !draft.is_taken(&column.name)).collect();
+    for column in left {
+        if draft.consent.iter().any(|known| known.column == column.name) {
+            continue;
+        }
+        let is_time = stamp::is_time(column);
+        let meaning = flag::find_meaning(column).filter(|_| column.readable);
+        let why = match meaning {
+            Some(FlagMeaning::Refusal) if is_time => "may be the time at which a person refused messages",
+            Some(FlagMeaning::Refusal) => "may say who refuses messages",
+            Some(FlagMeaning::OutOfUse) if is_time => {
+                "may be the time at which a row, an address or a person went out of use"
+            }
+            Some(FlagMeaning::OutOfUse | FlagMeaning::InUse | FlagMeaning::StaffMark) => {
+                "may say which rows, addresses or people are out of use, and are not to be written to"
+            }
+            Some(FlagMeaning::Permission) => "may say who agreed to messages",
+            None if !names::speaks_of_consent_or_use(&column.name) => {
+                unmapped.push(column.name.clone());
+                continue;
+            }
+            None if is_time => "is a time, and its name speaks of consent: [consent] given_at may be meant",
+            None => "is not used, but its name speaks of consent, or of rows out of use",
+        };
+        let mut named = Unmapped::new(&column.name, why);
+        named.kept = meaning.map(|meaning| match meaning {
+            FlagMeaning::Refusal | FlagMeaning::OutOfUse | FlagMeaning::StaffMark => RowsKept::Unset,
+            FlagMeaning::InUse => RowsKept::NotDenied,
+            FlagMeaning::Permission => RowsKept::Set,
+        });
+        let may_be_opt_out = matches!(meaning, Some(FlagMeaning::Refusal | FlagMeaning::OutOfUse));
+        named.rule = (may_be_opt_out && !is_time && !has_opt_out).then(|| opt_out_rule(column, false));
+        draft.consent.push(named);
+    }
+    unmapped
 }
 
-fn part(found: &[&Column], dialect: Dialect) -> Part {
-    match found {
-        [column] if !stamp::is_time(column) => {
+/// How a yes-or-no column fills optOut. What is neither a plain yes nor a plain no is an opt-out.
+fn opt_out_rule(column: &Column, inverted: bool) -> FieldRule {
+    let mut map = shape::truth_map(column, inverted);
+    if inverted {
+        map.insert("*".to_owned(), "true".to_owned());
+    }
+    let default = inverted.then(|| "true".to_owned());
+    FieldRule::Column { column: column.name.clone(), default, map, when_null: WhenNull::Omit }
+}
+
+fn leave(draft: &mut Draft<'_>, column: &Column, why: &str) {
+    draft.take(&column.name);
+    draft.consent.push(Unmapped::new(&column.name, why));
+}
+
+fn part(draft: &Draft<'_>, found: &[&Column]) -> Part {
+    // An inherited column of the same name counts as well.
+    let all: Vec<(&str, &Column)> = found.iter().flat_map(|column| draft.find_columns(&column.name)).collect();
+    match (found, all.as_slice()) {
+        ([column], [_]) if !stamp::is_time(column) => {
             let mut part = Part::new(Origin::Column(column.name.clone()), why(column));
             part.map = shape::truth_map(column, false);
             if shape::fit(column, |text| shape::truth(text).is_some()) == Fit::Unsure
@@ -73,10 +136,12 @@ fn part(found: &[&Column], dialect: Dialect) -> Part {
             part
         }
         _ => {
-            let is_true = found.iter().map(|column| is_true(&qualified(&column.name), column, dialect));
+            let is_true = all
+                .iter()
+                .map(|(alias, column)| is_true(&format!("{alias}.{}", db::quote(&column.name)), column, draft.dialect));
             let names: Vec<String> = found.iter().map(|column| format!("\"{}\"", column.name)).collect();
             let sql = format!("CASE WHEN {} THEN 1 ELSE 0 END", is_true.collect::<Vec<_>>().join(" OR "));
-            let how = if found.len() > 1 { "; one of them is enough" } else { ": a time there is an opt-out" };
+            let how = if all.len() > 1 { "; one of them is enough" } else { ": a time there is an opt-out" };
             Part::new(Origin::Sql(sql, "opt_out"), format!("column name: {}{how}", names.join(", ")))
         }
     }
@@ -90,7 +155,7 @@ fn why(column: &Column) -> String {
 }
 
 /// The condition for an opt-out, whatever the type.
-fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
+pub fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
     if stamp::is_time(column) {
         // A text may be blank instead of NULL.
         return match dialect {
@@ -99,9 +164,7 @@ fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
         };
     }
     // Whatever is not a plain no counts as an opt-out: a word that nobody has thought of must not let messages through.
-    format!(
-        "lower(trim(coalesce(CAST({name} AS text), ''))) NOT IN ('', '0', '0.0', 'f', 'false', 'n', 'no', 'off', 'nein', 'non', 'falsch', 'faux', 'falso', '-')"
-    )
+    format!("lower(trim(coalesce(CAST({name} AS text), ''))) NOT IN ('', {NO_WORDS})")
 }
 
 /// Opt-outs that well-known CRMs keep in other tables, with the instant at which they changed.
@@ -124,7 +187,7 @@ fn blacklist(draft: &mut Draft<'_>) {
     if draft.base.column("email_normalized").is_none() || !draft.wants(LeadKey::OptOut) {
         return;
     }
-    let address = qualified("email_normalized");
+    let address = draft.qualified("email_normalized");
     let alias = draft.join(table, "blacklist", |alias| format!("{alias}.\"email\" = {address}"));
     let why =
         "an address on Odoo's blacklist (mail_blacklist) gets no messages; the time of the listing counts as a change";
@@ -142,7 +205,8 @@ fn address_book(draft: &mut Draft<'_>) {
     if draft.base.column(&key).is_none() {
         return;
     }
-    let (alias, entry) = join_addresses(draft, book, entries, module, &qualified(&key), "address");
+    let own = draft.qualified(&key);
+    let (alias, entry) = join_addresses(draft, book, entries, module, &own, "address");
     let why = "the primary address in email_addresses";
     draft.fill(LeadKey::Email, Part::new(Origin::Sql(format!("{alias}.\"email_address\""), "email"), why));
     let why = "the opt-out of the primary address in email_addresses; its time of change counts as a change";

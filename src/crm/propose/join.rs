@@ -6,35 +6,13 @@
 use crate::conversica::lead::LeadKey;
 use crate::crm::drift::Family;
 use crate::crm::introspect::{Column, Table};
-use crate::crm::propose::draft::{Dialect, Draft, Origin, Part, qualified};
+use crate::crm::propose::draft::{Dialect, Draft, Origin, Part};
 use crate::crm::propose::shape::{self, Fit};
-use crate::crm::propose::{consent, names};
+use crate::crm::propose::{assign, consent, flag, lineage, names, staff};
 use crate::db;
 
-/// Tables of the people who own leads.
-const STAFF: [&str; 19] = [
-    "users",
-    "user",
-    "resusers",
-    "employees",
-    "employee",
-    "staff",
-    "agents",
-    "salesreps",
-    "reps",
-    "salespeople",
-    "workspacemember",
-    "owners",
-    "benutzer",
-    "mitarbeiter",
-    "usuarios",
-    "utilisateurs",
-    "vendedores",
-    "vendeurs",
-    "authuser",
-];
 /// Columns by which a member of staff is a person, or a person belongs to a company.
-const PERSON: [&str; 4] = ["partnerid", "personid", "contactid", "employeeid"];
+const PERSON: [&str; 8] = ["partnerid", "personid", "contactid", "employeeid", "partner", "person", "party", "partyid"];
 const COMPANY: [&str; 4] = ["companyid", "accountid", "organizationid", "organisationid"];
 const LABEL: [&str; 11] = [
     "name",
@@ -65,6 +43,11 @@ const CLERKS: [&str; 11] = [
     "modifi",
 ];
 
+/// Whether a column of this name says which person a row is.
+pub fn is_person(column: &str) -> bool {
+    PERSON.contains(&names::folded(column).as_str())
+}
+
 /// Where a column leads to.
 struct Target {
     table: usize,
@@ -72,7 +55,7 @@ struct Target {
     declared: bool,
 }
 
-fn target(catalog: &[Table], from: &Table, column: &Column, likely: &[&str]) -> Option<Target> {
+fn target(catalog: &[Table], from: &Table, column: &Column, is_likely: &dyn Fn(&Table) -> bool) -> Option<Target> {
     let usable = |index: usize, name: Option<&str>| {
         let table: &Table = &catalog[index];
         let found = table.column(name.or_else(|| table.primary_key())?)?;
@@ -81,9 +64,7 @@ fn target(catalog: &[Table], from: &Table, column: &Column, likely: &[&str]) -> 
     };
     let declared = from.references.iter().find(|reference| reference.column == column.name);
     if let Some(reference) = declared {
-        let table = catalog
-            .iter()
-            .position(|table| table.schema == reference.schema && table.name.eq_ignore_ascii_case(&reference.table))?;
+        let table = catalog.iter().position(|table| lineage::leads_to(reference, table))?;
         return Some(Target { table, column: usable(table, reference.target.as_deref())?, declared: true });
     }
     let folded = names::folded(&column.name);
@@ -91,10 +72,10 @@ fn target(catalog: &[Table], from: &Table, column: &Column, likely: &[&str]) -> 
     let named = |table: &Table| {
         let name = names::folded(&table.name);
         let plural = |word: &str| [word.to_owned(), format!("{word}s"), format!("{word}es")].contains(&name);
-        likely.contains(&name.as_str())
+        is_likely(table)
             || (!stem.is_empty() && (plural(stem) || plural(&format!("lead{stem}")) || plural(&format!("crm{stem}"))))
     };
-    let near = |index: &usize| catalog[*index].schema == from.schema && !std::ptr::eq(&catalog[*index], from);
+    let near = |index: &usize| catalog[*index].schema == from.schema && catalog[*index].name != from.name;
     (0..catalog.len())
         .filter(near)
         .filter(|index| named(&catalog[*index]))
@@ -115,7 +96,7 @@ pub fn owner(draft: &mut Draft<'_>) {
     }
     let base = draft.base;
     if let Some((column, target)) = owner_column(draft, base) {
-        let own = qualified(&column.name);
+        let own = draft.qualified(&column.name);
         let why = reference(draft, &column.name, &target);
         follow(draft, &own, &target, &why);
         draft.fill(LeadKey::RepId, Part::new(Origin::Column(column.name.clone()), why));
@@ -123,12 +104,13 @@ pub fn owner(draft: &mut Draft<'_>) {
         return;
     }
     // Whose company it is.
+    let is_company = |table: &Table| ["companies", "accounts"].contains(&names::folded(&table.name).as_str());
     let company = base.columns.iter().filter(|column| COMPANY.contains(&names::folded(&column.name).as_str()));
     for column in company {
-        let Some(company) = target(draft.catalog, base, column, &["companies", "accounts"]) else { continue };
+        let Some(company) = target(draft.catalog, base, column, &is_company) else { continue };
         let table: &Table = &draft.catalog[company.table];
         let Some((owner, target)) = owner_column(draft, table) else { continue };
-        let on = format!("{} = {}", db::quote(&company.column), qualified(&column.name));
+        let on = format!("{} = {}", db::quote(&company.column), draft.qualified(&column.name));
         let alias = draft.join(company.table, "company", |alias| format!("{alias}.{on}"));
         let why = format!("the owner of the company: {}", reference(draft, &owner.name, &target));
         let own = format!("{alias}.{}", db::quote(&owner.name));
@@ -143,14 +125,16 @@ fn owner_column<'t>(draft: &Draft<'_>, table: &'t Table) -> Option<(&'t Column, 
     let mut named: Vec<(u32, &Column)> = table
         .columns
         .iter()
-        .filter(|column| column.readable)
+        .filter(|column| column.readable && !flag::is_staff_mark(&column.name))
         .filter_map(|column| {
             let of = |key| names::likeness(&column.name, names::of(key));
             Some((of(LeadKey::RepId).or_else(|| of(LeadKey::RepName))?, column))
         })
         .collect();
     named.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
-    let named = named.into_iter().find_map(|(_, column)| Some((column, target(draft.catalog, table, column, &STAFF)?)));
+    let is_staff = |table: &Table| staff::by_name(&table.name) == Some(true);
+    let named =
+        named.into_iter().find_map(|(_, column)| Some((column, target(draft.catalog, table, column, &is_staff)?)));
     named.or_else(|| sole_reference_to_staff(draft.catalog, table))
 }
 
@@ -158,12 +142,12 @@ fn owner_column<'t>(draft: &Draft<'_>, table: &'t Table) -> Option<(&'t Column, 
 fn sole_reference_to_staff<'t>(catalog: &[Table], table: &'t Table) -> Option<(&'t Column, Target)> {
     let is_of_a_clerk = |column: &Column| {
         let name = names::folded(&column.name);
-        CLERKS.iter().any(|done| name.contains(done))
+        CLERKS.iter().any(|done| name.contains(done)) || flag::is_staff_mark(&column.name)
     };
     let columns = table.columns.iter().filter(|column| column.readable && !is_of_a_clerk(column));
     let mut leading = columns.filter_map(|column| {
-        let target = target(catalog, table, column, &[]).filter(|target| target.declared)?;
-        STAFF.contains(&names::folded(&catalog[target.table].name).as_str()).then_some((column, target))
+        let target = target(catalog, table, column, &|_| false).filter(|target| target.declared)?;
+        (staff::by_name(&catalog[target.table].name) == Some(true)).then_some((column, target))
     });
     let first = leading.next()?;
     leading.next().is_none().then_some(first)
@@ -191,9 +175,13 @@ fn person(draft: &mut Draft<'_>, index: usize, alias: &str) -> Person {
     let table: &Table = &draft.catalog[index];
     let mut found = own_person(table, alias);
     if found.name.is_none() {
-        // A user who is a partner, as Odoo has it.
-        let mut links = table.columns.iter().filter(|column| PERSON.contains(&names::folded(&column.name).as_str()));
-        let hop = links.find_map(|column| Some((column, target(draft.catalog, table, column, &[])?)));
+        // A user who is a partner, as Odoo has it; or a record that inherits from a person.
+        let key = table.primary_key();
+        let is_link = |column: &&Column| {
+            is_person(&column.name) || key == Some(column.name.as_str()) && assign::is_reference(table, column)
+        };
+        let mut links = table.columns.iter().filter(is_link);
+        let hop = links.find_map(|column| Some((column, target(draft.catalog, table, column, &|_| false)?)));
         if let Some((column, target)) = hop {
             let on = format!("{} = {alias}.{}", db::quote(&target.column), db::quote(&column.name));
             let alias = draft.join(target.table, &format!("{alias}_person"), |alias| format!("{alias}.{on}"));
@@ -212,9 +200,16 @@ fn person(draft: &mut Draft<'_>, index: usize, alias: &str) -> Person {
     found
 }
 
+/// Whether what is in a column can be read by people: no number, no id, no reference.
+pub fn is_text_of_its_own(table: &Table, column: &Column) -> bool {
+    column.readable
+        && matches!(column.family, Family::Text | Family::Json | Family::Other(_))
+        && !assign::is_reference(table, column)
+}
+
 fn own_person(table: &Table, alias: &str) -> Person {
     let best = |list: &str| {
-        let named = table.columns.iter().filter(|column| column.readable && column.family != Family::Integer);
+        let named = table.columns.iter().filter(|column| is_text_of_its_own(table, column));
         let named = named.filter_map(|column| Some((names::likeness(&column.name, list)?, column)));
         named.max_by_key(|(likeness, _)| *likeness).map(|(_, column)| format!("{alias}.{}", db::quote(&column.name)))
     };
@@ -226,9 +221,9 @@ fn own_person(table: &Table, alias: &str) -> Person {
     Person { name, email: best(names::of(LeadKey::Email)) }
 }
 
-/// The words behind `source_id`, `stage_id`, `state_id`.
+/// The words behind `source_id`, `stage_id`, `state_id`, and behind whatever else refers to a table and is called like a text.
 pub fn labels(draft: &mut Draft<'_>) {
-    let kinds: [(LeadKey, &str, &[&str], &[&str]); 3] = [
+    let kinds: [(LeadKey, &str, &[&str], &[&str]); 8] = [
         (
             LeadKey::LeadSource,
             "source_name",
@@ -242,16 +237,24 @@ pub fn labels(draft: &mut Draft<'_>) {
             &["statuses"],
         ),
         (LeadKey::State, "state_name", &["stateid", "regionid", "provinceid", "state"], &["rescountrystate"]),
+        (LeadKey::City, "city_name", &["cityid", "townid"], &["cities"]),
+        (LeadKey::LeadType, "type_name", &["typeid", "leadtypeid"], &[]),
+        (LeadKey::LeadSubStatus, "sub_status_name", &[], &[]),
+        (LeadKey::Zip, "zip_code", &[], &[]),
+        (LeadKey::Address, "street", &[], &[]),
     ];
     for (key, hint, columns, likely) in kinds {
         if !draft.wants(key) {
             continue;
         }
+        let is_likely = |table: &Table| likely.contains(&names::folded(&table.name).as_str());
         for column in draft.free() {
-            if !columns.contains(&names::folded(&column.name).as_str()) {
+            let folded = names::folded(&column.name);
+            let declared = assign::is_reference(draft.base, column) && is_called(&folded, key);
+            if !declared && !columns.contains(&folded.as_str()) {
                 continue;
             }
-            let Some(target) = target(draft.catalog, draft.base, column, likely) else {
+            let Some(target) = target(draft.catalog, draft.base, column, &is_likely) else {
                 if column.family == Family::Integer && key != LeadKey::State {
                     draft.doubts.push(format!(
                         "\"{}\" holds numbers: to send it, give each a name: {key} = {{ column = \"…\", map = {{ \"1\" = \"…\" }} }}",
@@ -261,18 +264,106 @@ pub fn labels(draft: &mut Draft<'_>) {
                 continue;
             };
             let table: &Table = &draft.catalog[target.table];
-            let named = |list: &&str| {
-                table.columns.iter().find(|column| column.readable && names::folded(&column.name) == **list)
-            };
-            let Some(label) = LABEL.iter().find_map(&named) else { continue };
+            // A row of staff is no source, status or place.
+            if staff::is_staff_in(draft.catalog, target.table) {
+                continue;
+            }
+            let Some(label) = find_label(table, key, &target) else { continue };
             let Some(sql) = text(label, draft.dialect) else { continue };
-            let on = format!("{} = {}", db::quote(&target.column), qualified(&column.name));
+            let on = format!("{} = {}", db::quote(&target.column), draft.qualified(&column.name));
             let alias = draft.join(target.table, hint.trim_end_matches("_name"), |alias| format!("{alias}.{on}"));
             let why = format!("{}, its \"{}\"", reference(draft, &column.name, &target), label.name);
             draft.fill(key, Part::new(Origin::Sql(sql(&alias), hint), why));
             draft.take(&column.name);
             break;
         }
+    }
+}
+
+/// Whether a reference is called like this key, with or without "id" at either end.
+fn is_called(folded: &str, key: LeadKey) -> bool {
+    let stem = folded.strip_suffix("id").or_else(|| folded.strip_prefix("id"));
+    let mut called = [Some(folded), stem].into_iter().flatten();
+    // A reference to a state leads to a place.
+    called
+        .any(|name| names::likeness(name, names::of(key)).is_some() && (key != LeadKey::LeadStatus || name != "state"))
+}
+
+/// The column of a table that a person reads. An address has none: its parts are for [`addresses`].
+fn find_label<'t>(table: &'t Table, key: LeadKey, target: &Target) -> Option<&'t Column> {
+    let named = |list: &&str| {
+        let mut columns = table.columns.iter();
+        columns.find(|column| is_text_of_its_own(table, column) && names::folded(&column.name) == **list)
+    };
+    if key != LeadKey::Address
+        && let Some(label) = LABEL.iter().find_map(named)
+    {
+        return Some(label);
+    }
+    // Where the key itself is a word, it is what people read.
+    let is_word = |column: &&Column| {
+        is_text_of_its_own(table, column)
+            && column.values().next().is_some()
+            && shape::fit(column, shape::is_words) == Fit::Fits
+    };
+    table.column(&target.column).filter(is_word)
+}
+
+/// Street, city, state and postcode of an address that is in a table of its own.
+pub fn addresses(draft: &mut Draft<'_>) {
+    const COLUMNS: [&str; 12] = [
+        "address",
+        "addressid",
+        "primaryaddressid",
+        "mainaddressid",
+        "billingaddressid",
+        "billingaddress",
+        "homeaddressid",
+        "mailingaddressid",
+        "shippingaddressid",
+        "anschriftid",
+        "adresseid",
+        "direccionid",
+    ];
+    let parts = [
+        (LeadKey::Address, "street"),
+        (LeadKey::City, "city"),
+        (LeadKey::State, "state_name"),
+        (LeadKey::Zip, "zip_code"),
+    ];
+    let is_address =
+        |table: &Table| ["addresses", "adressen", "anschriften"].contains(&names::folded(&table.name).as_str());
+    let mut found = Vec::new();
+    for column in draft.free() {
+        let Some(place) = COLUMNS.iter().position(|known| names::folded(&column.name) == *known) else { continue };
+        let Some(target) = target(draft.catalog, draft.base, column, &is_address) else { continue };
+        found.push((place, column, target));
+    }
+    found.sort_by_key(|(place, ..)| *place);
+    for (_, column, target) in found {
+        let table: &Table = &draft.catalog[target.table];
+        if staff::is_staff_in(draft.catalog, target.table) || !parts.iter().any(|(key, _)| draft.wants(*key)) {
+            continue;
+        }
+        let best = |key: LeadKey| {
+            let texts = table.columns.iter().filter(|column| {
+                is_text_of_its_own(table, column) || key == LeadKey::Zip && column.family == Family::Integer
+            });
+            let named = texts.filter_map(|column| Some((names::likeness(&column.name, names::of(key))?, column)));
+            named.max_by_key(|(likeness, _)| *likeness).map(|(_, column)| column)
+        };
+        let columns: Vec<_> = parts.iter().filter_map(|(key, hint)| Some((*key, *hint, best(*key)?))).collect();
+        if columns.is_empty() {
+            continue;
+        }
+        let on = format!("{} = {}", db::quote(&target.column), draft.qualified(&column.name));
+        let alias = draft.join(target.table, "address", |alias| format!("{alias}.{on}"));
+        let why = reference(draft, &column.name, &target);
+        for (key, hint, part) in columns {
+            let sql = format!("{alias}.{}", db::quote(&part.name));
+            draft.fill(key, Part::new(Origin::Sql(sql, hint), why.clone()));
+        }
+        draft.take(&column.name);
     }
 }
 

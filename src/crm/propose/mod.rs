@@ -6,11 +6,15 @@
 
 mod assign;
 mod consent;
+mod contact;
 mod draft;
+mod flag;
 mod join;
+mod lineage;
 pub mod names;
 pub mod rank;
 pub mod shape;
+pub mod staff;
 mod stamp;
 
 use crate::config::FieldRule;
@@ -19,6 +23,7 @@ use crate::crm::introspect::Table;
 
 pub use draft::Dialect;
 use draft::Draft;
+use flag::RowsKept;
 
 /// What a person has said already.
 #[derive(Debug, Clone, Default)]
@@ -94,6 +99,26 @@ pub struct Unmapped {
     pub why: String,
     /// The key that it could fill the other way round.
     pub inverse_of: Option<LeadKey>,
+    /// How it would fill optOut, if an operator says that it means that.
+    pub rule: Option<FieldRule>,
+    /// The condition, in SQL, that would leave out the rows it speaks of.
+    pub condition: Option<String>,
+    kept: Option<RowsKept>,
+}
+
+impl Unmapped {
+    /// Whom its condition leaves out, in words.
+    pub fn who_is_left_out(&self) -> &'static str {
+        match self.kept {
+            Some(RowsKept::Set) => "people without a yes there",
+            Some(RowsKept::NotDenied) => "people with a no there",
+            Some(RowsKept::Unset | RowsKept::WithoutReference) | None => "people with a yes or a time there",
+        }
+    }
+
+    fn new(column: &str, why: impl Into<String>) -> Self {
+        Self { column: column.to_owned(), why: why.into(), inverse_of: None, rule: None, condition: None, kept: None }
+    }
 }
 
 impl Proposal {
@@ -110,25 +135,48 @@ impl Proposal {
 
 /// What is proposed for the table at this index of the catalog.
 pub fn propose(catalog: &[Table], base: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
-    let mut draft = Draft::new(catalog, base, dialect);
+    let lineage = lineage::trace_ancestors(catalog, base);
+    let mut draft = Draft::new(catalog, base, &lineage, dialect);
     let named = |asked: &String| draft.base.column(asked).map_or(asked.clone(), |column| column.name.clone());
     draft.client = wishes.client.as_ref().map(named);
+    if staff::is_staff_in(catalog, base) {
+        draft.doubts.push(
+            "the table looks like one of users or staff: the people in it would get messages as leads".to_owned(),
+        );
+    }
+    for ancestor in &lineage.ancestors {
+        if staff::is_staff_in(catalog, ancestor.table) {
+            draft.doubts.push(format!(
+                "each row is also one of {}, which looks like a table of users or staff: nothing of it is sent",
+                catalog[ancestor.table].setting()
+            ));
+        }
+    }
     let key = stamp::key(&draft, wishes);
     if let Some(key) = &key {
         draft.take(&key.what);
     }
     assign::given(&mut draft, wishes);
     stamp::deleted(&mut draft);
+    staff::leave_out_staff(&mut draft);
     let changed_at = stamp::changed_at(&mut draft, wishes);
     consent::by_name(&mut draft, wishes);
     assign::by_name(&mut draft);
     assign::email_by_shape(&mut draft);
     consent::elsewhere(&mut draft);
+    contact::follow_contact(&mut draft, base);
     assign::person(&mut draft);
     join::owner(&mut draft);
     join::labels(&mut draft);
+    join::addresses(&mut draft);
     assign::defaults(&mut draft, wishes);
+    assign::name_left_out(&mut draft);
     draft.finish(key, changed_at)
+}
+
+/// The tables that the one at this index inherits from, as indices of the catalog.
+pub fn ancestors(catalog: &[Table], base: usize) -> Vec<usize> {
+    lineage::trace_ancestors(catalog, base).ancestors.into_iter().map(|ancestor| ancestor.table).collect()
 }
 
 /// The CRM that a table with these columns belongs to.

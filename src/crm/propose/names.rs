@@ -25,6 +25,20 @@ pub fn folded(name: &str) -> String {
     plain
 }
 
+/// The words of a name, each folded: `sales_rep`, `SalesRep` and `sales rep` → `sales`, `rep`.
+pub fn words(name: &str) -> Vec<String> {
+    let mut spaced = String::with_capacity(name.len() + 4);
+    let mut was_lower = false;
+    for c in name.chars() {
+        if was_lower && c.is_uppercase() {
+            spaced.push(' ');
+        }
+        was_lower = c.is_lowercase();
+        spaced.push(if c.is_alphanumeric() { c } else { ' ' });
+    }
+    spaced.split_whitespace().map(folded).collect()
+}
+
 /// Whose name may stand in front: `lead_email`, `kunde_vorname`.
 const OWNERS: &str = "lead contact customer client person prospect primary main kunden kunde interessent cliente contacto cust \
     name txt str";
@@ -41,6 +55,12 @@ pub fn likeness(name: &str, list: &str) -> Option<u32> {
         return Some(100 - place);
     }
     OWNERS.split(' ').find_map(|owner| place(folded.strip_prefix(owner)?)).map(|place| 60 - place.min(40))
+}
+
+/// Whether a name is in a list, with nothing in front.
+pub fn is_listed(name: &str, list: &str) -> bool {
+    let folded = folded(name);
+    list.split_whitespace().any(|known| known == folded)
 }
 
 /// Names for a published key; empty where only a person can know.
@@ -75,7 +95,10 @@ pub fn of(key: LeadKey) -> &'static str {
             nocontact nomail noemail noemails dontemail dontcontact donotcontactflag dnc dne unsubscribe \
             unsubscribedat unsubscribedon optedoutat optoutat optoutdate keinewerbung werbesperre kontaktsperre \
             abgemeldet abgemeldetam nichtkontaktieren keinemail keineemail desinscrit desabonne nepascontacter \
-            pasdemail nocontactar nomolestar sincorreo nodesecontacto"
+            pasdemail nocontactar nomolestar sincorreo nodesecontacto desabonnee desinscrite nepasenvoyeremail \
+            noenviarcorreo desuscrito dadodebaja descadastrado naocontatar naoenviaremail semcontato disiscritto \
+            disiscritta noncontattare nocontatto afgemeld uitgeschreven nietmailen geenmail geenemail nietcontacteren \
+            geencontact"
         }
         LeadKey::SmsOptOut => {
             "smsoptout optoutsms donotsms donottext nosms notexts textoptout smsunsubscribed smsoptedout keinesms \
@@ -133,7 +156,7 @@ pub fn of(key: LeadKey) -> &'static str {
             "createdat createddate created createdate createdon datecreated dateentered creationdate dateadded \
             addedat insertedat enteredat creationtime crdate angelegtam erstelltam erfasstam anlagedatum erstellungsdatum \
             creele datecreation datedecreation creadoen creadoel fechacreacion fechaalta fechadecreacion regdate \
-            signupdate"
+            signupdate createdtime"
         }
         LeadKey::Year => "vehicleyear modelyear caryear",
         LeadKey::Make => "vehiclemake carmake",
@@ -159,18 +182,22 @@ pub const CHANGED_AT: &str = "updatedat modifiedat changedat lastmodified lastmo
     updatetime rowmodified geandertam geaendertam aenderungsdatum anderungsdatum letzteaenderung letzteanderung \
     aktualisiertam modifiele modifie datemodification datedemodification datemodif datemaj misajourle majle \
     fechamodificacion fechademodificacion modificadoen modificadoel actualizadoen actualizadoel \
-    ultimamodificacion fechaactualizacion";
+    ultimamodificacion fechaactualizacion modifiedtime datamodifica dataaggiornamento atualizadoem modificadoem \
+    datamodificacao dataatualizacao gewijzigdop bijgewerktop laatstgewijzigd";
 
 /// The key of a row, where the catalog names none.
 pub const KEY: &str = "id leadid uuid guid recordid contactid nr nummer kundennummer idlead";
 
 /// A row with this flag set, or this time filled in, is no longer there for the people who use the CRM.
 pub const DELETED: &str = "deleted isdeleted deletedat deletedon deletiondate trashed trashedat removed isremoved archived isarchived \
-    archivedat geloescht geloscht geloeschtam geloschtam loeschkennzeichen supprime supprimele eliminado borrado \
-    borradoen eliminadoel";
+    archivedat archivedon geloescht geloscht geloeschtam geloschtam loeschkennzeichen supprime supprimele eliminado borrado \
+    borradoen eliminadoel trash istrash istrashed intrash trashedon softdeleted softdeletedat deletedflag deleteflag delflag isdel datedeleted \
+    deleteddate deletedate deletetime deletedtime discardedat discarded removedat destroyedat recyclebin archiviert archiviertam archive \
+    archivele papierkorb corbeille papelera lixeira archivado eliminato eliminatoil cancellato cestino excluido excluidoem \
+    apagado apagadoem removido arquivado verwijderd verwijderdop gearchiveerd";
 
 /// A row with this flag not set may be out of use; or just not active.
-pub const ACTIVE: &str = "active isactive aktiv actif activo enabled";
+pub const ACTIVE: &str = "active isactive aktiv istaktiv actif activo enabled isenabled attivo ativo actief inuse";
 
 /// The opposite of an opt-out: who said yes.
 pub const OPT_IN: &str = "optin emailoptin newsletter newsletterok newsletteroptin subscribed issubscribed consent marketingconsent \
@@ -184,34 +211,55 @@ pub const OPT_IN: &str = "optin emailoptin newsletter newsletterok newsletteropt
 pub const OTHER_CONSENT: &str = "donotcall nocall phoneoptout donotphone calloptout hasoptedoutoffax donotfax donotsend phoneblacklisted \
     isphoneblacklisted mobileblacklisted invalidemail emailbounced bounced hardbounce";
 
-/// Whether a column that nothing is made of has at least to be named: consent is not passed over in silence.
-pub fn is_about_consent(name: &str) -> bool {
-    const PARTS: &str = "optout optin unsubscri donot blacklist consent optedout gdpr dsgvo werbe einwillig desabon desinscri \
-        consentim suppress newsletter";
+/// Whether a column that nothing is made of has at least to be named, whatever its values are: consent is not passed over in
+/// silence, and neither is a mark of rows out of use.
+pub fn speaks_of_consent_or_use(name: &str) -> bool {
+    const PARTS: &str = "optout optin unsubscri donot blacklist consent optedout gdpr dsgvo rgpd lgpd werbe einwillig desabon desinscri \
+        descadastr disiscri afgemeld consentim suppress newsletter massmail subscri contactable disqualif deceased gesperrt";
+    const NAMES: &str = "inactive blocked banned bounced spam junk isjunk isspam istest isuser isstaff issuperuser baja refus bloqueado";
     let keys = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn, LeadKey::StopMessaging].map(of);
     let folded = folded(name);
     PARTS.split(' ').any(|part| folded.contains(part))
-        || keys.into_iter().chain([OPT_IN, OTHER_CONSENT]).any(|list| likeness(name, list).is_some())
+        || is_listed(name, NAMES)
+        || keys.into_iter().chain([OPT_IN, OTHER_CONSENT, DELETED, ACTIVE]).any(|list| likeness(name, list).is_some())
 }
 
-/// Tables that hold leads, and how likely.
+const LEAD_TABLES: &str = "lead leads crmlead crmleads salesleads prospect prospects interessent interessenten inquiry inquiries enquiry \
+    enquiries anfrage anfragen prospecto prospectos opportunity opportunities opportunite opportunites oportunidad \
+    oportunidades oportunidade opportunita";
+const PEOPLE_TABLES: &str = "contact contacts kontakt kontakte person people persons customer customers kunde kunden clients clientes \
+    contactos client personen crmcontacts subscribers applicants students patients members party parties contacto cliente persona \
+    personas personne personnes contatto contatti contato contatos persone pessoa pessoas klant klanten contactpersoon \
+    contactpersonen abonnes abonnenten member subscriber";
+
+/// Whether a table of this name, or a word of it, means leads.
+pub fn means_leads(word: &str) -> bool {
+    is_listed(word, LEAD_TABLES)
+}
+
+/// Whether a table of this name, or a word of it, means people that a business deals with.
+pub fn means_people(word: &str) -> bool {
+    is_listed(word, PEOPLE_TABLES)
+}
+
+/// How likely a table of this name holds leads.
 pub fn table_likeness(name: &str) -> i32 {
-    let name = folded(name);
-    const LEADS: &str = "lead leads crmlead crmleads salesleads prospect prospects interessent interessenten inquiries enquiries \
-        anfragen prospectos";
-    const PEOPLE: &str = "contact contacts kontakt kontakte person people persons customer customers kunde kunden clients clientes \
-        contactos client personen crmcontacts subscribers applicants students patients members";
-    const STAFF: &str = "user users resusers employee employees staff agents salesreps reps workspacemember authuser accounts \
-        respartner benutzer mitarbeiter usuarios utilisateurs vendedores";
+    const BUSINESSES: &str = "accounts respartner";
     const LEFT_OVERS: &str = "log history audit backup bak tmp temp archive import old cstm rel";
+    let last = words(name).pop().unwrap_or_default();
+    let name = folded(name);
     let mut score = 0;
-    if LEADS.split(' ').any(|known| known == name) {
+    if means_leads(&name) {
         score += 40;
-    } else if PEOPLE.split(' ').any(|known| known == name) {
+    } else if means_leads(&last) {
+        score += 36;
+    } else if means_people(&name) {
         score += 22;
+    } else if means_people(&last) {
+        score += 20;
     } else if name.contains("lead") || name.contains("prospect") || name.contains("interessent") {
         score += 15;
-    } else if STAFF.split(' ').any(|known| known == name) {
+    } else if BUSINESSES.split(' ').any(|known| known == name) {
         score -= 30;
     }
     if LEFT_OVERS.split(' ').any(|part| name.ends_with(part)) {
@@ -237,6 +285,9 @@ mod tests {
         }
         assert!(likeness("E-Mail", of(LeadKey::Email)) > likeness("lead_email", of(LeadKey::Email)));
         assert_eq!(likeness("fnamed", of(LeadKey::FirstName)), None);
+        for name in ["sales_rep", "SalesRep", "sales rep", "salesRep"] {
+            assert_eq!(words(name), ["sales", "rep"], "{name}");
+        }
     }
 
     #[test]

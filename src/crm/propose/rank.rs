@@ -3,7 +3,7 @@
 use crate::conversica::lead::LeadKey;
 use crate::crm::introspect::Table;
 use crate::crm::propose::shape::{self, Fit};
-use crate::crm::propose::{consent, names};
+use crate::crm::propose::{consent, contact, lineage, names, staff};
 
 /// How likely a table holds leads, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +19,18 @@ pub const LEAST: i32 = 30;
 /// So much surer than the next must a table be to be taken unasked.
 pub const AHEAD: i32 = 12;
 
-/// Every table that may hold leads, the likeliest first.
+/// Every table that may hold leads, the likeliest first. Tables of users and staff are none of them.
 pub fn candidates(catalog: &[Table]) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = (0..catalog.len()).filter_map(|index| candidate(catalog, index)).collect();
+    // The leads among all persons are surer than all persons.
+    let inherited: Vec<usize> = found
+        .iter()
+        .filter(|candidate| names::table_likeness(&catalog[candidate.table].name) > 0)
+        .flat_map(|candidate| lineage::trace_ancestors(catalog, candidate.table).ancestors)
+        .map(|ancestor| ancestor.table)
+        .collect();
+    let parents = found.iter_mut().filter(|candidate| inherited.contains(&candidate.table));
+    parents.for_each(|parent| parent.score -= FOR_A_CHILD);
     found.sort_by(|a, b| {
         b.score.cmp(&a.score).then_with(|| catalog[a.table].setting().cmp(&catalog[b.table].setting()))
     });
@@ -35,8 +44,25 @@ pub fn clear_winner(candidates: &[Candidate]) -> Option<&Candidate> {
     (first.score >= LEAST && first.score >= next + AHEAD).then_some(first)
 }
 
+/// Whether there are e-mail addresses anywhere, if only in tables of users and staff.
+pub fn has_addresses_of_staff(catalog: &[Table]) -> bool {
+    (0..catalog.len()).any(|index| {
+        let table = &catalog[index];
+        let is_called = |name: &str| names::likeness(name, names::of(LeadKey::Email)).is_some();
+        staff::is_staff_in(catalog, index) && table.columns.iter().any(|column| is_called(&column.name))
+    })
+}
+
+/// So much less likely is a table from which another table of people inherits.
+const FOR_A_CHILD: i32 = 15;
+
 fn candidate(catalog: &[Table], index: usize) -> Option<Candidate> {
-    let table = &catalog[index];
+    // Whatever else speaks for it: users and staff are no leads.
+    if staff::is_staff_in(catalog, index) {
+        return None;
+    }
+    let lineage = lineage::trace_ancestors(catalog, index);
+    let table = lineage.table.as_ref();
     let has = |list: &str| table.columns.iter().any(|column| names::likeness(&column.name, list).is_some());
     let looks_like_email = table
         .columns
@@ -47,7 +73,10 @@ fn candidate(catalog: &[Table], index: usize) -> Option<Candidate> {
     if score > 0 {
         why.push("its name");
     }
-    let email = has(names::of(LeadKey::Email)) || looks_like_email || consent::address_tables(catalog, table).is_some();
+    let own = has(names::of(LeadKey::Email)) || looks_like_email || consent::address_tables(catalog, table).is_some();
+    // A lead may be known by the person behind it; of an order or a ticket that says nothing.
+    let may_borrow = names::table_likeness(&table.name) > 0;
+    let email = own || may_borrow && contact::find_contact(catalog, table, index).is_some();
     for (holds, worth, what) in [
         (email, 20, "e-mail addresses"),
         (has(names::of(LeadKey::FirstName)), 10, "first names"),

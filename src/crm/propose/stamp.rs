@@ -2,10 +2,11 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::crm::drift::Family;
-use crate::crm::introspect::Column;
-use crate::crm::propose::draft::{Dialect, Draft};
+use crate::crm::introspect::{Column, Table};
+use crate::crm::propose::draft::{Dialect, Draft, RowFilter};
+use crate::crm::propose::flag::{self, RowsKept};
 use crate::crm::propose::shape::{self, Fit};
-use crate::crm::propose::{Choice, Wishes, names, system};
+use crate::crm::propose::{Choice, Unmapped, Wishes, names};
 use crate::db;
 
 /// What says when a row has changed.
@@ -17,31 +18,38 @@ pub struct Stamp {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum From {
-    Column(String),
-    /// The second where the first is NULL.
-    Either(String, String),
-    /// A person's own words.
+    /// A column of the record, with the alias of its table.
+    Column { alias: String, name: String },
+    /// The second column of that table where the first is NULL.
+    Either { alias: String, first: String, second: String },
+    /// An operator's own words.
     Expression(String),
 }
 
 impl Stamp {
+    /// The column, where it is one alone.
     pub fn column(&self) -> Option<&str> {
         match &self.from {
-            From::Column(name) => Some(name),
-            From::Either(..) | From::Expression(_) => None,
+            From::Column { name, .. } => Some(name),
+            From::Either { .. } | From::Expression(_) => None,
         }
     }
 
-    /// As `[source] changed_at` names it.
+    /// As `[source] changed_at` names it beside a table.
     pub fn setting(&self) -> String {
-        self.column().map_or_else(|| self.sql(""), str::to_owned)
+        match &self.from {
+            From::Column { name, .. } => name.clone(),
+            From::Either { first, second, .. } => format!("coalesce({}, {})", db::quote(first), db::quote(second)),
+            From::Expression(text) => format!("({text})"),
+        }
     }
 
-    pub fn sql(&self, prefix: &str) -> String {
+    /// As a query selects it.
+    pub fn sql(&self) -> String {
         match &self.from {
-            From::Column(name) => format!("{prefix}{}", db::quote(name)),
-            From::Either(first, second) => {
-                format!("coalesce({prefix}{}, {prefix}{})", db::quote(first), db::quote(second))
+            From::Column { alias, name } => format!("{alias}.{}", db::quote(name)),
+            From::Either { alias, first, second } => {
+                format!("coalesce({alias}.{}, {alias}.{})", db::quote(first), db::quote(second))
             }
             From::Expression(text) => format!("({text})"),
         }
@@ -87,26 +95,25 @@ fn is_distinct(column: &Column, sampled: usize) -> bool {
     values.len() == sampled.min(column.samples.len())
 }
 
-/// The tables' flags that take a row out of use.
+/// The flags that take a row out of use: the table's own, and those that it inherits.
 pub fn deleted(draft: &mut Draft<'_>) {
     for column in draft.free() {
-        let flag = names::likeness(&column.name, names::DELETED).is_some_and(|likeness| likeness > 60);
-        let in_use = names::likeness(&column.name, names::ACTIVE).is_some_and(|likeness| likeness > 60);
-        let readable = is_time(column) || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits;
-        if flag && readable {
-            draft.take(&column.name);
-            let why = format!("\"{}\" marks rows that are deleted: they are left out", column.name);
-            draft.filters.push((column.name.clone(), why));
-        } else if in_use && system(draft.base) == Some("Odoo") {
-            draft.take(&column.name);
-            let why = format!("\"{}\" is false for what is archived or lost: left out", column.name);
-            draft.filters.push((column.name.clone(), why));
-        } else if in_use {
+        let Some((kept, what)) = way_out(draft.base, column) else { continue };
+        draft.take(&column.name);
+        let readable = draft.find_columns(&column.name).into_iter().all(|(_, column)| can_be_read(column, kept));
+        if !readable {
+            let why = format!("may say that a row {what}, but its values are neither yes and no nor times");
+            draft.consent.push(Unmapped::new(&column.name, why));
+            continue;
+        }
+        let why = format!("\"{}\" says that a row {what}: those rows are left out", column.name);
+        if kept == RowsKept::NotDenied {
             draft.doubts.push(format!(
-                "\"{}\" may take rows out of use; if so, leave them out with [source] where",
+                "rows whose \"{}\" is no are left out: take the condition away if that does not mean out of use",
                 column.name
             ));
         }
+        draft.filters.push(RowFilter { column: column.name.clone(), kept, why });
     }
     if !draft.filters.is_empty() {
         draft.doubts.push(
@@ -116,27 +123,31 @@ pub fn deleted(draft: &mut Draft<'_>) {
     }
 }
 
-/// The condition by which a row with this flag is still there.
-pub fn still_there(column: &Column, dialect: Dialect, prefix: &str) -> String {
-    let name = format!("{prefix}{}", db::quote(&column.name));
-    let is_use = names::likeness(&column.name, names::ACTIVE).is_some();
-    if is_time(column) && !is_use {
-        return format!("{name} IS NULL");
+/// How a column takes a row out of use, if it does.
+fn way_out(table: &Table, column: &Column) -> Option<(RowsKept, &'static str)> {
+    if names::likeness(&column.name, names::DELETED).is_some() {
+        Some((RowsKept::Unset, "is deleted"))
+    } else if names::likeness(&column.name, names::ACTIVE).is_some() && !is_time(column) {
+        Some((RowsKept::NotDenied, "is in use or not"))
+    } else if flag::is_staff_mark(&column.name) {
+        let is_reference = table.references.iter().any(|reference| reference.column == column.name);
+        let is_plain = !is_reference && flag::is_yes_or_no(column);
+        let kept = if is_plain { RowsKept::Unset } else { RowsKept::WithoutReference };
+        Some((kept, "is of a user of the CRM"))
+    } else {
+        None
     }
-    match (&column.family, dialect) {
-        (Family::Boolean, Dialect::Postgres) => format!("{name} IS {}TRUE", if is_use { "" } else { "NOT " }),
-        // SQLite keeps booleans as numbers.
-        (Family::Boolean | Family::Integer | Family::Number, _) => {
-            format!("coalesce({name}, {}) {} 0", u8::from(is_use), if is_use { "<>" } else { "=" })
-        }
-        _ => {
-            let word = format!("lower(trim(coalesce(CAST({name} AS text), '')))");
-            format!(
-                "{word} {}IN ('1', 't', 'true', 'y', 'yes', 'on', 'x', 'ja', 'j', 'oui', 'si', 'sí')",
-                if is_use { "" } else { "NOT " }
-            )
-        }
-    }
+}
+
+/// Which rows stay, of a table that is joined; `None` where the column says nothing of it that can be read.
+pub fn find_way_out(table: &Table, column: &Column) -> Option<RowsKept> {
+    way_out(table, column).map(|(kept, _)| kept).filter(|kept| can_be_read(column, *kept))
+}
+
+fn can_be_read(column: &Column, kept: RowsKept) -> bool {
+    kept == RowsKept::WithoutReference
+        || kept == RowsKept::Unset && is_time(column)
+        || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !is_time(column)
 }
 
 pub fn is_time(column: &Column) -> bool {
@@ -161,17 +172,67 @@ fn can_be_followed(column: &Column) -> bool {
 }
 
 pub fn changed_at(draft: &mut Draft<'_>, wishes: &Wishes) -> Option<Stamp> {
-    let table = draft.base;
     if let Some(asked) = &wishes.changed_at {
-        let from = match table.column(asked) {
-            Some(column) => {
-                draft.take(&column.name);
-                From::Column(column.name.clone())
-            }
+        let from = match draft.find_columns(asked).first() {
+            Some((alias, column)) => From::Column { alias: (*alias).to_owned(), name: column.name.clone() },
             None => From::Expression(asked.clone()),
         };
+        if let From::Column { name, .. } = &from {
+            draft.take(name);
+        }
         return Some(Stamp { from, why: "as you said".to_owned() });
     }
+    // A change of an inherited column is a change of the lead: each table of the record has its own instant.
+    let tables: Vec<(String, &Table)> = draft.record_tables().map(|(alias, table)| (alias.to_owned(), table)).collect();
+    let mut first: Option<Stamp> = None;
+    for (alias, table) in tables {
+        let Some((column, found)) = changed_at_of(draft, table, &alias) else { continue };
+        draft.take(&column.name);
+        if first.is_none() {
+            draft.stamp_family = Some(column.family.clone());
+            first = Some(found);
+        } else {
+            add_stamp(draft, table, column, found.sql());
+        }
+    }
+    if first.is_none() {
+        draft.doubts.push("no column says when a row was changed: every poll compares all rows".to_owned());
+    }
+    first
+}
+
+/// Takes the instant of another table into account, if it can be compared with the table's own.
+pub fn add_moment(draft: &mut Draft<'_>, table: &Table, column: &Column, alias: &str) {
+    if can_be_followed(column) {
+        add_stamp(draft, table, column, format!("{alias}.{}", db::quote(&column.name)));
+    }
+}
+
+fn add_stamp(draft: &mut Draft<'_>, table: &Table, column: &Column, sql: String) {
+    let Some(family) = &draft.stamp_family else { return };
+    if are_comparable(family, &column.family, draft.dialect) {
+        draft.stamps.push(sql);
+    } else {
+        draft.doubts.push(format!(
+            "changes of {} are found by the daily comparison of everything: its \"{}\" has another type",
+            table.setting(),
+            column.name
+        ));
+    }
+}
+
+/// Whether the later of two values can be told by the database.
+fn are_comparable(one: &Family, other: &Family, dialect: Dialect) -> bool {
+    let is_time = |family: &Family| match family {
+        Family::Date | Family::Timestamp => true,
+        Family::TimestampTz => dialect == Dialect::Postgres,
+        _ => false,
+    };
+    one == other || is_time(one) && is_time(other)
+}
+
+/// The column of one table that says when a row was changed, and the instant made of it.
+fn changed_at_of<'t>(draft: &mut Draft<'_>, table: &'t Table, alias: &str) -> Option<(&'t Column, Stamp)> {
     let best = |list: &str| {
         let of = table.columns.iter().filter(|column| column.readable);
         let mut named: Vec<(u32, &Column)> =
@@ -192,29 +253,26 @@ pub fn changed_at(draft: &mut Draft<'_>, wishes: &Wishes) -> Option<Stamp> {
             }
         ));
     }
-    let Some((_, column)) = named.iter().find(|(_, column)| can_be_followed(column)) else {
-        draft.doubts.push("no column says when a row was changed: every poll compares all rows".to_owned());
-        return None;
-    };
-    draft.take(&column.name);
+    let (_, column) = *named.iter().find(|(_, column)| can_be_followed(column))?;
     let blanks = column.samples.iter().any(Option::is_none) && !column.not_null;
     let created = best(names::of(LeadKey::Date)).into_iter().map(|(_, column)| column);
     let created =
         created.filter(|other| other.family == column.family && other.name != column.name).find(|c| can_be_followed(c));
     let like_times = if column.values().next().is_some() { ", and its values are times" } else { "" };
-    Some(match created.filter(|_| blanks) {
+    let (alias, name) = (alias.to_owned(), column.name.clone());
+    let stamp = match created.filter(|_| blanks) {
         Some(created) => Stamp {
-            why: format!("column name; some rows have no \"{}\", so \"{}\" stands in", column.name, created.name),
-            from: From::Either(column.name.clone(), created.name.clone()),
+            why: format!("column name; some rows have no \"{}\", so \"{}\" takes its place", name, created.name),
+            from: From::Either { alias, first: name, second: created.name.clone() },
         },
         None => {
             if blanks {
                 draft.doubts.push(format!(
-                    "some rows have no \"{}\": only the daily comparison of everything finds their changes",
-                    column.name
+                    "some rows have no \"{name}\": only the daily comparison of everything finds their changes"
                 ));
             }
-            Stamp { why: format!("column name{like_times}"), from: From::Column(column.name.clone()) }
+            Stamp { why: format!("column name{like_times}"), from: From::Column { alias, name } }
         }
-    })
+    };
+    Some((column, stamp))
 }

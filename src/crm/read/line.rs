@@ -99,6 +99,22 @@ impl<'a> Line<'a> {
         (key, client)
     }
 
+    /// Whether key or client are not valid UTF-8, so that their text is not what stands in the database.
+    pub fn has_broken_name(self) -> bool {
+        let names = if self.has_client { 2 } else { 1 };
+        self.fields().take(names).any(|field| std::str::from_utf8(field).is_err())
+    }
+
+    /// Whether both rows have the same key and client; no client and a blank one are the same.
+    pub fn has_name_of(self, other: Line<'_>) -> bool {
+        let mut names = self.fields().zip(other.fields());
+        if names.next().is_none_or(|(a, b)| a != b) {
+            return false;
+        }
+        let blank = |field: &[u8]| field == NULL || field.is_empty();
+        !self.has_client || names.next().is_some_and(|(a, b)| a == b || blank(a) && blank(b))
+    }
+
     /// A number for the text, with this salt: a row that says the same has the same number, and hardly any other.
     pub fn hash(self, salt: u64) -> i64 {
         twox_hash::XxHash3_64::oneshot_with_seed(salt, self.text).cast_signed()
@@ -180,6 +196,32 @@ mod tests {
         batch.push_value(Some(b"Mu\xfcller\\"));
         batch.end_row();
         assert_eq!(batch.line(0).row().cells, [Some("Mu\u{fffd}ller\\".to_owned())]);
+    }
+
+    #[test]
+    fn rows_of_the_same_name_and_broken_names_are_found() {
+        let text = |text: &str| Some(text.to_owned());
+        let rows = [
+            vec![text("7"), None, text("a")],
+            vec![text("7"), text(""), text("b")],
+            vec![text("7"), text("north"), None],
+            vec![text("70"), None, None],
+        ];
+        let (with_client, without) = (batch(&rows, true), batch(&rows, false));
+        let same = |batch: &Batch, a, b| batch.line(a).has_name_of(batch.line(b));
+        assert_eq!(
+            [same(&with_client, 0, 1), same(&with_client, 1, 2), same(&with_client, 0, 3)],
+            [true, false, false]
+        );
+        assert_eq!([same(&without, 0, 2), same(&without, 2, 3)], [true, false]);
+        let mut broken = Batch::new(true);
+        for value in [&b"7"[..], b"M\xfcnchen", b"x", b"M\xfc", b"", b"x", b"7", b"", b"\xfc"] {
+            broken.push_value(Some(value));
+            if value == b"x" || value == b"\xfc" {
+                broken.end_row();
+            }
+        }
+        assert_eq!([0, 1, 2].map(|row| broken.line(row).has_broken_name()), [true, true, false]);
     }
 
     proptest! {

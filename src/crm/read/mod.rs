@@ -5,6 +5,7 @@
 //! writes the SQL, `postgres` and `sqlite` run it, [`mod@line`] is what comes out.
 
 pub mod line;
+pub mod number;
 mod postgres;
 mod sqlite;
 mod statement;
@@ -16,7 +17,7 @@ use crate::config::Source;
 use crate::conversica::lead::{Fingerprint, IdOrder, LeadId, RowHash};
 use crate::crm::cursor::{Bound, Newest};
 use crate::crm::{Crm, Fitting};
-use crate::db::{Db, discreet};
+use crate::db::{SourceDb, discreet};
 use line::{Batch, Line};
 use statement::Statements;
 
@@ -38,6 +39,15 @@ pub enum Scope {
     Keys(Vec<LeadId>),
 }
 
+/// What a lead is called whose key is a whole number in a floating-point column of SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WholeNames {
+    /// `7`.
+    Whole,
+    /// `7.0`, as Conversica knows such leads from an earlier version: by another name each would be another person.
+    Decimal,
+}
+
 /// A prepared way of reading.
 #[derive(Debug, Clone)]
 pub struct Reading {
@@ -52,7 +62,8 @@ pub struct Reading {
 
 impl Reading {
     pub fn new(crm: &Crm, fitting: &Fitting, scope: Scope) -> Self {
-        let statements = Statements::new(crm, fitting);
+        let mut statements = Statements::new(crm, fitting);
+        statements.call(crm.whole_names.get().copied().unwrap_or(WholeNames::Whole));
         Self {
             salt: salt(crm, &statements),
             has_client: crm.source.client.is_some(),
@@ -70,6 +81,12 @@ impl Reading {
         self
     }
 
+    /// Keys and clients alone, without the cells.
+    pub fn names_only(mut self) -> Self {
+        self.statements.list = self.statements.names.clone();
+        self
+    }
+
     /// At that moment: what lies in the future then is told from what does not.
     pub fn at(mut self, now: DateTime<Utc>) -> Self {
         self.now = Some(now);
@@ -77,12 +94,12 @@ impl Reading {
     }
 
     /// Starts reading. Dropping the [`Batches`] stops it.
-    pub fn start(self, db: &Db) -> Batches {
+    pub fn start(self, db: &SourceDb) -> Batches {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let (opened_sender, opened) = oneshot::channel();
         let salt = self.salt;
         match db {
-            Db::Sqlite(_) => {
+            SourceDb::Sqlite(_) => {
                 tokio::task::spawn_blocking(move || {
                     if let Err(error) = self.read_sqlite(&sender, opened_sender) {
                         // The receiver may be gone: then nobody wants to know.
@@ -90,7 +107,7 @@ impl Reading {
                     }
                 });
             }
-            Db::Postgres(pool) => {
+            SourceDb::Postgres(pool) => {
                 let pool = pool.clone();
                 tokio::spawn(async move {
                     if let Err(error) = self.read_postgres(&pool, &sender, opened_sender).await {

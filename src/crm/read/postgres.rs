@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use sqlx::postgres::PgRow;
+use sqlx::{Connection as _, PgConnection, Postgres, Row as _, ValueRef as _};
 use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
@@ -16,18 +17,19 @@ use crate::crm::read::statement::Ordering;
 use crate::crm::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
 use crate::crm::snapshot;
 use crate::db;
+use crate::db::guest::SourcePool;
 
 impl Reading {
     pub(super) async fn read_postgres(
         &self,
-        pool: &PgPool,
+        pool: &SourcePool,
         sender: &Sender,
         opened: oneshot::Sender<Opened>,
     ) -> Result<(), sqlx::Error> {
         let mut connection = pool.acquire().await?;
         let result = self.read_snapshot(&mut connection, pool, sender, opened).await;
         if matches!(result, Ok(Ended::AtTheEnd)) {
-            sqlx::query("rollback").execute(&mut *connection).await?;
+            sqlx::raw_sql("rollback").execute(&mut *connection).await?;
             return Ok(());
         }
         // What was to come still stands on the wire, or the transaction is in ruins: nobody else is to have this one.
@@ -38,28 +40,37 @@ impl Reading {
     async fn read_snapshot(
         &self,
         connection: &mut PgConnection,
-        pool: &PgPool,
+        pool: &SourcePool,
         sender: &Sender,
         opened: oneshot::Sender<Opened>,
     ) -> Result<Ended, sqlx::Error> {
         // Not the time that we take over a batch counts, but how long the server is silent: see `Silence`.
-        snapshot::begin(connection, &self.source).await?;
-        sqlx::query("set local statement_timeout = 0").execute(&mut *connection).await?;
-        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await?;
+        snapshot::begin(connection, pool, &self.source).await?;
+        sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *connection).await?;
+        // Such a database keeps any bytes, and hands them over as UTF-8 only if all of them are: one name would stop everybody.
+        let as_it_is = "select set_config('client_encoding', 'SQL_ASCII', true) \
+                        where current_setting('server_encoding') = 'SQL_ASCII'";
+        sqlx::raw_sql(as_it_is).execute(&mut *connection).await?;
+        let pid = sqlx::query_scalar("select pg_backend_pid()").persistent(false);
+        let pid: i32 = pid.fetch_one(&mut *connection).await?;
         let silence = Silence { pool, pid, patience: self.source.statement_timeout };
         let ordering = silence.broken(self.postgres_ordering(connection)).await?;
         let mut newest = None;
         let kind = self.statements.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
         let statement = self.statements.newest(&self.scope).filter(|_| self.limit.is_none());
         if let Some((statement, kind)) = statement.zip(kind) {
-            let query = sqlx::query_scalar(db::trusted(statement));
-            let text: Option<String> = silence.broken(query.fetch_one(&mut *connection)).await?;
-            newest = text.map(|text| Newest::new(text, kind));
+            let query = sqlx::query(db::trusted(statement)).persistent(false);
+            let row: PgRow = silence.broken(query.fetch_one(&mut *connection)).await?;
+            let value = row.try_get_raw(0)?;
+            if !value.is_null() {
+                let text = value.as_bytes().map_err(sqlx::Error::Decode)?;
+                newest = Some(Newest::new(String::from_utf8_lossy(text).into_owned(), kind));
+            }
         }
         if let Some(newest) = &mut newest
             && let Some(statement) = self.statements.another_zone(&self.scope, newest)
         {
-            let query = sqlx::query_scalar(db::trusted(statement));
+            let query = sqlx::query_scalar(db::trusted(statement)).persistent(false);
             if silence.broken(query.fetch_one(&mut *connection)).await? {
                 newest.zones = Zones::Several;
             }
@@ -94,7 +105,8 @@ impl Reading {
             return Ok(Ordering::Native(IdOrder::Bytes));
         }
         let Some(statement) = self.statements.negative_keys() else { return Ok(Ordering::Text) };
-        let negative: bool = sqlx::query_scalar(db::trusted(statement)).fetch_one(connection).await?;
+        let negative = sqlx::query_scalar(db::trusted(statement)).persistent(false);
+        let negative: bool = negative.fetch_one(connection).await?;
         Ok(if negative { Ordering::Text } else { Ordering::Native(IdOrder::ByLength) })
     }
 }
@@ -113,7 +125,7 @@ async fn hang_up(connection: PoolConnection<Postgres>) {
 
 /// Watches how long the server says nothing.
 struct Silence<'a> {
-    pool: &'a PgPool,
+    pool: &'a SourcePool,
     pid: i32,
     patience: Duration,
 }

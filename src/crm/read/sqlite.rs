@@ -21,6 +21,7 @@ use crate::crm::read::line::Batch;
 use crate::crm::read::statement::Ordering;
 use crate::crm::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
 use crate::db::discreet;
+use crate::db::source_file::SourceAccess;
 
 /// SQLite looks at its deadline every so many virtual-machine steps (some milliseconds).
 const STEPS: i32 = 100_000;
@@ -122,7 +123,12 @@ fn newest_by(snapshot: &Connection, statement: &str) -> rusqlite::Result<Option<
 
 fn open(url: &str) -> Result<Connection, sqlx::Error> {
     let path = SqliteConnectOptions::from_str(url)?.get_filename().to_owned();
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let access = SourceAccess::of(url);
+    let mode = match access {
+        SourceAccess::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        SourceAccess::QueryOnly => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let parameters = url.split_once('?').map(|(_, parameters)| parameters).unwrap_or_default();
     let parameters: Vec<_> = url::form_urlencoded::parse(parameters.as_bytes()).collect();
     let asked = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref());
@@ -133,6 +139,9 @@ fn open(url: &str) -> Result<Connection, sqlx::Error> {
     };
     let connection = connection.map_err(told)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(told)?;
+    if access == SourceAccess::QueryOnly {
+        connection.pragma_update(None, "query_only", true).map_err(told)?;
+    }
     Ok(connection)
 }
 

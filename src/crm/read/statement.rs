@@ -5,21 +5,25 @@ use crate::crm::changed_at::ChangedAt;
 use crate::crm::columns::{self, Column, Form};
 use crate::crm::cursor::{Bound, Newest};
 use crate::crm::mapping::NOT_SCALAR;
-use crate::crm::read::Scope;
+use crate::crm::read::{Scope, WholeNames, number};
 use crate::crm::{Crm, Fitting};
-use crate::db::{self, Db, literal};
+use crate::db::{self, SourceDb, literal};
 
 /// The parts that statements are made of.
 #[derive(Debug, Clone)]
 pub(super) struct Statements {
     /// Key, client where there is one, and the cells, as text.
     pub list: String,
+    /// Key and client of the list.
+    pub names: String,
+    cells: Vec<String>,
     pub from: String,
     pub changed_at: Option<ChangedAt>,
     /// The key as it stands in the source.
     key: String,
     key_as_text: String,
     client_as_text: Option<String>,
+    client_type: Option<String>,
     on_postgres: bool,
     key_type: String,
     /// The type of the key below all domains.
@@ -52,22 +56,47 @@ impl Statements {
         let key_as_text = text(&crm.source.key);
         let client_as_text = crm.source.client.as_deref().map(text);
         let names = std::iter::once(crm.source.key.as_str()).chain(crm.source.client.as_deref());
-        let names = names.map(|name| listed(&crm.db, &fitting.columns, name));
-        let cells = crm.mapping.columns().iter().map(|name| cell(&crm.db, &fitting.columns, name));
-        let list: Vec<String> = names.chain(cells).collect();
+        let names = names.map(|name| listed(&crm.db, &fitting.columns, name)).collect::<Vec<_>>().join(", ");
+        let cells: Vec<String> =
+            crm.mapping.columns().iter().map(|name| cell(&crm.db, &fitting.columns, name)).collect();
         let key_column = columns::find(&crm.db, &fitting.columns, &crm.source.key);
+        let client_column =
+            crm.source.client.as_deref().and_then(|client| columns::find(&crm.db, &fitting.columns, client));
         Self {
-            list: list.join(", "),
+            list: [std::slice::from_ref(&names), &cells].concat().join(", "),
+            names,
+            cells,
             from: columns::from_clause(&crm.source),
             changed_at: fitting.changed_at.clone(),
             key: format!("t.{}", db::quote(key_column.map_or(&crm.source.key, |column| &column.name))),
             key_as_text,
             client_as_text,
-            on_postgres: matches!(crm.db, Db::Postgres(_)),
+            client_type: client_column.map(|column| column.plain_type.clone()),
+            on_postgres: matches!(crm.db, SourceDb::Postgres(_)),
             key_type: key_column.map(|column| column.type_name.clone()).unwrap_or_default(),
             plain_key_type: key_column.map(|column| column.plain_type.clone()).unwrap_or_default(),
             table: crm.source.table.clone(),
         }
+    }
+
+    /// Writes whole numbers in a floating-point key or client of SQLite in that way.
+    pub fn call(&mut self, names: WholeNames) {
+        if self.on_postgres || names == WholeNames::Decimal {
+            return;
+        }
+        let whole = |text: &String| {
+            let column = text.strip_prefix("cast(").and_then(|text| text.strip_suffix(" as text)"));
+            column.map_or_else(|| text.clone(), number::of_sqlite)
+        };
+        if number::may_be_real(&self.plain_key_type) {
+            self.key_as_text = whole(&self.key_as_text);
+        }
+        if self.client_type.as_deref().is_some_and(number::may_be_real) {
+            self.client_as_text = self.client_as_text.as_ref().map(whole);
+        }
+        self.names =
+            std::iter::once(&self.key_as_text).chain(&self.client_as_text).cloned().collect::<Vec<_>>().join(", ");
+        self.list = [std::slice::from_ref(&self.names), &self.cells].concat().join(", ");
     }
 
     /// All rows of the scope, or a few in any order.
@@ -293,9 +322,9 @@ const COPIED_AS_TEXT: [&str; 10] =
     ["int2", "int4", "int8", "numeric", "text", "varchar", "date", "timestamp", "timestamptz", "uuid"];
 
 /// What [`as_text`] gives, in the list of a statement that is read with `COPY`.
-fn listed(db: &Db, columns: &[Column], name: &str) -> String {
+fn listed(db: &SourceDb, columns: &[Column], name: &str) -> String {
     match (db, columns::find(db, columns, name)) {
-        (Db::Postgres(_), Some(column)) if COPIED_AS_TEXT.contains(&column.type_name.as_str()) => {
+        (SourceDb::Postgres(_), Some(column)) if COPIED_AS_TEXT.contains(&column.type_name.as_str()) => {
             format!("t.{}", db::quote(&column.name))
         }
         _ => as_text(db, columns, name),
@@ -304,31 +333,37 @@ fn listed(db: &Db, columns: &[Column], name: &str) -> String {
 
 /// A mapped column's value in the list: what [`crate::crm::json::scalar`] makes a text of. A `jsonb` value has been looked at as
 /// it was written; one of `json` may be such that the server fails on it.
-fn cell(db: &Db, columns: &[Column], name: &str) -> String {
+fn cell(db: &SourceDb, columns: &[Column], name: &str) -> String {
     match (db, columns::find(db, columns, name)) {
-        (Db::Postgres(_), Some(column)) if column.form == Form::Json && column.type_name != "jsonb" => {
+        (SourceDb::Postgres(_), Some(column)) if column.form == Form::Json && column.type_name != "jsonb" => {
             let (json, mark) = (format!("t.{}::json", db::quote(&column.name)), &NOT_SCALAR[1..]);
             format!(
                 "case json_typeof({json}) when 'null' then null when 'object' then chr(1) || '{mark}' \
                  when 'array' then chr(1) || '{mark}' else chr(1) || '{mark}' || {json}::text end"
             )
         }
+        (SourceDb::Sqlite(_), Some(column)) if number::may_be_real(&column.plain_type) => {
+            number::of_sqlite(&format!("t.{}", db::quote(&column.name)))
+        }
+        (SourceDb::Postgres(_), Some(column)) if number::is_float(&column.plain_type) => {
+            number::of_postgres(&format!("t.{}", db::quote(&column.name)), &column.plain_type)
+        }
         _ => listed(db, columns, name),
     }
 }
 
 /// A column's value as the database's own text, whatever its type; quoted and qualified.
-fn as_text(db: &Db, columns: &[Column], name: &str) -> String {
+fn as_text(db: &SourceDb, columns: &[Column], name: &str) -> String {
     let column = columns::find(db, columns, name);
     let quoted = db::quote(column.map_or(name, |column| &column.name));
     match (db, column.map(|column| column.form)) {
-        (Db::Sqlite(_), _) => format!("cast(t.{quoted} as text)"),
-        (Db::Postgres(_), Some(Form::Json)) => format!(
+        (SourceDb::Sqlite(_), _) => format!("cast(t.{quoted} as text)"),
+        (SourceDb::Postgres(_), Some(Form::Json)) => format!(
             "case when jsonb_typeof(t.{quoted}::jsonb) in ('object', 'array') then chr(1) || '{}' \
              else t.{quoted}::jsonb #>> '{{}}' end",
             &NOT_SCALAR[1..]
         ),
-        (Db::Postgres(_), _) => format!("t.{quoted}::text"),
+        (SourceDb::Postgres(_), _) => format!("t.{quoted}::text"),
     }
 }
 
@@ -339,11 +374,14 @@ mod tests {
     fn statements(kind: &str, on_postgres: bool) -> Statements {
         Statements {
             list: "t.\"id\"".to_owned(),
+            names: "t.\"id\"".to_owned(),
+            cells: Vec::new(),
             from: "leads as t where true".to_owned(),
             changed_at: None,
             key: "t.\"id\"".to_owned(),
             key_as_text: if on_postgres { "t.\"id\"::text" } else { "cast(t.\"id\" as text)" }.to_owned(),
             client_as_text: None,
+            client_type: None,
             on_postgres,
             key_type: kind.to_owned(),
             plain_key_type: kind.to_owned(),

@@ -138,6 +138,8 @@ async fn infer(connection: &mut PgConnection, named: &Named) -> Result<Prepared,
         let mut savepoint = connection.begin().await.map_err(|error| (error, None))?;
         let prepared = savepoint.prepare(trusted(named.with(write))).await;
         savepoint.rollback().await.map_err(|error| (error, None))?;
+        // Only a statement with a name tells the types of its parameters. It goes before the transaction that it was prepared in.
+        connection.clear_cached_statements().await.map_err(|error| (error, None))?;
         let error = match prepared {
             Ok(statement) => {
                 let types = match statement.parameters() {
@@ -170,6 +172,7 @@ async fn finish(
         "select format_type(t.oid::oid, -1) from unnest($1::bigint[]) with ordinality t (oid, n) order by n",
     )
     .bind(&oids)
+    .persistent(false)
     .fetch_all(connection)
     .await?;
     let sql = named.with(|place| match names.get(place) {

@@ -16,13 +16,13 @@ use crate::crm::writeback::ddl::{self, Design, MARKER, Table};
 use crate::crm::writeback::failure::{Failure, Reach};
 use crate::crm::writeback::statements::{self, Ready, Statements};
 use crate::crm::writeback::tables::{Rows, format_instant};
-use crate::db::{self, Db, trusted};
+use crate::db::{self, SourceDb, trusted};
 use crate::error::SetupError;
 use crate::on_db;
 use crate::state::writeback::Waiting;
 
 pub struct Writer {
-    db: Db,
+    db: SourceDb,
     design: Design,
     mode: Mode,
     /// Set once everything has been found to fit.
@@ -71,7 +71,7 @@ impl Writer {
             WritebackMode::Sql => Mode::Sql(Statements::read(writeback, design.engine)?),
         };
         let url = writeback.url.as_ref().unwrap_or(&settings.source.url).expose_secret();
-        let db = Db::writeback(url, settings.source.statement_timeout).map_err(|error| {
+        let db = SourceDb::writeback(url, settings.source.statement_timeout).map_err(|error| {
             SetupError::new(
                 format!("[writeback] url: {} cannot be read: {error}", db::display_url(url)),
                 "write it as sqlite:///absolute/path.db or postgres://user@host/database",
@@ -123,24 +123,29 @@ impl Writer {
         let design = &self.design;
         macro_rules! prepare {
             ($pool:ident, $prepare:ident) => {{
+                let mut connection = $pool.acquire().await.map_err(unfit("connecting"))?;
+                // On which anything has failed, which is then in a transaction still.
+                connection.close_on_drop();
                 let begin = self.db.begin_write();
-                let mut transaction = $pool.begin_with(begin).await.map_err(unfit("connecting"))?;
+                let mut transaction = connection.begin_with(begin).await.map_err(unfit("connecting"))?;
                 let mut missing = Vec::new();
                 for table in &design.tables {
                     let find = unfit("looking for the tables");
                     let name = self.findable(table);
-                    let there: bool =
-                        sqlx::query_scalar(self.find()).bind(name).fetch_one(&mut *transaction).await.map_err(find)?;
+                    let there = sqlx::query_scalar(self.find()).bind(name).persistent(false);
+                    let there: bool = there.fetch_one(&mut *transaction).await.map_err(find)?;
                     if !there {
                         missing.push(table.name.to_owned());
                         for sql in design.create(table) {
                             let create = unfit(&format!("creating the table {}", design.quoted(table.name)));
-                            sqlx::query(trusted(sql)).execute(&mut *transaction).await.map_err(create)?;
+                            let create_it = sqlx::query(trusted(sql)).persistent(false);
+                            create_it.execute(&mut *transaction).await.map_err(create)?;
                         }
                         let find = unfit("looking for publications");
                         let name = self.findable(table);
                         let published: Option<String> = sqlx::query_scalar(self.publications())
                             .bind(name)
+                            .persistent(false)
                             .fetch_one(&mut *transaction)
                             .await
                             .map_err(find)?;
@@ -151,7 +156,8 @@ impl Writer {
                 }
                 for (table, sql) in self.probes() {
                     let probe = unfit(&format!("writing to the table {}", design.quoted(table)));
-                    sqlx::query(trusted(sql)).bind("[]").execute(&mut *transaction).await.map_err(probe)?;
+                    let no_rows = sqlx::query(trusted(sql)).bind("[]").persistent(false);
+                    no_rows.execute(&mut *transaction).await.map_err(probe)?;
                 }
                 let ready = match &self.mode {
                     Mode::Tables => Ready::default(),
@@ -162,28 +168,31 @@ impl Writer {
                     Then::UndoAll => transaction.rollback().await,
                 }
                 .map_err(unfit("creating the tables"))?;
+                connection.return_to_pool().await;
                 Ok((missing, ready))
             }};
         }
         match &self.db {
-            Db::Sqlite(pool) => prepare!(pool, prepare_sqlite),
-            Db::Postgres(pool) => prepare!(pool, prepare_postgres),
+            SourceDb::Sqlite(pool) => prepare!(pool, prepare_sqlite),
+            SourceDb::Postgres(pool) => prepare!(pool, prepare_postgres),
         }
     }
 
     /// Whether a table, or a view in its place, is there.
     fn find(&self) -> &'static str {
         match self.db {
-            Db::Sqlite(_) => "select count(*) > 0 from sqlite_master where type in ('table', 'view') and name = $1",
-            Db::Postgres(_) => "select to_regclass($1) is not null",
+            SourceDb::Sqlite(_) => {
+                "select count(*) > 0 from sqlite_master where type in ('table', 'view') and name = $1"
+            }
+            SourceDb::Postgres(_) => "select to_regclass($1) is not null",
         }
     }
 
     /// Which publications take a table that was made just now to subscribers that do not have it.
     fn publications(&self) -> &'static str {
         match self.db {
-            Db::Sqlite(_) => "select nullif($1, $1)",
-            Db::Postgres(_) => {
+            SourceDb::Sqlite(_) => "select nullif($1, $1)",
+            SourceDb::Postgres(_) => {
                 "select string_agg(quote_ident(pubname), ', ' order by pubname) from pg_catalog.pg_publication_tables \
                  where to_regclass(quote_ident(schemaname) || '.' || quote_ident(tablename)) = to_regclass($1)"
             }
@@ -192,8 +201,8 @@ impl Writer {
 
     fn findable(&self, table: &Table) -> String {
         match self.db {
-            Db::Sqlite(_) => table.name.to_owned(),
-            Db::Postgres(_) => self.design.quoted(table.name),
+            SourceDb::Sqlite(_) => table.name.to_owned(),
+            SourceDb::Postgres(_) => self.design.quoted(table.name),
         }
     }
 
@@ -256,7 +265,8 @@ impl Writer {
                 let mut transaction = connection.begin_with(self.db.begin_write()).await?;
                 for (table, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
                     let sql = trusted(self.design.write(&table));
-                    sqlx::query(sql).bind(Value::Array(rows).to_string()).execute(&mut *transaction).await?;
+                    let put = sqlx::query(sql).bind(Value::Array(rows).to_string()).persistent(false);
+                    put.execute(&mut *transaction).await?;
                 }
                 transaction.commit().await
             };
@@ -278,7 +288,7 @@ impl Writer {
                     let mut written = Written::default();
                     let mut transaction = connection.begin_with(self.db.begin_write()).await.map_err(writing)?;
                     let marks = json!(events.iter().map(|event| mark(event, now)).collect::<Vec<_>>()).to_string();
-                    let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks);
+                    let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks).persistent(false);
                     let fresh: Vec<String> = mark.fetch_all(&mut *transaction).await.map_err(writing)?;
                     let fresh: HashSet<String> = fresh.into_iter().collect();
                     let mut blocked: HashSet<&str> = HashSet::new();
@@ -302,7 +312,7 @@ impl Writer {
                         let mut savepoint = transaction.begin().await.map_err(writing)?;
                         let mut touched = Ok(0);
                         for statement in statements {
-                            match statement.$query(&values).execute(&mut *savepoint).await {
+                            match statement.$query(&values).persistent(false).execute(&mut *savepoint).await {
                                 Ok(result) => touched = touched.map(|rows| rows + result.rows_affected()),
                                 Err(error) => {
                                     touched = Err(Failure::of(running(event), error));
@@ -331,7 +341,7 @@ impl Writer {
                     }
                     if !refused.is_empty() {
                         let unmark = sqlx::query(trusted(self.design.unmark())).bind(json!(refused).to_string());
-                        unmark.execute(&mut *transaction).await.map_err(writing)?;
+                        unmark.persistent(false).execute(&mut *transaction).await.map_err(writing)?;
                     }
                     transaction.commit().await.map_err(writing)?;
                     Ok((written, Healthy(true)))
@@ -344,8 +354,8 @@ impl Writer {
             }};
         }
         let written = match &self.db {
-            Db::Sqlite(pool) => run!(pool, query_sqlite),
-            Db::Postgres(pool) => run!(pool, query_postgres),
+            SourceDb::Sqlite(pool) => run!(pool, query_sqlite),
+            SourceDb::Postgres(pool) => run!(pool, query_postgres),
         }?;
         if written.untouched > 0 {
             tracing::debug!(events = written.untouched, "statements of [writeback] touched no row");

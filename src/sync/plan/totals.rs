@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
+use crate::crm::mapping::Mapped;
 use crate::sync::plan::address::SameEmail;
 use crate::sync::plan::forecast::Forecast;
 
@@ -14,6 +15,8 @@ use crate::sync::plan::forecast::Forecast;
 pub struct Totals {
     pub create: u64,
     pub update: u64,
+    /// First requests to leads of which a baseline assumes that Conversica knows them: neither new people nor updates.
+    pub assumed_known: u64,
     pub stop: u64,
     pub invalid: u64,
     /// Nothing to send: delivered already, or waiting for a person after a refusal.
@@ -24,6 +27,8 @@ pub struct Totals {
     pub gone: u64,
     /// Rows of people who were erased: nothing is made of them.
     pub erased: u64,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. While there are any, no lead is taken for gone.
+    pub unnamed: u64,
     /// People who would be contacted for the first time.
     pub new_people: u64,
     /// The same, by `conversationId`; blank where there is none. So many conversations at most: [`CONVERSATIONS`].
@@ -34,6 +39,10 @@ pub struct Totals {
     pub invalid_reasons: Vec<Reason>,
     /// How often other reasons were found.
     pub invalid_other_reasons: u64,
+    /// The most frequent notes on rows that make a lead: values that were cleaned, and keys that are left out.
+    pub notes: Vec<Reason>,
+    /// How often other notes were made.
+    pub other_notes: u64,
     /// Of leads that Conversica has: key → leads for which it would change.
     pub changed_keys: BTreeMap<String, u64>,
     /// E-mail addresses that the leads to be sent have under more than one id.
@@ -57,11 +66,16 @@ pub struct Totals {
 impl Totals {
     /// Requests that a pass would send.
     pub fn requests(&self) -> u64 {
-        self.create + self.update + self.stop
+        self.create + self.update + self.assumed_known + self.stop
+    }
+
+    /// What the caps on new people count: whoever was never sent from here.
+    pub fn first_contacts(&self) -> u64 {
+        self.new_people + self.assumed_known
     }
 }
 
-/// Why rows make no lead.
+/// Why rows make no lead, or what is noted of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
     pub reason: String,
@@ -88,8 +102,10 @@ pub struct TestLeads {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HeldShown {
     pub leads: i64,
-    /// Of them: people whom Conversica has never been told of.
+    /// Of them: people who were never sent from here.
     pub new_people: i64,
+    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    pub assumed_known: i64,
     /// Of them: leads whose row is missing from the source.
     pub missing: i64,
     /// Reason → leads.
@@ -112,14 +128,14 @@ const LEADS_OF_ONE: usize = 5;
 pub struct Counts {
     conversations: Counted,
     reasons: Counted,
+    notes: Counted,
     keys: Counted,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        let (conversations, reasons, keys) =
-            (Counted::up_to(CONVERSATIONS), Counted::up_to(REASONS), Counted::up_to(KEYS));
-        Self { conversations, reasons, keys }
+        let (conversations, keys) = (Counted::up_to(CONVERSATIONS), Counted::up_to(KEYS));
+        Self { conversations, reasons: Counted::up_to(REASONS), notes: Counted::up_to(REASONS), keys }
     }
 }
 
@@ -132,6 +148,10 @@ impl Counts {
         reasons.for_each(|reason| self.reasons.add(reason, Some(lead)));
     }
 
+    pub fn notes(&mut self, mapped: &Mapped) {
+        mapped.notes.iter().for_each(|note| self.notes.add(note, Some(mapped.lead.as_pair())));
+    }
+
     pub fn changed<'k>(&mut self, keys: impl Iterator<Item = &'k String>) {
         keys.for_each(|key| self.keys.add(key, None));
     }
@@ -141,6 +161,7 @@ impl Counts {
             counted.by_name.into_iter().map(|(name, (count, _))| (name, count)).collect()
         };
         (totals.invalid_reasons, totals.invalid_other_reasons) = self.reasons.most_frequent(REASONS_SHOWN);
+        (totals.notes, totals.other_notes) = self.notes.most_frequent(REASONS_SHOWN);
         totals.new_people_in_other_conversations = self.conversations.others;
         totals.new_people_by_conversation = counts(self.conversations);
         totals.changed_keys = counts(self.keys);

@@ -12,6 +12,8 @@ use conversica_sync::state::delivery::{self, Claim, Finished, Next, Wanted};
 use conversica_sync::state::due::{self, Admit};
 use conversica_sync::state::lead::{self, Change, Known, Status};
 
+use crate::support::engine::{Engine, Place};
+
 /// The settings that decide about an unknown outcome; the rest is the usual.
 pub fn unknown_is(on_ambiguous: OnAmbiguous) -> config::Delivery {
     config::Delivery {
@@ -177,4 +179,23 @@ pub async fn row(db: &Db, id: &str) -> LeadRow {
 pub async fn returned(db: &Db, leads: &[LeadId], seconds: i64) {
     let known: Vec<Known> = lead::known(db, leads).await.unwrap().into_values().collect();
     lead::mark_returned(db, &known, at(seconds)).await.unwrap();
+}
+
+/// The state in that place takes no more of what is written of that lead: a poll that comes to it ends there.
+pub async fn refuse_lead(place: &Place, id: &str) {
+    let sql = match place.engine {
+        Engine::Sqlite => format!(
+            "create trigger refused before insert on lead when new.id = '{id}' begin select raise(abort, 'refused'); end"
+        ),
+        Engine::Postgres => {
+            format!("alter table conversica_sync.lead add constraint refused check (id <> '{id}') not valid")
+        }
+    };
+    place.sql(&sql).await;
+}
+
+/// The end of [`refuse_lead`].
+pub async fn accept_leads(place: &Place) {
+    let sql = place.engine.pick("drop trigger refused", "alter table conversica_sync.lead drop constraint refused");
+    place.sql(sql).await;
 }

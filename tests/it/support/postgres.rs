@@ -69,6 +69,14 @@ impl Database {
     pub fn sql(&self, statements: &str) -> String {
         psql(&self.socket_directory, self.port, &self.name, statements)
     }
+
+    pub fn socket_directory(&self) -> &Path {
+        &self.socket_directory
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 pub struct Cluster {
@@ -294,7 +302,7 @@ fn server_directory() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root. `None` when we are somebody else anyway.
-fn unprivileged_user() -> Option<(u32, u32)> {
+pub(super) fn unprivileged_user() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| -> Option<u32> {
         let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
         String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -1,0 +1,147 @@
+//! Whatever stands at the same time, no two sentences of the overview contradict each other.
+
+use chrono::TimeDelta;
+
+use super::*;
+use crate::state::control::{BreakerState, LastPoll};
+use crate::status::{HaltShown, HoldShown};
+
+const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+#[derive(Debug, Clone, Copy)]
+struct Circumstances {
+    halted: bool,
+    held: bool,
+    paused: bool,
+    probing: bool,
+    source_away: bool,
+    state_away: bool,
+    waiting: bool,
+}
+
+fn every_circumstance() -> impl Iterator<Item = Circumstances> {
+    (0..128_u8).map(|bits| {
+        let is = |bit: u8| bits & (1 << bit) != 0;
+        Circumstances {
+            halted: is(0),
+            held: is(1),
+            paused: is(2),
+            probing: is(3),
+            source_away: is(4),
+            state_away: is(5),
+            waiting: is(6),
+        }
+    })
+}
+
+fn report(of: Circumstances) -> Report {
+    let mut report = Report::before_the_first_run();
+    report.leads.extend([("in_sync", 19), ("assumed", 1370)]);
+    report.last_poll = Some(LastPoll {
+        at: AT,
+        kind: "full".to_owned(),
+        rows: 4_000,
+        changed: 0,
+        unnamed: 0,
+        duration_ms: 12,
+        error: of.source_away.then(|| "the file is not there".to_owned()),
+        failing_since: None,
+        succeeded_at: Default::default(),
+    });
+    if of.halted {
+        report.halt = Some(HaltShown { reason: "forbidden", since: AT, detail: None, cure: "ask" });
+    }
+    if of.held {
+        report.leads.insert("held", 1_250);
+        let reason = "mapping_changed".to_owned();
+        report.hold = Some(HoldShown { reason, since: AT, leads: 1_250, new_people: 1_100, assumed_known: 1_000 });
+    }
+    if of.waiting {
+        report.leads.extend([("pending", 1_500), ("retrying", 2)]);
+    }
+    report.pacing = Some(Pacing {
+        at: AT,
+        requests_per_second: 5.0,
+        ceiling: 5.0,
+        paused_until: of.paused.then(|| AT + TimeDelta::minutes(5)),
+        breaker: if of.probing { BreakerState::Open } else { BreakerState::Closed },
+        next_probe_at: None,
+        failures: 5,
+        new_people_wait_until: None,
+    });
+    report
+}
+
+fn details(of: Circumstances) -> Details {
+    let mut groups = Vec::new();
+    if of.held {
+        let group = |reason: &str, leads| Group {
+            status: Status::Held,
+            reason: reason.to_owned(),
+            leads,
+            examples: Vec::new(),
+        };
+        groups = vec![group("mapping_changed", 1_200), group("ambiguous", 50)];
+    }
+    Details {
+        at: AT,
+        oldest_due: of.waiting.then(|| AT - TimeDelta::hours(1)),
+        hour: Vec::new(),
+        day: Vec::new(),
+        groups,
+        needing: Vec::new(),
+        decisions: Vec::new(),
+        failed: Vec::new(),
+        posts: Vec::new(),
+    }
+}
+
+fn reasons(of: Circumstances) -> Vec<Reason> {
+    let reason = |reason| Reason { reason, detail: String::new(), cure: "look" };
+    let source = of.source_away.then(|| reason("source"));
+    of.state_away.then(|| reason("state")).into_iter().chain(source).collect()
+}
+
+fn page(of: Circumstances) -> String {
+    let overview = Overview::of(
+        Frame::plain("Overview"),
+        true,
+        &report(of),
+        &details(of),
+        &reasons(of),
+        AT + TimeDelta::seconds(3),
+    );
+    overview.render().unwrap()
+}
+
+#[test]
+fn no_two_sentences_of_the_overview_contradict_each_other() {
+    for of in every_circumstance() {
+        let page = page(of);
+        let says = |what: &str| page.contains(what);
+        let stopped = of.halted || of.state_away || of.paused;
+        let trouble = stopped || of.held || of.probing || of.source_away;
+        let expect = |holds: bool, what: &str| assert!(holds, "{what}: {of:?}\n{page}");
+        expect(says("All is well") != trouble, "all is well");
+        expect(!stopped || !says("goes on being sent"), "known leads are not sent");
+        expect(!stopped || !says("Up to 5 requests a second, as set"), "no request leaves");
+        expect(
+            !(stopped || of.probing) || !says("none of them overdue") && !says("has been due since"),
+            "why leads wait",
+        );
+        expect(!stopped || !says("to be sent now"), "nothing is sent now");
+        expect(!stopped || !says("tried again by itself"), "nothing is tried now");
+        let banner = of.halted || of.held || of.source_away || of.state_away;
+        expect(!banner || !says("No lead is stuck"), "something needs a person");
+        expect(!of.held || !says(">Nothing waits to be sent"), "held leads wait");
+        expect(of.waiting != says("waits to be sent."), "whether anything waits");
+        expect(!of.waiting || says("1,502 leads wait to be sent"), "as many as the table has");
+        expect(
+            !of.held || says("Held: 1,250 leads") && says("<strong>1,200 leads</strong>"),
+            "the parts are those of the sum",
+        );
+        expect(!of.held || says("1,100 people would be contacted for the first time"), "new people");
+        expect(!says("at least"), "every number is exact");
+        expect(!of.source_away || !says("Last poll just now: 4,000 rows"), "the last poll failed");
+    }
+}

@@ -1,0 +1,68 @@
+//! Whether requests leave at this moment: decided once for a page, so that no two of its sentences say otherwise. Pure.
+
+use chrono::{DateTime, Utc};
+
+use crate::admin::judgement::Reason;
+use crate::state::control::{BreakerState, Pacing};
+use crate::state::lead::Status;
+use crate::status::Report;
+use crate::wording::{self, meaning};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendingState {
+    Flowing,
+    /// Conversica fails: one lead at a time is tried.
+    Probing,
+    /// Conversica asked for a pause until then.
+    Paused(DateTime<Utc>),
+    /// What is sent could not be written down.
+    StateUnwritable,
+    Halted,
+}
+
+impl SendingState {
+    /// The strongest of what stops requests; `reasons` are why the daemon is not ready.
+    pub fn of(report: &Report, reasons: &[Reason], now: DateTime<Utc>) -> Self {
+        let paused_until = |pacing: &Pacing| pacing.paused_until.filter(|until| *until > now);
+        if report.halt.is_some() {
+            Self::Halted
+        } else if reasons.iter().any(|reason| reason.reason == "state") {
+            Self::StateUnwritable
+        } else if let Some(until) = report.pacing.as_ref().and_then(paused_until) {
+            Self::Paused(until)
+        } else if report.pacing.as_ref().is_some_and(|pacing| pacing.breaker == BreakerState::Open) {
+            Self::Probing
+        } else {
+            Self::Flowing
+        }
+    }
+
+    /// Continues "3 leads wait to be sent; "; `None` where they leave as fast as they may.
+    pub fn why_leads_wait(self) -> Option<String> {
+        match self {
+            Self::Flowing => None,
+            Self::Probing => Some("Conversica does not answer well, and one lead at a time is tried".to_owned()),
+            Self::Paused(until) => Some(format!("Conversica asked for a pause until {}", until.format("%T UTC"))),
+            Self::StateUnwritable => Some("nothing is sent until the state can be written".to_owned()),
+            Self::Halted => Some("nothing is sent until the halt is lifted".to_owned()),
+        }
+    }
+
+    /// What becomes of leads that are known already while the CRM cannot be read.
+    pub fn of_known_leads(self) -> &'static str {
+        match self {
+            Self::Flowing | Self::Probing => "What is known already, and not held, goes on being sent.",
+            Self::Paused(_) | Self::StateUnwritable | Self::Halted => "Nothing is sent at present either.",
+        }
+    }
+
+    /// What a status means at this moment.
+    pub fn meaning(self, status: Status) -> &'static str {
+        match (self, status) {
+            (Self::Paused(_) | Self::StateUnwritable | Self::Halted, Status::Pending | Status::Retrying) => {
+                wording::WAITS_TO_BE_SENT
+            }
+            (_, status) => meaning(status),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The lock beside an SQLite state, which admits one process that sends, and the watch over the file that this process opened.
+//!
+//! Connections stay with a file that is removed or replaced under them. What is sent and acknowledged then would be forgotten by
+//! the next start, so it has to be noticed.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use tracing::warn;
+
+use crate::db;
+use crate::db::file::FileId;
+use crate::error::SetupError;
+
+/// A command that reads the lock holds it for a moment; a process that starts first takes the lock and then writes its name.
+const TRIES: u32 = 12;
+const PAUSE: Duration = Duration::from_millis(25);
+/// The write-ahead log is missing for a moment while a connection is made anew.
+const LOG_ABSENT: Duration = Duration::from_millis(300);
+/// Between two looks of [`StateFile::lost`].
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The right to make, to bring up to date and to send from an SQLite state; the kernel drops it with the process.
+#[derive(Debug)]
+pub struct StateLock {
+    file: File,
+    place: PathBuf,
+    state: PathBuf,
+    /// One line: which process this is.
+    holder: String,
+}
+
+impl StateLock {
+    /// Takes the lock, before the state is made. `None` for a state that is shared.
+    ///
+    /// # Errors
+    /// [`SetupError`] when another process has it; [`db::is_away`] where the directory may still come.
+    pub async fn take(url: &str, command: &str, now: DateTime<Utc>) -> anyhow::Result<Option<Self>> {
+        let Some(state) = db::sqlite_path(url) else { return Ok(None) };
+        let since = now.format("%F %T UTC");
+        let holder = format!("process {} (conversica-sync {command}), since {since}", std::process::id());
+        let place = lock_of(&state);
+        for _ in 1..TRIES {
+            if let Some(lock) = Self::try_take(&state, &place, &holder)? {
+                return Ok(Some(lock));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        match Self::try_take(&state, &place, &holder)? {
+            Some(lock) => Ok(Some(lock)),
+            None => Err(refused(&state, &holder_of(&place)).into()),
+        }
+    }
+
+    fn try_take(state: &Path, place: &Path, holder: &str) -> anyhow::Result<Option<Self>> {
+        let file = open(place).map_err(|error| not_lockable(place, error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", place.display()));
+            }
+        }
+        let mut lock = Self { file, place: place.to_owned(), state: state.to_owned(), holder: holder.to_owned() };
+        lock.write(None);
+        Ok(Some(lock))
+    }
+
+    /// Who holds it, and which file that process has opened. For messages to other processes only: a full disk is no reason to
+    /// give up the lock.
+    fn write(&mut self, opened: Option<FileId>) {
+        let opened = opened.map(|opened| format!("\nfile {opened}")).unwrap_or_default();
+        let text = format!("{}{opened}", self.holder);
+        drop(
+            self.file.set_len(0).and_then(|()| self.file.rewind()).and_then(|()| self.file.write_all(text.as_bytes())),
+        );
+    }
+
+    /// Whether the file of the lock is still the one beside the state. One that was removed admits a second process.
+    fn is_in_place(&self) -> bool {
+        self.file.metadata().ok().map(|file| FileId::from(&file)) == FileId::at(&self.place)
+    }
+
+    /// Takes the lock in the file that has taken the place of its own, if no other process has.
+    fn is_taken_again(&mut self, opened: FileId) -> bool {
+        match Self::try_take(&self.state, &self.place, &self.holder) {
+            Ok(Some(lock)) => {
+                *self = lock;
+                self.write(Some(opened));
+                warn!("the lock file beside the state was removed or replaced; the lock is taken again");
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+}
+
+fn lock_of(state: &Path) -> PathBuf {
+    let mut place = state.to_owned().into_os_string();
+    place.push(".lock");
+    PathBuf::from(place)
+}
+
+fn open(place: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(place)
+}
+
+fn holder_of(place: &Path) -> String {
+    let text = std::fs::read_to_string(place).unwrap_or_default();
+    let holder = text.lines().next().unwrap_or_default();
+    if holder.is_empty() { "another process".to_owned() } else { holder.to_owned() }
+}
+
+fn refused(state: &Path, holder: &str) -> SetupError {
+    SetupError::new(
+        format!("the state at {} is in use by {holder}", state.display()),
+        "one process at a time sends from a state: stop that one first, or look at it with `conversica-sync status`",
+    )
+}
+
+/// A directory that is not there may come with a mount, and a full disk gets room; a person changes rights.
+fn not_lockable(place: &Path, error: std::io::Error) -> anyhow::Error {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    if !matches!(error.kind(), NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem) {
+        return anyhow::Error::from(error).context(format!("opening the lock file {}", place.display()));
+    }
+    let directory = place.parent().unwrap_or(place).display().to_string();
+    let cure = "make the directory, and give it to the user that runs conversica-sync (a service may write to the directories that \
+                its unit names), or set [state] url to a file in a directory that it may write; `run` waits for a directory that \
+                is not mounted yet";
+    let what = format!("the directory of the state, {directory}, cannot be written: {error}");
+    db::away_or_unfit(error.kind() == NotFound, SetupError::new(what, cure))
+}
+
+/// How a running process has lost its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StateLoss {
+    #[error("the state's file was removed while it was in use")]
+    Removed,
+    #[error("another file has taken the place of the state's file while it was in use")]
+    Replaced,
+    #[error("the write-ahead log beside the state's file (-wal) was removed while it was in use")]
+    LogRemoved,
+    #[error("another process has taken the lock beside the state's file")]
+    LockTaken,
+}
+
+impl StateLoss {
+    /// What a person does about it.
+    pub const fn cure(self) -> &'static str {
+        match self {
+            Self::Removed => {
+                "do not restart the service yet, for it would begin with an empty state. Put the file back under its name (mv), and it \
+                 goes on by itself; or stop the service, put a backup there, run `conversica-sync restored`, and start it"
+            }
+            Self::Replaced => {
+                "put the first file back (mv), and the service goes on by itself; or, where the new file is the one to use, stop the \
+                 service, run `conversica-sync restored` if that file is a backup, and start it"
+            }
+            Self::LogRemoved => {
+                "restart the service: as it stops, it writes into the file what the log held. Do not kill it, which would lose that"
+            }
+            Self::LockTaken => "stop one of the two processes; the other goes on by itself",
+        }
+    }
+}
+
+/// The file of an SQLite state as this process opened it; nothing to watch for a state on a server.
+#[derive(Debug, Clone, Default)]
+pub struct StateFile(Option<Arc<WatchedFile>>);
+
+#[derive(Debug)]
+struct WatchedFile {
+    opened: FileId,
+    path: PathBuf,
+    /// Where there is one.
+    log: Option<PathBuf>,
+    log_absent_since: Mutex<Option<Instant>>,
+    lock: Mutex<StateLock>,
+}
+
+impl StateFile {
+    /// The file under the lock, which is open.
+    pub fn opened(lock: Option<StateLock>) -> Self {
+        let watched = lock.and_then(|mut lock| {
+            let path = lock.state.clone();
+            let opened = FileId::at(&path)?;
+            lock.write(Some(opened));
+            let log = db::source_file::beside(&path, "-wal");
+            let log = log.exists().then_some(log);
+            Some(WatchedFile { opened, path, log, log_absent_since: Mutex::default(), lock: Mutex::new(lock) })
+        });
+        Self(watched.map(Arc::new))
+    }
+
+    /// Whether the file, its log and its lock are what they were: asked before anything is sent or acknowledged. Costs
+    /// three looks at file names.
+    ///
+    /// # Errors
+    /// What was lost.
+    pub fn check(&self) -> Result<(), StateLoss> {
+        self.0.as_ref().map_or(Ok(()), |watched| watched.check())
+    }
+
+    /// Returns once something is lost.
+    pub async fn lost(&self) -> StateLoss {
+        loop {
+            if let Err(loss) = self.check() {
+                return loss;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl WatchedFile {
+    fn check(&self) -> Result<(), StateLoss> {
+        match FileId::at(&self.path) {
+            Some(found) if found == self.opened => {}
+            Some(_) => return Err(StateLoss::Replaced),
+            None => return Err(StateLoss::Removed),
+        }
+        if let Some(log) = &self.log {
+            let mut since = self.log_absent_since.lock().unwrap_or_else(PoisonError::into_inner);
+            if log.exists() {
+                *since = None;
+            } else if since.get_or_insert_with(Instant::now).elapsed() > LOG_ABSENT {
+                return Err(StateLoss::LogRemoved);
+            }
+        }
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_in_place() || lock.is_taken_again(self.opened) { Ok(()) } else { Err(StateLoss::LockTaken) }
+    }
+}
+
+/// What another process finds: whether one that runs has opened a file that is not, or no longer, under the state's name.
+pub fn loss_of_holder(url: &str) -> Option<(StateLoss, String)> {
+    let state = db::sqlite_path(url)?;
+    let mut text = String::new();
+    let file = File::open(lock_of(&state)).ok()?;
+    (&file).take(400).read_to_string(&mut text).ok()?;
+    let (holder, opened) = text.split_once("\nfile ")?;
+    let loss = match FileId::at(&state) {
+        Some(found) if found.to_string() == opened => return None,
+        Some(_) => StateLoss::Replaced,
+        None => StateLoss::Removed,
+    };
+    // Given back at once; a process that starts at this moment tries again.
+    match file.try_lock_shared() {
+        Err(std::fs::TryLockError::WouldBlock) => Some((loss, holder.to_owned())),
+        Ok(()) | Err(std::fs::TryLockError::Error(_)) => None,
+    }
+}
+
+/// Refuses to look at, or to change, a state that a running process has lost.
+///
+/// # Errors
+/// [`SetupError`] that names the process.
+pub fn refuse_lost(url: &str) -> Result<(), SetupError> {
+    let Some((loss, holder)) = loss_of_holder(url) else { return Ok(()) };
+    Err(SetupError::new(format!("{loss} by {holder}, which sends nothing: {}", db::display_url(url)), loss.cure()))
+}

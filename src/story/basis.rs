@@ -1,0 +1,85 @@
+//! On what the content rests that Conversica is taken to hold: an acceptance, a baseline, or an answer that never came. Pure.
+//!
+//! The command line and the dashboard say it in the same words: only what Conversica accepted is called accepted.
+
+use crate::state::story::Story;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveredBasis {
+    /// Nothing was sent, and no baseline spoke of it.
+    Nothing,
+    /// Conversica accepted it.
+    Accepted,
+    /// A baseline assumes that Conversica knows the lead, which was never sent.
+    Assumed,
+    /// A baseline took it as delivered, of a lead that Conversica had, or may have had, with another content.
+    Baseline,
+    /// It was sent, and whether it arrived is not known.
+    Unanswered,
+}
+
+/// What stands above a lead's fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentHeadings {
+    pub title: &'static str,
+    /// Above the fields of the content that Conversica is taken to hold.
+    pub held: &'static str,
+    /// Above the fields of the desired content.
+    pub desired: &'static str,
+}
+
+impl DeliveredBasis {
+    pub fn of(story: &Story) -> Self {
+        match (&story.delivered, story.assumed_at, story.delivered_at) {
+            (None, _, _) => Self::Nothing,
+            (Some(_), Some(_), _) => Self::Assumed,
+            (Some(_), None, Some(_)) => Self::Accepted,
+            (Some(_), None, None) if story.delivered_is_certain => Self::Baseline,
+            (Some(_), None, None) => Self::Unanswered,
+        }
+    }
+
+    pub fn headings(self, story: &Story) -> ContentHeadings {
+        let (invalid, same, other, held, holds) = match self {
+            Self::Nothing => {
+                let title = "What Conversica should hold; it has accepted nothing yet";
+                (title, title, title, "", "Should hold")
+            }
+            Self::Accepted => (
+                "What Conversica accepted last; the row makes no valid lead now",
+                "What Conversica should hold, and holds",
+                "What Conversica accepted last → what it should hold",
+                "Accepted last",
+                "Holds",
+            ),
+            Self::Assumed => (
+                "What Conversica is assumed to hold, never sent; the row makes no valid lead now",
+                "What Conversica is assumed to hold; it was never sent",
+                "What Conversica is assumed to hold, never sent → what it should hold",
+                "Assumed, never sent",
+                "Assumed, never sent",
+            ),
+            Self::Baseline => (
+                "What a baseline took as delivered; the row makes no valid lead now",
+                "What Conversica should hold, taken as delivered by a baseline",
+                "What a baseline took as delivered → what Conversica should hold",
+                "Taken as delivered",
+                "Taken as delivered",
+            ),
+            Self::Unanswered => (
+                "What Conversica may hold: no answer came; the row makes no valid lead now",
+                "What Conversica should hold, and may hold: no answer came",
+                "What Conversica may hold, no answer came → what it should hold",
+                "Sent, not answered",
+                "Sent, not answered",
+            ),
+        };
+        match &story.desired {
+            None => ContentHeadings { title: invalid, held, desired: held },
+            Some(desired) if story.delivered.as_ref() == Some(desired) => {
+                ContentHeadings { title: same, held, desired: holds }
+            }
+            Some(_) => ContentHeadings { title: other, held, desired: "Should hold" },
+        }
+    }
+}

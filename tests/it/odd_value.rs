@@ -1,0 +1,150 @@
+//! Values as spreadsheets and old databases leave them behind: whole numbers in floating-point columns, zero dates, line breaks.
+//! A person is contacted all the same, and what was made of the value is said.
+
+use serde_json::json;
+
+use crate::support::engine::{Engine, blocking_on_both_engines};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
+
+blocking_on_both_engines!(
+    an_optional_value_of_no_use_keeps_nobody_from_being_contacted_and_is_noted,
+    whole_numbers_in_floating_point_columns_are_sent_as_such_and_check_names_the_columns,
+    a_version_that_reads_numbers_otherwise_asks_before_it_sends_them_all,
+);
+
+/// A table whose columns are of these types.
+fn scene(engine: Engine, endpoint: &StandIn, columns: &str) -> Scene {
+    let scene = Scene::on(engine, &endpoint.url(), 0);
+    scene.crm("drop table leads");
+    scene.crm(&format!(
+        "create table leads (first_name text, last_name text, email text, owner_name text, opt_out integer not null default 0, \
+         {columns})"
+    ));
+    scene
+}
+
+fn add(scene: &Scene, values: &str) {
+    scene.crm(&format!("insert into leads values ('Ann', 'Bell', 'ann@example.com', 'Rae Rep', 0, {values})"));
+}
+
+fn an_optional_value_of_no_use_keeps_nobody_from_being_contacted_and_is_noted(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene(engine, &endpoint, "id integer primary key, created text, street text");
+    scene.set_text("lead", "date", "created").set_text("lead", "address", "street");
+    let broken = engine.pick("'1 Main St' || char(10) || 'Apt 4'", "E'1 Main St\\nApt 4'");
+    let long = engine.pick("printf('%.*c', 3000, 'x')", "repeat('x', 3000)");
+    for values in [
+        "1, '0000-00-00 00:00:00', '1 Main St'",
+        &format!("2, '2026-01-01 00:00:00', {broken}"),
+        &format!("3, 'infinity', {long}"),
+        "4, null, null",
+    ] {
+        add(&scene, values);
+    }
+    let date = "date: left out, because it is not a date and time that can be read (column \"created\")";
+    let address = "address: line breaks became commas (column \"street\")";
+    let plan = scene.run(&["plan", "--json"]).expect_code(0).json();
+    assert_eq!((&plan["create"], &plan["invalid"]), (&json!(4), &json!(0)));
+    assert_eq!((&plan["notes"][0]["reason"], &plan["notes"][0]["leads"]), (&json!(date), &json!(2)), "{plan:#}");
+    assert_eq!(plan["notes"][0]["first"], json!([{"id": "1", "client_id": ""}, {"id": "3", "client_id": ""}]));
+    assert!(
+        plan["leads"][1]["reasons"].as_array().is_some_and(|reasons| reasons.contains(&json!(address))),
+        "{plan:#}"
+    );
+    let check = scene.run(&["check"]).expect_code(0);
+    assert!(check.stdout.contains("4 of 4 sample rows make a valid lead"), "{check}");
+    assert!(check.stdout.contains(&format!("2 row(s): {date}; id: 1, 3")), "{check}");
+    scene.run(&["once"]).expect_code(0);
+    let body = |id: &str| endpoint.bodies_of(id)[0].clone();
+    assert_eq!(endpoint.answered(), 4);
+    assert_eq!(
+        (&body("1")["date"], &body("3")["date"], &body("3")["address"]),
+        (&json!(null), &json!(null), &json!(null))
+    );
+    assert_eq!(
+        (&body("2")["address"], &body("2")["date"]),
+        (&json!("1 Main St, Apt 4"), &json!("2026-01-01T00:00:00+00:00"))
+    );
+    let known = scene.run(&["lead", "1", "--json"]).expect_code(0).json();
+    assert_eq!(known["notes"], json!([date]));
+    let words = scene.run(&["lead", "1"]).expect_code(0);
+    assert!(words.stdout.contains(&format!("note: {date}")), "{words}");
+    add(&scene, &format!("5, null, {broken}"));
+    let unread = scene.run(&["lead", "5"]).expect_code(0);
+    assert!(unread.stdout.contains(&format!("note: {address}")), "{unread}");
+    let plan = scene.run(&["plan"]).expect_code(0);
+    assert!(
+        plan.stdout.contains("Cleaned or left out") && plan.stdout.contains(date),
+        "also of leads that rest: {plan}"
+    );
+}
+
+const NUMBERS: &str = "id integer primary key, phone double precision, code double precision, dealer double precision";
+
+fn whole_numbers_in_floating_point_columns_are_sent_as_such_and_check_names_the_columns(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene(engine, &endpoint, NUMBERS);
+    scene.set_text("lead", "cellPhone", "phone").set_text("lead", "zip", "code").set_text("source", "client", "dealer");
+    add(&scene, "1, 3605550123, 98607, 12");
+    add(&scene, "2, null, 0.5, null");
+    let check = scene.run(&["check"]).expect_code(0);
+    assert!(check.stdout.contains("column(s) \"phone\", \"code\" hold whole numbers"), "{check}");
+    scene.run(&["once"]).expect_code(0);
+    let (first, second) = (endpoint.bodies_of("1")[0].clone(), endpoint.bodies_of("2")[0].clone());
+    assert_eq!((&first["cellPhone"], &first["zip"]), (&json!("3605550123"), &json!("98607")));
+    assert_eq!((&first["clientId"], &second["zip"]), (&json!("12"), &json!("0.5")));
+}
+
+/// As far as the state can tell, what it holds was made by an earlier version of the mapping.
+fn upgraded(scene: &Scene) {
+    scene.state("update control set body = '{\"fingerprint\":\"earlier\"}' where name = 'mapping_in_use'");
+}
+
+fn a_version_that_reads_numbers_otherwise_asks_before_it_sends_them_all(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene(engine, &endpoint, "id integer primary key, phone text");
+    scene.set_text("lead", "cellPhone", "phone").set("safety", "approve_above", "2");
+    (1..=3).for_each(|id| add(&scene, &format!("{id}, '360555012{id}.0'")));
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.bodies_of("1")[0]["cellPhone"], "3605550121.0");
+    scene.crm("update leads set phone = replace(phone, '.0', '')");
+    upgraded(&scene);
+    let status = scene.run(&["once", "--json"]).expect_code(4).json();
+    assert_eq!((&status["hold"]["reason"], &status["hold"]["leads"]), (&json!("mapping_changed"), &json!(3)));
+    assert_eq!(endpoint.answered(), 3);
+}
+
+#[test]
+fn a_lead_keeps_the_name_under_which_conversica_knows_it() {
+    let endpoint = StandIn::accepting();
+    for (is_known, id, client) in [(true, "7.0", "12.0"), (false, "7", "12")] {
+        let mut scene = scene(Engine::Sqlite, &endpoint, "id real, dealer real");
+        scene.set_text("source", "client", "dealer").set_text("source", "on_delete", "stop_messaging");
+        add(&scene, "7, 12");
+        add(&scene, "8, 12");
+        if is_known {
+            // As an earlier version wrote such keys.
+            let sent = "select 'Ann' as first_name, 'Bell' as last_name, 'ann@example.com' as email, 'Rae Rep' as owner_name, \
+                        0 as opt_out, k || '.0' as id, '12.0' as dealer from (select '7' as k union all select '8')";
+            scene.crm(&format!("create table earlier as {sent}"));
+            scene.set_text("source", "table", "earlier");
+            scene.run(&["once"]).expect_code(0);
+            scene.set_text("source", "table", "leads");
+            upgraded(&scene);
+        }
+        let sent = endpoint.answered();
+        scene.run(&["once", "--full"]).expect_code(0);
+        let sends = if is_known { 0 } else { 2 };
+        assert_eq!(endpoint.answered() - sent, sends, "{id}");
+        let lead = scene.run(&["lead", id, "--json"]).expect_code(0).json();
+        assert_eq!((&lead["status"], &lead["client_id"]), (&json!("in_sync"), &json!(client)), "{id}");
+        scene.set_text("source", "changes", "triggers");
+        scene.run(&["triggers", "install", "--yes"]).expect_code(0);
+        scene.run(&["once"]).expect_code(0);
+        scene.crm("update leads set last_name = 'Changed' where id = 7");
+        scene.run(&["once"]).expect_code(0);
+        assert_eq!(endpoint.bodies_of(id).last().expect("sent")["lastName"], "Changed");
+        assert_eq!(endpoint.answered() - sent, sends + 1, "{id}");
+    }
+}
