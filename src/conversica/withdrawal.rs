@@ -110,13 +110,18 @@ pub fn in_readable(post: &Post, words: &[Word]) -> Option<PossibleWithdrawal> {
         text.push_str(&Value::Object(member).to_string());
         text.push('\n');
     }
-    let chunks = chunks(&text);
-    let mut channels = withdrawn_in(post.kind, &chunks);
-    // What was understood is said; a second lead by the same post is not.
-    channels.retain(|channel| !withdrawn.contains(channel));
-    if !channels.is_empty() {
-        named_in(&text, &chunks, &mut named);
-    } else if !named.ids.is_empty() {
+    let mut channels = Vec::new();
+    for text in variants(&text) {
+        let chunks = chunks(&text);
+        let mut found = withdrawn_in(post.kind, &chunks);
+        // What was understood is said; a second lead by the same post is not.
+        found.retain(|channel| !withdrawn.contains(channel));
+        if !found.is_empty() {
+            named_in(&text, &chunks, &mut named);
+        }
+        channels.extend(found);
+    }
+    if channels.is_empty() && !named.ids.is_empty() {
         channels = withdrawn;
     }
     named.ids.retain(|id| *id != post.lead.id);
@@ -186,8 +191,9 @@ struct Chunk<'t> {
     behind: &'t str,
 }
 
+/// Other control characters are damaged letters of a word.
 fn is_punctuation(c: char) -> bool {
-    c.is_control() || "\"':,{}[]=&<>;\\|".contains(c)
+    "\0\t\n\r\"':,{}[]=&<>;\\|".contains(c)
 }
 
 fn chunks(text: &str) -> Vec<Chunk<'_>> {
@@ -198,7 +204,8 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
         let length = rest.find(is_punctuation).unwrap_or(rest.len());
         let raw = &rest[..length];
         let behind = &rest[length..];
-        let gap = behind.find(|c: char| !is_punctuation(c) && !c.is_whitespace()).unwrap_or(behind.len());
+        let is_gap = |c: char| is_punctuation(c) || c.is_whitespace() || c.is_control();
+        let gap = behind.find(|c: char| !is_gap(c)).unwrap_or(behind.len());
         let letters: String = raw.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
         if !letters.is_empty() {
             chunks.push(Chunk { raw, letters, end: at + length, behind: &behind[..gap] });
@@ -333,15 +340,26 @@ fn named_in(text: &str, chunks: &[Chunk<'_>], named: &mut NamedLeads) {
 
 /// What the value behind a key may be. Where a mark around it is damaged, the letter that it has become may belong to it.
 fn values_at(text: &str) -> Vec<String> {
-    let is_mark = |c: char| c.is_whitespace() || c.is_control() || "\"'\\:=>([".contains(c);
+    // In a form an ampersand ends an empty value; elsewhere it is a damaged mark.
+    let marks = if text.starts_with('=') { "\"'\\:=>([" } else { "\"'\\:=>([&;" };
+    let is_mark = |c: char| c.is_whitespace() || c.is_control() || marks.contains(c);
     let is_end = |c: char| c.is_whitespace() || c.is_control() || "\",&}<;\\".contains(c);
     let bare = |text: &'_ str| text.find(is_end).unwrap_or(text.len());
     let value = text.trim_start_matches(is_mark);
     let quoted = text[..text.len() - value.len()].ends_with(['"', '\'']);
     let (whole, behind) = value.split_at(bare(value));
+    let is_id = |id: &&str| {
+        id.chars().any(char::is_alphanumeric) && id.len() <= MAX_ID_BYTES && !id.chars().any(char::is_control)
+    };
     let mut found = Vec::new();
     if quoted {
-        found.push(&value[..value.find(['"', '\\', '\n']).unwrap_or(value.len())]);
+        let (exact, tail) = value.split_at(value.find(['"', '\\', '\n']).unwrap_or(value.len()));
+        found.push(exact);
+        // Nothing is damaged around it.
+        let tail = tail.trim_start_matches('\\').strip_prefix('"').map(str::trim_start);
+        if tail.is_some_and(|tail| tail.is_empty() || tail.starts_with([',', '}'])) && !exact.contains(is_punctuation) {
+            return found.into_iter().map(str::trim).filter(is_id).map(str::to_owned).collect();
+        }
     }
     found.push(whole);
     found.extend(whole.split_once('.').map(|(integer, _)| integer));
@@ -355,13 +373,10 @@ fn values_at(text: &str) -> Vec<String> {
         found.extend(whole.find(|c: char| !c.is_alphanumeric()).map(|end| &whole[..end]));
     }
     // The colon, or a letter in its place.
-    if whole.chars().count() == 1 {
+    if whole.chars().count() == 1 && behind.starts_with('"') {
         let next = behind.trim_start_matches(['"', ' ']);
         found.push(&next[..bare(next)]);
     }
-    let is_id = |id: &&str| {
-        id.chars().any(char::is_alphanumeric) && id.len() <= MAX_ID_BYTES && !id.chars().any(char::is_control)
-    };
     let trimmed = found.into_iter().map(|id| id.trim_matches(|c: char| c.is_whitespace() || c == '\''));
     trimmed.filter(is_id).map(str::to_owned).collect()
 }
