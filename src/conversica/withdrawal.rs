@@ -259,7 +259,7 @@ fn withdrawn_in(kind: Kind, chunks: &[Chunk<'_>]) -> Vec<Channel> {
             channels.extend(said_by_value(chunk, before));
         }
         // A letter may have become a mark of punctuation.
-        if let Some(next) = next.filter(|_| chunk.behind.chars().count() == 1 && !is_key) {
+        if let Some(next) = next.filter(|_| chunk.behind.trim().chars().count() == 1 && !is_key) {
             let joined = format!("{}{}", chunk.letters, next.letters);
             let found = PHRASES.iter().find(|(phrase, _)| is_near(&joined, phrase, 1));
             channels.extend(found.into_iter().flat_map(|(_, of)| of.iter()));
