@@ -279,8 +279,13 @@ async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) 
     let applied = apply_all(&db, at(4)).await;
     assert_eq!((applied.events, applied.alerts), (1, 0));
     // Somebody mends a post that they had looked at before.
-    let mended =
-        replay(&db, &waits, Some(br#"{"id":"1","action":"sent","date":"2026-01-01T00:00:00Z","body":"x"}"#), false);
+    let mended = replay(
+        &db,
+        &waits,
+        Some(br#"{"id":"1","action":"sent","date":"2026-01-01T00:00:00Z","body":"x"}"#),
+        false,
+        at(5),
+    );
     assert_eq!(mended.await.unwrap(), Replayed::Erased);
     assert_eq!(reading::list(&db, &reading::Wanted::default(), 9).await.unwrap().len(), 1);
 }
