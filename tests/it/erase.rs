@@ -111,7 +111,11 @@ async fn full(db: &Db, who: &str) {
             false,
         ),
         Arrival::of(Kind::ChatLead, chat.to_string().into_bytes(), false),
-        Arrival::of(Kind::Message, format!("{{\"id\": \"{who}\", \"body\": \"{MARK}\n\"}}").into_bytes(), false),
+        Arrival::of(
+            Kind::Message,
+            format!("{{\"id\": \"{who}\", \"doNotEmail\": true, \"body\": \"{MARK}\n\"}}").into_bytes(),
+            false,
+        ),
         Arrival::of(Kind::LeadUpdate, br#"{"id": "other", "hotLead": true}"#.to_vec(), false),
         Arrival::of(Kind::LeadUpdate, br#"{"hotLead": "#.to_vec(), false),
     ];
