@@ -43,7 +43,6 @@ fn report(of: Circumstances) -> Report {
         kind: "full".to_owned(),
         rows: 4_000,
         changed: 0,
-        unnamed: 0,
         duration_ms: 12,
         error: of.source_away.then(|| "the file is not there".to_owned()),
         failing_since: None,
