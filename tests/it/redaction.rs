@@ -249,7 +249,7 @@ fn good_and_bad_rows(life: &Life, format: &str) {
     }
     life.run(&["check"], 0);
     let once = life.run(&["once", "--max-wait", "0s"], 3);
-    assert!(once.stdout.contains("Read 11 rows: 4 new, 0 changed, 7 invalid"), "{once}");
+    assert!(once.stdout.contains("Read 11 rows: 7 new, 0 changed, 4 invalid"), "{once}");
     life.look(3);
     let rows = if format == "json" { "\"rows\":12" } else { "rows=12" };
     let changes = || {
