@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conversica_sync::crm::introspect;
 use conversica_sync::crm::propose::{Dialect, Place, Proposal, Wishes, propose, rank};
-use conversica_sync::db::Db;
+use conversica_sync::db::SourceDb;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -153,7 +153,7 @@ fn check(engine: Engine, shape: &Shape) -> Result<(), TestCaseError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let catalog = runtime.block_on(async {
         let url = scene.crm_store().url();
-        let db = Db::open_source(&url, Duration::from_secs(30)).await.expect("the database is there");
+        let db = SourceDb::open_source(&url, Duration::from_secs(30)).await.expect("the database is there");
         let mut catalog = introspect::tables(&db).await.expect("the catalog can be read");
         for table in &mut catalog {
             introspect::sample(&db, table).await;

@@ -97,6 +97,7 @@ mod sandbox;
 mod service_alerts;
 mod shrink;
 mod source;
+mod source_cure;
 mod source_types;
 mod start_together;
 mod state;

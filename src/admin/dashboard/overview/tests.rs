@@ -39,6 +39,7 @@ fn report(of: Circumstances) -> Report {
     report.leads.extend([("in_sync", 19), ("assumed", 1370)]);
     report.last_poll = Some(LastPoll {
         at: AT,
+        unnamed: 0,
         kind: "full".to_owned(),
         rows: 4_000,
         changed: 0,
