@@ -81,6 +81,7 @@ mod payload_law;
 mod plan_shown;
 mod playback;
 mod pooler;
+mod quiet_source;
 mod receive;
 mod receive_bad_input;
 mod receive_kept;
