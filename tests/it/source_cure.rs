@@ -119,7 +119,7 @@ async fn a_table_of_another_schema_is_proposed_with_its_schema() {
 #[tokio::test]
 async fn a_database_that_is_not_there_is_a_question_of_the_url() {
     let place = filled(Engine::Postgres).await;
-    let elsewhere = Place::at(Engine::Postgres, format!("{}_of_tomorrow", place.url));
+    let elsewhere = Place::at(Engine::Postgres, place.url.replacen("/test_", "/absent_", 1));
     let refused = refusal(&elsewhere, LEADS, "").await;
     assert!(refused.cure.contains("name a database that is there"), "{refused}");
 }
