@@ -96,7 +96,7 @@ struct Common {
 /// taken over as [`crate::config::reload`] has it.
 ///
 /// # Errors
-/// [`SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
+/// [`crate::error::SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
 pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
     let began_at = clock::now();
     let settings = changes.borrow_and_update().clone();

@@ -1,12 +1,15 @@
 //! Serves a router over HTTP/1.1, with TLS or without, to whoever connects, and lets nobody hold it up: handshakes and request
-//! headers have a time limit, connections have a longest life, and there are only so many of them.
+//! headers have a time limit, connections have a longest life, and there are only so many of them. When all places are taken, a
+//! connection that has shown no credentials is closed for each newcomer.
 //!
 //! `axum::serve` has none of these limits, hence an accept loop of our own. It knows no route, and how long a body may be
 //! or a handler may take is the router's business. A handler finds its peer as axum's `ConnectInfo<SocketAddr>`.
 
+pub mod crowd;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -21,7 +24,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
+
+use self::crowd::{ConnectionTable, ConnectionTrust};
 
 /// What one peer may take of us.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +36,8 @@ pub struct Limits {
     pub headers: Duration,
     /// Then a connection is closed after the answer under way: for bodies that trickle, and for readers that do not read.
     pub lifetime: Duration,
-    /// At once. Whoever comes on top waits in the system's queue until one ends.
+    /// At once. A newcomer on top takes the place of one that has shown no credentials; where all have, it waits in the
+    /// system's queue until one ends.
     pub connections: usize,
     /// How long an answer under way may still take once its connection is to end.
     pub stop_within: Duration,
@@ -42,6 +48,8 @@ pub type Tls = watch::Receiver<Arc<rustls::ServerConfig>>;
 
 /// After a failure to accept, as by want of file descriptors, which only time mends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// A line in the log about a full house is not repeated for so long.
+const CROWDED_AGAIN: Duration = Duration::from_secs(60);
 /// Between two tries for an address that somebody else has.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -67,18 +75,27 @@ pub async fn listen(address: SocketAddr, message: &str, cure: &str, stop: &Cance
 
 /// Serves until `stop`, then lets the answers under way finish.
 pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, limits: Limits, stop: CancellationToken) {
-    let mut connections = JoinSet::new();
+    let (mut connections, mut table) = (JoinSet::new(), ConnectionTable::default());
+    let mut crowd = CrowdNotice::default();
+    let address = listener.local_addr().ok();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             // Makes room; with nobody connected there is nothing to wait for, and this branch rests.
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
+            Some(ended) = connections.join_next_with_id() => {
+                table.remove(ended.map_or_else(|error| error.id(), |(id, ())| id));
+            }
+            accepted = listener.accept(), if table.admits_newcomer(limits.connections) => match accepted {
                 Ok((stream, peer)) => {
+                    if table.len() >= limits.connections && table.close_oldest_untrusted() {
+                        crowd.note(address, Instant::now());
+                    }
                     // Answers are short and wait for nothing.
                     drop(stream.set_nodelay(true));
                     let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
-                    connections.spawn(connection(stream, acceptor, peer, router.clone(), limits, stop.clone()));
+                    let caller = Caller { peer, trust: ConnectionTrust::default() };
+                    let task = connections.spawn(connection(stream, acceptor, caller.clone(), router.clone(), (limits, stop.clone())));
+                    table.add(peer.ip(), caller.trust, task);
                 }
                 Err(error) => {
                     debug!(%error, "a connection could not be accepted");
@@ -91,35 +108,65 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, limi
     while connections.join_next().await.is_some() {}
 }
 
+/// Says that connections without credentials take all places, at most once a minute.
+#[derive(Default)]
+struct CrowdNotice {
+    said_at: Option<Instant>,
+    closed: u64,
+}
+
+impl CrowdNotice {
+    fn note(&mut self, address: Option<SocketAddr>, now: Instant) {
+        self.closed += 1;
+        if self.said_at.is_some_and(|said_at| now.duration_since(said_at) < CROWDED_AGAIN) {
+            return;
+        }
+        self.said_at = Some(now);
+        let (address, closed) = (address.map(|address| address.to_string()), std::mem::take(&mut self.closed));
+        warn!(
+            address,
+            closed,
+            "connections without credentials take all places; the oldest of them is closed for each new connection"
+        );
+    }
+}
+
+/// Who is connected, and whether they have shown credentials.
+#[derive(Debug, Clone)]
+struct Caller {
+    peer: SocketAddr,
+    trust: ConnectionTrust,
+}
+
 /// One connection, from its handshake to its end.
 async fn connection(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
-    peer: SocketAddr,
+    caller: Caller,
     router: Router,
-    limits: Limits,
-    stop: CancellationToken,
+    (limits, stop): (Limits, CancellationToken),
 ) {
-    let Some(acceptor) = acceptor else { return converse(stream, peer, router, limits, stop).await };
+    let Some(acceptor) = acceptor else { return converse(stream, caller, router, limits, stop).await };
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(limits.headers, acceptor.accept(stream)) => shaken,
         () = stop.cancelled() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => converse(stream, peer, router, limits, stop).await,
+        Ok(Ok(stream)) => converse(stream, caller, router, limits, stop).await,
         Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
         Err(_) => debug!("a TLS handshake took too long"),
     }
 }
 
 /// From the first request to the last.
-async fn converse<S>(stream: S, peer: SocketAddr, router: Router, limits: Limits, stop: CancellationToken)
+async fn converse<S>(stream: S, caller: Caller, router: Router, limits: Limits, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ConnectInfo(caller.peer));
+        request.extensions_mut().insert(caller.trust.clone());
         router.call(request)
     });
     let connection = http1::Builder::new()

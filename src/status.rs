@@ -76,6 +76,8 @@ pub struct Received {
     pub chat_leads: i64,
     /// Posts that could not be read, and that nobody has mended yet.
     pub unreadable: i64,
+    /// Damaged posts that may withdraw a person's consent: they do until an operator has looked.
+    pub possible_opt_outs: i64,
     pub waiting_writeback: i64,
     /// Of them: given up until a person has mended the cause.
     pub stopped_writeback: i64,
@@ -95,6 +97,7 @@ impl Received {
             messages: numbers.count("message"),
             chat_leads: numbers.count("chat_lead"),
             unreadable: numbers.unreadable,
+            possible_opt_outs: numbers.possible_opt_outs,
             waiting_writeback: numbers.writeback,
             stopped_writeback: numbers.stopped,
             repeats: numbers.count("repeat"),
@@ -105,7 +108,13 @@ impl Received {
 
     /// Nothing has come, and nothing waits.
     pub fn is_nothing(&self) -> bool {
-        self.lead_updates + self.messages + self.chat_leads + self.unreadable + self.waiting_writeback == 0
+        self.lead_updates
+            + self.messages
+            + self.chat_leads
+            + self.unreadable
+            + self.possible_opt_outs
+            + self.waiting_writeback
+            == 0
     }
 }
 
@@ -154,7 +163,7 @@ pub enum Need {
     Nothing,
     /// Leads are rejected, invalid or exhausted, or rows have no key that names a lead.
     Attention,
-    /// Halted or held.
+    /// Halted or held, or a damaged post may be an opt-out.
     Decision,
 }
 
@@ -220,7 +229,8 @@ impl Report {
 
     pub fn need(&self) -> Need {
         let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
-        if self.halt.is_some() || self.hold.is_some() || self.state_lost.is_some() {
+        let may_be_opt_out = self.received.possible_opt_outs > 0;
+        if self.halt.is_some() || self.hold.is_some() || self.state_lost.is_some() || may_be_opt_out {
             Need::Decision
         } else if attention.into_iter().any(|status| self.leads(status) > 0) || self.unnamed() > 0 {
             Need::Attention

@@ -141,6 +141,8 @@ fn road_back(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
     to.counter("conversica_sync_received_repeats", help, one(received.repeats as f64));
     let help = "Posts that could not be read, and that nobody has mended yet.";
     to.gauge("conversica_sync_unreadable_posts", help, one(received.unreadable as f64));
+    let help = "Damaged posts that may be opt-outs, and count as such until an operator has looked.";
+    to.gauge("conversica_sync_possible_opt_outs", help, one(received.possible_opt_outs as f64));
     let help = "What is still to be written to the CRM, stopped ones included.";
     to.gauge("conversica_sync_writeback_waiting", help, one(received.waiting_writeback as f64));
     let help = "What the CRM has refused for good, until a person has mended the cause.";

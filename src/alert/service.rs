@@ -26,10 +26,11 @@ pub enum Condition {
     BacklogOld,
     WritebackStopped,
     Unreadable,
+    PossibleOptOut,
 }
 
 impl Condition {
-    pub const ALL: [Condition; 8] = [
+    pub const ALL: [Condition; 9] = [
         Condition::Halted,
         Condition::Held,
         Condition::Rejected,
@@ -38,6 +39,7 @@ impl Condition {
         Condition::BacklogOld,
         Condition::WritebackStopped,
         Condition::Unreadable,
+        Condition::PossibleOptOut,
     ];
 
     /// The `kind` of the alert.
@@ -51,6 +53,7 @@ impl Condition {
             Condition::BacklogOld => "backlog_old",
             Condition::WritebackStopped => "writeback_stopped",
             Condition::Unreadable => "unreadable",
+            Condition::PossibleOptOut => "possible_opt_out",
         }
     }
 
@@ -77,6 +80,9 @@ impl Condition {
             }
             Condition::Unreadable => {
                 "look at `conversica-sync received --unreadable`; after an upgrade or a fix, `received replay`"
+            }
+            Condition::PossibleOptOut => {
+                "look at `conversica-sync received --possible-opt-outs`, then `received confirm` or `received dismiss`"
             }
         }
     }
@@ -195,6 +201,7 @@ pub struct Reading {
     pub longest: Longest,
     pub stopped: i64,
     pub unreadable: i64,
+    pub possible_opt_outs: i64,
 }
 
 /// What this process knows besides.
@@ -241,6 +248,7 @@ fn one(condition: Condition, reading: &Reading, circumstances: &Circumstances, n
         Condition::Exhausted => count(reading.exhausted),
         Condition::WritebackStopped => count(reading.stopped),
         Condition::Unreadable => count(reading.unreadable),
+        Condition::PossibleOptOut => count(reading.possible_opt_outs),
         Condition::PollFailing => polling(reading.last_poll.as_ref(), circumstances, now),
         Condition::BacklogOld => backlog(reading, circumstances, now),
     }

@@ -111,6 +111,6 @@ async fn read(state: &Db) -> Result<Reading, sqlx::Error> {
     let last_poll = control::read::<LastPoll>(state).await?;
     let longest = due::longest_wait(state).await?;
     let numbers = reading::numbers(state).await?;
-    let (stopped, unreadable) = (numbers.stopped, numbers.unreadable);
-    Ok(Reading { halt, hold, rejected, exhausted, last_poll, longest, stopped, unreadable })
+    let (stopped, unreadable, possible_opt_outs) = (numbers.stopped, numbers.unreadable, numbers.possible_opt_outs);
+    Ok(Reading { halt, hold, rejected, exhausted, last_poll, longest, stopped, unreadable, possible_opt_outs })
 }

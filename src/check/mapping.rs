@@ -99,7 +99,9 @@ pub(super) async fn of_whole_numbers(crm: &Crm) -> anyhow::Result<Vec<Item>> {
         let quoted = format!("t.{}", db::quote(&column.name));
         let test = match &crm.db {
             SourceDb::Sqlite(_) if number::may_be_real(&column.plain_type) => number::is_whole(&quoted),
-            SourceDb::Postgres(_) if number::is_float(&column.plain_type) => format!("{quoted} = trunc({quoted}::float8)"),
+            SourceDb::Postgres(_) if number::is_float(&column.plain_type) => {
+                format!("{quoted} = trunc({quoted}::float8)")
+            }
             SourceDb::Sqlite(_) | SourceDb::Postgres(_) => continue,
         };
         names.push(name);

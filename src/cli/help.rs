@@ -70,7 +70,8 @@ Examples:
   conversica-sync status           how things stand
   conversica-sync status --json    the same for scripts
 
-Exit codes: 0 nothing to do, 2 usage or configuration, 3 leads need attention, 4 halted or held.";
+Exit codes: 0 nothing to do, 2 usage or configuration, 3 leads need attention, 4 halted or held, or a damaged post may be \
+an opt-out.";
 
 pub const LEADS: &str = "\
 Examples:
@@ -98,12 +99,32 @@ Examples:
   conversica-sync received                   what Conversica has posted, the newest
   conversica-sync received --id 4711         about one lead
   conversica-sync received --unreadable      what could not be read, and why
+  conversica-sync received --possible-opt-outs    damaged posts that may be opt-outs
   conversica-sync received show 12           one post, exactly as it came
+  conversica-sync received confirm 12        it is an opt-out
+  conversica-sync received dismiss 12        it is none
   conversica-sync received replay --all      read again, after an upgrade";
 
 pub const RECEIVED_SHOW: &str = "\
 Examples:
   conversica-sync received show 12";
+
+pub const RECEIVED_CONFIRM: &str = "\
+Examples:
+  conversica-sync received --possible-opt-outs
+  conversica-sync received confirm 12
+
+The person gets no more messages, whatever the CRM says.
+
+Exit codes: 0 done, 2 usage or configuration, or the post does not wait for it.";
+
+pub const RECEIVED_DISMISS: &str = "\
+Examples:
+  conversica-sync received dismiss 12
+
+What the CRM says about consent counts again, from the next full compare on or when the row changes.
+
+Exit codes: 0 done, 2 usage or configuration, or the post does not wait for it.";
 
 pub const RECEIVED_REPLAY: &str = "\
 Examples:

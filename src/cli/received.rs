@@ -10,7 +10,8 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Exit, existing_state, help, readable_state, settings, table};
+use crate::cli::{Exit, existing_state, help, person, readable_state, settings, table};
+use crate::clock;
 use crate::console::{printable, say};
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::vocabulary;
@@ -18,6 +19,7 @@ use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::heard::reading::{self, Heard, Wanted};
 use crate::state::heard::replay::{self, Replayed};
+use crate::state::possible_opt_out::{self, OptOutDecision, SettleOutcome};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -33,9 +35,12 @@ pub struct List {
     /// Posts of that kind
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
     pub kind: Option<Kind>,
-    /// Posts that cannot be read, and have not been mended
+    /// Posts that cannot be read, and have not been mended or put aside
     #[arg(long)]
     pub unreadable: bool,
+    /// Damaged posts that may be opt-outs, and wait for `confirm` or `dismiss`
+    #[arg(long)]
+    pub possible_opt_outs: bool,
     /// Posts about the lead of that id
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
@@ -55,6 +60,20 @@ pub enum Command {
         /// Its number, as `received` lists it
         #[arg(value_name = "SEQ")]
         seq: i64,
+    },
+    /// Say that a damaged post is an opt-out: it stays withdrawn for good
+    #[command(after_help = help::RECEIVED_CONFIRM)]
+    Confirm {
+        /// Numbers of posts, as `received --possible-opt-outs` lists them
+        #[arg(value_name = "SEQ", required = true)]
+        seqs: Vec<i64>,
+    },
+    /// Say that a damaged post is no opt-out, or put aside one that cannot be read
+    #[command(after_help = help::RECEIVED_DISMISS)]
+    Dismiss {
+        /// Numbers of posts, as `received --possible-opt-outs` or `--unreadable` lists them
+        #[arg(value_name = "SEQ", required = true)]
+        seqs: Vec<i64>,
     },
     /// Read again what could not be read: with this version of the program, or as you have mended it
     #[command(after_help = help::RECEIVED_REPLAY)]
@@ -80,6 +99,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     match args.command {
         None => list(args.list, file).await,
         Some(Command::Show { seq }) => show(seq, file).await,
+        Some(Command::Confirm { seqs }) => settle(seqs, OptOutDecision::Confirmed, file).await,
+        Some(Command::Dismiss { seqs }) => settle(seqs, OptOutDecision::Dismissed, file).await,
         Some(Command::Replay { seqs, all, body }) => again(seqs, all, body, file).await,
     }
 }
@@ -89,7 +110,8 @@ async fn state(file: Option<&Path>) -> anyhow::Result<Option<Db>> {
 }
 
 async fn list(args: List, file: Option<&Path>) -> anyhow::Result<Exit> {
-    let wanted = Wanted { kind: args.kind, unreadable: args.unreadable, id: args.id, ..Wanted::default() };
+    let (unreadable, possible_opt_outs) = (args.unreadable, args.possible_opt_outs);
+    let wanted = Wanted { kind: args.kind, unreadable, possible_opt_outs, id: args.id, ..Wanted::default() };
     let events = match state(file).await? {
         Some(state) => reading::list(&state, &wanted, args.limit.into()).await?,
         None => Vec::new(),
@@ -136,21 +158,24 @@ const TELLING: [&str; 11] = [
     "date",
 ];
 
-/// What the list shows of the content, and which of its keys have values that nobody has published.
-fn said(event: &Heard) -> (Map<String, Value>, Vec<&'static str>) {
+/// What the list shows of the content, which of its keys have values that are not published, and what is damaged.
+fn said(event: &Heard) -> (Map<String, Value>, Vec<&'static str>, Vec<String>) {
     let Ok(post) = heard::read(event.kind, &event.body) else { return Default::default() };
     let outside = if event.kind == Kind::ChatLead { Vec::new() } else { vocabulary::outside(&post.content) };
     let told = TELLING.into_iter().filter_map(|key| Some((key.to_owned(), post.content.get(key)?.clone())));
-    (told.collect(), outside)
+    (told.collect(), outside, post.notes)
 }
 
 fn what(event: &Heard) -> String {
     let mut parts = Vec::new();
     match (&event.problem, event.mended_as) {
+        (Some(problem), None) if event.settled_at.is_some() => {
+            parts.push(format!("unreadable, put aside: {}", printable(problem)));
+        }
         (Some(problem), None) => parts.push(format!("UNREADABLE: {}", printable(problem))),
         (Some(_), Some(mended_as)) => parts.push(format!("was unreadable; mended as {mended_as}")),
         (None, _) => {
-            let (told, outside) = said(event);
+            let (told, outside, notes) = said(event);
             parts.extend(told.iter().map(|(key, value)| match value {
                 Value::String(text) => format!("{key} {}", printable(text)),
                 other => format!("{key} {other}"),
@@ -158,10 +183,17 @@ fn what(event: &Heard) -> String {
             if !outside.is_empty() {
                 parts.push(format!("outside the vocabulary: {}", outside.join(", ")));
             }
+            parts.extend(notes.iter().map(|note| format!("note: {note}")));
             if event.applied_at.is_none() {
                 parts.push("not taken in yet".to_owned());
             }
         }
+    }
+    if event.may_be_opt_out {
+        let seq = event.seq;
+        parts.push(format!(
+            "MAY BE AN OPT-OUT: look with `received show {seq}`, then `received confirm {seq}` or `dismiss {seq}`"
+        ));
     }
     if event.repeats > 0 {
         parts.push(format!("arrived {} times", event.repeats + 1));
@@ -170,7 +202,7 @@ fn what(event: &Heard) -> String {
 }
 
 fn document(event: &Heard) -> Value {
-    let (said, outside) = said(event);
+    let (said, outside, notes) = said(event);
     json!({
         "seq": event.seq,
         "at": event.received_at,
@@ -185,6 +217,9 @@ fn document(event: &Heard) -> Value {
         "repeated_at": event.repeated_at,
         "applied_at": event.applied_at,
         "outside_vocabulary": outside,
+        "notes": notes,
+        "may_be_opt_out": event.may_be_opt_out,
+        "settled_at": event.settled_at,
     })
 }
 
@@ -207,6 +242,34 @@ async fn show(seq: i64, file: Option<&Path>) -> anyhow::Result<Exit> {
     } else {
         // Whoever reads may stop reading.
         let _ = out.write_all(&event.body).and_then(|()| out.flush());
+    }
+    Ok(Exit::Done)
+}
+
+async fn settle(seqs: Vec<i64>, decision: OptOutDecision, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let Some(state) = existing_state(&settings(file)?.settings).await? else {
+        return Err(SetupError::new("nothing has been received: there is no state yet", "`run` receives").into());
+    };
+    for seq in seqs {
+        match possible_opt_out::settle(&state, seq, decision, &person(), clock::now()).await? {
+            SettleOutcome::Settled(leads) => {
+                let names: Vec<String> = leads.iter().map(|lead| printable(&lead.id).into_owned()).collect();
+                let leads = if names.is_empty() { String::new() } else { format!(" (lead {})", names.join(", ")) };
+                say(match decision {
+                    OptOutDecision::Confirmed => format!("{seq}: the opt-out is confirmed{leads}"),
+                    OptOutDecision::Dismissed => format!("{seq}: put aside as no opt-out{leads}"),
+                });
+            }
+            SettleOutcome::NothingWaits => {
+                let cure = "`conversica-sync received --possible-opt-outs` and `--unreadable` list those that wait";
+                return Err(SetupError::new(format!("post {seq} does not wait for that decision"), cure).into());
+            }
+            SettleOutcome::NamesNoLead => {
+                let cure = "find out whom it is about, then `received replay SEQ --body FILE` with their id in it, or `received \
+                            dismiss SEQ`";
+                return Err(SetupError::new(format!("post {seq} names no lead"), cure).into());
+            }
+        }
     }
     Ok(Exit::Done)
 }
@@ -236,7 +299,7 @@ async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&P
         wanted.before = Some(last.seq);
         for event in &page {
             let seq = event.seq;
-            match replay::replay(&state, event, body.as_deref(), has_clients).await? {
+            match replay::replay(&state, event, body.as_deref(), has_clients, clock::now()).await? {
                 Replayed::As(now) => {
                     tally.0 += 1;
                     say(format_args!("{seq}: read, as {now}"));

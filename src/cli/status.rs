@@ -116,7 +116,7 @@ fn received(received: &Received) -> String {
         return String::new();
     }
     let Received { lead_updates, messages, chat_leads, repeats, unknown_leads, outside_vocabulary, .. } = received;
-    let Received { unreadable, waiting_writeback, stopped_writeback, .. } = received;
+    let Received { unreadable, possible_opt_outs, waiting_writeback, stopped_writeback, .. } = received;
     let mut text = format!("Received: {lead_updates} Lead Updates, {messages} Messages, {chat_leads} Chat Leads");
     let asides = [
         (repeats, "repeats"),
@@ -130,10 +130,18 @@ fn received(received: &Received) -> String {
         let _ = write!(text, " ({})", asides.join(", "));
     }
     text.push('\n');
+    if *possible_opt_outs > 0 {
+        let _ = writeln!(
+            text,
+            "POSSIBLE OPT-OUTS in {possible_opt_outs} damaged posts: they count as opt-outs until an operator has looked.\n  look: \
+             conversica-sync received --possible-opt-outs; then: received confirm SEQ, or received dismiss SEQ"
+        );
+    }
     if *unreadable > 0 {
         let _ = writeln!(
             text,
-            "For a person: {unreadable} posts cannot be read. Look: conversica-sync received --unreadable; then: received replay"
+            "For a person: {unreadable} posts cannot be read. Look: conversica-sync received --unreadable; then: received replay, or \
+             received dismiss"
         );
     }
     if *stopped_writeback > 0 {

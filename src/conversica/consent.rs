@@ -44,14 +44,42 @@ pub struct Word {
 
 /// Statuses of the stage "Lead Stopped" that are a person's own word against e-mails. No other stage has them, so that they
 /// are understood where the stage did not change with them.
-const STOPPED: [&str; 3] = ["Unsubscribed", "Do Not Email", "Lead Requested Stop"];
+const STOPPED: [&str; 4] = ["Unsubscribed", "Marked Spam", "Do Not Email", "Lead Requested Stop"];
+
+/// Who stops a conversation and is not the person that is written to.
+const STOPPED_BY_OTHERS: [&str; 14] = [
+    "client",
+    "conversica",
+    "manager",
+    "rep",
+    "admin",
+    "crm",
+    "system",
+    "assistant",
+    "ai",
+    "service",
+    "account",
+    "agent",
+    "dealer",
+    "user",
+];
+
+/// Whether a stage says that the person has stopped the conversation: "Lead Stopped", "Customer Stopped" and the like.
+pub fn is_stopped_by_person(stage: &str) -> bool {
+    let stage: String = stage.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
+    stage.strip_suffix("stopped").is_some_and(|who| !who.is_empty() && !STOPPED_BY_OTHERS.contains(&who))
+}
+
+/// 2001-01-01. Conversica was founded later.
+const EARLIEST: DateTime<Utc> = DateTime::from_timestamp(978_307_200, 0).expect("an instant that exists");
 
 /// What a Lead Update says about consent.
 pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word> {
     let dates = Dates::of(content);
     let mut words = Vec::new();
     let mut say = |key: &str, channel: Channel, given: bool| {
-        let at = dates.of_key(key).unwrap_or(heard_at);
+        // A date before e-mail assistants stands for none: a withdrawal would be older than whatever gave consent.
+        let at = dates.of_key(key).filter(|at| *at >= EARLIEST).unwrap_or(heard_at);
         // A giving that lies in the future would outlive withdrawals that are still to come.
         words.push(Word { channel, given, at: if given { at.min(heard_at) } else { at } });
     };
@@ -63,8 +91,11 @@ pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word>
         }
     }
     let text = |key: &str| content.get(key).and_then(Value::as_str);
-    let stage = text("conversationStage").unwrap_or("Lead Stopped");
-    if stage == "Lead Stopped" && text("conversationStatus").is_some_and(|status| STOPPED.contains(&status)) {
+    let (stage, status) = (text("conversationStage"), text("conversationStatus"));
+    let is_stopped = stage.is_none_or(is_stopped_by_person);
+    // Without a status that says otherwise, the stage is a person's word by itself.
+    let is_unexplained = stage.is_some() && status.is_none_or(|status| status != "No Longer at Company");
+    if is_stopped && (is_unexplained || status.is_some_and(|status| STOPPED.contains(&status))) {
         say("conversationStatus", Channel::Email, false);
     }
     words
@@ -75,6 +106,9 @@ pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word>
 pub struct Standing {
     pub email: Option<DateTime<Utc>>,
     pub sms: Option<DateTime<Utc>>,
+    /// Channels that a damaged post may withdraw consent from: nothing gives it again until an operator has looked.
+    #[serde(skip)]
+    pub unsettled: [bool; 2],
 }
 
 impl Standing {
@@ -84,7 +118,7 @@ impl Standing {
             words.iter().filter(|word| word.channel == channel && word.given == given).map(|word| word.at).max()
         };
         let of = |channel| newest(channel, false).filter(|withdrawn| newest(channel, true) <= Some(*withdrawn));
-        Self { email: of(Channel::Email), sms: of(Channel::Sms) }
+        Self { email: of(Channel::Email), sms: of(Channel::Sms), ..Self::default() }
     }
 
     pub fn set(&mut self, channel: Channel, withdrawn_at: Option<DateTime<Utc>>) {
@@ -92,6 +126,17 @@ impl Standing {
             Channel::Email => self.email = withdrawn_at,
             Channel::Sms => self.sms = withdrawn_at,
         }
+    }
+
+    /// Consent is withdrawn since then, until an operator has looked.
+    pub fn set_unsettled(&mut self, channel: Channel, at: DateTime<Utc>) {
+        self.set(channel, Some(self.get(channel).map_or(at, |since| since.max(at))));
+        self.unsettled[channel as usize] = true;
+    }
+
+    /// Whether an operator has to look before anything ends the withdrawal.
+    pub fn is_unsettled(&self, channel: Channel) -> bool {
+        self.unsettled[channel as usize]
     }
 
     pub fn get(&self, channel: Channel) -> Option<DateTime<Utc>> {
@@ -169,7 +214,16 @@ mod tests {
         assert_eq!(said(stopped), [(Email, false)]);
         assert_eq!(said(json!({"conversationStatus": "Lead Requested Stop"})), [(Email, false)], "the stage was known");
         assert_eq!(said(json!({"conversationStage": "Messaging", "conversationStatus": "Unsubscribed"})), []);
-        assert_eq!(said(json!({"conversationStage": "Lead Stopped", "conversationStatus": "Marked Spam"})), []);
+        for (stage, status) in [("Lead Stopped", "Marked Spam"), ("Customer Stopped", "Opted out")] {
+            let stopped = json!({"conversationStage": stage, "conversationStatus": status});
+            assert_eq!(said(stopped), [(Email, false)], "{stage}, {status}");
+        }
+        assert_eq!(said(json!({"conversationStage": "Lead Stopped"})), [(Email, false)]);
+        let left = json!({"conversationStage": "Lead Stopped", "conversationStatus": "No Longer at Company"});
+        assert_eq!(said(left), []);
+        for stage in ["Client Stopped", "Conversica Stopped", "Rep Stopped", "Stopped"] {
+            assert_eq!(said(json!({"conversationStage": stage})), [], "{stage}");
+        }
     }
 
     #[test]
@@ -182,13 +236,13 @@ mod tests {
 
     #[test]
     fn only_what_contradicts_is_changed_and_nothing_is_added() {
-        let both = Standing { email: Some(at(0)), sms: Some(at(0)) };
+        let both = Standing { email: Some(at(0)), sms: Some(at(0)), ..Standing::default() };
         let body = r#"{"id":"1","firstName":"\"optOut\":false","optOut":false,"smsOptOut":false,"smsOptIn":true}"#;
         let kept = r#"{"id":"1","firstName":"\"optOut\":false","optOut":true,"smsOptOut":true,"smsOptIn":false}"#;
         assert_eq!(both.keep(body).as_deref(), Some(kept));
         assert_eq!(both.keep(kept), None);
         assert_eq!(both.keep(r#"{"id":"1"}"#), None);
-        let email = Standing { email: Some(at(0)), sms: None };
+        let email = Standing { email: Some(at(0)), ..Standing::default() };
         assert_eq!(email.keep(r#"{"id":"1","smsOptIn":true}"#), None);
     }
 

@@ -1,11 +1,15 @@
 //! What Conversica posts to us: reading a body as one of the three kinds, leniently. Pure.
 //!
 //! What identifies the lead and what a kind cannot do without must be there; a value of another type than ours is taken
-//! where it can mean one thing only; keys that nobody knows are kept. No error quotes a value: bodies are personal data.
+//! where it can mean one thing only, and otherwise its key is left out with a note; unknown keys are kept. No error and no note
+//! quotes a value: bodies are personal data.
 
+use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
 use crate::conversica::lead::{Fingerprint, Kind as Type, LeadId};
+use crate::conversica::lenient;
+use crate::conversica::withdrawal;
 
 /// By the path that it is posted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +96,11 @@ pub struct Post {
     pub lead: LeadId,
     /// The other keys and their values, each of its published type; keys without a value (`null`) are left out.
     pub content: Map<String, Value>,
+    /// What of the post could not be used, each with its published key: values of a type that can mean nothing, and earlier
+    /// values of a key that comes twice.
+    pub unused: Vec<(String, Value)>,
+    /// What was read although it is damaged, and what was left out: sentences for people.
+    pub notes: Vec<String>,
 }
 
 /// Why a body cannot be read: a sentence for whoever posted it, which quotes nothing of it but key names that are published.
@@ -107,81 +116,114 @@ const MAX_ID_BYTES: usize = 1000;
 /// Reads a body.
 ///
 /// # Errors
-/// [`Unreadable`] for what is no JSON object, lacks a required key, or has a value of a type that can mean nothing.
+/// [`Unreadable`] for what is no JSON object, or lacks a required key.
 pub fn read(kind: Kind, body: &[u8]) -> Result<Post, Unreadable> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Unreadable("The body is empty".to_owned()));
     }
-    // The position is said, the text at it is not.
-    let value: Value =
-        serde_json::from_slice(body).map_err(|error| Unreadable(format!("The body is not valid JSON: {error}")))?;
-    let Value::Object(object) = value else {
-        return Err(Unreadable("The body is not a JSON object".to_owned()));
-    };
-    if object.len() > MAX_KEYS {
-        return Err(Unreadable(format!("The body has {} keys, more than {MAX_KEYS}", object.len())));
+    let object = lenient::read_object(body).map_err(Unreadable)?;
+    if object.members.len() > MAX_KEYS {
+        return Err(Unreadable(format!("The body has {} keys, more than {MAX_KEYS}", object.members.len())));
     }
-    let mut post = Post { kind, lead: LeadId::default(), content: Map::new() };
-    let mut lead_id = None;
-    for (key, value) in object {
+    let notes = object.notes.into_iter().map(str::to_owned).collect();
+    let mut post = Post { kind, lead: LeadId::default(), content: Map::new(), unused: Vec::new(), notes };
+    let (mut id, mut lead_id) = (None, None);
+    let keys: Vec<String> = object.members.iter().map(|(key, _)| key.clone()).collect();
+    for (key, value) in object.members {
+        let key = published_name(kind, &key, &keys).map_or(key, str::to_owned);
         match (key.as_str(), value) {
             (_, Value::Null) => {}
-            ("id", value) => post.lead.id = identifier("id", value)?,
+            ("id", value) => {
+                let named = identifier("id", value)?;
+                if let Some(earlier) = id.replace(named.clone()).filter(|earlier| *earlier != named) {
+                    post.replace("id", Value::String(earlier));
+                }
+            }
             ("leadId", value) => lead_id = Some(identifier("leadId", value)?),
             ("clientId", value) => post.lead.client_id = identifier("clientId", value)?,
-            (_, value) => {
-                let value = match kind.type_of(&key) {
-                    Some(wanted) => typed(&key, wanted, value)?,
-                    None => value,
-                };
-                post.content.insert(key, value);
-            }
+            (_, value) => post.add(key, value),
         }
     }
     // Posts of version 7.1 name it so.
-    if let Some(lead_id) = lead_id.filter(|_| post.lead.id.is_empty()) {
-        post.lead.id = lead_id;
-    }
+    post.lead.id = id.filter(|id| !id.is_empty()).or(lead_id).unwrap_or_default();
     if post.lead.id.is_empty() && kind != Kind::ChatLead {
         return Err(missing("id"));
     }
-    match kind.required().iter().find(|key| is_blank(post.content.get(**key))) {
-        Some(key) => Err(missing(key)),
-        None => Ok(post),
+    let Some(key) = kind.required().iter().find(|key| is_blank(post.content.get(**key))) else { return Ok(post) };
+    let unused = post.unused.iter().any(|(unused, _)| unused == key);
+    match kind.type_of(key).filter(|_| unused) {
+        Some(wanted) => Err(Unreadable(format!("{key} is not {}", named_type(wanted)))),
+        None => Err(missing(key)),
     }
+}
+
+/// The published key that is meant: written in other cases or with blanks around it, where the post does not have it otherwise.
+fn published_name(kind: Kind, key: &str, keys: &[String]) -> Option<&'static str> {
+    let identifiers = ["id", "leadId", "clientId"];
+    let mut names = kind.keys().iter().map(|(name, _)| *name).chain(identifiers);
+    let is_exact = |name: &str| keys.iter().any(|key| key == name);
+    let is_consent = |name: &str| ["doNotEmail", "smsOptOut", "smsOptIn"].contains(&name);
+    // Of consent every value counts, see `Post::add`.
+    let name = names.find(|name| name.eq_ignore_ascii_case(key.trim()))?;
+    (key == name || !is_exact(name) || is_consent(name)).then_some(name)
 }
 
 /// Whom a body is about, as far as that can be told, also where it cannot be read otherwise. Wrong at worst for one that cannot.
 pub fn identity(body: &[u8]) -> Option<LeadId> {
-    let text = String::from_utf8_lossy(body);
-    let object: Option<Map<String, Value>> = serde_json::from_str(&text).ok();
-    let of = |key: &str| {
-        let value = match &object {
-            Some(object) => object.get(key).cloned(),
-            None => first_value(&text, key),
-        };
-        identifier(key, value?).ok().filter(|id| !id.is_empty())
-    };
-    Some(LeadId { id: of("id").or_else(|| of("leadId"))?, client_id: of("clientId").unwrap_or_default() })
-}
-
-/// Of what is no valid JSON: the first value that stands behind that key.
-fn first_value(text: &str, key: &str) -> Option<Value> {
-    let key = format!("\"{key}\"");
-    let mut rest = text;
-    loop {
-        rest = &rest[rest.find(&key)? + key.len()..];
-        if let Some(value) = rest.trim_start().strip_prefix(':') {
-            return serde_json::Deserializer::from_str(value).into_iter::<Value>().next()?.ok();
-        }
-    }
+    let named = withdrawal::named_leads(body);
+    Some(LeadId {
+        id: named.ids.into_iter().next()?,
+        client_id: named.client_ids.into_iter().next().unwrap_or_default(),
+    })
 }
 
 impl Post {
+    /// Takes in a value, where it can mean something. Of a key of consent that comes twice the withdrawal counts, of others the
+    /// last value.
+    fn add(&mut self, key: String, value: Value) {
+        let value = match self.kind.type_of(&key) {
+            None => value,
+            Some(wanted) => match typed(wanted, &value) {
+                Some(value) => value,
+                None => {
+                    self.notes.push(format!("{key} was left out: it is not {}", named_type(wanted)));
+                    self.unused.push((key, value));
+                    return;
+                }
+            },
+        };
+        let withdraws = |value: &Value| match key.as_str() {
+            "doNotEmail" | "smsOptOut" => *value == Value::Bool(true),
+            "smsOptIn" => *value == Value::Bool(false),
+            _ => false,
+        };
+        match self.content.get(&key).cloned() {
+            Some(earlier) if earlier == value => {}
+            Some(earlier) if withdraws(&earlier) => self.replace(&key, value),
+            Some(earlier) => {
+                self.replace(&key, earlier);
+                self.content.insert(key, value);
+            }
+            None => _ = self.content.insert(key, value),
+        }
+    }
+
+    /// Of a key that comes twice, the value that does not count.
+    fn replace(&mut self, key: &str, unused: Value) {
+        let is_published = key == "id" || self.kind.type_of(key).is_some();
+        let name = if is_published { key } else { "an unknown key" };
+        self.notes.push(format!("{name} comes twice, with two values"));
+        self.unused.push((key.to_owned(), unused));
+    }
+
     /// The same for every arrival of the same kind, lead and content, in whatever order its keys come.
     pub fn content_hash(&self) -> Fingerprint {
         let mut canonical = serde_json::json!([self.kind.name(), self.lead.id, self.lead.client_id]).to_string();
         write_sorted(&self.content, &mut canonical);
+        if !self.unused.is_empty() {
+            // They may be what matters.
+            canonical.push_str(&serde_json::json!(self.unused).to_string());
+        }
         Fingerprint::of(canonical.as_bytes())
     }
 }
@@ -219,20 +261,53 @@ fn identifier(key: &str, value: Value) -> Result<String, Unreadable> {
     Ok(text)
 }
 
-/// The value as its published type has it, where it can mean one thing only. Datetimes stay texts, as they came: whoever
-/// compares them reads them.
-fn typed(key: &str, wanted: Type, value: Value) -> Result<Value, Unreadable> {
-    let wrong = |what: &str| Err(Unreadable(format!("{key} is not {what}")));
-    match (wanted, value) {
-        (Type::Boolean, Value::Bool(yes)) => Ok(Value::Bool(yes)),
-        (Type::Boolean, Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(Value::Bool(true)),
-        (Type::Boolean, Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(Value::Bool(false)),
-        (Type::Boolean, _) => wrong("a boolean"),
-        (Type::Text | Type::Datetime, Value::String(text)) => Ok(Value::String(text)),
-        (Type::Text, Value::Number(number)) => Ok(Value::String(number.to_string())),
-        (Type::Text, Value::Bool(_) | Value::Array(_) | Value::Object(_) | Value::Null) => wrong("a string"),
-        (Type::Datetime, _) => wrong("a datetime, which is a string"),
+fn named_type(wanted: Type) -> &'static str {
+    match wanted {
+        Type::Boolean => "a boolean",
+        Type::Text => "a string",
+        Type::Datetime => "a datetime, which is a string",
     }
+}
+
+/// The value as its published type has it, where it can mean one thing only. Datetimes stay texts, as they came, for others
+/// compare them; those in numbers become such texts.
+fn typed(wanted: Type, value: &Value) -> Option<Value> {
+    match (wanted, value) {
+        (Type::Boolean, Value::Bool(yes)) => Some(Value::Bool(*yes)),
+        (Type::Boolean, Value::String(text)) => boolean(text),
+        (Type::Boolean, Value::Number(number)) => match number.as_f64() {
+            Some(1.0) => Some(Value::Bool(true)),
+            Some(0.0) => Some(Value::Bool(false)),
+            _ => None,
+        },
+        (Type::Boolean, _) => None,
+        (Type::Text, Value::String(text)) => Some(Value::String(text.clone())),
+        (Type::Text, Value::Number(number)) => Some(Value::String(number.to_string())),
+        (Type::Text, Value::Bool(_) | Value::Array(_) | Value::Object(_) | Value::Null) => None,
+        (Type::Datetime, Value::String(text)) => {
+            let instant = text.trim().parse().ok().and_then(epoch);
+            Some(Value::String(instant.unwrap_or_else(|| text.clone())))
+        }
+        (Type::Datetime, Value::Number(number)) => {
+            Some(Value::String(number.as_f64().and_then(epoch).unwrap_or_else(|| number.to_string())))
+        }
+        (Type::Datetime, _) => None,
+    }
+}
+
+fn boolean(text: &str) -> Option<Value> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "y" | "t" | "on" | "1" => Some(Value::Bool(true)),
+        "false" | "no" | "n" | "f" | "off" | "0" => Some(Value::Bool(false)),
+        _ => None,
+    }
+}
+
+/// Seconds, milliseconds or microseconds since 1970, of the years 2001 to 2100; another number is no time.
+fn epoch(number: f64) -> Option<String> {
+    let seconds = [1.0, 1e3, 1e6].map(|unit| number / unit).into_iter().find(|s| (1e9..4.2e9).contains(s))?;
+    let at = DateTime::from_timestamp_micros((seconds * 1e6).round() as i64)?;
+    Some(at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 /// The object with its keys in byte order, at every depth.
@@ -292,13 +367,40 @@ mod tests {
         assert_eq!(reason(Kind::ChatLead, chat), "Missing required field: email");
         let message = r#"{"id":"1","action":"sent","date":"2019-05-10T05:57:44+00:00"}"#;
         assert_eq!(reason(Kind::Message, message), "Missing required field: body");
-        assert_eq!(reason(Kind::LeadUpdate, r#"{"id":"1","hotLead":"Sally said so"}"#), "hotLead is not a boolean");
+        assert_eq!(reason(Kind::Message, r#"{"id":"1","action":["Sally"]}"#), "action is not a string");
         assert_eq!(reason(Kind::LeadUpdate, r#"{"id":{}}"#), "id is neither a string nor a whole number");
         assert_eq!(reason(Kind::LeadUpdate, "[]"), "The body is not a JSON object");
         assert_eq!(reason(Kind::LeadUpdate, " \n"), "The body is empty");
-        let broken = reason(Kind::Message, "{\"id\":\"1\",\"body\":\"Sally\nLee\"}");
-        assert!(broken.starts_with("The body is not valid JSON: control character"), "{broken}");
+        let broken = reason(Kind::Message, "{\"id\":\"1\",\"body\":\"Sally\nLee");
+        assert!(broken.starts_with("The body is not valid JSON: EOF while parsing a string"), "{broken}");
         assert!(!broken.contains("Sally"));
+    }
+
+    #[test]
+    fn a_bad_value_costs_its_key_and_not_the_post() {
+        let read =
+            |body: &str| read(Kind::LeadUpdate, body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let post = read(r#"{"id":"1","doNotEmail":true,"hotLead":"Sally said so","leadStatus":{"a":1}}"#);
+        assert_eq!(Value::Object(post.content), serde_json::json!({"doNotEmail": true}));
+        let notes = ["hotLead was left out: it is not a boolean", "leadStatus was left out: it is not a string"];
+        assert_eq!(post.notes, notes);
+        for (body, expected) in [
+            (r#"{"ID":"1"," DoNotEmail ":"Y"}"#, serde_json::json!({"doNotEmail": true})),
+            (r#"{"id":"1","smsOptOut":1,"hotLead":0}"#, serde_json::json!({"smsOptOut": true, "hotLead": false})),
+            (
+                r#"{"id":"1","leadStatusDate":1764300000}"#,
+                serde_json::json!({"leadStatusDate": "2025-11-28T03:20:00Z"}),
+            ),
+            (r#"{"id":"1","dateAdded":"1764300000500"}"#, serde_json::json!({"dateAdded": "2025-11-28T03:20:00.500Z"})),
+            (r#"{"id":"1","dateAdded":12}"#, serde_json::json!({"dateAdded": "12"})),
+            (r#"{"id":"1","doNotEmail":true,"doNotEmail":false}"#, serde_json::json!({"doNotEmail": true})),
+            (r#"{"id":"1","doNotEmail":false,"donotemail":true}"#, serde_json::json!({"doNotEmail": true})),
+            (r#"{"id":"1","smsOptIn":false,"smsOptIn":true}"#, serde_json::json!({"smsOptIn": false})),
+        ] {
+            assert_eq!(Value::Object(read(body).content), expected, "{body}");
+        }
+        let hash = |body: &str| read(body).content_hash();
+        assert_ne!(hash(r#"{"id":"1","doNotEmail":"maybe"}"#), hash(r#"{"id":"1"}"#), "it is no repeat of the other");
     }
 
     #[test]

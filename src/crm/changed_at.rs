@@ -1,7 +1,7 @@
 //! `[source] changed_at` as it stands in SQL: found to fit, and compared with a bound.
 
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
-use sqlx::{Column as _, Executor, Row as _, TypeInfo};
+use sqlx::{Column as _, Executor, TypeInfo};
 
 use crate::config::Source;
 use crate::crm::columns::{self, Column};
@@ -100,8 +100,8 @@ pub async fn prepare(db: &SourceDb, source: &Source, columns: &[Column]) -> anyh
         }
         SourceDb::Postgres(pool) => {
             async {
-                let row = columns::null_row(pool, &sql).await?;
-                Ok(row.columns().first().and_then(|column| postgres_kind(column.type_info())))
+                let columns = columns::columns_of(pool, &sql).await?;
+                Ok(columns.first().and_then(|column| postgres_kind(column.type_info())))
             }
             .await
         }

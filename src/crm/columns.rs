@@ -5,7 +5,7 @@
 use secrecy::ExposeSecret;
 use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgRow, PgTypeInfo, PgTypeKind};
+use sqlx::postgres::{PgColumn, PgRow, PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Connection as _, Executor, Row as _, Statement, TypeInfo};
 
 use crate::config::Source;
@@ -117,8 +117,8 @@ async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<V
 
 /// By a row of nulls, which carries the columns: a statement that is only prepared would stay in the customer's session.
 async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<Column>, sqlx::Error> {
-    let row = null_row(pool, sql).await?;
-    let column = |c: &sqlx::postgres::PgColumn| Column {
+    let columns = columns_of(pool, sql).await?;
+    let column = |c: &PgColumn| Column {
         name: c.name().to_owned(),
         type_name: c.type_info().name().to_lowercase(),
         plain_type: plain_type(c.type_info()),
@@ -126,11 +126,39 @@ async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<Column>, 
         form: postgres_form(c.type_info()),
         entry: None,
     };
-    Ok(row.columns().iter().map(column).collect())
+    Ok(columns.iter().map(column).collect())
+}
+
+/// The columns of a query.
+pub(super) async fn columns_of(pool: &SourcePool, sql: &str) -> Result<Vec<PgColumn>, sqlx::Error> {
+    match null_row(pool, sql).await {
+        Ok(row) => Ok(row.columns().to_vec()),
+        Err(error) if needs_a_name(&error) => prepared_columns(pool, sql).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether only a statement with a name tells the columns: where the role may read a few of them only, because preparing needs no
+/// rights; and where a type is none of the driver's own, which it looks up by a statement that takes the place of the unnamed one.
+fn needs_a_name(error: &sqlx::Error) -> bool {
+    const REFUSED: &str = "42501";
+    const NO_SUCH_STATEMENT: &str = "26000";
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some(REFUSED | NO_SUCH_STATEMENT))
+}
+
+/// The columns of a statement that is prepared, and closed again in the same transaction.
+async fn prepared_columns(pool: &SourcePool, sql: &str) -> Result<Vec<PgColumn>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let statement = (&mut *transaction).prepare(db::trusted(sql.to_owned())).await?;
+    let columns = statement.columns().to_vec();
+    transaction.clear_cached_statements().await?;
+    transaction.commit().await?;
+    Ok(columns)
 }
 
 /// One row with the columns of this query, all of them null, on a connection that remembers no types of an earlier look.
-pub(super) async fn null_row(pool: &SourcePool, sql: &str) -> Result<PgRow, sqlx::Error> {
+async fn null_row(pool: &SourcePool, sql: &str) -> Result<PgRow, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     transaction.clear_cached_statements().await?;
     let sql = db::trusted(format!("select t.* from (select 1) as one left join (\n{sql}\nlimit 0) as t on true"));

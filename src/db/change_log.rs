@@ -25,7 +25,6 @@ impl SourceDb {
         open_postgres(url, statement_timeout).await.map(SourceDb::Postgres).map_err(discreet::of_source)
     }
 
-
     /// Connects at the first statement, so that a pass that takes nothing out of the log needs no right to.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use super::file::{FileId, FileLook};
-use super::{ACQUIRE_TIMEOUT, SourceDb, LOCK_TIMEOUT, away_or_unfit, discreet, sqlite_path};
+use super::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, SourceDb, away_or_unfit, discreet, sqlite_path};
 use crate::error::SetupError;
 
 /// How a connection to the source opens the file.

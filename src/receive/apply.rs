@@ -68,6 +68,12 @@ fn pass_on(applied: Applied, signals: &Signals) {
     if applied.unreadable > 0 {
         warn!(events = applied.unreadable, "posts can no longer be read: look with `received --unreadable`");
     }
+    if applied.possible > 0 {
+        warn!(
+            posts = applied.possible,
+            "damaged posts may be opt-outs, and count as such: look with `received --possible-opt-outs`"
+        );
+    }
     if applied.writeback {
         signals.writeback.notify_one();
     }

@@ -7,7 +7,7 @@
 //! what failures cost us.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
@@ -15,6 +15,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use crate::http::crowd::network_of;
 
 /// The pair that lets a post in, as a digest of the one text that shows it.
 pub struct Credentials {
@@ -69,7 +71,7 @@ pub struct Failure {
 
 impl Failures {
     pub fn note(&mut self, address: IpAddr, now: Instant) -> Failure {
-        let address = household(address);
+        let address = network_of(address);
         let is_over = |window: &Window| now.duration_since(window.began) >= WINDOW;
         if self.windows.len() >= ADDRESSES && !self.windows.contains_key(&address) {
             self.windows.retain(|_, window| !is_over(window));
@@ -84,17 +86,6 @@ impl Failures {
         window.failures = window.failures.saturating_add(1);
         let left = WINDOW.saturating_sub(now.duration_since(window.began));
         Failure { first: window.failures == 1, come_back: (window.failures > TOLERATED).then_some(left) }
-    }
-}
-
-/// Of IPv6, whoever has one address has the 2^64 beside it.
-fn household(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
     }
 }
 

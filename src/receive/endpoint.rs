@@ -1,5 +1,6 @@
 //! What is answered to whom: a post is let in by its path, its method and its credentials, in this order, before a byte of
-//! its body is read; then it is read, stored and acknowledged. Every answer is the JSON document that Conversica prescribes.
+//! its body is read; then it is read, stored and acknowledged. After an answer to a request without credentials the connection
+//! is closed, so that strangers keep no place. Every answer is the JSON document that Conversica prescribes.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use tracing::warn;
 
 use crate::config::{Receive, Settings};
 use crate::conversica::heard::Kind;
+use crate::http::crowd::ConnectionTrust;
 use crate::receive::credentials::{Credentials, Failures, forwarded_for};
 use crate::receive::intake::{Intake, NotStored};
 use crate::state::event::Arrival;
@@ -81,14 +83,17 @@ pub fn router(desk: Arc<Desk>) -> Router {
 
 async fn take(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     let Some(kind) = desk.kinds.get(request.uri().path()).copied() else {
-        return answer(StatusCode::NOT_FOUND, "Nothing is posted to this path");
+        return closing(answer(StatusCode::NOT_FOUND, "Nothing is posted to this path"));
     };
     if request.method() != Method::POST {
         let answer = answer(StatusCode::METHOD_NOT_ALLOWED, "Only POST is understood here");
-        return with(answer, header::ALLOW, HeaderValue::from_static("POST"));
+        return closing(with(answer, header::ALLOW, HeaderValue::from_static("POST")));
     }
     if !desk.is_let_in(request.headers()) {
-        return desk.refuse(request).await;
+        return closing(desk.refuse(request).await);
+    }
+    if let Some(trust) = request.extensions().get::<ConnectionTrust>() {
+        trust.establish();
     }
     let (received, body) = read(request.into_body(), desk.max_body).await;
     let is_empty = body.is_empty();
@@ -151,7 +156,7 @@ impl Desk {
             }
             Some(left) => {
                 let answer = answer(StatusCode::TOO_MANY_REQUESTS, "Wrong username or password, too often");
-                closing(with(answer, header::RETRY_AFTER, HeaderValue::from(left.as_secs().max(1))))
+                with(answer, header::RETRY_AFTER, HeaderValue::from(left.as_secs().max(1)))
             }
         }
     }
@@ -224,6 +229,7 @@ fn with(mut response: Response, name: header::HeaderName, value: HeaderValue) ->
     response
 }
 
+/// The connection ends after this answer.
 fn closing(response: Response) -> Response {
     with(response, header::CONNECTION, HeaderValue::from_static("close"))
 }

@@ -17,10 +17,12 @@ use crate::state::{instant, micros};
 /// Whether anybody has ever said anything: where nobody has, nothing more is asked.
 macro_rules! any {
     ($executor:expr) => {
-        sqlx::query_scalar::<_, i64>("select cast(1 as bigint) from consent limit 1")
-            .fetch_optional($executor)
-            .await
-            .map(|found| found.is_some())
+        sqlx::query_scalar::<_, i64>(
+            "select cast(1 as bigint) where exists (select 1 from consent) or exists (select 1 from possible_opt_out)",
+        )
+        .fetch_optional($executor)
+        .await
+        .map(|found| found.is_some())
     };
 }
 pub(super) use any;
@@ -32,7 +34,7 @@ macro_rules! standing {
             Ok(rows) => {
                 let rows = rows.iter().map(|row| {
                     let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
-                    Ok((lead, row.try_get(2)?, row.try_get(3)?))
+                    Ok((lead, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
                 });
                 rows.collect::<Result<Vec<_>, sqlx::Error>>().map($crate::state::consent::standing_of)
             }
@@ -51,19 +53,32 @@ where
         row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str());
     });
     query.push(
-        ") select id, client_id, channel, max(case when given = 0 then at end) from asked \
+        ") select id, client_id, channel, max(case when given = 0 then at end), cast(0 as bigint) from asked \
          join consent on id = asked_id and client_id = asked_client_id group by id, client_id, channel \
          having max(case when given = 0 then at end) >= coalesce(max(case when given = 1 then at end), ",
     );
     query.push(i64::MIN + 1).push(")");
+    // Until an operator has looked, nothing that is heard later gives consent again.
+    query.push(
+        " union all select id, client_id, channel, max(at), cast(1 as bigint) from asked \
+         join possible_opt_out on id = asked_id and client_id = asked_client_id where settled_at is null \
+         group by id, client_id, channel",
+    );
     query
 }
 
-pub(super) fn standing_of(rows: Vec<(LeadId, String, i64)>) -> HashMap<LeadId, Standing> {
+/// A channel of a lead: since when its consent is withdrawn, and 1 where an operator has to look.
+type StandingRow = (LeadId, String, i64, i64);
+
+pub(super) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, Standing> {
     let mut standing: HashMap<LeadId, Standing> = HashMap::new();
-    for (lead, channel, at) in rows {
-        if let Some(channel) = Channel::from_name(&channel) {
-            standing.entry(lead).or_default().set(channel, Some(instant(at)));
+    for (lead, channel, at, unsettled) in rows {
+        let Some(channel) = Channel::from_name(&channel) else { continue };
+        let standing = standing.entry(lead).or_default();
+        if unsettled == 1 {
+            standing.set_unsettled(channel, instant(at));
+        } else {
+            standing.set(channel, standing.get(channel).max(Some(instant(at))));
         }
     }
     standing
@@ -77,9 +92,13 @@ pub async fn stands(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Standin
     on_db!(db, pool => if any!(pool)? { standing!(pool, leads) } else { Ok(HashMap::new()) })
 }
 
-/// The number of the newest word; 0 where there is none. As long as it is the same, what stands is the same.
+/// A number that grows with every word, and with every post that may be one.
+const NEWEST: &str =
+    "select coalesce((select max(seq) from consent), 0) + coalesce((select max(seq) from possible_opt_out), 0)";
+
+/// The number of the newest word; 0 where there is none. As long as it is the same, no further withdrawal has come.
 pub async fn newest(db: &Db) -> Result<i64, sqlx::Error> {
-    on_db!(db, pool => sqlx::query_scalar("select coalesce(max(seq), 0) from consent").fetch_one(pool).await)
+    on_db!(db, pool => sqlx::query_scalar(NEWEST).fetch_one(pool).await)
 }
 
 /// A word, and who has said it.
@@ -218,8 +237,7 @@ pub async fn upsert(
         }
         super::lead::upsert_query(&changes, now, written_at).build().execute(&mut *transaction).await?;
         // Only now that nobody else can write to these leads: whoever waits to do so finds what is written here.
-        let newest: i64 =
-            sqlx::query_scalar("select coalesce(max(seq), 0) from consent").fetch_one(&mut *transaction).await?;
+        let newest: i64 = sqlx::query_scalar(NEWEST).fetch_one(&mut *transaction).await?;
         if newest != words {
             let leads: Vec<LeadId> = changes.iter().map(|change| change.lead.clone()).collect();
             keep!(db, transaction, &leads, written_at);
@@ -253,8 +271,9 @@ where
     });
     query.push(")").push(&order.cte).push(" update lead set row_hash = null from given").push(order.from);
     query.push(
-        " where lead.id = given_id and lead.client_id = given_client_id and exists (select 1 from consent \
-         where consent.id = given_id and consent.client_id = given_client_id and consent.given = 0)",
+        " where lead.id = given_id and lead.client_id = given_client_id and (exists (select 1 from consent \
+         where consent.id = given_id and consent.client_id = given_client_id and consent.given = 0) \
+         or exists (select 1 from possible_opt_out p where p.id = given_id and p.client_id = given_client_id))",
     );
     query.push(order.condition);
     query

@@ -5,21 +5,23 @@ pub mod fold;
 pub mod reading;
 pub mod replay;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
+use sqlx::{Database, Decode, Encode, QueryBuilder, Row as _, Type};
 
 use crate::config::{OnAmbiguous, Settings};
+use crate::conversica::consent::Channel;
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::on_db;
 use crate::state::consent;
 use crate::state::delivery::OptOuts;
 use crate::state::event::lane;
-use crate::state::heard::fold::{Alert, Event, Folded, Stored};
+use crate::state::heard::fold::{Alert, Event, Folded, PossibleOptOut, Stored};
 use crate::state::lead::{DELIVERED, InOrder};
+use crate::state::possible_opt_out;
 use crate::state::tombstone;
 use crate::state::{instant, micros};
 
@@ -35,6 +37,8 @@ pub struct Applied {
     pub unreadable: usize,
     /// Words about consent.
     pub words: usize,
+    /// Damaged posts that may withdraw consent.
+    pub possible: usize,
     /// Something waits to be written to the CRM.
     pub writeback: bool,
     /// Somebody is to be told something.
@@ -64,9 +68,132 @@ impl Consequences {
     }
 }
 
+/// A row of [`WAITING`] or [`UNEXAMINED`], of either engine.
+fn read_event<'r, R>(row: &'r R) -> Result<Event, sqlx::Error>
+where
+    R: sqlx::Row,
+    usize: sqlx::ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    &'r str: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    Ok(Event {
+        seq: row.try_get(0)?,
+        kind: kind_of(row.try_get(1)?)?,
+        lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },
+        received_at: instant(row.try_get(4)?),
+        body: row.try_get(5)?,
+    })
+}
+
+/// In a transaction: what was said about consent, or may have been, goes into the tables and into what is to be sent. Returns
+/// how many leads are due because of it.
+macro_rules! withdraw {
+    ($db:expr, $transaction:expr, $folded:expr, $consequences:expr, $now:expr) => {{
+        let mut leads: BTreeSet<LeadId> = $folded.spoken().into_iter().collect();
+        for words in $folded.words.chunks(1000) {
+            consent::insert_query(words).build().execute(&mut *$transaction).await?;
+        }
+        if !$folded.possible.is_empty() {
+            let ids: BTreeSet<&str> =
+                $folded.possible.iter().flat_map(|possible| possible.named.ids.iter().map(String::as_str)).collect();
+            let mut known = Vec::new();
+            if !ids.is_empty() {
+                for row in possible_opt_out::known_query(&ids).build().fetch_all(&mut *$transaction).await? {
+                    known.push(LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? });
+                }
+            }
+            let rows = possible_rows(&$folded.possible, &known);
+            for some in rows.chunks(1000) {
+                possible_opt_out::insert_query(some).build().execute(&mut *$transaction).await?;
+            }
+            leads.extend(rows.into_iter().map(|(_, lead, ..)| lead).filter(|lead| !lead.id.is_empty()));
+        }
+        let mut due = 0;
+        let leads: Vec<LeadId> = leads.into_iter().collect();
+        for some in leads.chunks(1000) {
+            if $consequences.opt_outs == OptOuts::Keep {
+                due += consent::keep!($db, $transaction, some, $now) as u64;
+            }
+            consent::look_again_query($db, some).build().execute(&mut *$transaction).await?;
+        }
+        due
+    }};
+}
+
 /// Takes the oldest events that nobody has taken yet into the conversations of their leads, with all that follows from it:
-/// a handful of statements in one transaction. Of several instances one does it at a time.
+/// a handful of statements in one transaction. Of several instances one does it at a time. An event that the database does not
+/// take holds up no other: what it says about consent counts, and the rest of it waits for an operator.
 pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    let is_refused = |error: &sqlx::Error| matches!(error, sqlx::Error::Database(_)) && !db::is_outage(error);
+    match apply_some(db, consequences, AT_ONCE, now).await {
+        Err(error) if is_refused(&error) => match apply_some(db, consequences, 1, now).await {
+            Err(error) if is_refused(&error) => set_aside(db, consequences, now).await,
+            done => done,
+        },
+        done => done,
+    }
+}
+
+/// Of the oldest event, which the database does not take: what it says about consent, and nothing else.
+async fn set_aside(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        if let Some(lock) = tombstone::shared_lock(db) {
+            sqlx::query(lock).execute(&mut *transaction).await?;
+        }
+        if let Some(lock) = db.apply_lock() {
+            let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
+            if !mine {
+                transaction.rollback().await?;
+                return Ok(Applied::default());
+            }
+        }
+        let mut events = Vec::new();
+        for row in sqlx::query(WAITING).bind(1_i64).fetch_all(&mut *transaction).await? {
+            events.push(read_event(&row)?);
+        }
+        let folded = fold::fold(&events, BTreeMap::new());
+        let mut applied = Applied { events: events.len(), unreadable: events.len(), words: folded.words.len(), ..Applied::default() };
+        applied.possible = folded.possible.len();
+        applied.due += withdraw!(db, transaction, folded, consequences, now);
+        for event in &events {
+            sqlx::query("update event set problem = $1, examined_at = $2 where seq = $3")
+                .bind("The state did not take it in; what it says about consent counts").bind(micros(now)).bind(event.seq)
+                .execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(applied)
+    })
+}
+
+/// The oldest events that could be read and nobody has taken yet.
+const WAITING: &str = "select seq, kind, id, client_id, received_at, body from event \
+     where applied_at is null and problem is null order by seq limit $1";
+
+/// Posts that cannot be read and that nobody has searched for a withdrawal yet.
+const UNEXAMINED: &str = "select seq, kind, id, client_id, received_at, body from event \
+     where problem is not null and examined_at is null and mended_as is null order by seq limit $1";
+
+fn possible_rows(possible: &[PossibleOptOut], known: &[LeadId]) -> Vec<(i64, LeadId, Channel, DateTime<Utc>)> {
+    let mut rows = Vec::new();
+    for possible in possible {
+        for lead in possible_opt_out::leads_of(possible, known) {
+            rows.extend(
+                possible.channels.iter().map(|channel| (possible.event_seq, lead.clone(), *channel, possible.at)),
+            );
+        }
+    }
+    rows
+}
+
+async fn apply_some(
+    db: &Db,
+    consequences: Consequences,
+    most: i64,
+    now: DateTime<Utc>,
+) -> Result<Applied, sqlx::Error> {
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         // What is read below is of nobody who is erased before all that follows from it is written.
@@ -80,33 +207,32 @@ pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
                 return Ok(Applied::default());
             }
         }
-        let rows = sqlx::query(
-            "select seq, kind, id, client_id, received_at, body from event \
-             where applied_at is null and problem is null order by seq limit $1")
-            .bind(AT_ONCE).fetch_all(&mut *transaction).await?;
+        let rows = sqlx::query(WAITING).bind(most).fetch_all(&mut *transaction).await?;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
-            events.push(Event {
-                seq: row.try_get(0)?,
-                kind: kind_of(row.try_get(1)?)?,
-                lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },
-                received_at: instant(row.try_get(4)?),
-                body: row.try_get(5)?,
-            });
+            events.push(read_event(row)?);
         }
-        if events.is_empty() {
+        let mut unexamined = Vec::new();
+        for row in sqlx::query(UNEXAMINED).bind(most).fetch_all(&mut *transaction).await? {
+            unexamined.push(read_event(&row)?);
+        }
+        if events.is_empty() && unexamined.is_empty() {
             // Waited for, unlike a drop's: until the lock is gone, whoever looks next would leave what comes now to us.
             transaction.rollback().await?;
             return Ok(Applied::default());
         }
         let mut stored = BTreeMap::new();
-        for row in conversations_query(&events).build().fetch_all(&mut *transaction).await? {
-            let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
-            stored.insert(lead, stored_of(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?));
+        if !events.is_empty() {
+            for row in conversations_query(&events).build().fetch_all(&mut *transaction).await? {
+                let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+                stored.insert(lead, stored_of(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?));
+            }
         }
-        let folded = fold::fold(&events, stored);
+        let mut folded = fold::fold(&events, stored);
+        folded.possible.extend(unexamined.iter().filter_map(PossibleOptOut::of_unreadable));
         let mut applied = Applied {
-            events: events.len(),
+            events: events.len() + unexamined.len(),
+            possible: folded.possible.len(),
             unreadable: folded.effects.iter().filter(|(_, effect)| effect.is_err()).count(),
             words: folded.words.len(),
             ..Applied::default()
@@ -114,15 +240,15 @@ pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
         if !folded.conversations.is_empty() {
             upsert_query(&folded).build().execute(&mut *transaction).await?;
         }
-        if !folded.words.is_empty() {
-            for words in folded.words.chunks(1000) {
-                consent::insert_query(words).build().execute(&mut *transaction).await?;
-            }
-            let leads = folded.spoken();
-            if consequences.opt_outs == OptOuts::Keep {
-                applied.due += consent::keep!(db, transaction, &leads, now) as u64;
-            }
-            consent::look_again_query(db, &leads).build().execute(&mut *transaction).await?;
+        let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
+        if !seqs.is_empty() {
+            possible_opt_out::mended_query(&seqs, now).build().execute(&mut *transaction).await?;
+        }
+        if !folded.words.is_empty() || !folded.possible.is_empty() {
+            applied.due += withdraw!(db, transaction, folded, consequences, now);
+        }
+        if !unexamined.is_empty() {
+            examined_query(&unexamined, now).build().execute(&mut *transaction).await?;
         }
         if consequences.ends_wait && !folded.conversations.is_empty() {
             applied.due += end_wait_query(db, &events, now).build().execute(&mut *transaction).await?.rows_affected();
@@ -144,7 +270,9 @@ pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
             applied.alerts = folded.alerts.len();
             alert_query(&folded.alerts, &delivered, now).build().execute(&mut *transaction).await?;
         }
-        applied_query(&folded, now).build().execute(&mut *transaction).await?;
+        if !events.is_empty() {
+            applied_query(&folded, now).build().execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
         Ok(applied)
     })
@@ -228,6 +356,20 @@ where
          and lead.last_outcome = 'ambiguous' and lead.last_outcome_at <= heard_at and lead.due_at > ",
     );
     query.push_bind(micros(now)).push(order.condition);
+    query
+}
+
+fn examined_query<DB: Database>(events: &[Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("update event set examined_at = ");
+    query.push_bind(micros(now)).push(" where seq in (");
+    let mut list = query.separated(", ");
+    for event in events {
+        list.push_bind(event.seq);
+    }
+    query.push(")");
     query
 }
 

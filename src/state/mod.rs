@@ -28,6 +28,7 @@ pub mod outcome;
 mod packed;
 pub mod pause;
 pub mod payload;
+pub mod possible_opt_out;
 pub mod prune;
 pub mod record;
 pub mod story;

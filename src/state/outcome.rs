@@ -173,6 +173,18 @@ pub async fn by_stretch(db: &Db, since: DateTime<Utc>, minutes: i64) -> Result<V
     Ok(rows.into_iter().filter_map(of).collect())
 }
 
+/// Records an attempt for no lead of the state: the test lead.
+pub async fn record_test(db: &Db, finished: &Finished) -> Result<(), sqlx::Error> {
+    let finished = std::slice::from_ref(finished);
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        insert_query(finished).build().execute(&mut *transaction).await?;
+        minute_query(finished).build().execute(&mut *transaction).await?;
+        count_query(finished).build().execute(&mut *transaction).await?;
+        transaction.commit().await
+    })
+}
+
 /// An attempt that was not accepted, without what was said of it: that may quote a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failed {

@@ -42,11 +42,13 @@ impl Kept {
                 ("decision", "at", "not exists (select 1 from decided where decided.decision_seq = r.seq)")
             }
             Self::Alerts => ("alert", "created_at", "done_at is not null"),
-            // What could not be read stays until it was mended; what the CRM does not have yet, until it has it.
+            // What could not be read stays until it was mended or put aside, a possible opt-out until an operator has looked,
+            // and what the CRM does not have yet until it has it.
             Self::Posts => (
                 "event",
                 "received_at",
-                "coalesce(applied_at, mended_as) is not null \
+                "coalesce(applied_at, mended_as, settled_at) is not null \
+                 and not exists (select 1 from possible_opt_out p where p.event_seq = r.seq and p.settled_at is null) \
                  and not exists (select 1 from writeback where writeback.event_seq = r.seq)",
             ),
             Self::Payloads | Self::Minutes | Self::DecidedLeads => ("", "", ""),

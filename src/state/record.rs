@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::Row as _;
 
-use crate::conversica::heard;
 use crate::conversica::lead::LeadId;
+use crate::conversica::{heard, lenient};
 use crate::db::{Db, trusted};
 use crate::on_db;
 use crate::state::heard::reading::{self, Heard, Wanted};
@@ -16,11 +16,12 @@ use crate::state::instant;
 use crate::state::told::OnItsWay;
 
 /// The tables that name people, by `id` and `client_id` or by the event that they belong to, and what that is in words.
-pub const PERSONAL: [(&str, By, &str); 9] = [
+pub const PERSONAL: [(&str, By, &str); 10] = [
     ("writeback", By::Event, "posts on their way to the CRM"),
     ("event", By::Event, "posts of Conversica"),
     ("conversation", By::Lead, "what these come to"),
     ("consent", By::Lead, "words about consent"),
+    ("possible_opt_out", By::Lead, "possible opt-outs"),
     ("alert", By::Lead, "alerts"),
     ("payload", By::Lead, "earlier contents"),
     ("outcome", By::Lead, "attempts to send"),
@@ -97,7 +98,7 @@ pub(super) fn seems_to_be_about(body: &[u8], lead: &LeadId) -> bool {
 }
 
 pub(super) fn is_chat_of(body: &[u8], addresses: &BTreeSet<String>) -> bool {
-    let post: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
+    let post = lenient::read_object(body).ok().map(|object| object.members.into_iter().collect::<Map<_, _>>());
     post.is_some_and(|post| address(&post).is_some_and(|address| addresses.contains(&address)))
 }
 

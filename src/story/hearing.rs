@@ -12,9 +12,11 @@ use crate::conversica::consent::{Channel, Standing};
 use crate::conversica::conversation::datetime;
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
+use crate::conversica::lenient;
 use crate::db::Db;
 use crate::state::consent::{self, Entry};
 use crate::state::heard::reading::{self, Heard};
+use crate::state::possible_opt_out::{self, PossibleOptOutShown};
 use crate::state::told::{self, Alert, OnItsWay};
 
 /// All that was heard of a lead.
@@ -24,6 +26,7 @@ pub struct Hearing {
     picture: Map<String, Value>,
     ledger: Vec<Entry>,
     standing: Standing,
+    possible: Vec<PossibleOptOutShown>,
     /// Events that are not in the CRM yet.
     writeback: HashMap<i64, OnItsWay>,
     alerts: Vec<Alert>,
@@ -45,13 +48,14 @@ impl Hearing {
     pub async fn of(state: &Db, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
         let (heard, picture) = reading::of_lead(state, lead).await?;
         let ledger = consent::of_lead(state, lead).await?;
-        let standing = Standing::of(&ledger.iter().map(|entry| entry.word).collect::<Vec<_>>());
+        let standing = consent::stands(state, std::slice::from_ref(lead)).await?.remove(lead).unwrap_or_default();
+        let possible = possible_opt_out::of_lead(state, lead).await?;
         let (writeback, alerts) = (told::writeback(state, lead).await?, told::alerts(state, lead).await?);
-        Ok(Self { heard, picture, ledger, standing, writeback, alerts, keeps_opt_outs })
+        Ok(Self { heard, picture, ledger, standing, possible, writeback, alerts, keeps_opt_outs })
     }
 
     pub fn is_nothing(&self) -> bool {
-        self.heard.is_empty() && self.ledger.is_empty()
+        self.heard.is_empty() && self.ledger.is_empty() && self.possible.is_empty()
     }
 
     /// For scripts.
@@ -65,6 +69,7 @@ impl Hearing {
                 "repeats": heard.repeats,
                 "applied_at": heard.applied_at,
                 "effect": heard.effect,
+                "notes": notes(heard),
                 "writeback": self.writeback.get(&heard.seq),
             })
         });
@@ -87,6 +92,7 @@ impl Hearing {
         document["conversation"] = json!(self.picture);
         document["messages"] = self.messages().into_iter().map(|(_, message)| message).collect();
         document["consent"] = json!({"ledger": ledger.collect::<Vec<_>>(), "standing": self.standing});
+        document["possible_opt_outs"] = json!(self.possible);
         document["overrides"] = json!(overrides);
         document["alerts"] = json!(self.alerts);
     }
@@ -148,6 +154,14 @@ impl Hearing {
                 let _ = writeln!(text, "\nOPTED OUT of {} on {}", channel.name(), moment(since));
             }
         }
+        for possible in self.possible.iter().filter(|possible| possible.settled_at.is_none()) {
+            let PossibleOptOutShown { event_seq, channel, .. } = possible;
+            let _ = writeln!(
+                text,
+                "  the damaged post {event_seq} may be an opt-out of {channel}: look with `received show {event_seq}`, then `received \
+                 confirm {event_seq}` or `received dismiss {event_seq}`"
+            );
+        }
         for (key, value, since) in self.kept(desired) {
             let _ = writeln!(
                 text,
@@ -162,6 +176,9 @@ impl Hearing {
     pub fn events(&self, width: usize) -> Vec<(DateTime<Utc>, String)> {
         let heard = |heard: &Heard| {
             let mut text = told(heard, width);
+            for note in notes(heard) {
+                let _ = write!(text, "\n      (note: {note})");
+            }
             if heard.repeats > 0 {
                 let last = heard.repeated_at.map(|at| format!(", last at {}", moment(at))).unwrap_or_default();
                 let _ = write!(text, "\n      (came again: {}{last})", heard.repeats);
@@ -177,6 +194,12 @@ impl Hearing {
             let what = if word.given { "consent given" } else { "consent withdrawn" };
             (word.at, format!("{what} for {channel}, as {who} says"))
         }));
+        events.extend(self.possible.iter().map(|possible| {
+            let PossibleOptOutShown { event_seq, channel, decision, settled_at, .. } = possible;
+            let settled = decision.as_ref().zip(*settled_at).map(|(said, at)| format!(" ({said} at {})", moment(at)));
+            let settled = settled.unwrap_or_default();
+            (possible.at, format!("the damaged post {event_seq} may be an opt-out of {channel}{settled}"))
+        }));
         events.extend(self.alerts.iter().map(|alert| (alert.at, people_told(alert))));
         events
     }
@@ -188,7 +211,13 @@ fn source(event_seq: Option<i64>) -> &'static str {
 
 /// The object as it was posted.
 fn posted(heard: &Heard) -> Value {
-    serde_json::from_slice(&heard.body).unwrap_or_default()
+    let object = lenient::read_object(&heard.body).ok();
+    object.map(|object| Value::Object(object.members.into_iter().collect())).unwrap_or_default()
+}
+
+/// What of it is damaged, and what was left out.
+fn notes(heard: &Heard) -> Vec<String> {
+    heard::read(heard.kind, &heard.body).map(|post| post.notes).unwrap_or_default()
 }
 
 /// A Message is of its date, whatever it took to come here.

@@ -49,7 +49,9 @@ pub async fn keep(
 
 /// Consent that was given later than it was withdrawn counts, for whatever it was withdrawn from.
 fn give(lead: &LeadId, standing: &mut Standing, at: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Entry> {
-    let ended = Channel::ALL.into_iter().filter(|channel| standing.get(*channel).is_some_and(|since| since < at));
+    let is_ended =
+        |channel: &Channel| standing.get(*channel).is_some_and(|since| since < at) && !standing.is_unsettled(*channel);
+    let ended = Channel::ALL.into_iter().filter(is_ended);
     let ended: Vec<Channel> = ended.collect();
     for channel in &ended {
         standing.set(*channel, None);

@@ -4,6 +4,8 @@
 //! Never more leads are claimed than requests may be in flight, and a claim is given up only when its outcome is on the
 //! disk: so a crash can repeat no more than what was in flight.
 
+mod ending;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -238,43 +240,6 @@ impl Deliverer {
     /// Forgets that nothing was due: somebody has put something in.
     pub fn look_again(&mut self) {
         self.idle_until = None;
-    }
-
-    /// Waits for what is in flight, writes it down, begins nothing. Requests that are still on their way at `deadline` are
-    /// left as claims, which the next start records as ambiguous.
-    pub async fn drain(&mut self, deadline: tokio::time::Instant) -> anyhow::Result<()> {
-        loop {
-            let step = self.step(Intake::Closed, crate::clock::now());
-            let Ok(step) = tokio::time::timeout_at(deadline, step).await else {
-                self.leave_behind();
-                return Ok(());
-            };
-            if self.requests.is_empty() && self.finished.is_empty() {
-                return step.map(drop);
-            }
-            if tokio::time::Instant::now() >= deadline {
-                self.leave_behind();
-                return Ok(());
-            }
-            if step.is_err() {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            } else {
-                let _ = tokio::time::timeout_at(deadline, async {
-                    if let Some(joined) = self.requests.join_next().await {
-                        self.finish(joined, crate::clock::now());
-                    }
-                })
-                .await;
-            }
-        }
-    }
-
-    fn leave_behind(&self) {
-        warn!(
-            in_flight = self.requests.len(),
-            unwritten = self.finished.len(),
-            "stopped with requests on their way, or their outcomes unwritten; the next start records them as ambiguous"
-        );
     }
 
     fn next_event(&self, now: DateTime<Utc>) -> DateTime<Utc> {

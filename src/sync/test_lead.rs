@@ -14,9 +14,9 @@ use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::error::SetupError;
 use crate::state::control::{self, Halt, TestLeadSent, Verified};
-use crate::state::delivery::{self, Finished, Next, Wanted};
-use crate::state::due;
+use crate::state::delivery::{Finished, Next};
 use crate::state::writer::Company;
+use crate::state::{due, outcome};
 use crate::sync::account;
 
 /// Always the same one, so that trying again is an update of one test lead and not another of few.
@@ -105,8 +105,7 @@ async fn write_down(
         sent_hash,
         next: Next::Done,
     };
-    delivery::record_and_claim(state, &[finished], Wanted::NOTHING, now, std::time::Duration::ZERO).await?;
-    Ok(())
+    outcome::record_test(state, &finished).await
 }
 
 /// The Lead object: required keys, what is the same for every lead, and the token as the last name.

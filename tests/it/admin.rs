@@ -157,7 +157,10 @@ fn a_hold_is_shown(mut scene: Scene) {
         let answer = watched.wait_until_ready();
         answer.get("held").is_some().then_some(answer)
     });
-    assert_eq!(answer, json!({ "ready": true, "reasons": [], "held": { "reason": "first_run", "leads": 4 } }));
+    assert_eq!(
+        answer,
+        json!({ "ready": true, "reasons": [], "held": { "reason": "first_run", "leads": 4, "new_people": 4 } })
+    );
     scene.run(&["approve", "--yes"]).expect_code(0);
     watched.wait_for_metric("conversica_sync_held_leads", 0.0);
     wait_for("no hold", SOON, || watched.wait_until_ready().get("held").is_none().then_some(()));

@@ -111,7 +111,11 @@ async fn full(db: &Db, who: &str) {
             false,
         ),
         Arrival::of(Kind::ChatLead, chat.to_string().into_bytes(), false),
-        Arrival::of(Kind::Message, format!("{{\"id\": \"{who}\", \"body\": \"{MARK}\n\"}}").into_bytes(), false),
+        Arrival::of(
+            Kind::Message,
+            format!("{{\"id\": \"{who}\", \"doNotEmail\": true, \"body\": \"{MARK}\n\"}}").into_bytes(),
+            false,
+        ),
         Arrival::of(Kind::LeadUpdate, br#"{"id": "other", "hotLead": true}"#.to_vec(), false),
         Arrival::of(Kind::LeadUpdate, br#"{"hotLead": "#.to_vec(), false),
     ];
@@ -279,8 +283,13 @@ async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) 
     let applied = apply_all(&db, at(4)).await;
     assert_eq!((applied.events, applied.alerts), (1, 0));
     // Somebody mends a post that they had looked at before.
-    let mended =
-        replay(&db, &waits, Some(br#"{"id":"1","action":"sent","date":"2026-01-01T00:00:00Z","body":"x"}"#), false);
+    let mended = replay(
+        &db,
+        &waits,
+        Some(br#"{"id":"1","action":"sent","date":"2026-01-01T00:00:00Z","body":"x"}"#),
+        false,
+        at(5),
+    );
     assert_eq!(mended.await.unwrap(), Replayed::Erased);
     assert_eq!(reading::list(&db, &reading::Wanted::default(), 9).await.unwrap().len(), 1);
 }

@@ -83,7 +83,7 @@ fn what_cannot_be_read_is_shown_as_it_came_and_read_again_when_mended(engine: En
     let endpoint = StandIn::accepting();
     let scene = Scene::on(engine, &endpoint.url(), 1);
     scene.run(&["once"]);
-    let broken = "{\"id\":\"1\",\"action\":\"sent\",\"date\":\"2026-01-02T08:00:00Z\",\"body\":\"two\nlines\"}";
+    let broken = "{\"id\":\"1\",\"action\":\"sent\",\"date\":\"2026-01-02T08:00:00Z\" \"body\":\"two lines\"}";
     store_unreadable(engine, &scene, broken);
     // By an older version, say: today's reads it.
     let readable = message("1", "sent", 2, "Hello").to_string();
@@ -99,7 +99,7 @@ fn what_cannot_be_read_is_shown_as_it_came_and_read_again_when_mended(engine: En
     assert!(replayed.stdout.contains("2: read, as 3"), "{replayed}");
     assert!(replayed.stdout.contains("1: still cannot be read"), "{replayed}");
     let file = scene.directory().join("mended.json");
-    std::fs::write(&file, broken.replace('\n', "\\n")).unwrap();
+    std::fs::write(&file, broken.replace("\" \"", "\",\"")).unwrap();
     let mended = scene.run(&["received", "replay", "1", "--body", file.to_str().unwrap()]);
     assert_eq!(mended.code, Some(0), "{mended}");
     assert_eq!(scene.run(&["received", "replay", "1"]).code, Some(2), "once");
@@ -109,7 +109,7 @@ fn what_cannot_be_read_is_shown_as_it_came_and_read_again_when_mended(engine: En
     assert!(listed.contains("mended as 4") && listed.contains("not taken in yet"), "{listed}");
     scene.hear(&[]);
     let messages = scene.run(&["lead", "1", "--json"]).json()["messages"].clone();
-    assert_eq!(messages[1]["body"], "two\nlines");
+    assert_eq!(messages[1]["body"], "two lines");
     assert!(!scene.run(&["received", "--id", "1", "--kind", "message"]).stdout.contains("Hello"), "no message texts");
 }
 
@@ -125,7 +125,7 @@ fn status_counts_what_came(engine: Engine) {
     );
     scene.state("update writeback set status = 'stopped' where event_seq = 2");
     let received = scene.status()["received"].clone();
-    let expected = json!({"lead_updates": 2, "messages": 0, "chat_leads": 0, "unreadable": 0, "waiting_writeback": 2,
+    let expected = json!({"lead_updates": 2, "messages": 0, "chat_leads": 0, "unreadable": 0, "possible_opt_outs": 0, "waiting_writeback": 2,
         "stopped_writeback": 1, "repeats": 3, "unknown_leads": 4, "outside_vocabulary": 5});
     assert_eq!(received, expected);
     let status = scene.run(&["status"]);

@@ -1,7 +1,7 @@
 //! An SQLite state whose file is removed or replaced under a running program: it sends nothing, acknowledges nothing, says so,
 //! and stays up, because a restart would begin with an empty state.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::receiver::{Receiver, with_receiver};
 use crate::support::scene::Scene;
@@ -16,6 +16,15 @@ const LOST: &str = "the state cannot be written; nothing is sent until it can";
 
 fn renamed(scene: &Scene, from: &str, to: &str) {
     std::fs::rename(scene.directory().join(from), scene.directory().join(to)).expect("a file to move");
+}
+
+/// Two seconds are two polls and twenty looks for what is due.
+fn sends_nothing_more(endpoint: &StandIn, sent: usize) {
+    let began = Instant::now();
+    wait_until("two seconds without a request", SOON, || {
+        assert_eq!(endpoint.requests().len(), sent, "nothing is sent");
+        began.elapsed() >= Duration::from_secs(2)
+    });
 }
 
 fn status_of(scene: &Scene) -> serde_json::Value {
@@ -34,8 +43,7 @@ fn with_its_state_removed_the_daemon_sends_and_acknowledges_nothing_and_goes_on_
     let line = receiver.daemon.wait_for_line(LOST, SOON);
     assert!(line.contains("was removed") && line.contains("restored"), "{line}");
     scene.crm("update leads set last_name = 'Newer'");
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(endpoint.requests().len(), 3, "nothing is sent");
+    sends_nothing_more(&endpoint, 3);
     let status = status_of(&scene);
     let detail = status["state_lost"]["detail"].as_str().expect("the loss is told");
     assert!(detail.contains("removed") && detail.contains(&receiver.daemon.id().to_string()), "{detail}");
@@ -64,8 +72,7 @@ fn with_its_state_replaced_the_daemon_is_not_ready_and_healthy_and_sends_nothing
     assert!(reasons.to_string().contains("another file has taken the place"), "{reasons}");
     assert_eq!(watched.get("/healthz").status, 200, "a restart is not asked for");
     scene.crm("update leads set last_name = 'Newer'");
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(endpoint.requests().len(), 3);
+    sends_nothing_more(&endpoint, 3);
     assert!(status_of(&scene)["state_lost"]["detail"].as_str().is_some_and(|detail| detail.contains("another file")));
     drop(watched);
 }

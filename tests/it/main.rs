@@ -82,6 +82,7 @@ mod plan_shown;
 mod playback;
 mod pooler;
 mod quiet_source;
+mod possible_opt_out;
 mod receive;
 mod receive_bad_input;
 mod receive_kept;

@@ -52,7 +52,7 @@ fn named(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
         let mut labels = Vec::new();
         if let Some(matchers) = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()) {
             for matcher in matchers.split("\",") {
-                let (label, value) = matcher.split_once('=').expect("a label and a value");
+                let (label, value) = matcher.split_once(['=', '~']).expect("a label and a value");
                 let values = value.trim_start_matches('~').trim_matches('"');
                 let ours = !["job", "instance"].contains(&label);
                 labels.extend(

@@ -198,7 +198,7 @@ fn only_what_was_asked_for_is_shown_and_the_numbers_stay() {
     assert!(creates(&text) == 40 && text.contains("… and 7 more") && text.contains("send 49 requests"), "{text}");
     assert!(shown(&["--lead", "3"]).contains("No lead that a pass would send"));
     let refused = scene.run(&["plan", "--only", "delete"]).expect_code(2);
-    assert!(refused.stderr.contains("create, update, stop, invalid"), "{refused}");
+    assert!(refused.stderr.contains("create, update, assumed_known, stop, invalid"), "{refused}");
 }
 
 #[test]

@@ -107,6 +107,10 @@ fn a_state_of_every_earlier_version_keeps_what_it_holds_and_sends_nothing(engine
 
 /// Puts the tables of the newest state into one of the first migrations.
 fn moved_back(scene: &Scene, engine: Engine, files: &[PathBuf]) {
+    if engine == Engine::Sqlite {
+        // The file is moved without its write-ahead log.
+        scene.state("pragma journal_mode = delete");
+    }
     older(scene, files);
     for table in ["lead", "outcome", "control", "decision", "decided"] {
         let columns = columns(scene, engine, table);

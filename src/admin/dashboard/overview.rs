@@ -308,6 +308,7 @@ fn received(report: &Report) -> Vec<(&'static str, String)> {
         ("wait to be written to the CRM", received.waiting_writeback),
         ("cannot be written to the CRM", received.stopped_writeback),
         ("cannot be read", received.unreadable),
+        ("may be opt-outs", received.possible_opt_outs),
     ];
     if received.is_nothing() {
         return Vec::new();
@@ -319,6 +320,12 @@ fn received(report: &Report) -> Vec<(&'static str, String)> {
 fn trouble_received(report: &Report) -> Vec<Vec<Piece>> {
     let received = &report.received;
     let mut trouble = Vec::new();
+    if received.possible_opt_outs > 0 {
+        trouble.push(pieces(
+            "Damaged posts may be opt-outs, and count as such until an operator has looked: `conversica-sync received \
+             --possible-opt-outs`, then `received confirm` or `received dismiss`.",
+        ));
+    }
     if received.unreadable > 0 {
         trouble.push(pieces(
             "Some posts cannot be read: `conversica-sync received --unreadable` says which and why; after mending, `conversica-sync \

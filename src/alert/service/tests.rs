@@ -13,9 +13,19 @@ fn teller() -> Teller {
 }
 
 fn quiet() -> Reading {
-    let (rejected, exhausted, stopped, unreadable) = (0, 0, 0, 0);
+    let (rejected, exhausted, stopped, unreadable, possible_opt_outs) = (0, 0, 0, 0, 0);
     let longest = Longest::default();
-    Reading { halt: None, hold: None, rejected, exhausted, last_poll: None, longest, stopped, unreadable }
+    Reading {
+        halt: None,
+        hold: None,
+        rejected,
+        exhausted,
+        last_poll: None,
+        longest,
+        stopped,
+        unreadable,
+        possible_opt_outs,
+    }
 }
 
 fn circumstances() -> Circumstances {
@@ -122,10 +132,16 @@ fn what_is_counted_is_told_when_there_is_some_after_there_was_none() {
     let look = |reading: &Reading, before: &Account, now| {
         step(before, &view(reading, &circumstances(), at(now)), &teller(), at(now))
     };
-    let some = Reading { rejected: 1, exhausted: 2, stopped: 3, unreadable: 4, ..quiet() };
+    let some = Reading { rejected: 1, exhausted: 2, stopped: 3, unreadable: 4, possible_opt_outs: 5, ..quiet() };
     let (account, news) = look(&some, &before, 1);
     let told: Vec<_> = news.iter().map(|news| (news.kind, news.document["count"].as_i64())).collect();
-    let all = [("rejected", Some(1)), ("exhausted", Some(2)), ("writeback_stopped", Some(3)), ("unreadable", Some(4))];
+    let all = [
+        ("rejected", Some(1)),
+        ("exhausted", Some(2)),
+        ("writeback_stopped", Some(3)),
+        ("unreadable", Some(4)),
+        ("possible_opt_out", Some(5)),
+    ];
     assert_eq!(told, all);
     assert!(
         news.iter().all(|news| news.document["cure"].as_str().is_some_and(|cure| cure.contains("conversica-sync")))
@@ -133,7 +149,7 @@ fn what_is_counted_is_told_when_there_is_some_after_there_was_none() {
     let more = Reading { rejected: 9, ..some };
     assert_eq!(look(&more, &account, 2).1, []);
     let ended: Vec<_> = look(&quiet(), &account, 3).1.iter().map(|news| news.document["since"].clone()).collect();
-    assert_eq!(ended, vec![json!(at(1)); 4]);
+    assert_eq!(ended, vec![json!(at(1)); 5]);
 }
 
 fn views() -> impl Strategy<Value = View> {

@@ -85,6 +85,7 @@ pub async fn document(
         "consent": {
             "standing": Standing::of(&words),
             "ledger": ledger.iter().map(word).collect::<Vec<_>>(),
+            "possible_opt_outs": record::rows(state, "possible_opt_out", lead).await?,
         },
         "alerts": record::rows(state, "alert", lead).await?,
         "not_held_here": NOT_HERE,

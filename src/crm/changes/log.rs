@@ -194,7 +194,9 @@ impl ChangeLog {
 
     fn as_whole(&self, column: &str) -> String {
         match self.reader {
-            SourceDb::Sqlite(_) => format!("case when {} then {} end", number::is_whole(column), number::as_whole(column)),
+            SourceDb::Sqlite(_) => {
+                format!("case when {} then {} end", number::is_whole(column), number::as_whole(column))
+            }
             SourceDb::Postgres(_) => "null::bytea".to_owned(),
         }
     }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use crate::conversica::consent;
+use crate::conversica::consent::{self, Channel, Word};
 use crate::conversica::conversation::{Conversation, Dates, own_date_key};
-use crate::conversica::heard::{self, Kind};
+use crate::conversica::heard::{self, Kind, Post};
 use crate::conversica::lead::LeadId;
+use crate::conversica::withdrawal::{self, NamedLeads, PossibleWithdrawal};
 use crate::state::consent::Entry;
 
 /// An event that is to be applied.
@@ -42,6 +43,30 @@ pub struct Alert {
     pub statuses: [Option<Value>; 3],
 }
 
+/// A post that may withdraw consent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PossibleOptOut {
+    pub event_seq: i64,
+    /// The lead of a post that could be read.
+    pub lead: Option<LeadId>,
+    /// Whom the post names beside it.
+    pub named: NamedLeads,
+    pub channels: Vec<Channel>,
+    pub at: DateTime<Utc>,
+}
+
+impl PossibleOptOut {
+    fn new(event: &Event, lead: Option<LeadId>, found: PossibleWithdrawal) -> Self {
+        let PossibleWithdrawal { named, channels } = found;
+        Self { event_seq: event.seq, lead, named, channels, at: event.received_at }
+    }
+
+    /// Of a post that cannot be read.
+    pub fn of_unreadable(event: &Event) -> Option<Self> {
+        withdrawal::in_unreadable(event.kind, &event.body).map(|found| Self::new(event, None, found))
+    }
+}
+
 /// What is to be written.
 #[derive(Debug, Default)]
 pub struct Folded {
@@ -50,6 +75,7 @@ pub struct Folded {
     /// Of every event: what of it was news, or nothing where it has no picture; or why it cannot be read any more.
     pub effects: Vec<(i64, Result<Option<String>, String>)>,
     pub words: Vec<Entry>,
+    pub possible: Vec<PossibleOptOut>,
     pub alerts: Vec<Alert>,
 }
 
@@ -70,9 +96,20 @@ pub fn fold(events: &[Event], stored: BTreeMap<LeadId, Stored>) -> Folded {
     for event in events {
         // Read from what was posted: by the rules of today.
         let effect = match heard::read(event.kind, &event.body) {
-            Err(unreadable) => Err(unreadable.0),
-            Ok(_) if event.kind == Kind::ChatLead => Ok(None),
+            Err(unreadable) => {
+                folded.possible.extend(PossibleOptOut::of_unreadable(event));
+                Err(unreadable.0)
+            }
+            Ok(post) if event.kind == Kind::ChatLead => {
+                let lead = (!post.lead.id.is_empty()).then(|| post.lead.clone());
+                let found = withdrawal::in_readable(&post, &[]);
+                folded.possible.extend(found.map(|found| PossibleOptOut::new(event, lead, found)));
+                Ok(None)
+            }
             Ok(post) => {
+                let words = words_of(event, &post);
+                let found = withdrawal::in_readable(&post, &words);
+                folded.possible.extend(found.map(|found| PossibleOptOut::new(event, Some(event.lead.clone()), found)));
                 let stored = folded.conversations.entry(event.lead.clone()).or_default();
                 let at = event.received_at;
                 stored.first_heard_at = Some(stored.first_heard_at.map_or(at, |first| first.min(at)));
@@ -80,7 +117,6 @@ pub fn fold(events: &[Event], stored: BTreeMap<LeadId, Stored>) -> Folded {
                 if event.kind == Kind::LeadUpdate {
                     let before = stored.conversation.clone();
                     let news = stored.conversation.hear(&post.content, at);
-                    let words = consent::words(&post.content, at);
                     folded.words.extend(words.into_iter().map(|word| Entry {
                         lead: event.lead.clone(),
                         word,
@@ -100,6 +136,13 @@ pub fn fold(events: &[Event], stored: BTreeMap<LeadId, Stored>) -> Folded {
         folded.effects.push((event.seq, effect));
     }
     folded
+}
+
+fn words_of(event: &Event, post: &Post) -> Vec<Word> {
+    match event.kind {
+        Kind::LeadUpdate => consent::words(&post.content, event.received_at),
+        Kind::Message | Kind::ChatLead => Vec::new(),
+    }
 }
 
 /// Whether it has become true, or is true of a later date of its own: it has happened again.

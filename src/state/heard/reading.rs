@@ -30,6 +30,10 @@ pub struct Heard {
     pub effect: Option<Map<String, Value>>,
     /// Whether we have a lead of that id.
     pub is_known: bool,
+    /// When an operator has put aside what cannot be read.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// It may withdraw consent, and an operator has to look.
+    pub may_be_opt_out: bool,
 }
 
 /// A macro, because the two engines' rows are two types.
@@ -48,20 +52,25 @@ macro_rules! heard_of {
             applied_at: $row.try_get::<Option<i64>, _>(10)?.map(instant),
             effect: $row.try_get::<Option<&str>, _>(11)?.and_then(|effect| serde_json::from_str(effect).ok()),
             is_known: $row.try_get::<Option<i64>, _>(12)?.is_some(),
+            settled_at: $row.try_get::<Option<i64>, _>(13)?.map(instant),
+            may_be_opt_out: $row.try_get::<Option<i64>, _>(14)?.is_some(),
         })
     };
 }
 
 const SELECT: &str = "select seq, kind, event.id, event.client_id, received_at, body, problem, mended_as, repeats, \
-     repeated_at, applied_at, effect, lead.changed_at from event \
+     repeated_at, applied_at, effect, lead.changed_at, event.settled_at, (select max(p.seq) from possible_opt_out p \
+     where p.event_seq = event.seq and p.settled_at is null) from event \
      left join lead on lead.id = event.id and lead.client_id = event.client_id where ";
 
 /// Which events are listed, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     pub kind: Option<Kind>,
-    /// Those that cannot be read, and that nobody has mended yet.
+    /// Those that cannot be read, and that were neither mended nor put aside.
     pub unreadable: bool,
+    /// Those that may withdraw consent, and that an operator has to look at.
+    pub possible_opt_outs: bool,
     pub id: Option<String>,
     pub client_id: Option<String>,
     pub seqs: Vec<i64>,
@@ -78,7 +87,10 @@ pub async fn list(db: &Db, wanted: &Wanted, limit: i64) -> Result<Vec<Heard>, sq
             query.push(" and kind = ").push_bind(kind.name());
         }
         if wanted.unreadable {
-            query.push(" and problem is not null and mended_as is null");
+            query.push(" and problem is not null and mended_as is null and event.settled_at is null");
+        }
+        if wanted.possible_opt_outs {
+            query.push(" and event.seq in (select event_seq from possible_opt_out where settled_at is null)");
         }
         if let Some(id) = &wanted.id {
             query.push(" and event.id = ").push_bind(id.as_str());
@@ -137,6 +149,7 @@ pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
 pub struct Numbers {
     counts: Vec<(String, i64)>,
     pub unreadable: i64,
+    pub possible_opt_outs: i64,
     pub writeback: i64,
     pub stopped: i64,
 }
@@ -152,7 +165,11 @@ pub async fn numbers(db: &Db) -> Result<Numbers, sqlx::Error> {
     on_db!(db, pool => {
         Ok(Numbers {
             counts: sqlx::query_as("select name, count from received_count").fetch_all(pool).await?,
-            unreadable: sqlx::query_scalar("select count(*) from event where problem is not null and mended_as is null")
+            unreadable: sqlx::query_scalar(
+                "select count(*) from event where problem is not null and mended_as is null and settled_at is null")
+                .fetch_one(pool).await?,
+            possible_opt_outs: sqlx::query_scalar(
+                "select count(distinct event_seq) from possible_opt_out where settled_at is null")
                 .fetch_one(pool).await?,
             writeback: sqlx::query_scalar("select count(*) from writeback").fetch_one(pool).await?,
             stopped: sqlx::query_scalar("select count(*) from writeback where status = 'stopped'").fetch_one(pool).await?,

@@ -1,6 +1,8 @@
 //! What could not be read is read again, by the present program or as somebody has mended it: it becomes an event like
 //! others, and stays as it came.
 
+use chrono::{DateTime, Utc};
+
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
 use crate::conversica::vocabulary;
@@ -24,7 +26,13 @@ pub enum Replayed {
 }
 
 /// Reads `event` again, or `body` in its place. `has_clients`: whether our leads are told apart by their client.
-pub async fn replay(db: &Db, event: &Heard, body: Option<&[u8]>, has_clients: bool) -> Result<Replayed, sqlx::Error> {
+pub async fn replay(
+    db: &Db,
+    event: &Heard,
+    body: Option<&[u8]>,
+    has_clients: bool,
+    now: DateTime<Utc>,
+) -> Result<Replayed, sqlx::Error> {
     let body = body.unwrap_or(&event.body);
     let post = match heard::read(event.kind, body) {
         Ok(post) => post,
@@ -58,12 +66,19 @@ pub async fn replay(db: &Db, event: &Heard, body: Option<&[u8]>, has_clients: bo
         };
         if seq == event.seq {
             // It could be read when it came, and can be read again: it waits to be applied.
-            sqlx::query("update event set problem = null where seq = $1").bind(seq).execute(&mut *transaction).await?;
+            sqlx::query("update event set problem = null, settled_at = null where seq = $1").bind(seq).execute(&mut *transaction).await?;
             transaction.commit().await?;
             return Ok(Replayed::As(seq));
         }
         sqlx::query("update event set mended_as = $1 where seq = $2")
             .bind(seq).bind(event.seq).execute(&mut *transaction).await?;
+        if made.is_none() {
+            // The same has been taken in already; else its being taken in says what it says about consent.
+            sqlx::query(
+                "update possible_opt_out set settled_at = $1, decision = 'mended' where event_seq = $2 and settled_at is null \
+                 and exists (select 1 from event where seq = $3 and applied_at is not null)")
+                .bind(micros(now)).bind(event.seq).bind(seq).execute(&mut *transaction).await?;
+        }
         let mut counted = vec![if made.is_some() { event.kind.name() } else { "repeat" }];
         if made.is_some() && event.kind != Kind::ChatLead {
             let known: Option<i64> = sqlx::query_scalar(

@@ -1,0 +1,257 @@
+//! Tests of the traces: damaged posts that say stop, and posts that say nothing of the kind.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::conversica::consent;
+use crate::conversica::heard;
+
+/// The leads whose consent a Lead Update withdraws, for certain or until an operator has looked, and the channels.
+fn withdrawn(body: &[u8]) -> (Vec<String>, Vec<Channel>) {
+    let (mut ids, mut channels) = (Vec::new(), Vec::new());
+    let found = match heard::read(Kind::LeadUpdate, body) {
+        Ok(post) => {
+            let words = consent::words(&post.content, chrono::DateTime::UNIX_EPOCH);
+            channels.extend(words.iter().filter(|word| !word.given).map(|word| word.channel));
+            let found = in_readable(&post, &words);
+            if !channels.is_empty() || found.is_some() {
+                ids.push(post.lead.id);
+            }
+            found
+        }
+        Err(_) => in_unreadable(Kind::LeadUpdate, body),
+    };
+    if let Some(found) = found {
+        ids.extend(found.named.ids);
+        channels.extend(found.channels);
+    }
+    (ids, distinct(channels))
+}
+
+fn names(body: &[u8], id: &str, channel: Channel) -> bool {
+    let (ids, channels) = withdrawn(body);
+    ids.iter().any(|named| named == id) && channels.contains(&channel)
+}
+
+#[test]
+fn a_damaged_post_that_says_stop_withdraws_consent() {
+    let bodies: [&[u8]; 33] = [
+        br#"{"id":"12","doNotEmail":true,"leadStatus":"Hot"#,
+        br#"{"id":"12","doNotEmail":tr"#,
+        br#"{"id":"12","doNotEmail":"#,
+        br#"{"id":"12","doNotEmail":"maybe"}"#,
+        br#"{"id":"12","doNotEmail":"2026-01-01"}"#,
+        br#"{"id":"12","doNotEmail":{"value":true}}"#,
+        br#"{"id":"12","data":{"doNotEmail":true}}"#,
+        br#"{"lead":{"id":"12","doNotEmail":true}}"#,
+        br#"[{"id":"12","doNotEmail":true}]"#,
+        br#"{"id":"12","hotLead":true}{"id":"12","doNotEmail":true}"#,
+        br#"{"id":"12" "doNotEmail":true}"#,
+        br#"{'id': '12', 'doNotEmail': True}"#,
+        br#"{id:12,doNotEmail:true}"#,
+        br#""{\"id\":\"12\",\"doNotEmail\":true}""#,
+        br#"{"id":"12","payload":"{\"doNotEmail\":true}"}"#,
+        br#"{"id":"12","do_not_email":true}"#,
+        br#"{"id":"12","doNotEmaim":true}"#,
+        br#"{"id":"12","unsubscribed":1}"#,
+        br#"{"id":"12","optOut":true}"#,
+        b"id=12&doNotEmail=true&leadStatus=Hot",
+        b"payload=%7B%22id%22%3A%2212%22%2C%22doNotEmail%22%3Atrue%7D",
+        b"leadId=12&conversationStatus=Do+Not+Email",
+        b"<lead><id>12</id><doNotEmail>true</doNotEmail></lead>",
+        br#"{"id":"12","conversationStatus":"Unsubscribed""#,
+        br#"{"id":"12","conversationStatus":"Unsubscr"ibed"}"#,
+        br#"{"id":"12","conversationStatus":"Marked Spam","#,
+        br#"{"id":"12","conversationStage":"Customer Stopped","#,
+        br#"{"id":"12","conversationStage":"Messaging","conversationStatus":"Unsubscribed"}"#,
+        br#"{"id":"12","leadStatus":"STOP"}"#,
+        br#"{"id":"12","conversationStatus":["Unsubscribed"]}"#,
+        br#"{"id":"12","conversationStatu":"Unsubscribed"}"#,
+        br#"{"id":12.0,"doNotEmail":true}"#,
+        br#"{"\u0069d":"12","\u0064oNotEmail":tru}"#,
+    ];
+    for body in bodies {
+        assert!(names(body, "12", Channel::Email), "{}: {:?}", String::from_utf8_lossy(body), withdrawn(body));
+    }
+    for body in [br#"{"id":"12","smsOptOut":"?""#.as_slice(), br#"{"id":"12","smsOptIn":false"#, b"id=12&smsOptOut=1"] {
+        assert_eq!(withdrawn(body).1, [Channel::Sms], "{}", String::from_utf8_lossy(body));
+    }
+    assert_eq!(withdrawn(br#"{"id":"2","id":"1","doNotEmail":true}"#).0, ["1", "2"]);
+}
+
+#[test]
+fn a_post_without_a_trace_withdraws_nothing() {
+    let bodies: [&[u8]; 16] = [
+        br#"{"id":"12","doNotEmail":false,"leadStatus":"Hot"#,
+        br#"{"id":"12","doNotEmail":"no","smsOptIn":true,"hot"#,
+        br#"{"id":"12","doNotEmail":null,"smsOptOut":0,"smsOptIn":"yes","#,
+        br#"{"id":"12","leadStatus":"Hot Lead","hotLead":"#,
+        br#"{"id":"12","conversationStage":"Client Stopped","conversationStatus":"Manager Stopped","#,
+        br#"{"id":"12","conversationStage":"Client Stopped","conversationStatus":"Client Requested Stop"}"#,
+        br#"{"id":"12","conversationStage":"Lead Stopped","conversationStatus":"No Longer at Company"}"#,
+        br#"{"id":"12","conversationStage":"Conversica Stopped","conversationStatus":"Listening"}"#,
+        br#"{"id":"12","optOut":false,"hotLead":"maybe"}"#,
+        br#"{"id":"12","data":{"doNotEmail":false}}"#,
+        br#"{"id":"12","conversationHistory":"Click here to unsubscribe from these mails"}"#,
+        b"id=12&doNotEmail=false&hotLead=true",
+        b"<id>12</id><doNotEmail>false</doNotEmail><hotLead>true</hotLead>",
+        b"\xff\xfe{\0\"\0",
+        b"garbage",
+        b"",
+    ];
+    for body in bodies {
+        assert_eq!(withdrawn(body), (vec![], vec![]), "{}", String::from_utf8_lossy(body));
+    }
+}
+
+#[test]
+fn in_what_people_write_only_keys_count() {
+    let message = |body: &str| in_unreadable(Kind::Message, body.as_bytes()).map(|found| found.channels);
+    assert_eq!(message(r#"{"id":"1","body":"Do Not Email. Unsubscribed: me"#), None);
+    assert_eq!(message(r#"{"id":"1","doNotEmail":true"#), Some(vec![Channel::Email]));
+    let post = heard::read(
+        Kind::Message,
+        br#"{"id":"1","action":"received","date":"2026-01-01T00:00:00Z","body":"STOP","smsOptOut":true}"#,
+    );
+    assert_eq!(in_readable(&post.unwrap(), &[]).map(|found| found.channels), Some(vec![Channel::Sms]));
+}
+
+#[test]
+fn whom_a_post_names_is_found_however_it_is_written() {
+    let ids = |body: &[u8]| named_leads(body).ids;
+    assert_eq!(ids(br#"{"clientId":"c","id":"a 1","repId":"9"}"#), ["a 1"]);
+    assert_eq!(named_leads(br#"{"clientId":"c","id":"1"}"#).client_ids, ["c"]);
+    assert_eq!(ids(br#"{"leadId":"7","id":"8""#), ["8", "7"]);
+    assert!(ids(br#"{"ie":"12","doNotEmail":true}"#).contains(&"12".to_owned()), "a damaged key");
+    assert!(ids(br#"{"id":"12b,"doNotEmail":true}"#).contains(&"12".to_owned()), "a damaged mark");
+    assert_eq!(ids(b"{\"doNotEmail\":true}"), Vec::<String>::new());
+}
+
+#[test]
+fn no_flipped_bit_of_a_short_post_hides_a_stop() {
+    let said = [
+        (r#""doNotEmail":true"#, Channel::Email),
+        (r#""doNotEmail":"yes""#, Channel::Email),
+        (r#""smsOptOut":true"#, Channel::Sms),
+        (r#""conversationStatus":"Unsubscribed""#, Channel::Email),
+        (r#""conversationStatus":"Do Not Email""#, Channel::Email),
+        (r#""conversationStage":"Lead Stopped","conversationStatus":"Lead Requested Stop""#, Channel::Email),
+    ];
+    let mut hidden = Vec::new();
+    for (said, channel) in said {
+        let other = r#""leadStatus":"Hot","score":3"#;
+        for text in [
+            format!(r#"{{"id":"4711",{said}}}"#),
+            format!(r#"{{{said},"id":"4711"}}"#),
+            format!(r#"{{"id":"4711",{other},{said}}}"#),
+            format!(r#"{{{said},{other},"id":"4711"}}"#),
+            format!(r#"{{{other},"id":"4711",{said},{other}}}"#),
+        ] {
+            let id = text.find("4711").unwrap();
+            let flips =
+                (0..text.len()).filter(|at| !(id..id + 4).contains(at)).flat_map(|at| (0..8).map(move |bit| (at, bit)));
+            for (at, bit) in flips {
+                let mut body = text.clone().into_bytes();
+                body[at] ^= 1_u8 << bit;
+                if !names(&body, "4711", channel) {
+                    hidden.push(format!("{:?} {:?}", String::from_utf8_lossy(&body), withdrawn(&body)));
+                }
+            }
+        }
+    }
+    assert!(hidden.is_empty(), "{} hidden:\n{}", hidden.len(), hidden.join("\n"));
+}
+
+/// Posts that say stop for lead 4711, each with the channel, and where the id's value is written.
+fn stop() -> impl Strategy<Value = (String, Channel, &'static str)> {
+    let said = prop_oneof![
+        Just((r#""doNotEmail":true"#, Channel::Email)),
+        Just((r#""doNotEmail":"yes""#, Channel::Email)),
+        Just((r#""smsOptOut":true"#, Channel::Sms)),
+        Just((r#""conversationStatus":"Unsubscribed""#, Channel::Email)),
+        Just((r#""conversationStage":"Lead Stopped","conversationStatus":"Lead Requested Stop""#, Channel::Email)),
+    ];
+    let odd = prop::sample::subsequence(
+        vec![
+            r#""hotLead":"maybe""#,
+            r#""score":1e400"#,
+            r#""leadStatus":"x \ud83d""#,
+            "\"leadStatus\":\"two\nlines\"",
+            r#""leadStatusDate":1764300000"#,
+            r#""dateAdded":[]"#,
+            r#""hotLead":true,"hotLead":false"#,
+            r#""x":{"y":[{}]}"#,
+            r#""mood":NaN"#,
+            r#""repName":"O'Brien, \"Al\"""#,
+            r#""apiVersion":7.2"#,
+        ],
+        0..6,
+    );
+    (said, odd, any::<bool>()).prop_map(|((said, channel), odd, last)| {
+        let odd: String = odd.iter().map(|member| format!("{member},")).collect();
+        let text =
+            if last { format!(r#"{{"id":"4711",{odd}{said}}}"#) } else { format!(r#"{{{said},{odd}"id":"4711"}}"#) };
+        (text, channel, said)
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_odd_field_and_no_encoding_hides_a_stop((text, channel, _) in stop(), encoding in 0..5) {
+        let body: Vec<u8> = match encoding {
+            0 => text.into_bytes(),
+            1 => [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+            2 => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            3 => text.replace("x ", "caf\u{e9}").chars().map(|c| c as u32 as u8).collect(),
+            _ => format!("{text}}}\0").into_bytes(),
+        };
+        prop_assert!(names(&body, "4711", channel), "{}", String::from_utf8_lossy(&body));
+    }
+
+    #[test]
+    fn no_flipped_bit_outside_of_the_value_hides_a_stop((text, channel, _) in stop(), at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let mut body = text.clone().into_bytes();
+        let at = at.index(body.len());
+        let id = text.find("4711").unwrap();
+        prop_assume!(!(id..id + 4).contains(&at));
+        body[at] ^= 1 << bit;
+        prop_assert!(names(&body, "4711", channel), "{}: {:?}", String::from_utf8_lossy(&body), withdrawn(&body));
+    }
+
+    #[test]
+    fn nothing_that_is_cut_off_behind_a_stop_hides_it((text, channel, said) in stop(), cut in any::<prop::sample::Index>()) {
+        let behind = |part: &str| text.find(part).unwrap() + part.len();
+        let end = behind(said).max(behind("\"4711\""));
+        let mut cut = end + cut.index(text.len() - end + 1);
+        while !text.is_char_boundary(cut) {
+            cut += 1;
+        }
+        prop_assert!(names(&text.as_bytes()[..cut], "4711", channel), "{}", &text[..cut]);
+    }
+
+    #[test]
+    fn whatever_comes_is_looked_at(body in prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80),
+        "[\"{}:,a-z%\\\\u0&;<>/= ]{0,80}".prop_map(String::into_bytes),
+    ]) {
+        for kind in Kind::ALL {
+            in_unreadable(kind, &body);
+        }
+        if let Ok(post) = heard::read(Kind::LeadUpdate, &body) {
+            in_readable(&post, &[]);
+        }
+    }
+
+    #[test]
+    fn a_damaged_post_without_a_stop_withdraws_nothing(cut in any::<prop::sample::Index>(), dates in any::<bool>()) {
+        let mut post = json!({"id": "4711", "hotLead": true, "leadStatus": "Hot Lead", "conversationStage": "Messaging",
+            "conversationStatus": "Received Response", "discoveredEmail1": "a@b.example", "repName": "Stop Gap"});
+        if dates {
+            post["hotLeadDate"] = json!("2026-01-01T00:00:00Z");
+        }
+        let text = post.to_string();
+        let cut = cut.index(text.len());
+        prop_assert_eq!(withdrawn(&text.as_bytes()[..cut]), (vec![], vec![]));
+    }
+}

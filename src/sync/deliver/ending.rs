@@ -1,0 +1,46 @@
+//! How delivering ends: it waits for the requests that are on their way, and writes their outcomes down, up to a deadline.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::{Deliverer, Intake};
+
+impl Deliverer {
+    /// Waits for what is in flight, writes it down, begins nothing. Requests that are still on their way at `deadline` are
+    /// left as claims, which the next start records as ambiguous.
+    pub async fn drain(&mut self, deadline: tokio::time::Instant) -> anyhow::Result<()> {
+        loop {
+            let step = self.step(Intake::Closed, crate::clock::now());
+            let Ok(step) = tokio::time::timeout_at(deadline, step).await else {
+                self.leave_behind();
+                return Ok(());
+            };
+            if self.requests.is_empty() && self.finished.is_empty() {
+                return step.map(drop);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                self.leave_behind();
+                return Ok(());
+            }
+            if step.is_err() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            } else {
+                let _ = tokio::time::timeout_at(deadline, async {
+                    if let Some(joined) = self.requests.join_next().await {
+                        self.finish(joined, crate::clock::now());
+                    }
+                })
+                .await;
+            }
+        }
+    }
+
+    fn leave_behind(&self) {
+        warn!(
+            in_flight = self.requests.len(),
+            unwritten = self.finished.len(),
+            "stopped with requests on their way, or their outcomes unwritten; the next start records them as ambiguous"
+        );
+    }
+}
