@@ -5,6 +5,7 @@
 
 mod change_log;
 pub mod discreet;
+pub mod failure_cure;
 pub mod fenced;
 pub mod file;
 pub mod guest;
@@ -351,21 +352,10 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Tls(_) => false,
-        sqlx::Error::Database(database) => match database.code().as_deref() {
-            // PostgreSQL classes: 08 connection, 53 resources, 57 operator intervention (shutdown, starting, time-out),
-            // 40 serialisation; 55P03 somebody's lock, 25006 fail-over to a read-only server, 25P03 and 25P04 a transaction that
-            // took too long because this process was paused.
-            Some(code) if code.len() == 5 => {
-                ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))
-                    || ["25006", "25P03", "25P04", "55P03"].contains(&code)
-            }
-            // SQLite primary codes: 5 busy, 6 locked, 9 interrupted, 10 I/O, 13 full, 14 cannot open.
-            // 264 and 776: somebody was killed while writing, and a reader may not tidy up; the next writer does.
-            Some(code) => code
-                .parse::<u32>()
-                .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 9 | 10 | 13 | 14) || matches!(code, 264 | 776)),
-            None => false,
-        },
+        sqlx::Error::Database(database) => {
+            let class = database.code().map(|code| failure_cure::cure_failure(&code).class);
+            class == Some(failure_cure::FailureClass::Wait)
+        }
         _ => false,
     }
 }

@@ -116,6 +116,7 @@ pub async fn prepare(db: &SourceDb, source: &Source, columns: &[Column]) -> anyh
             Ok(Some(ChangedAt { expression, kind, on_postgres }))
         }
         Err(error) if db::is_outage(&error) => Err(error.into()),
+        Err(error) if let Some(refused) = columns::refuse_access(source, &error) => Err(refused.into()),
         Err(error) => Err(SetupError::new(
             format!("[source] changed_at = \"{setting}\" does not fit {}: {error}", columns::place(source)),
             "name a column of the source, or write an SQL expression over its columns",

@@ -3,6 +3,7 @@
 //! Every misfit between settings and source is found here, all at once, before anything is read.
 
 use secrecy::ExposeSecret;
+use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgColumn, PgRow, PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Connection as _, Executor, Row as _, Statement, TypeInfo};
@@ -12,6 +13,7 @@ use crate::conversica::lead::Fingerprint;
 use crate::crm::catalog::Entry;
 use crate::crm::drift::Family;
 use crate::crm::mapping::Mapping;
+use crate::db::failure_cure::{self, FailureSubject};
 use crate::db::guest::SourcePool;
 use crate::db::source_file::unopened_source;
 use crate::db::{self, SourceDb, discreet};
@@ -282,60 +284,93 @@ pub fn place(source: &Source) -> String {
     }
 }
 
-/// SQLite's code for a file that is something else.
-const SQLITE_NOT_A_DATABASE: &str = "26";
-
-/// Turns "no such table" and its kin into a message that helps.
+/// Turns the failure of the first statement into a message that says what to do about it.
 async fn explain(db: &SourceDb, source: &Source, error: &sqlx::Error) -> SetupError {
-    let said = match error {
-        sqlx::Error::Database(database) => database.message().to_owned(),
-        other => other.to_string(),
-    };
-    let what = format!("{}: {said}", place(source));
-    if matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some(SQLITE_NOT_A_DATABASE)) {
+    let Some(database) = error.as_database_error() else {
         return SetupError::new(
-            format!("[source] url: {said}"),
-            "give the path of the CRM's SQLite file; what stands there now is another kind of file, or encrypted",
+            format!("{}: {error}", place(source)),
+            "check that [source] url names the database that is meant",
         );
-    }
-    let Some(table) = &source.table else {
-        return SetupError::new(what, "mend [source] query; it has to be one SELECT statement that this user may run");
     };
-    if let Some(cure) = cure_of(error) {
-        return SetupError::new(format!("[source] url: {said}"), cure);
+    let refused = refuse_failure(source, database);
+    match failure_cure::cure_error(database).subject {
+        FailureSubject::Table => {
+            let cure = missing_table_cure(db, source, database.message()).await;
+            SetupError { cure: cure.unwrap_or(refused.cure), ..refused }
+        }
+        FailureSubject::Column => {
+            let cure = missing_column_cure(db, source, database.message()).await;
+            SetupError { cure: cure.unwrap_or(refused.cure), ..refused }
+        }
+        FailureSubject::Statement | FailureSubject::Rights | FailureSubject::Connection => refused,
     }
-    let tables = tables(db).await.unwrap_or_default();
-    let plain = table.trim_matches('"');
-    if tables.iter().any(|known| known == plain || known.rsplit('.').next() == Some(plain)) {
-        return SetupError::new(what, "mend [source] where, or let this user read the table (grant select)");
-    }
-    let near = nearest(plain, tables.iter().map(String::as_str));
-    let hint = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
-    let list = if tables.is_empty() { "none".to_owned() } else { tables.join(", ") };
-    SetupError::new(what, format!("{hint}set [source] table to one that is there: {list}"))
 }
 
-/// What to do about a failure that no table's name explains, by SQLSTATE and by SQLite's primary code.
-fn cure_of(error: &sqlx::Error) -> Option<&'static str> {
-    let code = error.as_database_error()?.code()?;
-    Some(match code.as_ref() {
-        "42501" => {
-            "let this user read the table: grant usage on its schema and select on it to the user of [source] url"
+/// What the database said, of the setting that it concerns, with the cure for its code.
+pub(super) fn refuse_failure(source: &Source, database: &dyn DatabaseError) -> SetupError {
+    let cure = failure_cure::cure_error(database);
+    let concerned = match cure.subject {
+        FailureSubject::Connection => "[source] url".to_owned(),
+        FailureSubject::Table | FailureSubject::Column | FailureSubject::Statement | FailureSubject::Rights => {
+            place(source)
         }
-        "3D000" => "name a database that is there in [source] url",
-        code if code.len() == 5 && code.starts_with("28") => {
-            "check the user and password of [source] url, and that this role may log in (alter role … login) and pg_hba.conf lets it"
-        }
-        code if code.len() < 5 => match code.parse::<u32>().ok()? & 0xff {
-            3 | 23 => "let the user that runs conversica-sync read the file of [source] url",
-            8 => {
-                "let the user that runs conversica-sync write in the directory of the file: a file in WAL mode needs a -shm file beside it"
-            }
-            11 => "the file of [source] url is damaged: restore it, or repair it with `sqlite3 FILE .recover`",
-            _ => return None,
-        },
-        _ => return None,
-    })
+    };
+    SetupError::new(format!("{concerned}: {}", database.message()), cure.text)
+}
+
+/// A failure that no change to the text of the statement cures; `None` for all others.
+pub(super) fn refuse_access(source: &Source, error: &sqlx::Error) -> Option<SetupError> {
+    let database = error.as_database_error()?;
+    match failure_cure::cure_error(database).subject {
+        FailureSubject::Connection | FailureSubject::Rights => Some(refuse_failure(source, database)),
+        FailureSubject::Table | FailureSubject::Column | FailureSubject::Statement => None,
+    }
+}
+
+/// `None` where the database does not say which tables there are.
+async fn missing_table_cure(db: &SourceDb, source: &Source, said: &str) -> Option<String> {
+    let tables = tables(db).await.ok()?;
+    if tables.is_empty() {
+        return Some(match db {
+            SourceDb::Sqlite(_) => "the file has no table at all: check the path in [source] url".to_owned(),
+            SourceDb::Postgres(_) => "the user of [source] url sees no table in this database: grant it usage on the schema and \
+                                      select on the table, or check the database in [source] url; a table of a schema that is not \
+                                      in the role's search_path is written schema.table"
+                .to_owned(),
+        });
+    }
+    let list = tables.join(", ");
+    let Some(table) = source.table.as_deref().map(|table| table.trim_matches('"')) else {
+        return Some(format!("fix [source] query; the tables that the user of [source] url sees: {list}"));
+    };
+    // `relation "laeds" does not exist`, `no such table: laeds`. The condition may have brought in another table than that of the
+    // settings.
+    let named = said.trim_start_matches("no such table: ").trim_start_matches("relation ");
+    let named = named.split(" does not exist").next().unwrap_or(named).trim_matches('"');
+    if named != table && tables.iter().any(|known| known == table) {
+        return Some(format!("fix [source] where; the tables that the user of [source] url sees: {list}"));
+    }
+    let namesake = tables.iter().map(String::as_str).find(|known| known.rsplit('.').next() == Some(table));
+    let near = namesake.or_else(|| nearest(table, tables.iter().map(String::as_str)));
+    let hint = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+    Some(format!("{hint}set [source] table to one that the user of [source] url sees: {list}"))
+}
+
+/// `None` where the source is a query, whose tables are not known here.
+async fn missing_column_cure(db: &SourceDb, source: &Source, said: &str) -> Option<String> {
+    let table = source.table.as_ref()?;
+    let sql = format!("select t.* from {} as t where true", db::quote_table(table));
+    let columns = match db {
+        SourceDb::Sqlite(pool) => describe_sqlite(pool, db::trusted(sql)).await.ok()?,
+        SourceDb::Postgres(pool) => describe_postgres(pool, &sql).await.ok()?,
+    };
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    // `column "nmae" does not exist`, `column t.nmae does not exist`, `no such column: t.nmae`.
+    let named = said.trim_start_matches("no such column: ").trim_start_matches("column ");
+    let named = named.split(" does not exist").next().unwrap_or(named).rsplit('.').next().unwrap_or(named);
+    let near = nearest(named.trim_matches('"'), names.iter().copied());
+    let hint = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+    Some(format!("{hint}fix [source] where: name only columns that are there ({})", names.join(", ")))
 }
 
 /// Tables and views that the user may see, at most 50, for messages.

@@ -5,6 +5,7 @@
 //! request, missing one does. Rows whose value no bound can be compared with (NULL, another form, a time long past) are
 //! seen by the next full compare.
 
+mod quiet;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crm::settled::Settled;
 use crate::crm::value::Epoch;
+pub use quiet::{QuietTime, StampPolicy, bound_behind};
 use stamp::{Form, Zone};
 
 /// The newest value seen, and what kind of value it is.
@@ -61,6 +63,15 @@ pub enum Bound {
     /// PostgreSQL's text of a date or a timestamp, and all that is later.
     Moment(String),
     Texts(Vec<Range<String>>),
+}
+
+/// What an incremental poll reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadWindow {
+    /// The rows.
+    pub rows: Bound,
+    /// Where the newest value is looked for, which may lie further back: it must still be there.
+    pub newest: Bound,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,13 +263,16 @@ fn epoch(text: &str) -> Option<(Epoch, i64)> {
 /// its own, from the same moment.
 fn numbers(text: &str, lookback: TimeDelta, before: DateTime<Utc>) -> Option<Vec<Range<i64>>> {
     let (unit, number) = epoch(text)?;
-    let from = unit.at(number)?.min(before).checked_sub_signed(lookback)?;
+    Some(ranges_from(unit, unit.at(number)?.min(before).checked_sub_signed(lookback)?))
+}
+
+fn ranges_from(unit: Epoch, from: DateTime<Utc>) -> Vec<Range<i64>> {
     let units = Epoch::ALL.into_iter().rev().filter(|other| other.least() <= unit.least());
     let range = |other: Epoch| {
         let from = other.count(from).max(other.least());
         Range { from, below: other.next().filter(|_| other != unit).map(Epoch::least) }
     };
-    Some(units.map(range).collect())
+    units.map(range).collect()
 }
 
 /// As text, `2026-01-02` sorts before `2026-01-02 03:04`, and that before `2026-01-02T03:04`.

@@ -37,6 +37,7 @@ use crate::crm::drift::{Look, Part, Used};
 use crate::crm::mapping::Mapping;
 use crate::crm::read::{WholeNames, number};
 use crate::crm::settled::{Outlook, Settled};
+use crate::db::failure_cure::{self, FailureClass};
 use crate::db::file::{FileId, FileLook};
 use crate::db::source_file::expect_source_file;
 use crate::db::{self, SourceDb, discreet};
@@ -232,17 +233,26 @@ impl Crm {
         Ok(outlook)
     }
 
-    /// Says what a lock is that kept us waiting: the database's own words name nothing.
+    /// Says what to do about what the database said, for its own words name no setting.
     pub fn explained(&self, error: anyhow::Error) -> anyhow::Error {
-        let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
-        if !cause.is_some_and(db::is_lock) {
-            return error;
+        let Some(cause) = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()) else { return error };
+        if db::is_lock(cause) {
+            return error.context(SetupError::new(
+                format!("{} is locked by somebody; waiting for it", columns::place(&self.source)),
+                "nothing, if an ALTER TABLE, a TRUNCATE or a bulk load is under way: it is tried again by itself. Otherwise end \
+                 the transaction that keeps the lock",
+            ));
         }
-        error.context(SetupError::new(
-            format!("{} is locked by somebody; waiting for it", columns::place(&self.source)),
-            "nothing, if an ALTER TABLE, a TRUNCATE or a bulk load is under way: it is tried again by itself. Otherwise end \
-             the transaction that keeps the lock",
-        ))
+        // The same steps also read and write the state.
+        let Some(database) = cause.as_database_error().filter(|_| discreet::is_of_crm(cause)) else { return error };
+        let refused = columns::refuse_failure(&self.source, database);
+        match failure_cure::cure_error(database).class {
+            FailureClass::Fix => refused.into(),
+            FailureClass::Wait => {
+                let context = format!("{} cannot be read now (cure: {})", columns::place(&self.source), refused.cure);
+                error.context(context)
+            }
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -298,9 +308,12 @@ const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and pollin
 async fn connect(source: &Source) -> anyhow::Result<SourceDb> {
     let url = source.url.expose_secret();
     SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
+        let known = error.as_database_error().map(|database| failure_cure::cure_error(database).text);
         let setup = SetupError::new(
             format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
-            "check that the database is running, and the host, database, user and password of [source] url",
+            known.unwrap_or(
+                "check that the database is running, and the host, database, user and password of [source] url",
+            ),
         );
         db::away_or_unfit(db::is_outage(&error), setup)
     })

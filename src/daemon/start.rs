@@ -85,6 +85,10 @@ pub(super) fn cure_of(error: &anyhow::Error) -> String {
     cause.map_or("look at [state] url and its database", db::state_cure).to_owned()
 }
 
+/// Where the error itself says no more.
+const SOURCE_CURE: &str =
+    "check that the database of [source] url runs and can be reached; it is tried again by itself";
+
 /// Connects to the source, waiting for it while it is away; `None` when told to stop meanwhile.
 pub(super) async fn connect(
     mut opened: anyhow::Result<Crm>,
@@ -99,7 +103,8 @@ pub(super) async fn connect(
             Err(error) => return Err(error),
         };
         if !said {
-            warn!(error = what_of(&error), cure = cure_of(&error), "the source is away; waiting for it");
+            let cure = error.downcast_ref::<SetupError>().map_or(SOURCE_CURE, |setup| setup.cure.as_str());
+            warn!(error = what_of(&error), cure, "the source is away; waiting for it");
             said = true;
         }
         tokio::select! {

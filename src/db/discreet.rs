@@ -76,6 +76,11 @@ fn told(error: sqlx::Error, look: &str) -> sqlx::Error {
     }
 }
 
+/// Whether an error is of a statement on the CRM's database, and not of one on the state.
+pub fn is_of_crm(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|database| database.try_downcast_ref::<Told>().is_some())
+}
+
 /// What of the schema a value did not fit: the name of a constraint or a column, where the database itself says it, and no
 /// function that may say anything.
 pub fn constraint_of(error: &sqlx::Error) -> Option<String> {

@@ -131,6 +131,12 @@ pub struct Cursor {
     /// What was committed for certain at that reading; `None` where an older version wrote this: then everything is read.
     #[serde(default)]
     pub settled: Option<Settled>,
+    /// The source's clock when the newest value was first found again; `None` until then.
+    #[serde(default)]
+    pub unchanged_since: Option<DateTime<Utc>>,
+    /// The newest value before, whose look-back was not read any more when this one came: it is read once again.
+    #[serde(default)]
+    pub passed: Option<Newest>,
 }
 
 /// How far a comparison of every row has come: all that lies before this lead is compared, written, and decided upon.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use tracing::warn;
 
 use crate::config::{FirstRun, Settings, Source};
-use crate::crm::cursor::{self, Bound, Newest};
+use crate::crm::cursor::{Newest, StampPolicy};
 use crate::crm::read::Scope;
 use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
@@ -25,10 +25,13 @@ use crate::sync::allowance::Allowance;
 use crate::sync::drain;
 use crate::sync::fence::{Fence, Instance};
 use crate::sync::guard::{self, Admission, History, Losses};
+use crate::sync::histogram::Histogram;
 use crate::sync::merge::{Interest, Merge};
+use crate::sync::poll_record;
 use crate::sync::resume::{self, Progress};
 use crate::sync::step::{self, Behind, Touch};
 use crate::sync::tally::{PollKind, Tally};
+use crate::sync::window::{self, PollSight};
 pub use crate::sync::writes::Polled;
 use crate::sync::writes::Writes;
 
@@ -65,8 +68,8 @@ pub async fn poll(
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let duration = started.elapsed();
     let before = control::read::<LastPoll>(state).await?;
-    let (failing_since, mut succeeded_at, unnamed_before) =
-        before.map(|before| (before.failing_since, before.succeeded_at, before.unnamed)).unwrap_or_default();
+    let known = before.clone().map(|before| (before.failing_since, before.succeeded_at, before.unnamed));
+    let (failing_since, mut succeeded_at, unnamed_before) = known.unwrap_or_default();
     let unnamed = match (&result, kind) {
         (Ok(_), "full") => polled.unnamed,
         (Ok(_), _) => polled.unnamed.max(unnamed_before),
@@ -97,7 +100,11 @@ pub async fn poll(
         failing_since: result.is_err().then(|| failing_since.unwrap_or(now)),
         succeeded_at,
     };
-    control::write(state, &last, now).await?;
+    let is_alone = tally.instances().is_none_or(|instances| instances <= 1);
+    let is_first = tally.polls.iter().map(Histogram::count).sum::<u64>() <= 1;
+    if is_first || !is_alone || poll_record::is_news(before.as_ref(), &last, settings.source.poll_interval) {
+        control::write(state, &last, now).await?;
+    }
     if crm.log.is_some() && last.kind != "full" && unnamed > 0 && unnamed_before == 0 {
         // The change log says that there was such a row, not how many there are.
         control::write(state, &CompareAsked { at: now }, now).await?;
@@ -376,7 +383,7 @@ impl Memory {
         if !cursor.newest.as_ref().is_none_or(is_of_kind) {
             return Scope::All;
         }
-        bound(cursor, source, now).map_or(Scope::All, Scope::Since)
+        window::read_window(cursor, stamp_policy(source), now).map_or(Scope::All, Scope::Since)
     }
 
     /// Rows may have been written since with stamps that the cursor has passed.
@@ -400,27 +407,15 @@ impl Memory {
         now: DateTime<Utc>,
     ) -> anyhow::Result<()> {
         let before = self.cursor;
-        let full_at = Some(progress.began_at()).filter(|_| everything);
-        let earlier = before.as_ref().and_then(|cursor| cursor.newest.as_ref());
-        let newest = match (progress.newest(), earlier) {
-            (Some(newest), Some(earlier)) if !everything => Some(newest.after(earlier)),
-            // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
-            (newest, earlier) => newest.or(earlier.cloned()),
-        };
-        let cursor = Cursor {
-            full_at: full_at.or(before.as_ref().map(|cursor| cursor.full_at)).unwrap_or(now),
-            newest,
+        let seen = PollSight {
+            newest: progress.newest(),
+            settled: progress.settled(),
+            full_at: Some(progress.began_at()).filter(|_| everything),
             source: self.source,
-            settled: Some(progress.settled()),
         };
-        // One that leads to the same rows is not worth a write.
-        let is_as_good = |before: &Cursor| {
-            before.full_at == cursor.full_at
-                && before.settled.is_some()
-                && before.newest.as_ref().map(|newest| newest.kind) == cursor.newest.as_ref().map(|newest| newest.kind)
-                && bound(before, &settings.source, now) == bound(&cursor, &settings.source, now)
-        };
-        if !before.as_ref().is_some_and(is_as_good) {
+        let policy = stamp_policy(&settings.source);
+        let cursor = window::renew_cursor(before.as_ref(), seen, policy, now);
+        if !before.as_ref().is_some_and(|before| window::is_as_good(before, &cursor, policy, now)) {
             control::write(state, &cursor, now).await?;
         }
         if everything && (self.comparing.is_some() || progress.is_marked()) {
@@ -439,8 +434,6 @@ impl Memory {
     }
 }
 
-/// From where on rows are read; `None` where nothing says it: then all of them.
-fn bound(cursor: &Cursor, source: &Source, now: DateTime<Utc>) -> Option<Bound> {
-    let (newest, settled) = (cursor.newest.as_ref()?, cursor.settled.as_ref()?);
-    cursor::bound(newest, source.lookback, source.time_zone, settled, now)
+fn stamp_policy(source: &Source) -> StampPolicy {
+    StampPolicy { lookback: source.lookback, time_zone: source.time_zone }
 }

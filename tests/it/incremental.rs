@@ -248,8 +248,8 @@ async fn a_form_that_is_no_time_is_read_whole_every_time(engine: Engine) {
 
 async fn equal_change_values_are_never_cut_apart(engine: Engine) {
     let scene = Scene::new(engine, engine.pick("text", "timestamp")).await;
-    // More rows of one value than a batch holds: a bulk import.
-    scene.insert(1, 2500, "'2026-06-01 11:00:00'").await;
+    // More rows of one value than a batch holds: a bulk import, not older than the look-back.
+    scene.insert(1, 2500, "'2026-06-01 11:58:00'").await;
     assert_eq!(scene.poll(0).await.created, 2500);
     scene.deliver(0).await;
     scene.crm.sql("update leads set town = 'Else'").await;

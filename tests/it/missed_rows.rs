@@ -413,6 +413,8 @@ async fn reading_the_look_back_again_writes_nothing() {
     three_rows(&place, Column::Timestamp).await;
     let model = Model::new(&place, "5m").await;
     assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.created, 3);
+    // Since when the newest value has been the newest is written once.
+    assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 0);
     let before = everything_written(&model.state).await;
     for _ in 0..3 {
         let polled = model.poll(Reach::AsDue, Utc::now()).await;

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Source;
 use crate::conversica::lead::{Fingerprint, IdOrder, LeadId, RowHash};
-use crate::crm::cursor::{Bound, Newest};
+use crate::crm::cursor::{Newest, ReadWindow};
 use crate::crm::{Crm, Fitting};
 use crate::db::{SourceDb, discreet};
 use line::{Batch, Line};
@@ -33,8 +33,8 @@ pub enum Scope {
     /// Those that come after this lead in this order, and it: where a reading of all rows goes on. All rows where the
     /// source cannot be read in that order any more.
     From(IdOrder, LeadId),
-    /// Those whose `changed_at` is at least this.
-    Since(Bound),
+    /// Those whose `changed_at` lies in this window.
+    Since(ReadWindow),
     /// Those of these leads, at most a few thousand.
     Keys(Vec<LeadId>),
 }

@@ -118,8 +118,9 @@ impl Statements {
             // A reading that goes on has its cursor from where it began.
             Scope::All | Scope::From(..) => maximum(""),
             // Each range on its own, so that an index ends the search; the first nearly always has it.
-            Scope::Since(bound) => {
-                let ranges = changed_at.ranges(bound).into_iter().map(|range| maximum(&format!(" and {range}")));
+            Scope::Since(window) => {
+                let ranges =
+                    changed_at.ranges(&window.newest).into_iter().map(|range| maximum(&format!(" and {range}")));
                 format!("coalesce({}, null)", ranges.collect::<Vec<_>>().join(", "))
             }
             Scope::Keys(_) => return None,
@@ -172,7 +173,7 @@ impl Statements {
         match scope {
             Scope::All => String::new(),
             Scope::From(order, after) => self.beginning_at(*order, after, ordering),
-            Scope::Since(bound) => self.since(bound),
+            Scope::Since(window) => self.since(&window.rows),
             Scope::Keys(leads) => self.with_keys(leads),
         }
     }

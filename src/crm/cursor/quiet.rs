@@ -1,0 +1,188 @@
+//! From where a source is read that has been quiet: behind the newest value, once everything up to it has been read for good.
+//! Without this, all rows of a bulk load that share the newest stamp would be read again by every poll. Pure.
+//!
+//! The newest value is passed when a whole poll has read the look-back before it, and everything that could still be committed
+//! then had begun later than the look-back after that value: by its own reading, and by how long it has been the newest, for
+//! the clock that writes the stamps need not be ours.
+
+use chrono::Timelike as _;
+
+use super::*;
+
+/// The shortest time between two stamps that are kept by the second.
+const SECOND: TimeDelta = TimeDelta::seconds(1);
+/// Clocks that show local time are put back by an hour, in times of war by two.
+const PUT_BACK: TimeDelta = TimeDelta::hours(2);
+
+/// How the settings want stamps to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StampPolicy {
+    /// `[source] lookback`.
+    pub lookback: Duration,
+    /// `[source] time_zone`.
+    pub time_zone: Tz,
+}
+
+/// What a whole poll has made sure of.
+#[derive(Debug, Clone, Copy)]
+pub struct QuietTime<'a> {
+    /// What was committed for certain when that poll began to read.
+    pub settled: &'a Settled,
+    /// By the source's clock, a moment at which the newest value had been seen already.
+    pub unchanged_since: DateTime<Utc>,
+}
+
+/// A newest value as a clock shows it, cut to the unit that it is kept in.
+struct NewestMoment {
+    at: NaiveDateTime,
+    unit: TimeDelta,
+    clock: StampClock,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StampClock {
+    Utc,
+    /// One local clock, and the value does not say of which zone.
+    Unsaid,
+    /// Local clocks of several zones.
+    Any,
+}
+
+/// The bound behind the newest value; `None` where rows with that value, or before it, may still come.
+pub fn bound_behind(newest: &Newest, policy: StampPolicy, quiet: &QuietTime<'_>, now: DateTime<Utc>) -> Option<Bound> {
+    let moment = NewestMoment::of(newest)?;
+    if !moment.is_passed(policy, quiet, now)? {
+        return None;
+    }
+    let next = moment.at.checked_add_signed(moment.unit)?;
+    Some(match newest.kind {
+        Kind::Number => {
+            let (unit, _) = epoch(newest.text.trim())?;
+            Bound::Numbers(ranges_from(unit, next.and_utc()))
+        }
+        Kind::TimestampTz => Bound::Moment(format!("{}+00", next.format("%F %T"))),
+        Kind::Timestamp => Bound::Moment(next.format("%F %T").to_string()),
+        Kind::Date => Bound::Moment(next.format(DAYS).to_string()),
+        Kind::Text => Bound::Texts(texts(stamp::iso(&newest.text)?.form, next)),
+    })
+}
+
+impl NewestMoment {
+    fn of(newest: &Newest) -> Option<Self> {
+        let text = newest.text.trim();
+        let (at, unit, clock) = match newest.kind {
+            Kind::Number => {
+                let (unit, number) = epoch(text)?;
+                (unit.at(number)?.naive_utc(), SECOND, StampClock::Utc)
+            }
+            Kind::TimestampTz => (stamp::zoned(text)?, SECOND, StampClock::Utc),
+            Kind::Timestamp => (stamp::postgres(text)?, SECOND, StampClock::Unsaid),
+            Kind::Date => (stamp::postgres(text)?, TimeDelta::days(1), StampClock::Unsaid),
+            Kind::Text => {
+                let iso = stamp::iso(&newest.text)?;
+                let unit = match iso.form {
+                    Form::Day => TimeDelta::days(1),
+                    Form::Minutes { .. } => TimeDelta::minutes(1),
+                    Form::Seconds { .. } => SECOND,
+                };
+                let clock = match (newest.zones, iso.zone) {
+                    (Zones::One, Zone::Utc) => StampClock::Utc,
+                    (Zones::One, Zone::Unsaid) => StampClock::Unsaid,
+                    (Zones::One, Zone::Offset(_)) | (Zones::Several, _) => StampClock::Any,
+                };
+                (iso.at, unit, clock)
+            }
+        };
+        Some(Self { at: at.with_nanosecond(0)?, unit, clock })
+    }
+
+    fn is_passed(&self, policy: StampPolicy, quiet: &QuietTime<'_>, now: DateTime<Utc>) -> Option<bool> {
+        let before = quiet.settled.before.min(now);
+        // The unit once for the stamps that are cut to it, and a second for the moment of looking.
+        let margin = TimeDelta::from_std(policy.lookback).ok()?.checked_add(&self.unit)?.checked_add(&SECOND)?;
+        let is_past = |clock: NaiveDateTime, margin: TimeDelta| Some(self.at.checked_add_signed(margin)? < clock);
+        let has_stayed = |margin: TimeDelta| Some(quiet.unchanged_since.checked_add_signed(margin)? < before);
+        let anywhere = if self.clock == StampClock::Utc { TimeDelta::zero() } else { WESTMOST };
+        if is_past(before.naive_utc(), margin.checked_add(&anywhere)?)? && has_stayed(margin)? {
+            return Some(true);
+        }
+        // On one clock of an unknown zone the stamps go on as time does, but for the hour that comes twice.
+        let local = before.with_timezone(&policy.time_zone).naive_local().min(before.naive_utc());
+        let margin = margin.checked_add(&PUT_BACK)?;
+        Some(self.clock == StampClock::Unsaid && is_past(local, margin)? && has_stayed(margin)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: StampPolicy = StampPolicy { lookback: Duration::from_secs(300), time_zone: Tz::UTC };
+
+    fn now() -> DateTime<Utc> {
+        "2026-06-01T12:00:00Z".parse().unwrap()
+    }
+
+    /// The bound when the newest value was first found again so many minutes ago.
+    fn behind(newest: &Newest, minutes: i64) -> Option<Bound> {
+        let unchanged_since = now() - TimeDelta::minutes(minutes);
+        bound_behind(newest, POLICY, &QuietTime { settled: &Settled::at(now()), unchanged_since }, now())
+    }
+
+    fn newest(kind: Kind, text: &str) -> Newest {
+        Newest::new(text.to_owned(), kind)
+    }
+
+    #[test]
+    fn rows_of_the_newest_stamp_are_passed_once_they_have_been_quiet_for_the_look_back() {
+        for (kind, text, least) in [
+            (Kind::TimestampTz, "2026-06-01 11:00:00.123456+00", "2026-06-01 11:00:01+00"),
+            (Kind::Number, "1780311600", "1780311601"),
+            (Kind::Number, "1780311600500", "1780311601000"),
+            (Kind::Text, "2026-06-01T11:00:00Z", "2026-06-01T11:00:01"),
+            (Kind::Text, "2026-06-01 11:00Z", "2026-06-01 11:01"),
+            (Kind::Timestamp, "2026-05-31 11:00:00", "2026-05-31 11:00:01"),
+            (Kind::Text, "2026-05-31 11:00:00", "2026-05-31 11:00:01"),
+        ] {
+            let newest = newest(kind, text);
+            assert_eq!(behind(&newest, 60).map(|bound| bound.least()[0].clone()).as_deref(), Some(least), "{text}");
+            assert_eq!(behind(&newest, 5), None, "{text}: it was found for the first time just now");
+        }
+    }
+
+    #[test]
+    fn what_was_open_at_the_last_whole_poll_may_still_bring_such_rows() {
+        let newest = newest(Kind::TimestampTz, "2026-06-01 11:00:00+00");
+        for (open_since, passed) in [("2026-06-01T11:05:02Z", false), ("2026-06-01T11:05:03Z", true)] {
+            let settled = Settled { before: open_since.parse().unwrap(), ..Settled::at(now()) };
+            let quiet = QuietTime { settled: &settled, unchanged_since: now() - TimeDelta::hours(1) };
+            assert_eq!(bound_behind(&newest, POLICY, &quiet, now()).is_some(), passed, "{open_since}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_that_may_lie_in_the_future_on_some_clock_is_never_passed() {
+        for (kind, text) in [
+            (Kind::TimestampTz, "2026-06-01 11:55:00+00"),
+            (Kind::TimestampTz, "2099-01-01 00:00:00+00"),
+            (Kind::TimestampTz, "infinity"),
+            (Kind::Number, "4070908800"),
+            (Kind::Text, "2026-06-01T12:30:00Z"),
+            (Kind::Timestamp, "2026-06-01 11:00:00"),
+            (Kind::Date, "2026-06-01"),
+            (Kind::Text, "2026-06-01"),
+            (Kind::Text, "2026-06-01 02:00:00+02"),
+        ] {
+            assert_eq!(behind(&newest(kind, text), 6000), None, "{text}");
+        }
+        let several = Newest { zones: Zones::Several, ..newest(Kind::Text, "2026-06-01T02:00:00Z") };
+        assert_eq!(behind(&several, 6000), None);
+    }
+
+    #[test]
+    fn local_time_waits_for_the_hour_that_comes_twice() {
+        let text = newest(Kind::Text, "2026-06-01 09:00:00");
+        assert_eq!(behind(&text, 120), None);
+        assert!(behind(&text, 126).is_some());
+    }
+}
