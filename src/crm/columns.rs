@@ -138,13 +138,11 @@ pub(super) async fn columns_of(pool: &SourcePool, sql: &str) -> Result<Vec<PgCol
     }
 }
 
-/// Whether only a statement with a name tells the columns: where the role may read a few of them only, because preparing needs no
-/// rights; and where a type is none of the driver's own, which it looks up by a statement that takes the place of the unnamed one.
+/// Whether a statement with a name, which is prepared and never run, may tell the columns all the same: where the role may read a
+/// few of them only; where a type is none of the driver's own, which it looks up by a statement that takes the place of the
+/// unnamed one; where a foreign table below this one has a server that is not there.
 fn needs_a_name(error: &sqlx::Error) -> bool {
-    const REFUSED: &str = "42501";
-    const NO_SUCH_STATEMENT: &str = "26000";
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some(REFUSED | NO_SUCH_STATEMENT))
+    error.as_database_error().is_some() && !db::is_outage(error)
 }
 
 /// The columns of a statement that is prepared, and closed again in the same transaction.

@@ -16,7 +16,7 @@ use crate::state::micros;
 
 /// Stands for "other content than is desired" as the fingerprint of what is in flight: whatever comes of that request, the
 /// desired content is sent after it.
-const OTHER_CONTENT: [u8; 16] = [0; 16];
+pub(super) const OTHER_CONTENT: [u8; 16] = [0; 16];
 
 /// Of these, those whose claims were not found. `found` are the leads that had a claim of this batch; of two answers for one
 /// lead, the newer claim was the one that was found.

@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use crate::config::{Delivery, OnAmbiguous};
-use crate::conversica::lead::LeadId;
+use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::conversica::outcome::Class;
 use crate::db::{Db, trusted};
 use crate::horizon::{self, TOLERANCE};
 use crate::on_db;
 use crate::state::delivery::{self, Finished, Next};
-use crate::state::lead::{InOrder, locking};
-use crate::state::{instant, micros, outcome};
+use crate::state::lead::{InOrder, SENT, locking};
+use crate::state::{instant, late, micros, outcome};
 
 /// Whether a claim whose lease is over waits to be taken up again.
 pub async fn any_expired(db: &Db, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
@@ -76,16 +76,22 @@ async fn recover_some(db: &Db, orphans: Orphans, settings: &Delivery, now: DateT
     let order = InOrder::of(db, "select f_id, f_client_id from f");
     // Locked as they are found: of several instances that look at once, one takes up each claim.
     let find = format!(
-        "select id, client_id, claimed_at, attempts, sent_hash, urgent from lead \
+        "select id, client_id, claimed_at, attempts, sent_hash, urgent, \
+         case when sent_hash = $3 then {SENT} end from lead \
          where status = 'in_flight' and status <> 'in_sync' and lease_until <= $1 order by id, client_id limit $2 {}",
         db.skip_locked()
     );
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let rows = sqlx::query(crate::db::trusted(find))
-            .bind(before).bind(ORPHANS_AT_ONCE).fetch_all(&mut *transaction).await?;
+            .bind(before).bind(ORPHANS_AT_ONCE).bind(late::OTHER_CONTENT.to_vec()).fetch_all(&mut *transaction).await?;
         let mut finished = Vec::with_capacity(rows.len());
         for row in &rows {
+            let overtaken: Option<String> = row.try_get(6)?;
+            let sent_hash = match overtaken {
+                Some(sent) => Fingerprint::of(sent.as_bytes()).as_bytes().to_vec(),
+                None => row.try_get(4)?,
+            };
             finished.push(Finished {
                 lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
                 claimed_at: instant(row.try_get(2)?),
@@ -95,7 +101,7 @@ async fn recover_some(db: &Db, orphans: Orphans, settings: &Delivery, now: DateT
                 detail: Some("the program ended while this request was on its way".to_owned()),
                 duration: None,
                 at: now,
-                sent_hash: row.try_get(4)?,
+                sent_hash,
                 next: after_crash(settings, row.try_get::<i64, _>(5)? == 1, now),
             });
         }

@@ -48,8 +48,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::OptOut),
         6 => Just(Event::Claim),
         6 => (class(), 0_u8..3).prop_map(|(class, next)| Event::Answer(class, next)),
-        1 => class().prop_map(Event::Late),
-        1 => any::<bool>().prop_map(Event::Crash),
+        2 => class().prop_map(Event::Late),
+        2 => any::<bool>().prop_map(Event::Crash),
         1 => prop::sample::select(vec![Release::Send, Release::Baseline]).prop_map(Event::Decide),
         1 => Just(Event::Requeue),
     ]
@@ -151,7 +151,7 @@ fn law(engine: Engine, cases: u32) {
         }
     });
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let plays = runner.run(&prop::collection::vec(event(), 1..50), |events| {
+    let play = |events: Vec<Event>| {
         runtime.block_on(async {
             for table in ["lead", "outcome", "payload", "event", "consent", "conversation", "decided"] {
                 let sql = conversica_sync::db::trusted(format!("delete from {table}"));
@@ -162,6 +162,19 @@ fn law(engine: Engine, cases: u32) {
                 play.step(event).await;
             }
         });
+    };
+    // A late answer, while the content that it overtook is on its way and the row is gone.
+    play(vec![
+        Event::Row(0),
+        Event::Claim,
+        Event::Crash(false),
+        Event::Claim,
+        Event::Stop,
+        Event::Late(Class::Ambiguous),
+        Event::Crash(false),
+    ]);
+    let plays = runner.run(&prop::collection::vec(event(), 1..50), |events| {
+        play(events);
         Ok(())
     });
     plays.unwrap();

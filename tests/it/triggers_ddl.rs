@@ -377,6 +377,7 @@ fn row_level_security_that_is_switched_on_hides_nobody_from_conversica() {
     });
     scene.crm("alter table leads disable row level security");
     endpoint.wait_for_requests(6, patience);
+    scene.wait_for_status("what was sent is written down", patience, |status| status["leads"]["in_sync"] == 3);
     drop(daemon);
     assert_eq!(scene.status()["leads"]["gone"], 0);
     // Where nobody was there to see it, everything is compared, and so large a loss is not believed.
