@@ -40,6 +40,8 @@ pub struct Details {
     pub decisions: Vec<Decided>,
     pub failed: Vec<Failed>,
     pub posts: Vec<Heard>,
+    /// The newest damaged posts that may be opt-outs.
+    pub possible_opt_outs: Vec<Heard>,
 }
 
 /// Leads that wait for a person for the same reason.
@@ -66,8 +68,10 @@ impl Details {
             groups.extend(grouped(status, &some, counted.as_ref(), veil));
         }
         let mut posts = reading::list(db, &Wanted::default(), EVENTS).await?;
+        let waiting = Wanted { possible_opt_outs: true, ..Wanted::default() };
+        let mut possible_opt_outs = reading::list(db, &waiting, EVENTS).await?;
         // Only what they are about is told here.
-        posts.iter_mut().for_each(|post| post.body.clear());
+        posts.iter_mut().chain(&mut possible_opt_outs).for_each(|post| post.body.clear());
         Ok(Self {
             at: now,
             oldest_due: due::oldest(db).await?,
@@ -78,6 +82,7 @@ impl Details {
             decisions: decision::newest(db, EVENTS).await?,
             failed: outcome::newest_failed(db, EVENTS).await?,
             posts,
+            possible_opt_outs,
         })
     }
 }
