@@ -308,9 +308,14 @@ const SAID_NO: &[&str] = &["false", "no", "n", "0", "off"];
 const SAID_YES: &[&str] = &["true", "yes", "y", "1", "on"];
 const YES: &[&str] = &["true", "yes", "y", "1", "on", "null", "none"];
 
-/// Whether the value of that key is one of these words, for certain.
+/// Whether the value of that key is one of these words, for certain. `0.0` is `0`.
 fn is_clear(words: &[&str], key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> bool {
-    !key.behind.contains([',', '}', '&', ';']) && value.is_some_and(|value| words.contains(&value.letters.as_str()))
+    let is_number = |raw: &str| {
+        let number = raw.trim().parse::<f64>().ok();
+        number.is_some_and(|number| words.iter().any(|word| word.parse::<f64>() == Ok(number)))
+    };
+    let is_word = |value: &Chunk<'_>| words.contains(&value.letters.as_str()) || is_number(value.raw);
+    !key.behind.contains([',', '}', '&', ';']) && value.is_some_and(is_word)
 }
 
 /// Whether two words differ in at most so many letters.

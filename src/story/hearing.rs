@@ -143,9 +143,9 @@ impl Hearing {
     }
 
     /// Damaged posts that may be an opt-out, each with its number and the channel, until an operator has looked.
-    pub fn possible_opt_outs(&self) -> Vec<(i64, &str)> {
+    pub fn possible_opt_outs(&self) -> Vec<(i64, Channel)> {
         let waiting = self.possible.iter().filter(|possible| possible.settled_at.is_none());
-        waiting.map(|possible| (possible.event_seq, possible.channel.as_str())).collect()
+        waiting.filter_map(|possible| Some((possible.event_seq, Channel::from_name(&possible.channel)?))).collect()
     }
 
     /// The keys that are sent as the person said, whatever the CRM says.

@@ -14,6 +14,7 @@ use crate::state::heard::reading::{self, Heard, Wanted};
 use crate::state::lead::Status;
 use crate::state::listing::{Listed, Pages};
 use crate::state::outcome::{self, Failed, Stretch};
+use crate::state::possible_opt_out;
 use crate::story::entry;
 
 /// Leads of a status that are read for their reasons; more are counted by the database, and examples come from these.
@@ -40,8 +41,8 @@ pub struct Details {
     pub decisions: Vec<Decided>,
     pub failed: Vec<Failed>,
     pub posts: Vec<Heard>,
-    /// The newest damaged posts that may be opt-outs.
-    pub possible_opt_outs: Vec<Heard>,
+    /// Some of the leads that damaged posts may be opt-outs of.
+    pub possible_opt_outs: Vec<LeadId>,
 }
 
 /// Leads that wait for a person for the same reason.
@@ -68,10 +69,8 @@ impl Details {
             groups.extend(grouped(status, &some, counted.as_ref(), veil));
         }
         let mut posts = reading::list(db, &Wanted::default(), EVENTS).await?;
-        let waiting = Wanted { possible_opt_outs: true, ..Wanted::default() };
-        let mut possible_opt_outs = reading::list(db, &waiting, EVENTS).await?;
         // Only what they are about is told here.
-        posts.iter_mut().chain(&mut possible_opt_outs).for_each(|post| post.body.clear());
+        posts.iter_mut().for_each(|post| post.body.clear());
         Ok(Self {
             at: now,
             oldest_due: due::oldest(db).await?,
@@ -82,7 +81,7 @@ impl Details {
             decisions: decision::newest(db, EVENTS).await?,
             failed: outcome::newest_failed(db, EVENTS).await?,
             posts,
-            possible_opt_outs,
+            possible_opt_outs: possible_opt_out::waiting_leads(db, EVENTS).await?,
         })
     }
 }

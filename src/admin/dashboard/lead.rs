@@ -17,6 +17,7 @@ use super::verdict::counted;
 use super::visitor::Visitor;
 use crate::clock;
 use crate::console::printable;
+use crate::conversica::consent::Channel;
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::Veil;
 use crate::db::Db;
@@ -199,15 +200,23 @@ impl Page {
         let Told { lead, story, hearing, veil, .. } = told;
         let hide = |text: &str| veil.text(text).into_owned();
         let desired = story.as_ref().and_then(|story| story.desired.as_ref());
-        let (stands, to_do) = match story {
+        let (mut stands, mut to_do) = match story {
             Some(story) => standing(story),
             None => ("Never sent from here; Conversica has spoken of it.".to_owned(), "nothing"),
         };
+        let kept = hearing.kept(desired);
+        if !kept.is_empty() && story.as_ref().is_some_and(|story| story.status == Status::InSync) {
+            stands = "Conversica holds what it should: what the CRM says, with the opt-out below".to_owned();
+        }
+        let possible_opt_outs = hearing.possible_opt_outs();
+        if !possible_opt_outs.is_empty() && to_do == "nothing" {
+            to_do = "look at the damaged posts named below, and decide";
+        }
         let certain = hearing.opted_out();
         let opted_out = certain
             .iter()
-            .map(|(channel, since)| format!("Opted out of {} on {}.", channel.name(), history::moment(*since)));
-        let kept = hearing.kept(desired).into_iter().map(|kept| {
+            .map(|(channel, since)| format!("Opted out of {} on {}.", messages_by(*channel), history::moment(*since)));
+        let kept = kept.into_iter().map(|kept| {
             let (key, value, since) = (kept.key, kept.value, history::moment(kept.since));
             let why = if certain.iter().any(|(channel, _)| *channel == kept.channel) {
                 format!("they opted out on {since}")
@@ -239,7 +248,7 @@ impl Page {
             stands: hide(&stands),
             to_do: pieces(to_do),
             opted_out: opted_out.collect(),
-            possible_opt_outs: hearing.possible_opt_outs().into_iter().map(possible_opt_out).collect(),
+            possible_opt_outs: possible_opt_outs.into_iter().map(possible_opt_out).collect(),
             actions: story.as_ref().map(actions).unwrap_or_default(),
             headings,
             no_fields: "The row makes no valid lead, and none was sent before.",
@@ -255,7 +264,16 @@ impl Page {
     }
 }
 
-fn possible_opt_out((seq, channel): (i64, &str)) -> Vec<Piece> {
+/// What a person receives by a channel.
+fn messages_by(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Email => "e-mails",
+        Channel::Sms => "text messages",
+    }
+}
+
+fn possible_opt_out((seq, channel): (i64, Channel)) -> Vec<Piece> {
+    let channel = messages_by(channel);
     pieces(&format!(
         "The damaged post {seq} may be an opt-out of {channel}, and counts as one until you have looked. To do: `conversica-sync received \
          show {seq}`, then `conversica-sync received confirm {seq}` or `conversica-sync received dismiss {seq}`."

@@ -195,13 +195,9 @@ fn poll(report: &Report, now: DateTime<Utc>) -> String {
 fn concerns(report: &Report, details: &Details) -> Vec<Concern> {
     let mut concerns = Vec::new();
     if report.received.possible_opt_outs > 0 {
-        let mut leads: Vec<&LeadId> = details.possible_opt_outs.iter().map(|post| &post.lead).collect();
-        leads.retain(|lead| !lead.id.is_empty());
-        leads.sort();
-        leads.dedup();
         concerns.push(Concern {
             title: format!("Possible opt-outs: {}", damaged_posts(report.received.possible_opt_outs)),
-            leads: leads.into_iter().map(named).collect(),
+            leads: details.possible_opt_outs.iter().map(named).collect(),
             cure: pieces(
                 "they count as opt-outs until you have looked: `conversica-sync received --possible-opt-outs` lists them; then \
                  `conversica-sync received confirm SEQ` or `conversica-sync received dismiss SEQ`.",
@@ -290,7 +286,8 @@ fn waiting(report: &Report, details: &Details, sending: SendingState, now: DateT
         Some(due) => {
             format!("{} {wait} to be sent; the oldest has been due since {}.", counted(waiting), ago(due, now))
         }
-        None => format!("{} {wait} to be sent, none of them overdue.", counted(waiting)),
+        None if waiting == 1 => "1 lead waits to be sent, and is not overdue.".to_owned(),
+        None => format!("{} wait to be sent, none of them overdue.", counted(waiting)),
     }
 }
 

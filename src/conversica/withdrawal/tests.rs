@@ -78,12 +78,13 @@ fn a_damaged_post_that_says_stop_withdraws_consent() {
     for body in bodies {
         assert!(names(body, "12", Channel::Email), "{}: {:?}", String::from_utf8_lossy(body), withdrawn(body));
     }
-    let sms: [&[u8]; 5] = [
+    let sms: [&[u8]; 6] = [
         br#"{"id":"12","smsOptOut":"?""#,
         br#"{"id":"12","smsOptIn":false"#,
         b"id=12&smsOptOut=1",
         br#"{"id":"12","smsOptIn" "no"}"#,
         br#"{"id":"12","smsOptIn"false,"hotLead":true}"#,
+        br#"{"id":"12","smsOptIn"0.0"#,
     ];
     for body in sms {
         assert_eq!(withdrawn(body).1, [Channel::Sms], "{}", String::from_utf8_lossy(body));
