@@ -87,6 +87,7 @@ struct Held {
 /// What needs a person and is no lead that waits.
 struct Concern {
     title: String,
+    says: &'static str,
     /// Leads that it may be about.
     leads: Vec<(String, String)>,
     cure: Vec<Piece>,
@@ -197,20 +198,21 @@ fn concerns(report: &Report, details: &Details) -> Vec<Concern> {
     if report.received.possible_opt_outs > 0 {
         concerns.push(Concern {
             title: format!("Possible opt-outs: {}", damaged_posts(report.received.possible_opt_outs)),
+            says: "They count as opt-outs until you have looked.",
             leads: details.possible_opt_outs.iter().map(named).collect(),
             cure: pieces(
-                "they count as opt-outs until you have looked: `conversica-sync received --possible-opt-outs` lists them; then \
-                 `conversica-sync received confirm SEQ` or `conversica-sync received dismiss SEQ`.",
+                "`conversica-sync received --possible-opt-outs` lists them; then `conversica-sync received confirm SEQ` or \
+                 `conversica-sync received dismiss SEQ`.",
             ),
         });
     }
     if report.unnamed() > 0 {
         concerns.push(Concern {
             title: format!("Rows without a usable key: {}", number(report.unnamed())),
+            says: "They are left out, and while there are such rows no lead is taken for gone.",
             leads: Vec::new(),
             cure: pieces(
-                "they are left out, and while there are such rows no lead is taken for gone. `conversica-sync check` names the \
-                 first of them: give them a key, or leave them out with [source] `where`.",
+                "`conversica-sync check` names the first of them; give them a key, or leave them out with `where` under `[source]`.",
             ),
         });
     }
