@@ -109,7 +109,7 @@ fn a_post_without_a_trace_withdraws_nothing() {
         b"id=12&doNotEmail=false&hotLead=true",
         b"<id>12</id><doNotEmail>false</doNotEmail><hotLead>true</hotLead>",
         b"\xff\xfe{\0\"\0",
-        br#"{"id":"12","smsOptIn" true,"doNotEmail" false,"optOut" false}"#,
+        br#"{"id":"12","smsOptIn" true,"optOut" false}"#,
         br#"{"id":"12","smsOptIn" null,"optOut" "perhaps" "hot"#,
         b"id=+12+&doNotEmail=false&smsOptIn=+true",
         b"garbage",
