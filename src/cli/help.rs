@@ -11,8 +11,8 @@ Examples:
   conversica-sync run       the daemon
   conversica-sync status    how things stand, and what needs a person
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, or nothing \
-could be delivered.
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, a damaged \
+post may be an opt-out, or nothing could be delivered.
 
 Colours and bars appear on a terminal only; NO_COLOR=1 turns colours off.";
 
@@ -30,8 +30,8 @@ Examples:
   conversica-sync once --max-wait 0s    do not wait for retries
   conversica-sync once --json           the summary for scripts
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, or leads wait \
-and none could be delivered.";
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, a damaged \
+post may be an opt-out, or leads wait and none could be delivered.";
 
 pub const PLAN: &str = "\
 Examples:
@@ -70,8 +70,8 @@ Examples:
   conversica-sync status           how things stand
   conversica-sync status --json    the same for scripts
 
-Exit codes: 0 nothing to do, 2 usage or configuration, 3 leads need attention, 4 halted or held, or a damaged post may be \
-an opt-out.";
+Exit codes: 0 nothing to do, 2 usage or configuration, 3 leads need attention, 4 halted or held, a damaged post may be \
+an opt-out, or a running service has lost its state file.";
 
 pub const LEADS: &str = "\
 Examples:

@@ -25,6 +25,7 @@ use crate::state::{instant, tombstone};
 use crate::story::basis::DeliveredBasis;
 use crate::story::hearing::Hearing;
 use crate::story::history::{self, history, moment};
+use crate::story::row::{find_rows, read_notes};
 use crate::story::{document, hide_token, name, several, standing, unknown, which};
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +53,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     }
     let Some(state) = readable_state(settings).await? else {
         let state = Db::open_state_in_memory().await?;
-        let rows = row::look(settings, &state, &args.id, client, clock::now()).await;
+        let rows = find_rows(settings, &state, &args.id, client, clock::now()).await;
         let source = match rows.as_deref() {
             Some([row]) => format!(". The source has its row, {}", row::in_words(row)),
             Some(_) | None => String::new(),
@@ -79,7 +80,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
                 print(document, text, &veil, args.json || args.export.export);
                 return Ok(Exit::Done);
             }
-            let rows = row::look(settings, &state, &args.id, client, clock::now()).await;
+            let rows = find_rows(settings, &state, &args.id, client, clock::now()).await;
             match rows.as_deref() {
                 Some([row]) => print(row::unread_document(row), row::unread_text(row), &veil, args.json),
                 Some([_, ..]) => {
@@ -104,7 +105,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
             veil.value(&mut document);
             return export::write(&args.export, &document).map(|()| Exit::Done);
         }
-        let rows = row::look(settings, &state, &lead.id, Some(&lead.client_id), clock::now()).await;
+        let rows = find_rows(settings, &state, &lead.id, Some(&lead.client_id), clock::now()).await;
         hearing.add_to(&mut document, None);
         let mut text = name(&lead);
         text.push_str(": never sent from here; Conversica has spoken of it\n");
@@ -128,7 +129,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         return export::write(&args.export, &document).map(|()| Exit::Done);
     }
     hearing.add_to(&mut document, story.desired.as_ref());
-    let notes = row::notes(settings, &state, &lead, clock::now()).await.unwrap_or_default();
+    let notes = read_notes(settings, &state, &lead, clock::now()).await.unwrap_or_default();
     if !notes.is_empty() {
         document["notes"] = json!(notes);
     }

@@ -83,11 +83,14 @@ pub fn text(report: &Report) -> String {
         }
     }
     if report.unnamed() > 0 {
+        let (rows, have) = match report.unnamed() {
+            1 => ("1 row".to_owned(), "has no key that names a lead and is left out"),
+            many => (format!("{many} rows"), "have no key that names a lead and are left out"),
+        };
         let _ = writeln!(
             text,
-            "For a person: {} rows of the source have no key that names a lead and are left out. While there are such rows, no lead \
-             is taken for gone. Look: conversica-sync check",
-            report.unnamed()
+            "For a person: {rows} of the source {have}. While there are such rows, no lead is taken for gone. Look: conversica-sync \
+             check"
         );
     }
     let mut leads = table::plain(&[]);

@@ -138,7 +138,8 @@ fn distinct(mut channels: Vec<Channel>) -> Vec<Channel> {
 /// The text, and what it says where it is encoded once more: as a form, or with escapes within a text.
 fn variants(text: &str) -> Vec<String> {
     let mut variants = vec![text.replace("&quot;", "\"").replace("&#34;", "\"")];
-    if text.contains('%') {
+    // In a form a blank is a plus sign.
+    if text.contains(['%', '+']) {
         variants.push(form_decoded(text));
     }
     if text.contains("\\u00") {
@@ -218,7 +219,8 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
     chunks
 }
 
-/// The channels whose consent these pieces withdraw. In messages and chats people write freely: there only keys count.
+/// The channels whose consent these pieces withdraw. In messages and chats people write freely: there only
+/// keys and their values count.
 fn withdrawn_in(kind: Kind, chunks: &[Chunk<'_>]) -> Vec<Channel> {
     let is_prose = kind != Kind::LeadUpdate;
     let mut channels = Vec::new();
@@ -231,23 +233,23 @@ fn withdrawn_in(kind: Kind, chunks: &[Chunk<'_>]) -> Vec<Channel> {
         let before = place.checked_sub(1).map(|place| &chunks[place]);
         let is_key = chunk.behind.contains([':', '=', '>']);
         if is_prose {
-            if is_key && !chunk.raw.trim().contains(' ') {
-                let key = KEYS.iter().find(|(key, ..)| *key == chunk.letters);
-                channels
-                    .extend(key.filter(|_| !is_clear(NO, chunk, next)).into_iter().flat_map(|(_, of, _)| of.iter()));
+            if !chunk.raw.trim().contains(' ') {
+                channels.extend(said_by_key(chunk, next));
             }
             continue;
         }
         let key = KEYS.iter().find(|(key, _, damage)| is_near(&chunk.letters, key, *damage));
         if let Some((name, of, _)) = key {
             let is_phrase = PHRASES.iter().any(|(phrase, _)| phrase == name);
-            if (is_key || is_phrase) && !is_clear(NO, chunk, next) {
+            let is_lone_key = is_clear(SAID_YES, chunk, next);
+            if (is_key || is_phrase) && !is_clear(NO, chunk, next) || is_lone_key {
                 channels.extend(of.iter());
             } else if !is_key {
                 channels.extend(said_by_value(chunk, before));
             }
         } else if is_near(&chunk.letters, "smsoptin", 1) {
-            if is_key && !is_clear(YES, chunk, next) {
+            // The mark between key and value may be lost.
+            if is_key && !is_clear(YES, chunk, next) || is_clear(SAID_NO, chunk, next) {
                 channels.push(Channel::Sms);
             }
         } else if let Some(value) = chunk.letters.strip_prefix("donotemail").or(chunk.letters.strip_prefix("smsoptout"))
@@ -268,6 +270,26 @@ fn withdrawn_in(kind: Kind, chunks: &[Chunk<'_>]) -> Vec<Channel> {
     channels
 }
 
+/// What a key and its value say where people also write freely: only the keys and values of Conversica's own Lead Updates, letter
+/// by letter. A Lead Update that is posted to the address of Messages or Chat Leads is found by them.
+fn said_by_key(key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> &'static [Channel] {
+    let is_key = key.behind.contains([':', '=', '>']);
+    let letters = key.letters.as_str();
+    if let Some((_, channels, _)) = KEYS.iter().find(|(name, ..)| *name == letters) {
+        let withdraws = is_key && !is_clear(NO, key, value) || is_clear(SAID_YES, key, value);
+        return if withdraws { channels } else { &[] };
+    }
+    let value_letters = value.map_or("", |value| value.letters.as_str());
+    match letters {
+        "smsoptin" if is_clear(SAID_NO, key, value) => SMS,
+        "conversationstatus" | "conversationstage" if is_stopped_by_person(value_letters) => EMAIL,
+        "conversationstatus" | "conversationstage" => {
+            PHRASES.iter().find(|(phrase, _)| *phrase == value_letters).map_or(&[], |(_, channels)| *channels)
+        }
+        _ => &[],
+    }
+}
+
 fn said_by_value(chunk: &Chunk<'_>, before: Option<&Chunk<'_>>) -> Vec<Channel> {
     if let Some((_, of)) = PHRASES.iter().find(|(phrase, _)| is_near(&chunk.letters, phrase, 1)) {
         return of.to_vec();
@@ -281,11 +303,19 @@ fn said_by_value(chunk: &Chunk<'_>, before: Option<&Chunk<'_>>) -> Vec<Channel> 
 }
 
 const NO: &[&str] = &["false", "no", "n", "0", "off", "null", "none"];
+/// A value that is a word, unlike `null`.
+const SAID_NO: &[&str] = &["false", "no", "n", "0", "off"];
+const SAID_YES: &[&str] = &["true", "yes", "y", "1", "on"];
 const YES: &[&str] = &["true", "yes", "y", "1", "on", "null", "none"];
 
-/// Whether the value of that key is one of these words, for certain.
+/// Whether the value of that key is one of these words, for certain. `0.0` is `0`.
 fn is_clear(words: &[&str], key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> bool {
-    !key.behind.contains([',', '}', '&', ';']) && value.is_some_and(|value| words.contains(&value.letters.as_str()))
+    let is_number = |raw: &str| {
+        let number = raw.trim().parse::<f64>().ok();
+        number.is_some_and(|number| words.iter().any(|word| word.parse::<f64>() == Ok(number)))
+    };
+    let is_word = |value: &Chunk<'_>| words.contains(&value.letters.as_str()) || is_number(value.raw);
+    !key.behind.contains([',', '}', '&', ';']) && value.is_some_and(is_word)
 }
 
 /// Whether two words differ in at most so many letters.

@@ -183,6 +183,17 @@ pub async fn settle(
     })
 }
 
+/// Leads that a damaged post may be an opt-out of, until an operator has looked; at most `limit` of them.
+pub async fn waiting_leads(db: &Db, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
+    let rows: Vec<(String, String)> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select distinct id, client_id from possible_opt_out where settled_at is null and id <> '' \
+             order by id, client_id limit $1")
+            .bind(limit).fetch_all(pool).await?
+    });
+    Ok(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
+}
+
 /// What is suspected of a lead, or was, oldest first.
 pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<Vec<PossibleOptOutShown>, sqlx::Error> {
     let rows: Vec<ShownRow> = on_db!(db, pool => {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::history::moment;
 use crate::console::{printable, wrapped};
-use crate::conversica::consent::{Channel, Standing};
+use crate::conversica::consent::{Channel, Standing, Word};
 use crate::conversica::conversation::datetime;
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
@@ -32,6 +32,15 @@ pub struct Hearing {
     alerts: Vec<Alert>,
     /// `[consent] keep_opt_outs`.
     keeps_opt_outs: bool,
+}
+
+/// A key that is sent as the person said, whatever the CRM says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptKey {
+    pub key: &'static str,
+    pub value: bool,
+    pub channel: Channel,
+    pub since: DateTime<Utc>,
 }
 
 /// One Message of a conversation.
@@ -86,7 +95,7 @@ impl Hearing {
         let overrides: Vec<Value> = self
             .kept(desired)
             .iter()
-            .map(|(key, value, since)| json!({"key": key, "value": value, "since": since}))
+            .map(|KeptKey { key, value, since, .. }| json!({"key": key, "value": value, "since": since}))
             .collect();
         document["heard"] = heard.collect();
         document["conversation"] = json!(self.picture);
@@ -122,19 +131,30 @@ impl Hearing {
         said.collect()
     }
 
-    /// Channels that the person has opted out of, and since when.
-    pub fn opted_out(&self) -> Vec<(&'static str, DateTime<Utc>)> {
-        let since = |channel: Channel| Some((channel.name(), self.standing.get(channel)?));
+    /// Channels that the person has opted out of for certain, and since when.
+    pub fn opted_out(&self) -> Vec<(Channel, DateTime<Utc>)> {
+        let words: Vec<Word> = self.ledger.iter().map(|entry| entry.word).collect();
+        let certain = Standing::of(&words);
+        let since = |channel: Channel| {
+            let standing = if self.standing.is_unsettled(channel) { certain } else { self.standing };
+            Some((channel, standing.get(channel)?))
+        };
         Channel::ALL.into_iter().filter_map(since).collect()
     }
 
+    /// Damaged posts that may be an opt-out, each with its number and the channel, until an operator has looked.
+    pub fn possible_opt_outs(&self) -> Vec<(i64, Channel)> {
+        let waiting = self.possible.iter().filter(|possible| possible.settled_at.is_none());
+        waiting.filter_map(|possible| Some((possible.event_seq, Channel::from_name(&possible.channel)?))).collect()
+    }
+
     /// The keys that are sent as the person said, whatever the CRM says.
-    pub fn kept(&self, desired: Option<&Map<String, Value>>) -> Vec<(&'static str, bool, DateTime<Utc>)> {
+    pub fn kept(&self, desired: Option<&Map<String, Value>>) -> Vec<KeptKey> {
         let keys =
             [("optOut", Channel::Email, true), ("smsOptOut", Channel::Sms, true), ("smsOptIn", Channel::Sms, false)];
         let stands = keys.into_iter().filter_map(|(key, channel, value)| {
             let since = self.standing.get(channel).filter(|_| self.keeps_opt_outs)?;
-            desired.is_some_and(|desired| desired.contains_key(key)).then_some((key, value, since))
+            desired.is_some_and(|desired| desired.contains_key(key)).then_some(KeptKey { key, value, channel, since })
         });
         stands.collect()
     }
@@ -162,7 +182,7 @@ impl Hearing {
                  confirm {event_seq}` or `received dismiss {event_seq}`"
             );
         }
-        for (key, value, since) in self.kept(desired) {
+        for KeptKey { key, value, since, .. } in self.kept(desired) {
             let _ = writeln!(
                 text,
                 "  kept: {key} is sent as {value} whatever the CRM says; they opted out on {}",

@@ -1,10 +1,11 @@
 //! One lead's story, as the command line and the dashboard tell it: where it stands, what a person does about it, what was
-//! heard, and what happened in the order of time. Reads the state only.
+//! heard, and what happened in the order of time. Reads the state; only [`row`] asks the source.
 
 pub mod basis;
 pub mod entry;
 pub mod hearing;
 pub mod history;
+pub mod row;
 
 use std::fmt::Write as _;
 

@@ -71,7 +71,7 @@ pub async fn lead_asked(State(board): State<Arc<Board>>, _: Visitor, RawQuery(as
 }
 
 async fn tell(board: &Board, asked: &Asked) -> Response {
-    match board.desk.window.read(async |db| asked.find(db, board).await).await {
+    match asked.find(board).await {
         None => away(),
         Some(Found::Told(told)) => Json(told_as_document(&told)).into_response(),
         Some(Found::Nothing) => {
@@ -92,6 +92,9 @@ fn told_as_document(told: &Told) -> Value {
             "delivered": null, "due_at": null, "outcomes": []}),
     };
     told.hearing.add_to(&mut of, told.story.as_ref().and_then(|story| story.desired.as_ref()));
+    if !told.notes.is_empty() {
+        of["notes"] = json!(told.notes);
+    }
     told.veil.value(&mut of);
     of
 }

@@ -14,6 +14,7 @@ use crate::state::heard::reading::{self, Heard, Wanted};
 use crate::state::lead::Status;
 use crate::state::listing::{Listed, Pages};
 use crate::state::outcome::{self, Failed, Stretch};
+use crate::state::possible_opt_out;
 use crate::story::entry;
 
 /// Leads of a status that are read for their reasons; more are counted by the database, and examples come from these.
@@ -40,6 +41,8 @@ pub struct Details {
     pub decisions: Vec<Decided>,
     pub failed: Vec<Failed>,
     pub posts: Vec<Heard>,
+    /// Some of the leads that damaged posts may be opt-outs of.
+    pub possible_opt_outs: Vec<LeadId>,
 }
 
 /// Leads that wait for a person for the same reason.
@@ -78,6 +81,7 @@ impl Details {
             decisions: decision::newest(db, EVENTS).await?,
             failed: outcome::newest_failed(db, EVENTS).await?,
             posts,
+            possible_opt_outs: possible_opt_out::waiting_leads(db, EVENTS).await?,
         })
     }
 }

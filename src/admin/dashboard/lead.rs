@@ -17,6 +17,7 @@ use super::verdict::counted;
 use super::visitor::Visitor;
 use crate::clock;
 use crate::console::printable;
+use crate::conversica::consent::Channel;
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::Veil;
 use crate::db::Db;
@@ -39,6 +40,8 @@ pub struct Told {
     pub story: Option<Story>,
     pub hearing: Hearing,
     pub decided: Vec<Decided>,
+    /// On the row of a lead that the state knows.
+    pub notes: Vec<String>,
     pub veil: Veil,
 }
 
@@ -61,7 +64,18 @@ impl Asked {
         Self { id: asked.get("id").to_owned(), client: asked.given("client").map(str::to_owned) }
     }
 
-    pub async fn find(&self, db: &Db, board: &Board) -> anyhow::Result<Found> {
+    /// `None` when the state cannot be read.
+    pub async fn find(&self, board: &Board) -> Option<Found> {
+        let mut found = board.desk.window.read(async |db| self.find_in_state(db, board).await).await?;
+        if let Found::Told(told) = &mut found
+            && told.story.is_some()
+        {
+            told.notes = board.row_notes.of_lead(board, &told.lead).await;
+        }
+        Some(found)
+    }
+
+    async fn find_in_state(&self, db: &Db, board: &Board) -> anyhow::Result<Found> {
         let known = clients(db, &self.id).await?;
         let lead = |client_id: &String| LeadId { id: self.id.clone(), client_id: client_id.clone() };
         let client = match &self.client {
@@ -77,7 +91,7 @@ impl Asked {
             None => board.veil(),
         };
         let decided = decision::of_lead(db, &lead.id, &lead.client_id).await?;
-        Ok(Found::Told(Box::new(Told { lead, story, hearing, decided, veil })))
+        Ok(Found::Told(Box::new(Told { lead, story, hearing, decided, notes: Vec::new(), veil })))
     }
 }
 
@@ -91,6 +105,7 @@ struct Page {
     stands: String,
     to_do: Vec<Piece>,
     opted_out: Vec<String>,
+    possible_opt_outs: Vec<Vec<Piece>>,
     actions: Vec<(&'static str, String)>,
     headings: ContentHeadings,
     no_fields: &'static str,
@@ -98,6 +113,7 @@ struct Page {
     uncertain: bool,
     fields: Vec<Field>,
     kept: Vec<String>,
+    notes: Vec<String>,
     picture: Vec<(String, String)>,
     conversation: Vec<Said>,
     events: Vec<(Moment, String)>,
@@ -134,8 +150,7 @@ pub async fn show_asked(State(board): State<Arc<Board>>, visitor: Visitor, RawQu
 }
 
 async fn tell(board: &Board, visitor: &Visitor, asked: &Asked) -> Response {
-    let found = board.desk.window.read(async |db| asked.find(db, board).await).await;
-    match found {
+    match asked.find(board).await {
         None => away(board, visitor),
         Some(Found::Nothing) => unknown(board, visitor, &asked.id),
         Some(Found::Several(leads)) => several(board, visitor, &leads),
@@ -185,15 +200,30 @@ impl Page {
         let Told { lead, story, hearing, veil, .. } = told;
         let hide = |text: &str| veil.text(text).into_owned();
         let desired = story.as_ref().and_then(|story| story.desired.as_ref());
-        let (stands, to_do) = match story {
+        let (mut stands, mut to_do) = match story {
             Some(story) => standing(story),
             None => ("Never sent from here; Conversica has spoken of it.".to_owned(), "nothing"),
         };
-        let opted_out = hearing.opted_out().into_iter();
-        let opted_out =
-            opted_out.map(|(channel, since)| format!("Opted out of {channel} on {}.", history::moment(since)));
-        let kept = hearing.kept(desired).into_iter().map(|(key, value, since)| {
-            format!("{key} is sent as {value} whatever the CRM says: they opted out on {}.", history::moment(since))
+        let kept = hearing.kept(desired);
+        if !kept.is_empty() && story.as_ref().is_some_and(|story| story.status == Status::InSync) {
+            stands = "Conversica holds what it should: what the CRM says, with the opt-out below".to_owned();
+        }
+        let possible_opt_outs = hearing.possible_opt_outs();
+        if !possible_opt_outs.is_empty() && to_do == "nothing" {
+            to_do = "look at the damaged posts named below, and decide";
+        }
+        let certain = hearing.opted_out();
+        let opted_out = certain
+            .iter()
+            .map(|(channel, since)| format!("Opted out of {} on {}.", messages_by(*channel), history::moment(*since)));
+        let kept = kept.into_iter().map(|kept| {
+            let (key, value, since) = (kept.key, kept.value, history::moment(kept.since));
+            let why = if certain.iter().any(|(channel, _)| *channel == kept.channel) {
+                format!("they opted out on {since}")
+            } else {
+                format!("a damaged post of {since} may be an opt-out")
+            };
+            format!("{key} is sent as {value} whatever the CRM says: {why}.")
         });
         let said = hearing.conversation().into_iter().map(|said| Said {
             at: moment(said.at, now),
@@ -218,6 +248,7 @@ impl Page {
             stands: hide(&stands),
             to_do: pieces(to_do),
             opted_out: opted_out.collect(),
+            possible_opt_outs: possible_opt_outs.into_iter().map(possible_opt_out).collect(),
             actions: story.as_ref().map(actions).unwrap_or_default(),
             headings,
             no_fields: "The row makes no valid lead, and none was sent before.",
@@ -225,11 +256,28 @@ impl Page {
             uncertain: story.as_ref().is_some_and(|story| story.accepted().is_some() && !story.delivered_is_certain),
             fields,
             kept: kept.collect(),
+            notes: told.notes.clone(),
             picture: hearing.picture().map(|(key, value)| (key.to_owned(), hide(&value))).collect(),
             conversation: said.collect(),
             events: events(told, now),
         }
     }
+}
+
+/// What a person receives by a channel.
+fn messages_by(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Email => "e-mails",
+        Channel::Sms => "text messages",
+    }
+}
+
+fn possible_opt_out((seq, channel): (i64, Channel)) -> Vec<Piece> {
+    let channel = messages_by(channel);
+    pieces(&format!(
+        "The damaged post {seq} may be an opt-out of {channel}, and counts as one until you have looked. To do: `conversica-sync received \
+         show {seq}`, then `conversica-sync received confirm {seq}` or `conversica-sync received dismiss {seq}`."
+    ))
 }
 
 /// Field by field, those that differ marked.

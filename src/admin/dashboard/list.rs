@@ -20,7 +20,7 @@ use crate::state::listing::{Listed, Pages};
 use crate::state::story;
 use crate::status::Report;
 use crate::story::entry::why;
-use crate::wording::number;
+use crate::wording::{meaning, number};
 
 /// Leads a page.
 const PAGE: i64 = 50;
@@ -128,6 +128,8 @@ struct List {
     frame: Frame,
     may_act: bool,
     heading: String,
+    /// What the status means, where its name does not say it.
+    meaning: Option<&'static str>,
     tabs: Vec<Tab>,
     status: &'static str,
     reason: String,
@@ -186,11 +188,12 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(as
         frame: Frame::of(&board, &visitor, heading.clone()),
         may_act: visitor.may_act(),
         heading,
+        meaning: wanted.status.filter(|status| *status == Status::Assumed).map(meaning),
         tabs: tabs(&wanted, &report),
         status: wanted.status.map_or("", Status::name),
         action: action(&wanted, &listed),
         rows,
-        nothing: if wanted.reason.is_empty() { "No lead stands there." } else { "No lead matches." },
+        nothing: if wanted.reason.is_empty() { "No lead has this status." } else { "No lead matches." },
         first: wanted.after.is_some().then(|| Wanted { after: None, ..wanted.clone() }.link(None)),
         next: more.then(|| wanted.link(listed.last())),
         per_page: PAGE,

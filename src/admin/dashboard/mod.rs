@@ -1,7 +1,7 @@
 //! The dashboard: pages that say whether it works, what is stuck, why, and what to do; and forms for a person who decides.
 //!
-//! Whoever asks is a [`visitor::Visitor`] by the rules of [`door`]. Pages are made of the state alone, in a few bounded
-//! statements; what a person decides goes the way of the command line ([`crate::decide`]), after a page that says what it
+//! Whoever asks is a [`visitor::Visitor`] by the rules of [`door`]. Pages are made of the state, in a few bounded
+//! statements; only the notes on a lead's row are asked of the source; what a person decides goes the way of the command line ([`crate::decide`]), after a page that says what it
 //! comes to. No page has a script, a style or an image but our own.
 
 mod act;
@@ -13,6 +13,7 @@ mod frame;
 mod lead;
 mod list;
 mod overview;
+mod row_notes;
 mod sending;
 mod session;
 mod verdict;
@@ -33,6 +34,7 @@ use axum::routing::{get, post};
 
 use self::details::Details;
 use self::door::Door;
+use self::row_notes::RowNotes;
 use self::session::Sessions;
 use crate::admin::answer::Desk;
 use crate::admin::window::Seen;
@@ -53,6 +55,7 @@ pub struct Board {
     sessions: Sessions,
     failures: Mutex<Failures>,
     overview: Seen<(Report, Details)>,
+    row_notes: RowNotes,
     /// One decision at a time.
     acting: tokio::sync::Mutex<()>,
 }
@@ -67,6 +70,7 @@ impl Board {
             sessions: Sessions::default(),
             failures: Mutex::default(),
             overview: Seen::default(),
+            row_notes: RowNotes::default(),
             acting: tokio::sync::Mutex::default(),
         }
     }

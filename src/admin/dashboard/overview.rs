@@ -12,7 +12,7 @@ use super::Board;
 use super::details::{COARSE, Details, FINE, Group, first_of_day, first_of_hour};
 use super::frame::{Frame, Moment, Piece, ago, away, lead_link, lead_name, moment, page, pieces, query};
 use super::sending::SendingState;
-use super::verdict::{Tone, counted, verdict};
+use super::verdict::{Tone, counted, damaged_posts, verdict};
 use super::visitor::Visitor;
 use crate::admin::judgement::Reason;
 use crate::chart::{Chart, Span};
@@ -59,6 +59,7 @@ struct Overview {
     of_known_leads: &'static str,
     poll_error: Option<String>,
     held: Option<Held>,
+    others: Vec<Concern>,
     groups: Vec<Stuck>,
     leads: Vec<Line>,
     waiting: String,
@@ -81,6 +82,15 @@ struct Held {
     since: Moment,
     first_contacts: String,
     groups: Vec<Stuck>,
+}
+
+/// What needs a person and is no lead that waits.
+struct Concern {
+    title: String,
+    says: &'static str,
+    /// Leads that it may be about.
+    leads: Vec<(String, String)>,
+    cure: Vec<Piece>,
 }
 
 /// Leads that wait for a person for one reason.
@@ -159,6 +169,7 @@ impl Overview {
             of_known_leads: sending.of_known_leads(),
             poll_error: report.last_poll.as_ref().and_then(|poll| poll.error.clone()),
             held,
+            others: concerns(report, details),
             groups: stuck.into_iter().map(of_group).collect(),
             leads: Status::ALL.into_iter().map(|status| line(status, report.leads(status), sending)).collect(),
             waiting: waiting(report, details, sending, now),
@@ -180,6 +191,32 @@ fn poll(report: &Report, now: DateTime<Utc>) -> String {
             format!("Last poll {}: {rows} rows read, {changed} changed, in {} ms.", ago(poll.at, now), poll.duration_ms)
         }
     }
+}
+
+fn concerns(report: &Report, details: &Details) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    if report.received.possible_opt_outs > 0 {
+        concerns.push(Concern {
+            title: format!("Possible opt-outs: {}", damaged_posts(report.received.possible_opt_outs)),
+            says: "They count as opt-outs until you have looked.",
+            leads: details.possible_opt_outs.iter().map(named).collect(),
+            cure: pieces(
+                "`conversica-sync received --possible-opt-outs` lists them; then `conversica-sync received confirm SEQ` or \
+                 `conversica-sync received dismiss SEQ`.",
+            ),
+        });
+    }
+    if report.unnamed() > 0 {
+        concerns.push(Concern {
+            title: format!("Rows without a usable key: {}", number(report.unnamed())),
+            says: "They are left out, and while there are such rows no lead is taken for gone.",
+            leads: Vec::new(),
+            cure: pieces(
+                "`conversica-sync check` names the first of them; give them a key, or leave them out with `where` under `[source]`.",
+            ),
+        });
+    }
+    concerns
 }
 
 fn of_group(group: &Group) -> Stuck {
@@ -251,7 +288,8 @@ fn waiting(report: &Report, details: &Details, sending: SendingState, now: DateT
         Some(due) => {
             format!("{} {wait} to be sent; the oldest has been due since {}.", counted(waiting), ago(due, now))
         }
-        None => format!("{} {wait} to be sent, none of them overdue.", counted(waiting)),
+        None if waiting == 1 => "1 lead waits to be sent, and is not overdue.".to_owned(),
+        None => format!("{} wait to be sent, none of them overdue.", counted(waiting)),
     }
 }
 
@@ -320,12 +358,6 @@ fn received(report: &Report) -> Vec<(&'static str, String)> {
 fn trouble_received(report: &Report) -> Vec<Vec<Piece>> {
     let received = &report.received;
     let mut trouble = Vec::new();
-    if received.possible_opt_outs > 0 {
-        trouble.push(pieces(
-            "Damaged posts may be opt-outs, and count as such until an operator has looked: `conversica-sync received \
-             --possible-opt-outs`, then `received confirm` or `received dismiss`.",
-        ));
-    }
     if received.unreadable > 0 {
         trouble.push(pieces(
             "Some posts cannot be read: `conversica-sync received --unreadable` says which and why; after mending, `conversica-sync \
@@ -369,9 +401,15 @@ fn events(report: &Report, details: &Details, now: DateTime<Utc>) -> Vec<Event> 
         let lead = (!post.lead.id.is_empty()).then_some(&post.lead);
         let what = match (&post.problem, post.kind.name()) {
             (Some(_), _) => "received what cannot be read".to_owned(),
+            (None, _) if post.may_be_opt_out => "received what may be an opt-out".to_owned(),
             (None, kind) => format!("received: {}", kind.replace('_', " ")),
         };
-        event(post.received_at, what, lead, if post.problem.is_some() { Tone::Look } else { Tone::Busy })
+        event(
+            post.received_at,
+            what,
+            lead,
+            if post.problem.is_some() || post.may_be_opt_out { Tone::Look } else { Tone::Busy },
+        )
     }));
     events.sort_by_key(|event| std::cmp::Reverse(event.order));
     events.truncate(SHOWN_EVENTS);

@@ -60,8 +60,21 @@ pub fn verdict(report: &Report, reasons: &[Reason], sending: SendingState, now: 
         }
         SendingState::Halted | SendingState::StateUnwritable | SendingState::Flowing => {}
     }
+    let possible = report.received.possible_opt_outs;
+    if possible > 0 {
+        let (may, wait) = if possible == 1 { ("an opt-out", "waits") } else { ("opt-outs", "wait") };
+        let posts = damaged_posts(possible);
+        return (Tone::Look, format!("Working, and {posts} that may be {may} {wait} for your decision"));
+    }
     if stuck > 0 {
         return (Tone::Look, format!("Working, and {need} {needs} a person"));
+    }
+    if report.unnamed() > 0 {
+        let (rows, have) = match report.unnamed() {
+            1 => ("1 row".to_owned(), "has"),
+            many => (format!("{} rows", number(many)), "have"),
+        };
+        return (Tone::Look, format!("Working, and {rows} of the CRM {have} no usable key"));
     }
     if report.last_poll.is_none() {
         return (Tone::Busy, "Starting: nothing has been read yet".to_owned());
@@ -91,6 +104,14 @@ pub fn counted(number_of: i64) -> String {
     match number_of {
         1 => leads(1),
         many => format!("{} leads", number(u64::try_from(many).unwrap_or(0))),
+    }
+}
+
+/// `2 damaged posts`.
+pub fn damaged_posts(number_of: i64) -> String {
+    match number_of {
+        1 => "1 damaged post".to_owned(),
+        many => format!("{} damaged posts", number(u64::try_from(many).unwrap_or(0))),
     }
 }
 
@@ -129,6 +150,9 @@ mod tests {
         assert_eq!(verdict(&report, &[], SendingState::Flowing, at).1, "All is well: 1 lead is on the way");
         report.leads.insert("rejected", 1);
         assert_eq!(said(&report, &[]), ("look", "Working, and 1 lead needs a person".to_owned()));
+        report.received.possible_opt_outs = 1;
+        let said_of_one = "Working, and 1 damaged post that may be an opt-out waits for your decision";
+        assert_eq!(said(&report, &[]), ("look", said_of_one.to_owned()));
         let reason = "first_run".to_owned();
         report.hold = Some(HoldShown { reason, since: at, leads: 1200, new_people: 1200, assumed_known: 0 });
         assert_eq!(said(&report, &[]), ("look", "1,200 leads wait for your decision".to_owned()));

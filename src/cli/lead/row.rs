@@ -1,62 +1,14 @@
-//! A lead that the state does not know, looked for in the source: one row, by its key. Only if that can be done soon.
+//! The row of a lead that the state does not know yet, for people and for scripts.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::cli::plan::shown;
-use crate::config::Settings;
 use crate::console::printable;
 use crate::conversica::consent::Override;
-use crate::conversica::lead::LeadId;
-use crate::crm::Crm;
 use crate::crm::mapping::Mapped;
-use crate::crm::read::Scope;
-use crate::db::Db;
 use crate::story::name;
-use crate::sync::merge::{Interest, Item, Merge};
-
-/// Whoever asks about one lead does not wait longer for a source that they did not ask about.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The same for what is only an addition.
-const BRIEFLY: Duration = Duration::from_secs(2);
-
-/// What is noted of the lead's row as it is now: values that are cleaned, and keys that are left out. `None` where the source
-/// could not be asked.
-pub async fn notes(settings: &Settings, state: &Db, lead: &LeadId, now: DateTime<Utc>) -> Option<Vec<String>> {
-    let rows = look(settings, state, &lead.id, Some(&lead.client_id), now);
-    let rows = tokio::time::timeout(BRIEFLY, rows).await.ok()??;
-    Some(rows.into_iter().flat_map(|row| row.notes).collect())
-}
-
-/// The rows of that id, of every client where none is named; `None` where the source could not be asked.
-pub async fn look(
-    settings: &Settings,
-    state: &Db,
-    id: &str,
-    client: Option<&str>,
-    now: DateTime<Utc>,
-) -> Option<Vec<Mapped>> {
-    let lead = LeadId { id: id.to_owned(), client_id: client.unwrap_or_default().to_owned() };
-    let rows = async {
-        let crm = Crm::open(settings).await?;
-        let fitting = crm.fitting().await?;
-        let scope = Scope::Keys(vec![lead]);
-        let mut merge = Merge::begin(&crm, state, &fitting, scope, Interest::Everything, now).await?;
-        let mut rows = Vec::new();
-        while let Some(item) = merge.next().await? {
-            if let Item::Row(mapped, _) = item {
-                rows.push(mapped);
-            }
-        }
-        anyhow::Ok(rows)
-    };
-    let mut rows = tokio::time::timeout(PATIENCE, rows).await.ok()?.ok()?;
-    rows.retain(|row| client.is_none_or(|client| row.lead.client_id == client));
-    Some(rows)
-}
 
 /// Continues "the source has its row, ".
 pub fn in_words(row: &Mapped) -> String {

@@ -36,7 +36,7 @@ fn names(body: &[u8], id: &str, channel: Channel) -> bool {
 
 #[test]
 fn a_damaged_post_that_says_stop_withdraws_consent() {
-    let bodies: [&[u8]; 33] = [
+    let bodies: [&[u8]; 37] = [
         br#"{"id":"12","doNotEmail":true,"leadStatus":"Hot"#,
         br#"{"id":"12","doNotEmail":tr"#,
         br#"{"id":"12","doNotEmail":"#,
@@ -70,11 +70,23 @@ fn a_damaged_post_that_says_stop_withdraws_consent() {
         br#"{"id":"12","conversationStatu":"Unsubscribed"}"#,
         br#"{"id":12.0,"doNotEmail":true}"#,
         br#"{"\u0069d":"12","\u0064oNotEmail":tru}"#,
+        b"id=+12+&doNotEmail=true",
+        b"hotLead=true&leadId=+12&conversationStage=Lead+Stopped",
+        br#"{"id":"12","optOut" true}"#,
+        b"--b\r\nContent-Disposition: form-data; name=\"id\"\r\n\r\n12\r\n--b\r\nContent-Disposition: form-data; name=\"doNotEmail\"\r\n\r\ntrue\r\n--b--",
     ];
     for body in bodies {
         assert!(names(body, "12", Channel::Email), "{}: {:?}", String::from_utf8_lossy(body), withdrawn(body));
     }
-    for body in [br#"{"id":"12","smsOptOut":"?""#.as_slice(), br#"{"id":"12","smsOptIn":false"#, b"id=12&smsOptOut=1"] {
+    let sms: [&[u8]; 6] = [
+        br#"{"id":"12","smsOptOut":"?""#,
+        br#"{"id":"12","smsOptIn":false"#,
+        b"id=12&smsOptOut=1",
+        br#"{"id":"12","smsOptIn" "no"}"#,
+        br#"{"id":"12","smsOptIn"false,"hotLead":true}"#,
+        br#"{"id":"12","smsOptIn"0.0"#,
+    ];
+    for body in sms {
         assert_eq!(withdrawn(body).1, [Channel::Sms], "{}", String::from_utf8_lossy(body));
     }
     assert_eq!(withdrawn(br#"{"id":"2","id":"1","doNotEmail":true}"#).0, ["1", "2"]);
@@ -82,7 +94,7 @@ fn a_damaged_post_that_says_stop_withdraws_consent() {
 
 #[test]
 fn a_post_without_a_trace_withdraws_nothing() {
-    let bodies: [&[u8]; 16] = [
+    let bodies: [&[u8]; 19] = [
         br#"{"id":"12","doNotEmail":false,"leadStatus":"Hot"#,
         br#"{"id":"12","doNotEmail":"no","smsOptIn":true,"hot"#,
         br#"{"id":"12","doNotEmail":null,"smsOptOut":0,"smsOptIn":"yes","#,
@@ -97,6 +109,9 @@ fn a_post_without_a_trace_withdraws_nothing() {
         b"id=12&doNotEmail=false&hotLead=true",
         b"<id>12</id><doNotEmail>false</doNotEmail><hotLead>true</hotLead>",
         b"\xff\xfe{\0\"\0",
+        br#"{"id":"12","smsOptIn" true,"optOut" false}"#,
+        br#"{"id":"12","smsOptIn" null,"optOut" "perhaps" "hot"#,
+        b"id=+12+&doNotEmail=false&smsOptIn=+true",
         b"garbage",
         b"",
     ];
@@ -109,7 +124,21 @@ fn a_post_without_a_trace_withdraws_nothing() {
 fn in_what_people_write_only_keys_count() {
     let message = |body: &str| in_unreadable(Kind::Message, body.as_bytes()).map(|found| found.channels);
     assert_eq!(message(r#"{"id":"1","body":"Do Not Email. Unsubscribed: me"#), None);
+    assert_eq!(message(r#"{"id":"1","body":"Status: Unsubscribed. smsOptIn? no, conversationStatus is what?"#), None);
     assert_eq!(message(r#"{"id":"1","doNotEmail":true"#), Some(vec![Channel::Email]));
+    // A Lead Update at the address of Messages.
+    for update in [
+        r#"{"id":"1","conversationStatus":"Unsubscribed"}"#,
+        r#"{"id":"1","conversationStage":"Customer Stopped"}"#,
+        r#"{"id":"1","conversationStatus" "Do Not Email"}"#,
+        r#"{"id":"1","doNotEmail" true}"#,
+    ] {
+        assert_eq!(message(update), Some(vec![Channel::Email]), "{update}");
+    }
+    assert_eq!(message(r#"{"id":"1","smsOptIn":false}"#), Some(vec![Channel::Sms]));
+    let others =
+        [r#"{"id":"1","conversationStatus":"Sent Message","smsOptIn":true}"#, r#"{"id":"1","doNotEmail":"no"}"#];
+    assert!(others.into_iter().all(|update| message(update).is_none()));
     let post = heard::read(
         Kind::Message,
         br#"{"id":"1","action":"received","date":"2026-01-01T00:00:00Z","body":"STOP","smsOptOut":true}"#,

@@ -8,6 +8,7 @@ pub mod chromium;
 pub mod crm_leads;
 pub mod crm_shapes;
 pub mod crms;
+pub mod damaged_post;
 pub mod desk;
 pub mod engine;
 pub mod everything;

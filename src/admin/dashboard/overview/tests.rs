@@ -17,11 +17,13 @@ struct Circumstances {
     source_away: bool,
     state_away: bool,
     waiting: bool,
+    may_be_opt_outs: bool,
+    unnamed: bool,
 }
 
 fn every_circumstance() -> impl Iterator<Item = Circumstances> {
-    (0..128_u8).map(|bits| {
-        let is = |bit: u8| bits & (1 << bit) != 0;
+    (0..512_u16).map(|bits| {
+        let is = |bit: u16| bits & (1 << bit) != 0;
         Circumstances {
             halted: is(0),
             held: is(1),
@@ -30,6 +32,8 @@ fn every_circumstance() -> impl Iterator<Item = Circumstances> {
             source_away: is(4),
             state_away: is(5),
             waiting: is(6),
+            may_be_opt_outs: is(7),
+            unnamed: is(8),
         }
     })
 }
@@ -39,7 +43,7 @@ fn report(of: Circumstances) -> Report {
     report.leads.extend([("in_sync", 19), ("assumed", 1370)]);
     report.last_poll = Some(LastPoll {
         at: AT,
-        unnamed: 0,
+        unnamed: if of.unnamed { 3 } else { 0 },
         kind: "full".to_owned(),
         rows: 4_000,
         changed: 0,
@@ -48,6 +52,9 @@ fn report(of: Circumstances) -> Report {
         failing_since: None,
         succeeded_at: Default::default(),
     });
+    if of.may_be_opt_outs {
+        report.received.possible_opt_outs = 1_200;
+    }
     if of.halted {
         report.halt = Some(HaltShown { reason: "forbidden", since: AT, detail: None, cure: "ask" });
     }
@@ -93,6 +100,7 @@ fn details(of: Circumstances) -> Details {
         decisions: Vec::new(),
         failed: Vec::new(),
         posts: Vec::new(),
+        possible_opt_outs: Vec::new(),
     }
 }
 
@@ -120,7 +128,8 @@ fn no_two_sentences_of_the_overview_contradict_each_other() {
         let page = page(of);
         let says = |what: &str| page.contains(what);
         let stopped = of.halted || of.state_away || of.paused;
-        let trouble = stopped || of.held || of.probing || of.source_away;
+        let concern = of.may_be_opt_outs || of.unnamed;
+        let trouble = stopped || of.held || of.probing || of.source_away || concern;
         let expect = |holds: bool, what: &str| assert!(holds, "{what}: {of:?}\n{page}");
         expect(says("All is well") != trouble, "all is well");
         expect(!stopped || !says("goes on being sent"), "known leads are not sent");
@@ -131,7 +140,7 @@ fn no_two_sentences_of_the_overview_contradict_each_other() {
         );
         expect(!stopped || !says("to be sent now"), "nothing is sent now");
         expect(!stopped || !says("tried again by itself"), "nothing is tried now");
-        let banner = of.halted || of.held || of.source_away || of.state_away;
+        let banner = of.halted || of.held || of.source_away || of.state_away || concern;
         expect(!banner || !says("No lead is stuck"), "something needs a person");
         expect(!of.held || !says(">Nothing waits to be sent"), "held leads wait");
         expect(of.waiting != says("waits to be sent."), "whether anything waits");
@@ -141,6 +150,9 @@ fn no_two_sentences_of_the_overview_contradict_each_other() {
             "the parts are those of the sum",
         );
         expect(!of.held || says("1,100 people would be contacted for the first time"), "new people");
+        expect(of.may_be_opt_outs == says("Possible opt-outs: 1,200 damaged posts"), "possible opt-outs");
+        expect(of.may_be_opt_outs == says("<code>conversica-sync received --possible-opt-outs</code>"), "what to do");
+        expect(of.unnamed == says("Rows without a usable key: 3"), "rows without a key");
         expect(!says("at least"), "every number is exact");
         expect(!of.source_away || !says("Last poll just now: 4,000 rows"), "the last poll failed");
     }

@@ -1,0 +1,45 @@
+//! The notes on a lead's row, for its page: values that are cleaned, and keys that are left out. They are asked of the source
+//! and not of the state, and remembered for a moment, because an open page asks every few seconds.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Board;
+use crate::clock;
+use crate::conversica::lead::LeadId;
+use crate::story::row::read_notes;
+
+const SERVES: Duration = Duration::from_secs(15);
+/// Leads that are remembered at most.
+const REMEMBERED: usize = 200;
+
+/// The newest notes on each lead's row; none where the source did not answer.
+#[derive(Debug, Default)]
+pub struct RowNotes(Mutex<HashMap<LeadId, (Instant, Vec<String>)>>);
+
+impl RowNotes {
+    /// The notes on the row of a lead that the state knows.
+    pub async fn of_lead(&self, board: &Board, lead: &LeadId) -> Vec<String> {
+        if let Some((asked_at, notes)) = self.remembered().get(lead)
+            && asked_at.elapsed() < SERVES
+        {
+            return notes.clone();
+        }
+        let window = &board.desk.window;
+        let notes = window.read(async |db| Ok(read_notes(&board.settings, db, lead, clock::now()).await)).await;
+        let notes = notes.flatten().unwrap_or_default();
+        let mut remembered = self.remembered();
+        if remembered.len() >= REMEMBERED {
+            remembered.retain(|_, (asked_at, _)| asked_at.elapsed() < SERVES);
+        }
+        if remembered.len() < REMEMBERED {
+            remembered.insert(lead.clone(), (Instant::now(), notes.clone()));
+        }
+        notes
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, HashMap<LeadId, (Instant, Vec<String>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,56 @@
+//! A lead's row, looked for in the source by its key: one row, and only if the source answers soon. Writes nothing.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::config::Settings;
+use crate::conversica::lead::LeadId;
+use crate::crm::Crm;
+use crate::crm::mapping::Mapped;
+use crate::crm::read::Scope;
+use crate::db::Db;
+use crate::on_db;
+use crate::sync::merge::{Interest, Item, Merge};
+
+/// A person who asks about one lead waits no longer for the source.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for notes, which are only an addition.
+const BRIEFLY: Duration = Duration::from_secs(2);
+
+/// The notes on the lead's row as it is now: values that are cleaned, and keys that are left out. `None` where the source
+/// does not answer soon.
+pub async fn read_notes(settings: &Settings, state: &Db, lead: &LeadId, now: DateTime<Utc>) -> Option<Vec<String>> {
+    let rows = find_rows(settings, state, &lead.id, Some(&lead.client_id), now);
+    let rows = tokio::time::timeout(BRIEFLY, rows).await.ok()??;
+    Some(rows.into_iter().flat_map(|row| row.notes).collect())
+}
+
+/// The rows of that id, of every client where none is named; `None` where the source does not answer.
+pub async fn find_rows(
+    settings: &Settings,
+    state: &Db,
+    id: &str,
+    client: Option<&str>,
+    now: DateTime<Utc>,
+) -> Option<Vec<Mapped>> {
+    let lead = LeadId { id: id.to_owned(), client_id: client.unwrap_or_default().to_owned() };
+    let rows = async {
+        let crm = Crm::open(settings).await?;
+        let fitting = crm.fitting().await?;
+        let scope = Scope::Keys(vec![lead]);
+        let mut merge = Merge::begin(&crm, state, &fitting, scope, Interest::Everything, now).await?;
+        let mut rows = Vec::new();
+        while let Some(item) = merge.next().await? {
+            if let Item::Row(mapped, _) = item {
+                rows.push(mapped);
+            }
+        }
+        drop(merge);
+        on_db!(&crm.db, pool => pool.close().await);
+        anyhow::Ok(rows)
+    };
+    let mut rows = tokio::time::timeout(PATIENCE, rows).await.ok()?.ok()?;
+    rows.retain(|row| client.is_none_or(|client| row.lead.client_id == client));
+    Some(rows)
+}
