@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::horizon;
 use crate::state::control::LastPoll;
 use crate::state::due::Longest;
 use crate::state::held;
@@ -256,8 +257,10 @@ fn one(condition: Condition, reading: &Reading, circumstances: &Circumstances, n
 
 /// Another instance may poll where this one cannot.
 fn polling(last: Option<&LastPoll>, circumstances: &Circumstances, now: DateTime<Utc>) -> View {
-    let polled = last.is_some_and(|last| last.at >= circumstances.began_at);
-    let (since, reason) = match last.and_then(|last| last.failing_since) {
+    // A poll that lies ahead was dated by a clock that was wrong: whether the source answers now, it does not say.
+    let polled = last.is_some_and(|last| last.at >= circumstances.began_at && last.at <= now + horizon::TOLERANCE);
+    let failing_since = last.and_then(|last| last.failing_since);
+    let (since, reason) = match failing_since.map(|since| if since > now { circumstances.began_at } else { since }) {
         Some(since) => (since, "the last poll failed"),
         None if polled => return View::Absent,
         None if circumstances.connected => return View::Unclear,

@@ -1,7 +1,8 @@
 //! What a person has said about being written to: read from Lead Updates, and held against what is about to be sent. Pure.
 //!
-//! Each word goes into a ledger by itself. Which of them counts follows from the whole set, so that their order does not
-//! matter: consent stands withdrawn where the newest withdrawal is no older than the newest giving.
+//! Each word goes into a ledger by itself. Which of them counts follows from their dates, so that their order does not
+//! matter: consent stands withdrawn where the newest withdrawal is no older than the newest giving. Only a clock that was ahead
+//! makes the order matter: see [`HeardWord`].
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -40,6 +41,29 @@ pub struct Word {
     pub given: bool,
     /// Since when, as far as was said; else when it was heard.
     pub at: DateTime<Utc>,
+}
+
+/// A word as the ledger holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeardWord {
+    pub word: Word,
+    /// By the clock of the machine that heard it.
+    pub heard_at: DateTime<Utc>,
+}
+
+impl HeardWord {
+    /// Whether a giving of consent ends this withdrawal, because it is later. `before` and `after` are the words that the ledger took
+    /// in before and after it. No giving is later than the moment when it was heard. One that was taken in before, and seems to
+    /// have been heard after, was dated by a clock that was ahead: its date proves nothing, and ends nothing.
+    fn is_ended(&self, before: &[HeardWord], after: &[HeardWord]) -> bool {
+        let withdrawn_at = self.word.at;
+        let is_later = |heard: &&HeardWord| {
+            let HeardWord { word, heard_at } = heard;
+            word.given && word.channel == self.word.channel && withdrawn_at < word.at && withdrawn_at < *heard_at
+        };
+        after.iter().any(|heard| is_later(&heard))
+            || before.iter().any(|heard| is_later(&heard) && heard.heard_at <= self.heard_at)
+    }
 }
 
 /// Statuses of the stage "Lead Stopped" that are a person's own word against e-mails. No other stage has them, so that they
@@ -112,12 +136,15 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What a set of words comes to.
-    pub fn of(words: &[Word]) -> Self {
-        let newest = |channel, given| {
-            words.iter().filter(|word| word.channel == channel && word.given == given).map(|word| word.at).max()
+    /// What a lead's words come to, in the order in which the ledger has taken them in.
+    pub fn of(ledger: &[HeardWord]) -> Self {
+        let of = |channel| {
+            let withdrawals =
+                ledger.iter().enumerate().filter(|(_, heard)| heard.word.channel == channel && !heard.word.given);
+            let standing =
+                withdrawals.filter(|(place, heard)| !heard.is_ended(&ledger[..*place], &ledger[place + 1..]));
+            standing.map(|(_, heard)| heard.word.at).max()
         };
-        let of = |channel| newest(channel, false).filter(|withdrawn| newest(channel, true) <= Some(*withdrawn));
         Self { email: of(Channel::Email), sms: of(Channel::Sms), ..Self::default() }
     }
 
@@ -252,8 +279,9 @@ mod tests {
             words in prop::collection::vec((any::<bool>(), any::<bool>(), 0_i64..4), 0..8),
             shift in 0_usize..8,
         ) {
-            let words: Vec<Word> = words.into_iter().map(|(sms, given, second)| Word {
-                channel: if sms { Channel::Sms } else { Channel::Email }, given, at: at(second),
+            let words: Vec<HeardWord> = words.into_iter().map(|(sms, given, second)| HeardWord {
+                word: Word { channel: if sms { Channel::Sms } else { Channel::Email }, given, at: at(second) },
+                heard_at: at(9),
             }).collect();
             let standing = Standing::of(&words);
             let mut others = [words.clone(), words.clone()].concat();
@@ -262,13 +290,34 @@ mod tests {
             others.reverse();
             prop_assert_eq!(Standing::of(&others), standing);
             for channel in Channel::ALL {
-                let of = |given| words.iter().filter(|w| w.channel == channel && w.given == given).map(|w| w.at).max();
+                let of = |given| {
+                    let of_kind = words.iter().map(|heard| heard.word).filter(|w| w.channel == channel && w.given == given);
+                    of_kind.map(|w| w.at).max()
+                };
                 let expected = match (of(false), of(true)) {
                     (Some(out), Some(given)) if given > out => None,
                     (out, _) => out,
                 };
                 prop_assert_eq!(standing.get(channel), expected);
             }
+        }
+
+        /// Whatever the clock said while a giving was heard, and however far ahead the giving is dated.
+        #[test]
+        fn no_giving_outweighs_a_withdrawal_that_is_heard_after_it(
+            givings in prop::collection::vec((0_i64..100_000_000, 0_i64..100_000_000), 1..6),
+            dated_before in 0_i64..600,
+        ) {
+            let email = |given, at| Word { channel: Channel::Email, given, at };
+            let mut ledger: Vec<HeardWord> = givings.into_iter()
+                .map(|(dated, heard)| HeardWord { word: email(true, at(1000 + dated)), heard_at: at(1000 + heard) }).collect();
+            let heard_at = at(999);
+            // The withdrawal is heard with the clock right, and dated some minutes earlier.
+            ledger.push(HeardWord { word: email(false, at(999 - dated_before)), heard_at });
+            prop_assert!(Standing::of(&ledger).email.is_some());
+            // Consent that is given after that counts, with the clock right.
+            ledger.push(HeardWord { word: email(true, at(1001)), heard_at: at(1001) });
+            prop_assert_eq!(Standing::of(&ledger).email, None);
         }
     }
 }

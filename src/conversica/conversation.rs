@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::Kind as Type;
 use crate::conversica::vocabulary;
+use crate::horizon;
 
 /// The longest value that a picture holds, as JSON text.
 pub const MAX_VALUE_BYTES: usize = 4096;
@@ -125,7 +126,8 @@ impl Conversation {
             if !self.has_room_for(key, value) {
                 continue;
             }
-            let date = dates.of_key(key).map(|at| at.timestamp_micros());
+            // A date that lies ahead would keep all later news of its key away until then.
+            let date = dates.of_key(key).map(|at| horizon::as_of_now(at, heard_at).timestamp_micros());
             if self.hear_value(key, value, date, heard_at.timestamp_micros()) {
                 news.insert(key.clone(), value.clone());
             }
@@ -140,9 +142,12 @@ impl Conversation {
         let (wins, version) = match date {
             Some(date) => {
                 let is_later = |a: i64, b: i64| if BEGINNINGS.contains(&key) { a < b } else { a > b };
+                let withdraws = withdrawal(key).is_some_and(|withdrawal| *value == withdrawal);
                 let wins = match (known_date, held.and_then(|version| version.undated)) {
                     (None, _) => true,
                     (Some(known), _) if is_later(date, known) => true,
+                    // What was heard by a clock that was ahead keeps no withdrawal of consent away.
+                    (Some(known), _) if withdraws && known > heard => true,
                     (Some(known), _) if is_later(known, date) => false,
                     (Some(_), Some(_)) => true,
                     (Some(_), None) => self.picture.get(key).is_none_or(|old| prevails(key, value, old)),
@@ -277,6 +282,27 @@ mod tests {
             assert_eq!(conversation.picture["doNotEmail"], json!(true));
             assert_eq!(conversation.date("doNotEmail"), datetime(&date(5)));
         }
+    }
+
+    #[test]
+    fn a_date_that_lies_ahead_counts_as_the_moment_when_it_was_heard() {
+        let ahead = "2099-01-01T00:00:00Z";
+        let given = json!({"doNotEmail": false, "hotLead": true, "hotLeadDate": ahead, "lastMessageDate": ahead});
+        let mut conversation = heard(&[given]);
+        assert_eq!(conversation.date("hotLead"), Some(at(0)));
+        let dated = |second: i64| at(second).to_rfc3339();
+        let withdrawn = json!({"doNotEmail": true, "lastMessageDate": dated(60)});
+        let news = conversation.hear(withdrawn.as_object().unwrap(), at(61));
+        assert_eq!(news["doNotEmail"], json!(true));
+        // The clock was ahead when consent was given, and is right when it is withdrawn.
+        let given = json!({"smsOptIn": true, "lastMessageDate": ahead});
+        conversation.hear(given.as_object().unwrap(), at(1_000_000));
+        let withdrawn = json!({"smsOptIn": false, "lastMessageDate": dated(50)});
+        let news = conversation.hear(withdrawn.as_object().unwrap(), at(61));
+        assert_eq!(news["smsOptIn"], json!(false));
+        let cold = json!({"hotLead": false, "hotLeadDate": dated(60)});
+        conversation.hear(cold.as_object().unwrap(), at(62));
+        assert_eq!(conversation.picture["hotLead"], json!(false));
     }
 
     #[test]

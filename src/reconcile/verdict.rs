@@ -1,9 +1,12 @@
 //! One verdict a lead: what the CRM says, what we believe, and what Conversica has said, put side by side. Pure.
 
+use std::time::Duration;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 use crate::conversica::lead::Fingerprint;
+use crate::horizon;
 use crate::state::facts::{Answer, Facts};
 use crate::state::held;
 use crate::state::lead::Status;
@@ -112,6 +115,9 @@ impl Serialize for Verdict {
     }
 }
 
+/// No reconciliation reads the CRM for longer than this.
+const LONGEST_RECONCILIATION: Duration = Duration::from_secs(24 * 3600);
+
 /// What the CRM says of a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Row<'a> {
@@ -151,8 +157,10 @@ pub fn judge(row: Row<'_>, facts: Option<&Facts>, rules: Rules) -> Option<Judged
             Row::Content(_) => Some(simple(Verdict::NeverSent, "not read yet")),
         };
     };
-    // The state has moved on since the snapshot: what it says of the row is newer.
-    let row = if facts.changed_at > rules.began_at && facts.gone_at.is_none() {
+    // The state has moved on since the snapshot: what it says of the row is newer. A change that lies further ahead than any
+    // reconciliation lasts was written by a clock that was ahead.
+    let has_moved_on = !horizon::is_over(facts.changed_at, LONGEST_RECONCILIATION, rules.began_at);
+    let row = if has_moved_on && facts.gone_at.is_none() {
         match facts.invalid_reasons.as_slice() {
             [] => Row::Content(facts.desired_hash),
             reasons => Row::Invalid(reasons),
@@ -391,6 +399,8 @@ mod tests {
 
     #[test]
     fn what_the_state_learned_after_the_snapshot_counts_for_more_than_the_snapshot() {
+        let ahead = Facts { changed_at: at(365 * 24 * 3600), ..settled() };
+        assert_eq!(verdict(Row::Content(OTHER), &ahead), Some(Verdict::Stale), "of a clock that was ahead");
         let newer = Facts { changed_at: at(101), ..settled() };
         assert_eq!(verdict(Row::Content(OTHER), &newer), Some(Verdict::Matched));
         assert_eq!(verdict(Row::Missing, &newer), Some(Verdict::Matched), "its row came after the snapshot");

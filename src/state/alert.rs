@@ -1,11 +1,14 @@
 //! Table `alert`: what people are to be told of, and how far that has come.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::alert::service::{Account, News};
 use crate::db::{Db, trusted};
+use crate::horizon;
 use crate::on_db;
 use crate::state::{instant, micros};
 
@@ -38,6 +41,9 @@ pub async fn backlog(db: &Db) -> Result<Backlog, sqlx::Error> {
     Ok(Backlog { waiting, since: since.map(instant) })
 }
 
+/// No alert waits longer for its next try: a later time was written by a clock that was ahead.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 /// Takes what is due, oldest first. Nobody else has it before `lease_until`, when a crash has given it back.
 pub async fn take(
     db: &Db,
@@ -46,13 +52,15 @@ pub async fn take(
     now: DateTime<Utc>,
 ) -> Result<Vec<Taken>, sqlx::Error> {
     let sql = format!(
-        "update alert set due_at = $1, attempts = attempts + 1 where seq in ( \
-           select seq from alert where done_at is null and due_at <= $2 order by due_at, seq limit $3 {} \
+        "update alert set due_at = $1, attempts = attempts + 1, \
+           created_at = case when created_at > $2 then $2 else created_at end where seq in ( \
+           select seq from alert where done_at is null and (due_at <= $2 or due_at > $4) order by due_at, seq limit $3 {} \
          ) returning seq, kind, id, body, created_at, attempts, detail",
         db.skip_locked()
     );
     on_db!(db, pool => {
-        let rows = sqlx::query(trusted(sql)).bind(micros(lease_until)).bind(micros(now)).bind(limit).fetch_all(pool).await?;
+        let rows = sqlx::query(trusted(sql)).bind(micros(lease_until)).bind(micros(now)).bind(limit)
+            .bind(micros(horizon::latest(LONGEST_WAIT, now))).fetch_all(pool).await?;
         rows.iter().map(|row| Ok(Taken {
             seq: row.try_get(0)?,
             kind: row.try_get(1)?,

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::conversica::consent::{Channel, Standing, Word};
+use crate::conversica::consent::{Channel, HeardWord, Standing, Word};
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
 use crate::db::Db;
 use crate::on_db;
@@ -44,6 +44,7 @@ macro_rules! standing {
 }
 pub(super) use standing;
 
+/// As [`Standing::of`].
 pub(super) fn standing_query<DB: Database>(leads: &[LeadId]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
@@ -53,11 +54,12 @@ where
         row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str());
     });
     query.push(
-        ") select id, client_id, channel, max(case when given = 0 then at end), cast(0 as bigint) from asked \
-         join consent on id = asked_id and client_id = asked_client_id group by id, client_id, channel \
-         having max(case when given = 0 then at end) >= coalesce(max(case when given = 1 then at end), ",
+        ") select w.id, w.client_id, w.channel, max(w.at), cast(0 as bigint) from asked \
+         join consent w on w.id = asked_id and w.client_id = asked_client_id where w.given = 0 and not exists ( \
+           select 1 from consent g where g.id = w.id and g.client_id = w.client_id and g.channel = w.channel and g.given = 1 \
+           and g.at > w.at and g.heard_at > w.at and (g.seq > w.seq or g.heard_at <= w.heard_at) \
+         ) group by w.id, w.client_id, w.channel",
     );
-    query.push(i64::MIN + 1).push(")");
     // Until an operator has looked, nothing that is heard later gives consent again.
     query.push(
         " union all select id, client_id, channel, max(at), cast(1 as bigint) from asked \
@@ -111,6 +113,12 @@ pub struct Entry {
     pub event_seq: Option<i64>,
 }
 
+impl Entry {
+    pub fn heard_word(&self) -> HeardWord {
+        HeardWord { word: self.word, heard_at: self.heard_at }
+    }
+}
+
 /// Adds to the ledger. At most 2,000 entries, and not none.
 pub(super) fn insert_query<DB: Database>(entries: &[Entry]) -> QueryBuilder<DB>
 where
@@ -149,11 +157,11 @@ pub async fn record(db: &Db, entries: &[Entry]) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// The whole ledger of a lead, oldest word first.
+/// The whole ledger of a lead, in the order in which its words were taken in.
 pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<Vec<Entry>, sqlx::Error> {
     on_db!(db, pool => {
         let rows = sqlx::query(
-            "select channel, given, at, heard_at, event_seq from consent where id = $1 and client_id = $2 order by at, seq")
+            "select channel, given, at, heard_at, event_seq from consent where id = $1 and client_id = $2 order by seq")
             .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await?;
         rows.iter().map(|row| {
             let channel: String = row.try_get(0)?;

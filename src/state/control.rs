@@ -11,8 +11,9 @@ use crate::conversica::outcome::HaltReason;
 use crate::crm::cursor::Newest;
 use crate::crm::settled::Settled;
 use crate::db::Db;
+use crate::horizon;
 use crate::on_db;
-use crate::state::micros;
+use crate::state::{instant, micros};
 
 /// A fact of which there is at most one.
 pub trait Fact: Serialize + DeserializeOwned {
@@ -196,6 +197,18 @@ pub struct Lost {
     pub leads: u64,
 }
 
+impl LastPoll {
+    /// The same with moments that lie ahead counted as of now.
+    pub fn as_of_now(mut self, now: DateTime<Utc>) -> Self {
+        self.at = horizon::as_of_now(self.at, now);
+        self.failing_since = self.failing_since.map(|since| horizon::as_of_now(since, now));
+        for at in self.succeeded_at.values_mut() {
+            *at = horizon::as_of_now(*at, now);
+        }
+        self
+    }
+}
+
 impl Fact for Cursor {
     const NAME: &'static str = "cursor";
 }
@@ -255,18 +268,37 @@ pub async fn read<F: Fact>(db: &Db) -> Result<Option<F>, sqlx::Error> {
 
 /// Every fact, by one statement.
 #[derive(Debug, Clone, Default)]
-pub struct Facts(HashMap<String, String>);
+pub struct Facts {
+    bodies: HashMap<String, String>,
+    newest_at: Option<DateTime<Utc>>,
+}
+
+/// Facts whose column `at` is not the moment when they were written: a fence, and the end of a pause.
+pub(super) const WITHOUT_MOMENT: [&str; 2] = ["polling", "asked_pause"];
 
 impl Facts {
     pub async fn read(db: &Db) -> Result<Self, sqlx::Error> {
-        let rows: Vec<(String, String)> =
-            on_db!(db, pool => sqlx::query_as("select name, body from control").fetch_all(pool).await)?;
-        Ok(Self(rows.into_iter().collect()))
+        let rows: Vec<(String, String, i64)> =
+            on_db!(db, pool => sqlx::query_as("select name, body, at from control").fetch_all(pool).await)?;
+        let newest =
+            rows.iter().filter(|(name, ..)| !WITHOUT_MOMENT.contains(&name.as_str())).map(|(.., at)| *at).max();
+        let bodies = rows.into_iter().map(|(name, body, _)| (name, body)).collect();
+        Ok(Self { bodies, newest_at: newest.map(instant) })
     }
 
     /// As it was when all were read.
     pub fn get<F: Fact>(&self) -> Result<Option<F>, sqlx::Error> {
-        self.0.get(F::NAME).map(|body| parse(body)).transpose()
+        self.bodies.get(F::NAME).map(|body| parse(body)).transpose()
+    }
+
+    /// As it is stored.
+    pub fn text<F: Fact>(&self) -> Option<&str> {
+        self.bodies.get(F::NAME).map(String::as_str)
+    }
+
+    /// When the newest of them was written.
+    pub fn newest_at(&self) -> Option<DateTime<Utc>> {
+        self.newest_at
     }
 }
 

@@ -37,8 +37,8 @@ pub(super) struct Arm {
     pub limit: i64,
 }
 
-const URGENT: &str = "urgent = 1";
-const KNOWN: &str = "urgent = 0 and first_contact_at is not null and assumed_at is null";
+pub(super) const URGENT: &str = "urgent = 1";
+pub(super) const KNOWN: &str = "urgent = 0 and first_contact_at is not null and assumed_at is null";
 /// Never sent from here: the first request is a first contact, as far as is known. In the words of its index.
 pub(super) const NEW: &str = "urgent = 0 and (first_contact_at is null or assumed_at is not null)";
 const TESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is not null";

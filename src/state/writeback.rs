@@ -2,12 +2,15 @@
 //!
 //! Events of one lane arrive in their order: whatever is not done yet holds up those behind it in its lane, and no other.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
 use crate::db::{Db, trusted};
+use crate::horizon;
 use crate::on_db;
 use crate::state::{instant, micros};
 
@@ -64,13 +67,14 @@ pub struct Stopped {
 const BATCH: i64 = 500;
 const BATCH_BYTES: i64 = 8 * 1024 * 1024;
 
-/// What can be written now, in the order of the events: of each lane up to the first that is not due.
-pub async fn due(db: &Db, now: DateTime<Utc>) -> Result<Vec<Waiting>, sqlx::Error> {
+/// What can be written now, in the order of the events: of each lane up to the first that is not due. No event waits for longer
+/// than `longest` for its next try: a later time was written by a clock that was ahead.
+pub async fn due(db: &Db, longest: Duration, now: DateTime<Utc>) -> Result<Vec<Waiting>, sqlx::Error> {
     let sql = format!(
         "with due as ( \
-           select w.event_seq, w.lane, w.attempts from writeback w where w.status = 'waiting' and w.due_at <= $1 \
+           select w.event_seq, w.lane, w.attempts from writeback w where w.status = 'waiting' and (w.due_at <= $1 or w.due_at > $2) \
            and not exists (select 1 from writeback b where b.lane = w.lane and b.event_seq < w.event_seq \
-             and (b.status <> 'waiting' or b.due_at > $1)) \
+             and (b.status <> 'waiting' or b.due_at > $1 and b.due_at <= $2)) \
            order by w.event_seq limit {BATCH} \
          ), sized as ( \
            select d.event_seq, d.lane, d.attempts, \
@@ -84,7 +88,8 @@ pub async fn due(db: &Db, now: DateTime<Utc>) -> Result<Vec<Waiting>, sqlx::Erro
          where s.before < {BATCH_BYTES} order by s.event_seq"
     );
     on_db!(db, pool => {
-        let rows = sqlx::query(trusted(sql)).bind(micros(now)).fetch_all(pool).await?;
+        let rows = sqlx::query(trusted(sql))
+            .bind(micros(now)).bind(micros(horizon::latest(longest, now))).fetch_all(pool).await?;
         rows.iter().map(|row| {
             let conversation = match row.try_get::<Option<String>, _>(10)? {
                 None => None,

@@ -56,7 +56,8 @@ pub struct Said {
 impl Hearing {
     pub async fn of(state: &Db, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
         let (heard, picture) = reading::of_lead(state, lead).await?;
-        let ledger = consent::of_lead(state, lead).await?;
+        let mut ledger = consent::of_lead(state, lead).await?;
+        ledger.sort_by_key(|entry| entry.word.at);
         let standing = consent::stands(state, std::slice::from_ref(lead)).await?.remove(lead).unwrap_or_default();
         let possible = possible_opt_out::of_lead(state, lead).await?;
         let (writeback, alerts) = (told::writeback(state, lead).await?, told::alerts(state, lead).await?);

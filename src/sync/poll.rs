@@ -14,6 +14,7 @@ use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
 use crate::db::discreet::in_words;
+use crate::state::ahead;
 use crate::state::backup::Restored;
 use crate::state::consent;
 use crate::state::control::{
@@ -68,7 +69,8 @@ pub async fn poll(
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let duration = started.elapsed();
     let before = control::read::<LastPoll>(state).await?;
-    let known = before.clone().map(|before| (before.failing_since, before.succeeded_at, before.unnamed));
+    let known = before.clone().map(|before| before.as_of_now(now));
+    let known = known.map(|before| (before.failing_since, before.succeeded_at, before.unnamed));
     let (failing_since, mut succeeded_at, unnamed_before) = known.unwrap_or_default();
     let unnamed = match (&result, kind) {
         (Ok(_), "full") => polled.unnamed,
@@ -321,7 +323,7 @@ impl Memory {
     ) -> anyhow::Result<Self> {
         let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
         let source = crm.fingerprint().to_string();
-        let facts = Facts::read(state).await?;
+        let facts = ahead::correct_facts(state, Facts::read(state).await?, now).await?;
         let cursor = facts.get::<Cursor>()?.filter(|cursor| cursor.source == source);
         let earlier = cursor.as_ref().and_then(|cursor| cursor.settled.as_ref());
         let settled = crm.outlook(earlier, now).await?.settled;

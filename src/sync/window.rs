@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::crm::cursor::{self, Newest, QuietTime, ReadWindow, StampPolicy};
 use crate::crm::settled::Settled;
+use crate::horizon;
 use crate::state::control::Cursor;
 
 /// What a whole poll has seen.
@@ -56,6 +57,8 @@ pub(super) fn renew_cursor(
         .filter(|cursor| is_newer && seen.full_at.is_none() && cursor.passed.is_none() && was_passed(cursor))
         .and_then(|cursor| cursor.newest.clone());
     let unchanged_since = before.and_then(|cursor| cursor.unchanged_since).unwrap_or(seen.settled.at);
+    // A later moment was written by a clock that was ahead: the look-back would be read again until that moment.
+    let unchanged_since = horizon::as_of_now(unchanged_since, seen.settled.at);
     let newest = match (seen.newest, earlier) {
         (Some(newest), Some(earlier)) if seen.full_at.is_none() => Some(newest.after(earlier)),
         // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
@@ -77,7 +80,7 @@ pub(super) fn is_as_good(before: &Cursor, cursor: &Cursor, policy: StampPolicy, 
     before.full_at == cursor.full_at
         && before.settled.is_some()
         && kind(before) == kind(cursor)
-        && before.unchanged_since.is_some() == cursor.unchanged_since.is_some()
+        && before.unchanged_since == cursor.unchanged_since
         && read_window(before, policy, now) == read_window(cursor, policy, now)
 }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
-use conversica_sync::conversica::consent::{Standing, Word, words};
+use conversica_sync::conversica::consent::{HeardWord, Standing, words};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
@@ -101,8 +101,8 @@ struct Play {
     version: i64,
     given_at: Option<i64>,
     /// What was posted and not taken in, and what was.
-    posted: Vec<Word>,
-    said: Vec<Word>,
+    posted: Vec<HeardWord>,
+    said: Vec<HeardWord>,
     looked: Option<(Mapped, Option<Known>, Option<String>, i64)>,
     in_flight: Option<Claim>,
     endpoint: Option<String>,
@@ -125,7 +125,8 @@ impl Play {
             Event::Write { holds } => self.write(holds).await,
             Event::Hear(k) => {
                 let body = post(k, self.seconds);
-                self.posted.extend(words(body.as_object().unwrap(), now));
+                let words = words(body.as_object().unwrap(), now).into_iter();
+                self.posted.extend(words.map(|word| HeardWord { word, heard_at: now }));
                 store(&self.db, conversica_sync::conversica::heard::Kind::LeadUpdate, &body, now).await;
             }
             Event::Apply => {
@@ -189,7 +190,7 @@ impl Play {
         let now = at(self.seconds);
         let rows = vec![(mapped.of_row(hash), self.given_at.map(at))];
         let mapped = consent::keep(&self.db, rows, Ledger::Write, now).await.unwrap().remove(0);
-        self.said = ledger::of_lead(&self.db, &id("1")).await.unwrap().iter().map(|entry| entry.word).collect();
+        self.said = ledger::of_lead(&self.db, &id("1")).await.unwrap().iter().map(ledger::Entry::heard_word).collect();
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
         self.looked = Some((mapped, known, delivered, words));
     }

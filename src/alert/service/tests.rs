@@ -103,6 +103,10 @@ fn a_poll_that_fails_once_is_not_told_and_one_that_goes_on_failing_is() {
         assert_eq!(of(before, true, 61), View::Unclear, "the first poll is under way");
     }
     assert_eq!(of(polled(5, None), false, 900), View::Absent, "another instance polls");
+    // As a clock that was a year ahead has dated it: a source that fails is told all the same.
+    let year = 365 * 24 * 3600;
+    assert!(stands(of(polled(year, None), false, 60)));
+    assert!(stands(of(polled(year, Some(year)), true, 60)));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::cli::output::Output;
-use crate::conversica::consent::{Standing, Word};
+use crate::conversica::consent::{HeardWord, Standing};
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::conversica::token;
 use crate::db::Db;
@@ -52,12 +52,13 @@ pub async fn document(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Value> {
     let contents = payload::contents(state, lead).await?;
-    let ledger = consent::of_lead(state, lead).await?;
+    let mut ledger = consent::of_lead(state, lead).await?;
     let received = record::received(state, lead, &record::addresses(&contents)).await?;
     let conversation = record::conversation(state, lead).await?;
-    let words: Vec<Word> = ledger.iter().map(|entry| entry.word).collect();
+    let words: Vec<HeardWord> = ledger.iter().map(Entry::heard_word).collect();
     let outcomes = story.map(|story| story.outcomes.as_slice()).unwrap_or_default();
     let sent: Vec<Value> = outcomes.iter().map(|outcome| sent(outcome, &contents, &ledger)).collect();
+    ledger.sort_by_key(|entry| entry.word.at);
     let decisions = story.map(|story| json!(story.decisions));
     if let Some(about) = about.as_object_mut() {
         for elsewhere in
@@ -120,7 +121,8 @@ fn object(body: &str) -> Map<String, Value> {
 /// An attempt, with what it said of consent and what was known of it when it left.
 fn sent(outcome: &Recorded, contents: &HashMap<Vec<u8>, String>, ledger: &[Entry]) -> Value {
     let left_at = outcome.at - TimeDelta::milliseconds(outcome.duration_ms.unwrap_or(0));
-    let known: Vec<Word> = ledger.iter().filter(|entry| entry.heard_at <= left_at).map(|entry| entry.word).collect();
+    let known = ledger.iter().filter(|entry| entry.heard_at <= left_at);
+    let known: Vec<HeardWord> = known.map(Entry::heard_word).collect();
     let body = outcome.sent_hash.as_ref().and_then(|hash| contents.get(hash)).map(|body| object(body));
     let keys = [LeadKey::OptOut, LeadKey::SmsOptIn, LeadKey::SmsOptOut, LeadKey::StopMessaging];
     let said: Option<Map<String, Value>> = body.as_ref().map(|body| {

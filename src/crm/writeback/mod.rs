@@ -116,7 +116,7 @@ async fn step_in_turn(
     retry: &config::Retry,
     now: DateTime<Utc>,
 ) -> Result<Stepped, Trouble> {
-    let waiting = queue::due(state, now).await?;
+    let waiting = queue::due(state, retry.max_interval, now).await?;
     let mut stepped = Stepped::default();
     if !waiting.is_empty() {
         let written = writer.write(&waiting, now).await?;

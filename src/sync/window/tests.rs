@@ -189,6 +189,18 @@ fn a_bulk_load_is_read_until_the_look_back_is_over_and_then_left_alone() {
 }
 
 #[test]
+fn a_bulk_load_is_left_alone_also_where_a_clock_that_was_ahead_has_found_it_again() {
+    let mut model = bulk(StampForm::Epoch, 100);
+    for poll in [10, 20] {
+        model.poll(poll, true);
+    }
+    let cursor = model.cursor.as_mut().expect("a cursor");
+    cursor.unchanged_since = Some(at(365 * 24 * 3600));
+    let read: Vec<usize> = (3..=12).map(|poll| model.poll(poll * 10, true)).collect();
+    assert_eq!(read.iter().rev().take(4).sum::<usize>(), 0, "{read:?}");
+}
+
+#[test]
 fn a_row_that_came_too_late_for_every_look_back_is_found_with_the_next_change() {
     let mut model = bulk(StampForm::Zoned, 3);
     for poll in 1..=10 {
