@@ -62,48 +62,48 @@ async fn newest(db: &Db, sql: &str) -> Result<Option<i64>, sqlx::Error> {
 /// A fact that says since when something is so, or when it was.
 trait DatedFact: Fact {
     /// The same, where a moment that lies ahead counts as of now.
-    fn as_of_now(self, now: DateTime<Utc>) -> Self;
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self;
 }
 
 impl DatedFact for CompareAsked {
-    fn as_of_now(self, now: DateTime<Utc>) -> Self {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { at: horizon::as_of_now(self.at, now) }
     }
 }
 
 impl DatedFact for Unasked {
-    fn as_of_now(self, now: DateTime<Utc>) -> Self {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { since: horizon::as_of_now(self.since, now), ..self }
     }
 }
 
 impl DatedFact for Lost {
-    fn as_of_now(self, now: DateTime<Utc>) -> Self {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { since: horizon::as_of_now(self.since, now), ..self }
     }
 }
 
 impl DatedFact for KeptBack {
-    fn as_of_now(self, now: DateTime<Utc>) -> Self {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { since: horizon::as_of_now(self.since, now), ..self }
     }
 }
 
 impl DatedFact for Hold {
-    fn as_of_now(self, now: DateTime<Utc>) -> Self {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { since: horizon::as_of_now(self.since, now), ..self }
     }
 }
 
 impl DatedFact for Resumed {
-    fn as_of_now(self, now: DateTime<Utc>) -> Self {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { at: horizon::as_of_now(self.at, now) }
     }
 }
 
 impl DatedFact for LastPoll {
-    fn as_of_now(self, now: DateTime<Utc>) -> Self {
-        self.as_of_now(now)
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
+        self.limit_to_now(now)
     }
 }
 
@@ -115,7 +115,7 @@ fn correction<F: DatedFact + Clone + PartialEq>(
     now: DateTime<Utc>,
 ) -> Result<Option<Correction>, sqlx::Error> {
     let Some((fact, before)) = facts.get::<F>()?.zip(facts.text::<F>()) else { return Ok(None) };
-    let corrected = fact.clone().as_of_now(now);
+    let corrected = fact.clone().limit_to_now(now);
     if corrected == fact {
         return Ok(None);
     }

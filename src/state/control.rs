@@ -199,7 +199,7 @@ pub struct Lost {
 
 impl LastPoll {
     /// The same with moments that lie ahead counted as of now.
-    pub fn as_of_now(mut self, now: DateTime<Utc>) -> Self {
+    pub fn limit_to_now(mut self, now: DateTime<Utc>) -> Self {
         self.at = horizon::as_of_now(self.at, now);
         self.failing_since = self.failing_since.map(|since| horizon::as_of_now(since, now));
         for at in self.succeeded_at.values_mut() {

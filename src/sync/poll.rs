@@ -69,7 +69,7 @@ pub async fn poll(
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let duration = started.elapsed();
     let before = control::read::<LastPoll>(state).await?;
-    let known = before.clone().map(|before| before.as_of_now(now));
+    let known = before.clone().map(|before| before.limit_to_now(now));
     let known = known.map(|before| (before.failing_since, before.succeeded_at, before.unnamed));
     let (failing_since, mut succeeded_at, unnamed_before) = known.unwrap_or_default();
     let unnamed = match (&result, kind) {

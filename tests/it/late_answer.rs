@@ -46,11 +46,7 @@ async fn after_a_late_answer_the_newest_content_is_sent_again(engine: Engine) {
 
     record(&db, &[finished(&late, Class::Accepted, Next::Done, 70)]).await;
     let after = row(&db, "1").await;
-    assert_eq!(
-        (after.status.as_str(), after.delivered_hash.as_ref()),
-        ("pending", None),
-        "nobody knows which was last"
-    );
+    assert_eq!((after.status.as_str(), after.delivered_hash.as_ref()), ("pending", None), "which was last is unknown");
     let again = claim_one(&db, 71).await;
     assert_eq!(again.body, "new");
     record(&db, &[finished(&again, Class::Accepted, Next::Done, 72)]).await;
@@ -81,7 +77,7 @@ async fn a_late_answer_to_the_newest_content_has_nothing_sent_again(engine: Engi
     let db = place.state().await;
     let late = overtaken(&db, "old").await;
     let current = claim_one(&db, 65).await;
-    assert_eq!(current.body, "old", "nobody knew whether it had arrived");
+    assert_eq!(current.body, "old", "whether it had arrived was unknown");
     record(&db, &[finished(&current, Class::Accepted, Next::Done, 66)]).await;
     record(&db, &[finished(&late, Class::Accepted, Next::Done, 70)]).await;
     assert_eq!(row(&db, "1").await.status, "in_sync");

@@ -112,7 +112,7 @@ fn an_answer_that_comes_after_another_instance_has_taken_over_has_the_newest_con
         status["leads"]["in_sync"] == 1 && first_names(&endpoint).last().is_some_and(|name| name == "New")
     });
     let sent = first_names(&endpoint).len();
-    // In which order Conversica has seen the two, nobody can know.
+    // In which order Conversica has seen the two is unknown.
     gate.open();
     one.signal(Signal::Continue);
     wait_until("the newest content once more", SOON, || first_names(&endpoint).len() > sent);
