@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::history::moment;
 use crate::console::{printable, wrapped};
-use crate::conversica::consent::{Channel, Standing, Word};
+use crate::conversica::consent::{Channel, HeardWord, Standing};
 use crate::conversica::conversation::datetime;
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
@@ -26,6 +26,8 @@ pub struct Hearing {
     picture: Map<String, Value>,
     ledger: Vec<Entry>,
     standing: Standing,
+    /// As the ledger alone has it, without damaged posts that wait for an operator.
+    certain: Standing,
     possible: Vec<PossibleOptOutShown>,
     /// Events that are not in the CRM yet.
     writeback: HashMap<i64, OnItsWay>,
@@ -57,11 +59,14 @@ impl Hearing {
     pub async fn of(state: &Db, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
         let (heard, picture) = reading::of_lead(state, lead).await?;
         let mut ledger = consent::of_lead(state, lead).await?;
+        // In the order in which the words were taken in.
+        let words: Vec<HeardWord> = ledger.iter().map(Entry::heard_word).collect();
+        let certain = Standing::of(&words);
         ledger.sort_by_key(|entry| entry.word.at);
         let standing = consent::stands(state, std::slice::from_ref(lead)).await?.remove(lead).unwrap_or_default();
         let possible = possible_opt_out::of_lead(state, lead).await?;
         let (writeback, alerts) = (told::writeback(state, lead).await?, told::alerts(state, lead).await?);
-        Ok(Self { heard, picture, ledger, standing, possible, writeback, alerts, keeps_opt_outs })
+        Ok(Self { heard, picture, ledger, standing, certain, possible, writeback, alerts, keeps_opt_outs })
     }
 
     pub fn is_nothing(&self) -> bool {
@@ -134,10 +139,8 @@ impl Hearing {
 
     /// Channels that the person has opted out of for certain, and since when.
     pub fn opted_out(&self) -> Vec<(Channel, DateTime<Utc>)> {
-        let words: Vec<Word> = self.ledger.iter().map(|entry| entry.word).collect();
-        let certain = Standing::of(&words);
         let since = |channel: Channel| {
-            let standing = if self.standing.is_unsettled(channel) { certain } else { self.standing };
+            let standing = if self.standing.is_unsettled(channel) { self.certain } else { self.standing };
             Some((channel, standing.get(channel)?))
         };
         Channel::ALL.into_iter().filter_map(since).collect()
