@@ -31,6 +31,8 @@ impl Reading {
         let result = self.read_snapshot(&mut connection, pool, sender, opened).await;
         if matches!(result, Ok(Ended::AtTheEnd)) {
             sqlx::raw_sql("rollback").execute(&mut *connection).await?;
+            // Before the reader is told the end: its next statement finds this connection free, and opens no second one.
+            connection.return_to_pool().await;
             return Ok(());
         }
         // What was to come still stands on the wire, or the transaction is in ruins: nobody else is to have this one.
