@@ -66,7 +66,7 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
     let url = settings.state.url.expose_secret();
     let lock = StateLock::take(url, command, clock::now()).await?;
     let db = Db::open_state(url).await?;
-    let file = StateFile::opened(lock);
+    let file = StateFile::open(lock, &db).await.map_err(|error| db::state_unusable(url, &error))?;
     let (writer, company) = writer::acquire(&db).await?;
     // An SQLite state has one sender, and that is this process now. On PostgreSQL an instance that looks alone may not be: a
     // server that has just restarted knows no other yet. There claims end with their leases.
@@ -144,6 +144,8 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
     let store = PostStore { db: db.clone(), file: state.file.clone() };
     let receive = receive::run(changes.clone(), certificate, store, signals.clone(), pulse.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
+    let loss = alert::loss::run(settings.clone(), state.file.clone(), stop.clone());
+    let _loss = AbortOnDropHandle::new(tokio::spawn(loss));
     let alert = alert::run(settings.clone(), db.clone(), signals, vitals, stop.clone());
     let alert = AbortOnDropHandle::new(tokio::spawn(alert));
     // What it does not come to today it does tomorrow.

@@ -12,6 +12,7 @@ pub mod guest;
 pub mod pooler;
 mod postgres;
 pub mod source_file;
+pub mod state_header;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -412,12 +413,18 @@ fn create_private_file(path: &Path) -> Result<(), SetupError> {
     })
 }
 
-/// The error of a start whose state fails it. That of a server that is away passes by itself; a file is there or not.
+/// The error of a start whose state fails it. That of a server that is away passes by itself, and so does a lock on a file; any
+/// other failure of a file does not.
 pub fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
-    let setup =
-        SetupError::new(format!("the state at {} cannot be used: {error}", display_url(url)), state_cure(error));
-    away_or_unfit(is_outage(error) && sqlite_path(url).is_none(), setup)
+    let is_file = sqlite_path(url).is_some();
+    // Of a file, nothing but a lock keeps the pool waiting.
+    let is_locked = is_file && (is_lock(error) || matches!(error, sqlx::Error::PoolTimedOut));
+    let cure = if is_locked { LOCKED_STATE_CURE } else { state_cure(error) };
+    let setup = SetupError::new(format!("the state at {} cannot be used: {error}", display_url(url)), cure);
+    away_or_unfit(is_locked || is_outage(error) && !is_file, setup)
 }
+
+const LOCKED_STATE_CURE: &str = "end whatever keeps the state locked";
 
 /// What went wrong and its cure, marked where it passes by itself.
 pub fn away_or_unfit(away: bool, setup: SetupError) -> anyhow::Error {
@@ -431,7 +438,7 @@ pub fn state_cure(error: &sqlx::Error) -> &'static str {
         _ => None,
     };
     match code.as_deref() {
-        Some("55P03" | "5" | "6") => "end whatever keeps the state locked",
+        Some("55P03" | "5" | "6") => LOCKED_STATE_CURE,
         Some("53100") => "make room on the disk of the server of [state] url",
         Some(code) if code.len() == 5 => "check that the server of [state] url runs, and that its user may write",
         // SQLite reports a quota that is used up as any other write that fails.

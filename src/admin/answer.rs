@@ -28,7 +28,9 @@ pub struct Desk {
 impl Desk {
     pub(super) fn readiness(&self, standing: Option<&Standing>) -> Vec<Reason> {
         let pulse = &self.vitals.pulse;
-        judgement::readiness(standing, pulse.beats(), pulse.state())
+        // A state that was lost just now may be unreadable before the deliverer has noticed the loss.
+        let loss = if standing.is_none() { self.window.find_loss() } else { None };
+        judgement::readiness(standing, pulse.beats(), loss.map_or_else(|| pulse.state(), StateHealth::Lost))
     }
 }
 

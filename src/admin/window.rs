@@ -14,6 +14,7 @@ use tracing::debug;
 
 use crate::db::Db;
 use crate::db::discreet::in_words;
+use crate::state::file_lock::{self, StateLoss};
 use crate::status::{Report, Standing};
 
 /// A look that takes longer has failed: the state's database does not answer. Probes ask for a few rows and wait briefly;
@@ -41,6 +42,11 @@ pub struct Window {
 pub type Seen<T> = Mutex<Option<(Instant, Option<Arc<T>>)>>;
 
 impl Window {
+    /// Whether the state's file is another one than this process has opened, and how.
+    pub fn find_loss(&self) -> Option<StateLoss> {
+        file_lock::loss_of_holder(self.url.expose_secret()).map(|(loss, _)| loss)
+    }
+
     pub fn new(url: SecretString) -> Self {
         Self {
             url,

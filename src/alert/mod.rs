@@ -2,9 +2,10 @@
 //! taken, or a day is over.
 //!
 //! Handing over does not know what an alert says; whoever makes one writes its document: [`crate::state::heard`] those about
-//! leads, [`service`] those about the service itself.
+//! leads, [`service`] those about the service itself. [`loss`] tells of the loss of the state past that table.
 
 pub mod command;
+pub mod loss;
 pub mod post;
 pub mod service;
 mod watch;

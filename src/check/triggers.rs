@@ -7,6 +7,9 @@ use crate::crm::Crm;
 use crate::crm::changes::ground;
 use crate::crm::changes::log::{Backlog, ChangeLog};
 use crate::crm::changes::standing::{self, Standing};
+use crate::crm::changes::watch::{SHARED_SESSION, SHARED_SESSION_CURE};
+use crate::db::discreet;
+use crate::db::pooler::{self, SessionKind};
 
 const SECTION: &str = "triggers";
 
@@ -40,6 +43,9 @@ pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>
             Item::warn(SECTION, "notify", text).cure("nothing, if that is meant; else `triggers install --notify`"),
         );
     }
+    if !silent {
+        items.extend(of_notifications(&log).await);
+    }
     let doubts = ground::doubts(&crm.db, &log.design, wake).await?;
     items.extend(doubts.into_iter().map(|doubt| Item::warn(SECTION, "table", doubt.what).cure(doubt.cure)));
     items.extend(misowned);
@@ -47,6 +53,23 @@ pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>
         items.extend(Item::failed(SECTION, "type", &error));
     }
     Ok(items)
+}
+
+/// Behind a pooler that shares sessions no notification comes; `run` then waits for the next poll.
+async fn of_notifications(log: &ChangeLog) -> Option<Item> {
+    let options = log.listener_options()?;
+    match pooler::session_kind(&options).await {
+        Ok(SessionKind::Own) => Some(Item::ok(SECTION, "notify", "notifications come: a change is read at once")),
+        Ok(SessionKind::Shared) => Some(Item::warn(SECTION, "notify", SHARED_SESSION).cure(SHARED_SESSION_CURE)),
+        Err(error) => {
+            let error = discreet::of_source(error);
+            let text = format!(
+                "it cannot be found out whether notifications come ({error}): without them changes are found at the next poll"
+            );
+            let cure = "if a connection pooler is in front of the database, give it four sessions for this user (default_pool_size)";
+            Some(Item::warn(SECTION, "notify", text).cure(cure))
+        }
+    }
 }
 
 /// Triggers that run with the rights of another role than the table's owner: found before the owner finds it.

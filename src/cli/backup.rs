@@ -10,7 +10,7 @@ use crate::clock;
 use crate::console::say;
 use crate::db::{self, Db};
 use crate::error::SetupError;
-use crate::state::backup;
+use crate::state::{backup, file_lock};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -53,6 +53,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     tokio::task::spawn_blocking(move || backup::copy(&state, &copy)).await?.context("copying the state")?;
     let copy = Db::open_state(&format!("sqlite://{}", part.path().display())).await?;
     backup::mark_restored(&copy, &person(), clock::now()).await?;
+    backup::set_state_id(&copy, file_lock::draw_state_id()).await.context("marking the copy")?;
     copy.close().await;
     part.as_file().sync_all().map_err(unusable)?;
     let kept = part.persist_noclobber(target).map_err(|error| unusable(error.error))?;

@@ -19,6 +19,7 @@ use crate::conversica::lead::LeadKey;
 use crate::crm::introspect::{self, Table};
 use crate::crm::propose::rank::{self, Candidate};
 use crate::crm::propose::{Dialect, Given, Proposal, Wishes, ancestors, propose, staff};
+use crate::db::pooler::StatementPooler;
 use crate::db::{self, SourceDb};
 use crate::error::SetupError;
 use crate::nearest::nearest;
@@ -157,8 +158,12 @@ async fn connect(url: &str) -> anyhow::Result<SourceDb> {
         .into());
     }
     SourceDb::open_source(url, PATIENCE).await.map_err(|error| {
+        let what = format!("--url: {} cannot be reached: {error}", db::display_url(url));
+        if StatementPooler::is_cause_of(&error) {
+            return SetupError::new(what, StatementPooler::CURE).into();
+        }
         SetupError::new(
-            format!("--url: {} cannot be reached: {error}", db::display_url(url)),
+            what,
             "write it as sqlite:///absolute/path.db or postgres://user@host/database, and check that the database is running; \
              for a URL with a password, take --url-file",
         )

@@ -27,9 +27,11 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
     let url = loaded.settings.state.url.expose_secret();
     let lost = file_lock::loss_of_holder(url);
-    let mut report = match Db::open_state_read_only(url).await? {
-        Some(state) => Report::of(&state).await?,
-        None => Report::before_the_first_run(),
+    let mut report = match read_report(url).await {
+        Ok(report) => report,
+        // Whatever is there instead of the state may be no state at all.
+        Err(_) if lost.is_some() => Report::before_the_first_run(),
+        Err(error) => return Err(error),
     };
     report.state_lost =
         lost.map(|(loss, holder)| StateLostShown { detail: format!("{loss} by {holder}"), cure: loss.cure() });
@@ -39,6 +41,13 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         say(text(&report).trim_end());
     }
     Ok(report.need().into())
+}
+
+async fn read_report(url: &str) -> anyhow::Result<Report> {
+    Ok(match Db::open_state_read_only(url).await? {
+        Some(state) => Report::of(&state).await?,
+        None => Report::before_the_first_run(),
+    })
 }
 
 /// The report for people.

@@ -12,6 +12,7 @@ use crate::console::say;
 use crate::crm::changes::ddl::{Design, Engine, Wake};
 use crate::crm::changes::ground;
 use crate::crm::changes::standing::{self, Standing};
+use crate::db::pooler::StatementPooler;
 use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
 
@@ -210,6 +211,9 @@ async fn open(url: &str, source: &Source) -> anyhow::Result<SourceDb> {
 
 fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
     let what = format!("{} cannot be reached: {error}", db::display_url(url));
+    if StatementPooler::is_cause_of(error) {
+        return SetupError::new(what, StatementPooler::CURE).into();
+    }
     SetupError::new(what, "check that the database is running, and the host, database, user and password of its URL")
         .into()
 }

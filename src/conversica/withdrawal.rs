@@ -45,6 +45,8 @@ const STATUS_KEYS: [&str; 6] =
 
 /// As long as a key of the source may be.
 const MAX_ID_BYTES: usize = 1000;
+/// Behind a key, no more text is searched for its value: marks of punctuation, the id, and what follows it.
+const MAX_VALUE_BYTES: usize = 2 * MAX_ID_BYTES;
 /// Of more leads no damaged post speaks.
 const MAX_IDS: usize = 20;
 
@@ -194,7 +196,27 @@ struct Chunk<'t> {
 
 /// Other control characters are damaged letters of a word.
 fn is_punctuation(c: char) -> bool {
-    "\0\t\n\r\"':,{}[]=&<>;\\|".contains(c)
+    matches!(
+        c,
+        '\0' | '\t'
+            | '\n'
+            | '\r'
+            | '"'
+            | '\''
+            | ':'
+            | ','
+            | '{'
+            | '}'
+            | '['
+            | ']'
+            | '='
+            | '&'
+            | '<'
+            | '>'
+            | ';'
+            | '\\'
+            | '|'
+    )
 }
 
 fn chunks(text: &str) -> Vec<Chunk<'_>> {
@@ -295,11 +317,14 @@ fn said_by_value(chunk: &Chunk<'_>, before: Option<&Chunk<'_>>) -> Vec<Channel> 
         return of.to_vec();
     }
     let is_status = before.is_some_and(|key| STATUS_KEYS.iter().any(|name| is_near(&key.letters, name, 1)));
+    if !is_status {
+        return Vec::new();
+    }
     let letters = chunk.letters.as_str();
     let stops = ["stop", "stopped", "stopall"].contains(&letters)
         || ["optout", "optedout", "unsub", "donotcontact"].iter().any(|start| letters.starts_with(start))
         || is_stopped_by_person(letters);
-    if is_status && stops { BOTH.to_vec() } else { Vec::new() }
+    if stops { BOTH.to_vec() } else { Vec::new() }
 }
 
 const NO: &[&str] = &["false", "no", "n", "0", "off", "null", "none"];
@@ -318,18 +343,16 @@ fn is_clear(words: &[&str], key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> bool 
     !key.behind.contains([',', '}', '&', ';']) && value.is_some_and(is_word)
 }
 
-/// Whether two words differ in at most so many letters.
+/// Whether a word differs from another one, of ASCII letters, in at most so many letters.
 fn is_near(word: &str, other: &str, most: usize) -> bool {
     if word == other {
         return true;
     }
-    if word.len() > 80 {
+    // A post has up to a million words: almost all of them end here, before anything is copied.
+    if most == 0 || word.len() > 80 || word.chars().count().abs_diff(other.len()) > most {
         return false;
     }
-    let (word, other): (Vec<char>, Vec<char>) = (word.chars().take(40).collect(), other.chars().collect());
-    if most == 0 || word.len().abs_diff(other.len()) > most {
-        return false;
-    }
+    let (word, other): (Vec<char>, Vec<char>) = (word.chars().collect(), other.chars().collect());
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in word.iter().enumerate() {
         let mut before = std::mem::replace(&mut row[0], i + 1);
@@ -370,6 +393,7 @@ fn named_in(text: &str, chunks: &[Chunk<'_>], named: &mut NamedLeads) {
 
 /// What the value behind a key may be. Where a mark around it is damaged, the letter that it has become may belong to it.
 fn values_at(text: &str) -> Vec<String> {
+    let text = &text[..text.floor_char_boundary(MAX_VALUE_BYTES)];
     // In a form an ampersand ends an empty value; elsewhere it is a damaged mark.
     let marks = if text.starts_with('=') { "\"'\\:=>([" } else { "\"'\\:=>([&;" };
     let is_mark = |c: char| c.is_whitespace() || c.is_control() || marks.contains(c);

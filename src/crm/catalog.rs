@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use sqlx::{PgConnection, PgExecutor};
+
 use crate::config::Source;
 use crate::crm::columns::Column;
 use crate::db::{self, SourceDb, discreet};
@@ -58,15 +60,33 @@ const ROW_NUMBERS_AS_KEYS: &str = "select exists (select 1 from pragma_table_inf
      and p.type = 'integer' collate nocase and m.sql not like '%without%rowid%' and m.sql not like '%desc%' \
      and (select count(*) from pragma_table_info($1) where pk > 0) = 1)";
 
+/// Of a domain, what stands in its own definition.
+const IN_POSTGRES: &str = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), \
+     c.relkind in ('r', 'p') \
+     and not exists (select 1 from pg_catalog.pg_inherits h where h.inhparent = c.oid and c.relkind = 'r') \
+     and exists (select 1 from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisunique and i.indisvalid \
+     and i.indpred is null and i.indexprs is null and not exists (\
+     select 1 from pg_catalog.unnest(i.indkey::int2[]) with ordinality k (number, place) \
+     join pg_catalog.pg_attribute b on b.attrelid = c.oid and b.attnum = k.number \
+     where k.place <= i.indnkeyatts and b.attname::text <> $2 \
+     and (b.attname::text is distinct from $3 or not b.attnotnull))), coalesce(a.names, '{}'), \
+     coalesce(a.numbers, '{}'), coalesce(a.modifiers, '{}') from pg_catalog.pg_class c \
+     left join lateral (select array_agg(a.attname::text) as names, \
+     array_agg(a.attnum::int4) as numbers, \
+     array_agg(case when t.typtype = 'd' then t.typtypmod else a.atttypmod end) as modifiers \
+     from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid \
+     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) a on true \
+     where c.oid = pg_catalog.to_regclass($1)";
+
 /// Looks for it; one statement, or two.
 ///
 /// # Errors
 /// The database's when it is away.
 pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> {
     let Some(table) = &source.table else { return Ok(Found::default()) };
-    let name = db::quote_table(table);
     match db {
         SourceDb::Sqlite(pool) => {
+            let name = db::quote_table(table);
             // Without its schema: `main`, nearly always.
             let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
             let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
@@ -75,30 +95,26 @@ pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> 
                 sqlx::query_scalar(ROW_NUMBERS_AS_KEYS).bind(&plain).bind(&source.key).fetch_one(pool).await?;
             Ok(Found { relation: kind.as_deref().and_then(relation), has_unique_key, ..Found::default() })
         }
-        SourceDb::Postgres(pool) => {
-            // Of a domain, what stands in its own definition.
-            let sql = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), \
-                       c.relkind in ('r', 'p') \
-                       and not exists (select 1 from pg_catalog.pg_inherits h where h.inhparent = c.oid and c.relkind = 'r') \
-                       and exists (select 1 from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisunique and i.indisvalid \
-                       and i.indpred is null and i.indexprs is null and not exists (\
-                       select 1 from pg_catalog.unnest(i.indkey::int2[]) with ordinality k (number, place) \
-                       join pg_catalog.pg_attribute b on b.attrelid = c.oid and b.attnum = k.number \
-                       where k.place <= i.indnkeyatts and b.attname::text <> $2 \
-                       and (b.attname::text is distinct from $3 or not b.attnotnull))), coalesce(a.names, '{}'), \
-                       coalesce(a.numbers, '{}'), coalesce(a.modifiers, '{}') from pg_catalog.pg_class c \
-                       left join lateral (select array_agg(a.attname::text) as names, \
-                       array_agg(a.attnum::int4) as numbers, \
-                       array_agg(case when t.typtype = 'd' then t.typtypmod else a.atttypmod end) as modifiers \
-                       from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid \
-                       where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) a on true \
-                       where c.oid = pg_catalog.to_regclass($1)";
-            let query = sqlx::query_as(sql).bind(name).bind(&source.key).bind(&source.client);
-            let found: Option<PostgresRow> = query.fetch_optional(pool).await?;
-            Ok(found.map(postgres).unwrap_or_default())
-        }
+        SourceDb::Postgres(pool) => look_postgres(pool, source, table).await,
     }
     .map_err(discreet::of_source)
+}
+
+/// The same over a connection to PostgreSQL that is in a transaction.
+///
+/// # Errors
+/// The database's.
+pub async fn look_within(connection: &mut PgConnection, source: &Source) -> Result<Found, sqlx::Error> {
+    match &source.table {
+        None => Ok(Found::default()),
+        Some(table) => look_postgres(connection, source, table).await,
+    }
+}
+
+async fn look_postgres(database: impl PgExecutor<'_>, source: &Source, table: &str) -> Result<Found, sqlx::Error> {
+    let query = sqlx::query_as(IN_POSTGRES).bind(db::quote_table(table)).bind(&source.key).bind(&source.client);
+    let found: Option<PostgresRow> = query.persistent(false).fetch_optional(database).await?;
+    Ok(found.map(postgres).unwrap_or_default())
 }
 
 fn postgres((table, kind, row_security, has_unique_key, names, numbers, modifiers): PostgresRow) -> Found {

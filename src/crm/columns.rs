@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgColumn, PgRow, PgTypeInfo, PgTypeKind};
-use sqlx::{Column as _, Connection as _, Executor, Row as _, Statement, TypeInfo};
+use sqlx::{Column as _, Connection as _, Executor, PgConnection, Row as _, Statement, TypeInfo};
 
 use crate::config::Source;
 use crate::conversica::lead::Fingerprint;
@@ -117,16 +117,37 @@ async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<V
 
 /// By a row of nulls, which carries the columns: a statement that is only prepared would stay in the customer's session.
 async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<Column>, sqlx::Error> {
-    let columns = columns_of(pool, sql).await?;
-    let column = |c: &PgColumn| Column {
-        name: c.name().to_owned(),
-        type_name: c.type_info().name().to_lowercase(),
-        plain_type: plain_type(c.type_info()),
-        family: postgres_family(c.type_info()),
-        form: postgres_form(c.type_info()),
-        entry: None,
+    Ok(columns_of(pool, sql).await?.iter().map(postgres_column).collect())
+}
+
+/// The source's columns, over a connection that is in a transaction: whatever fails, the transaction goes on.
+///
+/// # Errors
+/// The database's.
+pub async fn describe_within(connection: &mut PgConnection, source: &Source) -> Result<Vec<Column>, sqlx::Error> {
+    let sql = format!("select t.* from {}", from_clause(source));
+    connection.execute("savepoint described").await?;
+    let columns = match null_row_within(connection, &sql).await {
+        Ok(row) => row.columns().to_vec(),
+        Err(error) if needs_a_name(&error) => {
+            connection.execute("rollback to savepoint described").await?;
+            prepared_columns_within(connection, sql).await?
+        }
+        Err(error) => return Err(error),
     };
-    Ok(columns.iter().map(column).collect())
+    connection.execute("release savepoint described").await?;
+    Ok(columns.iter().map(postgres_column).collect())
+}
+
+fn postgres_column(column: &PgColumn) -> Column {
+    Column {
+        name: column.name().to_owned(),
+        type_name: column.type_info().name().to_lowercase(),
+        plain_type: plain_type(column.type_info()),
+        family: postgres_family(column.type_info()),
+        form: postgres_form(column.type_info()),
+        entry: None,
+    }
 }
 
 /// The columns of a query.
@@ -148,21 +169,30 @@ fn needs_a_name(error: &sqlx::Error) -> bool {
 /// The columns of a statement that is prepared, and closed again in the same transaction.
 async fn prepared_columns(pool: &SourcePool, sql: &str) -> Result<Vec<PgColumn>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let statement = (&mut *transaction).prepare(db::trusted(sql.to_owned())).await?;
-    let columns = statement.columns().to_vec();
-    transaction.clear_cached_statements().await?;
+    let columns = prepared_columns_within(&mut transaction, sql.to_owned()).await?;
     transaction.commit().await?;
+    Ok(columns)
+}
+
+async fn prepared_columns_within(connection: &mut PgConnection, sql: String) -> Result<Vec<PgColumn>, sqlx::Error> {
+    let statement = (&mut *connection).prepare(db::trusted(sql)).await?;
+    let columns = statement.columns().to_vec();
+    connection.clear_cached_statements().await?;
     Ok(columns)
 }
 
 /// One row with the columns of this query, all of them null, on a connection that remembers no types of an earlier look.
 async fn null_row(pool: &SourcePool, sql: &str) -> Result<PgRow, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    transaction.clear_cached_statements().await?;
-    let sql = db::trusted(format!("select t.* from (select 1) as one left join (\n{sql}\nlimit 0) as t on true"));
-    let row = sqlx::query(sql).persistent(false).fetch_one(&mut *transaction).await?;
+    let row = null_row_within(&mut transaction, sql).await?;
     transaction.commit().await?;
     Ok(row)
+}
+
+async fn null_row_within(connection: &mut PgConnection, sql: &str) -> Result<PgRow, sqlx::Error> {
+    connection.clear_cached_statements().await?;
+    let sql = db::trusted(format!("select t.* from (select 1) as one left join (\n{sql}\nlimit 0) as t on true"));
+    sqlx::query(sql).persistent(false).fetch_one(connection).await
 }
 
 /// The same. SQLite prepares by the schema that it has in memory, and sees that it is out of date only when it runs something.

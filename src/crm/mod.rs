@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
+use sqlx::PgConnection;
 use tokio::sync::OnceCell;
 
 use crate::config::{Changes, Settings, Source};
@@ -39,6 +40,7 @@ use crate::crm::read::{WholeNames, number};
 use crate::crm::settled::{Outlook, Settled};
 use crate::db::failure_cure::{self, FailureClass};
 use crate::db::file::{FileId, FileLook};
+use crate::db::pooler::StatementPooler;
 use crate::db::source_file::expect_source_file;
 use crate::db::{self, SourceDb, discreet};
 use crate::error::SetupError;
@@ -161,16 +163,21 @@ impl Crm {
         Ok(fitting)
     }
 
-    /// Looks again, while a pass is reading and keeps the source as it is: whether that is what the pass began with.
+    /// Looks again, while a pass is reading and keeps the source as it is: whether that is what the pass began with. On
+    /// PostgreSQL the reading itself has looked, as `schema`: a second session may not be free before the reading ends.
     ///
     /// # Errors
     /// As [`Crm::fitting`]; where somebody changed the source just now, one that passes by itself.
-    pub async fn still(&self, fitting: &Fitting) -> anyhow::Result<()> {
+    pub async fn still(&self, fitting: &Fitting, schema: Option<&SourceSchema>) -> anyhow::Result<()> {
         if self.is_replaced() {
             let what = format!("{}: another file took its place as a poll began", columns::place(&self.source));
             return Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll reads that one")));
         }
-        if self.fitting().await? == *fitting {
+        let is_same = match schema {
+            Some(schema) => schema.fits(self, fitting),
+            None => self.fitting().await? == *fitting,
+        };
+        if is_same {
             return Ok(());
         }
         let what = format!("{}: somebody changed its columns as a poll began", columns::place(&self.source));
@@ -308,9 +315,12 @@ const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and pollin
 async fn connect(source: &Source) -> anyhow::Result<SourceDb> {
     let url = source.url.expose_secret();
     SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
+        let is_refused = StatementPooler::is_cause_of(&error);
         let known = error.as_database_error().map(|database| failure_cure::cure_error(database).text);
+        let known = known.or(is_refused.then_some(StatementPooler::CURE));
+        let fails = if is_refused { "cannot be used" } else { "cannot be reached" };
         let setup = SetupError::new(
-            format!("[source] url: {} cannot be reached: {error}", db::display_url(url)),
+            format!("[source] url: {} {fails}: {error}", db::display_url(url)),
             known.unwrap_or(
                 "check that the database is running, and the host, database, user and password of [source] url",
             ),
@@ -325,6 +335,30 @@ pub enum FileHistory {
     Continued,
     /// An older content has taken its place.
     TurnedBack,
+}
+
+/// What a reading finds of a PostgreSQL source, in its own transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSchema {
+    found: Found,
+    columns: Vec<Column>,
+}
+
+impl SourceSchema {
+    /// # Errors
+    /// The database's.
+    pub async fn read(connection: &mut PgConnection, source: &Source) -> Result<Self, sqlx::Error> {
+        let columns = columns::describe_within(connection, source).await?;
+        let found = catalog::look_within(connection, source).await?;
+        Ok(Self { columns: found.entered(columns), found })
+    }
+
+    fn fits(&self, crm: &Crm, fitting: &Fitting) -> bool {
+        let Found { relation, row_security, has_unique_key, .. } = &self.found;
+        let has_unique_key = *has_unique_key && crm.has_plain_key(&self.columns);
+        let of_table = (*relation, *row_security, has_unique_key);
+        of_table == (fitting.relation, fitting.row_security, fitting.has_unique_key) && self.columns == fitting.columns
+    }
 }
 
 /// A source that fits the settings.

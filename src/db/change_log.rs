@@ -5,12 +5,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, SqlStr};
+use sqlx::{ConnectOptions as _, SqlStr};
 
 use super::guest::{GuestAccess, IsolationLevel, SourcePool};
+use super::pooler;
 use super::postgres::postgres_options;
 use super::source_file::{closing_pool, open_sqlite_source};
-use super::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, SourceDb, discreet, sqlite_path, trusted};
+use super::{LOCK_TIMEOUT, SourceDb, discreet, sqlite_path, trusted};
 
 impl SourceDb {
     /// To read: in read-only transactions, in UTC, with ISO dates, statements cut off after `statement_timeout` (on SQLite, which
@@ -75,8 +76,6 @@ impl SourceDb {
 
 /// A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
 async fn open_postgres(url: &str, statement_timeout: Duration) -> Result<SourcePool, sqlx::Error> {
-    let options = postgres_options(url)?;
-    let first = tokio::time::timeout(ACQUIRE_TIMEOUT, options.connect()).await;
-    first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
+    pooler::expect_transactions(&postgres_options(url)?).await?;
     SourcePool::new(url, GuestAccess::ReadOnly, 3, statement_timeout)
 }

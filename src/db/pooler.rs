@@ -1,7 +1,8 @@
 //! Recognises a connection pooler that hands server sessions from one client to another between transactions (PgBouncer with
-//! pool_mode = transaction or statement, and others of the kind). It only asks who answers, so nothing stays behind in any session.
+//! pool_mode = transaction or statement, and others of the kind), and one that refuses transactions (pool_mode = statement). It
+//! only asks who answers, and begins an empty transaction, so nothing stays behind in any session.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
@@ -54,6 +55,65 @@ async fn observed(first: &mut PgConnection, second: &mut PgConnection) -> Result
         *own = Some(found);
     }
     Ok(SessionKind::Own)
+}
+
+/// A connection pooler in front of the database refuses transactions, and every use of the customer's database is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a connection pooler in front of it refuses transactions (PgBouncer: pool_mode = statement)")]
+pub struct StatementPooler;
+
+impl StatementPooler {
+    pub const CURE: &str = "give that database pool_mode = transaction or pool_mode = session in the pooler, or name the PostgreSQL \
+                            server itself in [source] url (host and port without the pooler)";
+
+    pub fn is_cause_of(error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::Configuration(cause) if cause.is::<Self>())
+    }
+}
+
+/// A pooler in statement mode refuses a transaction faster than this. What fails more slowly has waited for a free session:
+/// PgBouncer's shortest `query_wait_timeout` is one second.
+const REFUSED_WITHIN: Duration = Duration::from_millis(800);
+
+/// Connects, and tries to begin a transaction.
+///
+/// # Errors
+/// Those of connecting; one that [`StatementPooler`] is the cause of, where statements are answered and transactions refused.
+pub async fn expect_transactions(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    match try_transaction(options).await? {
+        TransactionTrial::Begun => Ok(()),
+        TransactionTrial::Failed(error) => Err(error),
+        // A server that is restarted at that moment ends the session as well, and does not do so twice.
+        TransactionTrial::Refused => match try_transaction(options).await? {
+            TransactionTrial::Begun => Ok(()),
+            TransactionTrial::Failed(error) => Err(error),
+            TransactionTrial::Refused => Err(sqlx::Error::Configuration(Box::new(StatementPooler))),
+        },
+    }
+}
+
+enum TransactionTrial {
+    Begun,
+    /// At once, over a connection on which a plain statement had just been answered.
+    Refused,
+    Failed(sqlx::Error),
+}
+
+async fn try_transaction(options: &PgConnectOptions) -> Result<TransactionTrial, sqlx::Error> {
+    let mut connection = in_time(ACQUIRE_TIMEOUT, options.connect()).await?;
+    in_time(ACQUIRE_TIMEOUT, sqlx::raw_sql("select 1").execute(&mut connection)).await?;
+    let began = Instant::now();
+    let begun = in_time(ACQUIRE_TIMEOUT, sqlx::raw_sql("begin read only").execute(&mut connection)).await;
+    let trial = match begun {
+        Ok(_) => {
+            in_time(ACQUIRE_TIMEOUT, sqlx::raw_sql("rollback").execute(&mut connection)).await?;
+            TransactionTrial::Begun
+        }
+        Err(_) if began.elapsed() < REFUSED_WITHIN => TransactionTrial::Refused,
+        Err(error) => TransactionTrial::Failed(error),
+    };
+    let _ = in_time(Duration::from_secs(1), connection.close()).await;
+    Ok(trial)
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {

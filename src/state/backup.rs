@@ -8,7 +8,7 @@ use rusqlite::OpenFlags;
 use serde::{Deserialize, Serialize};
 use sqlx::QueryBuilder;
 
-use crate::db::{Db, LOCK_TIMEOUT};
+use crate::db::{self, Db, LOCK_TIMEOUT};
 use crate::on_db;
 use crate::state::control::{CompareAsked, Fact};
 use crate::state::decision::{self, Action, Who};
@@ -24,6 +24,15 @@ pub fn copy(state: &Path, file: &Path) -> Result<(), rusqlite::Error> {
     let state = rusqlite::Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     state.busy_timeout(LOCK_TIMEOUT)?;
     state.execute("vacuum into ?1", [file.to_string_lossy()]).map(drop)
+}
+
+/// Gives a copy an id of its own: where it is copied over a state in use, the process that uses that one notices.
+///
+/// # Errors
+/// SQLite's.
+pub async fn set_state_id(copy: &Db, id: i64) -> Result<(), sqlx::Error> {
+    let Db::Sqlite(pool) = copy else { return Ok(()) };
+    sqlx::raw_sql(db::trusted(format!("pragma application_id = {id}"))).execute(pool).await.map(drop)
 }
 
 /// Whatever polls find waits for a person until one of them has compared everything.

@@ -3,6 +3,7 @@
 //! Connections stay with a file that is removed or replaced under them. What is sent and acknowledged then would be forgotten by
 //! the next start, so it has to be noticed.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -11,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use sqlx::SqlitePool;
 use tracing::warn;
 
-use crate::db;
 use crate::db::file::FileId;
+use crate::db::state_header::{HeaderFile, HeaderWatch, StateHeader};
+use crate::db::{self, Db};
 use crate::error::SetupError;
 
 /// A command that reads the lock holds it for a moment; a process that starts first takes the lock and then writes its name.
@@ -73,8 +76,8 @@ impl StateLock {
 
     /// Who holds it, and which file that process has opened. For messages to other processes only: a full disk is no reason to
     /// give up the lock.
-    fn write(&mut self, opened: Option<FileId>) {
-        let opened = opened.map(|opened| format!("\nfile {opened}")).unwrap_or_default();
+    fn write(&mut self, opened: Option<OpenedFile>) {
+        let opened = opened.map(|opened| opened.to_string()).unwrap_or_default();
         let text = format!("{}{opened}", self.holder);
         drop(
             self.file.set_len(0).and_then(|()| self.file.rewind()).and_then(|()| self.file.write_all(text.as_bytes())),
@@ -87,7 +90,7 @@ impl StateLock {
     }
 
     /// Takes the lock in the file that has taken the place of its own, if no other process has.
-    fn is_taken_again(&mut self, opened: FileId) -> bool {
+    fn is_taken_again(&mut self, opened: OpenedFile) -> bool {
         match Self::try_take(&self.state, &self.place, &self.holder) {
             Ok(Some(lock)) => {
                 *self = lock;
@@ -97,6 +100,21 @@ impl StateLock {
             }
             Ok(None) | Err(_) => false,
         }
+    }
+}
+
+/// The file that a process has opened, as its lock tells it to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OpenedFile {
+    id: FileId,
+    /// Once it is in the file.
+    header: Option<StateHeader>,
+}
+
+impl fmt::Display for OpenedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\nfile {}", self.id)?;
+        self.header.map_or(Ok(()), |header| write!(f, "\nstate {} {}", header.state_id, header.starts))
     }
 }
 
@@ -147,6 +165,8 @@ pub enum StateLoss {
     Replaced,
     #[error("the write-ahead log beside the state's file (-wal) was removed while it was in use")]
     LogRemoved,
+    #[error("another content was copied over the state's file while it was in use")]
+    Overwritten,
     #[error("another process has taken the lock beside the state's file")]
     LockTaken,
 }
@@ -166,6 +186,10 @@ impl StateLoss {
             Self::LogRemoved => {
                 "restart the service: as it stops, it writes into the file what the log held. Do not kill it, which would lose that"
             }
+            Self::Overwritten => {
+                "stop the service, which mixes what it held with that content. Then remove the files -wal and -shm beside the file, put a \
+                 backup in its place once more, run `conversica-sync restored`, and start the service"
+            }
             Self::LockTaken => "stop one of the two processes; the other goes on by itself",
         }
     }
@@ -177,8 +201,9 @@ pub struct StateFile(Option<Arc<WatchedFile>>);
 
 #[derive(Debug)]
 struct WatchedFile {
-    opened: FileId,
+    opened: OpenedFile,
     path: PathBuf,
+    header: Option<Mutex<HeaderWatch>>,
     /// Where there is one.
     log: Option<PathBuf>,
     log_absent_since: Mutex<Option<Instant>>,
@@ -186,26 +211,37 @@ struct WatchedFile {
 }
 
 impl StateFile {
-    /// The file under the lock, which is open.
-    pub fn opened(lock: Option<StateLock>) -> Self {
-        let watched = lock.and_then(|mut lock| {
-            let path = lock.state.clone();
-            let opened = FileId::at(&path)?;
-            lock.write(Some(opened));
-            let log = db::source_file::beside(&path, "-wal");
-            let log = log.exists().then_some(log);
-            Some(WatchedFile { opened, path, log, log_absent_since: Mutex::default(), lock: Mutex::new(lock) })
-        });
-        Self(watched.map(Arc::new))
+    /// The file under the lock, which is open as `db`. Gives a new state its id, and counts the start.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn open(lock: Option<StateLock>, db: &Db) -> Result<Self, sqlx::Error> {
+        let (Some(mut lock), Db::Sqlite(pool)) = (lock, db) else { return Ok(Self::default()) };
+        let state_id = begin_start(pool).await?;
+        let path = lock.state.clone();
+        let Some(id) = FileId::at(&path) else { return Ok(Self::default()) };
+        let header = HeaderWatch::new(&path, state_id);
+        let written = header.as_ref().map(HeaderWatch::last).filter(|header| header.state_id == state_id);
+        let opened = OpenedFile { id, header: written };
+        lock.write(Some(opened));
+        let log = db::source_file::beside(&path, "-wal");
+        let log = log.exists().then_some(log);
+        let (header, lock) = (header.map(Mutex::new), Mutex::new(lock));
+        Ok(Self(Some(Arc::new(WatchedFile { opened, path, header, log, log_absent_since: Mutex::default(), lock }))))
     }
 
     /// Whether the file, its log and its lock are what they were: asked before anything is sent or acknowledged. Costs
-    /// three looks at file names.
+    /// three looks at file names, and one at the first bytes of the file.
     ///
     /// # Errors
     /// What was lost.
     pub fn check(&self) -> Result<(), StateLoss> {
         self.0.as_ref().map_or(Ok(()), |watched| watched.check())
+    }
+
+    /// Whether there is a file that can be lost.
+    pub fn is_watched(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Returns once something is lost.
@@ -222,9 +258,13 @@ impl StateFile {
 impl WatchedFile {
     fn check(&self) -> Result<(), StateLoss> {
         match FileId::at(&self.path) {
-            Some(found) if found == self.opened => {}
+            Some(found) if found == self.opened.id => {}
             Some(_) => return Err(StateLoss::Replaced),
             None => return Err(StateLoss::Removed),
+        }
+        let header = self.header.as_ref().map(|header| header.lock().unwrap_or_else(PoisonError::into_inner));
+        if header.is_some_and(|mut header| header.is_overwritten()) {
+            return Err(StateLoss::Overwritten);
         }
         if let Some(log) = &self.log {
             let mut since = self.log_absent_since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,15 +279,40 @@ impl WatchedFile {
     }
 }
 
-/// What another process finds: whether one that runs has opened a file that is not, or no longer, under the state's name.
+/// Draws an id for a state that has none, counts this start, and sees to it that both are in the file. Returns the id.
+async fn begin_start(pool: &SqlitePool) -> Result<u32, sqlx::Error> {
+    let (id, starts): (i64, i64) =
+        sqlx::query_as("select application_id, user_version from pragma_application_id, pragma_user_version")
+            .fetch_one(pool)
+            .await?;
+    let id = if id == 0 { draw_state_id() } else { id };
+    let set = format!(
+        "begin immediate; pragma application_id = {id}; pragma user_version = {}; commit; pragma wal_checkpoint(passive)",
+        (starts + 1).rem_euclid(i64::from(i32::MAX))
+    );
+    sqlx::raw_sql(db::trusted(set)).execute(pool).await?;
+    // As the header has it: without a sign.
+    Ok(u32::try_from(id & i64::from(u32::MAX)).unwrap_or_default())
+}
+
+/// An id for a state, or for a copy of one, that no other is likely to have; never 0.
+pub fn draw_state_id() -> i64 {
+    i64::from((rand::random::<u32>() >> 1) | 1)
+}
+
+/// What another process finds: whether one that runs has opened a file that is not, or no longer, under the state's name, or
+/// whose content is another by now.
 pub fn loss_of_holder(url: &str) -> Option<(StateLoss, String)> {
     let state = db::sqlite_path(url)?;
     let mut text = String::new();
     let file = File::open(lock_of(&state)).ok()?;
     (&file).take(400).read_to_string(&mut text).ok()?;
     let (holder, opened) = text.split_once("\nfile ")?;
+    let (opened, header) = opened.split_once("\nstate ").map_or((opened, None), |(id, header)| (id, Some(header)));
     let loss = match FileId::at(&state) {
-        Some(found) if found.to_string() == opened => return None,
+        Some(found) if found.to_string() == opened => {
+            header.filter(|header| is_other_content(&state, header)).map(|_| StateLoss::Overwritten)?
+        }
         Some(_) => StateLoss::Replaced,
         None => StateLoss::Removed,
     };
@@ -256,6 +321,15 @@ pub fn loss_of_holder(url: &str) -> Option<(StateLoss, String)> {
         Err(std::fs::TryLockError::WouldBlock) => Some((loss, holder.to_owned())),
         Ok(()) | Err(std::fs::TryLockError::Error(_)) => None,
     }
+}
+
+/// Whether the file says that it is another state than that of a lock, or an older one.
+fn is_other_content(state: &Path, of_lock: &str) -> bool {
+    let of_lock: Option<(u32, u32)> =
+        of_lock.split_once(' ').and_then(|(id, starts)| Some((id.parse().ok()?, starts.parse().ok()?)));
+    let Some((id, starts)) = of_lock else { return false };
+    let found = HeaderFile::open(state).and_then(|file| file.read());
+    found.is_none_or(|found| found.state_id != id || found.starts < starts)
 }
 
 /// Refuses to look at, or to change, a state that a running process has lost.

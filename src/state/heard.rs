@@ -27,6 +27,9 @@ use crate::state::{instant, micros};
 
 /// Events that one transaction takes.
 const AT_ONCE: i64 = 500;
+/// Bytes of events that one transaction takes; a single event may have more. To read them takes time, and an SQLite state takes
+/// no post meanwhile.
+const BYTES_AT_ONCE: i64 = 1 << 20;
 
 /// What a step has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -176,6 +179,23 @@ const WAITING: &str = "select seq, kind, id, client_id, received_at, body from e
 const UNEXAMINED: &str = "select seq, kind, id, client_id, received_at, body from event \
      where problem is not null and examined_at is null and mended_as is null order by seq limit $1";
 
+const WAITING_SIZES: &str = "select cast(length(body) as bigint) from event \
+     where applied_at is null and problem is null order by seq limit $1";
+
+const UNEXAMINED_SIZES: &str = "select cast(length(body) as bigint) from event \
+     where problem is not null and examined_at is null and mended_as is null order by seq limit $1";
+
+/// How many of the next events, which have so many bytes each, one transaction takes: at least one where there is one.
+fn rows_at_once(sizes: &[i64]) -> i64 {
+    let mut bytes = 0;
+    let fits = |size: &&i64| {
+        bytes += **size;
+        bytes <= BYTES_AT_ONCE
+    };
+    let rows = sizes.iter().take_while(fits).count().max(sizes.len().min(1));
+    i64::try_from(rows).unwrap_or(AT_ONCE)
+}
+
 fn possible_rows(possible: &[PossibleOptOut], known: &[LeadId]) -> Vec<(i64, LeadId, Channel, DateTime<Utc>)> {
     let mut rows = Vec::new();
     for possible in possible {
@@ -207,13 +227,15 @@ async fn apply_some(
                 return Ok(Applied::default());
             }
         }
-        let rows = sqlx::query(WAITING).bind(most).fetch_all(&mut *transaction).await?;
+        let sizes: Vec<i64> = sqlx::query_scalar(WAITING_SIZES).bind(most).fetch_all(&mut *transaction).await?;
+        let rows = sqlx::query(WAITING).bind(rows_at_once(&sizes)).fetch_all(&mut *transaction).await?;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             events.push(read_event(row)?);
         }
+        let sizes: Vec<i64> = sqlx::query_scalar(UNEXAMINED_SIZES).bind(most).fetch_all(&mut *transaction).await?;
         let mut unexamined = Vec::new();
-        for row in sqlx::query(UNEXAMINED).bind(most).fetch_all(&mut *transaction).await? {
+        for row in sqlx::query(UNEXAMINED).bind(rows_at_once(&sizes)).fetch_all(&mut *transaction).await? {
             unexamined.push(read_event(&row)?);
         }
         if events.is_empty() && unexamined.is_empty() {
@@ -446,4 +468,18 @@ where
         ") update event set applied_at = e_applied_at, effect = e_effect, problem = e_problem from e where event.seq = e_seq",
     );
     query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_transaction_takes_a_megabyte_of_events_or_one_that_is_larger() {
+        let large = BYTES_AT_ONCE / 2;
+        assert_eq!(rows_at_once(&[]), 0);
+        assert_eq!(rows_at_once(&[BYTES_AT_ONCE * 3, 1]), 1);
+        assert_eq!(rows_at_once(&[large, large, 1]), 2);
+        assert_eq!(rows_at_once(&[1; 500]), 500);
+    }
 }

@@ -17,7 +17,7 @@ use crate::crm::cursor::Newest;
 use crate::crm::mapping::Mapped;
 use crate::crm::read::line::{Batch, Line};
 use crate::crm::read::{BATCH_ROWS, Batches, Reading, Scope, WholeNames};
-use crate::crm::{Crm, Fitting};
+use crate::crm::{Crm, Fitting, SourceSchema};
 use crate::db::Db;
 use crate::state::compare::{self, Doubted, KnownLeads};
 use crate::state::{lead, tombstone};
@@ -78,6 +78,7 @@ pub struct Merge<'a> {
     /// Leads that the source is expected to have, and has.
     present: u64,
     newest: Option<Newest>,
+    schema: Option<SourceSchema>,
     known: Known,
     items: VecDeque<Item>,
     /// Set where anybody was ever erased.
@@ -171,11 +172,17 @@ impl<'a> Merge<'a> {
             unnamed: 0,
             present: 0,
             newest: opened.newest,
+            schema: opened.schema,
             known,
             items: VecDeque::new(),
             erasure: tombstone::key(state).await?,
             erased: 0,
         })
+    }
+
+    /// What the reading has found the source to be like; `None` on SQLite.
+    pub fn schema(&self) -> Option<&SourceSchema> {
+        self.schema.as_ref()
     }
 
     /// Rows read so far.

@@ -190,7 +190,7 @@ pub(super) async fn read_and_write(
     let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences, now).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
-    crm.still(&fitting).await?;
+    crm.still(&fitting, merge.schema()).await?;
     let mut progress = Progress::new(&merge, earlier, &source, &mapping, &memory.settled, now);
     while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
         writes.take(item).await?;

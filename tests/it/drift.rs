@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use conversica_sync::config::Settings;
-use conversica_sync::crm::Crm;
 use conversica_sync::crm::read::{Reading, Scope};
+use conversica_sync::crm::{Crm, SourceSchema};
 use conversica_sync::db::{self, Db};
 use conversica_sync::error::SetupError;
 use conversica_sync::on_db;
@@ -297,14 +297,22 @@ async fn wait_for_somebody_to_wait(place: &Place) {
     }
 }
 
+/// As a reading finds it, in its transaction.
+async fn schema_read_by(watched: &Watched) -> SourceSchema {
+    let mut connection = PgConnection::connect(&watched.place.url).await.unwrap();
+    sqlx::raw_sql("begin").execute(&mut connection).await.unwrap();
+    SourceSchema::read(&mut connection, &watched.crm.source).await.unwrap()
+}
+
 /// The look before the pass and the look while it reads: what changes between the two is nobody's Lead object.
 #[tokio::test]
 async fn a_column_that_changes_after_the_look_fails_the_pass_which_is_tried_again() {
     let watched = Watched::new(Engine::Postgres, "zip text", "table = 'leads'").await;
     let fitting = watched.crm.fitting().await.unwrap();
-    watched.crm.still(&fitting).await.unwrap();
+    watched.crm.still(&fitting, Some(&schema_read_by(&watched).await)).await.unwrap();
     watched.place.sql("alter table leads add column note text").await;
-    let error = watched.crm.still(&fitting).await.expect_err("not what the pass began with");
+    let schema = schema_read_by(&watched).await;
+    let error = watched.crm.still(&fitting, Some(&schema)).await.expect_err("not what the pass began with");
     assert!(db::is_away(&error), "it passes by itself: {error:#}");
     watched.goes_on().await;
 }

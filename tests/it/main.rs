@@ -106,6 +106,7 @@ mod shrink;
 mod source;
 mod source_cure;
 mod source_types;
+mod start_cut;
 mod start_together;
 mod state;
 mod state_file;

@@ -1,7 +1,7 @@
 //! PgBouncer between the program and a database: the CRM's own statements through the same pooler meet nothing of the program's,
 //! however that ends; and a state in sessions that are shared is refused before anything is set in one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Cluster, Database, cluster};
@@ -161,4 +161,95 @@ fn a_state_behind_a_session_pooler_works() {
     });
     drop(daemon);
     assert_eq!(endpoint.requests().len(), 4);
+}
+
+/// A poll that reads more than it can keep in memory at once, over the only session that the pooler has.
+#[test]
+fn a_pooler_with_one_server_session_is_enough_for_a_source() {
+    const MANY: u32 = 9_000;
+    for (mode, changes) in [("transaction", "poll"), ("transaction", "triggers"), ("session", "poll")] {
+        let endpoint = StandIn::accepting();
+        let mode_line = format!("pool_mode = {mode}");
+        let (mut scene, pooler) = scene_behind_a_pooler(&endpoint, cluster(), &[&mode_line, "default_pool_size = 1"]);
+        scene.add(31, MANY);
+        scene.set_text("safety", "first_run", "baseline").set_text("source", "changes", changes);
+        if changes == "triggers" {
+            scene.run(&["triggers", "install", "--yes"]).expect_code(0);
+        }
+        let began = Instant::now();
+        let read = scene.run(&["once", "--json"]);
+        assert_eq!(read.json()["last_poll"]["rows"], MANY, "{mode} {changes}: {read}");
+        assert!(began.elapsed() < SOON * 2, "{mode} {changes}: {:?}", began.elapsed());
+        for command in [&["plan"][..], &["check"]] {
+            let output = scene.run(command);
+            assert!(matches!(output.code, Some(0 | 3 | 4)), "{mode} {changes}: {output}");
+        }
+        let daemon = scene.daemon();
+        scene.crm("update leads set last_name = 'Bee' where id = 3");
+        wait_until("the change", SOON * 2, || endpoint.bodies_of("3").len() == 1);
+        let log = daemon.kill();
+        assert!(!log.stderr.contains("a poll failed"), "{mode} {changes}: {log}");
+        drop(pooler);
+    }
+}
+
+#[test]
+fn a_pooler_that_refuses_transactions_is_refused_with_the_cure() {
+    let endpoint = StandIn::accepting();
+    for size in ["default_pool_size = 1", "default_pool_size = 20"] {
+        let (mut scene, pooler) = scene_behind_a_pooler(&endpoint, cluster(), &["pool_mode = statement", size]);
+        for changes in ["poll", "triggers"] {
+            scene.set_text("source", "changes", changes);
+            for command in [&["run"][..], &["once"], &["plan"], &["check"], &["triggers", "install", "--yes"]] {
+                let output = scene.run(command);
+                let said = format!("{output}");
+                let cure = ["pool_mode = transaction", "pool_mode = session", "the PostgreSQL server itself"];
+                assert!(cure.iter().all(|part| said.contains(part)), "{size} {command:?}: {said}");
+                assert!(said.contains("refuses transactions"), "{size} {command:?}: {said}");
+                assert_ne!(output.code, Some(0), "{size} {command:?}: {said}");
+                if command != ["check"] {
+                    assert_eq!(output.code, Some(2), "{size} {command:?}: {said}");
+                }
+            }
+        }
+        let init = scene.run(&["init", "--url", &pooler.url(), "--output", "other.toml"]);
+        assert!(init.stderr.contains("pool_mode = transaction"), "{init}");
+    }
+    assert_eq!(endpoint.requests().len(), 0);
+}
+
+#[test]
+fn check_says_whether_notifications_come() {
+    let endpoint = StandIn::accepting();
+    let items = |scene: &Scene| -> Vec<(String, String)> {
+        let list = scene.run(&["check", "--json"]).json();
+        let items = list["items"].as_array().expect("a list").iter();
+        let of_notifications = items.filter(|item| item["section"] == "triggers" && item["name"] == "notify");
+        of_notifications
+            .map(|item| {
+                let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
+                (text("state"), format!("{} {}", text("detail"), text("cure")))
+            })
+            .collect()
+    };
+    for (settings, state, words) in [
+        (["pool_mode = transaction", "default_pool_size = 4"], "warn", "found at the next poll"),
+        (["pool_mode = transaction", "default_pool_size = 1"], "warn", "found at the next poll"),
+        (["pool_mode = session", "default_pool_size = 20"], "ok", "a change is read at once"),
+    ] {
+        let (mut scene, pooler) = scene_behind_a_pooler(&endpoint, cluster(), &settings);
+        scene.set_text("source", "changes", "triggers");
+        scene.run(&["triggers", "install", "--yes"]).expect_code(0);
+        let before = pooler.ask_all(1, LEFT_BEHIND);
+        let found = items(&scene);
+        assert_eq!(found.len(), 1, "{settings:?}: {found:?}");
+        assert!(found[0].0 == state && found[0].1.contains(words), "{settings:?}: {found:?}");
+        assert_eq!(state == "warn", found[0].1.contains("pool_mode = session"), "{settings:?}: {found:?}");
+        if settings[0].contains("transaction") {
+            assert_eq!(pooler.ask_all(1, LEFT_BEHIND), before);
+        }
+        scene.run(&["triggers", "install", "--yes", "--no-notify"]);
+        scene.set_text("source", "changes", "poll");
+        assert_eq!(items(&scene), [], "{settings:?}: polling waits for no notification");
+    }
 }

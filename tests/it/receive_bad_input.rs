@@ -81,6 +81,24 @@ fn what_cannot_be_read_is_answered_with_the_reason_and_kept_to_the_byte(engine: 
     receiver.end();
 }
 
+/// To search them for an opt-out takes time, during which an SQLite state takes nothing else.
+fn large_bodies_that_cannot_be_read_keep_no_other_post_waiting(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = scene(engine, &endpoint);
+    let receiver = Receiver::start(&scene);
+    let keys: String = (0..85_000).map(|n| format!(",\"{n:x}\":1")).collect();
+    for n in 0..5 {
+        let answer = receiver.post("/conversica/lead", format!("{{\"n\":{n}{keys}"));
+        assert_eq!(answer.status, 400, "{answer:?}");
+        let answer = receiver.post("/conversica/lead", format!("{{\"id\":\"{n}\"}}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    wait_until("all to be searched", SOON * 3, || {
+        scene.state("select seq || '' from event where problem is not null and examined_at is null").is_empty()
+    });
+    assert!(!receiver.end().contains("the state cannot be written"));
+}
+
 fn what_is_too_long_is_kept_as_far_as_it_may_be(engine: Engine) {
     let endpoint = StandIn::accepting();
     let scene = scene(engine, &endpoint);
@@ -107,6 +125,7 @@ fn what_is_too_long_is_kept_as_far_as_it_may_be(engine: Engine) {
 on_both_engines!(blocking:
     what_cannot_be_read_is_answered_with_the_reason_and_kept_to_the_byte,
     what_is_too_long_is_kept_as_far_as_it_may_be,
+    large_bodies_that_cannot_be_read_keep_no_other_post_waiting,
 );
 
 #[test]

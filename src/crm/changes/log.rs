@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use sqlx::Row as _;
+use sqlx::postgres::PgConnectOptions;
 
 use crate::config::Source;
 use crate::conversica::lead::LeadId;
@@ -122,6 +123,14 @@ impl ChangeLog {
     /// The session that may write.
     pub(super) fn writer(&self) -> &SourceDb {
         &self.writer
+    }
+
+    /// How to connect in order to be notified; `None` on SQLite, which notifies in no such way.
+    pub fn listener_options(&self) -> Option<Arc<PgConnectOptions>> {
+        match &self.writer {
+            SourceDb::Sqlite(_) => None,
+            SourceDb::Postgres(pool) => Some(pool.connect_options()),
+        }
     }
 
     /// Whether nothing waits.

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::Source;
 use crate::conversica::lead::{Fingerprint, IdOrder, LeadId, RowHash};
 use crate::crm::cursor::{Newest, ReadWindow};
-use crate::crm::{Crm, Fitting};
+use crate::crm::{Crm, Fitting, SourceSchema};
 use crate::db::{SourceDb, discreet};
 use line::{Batch, Line};
 use statement::Statements;
@@ -138,6 +138,8 @@ pub struct Opened {
     pub newest: Option<Newest>,
     /// Whether rows are left out that another reading has seen: see [`Scope::From`].
     pub resumed: bool,
+    /// On PostgreSQL, what the source is like in this snapshot; not for a sample.
+    pub schema: Option<SourceSchema>,
 }
 
 /// The rows that are coming in.

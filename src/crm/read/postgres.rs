@@ -11,6 +11,7 @@ use sqlx::{Connection as _, PgConnection, Postgres, Row as _, ValueRef as _};
 use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
+use crate::crm::SourceSchema;
 use crate::crm::cursor::{Newest, Zones};
 use crate::crm::read::line::Batch;
 use crate::crm::read::statement::Ordering;
@@ -30,6 +31,8 @@ impl Reading {
         let result = self.read_snapshot(&mut connection, pool, sender, opened).await;
         if matches!(result, Ok(Ended::AtTheEnd)) {
             sqlx::raw_sql("rollback").execute(&mut *connection).await?;
+            // Before the reader is told the end: its next statement finds this connection free, and opens no second one.
+            connection.return_to_pool().await;
             return Ok(());
         }
         // What was to come still stands on the wire, or the transaction is in ruins: nobody else is to have this one.
@@ -46,6 +49,10 @@ impl Reading {
     ) -> Result<Ended, sqlx::Error> {
         // Not the time that we take over a batch counts, but how long the server is silent: see `Silence`.
         snapshot::begin(connection, pool, &self.source).await?;
+        let schema = match self.limit {
+            None => Some(SourceSchema::read(connection, &self.source).await?),
+            Some(_) => None,
+        };
         sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *connection).await?;
         // Such a database keeps any bytes, and hands them over as UTF-8 only if all of them are: one name would stop everybody.
         let as_it_is = "select set_config('client_encoding', 'SQL_ASCII', true) \
@@ -77,7 +84,7 @@ impl Reading {
         }
         let order = ordering.of_ids();
         let resumed = matches!(&self.scope, Scope::From(wanted, _) if *wanted == order);
-        let _ = opened.send(Opened { order, newest, resumed });
+        let _ = opened.send(Opened { order, newest, resumed, schema });
         let copy = format!("copy ({}) to stdout", self.statements.rows(&self.scope, ordering, self.limit));
         let mut lines = silence.broken(connection.copy_out_raw(&copy)).await?;
         let mut batch = Batch::new(self.has_client);

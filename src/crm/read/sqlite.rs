@@ -67,7 +67,7 @@ impl Reading {
         }
         let order = ordering.of_ids();
         let resumed = matches!(&self.scope, Scope::From(wanted, _) if *wanted == order);
-        let _ = opened.send(Opened { order, newest, resumed });
+        let _ = opened.send(Opened { order, newest, resumed, schema: None });
         let mut statement = snapshot.prepare(&self.statements.rows(&self.scope, ordering, self.limit))?;
         let columns = statement.column_count();
         let mut rows = statement.query([])?;

@@ -1,0 +1,100 @@
+//! Tells people at once that the state's file is lost. No row of table `alert` can hold that, so this process tries by itself
+//! until both ways have told it, and a restart forgets it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::alert::{RETRY, TOLD, Ways};
+use crate::clock;
+use crate::config::Settings;
+use crate::state::alert::Taken;
+use crate::state::file_lock::{StateFile, StateLoss};
+use crate::sync::retry;
+
+/// The `kind` of the alert.
+pub const KIND: &str = "state_lost";
+
+/// Between two looks whether the file is lost, or back.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A file that is missing for a shorter time is moved by an operator who knows what happens.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs until `stop`.
+pub async fn run(settings: Arc<Settings>, file: StateFile, stop: CancellationToken) {
+    if !settings.alerts.is_on() || !file.is_watched() {
+        return;
+    }
+    tokio::select! {
+        () = watch(&settings, &file) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn watch(settings: &Settings, file: &StateFile) {
+    // The loop that hands over the other alerts logs why this fails.
+    let Ok(ways) = Ways::new(&settings.alerts) else { return };
+    loop {
+        let (loss, since) = wait_for_loss(file).await;
+        tell(&ways, document("begun", Some(loss), since)).await;
+        while file.check().is_err() {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        tell(&ways, document("ended", None, since)).await;
+    }
+}
+
+async fn wait_for_loss(file: &StateFile) -> (StateLoss, DateTime<Utc>) {
+    let mut began = None;
+    loop {
+        match file.check() {
+            Ok(()) => began = None,
+            Err(loss) => {
+                let (at, since) = *began.get_or_insert_with(|| (Instant::now(), clock::now()));
+                if at.elapsed() >= PATIENCE {
+                    return (loss, since);
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// As those of [`super::service`].
+fn document(state: &str, loss: Option<StateLoss>, since: DateTime<Utc>) -> String {
+    json!({
+        "kind": KIND,
+        "state": state,
+        "at": clock::now(),
+        "since": since,
+        "reason": loss.map(|loss| loss.to_string()),
+        "count": null,
+        "new_people": null,
+        "cure": loss.map(StateLoss::cure),
+        "host": rustix::system::uname().nodename().to_string_lossy(),
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+    .to_string()
+}
+
+/// Tries until every way has told it.
+async fn tell(ways: &Ways, body: String) {
+    let (kind, id) = (KIND.to_owned(), String::new());
+    let mut alert = Taken { seq: 0, kind, id, body, created_at: clock::now(), attempts: 0, detail: None };
+    loop {
+        alert.attempts += 1;
+        let results = ways.tell(&alert).await;
+        let detail = json!(results).to_string();
+        if results.values().all(|result| result == TOLD) {
+            info!(kind = KIND, attempts = alert.attempts, "told");
+            return;
+        }
+        warn!(kind = KIND, attempts = alert.attempts, detail, "people could not be told of this yet; tried again");
+        alert.detail = Some(detail);
+        tokio::time::sleep(retry::delay(&RETRY, alert.attempts)).await;
+    }
+}
