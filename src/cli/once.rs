@@ -119,22 +119,37 @@ fn summary(passed: &Passed) -> String {
 
 /// Why a pass that had leads to deliver delivered none, and when they are tried next.
 fn undelivered(passed: &Passed) -> String {
+    let waiting = table::leads(passed.waiting);
+    let wait = if passed.waiting == 1 { "waits" } else { "wait" };
+    if passed.halted {
+        let why = if passed.halting > 0 {
+            "Conversica refused a request, which halts all sending"
+        } else {
+            "sending is halted, and no request was made"
+        };
+        return format!("Nothing was delivered: {waiting} {wait}; {why}. See HALTED below for what ends it.\n");
+    }
     let mut why = Vec::new();
     if passed.transient > 0 {
-        why.push(format!("{} requests failed or could not leave", passed.transient));
+        why.push(format!("{} failed or could not leave", requests(passed.transient)));
     }
     if passed.ambiguous > 0 {
-        why.push(format!("{} were not answered", passed.ambiguous));
+        let were = if passed.ambiguous == 1 { "was" } else { "were" };
+        why.push(format!("{} {were} not answered", requests(passed.ambiguous)));
     }
     if why.is_empty() {
         why.push("no request was made, because earlier ones failed or Conversica asked for a pause".to_owned());
     }
-    let mut text = format!("Nothing was delivered: {} wait; {}.", table::leads(passed.waiting), why.join(", "));
+    let mut text = format!("Nothing was delivered: {waiting} {wait}; {}.", why.join(", "));
     if let Some(at) = passed.next_try_at {
         let _ = write!(text, " The next try is due at {}.", at.format("%F %T UTC"));
     }
     text.push_str(" `lead ID` shows what was answered; a later pass, or `run`, tries them again.\n");
     text
+}
+
+fn requests(number: u64) -> String {
+    if number == 1 { "1 request".to_owned() } else { format!("{number} requests") }
 }
 
 /// On a terminal only: rows while reading, leads while sending.

@@ -14,7 +14,7 @@ use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::db::Db;
 use crate::state::delivery::{self, Orphans};
-use crate::state::due;
+use crate::state::{due, pause};
 use crate::sync::deliver::{Deliverer, Intake};
 use crate::sync::poll::{Polled, Reach};
 use crate::sync::tally::Tally;
@@ -39,8 +39,10 @@ pub struct Passed {
     /// Leads wait to be sent and this pass delivered none, for another reason than a cap: Conversica failed, did not answer,
     /// or is given a pause.
     pub nothing_delivered: bool,
-    /// When the first of the leads that wait is tried next; in the past where it is due already.
+    /// When the first of the leads that wait is tried next; in the past where it is due already, `None` while sending is halted.
     pub next_try_at: Option<DateTime<Utc>>,
+    /// Sending is halted until an operator acts.
+    pub halted: bool,
     /// A signal ended the pass early.
     pub interrupted: bool,
     pub duration_ms: u64,
@@ -71,7 +73,12 @@ pub async fn pass(
     let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
     deliver_until_idle(&mut deliverer, state, settings, &tally, max_wait, stop).await?;
     deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout).await?;
-    let next_try_at = deliverer.next_due_at(clock::now()).await?;
+    let now = clock::now();
+    let asked_until = pause::asked_until(state, now).await?;
+    let next_try_at = match deliverer.halt() {
+        Some(_) => None,
+        None => deliverer.next_due_at(now).await?.map(|due| asked_until.map_or(due, |until| due.max(until))),
+    };
     let (waiting, _) = due::backlog(state).await?;
     let capped = if deliverer.capped_until().is_some() { due::count_untried_people(state).await? } else { 0 };
     Ok(Passed {
@@ -85,6 +92,7 @@ pub async fn pass(
         new_people_wait_until: deliverer.capped_until(),
         nothing_delivered: tally.outcomes(Class::Accepted) == 0 && waiting > capped,
         next_try_at,
+        halted: deliverer.halt().is_some(),
         interrupted: stop.is_cancelled(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })

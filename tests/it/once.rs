@@ -38,7 +38,34 @@ fn an_endpoint_that_is_away_or_never_answers_exits_4() {
     let mut scene = Scene::new(&silent.url(), 2);
     scene.set_text("delivery", "timeout", "1s").set("delivery.breaker", "failures", "1");
     let output = scene.run(&["once", "--max-wait", "0s"]).expect_code(4);
-    assert!(output.stdout.contains("were not answered"), "{output}");
+    assert!(output.stdout.contains("1 request was not answered"), "{output}");
+}
+
+#[test]
+fn a_pass_that_is_halted_promises_no_next_try() {
+    let refusing = StandIn::start(|_| Reaction::status(401));
+    let scene = Scene::new(&refusing.url(), 3);
+    let first = scene.run(&["once"]).expect_code(4);
+    assert!(first.stdout.contains("Conversica refused a request, which halts all sending"), "{first}");
+    let second = scene.run(&["once"]).expect_code(4);
+    assert!(second.stdout.contains("sending is halted, and no request was made"), "{second}");
+    for output in [&first, &second] {
+        assert!(output.stdout.contains("HALTED"), "{output}");
+        assert!(!output.stdout.contains("next try") && !output.stdout.contains("tries them again"), "{output}");
+    }
+    let pass = scene.run(&["once", "--json"]).expect_code(4).json()["pass"].clone();
+    assert_eq!((&pass["halted"], &pass["next_try_at"]), (&json!(true), &json!(null)), "{pass:#}");
+}
+
+#[test]
+fn the_next_try_is_not_before_the_end_of_a_pause_that_conversica_asked_for() {
+    let busy = StandIn::start(|_| Reaction::status(429).header("Retry-After", "900"));
+    let mut scene = Scene::new(&busy.url(), 3);
+    scene.set_text("delivery.retry", "initial_interval", "10ms");
+    let before = chrono::Utc::now();
+    let pass = scene.run(&["once", "--max-wait", "0s", "--json"]).expect_code(4).json()["pass"].clone();
+    let next: chrono::DateTime<chrono::Utc> = pass["next_try_at"].as_str().expect("a time").parse().expect("RFC 3339");
+    assert!(next >= before + chrono::TimeDelta::seconds(899), "{pass:#}");
 }
 
 #[test]
