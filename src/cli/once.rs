@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::{Exit, progress, settings, signal, status, table};
 use crate::config::duration;
@@ -11,6 +13,8 @@ use crate::console::say;
 use crate::conversica::outcome::Class;
 use crate::crm::Crm;
 use crate::daemon;
+use crate::pulse::Pulse;
+use crate::receive::{self, Signals};
 use crate::state::due;
 use crate::state::file_lock::StateLoss;
 use crate::status::Report;
@@ -44,6 +48,15 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let tally = Arc::new(Tally::default());
     let reach = if args.full { Reach::Everything } else { Reach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));
+    // No lead is sent while a post about it waits to be taken in, and no `run` may be there to do it.
+    let taking_in = receive::apply::run(
+        Arc::new(loaded.settings.clone()),
+        state.db.clone(),
+        Signals::default(),
+        Arc::new(Pulse::new(Instant::now())),
+        stop.clone(),
+    );
+    let taking_in = AbortOnDropHandle::new(tokio::spawn(taking_in));
     let pass = pass::pass(&crm, &state.db, &loaded.settings, reach, tally, args.max_wait, &stop);
     // A pass that has lost its state begins nothing more, and waits for the requests that are on their way.
     let stop_at_loss = async {
@@ -53,6 +66,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     };
     let (passed, loss) = pass_unless_lost(pass, stop_at_loss).await;
     bar.abort();
+    drop(taking_in);
     if let Some(loss) = loss {
         return Err(anyhow::Error::from(loss).context(format!("nothing more is sent; cure: {}", loss.cure())));
     }

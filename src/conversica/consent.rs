@@ -43,26 +43,37 @@ pub struct Word {
     pub at: DateTime<Utc>,
 }
 
+/// Who has said a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WordSource {
+    /// A Lead Update. What it says of consent that was given is often only a repetition of what Conversica holds.
+    Conversica,
+    /// The CRM: an operator has mapped the date of a consent.
+    Crm,
+}
+
 /// A word as the ledger holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeardWord {
     pub word: Word,
     /// By the clock of the machine that heard it.
     pub heard_at: DateTime<Utc>,
+    pub source: WordSource,
 }
 
 impl HeardWord {
     /// Whether a giving of consent ends this withdrawal, because it is later. `before` and `after` are the words that the ledger took
-    /// in before and after it. No giving is later than the moment when it was heard. One that was taken in before, and seems to
-    /// have been heard after, was dated by a clock that was ahead: its date proves nothing, and ends nothing.
+    /// in before and after it. No giving is later than the moment when it was heard. What Conversica posted before the withdrawal
+    /// ends nothing, whatever its date: it did not know of the withdrawal. A giving of the CRM that was taken in before, and seems
+    /// to have been heard after, was dated by a clock that was ahead, and ends nothing either.
     fn is_ended(&self, before: &[HeardWord], after: &[HeardWord]) -> bool {
         let withdrawn_at = self.word.at;
-        let is_later = |heard: &&HeardWord| {
-            let HeardWord { word, heard_at } = heard;
+        let is_later = |heard: &HeardWord| {
+            let HeardWord { word, heard_at, .. } = heard;
             word.given && word.channel == self.word.channel && withdrawn_at < word.at && withdrawn_at < *heard_at
         };
-        after.iter().any(|heard| is_later(&heard))
-            || before.iter().any(|heard| is_later(&heard) && heard.heard_at <= self.heard_at)
+        let is_of_crm = |heard: &HeardWord| heard.source == WordSource::Crm && heard.heard_at <= self.heard_at;
+        after.iter().any(is_later) || before.iter().any(|heard| is_later(heard) && is_of_crm(heard))
     }
 }
 
@@ -122,7 +133,14 @@ pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word>
     if is_stopped && (is_unexplained || status.is_some_and(|status| STOPPED.contains(&status))) {
         say("conversationStatus", Channel::Email, false);
     }
+    // The ledger takes givings in first: within one post, a withdrawal stands whatever is dated later in it.
+    words.sort_by_key(|word| !word.given);
     words
+}
+
+/// Whether a Lead Update withdraws consent of any channel.
+pub fn withdraws(content: &Map<String, Value>) -> bool {
+    words(content, EARLIEST).iter().any(|word| !word.given)
 }
 
 /// Since when the consent of each channel stands withdrawn; `None` where it does not.
@@ -235,7 +253,7 @@ mod tests {
         use Channel::{Email, Sms};
         assert_eq!(said(json!({"doNotEmail": true})), [(Email, false)]);
         assert_eq!(said(json!({"doNotEmail": false})), [(Email, true)]);
-        assert_eq!(said(json!({"smsOptOut": true, "smsOptIn": true})), [(Sms, false), (Sms, true)]);
+        assert_eq!(said(json!({"smsOptOut": true, "smsOptIn": true})), [(Sms, true), (Sms, false)]);
         assert_eq!(said(json!({"smsOptOut": false, "smsOptIn": false})), [(Sms, true), (Sms, false)]);
         let stopped = json!({"conversationStage": "Lead Stopped", "conversationStatus": "Unsubscribed"});
         assert_eq!(said(stopped), [(Email, false)]);
@@ -257,8 +275,8 @@ mod tests {
     fn a_word_is_of_its_keys_date_and_a_giving_never_of_the_future() {
         let content = json!({"doNotEmail": true, "smsOptIn": true, "lastResponseDate": "2099-01-01T00:00:00Z"});
         let words = words(content.as_object().unwrap(), at(0));
-        assert!(words[0].at > at(0) && !words[0].given);
-        assert_eq!((words[1].at, words[1].given), (at(0), true));
+        assert!(words[1].at > at(0) && !words[1].given);
+        assert_eq!((words[0].at, words[0].given), (at(0), true));
     }
 
     #[test]
@@ -273,15 +291,32 @@ mod tests {
         assert_eq!(email.keep(r#"{"id":"1","smsOptIn":true}"#), None);
     }
 
+    #[test]
+    fn within_one_post_a_withdrawal_stands_whatever_is_dated_later() {
+        let content = json!({
+            "doNotEmail": false, "lastMessageDate": "2026-02-02T00:00:00Z",
+            "conversationStatus": "Unsubscribed", "conversationStatusDate": "2026-01-01T00:00:00Z",
+        });
+        let heard_at = "2026-03-01T00:00:00Z".parse().unwrap();
+        let ledger: Vec<HeardWord> =
+            words(content.as_object().unwrap(), heard_at).into_iter().map(|word| posted(word, heard_at)).collect();
+        assert!(Standing::of(&ledger).email.is_some());
+    }
+
+    fn posted(word: Word, heard_at: DateTime<Utc>) -> HeardWord {
+        HeardWord { word, heard_at, source: WordSource::Conversica }
+    }
+
     proptest! {
         #[test]
-        fn what_stands_is_the_same_in_any_order_and_however_often(
+        fn what_the_crm_says_comes_to_the_same_in_any_order_and_however_often(
             words in prop::collection::vec((any::<bool>(), any::<bool>(), 0_i64..4), 0..8),
             shift in 0_usize..8,
         ) {
             let words: Vec<HeardWord> = words.into_iter().map(|(sms, given, second)| HeardWord {
                 word: Word { channel: if sms { Channel::Sms } else { Channel::Email }, given, at: at(second) },
                 heard_at: at(9),
+                source: WordSource::Crm,
             }).collect();
             let standing = Standing::of(&words);
             let mut others = [words.clone(), words.clone()].concat();
@@ -310,14 +345,27 @@ mod tests {
         ) {
             let email = |given, at| Word { channel: Channel::Email, given, at };
             let mut ledger: Vec<HeardWord> = givings.into_iter()
-                .map(|(dated, heard)| HeardWord { word: email(true, at(1000 + dated)), heard_at: at(1000 + heard) }).collect();
+                .map(|(dated, heard)| posted(email(true, at(1000 + dated)), at(1000 + heard))).collect();
             let heard_at = at(999);
             // The withdrawal is heard with the clock right, and dated some minutes earlier.
-            ledger.push(HeardWord { word: email(false, at(999 - dated_before)), heard_at });
+            ledger.push(posted(email(false, at(999 - dated_before)), heard_at));
             prop_assert!(Standing::of(&ledger).email.is_some());
             // Consent that is given after that counts, with the clock right.
-            ledger.push(HeardWord { word: email(true, at(1001)), heard_at: at(1001) });
+            ledger.push(posted(email(true, at(1001)), at(1001)));
             prop_assert_eq!(Standing::of(&ledger).email, None);
+        }
+
+        /// Conversica repeats what it holds with every post, under dates of its own.
+        #[test]
+        fn no_posted_giving_outweighs_a_withdrawal_that_is_posted_after_it(
+            givings in prop::collection::vec(0_i64..1000, 1..6),
+            withdrawn in 0_i64..1000,
+        ) {
+            let email = |given, at| Word { channel: Channel::Email, given, at };
+            let mut ledger: Vec<HeardWord> =
+                givings.into_iter().map(|dated| posted(email(true, at(dated)), at(1000))).collect();
+            ledger.push(posted(email(false, at(withdrawn)), at(1001)));
+            prop_assert_eq!(Standing::of(&ledger).email, Some(at(withdrawn)));
         }
     }
 }

@@ -52,7 +52,8 @@ pub fn prepare(settings: &Settings) -> Result<Option<Certificate>, SetupError> {
     settings.receive.as_ref().map_or(Ok(None), Certificate::open)
 }
 
-/// Runs all of it until `stop`. Does nothing without a `[receive]` section.
+/// Runs all of it until `stop`. Without a `[receive]` section it takes in what another instance has stored, and no more: that
+/// instance may have ended, and a post may be an opt-out.
 pub async fn run(
     mut changes: watch::Receiver<Arc<Settings>>,
     certificate: Option<Certificate>,
@@ -63,7 +64,7 @@ pub async fn run(
 ) {
     let settings = changes.borrow_and_update().clone();
     if settings.receive.is_none() {
-        return;
+        return apply::run(settings, store.db, signals, pulse, stop).await;
     }
     tokio::join!(
         server::run(changes, certificate, store.clone(), signals.clone(), stop.clone()),

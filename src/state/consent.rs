@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::conversica::consent::{Channel, HeardWord, Standing, Word};
+use crate::conversica::consent::{Channel, HeardWord, Standing, Word, WordSource};
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
 use crate::db::Db;
 use crate::on_db;
@@ -57,7 +57,8 @@ where
         ") select w.id, w.client_id, w.channel, max(w.at), cast(0 as bigint) from asked \
          join consent w on w.id = asked_id and w.client_id = asked_client_id where w.given = 0 and not exists ( \
            select 1 from consent g where g.id = w.id and g.client_id = w.client_id and g.channel = w.channel and g.given = 1 \
-           and g.at > w.at and g.heard_at > w.at and (g.seq > w.seq or g.heard_at <= w.heard_at) \
+           and g.at > w.at and g.heard_at > w.at \
+           and (g.seq > w.seq or g.source = 'crm' and g.heard_at <= w.heard_at) \
          ) group by w.id, w.client_id, w.channel",
     );
     // Until an operator has looked, nothing that is heard later gives consent again.
@@ -115,7 +116,8 @@ pub struct Entry {
 
 impl Entry {
     pub fn heard_word(&self) -> HeardWord {
-        HeardWord { word: self.word, heard_at: self.heard_at }
+        let source = if self.event_seq.is_some() { WordSource::Conversica } else { WordSource::Crm };
+        HeardWord { word: self.word, heard_at: self.heard_at, source }
     }
 }
 

@@ -143,6 +143,10 @@ impl Wanted<'_> {
     }
 }
 
+/// What Conversica has posted about a lead may withdraw consent: until it is taken in, only a withdrawal is sent to that lead.
+const NOTHING_TO_TAKE_IN: &str = " and (urgent = 1 or not exists (select 1 from event where event.id = lead.id \
+     and event.client_id = lead.client_id and event.applied_at is null and event.problem is null))";
+
 /// Records what has finished and claims up to `wanted` leads that are due, withdrawals of consent before all others: a
 /// handful of statements in one transaction, whatever the numbers (`finished` at most 2,000).
 pub async fn record_and_claim(
@@ -217,6 +221,9 @@ pub async fn record_and_claim(
                 claim.push(if place == 0 { "0" } else { "1" });
                 claim.push(" as place from lead where status in ('pending', 'retrying') and ");
                 claim.push(arm.condition).push(" and due_at <= ").push_bind(micros(now));
+                if opt_outs == OptOuts::Keep {
+                    claim.push(NOTHING_TO_TAKE_IN);
+                }
                 claim.push(" order by due_at, id limit ").push_bind(arm.limit);
                 claim.push(" ").push(db.skip_locked()).push(") arm");
                 union = " union all ";

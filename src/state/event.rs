@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, QueryBuilder, Sqlite};
 
+use crate::conversica::consent;
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::conversica::vocabulary;
@@ -32,6 +33,8 @@ pub struct Arrival {
     pub problem: Option<String>,
     /// Whether it says something that Conversica has not published.
     pub outside_vocabulary: bool,
+    /// Whether it is a Lead Update that withdraws consent.
+    pub withdraws: bool,
 }
 
 impl Arrival {
@@ -43,18 +46,19 @@ impl Arrival {
         };
         let content_hash = post.content_hash();
         let outside_vocabulary = !vocabulary::outside(&post.content).is_empty();
+        let withdraws = kind == Kind::LeadUpdate && consent::withdraws(&post.content);
         let mut lead = post.lead;
         if !has_clients {
             lead.client_id.clear();
         }
-        Self { kind, lead, body, content_hash, problem: None, outside_vocabulary }
+        Self { kind, lead, body, content_hash, problem: None, outside_vocabulary, withdraws }
     }
 
     /// What nobody can make anything of, kept as it came.
     pub fn unreadable(kind: Kind, body: Vec<u8>, problem: impl Into<String>) -> Self {
         let content_hash = heard::unreadable_hash(kind, &body);
         let (lead, problem) = (LeadId::default(), Some(problem.into()));
-        Self { kind, lead, body, content_hash, problem, outside_vocabulary: false }
+        Self { kind, lead, body, content_hash, problem, outside_vocabulary: false, withdraws: false }
     }
 
     /// Whom it may be about, as table `lead` has them; nobody where that is not known.
@@ -98,6 +102,10 @@ pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<
                         .fetch_one(&mut *transaction)
                         .await?;
                 insert_sqlite_query(&contents, now).build().execute(&mut *transaction).await?;
+                for (arrival, _) in contents.iter().filter(|(arrival, _)| arrival.withdraws) {
+                    let hash = arrival.content_hash.as_bytes().to_vec();
+                    sqlx::query(TAKE_AGAIN).bind(hash).execute(&mut *transaction).await?;
+                }
                 count_sqlite_query(&contents, arrivals.len(), before).build().execute(&mut *transaction).await?;
             }
             if refused > 0 {
@@ -113,6 +121,10 @@ pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<
             let mut counts = BTreeMap::new();
             if !contents.is_empty() {
                 let kept = insert_postgres(&mut transaction, &contents, now).await?;
+                for (arrival, _) in contents.iter().filter(|(arrival, _)| arrival.withdraws) {
+                    let hash = arrival.content_hash.as_bytes().to_vec();
+                    sqlx::query(TAKE_AGAIN).bind(hash).execute(&mut *transaction).await?;
+                }
                 counts = self::counts(&contents, &places, kept);
             }
             if refused > 0 {
@@ -157,6 +169,12 @@ fn distinct<'a>(arrivals: &[&'a Arrival]) -> (Vec<Content<'a>>, HashMap<Fingerpr
 /// What becomes of a content that is there already.
 const ON_CONFLICT: &str = " on conflict (content_hash) do update \
      set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at";
+
+/// A withdrawal that is posted once more, after consent was given, is a new word: its event is taken in again.
+const TAKE_AGAIN: &str = "update event set applied_at = null where content_hash = $1 and applied_at is not null \
+     and exists (select 1 from consent w join consent g on g.id = w.id and g.client_id = w.client_id \
+         and g.channel = w.channel and g.given = 1 and g.seq > w.seq \
+         where w.id = event.id and w.client_id = event.client_id and w.event_seq = event.seq and w.given = 0)";
 
 fn insert_sqlite_query(contents: &[Content<'_>], now: i64) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(

@@ -172,7 +172,7 @@ async fn set_aside(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
 }
 
 /// The oldest events that could be read and nobody has taken yet.
-const WAITING: &str = "select seq, kind, id, client_id, received_at, body from event \
+const WAITING: &str = "select seq, kind, id, client_id, coalesce(repeated_at, received_at), body from event \
      where applied_at is null and problem is null order by seq limit $1";
 
 /// Posts that cannot be read and that nobody has searched for a withdrawal yet.

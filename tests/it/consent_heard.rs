@@ -1,15 +1,17 @@
 //! Opt-outs that Conversica tells us of, against a CRM that says otherwise: through the real program.
 
+use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
 use conversica_sync::state::consent as ledger;
 use conversica_sync::state::delivery::{self, Next, OptOuts, Wanted};
+use conversica_sync::state::event::{self, Arrival};
 use conversica_sync::state::lead::Change;
 use conversica_sync::sync::consent::{self, Ledger};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
-use crate::support::hearing::update;
+use crate::support::hearing::{apply_all, store, update};
 use crate::support::lead_row::{LEASE, at, claim_one, deliver, desired, finished, held, id, record, row, write};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
@@ -19,6 +21,7 @@ on_both_engines!(
     who_is_on_the_way_as_an_opt_out_is_heard_is_told_of_it_at_once_afterwards,
     what_is_held_is_kept_too_and_an_ignored_opt_out_changes_nothing,
     whichever_comes_first_a_poll_or_an_opt_out_the_opt_out_stands_in_the_end,
+    until_a_post_is_taken_in_nothing_is_sent_to_its_lead_but_a_withdrawal,
 );
 
 const FALSE: &str = r#"{"id":"1","optOut":false,"smsOptOut":false,"smsOptIn":true}"#;
@@ -45,6 +48,22 @@ async fn whatever_was_written_a_claim_leaves_with_the_opt_out(engine: Engine) {
         (sent.status.as_str(), sent.desired.as_deref(), sent.delivered.as_deref()),
         ("in_sync", Some(TRUE), Some(TRUE))
     );
+}
+
+async fn until_a_post_is_taken_in_nothing_is_sent_to_its_lead_but_a_withdrawal(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &[desired("1", FALSE), desired("2", FALSE)], 0).await;
+    store(&db, Kind::LeadUpdate, &opted_out(), at(1)).await;
+    let claims = delivery::record_and_claim(&db, &[], Wanted::up_to(9), at(2), LEASE).await.unwrap();
+    assert_eq!(claims.iter().map(|claim| claim.lead.clone()).collect::<Vec<_>>(), [id("2")]);
+    apply_all(&db, at(3)).await;
+    let claim = claim_one(&db, 4).await;
+    assert_eq!(claim.body, TRUE);
+    // A withdrawal waits for no later post.
+    record(&db, &[finished(&claim, Class::Transient, Next::RetryAt(at(5)), 5)]).await;
+    store(&db, Kind::LeadUpdate, &json!({"id": "1", "hotLead": true}), at(5)).await;
+    assert_eq!(claim_one(&db, 6).await.lead, id("1"));
 }
 
 async fn who_is_on_the_way_as_an_opt_out_is_heard_is_told_of_it_at_once_afterwards(engine: Engine) {
@@ -135,6 +154,9 @@ mod program {
     use super::*;
 
     blocking_on_both_engines!(
+        a_post_that_no_receiver_lives_to_take_in_is_taken_in_by_whoever_sends,
+        a_stop_that_is_posted_after_a_later_dated_echo_stands,
+        a_stop_that_is_posted_once_more_after_consent_was_given_counts_again,
         a_stale_value_of_the_crm_does_not_end_an_opt_out,
         consent_that_was_given_later_ends_an_opt_out,
         consent_dated_in_the_future_ends_no_opt_out,
@@ -249,4 +271,58 @@ fn with_keep_opt_outs_off_the_crm_has_its_way(engine: Engine) {
     scene.set("consent", "keep_opt_outs", "true");
     scene.run(&["once"]);
     assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)), "from the next look on");
+}
+
+/// Stores posts as the receiver does, and takes none of them in.
+fn receive(scene: &Scene, posts: &[Value]) {
+    scene.with_state(async |db| {
+        for post in posts {
+            let arrival = Arrival::of(Kind::LeadUpdate, post.to_string().into_bytes(), false);
+            event::store(db, &[arrival], chrono::Utc::now()).await.unwrap();
+        }
+    });
+}
+
+fn a_post_that_no_receiver_lives_to_take_in_is_taken_in_by_whoever_sends(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::on(engine, &endpoint.url(), 2);
+    scene.run(&["once"]);
+    receive(&scene, &[opted_out()]);
+    scene.crm("update leads set last_name = 'Baker'");
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1"), [json!(false), json!(true)]);
+    receive(&scene, &[json!({"id": "2", "doNotEmail": true})]);
+    scene.crm("update leads set last_name = 'Smith'");
+    let daemon = scene.daemon();
+    endpoint.wait_for_requests(6, std::time::Duration::from_secs(60));
+    drop(daemon);
+    assert_eq!(opt_outs_of(&endpoint, "2"), [json!(false), json!(false), json!(true)]);
+}
+
+fn a_stop_that_is_posted_after_a_later_dated_echo_stands(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::on(engine, &endpoint.url(), 1);
+    scene.run(&["once"]);
+    let ago = |seconds| (chrono::Utc::now() - chrono::TimeDelta::seconds(seconds)).to_rfc3339();
+    receive(&scene, &[json!({"id": "1", "hotLead": true, "hotLeadDate": ago(20), "doNotEmail": false})]);
+    scene.run(&["once"]);
+    let stop = json!({"id": "1", "doNotEmail": true, "conversationStage": "Lead Stopped",
+        "conversationStatus": "Unsubscribed", "conversationStatusDate": ago(40), "lastResponseDate": ago(40)});
+    receive(&scene, &[stop]);
+    scene.crm("update leads set last_name = 'Baker'");
+    scene.run(&["once"]);
+    assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)));
+}
+
+fn a_stop_that_is_posted_once_more_after_consent_was_given_counts_again(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::on(engine, &endpoint.url(), 1);
+    scene.run(&["once"]);
+    let said = |stop: bool| json!({"id": "1", "doNotEmail": stop});
+    for (stop, expected) in [(true, true), (false, false), (true, true), (true, true)] {
+        receive(&scene, &[said(stop)]);
+        scene.crm("update leads set last_name = last_name || 'x'");
+        scene.run(&["once"]);
+        assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(expected)));
+    }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
-use conversica_sync::conversica::consent::{HeardWord, Standing, words};
+use conversica_sync::conversica::consent::{HeardWord, Standing, WordSource, words};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::crm::mapping::Mapped;
@@ -126,7 +126,7 @@ impl Play {
             Event::Hear(k) => {
                 let body = post(k, self.seconds);
                 let words = words(body.as_object().unwrap(), now).into_iter();
-                self.posted.extend(words.map(|word| HeardWord { word, heard_at: now }));
+                self.posted.extend(words.map(|word| HeardWord { word, heard_at: now, source: WordSource::Conversica }));
                 store(&self.db, conversica_sync::conversica::heard::Kind::LeadUpdate, &body, now).await;
             }
             Event::Apply => {
