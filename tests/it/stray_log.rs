@@ -91,8 +91,8 @@ fn is_refused_until_the_log_is_moved_away(scene: &Scene, endpoint: &StandIn) {
     assert!(log_bytes(scene) > 0, "a crash leaves a log, which is that of the restored file");
     scene.run(&["approve", "--yes"]).expect_code(0);
     let daemon = scene.daemon();
-    settled(scene, &[endpoint], SOON);
-    assert_eq!(endpoint.requests().len(), 9);
+    endpoint.wait_for_requests(9, SOON);
+    scene.wait_for_status("all are sent", SOON, |status| status["leads"]["in_sync"] == json!(3));
     drop(daemon);
 }
 
