@@ -13,6 +13,7 @@ pub mod pooler;
 mod postgres;
 pub mod source_file;
 pub mod state_header;
+pub mod stray_log;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -66,6 +67,7 @@ impl Db {
     /// # Errors
     /// [`SetupError`] when the directory cannot be written, or the state was written by a newer version.
     pub async fn open_state(url: &str) -> anyhow::Result<Self> {
+        stray_log::refuse_stray_log(url)?;
         let db = match sqlite_path(url) {
             Some(path) => {
                 create_private_file(&path)?;
@@ -108,7 +110,8 @@ impl Db {
             }
         };
         db.migrate(url).await.map_err(|error| {
-            let outage = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()).filter(|e| is_outage(e));
+            let failure = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
+            let outage = failure.filter(|e| is_outage(e) || is_damage(e));
             outage.map(|outage| state_unusable(url, outage)).unwrap_or(error)
         })?;
         Ok(db)
@@ -119,9 +122,13 @@ impl Db {
     /// # Errors
     /// As [`Self::open_state`], and where there is no file.
     pub async fn open_existing_state(url: &str) -> anyhow::Result<Self> {
-        if let Some(path) = sqlite_path(url).filter(|path| !path.exists()) {
-            let cure = "put it back; `conversica-sync status` says more";
-            return Err(SetupError::new(format!("there is no state file {}", path.display()), cure).into());
+        stray_log::refuse_stray_log(url)?;
+        if let Some(path) = sqlite_path(url) {
+            if !path.exists() {
+                let cure = "put it back; `conversica-sync status` says more";
+                return Err(SetupError::new(format!("there is no state file {}", path.display()), cure).into());
+            }
+            stray_log::remember_file(&path);
         }
         Self::open_state(url).await
     }
@@ -155,6 +162,7 @@ impl Db {
     }
 
     async fn open_any_state_read_only(url: &str) -> anyhow::Result<Option<Self>> {
+        stray_log::refuse_stray_log(url)?;
         let db = match sqlite_path(url) {
             Some(path) if !path.exists() => return Ok(None),
             Some(_) => {
@@ -424,6 +432,12 @@ pub fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
     away_or_unfit(is_locked || is_outage(error) && !is_file, setup)
 }
 
+/// Whether an SQLite file is damaged, or is no database.
+pub fn is_damage(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 11 | 26)))
+}
+
 const LOCKED_STATE_CURE: &str = "end whatever keeps the state locked";
 
 /// What went wrong and its cure, marked where it passes by itself.
@@ -444,6 +458,11 @@ pub fn state_cure(error: &sqlx::Error) -> &'static str {
         // SQLite reports a quota that is used up as any other write that fails.
         Some(code) if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 13)) => {
             "make room on the disk, or in the quota, of the state's file; if there is room, see that the disk is sound"
+        }
+        Some(_) if is_damage(error) => {
+            "the state's file is damaged, or is no SQLite database: see that [state] url names the right file. If it does, restore a \
+             backup: stop conversica-sync, move the file and the files -wal and -shm beside it away, put the backup in its place, run \
+             `conversica-sync restored`, and start it"
         }
         Some(_) => {
             "check that the file is an SQLite database and that this user can write it and its directory, or set [state] url"

@@ -45,6 +45,28 @@ pub struct Report {
 pub struct StateLostShown {
     pub detail: String,
     pub cure: &'static str,
+    #[serde(skip)]
+    pub numbers: LostNumbers,
+}
+
+/// Where the numbers of a report come from while a running process has lost the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostNumbers {
+    OfNewFile,
+    /// There are none.
+    NoFile,
+    /// The file that is there now cannot be read, or not without harm to it.
+    Unread,
+}
+
+impl LostNumbers {
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::OfNewFile => "The numbers below are those of the file that is there now.",
+            Self::NoFile => "There is no file now, so there are no numbers.",
+            Self::Unread => "The file that is there now is not read, so there are no numbers.",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use crate::cli::{Exit, existing_state, person, settings, table};
 use crate::clock;
 use crate::console::say;
-use crate::db::{self, Db};
+use crate::db::{self, Db, stray_log};
 use crate::error::SetupError;
 use crate::state::{backup, file_lock};
 
@@ -36,6 +36,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         )
         .into());
     }
+    stray_log::refuse_stray_log(url)?;
     let target = &args.file;
     let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if target.exists() {
@@ -60,7 +61,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let bytes = kept.metadata().map_err(unusable)?.len();
     say(format_args!("{} has the state as it is now ({}).", target.display(), indicatif::HumanBytes(bytes)));
     say(
-        "To restore it: stop conversica-sync, put it in place of the state, start conversica-sync, look at `plan`, then `approve`.",
+        "To restore it: stop conversica-sync, move the files -wal and -shm beside the state away, put the copy in place of the state, \
+         start conversica-sync, look at `plan`, then `approve`.",
     );
     Ok(Exit::Done)
 }

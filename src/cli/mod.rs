@@ -38,7 +38,7 @@ use secrecy::ExposeSecret;
 use crate::clock;
 use crate::config::{Environment, Loaded, Settings, find_file, load};
 use crate::console;
-use crate::db::{Db, discreet};
+use crate::db::{self, Db, discreet};
 use crate::error::SetupError;
 use crate::state::decision::Who;
 use crate::state::file_lock::{self, StateLock};
@@ -220,8 +220,15 @@ pub fn failure(error: &anyhow::Error) -> (u8, String) {
     // Context put around an error by `anyhow` is not in its chain of causes.
     match error.downcast_ref::<SetupError>() {
         Some(setup) => (2, setup.to_string()),
-        None => (1, discreet::in_words(error)),
+        None => (1, format!("{}{}", discreet::in_words(error), damage_cure(error))),
     }
+}
+
+/// The cure for a damaged state, below the message; blank for other failures.
+fn damage_cure(error: &anyhow::Error) -> String {
+    let failure = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    let damage = failure.filter(|failure| db::is_damage(failure) && !discreet::is_of_crm(failure));
+    damage.map(|damage| format!("\n  cure: {}", db::state_cure(damage))).unwrap_or_default()
 }
 
 /// Reads the settings, says what is doubtful about them, and begins to log.

@@ -8,12 +8,13 @@ use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings, table};
 use crate::console::{printable, say};
-use crate::db::Db;
+use crate::db::file::FileId;
+use crate::db::{self, Db};
 use crate::state::control::{BreakerState, Pacing};
 use crate::state::file_lock;
 use crate::state::held;
 use crate::state::lead::Status;
-use crate::status::{Received, Report, StateLostShown};
+use crate::status::{LostNumbers, Received, Report, StateLostShown};
 use crate::wording::{WAITS_TO_BE_SENT, meaning};
 
 #[derive(Debug, clap::Args)]
@@ -27,20 +28,44 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
     let url = loaded.settings.state.url.expose_secret();
     let lost = file_lock::loss_of_holder(url);
-    let mut report = match read_report(url).await {
+    let read = read_report(url).await;
+    let numbers = match &read {
+        _ if FileId::of(url).is_none() => LostNumbers::NoFile,
+        Ok(_) => LostNumbers::OfNewFile,
+        Err(_) => LostNumbers::Unread,
+    };
+    let mut report = match read {
         Ok(report) => report,
         // Whatever is there instead of the state may be no state at all.
         Err(_) if lost.is_some() => Report::before_the_first_run(),
         Err(error) => return Err(error),
     };
     report.state_lost =
-        lost.map(|(loss, holder)| StateLostShown { detail: format!("{loss} by {holder}"), cure: loss.cure() });
+        lost.map(|(loss, holder)| StateLostShown { detail: format!("{loss} by {holder}"), cure: loss.cure(), numbers });
+    let no_directory = missing_directory(url);
     if args.json {
         say(format_args!("{:#}", serde_json::json!(report)));
+        if let Some(warning) = no_directory {
+            tracing::warn!("{warning}");
+        }
     } else {
+        if let Some(warning) = no_directory {
+            say(format_args!("Warning: {warning}.\n"));
+        }
         say(text(&report).trim_end());
     }
     Ok(report.need().into())
+}
+
+/// Where the file of the state cannot be, as its directory is not there.
+fn missing_directory(url: &str) -> Option<String> {
+    let path = db::sqlite_path(url)?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.exists())?;
+    let directory = directory.display();
+    Some(format!(
+        "the directory of the state, {directory}, does not exist: see that [state] url names the right path, and that its file \
+         system is mounted"
+    ))
 }
 
 async fn read_report(url: &str) -> anyhow::Result<Report> {
@@ -55,7 +80,10 @@ pub fn text(report: &Report) -> String {
     let mut text = String::new();
     if let Some(lost) = &report.state_lost {
         let _ = writeln!(text, "STATE LOST: {}; it sends nothing, and answers posts with 500.", lost.detail);
-        let _ = writeln!(text, "  The numbers below are those of the file that is there now.\n  cure: {}\n", lost.cure);
+        let _ = writeln!(text, "  {}\n  cure: {}\n", lost.numbers.sentence(), lost.cure);
+        if lost.numbers != LostNumbers::OfNewFile {
+            return text;
+        }
     }
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "HALTED ({}) since {}: nothing is sent.", halt.reason, halt.since.format("%F %T UTC"));

@@ -16,7 +16,8 @@ use sqlx::SqlitePool;
 use tracing::warn;
 
 use crate::db::file::FileId;
-use crate::db::state_header::{HeaderFile, HeaderWatch, StateHeader};
+use crate::db::state_header::{HeaderFile, HeaderWatch};
+use crate::db::stray_log::{self, FileMemory, lock_of};
 use crate::db::{self, Db};
 use crate::error::SetupError;
 
@@ -50,14 +51,21 @@ impl StateLock {
         let place = lock_of(&state);
         for _ in 1..TRIES {
             if let Some(lock) = Self::try_take(&state, &place, &holder)? {
-                return Ok(Some(lock));
+                return lock.admit_file().map(Some);
             }
             tokio::time::sleep(PAUSE).await;
         }
         match Self::try_take(&state, &place, &holder)? {
-            Some(lock) => Ok(Some(lock)),
+            Some(lock) => lock.admit_file().map(Some),
             None => Err(refused(&state, &holder_of(&place)).into()),
         }
+    }
+
+    /// Refuses a file beside which another one has left its log; the lock file then remembers that other file still.
+    fn admit_file(mut self) -> anyhow::Result<Self> {
+        let last = stray_log::admit_file(&self.state)?;
+        self.write(&last.map(|last| last.to_string()).unwrap_or_default());
+        Ok(self)
     }
 
     fn try_take(state: &Path, place: &Path, holder: &str) -> anyhow::Result<Option<Self>> {
@@ -69,15 +77,12 @@ impl StateLock {
                 return Err(error).with_context(|| format!("locking {}", place.display()));
             }
         }
-        let mut lock = Self { file, place: place.to_owned(), state: state.to_owned(), holder: holder.to_owned() };
-        lock.write(None);
-        Ok(Some(lock))
+        Ok(Some(Self { file, place: place.to_owned(), state: state.to_owned(), holder: holder.to_owned() }))
     }
 
-    /// Who holds it, and which file that process has opened. For messages to other processes only: a full disk is no reason to
-    /// give up the lock.
-    fn write(&mut self, opened: Option<OpenedFile>) {
-        let opened = opened.map(|opened| opened.to_string()).unwrap_or_default();
+    /// Who holds it, and which file that process has opened, or opens next. For messages to other processes and for the next start
+    /// only: a full disk is no reason to give up the lock.
+    fn write(&mut self, opened: &str) {
         let text = format!("{}{opened}", self.holder);
         drop(
             self.file.set_len(0).and_then(|()| self.file.rewind()).and_then(|()| self.file.write_all(text.as_bytes())),
@@ -94,7 +99,7 @@ impl StateLock {
         match Self::try_take(&self.state, &self.place, &self.holder) {
             Ok(Some(lock)) => {
                 *self = lock;
-                self.write(Some(opened));
+                self.write(&opened.to_string());
                 warn!("the lock file beside the state was removed or replaced; the lock is taken again");
                 true
             }
@@ -107,21 +112,15 @@ impl StateLock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct OpenedFile {
     id: FileId,
-    /// Once it is in the file.
-    header: Option<StateHeader>,
+    /// With the header, once it is in the file.
+    memory: FileMemory,
 }
 
 impl fmt::Display for OpenedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\nfile {}", self.id)?;
-        self.header.map_or(Ok(()), |header| write!(f, "\nstate {} {}", header.state_id, header.starts))
+        self.memory.write_details(f)
     }
-}
-
-fn lock_of(state: &Path) -> PathBuf {
-    let mut place = state.to_owned().into_os_string();
-    place.push(".lock");
-    PathBuf::from(place)
 }
 
 fn open(place: &Path) -> std::io::Result<File> {
@@ -177,17 +176,19 @@ impl StateLoss {
         match self {
             Self::Removed => {
                 "do not restart the service yet, for it would begin with an empty state. Put the file back under its name (mv), and it \
-                 goes on by itself; or stop the service, put a backup there, run `conversica-sync restored`, and start it"
+                 goes on by itself; or stop the service, move the files -wal and -shm beside the state's file away, put a backup in \
+                 its place, run `conversica-sync restored`, and start it"
             }
             Self::Replaced => {
                 "put the first file back (mv), and the service goes on by itself; or, where the new file is the one to use, stop the \
-                 service, run `conversica-sync restored` if that file is a backup, and start it"
+                 service, move the files -wal and -shm beside it away (they belong to the first file), run `conversica-sync restored` \
+                 if the new file is a backup, and start it"
             }
             Self::LogRemoved => {
                 "restart the service: as it stops, it writes into the file what the log held. Do not kill it, which would lose that"
             }
             Self::Overwritten => {
-                "stop the service, which mixes what it held with that content. Then remove the files -wal and -shm beside the file, put a \
+                "stop the service, which mixes what it held with that content. Then move the files -wal and -shm beside the file away, put a \
                  backup in its place once more, run `conversica-sync restored`, and start the service"
             }
             Self::LockTaken => "stop one of the two processes; the other goes on by itself",
@@ -219,11 +220,12 @@ impl StateFile {
         let (Some(mut lock), Db::Sqlite(pool)) = (lock, db) else { return Ok(Self::default()) };
         let state_id = begin_start(pool).await?;
         let path = lock.state.clone();
-        let Some(id) = FileId::at(&path) else { return Ok(Self::default()) };
+        let (Some(id), Some(memory)) = (FileId::at(&path), FileMemory::at(&path)) else { return Ok(Self::default()) };
         let header = HeaderWatch::new(&path, state_id);
         let written = header.as_ref().map(HeaderWatch::last).filter(|header| header.state_id == state_id);
-        let opened = OpenedFile { id, header: written };
-        lock.write(Some(opened));
+        let memory = memory.with_header(written.map(|header| (header.state_id, header.starts)));
+        let opened = OpenedFile { id, memory };
+        lock.write(&opened.to_string());
         let log = db::source_file::beside(&path, "-wal");
         let log = log.exists().then_some(log);
         let (header, lock) = (header.map(Mutex::new), Mutex::new(lock));
@@ -308,7 +310,8 @@ pub fn loss_of_holder(url: &str) -> Option<(StateLoss, String)> {
     let file = File::open(lock_of(&state)).ok()?;
     (&file).take(400).read_to_string(&mut text).ok()?;
     let (holder, opened) = text.split_once("\nfile ")?;
-    let (opened, header) = opened.split_once("\nstate ").map_or((opened, None), |(id, header)| (id, Some(header)));
+    let (opened, details) = opened.split_once('\n').unwrap_or((opened, ""));
+    let header = details.lines().find_map(|line| line.strip_prefix("state "));
     let loss = match FileId::at(&state) {
         Some(found) if found.to_string() == opened => {
             header.filter(|header| is_other_content(&state, header)).map(|_| StateLoss::Overwritten)?

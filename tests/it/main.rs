@@ -110,6 +110,7 @@ mod start_cut;
 mod start_together;
 mod state;
 mod state_file;
+mod stray_log;
 mod support;
 mod swapped_file;
 mod systemd;
