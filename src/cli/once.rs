@@ -17,6 +17,7 @@ use crate::status::Report;
 use crate::sync::pass::{self, Passed};
 use crate::sync::poll::Reach;
 use crate::sync::tally::Tally;
+use crate::wording::counted;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -87,8 +88,11 @@ fn summary(passed: &Passed) -> String {
     let seconds = passed.duration_ms as f64 / 1000.0;
     let polled = &passed.polled;
     let mut text = format!(
-        "Read {} rows: {} new, {} changed, {} invalid",
-        polled.rows, polled.created, polled.updated, polled.invalid
+        "Read {}: {} new, {} changed, {} invalid",
+        counted(polled.rows, "row", "rows"),
+        polled.created,
+        polled.updated,
+        polled.invalid
     );
     if polled.held > 0 {
         let _ = write!(text, "; {} held for a person", table::leads(i64::try_from(polled.held).unwrap_or(i64::MAX)));
@@ -121,15 +125,21 @@ fn summary(passed: &Passed) -> String {
 fn undelivered(passed: &Passed) -> String {
     let mut why = Vec::new();
     if passed.transient > 0 {
-        why.push(format!("{} requests failed or could not leave", passed.transient));
+        let requests = counted(passed.transient, "request", "requests");
+        why.push(format!("{requests} failed or could not leave"));
     }
     if passed.ambiguous > 0 {
-        why.push(format!("{} were not answered", passed.ambiguous));
+        why.push(counted(passed.ambiguous, "was not answered", "were not answered"));
     }
     if why.is_empty() {
         why.push("no request was made, because earlier ones failed or Conversica asked for a pause".to_owned());
     }
-    let mut text = format!("Nothing was delivered: {} wait; {}.", table::leads(passed.waiting), why.join(", "));
+    let mut text = format!(
+        "Nothing was delivered: {} {}; {}.",
+        table::leads(passed.waiting),
+        if passed.waiting == 1 { "waits" } else { "wait" },
+        why.join(", ")
+    );
     if let Some(at) = passed.next_try_at {
         let _ = write!(text, " The next try is due at {}.", at.format("%F %T UTC"));
     }
