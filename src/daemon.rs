@@ -24,7 +24,7 @@ use crate::config::{self, Settings};
 use crate::crm::changes::watch::Watch;
 use crate::crm::writeback;
 use crate::crm::{Crm, FileHistory};
-use crate::db::discreet::in_words;
+use crate::db::discreet::{in_words, split_cure};
 use crate::db::{self, Db};
 use crate::notify;
 use crate::pulse::{Loop, Pulse, StateHealth, Vitals};
@@ -183,7 +183,7 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
     let Common { settings, pulse, tally, stop } = common;
     let Some(mut crm) = start::connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
-    let mut failing: Option<String> = None;
+    let mut failing: Option<(String, Option<String>)> = None;
     let mut stuck = false;
     let mut turns = Turns::default();
     let mut watch = crm.log.as_ref().map(Watch::start);
@@ -241,9 +241,10 @@ async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake:
             Err(error) if first && !db::is_away(&error) => return Err(error),
             Err(error) => {
                 stuck = !db::is_away(&error);
-                let said = in_words(&error);
+                let said = split_cure(&error);
                 if failing.as_ref() != Some(&said) {
-                    warn!(error = said, "a poll failed; nothing new is found until it works again");
+                    let (error, cure) = &said;
+                    warn!(error, cure, "a poll failed; nothing new is found until it works again");
                     failing = Some(said);
                 }
             }

@@ -29,6 +29,14 @@ impl fmt::Display for SetupError {
 
 impl std::error::Error for SetupError {}
 
+impl SetupError {
+    /// The one that an error is, or that was put around it, or that caused it.
+    pub fn find_in(error: &anyhow::Error) -> Option<&Self> {
+        // Context put around an error by `anyhow` is not in its chain of causes.
+        error.downcast_ref().or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
+    }
+}
+
 /// Another instance polls by now: what this poll has read is old, and is not written. The next poll reads it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another instance has taken over polling meanwhile: what this poll has found is left to it")]

@@ -15,6 +15,12 @@ pub fn leads(number: impl Into<i64>) -> String {
     }
 }
 
+/// `1 post`, `1,200 posts`.
+pub fn counted(number: impl TryInto<u64>, one: &str, many: &str) -> String {
+    let number = number.try_into().unwrap_or(0);
+    format!("{} {}", self::number(number), if number == 1 { one } else { many })
+}
+
 /// `1,234,567`.
 pub fn number(number: u64) -> String {
     let digits = number.to_string();

@@ -208,6 +208,7 @@ mod tests {
             changed: 1,
             duration_ms: 1250,
             error: Some("row 17: ann@example.com".to_owned()),
+            cure: None,
             unnamed: 0,
             failing_since: Some(at),
             succeeded_at: [("incremental".to_owned(), at)].into(),

@@ -27,6 +27,7 @@ use crate::check::item::{Item, List};
 use crate::config::{Changes, Loaded, Settings};
 use crate::crm::Crm;
 use crate::crm::changes::log::ChangeLog;
+use crate::db::failure_cure::{self, FailureSubject};
 
 /// What is looked at after the settings.
 const AFTER_SETTINGS: [&str; 10] =
@@ -54,17 +55,19 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
     let began = clock::Began { now, at: Instant::now() };
     match open(settings).await {
         Ok((crm, log)) => {
-            add(&mut list, or_failed("source", "rows", source::of_source(&crm).await));
-            add(&mut list, or_failed("source", "key", keys::of_names(&crm).await));
+            let mut source = SourceLook { crm: &crm, is_refused: false };
+            add(&mut list, source.items("source", "rows", source::of_source(&crm)).await);
+            add(&mut list, source.items("source", "key", keys::of_names(&crm)).await);
+            // The server tells what the role may do also where the role may not read the table.
             add(&mut list, or_failed("rights", "role", source::of_rights(&crm, settings, now).await));
             if settings.source.changes == Changes::Poll {
-                add(&mut list, or_failed("changes", "changed_at", changes::of_changes(&crm, now).await));
+                add(&mut list, source.items("changes", "changed_at", changes::of_changes(&crm, now)).await);
             }
             add(&mut list, or_failed("triggers", "log", triggers::of_triggers(&crm, log).await));
-            add(&mut list, or_failed("mapping", "rows", mapping::of_rows(&crm).await));
-            add(&mut list, or_failed("mapping", "whole_numbers", mapping::of_whole_numbers(&crm).await));
+            add(&mut list, source.items("mapping", "rows", mapping::of_rows(&crm)).await);
+            add(&mut list, source.items("mapping", "whole_numbers", mapping::of_whole_numbers(&crm)).await);
             add(&mut list, mapping::of_keys(settings));
-            add(&mut list, or_failed("time zone", "stamps", settings::of_time_zone(&crm, now).await));
+            add(&mut list, source.items("time zone", "stamps", settings::of_time_zone(&crm, now)).await);
             add(&mut list, vec![clock::of_source(&crm, began).await]);
             crm.db.close().await;
         }
@@ -105,6 +108,36 @@ async fn open(settings: &Settings) -> anyhow::Result<(Crm, Option<anyhow::Result
         }
     };
     Ok((crm, log))
+}
+
+/// Reads the rows of the source point by point, until the database refuses that.
+struct SourceLook<'a> {
+    crm: &'a Crm,
+    is_refused: bool,
+}
+
+impl SourceLook<'_> {
+    /// The items of one point, with the cure where the database refuses to be read. What comes after such a refusal would only
+    /// repeat it, and is skipped.
+    async fn items(
+        &mut self,
+        section: &'static str,
+        name: &'static str,
+        looked: impl Future<Output = anyhow::Result<Vec<Item>>>,
+    ) -> Vec<Item> {
+        if self.is_refused {
+            return vec![Item::skipped(section, name, "needs the source")];
+        }
+        looked.await.unwrap_or_else(|error| {
+            self.is_refused = is_access_refused(&error);
+            Item::failed(section, name, &self.crm.explained(error))
+        })
+    }
+}
+
+fn is_access_refused(error: &anyhow::Error) -> bool {
+    let database = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()?.as_database_error());
+    database.is_some_and(|database| failure_cure::cure_error(database).subject == FailureSubject::Rights)
 }
 
 fn or_failed(section: &'static str, name: &'static str, items: anyhow::Result<Vec<Item>>) -> Vec<Item> {

@@ -139,7 +139,8 @@ Examples:
   conversica-sync approve 4711 4712                   these two only
   conversica-sync approve --reason first_run --yes    without asking
 
-Exit codes: 0 done, 2 usage or configuration, 4 not released: no word was given, or more is held than was shown.";
+Exit codes: 0 done, 2 usage or configuration, or no terminal to ask on and no --yes, 4 not released: you answered no, or more \
+is held than was shown.";
 
 pub const BASELINE: &str = "\
 Examples:
@@ -147,7 +148,8 @@ Examples:
   conversica-sync baseline 4711                        this one only
   conversica-sync baseline --reason first_run --yes    without asking
 
-Exit codes: 0 done, 2 usage or configuration, 4 not released: no word was given, or more is held than was shown.";
+Exit codes: 0 done, 2 usage or configuration, or no terminal to ask on and no --yes, 4 not released: you answered no, or more \
+is held than was shown.";
 
 pub const RETRY: &str = "\
 Examples:

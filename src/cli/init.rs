@@ -158,10 +158,11 @@ async fn connect(url: &str) -> anyhow::Result<SourceDb> {
         .into());
     }
     SourceDb::open_source(url, PATIENCE).await.map_err(|error| {
-        let what = format!("--url: {} cannot be reached: {error}", db::display_url(url));
         if StatementPooler::is_cause_of(&error) {
+            let what = format!("--url: {} cannot be used: {StatementPooler}", db::display_url(url));
             return SetupError::new(what, StatementPooler::CURE).into();
         }
+        let what = format!("--url: {} cannot be reached: {error}", db::display_url(url));
         SetupError::new(
             what,
             "write it as sqlite:///absolute/path.db or postgres://user@host/database, and check that the database is running; \

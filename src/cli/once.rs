@@ -21,6 +21,7 @@ use crate::status::Report;
 use crate::sync::pass::{self, Passed};
 use crate::sync::poll::Reach;
 use crate::sync::tally::Tally;
+use crate::wording::counted;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -101,8 +102,11 @@ fn summary(passed: &Passed) -> String {
     let seconds = passed.duration_ms as f64 / 1000.0;
     let polled = &passed.polled;
     let mut text = format!(
-        "Read {} rows: {} new, {} changed, {} invalid",
-        polled.rows, polled.created, polled.updated, polled.invalid
+        "Read {}: {} new, {} changed, {} invalid",
+        counted(polled.rows, "row", "rows"),
+        polled.created,
+        polled.updated,
+        polled.invalid
     );
     if polled.held > 0 {
         let _ = write!(text, "; {} held for a person", table::leads(i64::try_from(polled.held).unwrap_or(i64::MAX)));
@@ -145,11 +149,11 @@ fn undelivered(passed: &Passed) -> String {
     }
     let mut why = Vec::new();
     if passed.transient > 0 {
-        why.push(format!("{} failed or could not leave", requests(passed.transient)));
+        let requests = counted(passed.transient, "request", "requests");
+        why.push(format!("{requests} failed or could not leave"));
     }
     if passed.ambiguous > 0 {
-        let were = if passed.ambiguous == 1 { "was" } else { "were" };
-        why.push(format!("{} {were} not answered", requests(passed.ambiguous)));
+        why.push(counted(passed.ambiguous, "request was not answered", "requests were not answered"));
     }
     if why.is_empty() {
         why.push("no request was made, because earlier ones failed or Conversica asked for a pause".to_owned());
@@ -160,10 +164,6 @@ fn undelivered(passed: &Passed) -> String {
     }
     text.push_str(" `lead ID` shows what was answered; a later pass, or `run`, tries them again.\n");
     text
-}
-
-fn requests(number: u64) -> String {
-    if number == 1 { "1 request".to_owned() } else { format!("{number} requests") }
 }
 
 /// On a terminal only: rows while reading, leads while sending.

@@ -2,6 +2,7 @@
 //!
 //! The list has ids, statuses and key names; what people wrote is in `received show` and `lead ID`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::cli::{Exit, existing_state, help, person, readable_state, settings, t
 use crate::clock;
 use crate::console::{printable, say};
 use crate::conversica::heard::{self, Kind};
+use crate::conversica::lead::LeadId;
 use crate::conversica::vocabulary;
 use crate::db::Db;
 use crate::error::SetupError;
@@ -113,34 +115,70 @@ async fn list(args: List, file: Option<&Path>) -> anyhow::Result<Exit> {
     let (unreadable, possible_opt_outs) = (args.unreadable, args.possible_opt_outs);
     let wanted = Wanted { kind: args.kind, unreadable, possible_opt_outs, id: args.id, ..Wanted::default() };
     let events = match state(file).await? {
-        Some(state) => reading::list(&state, &wanted, args.limit.into()).await?,
+        Some(state) => with_suspects(&state, reading::list(&state, &wanted, args.limit.into()).await?).await?,
         None => Vec::new(),
     };
     if args.json {
-        let events: Vec<Value> = events.iter().map(document).collect();
+        let events: Vec<Value> = events.iter().map(|(event, suspects)| document(event, suspects)).collect();
         say(format_args!("{:#}", json!({ "received": events })));
     } else if events.is_empty() {
         say("Nothing of that has been received.");
     } else {
         let mut rows = table::plain(&["seq", "at", "kind", "lead", "what"]);
-        for event in &events {
+        for (event, suspects) in &events {
             let at = event.received_at.format("%F %T UTC").to_string();
-            rows.add_row([event.seq.to_string(), at, event.kind.name().to_owned(), whose(event), what(event)]);
+            rows.add_row([
+                event.seq.to_string(),
+                at,
+                event.kind.name().to_owned(),
+                whose(event, suspects),
+                what(event),
+            ]);
         }
         say(rows.trim_fmt());
     }
     Ok(Exit::Done)
 }
 
-fn whose(event: &Heard) -> String {
-    let mut lead = printable(&event.lead.id).into_owned();
-    if !event.lead.client_id.is_empty() {
-        let _ = write!(lead, " (client {})", printable(&event.lead.client_id));
+/// Posts of one statement that asks whom they may be about: SQLite admits a limited number of values in it.
+const POSTS_AT_ONCE: usize = 500;
+/// Leads that a damaged post may be about, and that the table names.
+const SUSPECTS_NAMED: usize = 5;
+
+/// Each post with the leads that it may be about, other than the one that it names for certain.
+async fn with_suspects(state: &Db, events: Vec<Heard>) -> Result<Vec<(Heard, Vec<LeadId>)>, sqlx::Error> {
+    let mut suspects = BTreeMap::new();
+    let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
+    for seqs in seqs.chunks(POSTS_AT_ONCE) {
+        suspects.extend(possible_opt_out::leads_of_events(state, seqs).await?);
     }
-    if !event.is_known && !event.lead.id.is_empty() {
-        lead.push_str(" (not known here)");
+    let with_its_own = events.into_iter().map(|event| {
+        let mut leads = suspects.remove(&event.seq).unwrap_or_default();
+        leads.retain(|lead| *lead != event.lead);
+        (event, leads)
+    });
+    Ok(with_its_own.collect())
+}
+
+fn named(lead: &LeadId) -> String {
+    let mut name = printable(&lead.id).into_owned();
+    if !lead.client_id.is_empty() {
+        let _ = write!(name, " (client {})", printable(&lead.client_id));
     }
-    lead
+    name
+}
+
+/// The lead that the post is about; those that it only may be about with a question mark.
+fn whose(event: &Heard, suspects: &[LeadId]) -> String {
+    let mut leads = Vec::new();
+    if !event.lead.id.is_empty() {
+        leads.push(format!("{}{}", named(&event.lead), if event.is_known { "" } else { " (not known here)" }));
+    }
+    leads.extend(suspects.iter().take(SUSPECTS_NAMED).map(|lead| format!("{}?", named(lead))));
+    if suspects.len() > SUSPECTS_NAMED {
+        leads.push(format!("and {} more?", suspects.len() - SUSPECTS_NAMED));
+    }
+    leads.join(", ")
 }
 
 /// Keys that say what became of a lead, and nothing personal.
@@ -201,7 +239,9 @@ fn what(event: &Heard) -> String {
     parts.join("; ")
 }
 
-fn document(event: &Heard) -> Value {
+fn document(event: &Heard, suspects: &[LeadId]) -> Value {
+    let suspects: Vec<Value> =
+        suspects.iter().map(|lead| json!({ "id": lead.id, "client_id": lead.client_id })).collect();
     let (said, outside, notes) = said(event);
     json!({
         "seq": event.seq,
@@ -219,6 +259,7 @@ fn document(event: &Heard) -> Value {
         "outside_vocabulary": outside,
         "notes": notes,
         "may_be_opt_out": event.may_be_opt_out,
+        "may_be_about": suspects,
         "settled_at": event.settled_at,
     })
 }

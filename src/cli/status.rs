@@ -15,7 +15,7 @@ use crate::state::file_lock;
 use crate::state::held;
 use crate::state::lead::Status;
 use crate::status::{LostNumbers, Received, Report, StateLostShown};
-use crate::wording::{WAITS_TO_BE_SENT, meaning};
+use crate::wording::{WAITS_TO_BE_SENT, counted, meaning};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -111,10 +111,14 @@ pub fn text(report: &Report) -> String {
             match &poll.error {
                 Some(error) => {
                     let _ = writeln!(text, "Last poll ({}) at {at} FAILED: {}", poll.kind, printable(error));
+                    if let Some(cure) = &poll.cure {
+                        let _ = writeln!(text, "  cure: {}", printable(cure));
+                    }
                 }
                 None => {
-                    let (kind, rows, changed, duration) = (&poll.kind, poll.rows, poll.changed, poll.duration_ms);
-                    let _ = writeln!(text, "Last poll ({kind}) at {at}: {rows} rows, {changed} changed, {duration} ms");
+                    let (kind, changed, duration) = (&poll.kind, poll.changed, poll.duration_ms);
+                    let rows = counted(poll.rows, "row", "rows");
+                    let _ = writeln!(text, "Last poll ({kind}) at {at}: {rows}, {changed} changed, {duration} ms");
                 }
             }
         }
@@ -145,7 +149,11 @@ pub fn text(report: &Report) -> String {
     if report.alerts.waiting > 0 {
         let since = report.alerts.since.map(|at| format!(", the oldest since {}", at.format("%F %T UTC")));
         let (waiting, since) = (report.alerts.waiting, since.unwrap_or_default());
-        let _ = writeln!(text, "People are still to be told of {waiting} things by [alerts]{since}.");
+        let _ = writeln!(
+            text,
+            "People are still to be told of {} by [alerts]{since}.",
+            counted(waiting, "thing", "things")
+        );
     }
     text
 }
@@ -157,15 +165,20 @@ fn received(received: &Received) -> String {
     }
     let Received { lead_updates, messages, chat_leads, repeats, unknown_leads, outside_vocabulary, .. } = received;
     let Received { unreadable, possible_opt_outs, waiting_writeback, stopped_writeback, .. } = received;
-    let mut text = format!("Received: {lead_updates} Lead Updates, {messages} Messages, {chat_leads} Chat Leads");
+    let mut text = format!(
+        "Received: {}, {}, {}",
+        counted(*lead_updates, "Lead Update", "Lead Updates"),
+        counted(*messages, "Message", "Messages"),
+        counted(*chat_leads, "Chat Lead", "Chat Leads")
+    );
     let asides = [
-        (repeats, "repeats"),
-        (unknown_leads, "about leads that are not known here"),
-        (outside_vocabulary, "with a status outside the vocabulary"),
-        (waiting_writeback, "wait to be written to the CRM"),
+        (*repeats, "repeat", "repeats"),
+        (*unknown_leads, "about a lead that is not known here", "about leads that are not known here"),
+        (*outside_vocabulary, "with a status outside the vocabulary", "with a status outside the vocabulary"),
+        (*waiting_writeback, "waits to be written to the CRM", "wait to be written to the CRM"),
     ];
-    let asides: Vec<String> =
-        asides.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let asides = asides.into_iter().filter(|(count, ..)| *count > 0);
+    let asides: Vec<String> = asides.map(|(count, one, many)| counted(count, one, many)).collect();
     if !asides.is_empty() {
         let _ = write!(text, " ({})", asides.join(", "));
     }
@@ -173,22 +186,25 @@ fn received(received: &Received) -> String {
     if *possible_opt_outs > 0 {
         let _ = writeln!(
             text,
-            "POSSIBLE OPT-OUTS in {possible_opt_outs} damaged posts: they count as opt-outs until an operator has looked.\n  look: \
-             conversica-sync received --possible-opt-outs; then: received confirm SEQ, or received dismiss SEQ"
+            "POSSIBLE OPT-OUTS in {}: {} until an operator has looked.\n  look: conversica-sync received --possible-opt-outs; \
+             then: received confirm SEQ, or received dismiss SEQ",
+            counted(*possible_opt_outs, "damaged post", "damaged posts"),
+            if *possible_opt_outs == 1 { "it counts as an opt-out" } else { "they count as opt-outs" },
         );
     }
     if *unreadable > 0 {
         let _ = writeln!(
             text,
-            "For a person: {unreadable} posts cannot be read. Look: conversica-sync received --unreadable; then: received replay, or \
-             received dismiss"
+            "For a person: {} cannot be read. Look: conversica-sync received --unreadable; then: received replay, or received \
+             dismiss",
+            counted(*unreadable, "post", "posts")
         );
     }
     if *stopped_writeback > 0 {
         let _ = writeln!(
             text,
-            "For a person: {stopped_writeback} posts cannot be written to the CRM. Look: conversica-sync writeback stopped; then: \
-             writeback retry"
+            "For a person: {} cannot be written to the CRM. Look: conversica-sync writeback stopped; then: writeback retry",
+            counted(*stopped_writeback, "post", "posts")
         );
     }
     text
@@ -203,8 +219,8 @@ fn pacing(pacing: Option<&Pacing>, halted: bool) -> String {
         let next = pacing.next_probe_at.map(|at| format!("; the next try is at {}", time(at))).unwrap_or_default();
         let _ = writeln!(
             text,
-            "Conversica does not answer well ({} failures in a row): one lead at a time is tried until one is answered{next}.",
-            pacing.failures
+            "Conversica does not answer well ({} in a row): one lead at a time is tried until one is answered{next}.",
+            counted(pacing.failures, "failure", "failures")
         );
     }
     if let Some(until) = pacing.paused_until {

@@ -210,10 +210,11 @@ async fn open(url: &str, source: &Source) -> anyhow::Result<SourceDb> {
 }
 
 fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
-    let what = format!("{} cannot be reached: {error}", db::display_url(url));
     if StatementPooler::is_cause_of(error) {
+        let what = format!("{} cannot be used: {StatementPooler}", db::display_url(url));
         return SetupError::new(what, StatementPooler::CURE).into();
     }
+    let what = format!("{} cannot be reached: {error}", db::display_url(url));
     SetupError::new(what, "check that the database is running, and the host, database, user and password of its URL")
         .into()
 }

@@ -89,8 +89,8 @@ impl HaltReason {
                  address banned, then `conversica-sync resume`"
             }
             HaltReason::Endpoint => {
-                "set the right [conversica] endpoint, or let this machine past whatever answers in its place (a login page, a bot \
-                 wall, a proxy), then `conversica-sync resume`"
+                "set the right [conversica] endpoint: another URL lifts the halt by itself; where the URL is right, let this \
+                 machine past whatever answers in its place (a login page, a bot wall, a proxy), then `conversica-sync resume`"
             }
         }
     }

@@ -318,9 +318,13 @@ async fn connect(source: &Source) -> anyhow::Result<SourceDb> {
         let is_refused = StatementPooler::is_cause_of(&error);
         let known = error.as_database_error().map(|database| failure_cure::cure_error(database).text);
         let known = known.or(is_refused.then_some(StatementPooler::CURE));
-        let fails = if is_refused { "cannot be used" } else { "cannot be reached" };
+        let shown = db::display_url(url);
+        let what = match is_refused {
+            true => format!("[source] url: {shown} cannot be used: {StatementPooler}"),
+            false => format!("[source] url: {shown} cannot be reached: {error}"),
+        };
         let setup = SetupError::new(
-            format!("[source] url: {} {fails}: {error}", db::display_url(url)),
+            what,
             known.unwrap_or(
                 "check that the database is running, and the host, database, user and password of [source] url",
             ),

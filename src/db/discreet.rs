@@ -11,6 +11,8 @@ use std::fmt;
 use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::postgres::PgDatabaseError;
 
+use crate::error::SetupError;
+
 /// Classes of SQLSTATE whose messages name connections, roles, tables, columns and conditions of the server.
 const POSTGRES_PLAIN: [&str; 15] =
     ["08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"];
@@ -111,8 +113,24 @@ pub fn of_sqlite(code: i32, message: String) -> sqlx::Error {
     sqlx::Error::Database(Box::new(told))
 }
 
-/// An error with its causes, in one line. What a database says is told once, and without data.
+/// An error with its causes, in one line, and with its cure in brackets. What a database says is told once, and without data.
 pub fn in_words(error: &anyhow::Error) -> String {
+    match split_cure(error) {
+        (words, None) => words,
+        (words, Some(cure)) => format!("{words} (cure: {cure})"),
+    }
+}
+
+/// The same, with the cure apart.
+pub fn split_cure(error: &anyhow::Error) -> (String, Option<String>) {
+    let words = join_causes(error);
+    match SetupError::find_in(error) {
+        None => (words, None),
+        Some(setup) => (words.replacen(&setup.to_string(), &setup.what, 1), Some(setup.cure.clone())),
+    }
+}
+
+fn join_causes(error: &anyhow::Error) -> String {
     let mut words = Vec::new();
     for cause in error.chain() {
         match cause.downcast_ref::<sqlx::Error>() {

@@ -58,11 +58,12 @@ pub async fn reconcile(
 ) -> anyhow::Result<Report> {
     let fitting = crm.fitting().await?;
     let doubts = Interest::Doubts(Doubted { silent_since: options.silent_since });
-    let mut merge = Merge::begin(crm, state, &fitting, Scope::All, doubts, now).await?;
+    let merge = Merge::begin(crm, state, &fitting, Scope::All, doubts, now).await;
+    let mut merge = merge.map_err(|error| crm.explained(error))?;
     let rules = Rules { began_at: now, silent_since: options.silent_since };
     let mut walk = Walk { state, options, rules, tally: Tally::default(), repaired: Repaired::default(), now, each };
     let (mut batch, mut looked_at) = (Vec::with_capacity(BATCH_ROWS), 0);
-    while let Some(item) = merge.next().await? {
+    while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
         match item {
             Item::Quiet => {}
             Item::Missing(known) => batch.push((known.lead, None)),

@@ -61,6 +61,9 @@ pub struct LastPoll {
     pub changed: u64,
     pub duration_ms: u64,
     pub error: Option<String>,
+    /// What an operator does about the error, where it is known.
+    #[serde(default)]
+    pub cure: Option<String>,
     /// Rows whose key names no lead: none at all, not valid UTF-8, too long. By the last full compare, or more where a later
     /// poll has met more.
     #[serde(default)]

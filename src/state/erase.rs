@@ -278,8 +278,11 @@ fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> Fact {
     match name {
         // The comparison begins anew.
         "comparing" if fact["id"] == lead.id.as_str() && fact["client_id"] == lead.client_id.as_str() => Fact::Goes,
-        "last_poll" if fact["error"].as_str().is_some_and(|error| error.contains(&lead.id)) => {
+        "last_poll"
+            if ["error", "cure"].iter().any(|key| fact[*key].as_str().is_some_and(|text| text.contains(&lead.id))) =>
+        {
             fact["error"] = json!("(it may have named somebody who was erased; the next poll says it again)");
+            fact["cure"] = Value::Null;
             Fact::Becomes(fact.to_string())
         }
         "halt" if fact["detail"].as_str().is_some_and(|detail| quoted.iter().any(|quoted| quoted == detail)) => {

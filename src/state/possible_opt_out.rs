@@ -1,7 +1,7 @@
 //! Table `possible_opt_out`: damaged posts that may withdraw a person's consent. Each counts as a withdrawal until an operator
 //! has looked; [`super::consent`] reads it together with the ledger.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -181,6 +181,30 @@ pub async fn settle(
         transaction.commit().await?;
         Ok(SettleOutcome::Settled(leads))
     })
+}
+
+/// The leads that each of these posts may be about, in the order of their ids; not those of posts that an operator has dismissed
+/// or replaced.
+pub async fn leads_of_events(db: &Db, event_seqs: &[i64]) -> Result<BTreeMap<i64, Vec<LeadId>>, sqlx::Error> {
+    let mut leads: BTreeMap<i64, Vec<LeadId>> = BTreeMap::new();
+    if event_seqs.is_empty() {
+        return Ok(leads);
+    }
+    let rows: Vec<(i64, String, String)> = on_db!(db, pool => {
+        let mut query = QueryBuilder::new(
+            "select distinct event_seq, id, client_id from possible_opt_out \
+             where id <> '' and (decision is null or decision = 'confirmed') and event_seq in (");
+        let mut list = query.separated(", ");
+        for event_seq in event_seqs {
+            list.push_bind(*event_seq);
+        }
+        query.push(") order by event_seq, id, client_id");
+        query.build_query_as().fetch_all(pool).await?
+    });
+    for (event_seq, id, client_id) in rows {
+        leads.entry(event_seq).or_default().push(LeadId { id, client_id });
+    }
+    Ok(leads)
 }
 
 /// Leads that a damaged post may be an opt-out of, until an operator has looked; at most `limit` of them.

@@ -90,9 +90,10 @@ pub async fn plan(
     let mut planning = Planning::new(settings, tested::leads(state).await?);
     // Before the first row is read: what is held meanwhile has not been shown.
     let held = held::look(state, &held::Selection::default()).await?;
-    let mut merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything, now).await?;
+    let merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything, now).await;
+    let mut merge = merge.map_err(|error| crm.explained(error))?;
     loop {
-        match merge.next().await? {
+        match merge.next().await.map_err(|error| crm.explained(error))? {
             Some(Item::Quiet) => {}
             Some(Item::Missing(known)) => planning.missing(known, merge.unnamed()),
             Some(Item::Row(mapped, known)) => {

@@ -13,7 +13,7 @@ use crate::crm::read::Scope;
 use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
-use crate::db::discreet::in_words;
+use crate::db::discreet::split_cure;
 use crate::state::ahead;
 use crate::state::backup::Restored;
 use crate::state::consent;
@@ -91,13 +91,15 @@ pub async fn poll(
     } else {
         tally.poll_failed();
     }
+    let (error, cure) = result.as_ref().err().map(split_cure).map_or((None, None), |(error, cure)| (Some(error), cure));
     let last = LastPoll {
         at: now,
         kind: kind.to_owned(),
         rows: polled.rows,
         changed: polled.changed,
         duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-        error: result.as_ref().err().map(in_words),
+        error,
+        cure,
         unnamed,
         failing_since: result.is_err().then(|| failing_since.unwrap_or(now)),
         succeeded_at,

@@ -36,6 +36,7 @@ mod tests {
             changed: 0,
             duration_ms: 5,
             error: None,
+            cure: None,
             unnamed: 0,
             failing_since: None,
             succeeded_at: Default::default(),

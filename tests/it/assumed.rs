@@ -131,6 +131,8 @@ fn the_first_request_to_an_assumed_lead_is_counted_apart_and_by_the_caps(engine:
         "{text}"
     );
     assert!(!text.contains("not known to Conversica"), "{text}");
+    let is_of_1 = |line: &str| line.split_whitespace().take(2).eq(["assumed_known", "1"]);
+    assert!(text.lines().any(is_of_1), "the action and the id are two words: {text}");
 
     scene.set("safety", "new_leads_per_hour", "2");
     let forecast = scene.run(&["plan", "--json"]).json()["forecast"].clone();

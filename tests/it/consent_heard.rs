@@ -53,7 +53,8 @@ async fn whatever_was_written_a_claim_leaves_with_the_opt_out(engine: Engine) {
 async fn until_a_post_is_taken_in_nothing_is_sent_to_its_lead_but_a_withdrawal(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    write(&db, &[desired("1", FALSE), desired("2", FALSE)], 0).await;
+    deliver(&db, desired("1", r#"{"id":"1","optOut":false}"#), 0).await;
+    write(&db, &[desired("1", FALSE), desired("2", FALSE)], 1).await;
     store(&db, Kind::LeadUpdate, &opted_out(), at(1)).await;
     let claims = delivery::record_and_claim(&db, &[], Wanted::up_to(9), at(2), LEASE).await.unwrap();
     assert_eq!(claims.iter().map(|claim| claim.lead.clone()).collect::<Vec<_>>(), [id("2")]);

@@ -128,6 +128,7 @@ async fn full(db: &Db, who: &str) {
         changed: 0,
         duration_ms: 0,
         error: Some(format!("two rows have the key {who}")),
+        cure: None,
         unnamed: 0,
         failing_since: Some(at(34)),
         succeeded_at: Default::default(),

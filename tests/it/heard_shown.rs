@@ -130,7 +130,7 @@ fn status_counts_what_came(engine: Engine) {
     assert_eq!(received, expected);
     let status = scene.run(&["status"]);
     assert!(status.stdout.contains("Received: 2 Lead Updates"), "{status}");
-    assert!(status.stdout.contains("1 posts cannot be written to the CRM"), "{status}");
+    assert!(status.stdout.contains("1 post cannot be written to the CRM"), "{status}");
     assert_eq!(status.code, Some(0));
 }
 

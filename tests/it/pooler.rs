@@ -206,6 +206,7 @@ fn a_pooler_that_refuses_transactions_is_refused_with_the_cure() {
                 let cure = ["pool_mode = transaction", "pool_mode = session", "the PostgreSQL server itself"];
                 assert!(cure.iter().all(|part| said.contains(part)), "{size} {command:?}: {said}");
                 assert!(said.contains("refuses transactions"), "{size} {command:?}: {said}");
+                assert!(!said.contains("error with configuration"), "{size} {command:?}: {said}");
                 assert_ne!(output.code, Some(0), "{size} {command:?}: {said}");
                 if command != ["check"] {
                     assert_eq!(output.code, Some(2), "{size} {command:?}: {said}");

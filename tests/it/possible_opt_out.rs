@@ -31,6 +31,7 @@ mod through_the_program {
     blocking_on_both_engines!(
         a_damaged_post_is_read_and_its_opt_out_told_to_conversica,
         what_cannot_be_read_counts_as_an_opt_out_until_an_operator_has_looked,
+        the_list_names_the_leads_that_a_damaged_post_may_be_about,
     );
 }
 
@@ -171,6 +172,37 @@ fn what_cannot_be_read_counts_as_an_opt_out_until_an_operator_has_looked(engine:
     assert_eq!([last("1"), last("2"), last("3")], [json!(true), json!(false), json!(false)]);
     let lead = scene.run(&["lead", "1", "--json"]).json();
     assert_eq!(lead["possible_opt_outs"][0]["decision"], "confirmed");
+}
+
+fn the_list_names_the_leads_that_a_damaged_post_may_be_about(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = scene(engine, &endpoint, 2);
+    let receiver = Receiver::start(&scene);
+    wait_until("all leads are sent", SOON, || (1..=2).all(|id| !endpoint.bodies_of(&id.to_string()).is_empty()));
+    assert_eq!(receiver.post("/conversica/lead", r#"{"id":"2","conversationStatus":"Unsubscri"#).status, 400);
+    assert_eq!(receiver.post("/conversica/lead", r#"{"id":"1","doNotEmail":"perhaps"}"#).status, 200);
+    ["1", "2"].into_iter().for_each(|id| told(&endpoint, id));
+    receiver.end();
+    let status = scene.run(&["status"]).stdout;
+    assert!(
+        status.contains("1 post cannot be read") && status.contains("POSSIBLE OPT-OUTS in 2 damaged posts"),
+        "{status}"
+    );
+    let lead_of = |text: &str, kind: &str| {
+        let line = text.lines().find(|line| line.contains(kind)).unwrap_or_else(|| panic!("{kind}: {text}")).to_owned();
+        line.split("lead_update").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned)
+    };
+    let text = scene.run(&["received", "--possible-opt-outs"]).stdout;
+    assert_eq!(lead_of(&text, "UNREADABLE").as_deref(), Some("2?"), "{text}");
+    assert_eq!(lead_of(&text, "note:").as_deref(), Some("1"), "{text}");
+    let listed = scene.run(&["received", "--possible-opt-outs", "--json"]).json();
+    assert_eq!(listed["received"][1]["may_be_about"], json!([{"id": "2", "client_id": ""}]), "{listed:#}");
+    assert_eq!(listed["received"][0]["may_be_about"], json!([]), "{listed:#}");
+    scene.run(&["received", "dismiss", "1"]).expect_code(0);
+    let status = scene.run(&["status"]).stdout;
+    assert!(status.contains("POSSIBLE OPT-OUTS in 1 damaged post: it counts as an opt-out until"), "{status}");
+    let listed = scene.run(&["received", "--json"]).json();
+    assert_eq!(listed["received"][1]["may_be_about"], json!([]), "{listed:#}");
 }
 
 #[test]

@@ -49,6 +49,25 @@ fn runbook() -> String {
     runbook.split("\n## ").next().unwrap_or_default().to_owned()
 }
 
+/// The value of a constant text in the sources, as `warn!("{NAME}")` prints it.
+fn constant(sources: &str, name: &str) -> Option<String> {
+    let at = sources.find(&format!("const {name}: &str = "))?;
+    literals(&sources[at..]).into_iter().next()
+}
+
+/// A literal as the log shows it; where it is nothing but the name of a constant, that constant's text.
+fn printed(literal: String, sources: &str) -> String {
+    let name = literal.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    name.and_then(|name| constant(sources, name)).unwrap_or(literal)
+}
+
+/// The longest part of a text between its placeholders, without the cure at its end.
+fn longest_part(text: &str) -> &str {
+    let what = text.split("; cure:").next().unwrap_or_default();
+    let parts = what.split(['{', '}', '`', '(', ')']).map(str::trim);
+    parts.max_by_key(|part| part.len()).unwrap_or_default()
+}
+
 #[test]
 fn every_alert_is_in_the_runbook() {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus/alerts.yml");
@@ -67,19 +86,33 @@ fn every_warning_and_error_of_the_log_is_in_the_runbook() {
     let mut files = Vec::new();
     sources(&root.join("src"), &mut files);
     let (mut messages, mut missing) = (0, Vec::new());
-    for file in files {
+    let read = |file: PathBuf| {
         let code = std::fs::read_to_string(&file).expect("a source file");
-        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        (file, code.split("#[cfg(test)]").next().unwrap_or_default().to_owned())
+    };
+    let files: Vec<(PathBuf, String)> = files.into_iter().map(read).collect();
+    let all: String = files.iter().map(|(_, code)| code.as_str()).collect();
+    for (file, code) in files {
         for call in ["warn!(", "error!("] {
             for (at, _) in code.match_indices(call) {
-                let literals = literals(&code[at + call.len()..]);
-                // Messages that are made elsewhere, such as warnings about settings, say themselves what to do.
+                let literals: Vec<String> =
+                    literals(&code[at + call.len()..]).into_iter().map(|text| printed(text, &all)).collect();
+                // Messages that are made of parts, such as warnings about a key of the settings, say themselves what to do.
                 let words: Vec<&String> =
                     literals.iter().filter(|text| text.len() > 20 && !text.contains('{')).collect();
                 messages += usize::from(!words.is_empty());
                 if !words.is_empty() && !words.iter().any(|text| runbook.contains(text.as_str())) {
                     missing.push(format!("{}: {words:?}", file.strip_prefix(root).unwrap_or(&file).display()));
                 }
+            }
+        }
+    }
+    // Warnings about the settings' files, which are logged one by one.
+    for (at, call) in ["warnings.push(", "warnings.extend("].iter().flat_map(|call| all.match_indices(call)) {
+        for text in literals(&all[at + call.len()..]) {
+            let part = longest_part(&text);
+            if part.len() > 20 && !runbook.contains(part) {
+                missing.push(format!("a warning about the settings: {part:?}"));
             }
         }
     }

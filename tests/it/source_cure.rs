@@ -1,5 +1,7 @@
 //! Each failure of the customer's database is answered with what cures it: a table's name is named only where that is wrong.
 
+use std::time::Duration;
+
 use conversica_sync::config::Settings;
 use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
@@ -8,6 +10,8 @@ use conversica_sync::state::control::{self, LastPoll};
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::{poll, refusal, settings};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
 
 on_both_engines!(
     a_condition_that_names_what_is_not_there_is_told_from_the_table,
@@ -52,8 +56,9 @@ impl PolledSource {
         let error = poll(&self.crm, &self.state, &self.settings).await.expect_err("the poll fails");
         let last = control::read::<LastPoll>(&self.state).await.unwrap().unwrap();
         let refused = error.downcast::<SetupError>().unwrap_or_else(|other| panic!("no cure: {other:#}"));
-        let said = last.error.expect("status says it");
-        assert!(said.contains(&refused.cure) && !said.contains(NO_TABLE_TO_CHOOSE), "{said}");
+        let said = (last.error.expect("status says it"), last.cure.expect("status says what to do"));
+        assert!(!said.0.contains('\n') && !said.0.contains(NO_TABLE_TO_CHOOSE), "{said:?}");
+        assert_eq!(said, (refused.what.clone(), refused.cure.clone()));
         refused
     }
 }
@@ -132,4 +137,63 @@ async fn a_file_that_is_overwritten_with_something_else_is_a_question_of_the_fil
     polled.crm.begin_poll();
     let refused = polled.refusal().await;
     assert!(refused.what.starts_with("[source] url") && refused.cure.contains("of another kind"), "{refused}");
+}
+
+/// A scene whose CRM is read by a role that may not read the table.
+fn scene_without_right(role: &str, endpoint: &StandIn) -> Scene {
+    let mut scene = Scene::on(Engine::Postgres, &endpoint.url(), 3);
+    scene.crm(&format!("drop role if exists {role}; create role {role} login"));
+    let url = scene.crm_store().url().replace("postgres@", &format!("{role}@"));
+    scene.set_text("source", "url", &url);
+    scene
+}
+
+#[test]
+fn every_command_that_reads_the_table_names_the_cure_of_a_missing_right() {
+    let endpoint = StandIn::accepting();
+    let scene = scene_without_right("may_not_read", &endpoint);
+    for command in [&["plan"][..], &["plan", "--json"], &["reconcile"], &["once"], &["run"]] {
+        let output = scene.run(command).expect_code(2);
+        let cure = "\n  cure: let this user read the table: grant usage on its schema and select on it";
+        assert!(output.stderr.contains("error: [source] table leads: permission denied for table leads"), "{output}");
+        assert!(output.stderr.contains(cure), "{output}");
+    }
+    let check = scene.run(&["check", "--json"]).expect_code(2).json();
+    let items = check["items"].as_array().expect("items");
+    let of_state = |state: &str| items.iter().filter(|item| item["state"] == state).collect::<Vec<_>>();
+    let failed = of_state("fail");
+    assert_eq!(failed.len(), 1, "{check:#}");
+    assert!(failed[0]["detail"].as_str().is_some_and(|text| text.contains("permission denied")), "{check:#}");
+    assert!(failed[0]["cure"].as_str().is_some_and(|text| text.contains("select on it")), "{check:#}");
+    let skipped = of_state("skipped");
+    for (section, name) in [("source", "key"), ("mapping", "rows"), ("time zone", "stamps")] {
+        let is_skipped = skipped
+            .iter()
+            .any(|item| item["section"] == section && item["name"] == name && item["detail"] == "needs the source");
+        assert!(is_skipped, "{section} {name}: {check:#}");
+    }
+    assert_eq!(endpoint.requests().len(), 0);
+}
+
+#[test]
+fn a_right_that_is_lost_while_the_daemon_runs_is_shown_with_its_cure_apart() {
+    let endpoint = StandIn::accepting();
+    let scene = scene_without_right("loses_right", &endpoint);
+    scene.crm("grant select on leads to loses_right");
+    let mut daemon = scene.daemon();
+    let soon = Duration::from_secs(30);
+    scene.wait_for_status("a poll", soon, |status| status["leads"]["in_sync"] == 3);
+    scene.crm("revoke select on leads from loses_right");
+    let said = daemon.wait_for_line("a poll failed", soon);
+    assert!(said.contains("permission denied for table leads") && said.contains("cure"), "{said}");
+    assert!(said.contains("select on it") && !said.contains("\\n"), "{said}");
+    scene.wait_for_status("the failed poll", soon, |status| status["last_poll"]["error"].is_string());
+    let last = scene.status()["last_poll"].clone();
+    assert_eq!(last["error"], "[source] table leads: permission denied for table leads");
+    assert!(last["cure"].as_str().is_some_and(|cure| cure.contains("select on it")), "{last:#}");
+    let status = scene.run(&["status"]).stdout;
+    assert!(
+        status.contains("FAILED: [source] table leads: permission denied for table leads\n  cure: let this"),
+        "{status}"
+    );
 }

@@ -58,6 +58,7 @@ struct Overview {
     /// While the CRM cannot be read.
     of_known_leads: &'static str,
     poll_error: Option<String>,
+    poll_cure: Option<String>,
     held: Option<Held>,
     others: Vec<Concern>,
     groups: Vec<Stuck>,
@@ -168,6 +169,7 @@ impl Overview {
             source: cure_of("source"),
             of_known_leads: sending.of_known_leads(),
             poll_error: report.last_poll.as_ref().and_then(|poll| poll.error.clone()),
+            poll_cure: report.last_poll.as_ref().and_then(|poll| poll.cure.clone()),
             held,
             others: concerns(report, details),
             groups: stuck.into_iter().map(of_group).collect(),

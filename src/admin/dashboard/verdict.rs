@@ -137,6 +137,7 @@ mod tests {
             changed: 0,
             duration_ms: 1,
             error: None,
+            cure: None,
             unnamed: 0,
             failing_since: None,
             succeeded_at: Default::default(),

@@ -41,6 +41,7 @@ fn polled(seconds: i64, failing_since: Option<i64>) -> Option<LastPoll> {
         duration_ms: 0,
         unnamed: 0,
         error: failing_since.map(|_| "Ann's row".to_owned()),
+        cure: None,
         failing_since: failing_since.map(at),
         succeeded_at: BTreeMap::new(),
     })

@@ -11,18 +11,20 @@ use crate::state::held;
 use crate::sync::plan::PlannedLead;
 use crate::sync::plan::forecast::Forecast;
 use crate::sync::plan::totals::{Reason, Totals};
-use crate::wording::{first_contacts, roughly};
+use crate::wording::{counted, first_contacts, roughly};
 
 /// Conversations, and keys, that are named one by one.
 const NAMED: usize = 10;
 /// Old values are set in a column of this width; a longer one stands out.
 const OLD_CHARS: usize = 30;
+/// The longest name of an action, `assumed_known`, and two blanks.
+const ACTION_CHARS: usize = 15;
 /// What takes less needs no word.
 const SECONDS_WORTH_A_WORD: u64 = 10;
 
 pub fn headline(totals: &Totals) -> String {
     let mut text = warnings(totals);
-    let _ = writeln!(text, "A pass would send {} requests:", number(totals.requests()));
+    let _ = writeln!(text, "A pass would send {}:", requests(totals.requests()));
     count(&mut text, totals.new_people, "people contacted for the first time");
     text.push_str(&conversations(totals));
     if totals.assumed_known > 0 {
@@ -59,6 +61,10 @@ pub fn headline(totals: &Totals) -> String {
     text.push_str(&same_email(totals));
     text.push_str(&held_for_a_person(totals));
     text
+}
+
+fn requests(count: u64) -> String {
+    counted(count, "request", "requests")
 }
 
 fn count(text: &mut String, count: u64, what: &str) {
@@ -169,14 +175,15 @@ fn changed_keys(totals: &Totals) -> String {
     text
 }
 
-fn takes(forecast: &Forecast, requests: u64) -> String {
+fn takes(forecast: &Forecast, count: u64) -> String {
     let mut text = String::new();
     if forecast.seconds >= SECONDS_WORTH_A_WORD {
         let _ = writeln!(
             text,
-            "At {} a second ([delivery] requests_per_second) {} requests take about {}.",
+            "At {} a second ([delivery] requests_per_second) {} {} about {}.",
             forecast.requests_per_second,
-            number(requests),
+            requests(count),
+            if count == 1 { "takes" } else { "take" },
             roughly(forecast.seconds)
         );
     }
@@ -267,7 +274,7 @@ fn name(lead: &LeadId) -> String {
 }
 
 pub fn describe(lead: &PlannedLead) -> String {
-    let mut text = format!("\n{:<8}{}", lead.action.name(), printable(&lead.id));
+    let mut text = format!("\n{:<ACTION_CHARS$}{}", lead.action.name(), printable(&lead.id));
     if !lead.client_id.is_empty() {
         let _ = write!(text, " (client {})", printable(&lead.client_id));
     }

@@ -49,6 +49,7 @@ fn report(of: Circumstances) -> Report {
         changed: 0,
         duration_ms: 12,
         error: of.source_away.then(|| "the file is not there".to_owned()),
+        cure: None,
         failing_since: None,
         succeeded_at: Default::default(),
     });
