@@ -108,7 +108,7 @@ pub fn text(report: &Report) -> String {
         None => text.push_str("Nothing has been polled yet.\n"),
         Some(poll) => {
             let at = poll.at.format("%F %T UTC");
-            match &poll.error {
+            match poll.plain_error() {
                 Some(error) => {
                     let _ = writeln!(text, "Last poll ({}) at {at} FAILED: {}", poll.kind, printable(error));
                     if let Some(cure) = &poll.cure {

@@ -60,8 +60,9 @@ pub struct LastPoll {
     /// Leads whose content differed from what the state held.
     pub changed: u64,
     pub duration_ms: u64,
+    /// What went wrong, with its cure in brackets where it is known.
     pub error: Option<String>,
-    /// What an operator does about the error, where it is known.
+    /// What an operator does about the error.
     #[serde(default)]
     pub cure: Option<String>,
     /// Rows whose key names no lead: none at all, not valid UTF-8, too long. By the last full compare, or more where a later
@@ -74,6 +75,15 @@ pub struct LastPoll {
     /// When a poll last went through, by kind: `incremental`, `full`, `drain` (of the change log).
     #[serde(default)]
     pub succeeded_at: BTreeMap<String, DateTime<Utc>>,
+}
+
+impl LastPoll {
+    /// The error without its cure, for those who show the cure apart.
+    pub fn plain_error(&self) -> Option<&str> {
+        let error = self.error.as_deref()?;
+        let cure = self.cure.as_ref().map(|cure| format!(" (cure: {cure})"));
+        Some(cure.and_then(|cure| error.strip_suffix(cure.as_str())).unwrap_or(error))
+    }
 }
 
 /// The first pass has been decided upon: by `first_run`, by `approve` or by `baseline`.

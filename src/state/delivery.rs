@@ -336,6 +336,7 @@ where
     for<'e> i64: Encode<'e, DB> + Type<DB>,
     for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
     for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
 {
     let mut update = QueryBuilder::new(
         "with f (f_id, f_client_id, f_claimed_at, f_class, f_next, f_due_at, f_http_status, f_detail, f_at) as (",
@@ -395,7 +396,11 @@ where
     update.push(format!("coalesce(case when lead.assumed_at is null then {} end, {})", lead::DELIVERED, lead::SENT));
     update.push(
         " else lead.delivered end, \
-         delivered_hash = case f_class when 'accepted' then lead.sent_hash when 'ambiguous' then null \
+         delivered_hash = case f_class when 'accepted' then nullif(lead.sent_hash, ",
+    );
+    update.push_bind(late::OTHER_CONTENT.to_vec());
+    update.push(
+        ") when 'ambiguous' then null \
                           else lead.delivered_hash end, \
          delivered_at = case when f_class = 'accepted' then f_at else lead.delivered_at end, \
          first_contact_at = case when f_class not in ('accepted', 'ambiguous') then lead.first_contact_at \

@@ -13,7 +13,7 @@ use crate::crm::read::Scope;
 use crate::crm::settled::Settled;
 use crate::crm::{Crm, Fitting};
 use crate::db::Db;
-use crate::db::discreet::split_cure;
+use crate::db::discreet::{in_words, split_cure};
 use crate::state::ahead;
 use crate::state::backup::Restored;
 use crate::state::consent;
@@ -91,7 +91,8 @@ pub async fn poll(
     } else {
         tally.poll_failed();
     }
-    let (error, cure) = result.as_ref().err().map(split_cure).map_or((None, None), |(error, cure)| (Some(error), cure));
+    let failure = result.as_ref().err();
+    let (error, cure) = (failure.map(in_words), failure.and_then(|error| split_cure(error).1));
     let last = LastPoll {
         at: now,
         kind: kind.to_owned(),

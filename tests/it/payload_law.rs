@@ -173,6 +173,17 @@ fn law(engine: Engine, cases: u32) {
         Event::Late(Class::Ambiguous),
         Event::Crash(false),
     ]);
+    play(vec![
+        Event::Row(0),
+        Event::Claim,
+        Event::Stop,
+        Event::Crash(false),
+        Event::Claim,
+        Event::Late(Class::Accepted),
+        Event::Answer(Class::Accepted, 0),
+        Event::HeldRow(0),
+        Event::Decide(Release::Baseline),
+    ]);
     let plays = runner.run(&prop::collection::vec(event(), 1..50), |events| {
         play(events);
         Ok(())

@@ -168,7 +168,7 @@ impl Overview {
             state: cure_of("state"),
             source: cure_of("source"),
             of_known_leads: sending.of_known_leads(),
-            poll_error: report.last_poll.as_ref().and_then(|poll| poll.error.clone()),
+            poll_error: report.last_poll.as_ref().and_then(|poll| poll.plain_error().map(str::to_owned)),
             poll_cure: report.last_poll.as_ref().and_then(|poll| poll.cure.clone()),
             held,
             others: concerns(report, details),
