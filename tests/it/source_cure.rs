@@ -56,7 +56,8 @@ impl PolledSource {
         let error = poll(&self.crm, &self.state, &self.settings).await.expect_err("the poll fails");
         let last = control::read::<LastPoll>(&self.state).await.unwrap().unwrap();
         let refused = error.downcast::<SetupError>().unwrap_or_else(|other| panic!("no cure: {other:#}"));
-        let said = (last.error.expect("status says it"), last.cure.expect("status says what to do"));
+        let error = last.plain_error().expect("status says it").to_owned();
+        let said = (error, last.cure.expect("status says what to do"));
         assert!(!said.0.contains('\n') && !said.0.contains(NO_TABLE_TO_CHOOSE), "{said:?}");
         assert_eq!(said, (refused.what.clone(), refused.cure.clone()));
         refused
