@@ -1,8 +1,8 @@
 //! What a person has said about being written to: read from Lead Updates, and held against what is about to be sent. Pure.
 //!
-//! Each word goes into a ledger by itself. Which of them counts follows from their dates, so that their order does not
-//! matter: consent stands withdrawn where the newest withdrawal is no older than the newest giving. Only a clock that was ahead
-//! makes the order matter: see [`HeardWord`].
+//! Each word goes into a ledger by itself, in the order in which it was taken in. Consent is withdrawn while no giving ends the newest
+//! withdrawal. A giving of the CRM counts by its date. A giving that Conversica posts also has to come after the withdrawal:
+//! see [`HeardWord`].
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Postgres, QueryBuilder, Sqlite};
+use sqlx::{Database, Encode, PgConnection, Postgres, QueryBuilder, Sqlite, Type};
 
 use crate::conversica::consent;
 use crate::conversica::heard::{self, Kind};
@@ -102,9 +102,8 @@ pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<
                         .fetch_one(&mut *transaction)
                         .await?;
                 insert_sqlite_query(&contents, now).build().execute(&mut *transaction).await?;
-                for (arrival, _) in contents.iter().filter(|(arrival, _)| arrival.withdraws) {
-                    let hash = arrival.content_hash.as_bytes().to_vec();
-                    sqlx::query(TAKE_AGAIN).bind(hash).execute(&mut *transaction).await?;
+                if contents.iter().any(|(arrival, _)| arrival.withdraws) {
+                    take_again_query(&contents).build().execute(&mut *transaction).await?;
                 }
                 count_sqlite_query(&contents, arrivals.len(), before).build().execute(&mut *transaction).await?;
             }
@@ -121,9 +120,8 @@ pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<
             let mut counts = BTreeMap::new();
             if !contents.is_empty() {
                 let kept = insert_postgres(&mut transaction, &contents, now).await?;
-                for (arrival, _) in contents.iter().filter(|(arrival, _)| arrival.withdraws) {
-                    let hash = arrival.content_hash.as_bytes().to_vec();
-                    sqlx::query(TAKE_AGAIN).bind(hash).execute(&mut *transaction).await?;
+                if contents.iter().any(|(arrival, _)| arrival.withdraws) {
+                    take_again_query(&contents).build().execute(&mut *transaction).await?;
                 }
                 counts = self::counts(&contents, &places, kept);
             }
@@ -171,10 +169,23 @@ const ON_CONFLICT: &str = " on conflict (content_hash) do update \
      set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at";
 
 /// A withdrawal that is posted once more, after consent was given, is a new word: its event is taken in again.
-const TAKE_AGAIN: &str = "update event set applied_at = null where content_hash = $1 and applied_at is not null \
-     and exists (select 1 from consent w join consent g on g.id = w.id and g.client_id = w.client_id \
-         and g.channel = w.channel and g.given = 1 and g.seq > w.seq \
-         where w.id = event.id and w.client_id = event.client_id and w.event_seq = event.seq and w.given = 0)";
+fn take_again_query<DB: Database>(contents: &[Content<'_>]) -> QueryBuilder<DB>
+where
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+{
+    let mut query =
+        QueryBuilder::new("update event set applied_at = null where applied_at is not null and content_hash in (");
+    let mut hashes = query.separated(", ");
+    for (arrival, _) in contents.iter().filter(|(arrival, _)| arrival.withdraws) {
+        hashes.push_bind(arrival.content_hash.as_bytes().to_vec());
+    }
+    query.push(
+        ") and exists (select 1 from consent g where g.id = event.id and g.client_id = event.client_id and g.given = 1 \
+         and g.seq > (select max(w.seq) from consent w where w.id = event.id and w.client_id = event.client_id \
+         and w.channel = g.channel and w.given = 0 and w.event_seq = event.seq))",
+    );
+    query
+}
 
 fn insert_sqlite_query(contents: &[Content<'_>], now: i64) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(

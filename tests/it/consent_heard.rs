@@ -329,4 +329,6 @@ fn a_stop_that_is_posted_once_more_after_consent_was_given_counts_again(engine: 
         scene.run(&["once"]);
         assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(expected)));
     }
+    let words = scene.state("select cast(given as text) from consent order by seq");
+    assert_eq!(words, ["0", "1", "0"], "what is only a repetition adds no word");
 }
