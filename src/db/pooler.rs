@@ -83,7 +83,6 @@ pub async fn expect_transactions(options: &PgConnectOptions) -> Result<(), sqlx:
     match try_transaction(options).await? {
         TransactionTrial::Begun => Ok(()),
         TransactionTrial::Failed(error) => Err(error),
-        // A server that is restarted at that moment ends the session as well, and does not do so twice.
         TransactionTrial::Refused => match try_transaction(options).await? {
             TransactionTrial::Begun => Ok(()),
             TransactionTrial::Failed(error) => Err(error),
@@ -109,11 +108,18 @@ async fn try_transaction(options: &PgConnectOptions) -> Result<TransactionTrial,
             in_time(ACQUIRE_TIMEOUT, sqlx::raw_sql("rollback").execute(&mut connection)).await?;
             TransactionTrial::Begun
         }
-        Err(_) if began.elapsed() < REFUSED_WITHIN => TransactionTrial::Refused,
+        Err(error) if began.elapsed() < REFUSED_WITHIN && is_refusal(&error) => TransactionTrial::Refused,
         Err(error) => TransactionTrial::Failed(error),
     };
     let _ = in_time(Duration::from_secs(1), connection.close()).await;
     Ok(trial)
+}
+
+/// A pooler says why it refuses (PgBouncer: 08P01). A session that is cut, by an administrator or by a restart, ends without a word
+/// or with an error of class 57 (operator intervention).
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| !code.starts_with("57"))
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
