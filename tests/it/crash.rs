@@ -71,7 +71,8 @@ fn a_hundred_kills_while_leads_change_lose_nothing_and_repeat_only_what_was_in_f
     let ambiguous = status["outcomes"]["ambiguous"].as_u64().expect("a number") as usize;
     let most = (KILLS + KILLS_AT_THE_START) * CONCURRENCY;
     assert!(repeats <= ambiguous && ambiguous <= most, "{repeats} repeats, {ambiguous} ambiguous, {most} at most");
-    assert!(repeats > 0, "kills that never met a request on its way prove nothing");
+    // A lead whose content has changed by the time its claim is over is not repeated: the requests in doubt are what kills met.
+    assert!(ambiguous > 0, "kills that never met a request on its way prove nothing");
     eprintln!("{changes} changes, {} requests, {ambiguous} ambiguous, {repeats} repeats", endpoint.requests().len());
 }
 

@@ -214,9 +214,13 @@ impl Cluster {
     /// The server stops answering without closing anything, as behind a network that swallows packets.
     pub fn pause(&self) {
         let server = self.watchdog().server.expect("the server runs");
-        // The postmaster first: from then on it starts no more sessions.
+        // The postmaster first, until it stands still: from then on it starts no more sessions.
         Signal::Stop.send(server);
+        wait_until("the postmaster to stop", START_DEADLINE, || is_in_state(server, 'T'));
         children(server).into_iter().for_each(|session| Signal::Stop.send(session));
+        wait_until("every session to stop", START_DEADLINE, || {
+            children(server).into_iter().all(|session| is_in_state(session, 'T') || is_in_state(session, 'Z'))
+        });
     }
 
     /// Undoes [`Cluster::pause`].
@@ -318,6 +322,12 @@ pub(super) fn unprivileged_user() -> Option<(u32, u32)> {
 fn alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// `T` is stopped, `Z` ended and not yet taken notice of.
+fn is_in_state(pid: u32, state: char) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
 }
 
 fn children(parent: u32) -> Vec<u32> {
