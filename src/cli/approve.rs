@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::{Exit, confirmed, existing_state, person, settings, table};
 use crate::clock;
-use crate::console::say;
+use crate::console::{printable, say};
 use crate::decide;
 use crate::error::SetupError;
 use crate::state::held::{self, Held, Release, Released, Selection};
@@ -33,20 +33,16 @@ const WITHOUT_ASKING: &str = "look at `plan`, then add --yes, or --shown SET --y
 pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
     let shown = args.shown.as_deref().map(set_named).transpose()?;
-    let Some(state) = existing_state(&loaded.settings).await? else {
-        say("Nothing is held: there is no state yet.");
-        return Ok(Exit::Done);
-    };
     let selection = Selection { ids: args.ids, reason: args.reason };
+    let Some(state) = existing_state(&loaded.settings).await? else {
+        return nothing_held("Nothing is held: there is no state yet.", &selection);
+    };
     let mut shown = shown;
     let mut decided = false;
     loop {
         let held = held::look(&state, &selection).await?;
         if held.leads == 0 {
-            if !decided {
-                say(if selection.is_everything() { "Nothing is held." } else { "Nothing of that is held." });
-            }
-            return Ok(Exit::Done);
+            return if decided { Ok(Exit::Done) } else { nothing_held("Nothing is held.", &selection) };
         }
         decide::refuse_more_tests(&held, release, &loaded.settings, &state).await?;
         if let Some(shown) = shown.take().filter(|shown| held.has_outgrown(shown)) {
@@ -83,6 +79,22 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
             }
         }
     }
+}
+
+/// A selection that fits no held lead may be misspelt: what the operator wants to decide is then not decided.
+fn nothing_held(otherwise: &str, selection: &Selection) -> anyhow::Result<Exit> {
+    if selection.is_everything() {
+        say(otherwise);
+        return Ok(Exit::Done);
+    }
+    let ids = (!selection.ids.is_empty()).then(|| format!("with the id {}", table::ids_of(&selection.ids)));
+    let reason = selection.reason.as_ref().map(|reason| format!("for the reason {}", printable(reason)));
+    let selected = ids.into_iter().chain(reason).collect::<Vec<_>>().join(" and ");
+    Err(SetupError::new(
+        format!("Nothing of that is held: no lead {selected}. Nothing was changed"),
+        "`conversica-sync leads --status held` lists the leads that are held and the reason of each",
+    )
+    .into())
 }
 
 fn set_named(name: &str) -> Result<Held, SetupError> {

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::cli::{Exit, existing_state, person, settings};
+use crate::cli::{Exit, existing_state, person, settings, table};
 use crate::clock;
 use crate::console::say;
 use crate::decide;
+use crate::error::SetupError;
 use crate::state::lead::Status;
 use crate::wording;
 
@@ -33,7 +34,11 @@ pub enum Stuck {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
+    let ids = (!args.ids.is_empty()).then_some(args.ids.as_slice());
     let Some(state) = existing_state(&loaded.settings).await? else {
+        if let Some(ids) = ids {
+            return Err(nothing_stuck(ids).into());
+        }
         say("Nothing to retry: there is no state yet.");
         return Ok(Exit::Done);
     };
@@ -42,8 +47,19 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         Some(Stuck::Exhausted) => &[Status::Exhausted],
         None => &[Status::Rejected, Status::Exhausted],
     };
-    let ids = (!args.ids.is_empty()).then_some(args.ids.as_slice());
     let requeued = decide::retry(&state, statuses, ids, &person(), clock::now()).await?;
-    say(wording::requeued(requeued));
-    Ok(Exit::Done)
+    match ids {
+        Some(ids) if requeued == 0 => Err(nothing_stuck(ids).into()),
+        _ => {
+            say(wording::requeued(requeued));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn nothing_stuck(ids: &[String]) -> SetupError {
+    SetupError::new(
+        format!("no lead with the id {} is rejected or exhausted, so nothing was changed", table::ids_of(ids)),
+        "`conversica-sync leads --status rejected,exhausted` lists the leads that can be retried",
+    )
 }

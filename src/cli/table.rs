@@ -3,7 +3,17 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
+use crate::console::printable;
+
 pub use crate::wording::{leads, number};
+
+/// The ids that a person named, as far as a line goes.
+pub fn ids_of(ids: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = ids.iter().take(SHOWN).map(|id| printable(id).into_owned()).collect();
+    let further = ids.len().saturating_sub(SHOWN);
+    if further == 0 { shown.join(", ") } else { format!("{} and {further} more", shown.join(", ")) }
+}
 
 /// A table without lines, as wide as the terminal allows.
 pub fn plain(header: &[&str]) -> Table {

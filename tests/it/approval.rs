@@ -108,8 +108,17 @@ fn single_leads_and_reasons_are_decided_upon_apart(engine: Engine) {
     assert!(approved.stdout.contains("2 leads will be sent"), "{approved}");
     scene.run(&["once"]).expect_code(4);
     assert_eq!((endpoint.answered(), endpoint.bodies_of("1").len(), endpoint.bodies_of("4").len()), (2, 1, 1));
-    let nothing = scene.run(&["approve", "--reason", "ambiguous", "--yes"]).expect_code(0);
-    assert!(nothing.stdout.contains("Nothing of that is held"), "{nothing}");
+    for misspelt in [
+        &["approve", "--reason", "ambiguous", "--yes"][..],
+        &["approve", "999", "--yes"],
+        &["baseline", "999", "--yes"],
+    ] {
+        let nothing = scene.run(misspelt).expect_code(2);
+        assert!(
+            nothing.stderr.contains("Nothing of that is held") && nothing.stderr.contains("leads --status held"),
+            "{nothing}"
+        );
+    }
     scene.run(&["baseline", "2", "--yes"]).expect_code(0);
     scene.add(6, 6);
     assert_eq!(scene.run(&["once", "--json"]).expect_code(4).json()["leads"]["held"], 3, "the hold still stands");

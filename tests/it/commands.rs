@@ -224,6 +224,8 @@ fn retry_puts_back_what_was_refused_and_names_are_honoured() {
     scene.run(&["once"]).expect_code(3);
     scene.run(&["once"]).expect_code(3);
     assert_eq!(endpoint.answered(), 3, "a rejected lead is not sent again by itself");
+    let output = scene.run(&["retry", "77"]).expect_code(2);
+    assert!(output.stderr.contains("no lead with the id 77 is rejected or exhausted"), "{output}");
     let output = scene.run(&["retry", "2", "77"]).expect_code(0);
     assert!(output.stdout.contains("1 lead back in the queue"), "{output}");
     scene.run(&["once"]).expect_code(3);
