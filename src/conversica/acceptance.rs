@@ -10,54 +10,176 @@ use serde_json::Value;
 
 use crate::conversica::content::AnswerText;
 
-/// What a 2xx means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a 2xx means; where an answer says several of these, the last of them counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnswerVerdict {
     Accepted,
     /// The body says that this lead was not taken.
     Rejected,
-    /// A page for people: this is not Conversica's endpoint.
+    /// A page for people, or a proxy's words: this is not Conversica's endpoint.
     WebPage,
+    /// The body says that the user name or the password is wrong. Further attempts may lock the account.
+    CredentialsRefused,
 }
 
 /// Words by which a status, or a plain text, says that the lead was not taken.
-const REFUSALS: [&str; 19] = [
+const REFUSALS: [&str; 39] = [
+    "blocked",
+    "cannot",
+    "couldn",
     "declined",
     "denied",
+    "disabled",
+    "discarded",
+    "dropped",
     "err",
     "error",
     "errors",
+    "erro",
+    "exceeded",
     "exception",
+    "expired",
     "fail",
+    "failing",
     "failed",
     "failure",
     "fatal",
+    "fehler",
     "forbidden",
+    "ignored",
+    "incorrect",
     "invalid",
     "ko",
+    "locked",
+    "missing",
+    "nack",
     "nok",
     "refused",
     "rejected",
+    "skipped",
+    "throttled",
+    "unable",
     "unauthorized",
+    "unavailable",
     "unprocessable",
     "unsuccessful",
 ];
+/// Those of [`REFUSALS`] that also stand in sentences which report no refusal ("The error queue is empty"): they count where a
+/// sentence begins with them.
+const REFUSALS_AT_THE_START: [&str; 12] = [
+    "err",
+    "erro",
+    "error",
+    "errors",
+    "exception",
+    "fehler",
+    "incorrect",
+    "ko",
+    "missing",
+    "nack",
+    "nok",
+    "unavailable",
+];
+/// Words by which a sentence says that the lead was taken.
+const ACCEPTANCES: [&str; 11] = [
+    "accepted",
+    "created",
+    "ok",
+    "processed",
+    "queued",
+    "saved",
+    "stored",
+    "success",
+    "successful",
+    "successfully",
+    "updated",
+];
+/// Keys whose value is a sentence about the outcome.
+const MESSAGES: [&str; 13] = [
+    "description",
+    "detail",
+    "details",
+    "faultstring",
+    "info",
+    "message",
+    "messages",
+    "msg",
+    "reason",
+    "statusdescription",
+    "statusmessage",
+    "text",
+    "title",
+];
 /// Two words that together say it.
-const REFUSALS_OF_TWO: [[&str; 2]; 7] = [
-    ["access", "denied"],
+const REFUSALS_OF_TWO: [[&str; 2]; 21] = [
     ["bad", "request"],
+    ["can", "not"],
+    ["could", "not"],
+    ["did", "not"],
+    ["no", "such"],
     ["not", "accepted"],
+    ["not", "allowed"],
+    ["not", "authenticated"],
+    ["not", "authorized"],
+    ["not", "created"],
     ["not", "found"],
     ["not", "ok"],
+    ["not", "permitted"],
+    ["not", "processed"],
     ["not", "saved"],
+    ["not", "stored"],
     ["not", "successful"],
+    ["not", "valid"],
+    ["timed", "out"],
+    ["too", "many"],
+    ["was", "not"],
 ];
+/// What an answer says where the user name or the password is wrong, in lower case.
+const CREDENTIALS: [&str; 8] = [
+    "account being locked",
+    "authentication failed",
+    "authentication required",
+    "bad credentials",
+    "failed attempts",
+    "invalid credentials",
+    "not authenticated",
+    "username or password",
+];
+/// What gateways, proxies and login walls say in Conversica's place, in lower case.
+const GATEWAYS: [&str; 14] = [
+    "bad gateway",
+    "default backend",
+    "down for maintenance",
+    "gateway timeout",
+    "log in to",
+    "no healthy upstream",
+    "please log in",
+    "please login",
+    "please sign in",
+    "requested url was rejected",
+    "service unavailable",
+    "under maintenance",
+    "upstream connect error",
+    "upstream request timeout",
+];
+/// Media types of what is no answer of an API.
+const MEDIA_OF_PAGES: [&str; 7] = [
+    "application/javascript",
+    "application/pdf",
+    "application/xhtml+xml",
+    "application/x-javascript",
+    "text/css",
+    "text/html",
+    "text/javascript",
+];
+/// Kinds of media that are no answer of an API.
+const MEDIA_KINDS_OF_PAGES: [&str; 4] = ["audio/", "font/", "image/", "video/"];
 /// What turns the word behind it around: "no error".
-const NEGATIONS: [&str; 5] = ["0", "no", "non", "not", "without"];
+const NEGATIONS: [&str; 7] = ["0", "never", "no", "non", "not", "t", "without"];
 /// The values of a key such as `error` where there was none.
 const NO_ERRORS: [&str; 9] = ["", "0", "false", "n/a", "no", "none", "null", "ok", "success"];
 /// The values of a key such as `success` where there was none.
-const NO_SUCCESS: [&str; 3] = ["0", "false", "no"];
+const NO_SUCCESS: [&str; 5] = ["0", "f", "false", "n", "no"];
 /// A short text that a server sends as HTML without meaning a page.
 const SHORT_YES: [&str; 8] = ["1", "accepted", "created", "ok", "received", "success", "thank you", "true"];
 /// Parts of a page, where they stand behind other text.
@@ -68,13 +190,14 @@ const ECHOES: [&str; 10] =
 /// Objects that speak for the answer, also beneath a yes: the request was fine, and its one lead was not.
 const RESULTS: [&str; 8] = ["meta", "outcome", "outcomes", "response", "responses", "result", "results", "status"];
 /// How deep objects are looked into.
-const DEPTH: usize = 3;
+const DEPTH: usize = 6;
 
 /// Judges an answer with a 2xx status.
 pub fn judge_answer(content_type: Option<&str>, text: &AnswerText) -> AnswerVerdict {
     let media =
         content_type.unwrap_or_default().split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase();
-    let is_page = matches!(media.as_str(), "text/html" | "application/xhtml+xml");
+    let is_page =
+        MEDIA_OF_PAGES.contains(&media.as_str()) || MEDIA_KINDS_OF_PAGES.iter().any(|kind| media.starts_with(kind));
     match text {
         AnswerText::Unreadable(_) if is_page => AnswerVerdict::WebPage,
         AnswerText::Unreadable(_) => AnswerVerdict::Accepted,
@@ -82,6 +205,7 @@ pub fn judge_answer(content_type: Option<&str>, text: &AnswerText) -> AnswerVerd
         AnswerText::Text(_) if media == "application/problem+json" => AnswerVerdict::Rejected,
         AnswerText::Text(text) => match judge_text(text) {
             TextVerdict::Json(verdict) => verdict,
+            TextVerdict::Plain(AnswerVerdict::CredentialsRefused) => AnswerVerdict::CredentialsRefused,
             // A page that is made of words alone is a page; a server that calls every text HTML still says "OK".
             TextVerdict::Plain(_) if is_page && !is_short_yes(text) => AnswerVerdict::WebPage,
             TextVerdict::Plain(verdict) => verdict,
@@ -106,14 +230,19 @@ fn judge_text(text: &str) -> TextVerdict {
     if PAGE_PARTS.iter().any(|part| lower.contains(part)) {
         return TextVerdict::Plain(AnswerVerdict::WebPage);
     }
-    let is_refusal = match text.find(['{', '[']) {
+    TextVerdict::Plain(match text.find(['{', '[']) {
         // Damaged JSON, whose words are not sentences.
-        Some(0) => false,
+        Some(0) => Findings::of(&as_json(text)).0.verdict,
         // A script's warnings, or a prefix against hijacking, before the JSON.
-        Some(at) => plain_text_refuses(text) || Findings::of(&text[at..]).0.refusal,
-        None => plain_text_refuses(text),
-    };
-    TextVerdict::Plain(if is_refusal { AnswerVerdict::Rejected } else { AnswerVerdict::Accepted })
+        Some(at) => judge_plain_text(text).max(Findings::of(&text[at..]).0.verdict),
+        None => judge_plain_text(text),
+    })
+}
+
+/// An object as Python and Ruby print it, written as JSON.
+fn as_json(text: &str) -> String {
+    let text = text.replace('\'', "\"").replace("=>", ":");
+    text.replace("True", "true").replace("False", "false").replace("None", "null").replace("nil", "null")
 }
 
 /// Without what neither a parser nor a reader sees around it.
@@ -136,38 +265,66 @@ fn is_short_yes(text: &str) -> bool {
 
 /// `None` where the text is no JSON, nor the beginning of an object or a list.
 fn judge_json(text: &str) -> Option<AnswerVerdict> {
-    let is_refusal = match Findings::of(text) {
-        (Findings { refusal: true }, _) => true,
-        (_, JsonEnd::Whole | JsonEnd::Cut) if text.starts_with(['{', '[']) => false,
+    match Findings::of(text) {
+        (Findings { verdict }, _) if verdict != AnswerVerdict::Accepted => Some(verdict),
+        (_, JsonEnd::Whole | JsonEnd::Cut) if text.starts_with(['{', '[']) => {
+            // One value a line: the first may only say that the work has begun.
+            let further = text.lines().skip(1).filter(|line| line.starts_with(['{', '[']));
+            Some(further.map(|line| Findings::of(line).0.verdict).max().unwrap_or(AnswerVerdict::Accepted))
+        }
         _ => match serde_json::from_str(text).ok()? {
             // JSON in a string of JSON.
-            Value::String(inner) => {
-                return Some(match judge_text(&inner) {
-                    TextVerdict::Json(verdict) | TextVerdict::Plain(verdict) => verdict,
-                });
-            }
-            value => value == Value::Bool(false),
+            Value::String(inner) => Some(match judge_text(&inner) {
+                TextVerdict::Json(verdict) | TextVerdict::Plain(verdict) => verdict,
+            }),
+            Value::Bool(false) => Some(AnswerVerdict::Rejected),
+            _ => Some(AnswerVerdict::Accepted),
         },
-    };
-    Some(if is_refusal { AnswerVerdict::Rejected } else { AnswerVerdict::Accepted })
+    }
 }
 
-/// "Error: no such list", "status=failed&message=…", "403 Forbidden".
-fn plain_text_refuses(text: &str) -> bool {
+/// "Error: no such list", "status=failed&message=…", "403 Forbidden", "no healthy upstream".
+fn judge_plain_text(text: &str) -> AnswerVerdict {
+    let says_false = words(text).first().is_some_and(|word| word == "false");
+    let pairs = text.split(['&', '\n']).filter_map(|pair| pair.split_once(['=', ':']));
+    let of_pairs = pairs.map(|(key, value)| judge_entry(key, &Value::from(value), Place::Top)).max();
+    let of_text = if says_false || has_error_number(text) { AnswerVerdict::Rejected } else { AnswerVerdict::Accepted };
+    judge_sentence(text).max(of_text).max(of_pairs.unwrap_or(AnswerVerdict::Accepted))
+}
+
+/// What a sentence about the outcome says.
+fn judge_sentence(text: &str) -> AnswerVerdict {
+    let lower = text.to_lowercase();
+    let says_one_of = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
+    if says_acceptance_in_words(text) {
+        AnswerVerdict::Accepted
+    } else if says_one_of(&CREDENTIALS) {
+        AnswerVerdict::CredentialsRefused
+    } else if says_one_of(&GATEWAYS) {
+        AnswerVerdict::WebPage
+    } else if sentence_refuses(text) {
+        AnswerVerdict::Rejected
+    } else {
+        AnswerVerdict::Accepted
+    }
+}
+
+fn says_acceptance_in_words(text: &str) -> bool {
     let words = words(text);
-    let begins = words.first().is_some_and(|word| REFUSALS.contains(&word.as_str()) || word == "false");
-    let two =
-        words.get(..2).is_some_and(|first| REFUSALS_OF_TWO.iter().any(|two| *two == [first[0].as_str(), &first[1]]));
-    let pair_refuses = |pair: &str| {
-        pair.split_once(['=', ':']).is_some_and(|(key, value)| says_refusal(key, &Value::from(value), Place::Top))
-    };
-    begins || two || has_error_number(text) || text.split(['&', '\n']).any(pair_refuses)
+    let is_negated = |at: usize| words[at.saturating_sub(2)..at].iter().any(|word| NEGATIONS.contains(&word.as_str()));
+    words.iter().enumerate().any(|(at, word)| ACCEPTANCES.contains(&word.as_str()) && !is_negated(at))
+}
+
+fn sentence_refuses(text: &str) -> bool {
+    let words = words(text);
+    let begins = words.first().is_some_and(|word| REFUSALS_AT_THE_START.contains(&word.as_str()));
+    begins || words_refuse(&words, |word| !REFUSALS_AT_THE_START.contains(&word))
 }
 
 /// What an object or a list says, as far as it came: an answer may be cut, or longer than is read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Findings {
-    refusal: bool,
+    verdict: AnswerVerdict,
 }
 
 /// How far JSON could be read.
@@ -182,7 +339,7 @@ enum JsonEnd {
 impl Findings {
     /// What comes before an error counts.
     fn of(text: &str) -> (Self, JsonEnd) {
-        let mut findings = Self::default();
+        let mut findings = Self { verdict: AnswerVerdict::Accepted };
         let end = match findings.deserialize(&mut serde_json::Deserializer::from_str(text)) {
             Ok(()) => JsonEnd::Whole,
             Err(error) if error.is_eof() => JsonEnd::Cut,
@@ -216,13 +373,16 @@ impl<'de> Visitor<'de> for &mut Findings {
                 Err(error) => break Err(error),
             }
         };
-        self.refusal |= object_refuses(entries.iter().map(|(key, value)| (key.as_str(), value)), Place::Top);
+        let entries = entries.iter().map(|(key, value)| (key.as_str(), value));
+        self.verdict = self.verdict.max(judge_object(entries, Place::Top));
         end
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(value) = seq.next_element::<Value>()? {
-            self.refusal |= value == Value::Bool(false) || nested_refuses(&value, Place::Top);
+            let of_value =
+                if value == Value::Bool(false) { AnswerVerdict::Rejected } else { judge_nested(&value, Place::Top) };
+            self.verdict = self.verdict.max(of_value);
         }
         Ok(())
     }
@@ -247,30 +407,47 @@ impl Place {
     }
 }
 
-fn object_refuses<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)> + Clone, place: Place) -> bool {
+fn judge_object<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)> + Clone, place: Place) -> AnswerVerdict {
     let says_yes = entries.clone().any(|(key, value)| says_acceptance(key, value));
-    entries.into_iter().any(|(key, value)| {
-        if says_refusal(key, value, place) {
-            return true;
+    let of_entry = |(name, value): (&str, &Value)| {
+        let key = plain_key(name);
+        if says_yes && MESSAGES.contains(&key.as_str()) {
+            return AnswerVerdict::Accepted;
         }
-        let key = plain_key(key);
+        let verdict = judge_entry(name, value, place);
+        if verdict != AnswerVerdict::Accepted || names_errors(name) {
+            return verdict;
+        }
         let is_beneath_yes = says_yes && !RESULTS.contains(&key.as_str());
         let is_repeated = is_beneath_yes || matches!(place, Place::Repeated(_)) || ECHOES.contains(&key.as_str());
         let depth = place.depth() + 1;
-        let inner = if is_repeated { Place::Repeated(depth) } else { Place::Wrapped(depth) };
-        !names_errors(&key) && nested_refuses(value, inner)
-    })
+        judge_nested(value, if is_repeated { Place::Repeated(depth) } else { Place::Wrapped(depth) })
+    };
+    entries.into_iter().map(of_entry).max().unwrap_or(AnswerVerdict::Accepted)
 }
 
-/// Whether an object, or one in a list, says it.
-fn nested_refuses(value: &Value, place: Place) -> bool {
+/// What an object says, or one in a list.
+fn judge_nested(value: &Value, place: Place) -> AnswerVerdict {
     match value {
-        _ if place.depth() > DEPTH => false,
-        Value::Object(object) => object_refuses(object.iter().map(|(key, value)| (key.as_str(), value)), place),
+        _ if place.depth() > DEPTH => AnswerVerdict::Accepted,
+        Value::Object(object) => judge_object(object.iter().map(|(key, value)| (key.as_str(), value)), place),
         Value::Array(values) => {
-            values.iter().filter(|value| value.is_object()).any(|value| nested_refuses(value, place))
+            let objects = values.iter().filter(|value| value.is_object());
+            objects.map(|value| judge_nested(value, place)).max().unwrap_or(AnswerVerdict::Accepted)
         }
-        _ => false,
+        _ => AnswerVerdict::Accepted,
+    }
+}
+
+fn judge_entry(key: &str, value: &Value, place: Place) -> AnswerVerdict {
+    if says_refusal(key, value, place) {
+        return AnswerVerdict::Rejected;
+    }
+    match value {
+        Value::String(text) if !matches!(place, Place::Repeated(_)) && MESSAGES.contains(&plain_key(key).as_str()) => {
+            judge_sentence(text)
+        }
+        _ => AnswerVerdict::Accepted,
     }
 }
 
@@ -280,7 +457,7 @@ fn plain_key(key: &str) -> String {
 }
 
 fn names_status(key: &str) -> bool {
-    ["status", "statuscode", "statustext", "httpstatus", "httpstatuscode", "httpcode", "responsestatus", "responsecode"]
+    ["responsestatus", "status", "statuscode", "statustext", "httpstatus", "httpstatuscode", "httpcode", "responsecode"]
         .contains(&key)
 }
 
@@ -289,22 +466,34 @@ fn names_success(key: &str) -> bool {
         .contains(&key)
 }
 
-fn names_errors(key: &str) -> bool {
-    let key = key.strip_prefix("is").or_else(|| key.strip_prefix("has")).unwrap_or(key);
+/// Keys that count: false or 0 under them says that the lead was not taken.
+fn names_stored(key: &str) -> bool {
     [
-        "error",
-        "errors",
+        "acceptedcount",
+        "authenticated",
+        "authorized",
+        "isauthenticated",
+        "isauthorized",
+        "isvalid",
+        "processed",
+        "saved",
+        "stored",
+        "successcount",
+        "valid",
+    ]
+    .contains(&key)
+}
+
+/// "errors", "hasErrors", "error_message", "validationErrors", "failureCount"; not "errorPage", "noErrors".
+fn names_errors(key: &str) -> bool {
+    const ERRORS: [&str; 20] = [
         "err",
+        "error",
         "errorcode",
-        "errorcodes",
         "errorcount",
-        "errordescription",
-        "errordetail",
-        "errordetails",
         "errormessage",
-        "errormessages",
         "errormsg",
-        "errortype",
+        "errors",
         "exception",
         "exceptions",
         "failed",
@@ -312,17 +501,55 @@ fn names_errors(key: &str) -> bool {
         "failures",
         "fault",
         "faults",
+        "invalid",
         "rejected",
+        "rejection",
         "rejections",
-    ]
-    .contains(&key)
+        "violation",
+        "violations",
+    ];
+    const BESIDE: [&str; 30] = [
+        "code",
+        "codes",
+        "count",
+        "data",
+        "description",
+        "detail",
+        "details",
+        "entries",
+        "field",
+        "fields",
+        "has",
+        "input",
+        "is",
+        "items",
+        "last",
+        "lead",
+        "leads",
+        "message",
+        "messages",
+        "msg",
+        "number",
+        "of",
+        "reason",
+        "record",
+        "records",
+        "text",
+        "total",
+        "type",
+        "validation",
+        "value",
+    ];
+    let words = words(key);
+    words.iter().any(|word| ERRORS.contains(&word.as_str()))
+        && words.iter().all(|word| ERRORS.contains(&word.as_str()) || BESIDE.contains(&word.as_str()))
 }
 
 fn says_refusal(key: &str, value: &Value, place: Place) -> bool {
-    let key = plain_key(key);
-    if names_errors(&key) {
+    if names_errors(key) {
         return reports_errors(value);
     }
+    let key = plain_key(key);
     let names_answer = names_status(&key) || names_success(&key) || matches!(key.as_str(), "result" | "outcome");
     if names_answer && *value == Value::Bool(false) {
         return true;
@@ -338,7 +565,11 @@ fn says_refusal(key: &str, value: &Value, place: Place) -> bool {
         }
         key if names_success(key) => is_no(value) || says_so(),
         "result" | "outcome" => is_error_status(value) || says_so(),
-        "code" => is_error_status(value),
+        key if names_stored(key) => is_no(value),
+        "code" | "errno" | "rc" | "resultcode" | "retcode" | "returncode" => {
+            is_error_status(value) || value.as_f64().is_some_and(|number| number < 0.0) || says_so()
+        }
+        "ack" | "acknowledgement" | "state" => says_so(),
         "type" | "level" | "severity" => {
             place == Place::Top && value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("error"))
         }
@@ -410,10 +641,15 @@ fn reports_errors(value: &Value) -> bool {
 
 /// "error", "FAILED", "ValidationError", "not accepted"; not "no_errors".
 fn word_refuses(text: &str) -> bool {
-    let words = words(text);
+    words_refuse(&words(text), |_| true)
+}
+
+fn words_refuse(words: &[String], counts: impl Fn(&str) -> bool) -> bool {
     let before = |at: usize| at.checked_sub(1).map(|before| words[before].as_str());
     let one = words.iter().enumerate().any(|(at, word)| {
-        REFUSALS.contains(&word.as_str()) && !before(at).is_some_and(|before| NEGATIONS.contains(&before))
+        REFUSALS.contains(&word.as_str())
+            && counts(word)
+            && !before(at).is_some_and(|before| NEGATIONS.contains(&before))
     });
     one || words.windows(2).any(|pair| REFUSALS_OF_TWO.iter().any(|two| *two == [pair[0].as_str(), &pair[1]]))
 }

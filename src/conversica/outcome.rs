@@ -128,6 +128,7 @@ pub fn of_answer(status: u16, content_type: Option<&str>, text: &AnswerText) -> 
             AnswerVerdict::Accepted => (Class::Accepted, halt),
             AnswerVerdict::Rejected => (Class::Rejected, halt),
             AnswerVerdict::WebPage => (Class::Halting, Some(HaltReason::Endpoint)),
+            AnswerVerdict::CredentialsRefused => (Class::Halting, Some(HaltReason::Credentials)),
         },
         by_status => by_status,
     }

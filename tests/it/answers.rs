@@ -79,6 +79,20 @@ fn a_page_in_place_of_an_answer_stops_everything_and_nothing_counts_as_delivered
     }
 }
 
+#[test]
+fn a_200_that_refuses_the_credentials_costs_one_request_and_stops_everything() {
+    let endpoint = answering(
+        "application/json",
+        r#"{"message":"Invalid username or password. Additional failed attempts may result in your account being locked."}"#,
+    );
+    let scene = Scene::new(&endpoint.url(), 4);
+    for _ in 0..2 {
+        let status = scene.run(&["once", "--json"]).expect_code(4).json();
+        assert_eq!((&status["halt"]["reason"], &status["leads"]["pending"]), (&json!("credentials"), &json!(4)));
+        assert_eq!(endpoint.requests().len(), 1);
+    }
+}
+
 fn a_refusal_in_a_200_stops_its_lead_only_and_retry_puts_it_back(engine: Engine) {
     let endpoint = StandIn::start(|request| match request.id.as_deref() {
         Some("2") => Reaction::accept().body(REFUSAL),

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::AnswerVerdict::{Accepted, Rejected, WebPage};
+use super::AnswerVerdict::{Accepted, CredentialsRefused, Rejected, WebPage};
 use super::*;
 use crate::conversica::content::read_body;
 
@@ -17,7 +17,7 @@ fn every(verdict: AnswerVerdict, content_type: &str, bodies: &[&str]) {
 }
 
 /// What says yes, or says nothing against it.
-const ACCEPTANCES: [&str; 44] = [
+const ACCEPTANCES: [&str; 55] = [
     "",
     " \r\n",
     "{}",
@@ -60,11 +60,22 @@ const ACCEPTANCES: [&str; 44] = [
     r#"{"status":true,"message":"<b>saved</b>"}"#,
     "OK",
     "Lead 7 received, no errors.",
+    r#"{"message":"Lead accepted. 0 failed, 0 skipped."}"#,
+    r#"{"message":"Your lead was saved"}"#,
+    r#"{"success":true,"message":"An earlier try was rejected"}"#,
+    r#"{"received":1,"saved":1,"skipped":0}"#,
+    r#"{"status":true,"errorPage":"https://example.com/errors"}"#,
+    r#"{"noErrors":true}"#,
+    r#"{"state":"OK","id":"7"}"#,
+    r#"{"returnCode":"0"}"#,
+    r#"{"status":"pending","message":"The lead will be processed"}"#,
+    "{\"event\":\"start\"}\n{\"status\":true}",
+    "{'status': True, 'error': None}",
     "[[[[[[[[",
     "{\"a",
 ];
 
-const REJECTIONS: [&str; 70] = [
+const REJECTIONS: [&str; 99] = [
     r#"{"message":"Lead could not be saved","status":false}"#,
     r#"{"status":"false"}"#,
     r#"{"status":"False"}"#,
@@ -135,13 +146,45 @@ const REJECTIONS: [&str; 70] = [
     r#""error""#,
     r#""{\"status\":false}""#,
     r#"{"status":false,"lead":{"id":"7","na"#,
+    r#"{"message":"Lead could not be saved"}"#,
+    r#"{"message":"Unauthorized"}"#,
+    r#"{"Message":"User is not authorized to access this resource"}"#,
+    r#"{"message":"Too many requests"}"#,
+    r#"{"status":"ignored"}"#,
+    r#"{"status":"skipped"}"#,
+    r#"{"status":"not processed"}"#,
+    r#"{"status":"throttled"}"#,
+    r#"{"status":"warning","message":"lead ignored"}"#,
+    r#"{"status":{"code":"ERROR"}}"#,
+    r#"{"statusCode":"E1001","error_message":"x"}"#,
+    r#"{"state":"ERROR"}"#,
+    r#"{"ack":"Failure"}"#,
+    r#"{"code":"INVALID_LEAD","message":"x"}"#,
+    r#"{"code":-1,"msg":"denied"}"#,
+    r#"{"returnCode":"401"}"#,
+    r#"{"success":"N"}"#,
+    r#"{"saved":false}"#,
+    r#"{"received":1,"saved":0,"skipped":1}"#,
+    r#"{"valid":false}"#,
+    r#"{"processed":false}"#,
+    r#"{"authenticated":false}"#,
+    r#"{"total":1,"successCount":0,"failureCount":1}"#,
+    r#"{"validation_errors":[{"field":"email"}]}"#,
+    r#"{"validationErrors":["email"]}"#,
+    r#"{"invalidFields":["email"]}"#,
+    r#"{"lead":null,"message":"Contact list not found"}"#,
+    r#"{"data":{"result":{"items":[{"entry":{"status":false}}]}}}"#,
+    "{\"event\":\"start\"}\n{\"status\":false}",
 ];
 
-const PLAIN_REJECTIONS: [&str; 10] = [
+const PLAIN_REJECTIONS: [&str; 13] = [
+    "{'status': False, 'id': '7'}",
     "ERROR: no such list",
     "Error",
     "Failed to save the lead",
-    "Invalid username or password",
+    "Too Many Requests",
+    "Rate limit exceeded",
+    "The lead was not saved",
     "Access denied",
     "403 Forbidden",
     "HTTP/1.1 500 Internal Server Error",
@@ -213,7 +256,46 @@ fn a_page_is_known_by_its_beginning_whatever_it_is_called() {
 }
 
 #[test]
+fn an_answer_that_refuses_the_credentials_is_no_rejection_of_one_lead() {
+    for content_type in ["application/json", "text/plain", "text/html", ""] {
+        every(
+            CredentialsRefused,
+            content_type,
+            &[
+                r#"{"message":"Invalid username or password. Additional failed attempts may result in your account being locked or your IP address being banned."}"#,
+                r#"{"data":{"message":"Authentication failed"}}"#,
+                "Invalid username or password",
+            ],
+        );
+    }
+}
+
+#[test]
+fn what_a_gateway_says_in_conversicas_place_is_a_page() {
+    for content_type in ["application/json", "text/plain", ""] {
+        every(
+            WebPage,
+            content_type,
+            &[
+                "Service Unavailable",
+                "no healthy upstream",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection failure",
+                "default backend - 404",
+                "Please log in",
+                "We are down for maintenance",
+                "The requested URL was rejected. Please consult with your administrator.",
+                r#"{"message":"Service Unavailable"}"#,
+            ],
+        );
+    }
+}
+
+#[test]
 fn a_page_is_known_by_its_content_type() {
+    for media in ["image/png", "application/pdf", "text/javascript", "application/javascript; charset=utf-8"] {
+        every(WebPage, media, &["window.location=\"/login\"", "%PDF-1.4", "\u{fffd}PNG\r\n"]);
+        every(Accepted, media, &["", "{}", r#"{"status":true}"#]);
+    }
     every(WebPage, "text/html", &["Please sign in", "Service temporarily unavailable", "{{ page }}"]);
     every(WebPage, " Text/HTML ; charset=utf-8", &["Please sign in"]);
     every(WebPage, "application/xhtml+xml", &["Please sign in"]);
