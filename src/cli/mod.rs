@@ -30,6 +30,7 @@ pub mod triggers;
 pub mod writeback;
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -280,7 +281,20 @@ pub(crate) fn person() -> Who {
     let named = ["SUDO_USER", "LOGNAME", "USER"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
-    Who::new(format!("{} (command line)", named.as_deref().unwrap_or("somebody")))
+    let named = named.or_else(account_name);
+    Who::new(format!("{} (command line)", named.as_deref().unwrap_or("unknown user")))
+}
+
+/// Of the user that this process runs as: services and containers set no variable. "uid 1000" where the system has no name for it.
+fn account_name() -> Option<String> {
+    let uid = std::fs::metadata("/proc/self").ok()?.uid();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    Some(name.unwrap_or_else(|| format!("uid {uid}")))
 }
 
 /// Asks for a yes; where there is no terminal to ask on, `cure` says how to do without.

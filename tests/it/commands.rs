@@ -238,6 +238,19 @@ fn retry_puts_back_what_was_refused_and_names_are_honoured() {
 }
 
 #[test]
+fn without_a_user_name_in_the_environment_a_decision_names_the_account() {
+    let endpoint = StandIn::start(|request| if request.n == 1 { Reaction::status(422) } else { Reaction::accept() });
+    let scene = Scene::new(&endpoint.url(), 1);
+    scene.run(&["once"]).expect_code(3);
+    let nameless = scene.cli().env("SUDO_USER", "").env("LOGNAME", "").env("USER", "");
+    nameless.run(&["retry", "1"]).expect_code(0);
+    let account = std::process::Command::new("id").arg("-un").output().expect("id is on the path").stdout;
+    let by = format!("{} (command line)", String::from_utf8_lossy(&account).trim());
+    let told = scene.run(&["lead", "1"]).expect_code(0);
+    assert!(told.stdout.contains(&by), "{by}: {told}");
+}
+
+#[test]
 fn with_nothing_to_decide_the_commands_say_so() {
     let endpoint = StandIn::accepting();
     let scene = Scene::new(&endpoint.url(), 1);
