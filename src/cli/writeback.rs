@@ -10,6 +10,7 @@ use crate::clock;
 use crate::config::{Settings, WritebackMode};
 use crate::console::{printable, say};
 use crate::crm::writeback::ddl::Design;
+use crate::error::SetupError;
 use crate::state::writeback::{self as queue, Stopped};
 
 #[derive(Debug, clap::Subcommand)]
@@ -56,6 +57,13 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
                 Some(state) => queue::retry(&state, which, clock::now()).await?,
                 None => 0,
             };
+            if retried == 0 && !all {
+                return Err(SetupError::new(
+                    "none of these events is stopped, so nothing was changed",
+                    "`conversica-sync writeback stopped` lists the events that are, with their leads and numbers",
+                )
+                .into());
+            }
             say(format_args!("{} back in the queue.", events(retried)));
         }
     }

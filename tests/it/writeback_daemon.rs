@@ -279,6 +279,9 @@ fn what_is_stopped_is_listed_and_put_back(engine: Engine) {
     assert!(list.stdout.contains("message") && !list.stdout.contains("Ann"), "{list}");
     assert!(!daemon.stderr().contains("Ann"), "{}", daemon.stderr());
     scene.run(&["writeback", "retry"]).expect_code(2);
+    for misspelt in [&["writeback", "retry", "999"][..], &["writeback", "retry", "--event", "999999"]] {
+        assert!(scene.run(misspelt).expect_code(2).stderr.contains("none of these events is stopped"));
+    }
 
     scene.crm(engine.pick(
         "drop table log; create table log (lead text, body text)",
