@@ -1,0 +1,299 @@
+//! The words by which answers say yes and no, and the names of the keys under which they say it. Pure.
+
+/// Words by which a status, or a plain text, says that the lead was not taken.
+const REFUSALS: [&str; 39] = [
+    "blocked",
+    "cannot",
+    "couldn",
+    "declined",
+    "denied",
+    "disabled",
+    "discarded",
+    "dropped",
+    "err",
+    "error",
+    "errors",
+    "erro",
+    "exceeded",
+    "exception",
+    "expired",
+    "fail",
+    "failing",
+    "failed",
+    "failure",
+    "fatal",
+    "fehler",
+    "forbidden",
+    "ignored",
+    "incorrect",
+    "invalid",
+    "ko",
+    "locked",
+    "missing",
+    "nack",
+    "nok",
+    "refused",
+    "rejected",
+    "skipped",
+    "throttled",
+    "unable",
+    "unauthorized",
+    "unavailable",
+    "unprocessable",
+    "unsuccessful",
+];
+/// Those of [`REFUSALS`] that also stand in sentences which report no refusal ("The error queue is empty"): they count where a
+/// sentence begins with them.
+pub(super) const REFUSALS_AT_THE_START: [&str; 12] = [
+    "err",
+    "erro",
+    "error",
+    "errors",
+    "exception",
+    "fehler",
+    "incorrect",
+    "ko",
+    "missing",
+    "nack",
+    "nok",
+    "unavailable",
+];
+/// Words by which a sentence says that the lead was taken.
+pub(super) const ACCEPTANCES: [&str; 11] = [
+    "accepted",
+    "created",
+    "ok",
+    "processed",
+    "queued",
+    "saved",
+    "stored",
+    "success",
+    "successful",
+    "successfully",
+    "updated",
+];
+/// Keys whose value is a sentence about the outcome.
+pub(super) const MESSAGES: [&str; 13] = [
+    "description",
+    "detail",
+    "details",
+    "faultstring",
+    "info",
+    "message",
+    "messages",
+    "msg",
+    "reason",
+    "statusdescription",
+    "statusmessage",
+    "text",
+    "title",
+];
+/// Two words that together say it.
+const REFUSALS_OF_TWO: [[&str; 2]; 21] = [
+    ["bad", "request"],
+    ["can", "not"],
+    ["could", "not"],
+    ["did", "not"],
+    ["no", "such"],
+    ["not", "accepted"],
+    ["not", "allowed"],
+    ["not", "authenticated"],
+    ["not", "authorized"],
+    ["not", "created"],
+    ["not", "found"],
+    ["not", "ok"],
+    ["not", "permitted"],
+    ["not", "processed"],
+    ["not", "saved"],
+    ["not", "stored"],
+    ["not", "successful"],
+    ["not", "valid"],
+    ["timed", "out"],
+    ["too", "many"],
+    ["was", "not"],
+];
+/// What an answer says where the user name or the password is wrong, in lower case.
+pub(super) const CREDENTIALS: [&str; 8] = [
+    "account being locked",
+    "authentication failed",
+    "authentication required",
+    "bad credentials",
+    "failed attempts",
+    "invalid credentials",
+    "not authenticated",
+    "username or password",
+];
+/// What gateways, proxies and login walls say in Conversica's place, in lower case.
+pub(super) const GATEWAYS: [&str; 14] = [
+    "bad gateway",
+    "default backend",
+    "down for maintenance",
+    "gateway timeout",
+    "log in to",
+    "no healthy upstream",
+    "please log in",
+    "please login",
+    "please sign in",
+    "requested url was rejected",
+    "service unavailable",
+    "under maintenance",
+    "upstream connect error",
+    "upstream request timeout",
+];
+/// Media types of what is no answer of an API.
+pub(super) const MEDIA_OF_PAGES: [&str; 7] = [
+    "application/javascript",
+    "application/pdf",
+    "application/xhtml+xml",
+    "application/x-javascript",
+    "text/css",
+    "text/html",
+    "text/javascript",
+];
+/// Kinds of media that are no answer of an API.
+pub(super) const MEDIA_KINDS_OF_PAGES: [&str; 4] = ["audio/", "font/", "image/", "video/"];
+/// What turns the word behind it around: "no error".
+pub(super) const NEGATIONS: [&str; 7] = ["0", "never", "no", "non", "not", "t", "without"];
+/// The values of a key such as `error` where there was none.
+pub(super) const NO_ERRORS: [&str; 9] = ["", "0", "false", "n/a", "no", "none", "null", "ok", "success"];
+/// The values of a key such as `success` where there was none.
+pub(super) const NO_SUCCESS: [&str; 5] = ["0", "f", "false", "n", "no"];
+/// A short text that a server sends as HTML without meaning a page.
+pub(super) const SHORT_YES: [&str; 8] = ["1", "accepted", "created", "ok", "received", "success", "thank you", "true"];
+/// Parts of a page, where they stand behind other text.
+pub(super) const PAGE_PARTS: [&str; 7] = ["<!doctype", "<html", "<head", "<body", "<iframe", "<form", "<script"];
+/// Objects that repeat what was sent: a CRM's status may be "Rejected".
+pub(super) const ECHOES: [&str; 10] =
+    ["contact", "contacts", "input", "lead", "leads", "person", "record", "records", "request", "requests"];
+/// Objects that speak for the answer, also beneath a yes: the request was fine, and its one lead was not.
+pub(super) const RESULTS: [&str; 8] =
+    ["meta", "outcome", "outcomes", "response", "responses", "result", "results", "status"];
+/// `is_success`, `isSuccess` and `Is-Success` are one key.
+pub(super) fn plain_key(key: &str) -> String {
+    key.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+pub(super) fn names_status(key: &str) -> bool {
+    ["responsestatus", "status", "statuscode", "statustext", "httpstatus", "httpstatuscode", "httpcode", "responsecode"]
+        .contains(&key)
+}
+
+pub(super) fn names_success(key: &str) -> bool {
+    ["success", "successful", "succeeded", "issuccess", "issuccessful", "ok", "isok", "accepted", "isaccepted"]
+        .contains(&key)
+}
+
+/// Keys that count: false or 0 under them says that the lead was not taken.
+pub(super) fn names_stored(key: &str) -> bool {
+    [
+        "acceptedcount",
+        "authenticated",
+        "authorized",
+        "isauthenticated",
+        "isauthorized",
+        "isvalid",
+        "processed",
+        "saved",
+        "stored",
+        "successcount",
+        "valid",
+    ]
+    .contains(&key)
+}
+
+/// "errors", "hasErrors", "error_message", "validationErrors", "failureCount"; not "errorPage", "noErrors".
+pub(super) fn names_errors(key: &str) -> bool {
+    const ERRORS: [&str; 20] = [
+        "err",
+        "error",
+        "errorcode",
+        "errorcount",
+        "errormessage",
+        "errormsg",
+        "errors",
+        "exception",
+        "exceptions",
+        "failed",
+        "failure",
+        "failures",
+        "fault",
+        "faults",
+        "invalid",
+        "rejected",
+        "rejection",
+        "rejections",
+        "violation",
+        "violations",
+    ];
+    const BESIDE: [&str; 30] = [
+        "code",
+        "codes",
+        "count",
+        "data",
+        "description",
+        "detail",
+        "details",
+        "entries",
+        "field",
+        "fields",
+        "has",
+        "input",
+        "is",
+        "items",
+        "last",
+        "lead",
+        "leads",
+        "message",
+        "messages",
+        "msg",
+        "number",
+        "of",
+        "reason",
+        "record",
+        "records",
+        "text",
+        "total",
+        "type",
+        "validation",
+        "value",
+    ];
+    let words = words(key);
+    words.iter().any(|word| ERRORS.contains(&word.as_str()))
+        && words.iter().all(|word| ERRORS.contains(&word.as_str()) || BESIDE.contains(&word.as_str()))
+}
+
+/// "error", "FAILED", "ValidationError", "not accepted"; not "no_errors".
+pub(super) fn word_refuses(text: &str) -> bool {
+    words_refuse(&words(text), |_| true)
+}
+
+pub(super) fn words_refuse(words: &[String], counts: impl Fn(&str) -> bool) -> bool {
+    let before = |at: usize| at.checked_sub(1).map(|before| words[before].as_str());
+    let one = words.iter().enumerate().any(|(at, word)| {
+        REFUSALS.contains(&word.as_str())
+            && counts(word)
+            && !before(at).is_some_and(|before| NEGATIONS.contains(&before))
+    });
+    one || words.windows(2).any(|pair| REFUSALS_OF_TWO.iter().any(|two| *two == [pair[0].as_str(), &pair[1]]))
+}
+
+/// In lower case, the first few: taken apart at what is no letter, and where a capital begins a word.
+pub(super) fn words(text: &str) -> Vec<String> {
+    const ENOUGH: usize = 24;
+    let mut words = vec![String::new()];
+    let mut was_small = false;
+    for c in text.chars() {
+        let begins = c.is_uppercase() && was_small;
+        was_small = c.is_lowercase();
+        if begins || !c.is_alphanumeric() {
+            words.push(String::new());
+        }
+        if c.is_alphanumeric() {
+            words.last_mut().expect("starts with one word").extend(c.to_lowercase());
+        } else if words.len() > ENOUGH {
+            break;
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
