@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use email_address::{EmailAddress, Options};
 
-use crate::conversica::lead::{ADDRESSES, Kind, LeadKey};
+use crate::conversica::lead::{ADDRESSES, Kind, LeadKey, WITHDRAWALS};
 use crate::crm::json::UNREADABLE;
+use crate::crm::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, OptOutValue, read_opt_out};
 use crate::crm::mapping::{MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR};
 use crate::crm::value;
 
@@ -58,6 +59,17 @@ impl Unusable {
 /// Reads a value for that key; `None` is a custom key, which is text.
 pub(super) fn read(key: Option<LeadKey>, text: &str, zone: Tz) -> Result<Sendable<'_>, Unusable> {
     let refuse = |reason| Err(Unusable { reasons: vec![reason] });
+    if key.is_some_and(|key| WITHDRAWALS.contains(&key)) {
+        let unusable = match read_opt_out(text) {
+            OptOutValue::Yes => return Ok(Sendable::Boolean(true)),
+            OptOutValue::No => return Ok(Sendable::Boolean(false)),
+            OptOutValue::LikelyYes => COUNTS_AS_OPT_OUT,
+            OptOutValue::Unclear => MAY_BE_OPT_OUT,
+        };
+        let is_broken = text.contains(char::REPLACEMENT_CHARACTER);
+        let reasons = is_broken.then_some(BROKEN).into_iter().chain([unusable]).collect();
+        return Err(Unusable { reasons });
+    }
     if text.contains(char::REPLACEMENT_CHARACTER) {
         return refuse(BROKEN);
     }
