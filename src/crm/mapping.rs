@@ -29,6 +29,10 @@ pub const NOT_SCALAR: &str = "\u{1}json";
 /// Stands in a cell for a number of a floating-point column that is none: `NaN` or infinity.
 pub const NOT_A_NUMBER: &str = "\u{1}number";
 
+/// Stands in a cell for a replacement character that the database itself holds: some letter was lost before it got there. A
+/// replacement character in a cell stands for bytes that are no UTF-8.
+pub const LOST_CHARACTER: &str = "\u{ffff}";
+
 /// The way in which rows are read; another number makes the mapping another one, so that a version that makes other leads of
 /// the same rows asks before it sends them all.
 const READING: u32 = 2;

@@ -82,9 +82,9 @@ pub fn read_opt_out(text: &str) -> OptOutValue {
     if [NOT_SCALAR, UNREADABLE, NOT_A_NUMBER].contains(&text) {
         return OptOutValue::Unclear;
     }
-    if text.contains(char::REPLACEMENT_CHARACTER) {
+    if text.contains([char::REPLACEMENT_CHARACTER, '\u{ffff}']) {
         // A letter is lost: what is left is no clear yes or no.
-        let rest: String = text.chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).collect();
+        let rest: String = text.replace([char::REPLACEMENT_CHARACTER, '\u{ffff}'], "");
         return match read_opt_out(rest.trim()) {
             OptOutValue::Yes | OptOutValue::LikelyYes => OptOutValue::LikelyYes,
             OptOutValue::No | OptOutValue::Unclear => OptOutValue::Unclear,
