@@ -166,11 +166,17 @@ pub async fn settle(
         let leads: BTreeSet<LeadId> = words.iter().map(|entry| entry.lead.clone()).collect();
         let leads: Vec<LeadId> = leads.into_iter().collect();
         if decision == OptOutDecision::Confirmed {
-            if words.is_empty() {
+            // The words of a post that could be read count already, for the name that it has.
+            let readable: i64 = sqlx::query_scalar(
+                "select count(*) from event where seq = $1 and problem is null and kind = 'lead_update'")
+                .bind(event_seq).fetch_one(&mut *transaction).await?;
+            if words.is_empty() && readable == 0 {
                 transaction.rollback().await?;
                 return Ok(SettleOutcome::NamesNoLead);
             }
-            consent::insert_query(&words).build().execute(&mut *transaction).await?;
+            if !words.is_empty() {
+                consent::insert_query(&words).build().execute(&mut *transaction).await?;
+            }
         }
         sqlx::query(
             "update possible_opt_out set settled_at = $1, decision = $2, settled_by = $3 \

@@ -147,8 +147,8 @@ fn leads_of_damaged(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId>
     leads
 }
 
-/// The leads that a withdrawal may be about beside the one that its words count for. A withdrawal that names no lead that is
-/// known waits for an operator under the name that it has.
+/// The leads that a withdrawal may be about beside the one that its words count for. One that names no lead that is known waits for an
+/// operator without a lead: its words count for the name that it has, should the CRM come to have that lead.
 fn leads_in_doubt(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
     let Some(own) = &post.lead else { return BTreeSet::new() };
     let client_ids = std::slice::from_ref(&own.client_id);
@@ -162,7 +162,7 @@ fn leads_in_doubt(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
     }
     leads.remove(own);
     if leads.is_empty() && !is_certain {
-        leads.insert(own.clone());
+        leads.insert(LeadId::default());
     }
     leads
 }
@@ -199,6 +199,6 @@ mod tests {
         assert_eq!(in_doubt(lead("003", "A"), &[], &known), [lead("3", "A")]);
         assert_eq!(in_doubt(lead("c0ffee", "A"), &["3"], &known), [lead("3", "A")], "leadId differs from id");
         assert_eq!(in_doubt(lead("1", "A"), &["3"], &known), [lead("3", "A")], "both are known");
-        assert_eq!(in_doubt(lead("9", "A"), &["8"], &known), [lead("9", "A")], "none is known");
+        assert_eq!(in_doubt(lead("9", "A"), &["8"], &known), [LeadId::default()], "none is known");
     }
 }
