@@ -161,7 +161,7 @@ impl Conversation {
             (Some(known), _) if is_later(date, known) => true,
             (Some(known), _) if is_later(known, date) => false,
             (Some(_), Some(_)) => true,
-            (Some(_), None) => self.picture.get(key).is_none_or(|old| value.to_string() >= old.to_string()),
+            (Some(_), None) => self.picture.get(key).is_none_or(|old| prevails(value, old)),
         };
         wins && self.replace(key, value, Version { date: Some(date), undated: None })
     }
@@ -219,6 +219,12 @@ fn withdrawal(key: &str) -> Option<bool> {
         "smsOptIn" => Some(false),
         _ => None,
     }
+}
+
+/// Of two values of the same date.
+fn prevails(new: &Value, old: &Value) -> bool {
+    let (new, old) = (new.to_string(), old.to_string());
+    new >= old
 }
 
 /// What one key of a Lead Update says about consent.
