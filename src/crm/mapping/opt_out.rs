@@ -131,7 +131,8 @@ fn says_nothing(text: &str) -> bool {
     let first_word = text.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty()).unwrap_or_default();
     let is_negated = ["not", "no", "never", "non"].iter().any(|no| first_word.eq_ignore_ascii_case(no));
     let is_subscribed = letters.contains("subscribed") && !letters.contains("unsubscribed");
-    letters.chars().all(|c| c == '0')
+    let is_ticked = text.contains(['\u{2713}', '\u{2714}', '\u{2611}', '\u{2612}', '\u{2717}', '\u{2718}', '\u{2705}']);
+    letters.chars().all(|c| c == '0') && !is_ticked
         || NOTHING_SET.contains(&letters.as_str())
         || OPPOSITES.iter().any(|opposite| letters.contains(opposite))
         || is_negated
