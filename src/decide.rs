@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::error::SetupError;
-use crate::state::control::{self, FirstRunDone, Halt, Hold, Resumed};
+use crate::state::control::{self, CompareAsked, FirstRunDone, Halt, Hold, Resumed};
 use crate::state::decision::{self, Action, Who};
 use crate::state::held::{self, Held, Release, Released, Selection};
 use crate::state::lead::Status;
@@ -33,6 +33,8 @@ pub async fn release(
         return Ok(released);
     }
     if release == Release::Send {
+        // Who has gone from the CRM while the lead was held is seen by a comparison of every row, and by no other.
+        control::write(state, &CompareAsked { at: now }, now).await?;
         gone::settle(state, settings.source.on_delete, now, now).await?;
     }
     if let Some(hold) = &hold {

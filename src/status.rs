@@ -15,6 +15,7 @@ use crate::state::control::{self, Halt, Hold, LastPoll, Pacing};
 use crate::state::heard::reading;
 use crate::state::held;
 use crate::state::lead::{self, Status};
+use crate::state::unclear_opt_out::{self, UnclearOptOuts};
 use crate::state::{alert, due, outcome, story};
 use crate::wording;
 
@@ -25,6 +26,8 @@ pub struct Report {
     pub hold: Option<HoldShown>,
     /// Status → number of leads; all statuses are present.
     pub leads: BTreeMap<&'static str, i64>,
+    /// Leads that Conversica has and whose opt-out value is neither yes nor no.
+    pub opt_out_values: UnclearOptOuts,
     /// Class → number of outcomes in the journal; all five are present.
     pub outcomes: BTreeMap<&'static str, i64>,
     pub received: Received,
@@ -185,7 +188,7 @@ pub enum Need {
     Nothing,
     /// Leads are rejected, invalid or exhausted, or rows have no key that names a lead.
     Attention,
-    /// Halted or held, or a damaged post may be an opt-out.
+    /// Halted or held, or a damaged post or a value in the CRM may be an opt-out.
     Decision,
 }
 
@@ -198,6 +201,7 @@ impl Report {
             halt: halt(state).await?,
             hold: hold(state, counts[&Status::Held]).await?,
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
+            opt_out_values: unclear_opt_out::count(state).await?,
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
             received: Received::of(state).await?,
             last_poll: control::read::<LastPoll>(state).await?,
@@ -216,6 +220,7 @@ impl Report {
             halt: None,
             hold: None,
             leads: Status::ALL.into_iter().map(|status| (status.name(), 0)).collect(),
+            opt_out_values: UnclearOptOuts::default(),
             outcomes: Class::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
             received: Received::default(),
             last_poll: None,
@@ -251,7 +256,7 @@ impl Report {
 
     pub fn need(&self) -> Need {
         let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
-        let may_be_opt_out = self.received.possible_opt_outs > 0;
+        let may_be_opt_out = self.received.possible_opt_outs > 0 || self.opt_out_values.unclear > 0;
         if self.halt.is_some() || self.hold.is_some() || self.state_lost.is_some() || may_be_opt_out {
             Need::Decision
         } else if attention.into_iter().any(|status| self.leads(status) > 0) || self.unnamed() > 0 {

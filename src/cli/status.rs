@@ -14,6 +14,7 @@ use crate::state::control::{BreakerState, Pacing};
 use crate::state::file_lock;
 use crate::state::held;
 use crate::state::lead::Status;
+use crate::state::unclear_opt_out::UnclearOptOuts;
 use crate::status::{LostNumbers, Received, Report, StateLostShown};
 use crate::wording::{WAITS_TO_BE_SENT, counted, meaning};
 
@@ -134,6 +135,7 @@ pub fn text(report: &Report) -> String {
              check"
         );
     }
+    text.push_str(&opt_out_values(report.opt_out_values));
     let mut leads = table::plain(&[]);
     for status in Status::ALL {
         let says = match status {
@@ -153,6 +155,28 @@ pub fn text(report: &Report) -> String {
             text,
             "People are still to be told of {} by [alerts]{since}.",
             counted(waiting, "thing", "things")
+        );
+    }
+    text
+}
+
+/// Rows whose opt-out value is neither yes nor no; blank where there are none.
+fn opt_out_values(values: UnclearOptOuts) -> String {
+    let mut text = String::new();
+    if values.unclear > 0 {
+        let _ = writeln!(
+            text,
+            "POSSIBLE OPT-OUTS in the rows of {}: the value is neither yes nor no, and nothing is sent until it is.\n  \
+             look: conversica-sync leads --status invalid; then: write yes or no in the CRM",
+            table::leads(values.unclear)
+        );
+    }
+    if values.counted > 0 {
+        let _ = writeln!(
+            text,
+            "For a person: the opt-out values of {} are neither yes nor no and count as opt-outs; nothing but the opt-out is \
+             sent. Look: conversica-sync leads --status invalid; then: write yes or no in the CRM",
+            table::leads(values.counted)
         );
     }
     text

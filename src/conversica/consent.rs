@@ -106,7 +106,7 @@ pub fn is_stopped_by_person(stage: &str) -> bool {
 }
 
 /// 2001-01-01. Conversica was founded later.
-const EARLIEST: DateTime<Utc> = DateTime::from_timestamp(978_307_200, 0).expect("an instant that exists");
+pub(super) const EARLIEST: DateTime<Utc> = DateTime::from_timestamp(978_307_200, 0).expect("an instant that exists");
 
 /// What a Lead Update says about consent.
 pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word> {

@@ -94,6 +94,8 @@ pub struct Post {
     pub kind: Kind,
     /// As posted: `id` or `leadId`, and `clientId` or blank. Both blank for chat leads without them.
     pub lead: LeadId,
+    /// Every other value of `id` and `leadId`: the post may be about that lead.
+    pub other_ids: Vec<String>,
     /// The other keys and their values, each of its published type; keys without a value (`null`) are left out.
     pub content: Map<String, Value>,
     /// What of the post could not be used, each with its published key: values of a type that can mean nothing, and earlier
@@ -126,7 +128,8 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Post, Unreadable> {
         return Err(Unreadable(format!("The body has {} keys, more than {MAX_KEYS}", object.members.len())));
     }
     let notes = object.notes.into_iter().map(str::to_owned).collect();
-    let mut post = Post { kind, lead: LeadId::default(), content: Map::new(), unused: Vec::new(), notes };
+    let mut post =
+        Post { kind, lead: LeadId::default(), other_ids: Vec::new(), content: Map::new(), unused: Vec::new(), notes };
     let (mut id, mut lead_id) = (None, None);
     let keys: Vec<String> = object.members.iter().map(|(key, _)| key.clone()).collect();
     for (key, value) in object.members {
@@ -136,16 +139,22 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Post, Unreadable> {
             ("id", value) => {
                 let named = identifier("id", value)?;
                 if let Some(earlier) = id.replace(named.clone()).filter(|earlier| *earlier != named) {
+                    post.other_ids.push(earlier.clone());
                     post.replace("id", Value::String(earlier));
                 }
             }
-            ("leadId", value) => lead_id = Some(identifier("leadId", value)?),
+            ("leadId", value) => {
+                let named = identifier("leadId", value)?;
+                post.other_ids.push(named.clone());
+                lead_id = Some(named);
+            }
             ("clientId", value) => post.lead.client_id = identifier("clientId", value)?,
             (_, value) => post.add(key, value),
         }
     }
     // Posts of version 7.1 name it so.
     post.lead.id = id.filter(|id| !id.is_empty()).or(lead_id).unwrap_or_default();
+    post.other_ids.retain(|other| !other.is_empty() && *other != post.lead.id);
     if post.lead.id.is_empty() && kind != Kind::ChatLead {
         return Err(missing("id"));
     }
@@ -220,6 +229,9 @@ impl Post {
     pub fn content_hash(&self) -> Fingerprint {
         let mut canonical = serde_json::json!([self.kind.name(), self.lead.id, self.lead.client_id]).to_string();
         write_sorted(&self.content, &mut canonical);
+        if !self.other_ids.is_empty() {
+            canonical.push_str(&serde_json::json!(self.other_ids).to_string());
+        }
         if !self.unused.is_empty() {
             // They may be what matters.
             canonical.push_str(&serde_json::json!(self.unused).to_string());

@@ -8,6 +8,7 @@ pub mod conversation;
 pub mod excerpt;
 pub mod heard;
 pub mod lead;
+pub mod lead_name;
 pub mod lenient;
 pub mod outcome;
 pub mod permit;

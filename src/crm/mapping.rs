@@ -3,6 +3,7 @@
 //! A row that does not make a valid lead yields *every* reason, and concerns no other row. An optional key whose value cannot
 //! be used is left out, with a note. Reasons and notes name keys and columns, never values.
 
+pub mod opt_out;
 mod sendable;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use secrecy::ExposeSecret;
 use crate::config::{FieldRule, Settings, WhenNull};
 use crate::conversica::consent::{Override, Standing};
 use crate::conversica::lead::{CONSENT, Fingerprint, LeadId, LeadKey, RowHash, WITHDRAWALS};
+use crate::crm::mapping::opt_out::{OptOutValue, UNMAPPED_COUNTS, UNMAPPED_MAY_BE, read_opt_out, read_unmapped};
 use crate::crm::mapping::sendable::{Sendable, read};
 use crate::crm::value;
 
@@ -26,6 +28,10 @@ pub const NOT_SCALAR: &str = "\u{1}json";
 
 /// Stands in a cell for a number of a floating-point column that is none: `NaN` or infinity.
 pub const NOT_A_NUMBER: &str = "\u{1}number";
+
+/// Stands in a cell for a replacement character that the database itself holds: some letter was lost before it got there. A
+/// replacement character in a cell stands for bytes that are no UTF-8.
+pub const LOST_CHARACTER: &str = "\u{ffff}";
 
 /// The way in which rows are read; another number makes the mapping another one, so that a version that makes other leads of
 /// the same rows asks before it sends them all.
@@ -263,13 +269,29 @@ impl Mapping {
         })
     }
 
-    /// Which keys withdraw consent, as the row has it.
+    /// Which keys withdraw consent, as the row has it: also by a value that is neither yes nor no.
     pub fn withdrawn(&self, row: &Row) -> Vec<LeadKey> {
-        let mut said_before = Vec::new();
-        let mut is_true =
-            |field: &Field| self.text(field, row, &mut said_before).and_then(value::boolean) == Some(true);
         let fields = self.fields.iter().filter(|field| field.key.is_some_and(|key| WITHDRAWALS.contains(&key)));
-        fields.filter(|field| is_true(field)).filter_map(|field| field.key).collect()
+        fields.filter(|field| self.opt_out_value(field, row).withdraws()).filter_map(|field| field.key).collect()
+    }
+
+    /// What the row, its default or a constant says in an opt-out column. Only a row's own value may be one that counts as an
+    /// opt-out: a default and a constant are the operator's, who can write yes or no.
+    fn opt_out_value(&self, field: &Field, row: &Row) -> OptOutValue {
+        let own = match &field.from {
+            Origin::Column { index, map, .. } => {
+                row.cells[*index].as_deref().map(str::trim).filter(|text| !text.is_empty()).map(|text| (text, map))
+            }
+            Origin::Key | Origin::Client | Origin::Constant(_) => None,
+        };
+        if let Some((text, map)) = own.filter(|(text, map)| is_unmapped(text, map)) {
+            return read_unmapped(text, map.iter());
+        }
+        match (self.text(field, row, &mut Vec::new()), own) {
+            (Some(text), Some(_)) => read_opt_out(text),
+            (Some(text), None) if value::boolean(text) == Some(true) => OptOutValue::Yes,
+            (Some(_), None) | (None, _) => OptOutValue::No,
+        }
     }
 
     fn origin_by(&mut self, rule: &FieldRule) -> Origin {
@@ -307,8 +329,14 @@ impl Mapping {
                     None => {
                         let column = &self.columns[*index];
                         let name = &field.name;
+                        let is_opt_out = field.key.is_some_and(|key| WITHDRAWALS.contains(&key));
+                        let also = match read_unmapped(text, map.iter()) {
+                            _ if !is_opt_out => String::new(),
+                            OptOutValue::LikelyYes | OptOutValue::Yes => format!("; {UNMAPPED_COUNTS}"),
+                            OptOutValue::Unclear | OptOutValue::No => format!("; {UNMAPPED_MAY_BE}"),
+                        };
                         reasons.push(format!(
-                            "{name}: the value of column \"{column}\" has no entry in its map (add it, or a \"*\" entry)"
+                            "{name}: the value of column \"{column}\" has no entry in its map (add it, or a \"*\" entry){also}"
                         ));
                         None
                     }
@@ -351,6 +379,11 @@ impl Mapping {
             Origin::Constant(_) => " (a constant in [lead])".to_owned(),
         }
     }
+}
+
+/// Whether a column has a map that says nothing about this value.
+fn is_unmapped(text: &str, map: &BTreeMap<String, String>) -> bool {
+    !map.is_empty() && !map.contains_key(text) && !map.contains_key("*")
 }
 
 /// What every account requires.

@@ -18,7 +18,7 @@ use crate::on_db;
 use crate::state::due::Admit;
 use crate::state::lead::InOrder;
 pub use crate::state::orphan::{Orphans, any_expired, recover};
-use crate::state::{consent, due, instant, late, lead, micros, outcome, pause};
+use crate::state::{consent, due, instant, late, lead, micros, outcome, pause, withdrawal_apart};
 
 /// A lead that is ours to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,8 @@ pub enum Next {
     Rejected,
     /// Tried long enough: waits for a change or a person.
     Exhausted,
+    /// Refused, and it withdraws consent: the withdrawal is sent apart, with the content accepted last.
+    WithdrawApart,
     /// Sent again at that time.
     RetryAt(DateTime<Utc>),
     /// Nobody knows whether Conversica has it: sent again at once.
@@ -163,12 +165,18 @@ pub async fn record_and_claim(
     let order = InOrder::of(db, "select f_id, f_client_id from f");
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let mut finished = finished.to_vec();
+        let rejected: Vec<&Finished> = finished.iter().filter(|f| f.next == Next::Rejected).collect();
+        if !rejected.is_empty() {
+            let rows = withdrawal_apart::rejected_query(&rejected).build_query_as().fetch_all(&mut *transaction).await?;
+            withdrawal_apart::mark_rejected(&mut finished, rows);
+        }
         let mut journal: Vec<Finished> = finished.iter().filter(|f| f.next != Next::Unsent).cloned().collect();
         if !journal.is_empty() {
             outcome::insert_query(&journal).build().execute(&mut *transaction).await?;
         }
         if !finished.is_empty() {
-            let rows = finished_query(finished, &order).build().fetch_all(&mut *transaction).await?;
+            let rows = finished_query(&finished, &order).build().fetch_all(&mut *transaction).await?;
             let mut found = Vec::with_capacity(rows.len());
             for row in &rows {
                 found.push(LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? });
@@ -275,6 +283,14 @@ pub async fn record_and_claim(
                 }
             }
         }
+        let urgent: Vec<&Claim> = claims.iter().filter(|claim| claim.urgent).collect();
+        if !urgent.is_empty() {
+            let rows = withdrawal_apart::apart_query(&urgent).build_query_as().fetch_all(&mut *transaction).await?;
+            let apart = withdrawal_apart::replace_bodies(&mut claims, rows);
+            if !apart.is_empty() {
+                withdrawal_apart::sent_query(&apart).build().execute(&mut *transaction).await?;
+            }
+        }
         if !journal.is_empty() {
             outcome::minute_query(&journal).build().execute(&mut *transaction).await?;
             outcome::count_query(&journal).build().execute(&mut *transaction).await?;
@@ -345,6 +361,7 @@ where
         let (next, due_at) = match f.next {
             Next::Done => ("done", f.at),
             Next::Rejected => ("rejected", f.at),
+            Next::WithdrawApart => ("withdraw_apart", f.at),
             Next::Exhausted => ("exhausted", f.at),
             Next::RetryAt(at) => ("retrying", at),
             Next::Resend => ("resend", f.at),
@@ -364,6 +381,8 @@ where
     });
     update.push(")").push(&order.cte).push(" update lead set status = case ");
     update.push(RESTING);
+    let has_ended = withdrawal_apart::has_ended();
+    update.push("when ").push(&has_ended).push(" then case when lead.gone_at is null then 'rejected' else 'gone' end ");
     // Content that has changed since it was sent is due in its own right, whatever came of the old; only a person's word
     // and a delay outlive it.
     update.push(
@@ -373,14 +392,15 @@ where
          when f_next = 'held' and lead.urgent = 0 then 'held' \
          when f_next in ('done', 'untried', 'resend', 'held') then 'pending' \
          when f_next = 'retrying' then 'retrying' \
+         when f_next = 'withdraw_apart' then 'pending' \
          when lead.desired_hash = lead.sent_hash then f_next \
          else 'pending' end, \
          due_at = case when lead.urgent = 1 and lead.desired_hash <> lead.sent_hash then f_at else f_due_at end, \
          urgent = case when ",
     );
-    update.push(nothing_to_withdraw!());
+    update.push(nothing_to_withdraw!()).push(" or ").push(&has_ended);
     update.push(
-        " then 0 else lead.urgent end, \
+        " then 0 when f_next = 'withdraw_apart' and lead.desired_hash = lead.sent_hash then 1 else lead.urgent end, \
          hold_reason = case when lead.desired_hash = case when f_next = 'done' then lead.sent_hash \
                        when f_class <> 'ambiguous' then lead.delivered_hash end then null \
                        when f_next = 'held' and lead.urgent = 0 then coalesce(lead.hold_reason, 'ambiguous') \
@@ -416,12 +436,17 @@ where
                            when f_next in ('retrying', 'resend', 'held') \
                                 or (f_next = 'exhausted' and lead.desired_hash = lead.sent_hash) \
                            then case when lead.first_failed_at <= f_at then lead.first_failed_at else f_at end end, \
-         sent = null, sent_hash = null, claimed_at = null, lease_until = null, \
-         last_outcome = case when f_class <> '' then f_class else lead.last_outcome end, \
-         last_http_status = case when f_class <> '' then f_http_status else lead.last_http_status end, \
-         last_detail = case when f_class <> '' then f_detail else lead.last_detail end, \
-         last_outcome_at = case when f_class <> '' then f_at else lead.last_outcome_at end from f",
+         sent = null, sent_hash = null, claimed_at = null, lease_until = null, ",
     );
+    let newest = |column: &str, by_attempt: &str, by_rejection: &str| {
+        format!(
+            "{column} = case when {has_ended} then {by_rejection} when f_class <> '' then {by_attempt} else lead.{column} end, "
+        )
+    };
+    update.push(newest("last_outcome", "f_class", "'rejected'"));
+    update.push(newest("last_http_status", "f_http_status", &withdrawal_apart::http_status()));
+    update.push(newest("last_detail", "f_detail", &withdrawal_apart::detail()));
+    update.push("last_outcome_at = case when f_class <> '' then f_at else lead.last_outcome_at end from f");
     update.push(order.from);
     update.push(
         " where lead.id = f_id and lead.client_id = f_client_id and lead.status = 'in_flight' \

@@ -4,6 +4,7 @@
 pub mod fold;
 pub mod reading;
 pub mod replay;
+mod withdraw;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,6 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Decode, Encode, QueryBuilder, Row as _, Type};
 
 use crate::config::{OnAmbiguous, Settings};
-use crate::conversica::consent::Channel;
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
 use crate::db::{self, Db};
@@ -20,6 +20,7 @@ use crate::state::consent;
 use crate::state::delivery::OptOuts;
 use crate::state::event::lane;
 use crate::state::heard::fold::{Alert, Event, Folded, PossibleOptOut, Stored};
+use crate::state::heard::withdraw::withdraw;
 use crate::state::lead::{DELIVERED, InOrder};
 use crate::state::possible_opt_out;
 use crate::state::tombstone;
@@ -88,41 +89,6 @@ where
         received_at: instant(row.try_get(4)?),
         body: row.try_get(5)?,
     })
-}
-
-/// In a transaction: what was said about consent, or may have been, goes into the tables and into what is to be sent. Returns
-/// how many leads are due because of it.
-macro_rules! withdraw {
-    ($db:expr, $transaction:expr, $folded:expr, $consequences:expr, $now:expr) => {{
-        let mut leads: BTreeSet<LeadId> = $folded.spoken().into_iter().collect();
-        for words in $folded.words.chunks(1000) {
-            consent::insert_query(words).build().execute(&mut *$transaction).await?;
-        }
-        if !$folded.possible.is_empty() {
-            let ids: BTreeSet<&str> =
-                $folded.possible.iter().flat_map(|possible| possible.named.ids.iter().map(String::as_str)).collect();
-            let mut known = Vec::new();
-            if !ids.is_empty() {
-                for row in possible_opt_out::known_query(&ids).build().fetch_all(&mut *$transaction).await? {
-                    known.push(LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? });
-                }
-            }
-            let rows = possible_rows(&$folded.possible, &known);
-            for some in rows.chunks(1000) {
-                possible_opt_out::insert_query(some).build().execute(&mut *$transaction).await?;
-            }
-            leads.extend(rows.into_iter().map(|(_, lead, ..)| lead).filter(|lead| !lead.id.is_empty()));
-        }
-        let mut due = 0;
-        let leads: Vec<LeadId> = leads.into_iter().collect();
-        for some in leads.chunks(1000) {
-            if $consequences.opt_outs == OptOuts::Keep {
-                due += consent::keep!($db, $transaction, some, $now) as u64;
-            }
-            consent::look_again_query($db, some).build().execute(&mut *$transaction).await?;
-        }
-        due
-    }};
 }
 
 /// Takes the oldest events that nobody has taken yet into the conversations of their leads, with all that follows from it:
@@ -196,18 +162,6 @@ fn rows_at_once(sizes: &[i64]) -> i64 {
     i64::try_from(rows).unwrap_or(AT_ONCE)
 }
 
-fn possible_rows(possible: &[PossibleOptOut], known: &[LeadId]) -> Vec<(i64, LeadId, Channel, DateTime<Utc>)> {
-    let mut rows = Vec::new();
-    for possible in possible {
-        for lead in possible_opt_out::leads_of(possible, known) {
-            rows.extend(
-                possible.channels.iter().map(|channel| (possible.event_seq, lead.clone(), *channel, possible.at)),
-            );
-        }
-    }
-    rows
-}
-
 async fn apply_some(
     db: &Db,
     consequences: Consequences,
@@ -266,7 +220,7 @@ async fn apply_some(
         if !seqs.is_empty() {
             possible_opt_out::mended_query(&seqs, now).build().execute(&mut *transaction).await?;
         }
-        if !folded.words.is_empty() || !folded.possible.is_empty() {
+        if !folded.words.is_empty() || !folded.possible.is_empty() || !folded.withdrawals.is_empty() {
             applied.due += withdraw!(db, transaction, folded, consequences, now);
         }
         if !unexamined.is_empty() {

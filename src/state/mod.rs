@@ -37,6 +37,8 @@ pub mod tested;
 pub mod told;
 pub mod tombstone;
 pub mod turn;
+pub mod unclear_opt_out;
+mod withdrawal_apart;
 pub mod writeback;
 pub mod writer;
 

@@ -1,5 +1,5 @@
-//! Table `possible_opt_out`: damaged posts that may withdraw a person's consent. Each counts as a withdrawal until an operator
-//! has looked; [`super::consent`] reads it together with the ledger.
+//! Table `possible_opt_out`: posts that are damaged, or name no lead to the letter, and may withdraw a person's consent. Each counts
+//! as a withdrawal until an operator has looked; [`super::consent`] reads it together with the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,6 @@ use crate::db::Db;
 use crate::on_db;
 use crate::state::consent::{self, Entry};
 use crate::state::decision::Who;
-use crate::state::heard::fold::PossibleOptOut;
 use crate::state::{instant, micros};
 
 /// What an operator says of such a post.
@@ -58,28 +57,8 @@ pub struct PossibleOptOutShown {
 /// The columns of a [`PossibleOptOutShown`], in its order.
 type ShownRow = (i64, String, i64, Option<String>, Option<i64>);
 
-/// The leads that a post may be about: its own; those that it names, of the client that it names where we know that one, and
-/// otherwise of every client; one without an id where it names none.
-pub(super) fn leads_of(possible: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
-    let mut leads: BTreeSet<LeadId> = possible.lead.iter().cloned().collect();
-    for id in &possible.named.ids {
-        let of_id = |lead: &&LeadId| lead.id == *id;
-        let of_client = |lead: &&LeadId| possible.named.client_ids.contains(&lead.client_id);
-        let (exact, any): (Vec<_>, Vec<_>) = known.iter().filter(of_id).partition(of_client);
-        leads.extend(if exact.is_empty() { any.clone() } else { exact.clone() }.into_iter().cloned());
-        if exact.is_empty() && any.is_empty() {
-            let clients = possible.named.client_ids.iter().cloned().chain([String::new()]);
-            leads.extend(clients.map(|client_id| LeadId { id: id.clone(), client_id }));
-        }
-    }
-    if leads.is_empty() {
-        leads.insert(LeadId::default());
-    }
-    leads
-}
-
 /// The leads of these ids, whatever their client. Not for an empty list.
-pub(super) fn known_query<DB: Database>(ids: &BTreeSet<&str>) -> QueryBuilder<DB>
+pub(super) fn known_query<DB: Database>(ids: &[&str]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
 {
@@ -89,6 +68,29 @@ where
         list.push_bind(*id);
     }
     query.push(")");
+    query
+}
+
+/// The leads whose ids may have one of these normal forms, and some others. Not for an empty list.
+pub(super) fn similar_query<DB: Database>(names: &[String]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("select id, client_id from lead where ");
+    for (place, name) in names.iter().enumerate() {
+        query.push(if place == 0 { "" } else { " or " });
+        if name.bytes().all(|b| b.is_ascii_digit()) {
+            let number = name.trim_start_matches('0');
+            query.push("ltrim(id, '0') = ").push_bind(number.to_owned());
+            query.push(" or ltrim(id, '0') like ").push_bind(format!("{number}.%"));
+        } else {
+            // A UUID may be stored with dashes: its first eight digits are together in every way of writing it.
+            let run = name.split(|c: char| !c.is_ascii_alphanumeric()).max_by_key(|run| run.len()).unwrap_or_default();
+            let part = if run.len() == 32 { &run[..8] } else { run };
+            query.push("lower(id) like ").push_bind(format!("%{part}%"));
+        }
+    }
     query
 }
 
@@ -164,11 +166,17 @@ pub async fn settle(
         let leads: BTreeSet<LeadId> = words.iter().map(|entry| entry.lead.clone()).collect();
         let leads: Vec<LeadId> = leads.into_iter().collect();
         if decision == OptOutDecision::Confirmed {
-            if words.is_empty() {
+            // The words of a post that could be read count already, for the name that it has.
+            let readable: i64 = sqlx::query_scalar(
+                "select count(*) from event where seq = $1 and problem is null and kind = 'lead_update'")
+                .bind(event_seq).fetch_one(&mut *transaction).await?;
+            if words.is_empty() && readable == 0 {
                 transaction.rollback().await?;
                 return Ok(SettleOutcome::NamesNoLead);
             }
-            consent::insert_query(&words).build().execute(&mut *transaction).await?;
+            if !words.is_empty() {
+                consent::insert_query(&words).build().execute(&mut *transaction).await?;
+            }
         }
         sqlx::query(
             "update possible_opt_out set settled_at = $1, decision = $2, settled_by = $3 \

@@ -49,6 +49,9 @@ pub struct Story {
     pub claimed_at: Option<DateTime<Utc>>,
     /// When it was first sent with the Test Lead Token.
     pub test_lead_at: Option<DateTime<Utc>>,
+    /// The status and the detail of the answer that its present status follows from.
+    pub last_http_status: Option<i64>,
+    pub last_detail: Option<String>,
     /// Oldest first.
     pub outcomes: Vec<Recorded>,
     /// What persons decided about it, oldest first.
@@ -76,7 +79,7 @@ pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
     let sql = format!(
         "select {SHOWN_STATUS}, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
          hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at, held_at, claimed_at, test_lead_at, \
-         assumed_at from lead \
+         assumed_at, last_http_status, last_detail from lead \
          where id = $1 and client_id = $2"
     );
     let found = on_db!(db, pool => {
@@ -104,6 +107,8 @@ pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
                     held_at: row.try_get::<Option<i64>, _>(12)?.map(instant),
                     claimed_at: row.try_get::<Option<i64>, _>(13)?.map(instant),
                     test_lead_at: row.try_get::<Option<i64>, _>(14)?.map(instant),
+                    last_http_status: row.try_get(16)?,
+                    last_detail: row.try_get(17)?,
                     outcomes: Vec::new(),
                     decisions: Vec::new(),
                 })

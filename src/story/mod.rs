@@ -138,6 +138,11 @@ pub fn standing(story: &Story) -> (String, &'static str) {
         Some(Recorded { detail: Some(detail), .. }) => format!(" ({detail})"),
         _ => String::new(),
     };
+    // An opt-out beside a rejected value is sent apart: the answer to it is the last one.
+    let rejection = || match (story.last_http_status, &story.last_detail) {
+        (Some(status), Some(detail)) => format!(" ({status}: {detail})"),
+        (None, _) | (_, None) => answer(),
+    };
     let due = story.due_at.map(|at| format!(" at {}", moment(at))).unwrap_or_default();
     const NOTHING: &str = "nothing";
     match story.status {
@@ -164,7 +169,7 @@ pub fn standing(story: &Story) -> (String, &'static str) {
             (format!("not sent: {}", story.invalid_reasons.join("; ")), "mend the row in the CRM; it is sent by itself")
         }
         Status::Rejected => (
-            format!("Conversica refused this content{}", answer()),
+            format!("Conversica refused this content{}", rejection()),
             "mend the row in the CRM, or `retry ID` after mending the account",
         ),
         Status::Exhausted => (

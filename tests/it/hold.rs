@@ -214,3 +214,19 @@ fn the_daemon_stays_up_while_held_and_sends_once_approved() {
     daemon.signal(crate::support::signal::Signal::Terminate);
     daemon.wait(SOON).expect_code(0);
 }
+
+#[test]
+fn whose_row_has_gone_during_the_hold_is_not_contacted_by_the_next_pass() {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::new(&endpoint.url(), 4);
+    // Changed rows are found by their stamps: a row that is deleted leaves none behind.
+    scene.crm("alter table leads add column updated_at text; update leads set updated_at = '2026-01-01T00:00:00Z'");
+    scene.set_text("source", "changed_at", "updated_at").set("safety", "first_run", "");
+    scene.run(&["once"]).expect_code(4);
+    scene.crm("delete from leads where id < 3");
+    scene.run(&["once"]).expect_code(4);
+    scene.run(&["approve", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.answered(), 2);
+    assert!(endpoint.bodies_of("1").is_empty() && endpoint.bodies_of("2").is_empty());
+}

@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use email_address::{EmailAddress, Options};
 
-use crate::conversica::lead::{ADDRESSES, Kind, LeadKey};
+use crate::conversica::lead::{ADDRESSES, Kind, LeadKey, WITHDRAWALS};
 use crate::crm::json::UNREADABLE;
-use crate::crm::mapping::{MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR};
+use crate::crm::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, OptOutValue, read_opt_out};
+use crate::crm::mapping::{LOST_CHARACTER, MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR};
 use crate::crm::value;
 
 /// A value that can be sent.
@@ -47,6 +48,27 @@ pub(super) struct Unusable {
 }
 
 const BROKEN: &str = "is not valid UTF-8 text";
+const LOST: &str = "has a replacement character (U+FFFD), so that some letter of it is lost";
+
+/// Keys whose values are numbers that nobody calculates with.
+const CODES: [LeadKey; 9] = [
+    LeadKey::HomePhone,
+    LeadKey::WorkPhone,
+    LeadKey::CellPhone,
+    LeadKey::Zip,
+    LeadKey::RepId,
+    LeadKey::BdcRepId,
+    LeadKey::ServiceRepId,
+    LeadKey::AltRepId,
+    LeadKey::Year,
+];
+
+/// A code of a column with decimals: 3605550123.00 is 3605550123.
+fn without_decimals(key: Option<LeadKey>, text: &str) -> Option<&str> {
+    let (whole, decimals) = text.split_once('.').filter(|_| key.is_some_and(|key| CODES.contains(&key)))?;
+    let is_code = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
+    (is_code && !decimals.is_empty() && decimals.bytes().all(|b| b == b'0')).then_some(whole)
+}
 
 impl Unusable {
     /// Whether the row itself is damaged, and not only a value of no use: then the lead is invalid whatever the key.
@@ -58,8 +80,22 @@ impl Unusable {
 /// Reads a value for that key; `None` is a custom key, which is text.
 pub(super) fn read(key: Option<LeadKey>, text: &str, zone: Tz) -> Result<Sendable<'_>, Unusable> {
     let refuse = |reason| Err(Unusable { reasons: vec![reason] });
+    if key.is_some_and(|key| WITHDRAWALS.contains(&key)) {
+        let unusable = match read_opt_out(text) {
+            OptOutValue::Yes => return Ok(Sendable::Boolean(true)),
+            OptOutValue::No => return Ok(Sendable::Boolean(false)),
+            OptOutValue::LikelyYes => COUNTS_AS_OPT_OUT,
+            OptOutValue::Unclear => MAY_BE_OPT_OUT,
+        };
+        let is_broken = text.contains(char::REPLACEMENT_CHARACTER);
+        let reasons = is_broken.then_some(BROKEN).into_iter().chain([unusable]).collect();
+        return Err(Unusable { reasons });
+    }
     if text.contains(char::REPLACEMENT_CHARACTER) {
         return refuse(BROKEN);
+    }
+    if text.contains(LOST_CHARACTER) {
+        return refuse(LOST);
     }
     match key.map_or(Kind::Text, LeadKey::kind) {
         Kind::Boolean => {
@@ -84,6 +120,9 @@ fn read_text(key: Option<LeadKey>, text: &str) -> Result<Sendable<'_>, Unusable>
         }
         NOT_A_NUMBER => return Err(Unusable { reasons: vec!["is NaN or infinity, which is no number"] }),
         _ => {}
+    }
+    if let Some(code) = without_decimals(key, text) {
+        return Ok(Sendable::Cleaned { text: code.to_owned(), how: "its decimals are zero and were left out" });
     }
     let mut reasons = Vec::new();
     let mut sendable = Sendable::Text(text);
@@ -189,6 +228,29 @@ mod tests {
                 (comma.to_owned(), blank.to_owned())
             );
         }
+    }
+
+    #[test]
+    fn a_code_with_decimals_that_are_zero_is_a_whole_number() {
+        for (key, text, sent) in [
+            (LeadKey::CellPhone, "3605550123.00", "3605550123"),
+            (LeadKey::Zip, "98607.0", "98607"),
+            (LeadKey::RepId, "7.50", "7.50"),
+            (LeadKey::RepId, "7.", "7."),
+            (LeadKey::Zip, "1.2.00", "1.2.00"),
+            (LeadKey::Address, "12.00", "12.00"),
+        ] {
+            let mut body = String::new();
+            super::super::push_field(&mut body, "k", &read(Some(key), text, Tz::UTC).unwrap());
+            assert_eq!(body, format!(",\"k\":\"{sent}\""), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_letter_that_was_lost_before_concerns_its_key_and_not_the_row() {
+        let of = |text: &str| read(Some(LeadKey::City), text, Tz::UTC).unwrap_err();
+        assert!(!of("Z\u{ffff}rich").is_of_the_row());
+        assert!(of("Z\u{fffd}rich").is_of_the_row());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::crm::json;
-use crate::crm::mapping::Row;
+use crate::crm::mapping::{LOST_CHARACTER, Row};
 
 const NULL: &[u8] = b"\\N";
 
@@ -125,7 +125,15 @@ impl<'a> Line<'a> {
         let mut fields = self.fields().map(|field| value(field).map(Cow::into_owned));
         let key = fields.next().flatten();
         let client = if self.has_client { fields.next().flatten() } else { None };
-        Row { key, client, cells: fields.map(|cell| cell.map(json::scalar)).collect() }
+        let mut cells: Vec<Option<String>> = fields.map(|cell| cell.map(json::scalar)).collect();
+        let names = if self.has_client { 2 } else { 1 };
+        for (cell, field) in cells.iter_mut().flatten().zip(self.fields().skip(names).filter(|field| *field != NULL)) {
+            // The database has this very character: the text is whole, and what it stands for was lost before.
+            if cell.contains(char::REPLACEMENT_CHARACTER) && std::str::from_utf8(field).is_ok() {
+                *cell = cell.replace(char::REPLACEMENT_CHARACTER, LOST_CHARACTER);
+            }
+        }
+        Row { key, client, cells }
     }
 
     fn fields(self) -> impl Iterator<Item = &'a [u8]> {

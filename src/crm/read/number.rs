@@ -39,6 +39,12 @@ pub(super) fn of_postgres(column: &str, plain_type: &str) -> String {
     )
 }
 
+/// PostgreSQL, of a column of decimal numbers, which may hold `NaN` and infinity too. They are compared as texts: before version 14
+/// a server knows no infinite `numeric`.
+pub(super) fn of_numeric(column: &str) -> String {
+    format!("case when {column}::text in ('NaN', 'Infinity', '-Infinity') then {} else {column}::text end", mark("chr"))
+}
+
 /// Whether a column of SQLite may hold floating-point numbers without a fraction: of the others, SQLite makes whole numbers
 /// or texts.
 pub fn may_be_real(plain_type: &str) -> bool {

@@ -349,6 +349,9 @@ fn cell(db: &SourceDb, columns: &[Column], name: &str) -> String {
         (SourceDb::Postgres(_), Some(column)) if number::is_float(&column.plain_type) => {
             number::of_postgres(&format!("t.{}", db::quote(&column.name)), &column.plain_type)
         }
+        (SourceDb::Postgres(_), Some(column)) if column.plain_type == "numeric" => {
+            number::of_numeric(&format!("t.{}", db::quote(&column.name)))
+        }
         _ => listed(db, columns, name),
     }
 }

@@ -1,6 +1,6 @@
 //! What a batch of events comes to: pictures, words about consent, and what people are to be told. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -61,6 +61,25 @@ impl PossibleOptOut {
         Self { event_seq: event.seq, lead, named, channels, at: event.received_at }
     }
 
+    /// Of a post that could be read, beside its words.
+    fn in_readable(event: &Event, post: &Post, lead: Option<LeadId>, words: &[Word]) -> Option<Self> {
+        let mut found = withdrawal::in_readable(post, words)?;
+        let others = post.other_ids.iter().filter(|id| !found.named.ids.contains(id)).cloned();
+        let others: Vec<String> = others.collect();
+        found.named.ids.extend(others);
+        Some(Self::new(event, lead, found))
+    }
+
+    /// Of a post whose words withdraw consent.
+    fn of_words(event: &Event, post: &Post, words: &[Word]) -> Option<Self> {
+        let mut channels: Vec<Channel> = words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
+        channels.sort();
+        channels.dedup();
+        let named = NamedLeads { ids: post.other_ids.clone(), client_ids: Vec::new() };
+        let found = PossibleWithdrawal { named, channels };
+        (!found.channels.is_empty()).then(|| Self::new(event, Some(event.lead.clone()), found))
+    }
+
     /// Of a post that cannot be read.
     pub fn of_unreadable(event: &Event) -> Option<Self> {
         withdrawal::in_unreadable(event.kind, &event.body).map(|found| Self::new(event, None, found))
@@ -76,14 +95,9 @@ pub struct Folded {
     pub effects: Vec<(i64, Result<Option<String>, String>)>,
     pub words: Vec<Entry>,
     pub possible: Vec<PossibleOptOut>,
+    /// Posts whose words withdraw consent, and whom they name: the lead of the words may not be known by that name.
+    pub withdrawals: Vec<PossibleOptOut>,
     pub alerts: Vec<Alert>,
-}
-
-impl Folded {
-    /// The leads about whose consent something was said.
-    pub fn spoken(&self) -> Vec<LeadId> {
-        self.words.iter().map(|entry| entry.lead.clone()).collect::<BTreeSet<_>>().into_iter().collect()
-    }
 }
 
 /// The statuses that people are told of.
@@ -102,14 +116,13 @@ pub fn fold(events: &[Event], stored: BTreeMap<LeadId, Stored>) -> Folded {
             }
             Ok(post) if event.kind == Kind::ChatLead => {
                 let lead = (!post.lead.id.is_empty()).then(|| post.lead.clone());
-                let found = withdrawal::in_readable(&post, &[]);
-                folded.possible.extend(found.map(|found| PossibleOptOut::new(event, lead, found)));
+                folded.possible.extend(PossibleOptOut::in_readable(event, &post, lead, &[]));
                 Ok(None)
             }
             Ok(post) => {
                 let words = words_of(event, &post);
-                let found = withdrawal::in_readable(&post, &words);
-                folded.possible.extend(found.map(|found| PossibleOptOut::new(event, Some(event.lead.clone()), found)));
+                folded.possible.extend(PossibleOptOut::in_readable(event, &post, Some(event.lead.clone()), &words));
+                folded.withdrawals.extend(PossibleOptOut::of_words(event, &post, &words));
                 let stored = folded.conversations.entry(event.lead.clone()).or_default();
                 let at = event.received_at;
                 stored.first_heard_at = Some(stored.first_heard_at.map_or(at, |first| first.min(at)));
