@@ -11,6 +11,7 @@ pub mod file;
 pub mod guest;
 pub mod pooler;
 mod postgres;
+pub mod server_clock;
 pub mod source_file;
 pub mod state_header;
 pub mod stray_log;

@@ -16,6 +16,7 @@ mod cap;
 mod check_list;
 mod check_source;
 mod clock_ahead;
+mod clock_apart;
 mod closed_source;
 mod colour;
 mod commands;
