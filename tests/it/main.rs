@@ -69,6 +69,7 @@ mod journal;
 mod late_answer;
 mod lead_story;
 mod leads;
+mod lost_log;
 mod lost_state;
 mod merge;
 mod metrics;
