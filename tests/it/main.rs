@@ -61,6 +61,7 @@ mod init_flags;
 mod init_inheritance;
 mod init_law;
 mod init_people_law;
+mod init_questions;
 mod init_recipes;
 mod init_staff;
 mod instance;
