@@ -436,7 +436,7 @@ async fn deliver_round(
     state: &mut OpenState,
     upkeep: &mut Upkeep,
     delivery: &config::Delivery,
-    now: DateTime<Utc>,
+    mut now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     if upkeep.due_at.is_none_or(|due_at| due_at <= now || now + UPKEEP_INTERVAL < due_at) {
         let instances = state.writer.keep(&state.db).await?;
@@ -444,6 +444,8 @@ async fn deliver_round(
         if upkeep.tally.set_instances(instances).max(1) != instances {
             info!(instances, "instances share this state, and the pace");
         }
+        // The time may be another by what the server has said.
+        now = clock::now();
         deliverer.share_with(instances, now);
         upkeep.orphans = delivery::any_expired(&state.db, now).await?;
         upkeep.due_at = Some(now + UPKEEP_INTERVAL);

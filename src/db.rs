@@ -11,8 +11,10 @@ pub mod file;
 pub mod guest;
 pub mod pooler;
 mod postgres;
+pub mod server_clock;
 pub mod source_file;
 pub mod state_header;
+pub mod state_log;
 pub mod stray_log;
 
 use std::path::{Path, PathBuf};

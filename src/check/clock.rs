@@ -7,12 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgExecutor;
 
 use crate::check::item::Item;
+use crate::clock::CLOCKS_APART;
 use crate::crm::Crm;
-use crate::db::{SourceDb, discreet};
+use crate::db::server_clock::{CLOCK_CURE, SERVER_MICROS};
+use crate::db::{SourceDb, discreet, trusted};
 
 const SECTION: &str = "clock";
-/// Networks and busy machines explain less; look-back and leases bear much more.
-const APART: TimeDelta = TimeDelta::seconds(10);
 
 /// When the check began: by the wall, and by a clock that nobody sets.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ pub(super) async fn of_source(crm: &Crm, began: Began) -> Item {
 pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, began: Began) -> Item {
     let asked = began.at.elapsed();
     let theirs: Result<i64, sqlx::Error> =
-        sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::bigint").fetch_one(pool).await;
+        sqlx::query_scalar(trusted(format!("select {SERVER_MICROS}"))).fetch_one(pool).await;
     // Half-way between question and answer.
     let ours = TimeDelta::from_std((asked + began.at.elapsed()) / 2).map(|passed| began.now + passed);
     match (theirs.map_err(discreet::of_source), ours) {
@@ -52,13 +52,13 @@ pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, beg
 /// How far theirs is ahead.
 fn compared(name: &'static str, ahead: TimeDelta) -> Item {
     let apart = ahead.abs();
-    if apart <= APART {
+    if apart <= CLOCKS_APART {
         let text = format!("the clock of the {name}'s server and ours agree to {} s", apart.num_seconds() + 1);
         return Item::ok(SECTION, name, text);
     }
     let which = if ahead > TimeDelta::zero() { "ahead of" } else { "behind" };
     let text = format!("the clock of the {name}'s server is {} s {which} ours", apart.num_seconds());
-    Item::warn(SECTION, name, text).cure("let both machines follow a time server (timedatectl status)")
+    Item::warn(SECTION, name, text).cure(CLOCK_CURE)
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 
 pub async fn restored(file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;
+    stray_log::accept_lost_log(loaded.settings.state.url.expose_secret());
     let Some(state) = existing_state(&loaded.settings).await? else {
         say("There is no state yet.");
         return Ok(Exit::Done);

@@ -32,7 +32,7 @@ pub struct Args {
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings_unsaid(file);
     let page = Page::of_terminal();
-    let list = check::walk(&loaded, clock::now(), |item| {
+    let list = check::walk(&loaded, clock::own(), |item| {
         if !args.json {
             page.show(item);
         }

@@ -65,6 +65,11 @@ impl FileLook {
         self.id
     }
 
+    /// In seconds and nanoseconds.
+    pub const fn modified(&self) -> (i64, i64) {
+        self.modified
+    }
+
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }

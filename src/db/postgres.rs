@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 
 use super::pooler::{self, SessionKind};
+use super::server_clock;
 use super::{
     ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, POSTGRES_SCHEMA, away_or_unfit, display_url, is_outage, state_unusable, trusted,
 };
@@ -69,6 +70,7 @@ pub(super) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
     }
     let pool = in_session(8, session_settings()).connect_with(options).await.map_err(unreachable)?;
     refuse_encoding(&pool, url).await?;
+    server_clock::follow_server_clock(&pool).await.map_err(unreachable)?;
     Ok(pool)
 }
 

@@ -72,6 +72,11 @@ impl HeaderFile {
         self.0.read_exact_at(&mut bytes, 0).ok()?;
         StateHeader::parse(&bytes)
     }
+
+    /// Whether the first bytes of the file fill `bytes`.
+    pub fn read_bytes(&self, bytes: &mut [u8]) -> bool {
+        self.0.read_exact_at(bytes, 0).is_ok()
+    }
 }
 
 /// Watches the header of a state that this process has opened to send from.

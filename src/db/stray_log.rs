@@ -12,10 +12,11 @@ use std::time::UNIX_EPOCH;
 use super::source_file::beside;
 use super::sqlite_path;
 use super::state_header::HeaderFile;
+use super::state_log::LogNote;
 use crate::error::SetupError;
 
 /// More than a lock file has.
-const LOCK_BYTES: u64 = 400;
+pub const LOCK_BYTES: u64 = 800;
 /// A header that is being written may be read half old and half new.
 const READS: u32 = 3;
 
@@ -95,22 +96,45 @@ fn read_lock(state: &Path) -> Option<String> {
     Some(text)
 }
 
+/// Whose log lies beside a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogOwner {
+    /// No process sends from the state: the log is what the last one has left.
+    Nobody,
+    /// A process that sends, and watches its log by itself.
+    Sender,
+}
+
+impl LogOwner {
+    fn find(state: &Path) -> Self {
+        let is_locked = |file: File| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock));
+        if File::open(lock_of(state)).is_ok_and(is_locked) { Self::Sender } else { Self::Nobody }
+    }
+}
+
 /// Looks at the file and the log before SQLite opens them. Returns what the lock file has to remember of the file from now on.
 ///
 /// # Errors
-/// [`SetupError`] where the log belongs to another file than the one that is there.
-pub fn admit_file(state: &Path) -> Result<Option<FileMemory>, SetupError> {
+/// [`SetupError`] where the log belongs to another file than the one that is there, or has lost what was committed.
+pub fn admit_file(state: &Path, log: LogOwner) -> Result<Option<FileMemory>, SetupError> {
     let found = FileMemory::at(state);
-    let Some(known) = read_lock(state).and_then(|text| FileMemory::parse(&text)) else { return Ok(found) };
+    let text = read_lock(state);
+    let Some(known) = text.as_deref().and_then(FileMemory::parse) else { return Ok(found) };
     let is_known = found.is_some_and(|found| known.is_same_file(&found)) && !known.has_other_content(state);
     if is_known {
+        if let Some(note) = text.as_deref().and_then(LogNote::parse)
+            && log == LogOwner::Nobody
+            && note.is_lost(state)
+        {
+            return Err(refuse_lost_log(state, note));
+        }
         return Ok(found.map(|found| found.with_header(known.header)));
     }
-    let log = beside(state, "-wal");
-    if std::fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
+    let stray = beside(state, "-wal");
+    if std::fs::metadata(&stray).map_or(0, |stray| stray.len()) == 0 {
         return Ok(found);
     }
-    Err(refuse_log(state, &log, found))
+    Err(refuse_log(state, &stray, found))
 }
 
 /// [`admit_file`] for a URL of any engine.
@@ -118,7 +142,38 @@ pub fn admit_file(state: &Path) -> Result<Option<FileMemory>, SetupError> {
 /// # Errors
 /// As [`admit_file`].
 pub fn refuse_stray_log(url: &str) -> Result<(), SetupError> {
-    sqlite_path(url).map_or(Ok(()), |state| admit_file(&state).map(drop))
+    sqlite_path(url).map_or(Ok(()), |state| admit_file(&state, LogOwner::find(&state)).map(drop))
+}
+
+/// Has the lock file forget a log that has lost what was committed: the operator goes on with what the file holds.
+pub fn accept_lost_log(url: &str) {
+    let Some(state) = sqlite_path(url) else { return };
+    let Some(text) = read_lock(&state).filter(|text| LogNote::parse(text).is_some_and(|note| note.is_lost(&state)))
+    else {
+        return;
+    };
+    let Ok(mut file) = File::options().read(true).write(true).open(lock_of(&state)) else { return };
+    if file.try_lock().is_ok() {
+        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("log ")).collect();
+        drop(file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(kept.join("\n").as_bytes())));
+    }
+}
+
+fn refuse_lost_log(state: &Path, note: LogNote) -> SetupError {
+    let (place, log, index) = (state.display(), beside(state, "-wal"), beside(state, "-shm"));
+    let (log, index) = (log.display(), index.display());
+    let seen = if note.loss().is_some() { "while conversica-sync ran" } else { "since conversica-sync ran last" };
+    SetupError::new(
+        format!(
+            "the log {log} beside the state's file was emptied, removed, replaced or copied over {seen}, and what it held is not in \
+             the file {place}: nothing is opened, because leads would be sent again and opt-outs would be forgotten"
+        ),
+        format!(
+            "stop conversica-sync if it runs. Put that log back (mv), if it was moved, then start. Otherwise move {log} and {index} \
+             away, put a backup in place of {place}, run `conversica-sync restored`, then start. Without a backup, leave the file as \
+             it is and run `conversica-sync restored`: what is to be sent then waits for approval"
+        ),
+    )
 }
 
 fn refuse_log(state: &Path, log: &Path, found: Option<FileMemory>) -> SetupError {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::config::Consent;
@@ -28,6 +28,7 @@ pub struct Claim {
     pub body: String,
     /// This attempt's number in the present series, from 1.
     pub attempt: i64,
+    /// Since when the present series of attempts counts, less the time for which it came too late.
     pub first_failed_at: Option<DateTime<Utc>>,
     /// Names the claim.
     pub claimed_at: DateTime<Utc>,
@@ -35,6 +36,13 @@ pub struct Claim {
     pub sent_hash: Vec<u8>,
     /// Withdraws consent.
     pub urgent: bool,
+}
+
+impl Claim {
+    /// How long the present series of attempts had lasted when this claim was made; nothing for a first attempt.
+    pub fn failing_for(&self) -> Duration {
+        self.first_failed_at.and_then(|since| (self.claimed_at - since).to_std().ok()).unwrap_or_default()
+    }
 }
 
 /// A claim whose request has ended, and what is to be written of it.
@@ -145,6 +153,9 @@ impl Wanted<'_> {
     }
 }
 
+/// How much of the time between the moment when a lead is due and its claim counts as time of failure.
+const LATENESS_COUNTED: TimeDelta = TimeDelta::minutes(1);
+
 /// What Conversica has posted about a lead may withdraw consent: until it is taken in, only a withdrawal is sent to that lead.
 const NOTHING_TO_TAKE_IN: &str = " and (urgent = 1 or not exists (select 1 from event where event.id = lead.id \
      and event.client_id = lead.client_id and event.applied_at is null and event.problem is null))";
@@ -241,7 +252,13 @@ pub async fn record_and_claim(
             claim.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
             claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(") order by place, due_at, id limit ");
             claim.push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
-            claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, claimed_at = ");
+            claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, ");
+            // What a lead came too late counts for a minute only: no attempt was made, because the program did not run, sending
+            // was paused, or the clock was wrong.
+            let late = micros(now - LATENESS_COUNTED);
+            claim.push("first_failed_at = case when first_failed_at > ").push_bind(micros(now)).push(" then ");
+            claim.push_bind(micros(now)).push(" when due_at < ").push_bind(late);
+            claim.push(" then first_failed_at + (").push_bind(late).push(" - due_at) else first_failed_at end, claimed_at = ");
             claim.push_bind(micros(now));
             claim.push(", lease_until = ");
             claim.push_bind(micros(now + lease));

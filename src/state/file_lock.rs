@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Read;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use tracing::warn;
 
 use crate::db::file::FileId;
 use crate::db::state_header::{HeaderFile, HeaderWatch};
-use crate::db::stray_log::{self, FileMemory, lock_of};
+use crate::db::state_log::{LogLoss, LogNote, LogWatch};
+use crate::db::stray_log::{self, FileMemory, LOCK_BYTES, LogOwner, lock_of};
 use crate::db::{self, Db};
 use crate::error::SetupError;
 
@@ -63,7 +65,7 @@ impl StateLock {
 
     /// Refuses a file beside which another one has left its log; the lock file then remembers that other file still.
     fn admit_file(mut self) -> anyhow::Result<Self> {
-        let last = stray_log::admit_file(&self.state)?;
+        let last = stray_log::admit_file(&self.state, LogOwner::Nobody)?;
         self.write(&last.map(|last| last.to_string()).unwrap_or_default());
         Ok(self)
     }
@@ -84,9 +86,9 @@ impl StateLock {
     /// only: a full disk is no reason to give up the lock.
     fn write(&mut self, opened: &str) {
         let text = format!("{}{opened}", self.holder);
-        drop(
-            self.file.set_len(0).and_then(|()| self.file.rewind()).and_then(|()| self.file.write_all(text.as_bytes())),
-        );
+        // In place, so that whoever reads it meanwhile finds all of it.
+        let length = u64::try_from(text.len()).unwrap_or_default();
+        drop(self.file.write_all_at(text.as_bytes(), 0).and_then(|()| self.file.set_len(length)));
     }
 
     /// Whether the file of the lock is still the one beside the state. One that was removed admits a second process.
@@ -95,11 +97,11 @@ impl StateLock {
     }
 
     /// Takes the lock in the file that has taken the place of its own, if no other process has.
-    fn is_taken_again(&mut self, opened: OpenedFile) -> bool {
+    fn is_taken_again(&mut self, opened: &str) -> bool {
         match Self::try_take(&self.state, &self.place, &self.holder) {
             Ok(Some(lock)) => {
                 *self = lock;
-                self.write(&opened.to_string());
+                self.write(opened);
                 warn!("the lock file beside the state was removed or replaced; the lock is taken again");
                 true
             }
@@ -164,10 +166,25 @@ pub enum StateLoss {
     Replaced,
     #[error("the write-ahead log beside the state's file (-wal) was removed while it was in use")]
     LogRemoved,
+    #[error(
+        "another file has taken the place of the write-ahead log beside the state's file (-wal) while it was in use"
+    )]
+    LogReplaced,
+    #[error("the write-ahead log beside the state's file (-wal) was emptied or copied over while it was in use")]
+    LogDamaged,
     #[error("another content was copied over the state's file while it was in use")]
     Overwritten,
     #[error("another process has taken the lock beside the state's file")]
     LockTaken,
+}
+
+impl From<LogLoss> for StateLoss {
+    fn from(loss: LogLoss) -> Self {
+        match loss {
+            LogLoss::Replaced => Self::LogReplaced,
+            LogLoss::Damaged => Self::LogDamaged,
+        }
+    }
 }
 
 impl StateLoss {
@@ -184,8 +201,13 @@ impl StateLoss {
                  service, move the files -wal and -shm beside it away (they belong to the first file), run `conversica-sync restored` \
                  if the new file is a backup, and start it"
             }
-            Self::LogRemoved => {
+            Self::LogRemoved | Self::LogReplaced => {
                 "restart the service: as it stops, it writes into the file what the log held. Do not kill it, which would lose that"
+            }
+            Self::LogDamaged => {
+                "what the log held is lost. Stop the service, move the files -wal and -shm beside the state's file away, put a backup in its \
+                 place, run `conversica-sync restored`, and start the service. Without a backup, leave the file as it is and run \
+                 `conversica-sync restored` before the start: what is to be sent then waits for approval"
             }
             Self::Overwritten => {
                 "stop the service, which mixes what it held with that content. Then move the files -wal and -shm beside the file away, put a \
@@ -206,9 +228,16 @@ struct WatchedFile {
     path: PathBuf,
     header: Option<Mutex<HeaderWatch>>,
     /// Where there is one.
-    log: Option<PathBuf>,
+    log: Option<Mutex<WatchedLog>>,
     log_absent_since: Mutex<Option<Instant>>,
     lock: Mutex<StateLock>,
+}
+
+#[derive(Debug)]
+struct WatchedLog {
+    watch: LogWatch,
+    /// What the lock file says of it.
+    noted: Option<LogNote>,
 }
 
 impl StateFile {
@@ -226,8 +255,7 @@ impl StateFile {
         let memory = memory.with_header(written.map(|header| (header.state_id, header.starts)));
         let opened = OpenedFile { id, memory };
         lock.write(&opened.to_string());
-        let log = db::source_file::beside(&path, "-wal");
-        let log = log.exists().then_some(log);
+        let log = LogWatch::new(&path).map(|watch| Mutex::new(WatchedLog { watch, noted: None }));
         let (header, lock) = (header.map(Mutex::new), Mutex::new(lock));
         Ok(Self(Some(Arc::new(WatchedFile { opened, path, header, log, log_absent_since: Mutex::default(), lock }))))
     }
@@ -268,17 +296,39 @@ impl WatchedFile {
         if header.is_some_and(|mut header| header.is_overwritten()) {
             return Err(StateLoss::Overwritten);
         }
-        if let Some(log) = &self.log {
-            let mut since = self.log_absent_since.lock().unwrap_or_else(PoisonError::into_inner);
-            if log.exists() {
-                *since = None;
-            } else if since.get_or_insert_with(Instant::now).elapsed() > LOG_ABSENT {
-                return Err(StateLoss::LogRemoved);
-            }
-        }
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if lock.is_in_place() || lock.is_taken_again(self.opened) { Ok(()) } else { Err(StateLoss::LockTaken) }
+        let note = self.check_log(&mut lock)?;
+        if lock.is_in_place() || lock.is_taken_again(&lock_text(self.opened, note)) {
+            Ok(())
+        } else {
+            Err(StateLoss::LockTaken)
+        }
     }
+
+    /// Looks at the log, and has the lock file remember how far it has come. Returns what that is.
+    fn check_log(&self, lock: &mut StateLock) -> Result<Option<LogNote>, StateLoss> {
+        let Some(log) = &self.log else { return Ok(None) };
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        let WatchedLog { watch, noted } = &mut *log;
+        let checked = watch.check();
+        if *noted != watch.note() && lock.is_in_place() {
+            *noted = watch.note();
+            lock.write(&lock_text(self.opened, *noted));
+        }
+        checked?;
+        let mut since = self.log_absent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch.log().exists() {
+            *since = None;
+        } else if since.get_or_insert_with(Instant::now).elapsed() > LOG_ABSENT {
+            return Err(StateLoss::LogRemoved);
+        }
+        Ok(*noted)
+    }
+}
+
+/// What a lock file says below its first line.
+fn lock_text(opened: OpenedFile, note: Option<LogNote>) -> String {
+    note.map_or_else(|| opened.to_string(), |note| format!("{opened}{note}"))
 }
 
 /// Draws an id for a state that has none, counts this start, and sees to it that both are in the file. Returns the id.
@@ -308,13 +358,14 @@ pub fn loss_of_holder(url: &str) -> Option<(StateLoss, String)> {
     let state = db::sqlite_path(url)?;
     let mut text = String::new();
     let file = File::open(lock_of(&state)).ok()?;
-    (&file).take(400).read_to_string(&mut text).ok()?;
+    (&file).take(LOCK_BYTES).read_to_string(&mut text).ok()?;
     let (holder, opened) = text.split_once("\nfile ")?;
     let (opened, details) = opened.split_once('\n').unwrap_or((opened, ""));
     let header = details.lines().find_map(|line| line.strip_prefix("state "));
     let loss = match FileId::at(&state) {
         Some(found) if found.to_string() == opened => {
-            header.filter(|header| is_other_content(&state, header)).map(|_| StateLoss::Overwritten)?
+            let is_overwritten = header.is_some_and(|header| is_other_content(&state, header));
+            if is_overwritten { StateLoss::Overwritten } else { LogNote::parse(details)?.loss()?.into() }
         }
         Some(_) => StateLoss::Replaced,
         None => StateLoss::Removed,

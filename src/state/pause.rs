@@ -4,9 +4,11 @@
 //! statement asks it, so that every instance is silent from the moment when it is written.
 
 use chrono::{DateTime, Utc};
-use sqlx::Executor as _;
+use sqlx::{Executor as _, PgPool};
 
+use crate::clock::{self, ClockCorrection};
 use crate::conversica::outcome::RETRY_AFTER_MAX;
+use crate::db::server_clock::{self, SERVER_MICROS};
 use crate::db::{Db, literal, trusted};
 use crate::horizon;
 use crate::on_db;
@@ -51,6 +53,14 @@ pub async fn announce(db: &Db, until: DateTime<Utc>, now: DateTime<Utc>) -> Resu
     connection.execute(sqlx::raw_sql(trusted(sql))).await?;
     connection.return_to_pool().await;
     Ok(())
+}
+
+/// As [`asked_until`], by the server's clock, which this process goes by from then on.
+pub async fn ask_server(pool: &PgPool) -> Result<(Option<DateTime<Utc>>, ClockCorrection), sqlx::Error> {
+    let query = format!("select (select at from control where name = $1), {SERVER_MICROS}");
+    let (until, correction) = server_clock::ask_with_clock(pool, &query, NAME).await?;
+    let now = clock::now();
+    Ok((until.map(instant).filter(|until| !horizon::is_over(*until, RETRY_AFTER_MAX, now)), correction))
 }
 
 /// Until when no instance sends, where Conversica has asked for a pause that is not over.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, PgPool};
 
-use crate::db::Db;
+use crate::db::{Db, server_clock};
 
 /// The right to send; given back when dropped.
 pub struct Writer {
@@ -67,7 +67,7 @@ pub async fn acquire(db: &Db) -> anyhow::Result<(Writer, Company)> {
 
 impl Writer {
     /// Looks whether the right is still ours, takes it again where it went with the session that held it (the server was
-    /// restarted, or the connection cut), and counts who has it: at least 1.
+    /// restarted, or the connection cut), and counts who has it: at least 1. Learns the time from the server as well.
     ///
     /// # Errors
     /// The database's, while it is away.
@@ -77,6 +77,7 @@ impl Writer {
             *session = pool.acquire().await?.detach();
             join(session).await?;
         }
+        server_clock::follow_server_clock(&mut *session).await?;
         Ok(count_present(session).await?)
     }
 }

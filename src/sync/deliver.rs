@@ -361,14 +361,19 @@ impl Deliverer {
                         attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
                     warn!(detail, "Conversica does not answer well; trying one lead at a time until it does");
                 }
-                let (number, since) = (claim.attempt, claim.first_failed_at);
+                // Not by the clock, which may have been set while the request was on its way.
+                let (number, failing_for) = (claim.attempt, claim.failing_for().saturating_add(attempt.duration));
                 match attempt.class {
                     // Whoever withdrew consent waits for no word, and is not held.
-                    _ if claim.urgent => {
-                        retry::next(&retry::for_withdrawals(&delivery.retry), number, since, attempt.retry_after, now)
-                    }
-                    Class::Ambiguous => retry::next_unknown(delivery, number, since, now),
-                    _ => retry::next(&delivery.retry, number, since, attempt.retry_after, now),
+                    _ if claim.urgent => retry::next(
+                        &retry::for_withdrawals(&delivery.retry),
+                        number,
+                        failing_for,
+                        attempt.retry_after,
+                        now,
+                    ),
+                    Class::Ambiguous => retry::next_unknown(delivery, number, failing_for, now),
+                    _ => retry::next(&delivery.retry, number, failing_for, attempt.retry_after, now),
                 }
             }
             Class::Halting => {

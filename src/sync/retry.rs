@@ -50,15 +50,14 @@ pub fn for_withdrawals(retry: &config::Retry) -> config::Retry {
     config::Retry { max_interval: retry.max_interval.min(WITHDRAWAL_MAX_INTERVAL), ..retry.clone() }
 }
 
-/// What becomes of a lead whose attempt failed for a passing reason.
+/// What becomes of a lead whose attempt failed for a passing reason. `failing_for` is how long the series of attempts has lasted.
 pub fn next(
     retry: &config::Retry,
     attempt: i64,
-    first_failed_at: Option<DateTime<Utc>>,
+    failing_for: Duration,
     retry_after: Option<Duration>,
     now: DateTime<Utc>,
 ) -> Next {
-    let failing_for = (now - first_failed_at.unwrap_or(now)).to_std().unwrap_or(Duration::ZERO);
     if failing_for >= retry.max_elapsed {
         return Next::Exhausted;
     }
@@ -67,13 +66,8 @@ pub fn next(
 }
 
 /// What becomes of a lead that Conversica may or may not have.
-pub fn next_unknown(
-    delivery: &config::Delivery,
-    attempt: i64,
-    first_failed_at: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> Next {
-    match (delivery.on_ambiguous, next(&delivery.retry, attempt, first_failed_at, None, now)) {
+pub fn next_unknown(delivery: &config::Delivery, attempt: i64, failing_for: Duration, now: DateTime<Utc>) -> Next {
+    match (delivery.on_ambiguous, next(&delivery.retry, attempt, failing_for, None, now)) {
         (OnAmbiguous::Hold, _) => Next::Hold,
         (OnAmbiguous::Wait, Next::RetryAt(_)) => Next::RetryAt(now + delivery.ambiguous_wait),
         (OnAmbiguous::Wait | OnAmbiguous::Resend, next) => next,
@@ -112,7 +106,7 @@ mod tests {
         #[test]
         fn a_retry_after_is_never_undercut(seconds in 0u64..3600, attempt in 1i64..50) {
             let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-            let Next::RetryAt(at) = next(&retry(1000, 2.0, 900_000), attempt, None, Some(Duration::from_secs(seconds)), now) else {
+            let Next::RetryAt(at) = next(&retry(1000, 2.0, 900_000), attempt, Duration::ZERO, Some(Duration::from_secs(seconds)), now) else {
                 panic!("not exhausted")
             };
             prop_assert!(at >= now + TimeDelta::seconds(seconds as i64));
@@ -134,8 +128,8 @@ mod tests {
     #[test]
     fn failing_for_longer_than_the_limit_exhausts() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let long_ago = now - TimeDelta::hours(25);
-        assert_eq!(next(&retry(1000, 2.0, 900_000), 9, Some(long_ago), None, now), Next::Exhausted);
-        assert!(matches!(next(&retry(1000, 2.0, 900_000), 9, Some(now), None, now), Next::RetryAt(_)));
+        let next_after = |hours: u64| next(&retry(1000, 2.0, 900_000), 9, Duration::from_secs(hours * 3600), None, now);
+        assert_eq!(next_after(25), Next::Exhausted);
+        assert!(matches!(next_after(23), Next::RetryAt(_)));
     }
 }

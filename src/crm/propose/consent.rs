@@ -171,6 +171,23 @@ pub fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
 pub fn elsewhere(draft: &mut Draft<'_>) {
     blacklist(draft);
     address_book(draft);
+    name_tables_of_excluded_people(draft);
+}
+
+/// A table that may say who is not to be written to is at least named: the operator decides what is made of it.
+fn name_tables_of_excluded_people(draft: &mut Draft<'_>) {
+    let tables = draft.catalog.iter().enumerate();
+    let unused = tables.filter(|(index, table)| names::may_list_excluded_people(&table.name) && !draft.is_read(*index));
+    let doubts: Vec<String> = unused
+        .map(|(_, table)| {
+            format!(
+                "the table {} may list people who want no messages, or who are out of use, and nothing is made of it: if so, \
+                 leave them out by a condition under [source] before anything is sent",
+                table.setting()
+            )
+        })
+        .collect();
+    draft.doubts.extend(doubts);
 }
 
 fn sibling(draft: &Draft<'_>, name: &str, columns: &[&str]) -> Option<usize> {

@@ -167,6 +167,11 @@ impl<'a> Draft<'a> {
         self.homes.iter().map(move |(alias, table)| (alias.as_str(), &catalog[*table]))
     }
 
+    /// Whether the proposal reads this table of the catalog.
+    pub fn is_read(&self, table: usize) -> bool {
+        self.reads.contains(&table)
+    }
+
     /// The tables of the record, as indices of the catalog.
     pub fn record(&self) -> Vec<usize> {
         self.homes.iter().map(|(_, table)| *table).collect()

@@ -215,8 +215,10 @@ pub const OTHER_CONSENT: &str = "donotcall nocall phoneoptout donotphone callopt
 /// silence, and neither is a mark of rows out of use.
 pub fn speaks_of_consent_or_use(name: &str) -> bool {
     const PARTS: &str = "optout optin unsubscri donot blacklist consent optedout gdpr dsgvo rgpd lgpd werbe einwillig desabon desinscri \
-        descadastr disiscri afgemeld consentim suppress newsletter massmail subscri contactable disqualif deceased gesperrt";
-    const NAMES: &str = "inactive blocked banned bounced spam junk isjunk isspam istest isuser isstaff issuperuser baja refus bloqueado";
+        descadastr disiscri afgemeld consentim suppress newsletter massmail subscri contactable disqualif deceased gesperrt \
+        robinson anonymi merged emailstatus marketingstatus sendemail sendmail oktoemail oktocontact oktomail emailpermission blocklist";
+    const NAMES: &str = "inactive blocked banned bounced spam junk isjunk isspam istest isuser isstaff issuperuser baja refus bloqueado valid \
+        isvalid ban emailvalid isemailvalid";
     let keys = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn, LeadKey::StopMessaging].map(of);
     let folded = folded(name);
     PARTS.split(' ').any(|part| folded.contains(part))
@@ -242,10 +244,25 @@ pub fn means_people(word: &str) -> bool {
     is_listed(word, PEOPLE_TABLES)
 }
 
+/// Whether a table of this name may list people who want no messages, or who are out of use.
+pub fn may_list_excluded_people(name: &str) -> bool {
+    const PARTS: &str = "unsubscri suppress blacklist blocklist optout optedout donotcontact donotmail donotemail donotcall robinson \
+        werbesperre kontaktsperre desabon desinscri disiscri afgemeld";
+    let folded = folded(name);
+    PARTS.split_whitespace().any(|part| folded.contains(part)) || is_of_deleted_rows(name)
+}
+
+/// Whether a table of this name keeps rows that were deleted.
+fn is_of_deleted_rows(name: &str) -> bool {
+    const DELETED_WORDS: &str = "deleted trash trashed removed erased geloescht geloeschte supprimes eliminados";
+    words(name).iter().any(|word| is_listed(word, DELETED_WORDS))
+}
+
 /// How likely a table of this name holds leads.
 pub fn table_likeness(name: &str) -> i32 {
     const BUSINESSES: &str = "accounts respartner";
     const LEFT_OVERS: &str = "log history audit backup bak tmp temp archive import old cstm rel";
+    let full_name = name;
     let last = words(name).pop().unwrap_or_default();
     let name = folded(name);
     let mut score = 0;
@@ -264,6 +281,10 @@ pub fn table_likeness(name: &str) -> i32 {
     }
     if LEFT_OVERS.split(' ').any(|part| name.ends_with(part)) {
         score -= 30;
+    }
+    // Whatever else speaks for it, such a table is not proposed unasked.
+    if is_of_deleted_rows(full_name) {
+        score -= 60;
     }
     score
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tracing::info;
 
 use crate::clock;
@@ -27,17 +27,26 @@ pub(super) async fn announce_pause(state: &Db, wait: Duration) {
     }
 }
 
+/// A claim whose lease was written with a clock that was further off is not sent: another instance may take it for its own too
+/// early. A machine that was paused learns the time only here.
+const CLAIM_CLOCK_ERROR: TimeDelta = TimeDelta::seconds(5);
+
 impl Deliverer {
     /// Gives claims back unsent where Conversica has asked for a pause since they were made: until a claim is on the disk, many
-    /// requests' time may pass. Where the state does not answer, they leave: their permits end in time.
+    /// requests' time may pass. So it does where the clock was wrong by which they were made. Where the state does not answer, they leave: their permits end in time.
     pub(super) async fn withhold_in_pause(&mut self, claims: Vec<Claim>) -> Vec<Claim> {
-        if claims.is_empty() || matches!(self.state, Db::Sqlite(_)) {
+        let Db::Postgres(pool) = &self.state else { return claims };
+        if claims.is_empty() {
             return claims;
         }
+        let asked = tokio::time::timeout(ANNOUNCE_TIMEOUT, pause::ask_server(pool)).await;
+        let Ok(Ok((asked_until, correction))) = asked else { return claims };
         let now = clock::now();
-        let asked = tokio::time::timeout(ANNOUNCE_TIMEOUT, pause::asked_until(&self.state, now)).await;
-        let Ok(Ok(Some(until))) = asked else { return claims };
-        self.throttle.pace.pause_until(until, now);
+        if let Some(until) = asked_until {
+            self.throttle.pace.pause_until(until, now);
+        } else if correction.moved.abs() <= CLAIM_CLOCK_ERROR {
+            return claims;
+        }
         self.finished.extend(claims.into_iter().map(|claim| Finished::unsent(claim, now)));
         Vec::new()
     }

@@ -29,3 +29,4 @@ pub mod stand_in;
 pub mod terminal;
 pub mod wait;
 pub mod watched;
+pub mod wrong_clock;
