@@ -49,6 +49,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let tally = Arc::new(Tally::default());
     let reach = if args.full { Reach::Everything } else { Reach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));
+    // What was posted before this pass counts in it. A failure of the state is the pass's own to tell.
+    let _ = receive::apply::apply_waiting(&loaded.settings, &state.db).await;
     // No lead is sent while a post about it waits to be taken in, and no `run` may be there to do it.
     let taking_in = receive::apply::run(
         Arc::new(loaded.settings.clone()),

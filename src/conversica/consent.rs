@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::conversica::conversation::Dates;
 use crate::conversica::lead::LeadKey;
+use crate::conversica::stop_words::is_stage_stopped_by_person;
 
 /// What consent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -81,30 +82,6 @@ impl HeardWord {
 /// are understood where the stage did not change with them.
 const STOPPED: [&str; 4] = ["Unsubscribed", "Marked Spam", "Do Not Email", "Lead Requested Stop"];
 
-/// Who stops a conversation and is not the person that is written to.
-const STOPPED_BY_OTHERS: [&str; 14] = [
-    "client",
-    "conversica",
-    "manager",
-    "rep",
-    "admin",
-    "crm",
-    "system",
-    "assistant",
-    "ai",
-    "service",
-    "account",
-    "agent",
-    "dealer",
-    "user",
-];
-
-/// Whether a stage says that the person has stopped the conversation: "Lead Stopped", "Customer Stopped" and the like.
-pub fn is_stopped_by_person(stage: &str) -> bool {
-    let stage: String = stage.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
-    stage.strip_suffix("stopped").is_some_and(|who| !who.is_empty() && !STOPPED_BY_OTHERS.contains(&who))
-}
-
 /// 2001-01-01. Conversica was founded later.
 pub(super) const EARLIEST: DateTime<Utc> = DateTime::from_timestamp(978_307_200, 0).expect("an instant that exists");
 
@@ -127,7 +104,7 @@ pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word>
     }
     let text = |key: &str| content.get(key).and_then(Value::as_str);
     let (stage, status) = (text("conversationStage"), text("conversationStatus"));
-    let is_stopped = stage.is_none_or(is_stopped_by_person);
+    let is_stopped = stage.is_none_or(is_stage_stopped_by_person);
     // Without a status that says otherwise, the stage is a person's word by itself.
     let is_unexplained = stage.is_some() && status.is_none_or(|status| status != "No Longer at Company");
     if is_stopped && (is_unexplained || status.is_some_and(|status| STOPPED.contains(&status))) {

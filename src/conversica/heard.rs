@@ -110,6 +110,9 @@ pub struct Post {
 #[error("{0}")]
 pub struct Unreadable(pub String);
 
+/// Why a body cannot be read that was not kept to its end.
+pub const TOO_LARGE: &str = "The body is larger than max_body";
+
 /// No published kind has thirty keys; whoever sends this many means something else.
 const MAX_KEYS: usize = 1000;
 /// As long as a key of the source may be.

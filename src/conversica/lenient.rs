@@ -1,19 +1,19 @@
 //! Reads a body as the JSON that its sender meant: what is damaged and can mean one thing only is read, with a note. Pure.
 //!
-//! Read are: a byte order mark, UTF-16, bytes that are not UTF-8, control characters within strings, halves of surrogate pairs,
-//! numbers out of range, `True`, `None` and `NaN`, commas and brackets too many. Valid JSON is read as `serde_json` reads it, but
-//! for keys that come twice: of the outermost object each member is handed back. No note and no error quotes the body.
+//! Read are: compressed bodies, a byte order mark, UTF-16, UTF-32, bytes that are not UTF-8, control characters within strings,
+//! halves of surrogate pairs, numbers out of range, `True`, `None` and `NaN`, commas and brackets too many. Valid JSON is read as
+//! `serde_json` reads it, but for keys that come twice: of the outermost object each member is handed back. No note and no error
+//! quotes the body.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Number, Value};
 
+use crate::conversica::post_text::{BYTE_ORDER_MARK, PostText, decode_body};
+
 /// How deep values may be nested, as in `serde_json`.
 const MAX_DEPTH: usize = 127;
 
-const NOT_UTF8: &str = "bytes that are not UTF-8 were read as Latin-1";
-const UTF16: &str = "the body was read as UTF-16";
-const BYTE_ORDER_MARK: &str = "a byte order mark was passed over";
 const CONTROL: &str = "a control character within a string was read as it is";
 const SURROGATE: &str = "half of a surrogate pair was replaced";
 const ESCAPE: &str = "an escape sequence that JSON does not have was read as its letters";
@@ -38,8 +38,10 @@ pub struct LenientObject {
 /// # Errors
 /// A sentence that quotes nothing of the body, for what is no JSON object even so.
 pub fn read_object(body: &[u8]) -> Result<LenientObject, String> {
-    let mut notes = BTreeSet::new();
-    let text = decode(body, &mut notes);
+    let PostText { text, notes, is_cut, .. } = decode_body(body);
+    if is_cut {
+        return Err("The body is damaged, or too large when decompressed".to_owned());
+    }
     let mut reader = JsonReader { text: &text, at: 0, notes };
     let members = reader.document().map_err(|problem| match problem {
         Problem::NoObject => "The body is not a JSON object".to_owned(),
@@ -49,45 +51,6 @@ pub fn read_object(body: &[u8]) -> Result<LenientObject, String> {
         }
     })?;
     Ok(LenientObject { members, notes: reader.notes })
-}
-
-/// The body as a text, whatever its encoding; nothing of it is lost but what no encoding explains.
-pub fn as_text(body: &[u8]) -> String {
-    decode(body, &mut BTreeSet::new())
-}
-
-fn decode(body: &[u8], notes: &mut BTreeSet<&'static str>) -> String {
-    let units = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-        String::from_utf16_lossy(&units)
-    };
-    let text = match body {
-        [0xff, 0xfe, rest @ ..] => Some(units(rest, u16::from_le_bytes)),
-        [0xfe, 0xff, rest @ ..] => Some(units(rest, u16::from_be_bytes)),
-        [first, 0, _, 0, ..] if *first != 0 => Some(units(body, u16::from_le_bytes)),
-        [0, first, 0, _, ..] if *first != 0 => Some(units(body, u16::from_be_bytes)),
-        _ => None,
-    };
-    if let Some(text) = text {
-        notes.insert(UTF16);
-        return text;
-    }
-    let body = match body {
-        [0xef, 0xbb, 0xbf, rest @ ..] => {
-            notes.insert(BYTE_ORDER_MARK);
-            rest
-        }
-        whole => whole,
-    };
-    let mut text = String::with_capacity(body.len());
-    for chunk in body.utf8_chunks() {
-        text.push_str(chunk.valid());
-        if !chunk.invalid().is_empty() {
-            notes.insert(NOT_UTF8);
-            text.extend(chunk.invalid().iter().map(|byte| char::from(*byte)));
-        }
-    }
-    text
 }
 
 /// Both from 1.
@@ -368,6 +331,7 @@ impl JsonReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conversica::post_text::{NOT_UTF8, UTF16};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -467,7 +431,6 @@ mod tests {
             body in prop_oneof![prop::collection::vec(any::<u8>(), 0..60), "[{}\\[\\]\",:a1truefalsn\\\\ud8.\\-]{0,60}".prop_map(String::into_bytes)],
         ) {
             let _ = read_object(&body);
-            as_text(&body);
         }
     }
 }

@@ -12,6 +12,8 @@ pub mod lead_name;
 pub mod lenient;
 pub mod outcome;
 pub mod permit;
+pub mod post_text;
+pub mod stop_words;
 pub mod token;
 pub mod vocabulary;
 pub mod withdrawal;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,21 +20,62 @@ const LOOK: Duration = Duration::from_secs(3);
 /// While posts keep coming, a batch is followed by so many times of what it took, left to them.
 const YIELD: u32 = 4;
 
-/// One batch. Returns what there was; nothing where another instance is at it.
-///
-/// # Errors
-/// The database's; nothing of the batch has happened then.
-pub async fn step(db: &Db, settings: &Settings, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
-    heard::apply(db, Consequences::of(settings), now).await
+/// Runs until `stop`. What cannot be read is searched beside the posts that can: to search a large body takes longer.
+pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
+    tokio::join!(
+        apply_readable(settings.clone(), state.clone(), signals.clone(), pulse, stop.clone()),
+        search_unreadable(settings, state, signals, stop),
+    );
 }
 
-/// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
+/// Takes in the oldest posts that wait, at most as many as one transaction takes.
+///
+/// # Errors
+/// The database's; nothing has happened then.
+pub async fn apply_waiting(settings: &Settings, state: &Db) -> Result<Applied, sqlx::Error> {
+    heard::apply_readable(state, Consequences::of(settings), clock::now()).await
+}
+
+/// An outage is told by [`apply_readable`], which needs the same database.
+async fn search_unreadable(settings: Arc<Settings>, state: Db, signals: Signals, stop: CancellationToken) {
+    let mut failing = false;
+    while !stop.is_cancelled() {
+        let searched = heard::search_unreadable(&state, Consequences::of(&settings), clock::now()).await;
+        let is_done = searched.is_ok();
+        match searched {
+            Ok(applied) => {
+                failing = false;
+                if applied.events > 0 {
+                    pass_on(applied, &signals);
+                    continue;
+                }
+            }
+            Err(error) if !db::is_outage(&error) && !std::mem::replace(&mut failing, true) => {
+                let cure = db::state_cure(&error);
+                warn!(%error, cure, "what Conversica has posted waits: the state does not take it in; tried again by itself");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = signals.searched.notified(), if is_done => {}
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn apply_readable(
+    settings: Arc<Settings>,
+    state: Db,
+    signals: Signals,
+    pulse: Arc<Pulse>,
+    stop: CancellationToken,
+) {
     let mut failing = false;
     while !stop.is_cancelled() {
         let began = Instant::now();
         pulse.beat(Loop::Receive, began);
-        match step(&state, &settings, clock::now()).await {
+        match apply_waiting(&settings, &state).await {
             Ok(applied) => {
                 if std::mem::take(&mut failing) {
                     info!("what Conversica posts is taken in again");

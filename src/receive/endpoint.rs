@@ -1,6 +1,7 @@
 //! What is answered to whom: a post is let in by its path, its method and its credentials, in this order, before a byte of
 //! its body is read; then it is read, stored and acknowledged. After an answer to a request without credentials the connection
-//! is closed, so that strangers keep no place. Every answer is the JSON document that Conversica prescribes.
+//! is closed, so that strangers keep no place. Every answer is the JSON document that Conversica prescribes. A body that comes with
+//! the right credentials to a wrong path, or with a wrong method, is kept as one that cannot be read: it may be an opt-out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,7 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::config::{Receive, Settings};
-use crate::conversica::heard::Kind;
+use crate::conversica::heard::{Kind, TOO_LARGE};
 use crate::http::crowd::ConnectionTrust;
 use crate::receive::credentials::{Credentials, Failures, forwarded_for};
 use crate::receive::intake::{Intake, NotStored};
@@ -26,8 +27,12 @@ use crate::state::event::Arrival;
 
 /// For a whole body, from its first byte to its last.
 const BODY_WITHIN: Duration = Duration::from_secs(15);
+/// A larger body is read on a thread of its own: to search it takes longer than to answer a post.
+const LARGE: usize = 16 << 10;
 /// So much of a body that is too long is read past, so that whoever sends it gets to read why it was refused.
 const READ_PAST: usize = 64 << 20;
+const WRONG_PATH: &str = "It came to a path that nothing is posted to";
+const WRONG_METHOD: &str = "It came with another method than POST";
 /// What a failure to authenticate waits for its answer.
 const DELAY: Duration = Duration::from_secs(1);
 /// So many wait at once; others are answered at once, for waiting takes up a connection.
@@ -76,19 +81,27 @@ fn credentials(receive: &Receive) -> Credentials {
     Credentials::new(&receive.username, receive.password.expose_secret())
 }
 
-/// Paths are looked up as they are: what the settings say is no pattern.
+/// Paths are looked up as they are, without slashes that a proxy has doubled: what the settings say is no pattern.
 pub fn router(desk: Arc<Desk>) -> Router {
     Router::new().fallback(take).with_state(desk)
 }
 
 async fn take(State(desk): State<Arc<Desk>>, request: Request) -> Response {
-    let Some(kind) = desk.kinds.get(request.uri().path()).copied() else {
-        return closing(answer(StatusCode::NOT_FOUND, "Nothing is posted to this path"));
-    };
-    if request.method() != Method::POST {
+    let path = plain_path(request.uri().path());
+    let kind = desk.kinds.get(request.uri().path()).or_else(|| desk.kinds.get(&path)).copied();
+    let Some(kind) = kind.filter(|_| request.method() == Method::POST) else {
+        let kept = match desk.is_let_in(request.headers()) {
+            true if kind.is_none() => desk.keep_misdirected(likely_kind(&path), WRONG_PATH, request).await,
+            true => desk.keep_misdirected(kind.unwrap_or(Kind::LeadUpdate), WRONG_METHOD, request).await,
+            false => Ok(()),
+        };
+        let Ok(()) = kept else { return not_stored() };
+        if kind.is_none() {
+            return closing(answer(StatusCode::NOT_FOUND, "Nothing is posted to this path"));
+        }
         let answer = answer(StatusCode::METHOD_NOT_ALLOWED, "Only POST is understood here");
         return closing(with(answer, header::ALLOW, HeaderValue::from_static("POST")));
-    }
+    };
     if !desk.is_let_in(request.headers()) {
         return closing(desk.refuse(request).await);
     }
@@ -96,36 +109,83 @@ async fn take(State(desk): State<Arc<Desk>>, request: Request) -> Response {
         trust.establish();
     }
     let (received, body) = read(request.into_body(), desk.max_body).await;
-    let is_empty = body.is_empty();
-    let (refusal, arrival) = match received {
-        Received::Whole => (StatusCode::BAD_REQUEST, Arrival::of(kind, body, desk.has_clients)),
-        Received::TooLong => {
-            (StatusCode::PAYLOAD_TOO_LARGE, Arrival::unreadable(kind, body, "The body is larger than max_body"))
-        }
-        Received::TooSlow => {
-            (StatusCode::REQUEST_TIMEOUT, Arrival::unreadable(kind, body, "The body did not come to its end in time"))
-        }
-        Received::Cut => (StatusCode::BAD_REQUEST, Arrival::unreadable(kind, body, "The body ended early")),
+    let (bytes, is_empty) = (body.len(), body.is_empty());
+    let has_clients = desk.has_clients;
+    let (refusal, problem) = match received {
+        Received::Whole => (StatusCode::BAD_REQUEST, None),
+        Received::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, Some(TOO_LARGE)),
+        Received::TooSlow => (StatusCode::REQUEST_TIMEOUT, Some("The body did not come to its end in time")),
+        Received::Cut => (StatusCode::BAD_REQUEST, Some("The body ended early")),
     };
-    let problem = arrival.problem.clone();
-    let stored = match received {
+    let read = move || match problem {
+        None => Arrival::of(kind, body, has_clients),
+        Some(problem) => Arrival::unreadable(kind, body, problem),
+    };
+    // Nobody is left to be answered, and this handler may be dropped at its next pause.
+    if matches!(received, Received::Cut) {
+        if !is_empty {
+            desk.intake.leave(read());
+        }
+        return answer(refusal, problem.unwrap_or_default());
+    }
+    if is_empty && matches!(received, Received::TooSlow) {
         // Nothing to keep.
-        Received::TooSlow | Received::Cut if is_empty => Ok(()),
-        // Nobody is left to be answered, and this handler may be dropped at its next pause.
-        Received::Cut => {
-            desk.intake.leave(arrival);
-            Ok(())
-        }
-        Received::Whole | Received::TooLong | Received::TooSlow => desk.intake.store(arrival).await,
-    };
-    match (stored, problem) {
-        (Err(NotStored), _) => answer(StatusCode::INTERNAL_SERVER_ERROR, "Not stored; post it again later"),
+        return answer(refusal, problem.unwrap_or_default());
+    }
+    let Ok(arrival) = read_post(bytes, read).await else { return not_stored() };
+    let problem = arrival.problem.clone();
+    match (desk.intake.store(arrival).await, problem) {
+        (Err(NotStored), _) => not_stored(),
         (Ok(()), None) => answer(StatusCode::OK, "Received"),
         (Ok(()), Some(problem)) => answer(refusal, &problem),
     }
 }
 
+fn not_stored() -> Response {
+    answer(StatusCode::INTERNAL_SERVER_ERROR, "Not stored; post it again later")
+}
+
+/// Reads a post, beside the threads that answer others where that takes time.
+async fn read_post(bytes: usize, read: impl FnOnce() -> Arrival + Send + 'static) -> Result<Arrival, NotStored> {
+    if bytes < LARGE {
+        return Ok(read());
+    }
+    tokio::task::spawn_blocking(read).await.map_err(|_| NotStored)
+}
+
+/// Some proxies write `//conversica/lead`.
+fn plain_path(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !plain.ends_with('/') {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// What is posted to a path that is not served.
+fn likely_kind(path: &str) -> Kind {
+    let path = path.to_ascii_lowercase();
+    match () {
+        () if path.contains("message") => Kind::Message,
+        () if path.contains("create") || path.contains("chat") => Kind::ChatLead,
+        () => Kind::LeadUpdate,
+    }
+}
+
 impl Desk {
+    /// Keeps a body that came to a wrong path, or with a wrong method.
+    async fn keep_misdirected(&self, kind: Kind, problem: &'static str, request: Request) -> Result<(), NotStored> {
+        let (received, body) = read(request.into_body(), self.max_body).await;
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let problem = if matches!(received, Received::TooLong) { TOO_LARGE } else { problem };
+        let arrival = read_post(body.len(), move || Arrival::unreadable(kind, body, problem)).await?;
+        self.intake.store(arrival).await
+    }
+
     /// Slowly, and after several a minute with the advice to come back later.
     async fn refuse(&self, request: Request) -> Response {
         let answered_at = tokio::time::Instant::now() + DELAY;

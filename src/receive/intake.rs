@@ -77,7 +77,7 @@ impl Writer {
                     }
                     debug!(posts = arrivals.len(), "stored");
                     waiting.into_iter().for_each(acknowledge);
-                    signals.stored.notify_one();
+                    signals.notify_stored();
                 }
                 Err(failure) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -89,7 +89,7 @@ impl Writer {
                         for (arrival, stored) in arrivals.into_iter().zip(waiting) {
                             if store(&state, std::slice::from_ref(&arrival)).await.is_ok() {
                                 acknowledge(stored);
-                                signals.stored.notify_one();
+                                signals.notify_stored();
                             }
                         }
                     }

@@ -28,12 +28,22 @@ use crate::state::file_lock::StateFile;
 pub struct Signals {
     /// Something was stored.
     pub stored: Arc<Notify>,
+    /// Something was stored, for the search of what cannot be read.
+    pub searched: Arc<Notify>,
     /// Something waits to be written to the CRM.
     pub writeback: Arc<Notify>,
     /// Somebody waits to be told.
     pub alert: Arc<Notify>,
     /// Something became due to be sent.
     pub deliver: Arc<Notify>,
+}
+
+impl Signals {
+    /// Wakes those who take in posts.
+    pub fn notify_stored(&self) {
+        self.stored.notify_one();
+        self.searched.notify_one();
+    }
 }
 
 /// Where posts are stored.

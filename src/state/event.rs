@@ -35,6 +35,8 @@ pub struct Arrival {
     pub outside_vocabulary: bool,
     /// Whether it is a Lead Update that withdraws consent.
     pub withdraws: bool,
+    /// Of what cannot be read: whom it may be about.
+    identity: Option<LeadId>,
 }
 
 impl Arrival {
@@ -51,20 +53,22 @@ impl Arrival {
         if !has_clients {
             lead.client_id.clear();
         }
-        Self { kind, lead, body, content_hash, problem: None, outside_vocabulary, withdraws }
+        Self { kind, lead, body, content_hash, problem: None, outside_vocabulary, withdraws, identity: None }
     }
 
     /// What nobody can make anything of, kept as it came.
     pub fn unreadable(kind: Kind, body: Vec<u8>, problem: impl Into<String>) -> Self {
         let content_hash = heard::unreadable_hash(kind, &body);
+        // Now, and not in the transaction that stores it: a body of a megabyte takes time.
+        let identity = heard::identity(&body);
         let (lead, problem) = (LeadId::default(), Some(problem.into()));
-        Self { kind, lead, body, content_hash, problem, outside_vocabulary: false, withdraws: false }
+        Self { kind, lead, body, content_hash, problem, outside_vocabulary: false, withdraws: false, identity }
     }
 
     /// Whom it may be about, as table `lead` has them; nobody where that is not known.
     pub(super) fn about(&self) -> impl Iterator<Item = LeadId> + use<> {
         let lead = match (&self.problem, self.kind) {
-            (Some(_), _) => heard::identity(&self.body),
+            (Some(_), _) => self.identity.clone(),
             (None, Kind::ChatLead) => None,
             (None, Kind::LeadUpdate | Kind::Message) => Some(self.lead.clone()),
         };

@@ -1,6 +1,7 @@
 //! Tables `event`, `conversation`, `writeback` and `alert`: what becomes of what was stored, in one transaction a batch.
 //! [`fold`] decides it; [`super::event`] stores it; [`reading`] is for people who ask, [`replay`] for what they have mended.
 
+mod candidate;
 pub mod fold;
 pub mod reading;
 pub mod replay;
@@ -9,7 +10,7 @@ mod withdraw;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Decode, Encode, QueryBuilder, Row as _, Type};
+use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::config::{OnAmbiguous, Settings};
 use crate::conversica::heard::Kind;
@@ -19,18 +20,15 @@ use crate::on_db;
 use crate::state::consent;
 use crate::state::delivery::OptOuts;
 use crate::state::event::lane;
-use crate::state::heard::fold::{Alert, Event, Folded, PossibleOptOut, Stored};
+use crate::state::heard::candidate::{
+    AT_ONCE, EventCandidates, next_candidates, search_lock, still_waiting, still_waiting_query,
+};
+use crate::state::heard::fold::{Alert, Event, ExaminedEvent, Folded, Stored};
 use crate::state::heard::withdraw::withdraw;
 use crate::state::lead::{DELIVERED, InOrder};
 use crate::state::possible_opt_out;
 use crate::state::tombstone;
 use crate::state::{instant, micros};
-
-/// Events that one transaction takes.
-const AT_ONCE: i64 = 500;
-/// Bytes of events that one transaction takes; a single event may have more. To read them takes time, and an SQLite state takes
-/// no post meanwhile.
-const BYTES_AT_ONCE: i64 = 1 << 20;
 
 /// What a step has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,29 +70,24 @@ impl Consequences {
     }
 }
 
-/// A row of [`WAITING`] or [`UNEXAMINED`], of either engine.
-fn read_event<'r, R>(row: &'r R) -> Result<Event, sqlx::Error>
-where
-    R: sqlx::Row,
-    usize: sqlx::ColumnIndex<R>,
-    i64: Decode<'r, R::Database> + Type<R::Database>,
-    &'r str: Decode<'r, R::Database> + Type<R::Database>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
-{
-    Ok(Event {
-        seq: row.try_get(0)?,
-        kind: kind_of(row.try_get(1)?)?,
-        lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },
-        received_at: instant(row.try_get(4)?),
-        body: row.try_get(5)?,
-    })
-}
-
 /// Takes the oldest events that nobody has taken yet into the conversations of their leads, with all that follows from it:
 /// a handful of statements in one transaction. Of several instances one does it at a time. An event that the database does not
 /// take holds up no other: what it says about consent counts, and the rest of it waits for an operator.
+///
+/// Then searches what cannot be read: see [`search_unreadable`].
 pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    let readable = apply_readable(db, consequences, now).await?;
+    let unreadable = search_unreadable(db, consequences, now).await?;
+    Ok(Applied {
+        events: readable.events + unreadable.events,
+        possible: readable.possible + unreadable.possible,
+        due: readable.due + unreadable.due,
+        ..readable
+    })
+}
+
+/// As [`apply`], of what can be read alone: it does not wait for the search of a large body that cannot.
+pub async fn apply_readable(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
     let is_refused = |error: &sqlx::Error| matches!(error, sqlx::Error::Database(_)) && !db::is_outage(error);
     match apply_some(db, consequences, AT_ONCE, now).await {
         Err(error) if is_refused(&error) => match apply_some(db, consequences, 1, now).await {
@@ -107,6 +100,10 @@ pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
 
 /// Of the oldest event, which the database does not take: what it says about consent, and nothing else.
 async fn set_aside(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    let events = next_candidates(db, EventCandidates::Readable, 1).await?;
+    if events.is_empty() {
+        return Ok(Applied::default());
+    }
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         if let Some(lock) = tombstone::shared_lock(db) {
@@ -119,47 +116,23 @@ async fn set_aside(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
                 return Ok(Applied::default());
             }
         }
-        let mut events = Vec::new();
-        for row in sqlx::query(WAITING).bind(1_i64).fetch_all(&mut *transaction).await? {
-            events.push(read_event(&row)?);
+        let mut waiting = BTreeMap::new();
+        for row in still_waiting_query(EventCandidates::Readable, &events).build().fetch_all(&mut *transaction).await? {
+            waiting.insert(row.try_get(0)?, row.try_get(1)?);
         }
+        let events = still_waiting(events, &waiting);
         let folded = fold::fold(&events, BTreeMap::new());
         let mut applied = Applied { events: events.len(), unreadable: events.len(), words: folded.words.len(), ..Applied::default() };
         applied.possible = folded.possible.len();
         applied.due += withdraw!(db, transaction, folded, consequences, now);
         for event in &events {
             sqlx::query("update event set problem = $1, examined_at = $2 where seq = $3")
-                .bind("The state did not take it in; what it says about consent counts").bind(micros(now)).bind(event.seq)
+                .bind("The state did not take it in; what it says about consent counts").bind(micros(now)).bind(event.event.seq)
                 .execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(applied)
     })
-}
-
-/// The oldest events that could be read and nobody has taken yet.
-const WAITING: &str = "select seq, kind, id, client_id, coalesce(repeated_at, received_at), body from event \
-     where applied_at is null and problem is null order by seq limit $1";
-
-/// Posts that cannot be read and that nobody has searched for a withdrawal yet.
-const UNEXAMINED: &str = "select seq, kind, id, client_id, received_at, body from event \
-     where problem is not null and examined_at is null and mended_as is null order by seq limit $1";
-
-const WAITING_SIZES: &str = "select cast(length(body) as bigint) from event \
-     where applied_at is null and problem is null order by seq limit $1";
-
-const UNEXAMINED_SIZES: &str = "select cast(length(body) as bigint) from event \
-     where problem is not null and examined_at is null and mended_as is null order by seq limit $1";
-
-/// How many of the next events, which have so many bytes each, one transaction takes: at least one where there is one.
-fn rows_at_once(sizes: &[i64]) -> i64 {
-    let mut bytes = 0;
-    let fits = |size: &&i64| {
-        bytes += **size;
-        bytes <= BYTES_AT_ONCE
-    };
-    let rows = sizes.iter().take_while(fits).count().max(sizes.len().min(1));
-    i64::try_from(rows).unwrap_or(AT_ONCE)
 }
 
 async fn apply_some(
@@ -168,6 +141,10 @@ async fn apply_some(
     most: i64,
     now: DateTime<Utc>,
 ) -> Result<Applied, sqlx::Error> {
+    let events = next_candidates(db, EventCandidates::Readable, most).await?;
+    if events.is_empty() {
+        return Ok(Applied::default());
+    }
     on_db!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         // What is read below is of nobody who is erased before all that follows from it is written.
@@ -181,33 +158,25 @@ async fn apply_some(
                 return Ok(Applied::default());
             }
         }
-        let sizes: Vec<i64> = sqlx::query_scalar(WAITING_SIZES).bind(most).fetch_all(&mut *transaction).await?;
-        let rows = sqlx::query(WAITING).bind(rows_at_once(&sizes)).fetch_all(&mut *transaction).await?;
-        let mut events = Vec::with_capacity(rows.len());
-        for row in &rows {
-            events.push(read_event(row)?);
+        let mut waiting = BTreeMap::new();
+        for row in still_waiting_query(EventCandidates::Readable, &events).build().fetch_all(&mut *transaction).await? {
+            waiting.insert(row.try_get(0)?, row.try_get(1)?);
         }
-        let sizes: Vec<i64> = sqlx::query_scalar(UNEXAMINED_SIZES).bind(most).fetch_all(&mut *transaction).await?;
-        let mut unexamined = Vec::new();
-        for row in sqlx::query(UNEXAMINED).bind(rows_at_once(&sizes)).fetch_all(&mut *transaction).await? {
-            unexamined.push(read_event(&row)?);
-        }
-        if events.is_empty() && unexamined.is_empty() {
+        let examined = still_waiting(events, &waiting);
+        if examined.is_empty() {
             // Waited for, unlike a drop's: until the lock is gone, whoever looks next would leave what comes now to us.
             transaction.rollback().await?;
             return Ok(Applied::default());
         }
+        let events: Vec<&Event> = examined.iter().map(|examined| &examined.event).collect();
         let mut stored = BTreeMap::new();
-        if !events.is_empty() {
-            for row in conversations_query(&events).build().fetch_all(&mut *transaction).await? {
-                let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
-                stored.insert(lead, stored_of(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?));
-            }
+        for row in conversations_query(&events).build().fetch_all(&mut *transaction).await? {
+            let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+            stored.insert(lead, stored_of(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?));
         }
-        let mut folded = fold::fold(&events, stored);
-        folded.possible.extend(unexamined.iter().filter_map(PossibleOptOut::of_unreadable));
+        let folded = fold::fold(&examined, stored);
         let mut applied = Applied {
-            events: events.len() + unexamined.len(),
+            events: events.len(),
             possible: folded.possible.len(),
             unreadable: folded.effects.iter().filter(|(_, effect)| effect.is_err()).count(),
             words: folded.words.len(),
@@ -217,21 +186,16 @@ async fn apply_some(
             upsert_query(&folded).build().execute(&mut *transaction).await?;
         }
         let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
-        if !seqs.is_empty() {
-            possible_opt_out::mended_query(&seqs, now).build().execute(&mut *transaction).await?;
-        }
+        possible_opt_out::mended_query(&seqs, now).build().execute(&mut *transaction).await?;
         if !folded.words.is_empty() || !folded.possible.is_empty() || !folded.withdrawals.is_empty() {
             applied.due += withdraw!(db, transaction, folded, consequences, now);
-        }
-        if !unexamined.is_empty() {
-            examined_query(&unexamined, now).build().execute(&mut *transaction).await?;
         }
         if consequences.ends_wait && !folded.conversations.is_empty() {
             applied.due += end_wait_query(db, &events, now).build().execute(&mut *transaction).await?.rows_affected();
         }
         if consequences.writeback {
             let readable: Vec<&Event> = events.iter().zip(&folded.effects)
-                .filter(|(_, (_, effect))| effect.is_ok()).map(|(event, _)| event).collect();
+                .filter(|(_, (_, effect))| effect.is_ok()).map(|(event, _)| *event).collect();
             applied.writeback = !readable.is_empty();
             if applied.writeback {
                 writeback_query(&readable, now).build().execute(&mut *transaction).await?;
@@ -246,8 +210,46 @@ async fn apply_some(
             applied.alerts = folded.alerts.len();
             alert_query(&folded.alerts, &delivered, now).build().execute(&mut *transaction).await?;
         }
-        if !events.is_empty() {
-            applied_query(&folded, now).build().execute(&mut *transaction).await?;
+        applied_query(&folded, now).build().execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(applied)
+    })
+}
+
+/// Of the oldest posts that cannot be read and that nobody has searched yet: what may withdraw a person's consent.
+pub async fn search_unreadable(
+    db: &Db,
+    consequences: Consequences,
+    now: DateTime<Utc>,
+) -> Result<Applied, sqlx::Error> {
+    let events = next_candidates(db, EventCandidates::Unexamined, AT_ONCE).await?;
+    if events.is_empty() {
+        return Ok(Applied::default());
+    }
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        if let Some(lock) = tombstone::shared_lock(db) {
+            sqlx::query(lock).execute(&mut *transaction).await?;
+        }
+        if let Some(lock) = search_lock(db) {
+            let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
+            if !mine {
+                transaction.rollback().await?;
+                return Ok(Applied::default());
+            }
+        }
+        let mut waiting = BTreeMap::new();
+        for row in still_waiting_query(EventCandidates::Unexamined, &events).build().fetch_all(&mut *transaction).await? {
+            waiting.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        let examined = still_waiting(events, &waiting);
+        let folded = Folded { possible: fold::possible_opt_outs(&examined), ..Folded::default() };
+        let mut applied = Applied { events: examined.len(), possible: folded.possible.len(), ..Applied::default() };
+        if !folded.possible.is_empty() {
+            applied.due += withdraw!(db, transaction, folded, consequences, now);
+        }
+        if !examined.is_empty() {
+            examined_query(&examined, now).build().execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(applied)
@@ -267,7 +269,7 @@ fn stored_of(picture: &str, versions: &str, first: i64, last: i64) -> Stored {
     }
 }
 
-fn conversations_query<DB: Database>(events: &[Event]) -> QueryBuilder<DB>
+fn conversations_query<DB: Database>(events: &[&Event]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
 {
@@ -310,7 +312,7 @@ where
 }
 
 /// Conversica knows the leads that it speaks of: nobody waits any longer to be told so, who was sent before that word came.
-fn end_wait_query<DB: Database>(db: &Db, events: &[Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+fn end_wait_query<DB: Database>(db: &Db, events: &[&Event], now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -335,7 +337,7 @@ where
     query
 }
 
-fn examined_query<DB: Database>(events: &[Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+fn examined_query<DB: Database>(events: &[ExaminedEvent], now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> i64: Encode<'e, DB> + Type<DB>,
 {
@@ -343,7 +345,7 @@ where
     query.push_bind(micros(now)).push(" where seq in (");
     let mut list = query.separated(", ");
     for event in events {
-        list.push_bind(event.seq);
+        list.push_bind(event.event.seq);
     }
     query.push(")");
     query
@@ -404,7 +406,7 @@ where
     query
 }
 
-/// What cannot be read any more waits for a person, like what never could.
+/// What cannot be read any more waits for a person, like what never could; it was searched with the others.
 fn applied_query<DB: Database>(folded: &Folded, now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -419,21 +421,9 @@ where
             .push_bind(effect.as_ref().err().map(String::as_str));
     });
     query.push(
-        ") update event set applied_at = e_applied_at, effect = e_effect, problem = e_problem from e where event.seq = e_seq",
+        ") update event set applied_at = e_applied_at, effect = e_effect, problem = e_problem, \
+         examined_at = case when e_problem is null then examined_at else ",
     );
+    query.push_bind(micros(now)).push(" end from e where event.seq = e_seq");
     query
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_transaction_takes_a_megabyte_of_events_or_one_that_is_larger() {
-        let large = BYTES_AT_ONCE / 2;
-        assert_eq!(rows_at_once(&[]), 0);
-        assert_eq!(rows_at_once(&[BYTES_AT_ONCE * 3, 1]), 1);
-        assert_eq!(rows_at_once(&[large, large, 1]), 2);
-        assert_eq!(rows_at_once(&[1; 500]), 500);
-    }
 }

@@ -53,6 +53,7 @@ mod health;
 mod heard;
 mod heard_shown;
 mod help;
+mod hidden_stop;
 mod hold;
 mod incremental;
 mod init;

@@ -121,6 +121,130 @@ fn a_post_without_a_trace_withdraws_nothing() {
 }
 
 #[test]
+fn a_stop_in_words_that_are_not_published_counts() {
+    let said = [
+        r#""conversationStage":"Lead Stopped (Unsubscribed)""#,
+        r#""conversationStage":"Stopped by Lead""#,
+        r#""conversationStage":"Messaging","conversationStatus":"SMS Opt Out""#,
+        r#""conversationStatus":"Text STOP received""#,
+        r#""conversationStatus":"Spam Complaint""#,
+        r#""leadStatus":"Lead unsubscribed from emails""#,
+        r#""leadSubStatus":"Do Not Text""#,
+        r#""stopMessaging":true"#,
+        r#""hasOptedOutOfEmail":true"#,
+        r#""has_opted_out":"Y""#,
+        r#""dnc":1"#,
+        r#""optOutDate":"2026-11-27T00:00:00Z""#,
+        r#""emailOptIn":false"#,
+        r#""emailConsent":"revoked""#,
+        r#""consent":{"email":false,"sms":true}"#,
+        r#""preferences":[{"channel":"email","status":"unsubscribed"}]"#,
+        r#""event":"unsubscribe""#,
+        r#""note":"Opted out of all""#,
+        "\"doNotE=\r\nmail\":true",
+    ];
+    for said in said {
+        for body in [format!(r#"{{"id":"12",{said}}}"#), format!(r#"{{"id":"12",{said},"leadStatus":"Hot"#)] {
+            let is_nested = said.contains("consent\":{") || said.contains("=\r\n");
+            if !is_nested || body.ends_with('}') {
+                assert!(names(body.as_bytes(), "12", Channel::Email), "{body}: {:?}", withdrawn(body.as_bytes()));
+            }
+        }
+    }
+    let both = br#"{"id":"12","doNotEmail":true,"conversationStatus":"SMS Opt Out"}"#;
+    assert_eq!(withdrawn(both).1, Channel::ALL, "a certain word hides no other");
+    let action = br#"{"id":"12","action":"unsubscribed","date":"2026-01-01T00:00:00Z","body":"x"}"#;
+    let post = heard::read(Kind::Message, action).unwrap();
+    assert_eq!(in_readable(&post, &[]).map(|found| found.channels), Some(vec![Channel::Email]));
+}
+
+#[test]
+fn ordinary_words_beside_consent_are_not_taken_for_a_stop() {
+    let said = [
+        r#""conversationStage":"Client Stopped","conversationStatus":"Sales Rep Stopped""#,
+        r#""conversationStage":"Stopped by the system","leadStatus":"Will stop by tomorrow""#,
+        r#""optOutDate":null,"unsubscribeDate":"""#,
+        r#""optOutDate":"0001-01-01T00:00:00Z","optedOut":false,"dnc":"no""#,
+        r#""emailOptIn":true,"optIn":"yes","emailConsent":"given""#,
+        r#""unsubscribeLink":"https://a.example/unsubscribe?id=12&lang=en""#,
+        r#""repName":"Stop Gap","note":"I did not opt out, please do not remove my order""#,
+        r#""stopDate":"2026-01-01","stoppedBy":"rep","stopReason":"Manager Stopped""#,
+        r#""consent":{"email":true,"source":"web"}"#,
+        r#""smsConsent":null,"optOutStatus":"opted in""#,
+    ];
+    for said in said {
+        let body = format!(r#"{{"id":"12",{said}}}"#);
+        assert_eq!(withdrawn(body.as_bytes()), (vec![], vec![]), "{body}");
+    }
+    let chat = r#"{"firstName":"A","lastName":"B","email":"a@b.example","conversationHistory":[{"from":"lead","text":"stop","type":"STOP"}]}"#;
+    let post = heard::read(Kind::ChatLead, chat.as_bytes()).unwrap();
+    assert_eq!(in_readable(&post, &[]), None);
+}
+
+#[test]
+fn an_encoding_hides_no_stop() {
+    let post = |id: &str| format!(r#"{{"id":"{id}","doNotEmail":true,"leadStatus":"Hot Lead, and some more text"}}"#);
+    let bodies: Vec<Vec<u8>> = vec![
+        post("12").replace('"', "&#x22;").into_bytes(),
+        post("12").replace("\"id\"", "\u{201c}id\u{201d}").into_bytes(),
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, post("12")).into_bytes(),
+        b"payload=%257B%2522id%2522%253A%252212%2522%252C%2522doNotEmail%2522%253Atrue%257D".to_vec(),
+        b"<lead><id><![CDATA[12]]></id><conversationStatus><![CDATA[Unsubscribed]]></conversationStatus></lead>"
+            .to_vec(),
+        b"id,doNotEmail\n12,true\n".to_vec(),
+        br#"{"id":{"value":"12"},"doNotEmail":true}"#.to_vec(),
+        br#"{"id":12e0,"doNotEmail":true}"#.to_vec(),
+        br#"{"sourceId":"12","doNotEmail":true}"#.to_vec(),
+        br#"{"externalId":12,"doNotEmail":true}"#.to_vec(),
+    ];
+    for body in bodies {
+        assert!(names(&body, "12", Channel::Email), "{}: {:?}", String::from_utf8_lossy(&body), withdrawn(&body));
+    }
+    let only_address = in_unreadable(Kind::LeadUpdate, br#"{"email":"Ann@Mail.example","doNotEmail":true}"#).unwrap();
+    assert_eq!((only_address.named.ids.len(), only_address.named.emails), (0, vec!["ann@mail.example".to_owned()]));
+}
+
+#[test]
+fn what_could_not_be_looked_at_may_say_anything() {
+    let noise: Vec<u8> = (0_u32..400).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    assert_eq!(in_unreadable(Kind::LeadUpdate, &noise).unwrap().channels, BOTH);
+    assert_eq!(in_unreadable(Kind::Message, &noise), None);
+    let beginning = br#"{"id":"12","history":"xxxxxxxx"#;
+    assert_eq!(in_unreadable(Kind::LeadUpdate, beginning), None);
+    let found = in_too_large(Kind::LeadUpdate, beginning).unwrap();
+    assert_eq!((found.named.ids, found.channels), (vec!["12".to_owned()], BOTH.to_vec()));
+}
+
+/// Comparisons that the search of a body makes, and whether it says that some were left out.
+fn work(body: &[u8]) -> (usize, bool) {
+    let mut near = WordComparer::default();
+    let mut named = NamedLeads::default();
+    for text in post_text::readings(&decode_body(body).text) {
+        let chunks = chunks(&text);
+        withdrawn_in(Kind::LeadUpdate, &chunks, &mut near);
+        name_leads(&text, &chunks, &mut near, &mut named);
+    }
+    (near.made(), near.is_exhausted())
+}
+
+#[test]
+fn a_body_of_almost_a_megabyte_causes_no_more_comparisons_than_the_limit() {
+    let of = |piece: &str| format!(r#"{{"id":"9","h":"{}"#, piece.repeat(1_000_000 / piece.len())).into_bytes();
+    for far in ["x", "ab,", "donotemaxxx,", "\"donotemaxxx\":\"x\",", "<p>lead stopping here</p>"] {
+        assert_eq!(work(&of(far)), (0, false), "{far}");
+    }
+    // Each has the letters of a word that is looked for, in another order.
+    for near in ["liametonod,", "\"liametonod\":\"x\",", "idlead:1,"] {
+        let (made, is_exhausted) = work(&of(near));
+        assert!(made == near::MAX_COMPARISONS && is_exhausted, "{near}: {made}");
+        let found = in_unreadable(Kind::LeadUpdate, &of(near)).unwrap();
+        assert_eq!(found.channels, BOTH, "{near}: what was not compared may be a stop");
+    }
+    let (made, _) = work(br#"{"id":"9","doNotEmaim":true,"conversationStatu":"Unsubscrbed","leadStatus":"Hot Lead"}"#);
+    assert!(made < 20, "an ordinary post: {made}");
+}
+
+#[test]
 fn in_what_people_write_only_keys_count() {
     let message = |body: &str| in_unreadable(Kind::Message, body.as_bytes()).map(|found| found.channels);
     assert_eq!(message(r#"{"id":"1","body":"Do Not Email. Unsubscribed: me"#), None);

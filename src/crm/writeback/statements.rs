@@ -13,6 +13,7 @@ use sqlx::{
 
 use crate::config::Writeback;
 use crate::conversica::heard::{self, Kind};
+use crate::conversica::post_text::decode_body;
 use crate::crm::changes::ddl::Engine;
 use crate::crm::writeback::failure::Failure;
 use crate::crm::writeback::named::{self, Named};
@@ -256,7 +257,7 @@ pub fn values(event: &Waiting) -> Option<Map<String, Value>> {
         ("clientId", said(&post.lead.client_id)),
         ("apiVersion", version.unwrap_or_default()),
         ("receivedAt", Value::String(format_instant(event.received_at))),
-        (RAW_BODY, Value::String(String::from_utf8_lossy(&event.body).into_owned())),
+        (RAW_BODY, Value::String(decode_body(&event.body).text)),
         ("eventKey", Value::String(event.key.clone())),
     ] {
         values.insert(key.to_owned(), value);

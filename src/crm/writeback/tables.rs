@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::conversica::heard::{self, Kind, Post};
 use crate::conversica::lead::{self, LeadId};
+use crate::conversica::post_text::decode_body;
 use crate::crm::value;
 use crate::crm::writeback::ddl::column_of;
 use crate::state::writeback::Waiting;
@@ -82,7 +83,7 @@ fn chat_lead_row(event: &Waiting, mut post: Post) -> Value {
     let history = post.content.shift_remove("conversationHistory").unwrap_or_default();
     row.insert("conversation_history".to_owned(), as_text(history));
     row.insert("received_at".to_owned(), instant(event.received_at));
-    row.insert("body".to_owned(), text(&String::from_utf8_lossy(&event.body)));
+    row.insert("body".to_owned(), text(&decode_body(&event.body).text));
     Value::Object(row)
 }
 

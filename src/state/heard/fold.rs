@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::conversica::consent::{self, Channel, Word};
 use crate::conversica::conversation::{Conversation, Dates, own_date_key};
-use crate::conversica::heard::{self, Kind, Post};
+use crate::conversica::heard::{self, Kind, Post, Unreadable};
 use crate::conversica::lead::LeadId;
 use crate::conversica::withdrawal::{self, NamedLeads, PossibleWithdrawal};
 use crate::state::consent::Entry;
@@ -21,6 +21,87 @@ pub struct Event {
     pub lead: LeadId,
     pub received_at: DateTime<Utc>,
     pub body: Vec<u8>,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
+}
+
+/// An event whose body was read, and searched for what may withdraw consent.
+#[derive(Debug, Clone)]
+pub struct ExaminedEvent {
+    pub event: Event,
+    /// By the rules of today.
+    read: Result<Post, Unreadable>,
+    found: Option<PossibleWithdrawal>,
+    /// The leads that it names by their e-mail address alone.
+    pub by_email: Vec<LeadId>,
+}
+
+impl ExaminedEvent {
+    pub fn of(event: Event) -> Self {
+        let read = heard::read(event.kind, &event.body);
+        let found = match (&event.problem, &read) {
+            (Some(problem), _) if problem == heard::TOO_LARGE => withdrawal::in_too_large(event.kind, &event.body),
+            (Some(_), _) | (None, Err(_)) => withdrawal::in_unreadable(event.kind, &event.body),
+            (None, Ok(post)) => {
+                let found = withdrawal::in_readable(post, &words_of(&event, post));
+                found.map(|found| with_other_ids(found, post))
+            }
+        };
+        Self { event, read, found, by_email: Vec::new() }
+    }
+
+    /// The e-mail addresses that may say whom it is about, where it may withdraw consent and names no lead otherwise.
+    pub fn emails_to_find(&self) -> Option<&[String]> {
+        let named = &self.found.as_ref()?.named;
+        (self.lead().is_none() && named.ids.is_empty() && !named.emails.is_empty()).then_some(&named.emails)
+    }
+
+    /// The lead of a post that could be read.
+    fn lead(&self) -> Option<&LeadId> {
+        let post = self.read.as_ref().ok().filter(|_| self.event.problem.is_none())?;
+        Some(&self.event.lead).filter(|_| self.event.kind != Kind::ChatLead || !post.lead.id.is_empty())
+    }
+
+    /// Of a post whose words withdraw consent.
+    fn withdrawal(&self, words: &[Word]) -> Option<PossibleOptOut> {
+        let post = self.read.as_ref().ok()?;
+        let mut channels: Vec<Channel> = words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
+        channels.sort();
+        channels.dedup();
+        if channels.is_empty() {
+            return None;
+        }
+        let found = PossibleWithdrawal { named: NamedLeads::default(), channels };
+        Some(self.as_possible(with_other_ids(found, post)))
+    }
+
+    fn possible_opt_out(&self) -> Option<PossibleOptOut> {
+        self.found.clone().map(|found| self.as_possible(found))
+    }
+
+    fn as_possible(&self, found: PossibleWithdrawal) -> PossibleOptOut {
+        let PossibleWithdrawal { named, channels } = found;
+        PossibleOptOut {
+            event_seq: self.event.seq,
+            lead: self.lead().cloned(),
+            named,
+            by_email: self.by_email.clone(),
+            channels,
+            at: self.event.received_at,
+        }
+    }
+}
+
+/// A post names by every `id` and `leadId` in it.
+fn with_other_ids(mut found: PossibleWithdrawal, post: &Post) -> PossibleWithdrawal {
+    let others: Vec<String> = post.other_ids.iter().filter(|id| !found.named.ids.contains(id)).cloned().collect();
+    found.named.ids.extend(others);
+    found
+}
+
+/// What of these events may withdraw consent.
+pub fn possible_opt_outs(events: &[ExaminedEvent]) -> Vec<PossibleOptOut> {
+    events.iter().filter_map(ExaminedEvent::possible_opt_out).collect()
 }
 
 /// A conversation as it is stored.
@@ -51,39 +132,10 @@ pub struct PossibleOptOut {
     pub lead: Option<LeadId>,
     /// Whom the post names beside it.
     pub named: NamedLeads,
+    /// Whom it names by their e-mail address alone.
+    pub by_email: Vec<LeadId>,
     pub channels: Vec<Channel>,
     pub at: DateTime<Utc>,
-}
-
-impl PossibleOptOut {
-    fn new(event: &Event, lead: Option<LeadId>, found: PossibleWithdrawal) -> Self {
-        let PossibleWithdrawal { named, channels } = found;
-        Self { event_seq: event.seq, lead, named, channels, at: event.received_at }
-    }
-
-    /// Of a post that could be read, beside its words.
-    fn in_readable(event: &Event, post: &Post, lead: Option<LeadId>, words: &[Word]) -> Option<Self> {
-        let mut found = withdrawal::in_readable(post, words)?;
-        let others = post.other_ids.iter().filter(|id| !found.named.ids.contains(id)).cloned();
-        let others: Vec<String> = others.collect();
-        found.named.ids.extend(others);
-        Some(Self::new(event, lead, found))
-    }
-
-    /// Of a post whose words withdraw consent.
-    fn of_words(event: &Event, post: &Post, words: &[Word]) -> Option<Self> {
-        let mut channels: Vec<Channel> = words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
-        channels.sort();
-        channels.dedup();
-        let named = NamedLeads { ids: post.other_ids.clone(), client_ids: Vec::new() };
-        let found = PossibleWithdrawal { named, channels };
-        (!found.channels.is_empty()).then(|| Self::new(event, Some(event.lead.clone()), found))
-    }
-
-    /// Of a post that cannot be read.
-    pub fn of_unreadable(event: &Event) -> Option<Self> {
-        withdrawal::in_unreadable(event.kind, &event.body).map(|found| Self::new(event, None, found))
-    }
 }
 
 /// What is to be written.
@@ -105,24 +157,16 @@ const TOLD: [(&str, &str); 3] =
     [("hot_lead", "hotLead"), ("action_required", "actionRequired"), ("lead_at_risk", "leadAtRisk")];
 
 /// Takes the events in, in their order. `stored` is what is held of their leads.
-pub fn fold(events: &[Event], stored: BTreeMap<LeadId, Stored>) -> Folded {
-    let mut folded = Folded { conversations: stored, ..Folded::default() };
-    for event in events {
-        // Read from what was posted: by the rules of today.
-        let effect = match heard::read(event.kind, &event.body) {
-            Err(unreadable) => {
-                folded.possible.extend(PossibleOptOut::of_unreadable(event));
-                Err(unreadable.0)
-            }
-            Ok(post) if event.kind == Kind::ChatLead => {
-                let lead = (!post.lead.id.is_empty()).then(|| post.lead.clone());
-                folded.possible.extend(PossibleOptOut::in_readable(event, &post, lead, &[]));
-                Ok(None)
-            }
+pub fn fold(events: &[ExaminedEvent], stored: BTreeMap<LeadId, Stored>) -> Folded {
+    let mut folded = Folded { conversations: stored, possible: possible_opt_outs(events), ..Folded::default() };
+    for examined in events {
+        let event = &examined.event;
+        let effect = match &examined.read {
+            Err(unreadable) => Err(unreadable.0.clone()),
+            Ok(_) if event.kind == Kind::ChatLead => Ok(None),
             Ok(post) => {
-                let words = words_of(event, &post);
-                folded.possible.extend(PossibleOptOut::in_readable(event, &post, Some(event.lead.clone()), &words));
-                folded.withdrawals.extend(PossibleOptOut::of_words(event, &post, &words));
+                let words = words_of(event, post);
+                folded.withdrawals.extend(examined.withdrawal(&words));
                 let stored = folded.conversations.entry(event.lead.clone()).or_default();
                 let at = event.received_at;
                 stored.first_heard_at = Some(stored.first_heard_at.map_or(at, |first| first.min(at)));
@@ -213,12 +257,18 @@ mod tests {
             lead: LeadId { id: "7".into(), client_id: String::new() },
             received_at: DateTime::from_timestamp(1_800_000_000 + seq, 0).unwrap(),
             body: body.to_string().into_bytes(),
+            problem: None,
         }
+    }
+
+    fn folded(events: Vec<Event>) -> Folded {
+        let examined: Vec<ExaminedEvent> = events.into_iter().map(ExaminedEvent::of).collect();
+        fold(&examined, BTreeMap::new())
     }
 
     fn occasions(bodies: &[Value]) -> Vec<String> {
         let events: Vec<Event> = (1..).zip(bodies).map(|(seq, body)| event(seq, body.clone())).collect();
-        fold(&events, BTreeMap::new()).alerts.into_iter().map(|alert| alert.occasion).collect()
+        folded(events).alerts.into_iter().map(|alert| alert.occasion).collect()
     }
 
     #[test]
@@ -242,7 +292,7 @@ mod tests {
     fn what_cannot_be_read_any_more_says_why_and_blocks_nobody() {
         let mut broken = event(1, json!({"id": "7"}));
         broken.body = b"{".to_vec();
-        let folded = fold(&[broken, event(2, json!({"id": "7", "hotLead": true}))], BTreeMap::new());
+        let folded = folded(vec![broken, event(2, json!({"id": "7", "hotLead": true}))]);
         assert!(folded.effects[0].1.as_ref().is_err_and(|why| why.contains("not valid JSON")));
         assert_eq!(folded.effects[1].1.as_ref().unwrap().as_deref(), Some("{\"hotLead\":true}"));
     }

@@ -141,6 +141,8 @@ fn leads_of_damaged(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId>
         }
         leads.extend(found.into_iter().cloned());
     }
+    // By an address alone, where it names no lead otherwise.
+    leads.extend(post.by_email.iter().cloned());
     if leads.is_empty() {
         leads.insert(LeadId::default());
     }
@@ -180,7 +182,8 @@ mod tests {
         let post = PossibleOptOut {
             event_seq: 1,
             lead: Some(own),
-            named: NamedLeads { ids: others.iter().map(|id| (*id).to_owned()).collect(), client_ids: Vec::new() },
+            named: NamedLeads { ids: others.iter().map(|id| (*id).to_owned()).collect(), ..NamedLeads::default() },
+            by_email: Vec::new(),
             channels: vec![Channel::Email],
             at: DateTime::UNIX_EPOCH,
         };

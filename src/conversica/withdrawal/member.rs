@@ -1,0 +1,94 @@
+//! What a key of a post that could be read says by itself, however deep it lies: its name, and a plain value. Pure.
+
+use serde_json::Value;
+
+use super::{KEYS, NO, SAID_NO, SAID_YES, is_no_moment, is_punctuation};
+use crate::conversica::consent::Channel;
+use crate::conversica::heard::Kind;
+use crate::conversica::stop_words::{
+    self, KeyMeaning, is_status_key, meaning_of_key, withdrawn_by_status, withdrawn_by_value,
+};
+
+/// So much of the names around a key counts as its name: `consent`, `email` is `consent email`.
+const MAX_NAMES: usize = 2;
+/// No name is longer.
+const MAX_NAME_BYTES: usize = 80;
+
+/// The channels whose consent a key and all that is in its value withdraw.
+pub(super) fn withdrawn_by_member(kind: Kind, key: &str, value: &Value) -> Vec<Channel> {
+    let mut channels = Vec::new();
+    // What people wrote to each other.
+    if kind != Kind::ChatLead || key != "conversationHistory" {
+        search_value(kind, &mut vec![key], value, &mut channels);
+    }
+    channels
+}
+
+fn search_value<'v>(kind: Kind, names: &mut Vec<&'v str>, value: &'v Value, channels: &mut Vec<Channel>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                names.push(key);
+                search_value(kind, names, value, channels);
+                names.pop();
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| search_value(kind, names, value, channels)),
+        Value::Null => {}
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            channels.extend(withdrawn_by_plain(kind, names, value));
+        }
+    }
+}
+
+fn withdrawn_by_plain(kind: Kind, names: &[&str], value: &Value) -> &'static [Channel] {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let name = names.last().copied().unwrap_or_default();
+    let letters = letters_of(name);
+    let is_published = letters == "smsoptin" || KEYS.iter().any(|(key, ..)| *key == letters);
+    if name.len() > MAX_NAME_BYTES || is_published && !name.contains(is_punctuation) {
+        // A published key has its own rules.
+        return &[];
+    }
+    let names: Vec<&str> =
+        names.iter().rev().take(MAX_NAMES).rev().copied().filter(|name| name.len() <= MAX_NAME_BYTES).collect();
+    let said = said_by_name(&names.join(" "), &text);
+    if !said.is_empty() {
+        return said;
+    }
+    match value {
+        Value::String(text) if is_status_key(name) && (kind == Kind::LeadUpdate || text.len() < MAX_NAME_BYTES) => {
+            withdrawn_by_status(text)
+        }
+        Value::String(text) if kind == Kind::LeadUpdate => withdrawn_by_value(text),
+        _ => &[],
+    }
+}
+
+fn said_by_name(name: &str, value: &str) -> &'static [Channel] {
+    if !stop_words::may_be_about_consent(&letters_of(name)) {
+        return &[];
+    }
+    let is_one_of = |words: &[&str]| {
+        let is_number = value.trim().parse::<f64>().ok();
+        words.contains(&letters_of(value).as_str())
+            || is_number.is_some_and(|number| words.iter().any(|word| word.parse() == Ok(number)))
+    };
+    let is_blank = !value.chars().any(char::is_alphanumeric);
+    let says_no = is_one_of(NO) || stop_words::is_given(value);
+    match meaning_of_key(name) {
+        Some(KeyMeaning::Refusal(channels)) if !says_no && !is_blank => channels,
+        Some(KeyMeaning::RefusedAt(channels)) if !says_no && !is_blank && !is_no_moment(value) => channels,
+        Some(KeyMeaning::MaybeRefusal(channels)) if is_one_of(SAID_YES) => channels,
+        Some(KeyMeaning::Consent(channels)) if is_one_of(SAID_NO) || stop_words::is_refused(value) => channels,
+        _ => &[],
+    }
+}
+
+/// Of a long text only the beginning counts: it is no plain value.
+fn letters_of(text: &str) -> String {
+    text.chars().take(3 * MAX_NAME_BYTES).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
