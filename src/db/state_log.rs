@@ -10,12 +10,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::file::{FileId, FileLook};
 use super::source_file::beside;
 use super::state_header::HeaderFile;
+use crate::clock;
 
-/// Two copies of the header, and how many frames are in the database file already.
-const INDEX_BYTES: usize = 100;
+/// Two copies of the header, how many frames are in the database file already, marks of readers and locks, and how many frames a
+/// checkpoint that is not over, or did not come to its end, may have written into that file.
+const INDEX_BYTES: usize = 132;
 const COPY_BYTES: usize = 48;
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
@@ -36,7 +40,7 @@ struct CommittedFrame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LogIndex {
     newest: CommittedFrame,
-    /// Frames that are in the database file as well.
+    /// Frames that are, or may be, in the database file as well.
     copied: u32,
 }
 
@@ -56,7 +60,7 @@ impl LogIndex {
             checksum: joined(native(24), native(28)),
             page_bytes: (page & 0xfe00) | (page & 1) << 16,
         };
-        Some(Self { newest, copied: native(96) })
+        Some(Self { newest, copied: native(96).max(native(128)) })
     }
 }
 
@@ -99,11 +103,15 @@ pub enum LogLoss {
     Damaged,
 }
 
+const UNKNOWN: (i64, i64) = (0, 0);
+/// File systems stamp a write with a clock that ticks every few milliseconds: an older stamp changes with the next write.
+const STAMP_SETTLED: TimeDelta = TimeDelta::milliseconds(100);
+
 /// What a lock file remembers of the log: what has to be there at the next start, unless it is in the database file by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogNote {
     index: LogIndex,
-    /// When the database file was last written.
+    /// When the database file was last written; [`UNKNOWN`] where that was so short ago that a further write may leave it as it is.
     modified: (i64, i64),
     loss: Option<LogLoss>,
 }
@@ -133,8 +141,9 @@ impl LogNote {
             return true;
         }
         let LogIndex { newest, copied } = self.index;
-        let was_written = FileLook::at(state).is_none_or(|look| look.modified() != self.modified);
-        if newest.number <= copied || was_written {
+        let may_be_written =
+            self.modified == UNKNOWN || FileLook::at(state).is_none_or(|look| look.modified() != self.modified);
+        if newest.number <= copied || may_be_written {
             return false;
         }
         match File::open(beside(state, "-wal")) {
@@ -252,12 +261,21 @@ impl LogWatch {
         false
     }
 
+    /// The stamp first and then the index: a checkpoint announces itself in the index before it writes, so what it writes of frames
+    /// that the index does not announce comes after the stamp.
     fn update_note(&mut self, loss: Option<LogLoss>) {
-        let modified = FileLook::at(&self.state).map(|look| look.modified());
-        if let Some((index, modified)) = self.read_index().zip(modified) {
+        let Some(modified) = FileLook::at(&self.state).map(|look| look.modified()) else { return };
+        let modified = if is_settled(modified, clock::own()) { modified } else { UNKNOWN };
+        if let Some(index) = self.read_index() {
             self.note = Some(LogNote { index, modified, loss });
         }
     }
+}
+
+/// Whether a file that was last written then gets another stamp if it is written from now on.
+fn is_settled((seconds, nanoseconds): (i64, i64), now: DateTime<Utc>) -> bool {
+    let modified = u32::try_from(nanoseconds).ok().and_then(|nanos| DateTime::from_timestamp(seconds, nanos));
+    modified.is_some_and(|modified| now - modified >= STAMP_SETTLED)
 }
 
 /// Whether this process has the file open. Where the system does not tell, it counts as open.
@@ -297,10 +315,20 @@ mod tests {
             bytes[copy + 14..copy + 16].copy_from_slice(&4096_u16.to_ne_bytes());
             bytes[copy + 16..copy + 20].copy_from_slice(&9_u32.to_ne_bytes());
         }
-        bytes[96..].copy_from_slice(&4_u32.to_ne_bytes());
+        bytes[96..100].copy_from_slice(&4_u32.to_ne_bytes());
         let index = LogIndex::parse(&bytes).unwrap();
         assert_eq!((index.newest.number, index.newest.page_bytes, index.copied), (9, 4096, 4));
+        bytes[128..].copy_from_slice(&7_u32.to_ne_bytes());
+        assert_eq!(LogIndex::parse(&bytes).unwrap().copied, 7, "a checkpoint has announced itself");
         bytes[16] = 8;
         assert_eq!(LogIndex::parse(&bytes), None);
+    }
+
+    #[test]
+    fn a_stamp_counts_once_the_next_write_is_sure_to_change_it() {
+        let now = DateTime::from_timestamp(1_800_000_000, 500_000_000).unwrap();
+        assert!(is_settled((1_800_000_000, 400_000_000), now) && is_settled((1_799_999_999, 0), now));
+        assert!(!is_settled((1_800_000_000, 400_000_001), now), "too short ago");
+        assert!(!is_settled((1_800_000_001, 0), now), "the clock was set back");
     }
 }

@@ -20,7 +20,7 @@ use crate::state::decision::{self, Action, Who};
 use crate::state::lead::DELIVERED;
 use crate::state::record::{self, By, PERSONAL};
 use crate::state::tombstone::{self, Key};
-use crate::state::{consent, gone, micros, payload};
+use crate::state::{consent, gone, micros, payload, possible_opt_out};
 
 /// Whether Conversica may still write to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,6 +239,9 @@ async fn erase_now(
         }
         let posts = record::posts!(transaction, lead, addresses);
         let mut removed = 0;
+        for some in posts.chunks(500) {
+            removed += possible_opt_out::forget_query(some).build().execute(&mut *transaction).await?.rows_affected();
+        }
         for (table, by, _) in PERSONAL {
             match by {
                 By::Lead => {

@@ -134,6 +134,20 @@ where
     query
 }
 
+/// Deletes what is suspected of no lead by posts that are deleted. What they may say of another lead stays. Not for an empty list.
+pub(super) fn forget_query<DB: Database>(event_seqs: &[i64]) -> QueryBuilder<DB>
+where
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("delete from possible_opt_out where id = '' and event_seq in (");
+    let mut list = query.separated(", ");
+    for seq in event_seqs {
+        list.push_bind(*seq);
+    }
+    query.push(")");
+    query
+}
+
 /// Writes down what an operator has decided about a post. A confirmed opt-out goes into the ledger, as of now: what Conversica
 /// has posted meanwhile does not end it. After a dismissal the rows of the leads are read again.
 pub async fn settle(
