@@ -28,13 +28,16 @@ pub async fn release(
     refuse_more_tests(shown, release, settings, state).await?;
     // A poll that comes before us takes a hold of which nothing is left for over.
     let hold = control::read::<Hold>(state).await?;
+    if release == Release::Send {
+        // Only a comparison of every row notices that a row was deleted while its lead was held. It is asked for first: were this process
+        // killed in between, the lead would be sent without it.
+        control::write(state, &CompareAsked { at: now }, now).await?;
+    }
     let released = held::release(state, selection, shown, release, Some(who), now).await?;
     if released == Released::Grown {
         return Ok(released);
     }
     if release == Release::Send {
-        // Who has gone from the CRM while the lead was held is seen by a comparison of every row, and by no other.
-        control::write(state, &CompareAsked { at: now }, now).await?;
         gone::settle(state, settings.source.on_delete, now, now).await?;
     }
     if let Some(hold) = &hold {

@@ -195,7 +195,7 @@ fn stop_channels(words: &[&str]) -> &'static [Channel] {
     if named_channels(words) == Some(EMAIL) { EMAIL } else { BOTH }
 }
 
-/// The channels that words refuse, whoever they are about; `None` where they refuse nothing.
+/// The channels that the words refuse; `None` where they refuse none. It does not matter whom the words name.
 fn refused(words: &[&str]) -> Option<&'static [Channel]> {
     let has = |names: &[&str]| words.iter().any(|word| names.contains(word));
     let starts = |names: &[&str]| words.iter().any(|word| names.iter().any(|name| word.starts_with(name)));

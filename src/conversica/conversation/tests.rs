@@ -170,7 +170,7 @@ fn update(dated: bool) -> impl Strategy<Value = Value> {
     )
 }
 
-/// What a withdrawal comes to depends on the order in which it was posted.
+/// The effect of a withdrawal depends on the order in which Conversica posted it.
 fn without_consent(mut update: Value) -> Value {
     for key in ["doNotEmail", "smsOptIn", "smsOptOut"] {
         update.as_object_mut().unwrap().remove(key);

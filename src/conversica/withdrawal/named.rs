@@ -1,4 +1,4 @@
-//! Whom a text names: ids behind their keys, as far as damage leaves them, and e-mail addresses. Pure.
+//! Finds the leads that a damaged text names: their ids, which follow keys such as `id`, and their e-mail addresses. Pure.
 
 use super::{Chunk, WordComparer, is_punctuation};
 use crate::conversica::stop_words::split_words;
@@ -32,7 +32,7 @@ const OTHER_NAMES: [&str; 16] = [
     "foreignid",
 ];
 
-/// Whom a text names: every value of `id` or `leadId`, and of `clientId`, as far as they can be made out.
+/// The ids, clients and e-mail addresses that a text names, as far as the text can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamedLeads {
     pub ids: Vec<String>,
@@ -53,7 +53,7 @@ fn is_key(chunk: &&Chunk<'_>) -> bool {
     !chunk.raw.trim_start().starts_with('/') && !chunk.behind.contains([',', '}'])
 }
 
-/// Adds whom a text names; a damaged key counts where no other names a lead.
+/// Adds the ids and clients that the text names. A damaged key counts only if no intact key names an id.
 pub(super) fn named_in(text: &str, chunks: &[Chunk<'_>], near: &mut WordComparer, named: &mut NamedLeads) {
     let keys = || chunks.iter().filter(is_key);
     for name in ["id", "leadid"] {
@@ -73,7 +73,7 @@ pub(super) fn named_in(text: &str, chunks: &[Chunk<'_>], near: &mut WordComparer
     }
 }
 
-/// Adds whom a text names otherwise: by an id of another name, where it has no other, and by e-mail addresses.
+/// Adds ids that follow a key of another name (`sourceId`), if the text has no other id, and e-mail addresses.
 pub(super) fn named_otherwise(text: &str, chunks: &[Chunk<'_>], named: &mut NamedLeads) {
     let keys = || chunks.iter().filter(is_key);
     if named.ids.is_empty() {

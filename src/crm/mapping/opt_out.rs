@@ -1,7 +1,7 @@
 //! What a value in an opt-out column says, also where no list has its spelling: a flag of -1, an X, the date of the opt-out. Pure.
 //!
 //! A value that is neither yes nor no and holds anything at all counts as an opt-out: people write into such a column because
-//! somebody opted out. What says "nothing is set" in another way, and what cannot be read, is never guessed at.
+//! that lead opted out. A value that says "nothing is set" in another way, or that cannot be read, is held for the operator.
 
 use chrono::{Datelike, NaiveDate};
 

@@ -50,7 +50,7 @@ pub(super) struct Unusable {
 const BROKEN: &str = "is not valid UTF-8 text";
 const LOST: &str = "has a replacement character (U+FFFD), so that some letter of it is lost";
 
-/// Keys whose values are numbers that nobody calculates with.
+/// Keys whose values are codes: they consist of digits, and no program calculates with them.
 const CODES: [LeadKey; 9] = [
     LeadKey::HomePhone,
     LeadKey::WorkPhone,

@@ -33,7 +33,8 @@ const CLAIM_CLOCK_ERROR: TimeDelta = TimeDelta::seconds(5);
 
 impl Deliverer {
     /// Gives claims back unsent where Conversica has asked for a pause since they were made: until a claim is on the disk, many
-    /// requests' time may pass. So it does where the clock was wrong by which they were made. Where the state does not answer, they leave: their permits end in time.
+    /// requests' time may pass. The deliverer gives them back as well if its clock was wrong when it made them. If the state does
+    /// not answer, the requests are sent: their permits end in time.
     pub(super) async fn withhold_in_pause(&mut self, claims: Vec<Claim>) -> Vec<Claim> {
         let Db::Postgres(pool) = &self.state else { return claims };
         if claims.is_empty() {
