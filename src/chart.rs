@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::conversica::outcome::Class;
-use crate::state::outcome::Stretch;
+use crate::store::outcome::Stretch;
 use crate::wording::number;
 
 /// Outcomes a stretch of time, stacked.

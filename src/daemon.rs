@@ -3,6 +3,7 @@
 //! Two phases. First everything that can be wrong is found out, loudly. Then the loops run, and whatever goes away they wait
 //! for.
 
+pub mod notify;
 mod start;
 
 use std::convert::Infallible;
@@ -17,27 +18,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
-use crate::admin;
-use crate::alert;
-use crate::clock;
 use crate::config::{self, Settings};
-use crate::crm::changes::watch::Watch;
-use crate::crm::writeback;
-use crate::crm::{Crm, FileHistory};
-use crate::db::discreet::{in_words, split_cure};
 use crate::db::{self, Db};
-use crate::notify;
 use crate::pulse::{Loop, Pulse, StateHealth, Vitals};
-use crate::receive::{self, PostStore, Signals};
-use crate::state::control::{self, LastPoll, MappingInUse};
-use crate::state::delivery::{self, Orphans};
-use crate::state::file_lock::{StateFile, StateLock};
-use crate::state::writer::{self, Company, Writer};
-use crate::sync::deliver::{Deliverer, Intake};
-use crate::sync::poll::{Polled, Reach};
-use crate::sync::tally::Tally;
-use crate::sync::turn::{PollOrder, PollTurn};
-use crate::upkeep;
+use crate::receive::{self, PostStore, Signals, writeback};
+use crate::send::deliver::{Deliverer, Intake};
+use crate::send::poll::{Polled, Reach};
+use crate::send::tally::Tally;
+use crate::send::turn::{PollOrder, PollTurn};
+use crate::source::changes::watch::Watch;
+use crate::source::discreet::{in_words, split_cure};
+use crate::source::{Crm, FileHistory};
+use crate::store::control::{self, LastPoll, MappingInUse};
+use crate::store::delivery::{self, Orphans};
+use crate::store::file_lock::{StateFile, StateLock};
+use crate::store::writer::{self, Company, Writer};
+use crate::{admin, alert, clock, upkeep};
 
 /// After the first of several commits, the others may come so much later and still be read with it.
 const BURST: Duration = Duration::from_millis(3);

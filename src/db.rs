@@ -3,20 +3,8 @@
 //!
 //! Statements are written once, with `$1` placeholders, for both engines. Only this file and those below know how a pool is set up.
 
-mod change_log;
-pub mod discreet;
-pub mod failure_cure;
-pub mod fenced;
-pub mod file;
-pub mod guest;
-pub mod pooler;
-mod postgres;
-pub mod server_clock;
-pub mod source_file;
-pub mod state_header;
-pub mod state_log;
-pub mod stray_log;
-
+use crate::source::failure_cure;
+use crate::store::stray_log;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -25,9 +13,9 @@ use anyhow::Context;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, SqlStr, SqlitePool};
 
-use crate::db::guest::SourcePool;
-use crate::db::postgres::{create_schema, state_pool};
 use crate::error::{SetupError, TurnLost};
+use crate::source::guest::SourcePool;
+use crate::store::postgres::{create_schema, state_pool};
 
 /// A pool of connections to one database, of either engine.
 #[derive(Debug, Clone)]
@@ -59,7 +47,7 @@ const LOG_KEPT: u64 = 64 << 20;
 /// How long another process may take to make a state, or to bring one up to date, before it counts as an old one.
 const BEING_MADE: Duration = Duration::from_secs(2);
 /// How long to wait for a connection before the database counts as unreachable.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
 pub const POSTGRES_SCHEMA: &str = "conversica_sync";
 

@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::error::SetupError;
-use crate::state::control::{self, CompareAsked, FirstRunDone, Halt, Hold, Resumed};
-use crate::state::decision::{self, Action, Who};
-use crate::state::held::{self, Held, Release, Released, Selection};
-use crate::state::lead::Status;
-use crate::state::{due, gone, stuck};
+use crate::store::control::{self, CompareAsked, FirstRunDone, Halt, Hold, Resumed};
+use crate::store::decision::{self, Action, Who};
+use crate::store::held::{self, Held, Release, Released, Selection};
+use crate::store::lead::Status;
+use crate::store::{due, gone, stuck};
 
 /// Releases what was shown; [`Released::Grown`] where more is held by now.
 ///

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use crate::state::file_lock::StateLoss;
-use crate::sync::tally::Tally;
+use crate::send::tally::Tally;
+use crate::store::file_lock::StateLoss;
 
 /// The loops that have to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

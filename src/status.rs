@@ -9,15 +9,13 @@ use crate::console::printable;
 use crate::conversica::excerpt::quotes_a_person;
 use crate::conversica::outcome::Class;
 use crate::db::{Db, POSTGRES_SCHEMA};
-use crate::on_db;
-use crate::state::alert::Backlog;
-use crate::state::control::{self, Halt, Hold, LastPoll, Pacing};
-use crate::state::heard::reading;
-use crate::state::held;
-use crate::state::lead::{self, Status};
-use crate::state::unclear_opt_out::{self, UnclearOptOuts};
-use crate::state::{alert, due, outcome, story};
-use crate::wording;
+use crate::store::alert::{self, Backlog};
+use crate::store::control::{self, Halt, Hold, LastPoll, Pacing};
+use crate::store::heard::reading;
+use crate::store::lead::{self, Status};
+use crate::store::unclear_opt_out::{self, UnclearOptOuts};
+use crate::store::{due, held, outcome, story};
+use crate::{on_db, wording};
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -318,6 +316,6 @@ async fn hold(state: &Db, leads: i64) -> Result<Option<HoldShown>, sqlx::Error> 
             "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason is not null \
              order by changed_at limit 1").fetch_optional(pool).await
     })?;
-    let since = |changed_at| crate::state::instant(changed_at);
+    let since = |changed_at| crate::store::instant(changed_at);
     Ok(first.map(|(reason, at)| HoldShown { reason, since: since(at), leads, new_people, assumed_known }))
 }

@@ -10,8 +10,9 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::{self, Settings};
-use crate::db::{self, Db, discreet};
-use crate::state::prune::{self, Kept};
+use crate::db::{self, Db};
+use crate::source::discreet;
+use crate::store::prune::{self, Kept};
 
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(3600);

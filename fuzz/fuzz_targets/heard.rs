@@ -3,11 +3,10 @@
 #![no_main]
 
 use chrono::DateTime;
-use conversica_sync::conversica::consent;
+use libfuzzer_sys::fuzz_target;
+use conversica_sync::conversica::{consent, vocabulary};
 use conversica_sync::conversica::conversation::Conversation;
 use conversica_sync::conversica::heard::{self, Kind};
-use conversica_sync::conversica::vocabulary;
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
     for kind in Kind::ALL {

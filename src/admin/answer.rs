@@ -98,7 +98,7 @@ fn unavailable(answer: serde_json::Value) -> Response {
 mod tests {
     use super::*;
     use crate::pulse::{Loop, Pulse};
-    use crate::sync::tally::Tally;
+    use crate::send::tally::Tally;
 
     #[tokio::test]
     async fn a_loop_that_hangs_is_told_with_its_reason() {

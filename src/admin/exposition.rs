@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::sync::histogram::{BOUNDS, Observed};
+use crate::histogram::{BOUNDS, Observed};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

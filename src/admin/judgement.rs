@@ -82,8 +82,8 @@ pub fn state_unreadable() -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::file_lock::StateLoss;
     use crate::status::HaltShown;
+    use crate::store::file_lock::StateLoss;
 
     const STATEMENT: Duration = Duration::from_secs(600);
 

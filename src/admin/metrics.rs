@@ -5,10 +5,10 @@ use chrono::{DateTime, Utc};
 
 use crate::admin::exposition::{Exposition, Format, Sample};
 use crate::conversica::outcome::{Class, HaltReason};
-use crate::state::control::BreakerState;
-use crate::state::held;
+use crate::send::tally::{PollKind, Tally};
 use crate::status::Report;
-use crate::sync::tally::{PollKind, Tally};
+use crate::store::control::BreakerState;
+use crate::store::held;
 
 /// What this process knows besides the state.
 #[derive(Debug, Clone, Copy)]
@@ -156,8 +156,8 @@ fn road_back(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::control::{LastPoll, Pacing};
     use crate::status::{HaltShown, HoldShown};
+    use crate::store::control::{LastPoll, Pacing};
     use chrono::TimeDelta;
     use std::time::Duration;
 

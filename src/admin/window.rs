@@ -13,9 +13,9 @@ use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tracing::debug;
 
 use crate::db::Db;
-use crate::db::discreet::in_words;
-use crate::state::file_lock::{self, StateLoss};
+use crate::source::discreet::in_words;
 use crate::status::{Report, Standing};
+use crate::store::file_lock::{self, StateLoss};
 
 /// A look that takes longer has failed: the state's database does not answer. Probes ask for a few rows and wait briefly;
 /// counting a long journal takes a quarter of a second a million attempts.

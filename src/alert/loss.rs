@@ -12,9 +12,9 @@ use tracing::{info, warn};
 use crate::alert::{RETRY, TOLD, Ways};
 use crate::clock;
 use crate::config::Settings;
-use crate::state::alert::Taken;
-use crate::state::file_lock::{StateFile, StateLoss};
-use crate::sync::retry;
+use crate::rules::retry;
+use crate::store::alert::Taken;
+use crate::store::file_lock::{StateFile, StateLoss};
 
 /// The `kind` of the alert.
 pub const KIND: &str = "state_lost";

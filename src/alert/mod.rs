@@ -1,7 +1,7 @@
 //! Tells people what they are needed for: hands each row of table `alert` to a web address, a command, or both, until it is
 //! taken, or a day is over.
 //!
-//! Handing over does not know what an alert says; whoever makes one writes its document: [`crate::state::heard`] those about
+//! Handing over does not know what an alert says; whoever makes one writes its document: [`crate::store::heard`] those about
 //! leads, [`service`] those about the service itself. [`loss`] tells of the loss of the state past that table.
 
 pub mod command;
@@ -22,11 +22,12 @@ use tracing::{error, info, warn};
 use crate::alert::post::Post;
 use crate::clock;
 use crate::config::{self, Alerts, Settings};
-use crate::db::{self, Db, discreet};
+use crate::db::{self, Db};
 use crate::pulse::{Loop, Pulse, Vitals};
 use crate::receive::Signals;
-use crate::state::alert::{self, Taken};
-use crate::sync::retry;
+use crate::rules::retry;
+use crate::source::discreet;
+use crate::store::alert::{self, Taken};
 
 /// Told at once at most: one that hangs keeps no other waiting.
 const AT_ONCE: usize = 4;

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::horizon;
-use crate::state::control::LastPoll;
-use crate::state::due::Longest;
-use crate::state::held;
 use crate::status::{HaltShown, HoldShown};
+use crate::store::control::LastPoll;
+use crate::store::due::Longest;
+use crate::store::held;
 
 /// A poll that fails may work the next time; people are told when it has not for so long.
 const POLL_PATIENCE: TimeDelta = TimeDelta::seconds(60);

@@ -15,13 +15,13 @@ use crate::alert::service::{self, Circumstances, Reading, Teller};
 use crate::clock;
 use crate::config::{OnAmbiguous, Settings};
 use crate::db::Db;
-use crate::db::discreet::in_words;
 use crate::pulse::{Loop, Vitals};
 use crate::receive::Signals;
-use crate::state::control::{self, LastPoll};
-use crate::state::heard::reading;
-use crate::state::{alert, due, lead};
+use crate::source::discreet::in_words;
 use crate::status::Standing;
+use crate::store::control::{self, LastPoll};
+use crate::store::heard::reading;
+use crate::store::{alert, due, lead};
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

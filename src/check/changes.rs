@@ -4,13 +4,12 @@ use chrono::{DateTime, Utc};
 use sqlx::Executor;
 
 use crate::check::item::Item;
-use crate::crm::changed_at::ChangedAt;
-use crate::crm::columns;
-use crate::crm::cursor::{self, Bound, Kind, Newest};
-use crate::crm::settled::Settled;
-use crate::crm::{Crm, Fitting};
-use crate::db::{self, SourceDb, discreet};
+use crate::db::{self, SourceDb};
 use crate::on_db;
+use crate::rules::cursor::{self, Bound, Kind, Newest};
+use crate::source::changed_at::ChangedAt;
+use crate::source::settled::Settled;
+use crate::source::{Crm, Fitting, columns, discreet};
 
 const SECTION: &str = "changes";
 

@@ -8,9 +8,9 @@ use sqlx::PgExecutor;
 
 use crate::check::item::Item;
 use crate::clock::CLOCKS_APART;
-use crate::crm::Crm;
-use crate::db::server_clock::{CLOCK_CURE, SERVER_MICROS};
-use crate::db::{SourceDb, discreet, trusted};
+use crate::db::{SourceDb, trusted};
+use crate::source::{Crm, discreet};
+use crate::store::server_clock::{CLOCK_CURE, SERVER_MICROS};
 
 const SECTION: &str = "clock";
 

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::check::item::Item;
 use crate::console::printable;
-use crate::crm::Crm;
-use crate::crm::columns;
-use crate::crm::read::line::{Batch, Line};
-use crate::crm::read::{Reading, Scope};
 use crate::db;
-use crate::sync::merge::copies;
+use crate::rules::line::{Batch, Line};
+use crate::send::merge::copies;
+use crate::source::read::{Reading, Scope};
+use crate::source::{Crm, columns};
 
 const SECTION: &str = "source";
 const NAME: &str = "key";

@@ -7,11 +7,11 @@ use crate::check::item::Item;
 use crate::config::Settings;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::crm::read::line::Line;
-use crate::crm::read::{Reading, Scope, number};
-use crate::crm::{Crm, columns};
-use crate::db::{self, SourceDb, discreet};
+use crate::db::{self, SourceDb};
 use crate::on_db;
+use crate::rules::line::Line;
+use crate::source::read::{Reading, Scope, number};
+use crate::source::{Crm, columns, discreet};
 
 const SECTION: &str = "mapping";
 /// Rows that are mapped as a sample.

@@ -12,8 +12,8 @@ use crate::config::key::{self, Secrecy};
 use crate::config::layers::Effective;
 use crate::config::secret::{self, HIDDEN};
 use crate::config::{Loaded, Settings};
-use crate::crm::Crm;
-use crate::crm::cursor;
+use crate::rules::cursor;
+use crate::source::Crm;
 
 pub(super) fn of_file(loaded: &Loaded) -> Vec<Item> {
     let place = loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();

@@ -6,11 +6,10 @@ use sqlx::PgExecutor;
 
 use crate::check::item::Item;
 use crate::config::{Changes, Settings, duration};
-use crate::crm::Crm;
-use crate::crm::columns;
-use crate::crm::settled::{self, Sight};
-use crate::db::{self, EnginePool, SourceDb, discreet};
+use crate::db::{self, EnginePool, SourceDb};
 use crate::on_db;
+use crate::source::settled::{self, Sight};
+use crate::source::{Crm, columns, discreet};
 
 pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     let place = columns::place(&crm.source);

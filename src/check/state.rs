@@ -16,9 +16,9 @@ use crate::check::source;
 use crate::config::Settings;
 use crate::db::{self, Db, SourceDb};
 use crate::error::SetupError;
-use crate::state::lead::Status;
-use crate::state::{file_lock, held, lead, writer};
 use crate::status::Standing;
+use crate::store::lead::{self, Status};
+use crate::store::{file_lock, held, writer};
 use crate::wording;
 
 const SECTION: &str = "state";

@@ -4,12 +4,12 @@
 use crate::check::item::Item;
 use crate::config::{Settings, WritebackMode};
 use crate::conversica::heard::Kind;
-use crate::crm::changes::ddl::Engine;
-use crate::crm::writeback::ddl::Design;
-use crate::crm::writeback::statements::{Statements, known_names};
-use crate::crm::writeback::writer::Writer;
 use crate::error::SetupError;
 use crate::nearest::nearest;
+use crate::source::changes::ddl::Engine;
+use crate::source::writeback::ddl::Design;
+use crate::source::writeback::statements::{Statements, known_names};
+use crate::source::writeback::writer::Writer;
 
 const SECTION: &str = "writeback";
 

@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use crate::cli::{Exit, confirmed, existing_state, person, settings, table};
-use crate::clock;
 use crate::console::{printable, say};
-use crate::decide;
 use crate::error::SetupError;
-use crate::state::held::{self, Held, Release, Released, Selection};
+use crate::store::held::{self, Held, Release, Released, Selection};
 use crate::wording::{self, outgrown, question};
+use crate::{clock, decide};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

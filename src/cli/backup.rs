@@ -8,9 +8,9 @@ use secrecy::ExposeSecret;
 use crate::cli::{Exit, existing_state, person, settings, table};
 use crate::clock;
 use crate::console::say;
-use crate::db::{self, Db, stray_log};
+use crate::db::{self, Db};
 use crate::error::SetupError;
-use crate::state::{backup, file_lock};
+use crate::store::{backup, file_lock, stray_log};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

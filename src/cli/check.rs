@@ -4,17 +4,15 @@
 use std::io::stdout;
 use std::path::Path;
 
-use crate::check;
 use crate::check::item::{Item, State, Verdict};
 use crate::cli::{Exit, settings_unsaid, table};
-use crate::clock;
 use crate::config::Settings;
 use crate::console::{self, printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
 use crate::conversica::token::Veil;
-use crate::daemon;
 use crate::error::SetupError;
-use crate::sync::test_lead::{self, Sent};
+use crate::send::test_lead::{self, Sent};
+use crate::{check, clock, daemon};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -16,13 +16,13 @@ use crate::cli::{Exit, help};
 use crate::config::Environment;
 use crate::console::say;
 use crate::conversica::lead::LeadKey;
-use crate::crm::introspect::{self, Table};
-use crate::crm::propose::rank::{self, Candidate};
-use crate::crm::propose::{Dialect, Given, Proposal, Wishes, ancestors, propose, staff};
-use crate::db::pooler::StatementPooler;
 use crate::db::{self, SourceDb};
 use crate::error::SetupError;
 use crate::nearest::nearest;
+use crate::setup::introspect::{self, Table};
+use crate::setup::propose::rank::{self, Candidate};
+use crate::setup::propose::{Dialect, Given, Proposal, Wishes, ancestors, propose, staff};
+use crate::source::pooler::StatementPooler;
 use store::Target;
 use trial::Trial;
 

@@ -10,8 +10,8 @@ use crate::cli::{Exit, readable_state, settings, table};
 use crate::console::{printable, say};
 use crate::conversica::token::Veil;
 use crate::db::Db;
-use crate::state::lead::{self, Status};
-use crate::state::listing::{self, Listed, Pages};
+use crate::store::lead::{self, Status};
+use crate::store::listing::{self, Listed, Pages};
 use crate::story::entry::{Entry, why};
 
 #[derive(Debug, clap::Args)]

@@ -36,16 +36,15 @@ use std::path::{Path, PathBuf};
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::ExposeSecret;
 
-use crate::clock;
 use crate::config::{Environment, Loaded, Settings, find_file, load};
-use crate::console;
-use crate::db::{self, Db, discreet};
+use crate::db::{self, Db};
 use crate::error::SetupError;
-use crate::state::decision::Who;
-use crate::state::file_lock::{self, StateLock};
-use crate::state::held::Release;
+use crate::source::discreet;
 use crate::status::Need;
-use crate::telemetry;
+use crate::store::decision::Who;
+use crate::store::file_lock::{self, StateLock};
+use crate::store::held::Release;
+use crate::{clock, console, telemetry};
 
 /// What the program is called.
 const NAME: &str = "conversica-sync";

@@ -11,16 +11,16 @@ use crate::cli::{Exit, progress, settings, signal, status, table};
 use crate::config::duration;
 use crate::console::say;
 use crate::conversica::outcome::Class;
-use crate::crm::Crm;
 use crate::daemon;
 use crate::pulse::Pulse;
 use crate::receive::{self, Signals};
-use crate::state::due;
-use crate::state::file_lock::StateLoss;
+use crate::send::pass::{self, Passed};
+use crate::send::poll::Reach;
+use crate::send::tally::Tally;
+use crate::source::Crm;
 use crate::status::Report;
-use crate::sync::pass::{self, Passed};
-use crate::sync::poll::Reach;
-use crate::sync::tally::Tally;
+use crate::store::due;
+use crate::store::file_lock::StateLoss;
 use crate::wording::counted;
 
 #[derive(Debug, clap::Args)]

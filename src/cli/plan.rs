@@ -12,11 +12,11 @@ use crate::cli::pager::{Aside, Pager};
 use crate::cli::{Exit, progress, readable_state, settings};
 use crate::clock;
 use crate::config::Settings;
-use crate::crm::Crm;
 use crate::db::Db;
-use crate::sync::plan::totals::Totals;
-use crate::sync::plan::{self, Action, PlannedLead};
-use crate::sync::tally::Tally;
+use crate::rules::plan_totals::Totals;
+use crate::send::plan::{self, Action, PlannedLead};
+use crate::send::tally::Tally;
+use crate::source::Crm;
 
 pub(super) use text::shown;
 

@@ -8,8 +8,8 @@ use tokio::time::{Interval, interval};
 
 use crate::console::can_redraw;
 use crate::db::Db;
-use crate::state::lead;
-use crate::sync::tally::Tally;
+use crate::send::tally::Tally;
+use crate::store::lead;
 
 /// A bar and when to draw it; `None` where nobody would see it.
 pub fn bar() -> Option<(ProgressBar, Interval)> {

@@ -19,9 +19,9 @@ use crate::conversica::lead::LeadId;
 use crate::conversica::vocabulary;
 use crate::db::Db;
 use crate::error::SetupError;
-use crate::state::heard::reading::{self, Heard, Wanted};
-use crate::state::heard::replay::{self, Replayed};
-use crate::state::possible_opt_out::{self, OptOutDecision, SettleOutcome};
+use crate::store::heard::reading::{self, Heard, Wanted};
+use crate::store::heard::replay::{self, Replayed};
+use crate::store::possible_opt_out::{self, OptOutDecision, SettleOutcome};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -18,13 +18,13 @@ use crate::cli::{Exit, existing_state, help, progress, readable_state, settings}
 use crate::clock;
 use crate::config::{Settings, duration};
 use crate::conversica::token::Veil;
-use crate::crm::Crm;
 use crate::db::Db;
 use crate::reconcile::report::Report;
-use crate::reconcile::verdict::Verdict;
 use crate::reconcile::{self, Line, Options};
-use crate::state::outcome;
-use crate::sync::tally::Tally;
+use crate::rules::verdict::Verdict;
+use crate::send::tally::Tally;
+use crate::source::Crm;
+use crate::store::outcome;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = help::RECONCILE)]

@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use crate::cli::{Exit, existing_state, person, settings};
-use crate::clock;
 use crate::console::say;
-use crate::decide;
-use crate::wording;
+use crate::{clock, decide, wording};
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;

@@ -5,12 +5,10 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use crate::cli::{Exit, existing_state, person, settings, table};
-use crate::clock;
 use crate::console::say;
-use crate::decide;
 use crate::error::SetupError;
-use crate::state::lead::Status;
-use crate::wording;
+use crate::store::lead::Status;
+use crate::{clock, decide, wording};
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["ids", "status", "all"]))]

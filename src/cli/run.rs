@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::cli::{Exit, settings, signal::stop_on_signal};
+use crate::cli::signal::stop_on_signal;
+use crate::cli::{Exit, settings};
 use crate::config::reload::reload;
 use crate::config::{Environment, Loaded, Settings, load};
-use crate::daemon;
-use crate::sync::tally::Tally;
-use crate::telemetry;
+use crate::send::tally::Tally;
+use crate::{daemon, telemetry};
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     let loaded = settings(file)?;

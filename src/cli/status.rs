@@ -8,14 +8,13 @@ use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings, table};
 use crate::console::{printable, say};
-use crate::db::file::FileId;
 use crate::db::{self, Db};
-use crate::state::control::{BreakerState, Pacing};
-use crate::state::file_lock;
-use crate::state::held;
-use crate::state::lead::Status;
-use crate::state::unclear_opt_out::UnclearOptOuts;
 use crate::status::{LostNumbers, Received, Report, StateLostShown};
+use crate::store::control::{BreakerState, Pacing};
+use crate::store::file::FileId;
+use crate::store::lead::Status;
+use crate::store::unclear_opt_out::UnclearOptOuts;
+use crate::store::{file_lock, held};
 use crate::wording::{WAITS_TO_BE_SENT, counted, meaning};
 
 #[derive(Debug, clap::Args)]

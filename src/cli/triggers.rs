@@ -9,12 +9,13 @@ use secrecy::ExposeSecret;
 use crate::cli::{Exit, help, settings};
 use crate::config::{Changes, Settings, Source};
 use crate::console::say;
-use crate::crm::changes::ddl::{Design, Engine, Wake};
-use crate::crm::changes::ground;
-use crate::crm::changes::standing::{self, Standing};
-use crate::db::pooler::StatementPooler;
-use crate::db::{self, SourceDb, discreet};
+use crate::db::{self, SourceDb};
 use crate::error::SetupError;
+use crate::source::changes::ddl::{Design, Engine, Wake};
+use crate::source::changes::ground;
+use crate::source::changes::standing::{self, Standing};
+use crate::source::discreet;
+use crate::source::pooler::StatementPooler;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -9,9 +9,9 @@ use crate::cli::{Exit, existing_state, help, readable_state, settings, table};
 use crate::clock;
 use crate::config::{Settings, WritebackMode};
 use crate::console::{printable, say};
-use crate::crm::writeback::ddl::Design;
 use crate::error::SetupError;
-use crate::state::writeback::{self as queue, Stopped};
+use crate::source::writeback::ddl::Design;
+use crate::store::writeback::{self as queue, Stopped};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -77,9 +77,9 @@ fn print(settings: &Settings, role: Option<String>) {
         return;
     }
     let url = settings.writeback.url.as_ref().unwrap_or(&settings.source.url).expose_secret();
-    let role = role.or_else(|| user_of(url)).filter(|_| design.engine == crate::crm::changes::ddl::Engine::Postgres);
+    let role = role.or_else(|| user_of(url)).filter(|_| design.engine == crate::source::changes::ddl::Engine::Postgres);
     let names: Vec<&str> = design.tables.iter().map(|table| table.name).collect();
-    if design.engine == crate::crm::changes::ddl::Engine::Postgres {
+    if design.engine == crate::source::changes::ddl::Engine::Postgres {
         say("-- Where a publication is `for all tables` or of their schema, make these on every subscriber first.");
     }
     say(format_args!("-- conversica-sync: {}\n{}", names.join(", "), design.script(role.as_deref()).trim_end()));

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use config::{ConfigError, Map, Source, Value, ValueKind};
 
 use crate::config::check::{self, Problems};
-use crate::config::environment::Environment;
+use crate::config::environment::{self, Environment};
 use crate::config::merged::Merged;
 use crate::config::reload::Trace;
-use crate::config::{Settings, environment, file, key, schema, secret, show, validate};
+use crate::config::{Settings, file, key, schema, secret, show, validate};
 use crate::error::SetupError;
 
 /// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be

@@ -18,10 +18,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::conversica::consent;
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::Kind as Type;
-use crate::conversica::vocabulary;
+use crate::conversica::{consent, vocabulary};
 use crate::horizon;
 
 /// The longest value that a picture holds, as JSON text.

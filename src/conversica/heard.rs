@@ -8,8 +8,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
 use crate::conversica::lead::{Fingerprint, Kind as Type, LeadId};
-use crate::conversica::lenient;
-use crate::conversica::withdrawal;
+use crate::conversica::{lenient, withdrawal};
 
 /// By the path that it is posted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,6 @@
 //! What Conversica defines: the Lead object, the endpoint's answers and a client for it, and what it posts back to us.
 
 pub mod acceptance;
-pub mod client;
 pub mod consent;
 pub mod content;
 pub mod conversation;
@@ -11,7 +10,6 @@ pub mod lead;
 pub mod lead_name;
 pub mod lenient;
 pub mod outcome;
-pub mod permit;
 pub mod post_text;
 pub mod stop_words;
 pub mod token;

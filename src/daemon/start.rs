@@ -9,13 +9,13 @@ use tracing::warn;
 use super::{AWAY_PAUSE, OpenState, open_state};
 use crate::clock;
 use crate::config::Settings;
-use crate::crm::Crm;
-use crate::db::discreet::in_words;
 use crate::db::{self, Db};
 use crate::error::SetupError;
-use crate::state::file_lock::StateLoss;
-use crate::sync::deliver::Deliverer;
-use crate::sync::tally::Tally;
+use crate::send::deliver::Deliverer;
+use crate::send::tally::Tally;
+use crate::source::Crm;
+use crate::source::discreet::in_words;
+use crate::store::file_lock::StateLoss;
 
 /// Reads from the state what the deliverer has to know; a session that is cut meanwhile is waited for. `None` when told to
 /// stop.

@@ -15,17 +15,15 @@ use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
 use crate::config::{Environment, layers};
 use crate::console::say;
-use crate::daemon;
 use crate::db::Db;
-use crate::demo::crm::change_some;
-use crate::demo::crm::{Places, config_text};
+use crate::demo::crm::{Places, change_some, config_text};
 use crate::sandbox::{self, Sandbox, play};
-use crate::state::lead::Status;
+use crate::send::tally::Tally;
 use crate::status::Report;
-use crate::sync::tally::Tally;
+use crate::store::lead::Status;
+use crate::{clock, daemon};
 
 /// How the demo ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::db::{self, Db};
 use crate::pulse::{Loop, Pulse};
 use crate::receive::Signals;
-use crate::state::heard::{self, Applied, Consequences};
+use crate::store::heard::{self, Applied, Consequences};
 
 /// How often it looks by itself: what another instance has stored gives no signal here.
 const LOOK: Duration = Duration::from_secs(3);

@@ -23,7 +23,7 @@ use crate::conversica::heard::{Kind, TOO_LARGE};
 use crate::http::crowd::ConnectionTrust;
 use crate::receive::credentials::{Credentials, Failures, forwarded_for};
 use crate::receive::intake::{Intake, NotStored};
-use crate::state::event::Arrival;
+use crate::store::event::Arrival;
 
 /// For a whole body, from its first byte to its last.
 const BODY_WITHIN: Duration = Duration::from_secs(15);

@@ -7,12 +7,11 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
-use crate::clock;
-use crate::db;
-use crate::db::discreet::in_words;
 use crate::receive::{PostStore, Signals};
-use crate::state::event::{self, Arrival};
-use crate::state::file_lock::StateLoss;
+use crate::source::discreet::in_words;
+use crate::store::event::{self, Arrival};
+use crate::store::file_lock::StateLoss;
+use crate::{clock, db};
 
 /// In one transaction.
 const BATCH: usize = 500;

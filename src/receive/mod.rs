@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod endpoint;
 pub mod intake;
 pub mod server;
+pub mod writeback;
 
 use std::sync::Arc;
 
@@ -16,12 +17,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::crm::writeback;
 use crate::db::Db;
 use crate::error::SetupError;
 use crate::pulse::Pulse;
 use crate::receive::certificate::Certificate;
-use crate::state::file_lock::StateFile;
+use crate::store::file_lock::StateFile;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
 #[derive(Debug, Clone, Default)]

@@ -5,26 +5,25 @@
 //! since the snapshot, its word counts. Memory does not grow with the number of leads.
 
 pub mod report;
-pub mod verdict;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::crm::Crm;
-use crate::crm::mapping::Mapped;
-use crate::crm::read::{BATCH_ROWS, Scope};
 use crate::db::Db;
 use crate::reconcile::report::{Repaired, Report, Tally};
-use crate::reconcile::verdict::{Judged, Row, Rules, Verdict, judge};
-use crate::state::compare::Doubted;
-use crate::state::control::{self, CompareAsked};
-use crate::state::facts::{self, Facts};
-use crate::state::lead;
-use crate::sync::merge::{Interest, Item, Merge};
-use crate::sync::plan::changes;
-use crate::sync::tally;
+use crate::rules::mapping::Mapped;
+use crate::rules::verdict::{Judged, Row, Rules, Verdict, judge};
+use crate::send::merge::{Interest, Item, Merge};
+use crate::send::plan::changes;
+use crate::send::tally;
+use crate::source::Crm;
+use crate::source::read::{BATCH_ROWS, Scope};
+use crate::store::compare::Doubted;
+use crate::store::control::{self, CompareAsked};
+use crate::store::facts::{self, Facts};
+use crate::store::lead;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
-use crate::reconcile::verdict::{Judged, Verdict};
-use crate::state::held;
+use crate::rules::verdict::{Judged, Verdict};
+use crate::store::held;
 
 /// Leads that are named in each group.
 const EXAMPLES: usize = 3;

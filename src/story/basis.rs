@@ -2,7 +2,7 @@
 //!
 //! The command line and the dashboard say it in the same words: only what Conversica accepted is called accepted.
 
-use crate::state::story::Story;
+use crate::store::story::Story;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveredBasis {

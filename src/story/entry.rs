@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::state::lead::Status;
-use crate::state::listing::{LastOutcome, Listed};
+use crate::store::lead::Status;
+use crate::store::listing::{LastOutcome, Listed};
 
 /// How much of an answer stands in a list; the lead's own story has the rest.
 const DETAIL_CHARS: usize = 80;

@@ -14,10 +14,10 @@ use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
 use crate::conversica::lenient;
 use crate::db::Db;
-use crate::state::consent::{self, Entry};
-use crate::state::heard::reading::{self, Heard};
-use crate::state::possible_opt_out::{self, PossibleOptOutShown};
-use crate::state::told::{self, Alert, OnItsWay};
+use crate::store::consent::{self, Entry};
+use crate::store::heard::reading::{self, Heard};
+use crate::store::possible_opt_out::{self, PossibleOptOutShown};
+use crate::store::told::{self, Alert, OnItsWay};
 
 /// All that was heard of a lead.
 #[derive(Debug, Default)]

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 
 use crate::console::{printable, wrapped};
-use crate::state::decision::Decided;
-use crate::state::held;
-use crate::state::outcome::Recorded;
-use crate::state::story::Story;
+use crate::store::decision::Decided;
+use crate::store::held;
+use crate::store::outcome::Recorded;
+use crate::store::story::Story;
 
 /// Events in the order of their times, each made harmless to a terminal already.
 pub fn history(mut events: Vec<(DateTime<Utc>, String)>) -> String {

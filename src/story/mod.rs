@@ -16,14 +16,14 @@ use crate::config::Settings;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::{self, Veil};
-use crate::crm::mapping::Mapping;
 use crate::db::Db;
 use crate::error::SetupError;
-use crate::state::control::{self, MappingInUse};
-use crate::state::heard::reading;
-use crate::state::lead::Status;
-use crate::state::outcome::Recorded;
-use crate::state::story::{self, Story};
+use crate::rules::mapping::Mapping;
+use crate::store::control::{self, MappingInUse};
+use crate::store::heard::reading;
+use crate::store::lead::Status;
+use crate::store::outcome::Recorded;
+use crate::store::story::{self, Story};
 use crate::wording::meaning;
 
 /// Takes the token out of what is shown of the lead. One that is not in the settings any more is still in the state: in what

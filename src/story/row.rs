@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
 use crate::conversica::lead::LeadId;
-use crate::crm::Crm;
-use crate::crm::mapping::Mapped;
-use crate::crm::read::Scope;
 use crate::db::Db;
 use crate::on_db;
-use crate::sync::merge::{Interest, Item, Merge};
+use crate::rules::mapping::Mapped;
+use crate::send::merge::{Interest, Item, Merge};
+use crate::source::Crm;
+use crate::source::read::Scope;
 
 /// A person who asks about one lead waits no longer for the source.
 const PATIENCE: Duration = Duration::from_secs(10);

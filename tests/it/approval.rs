@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::state::decision::Who;
-use conversica_sync::state::delivery::{self, Next, Wanted};
-use conversica_sync::state::due::{self, Admit};
-use conversica_sync::state::held::{self, Release, Selection};
-use conversica_sync::state::lead::{self, Change, Status};
-use conversica_sync::state::stuck;
+use conversica_sync::store::decision::Who;
+use conversica_sync::store::delivery::{self, Next, Wanted};
+use conversica_sync::store::due::{self, Admit};
+use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::lead::{self, Change, Status};
+use conversica_sync::store::stuck;
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines};

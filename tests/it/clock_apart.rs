@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::state::delivery::Next;
-use conversica_sync::state::pause;
+use conversica_sync::store::delivery::Next;
+use conversica_sync::store::pause;
 
 use crate::support::binary::Running;
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};

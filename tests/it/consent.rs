@@ -4,9 +4,9 @@
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
-use conversica_sync::state::delivery::{self, Next, Orphans, Wanted};
-use conversica_sync::state::due::Admit;
-use conversica_sync::state::lead::{self, Change};
+use conversica_sync::store::delivery::{self, Next, Orphans, Wanted};
+use conversica_sync::store::due::Admit;
+use conversica_sync::store::lead::{self, Change};
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -163,7 +163,7 @@ async fn withdrawals_that_waited_out_an_outage_are_due_at_once(engine: Engine) {
         record(&db, &[finished(&claim, Class::Transient, Next::RetryAt(at(900)), 3)]).await;
     }
     assert!(claim(&db, 10, 4).await.is_empty());
-    assert_eq!(conversica_sync::state::due::hurry_withdrawals(&db, at(5)).await.unwrap(), 1);
+    assert_eq!(conversica_sync::store::due::hurry_withdrawals(&db, at(5)).await.unwrap(), 1);
     assert_eq!(claim_one(&db, 5).await.lead, id("1"));
     assert_eq!(delivery::recover(&db, Orphans::All, &resend(), at(6)).await.unwrap(), 1);
 }

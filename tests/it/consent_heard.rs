@@ -2,12 +2,12 @@
 
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::crm::mapping::Mapped;
-use conversica_sync::state::consent as ledger;
-use conversica_sync::state::delivery::{self, Next, OptOuts, Wanted};
-use conversica_sync::state::event::{self, Arrival};
-use conversica_sync::state::lead::Change;
-use conversica_sync::sync::consent::{self, Ledger};
+use conversica_sync::rules::mapping::Mapped;
+use conversica_sync::send::consent::{self, Ledger};
+use conversica_sync::store::consent as ledger;
+use conversica_sync::store::delivery::{self, Next, OptOuts, Wanted};
+use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::lead::Change;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -92,10 +92,10 @@ async fn what_is_held_is_kept_too_and_an_ignored_opt_out_changes_nothing(engine:
     assert_eq!((waits.status.as_str(), waits.desired.as_deref()), ("held", Some(TRUE)), "nobody has been written to");
     deliver(&db, desired("2", FALSE), 2).await;
     write(&db, &[desired("1", FALSE)], 3).await;
-    conversica_sync::state::held::release_all(
+    conversica_sync::store::held::release_all(
         &db,
         &Default::default(),
-        conversica_sync::state::held::Release::Send,
+        conversica_sync::store::held::Release::Send,
         at(4),
     )
     .await

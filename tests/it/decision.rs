@@ -8,14 +8,11 @@ use conversica_sync::conversica::lead::{IdOrder, RowHash};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::trusted;
 use conversica_sync::on_db;
-use conversica_sync::state::compare;
-use conversica_sync::state::decision::{self, Who};
-use conversica_sync::state::delivery::Next;
-use conversica_sync::state::gone;
-use conversica_sync::state::held::{self, Release, Released, ReleasedLeads, Selection};
-use conversica_sync::state::lead::{self, Change, Status};
-use conversica_sync::state::outcome;
-use conversica_sync::state::stuck;
+use conversica_sync::store::decision::{self, Who};
+use conversica_sync::store::delivery::Next;
+use conversica_sync::store::held::{self, Release, Released, ReleasedLeads, Selection};
+use conversica_sync::store::lead::{self, Change, Status};
+use conversica_sync::store::{compare, gone, outcome, stuck};
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{

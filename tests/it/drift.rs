@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use conversica_sync::config::Settings;
-use conversica_sync::crm::read::{Reading, Scope};
-use conversica_sync::crm::{Crm, SourceSchema};
 use conversica_sync::db::{self, Db};
 use conversica_sync::error::SetupError;
 use conversica_sync::on_db;
-use conversica_sync::state::control::{self, LastPoll};
-use conversica_sync::state::lead::{self, Status};
-use conversica_sync::sync::poll::{Polled, Reach, poll};
-use conversica_sync::sync::tally::Tally;
+use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::read::{Reading, Scope};
+use conversica_sync::source::{Crm, SourceSchema};
+use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::lead::{self, Status};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::engine::{Engine, Place, on_both_engines};

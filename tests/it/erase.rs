@@ -5,18 +5,18 @@ use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::state::consent::{self, Entry};
-use conversica_sync::state::control::{self, CompareAsked, LastPoll};
-use conversica_sync::state::decision::Who;
-use conversica_sync::state::delivery::{self, Next, Wanted};
-use conversica_sync::state::due::{Admit, Cap};
-use conversica_sync::state::erase::{self, Erasure, Reach, Told};
-use conversica_sync::state::event::{self, Arrival};
-use conversica_sync::state::heard::reading;
-use conversica_sync::state::heard::replay::{Replayed, replay};
-use conversica_sync::state::held::{self, Release, Selection};
-use conversica_sync::state::record::{By, IMPERSONAL, PERSONAL};
-use conversica_sync::state::{lead, tombstone};
+use conversica_sync::store::consent::{self, Entry};
+use conversica_sync::store::control::{self, CompareAsked, LastPoll};
+use conversica_sync::store::decision::Who;
+use conversica_sync::store::delivery::{self, Next, Wanted};
+use conversica_sync::store::due::{Admit, Cap};
+use conversica_sync::store::erase::{self, Erasure, Reach, Told};
+use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::heard::reading;
+use conversica_sync::store::heard::replay::{Replayed, replay};
+use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::record::{By, IMPERSONAL, PERSONAL};
+use conversica_sync::store::{lead, tombstone};
 use serde_json::json;
 
 use crate::support::engine::{Engine, on_both_engines};
@@ -312,7 +312,7 @@ async fn caps_count_who_was_written_to_erased_or_not(engine: Engine) {
     erased(&db, &id("1"), 3).await;
     write(&db, &[desired("3", "a")], 4).await;
     assert_eq!(claim(5).await, None, "two were written to within the hour");
-    let due = conversica_sync::state::due::next_due_at(&db, &admit, at(5)).await.unwrap();
+    let due = conversica_sync::store::due::next_due_at(&db, &admit, at(5)).await.unwrap();
     assert_eq!(due.capped_until, Some(at(3601)));
     assert!(claim(3602).await.is_some());
 }
@@ -349,7 +349,7 @@ async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(en
     record(&db, &[finished(&stop, Class::Rejected, Next::Rejected, 7)]).await;
     let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(8)).await.unwrap();
     assert_eq!(by_now, Erasure::Refused(Reach::StopFailed));
-    conversica_sync::state::stuck::requeue(&db, &[lead::Status::Rejected], None, None, at(9)).await.unwrap();
+    conversica_sync::store::stuck::requeue(&db, &[lead::Status::Rejected], None, None, at(9)).await.unwrap();
     let stop = claim_one(&db, 10).await;
     record(&db, &[finished(&stop, Class::Accepted, Next::Done, 11)]).await;
     let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(12)).await.unwrap();

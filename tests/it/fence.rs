@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use conversica_sync::crm::Crm;
-use conversica_sync::state::control::{self, LastPoll};
-use conversica_sync::sync::fence::{Instance, Polling};
-use conversica_sync::sync::poll::{Reach, poll};
-use conversica_sync::sync::tally::Tally;
-use conversica_sync::sync::turn::{PollOrder, PollTurn};
+use conversica_sync::send::fence::{Instance, Polling};
+use conversica_sync::send::poll::{Reach, poll};
+use conversica_sync::send::tally::Tally;
+use conversica_sync::send::turn::{PollOrder, PollTurn};
+use conversica_sync::source::Crm;
+use conversica_sync::store::control::{self, LastPoll};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::engine::Engine;

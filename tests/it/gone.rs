@@ -4,9 +4,9 @@
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
-use conversica_sync::state::delivery::{self, Next, Orphans};
-use conversica_sync::state::gone;
-use conversica_sync::state::held::{self, Release, Selection};
+use conversica_sync::store::delivery::{self, Next, Orphans};
+use conversica_sync::store::gone;
+use conversica_sync::store::held::{self, Release, Selection};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -178,7 +178,7 @@ async fn a_withdrawal_that_waits_behind_a_request_is_sent_though_its_row_has_gon
     let sent = claim_one(&db, 2).await;
     let out = r#"{"id":"1","optOut":true}"#;
     write(&db, &[urgent("1", out)], 3).await;
-    conversica_sync::state::lead::mark_gone(&db, &[id("1")], at(4)).await.unwrap();
+    conversica_sync::store::lead::mark_gone(&db, &[id("1")], at(4)).await.unwrap();
     record(&db, &[finished(&sent, Class::Accepted, Next::Done, 5)]).await;
     assert_eq!(claim_one(&db, 6).await.body, out, "the answer was for the content before");
 }

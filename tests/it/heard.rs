@@ -5,7 +5,7 @@ use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::on_db;
-use conversica_sync::state::delivery::{self, Next, Orphans};
+use conversica_sync::store::delivery::{self, Next, Orphans};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, on_both_engines};
@@ -81,8 +81,8 @@ async fn every_readable_post_waits_for_the_write_back_and_none_where_that_is_off
     assert_eq!(waiting, ["waiting 1/", "waiting chat/2"]);
     assert_eq!(ask(&db, "select id from conversation").await, ["1"], "a chat lead has no id yet");
     store(&db, Kind::LeadUpdate, &json!({"id": "2", "hotLead": true}), at(3)).await;
-    let off = conversica_sync::state::heard::Consequences { writeback: false, alerts: false, ..ALL };
-    let applied = conversica_sync::state::heard::apply(&db, off, at(4)).await.unwrap();
+    let off = conversica_sync::store::heard::Consequences { writeback: false, alerts: false, ..ALL };
+    let applied = conversica_sync::store::heard::apply(&db, off, at(4)).await.unwrap();
     assert_eq!((applied.events, applied.writeback, applied.alerts), (1, false, 0));
     assert_eq!(ask(&db, "select cast(count(*) as text) from writeback").await, ["2"]);
     assert_eq!(ask(&db, "select cast(count(*) as text) from alert").await, ["1"]);

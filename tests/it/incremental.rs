@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
-use conversica_sync::state::control::{self, LastPoll};
-use conversica_sync::state::delivery::{Finished, Next, Wanted, record_and_claim};
-use conversica_sync::state::lead::{self, Status};
-use conversica_sync::sync::poll::{Polled, Reach, poll};
-use conversica_sync::sync::tally::Tally;
+use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::Crm;
+use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::delivery::{Finished, Next, Wanted, record_and_claim};
+use conversica_sync::store::lead::{self, Status};
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::settings;

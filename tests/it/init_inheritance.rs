@@ -4,10 +4,9 @@
 use serde_json::json;
 
 use crate::init::{assert_lead, init, planned, written};
-use crate::support::crm_shapes;
-use crate::support::crms;
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
+use crate::support::{crm_shapes, crms};
 
 /// The query that `init` has written.
 fn query(scene: &Scene) -> String {

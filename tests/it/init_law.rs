@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use conversica_sync::config::FieldRule;
 use conversica_sync::conversica::lead::LeadKey;
-use conversica_sync::crm::catalog::Relation;
-use conversica_sync::crm::drift::Family;
-use conversica_sync::crm::introspect::{Column, Reference, Table, Unique};
-use conversica_sync::crm::propose::{Dialect, Given, Place, Wishes, ancestors, names, propose, rank};
 use conversica_sync::db;
+use conversica_sync::rules::drift::Family;
+use conversica_sync::setup::introspect::{Column, Reference, Table, Unique};
+use conversica_sync::setup::propose::{Dialect, Given, Place, Wishes, ancestors, names, propose, rank};
+use conversica_sync::source::catalog::Relation;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

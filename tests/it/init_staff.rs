@@ -3,9 +3,8 @@
 use serde_json::json;
 
 use crate::init::{assert_lead, init, planned, written};
-use crate::support::crm_shapes;
-use crate::support::crms;
 use crate::support::engine::{Engine, blocking_on_both_engines};
+use crate::support::{crm_shapes, crms};
 
 const COMPANIES: &str = "create table companies (id integer primary key, name varchar(30));\ninsert into companies values (1, 'Bell Ltd');\n";
 

@@ -7,14 +7,13 @@ use std::time::Duration;
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::lead::{Fingerprint, RowHash};
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::crm::mapping::Mapped;
 use conversica_sync::db::Db;
-use conversica_sync::state::compare;
-use conversica_sync::state::delivery::{self, Claim, Next, Orphans, Wanted};
-use conversica_sync::state::held::{self, Release, Selection};
-use conversica_sync::state::lead::{self, Status};
-use conversica_sync::state::stuck;
-use conversica_sync::sync::diff::{self, Difference};
+use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::mapping::Mapped;
+use conversica_sync::store::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::lead::{self, Status};
+use conversica_sync::store::{compare, stuck};
 use proptest::prelude::*;
 
 use crate::support::lead_row::{LeadRow, at, finished, id, record, row, unknown_is};
@@ -242,7 +241,7 @@ impl Play {
         assert_eq!(row.status, "in_sync", "{row:?}");
         assert_eq!((&row.delivered, &self.endpoint), (&row.desired, &row.desired));
         assert_eq!(row.desired, self.newest());
-        let journal = conversica_sync::state::outcome::of_lead(&self.db, "1", "").await.unwrap();
+        let journal = conversica_sync::store::outcome::of_lead(&self.db, "1", "").await.unwrap();
         assert_eq!(journal.len(), self.answers, "every request has its line");
     }
 }

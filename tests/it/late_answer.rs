@@ -3,9 +3,9 @@
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::state::delivery::{self, Claim, Next, Orphans};
-use conversica_sync::state::outcome;
-use conversica_sync::sync::test_lead;
+use conversica_sync::send::test_lead;
+use conversica_sync::store::delivery::{self, Claim, Next, Orphans};
+use conversica_sync::store::outcome;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, resend, row, write};

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::state::lead::{Change, Status};
-use conversica_sync::state::listing::{self, PAGE, Pages};
+use conversica_sync::store::lead::{Change, Status};
+use conversica_sync::store::listing::{self, PAGE, Pages};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, on_both_engines};

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 
 use conversica_sync::conversica::lead::{IdOrder, LeadId, RowHash};
-use conversica_sync::crm::read::Scope;
-use conversica_sync::state::compare;
-use conversica_sync::state::lead;
-use conversica_sync::sync::merge::{Interest, Item, Merge};
+use conversica_sync::send::merge::{Interest, Item, Merge};
+use conversica_sync::source::read::Scope;
+use conversica_sync::store::{compare, lead};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::Settings;
-use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::state::control::{self, Cursor, LastPoll};
-use conversica_sync::sync::poll::{Polled, Reach, poll};
-use conversica_sync::sync::tally::Tally;
+use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::Crm;
+use conversica_sync::store::control::{self, Cursor, LastPoll};
 use proptest::prelude::*;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 

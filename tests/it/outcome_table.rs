@@ -3,8 +3,8 @@
 
 use conversica_sync::conversica::lead::Fingerprint;
 use conversica_sync::conversica::outcome::{Class, HaltReason, TransportFailure, of_status, of_transport};
-use conversica_sync::state::delivery::Next;
-use conversica_sync::state::lead;
+use conversica_sync::store::delivery::Next;
+use conversica_sync::store::lead;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, claim_one, deliver, desired, finished, id, invalid, record, row, write};

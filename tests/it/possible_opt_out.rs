@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::on_db;
-use conversica_sync::state::event::{self, Arrival};
+use conversica_sync::store::event::{self, Arrival};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -49,12 +49,12 @@ async fn a_damaged_post_withdraws_consent_and_no_later_word_gives_it_again(engin
     let next = claim_one(&db, 11).await;
     assert_eq!((next.body.as_str(), next.urgent), (r#"{"id":"1","optOut":true,"smsOptOut":true}"#, true));
     arrive(&db, br#"{"id":"1","doNotEmail":false}"#, 20).await;
-    let standing = conversica_sync::state::consent::stands(&db, std::slice::from_ref(&next.lead)).await.unwrap();
+    let standing = conversica_sync::store::consent::stands(&db, std::slice::from_ref(&next.lead)).await.unwrap();
     assert!(standing[&next.lead].email.is_some() && standing[&next.lead].sms.is_some());
     assert_eq!(ask(&db, "select cast(count(*) as text) from possible_opt_out where settled_at is null").await, ["2"]);
     // Long afterwards, with everything gone that may go.
     let until = at(1_000_000_000);
-    conversica_sync::state::prune::step(&db, conversica_sync::state::prune::Kept::Posts, 0, until).await.unwrap();
+    conversica_sync::store::prune::step(&db, conversica_sync::store::prune::Kept::Posts, 0, until).await.unwrap();
     let kept = ask(&db, "select problem from event where problem is not null").await;
     assert_eq!(kept.len(), 1, "it waits for an operator");
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::state::event::{self, Arrival};
+use conversica_sync::store::event::{self, Arrival};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};

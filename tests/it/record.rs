@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use conversica_sync::conversica::heard::Kind;
-use conversica_sync::state::event::{self, Arrival};
-use conversica_sync::state::record::{By, PERSONAL};
+use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::record::{By, PERSONAL};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};

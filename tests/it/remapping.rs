@@ -5,15 +5,15 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use conversica_sync::config::Settings;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
-use conversica_sync::state::control::{self, KeptBack, LastPoll, MappingInUse};
-use conversica_sync::state::delivery::{self, Next, Wanted};
-use conversica_sync::state::due::Admit;
-use conversica_sync::state::held::{self, Release};
-use conversica_sync::state::lead::Status;
-use conversica_sync::sync::poll::{Polled, Reach, poll};
-use conversica_sync::sync::tally::Tally;
+use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::Crm;
+use conversica_sync::store::control::{self, KeptBack, LastPoll, MappingInUse};
+use conversica_sync::store::delivery::{self, Next, Wanted};
+use conversica_sync::store::due::Admit;
+use conversica_sync::store::held::{self, Release};
+use conversica_sync::store::lead::Status;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{

@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::{OnDelete, Settings};
-use conversica_sync::crm::Crm;
 use conversica_sync::db::Db;
-use conversica_sync::state::control::{self, Comparing, Cursor, Hold};
-use conversica_sync::state::held::SOURCE_SHRANK;
-use conversica_sync::state::lead;
-use conversica_sync::sync::poll::{self, Polled, Reach};
-use conversica_sync::sync::tally::Tally;
+use conversica_sync::send::poll::{self, Polled, Reach};
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::Crm;
+use conversica_sync::store::control::{self, Comparing, Cursor, Hold};
+use conversica_sync::store::held::SOURCE_SHRANK;
+use conversica_sync::store::lead;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{accept_leads, at, refuse_lead, row};

@@ -1,10 +1,9 @@
 //! Reading the customer's database as it is: tables, views, queries, names of every kind, order, tenants, time zones.
 
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::crm::read::{Reading, Scope};
-use conversica_sync::db;
-use conversica_sync::db::Db;
+use conversica_sync::db::{self, Db};
 use conversica_sync::on_db;
+use conversica_sync::source::read::{Reading, Scope};
 use serde_json::Value;
 
 use crate::support::engine::{Engine, Place, on_both_engines};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use conversica_sync::crm::mapping::Mapped;
+use conversica_sync::rules::mapping::Mapped;
 
 use crate::support::engine::{Engine, Place};
 use crate::support::reading::{read, refusal};

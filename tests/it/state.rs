@@ -7,10 +7,9 @@ use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::state::delivery::{self, Next, Orphans, Wanted};
-use conversica_sync::state::due;
-use conversica_sync::state::lead::{self, Change, Status};
-use conversica_sync::state::{compare, facts, gone, outcome};
+use conversica_sync::store::delivery::{self, Next, Orphans, Wanted};
+use conversica_sync::store::lead::{self, Change, Status};
+use conversica_sync::store::{compare, due, facts, gone, outcome};
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{

@@ -6,9 +6,9 @@ use conversica_sync::conversica::outcome::{Class, HaltReason};
 use conversica_sync::db::{self, Db};
 use conversica_sync::error::SetupError;
 use conversica_sync::on_db;
-use conversica_sync::state::control::{self, Halt, Hold};
-use conversica_sync::state::held::{self, Selection};
-use conversica_sync::state::{lead, outcome};
+use conversica_sync::store::control::{self, Halt, Hold};
+use conversica_sync::store::held::{self, Selection};
+use conversica_sync::store::{lead, outcome};
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, deliver, desired, row};

@@ -28,7 +28,7 @@ const MAY_READ_THE_CLOCK: [(&str, &str); 8] = [
     ("src/sandbox/", "plays Conversica, which has its own clock"),
     ("src/demo/", "sets the stage for a demonstration"),
     ("src/receive/endpoint.rs", "stamps what arrives from outside"),
-    ("src/sync/deliver.rs", "stamps each outcome when its answer comes, long after the pass began"),
+    ("src/send/deliver.rs", "stamps each outcome when its answer comes, long after the pass began"),
 ];
 
 fn root() -> &'static Path {

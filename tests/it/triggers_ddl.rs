@@ -1,13 +1,13 @@
 //! Triggers, and what people do to the table under them: swapped, renamed, dropped, rewritten, replicated. Nothing is given up
 //! that is there, no write of the CRM's fails, and what was made can always be removed.
 
-use conversica_sync::crm::Crm;
-use conversica_sync::crm::changes::ddl::Wake;
 use conversica_sync::db::Db;
-use conversica_sync::state::control::{self, LastPoll};
-use conversica_sync::state::lead::{self, Status};
-use conversica_sync::sync::poll::{Polled, Reach, poll};
-use conversica_sync::sync::tally::Tally;
+use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::Crm;
+use conversica_sync::source::changes::ddl::Wake;
+use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::lead::{self, Status};
 
 use crate::support::engine::{Engine, Place, blocking_on_both_engines};
 use crate::support::lead_row::at;

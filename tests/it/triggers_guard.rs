@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use conversica_sync::config::{FirstRun, OnDelete, Settings};
-use conversica_sync::crm::Crm;
-use conversica_sync::crm::changes::ddl::Wake;
 use conversica_sync::db::Db;
-use conversica_sync::state::control::{self, LastPoll};
-use conversica_sync::state::held::{self, Selection};
-use conversica_sync::sync::poll::{Polled, Reach, poll};
-use conversica_sync::sync::tally::Tally;
+use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::Crm;
+use conversica_sync::source::changes::ddl::Wake;
+use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::held::{self, Selection};
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::at;

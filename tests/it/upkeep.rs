@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conversica_sync::state::prune::{self, Kept};
+use conversica_sync::store::prune::{self, Kept};
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};

@@ -18,19 +18,16 @@ use super::enter::not_ours;
 use super::frame::{Frame, Parameters, away, note, page};
 use super::verdict::counted;
 use super::visitor::{Visitor, page_of_ours};
-use crate::clock;
 use crate::db::Db;
-use crate::db::discreet::in_words;
-use crate::decide;
 use crate::error::SetupError;
-use crate::state::control::{self, Halt};
-use crate::state::decision::Who;
-use crate::state::file_lock;
-use crate::state::held::{self, Held, Release, Released, Selection};
-use crate::state::lead::Status;
-use crate::state::micros;
-use crate::state::stuck::{self, Stuck};
-use crate::wording;
+use crate::source::discreet::in_words;
+use crate::store::control::{self, Halt};
+use crate::store::decision::Who;
+use crate::store::held::{self, Held, Release, Released, Selection};
+use crate::store::lead::Status;
+use crate::store::stuck::{self, Stuck};
+use crate::store::{file_lock, micros};
+use crate::{clock, decide, wording};
 
 /// What is to be done, to which leads.
 #[derive(Debug, Clone, PartialEq, Eq)]

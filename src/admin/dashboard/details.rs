@@ -7,14 +7,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::Veil;
 use crate::db::Db;
-use crate::state::decision::{self, Decided};
-use crate::state::due;
-use crate::state::grouped::{self, CountedReasons};
-use crate::state::heard::reading::{self, Heard, Wanted};
-use crate::state::lead::Status;
-use crate::state::listing::{Listed, Pages};
-use crate::state::outcome::{self, Failed, Stretch};
-use crate::state::possible_opt_out;
+use crate::store::decision::{self, Decided};
+use crate::store::grouped::{self, CountedReasons};
+use crate::store::heard::reading::{self, Heard, Wanted};
+use crate::store::lead::Status;
+use crate::store::listing::{Listed, Pages};
+use crate::store::outcome::{self, Failed, Stretch};
+use crate::store::{due, possible_opt_out};
 use crate::story::entry;
 
 /// Leads of a status that are read for their reasons; more are counted by the database, and examples come from these.
@@ -148,7 +147,7 @@ fn grouped(status: Status, leads: &[Listed], counted: Option<&CountedReasons>, v
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::grouped::StoredReason;
+    use crate::store::grouped::StoredReason;
 
     fn invalid(id: u32, reasons: &[&str]) -> Listed {
         Listed {

@@ -14,11 +14,11 @@ use crate::clock;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
 use crate::db::Db;
-use crate::state::heard::reading;
-use crate::state::lead::Status;
-use crate::state::listing::{Listed, Pages};
-use crate::state::story;
 use crate::status::Report;
+use crate::store::heard::reading;
+use crate::store::lead::Status;
+use crate::store::listing::{Listed, Pages};
+use crate::store::story;
 use crate::story::entry::why;
 use crate::wording::{meaning, number};
 

@@ -10,9 +10,9 @@ use super::store::Target;
 use super::trial::Trial;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::crm::introspect::{COUNT_UP_TO, Table};
-use crate::crm::propose::rank::Candidate;
-use crate::crm::propose::{Given, Proposal, Wishes};
+use crate::setup::introspect::{COUNT_UP_TO, Table};
+use crate::setup::propose::rank::Candidate;
+use crate::setup::propose::{Given, Proposal, Wishes};
 
 /// Somebody pressed Escape or Ctrl-C, or said no.
 #[derive(Debug, thiserror::Error)]

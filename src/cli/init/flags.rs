@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Args, ask};
-use crate::config::Environment;
-use crate::config::secret;
+use crate::config::{Environment, secret};
 use crate::conversica::lead::LeadKey;
-use crate::crm::propose::{Given, Wishes};
 use crate::db;
 use crate::error::SetupError;
 use crate::nearest::nearest;
+use crate::setup::propose::{Given, Wishes};
 
 const URL: &str = "CONVERSICA_SYNC__SOURCE__URL";
 

@@ -9,8 +9,8 @@ use super::store::Target;
 use crate::config::{Environment, load_text};
 use crate::console::printable;
 use crate::conversica::lead::{Kind, LeadKey};
-use crate::crm::Crm;
-use crate::crm::read::{Reading, Scope};
+use crate::source::Crm;
+use crate::source::read::{Reading, Scope};
 
 /// Rows that are looked at.
 pub const ROWS: usize = 1000;

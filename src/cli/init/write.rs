@@ -12,7 +12,7 @@ use super::store::Target;
 use crate::config::FieldRule;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::crm::propose::{Place, Proposal, Unmapped};
+use crate::setup::propose::{Place, Proposal, Unmapped};
 
 /// Where comments end.
 const WIDTH: usize = 120;

@@ -10,8 +10,8 @@ use crate::console::{printable, say};
 use crate::conversica::lead::LeadId;
 use crate::db::Db;
 use crate::error::SetupError;
-use crate::state::erase::{self, Erasure, Reach, Told};
-use crate::state::{instant, payload, record, tombstone};
+use crate::store::erase::{self, Erasure, Reach, Told};
+use crate::store::{instant, payload, record, tombstone};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]

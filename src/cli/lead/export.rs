@@ -14,13 +14,12 @@ use crate::conversica::consent::{HeardWord, Standing};
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::conversica::token;
 use crate::db::Db;
-use crate::state::consent::{self, Entry};
-use crate::state::heard::reading::Heard;
-use crate::state::outcome::Recorded;
-use crate::state::payload;
-use crate::state::record;
-use crate::state::story::Story;
-use crate::state::told::OnItsWay;
+use crate::store::consent::{self, Entry};
+use crate::store::heard::reading::Heard;
+use crate::store::outcome::Recorded;
+use crate::store::story::Story;
+use crate::store::told::OnItsWay;
+use crate::store::{payload, record};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]

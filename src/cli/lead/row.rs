@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::plan::shown;
 use crate::console::printable;
 use crate::conversica::consent::Override;
-use crate::crm::mapping::Mapped;
+use crate::rules::mapping::Mapped;
 use crate::story::name;
 
 /// Continues "the source has its row, ".

@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::cli::table::{self, number};
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
-use crate::state::held;
-use crate::sync::plan::PlannedLead;
-use crate::sync::plan::forecast::Forecast;
-use crate::sync::plan::totals::{Reason, Totals};
+use crate::rules::plan_forecast::Forecast;
+use crate::rules::plan_totals::{Reason, Totals};
+use crate::send::plan::PlannedLead;
+use crate::store::held;
 use crate::wording::{counted, first_contacts, roughly};
 
 /// Conversations, and keys, that are named one by one.

@@ -7,8 +7,8 @@ use super::text::examples;
 use crate::chart::{Chart, Span, share};
 use crate::cli::table::number;
 use crate::reconcile::report::{Group, Report};
-use crate::reconcile::verdict::Verdict;
-use crate::state::outcome::Stretch;
+use crate::rules::verdict::Verdict;
+use crate::store::outcome::Stretch;
 
 #[derive(Template)]
 #[template(path = "cli/reconcile/page.html", config = ".askama.toml")]

@@ -6,7 +6,7 @@ use crate::cli::table;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
 use crate::reconcile::report::{Group, Report};
-use crate::reconcile::verdict::Verdict;
+use crate::rules::verdict::Verdict;
 
 pub fn text(report: &Report, ignored: &[Verdict]) -> String {
     let mut text = String::new();

@@ -4,8 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::conversica::consent;
-use crate::conversica::heard;
+use crate::conversica::{consent, heard};
 
 /// The leads whose consent a Lead Update withdraws, for certain or until an operator has looked, and the channels.
 fn withdrawn(body: &[u8]) -> (Vec<String>, Vec<Channel>) {

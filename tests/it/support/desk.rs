@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::{Environment, Settings, layers};
-use conversica_sync::crm::writeback::writer::Writer;
-use conversica_sync::crm::writeback::{self, Stepped, Trouble};
 use conversica_sync::db::Db;
+use conversica_sync::receive::writeback::{self, Stepped, Trouble};
+use conversica_sync::source::writeback::writer::Writer;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use conversica_sync::conversica::heard::{self, Kind};
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::state::delivery::OptOuts;
-use conversica_sync::state::heard::{Applied, Consequences, apply};
+use conversica_sync::store::delivery::OptOuts;
+use conversica_sync::store::heard::{Applied, Consequences, apply};
 use serde_json::Value;
 
 use super::scene::Scene;

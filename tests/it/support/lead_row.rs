@@ -8,9 +8,9 @@ use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::state::delivery::{self, Claim, Finished, Next, Wanted};
-use conversica_sync::state::due::{self, Admit};
-use conversica_sync::state::lead::{self, Change, Known, Status};
+use conversica_sync::store::delivery::{self, Claim, Finished, Next, Wanted};
+use conversica_sync::store::due::{self, Admit};
+use conversica_sync::store::lead::{self, Change, Known, Status};
 
 use crate::support::engine::{Engine, Place};
 

@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 
 use super::*;
-use crate::state::control::{BreakerState, LastPoll};
 use crate::status::{HaltShown, HoldShown};
+use crate::store::control::{BreakerState, LastPoll};
 
 const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
 

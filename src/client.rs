@@ -1,0 +1,163 @@
+//! The HTTP client: one lead a request, Basic authentication, no redirects, a time limit; and the reading of the answer.
+//!
+//! It never retries and never decides: it reports an [`Attempt`], whose class says what happened.
+
+pub mod permit;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use reqwest::redirect;
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::client::permit::SendPermit;
+use crate::config;
+use crate::conversica::content::{AnswerText, TEXT_BYTES, read_body};
+use crate::conversica::excerpt::{EXCERPT_CHARS, excerpt_of};
+use crate::conversica::outcome::{self, Class, HaltReason, TransportFailure};
+
+/// What came of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    pub class: Class,
+    /// Set where the class is halting.
+    pub halt: Option<HaltReason>,
+    pub http_status: Option<u16>,
+    /// For people: a short excerpt of the answer, also of one that accepts, or what went wrong with the connection. May quote
+    /// the lead, so it goes into the state, never into a log.
+    pub detail: Option<String>,
+    pub retry_after: Option<Duration>,
+    pub duration: Duration,
+}
+
+/// Connecting takes a round trip or three; a host that needs longer than this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Accepted answers are kept as well, one for each lead, and say little: less of them is kept.
+const ACCEPTED_EXCERPT_CHARS: usize = 200;
+
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    endpoint: Url,
+}
+
+impl Client {
+    /// # Errors
+    /// When no store of root certificates can be found (even for `http://` endpoints), or the credentials contain
+    /// characters that a header cannot carry.
+    pub fn new(account: &config::Conversica, timeout: Duration, concurrency: u32) -> anyhow::Result<Self> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, basic(&account.username, account.password.expose_secret())?);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // The one compression that is read here: without this header a server may choose any.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let mut builder = reqwest::Client::builder()
+            .default_headers(headers)
+            .user_agent(concat!("conversica-sync/", env!("CARGO_PKG_VERSION")))
+            // The default policy would follow a 302 with a bodyless GET, and call its 200 a success.
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(timeout)
+            .pool_max_idle_per_host(concurrency as usize)
+            // A connection that idled for long may be dead at the other end; a cut on reuse is an ambiguous outcome.
+            .pool_idle_timeout(Duration::from_secs(20))
+            .tcp_keepalive(Duration::from_secs(30))
+            .tcp_nodelay(true);
+        if account.endpoint.scheme() == "http" {
+            // Plain HTTP is for loopback only; a proxy would carry the credentials elsewhere.
+            builder = builder.no_proxy();
+        }
+        let http =
+            builder.build().context("setting up the HTTPS client; are the system's root certificates installed?")?;
+        Ok(Self { http, endpoint: account.endpoint.clone() })
+    }
+
+    /// Posts one Lead object if its permit still lasts when the connection writes it; `None` where nothing has left.
+    pub async fn post_permitted(&self, body: String, permit: &SendPermit, now: DateTime<Utc>) -> Option<Attempt> {
+        if permit.is_over() {
+            return None;
+        }
+        let attempt = self.post(permit.guard(body), now).await;
+        (!permit.has_kept_back()).then_some(attempt)
+    }
+
+    /// Posts one Lead object. `now` is only for reading a `Retry-After` date.
+    pub async fn post(&self, body: impl Into<reqwest::Body>, now: DateTime<Utc>) -> Attempt {
+        let started = Instant::now();
+        let answer = self.http.post(self.endpoint.clone()).body(body).send().await;
+        match answer {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let header = |name: HeaderName| {
+                    response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+                };
+                let retry_after = header(RETRY_AFTER).and_then(|value| outcome::retry_after(&value, now));
+                let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
+                let text = read_body(encoding.as_deref(), &read_bytes(response).await);
+                let (class, halt) = outcome::of_answer(status, content_type.as_deref(), &text);
+                let chars = if class == Class::Accepted { ACCEPTED_EXCERPT_CHARS } else { EXCERPT_CHARS };
+                let detail = match text {
+                    AnswerText::Text(text) => excerpt_of(&text, chars),
+                    AnswerText::Unreadable(encoding) => {
+                        Some(format!("(an answer in the encoding {encoding}, which cannot be read)"))
+                    }
+                };
+                Attempt { class, halt, http_status: Some(status), detail, retry_after, duration: started.elapsed() }
+            }
+            Err(error) => Attempt {
+                class: outcome::of_transport(failure(&error)),
+                halt: None,
+                http_status: None,
+                detail: Some(describe(&error)),
+                retry_after: None,
+                duration: started.elapsed(),
+            },
+        }
+    }
+}
+
+fn basic(username: &str, password: &str) -> anyhow::Result<HeaderValue> {
+    use base64::Engine;
+    let token = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
+    let mut value = HeaderValue::from_str(&format!("Basic {token}")).context("building the Authorization header")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// An error of the connection before the request left is certain; any later one leaves everybody guessing.
+fn failure(error: &reqwest::Error) -> TransportFailure {
+    if error.is_connect() || error.is_builder() { TransportFailure::NotSent } else { TransportFailure::Unanswered }
+}
+
+/// The innermost cause, without the URL: "connection refused", "operation timed out".
+fn describe(error: &reqwest::Error) -> String {
+    if error.is_timeout() && !error.is_connect() {
+        return "no answer within the time limit".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let phase = match failure(error) {
+        TransportFailure::NotSent => "could not connect",
+        TransportFailure::Unanswered => "connection lost before the answer",
+    };
+    format!("{phase}: {cause}")
+}
+
+/// Reads the answer to its end, so that the connection can be used again, but no more of it than is looked at. An answer
+/// that is cut is judged by what has come: its status line was an answer.
+async fn read_bytes(mut response: reqwest::Response) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < TEXT_BYTES {
+        match response.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    bytes
+}

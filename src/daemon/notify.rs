@@ -1,0 +1,151 @@
+//! Tells systemd how the service stands: that it has started, that it is alive (for as long as no loop hangs), how things are in
+//! a line of counts, and that it stops. Says nothing where nobody listens (`NOTIFY_SOCKET` is not set).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::admin::judgement::{self, Reason};
+use crate::admin::window::Window;
+use crate::config::Settings;
+use crate::pulse::Pulse;
+use crate::status::Report;
+use crate::store::lead::Status;
+
+/// Between two looks at how things stand.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The service has started: all that can be wrong from the beginning is right.
+pub fn ready() {
+    say(&[NotifyState::Ready]);
+}
+
+/// The service stops, and finishes what is on its way.
+pub fn stopping() {
+    say(&[NotifyState::Stopping]);
+}
+
+fn say(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        debug!(%error, "systemd cannot be told how the service stands");
+    }
+}
+
+/// Runs until it is dropped: being alive is told until the end.
+pub async fn run(settings: Arc<Settings>, pulse: Arc<Pulse>, stop: CancellationToken) {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    tokio::join!(watchdog(&settings, &pulse), tell_status(&settings, &stop));
+}
+
+/// Twice in the time that systemd gives us.
+async fn watchdog(settings: &Settings, pulse: &Pulse) {
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    let mut silent = false;
+    loop {
+        let reasons = judgement::health(pulse.beats(), settings.source.statement_timeout, Instant::now());
+        match beat(&reasons) {
+            Some(beat) => {
+                silent = false;
+                say(&[beat]);
+            }
+            None if std::mem::replace(&mut silent, true) => {}
+            None => {
+                let reasons: Vec<&str> = reasons.iter().map(|reason| reason.reason).collect();
+                warn!(
+                    reasons = reasons.join(", "),
+                    "a loop hangs: systemd is no longer told that the service is alive"
+                );
+            }
+        }
+        tokio::time::sleep(patience / 2).await;
+    }
+}
+
+/// The sign of life, where there is nothing wrong that a restart may help.
+fn beat(reasons: &[Reason]) -> Option<NotifyState<'static>> {
+    reasons.is_empty().then_some(NotifyState::Watchdog)
+}
+
+async fn tell_status(settings: &Settings, stop: &CancellationToken) {
+    let window = Window::new(settings.state.url.clone());
+    let mut said = String::new();
+    while !stop.is_cancelled() {
+        let line = line(window.report().await.as_deref());
+        if line != said {
+            say(&[NotifyState::Status(&line)]);
+            said = line;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(STATUS_INTERVAL) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    window.close().await;
+}
+
+/// How things stand, in one line of counts.
+fn line(report: Option<&Report>) -> String {
+    let Some(report) = report else { return "waiting: the state cannot be read".to_owned() };
+    let mut parts = Vec::new();
+    if let Some(halt) = &report.halt {
+        parts.push(format!("HALTED ({}), nothing is sent", halt.reason));
+    }
+    if let Some(hold) = &report.hold {
+        parts.push(format!("held: {} ({}), {} never sent before", hold.leads, hold.reason, hold.new_people));
+    }
+    if report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some()) {
+        parts.push("the source cannot be polled".to_owned());
+    }
+    let sum = |statuses: &[Status]| statuses.iter().map(|status| report.leads(*status)).sum::<i64>();
+    let waiting = sum(&[Status::Pending, Status::InFlight, Status::Retrying]);
+    let wrong = sum(&[Status::Rejected, Status::Invalid, Status::Exhausted]);
+    parts.push(format!("leads in step: {}", report.leads(Status::InSync)));
+    if report.leads(Status::Assumed) > 0 {
+        parts.push(format!("assumed known, never sent: {}", report.leads(Status::Assumed)));
+    }
+    parts.push(format!("to be sent: {waiting}"));
+    parts.push(format!("for a person: {wrong}"));
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pulse::Loop;
+    use crate::status::HoldShown;
+
+    #[test]
+    fn a_loop_that_hangs_is_no_sign_of_life() {
+        let start = Instant::now();
+        let pulse = Pulse::new(start);
+        for which in Loop::ALL {
+            pulse.beat(which, start);
+        }
+        let beat_after = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            beat(&judgement::health(pulse.beats(), Duration::from_secs(600), now)).map(|beat| beat.to_string())
+        };
+        assert_eq!(beat_after(60).as_deref(), Some("WATCHDOG=1"));
+        assert_eq!(beat_after(61), None);
+    }
+
+    #[test]
+    fn the_line_says_what_stops_it_and_how_much_there_is() {
+        assert_eq!(line(None), "waiting: the state cannot be read");
+        let mut report = Report::before_the_first_run();
+        assert_eq!(line(Some(&report)), "leads in step: 0; to be sent: 0; for a person: 0");
+        report.leads.extend([("in_sync", 7), ("retrying", 2), ("pending", 1), ("rejected", 3), ("invalid", 1)]);
+        let since = chrono::DateTime::UNIX_EPOCH;
+        let reason = "first_run".to_owned();
+        report.hold = Some(HoldShown { reason, since, leads: 5, new_people: 5, assumed_known: 0 });
+        assert_eq!(
+            line(Some(&report)),
+            "held: 5 (first_run), 5 never sent before; leads in step: 7; to be sent: 3; for a person: 4"
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! Writes what was heard to the CRM's database: from the queue in the state, in the order of each lead, once in effect.
+//!
+//! The CRM knows which events it has (by the keys of our tables, or by a marker in the same transaction as the user's own
+//! statement), so that an event whose row in the queue outlives its writing is not written again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::config::{self, Settings, WritebackMode};
+use crate::db::{self, Db};
+use crate::error::SetupError;
+use crate::pulse::{Loop, Pulse};
+use crate::receive::Signals;
+use crate::rules::retry;
+use crate::source::discreet;
+use crate::source::writeback::ddl::Design;
+use crate::source::writeback::failure::Failure;
+use crate::source::writeback::statements::Statements;
+use crate::source::writeback::writer::Writer;
+use crate::store::writeback::{self as queue, Failed, Waiting};
+
+/// An event that was refused so often waits for a person.
+const TRIES: i64 = 5;
+/// Between two looks at a queue that nobody has spoken of: another instance may have filled it.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest pause while the CRM's database is away or does not fit.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What one step came to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Stepped {
+    pub written: usize,
+    pub failed: usize,
+    /// When an event that waits for its next try is due.
+    pub next_due_at: Option<DateTime<Utc>>,
+}
+
+/// What keeps everything waiting.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error("the state cannot be read or written: {0}")]
+    State(#[from] sqlx::Error),
+    #[error(transparent)]
+    Crm(#[from] Failure),
+}
+
+impl Trouble {
+    fn cure(&self) -> &'static str {
+        match self {
+            Trouble::State(error) => db::state_cure(error),
+            Trouble::Crm(failure) => failure.cure(),
+        }
+    }
+
+    /// Without personal data.
+    fn in_words(self) -> String {
+        match self {
+            Trouble::State(error) => discreet::in_words(&anyhow::Error::from(error)),
+            Trouble::Crm(failure) => failure.to_string(),
+        }
+    }
+}
+
+/// Whether the settings can be understood, without a look at the database.
+///
+/// # Errors
+/// [`SetupError`] for a statement that cannot be read.
+pub fn check(settings: &Settings) -> Result<(), SetupError> {
+    match settings.writeback.mode {
+        WritebackMode::Sql => Statements::read(&settings.writeback, Design::of(settings).engine).map(drop),
+        WritebackMode::Tables | WritebackMode::Off => Ok(()),
+    }
+}
+
+/// Writes what is due, some hundreds of events at most; `None` while another instance is at it, or has taken it over. What both
+/// have written is there once: the CRM knows which events it has.
+pub async fn step(
+    state: &Db,
+    writer: &mut Writer,
+    retry: &config::Retry,
+    now: DateTime<Utc>,
+) -> Result<Option<Stepped>, Trouble> {
+    let mut turn = writer.take_turn();
+    let stepped = match turn.try_take(state).await {
+        Ok(true) => {
+            let stepped = tokio::select! {
+                stepped = step_in_turn(state, writer, retry, now) => stepped.map(Some),
+                () = turn.hold(state) => Ok(None),
+            };
+            turn.give_back(state).await;
+            stepped
+        }
+        Ok(false) => Ok(None),
+        Err(error) => Err(error.into()),
+    };
+    writer.keep_turn(turn);
+    stepped
+}
+
+async fn step_in_turn(
+    state: &Db,
+    writer: &mut Writer,
+    retry: &config::Retry,
+    now: DateTime<Utc>,
+) -> Result<Stepped, Trouble> {
+    let waiting = queue::due(state, retry.max_interval, now).await?;
+    let mut stepped = Stepped::default();
+    if !waiting.is_empty() {
+        let written = writer.write(&waiting, now).await?;
+        let failed = judged(&waiting, written.failed, retry, now);
+        queue::failed(state, &failed, now).await?;
+        queue::done(state, &written.done).await?;
+        (stepped.written, stepped.failed) = (written.done.len(), failed.len());
+    }
+    stepped.next_due_at = queue::next_due(state, now).await?;
+    Ok(stepped)
+}
+
+/// Says what was refused, and when it is tried again.
+fn judged(waiting: &[Waiting], failed: Vec<(i64, String)>, retry: &config::Retry, now: DateTime<Utc>) -> Vec<Failed> {
+    let events: HashMap<i64, &Waiting> = waiting.iter().map(|event| (event.seq, event)).collect();
+    let judge = |(seq, detail): (i64, String)| {
+        let event = events.get(&seq)?;
+        let (attempts, id, kind) = (event.attempts + 1, &event.lead.id, event.kind.name());
+        let due_at = (attempts < TRIES).then(|| now + retry::delay(retry, attempts));
+        if due_at.is_some() {
+            warn!(event = seq, id, kind, attempts, error = detail, "the CRM refuses what Conversica sent; tried again");
+        } else {
+            let cure = "look at `conversica-sync writeback stopped`, mend it, then `conversica-sync writeback retry`";
+            error!(
+                event = seq,
+                id,
+                kind,
+                attempts,
+                error = detail,
+                cure,
+                "the CRM refuses what Conversica sent; given up"
+            );
+        }
+        Some(Failed { seq, due_at, detail })
+    };
+    failed.into_iter().filter_map(judge).collect()
+}
+
+/// Runs until `stop`.
+pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
+    let mut writer = match Writer::new(&settings) {
+        Ok(Some(writer)) => writer,
+        Ok(None) => return stop.cancelled().await,
+        Err(error) => {
+            error!(error = error.what, cure = error.cure, "nothing of what Conversica sends can be written to the CRM");
+            return stop.cancelled().await;
+        }
+    };
+    let progress = writer.progress();
+    let retry = &settings.delivery.retry;
+    let patience = config::Retry { max_interval: retry.max_interval.min(LONGEST_PAUSE), ..retry.clone() };
+    let (mut troubles, mut said) = (0, String::new());
+    loop {
+        let now = clock::now();
+        // A step that is cut off leaves events that the CRM may have: it knows them.
+        let stepped = tokio::select! {
+            stepped = step(&state, &mut writer, retry, now) => stepped,
+            () = stop.cancelled() => break,
+            never = pulse.follow(Loop::Writeback, || progress.load(Ordering::Relaxed)) => match never {},
+        };
+        let mut in_trouble = false;
+        let pause = match stepped {
+            // What that instance meets says nothing of what we would.
+            Ok(None) => LOOK_INTERVAL,
+            Ok(Some(stepped)) => {
+                if std::mem::take(&mut troubles) > 0 {
+                    said.clear();
+                    info!("writing to the CRM works again");
+                }
+                pause(&stepped, now)
+            }
+            Err(trouble) => {
+                in_trouble = true;
+                troubles += 1;
+                let cure = trouble.cure();
+                let words = trouble.in_words();
+                if words != said {
+                    warn!(error = words, cure, "what Conversica sent cannot be written to the CRM; it waits");
+                    said = words;
+                }
+                retry::delay(&patience, troubles).max(Duration::from_millis(10))
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = signals.writeback.notified(), if !in_trouble => {}
+            () = stop.cancelled() => break,
+            never = pulse.rest(Loop::Writeback) => match never {},
+        }
+    }
+    writer.close().await;
+}
+
+fn pause(stepped: &Stepped, now: DateTime<Utc>) -> Duration {
+    if stepped.written > 0 {
+        return Duration::ZERO;
+    }
+    let due = stepped.next_due_at.map(|due| (due - now).to_std().unwrap_or_default());
+    due.map_or(LOOK_INTERVAL, |due| due.min(LOOK_INTERVAL))
+}

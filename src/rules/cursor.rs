@@ -1,0 +1,292 @@
+//! Where reading goes on: from the newest value of `changed_at` seen so far, less the look-back. Pure.
+//!
+//! The cursor is the database's own text of the value. The bound made of it is inclusive, and never above the cursor, the
+//! present time, or the moment before which everything was committed when the cursor was read: reading a row again costs no
+//! request, missing one does. Rows whose value no bound can be compared with (NULL, another form, a time long past) are
+//! seen by the next full compare.
+
+mod quiet;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use crate::rules::value::Epoch;
+use crate::source::settled::Settled;
+pub use quiet::{QuietTime, StampPolicy, bound_behind};
+use stamp::{Form, Zone};
+
+/// The newest value seen, and what kind of value it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newest {
+    pub text: String,
+    pub kind: Kind,
+    #[serde(default)]
+    pub zones: Zones,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Seconds, milliseconds or microseconds since 1970.
+    Number,
+    /// PostgreSQL `timestamptz`, in a session set to UTC.
+    TimestampTz,
+    /// PostgreSQL `timestamp`.
+    Timestamp,
+    /// PostgreSQL `date`.
+    Date,
+    /// ISO 8601 text, compared as text.
+    Text,
+}
+
+/// Whether texts that say their zone stand beside others: as text, those do not sort like the times they stand for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Zones {
+    One,
+    /// Also where an older version wrote the cursor, and did not look.
+    #[default]
+    Several,
+}
+
+/// The values of `changed_at` that are read again. Of several ranges, which do not overlap, the one comes first in which the
+/// newest value lies, or would if it were not in the future.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    Numbers(Vec<Range<i64>>),
+    /// PostgreSQL's text of a date or a timestamp, and all that is later.
+    Moment(String),
+    Texts(Vec<Range<String>>),
+}
+
+/// What an incremental poll reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadWindow {
+    /// The rows.
+    pub rows: Bound,
+    /// Where the newest value is looked for, which may lie further back: it must still be there.
+    pub newest: Bound,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range<T> {
+    pub from: T,
+    /// `None`: without an end.
+    pub below: Option<T>,
+}
+
+/// Local times of two offsets lie at most this far apart.
+const OFFSETS_APART: TimeDelta = TimeDelta::hours(26);
+/// No clock on earth shows a local time that is further behind UTC.
+const WESTMOST: TimeDelta = TimeDelta::hours(12);
+/// What clocks explain.
+const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
+/// A number that is less is a version or a code.
+pub const LEAST_EPOCH: i64 = 100_000_000;
+const SECONDS: &str = "%H:%M:%S";
+const MINUTES: &str = "%H:%M";
+const DAYS: &str = "%Y-%m-%d";
+
+impl Newest {
+    pub fn new(text: String, kind: Kind) -> Self {
+        Self { text, kind, zones: Zones::One }
+    }
+
+    /// Seen by a poll that has read some rows only: what is known of all the others stays true.
+    pub fn after(self, earlier: &Newest) -> Self {
+        let zone = |newest: &Newest| stamp::iso(&newest.text).map(|iso| iso.zone);
+        let is_of_another = self.kind == Kind::Text && earlier.kind == Kind::Text && zone(&self) != zone(earlier);
+        let zones = if is_of_another { Zones::Several } else { earlier.zones };
+        Self { zones, ..self }
+    }
+
+    /// How a row's text shows that it is of another zone; `None` where that cannot be seen, or makes no difference.
+    pub fn tell_tale(&self) -> Option<TellTale> {
+        if self.kind != Kind::Text {
+            return None;
+        }
+        match stamp::iso(&self.text)?.zone {
+            Zone::Unsaid => Some(TellTale::SaysAZone),
+            Zone::Utc => Some(TellTale::SaysNoUtc),
+            // Those of one place have two in a year: the bound always allows for it.
+            Zone::Offset(_) => None,
+        }
+    }
+}
+
+/// See [`Newest::tell_tale`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TellTale {
+    /// Behind the minutes there is a `Z` or a sign.
+    SaysAZone,
+    /// It does not end with a `Z`.
+    SaysNoUtc,
+}
+
+impl Bound {
+    /// The least value of each range, as the database writes it.
+    pub fn least(&self) -> Vec<String> {
+        match self {
+            Bound::Numbers(ranges) => ranges.iter().map(|range| range.from.to_string()).collect(),
+            Bound::Moment(text) => vec![text.clone()],
+            Bound::Texts(ranges) => ranges.iter().map(|range| range.from.clone()).collect(),
+        }
+    }
+}
+
+/// The bound for the next poll; `None` where the value is not a time that can be read: then everything is read.
+///
+/// `settled` is what was known when the newest value was seen, `now` the present. A value later than that (a typing mistake,
+/// a wrong clock) counts as that: it must not hide what was written since.
+pub fn bound(newest: &Newest, lookback: Duration, zone: Tz, settled: &Settled, now: DateTime<Utc>) -> Option<Bound> {
+    let lookback = TimeDelta::from_std(lookback).ok()?;
+    let before = settled.before.min(now);
+    let text = newest.text.trim();
+    match newest.kind {
+        Kind::Number => numbers(text, lookback, before).map(Bound::Numbers),
+        Kind::TimestampTz => {
+            let at = back(stamp::zoned(text)?.min(before.naive_utc()), lookback)?;
+            Some(Bound::Moment(format!("{}+00", at.format("%F %T"))))
+        }
+        Kind::Timestamp => {
+            let at = back(zoneless(stamp::postgres(text)?, zone, settled, now)?, lookback)?;
+            Some(Bound::Moment(at.format("%F %T").to_string()))
+        }
+        Kind::Date => {
+            let at = back(zoneless(stamp::postgres(text)?, zone, settled, now)?, lookback)?;
+            Some(Bound::Moment(at.format(DAYS).to_string()))
+        }
+        Kind::Text => {
+            let iso = stamp::iso(&newest.text)?;
+            let at = match (newest.zones, iso.zone) {
+                (Zones::One, Zone::Utc) => iso.at.min(before.naive_utc()),
+                (Zones::One, Zone::Unsaid) => zoneless(iso.at, zone, settled, now)?,
+                (Zones::One, Zone::Offset(_)) | (Zones::Several, _) => {
+                    back(iso.at.min(before.naive_utc()), OFFSETS_APART)?
+                }
+            };
+            Some(Bound::Texts(texts(iso.form, back(at, lookback)?)))
+        }
+    }
+}
+
+/// Of a newest value that lies in the future: what does. Where nobody knows when the transactions began that are open, as on
+/// SQLite, the newest value below says until when everything was committed.
+pub fn ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> Option<Bound> {
+    is_ahead(newest, zone, now).then(|| bound(newest, Duration::ZERO, zone, &Settled::at(now), now))?
+}
+
+/// Whether the newest value lies in the future, further than clocks and zones explain.
+pub fn is_ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
+    let text = newest.text.trim();
+    let utc = (now + CLOCKS_APART).naive_utc();
+    // Local, perhaps of another zone than that of the settings.
+    let zoneless = now + OFFSETS_APART;
+    let zoneless = lowest_local(zone, zoneless, zoneless).min(zoneless.naive_utc());
+    let is_later = |at: Option<NaiveDateTime>, limit| at.is_some_and(|at| at > limit);
+    match newest.kind {
+        Kind::Number => {
+            is_later(epoch(text).and_then(|(_, number)| Some(Epoch::of(number).at(number)?.naive_utc())), utc)
+        }
+        Kind::TimestampTz => is_later(stamp::zoned(text), utc),
+        Kind::Timestamp | Kind::Date => is_later(stamp::postgres(text), zoneless),
+        Kind::Text => match stamp::iso(&newest.text) {
+            None => false,
+            Some(iso) => match iso.zone {
+                Zone::Unsaid => iso.at > zoneless,
+                Zone::Utc => iso.at > utc,
+                Zone::Offset(east) => is_later(iso.at.checked_sub_signed(east), utc),
+            },
+        },
+    }
+}
+
+/// Whether the newest value, which says nothing of its zone, is later than now where it counts as a time of this zone: by
+/// less than [`is_ahead`] wants, but further than clocks explain.
+pub fn is_of_another_zone(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
+    let at = match newest.kind {
+        Kind::Timestamp => stamp::postgres(newest.text.trim()),
+        Kind::Text => stamp::iso(&newest.text).filter(|iso| iso.zone == Zone::Unsaid).map(|iso| iso.at),
+        Kind::Number | Kind::TimestampTz | Kind::Date => None,
+    };
+    let local = now.with_timezone(&zone).naive_local() + CLOCKS_APART;
+    at.is_some_and(|at| at > local) && !is_ahead(newest, zone, now)
+}
+
+/// What a newest value without a zone counts as. Whose clock wrote it, nobody knows for certain: that of the settings' zone
+/// or UTC is a matter of habit, and where nothing is set, it may be any.
+fn zoneless(newest: NaiveDateTime, zone: Tz, settled: &Settled, now: DateTime<Utc>) -> Option<NaiveDateTime> {
+    let before = settled.before.min(now);
+    let local = settled.at.with_timezone(&zone).naive_local();
+    if newest > local.max(settled.at.naive_utc()) + CLOCKS_APART {
+        // In the future, or of a place further east: it says nothing of where that is. No place is further west than this.
+        return Some(newest.min(back(before.naive_utc(), WESTMOST)?));
+    }
+    // It was past when it was seen, on whatever clock. What was open then had begun so much earlier, on the same clock.
+    let open = back(newest, TimeDelta::try_seconds(settled.open_seconds)?)?;
+    // The earlier reading only reads more.
+    Some(open.min(lowest_local(zone, before, now)).min(before.naive_utc()))
+}
+
+/// The lowest local time that a clock shows from one moment to the other, which is not the earliest where summer time has
+/// ended between the two.
+fn lowest_local(zone: Tz, from: DateTime<Utc>, to: DateTime<Utc>) -> NaiveDateTime {
+    let offset = |at: DateTime<Utc>| zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc();
+    let put_back = (offset(from) - offset(to)).max(0);
+    from.with_timezone(&zone).naive_local() - TimeDelta::seconds(i64::from(put_back))
+}
+
+/// Not before the year 1, which databases do not take as text.
+fn back(at: NaiveDateTime, by: TimeDelta) -> Option<NaiveDateTime> {
+    at.checked_sub_signed(by).filter(|at| at.year() >= 1)
+}
+
+/// A number that may be a time, as it is counted, with its unit. Some write fractions, and large numbers with an exponent.
+fn epoch(text: &str) -> Option<(Epoch, i64)> {
+    let number = text.parse::<i64>().ok().or_else(|| {
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
+        Some(number.floor() as i64)
+    })?;
+    // More are nanoseconds, or nothing.
+    (LEAST_EPOCH.unsigned_abs()..10_000_000_000_000_000)
+        .contains(&number.unsigned_abs())
+        .then(|| (Epoch::of(number), number))
+}
+
+/// Rows may be counted in other units than the newest, whose number is the largest, not its time: each unit has a range of
+/// its own, from the same moment.
+fn numbers(text: &str, lookback: TimeDelta, before: DateTime<Utc>) -> Option<Vec<Range<i64>>> {
+    let (unit, number) = epoch(text)?;
+    Some(ranges_from(unit, unit.at(number)?.min(before).checked_sub_signed(lookback)?))
+}
+
+fn ranges_from(unit: Epoch, from: DateTime<Utc>) -> Vec<Range<i64>> {
+    let units = Epoch::ALL.into_iter().rev().filter(|other| other.least() <= unit.least());
+    let range = |other: Epoch| {
+        let from = other.count(from).max(other.least());
+        Range { from, below: other.next().filter(|_| other != unit).map(Epoch::least) }
+    };
+    units.map(range).collect()
+}
+
+/// As text, `2026-01-02` sorts before `2026-01-02 03:04`, and that before `2026-01-02T03:04`.
+fn texts(form: Form, at: NaiveDateTime) -> Vec<Range<String>> {
+    let day = at.format(DAYS).to_string();
+    let (separator, time) = match form {
+        Form::Day => return vec![Range { from: day, below: None }],
+        Form::Minutes { separator } => (separator, at.format(MINUTES)),
+        Form::Seconds { separator } => (separator, at.format(SECONDS)),
+    };
+    let mut ranges = vec![Range { from: format!("{day}{separator}{time}"), below: None }];
+    if separator == 'T' {
+        ranges.push(Range { from: format!("{day} {time}"), below: Some(format!("{day}T")) });
+    }
+    ranges.push(Range { below: Some(format!("{day} ")), from: day });
+    ranges
+}

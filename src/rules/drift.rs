@@ -1,0 +1,225 @@
+//! What the source was when it was first looked at, and what has become of it since. Pure.
+//!
+//! Somebody changes the CRM's tables while we run. Values of another type make other Lead objects of the same rows, or
+//! nothing at all of them: so that stops the pass, until the column is as it was or a person has had a look.
+
+use crate::nearest::nearest;
+use crate::source::catalog::{Found, Relation};
+use crate::source::columns::Column;
+
+/// Types whose values have the same texts. Within a family a column may change: `varchar(50)` to `text`, `int4` to `int8`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Family {
+    Text,
+    Integer,
+    /// Floating or decimal.
+    Number,
+    Boolean,
+    Date,
+    Timestamp,
+    TimestampTz,
+    Uuid,
+    Json,
+    /// Any other, by its name.
+    Other(String),
+}
+
+impl Family {
+    /// Of a type of PostgreSQL, by its plain name.
+    pub fn of_postgres(name: &str) -> Self {
+        match name.to_ascii_uppercase().as_str() {
+            "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "\"CHAR\"" | "NAME" | "CITEXT" => Self::Text,
+            "INT2" | "INT4" | "INT8" | "OID" => Self::Integer,
+            "FLOAT4" | "FLOAT8" | "NUMERIC" => Self::Number,
+            "BOOL" => Self::Boolean,
+            "DATE" => Self::Date,
+            "TIMESTAMP" => Self::Timestamp,
+            "TIMESTAMPTZ" => Self::TimestampTz,
+            "UUID" => Self::Uuid,
+            "JSON" | "JSONB" => Self::Json,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// Of a declared type of SQLite.
+    pub fn of_sqlite(name: &str) -> Self {
+        match name.to_ascii_uppercase().as_str() {
+            "TEXT" => Self::Text,
+            "INTEGER" => Self::Integer,
+            "REAL" | "NUMERIC" => Self::Number,
+            "BOOLEAN" => Self::Boolean,
+            "DATE" => Self::Date,
+            "DATETIME" => Self::Timestamp,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+/// The source at one look: what it is, and the columns that are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub relation: Option<Relation>,
+    /// Whether row level security applied to this user even then.
+    pub row_security: bool,
+    pub used: Vec<Used>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// The setting that names it, as people write it: `[lead] email`.
+    pub by: String,
+    pub part: Part,
+    pub column: Column,
+}
+
+/// The change that no column shows.
+pub const HIDDEN: &str = "row level security has been switched on, and may hide rows from this user, whose leads would seem \
+                          to be gone";
+
+/// What a column is to a lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Its key or client: with another text the row is another lead.
+    Name,
+    Value,
+}
+
+/// Whether values of the column still have the texts that they had.
+fn has_same_texts(was: &Column, is: &Column, part: Part) -> bool {
+    was.family == is.family
+        && match was.family {
+            // 7 is 7 as an integer, 7.00 as `numeric(9,2)`, and 0.1 is another number in four bytes than in eight.
+            Family::Number => was.plain_type == is.plain_type && scale(was) == scale(is),
+            // Blanks at the end, what is beyond 63 bytes, negative numbers: no matter in a value, the wrong lead in a key.
+            Family::Text | Family::Integer if part == Part::Name => spelling(was) == spelling(is),
+            Family::Timestamp | Family::TimestampTz if part == Part::Name => modifier(was) == modifier(is),
+            _ => true,
+        }
+}
+
+/// Types that spell every value alike have one name here.
+fn spelling(column: &Column) -> &str {
+    match column.plain_type.as_str() {
+        "varchar" | "citext" => "text",
+        "int2" | "int4" | "int8" => "integer",
+        kind if kind.starts_with("enum ") => "text",
+        kind => kind,
+    }
+}
+
+fn modifier(column: &Column) -> Option<i32> {
+    column.entry.map(|entry| entry.modifier)
+}
+
+/// Whether it only has the name of the earlier one: that was dropped, or called otherwise. In another table all are others,
+/// and whoever swaps tables means them to be the same.
+fn is_another(was: &Column, is: &Column) -> bool {
+    let entries = was.entry.zip(is.entry);
+    entries.is_some_and(|(was, is)| was.table == is.table && was.number != is.number)
+}
+
+/// Digits behind the point that every value has; `None` where each has its own. PostgreSQL keeps it in eleven bits, which
+/// may be negative, four above the modifier's zero.
+fn scale(column: &Column) -> Option<i32> {
+    let modifier = modifier(column).filter(|modifier| *modifier >= 4)?;
+    Some((((modifier - 4) & 0x7ff) ^ 1024) - 1024)
+}
+
+/// A type with what tells it from its like.
+fn described(column: &Column) -> String {
+    match (&column.family, scale(column)) {
+        (Family::Number, Some(scale)) => format!("{} with {scale} digit(s) behind the point", column.type_name),
+        _ => column.type_name.clone(),
+    }
+}
+
+/// What is no longer as it was, in words; none when all is.
+pub fn since(first: &Look, found: &Found, find: impl Fn(&str) -> Option<Column>, names: &[&str]) -> Vec<String> {
+    let mut changes = Vec::new();
+    if let (Some(was), Some(is)) = (first.relation, found.relation)
+        && was != is
+    {
+        changes.push(format!("it was a {was} and is now a {is}"));
+    }
+    if found.row_security && !first.row_security {
+        changes.push(HIDDEN.to_owned());
+    }
+    let mut said: Vec<&str> = Vec::new();
+    for Used { by, part, column: was } in &first.used {
+        if said.contains(&was.name.as_str()) {
+            continue;
+        }
+        said.push(&was.name);
+        match find(&was.name) {
+            None => {
+                let near = nearest(&was.name, names.iter().copied());
+                let hint = near.map(|near| format!("; there is \"{near}\"")).unwrap_or_default();
+                let (name, kind) = (&was.name, &was.type_name);
+                changes.push(format!("column \"{name}\" ({kind}), which {by} asks for, is not there any more{hint}"));
+            }
+            Some(is) if !has_same_texts(was, &is, *part) => changes.push(format!(
+                "column \"{}\", which {by} asks for, was of type {} and is now of type {}",
+                was.name,
+                described(was),
+                described(&is)
+            )),
+            Some(is) if is_another(was, &is) => {
+                changes.push(format!("column \"{}\", which {by} asks for, is another column than it was", was.name));
+            }
+            Some(_) => {}
+        }
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::catalog::Entry;
+    use crate::source::columns::Form;
+
+    fn column(kind: &str, modifier: i32) -> Column {
+        let (name, entry) = ("id".to_owned(), Some(Entry { table: 1, number: 1, modifier }));
+        let (type_name, plain_type) = (kind.to_owned(), kind.to_owned());
+        Column { name, type_name, plain_type, family: Family::of_postgres(kind), form: Form::Plain, entry }
+    }
+
+    /// As PostgreSQL keeps `numeric(precision, scale)`.
+    fn numeric(precision: i32, scale: i32) -> Column {
+        column("numeric", ((precision << 16) | (scale & 0x7ff)) + 4)
+    }
+
+    #[test]
+    fn numbers_have_the_same_texts_where_they_have_as_many_digits_behind_the_point() {
+        let same = |was: &Column, is: &Column| has_same_texts(was, is, Part::Value);
+        assert!(same(&numeric(10, 2), &numeric(14, 2)) && same(&numeric(5, -2), &numeric(9, -2)));
+        for other in [numeric(10, 2), numeric(10, -1), column("numeric", -1), column("float8", -1)] {
+            assert!(!same(&numeric(10, 0), &other), "{other:?}");
+        }
+        assert!(!same(&column("float4", -1), &column("float8", -1)));
+        assert_eq!(scale(&numeric(10, -3)), Some(-3));
+    }
+
+    #[test]
+    fn a_key_has_to_be_spelled_alike_and_a_value_need_not() {
+        let pairs = [("text", "char"), ("varchar", "name"), ("int4", "oid"), ("\"char\"", "char")];
+        for (was, is) in pairs.map(|(was, is)| (column(was, -1), column(is, -1))) {
+            assert!(!has_same_texts(&was, &is, Part::Name) && has_same_texts(&was, &is, Part::Value), "{was:?}");
+        }
+        for (was, is) in [("text", "varchar"), ("citext", "text"), ("int2", "int8"), ("char", "char")] {
+            assert!(has_same_texts(&column(was, 14), &column(is, 24), Part::Name), "{was} {is}");
+        }
+        assert!(!has_same_texts(&column("timestamp", -1), &column("timestamp", 0), Part::Name));
+    }
+
+    #[test]
+    fn types_of_one_family_have_the_same_texts() {
+        assert_eq!(Family::of_postgres("VARCHAR"), Family::of_postgres("TEXT"));
+        assert_eq!(Family::of_postgres("INT4"), Family::of_postgres("INT8"));
+        for (one, other) in [("INT8", "NUMERIC"), ("TIMESTAMP", "TIMESTAMPTZ"), ("TEXT", "UUID"), ("DATE", "TIMESTAMP")]
+        {
+            assert_ne!(Family::of_postgres(one), Family::of_postgres(other));
+        }
+        assert_ne!(Family::of_postgres("inet"), Family::of_postgres("money"));
+    }
+}

@@ -1,0 +1,354 @@
+//! What a poll may send without asking a person. Pure.
+//!
+//! Decided before the first row is read where that is possible; otherwise the poll keeps its changes to itself until it
+//! knows how many there are, or that there are too many.
+
+use std::time::Duration;
+
+use crate::config::{Changes, FirstRun, OnDelete, Safety, Settings};
+use crate::source::read::Scope;
+use crate::store::control::Hold;
+use crate::store::due::{Admit, Cap};
+use crate::store::held::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+
+/// How a poll treats the sends it finds. Withdrawals of consent are never held, whatever this says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// Send them all.
+    Send,
+    /// Hold them all, for this reason.
+    Hold(&'static str),
+    /// Hold them all, then take them as delivered.
+    Baseline,
+    /// Send up to `limit`; if there are more, hold them all for `reason`.
+    UpTo { limit: usize, reason: &'static str },
+}
+
+/// Whether the first pass has been decided upon, and whether the mapping is the one it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    pub first_run_done: bool,
+    pub mapping_changed: bool,
+    /// The state came out of a backup, and nothing has compared everything since.
+    pub restored: bool,
+}
+
+/// What a poll found of the leads that the source is expected to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    pub present: u64,
+    pub missing: u64,
+    /// Of the missing: found missing by an earlier poll, and held for it since.
+    pub withheld: u64,
+    /// Of the present: held until now because they were missing.
+    pub back: u64,
+}
+
+/// What is made of leads that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Their rows were deleted, or left the filter.
+    Gone,
+    /// So many at once are more likely a mistake: a person decides, or the rows come back.
+    Hold,
+}
+
+/// How a poll judges missing leads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Losses {
+    /// It has compared everything: they are held where a smaller share than `below` is left (0 = off) of them and of those
+    /// that went `earlier`, and where there are more than `limit`.
+    Share { below: f64, earlier: u64, limit: u64 },
+    /// It has seen a part: they are held where there are more than so many.
+    UpTo(u64),
+    /// A hold stands, which they join.
+    Hold,
+}
+
+/// Leads that polls before this one took for gone, where polls follow each other at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// Since so long as a source may take to lose its leads bit by bit.
+    pub lost: u64,
+    /// Within `poll_interval`.
+    pub lost_of_late: u64,
+}
+
+impl Losses {
+    /// As the settings have it, for a poll of that scope.
+    pub fn of(settings: &Settings, scope: &Scope, standing: Option<&Hold>, earlier: Earlier) -> Self {
+        let limit = match settings.safety.approve_above {
+            limit if settings.source.on_delete == OnDelete::StopMessaging && limit > 0 => {
+                u64::from(limit).saturating_sub(earlier.lost_of_late)
+            }
+            _ => u64::MAX,
+        };
+        match scope {
+            Scope::All | Scope::From(..) => Losses::Share {
+                below: settings.safety.source_shrinks_below,
+                earlier: earlier.lost,
+                limit: if settings.source.changes == Changes::Triggers { limit } else { u64::MAX },
+            },
+            Scope::Since(_) | Scope::Keys(_) if is_shrunk(standing) => Losses::Hold,
+            Scope::Since(_) | Scope::Keys(_) => Losses::UpTo(limit),
+        }
+    }
+
+    /// By the share alone.
+    pub const fn share(below: f64) -> Self {
+        Losses::Share { below, earlier: 0, limit: u64::MAX }
+    }
+
+    /// Whether everything is compared, so that it is known which rows are back.
+    pub const fn is_of_everything(self) -> bool {
+        matches!(self, Losses::Share { .. })
+    }
+
+    pub fn verdict(self, found: Found) -> Verdict {
+        let held = match self {
+            Losses::Share { below, earlier, limit } => {
+                // What was held before stays so until rows come back: it is not let go because a person has decided about some
+                // of the others.
+                found.missing > limit
+                    || found.missing > 0 && has_shrunk(below, found.present, found.missing + earlier)
+                    || found.withheld > 0 && found.back == 0
+            }
+            Losses::UpTo(limit) => found.missing > limit,
+            Losses::Hold => found.missing > 0,
+        };
+        if held { Verdict::Hold } else { Verdict::Gone }
+    }
+
+    /// Where it may turn out at the end that the source shrank, nothing is sent before the end.
+    pub fn keep_back(self, admission: Admission, history: History) -> Admission {
+        match self {
+            Losses::Share { below, .. } if below > 0.0 && history.first_run_done && admission == Admission::Send => {
+                Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK }
+            }
+            _ => admission,
+        }
+    }
+}
+
+/// A step of a drain keeps its few sends until it is known whether it can be judged by itself.
+pub fn kept_back(admission: Admission) -> Admission {
+    match admission {
+        Admission::Send => Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK },
+        Admission::UpTo { reason, .. } => Admission::UpTo { limit: usize::MAX, reason },
+        Admission::Hold(_) | Admission::Baseline => admission,
+    }
+}
+
+/// Between two comparisons of every row: as set, and sooner while one is awaited that ends a hold.
+pub fn full_compare_interval(settings: &Settings, standing: Option<&Hold>) -> Duration {
+    /// While most leads are missing.
+    const SHRUNK: Duration = Duration::from_secs(300);
+    let interval = settings.source.full_compare_interval;
+    if is_shrunk(standing) { interval.min(SHRUNK) } else { interval }
+}
+
+/// Whether so few leads are left, after a loss, that the source is doubted. One that is lost says nothing about it.
+pub fn has_shrunk(below: f64, left: u64, lost: u64) -> bool {
+    lost >= 2 && (left as f64) < below * (left + lost) as f64
+}
+
+/// So many leads left are enough after a loss of so many, whatever there are beyond; with this no state has to be counted to
+/// its end.
+pub fn enough_left(below: f64, lost: u64) -> u64 {
+    // One more than it takes: what is no whole number may be rounded.
+    ((below * lost as f64 / (1.0 - below)).ceil() as u64).saturating_add(1)
+}
+
+/// Whether a hold stands because most leads are missing.
+pub fn is_shrunk(standing: Option<&Hold>) -> bool {
+    standing.is_some_and(|hold| hold.reason == SOURCE_SHRANK)
+}
+
+pub fn admission(safety: &Safety, history: History, standing: Option<&Hold>) -> Admission {
+    if history.restored {
+        return Admission::Hold(RESTORED);
+    }
+    if !history.first_run_done {
+        // The setting is itself the approval of the first pass, whatever its size.
+        return match safety.first_run {
+            Some(FirstRun::Send) => Admission::Send,
+            Some(FirstRun::Baseline) => Admission::Baseline,
+            None => Admission::Hold(FIRST_RUN),
+        };
+    }
+    if let Some(hold) = standing {
+        return Admission::Hold(reason_named(&hold.reason));
+    }
+    match safety.approve_above {
+        0 => Admission::Send,
+        limit => Admission::UpTo {
+            limit: limit as usize,
+            reason: if history.mapping_changed { MAPPING_CHANGED } else { TOO_MANY_CHANGES },
+        },
+    }
+}
+
+/// Who may be claimed, as the settings have it; with the Test Lead Token, at most so many distinct leads.
+pub fn admit(settings: &Settings, test_leads: u32) -> Admit {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let safety = &settings.safety;
+    if settings.conversica.test_lead_token.is_some() {
+        return Admit::TestLeads(test_leads);
+    }
+    let caps = [(safety.new_leads_per_hour, HOUR), (safety.new_leads_per_day, 24 * HOUR)];
+    let caps: Vec<Cap> =
+        caps.into_iter().filter(|(people, _)| *people > 0).map(|(people, within)| Cap { people, within }).collect();
+    if caps.is_empty() { Admit::Everybody } else { Admit::Capped(caps) }
+}
+
+fn reason_named(name: &str) -> &'static str {
+    [FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK]
+        .into_iter()
+        .find(|reason| *reason == name)
+        .unwrap_or(TOO_MANY_CHANGES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConversationChanges;
+    use proptest::prelude::*;
+
+    fn safety(first_run: Option<FirstRun>, approve_above: u32) -> Safety {
+        Safety {
+            first_run,
+            approve_above,
+            new_leads_per_hour: 0,
+            new_leads_per_day: 0,
+            conversation_changes: ConversationChanges::Send,
+            source_shrinks_below: 0.5,
+        }
+    }
+
+    const FIRST: History = History { first_run_done: false, mapping_changed: false, restored: false };
+    const LATER: History = History { first_run_done: true, mapping_changed: false, restored: false };
+
+    #[test]
+    fn a_first_run_nobody_decided_upon_is_held() {
+        assert_eq!(admission(&safety(None, 1000), FIRST, None), Admission::Hold(FIRST_RUN));
+        assert_eq!(admission(&safety(None, 0), FIRST, None), Admission::Hold(FIRST_RUN));
+    }
+
+    #[test]
+    fn a_first_run_set_to_send_is_approved_whatever_its_size() {
+        assert_eq!(admission(&safety(Some(FirstRun::Send), 1), FIRST, None), Admission::Send);
+    }
+
+    #[test]
+    fn later_polls_send_up_to_the_limit() {
+        let up_to = |reason| Admission::UpTo { limit: 1000, reason };
+        assert_eq!(admission(&safety(Some(FirstRun::Send), 1000), LATER, None), up_to(TOO_MANY_CHANGES));
+        let remapped = History { mapping_changed: true, ..LATER };
+        assert_eq!(admission(&safety(None, 1000), remapped, None), up_to(MAPPING_CHANGED));
+        assert_eq!(admission(&safety(None, 0), LATER, None), Admission::Send);
+    }
+
+    #[test]
+    fn a_state_that_came_out_of_a_backup_sends_nothing_unasked() {
+        let restored = History { restored: true, ..LATER };
+        assert_eq!(admission(&safety(Some(FirstRun::Send), 0), restored, None), Admission::Hold(RESTORED));
+        assert_eq!(
+            admission(&safety(Some(FirstRun::Send), 0), History { restored: true, ..FIRST }, None),
+            Admission::Hold(RESTORED)
+        );
+    }
+
+    #[test]
+    fn changes_that_arrive_during_a_hold_join_it() {
+        let hold = Hold { reason: MAPPING_CHANGED.into(), since: chrono::DateTime::UNIX_EPOCH };
+        assert_eq!(admission(&safety(None, 0), LATER, Some(&hold)), Admission::Hold(MAPPING_CHANGED));
+        let hold = Hold { reason: SOURCE_SHRANK.into(), ..hold };
+        assert_eq!(admission(&safety(None, 9), LATER, Some(&hold)), Admission::Hold(SOURCE_SHRANK));
+    }
+
+    fn verdict(share: f64, present: u64, missing: u64) -> Verdict {
+        Losses::share(share).verdict(Found { present, missing, ..Found::default() })
+    }
+
+    #[test]
+    fn more_than_half_of_the_leads_missing_is_a_shrunken_source_and_half_is_not() {
+        assert_eq!(verdict(0.5, 5, 5), Verdict::Gone);
+        assert_eq!(verdict(0.5, 4, 5), Verdict::Hold);
+        assert_eq!(verdict(0.5, 0, 2), Verdict::Hold);
+        assert_eq!(verdict(0.5, 0, 1), Verdict::Gone, "one lead of one");
+        assert_eq!(verdict(0.0, 0, 1000), Verdict::Gone, "off");
+        assert_eq!(verdict(1.0, 1000, 2), Verdict::Hold, "all have to be there");
+        assert_eq!(verdict(1.0, 1000, 0), Verdict::Gone);
+    }
+
+    #[test]
+    fn what_is_held_for_a_shrunken_source_stays_so_until_rows_come_back() {
+        let decided_in_part = Found { present: 40, missing: 3, withheld: 3, back: 0 };
+        assert_eq!(Losses::share(0.5).verdict(decided_in_part), Verdict::Hold);
+        assert_eq!(Losses::share(0.5).verdict(Found { back: 37, ..decided_in_part }), Verdict::Gone);
+        assert_eq!(Losses::share(0.5).verdict(Found { present: 2, back: 2, ..decided_in_part }), Verdict::Hold);
+    }
+
+    #[test]
+    fn a_part_that_is_seen_may_lose_as_many_as_need_no_approval() {
+        let found = |missing| Found { missing, ..Found::default() };
+        assert_eq!(Losses::UpTo(10).verdict(found(10)), Verdict::Gone);
+        assert_eq!(Losses::UpTo(10).verdict(found(11)), Verdict::Hold);
+        assert_eq!(Losses::Hold.verdict(found(1)), Verdict::Hold);
+        assert_eq!(Losses::Hold.verdict(found(0)), Verdict::Gone);
+    }
+
+    #[test]
+    fn what_went_earlier_counts_together_with_what_is_missing_now() {
+        let found = |present, missing| Found { present, missing, ..Found::default() };
+        let after = |earlier, limit| Losses::Share { below: 0.5, earlier, limit };
+        assert_eq!(after(5, u64::MAX).verdict(found(6, 1)), Verdict::Gone);
+        assert_eq!(after(5, u64::MAX).verdict(found(5, 1)), Verdict::Hold);
+        assert_eq!(after(9, u64::MAX).verdict(found(1, 0)), Verdict::Gone, "nothing is missing now");
+        assert_eq!(after(0, 3).verdict(found(100, 3)), Verdict::Gone);
+        assert_eq!(after(0, 3).verdict(found(100, 4)), Verdict::Hold);
+    }
+
+    #[test]
+    fn without_a_limit_a_full_compare_still_waits_for_its_end() {
+        let waits = Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK };
+        assert_eq!(Losses::share(0.5).keep_back(Admission::Send, LATER), waits);
+        assert_eq!(
+            Losses::share(0.5).keep_back(Admission::Send, FIRST),
+            Admission::Send,
+            "the setting is the approval"
+        );
+        assert_eq!(Losses::share(0.0).keep_back(Admission::Send, LATER), Admission::Send);
+        assert_eq!(Losses::UpTo(9).keep_back(Admission::Send, LATER), Admission::Send);
+        assert_eq!(Losses::share(0.5).keep_back(Admission::Hold(FIRST_RUN), LATER), Admission::Hold(FIRST_RUN));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_enough_has_not_shrunk_however_much_more_there_is(
+            below in 0.0..0.999_f64, lost in 2..100_000_u64, more in 0..100_000_u64
+        ) {
+            let enough = enough_left(below, lost);
+            prop_assert!(!has_shrunk(below, enough + more, lost));
+            // And not many more are counted than have to be.
+            prop_assert!(enough < 3 || has_shrunk(below, enough - 3, lost));
+        }
+
+        #[test]
+        fn fewer_missing_leads_are_never_judged_harder(
+            share in 0.0..=1.0_f64, known in 0..2000_u64, missing in 0..2000_u64, back in 0..2_u64, withheld in 0..2000_u64
+        ) {
+            let missing = missing.min(known);
+            let found = |missing| Found { present: known - missing, missing, withheld: withheld.min(missing), back };
+            let losses = Losses::share(share);
+            if missing > 0 && losses.verdict(found(missing)) == Verdict::Gone {
+                prop_assert_eq!(losses.verdict(found(missing - 1)), Verdict::Gone);
+            }
+            prop_assert_eq!(losses.verdict(found(0)), Verdict::Gone);
+            // Exactly as it is said: a share, and more than one.
+            let shrank = missing > 1 && ((known - missing) as f64) < share * known as f64;
+            let stays = withheld.min(missing) > 0 && back == 0;
+            prop_assert_eq!(losses.verdict(found(missing)) == Verdict::Hold, shrank || stays);
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! From a CRM row to the Lead object: columns, defaults, constants, value maps, and the checks before sending. Pure.
+//!
+//! A row that does not make a valid lead yields *every* reason, and concerns no other row. An optional key whose value cannot
+//! be used is left out, with a note. Reasons and notes name keys and columns, never values.
+
+pub mod opt_out;
+mod sendable;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use secrecy::ExposeSecret;
+
+use crate::config::{FieldRule, Settings, WhenNull};
+use crate::conversica::consent::{Override, Standing};
+use crate::conversica::lead::{CONSENT, Fingerprint, LeadId, LeadKey, RowHash, WITHDRAWALS};
+use crate::rules::mapping::opt_out::{OptOutValue, UNMAPPED_COUNTS, UNMAPPED_MAY_BE, read_opt_out, read_unmapped};
+use crate::rules::mapping::sendable::{Sendable, read};
+use crate::rules::value;
+
+/// The longest value that is sent, in characters. Conversica publishes no limit; no name, address or source is this long.
+pub const MAX_CHARS: usize = 2000;
+
+/// Stands in a cell for a JSON object or array, which no key of a lead can hold; before the text of a JSON scalar as it is
+/// read, see [`crate::rules::json::scalar`].
+pub const NOT_SCALAR: &str = "\u{1}json";
+
+/// Stands in a cell for a number of a floating-point column that is none: `NaN` or infinity.
+pub const NOT_A_NUMBER: &str = "\u{1}number";
+
+/// Stands in a cell for a replacement character that the database itself holds: some letter was lost before it got there. A
+/// replacement character in a cell stands for bytes that are no UTF-8.
+pub const LOST_CHARACTER: &str = "\u{ffff}";
+
+/// The way in which rows are read; another number makes the mapping another one, so that a version that makes other leads of
+/// the same rows asks before it sends them all.
+const READING: u32 = 2;
+
+/// One row of the source: the key, the client where one is configured, then the cells of [`Mapping::columns`] in order.
+/// All as the database's own text; `None` for NULL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub key: Option<String>,
+    pub client: Option<String>,
+    pub cells: Vec<Option<String>>,
+}
+
+impl Row {
+    /// Whose row it is; `None` where the key is NULL.
+    pub fn lead(&self) -> Option<LeadId> {
+        Some(LeadId { id: self.key.clone()?, client_id: self.client.clone().unwrap_or_default() })
+    }
+}
+
+/// The `[lead]` section made ready for rows.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    /// Only there to be part of the fingerprint.
+    #[expect(dead_code, reason = "read by way of Debug, in the fingerprint")]
+    reading: u32,
+    columns: Vec<String>,
+    fields: Vec<Field>,
+    api_version: String,
+    zone: Tz,
+    sms: bool,
+    require_conversation_id: bool,
+    /// Of the columns, the one with the time at which consent was given.
+    given_at: Option<usize>,
+    keep_opt_outs: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Field {
+    name: String,
+    /// `None` for custom keys, which are text.
+    key: Option<LeadKey>,
+    from: Origin,
+}
+
+#[derive(Debug, Clone)]
+enum Origin {
+    Key,
+    Client,
+    Constant(String),
+    Column { index: usize, default: Option<String>, map: BTreeMap<String, String>, when_null: WhenNull },
+}
+
+/// What a row became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapped {
+    pub lead: LeadId,
+    /// The canonical Lead object, or every reason why there is none.
+    pub desired: Result<String, Vec<String>>,
+    /// Of a row that makes no lead: which keys withdraw consent all the same. A person's word is not lost with an address.
+    pub withdrawn: Vec<LeadKey>,
+    /// Of the row it was made of, where it makes a lead: as long as that is the same, this is.
+    pub row_hash: Option<RowHash>,
+    /// What of it is not as the row has it, because a person's opt-out stands against that.
+    pub kept: Vec<Override>,
+    /// Of a valid lead: which values were cleaned, and which keys left out because their values cannot be used.
+    pub notes: Vec<String>,
+}
+
+impl Mapped {
+    /// Made of a row of this hash.
+    pub fn of_row(self, hash: RowHash) -> Self {
+        // A row that makes no lead is looked at each time: what it withdraws may not have arrived.
+        Self { row_hash: self.desired.is_ok().then_some(hash), ..self }
+    }
+
+    /// With the opt-outs that stand.
+    pub fn kept_by(self, standing: &Standing) -> Self {
+        let Ok(body) = &self.desired else { return self };
+        let kept = standing.overrides(body);
+        match standing.keep(body) {
+            Some(body) => Self { desired: Ok(body), kept, ..self },
+            None => self,
+        }
+    }
+
+    /// Of the Lead object, or of the reasons: equal fingerprints mean that nothing has changed.
+    pub fn fingerprint(&self) -> Fingerprint {
+        match &self.desired {
+            Ok(body) => Fingerprint::of(body.as_bytes()),
+            Err(reasons) => Fingerprint::of(reasons.join("\n").as_bytes()),
+        }
+    }
+}
+
+impl Mapping {
+    pub fn new(settings: &Settings) -> Self {
+        let mut mapping = Mapping {
+            reading: READING,
+            columns: Vec::new(),
+            fields: Vec::new(),
+            api_version: settings.conversica.api_version.clone(),
+            zone: settings.source.time_zone,
+            sms: settings.conversica.sms,
+            require_conversation_id: settings.conversica.require_conversation_id,
+            given_at: None,
+            keep_opt_outs: settings.consent.keep_opt_outs,
+        };
+        for key in LeadKey::ALL.iter().copied() {
+            let rule = settings.lead.published.get(&key);
+            let from = match (key, rule, &settings.conversica.test_lead_token) {
+                (LeadKey::LastName, _, Some(token)) => Origin::Constant(token.expose_secret().to_owned()),
+                (LeadKey::Id, _, _) => Origin::Key,
+                (LeadKey::ClientId, _, _) if settings.source.client.is_some() => Origin::Client,
+                (_, Some(rule), _) => mapping.origin_by(rule),
+                (_, None, _) => continue,
+            };
+            mapping.fields.push(Field { name: key.name().to_owned(), key: Some(key), from });
+        }
+        for (name, rule) in &settings.lead.custom {
+            let from = mapping.origin_by(rule);
+            mapping.fields.push(Field { name: name.clone(), key: None, from });
+        }
+        let given_at = settings.consent.given_at.as_deref().filter(|_| settings.consent.keep_opt_outs);
+        mapping.given_at = given_at.map(|column| mapping.index_of(column));
+        mapping
+    }
+
+    /// Whether an opt-out that was heard stands against what a row says.
+    pub fn keeps_opt_outs(&self) -> bool {
+        self.keep_opt_outs
+    }
+
+    /// The column with the time at which consent was given.
+    pub fn given_at_column(&self) -> Option<&str> {
+        self.given_at.map(|index| self.columns[index].as_str())
+    }
+
+    /// When the row says that consent was given; `None` also where that cannot be read.
+    pub fn given_at(&self, row: &Row) -> Option<DateTime<Utc>> {
+        let text = row.cells[self.given_at?].as_deref().map(str::trim).filter(|text| !text.is_empty())?;
+        value::datetime(text, self.zone)
+    }
+
+    fn index_of(&mut self, column: &str) -> usize {
+        self.columns.iter().position(|known| known == column).unwrap_or_else(|| {
+            self.columns.push(column.to_owned());
+            self.columns.len() - 1
+        })
+    }
+
+    /// The source's columns that the mapping reads, each once, in the order of [`Row::cells`].
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Where each mapped column is used: `(column, Conversica key)`, for messages about columns.
+    pub fn uses(&self) -> Vec<(&str, &str)> {
+        let of = |field: &Field| match &field.from {
+            Origin::Column { index, .. } => Some(*index),
+            Origin::Key | Origin::Client | Origin::Constant(_) => None,
+        };
+        self.fields.iter().filter_map(|f| Some((self.columns[of(f)?].as_str(), f.name.as_str()))).collect()
+    }
+
+    /// A fingerprint of the whole mapping: changes when `[lead]` or the API version does.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(format!("{self:?}").as_bytes())
+    }
+
+    /// Makes the Lead object of a row. The row has a key: rows without one never get here.
+    pub fn map(&self, row: &Row) -> Mapped {
+        let key = row.key.clone().unwrap_or_default();
+        let (mut reasons, mut notes) = (Vec::new(), Vec::new());
+        let mut present: u64 = 0;
+        let mut body = String::with_capacity(512);
+        body.push_str("{\"apiVersion\":");
+        push_json_text(&mut body, &self.api_version);
+        for field in &self.fields {
+            let Some(text) = self.text(field, row, &mut reasons) else { continue };
+            let is_blank = match read(field.key, text, self.zone) {
+                Ok(sendable) => {
+                    let is_blank = sendable.is_blank();
+                    if let Some(how) = sendable.cleaned() {
+                        notes.push(format!("{}: {how}{}", field.name, self.place(field)));
+                    }
+                    // What was nothing but control characters is no value.
+                    if !is_blank || text.is_empty() {
+                        push_field(&mut body, &field.name, &sendable);
+                    }
+                    is_blank
+                }
+                Err(unusable) => {
+                    let place = self.place(field);
+                    if unusable.is_of_the_row() || self.is_needed(field) {
+                        reasons.extend(unusable.reasons.iter().map(|why| format!("{}: {why}{place}", field.name)));
+                    } else {
+                        let why = unusable.reasons.join(", and ");
+                        notes.push(format!("{}: left out, because it {why}{place}", field.name));
+                    }
+                    false
+                }
+            };
+            if let Some(key) = field.key.filter(|_| !is_blank) {
+                present |= 1 << key as u64;
+            }
+        }
+        body.push('}');
+        self.check_presence(present, &mut reasons);
+        if key != key.trim() {
+            reasons.push("id: the source key begins or ends with white space".to_owned());
+        }
+        // Both are sent without it, which could be another lead's identity.
+        if row.client.as_deref().is_some_and(|client| client != client.trim()) {
+            reasons.push("clientId: the source client begins or ends with white space".to_owned());
+        }
+        let lead = LeadId { id: key, client_id: row.client.clone().unwrap_or_default() };
+        if reasons.is_empty() {
+            return Mapped { lead, desired: Ok(body), withdrawn: Vec::new(), row_hash: None, kept: Vec::new(), notes };
+        }
+        let withdrawn = self.withdrawn(row);
+        Mapped { lead, desired: Err(reasons), withdrawn, row_hash: None, kept: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Whether the lead is nothing without this key: what tells who and where a person is, whether they may be written to, and
+    /// which messages they get.
+    fn is_needed(&self, field: &Field) -> bool {
+        use LeadKey::{CellPhone, ClientId, ConversationId};
+        field.key.is_some_and(|key| {
+            REQUIRED.contains(&key)
+                || CONSENT.contains(&key)
+                || [ClientId, ConversationId].contains(&key)
+                || key == CellPhone && self.sms
+        })
+    }
+
+    /// Which keys withdraw consent, as the row has it: also by a value that is neither yes nor no.
+    pub fn withdrawn(&self, row: &Row) -> Vec<LeadKey> {
+        let fields = self.fields.iter().filter(|field| field.key.is_some_and(|key| WITHDRAWALS.contains(&key)));
+        fields.filter(|field| self.opt_out_value(field, row).withdraws()).filter_map(|field| field.key).collect()
+    }
+
+    /// What the row, its default or a constant says in an opt-out column. Only a row's own value may be one that counts as an
+    /// opt-out: a default and a constant are the operator's, who can write yes or no.
+    fn opt_out_value(&self, field: &Field, row: &Row) -> OptOutValue {
+        let own = match &field.from {
+            Origin::Column { index, map, .. } => {
+                row.cells[*index].as_deref().map(str::trim).filter(|text| !text.is_empty()).map(|text| (text, map))
+            }
+            Origin::Key | Origin::Client | Origin::Constant(_) => None,
+        };
+        if let Some((text, map)) = own.filter(|(text, map)| is_unmapped(text, map)) {
+            return read_unmapped(text, map.iter());
+        }
+        match (self.text(field, row, &mut Vec::new()), own) {
+            (Some(text), Some(_)) => read_opt_out(text),
+            (Some(text), None) if value::boolean(text) == Some(true) => OptOutValue::Yes,
+            (Some(_), None) | (None, _) => OptOutValue::No,
+        }
+    }
+
+    fn origin_by(&mut self, rule: &FieldRule) -> Origin {
+        match rule {
+            FieldRule::Value(value) => Origin::Constant(value.clone()),
+            FieldRule::Column { column, default, map, when_null } => {
+                let index = self.index_of(column);
+                Origin::Column { index, default: default.clone(), map: map.clone(), when_null: *when_null }
+            }
+        }
+    }
+
+    /// The trimmed text of a field, mapped and defaulted; `None` where the key is to be left out.
+    fn text<'a>(&'a self, field: &'a Field, row: &'a Row, reasons: &mut Vec<String>) -> Option<&'a str> {
+        fn trimmed(cell: &Option<String>) -> Option<&str> {
+            cell.as_deref().map(str::trim).filter(|text| !text.is_empty())
+        }
+        match &field.from {
+            Origin::Key => trimmed(&row.key),
+            Origin::Client => trimmed(&row.client),
+            Origin::Constant(text) => Some(text.trim()).filter(|text| !text.is_empty()),
+            Origin::Column { index, default, map, when_null } => {
+                let Some(text) = trimmed(&row.cells[*index]) else {
+                    let default = default.as_deref().map(str::trim).filter(|text| !text.is_empty());
+                    return match when_null {
+                        WhenNull::Empty => default.or(Some("")),
+                        WhenNull::Omit => default,
+                    };
+                };
+                if map.is_empty() {
+                    return Some(text);
+                }
+                match map.get(text).or_else(|| map.get("*")) {
+                    Some(mapped) => Some(mapped.trim()).filter(|text| !text.is_empty()),
+                    None => {
+                        let column = &self.columns[*index];
+                        let name = &field.name;
+                        let is_opt_out = field.key.is_some_and(|key| WITHDRAWALS.contains(&key));
+                        let also = match read_unmapped(text, map.iter()) {
+                            _ if !is_opt_out => String::new(),
+                            OptOutValue::LikelyYes | OptOutValue::Yes => format!("; {UNMAPPED_COUNTS}"),
+                            OptOutValue::Unclear | OptOutValue::No => format!("; {UNMAPPED_MAY_BE}"),
+                        };
+                        reasons.push(format!(
+                            "{name}: the value of column \"{column}\" has no entry in its map (add it, or a \"*\" entry){also}"
+                        ));
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_presence(&self, present: u64, reasons: &mut Vec<String>) {
+        let has = |key: LeadKey| present & (1 << key as u64) != 0;
+        let mut required = |key: LeadKey| {
+            if !has(key) {
+                let field = self.fields.iter().find(|field| field.key == Some(key));
+                // A value without an entry in its map has said so already.
+                if !reasons.iter().any(|reason| reason.starts_with(key.name()) && reason.contains(" map ")) {
+                    let origin = field.map(|field| self.place(field)).unwrap_or_default();
+                    reasons.push(format!("{}: is required, but blank{origin}", key.name()));
+                }
+            }
+        };
+        for key in REQUIRED {
+            required(key);
+        }
+        if self.require_conversation_id {
+            required(LeadKey::ConversationId);
+        }
+        if self.sms {
+            required(LeadKey::CellPhone);
+            if !has(LeadKey::SmsOptIn) && !has(LeadKey::SmsOptOut) {
+                reasons.push("smsOptIn or smsOptOut: one is required for text messages, but both are blank".to_owned());
+            }
+        }
+    }
+
+    fn place(&self, field: &Field) -> String {
+        match &field.from {
+            Origin::Column { index, .. } => format!(" (column \"{}\")", self.columns[*index]),
+            Origin::Key => " (the source's key)".to_owned(),
+            Origin::Client => " (the source's client)".to_owned(),
+            Origin::Constant(_) => " (a constant in [lead])".to_owned(),
+        }
+    }
+}
+
+/// Whether a column has a map that says nothing about this value.
+fn is_unmapped(text: &str, map: &BTreeMap<String, String>) -> bool {
+    !map.is_empty() && !map.contains_key(text) && !map.contains_key("*")
+}
+
+/// What every account requires.
+const REQUIRED: [LeadKey; 5] = [LeadKey::Id, LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
+
+/// Appends `,"key":value`.
+fn push_field(body: &mut String, name: &str, value: &Sendable<'_>) {
+    body.push(',');
+    push_json_text(body, name);
+    body.push(':');
+    match value {
+        Sendable::Boolean(true) => body.push_str("true"),
+        Sendable::Boolean(false) => body.push_str("false"),
+        Sendable::Moment(at) => push_json_text(body, &value::format_datetime(*at)),
+        Sendable::Text(text) => push_json_text(body, text),
+        Sendable::Cleaned { text, .. } => push_json_text(body, text),
+    }
+}
+
+fn push_json_text(body: &mut String, text: &str) {
+    // Nearly every name, address and code needs no escaping.
+    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+        body.push('"');
+        body.push_str(text);
+        body.push('"');
+    } else {
+        body.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests;

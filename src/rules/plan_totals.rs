@@ -1,0 +1,238 @@
+//! How many of what there is in a plan, in bounded memory: names beyond a limit are counted together. Pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::conversica::lead::LeadId;
+use crate::rules::mapping::Mapped;
+use crate::rules::plan_address::SameEmail;
+use crate::rules::plan_forecast::Forecast;
+
+/// How many of what.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Totals {
+    pub create: u64,
+    pub update: u64,
+    /// First requests to leads of which a baseline assumes that Conversica knows them: neither new people nor updates.
+    pub assumed_known: u64,
+    pub stop: u64,
+    pub invalid: u64,
+    /// Nothing to send: delivered already, or waiting for a person after a refusal.
+    pub unchanged: u64,
+    /// Leads of which the CRM says otherwise than the person's own opt-out, which counts.
+    pub kept_opt_outs: u64,
+    /// Leads no longer in the source.
+    pub gone: u64,
+    /// Rows of people who were erased: nothing is made of them.
+    pub erased: u64,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. While there are any, no lead is taken for gone.
+    pub unnamed: u64,
+    /// People who would be contacted for the first time.
+    pub new_people: u64,
+    /// The same, by `conversationId`; blank where there is none. So many conversations at most: [`CONVERSATIONS`].
+    pub new_people_by_conversation: BTreeMap<String, u64>,
+    /// People in conversations beyond those.
+    pub new_people_in_other_conversations: u64,
+    /// The most frequent reasons; a lead counts for each of its own.
+    pub invalid_reasons: Vec<Reason>,
+    /// How often other reasons were found.
+    pub invalid_other_reasons: u64,
+    /// The most frequent notes on rows that make a lead: values that were cleaned, and keys that are left out.
+    pub notes: Vec<Reason>,
+    /// How often other notes were made.
+    pub other_notes: u64,
+    /// Of leads that Conversica has: key → leads for which it would change.
+    pub changed_keys: BTreeMap<String, u64>,
+    /// E-mail addresses that the leads to be sent have under more than one id.
+    pub same_email: u64,
+    pub same_email_examples: Vec<SameEmail>,
+    /// Leads to be sent whose addresses were not compared with the others': there are too many.
+    pub same_email_uncompared: u64,
+    /// Nothing is sent while this stands.
+    pub halt: Option<Halted>,
+    /// `[safety] first_run = "baseline"` would take all of it as delivered.
+    pub baseline: bool,
+    /// While the Test Lead Token is set.
+    pub test_leads: Option<TestLeads>,
+    pub forecast: Option<Forecast>,
+    /// Why this is held for a person, or would be by a pass.
+    pub hold: Option<String>,
+    /// What the state holds for a person already.
+    pub held: HeldShown,
+}
+
+impl Totals {
+    /// Requests that a pass would send.
+    pub fn requests(&self) -> u64 {
+        self.create + self.update + self.assumed_known + self.stop
+    }
+
+    /// What the caps on new people count: whoever was never sent from here.
+    pub fn first_contacts(&self) -> u64 {
+        self.new_people + self.assumed_known
+    }
+}
+
+/// Why rows make no lead, or what is noted of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    pub reason: String,
+    pub leads: u64,
+    /// The first of them.
+    pub first: Vec<LeadId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Halted {
+    pub reason: &'static str,
+    pub since: DateTime<Utc>,
+    pub cure: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TestLeads {
+    pub limit: u32,
+    /// How many more leads may be sent.
+    pub left: i64,
+}
+
+/// What is held, as `approve --shown` takes it up again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HeldShown {
+    pub leads: i64,
+    /// Of them: people who were never sent from here.
+    pub new_people: i64,
+    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    pub assumed_known: i64,
+    /// Of them: leads whose row is missing from the source.
+    pub missing: i64,
+    /// Reason → leads.
+    pub reasons: BTreeMap<String, i64>,
+    /// Names this set: what joins later is not in it. Blank where nothing is held.
+    pub shown: String,
+}
+
+/// More conversations than anybody has; a wrong mapping may find one a row.
+pub const CONVERSATIONS: usize = 1000;
+/// More than the mapping can give: reasons and keys name columns and keys, never values.
+const REASONS: usize = 1000;
+const KEYS: usize = 1000;
+/// Reasons that are shown, and leads of each.
+const REASONS_SHOWN: usize = 10;
+const LEADS_OF_ONE: usize = 5;
+
+/// What is counted by name while the plan goes over the rows.
+#[derive(Debug)]
+pub struct Counts {
+    conversations: Counted,
+    reasons: Counted,
+    notes: Counted,
+    keys: Counted,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let (conversations, keys) = (Counted::up_to(CONVERSATIONS), Counted::up_to(KEYS));
+        Self { conversations, reasons: Counted::up_to(REASONS), notes: Counted::up_to(REASONS), keys }
+    }
+}
+
+impl Counts {
+    pub fn new_person(&mut self, conversation: &str) {
+        self.conversations.add(conversation, None);
+    }
+
+    pub fn invalid<'r>(&mut self, reasons: impl Iterator<Item = &'r String>, lead: (&str, &str)) {
+        reasons.for_each(|reason| self.reasons.add(reason, Some(lead)));
+    }
+
+    pub fn notes(&mut self, mapped: &Mapped) {
+        mapped.notes.iter().for_each(|note| self.notes.add(note, Some(mapped.lead.as_pair())));
+    }
+
+    pub fn changed<'k>(&mut self, keys: impl Iterator<Item = &'k String>) {
+        keys.for_each(|key| self.keys.add(key, None));
+    }
+
+    pub fn put_into(self, totals: &mut Totals) {
+        let counts = |counted: Counted| -> BTreeMap<String, u64> {
+            counted.by_name.into_iter().map(|(name, (count, _))| (name, count)).collect()
+        };
+        (totals.invalid_reasons, totals.invalid_other_reasons) = self.reasons.most_frequent(REASONS_SHOWN);
+        (totals.notes, totals.other_notes) = self.notes.most_frequent(REASONS_SHOWN);
+        totals.new_people_in_other_conversations = self.conversations.others;
+        totals.new_people_by_conversation = counts(self.conversations);
+        totals.changed_keys = counts(self.keys);
+    }
+}
+
+/// Counts by name, of so many names.
+#[derive(Debug)]
+struct Counted {
+    by_name: BTreeMap<String, (u64, Vec<LeadId>)>,
+    most: usize,
+    others: u64,
+}
+
+impl Counted {
+    fn up_to(most: usize) -> Self {
+        Self { by_name: BTreeMap::new(), most, others: 0 }
+    }
+
+    fn add(&mut self, name: &str, lead: Option<(&str, &str)>) {
+        let full = self.by_name.len() >= self.most;
+        let (count, first) = match self.by_name.get_mut(name) {
+            Some(known) => known,
+            None if full => {
+                self.others += 1;
+                return;
+            }
+            None => self.by_name.entry(name.to_owned()).or_default(),
+        };
+        *count += 1;
+        if first.len() < LEADS_OF_ONE
+            && let Some((id, client_id)) = lead
+        {
+            first.push(LeadId { id: id.to_owned(), client_id: client_id.to_owned() });
+        }
+    }
+
+    /// And how many others there were; of equal counts, in the order of their names.
+    fn most_frequent(self, wanted: usize) -> (Vec<Reason>, u64) {
+        let mut all: Vec<Reason> =
+            self.by_name.into_iter().map(|(reason, (leads, first))| Reason { reason, leads, first }).collect();
+        all.sort_by_key(|reason| std::cmp::Reverse(reason.leads));
+        let others = all.iter().skip(wanted).map(|reason| reason.leads).sum::<u64>() + self.others;
+        all.truncate(wanted);
+        (all, others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_in_counting_and_no_more_names_are_kept_than_may_be(
+            names in proptest::collection::vec(0u16..40, 0..200), most in 1usize..50, wanted in 0usize..20,
+        ) {
+            let mut counted = Counted::up_to(most);
+            for (id, name) in names.iter().enumerate() {
+                counted.add(&format!("{name:02}"), Some((&id.to_string(), "")));
+            }
+            prop_assert!(counted.by_name.len() <= most);
+            let (reasons, others) = counted.most_frequent(wanted);
+            prop_assert_eq!(reasons.iter().map(|reason| reason.leads).sum::<u64>() + others, names.len() as u64);
+            prop_assert!(reasons.is_sorted_by(|a, b| a.leads >= b.leads) && reasons.len() <= wanted);
+            for reason in &reasons {
+                let of = |lead: &LeadId| format!("{:02}", names[lead.id.parse::<usize>().unwrap()]);
+                prop_assert!(reason.first.iter().all(|lead| of(lead) == reason.reason));
+                prop_assert_eq!(reason.first.len() as u64, reason.leads.min(LEADS_OF_ONE as u64));
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Whether how a poll ended is worth writing down: a source that is quiet for days must not cost a write every few seconds. Pure.
+
+use std::time::Duration;
+
+use crate::store::control::LastPoll;
+
+/// While polls find nothing, `status` is at most this old.
+const FRESH: Duration = Duration::from_secs(60);
+/// With short intervals it is fresher: one poll in so many.
+const POLLS: u32 = 10;
+
+/// Whether this poll says more than the last one that was written down, or that one is old by now.
+pub(crate) fn is_news(before: Option<&LastPoll>, last: &LastPoll, poll_interval: Duration) -> bool {
+    let Some(before) = before else { return true };
+    let says_the_same = last.error.is_none()
+        && before.error.is_none()
+        && last.changed == 0
+        && before.changed == 0
+        && (last.rows, last.unnamed, &last.kind) == (before.rows, before.unnamed, &before.kind);
+    let fresh = FRESH.min(poll_interval.saturating_mul(POLLS));
+    // A moment that lies ahead is of a clock that was wrong.
+    let age = (last.at - before.at).to_std();
+    !says_the_same || age.is_ok_and(|age| age >= fresh) || age.is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+
+    fn polled(second: i64) -> LastPoll {
+        LastPoll {
+            at: DateTime::from_timestamp(1_780_000_000 + second, 0).expect("a moment"),
+            kind: "incremental".to_owned(),
+            rows: 3,
+            changed: 0,
+            duration_ms: 5,
+            error: None,
+            cure: None,
+            unnamed: 0,
+            failing_since: None,
+            succeeded_at: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_quiet_poll_is_written_down_once_a_minute() {
+        let is_news = |last: LastPoll, seconds| super::is_news(Some(&polled(0)), &last, Duration::from_secs(seconds));
+        assert!(super::is_news(None, &polled(0), Duration::from_secs(15)));
+        assert!(!is_news(polled(15), 15) && !is_news(polled(59), 15) && is_news(polled(60), 15));
+        assert!(!is_news(polled(9), 1) && is_news(polled(10), 1), "fresher where polls are frequent");
+        assert!(is_news(polled(300), 300), "every one of those that are rare");
+        assert!(is_news(polled(-1), 15), "after a clock that was ahead");
+    }
+
+    #[test]
+    fn whatever_a_poll_finds_is_written_down_at_once() {
+        let is_news = |last: &LastPoll| super::is_news(Some(&polled(0)), last, Duration::from_secs(15));
+        assert!(is_news(&LastPoll { changed: 1, ..polled(15) }));
+        assert!(is_news(&LastPoll { rows: 4, ..polled(15) }));
+        assert!(is_news(&LastPoll { unnamed: 1, ..polled(15) }));
+        assert!(is_news(&LastPoll { kind: "full".to_owned(), ..polled(15) }));
+        let failed = LastPoll { error: Some("away".to_owned()), ..polled(0) };
+        assert!(is_news(&LastPoll { at: polled(15).at, ..failed.clone() }));
+        assert!(super::is_news(Some(&failed), &polled(15), Duration::from_secs(15)), "and that it works again");
+        let found = LastPoll { changed: 2, ..polled(0) };
+        assert!(super::is_news(Some(&found), &polled(15), Duration::from_secs(15)), "and that there is no more");
+    }
+}

@@ -1,0 +1,88 @@
+//! From where the next poll reads, and what a poll remembers for that. Pure.
+//!
+//! While the source is busy, the look-back before the newest value is read again. Once it has been quiet for long enough, only
+//! what is newer is read. The first change after that has the look-back of the earlier newest value read once again: a row
+//! that came later than any look-back allows for (a replica that had fallen behind) is found then.
+
+use chrono::{DateTime, Utc};
+
+use crate::horizon;
+use crate::rules::cursor::{self, Newest, QuietTime, ReadWindow, StampPolicy};
+use crate::source::settled::Settled;
+use crate::store::control::Cursor;
+
+/// What a whole poll has seen.
+#[derive(Debug, Clone)]
+pub(crate) struct PollSight {
+    /// The newest value; `None` where it was not found, or not looked for.
+    pub newest: Option<Newest>,
+    /// What was committed for certain before it read.
+    pub settled: Settled,
+    /// When it began, where it has compared every row.
+    pub full_at: Option<DateTime<Utc>>,
+    /// As in [`Cursor`].
+    pub source: String,
+}
+
+/// What is read; `None` where nothing says it: then all of it.
+pub(crate) fn read_window(cursor: &Cursor, policy: StampPolicy, now: DateTime<Utc>) -> Option<ReadWindow> {
+    let (newest, settled) = (cursor.newest.as_ref()?, cursor.settled.as_ref()?);
+    let since = |newest: &Newest| cursor::bound(newest, policy.lookback, policy.time_zone, settled, now);
+    let whole = since(newest)?;
+    let rows = match &cursor.passed {
+        Some(passed) => since(passed)?,
+        None => {
+            let quiet = cursor.unchanged_since.map(|unchanged_since| QuietTime { settled, unchanged_since });
+            let behind = quiet.and_then(|quiet| cursor::bound_behind(newest, policy, &quiet, now));
+            behind.unwrap_or_else(|| whole.clone())
+        }
+    };
+    Some(ReadWindow { rows, newest: whole })
+}
+
+/// The cursor after a poll that has come to its end.
+pub(crate) fn renew_cursor(
+    before: Option<&Cursor>,
+    seen: PollSight,
+    policy: StampPolicy,
+    now: DateTime<Utc>,
+) -> Cursor {
+    let earlier = before.and_then(|cursor| cursor.newest.as_ref());
+    let is_same = |newest: &Newest, earlier: &Newest| (&newest.text, newest.kind) == (&earlier.text, earlier.kind);
+    let is_found_again = seen.newest.as_ref().zip(earlier).is_some_and(|(newest, earlier)| is_same(newest, earlier));
+    let is_newer = seen.newest.is_some() && !is_found_again;
+    let was_passed =
+        |cursor: &Cursor| read_window(cursor, policy, now).is_some_and(|window| window.rows != window.newest);
+    let passed = before
+        .filter(|cursor| is_newer && seen.full_at.is_none() && cursor.passed.is_none() && was_passed(cursor))
+        .and_then(|cursor| cursor.newest.clone());
+    let unchanged_since = before.and_then(|cursor| cursor.unchanged_since).unwrap_or(seen.settled.at);
+    // A later moment was written by a clock that was ahead: the look-back would be read again until that moment.
+    let unchanged_since = horizon::as_of_now(unchanged_since, seen.settled.at);
+    let newest = match (seen.newest, earlier) {
+        (Some(newest), Some(earlier)) if seen.full_at.is_none() => Some(newest.after(earlier)),
+        // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
+        (newest, earlier) => newest.or(earlier.cloned()),
+    };
+    Cursor {
+        full_at: seen.full_at.or(before.map(|cursor| cursor.full_at)).unwrap_or(now),
+        newest,
+        source: seen.source,
+        unchanged_since: is_found_again.then_some(unchanged_since),
+        settled: Some(seen.settled),
+        passed,
+    }
+}
+
+/// Whether the cursor before leads to the same rows: then the new one is not worth a write.
+pub(crate) fn is_as_good(before: &Cursor, cursor: &Cursor, policy: StampPolicy, now: DateTime<Utc>) -> bool {
+    let kind = |cursor: &Cursor| cursor.newest.as_ref().map(|newest| newest.kind);
+    before.full_at == cursor.full_at
+        && before.settled.is_some()
+        && kind(before) == kind(cursor)
+        && before.unchanged_since == cursor.unchanged_since
+        && read_window(before, policy, now) == read_window(cursor, policy, now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! A fingerprint of the account that leads are sent to: endpoint, username and password, keyed with a random number kept
+//! in the state. It tells new credentials from old ones, and never gives them away.
+
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Conversica;
+use crate::conversica::lead::Fingerprint;
+use crate::db::Db;
+use crate::store::control::{self, Fact};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FingerprintKey {
+    key: String,
+}
+
+impl Fact for FingerprintKey {
+    const NAME: &'static str = "fingerprint_key";
+}
+
+/// The fingerprint of these credentials for this state, in hexadecimal.
+pub async fn fingerprint(db: &Db, account: &Conversica, now: DateTime<Utc>) -> Result<String, sqlx::Error> {
+    let key = match control::read::<FingerprintKey>(db).await? {
+        Some(fact) => fact.key,
+        None => {
+            let key = format!("{:032x}", rand::random::<u128>());
+            control::write(db, &FingerprintKey { key: key.clone() }, now).await?;
+            key
+        }
+    };
+    Ok(keyed(&key, account))
+}
+
+/// The same, without making the key: `None` where there is none yet.
+pub async fn known_fingerprint(db: &Db, account: &Conversica) -> Result<Option<String>, sqlx::Error> {
+    Ok(control::read::<FingerprintKey>(db).await?.map(|fact| keyed(&fact.key, account)))
+}
+
+fn keyed(key: &str, account: &Conversica) -> String {
+    let mut keyed = Vec::new();
+    for part in [key, account.endpoint.as_str(), &account.username, account.password.expose_secret()] {
+        // Lengths keep "ab"+"c" apart from "a"+"bc".
+        keyed.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        keyed.extend_from_slice(part.as_bytes());
+    }
+    Fingerprint::of(&keyed).to_string()
+}

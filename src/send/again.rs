@@ -1,0 +1,38 @@
+//! Leads whose key several rows had, looked at again by an incremental poll: a row that was deleted leaves no stamp behind, and
+//! the lead it shared its key with would wait for the next full compare.
+
+use std::time::Instant;
+
+use crate::send::merge::copies::SHARED;
+use crate::send::merge::{Interest, Item, Merge};
+use crate::send::writes::Writes;
+use crate::source::read::Scope;
+use crate::source::{Crm, Fitting};
+use crate::store::compare;
+
+/// Leads that are looked at; a full compare sees all of them.
+const LEADS: i64 = 1000;
+
+/// Writes down what has become of them. Without an index on the key this reads the whole source, so that it is done only now and
+/// then where it takes long.
+pub(crate) async fn look(crm: &Crm, fitting: &Fitting, writes: &mut Writes<'_>) -> anyhow::Result<()> {
+    if fitting.has_unique_key || !crm.may_look_again() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let mut leads = compare::invalid_because(writes.state(), SHARED, LEADS).await?;
+    // This poll has met them already.
+    leads.retain(|lead| !writes.has(lead));
+    if !leads.is_empty() {
+        let (scope, interest) = (Scope::Keys(leads), Interest::Differences);
+        let mut merge = Merge::begin(crm, writes.state(), fitting, scope, interest, writes.now()).await?;
+        while let Some(item) = merge.next().await? {
+            // Whether a lead is gone is for the full compare to say.
+            if !matches!(item, Item::Missing(_)) {
+                writes.take(item).await?;
+            }
+        }
+    }
+    crm.has_looked_again(started.elapsed());
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! `approve_above` and `source_shrinks_below` with triggers. They say what one poll may do; triggers make a poll of every
+//! commit, and what a poll of old would have held would leave row by row. So what went unasked counts for as long as
+//! `poll_interval`, and of leads that go, for as long as a source may take to lose them bit by bit.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::config::Settings;
+use crate::db::Db;
+use crate::rules::guard::{Admission, Earlier};
+use crate::send::writes::Polled;
+use crate::source::Crm;
+use crate::store::control::{self, Facts, Lost, Unasked};
+
+/// A script that deletes in small commits, with pauses, is done by then.
+const LOST_WITHIN: Duration = Duration::from_secs(3600);
+
+/// What has gone unasked so far; `None` where polls are as far apart as the settings say.
+#[derive(Debug, Clone)]
+pub struct Allowance(Option<(Unasked, Lost)>);
+
+impl Allowance {
+    pub fn of(crm: &Crm, facts: &Facts, settings: &Settings, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
+        if crm.log.is_none() {
+            return Ok(Self(None));
+        }
+        let interval = settings.source.poll_interval;
+        // Of a clock that was set back nothing is believed but the count.
+        let unasked = facts.get::<Unasked>()?.filter(|unasked| now < unasked.since + interval);
+        let lost = facts.get::<Lost>()?.filter(|lost| now < lost.since + LOST_WITHIN.max(interval));
+        Ok(Self(Some((
+            unasked.unwrap_or(Unasked { since: now, leads: 0, lost: 0 }),
+            lost.unwrap_or(Lost { since: now, leads: 0 }),
+        ))))
+    }
+
+    /// The same with less to send.
+    pub fn narrow(&self, admission: Admission) -> Admission {
+        match admission {
+            Admission::UpTo { limit, reason } => {
+                let limit = self.left(limit as u64);
+                Admission::UpTo { limit: usize::try_from(limit).unwrap_or(usize::MAX), reason }
+            }
+            Admission::Send | Admission::Hold(_) | Admission::Baseline => admission,
+        }
+    }
+
+    /// What is left of a limit to sends.
+    pub fn left(&self, limit: u64) -> u64 {
+        limit.saturating_sub(self.0.as_ref().map_or(0, |(unasked, _)| unasked.leads))
+    }
+
+    pub fn earlier(&self) -> Earlier {
+        let earlier = |(unasked, lost): &(Unasked, Lost)| Earlier { lost: lost.leads, lost_of_late: unasked.lost };
+        self.0.as_ref().map(earlier).unwrap_or_default()
+    }
+
+    pub async fn spend(self, state: &Db, polled: &Polled, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+        let Some((unasked, lost)) = self.0 else { return Ok(()) };
+        let less = |leads: u64| (leads + polled.lost).saturating_sub(polled.back);
+        let spent =
+            Unasked { since: unasked.since.min(now), leads: unasked.leads + polled.unasked, lost: less(unasked.lost) };
+        if (spent.leads, spent.lost) != (unasked.leads, unasked.lost) {
+            control::write(state, &spent, now).await?;
+        }
+        if less(lost.leads) != lost.leads {
+            control::write(state, &Lost { since: lost.since.min(now), leads: less(lost.leads) }, now).await?;
+        }
+        Ok(())
+    }
+}

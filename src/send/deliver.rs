@@ -1,0 +1,433 @@
+//! Delivers what is due: claims leads, posts them, records what came of it. One [`Deliverer::step`] does one round of
+//! bookkeeping; [`Deliverer::wait`] waits until there is a reason for the next.
+//!
+//! Never more leads are claimed than requests may be in flight, and a claim is given up only when its outcome is on the
+//! disk: so a crash can repeat no more than what was in flight.
+
+mod ending;
+mod shared_facts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::client::permit::SendPermit;
+use crate::client::{Attempt, Client};
+use crate::config::Settings;
+use crate::conversica::outcome::Class;
+use crate::db::Db;
+use crate::rules::mapping::Mapping;
+use crate::rules::{guard, lease, retry};
+use crate::send::account;
+use crate::send::tally::Tally;
+use crate::send::throttle::Throttle;
+use crate::store::control::{self, Halt, Pacing, Verified};
+use crate::store::delivery::{self, Claim, Finished, Next, OptOuts, Wanted};
+use crate::store::due::{self, Admit};
+use crate::{clock, horizon};
+
+/// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.
+const RECHECK: Duration = Duration::from_secs(1);
+/// How soon what somebody else was just claiming is looked at again.
+const CONTENTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether leads may still be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    Open,
+    /// Finish what is in flight, begin nothing.
+    Closed,
+}
+
+/// Where a step left things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub claimed: usize,
+    pub recorded: usize,
+    /// Requests on their way.
+    pub in_flight: usize,
+    pub halted: bool,
+}
+
+pub struct Deliverer {
+    state: Db,
+    client: Client,
+    settings: Settings,
+    /// Fingerprint of the credentials in use.
+    account: String,
+    /// Whether these credentials have ever had a 2xx; until then, one request at a time.
+    verified: bool,
+    halt: Option<Halt>,
+    /// A halt, a first 2xx or a pause that is not on the disk yet.
+    unwritten: Vec<Unwritten>,
+    /// `None` where the claim was too old when its request was to be written.
+    requests: JoinSet<(Claim, Option<Attempt>)>,
+    finished: Vec<Finished>,
+    throttle: Throttle,
+    /// Who may be claimed, by caps and Test Lead Token.
+    admit: Admit,
+    /// What is in the queue was made by another mapping, until a poll has been through.
+    mapping: String,
+    remapping: bool,
+    /// Halt and mapping are looked at again then: other processes change them.
+    look_at: DateTime<Utc>,
+    /// Conversica answers again: withdrawals of consent are to be tried at once.
+    hurry: bool,
+    capped_until: Option<DateTime<Utc>>,
+    /// Nothing was due when last looked; look again then.
+    idle_until: Option<DateTime<Utc>>,
+    tally: Arc<Tally>,
+    wake: Arc<Notify>,
+}
+
+#[derive(Debug)]
+enum Unwritten {
+    Halt(Halt),
+    Verified,
+    /// Conversica asked for silence until then.
+    Pause(DateTime<Utc>),
+}
+
+impl Deliverer {
+    /// `wake` is rung when leads have become due.
+    pub async fn new(
+        state: Db,
+        settings: &Settings,
+        tally: Arc<Tally>,
+        wake: Arc<Notify>,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Self> {
+        let client = Client::new(&settings.conversica, settings.delivery.timeout, settings.delivery.concurrency)?;
+        let account = account::fingerprint(&state, &settings.conversica, now).await?;
+        let known = control::read::<Verified>(&state).await?;
+        let verified = known.as_ref().is_some_and(|known| known.account == account);
+        // How another account was doing says nothing about this one.
+        let noted = control::read::<Pacing>(&state).await?.filter(|_| verified || known.is_none());
+        let test_leads = due::test_leads_for_the_crm(&state, settings.conversica.test_lead_limit).await?;
+        let admit = guard::admit(settings, test_leads);
+        let mut deliverer = Self {
+            state,
+            client,
+            settings: settings.clone(),
+            account,
+            verified,
+            halt: None,
+            unwritten: Vec::new(),
+            requests: JoinSet::new(),
+            finished: Vec::new(),
+            throttle: Throttle::resume(&settings.delivery, noted, now),
+            admit,
+            mapping: Mapping::new(settings).fingerprint().to_string(),
+            remapping: false,
+            look_at: now,
+            hurry: false,
+            capped_until: None,
+            idle_until: None,
+            tally,
+            wake,
+        };
+        deliverer.look_at_state(now).await?;
+        Ok(deliverer)
+    }
+
+    /// One for settings that have changed, while nothing is on its way: an account that was refused is known again, a new one
+    /// goes alone at first.
+    pub async fn renewed(&self, settings: &Settings, now: DateTime<Utc>) -> anyhow::Result<Self> {
+        Self::new(self.state.clone(), settings, self.tally.clone(), self.wake.clone(), now).await
+    }
+
+    /// The halt that stands, if one does.
+    pub fn halt(&self) -> Option<&Halt> {
+        self.halt.as_ref()
+    }
+
+    /// One round: writes down what has finished, claims what is due and may leave, and lets it leave.
+    ///
+    /// # Errors
+    /// The database's. Nothing is lost by it: outcomes wait for the next round, and so do their slots.
+    pub async fn step(&mut self, intake: Intake, now: DateTime<Utc>) -> anyhow::Result<Step> {
+        while let Some(joined) = self.requests.try_join_next() {
+            self.finish(joined, now);
+        }
+        self.write_facts(now).await?;
+        if is_over(self.look_at, now) {
+            self.look_at_state(now).await?;
+        }
+        if !self.finished.is_empty() {
+            // What is recorded now may be due before the queue was to be looked at again.
+            self.idle_until = None;
+        }
+        if self.hurry {
+            due::hurry_withdrawals(&self.state, now).await?;
+            self.hurry = false;
+        }
+        let wanted = if intake == Intake::Open { self.wanted(now) } else { 0 };
+        let recorded = self.finished.len();
+        let mut claims = Vec::new();
+        // Counted from before the claim's statement leaves: its answer may be slow to come.
+        let mut permitted_until = Duration::ZERO;
+        if recorded > 0 || wanted > 0 {
+            let lease = lease::duration(self.settings.delivery.timeout);
+            permitted_until = clock::since_boot().saturating_add(lease::time_to_write(lease));
+            let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
+            let opt_outs = OptOuts::of(&self.settings.consent);
+            let wanted = Wanted { leads: wanted, admit, alone: !self.verified, opt_outs };
+            claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
+            self.finished.clear();
+            claims = self.withhold_in_pause(claims).await;
+        }
+        let claimed = claims.len();
+        self.throttle.pace.take(claimed);
+        // At once: nothing that can fail may stand between a claim on the disk and its request.
+        for claim in claims {
+            self.send(claim, SendPermit::until(permitted_until), now);
+        }
+        if claimed < wanted {
+            self.rest(now).await?;
+        }
+        self.throttle.note(&self.state, self.capped_until, now).await?;
+        Ok(Step { claimed, recorded, in_flight: self.requests.len(), halted: self.halt.is_some() })
+    }
+
+    /// Waits until something has finished, something is due, a token is there, or somebody rings; at most a second.
+    pub async fn wait(&mut self, now: DateTime<Utc>) {
+        let until = self.next_event(now);
+        let pause = (until - now).to_std().unwrap_or(Duration::ZERO).min(RECHECK);
+        let wake = self.wake.clone();
+        tokio::select! {
+            Some(joined) = self.requests.join_next(), if !self.requests.is_empty() => {
+                self.finish(joined, crate::clock::now());
+            }
+            () = wake.notified() => self.idle_until = None,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    /// Whether what is due has to wait for Conversica: it fails, or has asked for a pause.
+    pub fn is_obstructed(&self, now: DateTime<Utc>) -> bool {
+        self.throttle.is_obstructed(now)
+    }
+
+    /// When the next lead that may be claimed is due, if any waits.
+    pub async fn next_due_at(&mut self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+        let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
+        let next = due::next_due_at(&self.state, admit, now).await?;
+        if self.capped_until.is_none()
+            && let Some(until) = next.capped_until
+        {
+            info!(%until, "a cap on people contacted for the first time is reached: the next of them waits for its turn");
+        }
+        self.capped_until = next.capped_until;
+        Ok(next.at)
+    }
+
+    /// Until when people contacted for the first time wait, because a cap is reached.
+    pub fn capped_until(&self) -> Option<DateTime<Utc>> {
+        self.capped_until
+    }
+
+    /// So many instances share the state, and the pace.
+    pub fn share_with(&mut self, instances: u32, now: DateTime<Utc>) {
+        self.throttle.share(instances, now);
+    }
+
+    /// Forgets that nothing was due: somebody has put something in.
+    pub fn look_again(&mut self) {
+        self.idle_until = None;
+    }
+
+    fn next_event(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        if self.halt.is_some() {
+            return now + RECHECK;
+        }
+        if let Some(until) = self.idle_until.filter(|until| !is_over(*until, now)) {
+            return until;
+        }
+        let pace = self.throttle.pace.next_at(now);
+        let probe = self.throttle.breaker.next_probe_at().unwrap_or(now).min(now + RECHECK);
+        if self.slots(now) <= self.requests.len() && probe <= now {
+            // Every slot is taken: only a finished request changes that.
+            return now + RECHECK;
+        }
+        pace.max(probe)
+    }
+
+    fn slots(&self, now: DateTime<Utc>) -> usize {
+        let concurrency = if self.verified { self.settings.delivery.concurrency as usize } else { 1 };
+        self.throttle.breaker.slots(concurrency, now)
+    }
+
+    fn wanted(&mut self, now: DateTime<Utc>) -> usize {
+        if self.halt.is_some() || self.idle_until.is_some_and(|until| !is_over(until, now)) {
+            return 0;
+        }
+        let free = self.slots(now).saturating_sub(self.requests.len());
+        free.min(self.throttle.pace.available(now))
+    }
+
+    /// Nothing more is due: until when?
+    async fn rest(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        if let Admit::TestLeads(limit) = self.admit
+            && !self.remapping
+        {
+            let held = due::hold_surplus_tests(&self.state, limit, now).await?;
+            if held > 0 {
+                warn!(leads = held, limit, "held: the Test Lead Token is set, and test_lead_limit is reached");
+                return Ok(());
+            }
+        }
+        let next = self.next_due_at(now).await?;
+        // What is due and was not claimed is being claimed by somebody else.
+        let soonest = now + CONTENTION_PAUSE;
+        self.idle_until = Some(next.map_or(now + RECHECK, |next| next.clamp(soonest, now + RECHECK)));
+        Ok(())
+    }
+
+    fn send(&mut self, claim: Claim, permit: SendPermit, now: DateTime<Utc>) {
+        let (client, state) = (self.client.clone(), self.state.clone());
+        self.requests.spawn(async move {
+            let mut claim = claim;
+            let attempt = client.post_permitted(std::mem::take(&mut claim.body), &permit, now).await;
+            if let Some(wait) = attempt.as_ref().and_then(asked_pause) {
+                shared_facts::announce_pause(&state, wait).await;
+            }
+            (claim, attempt)
+        });
+    }
+
+    fn finish(&mut self, joined: Result<(Claim, Option<Attempt>), tokio::task::JoinError>, now: DateTime<Utc>) {
+        // A task that panics has lost its claim's name: the claim stays in flight, and its lease or the next start ends it.
+        let Ok((claim, attempt)) = joined else {
+            error!("a request's task failed; its lead stays claimed until the lease is over");
+            return;
+        };
+        let Some(attempt) = attempt else {
+            warn!(
+                id = claim.lead.id,
+                "a claim was too old when its request was to leave: nothing was sent, the lead is due again"
+            );
+            self.finished.push(Finished::unsent(claim, now));
+            return;
+        };
+        self.tally.add(attempt.class, attempt.duration);
+        let next = self.consequence(&claim, &attempt, now);
+        self.finished.push(Finished {
+            lead: claim.lead,
+            claimed_at: claim.claimed_at,
+            attempt: claim.attempt,
+            class: attempt.class,
+            http_status: attempt.http_status,
+            detail: attempt.detail,
+            duration: Some(attempt.duration),
+            at: now,
+            sent_hash: claim.sent_hash,
+            next,
+        });
+    }
+
+    /// What an attempt means: for its lead (returned), and for everybody (pace, breaker, halt).
+    fn consequence(&mut self, claim: &Claim, attempt: &Attempt, now: DateTime<Utc>) -> Next {
+        let delivery = &self.settings.delivery;
+        match attempt.class {
+            Class::Accepted => {
+                self.throttle.pace.recover();
+                self.answered();
+                if !self.verified {
+                    self.verified = true;
+                    self.unwritten.push(Unwritten::Verified);
+                }
+                Next::Done
+            }
+            Class::Rejected => {
+                self.answered();
+                Next::Rejected
+            }
+            Class::Transient | Class::Ambiguous => {
+                if slows_down(attempt) {
+                    self.throttle.pace.slow_down(attempt.retry_after, now);
+                }
+                if let Some(wait) = asked_pause(attempt) {
+                    self.unwritten.push(Unwritten::Pause(now + wait));
+                }
+                if self.throttle.breaker.failed(&delivery.retry, now) {
+                    let detail =
+                        attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
+                    warn!(detail, "Conversica does not answer well; trying one lead at a time until it does");
+                }
+                // Not by the clock, which may have been set while the request was on its way.
+                let (number, failing_for) = (claim.attempt, claim.failing_for().saturating_add(attempt.duration));
+                match attempt.class {
+                    // Whoever withdrew consent waits for no word, and is not held.
+                    _ if claim.urgent => retry::next(
+                        &retry::for_withdrawals(&delivery.retry),
+                        number,
+                        failing_for,
+                        attempt.retry_after,
+                        now,
+                    ),
+                    Class::Ambiguous => retry::next_unknown(delivery, number, failing_for, now),
+                    _ => retry::next(&delivery.retry, number, failing_for, attempt.retry_after, now),
+                }
+            }
+            Class::Halting => {
+                self.stop_everything(attempt, now);
+                Next::Untried
+            }
+        }
+    }
+
+    fn answered(&mut self) {
+        if self.throttle.breaker.answered() {
+            self.hurry = true;
+            info!("Conversica answers again");
+        }
+    }
+
+    fn stop_everything(&mut self, attempt: &Attempt, now: DateTime<Utc>) {
+        let Some(reason) = attempt.halt.filter(|_| self.halt.is_none()) else { return };
+        let halt = Halt { reason, since: now, detail: attempt.detail.clone(), account: self.account.clone() };
+        error!(
+            reason = reason.name(),
+            http_status = attempt.http_status,
+            cure = reason.cure(),
+            "halted: nothing is sent until this is mended"
+        );
+        // Whatever these credentials were worth before, the next request goes alone.
+        self.verified = false;
+        self.unwritten.push(Unwritten::Halt(halt.clone()));
+        self.halt = Some(halt);
+    }
+}
+
+/// Whether Conversica has too much to do, as far as this answer shows.
+fn slows_down(attempt: &Attempt) -> bool {
+    let is_overloaded = attempt.class == Class::Transient && matches!(attempt.http_status, Some(429 | 503));
+    is_overloaded || attempt.class == Class::Ambiguous
+}
+
+/// For how long Conversica has asked every instance to be silent.
+fn asked_pause(attempt: &Attempt) -> Option<Duration> {
+    attempt.retry_after.filter(|_| slows_down(attempt))
+}
+
+/// Whether a rest has ended. None was meant to last longer than [`RECHECK`]: a clock that was set back ends it too.
+fn is_over(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    horizon::is_over(until, RECHECK, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_make_a_rest_of_a_second_one_of_an_hour() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        assert!(!is_over(now + RECHECK, now));
+        assert!(is_over(now, now));
+        assert!(is_over(now + RECHECK, now - chrono::TimeDelta::hours(1)));
+    }
+}

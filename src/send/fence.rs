@@ -1,0 +1,62 @@
+//! A poll writes only while the turn to poll is its own. A session that held the turn may be lost without a word (a machine
+//! that was paused, a firewall that forgot it); another instance then polls, and what the first has read is old by now.
+//!
+//! The look here spares a poll its work. What makes certain is the server: see [`super::turn`].
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::db::Db;
+use crate::error::TurnLost;
+use crate::store::control::{self, Fact, Facts};
+
+/// Tells a process from all others that share its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance(u64);
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self(rand::random())
+    }
+}
+
+/// Who began the newest poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Polling {
+    pub instance: Instance,
+}
+
+impl Fact for Polling {
+    const NAME: &'static str = "polling";
+}
+
+/// Stands as long as no other instance begins a poll. An SQLite state has no other.
+#[derive(Debug, Clone, Copy)]
+pub struct Fence(Option<Instance>);
+
+impl Fence {
+    /// To be raised by whoever has the turn, before anything is read.
+    pub async fn raise(state: &Db, facts: &Facts, instance: Instance, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
+        if matches!(state, Db::Sqlite(_)) {
+            return Ok(Self(None));
+        }
+        let polling = Polling { instance };
+        if facts.get::<Polling>()?.as_ref() != Some(&polling) {
+            control::write(state, &polling, now).await?;
+        }
+        Ok(Self(Some(instance)))
+    }
+
+    /// Looked at before each batch is written.
+    ///
+    /// # Errors
+    /// Another instance has begun a poll since.
+    pub async fn check(self, state: &Db) -> anyhow::Result<()> {
+        let Some(instance) = self.0 else { return Ok(()) };
+        let polling = control::read::<Polling>(state).await?;
+        if polling.is_none_or(|polling| polling.instance != instance) {
+            return Err(TurnLost.into());
+        }
+        Ok(())
+    }
+}

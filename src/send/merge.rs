@@ -1,0 +1,468 @@
+//! The merge of the source's rows with the leads that the state knows, in constant memory.
+//!
+//! Both sides come in the same order, so one pass over both finds new, changed and missing leads. A row that says what it
+//! said before is known by its hash: it is neither taken apart nor mapped nor looked up. Rows that share a key make one invalid
+//! lead; a row whose key names no lead is passed over and counted. Rows out of order end the merge.
+
+pub mod copies;
+mod known;
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use chrono::{DateTime, Utc};
+
+use crate::conversica::lead::{IdOrder, LeadId};
+use crate::db::Db;
+use crate::rules::cursor::Newest;
+use crate::rules::line::{Batch, Line};
+use crate::rules::mapping::Mapped;
+use crate::send::consent::{self, Ledger};
+use crate::send::merge::copies::Copies;
+use crate::send::merge::known::Known;
+use crate::source::read::{BATCH_ROWS, Batches, Reading, Scope, WholeNames};
+use crate::source::{Crm, Fitting, SourceSchema};
+use crate::store::compare::{self, Doubted, KnownLeads};
+use crate::store::{lead, tombstone};
+
+/// What the merge comes upon.
+#[derive(Debug)]
+pub enum Item {
+    /// A row of the source that may differ from what is known of its lead.
+    Row(Mapped, Option<lead::Known>),
+    /// A lead that is no longer in the source.
+    Missing(lead::Known),
+    /// Nothing of interest for some time: there are more rows.
+    Quiet,
+}
+
+/// What the merge passes over in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Rows that say what they said before, and leads that have been missing for long.
+    Differences,
+    /// Rows that say what they said before and whose leads are not in doubt.
+    Doubts(Doubted),
+    /// Nothing.
+    Everything,
+}
+
+impl Interest {
+    /// Whether leads that have been missing for long are told of.
+    const fn is_in_the_missing(self) -> bool {
+        !matches!(self, Interest::Differences)
+    }
+}
+
+pub struct Merge<'a> {
+    crm: &'a Crm,
+    state: &'a Db,
+    fitting: &'a Fitting,
+    interest: Interest,
+    now: DateTime<Utc>,
+    batches: Batches,
+    batch: Batch,
+    /// The batch after it: rows of one key may stand in both.
+    ahead: Option<Batch>,
+    /// The next line of the batch.
+    next: usize,
+    source_at_end: bool,
+    /// Where an earlier merge has come to: what lies before it is passed over.
+    passed: Option<LeadId>,
+    last: Option<LeadId>,
+    rows: u64,
+    /// Of them: rows that share a key with an earlier one.
+    copies: u64,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long.
+    unnamed: u64,
+    /// Leads that the source is expected to have, and has.
+    present: u64,
+    newest: Option<Newest>,
+    schema: Option<SourceSchema>,
+    known: Known,
+    items: VecDeque<Item>,
+    /// Set where anybody was ever erased.
+    erasure: Option<tombstone::Key>,
+    /// Rows of people who were erased.
+    erased: u64,
+}
+
+/// What is gathered for one look at the state.
+#[derive(Default)]
+struct Gathered {
+    rows: Vec<Met>,
+    missing: Vec<LeadId>,
+}
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        self.rows.len() + self.missing.len() >= BATCH_ROWS
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// A lead, and the row or rows that the source has of it.
+struct Met {
+    lead: LeadId,
+    rows: MetRows,
+}
+
+enum MetRows {
+    /// The line of the batch.
+    One(usize),
+    Several(Copies),
+}
+
+impl<'a> Merge<'a> {
+    /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only. Comes back once the
+    /// snapshot stands.
+    ///
+    /// # Errors
+    /// The source's.
+    pub async fn begin(
+        crm: &'a Crm,
+        state: &'a Db,
+        fitting: &'a Fitting,
+        scope: Scope,
+        interest: Interest,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Self> {
+        if crm.may_have_whole_names(fitting) {
+            let names = async || -> Result<WholeNames, sqlx::Error> {
+                let has_decimal = compare::has_decimal_names(state).await?;
+                Ok(if has_decimal { WholeNames::Decimal } else { WholeNames::Whole })
+            };
+            crm.whole_names.get_or_try_init(names).await?;
+        }
+        let mut batches = Reading::new(crm, fitting, scope.clone()).at(now).start(&crm.db);
+        let opened = batches.opened().await?;
+        let mut passed = None;
+        let doubted = if let Interest::Doubts(doubted) = interest { Some(doubted) } else { None };
+        let known = match scope {
+            Scope::All => Known::InOrder(opened.order, KnownLeads::read(state, opened.order, None, doubted)),
+            Scope::From(_, lead) => {
+                passed = Some(lead).filter(|_| opened.resumed);
+                Known::InOrder(opened.order, KnownLeads::read(state, opened.order, passed.clone(), doubted))
+            }
+            Scope::Since(_) => Known::LookedUp,
+            Scope::Keys(mut leads) => {
+                leads.sort();
+                leads.dedup();
+                Known::Asked(leads.into())
+            }
+        };
+        Ok(Self {
+            crm,
+            state,
+            fitting,
+            interest,
+            now,
+            batches,
+            batch: Batch::default(),
+            ahead: None,
+            next: 0,
+            source_at_end: false,
+            passed,
+            last: None,
+            rows: 0,
+            copies: 0,
+            unnamed: 0,
+            present: 0,
+            newest: opened.newest,
+            schema: opened.schema,
+            known,
+            items: VecDeque::new(),
+            erasure: tombstone::key(state).await?,
+            erased: 0,
+        })
+    }
+
+    /// What the reading has found the source to be like; `None` on SQLite.
+    pub fn schema(&self) -> Option<&SourceSchema> {
+        self.schema.as_ref()
+    }
+
+    /// Rows read so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Leads that the rows read so far are of; rows that share a key are one lead.
+    pub fn leads(&self) -> u64 {
+        self.rows - self.copies
+    }
+
+    /// Rows read so far whose key names no lead, beside the others.
+    pub fn unnamed(&self) -> u64 {
+        self.unnamed
+    }
+
+    /// Whether every row is compared with every lead.
+    pub fn is_full(&self) -> bool {
+        matches!(self.known, Known::InOrder(..))
+    }
+
+    /// Whether it goes on behind the lead of its scope.
+    pub fn is_resumed(&self) -> bool {
+        self.passed.is_some()
+    }
+
+    /// In which the rows come.
+    pub fn order(&self) -> IdOrder {
+        self.known.order()
+    }
+
+    /// The last row that was looked at; `None` before the first, and while some that were are still to be handed out.
+    pub fn position(&self) -> Option<&LeadId> {
+        self.last.as_ref().filter(|_| self.items.is_empty())
+    }
+
+    /// Whether all that comes before what is handed out next has been handed out: between two looks at the state, rows come
+    /// before missing leads.
+    pub fn is_in_order(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The newest `changed_at` of the snapshot.
+    pub fn newest(&self) -> Option<&Newest> {
+        self.newest.as_ref()
+    }
+
+    /// Of the leads that the source is expected to have, so many have been met with their rows: the others are missing.
+    /// Counted in a merge over everything.
+    pub fn present(&self) -> u64 {
+        self.present
+    }
+
+    /// So many of the rows are of people who were erased: they are passed over.
+    pub fn erased(&self) -> u64 {
+        self.erased
+    }
+
+    /// The next row or missing lead that is of interest; `None` when both sides are at their end.
+    ///
+    /// # Errors
+    /// [`crate::error::SetupError`] for rows that do not come in order; the databases' errors.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+        while self.items.is_empty() {
+            self.load().await?;
+            let gathered = self.gather().await?;
+            if gathered.is_empty() && self.source_at_end {
+                return Ok(None);
+            }
+            if gathered.is_empty() {
+                return Ok(Some(Item::Quiet));
+            }
+            self.look_up(gathered).await?;
+        }
+        Ok(self.items.pop_front())
+    }
+
+    /// The next batch, once this one has been worked on.
+    async fn load(&mut self) -> anyhow::Result<()> {
+        if self.next == self.batch.len() && !self.source_at_end { self.advance().await } else { Ok(()) }
+    }
+
+    async fn advance(&mut self) -> anyhow::Result<()> {
+        let batch = match self.ahead.take() {
+            Some(batch) => Some(batch),
+            None => self.batches.next().await?,
+        };
+        match batch {
+            Some(batch) => {
+                (self.batch, self.next) = (batch, 0);
+                self.ahead = self.batches.next().await?;
+            }
+            None => self.source_at_end = true,
+        }
+        Ok(())
+    }
+
+    /// The line that comes next after that one of the batch.
+    fn line_after(&self, index: usize) -> Option<Line<'_>> {
+        if index + 1 < self.batch.len() {
+            return Some(self.batch.line(index + 1));
+        }
+        self.ahead.as_ref().map(|ahead| ahead.line(0))
+    }
+
+    /// Whether the next line is the first of several with the same key, and if so, whether they go on in the next batch.
+    fn copies_ahead(&self) -> Option<GoesOn> {
+        let line = self.batch.line(self.next);
+        let is_same = |other: Option<Line<'_>>| other.is_some_and(|other| line.has_name_of(other));
+        if !is_same(self.line_after(self.next)) {
+            return None;
+        }
+        let last = (self.next..self.batch.len()).find(|index| !is_same(self.line_after(*index)));
+        Some(if last.is_some() { GoesOn::InThisBatch } else { GoesOn::InTheNext })
+    }
+
+    /// Takes all lines of this key.
+    async fn take_copies(&mut self) -> anyhow::Result<Copies> {
+        let mut copies = Copies::default();
+        loop {
+            let line = self.batch.line(self.next);
+            copies.add(self.crm, &line.row());
+            let goes_on = self.line_after(self.next).is_some_and(|other| line.has_name_of(other));
+            self.next += 1;
+            if !goes_on {
+                self.rows += copies.rows;
+                self.copies += copies.rows - 1;
+                return Ok(copies);
+            }
+            self.load().await?;
+        }
+    }
+
+    /// Goes on until there is enough for one look at the state, or the batch is at its end.
+    async fn gather(&mut self) -> anyhow::Result<Gathered> {
+        let mut gathered = Gathered::default();
+        while self.next < self.batch.len() {
+            let line = self.batch.line(self.next);
+            let (key, client) = line.key_and_client();
+            let row = (key.as_deref(), client.as_deref().unwrap_or_default());
+            let row = match row {
+                (Some(key), client) if copies::is_name(line, key, client) => (key, client),
+                _ => {
+                    self.unnamed += 1;
+                    self.next += 1;
+                    continue;
+                }
+            };
+            if self.passed.as_ref().is_some_and(|passed| !is_beyond(&self.known, passed, row)) {
+                self.next += 1;
+                continue;
+            }
+            // What is known, and comes before this row, is missing.
+            let found = loop {
+                if gathered.is_full() {
+                    return Ok(gathered);
+                }
+                match self.known.front().await?.map(|(order, lead)| order.compare(lead, row)) {
+                    Some(Ordering::Less) => gathered.missing.extend(self.known.is_missing(self.interest)),
+                    Some(Ordering::Equal) => break true,
+                    Some(Ordering::Greater) | None => break false,
+                }
+            };
+            if self.last.as_ref().is_some_and(|last| !is_beyond(&self.known, last, row)) {
+                return Err(self.crm.disorder().into());
+            }
+            if let Some(goes_on) = self.copies_ahead() {
+                // The lines that are gathered are lines of this batch.
+                if goes_on == GoesOn::InTheNext && !gathered.is_empty() {
+                    return Ok(gathered);
+                }
+                let lead = LeadId::of_pair(row);
+                if found {
+                    self.known.pop();
+                }
+                let copies = self.take_copies().await?;
+                self.last.get_or_insert_default().set(lead.as_pair());
+                gathered.rows.push(Met { lead, rows: MetRows::Several(copies) });
+                continue;
+            }
+            let found = if found { self.known.pop() } else { None };
+            let differs = self.interest == Interest::Everything
+                || found.is_none_or(|found| found.row_hash != Some(self.batches.hash(line)));
+            if differs {
+                gathered.rows.push(Met { lead: LeadId::of_pair(row), rows: MetRows::One(self.next) });
+            } else {
+                self.present += 1;
+            }
+            self.last.get_or_insert_default().set(row);
+            self.next += 1;
+            self.rows += 1;
+        }
+        while self.source_at_end && !gathered.is_full() && self.known.front().await?.is_some() {
+            gathered.missing.extend(self.known.is_missing(self.interest));
+        }
+        Ok(gathered)
+    }
+
+    /// What the state says of the leads, beside what their rows say.
+    async fn look_up(&mut self, mut gathered: Gathered) -> anyhow::Result<()> {
+        if matches!(self.known, Known::LookedUp) && self.interest == Interest::Differences {
+            self.look_closer(&mut gathered).await?;
+        }
+        if let Some(key) = &self.erasure {
+            let erased = tombstone::among(self.state, key, gathered.rows.iter().map(|met| &met.lead)).await?;
+            let before = gathered.rows.len();
+            gathered.rows.retain(|met| !erased.has(&met.lead));
+            self.erased += (before - gathered.rows.len()) as u64;
+        }
+        let met = gathered.rows.iter().map(|met| &met.lead);
+        let leads: Vec<LeadId> = met.chain(&gathered.missing).cloned().collect();
+        let mut known = lead::known(self.state, &leads).await?;
+        let mut rows = Vec::with_capacity(gathered.rows.len());
+        for Met { lead, rows: met } in gathered.rows {
+            let found = known.get(&lead);
+            self.present += u64::from(found.is_some_and(lead::Known::is_expected));
+            let index = match met {
+                MetRows::One(index) => index,
+                MetRows::Several(copies) => {
+                    rows.push((copies.into_mapped(self.crm, lead), None));
+                    continue;
+                }
+            };
+            let line = self.batch.line(index);
+            let hash = self.batches.hash(line);
+            let says_the_same = found.is_some_and(|known| !known.gone && known.row_hash == Some(hash));
+            if self.interest != Interest::Differences || !says_the_same {
+                let row = line.row();
+                rows.push((self.crm.mapping.map(&row).of_row(hash), self.crm.mapping.given_at(&row)));
+            }
+        }
+        // Before anything is compared: what a person has said counts for more than what the CRM says of them.
+        let rows = if self.crm.mapping.keeps_opt_outs() {
+            let ledger = if self.interest == Interest::Differences { Ledger::Write } else { Ledger::Leave };
+            consent::keep(self.state, rows, ledger, self.now).await?
+        } else {
+            rows.into_iter().map(|(mapped, _)| mapped).collect()
+        };
+        for mapped in rows {
+            let known = known.remove(&mapped.lead);
+            self.items.push_back(Item::Row(mapped, known));
+        }
+        let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
+        let missing = missing.filter(|known| self.interest.is_in_the_missing() || !known.gone || known.is_withheld());
+        self.items.extend(missing.map(Item::Missing));
+        Ok(())
+    }
+
+    /// Of the rows of a look-back, most have been read before: a short look tells them from the others. Of those, some share
+    /// their key with rows that have not changed.
+    async fn look_closer(&self, gathered: &mut Gathered) -> anyhow::Result<()> {
+        let leads: Vec<LeadId> = gathered.rows.iter().map(|met| met.lead.clone()).collect();
+        let hashes = compare::hashes(self.state, &leads).await?;
+        gathered.rows.retain(|met| match &met.rows {
+            MetRows::One(index) => hashes.get(&met.lead) != Some(&self.batches.hash(self.batch.line(*index))),
+            MetRows::Several(_) => true,
+        });
+        if self.fitting.has_unique_key || gathered.rows.is_empty() {
+            return Ok(());
+        }
+        let leads = gathered.rows.iter().map(|met| met.lead.clone()).collect();
+        let mut copies = copies::of_leads(self.crm, self.fitting, leads).await?;
+        for met in &mut gathered.rows {
+            if let Some(copies) = copies.remove(&met.lead) {
+                met.rows = MetRows::Several(copies);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the lines that share a key end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GoesOn {
+    InThisBatch,
+    InTheNext,
+}
+
+/// Whether a row comes after a lead.
+fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> bool {
+    known.order().compare(row, lead.as_pair()) == Ordering::Greater
+}

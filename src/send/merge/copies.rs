@@ -1,0 +1,85 @@
+//! Rows that share a key: no rule says which of them is the lead, so the lead is invalid until one is left. What any of them
+//! withdraws counts all the same.
+
+use std::collections::HashMap;
+
+use crate::conversica::lead::{LeadId, LeadKey};
+use crate::rules::line::Line;
+use crate::rules::mapping::{Mapped, Row};
+use crate::source::read::{Reading, Scope};
+use crate::source::{Crm, Fitting};
+
+/// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
+pub const MAX_KEY_BYTES: usize = 1000;
+
+/// What the reason of such a lead says, behind the number of its rows.
+pub const SHARED: &str = "rows of the source have this key";
+
+/// The rows of one key, counted; memory does not grow with their number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Copies {
+    pub rows: u64,
+    withdrawn: Vec<LeadKey>,
+}
+
+impl Copies {
+    pub fn add(&mut self, crm: &Crm, row: &Row) {
+        self.rows += 1;
+        for key in crm.mapping.withdrawn(row) {
+            if !self.withdrawn.contains(&key) {
+                self.withdrawn.push(key);
+            }
+        }
+    }
+
+    /// The invalid lead that these rows make.
+    pub fn into_mapped(self, crm: &Crm, lead: LeadId) -> Mapped {
+        let client = if crm.source.client.is_some() { " and client" } else { "" };
+        let reason = format!("id: {} {SHARED}{client}, and only one may", self.rows);
+        Mapped {
+            lead,
+            desired: Err(vec![reason]),
+            withdrawn: self.withdrawn,
+            row_hash: None,
+            kept: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Which of these leads have several rows. An incremental poll reads the rows that have changed, of which the others may be
+/// older.
+///
+/// # Errors
+/// The source's.
+pub async fn of_leads(
+    crm: &Crm,
+    fitting: &Fitting,
+    leads: Vec<LeadId>,
+) -> Result<HashMap<LeadId, Copies>, sqlx::Error> {
+    let mut found: HashMap<LeadId, Copies> = leads.iter().map(|lead| (lead.clone(), Copies::default())).collect();
+    let mut batches = Reading::new(crm, fitting, Scope::Keys(leads)).start(&crm.db);
+    while let Some(batch) = batches.next().await? {
+        for line in batch.lines().filter(|line| named(*line).is_some()) {
+            let row = line.row();
+            if let Some(copies) = row.lead().and_then(|lead| found.get_mut(&lead)) {
+                copies.add(crm, &row);
+            }
+        }
+    }
+    found.retain(|_, copies| copies.rows > 1);
+    Ok(found)
+}
+
+/// Whether the row has a key that names a lead: one that a state of either engine can hold, in valid UTF-8.
+pub fn named(line: Line<'_>) -> Option<()> {
+    let (key, client) = line.key_and_client();
+    is_name(line, &key?, client.as_deref().unwrap_or_default()).then_some(())
+}
+
+/// The same of a row whose key and client have been read.
+pub fn is_name(line: Line<'_>, key: &str, client: &str) -> bool {
+    let fits = |text: &str| text.len() <= MAX_KEY_BYTES && !text.contains('\0');
+    let is_replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+    fits(key) && fits(client) && !((is_replaced(key) || is_replaced(client)) && line.has_broken_name())
+}

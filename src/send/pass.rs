@@ -1,0 +1,157 @@
+//! One pass from end to end: poll, then deliver until nothing is due. What `once` does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::config::Settings;
+use crate::conversica::outcome::Class;
+use crate::db::Db;
+use crate::send::deliver::{Deliverer, Intake};
+use crate::send::poll::{Polled, Reach};
+use crate::send::tally::Tally;
+use crate::send::turn::{PollOrder, PollTurn};
+use crate::source::Crm;
+use crate::store::delivery::{self, Orphans};
+use crate::store::{due, pause};
+
+/// Between two tries for the turn to poll.
+const TURN_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a pass did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Passed {
+    pub polled: Polled,
+    pub accepted: u64,
+    pub rejected: u64,
+    pub transient: u64,
+    pub ambiguous: u64,
+    pub halting: u64,
+    /// Leads that are still to be sent, now or later.
+    pub waiting: i64,
+    /// People contacted for the first time wait until then, because a cap is reached.
+    pub new_people_wait_until: Option<DateTime<Utc>>,
+    /// Leads wait to be sent and this pass delivered none, for another reason than a cap: Conversica failed, did not answer,
+    /// or is given a pause.
+    pub nothing_delivered: bool,
+    /// When the first of the leads that wait is tried next; in the past where it is due already, `None` while sending is halted.
+    pub next_try_at: Option<DateTime<Utc>>,
+    /// Sending is halted until an operator acts.
+    pub halted: bool,
+    /// A signal ended the pass early.
+    pub interrupted: bool,
+    pub duration_ms: u64,
+}
+
+/// Polls once, then delivers until nothing is due; waits for retries as long as something was decided within the last
+/// `max_wait`.
+pub async fn pass(
+    crm: &Crm,
+    state: &Db,
+    settings: &Settings,
+    reach: Reach,
+    tally: Arc<Tally>,
+    max_wait: Duration,
+    stop: &CancellationToken,
+) -> anyhow::Result<Passed> {
+    let started = Instant::now();
+    let mut turn = PollTurn::new();
+    let order = PollOrder { crm, state, settings, reach, tally: &tally, now: clock::now() };
+    let polled = tokio::select! {
+        polled = poll_in_turn(&mut turn, order) => polled,
+        () = stop.cancelled() => Ok(Polled::default()),
+    };
+    turn.give_back(state).await;
+    let polled = polled?;
+    tally.set_read();
+    let wake = Arc::new(Notify::new());
+    let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
+    deliver_until_idle(&mut deliverer, state, settings, &tally, max_wait, stop).await?;
+    deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout).await?;
+    let now = clock::now();
+    let asked_until = pause::asked_until(state, now).await?;
+    let next_try_at = match deliverer.halt() {
+        Some(_) => None,
+        None => deliverer.next_due_at(now).await?.map(|due| asked_until.map_or(due, |until| due.max(until))),
+    };
+    let (waiting, _) = due::backlog(state).await?;
+    let capped = if deliverer.capped_until().is_some() { due::count_untried_people(state).await? } else { 0 };
+    Ok(Passed {
+        polled,
+        accepted: tally.outcomes(Class::Accepted),
+        rejected: tally.outcomes(Class::Rejected),
+        transient: tally.outcomes(Class::Transient),
+        ambiguous: tally.outcomes(Class::Ambiguous),
+        halting: tally.outcomes(Class::Halting),
+        waiting,
+        new_people_wait_until: deliverer.capped_until(),
+        nothing_delivered: tally.outcomes(Class::Accepted) == 0 && waiting > capped,
+        next_try_at,
+        halted: deliverer.halt().is_some(),
+        interrupted: stop.is_cancelled(),
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// Waits for an instance that is polling; what it finds is no less ours to deliver, but it may have begun too early.
+async fn poll_in_turn(turn: &mut PollTurn, order: PollOrder<'_>) -> anyhow::Result<Polled> {
+    let mut said = false;
+    while !turn.try_take(order.state).await? {
+        if !std::mem::replace(&mut said, true) {
+            tracing::info!("another instance is polling; waiting for it");
+        }
+        tokio::time::sleep(TURN_PAUSE).await;
+    }
+    turn.poll(PollOrder { now: clock::now(), ..order }).await
+}
+
+async fn deliver_until_idle(
+    deliverer: &mut Deliverer,
+    state: &Db,
+    settings: &Settings,
+    tally: &Tally,
+    max_wait: Duration,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let decided = || tally.outcomes(Class::Accepted) + tally.outcomes(Class::Rejected);
+    let mut decided_before = decided();
+    let mut decided_at = Instant::now();
+    while !stop.is_cancelled() {
+        let now = clock::now();
+        let step = deliverer.step(Intake::Open, now).await?;
+        if decided() != decided_before {
+            (decided_before, decided_at) = (decided(), Instant::now());
+        }
+        if step.halted && step.in_flight == 0 {
+            return Ok(());
+        }
+        if step.claimed == 0 && step.in_flight == 0 {
+            if step.recorded == 0 {
+                // Claims of an instance that has died come back when their lease is over.
+                delivery::recover(state, Orphans::Expired, &settings.delivery, now).await?;
+            }
+            let due_in = deliverer.next_due_at(now).await?.map(|due| (due - now).to_std().unwrap_or_default());
+            // What is due and only waits for its turn at our own pace is no retry.
+            if due_in != Some(Duration::ZERO) || deliverer.is_obstructed(now) {
+                let (waiting, in_flight) = due::backlog(state).await?;
+                if waiting == 0 && in_flight == 0 {
+                    return Ok(());
+                }
+                let left = max_wait.saturating_sub(decided_at.elapsed());
+                if left.is_zero() || due_in.is_some_and(|due_in| due_in > left) {
+                    return Ok(());
+                }
+            }
+        }
+        tokio::select! {
+            () = deliverer.wait(now) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,467 @@
+//! What a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::config::{ConversationChanges, OnDelete, Settings};
+use crate::conversica::consent::Override;
+use crate::conversica::lead::{LeadId, withdraws_consent};
+use crate::conversica::token::{self, Veil};
+use crate::db::Db;
+use crate::rules::diff::{self, Difference};
+use crate::rules::guard::{self, Admission, Found, History, Losses, Verdict};
+use crate::rules::mapping::Mapped;
+use crate::rules::plan_address::Addresses;
+use crate::rules::plan_forecast::Forecast;
+use crate::rules::plan_totals::{Counts, Halted, HeldShown, TestLeads, Totals};
+use crate::send::account;
+use crate::send::merge::{Interest, Item, Merge};
+use crate::send::tally::Tally;
+use crate::source::Crm;
+use crate::source::read::{BATCH_ROWS, Scope};
+use crate::store::backup::Restored;
+use crate::store::control::{self, FirstRunDone, Halt, Hold, MappingInUse};
+use crate::store::due::{self, Admit};
+use crate::store::lead::{self, Known, Status};
+use crate::store::{gone, held, introduced, tested};
+use crate::wording::meaning;
+
+/// What would happen to a lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Create,
+    Update,
+    /// The first request to a lead of which a baseline assumes that Conversica knows it.
+    AssumedKnown,
+    /// An update that withdraws consent, or tells that the row is gone.
+    Stop,
+    /// Not sent, for the reasons given.
+    Invalid,
+}
+
+impl Action {
+    pub const ALL: [Action; 5] = [Action::Create, Action::Update, Action::AssumedKnown, Action::Stop, Action::Invalid];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Action::Create => "create",
+            Action::Update => "update",
+            Action::AssumedKnown => "assumed_known",
+            Action::Stop => "stop",
+            Action::Invalid => "invalid",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+}
+
+/// One lead of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedLead {
+    pub id: String,
+    pub client_id: String,
+    pub action: Action,
+    /// Key → [value last accepted, or taken as delivered by a baseline, or null; value to be sent or null].
+    pub changes: BTreeMap<String, [Value; 2]>,
+    pub reasons: Vec<String>,
+}
+
+/// Goes over everything, in constant memory; `each` is given the leads of the plan, in order of their ids, and `tally` the
+/// number of rows read so far.
+pub async fn plan(
+    crm: &Crm,
+    state: &Db,
+    settings: &Settings,
+    tally: &Tally,
+    now: DateTime<Utc>,
+    mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
+) -> anyhow::Result<Totals> {
+    let fitting = crm.fitting().await?;
+    let mut planning = Planning::new(settings, tested::leads(state).await?);
+    // Before the first row is read: what is held meanwhile has not been shown.
+    let held = held::look(state, &held::Selection::default()).await?;
+    let merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything, now).await;
+    let mut merge = merge.map_err(|error| crm.explained(error))?;
+    loop {
+        match merge.next().await.map_err(|error| crm.explained(error))? {
+            Some(Item::Quiet) => {}
+            Some(Item::Missing(known)) => planning.missing(known, merge.unnamed()),
+            Some(Item::Row(mapped, known)) => {
+                planning.totals.kept_opt_outs += u64::from(!mapped.kept.is_empty());
+                planning.counts.notes(&mapped);
+                planning.found.back += u64::from(known.as_ref().is_some_and(Known::is_withheld));
+                if is_settled(&mapped, known.as_ref()) {
+                    planning.totals.unchanged += 1;
+                } else {
+                    planning.batch.push((mapped, known));
+                }
+            }
+            None => break,
+        }
+        tally.set_rows(merge.rows());
+        if planning.batch.len() + planning.parting.len() >= BATCH_ROWS {
+            planning.show(state, &mut each).await?;
+        }
+    }
+    planning.show(state, &mut each).await?;
+    planning.found.present = merge.present();
+    planning.totals.erased = merge.erased();
+    planning.totals.unnamed = merge.unnamed();
+    let Planning { mut totals, counts, addresses, new_sends, would_hold, found, .. } = planning;
+    counts.put_into(&mut totals);
+    let repeated = addresses.repeated();
+    totals.same_email = repeated.addresses;
+    (totals.same_email_examples, totals.same_email_uncompared) = (repeated.examples, repeated.uncompared);
+    let losses = Losses::share(settings.safety.source_shrinks_below);
+    totals.hold = match losses.verdict(found) {
+        Verdict::Hold => Some(held::SOURCE_SHRANK.to_owned()),
+        Verdict::Gone => {
+            // Rows that are back end that hold, and let go what had joined it.
+            let ends = |reason: &str| found.back > 0 && reason == held::SOURCE_SHRANK;
+            let (hold, baseline) = hold(crm, state, settings, new_sends, ends).await?;
+            totals.baseline = baseline;
+            hold.or(would_hold.filter(|reason| !ends(reason))).or(too_many_tests(&totals, state, settings).await?)
+        }
+    };
+    totals.halt = halt(state, settings).await?;
+    if settings.conversica.test_lead_token.is_some() {
+        let limit = settings.conversica.test_lead_limit;
+        totals.test_leads = Some(TestLeads { limit, left: due::test_leads_left(state, limit).await? });
+    }
+    totals.forecast = forecast(&totals, state, settings, now).await?;
+    totals.held = HeldShown {
+        leads: held.leads,
+        new_people: held.new_people,
+        assumed_known: held.assumed_known,
+        missing: held.missing,
+        shown: held.set_name(),
+        reasons: held.reasons,
+    };
+    Ok(totals)
+}
+
+/// Nothing would be sent: Conversica holds this, or a person has to act before it is tried again.
+fn is_settled(mapped: &Mapped, known: Option<&Known>) -> bool {
+    let Some(known) = known else { return false };
+    let fingerprint = mapped.fingerprint();
+    mapped.desired.is_ok()
+        && (known.delivered_hash == Some(fingerprint)
+            || known.desired_hash == fingerprint && matches!(known.status, Status::Rejected | Status::Exhausted))
+}
+
+/// A plan that grows.
+struct Planning {
+    totals: Totals,
+    conversations: ConversationChanges,
+    counts: Counts,
+    addresses: Addresses,
+    veil: Veil,
+    /// Leads that were ever sent with the Test Lead Token.
+    tested: HashSet<LeadId>,
+    batch: Vec<(Mapped, Option<Known>)>,
+    /// Leads whose rows are missing, and who may have to be told so.
+    parting: Vec<Known>,
+    on_delete: OnDelete,
+    found: Found,
+    /// Sends that a pass would have to decide upon.
+    new_sends: u64,
+    /// Why single leads are held already, or would be.
+    would_hold: Option<String>,
+}
+
+impl Planning {
+    fn new(settings: &Settings, tested: HashSet<LeadId>) -> Self {
+        Self {
+            totals: Totals::default(),
+            conversations: settings.safety.conversation_changes,
+            counts: Counts::default(),
+            addresses: Addresses::default(),
+            veil: Veil::over(settings.conversica.test_lead_token.as_ref()),
+            tested,
+            batch: Vec::new(),
+            parting: Vec::new(),
+            on_delete: settings.source.on_delete,
+            found: Found::default(),
+            new_sends: 0,
+            would_hold: None,
+        }
+    }
+
+    /// Of this many rows met before it nobody knows whose they are.
+    fn missing(&mut self, known: Known, unnamed: u64) {
+        let counts = known.is_expected();
+        self.found.missing += u64::from(counts);
+        self.found.withheld += u64::from(known.is_withheld());
+        self.totals.gone += u64::from(counts || !known.gone);
+        // Also who is gone and has not been told yet.
+        let waits = matches!(known.status, Status::Pending | Status::Retrying);
+        let is_told = self.on_delete == OnDelete::StopMessaging && unnamed == 0;
+        if is_told && known.may_be_contacted() && (!known.gone || counts || waits) {
+            self.parting.push(known);
+        }
+    }
+
+    /// What Conversica would be told of leads whose rows are missing.
+    async fn told(&mut self, state: &Db) -> anyhow::Result<VecDeque<PlannedLead>> {
+        let parting = std::mem::take(&mut self.parting);
+        let leads: Vec<LeadId> = parting.iter().map(|known| known.lead.clone()).collect();
+        let last = gone::last(state, &leads).await?;
+        let mut told = VecDeque::new();
+        for known in parting {
+            let Some((last, stop)) = last.get(&known.lead).and_then(|last| Some((last, last.stop()?))) else {
+                continue;
+            };
+            let changes = changes(&last.body.as_deref().map(object).unwrap_or_default(), &object(&stop));
+            let mut reasons = vec!["no longer in the source".to_owned()];
+            reasons.extend(known.hold_reason.map(|reason| format!("held: {reason}")));
+            let LeadId { id, client_id } = known.lead;
+            let mut lead = PlannedLead { id, client_id, action: Action::Stop, changes, reasons };
+            self.counts.changed(lead.changes.keys());
+            self.hide_token(&mut lead);
+            told.push_back(lead);
+        }
+        self.totals.stop += told.len() as u64;
+        Ok(told)
+    }
+
+    async fn show(
+        &mut self,
+        state: &Db,
+        each: &mut impl FnMut(PlannedLead) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut told = self.told(state).await?;
+        let batch = std::mem::take(&mut self.batch);
+        let known: Vec<LeadId> = batch.iter().filter_map(|(_, known)| known.as_ref().map(|k| k.lead.clone())).collect();
+        let delivered = lead::delivered(state, &known).await?;
+        for (mapped, known) in batch {
+            let delivered = delivered.get(&mapped.lead).map(String::as_str);
+            let mapped = diff::rescue_withdrawal(mapped, known.as_ref(), delivered);
+            let mut stops = false;
+            let mut holds = None;
+            match diff::compare(mapped.clone(), known.as_ref(), delivered, self.conversations) {
+                Difference::Changed(change, kind) => {
+                    self.new_sends += u64::from(kind.sends() && !change.urgent && change.hold_reason.is_none());
+                    stops = change.urgent;
+                    holds = change.hold_reason;
+                }
+                Difference::None | Difference::Reread(..) | Difference::Returned => {
+                    let reason =
+                        known.as_ref().filter(|known| !known.is_withheld()).and_then(|k| k.hold_reason.clone());
+                    self.would_hold = self.would_hold.take().or(reason);
+                    let waiting = mapped.desired.as_deref().unwrap_or_default();
+                    stops |= withdraws_consent(delivered.unwrap_or_default(), waiting);
+                }
+            }
+            let old = delivered.map(object).unwrap_or_default();
+            let mut asides: Vec<String> = mapped.kept.iter().map(Override::in_words).collect();
+            asides.extend(mapped.notes.iter().cloned());
+            let mut planned = planned(mapped, known.as_ref(), stops, &old);
+            planned.lead.reasons.extend(asides);
+            if let Some(reason) = holds {
+                planned.lead.reasons.push(format!("held as soon as a pass sees it: {reason}"));
+                self.would_hold.get_or_insert_with(|| reason.to_owned());
+            }
+            self.count(&planned);
+            self.hide_token(&mut planned.lead);
+            let place = (&planned.lead.id, &planned.lead.client_id);
+            while let Some(lead) = told.pop_front_if(|lead| (&lead.id, &lead.client_id) < place) {
+                each(lead)?;
+            }
+            each(planned.lead)?;
+        }
+        told.into_iter().try_for_each(each)
+    }
+
+    fn count(&mut self, planned: &Planned) {
+        let totals = &mut self.totals;
+        match planned.lead.action {
+            Action::Create => totals.create += 1,
+            Action::Update => totals.update += 1,
+            Action::AssumedKnown => totals.assumed_known += 1,
+            Action::Stop => totals.stop += 1,
+            Action::Invalid => totals.invalid += 1,
+        }
+        let lead = (&*planned.lead.id, &*planned.lead.client_id);
+        match planned.lead.action {
+            Action::Create => {
+                totals.new_people += 1;
+                self.counts.new_person(&planned.conversation);
+            }
+            // Where it is not known what Conversica has, every key seems to change.
+            Action::Update | Action::AssumedKnown | Action::Stop if planned.has_old => {
+                self.counts.changed(planned.lead.changes.keys());
+            }
+            Action::Update | Action::AssumedKnown | Action::Stop => {}
+            Action::Invalid => self.counts.invalid(planned.lead.reasons.iter(), lead),
+        }
+        if !planned.address.is_empty() {
+            self.addresses.add(&planned.address, lead);
+        }
+    }
+
+    /// The token is a secret: it is shown neither where it would be sent nor where it was.
+    fn hide_token(&self, lead: &mut PlannedLead) {
+        for value in lead.changes.values_mut().flatten() {
+            self.veil.value(value);
+        }
+        let was_tested = || self.tested.contains(&LeadId { id: lead.id.clone(), client_id: lead.client_id.clone() });
+        if !self.veil.is_on()
+            && let Some([old, _]) = lead.changes.get_mut("lastName")
+            && old.is_string()
+            && was_tested()
+        {
+            *old = token::SHOWN_OF_A_TEST_LEAD.into();
+        }
+    }
+}
+
+struct Planned {
+    lead: PlannedLead,
+    conversation: String,
+    address: String,
+    /// What Conversica has of it is known.
+    has_old: bool,
+}
+
+fn planned(mapped: Mapped, known: Option<&Known>, stops: bool, old: &Map<String, Value>) -> Planned {
+    let contacted = known.is_some_and(|known| known.contacted);
+    let LeadId { id, client_id } = mapped.lead;
+    let body = match &mapped.desired {
+        Ok(body) => object(body),
+        Err(reasons) => {
+            let reasons = reasons.clone();
+            let lead = PlannedLead { id, client_id, action: Action::Invalid, changes: BTreeMap::new(), reasons };
+            return Planned { lead, conversation: String::new(), address: String::new(), has_old: false };
+        }
+    };
+    let assumed = known.is_some_and(|known| known.assumed);
+    let action = match (contacted, stops, assumed) {
+        (false, _, _) => Action::Create,
+        (true, true, _) => Action::Stop,
+        (true, false, true) => Action::AssumedKnown,
+        (true, false, false) => Action::Update,
+    };
+    let mut reasons = Vec::new();
+    if assumed {
+        reasons.push(meaning(Status::Assumed).to_owned());
+    }
+    match known.map(|known| known.status) {
+        None => reasons.push("not known to Conversica".to_owned()),
+        Some(Status::Held) => {
+            let why = known.and_then(|known| known.hold_reason.as_deref()).unwrap_or("held");
+            reasons.push(format!("held: {why}"));
+        }
+        Some(Status::Retrying) => reasons.push("waiting for its next try".to_owned()),
+        Some(Status::Gone) => reasons.push("back in the source".to_owned()),
+        Some(_) => {}
+    }
+    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (conversation, address) = (text("conversationId").to_owned(), text("email").to_owned());
+    let lead = PlannedLead { id, client_id, action, changes: changes(old, &body), reasons };
+    Planned { lead, conversation, address, has_old: !old.is_empty() }
+}
+
+/// The keys whose values differ.
+pub fn changes(old: &Map<String, Value>, new: &Map<String, Value>) -> BTreeMap<String, [Value; 2]> {
+    let value = |map: &Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
+    old.keys()
+        .chain(new.keys())
+        .map(|key| (key.clone(), [value(old, key), value(new, key)]))
+        .filter(|(_, [old, new])| old != new)
+        .collect()
+}
+
+fn object(body: &str) -> Map<String, Value> {
+    serde_json::from_str(body).unwrap_or_default()
+}
+
+/// Whether a pass would hold what it finds, and whether it would take it as delivered. What has been released already, and
+/// only waits to be sent, does not count, nor a hold that the pass ends.
+async fn hold(
+    crm: &Crm,
+    state: &Db,
+    settings: &Settings,
+    new_sends: u64,
+    ends: impl Fn(&str) -> bool,
+) -> anyhow::Result<(Option<String>, bool)> {
+    let in_use = control::read::<MappingInUse>(state).await?;
+    let fingerprint = crm.mapping.fingerprint().to_string();
+    let history = History {
+        first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
+        mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
+        restored: control::read::<Restored>(state).await?.is_some(),
+    };
+    let standing = match control::read::<Hold>(state).await? {
+        Some(hold) if !ends(&hold.reason) && held::any(state, Some(&hold.reason)).await? => Some(hold),
+        _ => None,
+    };
+    let admission = guard::admission(&settings.safety, history, standing.as_ref());
+    let baseline = admission == Admission::Baseline;
+    let reason = match admission {
+        Admission::Hold(reason) if new_sends > 0 => Some(reason.to_owned()),
+        Admission::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason.to_owned()),
+        Admission::Hold(_) | Admission::UpTo { .. } | Admission::Send | Admission::Baseline => None,
+    };
+    Ok((reason, baseline))
+}
+
+/// The halt that stands for the account in the settings: for another one, it is lifted as soon as something would be sent.
+async fn halt(state: &Db, settings: &Settings) -> anyhow::Result<Option<Halted>> {
+    let Some(halt) = control::read::<Halt>(state).await? else { return Ok(None) };
+    let account = account::known_fingerprint(state, &settings.conversica).await?;
+    let stands = account.is_none_or(|account| account == halt.account);
+    Ok(stands.then(|| Halted { reason: halt.reason.name(), since: halt.since, cure: halt.reason.cure() }))
+}
+
+/// How long all of it takes; `None` where not all of it may be sent.
+async fn forecast(
+    totals: &Totals,
+    state: &Db,
+    settings: &Settings,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Option<Forecast>> {
+    let caps = match guard::admit(settings, settings.conversica.test_lead_limit) {
+        Admit::TestLeads(_) => return Ok(None),
+        Admit::Capped(caps) => caps,
+        Admit::Everybody | Admit::Withdrawals => Vec::new(),
+    };
+    let introduced = match caps.iter().map(|cap| cap.within).max() {
+        Some(within) if totals.first_contacts() > 0 => introduced::since(state, now - within).await?,
+        Some(_) | None => Vec::new(),
+    };
+    let (requests, pace) = (totals.requests(), settings.delivery.requests_per_second);
+    Ok(Some(Forecast::of(requests, totals.first_contacts(), pace, &caps, &introduced, now)))
+}
+
+/// With the Test Lead Token, the leads beyond the limit would be held.
+async fn too_many_tests(totals: &Totals, state: &Db, settings: &Settings) -> anyhow::Result<Option<String>> {
+    if settings.conversica.test_lead_token.is_none() {
+        return Ok(None);
+    }
+    let left = due::test_leads_left(state, settings.conversica.test_lead_limit).await?;
+    let sends = i64::try_from(totals.create).unwrap_or(i64::MAX);
+    Ok((sends > left).then(|| held::TEST_LEAD_LIMIT.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_keys_that_differ_are_changes() {
+        let old = object(r#"{"id":"1","firstName":"Ann","city":"Bonn"}"#);
+        let new = object(r#"{"id":"1","firstName":"Anna","zip":"53111"}"#);
+        let changes = changes(&old, &new);
+        assert_eq!(changes.len(), 3);
+        assert_eq!(changes["firstName"], [json!("Ann"), json!("Anna")]);
+        assert_eq!(changes["city"], [json!("Bonn"), Value::Null]);
+        assert_eq!(changes["zip"], [Value::Null, json!("53111")]);
+    }
+}

@@ -1,0 +1,113 @@
+//! A comparison of every row that was interrupted goes on where it had come to: a daemon that is restarted, or a source that
+//! goes away now and then, would else never see the end of ten million rows.
+//!
+//! Only as far as everything before is settled and on the disk, with the cursor of its own beginning, and not for longer
+//! than a comparison is good for. Whoever asks for a comparison by hand gets a whole one. What was met before the mark says
+//! nothing about what is there now: a part that misses much is no proof that little is missing, and all is compared anew.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::conversica::lead::LeadId;
+use crate::rules::cursor::Newest;
+use crate::send::merge::Merge;
+use crate::source::read::Scope;
+use crate::source::settled::Settled;
+use crate::store::control::Comparing;
+
+/// Rows between two marks: some seconds.
+const MARK_ROWS: u64 = 50_000;
+
+/// How far a comparison of every row has come, written down now and then.
+pub(crate) struct Progress {
+    mark: Comparing,
+    /// Of this process.
+    marked_rows: u64,
+    is_full: bool,
+}
+
+/// What there is to go on with, if it is of this source and mapping, and not too old.
+pub(crate) fn fresh(
+    mark: Option<Comparing>,
+    source: &str,
+    mapping: &str,
+    interval: Duration,
+    now: DateTime<Utc>,
+) -> Option<Comparing> {
+    mark.filter(|mark| {
+        let age = (now - mark.began_at).to_std().unwrap_or(Duration::MAX);
+        mark.source == source && mark.mapping == mapping && age < interval
+    })
+}
+
+/// Where a reading goes on.
+pub(crate) fn scope(mark: &Comparing) -> Scope {
+    Scope::From(mark.order, LeadId { id: mark.id.clone(), client_id: mark.client_id.clone() })
+}
+
+impl Progress {
+    /// `earlier` is what this reading goes on with, if it does.
+    pub fn new(
+        merge: &Merge<'_>,
+        earlier: Option<Comparing>,
+        source: &str,
+        mapping: &str,
+        settled: &Settled,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let begun = || Comparing {
+            source: source.to_owned(),
+            mapping: mapping.to_owned(),
+            order: merge.order(),
+            id: String::new(),
+            client_id: String::new(),
+            began_at: now,
+            newest: merge.newest().cloned(),
+            settled: settled.clone(),
+            rows: 0,
+            unnamed: 0,
+        };
+        let mark = earlier.filter(|_| merge.is_resumed()).unwrap_or_else(begun);
+        Self { mark, marked_rows: 0, is_full: merge.is_full() }
+    }
+
+    /// Rows, those of an earlier part included.
+    pub fn rows(&self, merge: &Merge<'_>) -> u64 {
+        self.mark.rows + merge.rows()
+    }
+
+    /// Rows whose key names no lead, likewise.
+    pub fn unnamed(&self, merge: &Merge<'_>) -> u64 {
+        self.mark.unnamed + merge.unnamed()
+    }
+
+    /// As when the comparison began.
+    pub fn newest(&self) -> Option<Newest> {
+        self.mark.newest.clone()
+    }
+
+    /// As when the comparison began.
+    pub fn settled(&self) -> Settled {
+        self.mark.settled.clone()
+    }
+
+    pub fn is_marked(&self) -> bool {
+        self.marked_rows > 0
+    }
+
+    pub fn began_at(&self) -> DateTime<Utc> {
+        self.mark.began_at
+    }
+
+    /// The place to mark, once enough rows lie behind it.
+    pub fn due(&mut self, merge: &Merge<'_>) -> Option<Comparing> {
+        if !self.is_full || merge.rows() < self.marked_rows + MARK_ROWS {
+            return None;
+        }
+        let lead = merge.position()?;
+        self.marked_rows = merge.rows();
+        let (rows, unnamed) = (self.rows(merge), self.unnamed(merge));
+        Some(Comparing { id: lead.id.clone(), client_id: lead.client_id.clone(), rows, unnamed, ..self.mark.clone() })
+    }
+}

@@ -1,0 +1,126 @@
+//! Running counts of what this process has done, for progress bars, the demo, the summary and the metrics, and the word that
+//! a poll has written something. Not stored: the journal is.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::conversica::outcome::Class;
+use crate::histogram::Histogram;
+use crate::send::fence::Instance;
+
+/// What a poll was, as a chart has to keep it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollKind {
+    /// What has changed since the cursor.
+    Incremental,
+    /// Every row.
+    Full,
+    /// What the change log names.
+    Drain,
+}
+
+impl PollKind {
+    pub const ALL: [PollKind; 3] = [PollKind::Incremental, PollKind::Full, PollKind::Drain];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            PollKind::Incremental => "incremental",
+            PollKind::Full => "full",
+            PollKind::Drain => "drain",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// This process.
+    pub instance: Instance,
+    rows: AtomicU64,
+    read: AtomicBool,
+    written: Notify,
+    /// How long requests took, by what came of them.
+    pub deliveries: [Histogram; Class::ALL.len()],
+    /// How long polls took that went through, by kind.
+    pub polls: [Histogram; PollKind::ALL.len()],
+    failed_polls: AtomicU64,
+    rows_read: AtomicU64,
+    changed: AtomicU64,
+    /// Instances that share the state, this one included; 0 until they were counted.
+    instances: AtomicU32,
+}
+
+impl Tally {
+    pub fn set_rows(&self, rows: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
+    }
+
+    /// The poll is at its end: from here on leads are sent.
+    pub fn set_read(&self) {
+        self.read.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_reading(&self) -> bool {
+        !self.read.load(Ordering::Relaxed)
+    }
+
+    /// A poll has written down what differs; it may not be at its end.
+    pub fn announce(&self) {
+        self.written.notify_one();
+    }
+
+    /// Returns when that has been said since it last returned.
+    pub async fn announced(&self) {
+        self.written.notified().await;
+    }
+
+    pub fn add(&self, class: Class, duration: Duration) {
+        self.deliveries[class as usize].observe(duration);
+    }
+
+    /// Source rows read by the present poll.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Outcomes of that class.
+    pub fn outcomes(&self, class: Class) -> u64 {
+        self.deliveries[class as usize].count()
+    }
+
+    /// A poll has gone through.
+    pub fn polled(&self, kind: PollKind, rows: u64, changed: u64, duration: Duration) {
+        self.polls[kind as usize].observe(duration);
+        self.rows_read.fetch_add(rows, Ordering::Relaxed);
+        self.changed.fetch_add(changed, Ordering::Relaxed);
+    }
+
+    pub fn poll_failed(&self) {
+        self.failed_polls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn failed_polls(&self) -> u64 {
+        self.failed_polls.load(Ordering::Relaxed)
+    }
+
+    /// Source rows read by all polls that went through.
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read.load(Ordering::Relaxed)
+    }
+
+    /// Leads that they found changed.
+    pub fn changed(&self) -> u64 {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// So many instances share the state; hands back how many it was before.
+    pub fn set_instances(&self, instances: u32) -> u32 {
+        self.instances.swap(instances, Ordering::Relaxed)
+    }
+
+    /// Instances that share the state, where they were counted.
+    pub fn instances(&self) -> Option<u32> {
+        Some(self.instances.load(Ordering::Relaxed)).filter(|instances| *instances > 0)
+    }
+}

@@ -1,0 +1,136 @@
+//! One made-up lead, sent with the Test Lead Token: the whole way to Conversica, tried once before anybody real is on it.
+//!
+//! It goes through the same facts as every other request: a halt forbids it, a refusal halts, a first acceptance counts, and
+//! the journal has it. It is no lead of the CRM and has no row among them.
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::client::{Attempt, Client};
+use crate::config::{FieldRule, Settings};
+use crate::conversica::lead::{Fingerprint, LeadId, LeadKey};
+use crate::conversica::outcome::Class;
+use crate::db::Db;
+use crate::error::SetupError;
+use crate::send::account;
+use crate::store::control::{self, Halt, TestLeadSent, Verified};
+use crate::store::delivery::{Finished, Next};
+use crate::store::writer::Company;
+use crate::store::{due, outcome};
+
+/// Always the same one, so that trying again is an update of one test lead and not another of few.
+pub const ID: &str = "conversica-sync-test-lead";
+/// Reserved for examples: nobody reads what is sent there.
+pub const EMAIL: &str = "conversica-sync-test@example.com";
+
+/// Why it was not sent, or what came of it.
+#[derive(Debug)]
+pub enum Sent {
+    Halted(Halt),
+    Answered(Attempt),
+}
+
+/// Sends the test lead to `email`.
+///
+/// # Errors
+/// [`SetupError`] where there is no token, or no test lead is left; the database's.
+pub async fn send(
+    state: &Db,
+    company: Company,
+    settings: &Settings,
+    email: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Sent> {
+    let Some(token) = &settings.conversica.test_lead_token else {
+        return Err(SetupError::new(
+            "[conversica] test_lead_token is not set",
+            "set test_lead_token_file to the Test Lead Token that your Conversica account manager gave you",
+        )
+        .into());
+    };
+    let account = account::fingerprint(state, &settings.conversica, now).await?;
+    if let Some(halt) = control::read::<Halt>(state).await?.filter(|halt| halt.account == account) {
+        return Ok(Sent::Halted(halt));
+    }
+    let verified = control::read::<Verified>(state).await?.is_some_and(|verified| verified.account == account);
+    if company == Company::Shared && !verified {
+        return Err(SetupError::new(
+            "another instance sends from this state, and these credentials have never been accepted",
+            "stop the other instances first, so that a wrong password costs one refusal and not two",
+        )
+        .into());
+    }
+    let limit = settings.conversica.test_lead_limit;
+    let sent_before = control::read::<TestLeadSent>(state).await?.is_some();
+    if !sent_before && due::test_leads_left(state, limit).await? == 0 {
+        return Err(SetupError::new(
+            format!("all of the {limit} test leads have been used"),
+            "ask Conversica for more, and raise [conversica] test_lead_limit",
+        )
+        .into());
+    }
+    control::write(state, &TestLeadSent { at: now }, now).await?;
+    let body = body(settings, token, email);
+    let sent_hash = Fingerprint::of(body.as_bytes()).as_bytes().to_vec();
+    let attempt = Client::new(&settings.conversica, settings.delivery.timeout, 1)?.post(body, now).await;
+    write_down(state, &attempt, account, sent_hash, now).await?;
+    Ok(Sent::Answered(attempt))
+}
+
+/// What it brought about, before what it was: after a crash in between, a halt still stands.
+async fn write_down(
+    state: &Db,
+    attempt: &Attempt,
+    account: String,
+    sent_hash: Vec<u8>,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if let Some(reason) = attempt.halt {
+        let halt = Halt { reason, since: now, detail: attempt.detail.clone(), account };
+        control::write(state, &halt, now).await?;
+        control::clear::<Verified>(state).await?;
+    } else if attempt.class == Class::Accepted {
+        control::write(state, &Verified { account }, now).await?;
+    }
+    let finished = Finished {
+        lead: LeadId { id: ID.to_owned(), client_id: String::new() },
+        claimed_at: now,
+        attempt: 1,
+        class: attempt.class,
+        http_status: attempt.http_status,
+        detail: attempt.detail.clone(),
+        duration: Some(attempt.duration),
+        at: now,
+        sent_hash,
+        next: Next::Done,
+    };
+    outcome::record_test(state, &finished).await
+}
+
+/// The Lead object: required keys, what is the same for every lead, and the token as the last name.
+fn body(settings: &Settings, token: &SecretString, email: &str) -> String {
+    let mut body = json!({ "apiVersion": settings.conversica.api_version, "id": ID });
+    let constant = |key: LeadKey| match settings.lead.published.get(&key) {
+        Some(FieldRule::Value(value)) => Some(value.clone()),
+        Some(FieldRule::Column { default, .. }) => default.clone(),
+        None => None,
+    };
+    if settings.source.client.is_some() {
+        body["clientId"] = json!(ID);
+    }
+    if let Some(conversation) = constant(LeadKey::ConversationId) {
+        body["conversationId"] = json!(conversation);
+    }
+    body["firstName"] = json!("Test");
+    body["lastName"] = json!(token.expose_secret());
+    body["email"] = json!(email);
+    body["leadSource"] = json!(constant(LeadKey::LeadSource).unwrap_or_else(|| "conversica-sync".to_owned()));
+    body["repName"] = json!(constant(LeadKey::RepName).unwrap_or_else(|| "conversica-sync".to_owned()));
+    if settings.conversica.sms {
+        // A number reserved for fiction, which is not to be written to.
+        body["cellPhone"] = json!("+12025550100");
+        body["smsOptOut"] = json!(true);
+    }
+    body.to_string()
+}

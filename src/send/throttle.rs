@@ -1,0 +1,163 @@
+//! Pace and breaker together, and their memory: what they have learnt of Conversica is written down, so that `status` can
+//! show it and a restart does not begin by asking again for what was refused a moment ago.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::config::Delivery;
+use crate::db::Db;
+use crate::rules::breaker::Breaker;
+use crate::rules::pace::Pace;
+use crate::store::control::{self, BreakerState, Pacing};
+use crate::store::pause;
+
+/// How often what changes little by little is written down at most.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Throttle {
+    pub pace: Pace,
+    pub breaker: Breaker,
+    /// `[delivery] requests_per_second`, for all instances together.
+    ceiling: f64,
+    /// Instances that share it.
+    instances: u32,
+    /// As last written down.
+    noted: Option<Pacing>,
+}
+
+impl Throttle {
+    /// Goes on from what was noted. A breaker that was open stays open, but lets its first probe through at once: whoever
+    /// restarts the program may have mended what was wrong.
+    pub fn resume(delivery: &Delivery, noted: Option<Pacing>, now: DateTime<Utc>) -> Self {
+        let ceiling = delivery.requests_per_second;
+        let (pace, breaker) = match &noted {
+            None => (Pace::new(ceiling, now), Breaker::new(&delivery.breaker)),
+            Some(noted) => {
+                let share = noted.requests_per_second / noted.ceiling;
+                let breaker = match noted.breaker {
+                    BreakerState::Closed => Breaker::new(&delivery.breaker),
+                    BreakerState::Open => Breaker::resume(&delivery.breaker, noted.failures, now),
+                };
+                (Pace::resume(ceiling, share, noted.paused_until, now), breaker)
+            }
+        };
+        Self { pace, breaker, ceiling, instances: 1, noted }
+    }
+
+    /// Whether what is due has to wait for Conversica: it fails, or has asked for a pause.
+    pub fn is_obstructed(&self, now: DateTime<Utc>) -> bool {
+        self.breaker.is_open() || self.pace.is_paused(now)
+    }
+
+    /// The ceiling is shared by so many instances.
+    pub fn share(&mut self, instances: u32, now: DateTime<Utc>) {
+        let instances = instances.max(1);
+        if instances != self.instances {
+            self.instances = instances;
+            self.pace.set_ceiling(self.ceiling / f64::from(instances), now);
+        }
+    }
+
+    /// Takes over the pause that Conversica has asked for, whichever instance was asked, and whenever that was.
+    pub async fn listen(&mut self, state: &Db, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+        if let Some(until) = pause::asked_until(state, now).await? {
+            self.pace.pause_until(until, now);
+        }
+        Ok(())
+    }
+
+    /// Writes down how things are: at once where that matters to a restart or to a person, and otherwise now and then.
+    pub async fn note(
+        &mut self,
+        state: &Db,
+        capped_until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<(), sqlx::Error> {
+        let pacing = self.pacing(capped_until, now);
+        if self.noted.as_ref().is_some_and(|noted| !is_news(noted, &pacing)) {
+            return Ok(());
+        }
+        control::write(state, &pacing, now).await?;
+        self.noted = Some(pacing);
+        Ok(())
+    }
+
+    fn pacing(&self, capped_until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Pacing {
+        Pacing {
+            at: now,
+            requests_per_second: self.pace.rate() * f64::from(self.instances),
+            ceiling: self.ceiling,
+            paused_until: self.pace.paused_until(now),
+            breaker: if self.breaker.is_open() { BreakerState::Open } else { BreakerState::Closed },
+            next_probe_at: self.breaker.next_probe_at(),
+            failures: self.breaker.failures(),
+            new_people_wait_until: capped_until.filter(|until| *until > now),
+        }
+    }
+}
+
+fn is_news(noted: &Pacing, pacing: &Pacing) -> bool {
+    let turn = |pacing: &Pacing| (pacing.ceiling, pacing.paused_until, pacing.breaker, pacing.new_people_wait_until);
+    if turn(noted) != turn(pacing) || pacing.requests_per_second < noted.requests_per_second {
+        return true;
+    }
+    let same = Pacing { at: pacing.at, ..noted.clone() } == *pacing;
+    let just_now = noted.at <= pacing.at && pacing.at < noted.at + NOTE_INTERVAL;
+    !same && !just_now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::OnAmbiguous;
+    use chrono::TimeDelta;
+
+    fn delivery() -> Delivery {
+        let second = Duration::from_secs(1);
+        Delivery {
+            requests_per_second: 100.0,
+            concurrency: 4,
+            timeout: second,
+            on_ambiguous: OnAmbiguous::Resend,
+            ambiguous_wait: second,
+            retry: config::Retry {
+                initial_interval: second,
+                multiplier: 2.0,
+                max_interval: second,
+                max_elapsed: second,
+            },
+            breaker: config::Breaker { failures: 1 },
+        }
+    }
+
+    #[test]
+    fn a_restart_remembers_the_pause_the_pace_and_that_conversica_fails() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut before = Throttle::resume(&delivery(), None, now);
+        before.pace.slow_down(Some(Duration::from_secs(60)), now);
+        before.breaker.failed(&delivery().retry, now);
+        let mut after = Throttle::resume(&delivery(), Some(before.pacing(None, now)), now + TimeDelta::seconds(1));
+        assert!(after.is_obstructed(now + TimeDelta::seconds(59)));
+        assert_eq!(after.pace.available(now + TimeDelta::seconds(59)), 0, "everybody waits, whoever restarts what");
+        assert_eq!(after.pace.rate(), 50.0);
+        assert_eq!(after.breaker.slots(4, now + TimeDelta::seconds(61)), 1, "one probe");
+    }
+
+    #[test]
+    fn what_matters_is_news_at_once_and_the_rest_once_a_second() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let noted = Throttle::resume(&delivery(), None, now).pacing(None, now);
+        let later = |at: i64| Pacing { at: now + TimeDelta::milliseconds(at), ..noted.clone() };
+        assert!(!is_news(&noted, &later(5_000)), "nothing has changed");
+        assert!(is_news(&noted, &Pacing { breaker: BreakerState::Open, ..later(1) }));
+        assert!(is_news(&noted, &Pacing { paused_until: Some(now), ..later(1) }));
+        assert!(is_news(&noted, &Pacing { requests_per_second: 50.0, ..later(1) }), "slower");
+        let slow = Pacing { requests_per_second: 10.0, ..noted.clone() };
+        assert!(!is_news(&slow, &later(1)), "faster, a little");
+        assert!(is_news(&slow, &later(1_000)));
+        assert!(is_news(&slow, &later(-1)), "the clock was set back");
+    }
+}

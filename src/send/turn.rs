@@ -1,0 +1,122 @@
+//! The turn to poll: a lease, and the fence that refuses what a poll writes after its turn has gone to another instance.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use crate::config::Settings;
+use crate::db::Db;
+use crate::error::TurnLost;
+use crate::send::fence::{Instance, Polling};
+use crate::send::poll::{self, Polled, Reach};
+use crate::send::tally::Tally;
+use crate::source::Crm;
+use crate::store::fenced::{FenceMark, fenced_pool};
+use crate::store::micros;
+use crate::store::turn::{TurnLease, TurnName};
+
+/// The turn of this process.
+pub struct PollTurn {
+    lease: TurnLease,
+    fence: PollFence,
+}
+
+/// What a poll in turn needs.
+#[derive(Clone, Copy)]
+pub struct PollOrder<'a> {
+    pub crm: &'a Crm,
+    pub state: &'a Db,
+    pub settings: &'a Settings,
+    pub reach: Reach,
+    pub tally: &'a Tally,
+    pub now: DateTime<Utc>,
+}
+
+impl PollTurn {
+    pub fn new() -> Self {
+        Self { lease: TurnLease::new(TurnName::Poll), fence: PollFence::default() }
+    }
+
+    /// Takes the turn unless another instance has it. On SQLite there is no other.
+    ///
+    /// # Errors
+    /// The database's, while it is away.
+    pub async fn try_take(&mut self, state: &Db) -> Result<bool, sqlx::Error> {
+        self.lease.try_take(state).await
+    }
+
+    pub async fn give_back(&mut self, state: &Db) {
+        self.lease.give_back(state).await;
+    }
+
+    /// Polls while the turn is ours.
+    ///
+    /// # Errors
+    /// As [`poll::poll`], and [`TurnLost`] when another instance has taken the turn meanwhile.
+    pub async fn poll(&mut self, order: PollOrder<'_>) -> anyhow::Result<Polled> {
+        let PollOrder { crm, state, settings, reach, tally, now } = order;
+        let Db::Postgres(pool) = state else { return poll::poll(crm, state, settings, reach, tally, now).await };
+        let Self { lease, fence } = self;
+        let polled = async {
+            let fenced = fence.raise(pool, tally.instance, now).await?;
+            poll::poll(crm, &fenced, settings, reach, tally, now).await
+        };
+        let polled = tokio::select! {
+            polled = polled => polled,
+            () = lease.hold(state) => Err(TurnLost.into()),
+        };
+        let Err(error) = polled else { return polled };
+        let is_lost = error.is::<TurnLost>() || self.fence.is_lost(pool).await;
+        // A statement of that poll may still be on its way to the server: the next poll raises another fence.
+        self.fence.raised = None;
+        // What the server said is only how it refuses a write behind another fence.
+        Err(if is_lost { TurnLost.into() } else { error })
+    }
+}
+
+impl Default for PollTurn {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The fence that this process has raised last, and the state behind it.
+#[derive(Default)]
+struct PollFence {
+    /// The row as it was written.
+    raised: Option<String>,
+    fenced: Option<(Db, FenceMark)>,
+}
+
+/// The instance that polls, and when it began: each fence has another moment.
+const STANDING: &str = "select body || ' ' || at from control where name = 'polling'";
+const RAISE: &str = "insert into control (name, body, at) values ('polling', $1, $2) \
+     on conflict (name) do update set body = excluded.body, at = greatest(excluded.at, control.at + 1) \
+     returning body || ' ' || at";
+
+impl PollFence {
+    /// Raises the fence unless the one that stands is ours: from then on no other poll can write, and those that are in the
+    /// midst of it are waited for. Hands back the state as this poll may write it.
+    async fn raise(&mut self, pool: &PgPool, instance: Instance, now: DateTime<Utc>) -> anyhow::Result<Db> {
+        let standing: Option<String> = sqlx::query_scalar(STANDING).fetch_optional(pool).await?;
+        let raised = match self.raised.take().filter(|raised| standing.as_ref() == Some(raised)) {
+            Some(raised) => raised,
+            None => {
+                let body = serde_json::to_string(&Polling { instance })?;
+                sqlx::query_scalar(RAISE).bind(body).bind(micros(now)).fetch_one(pool).await?
+            }
+        };
+        let (fenced, mark) = self.fenced.get_or_insert_with(|| {
+            let mark = FenceMark::default();
+            (Db::Postgres(fenced_pool(pool, &mark)), mark)
+        });
+        mark.set(&raised);
+        self.raised = Some(raised);
+        Ok(fenced.clone())
+    }
+
+    /// Whether another instance has raised one since.
+    async fn is_lost(&self, pool: &PgPool) -> bool {
+        let standing: Result<Option<String>, _> = sqlx::query_scalar(STANDING).fetch_optional(pool).await;
+        self.raised.is_some() && standing.is_ok_and(|standing| standing != self.raised)
+    }
+}

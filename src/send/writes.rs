@@ -1,0 +1,457 @@
+//! What a poll writes down: gathered in batches, and kept back where more has to be known before it may leave.
+
+mod missing;
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::config::Settings;
+use crate::conversica::lead::{LeadId, RowHash};
+use crate::db::Db;
+use crate::rules::diff::{self, Difference, Kind};
+use crate::rules::guard::{Admission, Found, Losses, Verdict};
+use crate::rules::mapping::Mapped;
+use crate::send::fence::Fence;
+use crate::send::merge::Item;
+use crate::send::step::Weight;
+use crate::source::read::BATCH_ROWS;
+use crate::store::control::{self, Hold, KeptBack};
+use crate::store::held::{self, FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::store::lead::{self, Change, Known};
+use crate::store::{consent, gone};
+
+/// What a poll found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Polled {
+    pub rows: u64,
+    /// Leads written: new, changed, faulty, gone, returned.
+    pub changed: u64,
+    pub created: u64,
+    pub updated: u64,
+    pub invalid: u64,
+    pub gone: u64,
+    /// Of them: Conversica is told to stop messaging them.
+    pub stopped: u64,
+    /// Changes that wait for a person.
+    pub held: u64,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long.
+    pub unnamed: u64,
+    /// Sends that went under `approve_above` unasked.
+    #[serde(skip)]
+    pub unasked: u64,
+    /// Leads that were taken for gone unasked.
+    #[serde(skip)]
+    pub lost: u64,
+    /// Leads that had been, and are there again.
+    #[serde(skip)]
+    pub back: u64,
+}
+
+impl Polled {
+    pub(crate) fn add(&mut self, more: Polled) {
+        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unnamed, unasked, lost, back } =
+            more;
+        self.rows += rows;
+        self.changed += changed;
+        self.created += created;
+        self.updated += updated;
+        self.invalid += invalid;
+        self.gone += gone;
+        self.stopped += stopped;
+        self.held += held;
+        self.unnamed = self.unnamed.max(unnamed);
+        self.unasked += unasked;
+        self.lost += lost;
+        self.back += back;
+    }
+}
+
+/// How many sends, and how many missing leads, are kept in memory until it is known what becomes of them.
+const UNDECIDED: usize = 10_000;
+
+/// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
+pub(crate) struct Writes<'a> {
+    state: &'a Db,
+    fence: Fence,
+    settings: &'a Settings,
+    now: DateTime<Utc>,
+    started: Instant,
+    admission: Admission,
+    losses: Losses,
+    found: Found,
+    ready: Vec<Change>,
+    /// Rows of which it matters what was delivered.
+    doubtful: Vec<(Mapped, Option<Known>)>,
+    /// The newest word about consent when this poll began.
+    words: i64,
+    /// Sends that wait for the decision; never more than [`UNDECIDED`].
+    undecided: Vec<Change>,
+    /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
+    provisional: Option<(usize, DateTime<Utc>)>,
+    /// Why and since when this poll holds sends that it has kept back.
+    kept_back: Option<(&'static str, DateTime<Utc>)>,
+    /// The hold of this poll, or one that stood before, is on the disk.
+    hold_stands: bool,
+    /// Sends held because the source shrank.
+    joined: u64,
+    /// Missing leads that wait for the verdict; never more than [`UNDECIDED`].
+    missing: Vec<LeadId>,
+    /// So many more are held in the state meanwhile.
+    withheld: u64,
+    /// Missing leads that nobody would miss.
+    gone: Vec<LeadId>,
+    returned: Vec<Known>,
+    reread: Vec<(LeadId, RowHash)>,
+    pub(crate) polled: Polled,
+}
+
+impl<'a> Writes<'a> {
+    pub(crate) fn new(
+        state: &'a Db,
+        settings: &'a Settings,
+        fence: Fence,
+        admission: Admission,
+        losses: Losses,
+        words: i64,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            state,
+            fence,
+            settings,
+            now,
+            started: Instant::now(),
+            admission,
+            losses,
+            found: Found::default(),
+            ready: Vec::new(),
+            doubtful: Vec::new(),
+            words,
+            undecided: Vec::new(),
+            provisional: None,
+            kept_back: None,
+            hold_stands: false,
+            joined: 0,
+            missing: Vec::new(),
+            withheld: 0,
+            gone: Vec::new(),
+            returned: Vec::new(),
+            reread: Vec::new(),
+            polled: Polled::default(),
+        }
+    }
+
+    /// What an earlier poll kept back, and did not live to decide upon, is decided upon with what this one finds; or now, where
+    /// this one keeps nothing back.
+    pub(crate) async fn take_over(&mut self, kept: &KeptBack) -> anyhow::Result<()> {
+        let reason = match self.admission {
+            Admission::Send => {
+                held::release_since(self.state, &kept.reason, kept.since, self.now).await?;
+                control::clear::<KeptBack>(self.state).await?;
+                return Ok(());
+            }
+            Admission::UpTo { reason, .. } | Admission::Hold(reason) => reason,
+            Admission::Baseline => FIRST_RUN,
+        };
+        if kept.reason != reason {
+            held::rename(self.state, &kept.reason, Some(kept.since), reason).await?;
+            let renamed = KeptBack { reason: reason.to_owned(), since: kept.since };
+            control::write(self.state, &renamed, self.now).await?;
+        }
+        if let Admission::UpTo { limit, .. } = self.admission {
+            let leads = held::kept_since(self.state, reason, kept.since).await?;
+            self.provisional = Some((usize::try_from(leads).unwrap_or(usize::MAX), kept.since));
+            self.kept_back = Some((reason, kept.since));
+            self.hold_surplus(limit, reason).await?;
+        } else {
+            control::clear::<KeptBack>(self.state).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn state(&self) -> &'a Db {
+        self.state
+    }
+
+    pub(crate) const fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Whether something about that lead is gathered and not written yet.
+    pub(crate) fn has(&self, lead: &LeadId) -> bool {
+        let changes = self.ready.iter().chain(&self.undecided).map(|change| &change.lead);
+        let doubtful = self.doubtful.iter().map(|(mapped, _)| &mapped.lead);
+        let (returned, reread) =
+            (self.returned.iter().map(|known| &known.lead), self.reread.iter().map(|(lead, _)| lead));
+        changes.chain(doubtful).chain(returned).chain(reread).chain(&self.gone).any(|gathered| gathered == lead)
+    }
+
+    /// What a merge has come upon.
+    pub(crate) async fn take(&mut self, item: Item) -> anyhow::Result<()> {
+        let conversations = self.settings.safety.conversation_changes;
+        match item {
+            Item::Quiet => Ok(()),
+            Item::Missing(known) => self.missing(known).await,
+            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
+                self.doubtful(mapped, known).await
+            }
+            Item::Row(mapped, known) => {
+                let difference = diff::compare(mapped, known.as_ref(), None, conversations);
+                self.different(difference, known).await
+            }
+        }
+    }
+
+    /// This very moment.
+    fn written_at(&self) -> DateTime<Utc> {
+        self.now + self.started.elapsed()
+    }
+
+    pub(crate) async fn doubtful(&mut self, mapped: Mapped, known: Option<Known>) -> anyhow::Result<()> {
+        self.doubtful.push((mapped, known));
+        if self.doubtful.len() >= BATCH_ROWS { self.settle_doubtful().await } else { Ok(()) }
+    }
+
+    async fn settle_doubtful(&mut self) -> anyhow::Result<()> {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let leads: Vec<LeadId> = doubtful.iter().map(|(mapped, _)| mapped.lead.clone()).collect();
+        let delivered = lead::delivered(self.state, &leads).await?;
+        for (mapped, known) in doubtful {
+            let delivered = delivered.get(&mapped.lead).map(String::as_str);
+            let difference =
+                diff::compare(mapped, known.as_ref(), delivered, self.settings.safety.conversation_changes);
+            self.different(difference, known).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn different(&mut self, difference: Difference, known: Option<Known>) -> anyhow::Result<()> {
+        if known.as_ref().is_some_and(Known::is_withheld) {
+            if self.losses.is_of_everything() {
+                self.found.back += 1;
+            } else if !matches!(&difference, Difference::Changed(change, _) if change.urgent) {
+                // Only a compare of everything can tell that the others are back too, and it is soon due.
+                return Ok(());
+            }
+        } else if known.as_ref().is_some_and(|known| known.gone) {
+            self.polled.back += 1;
+        }
+        match difference {
+            Difference::None => Ok(()),
+            Difference::Reread(lead, hash) => self.reread(lead, hash).await,
+            Difference::Returned => self.returned(known).await,
+            Difference::Changed(change, kind) => self.changed(change, kind).await,
+        }
+    }
+
+    async fn changed(&mut self, mut change: Change, kind: Kind) -> anyhow::Result<()> {
+        self.polled.changed += 1;
+        match kind {
+            Kind::Create => self.polled.created += 1,
+            Kind::Update | Kind::Stop => self.polled.updated += 1,
+            Kind::Invalid => self.polled.invalid += 1,
+            Kind::Reverted => {}
+        }
+        if change.hold_reason.is_some() {
+            self.polled.held += 1;
+        }
+        if !kind.sends() || change.urgent || change.hold_reason.is_some() {
+            return self.write(change).await;
+        }
+        match &self.admission {
+            Admission::Send => self.write(change).await,
+            Admission::Hold(reason) => {
+                change.hold_reason = Some(reason);
+                self.hold(change).await
+            }
+            Admission::Baseline => {
+                change.hold_reason = Some(held::FIRST_RUN);
+                self.write(change).await
+            }
+            Admission::UpTo { limit, reason } => {
+                let (limit, reason) = (*limit, *reason);
+                self.undecided.push(change);
+                if self.hold_surplus(limit, reason).await? {
+                    return Ok(());
+                }
+                if self.undecided.len() >= UNDECIDED {
+                    let (provisional, since) = match self.provisional {
+                        Some(provisional) => provisional,
+                        None => {
+                            let since = self.written_at();
+                            let kept = KeptBack { reason: reason.to_owned(), since };
+                            control::write(self.state, &kept, self.now).await?;
+                            (0, since)
+                        }
+                    };
+                    self.provisional = Some((provisional + self.undecided.len(), since));
+                    self.kept_back = Some((reason, since));
+                    for mut change in std::mem::take(&mut self.undecided) {
+                        change.hold_reason = Some(reason);
+                        self.write(change).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Where more is kept back than may be sent, all of it is held; whether it is.
+    async fn hold_surplus(&mut self, limit: usize, reason: &'static str) -> anyhow::Result<bool> {
+        let provisional = self.provisional.map_or(0, |(leads, _)| leads);
+        if provisional + self.undecided.len() <= limit {
+            return Ok(false);
+        }
+        self.admission = Admission::Hold(reason);
+        self.polled.held += provisional as u64;
+        let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
+        self.kept_back = Some((reason, since));
+        self.begin_hold(reason).await?;
+        self.hold_undecided(reason).await?;
+        Ok(true)
+    }
+
+    async fn hold_undecided(&mut self, reason: &'static str) -> anyhow::Result<()> {
+        for mut change in std::mem::take(&mut self.undecided) {
+            change.hold_reason = Some(reason);
+            self.hold(change).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin_hold(&mut self, reason: &'static str) -> anyhow::Result<()> {
+        if !self.hold_stands && control::read::<Hold>(self.state).await?.is_none() {
+            control::write(self.state, &Hold { reason: reason.to_owned(), since: self.now }, self.now).await?;
+        }
+        self.hold_stands = true;
+        Ok(())
+    }
+
+    /// The hold is written before the first lead that it holds.
+    async fn hold(&mut self, change: Change) -> anyhow::Result<()> {
+        self.begin_hold(change.hold_reason.unwrap_or(TOO_MANY_CHANGES)).await?;
+        self.polled.held += 1;
+        self.joined += u64::from(change.hold_reason == Some(SOURCE_SHRANK));
+        self.write(change).await
+    }
+
+    async fn write(&mut self, change: Change) -> anyhow::Result<()> {
+        self.ready.push(change);
+        if self.ready.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn returned(&mut self, known: Option<Known>) -> anyhow::Result<()> {
+        self.polled.changed += 1;
+        self.returned.extend(known);
+        if self.returned.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn reread(&mut self, lead: LeadId, hash: RowHash) -> anyhow::Result<()> {
+        self.reread.push((lead, hash));
+        if self.reread.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        if self.ready.is_empty() && self.gone.is_empty() && self.returned.is_empty() && self.reread.is_empty() {
+            return Ok(());
+        }
+        self.fence.check(self.state).await?;
+        if self.settings.consent.keep_opt_outs {
+            consent::upsert(self.state, &self.ready, self.words, self.now, self.written_at()).await?;
+        } else {
+            lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
+        }
+        self.ready.clear();
+        let gone = std::mem::take(&mut self.gone);
+        self.polled.stopped += self.take_for_gone(&gone).await?.stopped;
+        lead::mark_returned(self.state, &self.returned, self.now).await?;
+        self.returned.clear();
+        consent::remember(self.state, &self.reread, self.words).await?;
+        self.reread.clear();
+        Ok(())
+    }
+
+    /// What a step of a drain would let leave and go; nothing of that is written yet.
+    pub(crate) async fn weighed(&mut self) -> anyhow::Result<Weight> {
+        self.settle_doubtful().await?;
+        let sends = self.undecided.len() as u64;
+        let created = if sends > 0 { self.polled.created } else { 0 };
+        Ok(Weight { missing: self.found.missing, created, sends })
+    }
+
+    /// What is to become of the sends that a step has kept back.
+    pub(crate) async fn admit(&mut self, admission: Admission) -> anyhow::Result<()> {
+        self.admission = admission;
+        if let Admission::UpTo { limit, reason } = self.admission {
+            self.hold_surplus(limit, reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what does not depend on any decision, and leaves the rest to a comparison of every row.
+    pub(crate) async fn leave(mut self) -> anyhow::Result<()> {
+        self.flush().await
+    }
+
+    /// Writes what is gathered; whether all that was found so far is decided upon as well, so that a poll may go on from here.
+    pub(crate) async fn rest(&mut self) -> anyhow::Result<bool> {
+        self.settle_doubtful().await?;
+        self.flush().await?;
+        let Self { undecided, provisional, kept_back, missing, withheld, joined, found, .. } = self;
+        let Found { present: _, missing: lost, withheld: before, back } = *found;
+        let decided = undecided.is_empty() && provisional.is_none() && kept_back.is_none() && *joined == 0;
+        Ok(decided && missing.is_empty() && *withheld == 0 && lost + before + back == 0)
+    }
+
+    /// What an earlier poll, or a person, did not live to settle.
+    pub(crate) async fn settle(&mut self) -> anyhow::Result<()> {
+        let on_delete = self.settings.source.on_delete;
+        self.polled.stopped += gone::settle(self.state, on_delete, self.now, self.written_at()).await?;
+        Ok(())
+    }
+
+    /// Whether leads seem to be missing whose rows may only have lost their names: nothing is decided about them.
+    pub(crate) fn spares_missing(&self) -> bool {
+        self.polled.unnamed > 0 && self.found.missing > 0
+    }
+
+    /// `present` of the leads that the source is expected to have have been met.
+    pub(crate) async fn finish(mut self, present: u64) -> anyhow::Result<Polled> {
+        self.settle_doubtful().await?;
+        if self.polled.changed > 0 || self.found != Found::default() {
+            self.fence.check(self.state).await?;
+        }
+        self.found.present = present;
+        let spares = self.spares_missing();
+        match self.losses.verdict(self.found) {
+            Verdict::Hold => self.hold_missing().await?,
+            // So many that they are held already.
+            Verdict::Gone if spares && self.withheld + self.found.withheld > 0 => self.hold_missing().await?,
+            Verdict::Gone => {
+                if matches!(self.admission, Admission::UpTo { .. }) {
+                    let provisional = self.provisional.map_or(0, |(leads, _)| leads);
+                    self.polled.unasked = (provisional + self.undecided.len()) as u64;
+                }
+                // First every row that was met: what the state holds as missing after that, is.
+                for change in std::mem::take(&mut self.undecided) {
+                    self.write(change).await?;
+                }
+                self.flush().await?;
+                if spares {
+                    self.missing.clear();
+                }
+                self.let_missing_go().await?;
+            }
+        }
+        if let (Admission::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
+            held::release_since(self.state, reason, since, self.now).await?;
+        }
+        if self.provisional.is_some() {
+            // Decided, one way or the other.
+            control::clear::<KeptBack>(self.state).await?;
+        }
+        Ok(self.polled)
+    }
+}

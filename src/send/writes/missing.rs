@@ -1,0 +1,129 @@
+//! What becomes of leads whose rows are missing: gone, or held, because so many at once are more likely a mistake.
+
+use crate::config::OnDelete;
+use crate::conversica::lead::LeadId;
+use crate::rules::guard::{Admission, Found, Verdict};
+use crate::send::writes::{UNDECIDED, Writes};
+use crate::source::read::BATCH_ROWS;
+use crate::store::control::{self, Hold, Lost};
+use crate::store::gone::{self, Told};
+use crate::store::held::{self, FIRST_RUN, Release, SOURCE_SHRANK, Selection, TOO_MANY_CHANGES};
+use crate::store::lead::{self, Known};
+
+impl Writes<'_> {
+    pub(crate) async fn missing(&mut self, known: Known) -> anyhow::Result<()> {
+        if known.is_withheld() {
+            self.found.missing += 1;
+            self.found.withheld += 1;
+            return Ok(());
+        }
+        if known.gone {
+            return Ok(());
+        }
+        if !known.is_expected() {
+            self.polled.changed += 1;
+            self.polled.gone += 1;
+            self.gone.push(known.lead);
+            return if self.gone.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) };
+        }
+        self.found.missing += 1;
+        self.missing.push(known.lead);
+        if self.missing.len() >= UNDECIDED { self.withhold().await } else { Ok(()) }
+    }
+
+    /// Holds the missing leads that are kept in memory. When it turns out that they are really gone, they are let go.
+    async fn withhold(&mut self) -> anyhow::Result<()> {
+        self.fence.check(self.state).await?;
+        for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
+            self.withheld += gone::withhold(self.state, leads, self.now, self.written_at()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether so much is missing that it would be held, and nothing of it has been written yet. Of a part only, with so many met
+    /// in it.
+    pub(crate) fn misses_much(&self, present: u64) -> bool {
+        let found = Found { present, ..self.found };
+        self.withheld == 0 && self.losses.verdict(found) == Verdict::Hold
+    }
+
+    /// Most leads are missing. With them is held whatever this poll has kept back: were it the key that has changed, everybody
+    /// would be contacted anew.
+    pub(crate) async fn hold_missing(&mut self) -> anyhow::Result<()> {
+        let standing = control::read::<Hold>(self.state).await?;
+        if standing.is_none_or(|hold| hold.reason != FIRST_RUN && hold.reason != SOURCE_SHRANK) {
+            let hold = Hold { reason: SOURCE_SHRANK.to_owned(), since: self.now };
+            control::write(self.state, &hold, self.now).await?;
+        }
+        // A person is asked now, and what is lost after their word counts from there.
+        control::clear::<Lost>(self.state).await?;
+        self.hold_stands = true;
+        self.flush().await?;
+        if let Some((reason, since)) = self.kept_back {
+            let renamed = held::rename(self.state, reason, Some(since), SOURCE_SHRANK).await?;
+            if matches!(self.admission, Admission::UpTo { .. }) {
+                self.polled.held += renamed;
+            }
+        }
+        self.hold_undecided(SOURCE_SHRANK).await?;
+        self.flush().await?;
+        self.admission = Admission::Hold(SOURCE_SHRANK);
+        self.withhold().await?;
+        self.polled.changed += self.withheld;
+        self.polled.held += self.withheld;
+        Ok(())
+    }
+
+    /// Also who nobody would miss may have been approved, and contacted, since this poll has looked.
+    pub(crate) async fn take_for_gone(&self, leads: &[LeadId]) -> anyhow::Result<Told> {
+        match self.settings.source.on_delete {
+            OnDelete::Ignore => {
+                lead::mark_gone(self.state, leads, self.now).await?;
+                Ok(Told { stopped: 0, gone: leads.len() as u64 })
+            }
+            OnDelete::StopMessaging => Ok(gone::stop(self.state, leads, self.now, self.written_at()).await?),
+        }
+    }
+
+    pub(crate) async fn let_missing_go(&mut self) -> anyhow::Result<()> {
+        self.polled.lost += self.missing.len() as u64 + self.withheld;
+        for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
+            let told = self.take_for_gone(leads).await?;
+            self.polled.gone += told.stopped + told.gone;
+            self.polled.stopped += told.stopped;
+            self.polled.changed += leads.len() as u64;
+        }
+        if self.withheld > 0 || self.found.withheld > 0 {
+            let since = Some(self.now).filter(|_| !self.losses.is_of_everything());
+            let gone = gone::let_go(self.state, since).await?;
+            self.polled.changed += gone;
+            self.polled.gone += gone;
+            self.settle().await?;
+        }
+        if self.found.back > 0 { self.end_hold().await } else { Ok(()) }
+    }
+
+    /// The rows are back, and those that had come up in between are leads like others: sent, unless they are more than may be
+    /// sent unasked.
+    async fn end_hold(&mut self) -> anyhow::Result<()> {
+        let joined = Selection::reason(SOURCE_SHRANK);
+        let leads = held::look(self.state, &joined).await?.leads;
+        let limit = i64::from(self.settings.safety.approve_above);
+        let standing = control::read::<Hold>(self.state).await?;
+        let is_ours = standing.as_ref().is_none_or(|hold| hold.reason == SOURCE_SHRANK);
+        if limit > 0 && leads > limit {
+            held::rename(self.state, SOURCE_SHRANK, None, TOO_MANY_CHANGES).await?;
+            if is_ours {
+                let hold = Hold { reason: TOO_MANY_CHANGES.to_owned(), since: self.now };
+                control::write(self.state, &hold, self.now).await?;
+            }
+            return Ok(());
+        }
+        held::release_all(self.state, &joined, Release::Send, self.now).await?;
+        self.polled.held = self.polled.held.saturating_sub(self.joined);
+        if is_ours {
+            control::clear::<Hold>(self.state).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! SQLite's catalog: `sqlite_master` and the pragmas that have table-valued functions.
+
+use sqlx::SqlitePool;
+
+use super::{Column, Reference, Table, Unique};
+use crate::rules::drift::Family;
+use crate::source::catalog::Relation;
+
+/// A view that does not work any more makes a joined look at all of them fail, so views are looked at one by one.
+const MAX_VIEWS: i64 = 200;
+
+pub(crate) async fn tables(pool: &SqlitePool) -> Result<Vec<Table>, sqlx::Error> {
+    let columns: Vec<(String, String, String, bool, i64)> = sqlx::query_as(
+        "select m.name, c.name, c.type, c.\"notnull\" <> 0, c.pk from sqlite_master m join pragma_table_xinfo(m.name) c \
+         where m.type = 'table' and m.name not like 'sqlite_%' and c.hidden <> 1 order by m.name, c.cid",
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut tables: Vec<Table> = Vec::new();
+    let mut keys: Vec<(i64, String)> = Vec::new();
+    for (table, column, declared, not_null, pk) in columns {
+        if tables.last().is_none_or(|last| last.name != table) {
+            end_of_key(&mut tables, &mut keys);
+            tables.push(empty(table, Relation::Table));
+        }
+        if pk > 0 {
+            keys.push((pk, column.clone()));
+        }
+        if let Some(table) = tables.last_mut() {
+            table.columns.push(read(column, declared, not_null));
+        }
+    }
+    end_of_key(&mut tables, &mut keys);
+    uniques(pool, &mut tables).await?;
+    references(pool, &mut tables).await?;
+    tables.extend(views(pool).await?);
+    Ok(tables)
+}
+
+/// The columns of the primary key of the last table, which have been collected, become one.
+fn end_of_key(tables: &mut [Table], keys: &mut Vec<(i64, String)>) {
+    keys.sort();
+    let columns: Vec<String> = keys.drain(..).map(|(_, column)| column).collect();
+    if let Some(table) = tables.last_mut().filter(|_| !columns.is_empty()) {
+        table.unique.push(Unique { columns, primary: true });
+    }
+}
+
+async fn uniques(pool: &SqlitePool, tables: &mut [Table]) -> Result<(), sqlx::Error> {
+    let indexes: Vec<(String, String, Option<String>)> = sqlx::query_as(
+        "select m.name, i.name, c.name from sqlite_master m join pragma_index_list(m.name) i join pragma_index_info(i.name) c \
+         where m.type = 'table' and i.\"unique\" <> 0 and i.partial = 0 and i.origin <> 'pk' order by m.name, i.name, c.seqno",
+    )
+    .fetch_all(pool)
+    .await?;
+    for group in indexes.chunk_by(|a, b| (&a.0, &a.1) == (&b.0, &b.1)) {
+        // A column without a name is an expression.
+        let columns: Option<Vec<String>> = group.iter().map(|(_, _, column)| column.clone()).collect();
+        if let (Some(columns), Some(table)) = (columns, tables.iter_mut().find(|table| table.name == group[0].0)) {
+            table.unique.push(Unique { columns, primary: false });
+        }
+    }
+    Ok(())
+}
+
+async fn references(pool: &SqlitePool, tables: &mut [Table]) -> Result<(), sqlx::Error> {
+    let keys: Vec<(String, i64, String, String, Option<String>)> = sqlx::query_as(
+        "select m.name, f.id, f.\"table\", f.\"from\", f.\"to\" from sqlite_master m join pragma_foreign_key_list(m.name) f \
+         where m.type = 'table' order by m.name, f.id, f.seq",
+    )
+    .fetch_all(pool)
+    .await?;
+    for group in keys.chunk_by(|a, b| (&a.0, a.1) == (&b.0, b.1)) {
+        let [(table, _, to, column, target)] = group else { continue };
+        if let Some(table) = tables.iter_mut().find(|known| known.name == *table) {
+            table.references.push(Reference {
+                column: column.clone(),
+                schema: None,
+                table: to.clone(),
+                target: target.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn views(pool: &SqlitePool) -> Result<Vec<Table>, sqlx::Error> {
+    let names: Vec<String> =
+        sqlx::query_scalar("select name from sqlite_master where type = 'view' order by 1 limit $1")
+            .bind(MAX_VIEWS)
+            .fetch_all(pool)
+            .await?;
+    let mut views = Vec::new();
+    for name in names {
+        let columns: Result<Vec<(String, String)>, sqlx::Error> =
+            sqlx::query_as("select name, type from pragma_table_xinfo($1) order by cid")
+                .bind(&name)
+                .fetch_all(pool)
+                .await;
+        let Ok(columns) = columns else { continue };
+        let mut view = empty(name, Relation::View);
+        view.columns = columns.into_iter().map(|(name, declared)| read(name, declared, false)).collect();
+        views.push(view);
+    }
+    Ok(views)
+}
+
+fn empty(name: String, relation: Relation) -> Table {
+    Table {
+        schema: None,
+        name,
+        relation,
+        columns: Vec::new(),
+        unique: Vec::new(),
+        references: Vec::new(),
+        rows: None,
+        sampled: 0,
+    }
+}
+
+fn read(name: String, declared: String, not_null: bool) -> Column {
+    let family = family(&declared);
+    let readable = !declared.to_ascii_uppercase().contains("BLOB");
+    Column { name, type_name: declared.to_lowercase(), family, readable, not_null, samples: Vec::new() }
+}
+
+/// Of a type as it was declared: any words at all, read by what they contain, as SQLite itself does.
+fn family(declared: &str) -> Family {
+    let declared = declared.to_ascii_uppercase();
+    let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
+    if has(&["BOOL"]) {
+        Family::Boolean
+    } else if has(&["DATETIME", "TIMESTAMP"]) {
+        Family::Timestamp
+    } else if has(&["DATE"]) {
+        Family::Date
+    } else if has(&["INT"]) {
+        Family::Integer
+    } else if has(&["UUID", "GUID"]) {
+        Family::Uuid
+    } else if has(&["CHAR", "TEXT", "CLOB"]) {
+        Family::Text
+    } else if has(&["JSON"]) {
+        Family::Json
+    } else if has(&["REAL", "FLOA", "DOUB", "NUM", "DEC"]) {
+        Family::Number
+    } else {
+        Family::Other(declared)
+    }
+}

@@ -1,0 +1,4 @@
+//! TODO: what setup is.
+
+pub mod introspect;
+pub mod propose;

@@ -1,0 +1,292 @@
+//! Which column fills which key: the surest name first, each column once, and no name against what the values say. Pure.
+
+use crate::conversica::lead::{Kind, LeadKey};
+use crate::rules::drift::Family;
+use crate::setup::introspect::{Column, Table};
+use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
+use crate::setup::propose::shape::{self, Fit};
+use crate::setup::propose::{Given, Wishes, names, stamp};
+
+/// What a person has said goes before everything.
+pub fn given(draft: &mut Draft<'_>, wishes: &Wishes) {
+    for (key, given) in &wishes.given {
+        let name = |asked: &str| draft.base.column(asked).map_or(asked.to_owned(), |column| column.name.clone());
+        match given {
+            Given::Column(column) => {
+                let name = name(column);
+                let mut part = Part::new(Origin::Column(name.clone()), "as you said");
+                if let (Kind::Boolean, Some(column)) = (key.kind(), draft.base.column(&name)) {
+                    part.map = shape::truth_map(column, false);
+                }
+                draft.fill(*key, part);
+            }
+            Given::Inverted(column) => {
+                let name = name(column);
+                let map = draft.base.column(&name).map(|column| shape::truth_map(column, true)).unwrap_or_default();
+                let why = "as you said: the opposite of the column; no value there counts as an opt-out";
+                let mut part = Part::new(Origin::Column(name), why);
+                part.map = map;
+                part.default = Some("true".to_owned());
+                draft.fill(*key, part);
+            }
+            // Beside a column that is found, it is what stands in for a blank; see `defaults`.
+            Given::Value(value) if *key == LeadKey::ConversationId => {
+                draft.fill(*key, Part::new(Origin::Value(value.clone()), "as you said"));
+            }
+            Given::Value(_) => {}
+            Given::Nothing => draft.barred.push(*key),
+        }
+    }
+}
+
+/// Values that a person has given: for every lead, or where the column that was found is blank.
+pub fn defaults(draft: &mut Draft<'_>, wishes: &Wishes) {
+    for (key, given) in &wishes.given {
+        let Given::Value(value) = given else { continue };
+        match draft.fields.get_mut(key) {
+            Some(part) if !matches!(part.origin, Origin::Value(_)) => part.default = Some(value.clone()),
+            Some(_) => {}
+            None => draft.fill(*key, Part::new(Origin::Value(value.clone()), "as you said")),
+        }
+    }
+}
+
+pub fn by_name(draft: &mut Draft<'_>) {
+    let free = draft.free();
+    let is_address = |key: LeadKey| free.iter().any(|column| names::likeness(&column.name, names::of(key)).is_some());
+    let has_address = is_address(LeadKey::City) || is_address(LeadKey::Zip);
+    let mut pairs: Vec<(u32, LeadKey, &Column, String)> = Vec::new();
+    for column in &free {
+        for key in LeadKey::ALL.iter().copied().filter(|key| key.kind() != Kind::Boolean) {
+            let Some(likeness) = names::likeness(&column.name, names::of(key)) else { continue };
+            // A state is a place beside a city, and else how far a lead has come.
+            if names::folded(&column.name) == "state" && (key == LeadKey::State) != has_address {
+                continue;
+            }
+            match fits(draft.base, key, column) {
+                Ok(why) => {
+                    let confirmed = if why.is_empty() { 0 } else { 20 };
+                    pairs.push((likeness + confirmed, key, column, format!("column name{why}")));
+                }
+                Err(Some(why)) => draft.doubts.push(format!("\"{}\" is not taken for {key}: {why}", column.name)),
+                Err(None) => {}
+            }
+        }
+    }
+    // Stable: of equals, the first column.
+    pairs.sort_by_key(|(score, ..)| std::cmp::Reverse(*score));
+    for (_, key, column, why) in pairs {
+        if draft.wants(key) && !draft.is_taken(&column.name) {
+            let mut part = Part::new(Origin::Column(column.name.clone()), why);
+            part.doubt = doubt(key, column, draft);
+            draft.fill(key, part);
+        }
+    }
+}
+
+/// Whether the database declares that a column refers to another table.
+pub fn is_reference(table: &Table, column: &Column) -> bool {
+    table.references.iter().any(|reference| reference.column == column.name)
+}
+
+fn is_numeric(column: &Column) -> bool {
+    matches!(column.family, Family::Integer | Family::Number)
+}
+
+/// Keys that hold an id of the CRM.
+fn is_id(key: LeadKey) -> bool {
+    use LeadKey::{AltRepId, BdcRepId, ClientId, Id, RepId, ServiceRepId};
+    matches!(key, Id | ClientId | RepId | BdcRepId | ServiceRepId | AltRepId)
+}
+
+/// Keys whose texts may be figures.
+fn takes_numbers(key: LeadKey) -> bool {
+    use LeadKey::{CellPhone, HomePhone, WorkPhone, Year, Zip};
+    is_id(key) || key.kind() != Kind::Text || matches!(key, HomePhone | WorkPhone | CellPhone | Zip | Year)
+}
+
+/// Whether a text key is called so, though its column holds no text of its own.
+fn is_only_called(table: &Table, key: LeadKey, column: &Column) -> bool {
+    let numbers = is_numeric(column) || column.family == Family::Uuid;
+    !is_id(key)
+        && key.kind() == Kind::Text
+        && (is_reference(table, column) || numbers && !takes_numbers(key))
+        && names::likeness(&column.name, names::of(key)).is_some()
+}
+
+/// Says of each column that is called like a text, and holds an id or a number, that it is left out.
+pub fn name_left_out(draft: &mut Draft<'_>) {
+    for column in draft.free() {
+        let start = format!("\"{}\" ", column.name);
+        if draft.doubts.iter().any(|doubt| doubt.starts_with(&start)) {
+            continue;
+        }
+        let called = LeadKey::ALL.iter().copied().filter(|key| is_only_called(draft.base, *key, column));
+        let Some(key) = called.max_by_key(|key| names::likeness(&column.name, names::of(*key))) else { continue };
+        let reference = draft.base.references.iter().find(|reference| reference.column == column.name);
+        draft.doubts.push(match reference {
+            Some(reference) => format!(
+                "{start}refers to {}, and its value is not sent as {key}: where {key} is wanted, join that table in a query",
+                reference.table
+            ),
+            None => format!(
+                "{start}holds numbers, which are not sent as {key}: where they are, give each its word: \
+                 {key} = {{ column = \"…\", map = {{ \"1\" = \"…\" }} }}"
+            ),
+        });
+    }
+}
+
+/// What the values add to the name (nothing, where there are too few), or why they speak against it.
+fn fits(table: &Table, key: LeadKey, column: &Column) -> Result<&'static str, Option<&'static str>> {
+    // What a reference or a number means is in another table, if anywhere.
+    if is_reference(table, column) && !is_id(key) || is_numeric(column) && !takes_numbers(key) {
+        return Err(None);
+    }
+    let some = column.values().next().is_some();
+    let said = |fit: Fit, yes: &'static str, no: &'static str| match fit {
+        Fit::Fits if some => Ok(yes),
+        Fit::Misfits => Err(Some(no)),
+        Fit::Fits | Fit::Unsure => Ok(""),
+    };
+    let number = is_numeric(column);
+    if matches!(column.family, Family::Json | Family::Boolean) {
+        return Err(None);
+    }
+    use LeadKey::{
+        Address, AltEmail, AppointmentDate, CellPhone, City, Date, Email, FirstName, HomeEmail, HomePhone, LastName,
+        LeadSource, LeadStatus, LeadSubStatus, LeadType, RepEmail, RepName, State, WorkEmail, WorkPhone,
+    };
+    match key {
+        Email | RepEmail | HomeEmail | WorkEmail | AltEmail => said(
+            shape::fit(column, shape::is_email),
+            ", and its values look like e-mail addresses",
+            "its values do not look like e-mail addresses",
+        ),
+        HomePhone | WorkPhone | CellPhone => said(
+            shape::fit(column, shape::is_phone),
+            ", and its values look like telephone numbers",
+            "its values do not look like telephone numbers",
+        ),
+        Date | AppointmentDate => {
+            if number && shape::fit(column, shape::is_time) != Fit::Fits {
+                return Err(None);
+            }
+            said(
+                shape::fit(column, shape::is_time),
+                ", and its values are times",
+                "its values are no times that can be read",
+            )
+        }
+        FirstName | LastName | RepName if number || column.family == Family::Uuid => Err(None),
+        FirstName | LastName => said(shape::fit(column, shape::is_words), "", "its values are no words"),
+        // An id in a text is for a join.
+        RepName
+            if shape::fit(column, shape::is_words) == Fit::Misfits
+                || shape::fit(column, shape::is_uuid) == Fit::Fits && some =>
+        {
+            Err(None)
+        }
+        // An id or a code kept as a text is no word either.
+        LeadSource | LeadStatus | LeadType | LeadSubStatus | State | City | Address
+            if column.family == Family::Uuid || shape::fit(column, is_code) == Fit::Fits && some =>
+        {
+            Err(Some("its values are numbers or ids, and no words"))
+        }
+        _ => Ok(""),
+    }
+}
+
+/// Digits alone, or the id of a row.
+fn is_code(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) || shape::is_uuid(text)
+}
+
+fn doubt(key: LeadKey, column: &Column, draft: &Draft<'_>) -> Option<String> {
+    let folded = names::folded(&column.name);
+    if column.values().next().is_none() && draft.base.sampled > 0 {
+        return Some("no sampled row has a value".to_owned());
+    }
+    if folded == "phonesprimaryphonenumber" {
+        return Some("the country code stands in \"phonesPrimaryPhoneCallingCode\"".to_owned());
+    }
+    if key == LeadKey::Email && shape::fit(column, shape::is_email) == Fit::Unsure {
+        return Some("not all sampled values look like e-mail addresses".to_owned());
+    }
+    if key == LeadKey::Email && folded == "emailnormalized" {
+        return Some("blank where several addresses stand in email_from".to_owned());
+    }
+    (key == LeadKey::FirstName && column.values().any(|name| name.contains(' ')) && !has_last_name(draft))
+        .then(|| "some values have several words".to_owned())
+}
+
+fn has_last_name(draft: &Draft<'_>) -> bool {
+    draft.base.columns.iter().any(|column| names::likeness(&column.name, names::of(LeadKey::LastName)).is_some())
+}
+
+/// An address under a name that nobody has heard of.
+pub fn email_by_shape(draft: &mut Draft<'_>) {
+    if !draft.wants(LeadKey::Email) {
+        return;
+    }
+    let work = [LeadKey::WorkEmail, LeadKey::HomeEmail, LeadKey::AltEmail];
+    if let Some(key) = work.into_iter().find(|key| draft.fields.contains_key(key)) {
+        if let Some(part) = draft.fields.remove(&key) {
+            draft.fill(LeadKey::Email, part.doubt(format!("the only address there is; by its name, {key}")));
+        }
+        return;
+    }
+    let found: Vec<&Column> = draft
+        .free()
+        .into_iter()
+        .filter(|column| column.values().next().is_some() && shape::fit(column, shape::is_email) == Fit::Fits)
+        .collect();
+    let Some(first) = found.first() else { return };
+    let mut part = Part::new(Origin::Column(first.name.clone()), "sample values look like e-mail addresses");
+    if found.len() > 1 {
+        let others: Vec<String> = found.iter().skip(1).map(|column| format!("\"{}\"", column.name)).collect();
+        part = part.doubt(format!("so do those of {}", others.join(", ")));
+    }
+    draft.fill(LeadKey::Email, part);
+}
+
+/// First and last name out of one column, where there is no other.
+pub fn person(draft: &mut Draft<'_>) {
+    if !draft.wants(LeadKey::FirstName) {
+        return;
+    }
+    let base = draft.base;
+    let is_name = |column: &&Column| !stamp::is_time(column) && fits(base, LeadKey::FirstName, column).is_ok();
+    let full = draft.free().into_iter().filter(is_name);
+    let full = full.filter_map(|column| Some((names::likeness(&column.name, names::FULL_NAME)?, column)));
+    let Some((_, column)) = full.max_by_key(|(likeness, _)| *likeness) else { return };
+    draft.take(&column.name);
+    let comma = column.values().next().is_some() && shape::fit(column, |name| name.contains(", ")) == Fit::Fits;
+    let (first, last) = split(&format!("trim({})", draft.qualified(&column.name)), comma, draft.dialect);
+    let how = if comma { "what follows the comma" } else { "the first word" };
+    let why = format!("{how} of \"{}\", the only name there is", column.name);
+    let part = Part::new(Origin::Sql(first, "first_name"), why);
+    draft.fill(LeadKey::FirstName, part.doubt("names of several words, titles and companies are split wrongly"));
+    let part = Part::new(Origin::Sql(last, "last_name"), format!("the rest of \"{}\"", column.name));
+    draft.fill(LeadKey::LastName, part);
+}
+
+/// The two halves of a name, in SQL.
+pub fn split(name: &str, comma: bool, dialect: Dialect) -> (String, String) {
+    let mark = if comma { "," } else { " " };
+    let (before, after) = match dialect {
+        Dialect::Postgres => {
+            let before = format!("split_part({name}, '{mark}', 1)");
+            let after = format!("nullif(trim(substr({name}, length({before}) + 2)), '')");
+            (before, after)
+        }
+        Dialect::Sqlite => {
+            let at = format!("instr({name}, '{mark}')");
+            (
+                format!("CASE WHEN {at} > 0 THEN substr({name}, 1, {at} - 1) ELSE {name} END"),
+                format!("CASE WHEN {at} > 0 THEN nullif(trim(substr({name}, {at} + 1)), '') END"),
+            )
+        }
+    };
+    if comma { (format!("coalesce({after}, {name})"), before) } else { (before, after) }
+}

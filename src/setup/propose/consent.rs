@@ -1,0 +1,283 @@
+//! Who wants no messages: the one thing that must not be guessed at the wrong way round. Pure.
+
+use crate::config::{FieldRule, WhenNull};
+use crate::conversica::lead::LeadKey;
+use crate::db;
+use crate::setup::introspect::{Column, Table};
+use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
+use crate::setup::propose::flag::{self, FlagMeaning, NO_WORDS, RowsKept};
+use crate::setup::propose::shape::{self, Fit};
+use crate::setup::propose::{Unmapped, Wishes, names, stamp};
+
+/// Columns of the table itself. Of several that say the same, one `true` is enough.
+pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
+    let is_given = wishes.given.iter().any(|(key, _)| *key == LeadKey::OptOut);
+    for key in [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn] {
+        let mut found: Vec<(u32, &Column)> = Vec::new();
+        for column in draft.free() {
+            let Some(likeness) = names::likeness(&column.name, names::of(key)) else { continue };
+            let time = stamp::is_time(column) && key == LeadKey::OptOut;
+            if time
+                || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !stamp::is_time(column)
+            {
+                found.push((likeness, column));
+            } else {
+                leave(draft, column, "is called like an opt-out, but its values are neither yes nor no");
+            }
+        }
+        if key != LeadKey::OptOut {
+            found.truncate(1);
+        }
+        found.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
+        let found: Vec<&Column> = found.into_iter().map(|(_, column)| column).collect();
+        if found.is_empty() || !draft.wants(key) {
+            for column in found {
+                leave(draft, column, "would fill the same key as what is mapped");
+            }
+            continue;
+        }
+        let part = part(draft, &found);
+        found.iter().for_each(|column| draft.take(&column.name));
+        draft.fill(key, part);
+    }
+    for column in draft.free() {
+        let meaning = flag::find_meaning(column);
+        let is_opt_in = names::likeness(&column.name, names::OPT_IN).is_some();
+        if meaning == Some(FlagMeaning::Permission) || is_opt_in && meaning.is_none() {
+            let why =
+                "says who agreed to messages, the opposite of an opt-out: a \"no\" there may mean that nobody asked";
+            let yes_or_no = flag::is_yes_or_no(column);
+            let mut unmapped = Unmapped::new(&column.name, why);
+            unmapped.inverse_of = (!is_given && yes_or_no).then_some(LeadKey::OptOut);
+            unmapped.rule = (!is_given && yes_or_no).then(|| opt_out_rule(column, true));
+            unmapped.kept = yes_or_no.then_some(RowsKept::Set);
+            draft.take(&column.name);
+            draft.consent.push(unmapped);
+        } else if names::likeness(&column.name, names::OTHER_CONSENT).is_some() {
+            let why = "is about consent or reachability, but Conversica has no key for it";
+            let mut unmapped = Unmapped::new(&column.name, why);
+            unmapped.kept = flag::is_yes_or_no(column).then_some(RowsKept::Unset);
+            draft.take(&column.name);
+            draft.consent.push(unmapped);
+        }
+    }
+}
+
+/// Names every column that is left and speaks of consent, or of rows out of use; the names of all others.
+pub fn name_leftovers(draft: &mut Draft<'_>) -> Vec<String> {
+    let has_opt_out = draft.fields.contains_key(&LeadKey::OptOut);
+    let mut unmapped = Vec::new();
+    let base = draft.base;
+    let left: Vec<&Column> = base.columns.iter().filter(|column| !draft.is_taken(&column.name)).collect();
+    for column in left {
+        if draft.consent.iter().any(|known| known.column == column.name) {
+            continue;
+        }
+        let is_time = stamp::is_time(column);
+        let meaning = flag::find_meaning(column).filter(|_| column.readable);
+        let why = match meaning {
+            Some(FlagMeaning::Refusal) if is_time => "may be the time at which a person refused messages",
+            Some(FlagMeaning::Refusal) => "may say who refuses messages",
+            Some(FlagMeaning::OutOfUse) if is_time => {
+                "may be the time at which a row, an address or a person went out of use"
+            }
+            Some(FlagMeaning::OutOfUse | FlagMeaning::InUse | FlagMeaning::StaffMark) => {
+                "may say which rows, addresses or people are out of use, and are not to be written to"
+            }
+            Some(FlagMeaning::Permission) => "may say who agreed to messages",
+            None if !names::speaks_of_consent_or_use(&column.name) => {
+                unmapped.push(column.name.clone());
+                continue;
+            }
+            None if is_time => "is a time, and its name speaks of consent: [consent] given_at may be meant",
+            None => "is not used, but its name speaks of consent, or of rows out of use",
+        };
+        let mut named = Unmapped::new(&column.name, why);
+        named.kept = meaning.map(|meaning| match meaning {
+            FlagMeaning::Refusal | FlagMeaning::OutOfUse | FlagMeaning::StaffMark => RowsKept::Unset,
+            FlagMeaning::InUse => RowsKept::NotDenied,
+            FlagMeaning::Permission => RowsKept::Set,
+        });
+        let may_be_opt_out = matches!(meaning, Some(FlagMeaning::Refusal | FlagMeaning::OutOfUse));
+        named.rule = (may_be_opt_out && !is_time && !has_opt_out).then(|| opt_out_rule(column, false));
+        draft.consent.push(named);
+    }
+    unmapped
+}
+
+/// How a yes-or-no column fills optOut. What is neither a plain yes nor a plain no is an opt-out.
+fn opt_out_rule(column: &Column, inverted: bool) -> FieldRule {
+    let mut map = shape::truth_map(column, inverted);
+    if inverted {
+        map.insert("*".to_owned(), "true".to_owned());
+    }
+    let default = inverted.then(|| "true".to_owned());
+    FieldRule::Column { column: column.name.clone(), default, map, when_null: WhenNull::Omit }
+}
+
+fn leave(draft: &mut Draft<'_>, column: &Column, why: &str) {
+    draft.take(&column.name);
+    draft.consent.push(Unmapped::new(&column.name, why));
+}
+
+fn part(draft: &Draft<'_>, found: &[&Column]) -> Part {
+    // An inherited column of the same name counts as well.
+    let all: Vec<(&str, &Column)> = found.iter().flat_map(|column| draft.find_columns(&column.name)).collect();
+    match (found, all.as_slice()) {
+        ([column], [_]) if !stamp::is_time(column) => {
+            let mut part = Part::new(Origin::Column(column.name.clone()), why(column));
+            part.map = shape::truth_map(column, false);
+            if shape::fit(column, |text| shape::truth(text).is_some()) == Fit::Unsure
+                && column.values().next().is_some()
+            {
+                part = part
+                    .doubt("not every sampled value reads as yes or no: rows with others are invalid, and not sent");
+            }
+            part
+        }
+        _ => {
+            let is_true = all
+                .iter()
+                .map(|(alias, column)| is_true(&format!("{alias}.{}", db::quote(&column.name)), column, draft.dialect));
+            let names: Vec<String> = found.iter().map(|column| format!("\"{}\"", column.name)).collect();
+            let sql = format!("CASE WHEN {} THEN 1 ELSE 0 END", is_true.collect::<Vec<_>>().join(" OR "));
+            let how = if all.len() > 1 { "; one of them is enough" } else { ": a time there is an opt-out" };
+            Part::new(Origin::Sql(sql, "opt_out"), format!("column name: {}{how}", names.join(", ")))
+        }
+    }
+}
+
+fn why(column: &Column) -> String {
+    match shape::fit(column, |text| shape::truth(text).is_some()) {
+        Fit::Fits if column.values().next().is_some() => "column name, and its values are yes and no".to_owned(),
+        _ => "column name".to_owned(),
+    }
+}
+
+/// The condition for an opt-out, whatever the type.
+pub fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
+    if stamp::is_time(column) {
+        // A text may be blank instead of NULL.
+        return match dialect {
+            Dialect::Postgres => format!("{name} IS NOT NULL"),
+            Dialect::Sqlite => format!("coalesce({name}, '') <> ''"),
+        };
+    }
+    // Whatever is not a plain no counts as an opt-out: a word that nobody has thought of must not let messages through.
+    format!("lower(trim(coalesce(CAST({name} AS text), ''))) NOT IN ('', {NO_WORDS})")
+}
+
+/// Opt-outs that well-known CRMs keep in other tables, with the instant at which they changed.
+pub fn elsewhere(draft: &mut Draft<'_>) {
+    blacklist(draft);
+    address_book(draft);
+    name_tables_of_excluded_people(draft);
+}
+
+/// A table that may say who is not to be written to is at least named: the operator decides what is made of it.
+fn name_tables_of_excluded_people(draft: &mut Draft<'_>) {
+    let tables = draft.catalog.iter().enumerate();
+    let unused = tables.filter(|(index, table)| names::may_list_excluded_people(&table.name) && !draft.is_read(*index));
+    let doubts: Vec<String> = unused
+        .map(|(_, table)| {
+            format!(
+                "the table {} may list people who want no messages, or who are out of use, and nothing is made of it: if so, \
+                 leave them out by a condition under [source] before anything is sent",
+                table.setting()
+            )
+        })
+        .collect();
+    draft.doubts.extend(doubts);
+}
+
+fn sibling(draft: &Draft<'_>, name: &str, columns: &[&str]) -> Option<usize> {
+    draft.catalog.iter().position(|table| {
+        table.name == name
+            && table.schema == draft.base.schema
+            && columns.iter().all(|column| table.columns.iter().any(|known| known.name == *column))
+    })
+}
+
+/// Odoo: one blacklist of addresses for all records.
+fn blacklist(draft: &mut Draft<'_>) {
+    let Some(table) = sibling(draft, "mail_blacklist", &["email", "active", "write_date"]) else { return };
+    if draft.base.column("email_normalized").is_none() || !draft.wants(LeadKey::OptOut) {
+        return;
+    }
+    let address = draft.qualified("email_normalized");
+    let alias = draft.join(table, "blacklist", |alias| format!("{alias}.\"email\" = {address}"));
+    let why =
+        "an address on Odoo's blacklist (mail_blacklist) gets no messages; the time of the listing counts as a change";
+    draft.fill(
+        LeadKey::OptOut,
+        Part::new(Origin::Sql(format!("coalesce({alias}.\"active\", false)"), "is_blacklisted"), why),
+    );
+    draft.stamps.push(format!("{alias}.\"write_date\""));
+}
+
+/// SuiteCRM and SugarCRM: addresses in a table of their own, each with its opt-out.
+fn address_book(draft: &mut Draft<'_>) {
+    let Some((book, entries, module)) = address_tables(draft.catalog, draft.base) else { return };
+    let key = draft.base.primary_key().unwrap_or("id").to_owned();
+    if draft.base.column(&key).is_none() {
+        return;
+    }
+    let own = draft.qualified(&key);
+    let (alias, entry) = join_addresses(draft, book, entries, module, &own, "address");
+    let why = "the primary address in email_addresses";
+    draft.fill(LeadKey::Email, Part::new(Origin::Sql(format!("{alias}.\"email_address\""), "email"), why));
+    let why = "the opt-out of the primary address in email_addresses; its time of change counts as a change";
+    draft.fill(LeadKey::OptOut, Part::new(Origin::Sql(format!("{alias}.\"opt_out\""), "email_opt_out"), why));
+    draft.stamps.push(format!("{alias}.\"date_modified\""));
+    draft.stamps.push(format!("{entry}.\"date_modified\""));
+    if draft.catalog[book].column("invalid_email").is_some() {
+        draft.doubts.push("email_addresses also has invalid_email, for which Conversica has no key".to_owned());
+    }
+}
+
+/// The address book, the entries that lead to it, and what the table is called in them.
+pub fn address_tables(catalog: &[Table], owner: &Table) -> Option<(usize, usize, &'static str)> {
+    const MODULES: [(&str, &str); 4] =
+        [("leads", "Leads"), ("contacts", "Contacts"), ("prospects", "Prospects"), ("users", "Users")];
+    let module = MODULES.iter().find(|(table, _)| *table == owner.name)?.1;
+    let find = |name: &str, columns: &[&str]| {
+        catalog.iter().position(|table| {
+            table.name == name
+                && table.schema == owner.schema
+                && columns.iter().all(|column| table.column(column).is_some())
+        })
+    };
+    let book = find("email_addresses", &["id", "email_address", "opt_out", "date_modified", "deleted"])?;
+    let entries = ["id", "bean_id", "bean_module", "email_address_id", "primary_address", "date_modified", "deleted"];
+    Some((book, find("email_addr_bean_rel", &entries)?, module))
+}
+
+/// Joins the primary address of whoever has this key; the aliases of address and entry.
+pub fn join_addresses(
+    draft: &mut Draft<'_>,
+    book: usize,
+    entries: usize,
+    module: &str,
+    key: &str,
+    hint: &str,
+) -> (String, String) {
+    let (entries_sql, yes, no) = (draft.catalog[entries].sql(), "1", "0");
+    // At most one row a lead: two primary addresses would make two leads of one key.
+    let entry = draft.join(entries, &format!("{hint}_entry"), |alias| {
+        format!(
+            "{alias}.\"id\" = (SELECT min(e.\"id\") FROM {entries_sql} AS e WHERE e.\"bean_id\" = {key} \
+             AND e.\"bean_module\" = '{module}' AND {} = {yes} AND {} = {no})",
+            number("e", "primary_address"),
+            number("e", "deleted"),
+        )
+    });
+    let alias = draft.join(book, hint, |alias| {
+        format!("{alias}.\"id\" = {entry}.\"email_address_id\" AND {} = {no}", number(alias, "deleted"))
+    });
+    (alias, entry)
+}
+
+/// A flag as a number, whether the copy has it as a number or as a boolean.
+fn number(alias: &str, column: &str) -> String {
+    format!("coalesce(CAST({alias}.{} AS integer), 0)", db::quote(column))
+}

@@ -1,0 +1,405 @@
+//! A proposal in the making, and how it becomes one: a table where columns suffice, a query where anything is joined or
+//! computed. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::config::{FieldRule, WhenNull};
+use crate::conversica::lead::LeadKey;
+use crate::db;
+use crate::rules::drift::Family;
+use crate::setup::introspect::{Column, Table};
+use crate::setup::propose::flag::{self, RowsKept};
+use crate::setup::propose::lineage::RecordLineage;
+use crate::setup::propose::stamp::Stamp;
+use crate::setup::propose::{Choice, Field, Place, Proposal, Unmapped, consent, system};
+
+/// Whose SQL is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// The table's name in a query.
+pub const BASE: &str = "l";
+
+pub struct Draft<'a> {
+    pub catalog: &'a [Table],
+    /// The table, with the columns that it inherits.
+    pub base: &'a Table,
+    /// The tables behind `base`, by their aliases: its own first, then its ancestors.
+    homes: Vec<(String, usize)>,
+    pub dialect: Dialect,
+    pub client: Option<String>,
+    pub fields: BTreeMap<LeadKey, Part>,
+    pub joins: Vec<Join>,
+    pub filters: Vec<RowFilter>,
+    pub exclusions: Vec<RowExclusion>,
+    /// Further conditions of the query, over what is joined, and why.
+    pub conditions: Vec<(String, String)>,
+    /// The type of the instant that a change is known by.
+    pub stamp_family: Option<Family>,
+    /// Instants of other tables that belong to a change of a lead, in SQL.
+    pub stamps: Vec<String>,
+    pub doubts: Vec<String>,
+    pub consent: Vec<Unmapped>,
+    /// Keys that a person wants left out.
+    pub barred: Vec<LeadKey>,
+    taken: Vec<String>,
+    reads: Vec<usize>,
+}
+
+/// How a key is filled.
+pub struct Part {
+    pub origin: Origin,
+    pub default: Option<String>,
+    pub map: BTreeMap<String, String>,
+    pub why: String,
+    pub doubt: Option<String>,
+}
+
+pub enum Origin {
+    /// A column of the table.
+    Column(String),
+    /// An expression, over [`BASE`] and the joined tables, and what to call it.
+    Sql(String, &'static str),
+    Value(String),
+}
+
+pub struct Join {
+    pub alias: String,
+    table: String,
+    on: String,
+    kind: &'static str,
+}
+
+/// A column that takes a row out of use.
+pub struct RowFilter {
+    pub column: String,
+    pub kept: RowsKept,
+    pub why: String,
+}
+
+/// Rows that are left out because another table has them, too.
+pub struct RowExclusion {
+    pub column: String,
+    /// The values of the column whose rows are left out, as a query.
+    pub values: String,
+    pub why: String,
+}
+
+impl Part {
+    pub fn new(origin: Origin, why: impl Into<String>) -> Self {
+        Self { origin, default: None, map: BTreeMap::new(), why: why.into(), doubt: None }
+    }
+
+    pub fn doubt(mut self, doubt: impl Into<String>) -> Self {
+        self.doubt = Some(doubt.into());
+        self
+    }
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(catalog: &'a [Table], base: usize, lineage: &'a RecordLineage<'a>, dialect: Dialect) -> Self {
+        let ancestors = &lineage.ancestors;
+        let homes = ancestors.iter().map(|ancestor| (ancestor.alias.clone(), ancestor.table));
+        // A record whose parent row is missing is no record any more: no LEFT JOIN.
+        let joins = ancestors.iter().map(|ancestor| Join {
+            alias: ancestor.alias.clone(),
+            table: catalog[ancestor.table].sql(),
+            on: ancestor.on.clone(),
+            kind: "JOIN",
+        });
+        Self {
+            catalog,
+            base: &lineage.table,
+            homes: std::iter::once((BASE.to_owned(), base)).chain(homes).collect(),
+            dialect,
+            client: None,
+            fields: BTreeMap::new(),
+            joins: joins.collect(),
+            filters: Vec::new(),
+            exclusions: Vec::new(),
+            conditions: Vec::new(),
+            stamp_family: None,
+            stamps: Vec::new(),
+            doubts: Vec::new(),
+            consent: Vec::new(),
+            barred: Vec::new(),
+            taken: Vec::new(),
+            reads: std::iter::once(base).chain(ancestors.iter().map(|ancestor| ancestor.table)).collect(),
+        }
+    }
+
+    /// The column has found its use.
+    pub fn take(&mut self, column: &str) {
+        self.taken.push(column.to_owned());
+    }
+
+    pub fn is_taken(&self, column: &str) -> bool {
+        self.taken.iter().any(|taken| taken == column) || self.client.as_deref() == Some(column)
+    }
+
+    /// Whether a key is still to be filled.
+    pub fn wants(&self, key: LeadKey) -> bool {
+        !self.fields.contains_key(&key) && !self.barred.contains(&key)
+    }
+
+    /// Fills a key, once.
+    pub fn fill(&mut self, key: LeadKey, part: Part) {
+        if let Origin::Column(column) = &part.origin {
+            self.taken.push(column.clone());
+        }
+        if self.wants(key) {
+            self.fields.insert(key, part);
+        }
+    }
+
+    /// The columns that have no use yet, and have a text.
+    pub fn free(&self) -> Vec<&'a Column> {
+        let base: &'a Table = self.base;
+        base.columns.iter().filter(|column| column.readable && !self.is_taken(&column.name)).collect()
+    }
+
+    /// The tables of the record, by their aliases: the table itself first, then its ancestors.
+    pub fn record_tables(&self) -> impl Iterator<Item = (&str, &'a Table)> {
+        let catalog: &'a [Table] = self.catalog;
+        self.homes.iter().map(move |(alias, table)| (alias.as_str(), &catalog[*table]))
+    }
+
+    /// Whether the proposal reads this table of the catalog.
+    pub fn is_read(&self, table: usize) -> bool {
+        self.reads.contains(&table)
+    }
+
+    /// The tables of the record, as indices of the catalog.
+    pub fn record(&self) -> Vec<usize> {
+        self.homes.iter().map(|(_, table)| *table).collect()
+    }
+
+    /// Every column of this name in the tables of the record, with the alias of its table; the nearest first.
+    pub fn find_columns(&self, name: &str) -> Vec<(&str, &'a Column)> {
+        let of = |(alias, table): (_, &'a Table)| {
+            let column = table.columns.iter().find(|column| column.name == name);
+            let column = column.or_else(|| table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)));
+            Some((alias, column.filter(|column| column.readable)?))
+        };
+        self.record_tables().filter_map(of).collect()
+    }
+
+    /// A column of the record, in a query.
+    pub fn qualified(&self, name: &str) -> String {
+        let found = self.find_columns(name);
+        let (alias, name) = found.first().map_or((BASE, name), |(alias, column)| (*alias, column.name.as_str()));
+        format!("{alias}.{}", db::quote(name))
+    }
+
+    /// The condition that keeps rows, over all columns of this name; `prefixed` in a query.
+    fn write_condition(&self, name: &str, kept: RowsKept, prefixed: bool) -> Vec<String> {
+        let of = |(alias, column): (&str, &Column)| {
+            let prefix = if prefixed { format!("{alias}.") } else { String::new() };
+            flag::write_condition(column, kept, self.dialect, &prefix)
+        };
+        self.find_columns(name).into_iter().map(of).collect()
+    }
+
+    /// A table joined, once for each condition; `on` is given the alias.
+    pub fn join(&mut self, table: usize, hint: &str, on: impl Fn(&str) -> String) -> String {
+        let name = self.catalog[table].sql();
+        let same = |join: &&Join| join.table == name && join.on == on(&join.alias);
+        if let Some(join) = self.joins.iter().find(same) {
+            return join.alias.clone();
+        }
+        let taken = |alias: &str| alias == BASE || self.joins.iter().any(|join| join.alias == alias);
+        let numbered = (2..).map(|number| format!("{hint}_{number}"));
+        let alias = std::iter::once(hint.to_owned()).chain(numbered).find(|alias| !taken(alias)).unwrap_or_default();
+        self.reads.push(table);
+        self.joins.push(Join { on: on(&alias), alias: alias.clone(), table: name, kind: "LEFT JOIN" });
+        alias
+    }
+
+    pub fn finish(mut self, key: Option<Choice>, stamp: Option<Stamp>) -> Proposal {
+        let computed = |part: &Part| matches!(part.origin, Origin::Sql(..));
+        let is_query = !self.joins.is_empty() || self.fields.values().any(computed);
+        let unmapped = consent::name_leftovers(&mut self);
+        if !self.fields.contains_key(&LeadKey::OptOut) {
+            self.doubts.push(
+                "optOut is not mapped: who opts out in the CRM goes on getting messages, until Conversica hears of it itself"
+                    .to_owned(),
+            );
+        }
+        self.write_suggestions(is_query);
+        // Only what is mapped is read: of a table nobody joins, a mere column.
+        let mut output = Output::default();
+        let (place, key, changed_at) = if is_query {
+            self.query(&mut output, key, stamp)
+        } else {
+            let conditions = self.conditions(false);
+            let filter = (!conditions.is_empty()).then(|| conditions.join(" AND "));
+            let changed_at = stamp.map(|stamp| Choice { what: stamp.setting(), why: stamp.why });
+            (Place::Table { filter }, key, changed_at)
+        };
+        let fields = std::mem::take(&mut self.fields);
+        let fields = fields.into_iter().map(|(key, part)| {
+            let column = output.names.remove(&key);
+            let column = move |name: String| FieldRule::Column {
+                column: column.unwrap_or(name),
+                default: part.default,
+                map: part.map,
+                when_null: WhenNull::Omit,
+            };
+            let rule = match part.origin {
+                Origin::Column(name) => column(name),
+                Origin::Sql(_, name) => column(name.to_owned()),
+                Origin::Value(value) => FieldRule::Value(value),
+            };
+            Field { key, rule, why: part.why, doubt: part.doubt }
+        });
+        let fields = fields.collect();
+        Proposal {
+            system: system(self.base),
+            table: self.base.setting(),
+            place,
+            key,
+            changed_at,
+            client: self.client,
+            filters: self
+                .filters
+                .into_iter()
+                .map(|filter| filter.why)
+                .chain(self.exclusions.into_iter().map(|exclusion| exclusion.why))
+                .chain(self.conditions.into_iter().map(|(_, why)| why))
+                .collect(),
+            fields,
+            doubts: self.doubts,
+            consent: self.consent,
+            unmapped,
+            reads: self.reads,
+        }
+    }
+
+    fn conditions(&self, prefixed: bool) -> Vec<String> {
+        let excluded = self.exclusions.iter().map(|exclusion| {
+            let column = if prefixed { self.qualified(&exclusion.column) } else { db::quote(&exclusion.column) };
+            format!("{column} NOT IN ({})", exclusion.values)
+        });
+        let filters = self.filters.iter();
+        let own = filters.flat_map(|filter| self.write_condition(&filter.column, filter.kept, prefixed));
+        own.chain(excluded).chain(self.conditions.iter().map(|(condition, _)| condition.clone())).collect()
+    }
+
+    /// What an operator may write for a column that is only named; of what fills optOut already, only the condition.
+    fn write_suggestions(&mut self, is_query: bool) {
+        let has_opt_out = self.fields.contains_key(&LeadKey::OptOut);
+        let mut consent = std::mem::take(&mut self.consent);
+        for unmapped in &mut consent {
+            if has_opt_out {
+                unmapped.inverse_of = None;
+                unmapped.rule = None;
+            }
+            let kept = unmapped.kept;
+            let conditions = kept.map(|kept| self.write_condition(&unmapped.column, kept, is_query));
+            unmapped.condition = conditions.filter(|some| !some.is_empty()).map(|all| all.join(" AND "));
+        }
+        self.consent = consent;
+    }
+
+    fn query(
+        &self,
+        output: &mut Output,
+        key: Option<Choice>,
+        stamp: Option<Stamp>,
+    ) -> (Place, Option<Choice>, Option<Choice>) {
+        // Plain columns first: they keep their names, and what is computed gets another one.
+        for name in key.iter().map(|key| &key.what).chain(&self.client) {
+            output.column(name, self.qualified(name));
+        }
+        let plain = stamp.as_ref().filter(|_| self.stamps.is_empty());
+        let plain = plain.and_then(|stamp| stamp.column().filter(|name| self.qualified(name) == stamp.sql()));
+        if let Some(name) = plain {
+            output.column(name, self.qualified(name));
+        }
+        for (key, part) in &self.fields {
+            if let Origin::Column(name) = &part.origin {
+                let name = output.column(name, self.qualified(name));
+                output.names.insert(*key, name);
+            }
+        }
+        // What a comment advises to map has to be there to be mapped.
+        for unmapped in self.consent.iter().filter(|unmapped| unmapped.rule.is_some()) {
+            output.column(&unmapped.column, self.qualified(&unmapped.column));
+        }
+        let changed_at = stamp.as_ref().map(|stamp| {
+            let what = match plain {
+                Some(name) => name.to_owned(),
+                None => output.expression(&self.latest(&stamp.sql()), "changed_at"),
+            };
+            let why = match self.stamps.is_empty() {
+                true => stamp.why.clone(),
+                false => format!("{}; the latest of it and the times of what is joined", stamp.why),
+            };
+            Choice { what, why }
+        });
+        for (key, part) in &self.fields {
+            if let Origin::Sql(sql, name) = &part.origin {
+                let name = output.expression(sql, name);
+                output.names.insert(*key, name);
+            }
+        }
+        let mut query = format!("SELECT {}\nFROM {} AS {BASE}", output.list.join(",\n       "), self.base.sql());
+        for join in &self.joins {
+            query.push_str(&format!("\n{} {} AS {} ON {}", join.kind, join.table, join.alias, join.on));
+        }
+        let conditions = self.conditions(true);
+        if !conditions.is_empty() {
+            query.push_str(&format!("\nWHERE {}", conditions.join(" AND ")));
+        }
+        (Place::Query(query), key, changed_at)
+    }
+
+    /// The latest of the table's own instant and those of others, any of which may be NULL.
+    fn latest(&self, own: &str) -> String {
+        if self.stamps.is_empty() {
+            return own.to_owned();
+        }
+        match self.dialect {
+            Dialect::Postgres => format!("greatest({own}, {})", self.stamps.join(", ")),
+            // SQLite's `max` is NULL where one of them is: each is the first of all that is not, beginning with itself.
+            Dialect::Sqlite => {
+                let all: Vec<&str> = std::iter::once(own).chain(self.stamps.iter().map(String::as_str)).collect();
+                let turned = (0..all.len()).map(|start| {
+                    let order = all.iter().cycle().skip(start).take(all.len());
+                    format!("coalesce({})", order.copied().collect::<Vec<_>>().join(", "))
+                });
+                format!("max({})", turned.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// What a query selects, each name once.
+#[derive(Default)]
+struct Output {
+    list: Vec<String>,
+    taken: Vec<(String, String)>,
+    names: BTreeMap<LeadKey, String>,
+}
+
+impl Output {
+    fn column(&mut self, name: &str, sql: String) -> String {
+        if !self.taken.iter().any(|(_, known)| *known == sql) {
+            self.list.push(sql.clone());
+            self.taken.push((name.to_lowercase(), sql));
+        }
+        name.to_owned()
+    }
+
+    fn expression(&mut self, sql: &str, hint: &str) -> String {
+        let numbered = (2..).map(|number| format!("{hint}_{number}"));
+        let free = |name: &String| !self.taken.iter().any(|(taken, _)| taken == name);
+        let name = std::iter::once(hint.to_owned()).chain(numbered).find(free).unwrap_or_default();
+        self.list.push(format!("{sql} AS {}", db::quote(&name)));
+        self.taken.push((name.clone(), sql.to_owned()));
+        name
+    }
+}

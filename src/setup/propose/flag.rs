@@ -1,0 +1,234 @@
+//! Yes-or-no columns whose names speak of consent, or of rows that are out of use, and the SQL by which such rows are left
+//! out. Pure.
+//!
+//! Only what is plain is used; everything else of this kind is named, so that a person decides.
+
+use crate::db;
+use crate::rules::drift::Family;
+use crate::setup::introspect::Column;
+use crate::setup::propose::draft::Dialect;
+use crate::setup::propose::shape::{self, Fit};
+use crate::setup::propose::{names, stamp};
+
+/// What a yes in a column seems to mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlagMeaning {
+    /// The person wants no messages.
+    Refusal,
+    /// The person agreed to messages.
+    Permission,
+    /// The row, or the person, is out of use.
+    OutOfUse,
+    /// The row is in use; a no takes it out.
+    InUse,
+    /// The person works with the CRM.
+    StaffMark,
+}
+
+/// Which rows a condition leaves in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsKept {
+    /// Those without a yes, or without a time.
+    Unset,
+    /// Those without a plain no.
+    NotDenied,
+    /// Those with a yes.
+    Set,
+    /// Those that refer to nothing.
+    WithoutReference,
+}
+
+const REFUSALS: &str = "unsubscri optout optedout donot dont nocontact nocall nomail noemail nosms notext blacklist suppress objection \
+    werbesperre kontaktsperre mailsperre werbeverbot widerspr widerruf keinewerb keinemail keineemail keinkontakt abmeld abgemeld \
+    desabon desinscri refus nepas noncontact nocontactar norecib nomolest noenviar nodesea desuscri debaja \
+    descadastr naocontat naoenvi semcontat disiscri nonscrivere afgemeld uitgeschreven nietmailen geenmail nietcontact geencontact";
+const REFUSAL_WORDS: &str = "dnc dne dnm baja stop";
+/// Words that deny what follows: `no_contact`, not `phone_no`.
+const DENIALS: &str = "no not kein keine nicht ne pas sin sem nao non senza geen niet";
+const PERMISSIONS: &str = "optin optedin newsletter massmail mailing subscri contactable contactok emailok mailok smsok phoneok consent gdpr \
+    dsgvo rgpd lgpd marketing allow permi accept agree mayemail maycontact maymail cancontact canemail canmail \
+    einwillig zustimm werbung erlaubt abonn suscri inscri consentim aceita aceito autoriz acconsent iscritt ingeschreven toestemming akkoord \
+    rundbrief boletin infolettre nieuwsbrief receivesemail receiveemail wantsemail wantsmail";
+const OUT_OF_USE: &str = "bounce disqualif unqualif inactiv inaktiv inactif inattiv inativ notactiv disabled deactiv deaktiv desactiv disattiv blocked \
+    banned blocklist gesperrt sperre bloquead bloque bloccat geblokkeerd deceased verstorben decede fallecid falecid deceduto overleden \
+    archiv deleted trash papierkorb corbeille cestino lixeira papelera hidden invalidemail emailinvalid undeliverable \
+    unzustellbar gelosch geloesch supprim eliminad borrad cancellat verwijder excluid apagad testlead testdata";
+const OUT_OF_USE_WORDS: &str =
+    "spam junk dead died test dummy fake bot banned blocked bloque duplicate dead removed retired expired";
+const IN_USE: &str = "active activ aktiv actif activo ativo attivo actief enabled inuse";
+const STAFF_MARKS: &str = "user users staff superuser employee admin administrator agent operator internal colleague benutzer mitarbeiter intern \
+    utilisateur employe usuario empleado funcionario utente dipendente gebruiker medewerker interne interno";
+
+/// Words for no that a column may hold, in lower case, as a list of SQL.
+pub const NO_WORDS: &str =
+    "'0', '0.0', 'f', 'false', 'n', 'no', 'off', 'nein', 'non', 'falsch', 'faux', 'falso', 'nee', 'nao', 'não', '-'";
+const YES_WORDS: &str = "'1', '1.0', 't', 'true', 'y', 'yes', 'on', 'x', 'ja', 'j', 'wahr', 'o', 'oui', 'vrai', 's', 'si', 'sí', 'sì', 'sim', \
+                         'verdadero', 'vero'";
+
+/// Whether a column holds yes and no: by its type, or by all that was seen of its values.
+pub fn is_yes_or_no(column: &Column) -> bool {
+    let truths = shape::fit(column, |text| shape::truth(text).is_some());
+    match column.family {
+        Family::Boolean => true,
+        // A number without any value may be anything; what a reference is called ends in id.
+        Family::Integer => truths != Fit::Misfits && names::words(&column.name).last().is_none_or(|last| last != "id"),
+        Family::Number | Family::Text | Family::Other(_) => truths == Fit::Fits && column.values().next().is_some(),
+        Family::Date | Family::Timestamp | Family::TimestampTz | Family::Uuid | Family::Json => false,
+    }
+}
+
+/// What a yes there seems to mean, by the name; `None` where the name speaks of nothing of the kind.
+pub fn find_meaning(column: &Column) -> Option<FlagMeaning> {
+    let is_time = stamp::is_time(column);
+    if !is_yes_or_no(column) && !is_time {
+        return None;
+    }
+    let (folded, words) = (names::folded(&column.name), names::words(&column.name));
+    let holds = |parts: &str| parts.split_whitespace().any(|part| folded.contains(part));
+    let is_word =
+        |list: &str| list.split_whitespace().any(|known| folded == known || words.iter().any(|word| word == known));
+    // `last_active_at` and `mailing_date` are times of something else.
+    if is_time {
+        return if holds(REFUSALS) || is_word("dnc dne baja") {
+            Some(FlagMeaning::Refusal)
+        } else if holds(OUT_OF_USE) || is_word("died dead") {
+            Some(FlagMeaning::OutOfUse)
+        } else {
+            None
+        };
+    }
+    if is_staff_mark(&column.name) {
+        Some(FlagMeaning::StaffMark)
+    } else if holds(REFUSALS) || is_word(REFUSAL_WORDS) || is_denial(&words) {
+        Some(FlagMeaning::Refusal)
+    } else if holds(OUT_OF_USE) || is_word(OUT_OF_USE_WORDS) {
+        Some(FlagMeaning::OutOfUse)
+    } else if holds(PERMISSIONS) {
+        Some(FlagMeaning::Permission)
+    } else {
+        is_word(IN_USE).then_some(FlagMeaning::InUse).or_else(|| {
+            // `isactive` has no mark between its words.
+            let rest = folded.strip_prefix("is").or_else(|| folded.strip_prefix("ist"))?;
+            IN_USE.split(' ').any(|known| known == rest).then_some(FlagMeaning::InUse)
+        })
+    }
+}
+
+fn is_denial(words: &[String]) -> bool {
+    words.len() > 1 && DENIALS.split(' ').any(|known| known == words[0])
+}
+
+/// `is_staff`, `is_user_id`, `istMitarbeiter`.
+pub fn is_staff_mark(name: &str) -> bool {
+    let folded = names::folded(name);
+    let rest = ["is", "ist", "est", "es", "e"].into_iter().find_map(|verb| {
+        let rest = folded.strip_prefix(verb)?;
+        Some(rest.strip_suffix("id").unwrap_or(rest))
+            .filter(|rest| STAFF_MARKS.split_whitespace().any(|known| known == *rest))
+    });
+    rest.is_some()
+}
+
+/// The condition by which a row stays, for a column in the table of this prefix.
+pub fn write_condition(column: &Column, kept: RowsKept, dialect: Dialect, prefix: &str) -> String {
+    let name = format!("{prefix}{}", db::quote(&column.name));
+    if kept == RowsKept::WithoutReference {
+        return format!("{name} IS NULL");
+    }
+    if stamp::is_time(column) && kept == RowsKept::Unset {
+        return match (dialect, &column.family) {
+            (Dialect::Postgres, Family::Date | Family::Timestamp | Family::TimestampTz) => format!("{name} IS NULL"),
+            // A text may be blank instead, and copies of other engines' tables write a time that is none.
+            _ => format!("coalesce(CAST({name} AS text), '') IN ('', '0', '0000-00-00', '0000-00-00 00:00:00')"),
+        };
+    }
+    match (&column.family, dialect) {
+        (Family::Boolean, Dialect::Postgres) => match kept {
+            RowsKept::Unset => format!("{name} IS NOT TRUE"),
+            RowsKept::NotDenied => format!("{name} IS NOT FALSE"),
+            RowsKept::Set | RowsKept::WithoutReference => format!("{name} IS TRUE"),
+        },
+        (Family::Integer | Family::Number, Dialect::Postgres) => write_number_condition(&name, kept),
+        // SQLite keeps any value in a column of any type: a boolean may be 0, 'f' or 'false'.
+        (Family::Boolean | Family::Integer | Family::Number, Dialect::Sqlite) if holds_numbers(column) => {
+            write_number_condition(&name, kept)
+        }
+        _ => {
+            let word = format!("lower(trim(coalesce(CAST({name} AS text), '')))");
+            match kept {
+                // A word that was not thought of counts against the row: nothing is sent where it is unclear.
+                RowsKept::Unset => format!("{word} IN ('', {NO_WORDS})"),
+                RowsKept::NotDenied => format!("{word} NOT IN ({NO_WORDS})"),
+                RowsKept::Set | RowsKept::WithoutReference => format!("{word} IN ({YES_WORDS})"),
+            }
+        }
+    }
+}
+
+fn write_number_condition(name: &str, kept: RowsKept) -> String {
+    match kept {
+        RowsKept::Unset => format!("coalesce({name}, 0) = 0"),
+        RowsKept::NotDenied => format!("coalesce({name}, 1) <> 0"),
+        RowsKept::Set | RowsKept::WithoutReference => format!("coalesce({name}, 0) <> 0"),
+    }
+}
+
+fn holds_numbers(column: &Column) -> bool {
+    column.values().next().is_some() && column.values().all(|value| value.parse::<f64>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flag(name: &str) -> Column {
+        Column {
+            name: name.to_owned(),
+            type_name: "bool".to_owned(),
+            family: Family::Boolean,
+            readable: true,
+            not_null: false,
+            samples: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn flags_are_known_in_several_languages() {
+        let expected = [
+            (
+                FlagMeaning::Permission,
+                "massmail mass_mail mailing newsletter subscribed opt_in contactable gdpr consent marketing email_ok allow_email",
+            ),
+            (
+                FlagMeaning::Refusal,
+                "unsubscribed optout no_contact do_not_call dnc werbesperre abgemeldet désabonné refus baja descadastrado disiscritto afgemeld",
+            ),
+            (
+                FlagMeaning::OutOfUse,
+                "bounced disqualified inactive blocked banned archived is_test deceased spam junk gesperrt bloqueado",
+            ),
+            (FlagMeaning::InUse, "active is_active isActive aktiv actief"),
+            (FlagMeaning::StaffMark, "is_user is_staff isStaff is_superuser ist_mitarbeiter"),
+        ];
+        for (meaning, list) in expected {
+            for name in list.split(' ') {
+                assert_eq!(find_meaning(&flag(name)), Some(meaning), "{name}");
+            }
+        }
+        for name in ["is_vip", "has_car", "verified", "is_company", "paid"] {
+            assert_eq!(find_meaning(&flag(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_was_not_thought_of_counts_against_the_row() {
+        let text = Column { family: Family::Text, ..flag("deleted") };
+        let condition = write_condition(&text, RowsKept::Unset, Dialect::Sqlite, "l.");
+        assert!(
+            condition.starts_with("lower(trim(coalesce(CAST(l.\"deleted\" AS text), ''))) IN ('', '0'"),
+            "{condition}"
+        );
+        let condition = write_condition(&flag("active"), RowsKept::NotDenied, Dialect::Postgres, "");
+        assert_eq!(condition, "\"active\" IS NOT FALSE");
+    }
+}

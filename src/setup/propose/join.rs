@@ -1,0 +1,391 @@
+//! What stands in other tables: whose lead it is, and the words behind numbers. Pure.
+//!
+//! Followed are the references that the database declares, and where it declares none (many CRMs do not), those that the
+//! names give away: `owner_id` to `users`.
+
+use crate::conversica::lead::LeadKey;
+use crate::db;
+use crate::rules::drift::Family;
+use crate::setup::introspect::{Column, Table};
+use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
+use crate::setup::propose::shape::{self, Fit};
+use crate::setup::propose::{assign, consent, flag, lineage, names, staff};
+
+/// Columns by which a member of staff is a person, or a person belongs to a company.
+const PERSON: [&str; 8] = ["partnerid", "personid", "contactid", "employeeid", "partner", "person", "party", "partyid"];
+const COMPANY: [&str; 4] = ["companyid", "accountid", "organizationid", "organisationid"];
+const LABEL: [&str; 11] = [
+    "name",
+    "label",
+    "title",
+    "bezeichnung",
+    "nom",
+    "nombre",
+    "libelle",
+    "fullname",
+    "displayname",
+    "description",
+    "value",
+];
+
+/// Who has written a row does not own its lead.
+const CLERKS: [&str; 11] = [
+    "created",
+    "updated",
+    "modified",
+    "entered",
+    "changed",
+    "deleted",
+    "imported",
+    "erstellt",
+    "geaendert",
+    "cree",
+    "modifi",
+];
+
+/// Whether a column of this name says which person a row is.
+pub fn is_person(column: &str) -> bool {
+    PERSON.contains(&names::folded(column).as_str())
+}
+
+/// Where a column leads to.
+struct Target {
+    table: usize,
+    column: String,
+    declared: bool,
+}
+
+fn target(catalog: &[Table], from: &Table, column: &Column, is_likely: &dyn Fn(&Table) -> bool) -> Option<Target> {
+    let usable = |index: usize, name: Option<&str>| {
+        let table: &Table = &catalog[index];
+        let found = table.column(name.or_else(|| table.primary_key())?)?;
+        // A number and a text are never equal on PostgreSQL.
+        (found.family == column.family && found.readable).then(|| found.name.clone())
+    };
+    let declared = from.references.iter().find(|reference| reference.column == column.name);
+    if let Some(reference) = declared {
+        let table = catalog.iter().position(|table| lineage::leads_to(reference, table))?;
+        return Some(Target { table, column: usable(table, reference.target.as_deref())?, declared: true });
+    }
+    let folded = names::folded(&column.name);
+    let stem = folded.strip_suffix("id").or_else(|| folded.strip_prefix("id")).unwrap_or(&folded);
+    let named = |table: &Table| {
+        let name = names::folded(&table.name);
+        let plural = |word: &str| [word.to_owned(), format!("{word}s"), format!("{word}es")].contains(&name);
+        is_likely(table)
+            || (!stem.is_empty() && (plural(stem) || plural(&format!("lead{stem}")) || plural(&format!("crm{stem}"))))
+    };
+    let near = |index: &usize| catalog[*index].schema == from.schema && catalog[*index].name != from.name;
+    (0..catalog.len())
+        .filter(near)
+        .filter(|index| named(&catalog[*index]))
+        .find_map(|table| Some(Target { table, column: usable(table, None)?, declared: false }))
+}
+
+/// A person's name and address, in SQL, as a table holds them.
+#[derive(Default)]
+struct Person {
+    name: Option<String>,
+    email: Option<String>,
+}
+
+/// Whose lead it is: id, name and e-mail address.
+pub fn owner(draft: &mut Draft<'_>) {
+    if !draft.wants(LeadKey::RepName) && !draft.wants(LeadKey::RepEmail) {
+        return;
+    }
+    let base = draft.base;
+    if let Some((column, target)) = owner_column(draft, base) {
+        let own = draft.qualified(&column.name);
+        let why = reference(draft, &column.name, &target);
+        follow(draft, &own, &target, &why);
+        draft.fill(LeadKey::RepId, Part::new(Origin::Column(column.name.clone()), why));
+        draft.take(&column.name);
+        return;
+    }
+    // Whose company it is.
+    let is_company = |table: &Table| ["companies", "accounts"].contains(&names::folded(&table.name).as_str());
+    let company = base.columns.iter().filter(|column| COMPANY.contains(&names::folded(&column.name).as_str()));
+    for column in company {
+        let Some(company) = target(draft.catalog, base, column, &is_company) else { continue };
+        let table: &Table = &draft.catalog[company.table];
+        let Some((owner, target)) = owner_column(draft, table) else { continue };
+        let on = format!("{} = {}", db::quote(&company.column), draft.qualified(&column.name));
+        let alias = draft.join(company.table, "company", |alias| format!("{alias}.{on}"));
+        let why = format!("the owner of the company: {}", reference(draft, &owner.name, &target));
+        let own = format!("{alias}.{}", db::quote(&owner.name));
+        follow(draft, &own, &target, &why);
+        draft.fill(LeadKey::RepId, Part::new(Origin::Sql(own, "owner_id"), "the owner of the company"));
+        draft.take(&column.name);
+        return;
+    }
+}
+
+fn owner_column<'t>(draft: &Draft<'_>, table: &'t Table) -> Option<(&'t Column, Target)> {
+    let mut named: Vec<(u32, &Column)> = table
+        .columns
+        .iter()
+        .filter(|column| column.readable && !flag::is_staff_mark(&column.name))
+        .filter_map(|column| {
+            let of = |key| names::likeness(&column.name, names::of(key));
+            Some((of(LeadKey::RepId).or_else(|| of(LeadKey::RepName))?, column))
+        })
+        .collect();
+    named.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
+    let is_staff = |table: &Table| staff::by_name(&table.name) == Some(true);
+    let named =
+        named.into_iter().find_map(|(_, column)| Some((column, target(draft.catalog, table, column, &is_staff)?)));
+    named.or_else(|| sole_reference_to_staff(draft.catalog, table))
+}
+
+/// No name says whose lead it is, but one declared reference alone leads to the people who work there.
+fn sole_reference_to_staff<'t>(catalog: &[Table], table: &'t Table) -> Option<(&'t Column, Target)> {
+    let is_of_a_clerk = |column: &Column| {
+        let name = names::folded(&column.name);
+        CLERKS.iter().any(|done| name.contains(done)) || flag::is_staff_mark(&column.name)
+    };
+    let columns = table.columns.iter().filter(|column| column.readable && !is_of_a_clerk(column));
+    let mut leading = columns.filter_map(|column| {
+        let target = target(catalog, table, column, &|_| false).filter(|target| target.declared)?;
+        (staff::by_name(&catalog[target.table].name) == Some(true)).then_some((column, target))
+    });
+    let first = leading.next()?;
+    leading.next().is_none().then_some(first)
+}
+
+fn reference(draft: &Draft<'_>, column: &str, target: &Target) -> String {
+    let table = draft.catalog[target.table].setting();
+    let how = if target.declared { "declared reference" } else { "by their names; the database declares no reference" };
+    format!("\"{column}\" leads to {table} ({how})")
+}
+
+fn follow(draft: &mut Draft<'_>, own: &str, target: &Target, why: &str) {
+    let on = format!("{} = {own}", db::quote(&target.column));
+    let alias = draft.join(target.table, "owner", |alias| format!("{alias}.{on}"));
+    let person = person(draft, target.table, &alias);
+    if let Some(name) = person.name {
+        draft.fill(LeadKey::RepName, Part::new(Origin::Sql(name, "owner_name"), why));
+    }
+    if let Some(email) = person.email {
+        draft.fill(LeadKey::RepEmail, Part::new(Origin::Sql(email, "owner_email"), why));
+    }
+}
+
+fn person(draft: &mut Draft<'_>, index: usize, alias: &str) -> Person {
+    let table: &Table = &draft.catalog[index];
+    let mut found = own_person(table, alias);
+    if found.name.is_none() {
+        // A user who is a partner, as Odoo has it; or a record that inherits from a person.
+        let key = table.primary_key();
+        let is_link = |column: &&Column| {
+            is_person(&column.name) || key == Some(column.name.as_str()) && assign::is_reference(table, column)
+        };
+        let mut links = table.columns.iter().filter(is_link);
+        let hop = links.find_map(|column| Some((column, target(draft.catalog, table, column, &|_| false)?)));
+        if let Some((column, target)) = hop {
+            let on = format!("{} = {alias}.{}", db::quote(&target.column), db::quote(&column.name));
+            let alias = draft.join(target.table, &format!("{alias}_person"), |alias| format!("{alias}.{on}"));
+            let further = own_person(&draft.catalog[target.table], &alias);
+            found = Person { name: further.name, email: further.email.or(found.email) };
+        }
+    }
+    if found.email.is_none()
+        && let Some((book, entries, module)) = consent::address_tables(draft.catalog, table)
+        && let Some(key) = table.primary_key()
+    {
+        let key = format!("{alias}.{}", db::quote(key));
+        let (book, _) = consent::join_addresses(draft, book, entries, module, &key, &format!("{alias}_address"));
+        found.email = Some(format!("{book}.\"email_address\""));
+    }
+    found
+}
+
+/// Whether what is in a column can be read by people: no number, no id, no reference.
+pub fn is_text_of_its_own(table: &Table, column: &Column) -> bool {
+    column.readable
+        && matches!(column.family, Family::Text | Family::Json | Family::Other(_))
+        && !assign::is_reference(table, column)
+}
+
+fn own_person(table: &Table, alias: &str) -> Person {
+    let best = |list: &str| {
+        let named = table.columns.iter().filter(|column| is_text_of_its_own(table, column));
+        let named = named.filter_map(|column| Some((names::likeness(&column.name, list)?, column)));
+        named.max_by_key(|(likeness, _)| *likeness).map(|(_, column)| format!("{alias}.{}", db::quote(&column.name)))
+    };
+    let (first, last) = (best(names::of(LeadKey::FirstName)), best(names::of(LeadKey::LastName)));
+    let name = match (first, last) {
+        (Some(first), Some(last)) => Some(format!("trim(coalesce({first}, '') || ' ' || coalesce({last}, ''))")),
+        (first, last) => best(names::FULL_NAME).or(first).or(last),
+    };
+    Person { name, email: best(names::of(LeadKey::Email)) }
+}
+
+/// The words behind `source_id`, `stage_id`, `state_id`, and behind whatever else refers to a table and is called like a text.
+pub fn labels(draft: &mut Draft<'_>) {
+    let kinds: [(LeadKey, &str, &[&str], &[&str]); 8] = [
+        (
+            LeadKey::LeadSource,
+            "source_name",
+            &["sourceid", "leadsourceid", "source", "idsource", "quelleid", "originid"],
+            &["utmsource"],
+        ),
+        (
+            LeadKey::LeadStatus,
+            "status_name",
+            &["statusid", "leadstatusid", "stageid", "status", "stage", "idstatus"],
+            &["statuses"],
+        ),
+        (LeadKey::State, "state_name", &["stateid", "regionid", "provinceid", "state"], &["rescountrystate"]),
+        (LeadKey::City, "city_name", &["cityid", "townid"], &["cities"]),
+        (LeadKey::LeadType, "type_name", &["typeid", "leadtypeid"], &[]),
+        (LeadKey::LeadSubStatus, "sub_status_name", &[], &[]),
+        (LeadKey::Zip, "zip_code", &[], &[]),
+        (LeadKey::Address, "street", &[], &[]),
+    ];
+    for (key, hint, columns, likely) in kinds {
+        if !draft.wants(key) {
+            continue;
+        }
+        let is_likely = |table: &Table| likely.contains(&names::folded(&table.name).as_str());
+        for column in draft.free() {
+            let folded = names::folded(&column.name);
+            let declared = assign::is_reference(draft.base, column) && is_called(&folded, key);
+            if !declared && !columns.contains(&folded.as_str()) {
+                continue;
+            }
+            let Some(target) = target(draft.catalog, draft.base, column, &is_likely) else {
+                if column.family == Family::Integer && key != LeadKey::State {
+                    draft.doubts.push(format!(
+                        "\"{}\" holds numbers: to send it, give each a name: {key} = {{ column = \"…\", map = {{ \"1\" = \"…\" }} }}",
+                        column.name
+                    ));
+                }
+                continue;
+            };
+            let table: &Table = &draft.catalog[target.table];
+            // A row of staff is no source, status or place.
+            if staff::is_staff_in(draft.catalog, target.table) {
+                continue;
+            }
+            let Some(label) = find_label(table, key, &target) else { continue };
+            let Some(sql) = text(label, draft.dialect) else { continue };
+            let on = format!("{} = {}", db::quote(&target.column), draft.qualified(&column.name));
+            let alias = draft.join(target.table, hint.trim_end_matches("_name"), |alias| format!("{alias}.{on}"));
+            let why = format!("{}, its \"{}\"", reference(draft, &column.name, &target), label.name);
+            draft.fill(key, Part::new(Origin::Sql(sql(&alias), hint), why));
+            draft.take(&column.name);
+            break;
+        }
+    }
+}
+
+/// Whether a reference is called like this key, with or without "id" at either end.
+fn is_called(folded: &str, key: LeadKey) -> bool {
+    let stem = folded.strip_suffix("id").or_else(|| folded.strip_prefix("id"));
+    let mut called = [Some(folded), stem].into_iter().flatten();
+    // A reference to a state leads to a place.
+    called
+        .any(|name| names::likeness(name, names::of(key)).is_some() && (key != LeadKey::LeadStatus || name != "state"))
+}
+
+/// The column of a table that a person reads. An address has none: its parts are for [`addresses`].
+fn find_label<'t>(table: &'t Table, key: LeadKey, target: &Target) -> Option<&'t Column> {
+    let named = |list: &&str| {
+        let mut columns = table.columns.iter();
+        columns.find(|column| is_text_of_its_own(table, column) && names::folded(&column.name) == **list)
+    };
+    if key != LeadKey::Address
+        && let Some(label) = LABEL.iter().find_map(named)
+    {
+        return Some(label);
+    }
+    // Where the key itself is a word, it is what people read.
+    let is_word = |column: &&Column| {
+        is_text_of_its_own(table, column)
+            && column.values().next().is_some()
+            && shape::fit(column, shape::is_words) == Fit::Fits
+    };
+    table.column(&target.column).filter(is_word)
+}
+
+/// Street, city, state and postcode of an address that is in a table of its own.
+pub fn addresses(draft: &mut Draft<'_>) {
+    const COLUMNS: [&str; 12] = [
+        "address",
+        "addressid",
+        "primaryaddressid",
+        "mainaddressid",
+        "billingaddressid",
+        "billingaddress",
+        "homeaddressid",
+        "mailingaddressid",
+        "shippingaddressid",
+        "anschriftid",
+        "adresseid",
+        "direccionid",
+    ];
+    let parts = [
+        (LeadKey::Address, "street"),
+        (LeadKey::City, "city"),
+        (LeadKey::State, "state_name"),
+        (LeadKey::Zip, "zip_code"),
+    ];
+    let is_address =
+        |table: &Table| ["addresses", "adressen", "anschriften"].contains(&names::folded(&table.name).as_str());
+    let mut found = Vec::new();
+    for column in draft.free() {
+        let Some(place) = COLUMNS.iter().position(|known| names::folded(&column.name) == *known) else { continue };
+        let Some(target) = target(draft.catalog, draft.base, column, &is_address) else { continue };
+        found.push((place, column, target));
+    }
+    found.sort_by_key(|(place, ..)| *place);
+    for (_, column, target) in found {
+        let table: &Table = &draft.catalog[target.table];
+        if staff::is_staff_in(draft.catalog, target.table) || !parts.iter().any(|(key, _)| draft.wants(*key)) {
+            continue;
+        }
+        let best = |key: LeadKey| {
+            let texts = table.columns.iter().filter(|column| {
+                is_text_of_its_own(table, column) || key == LeadKey::Zip && column.family == Family::Integer
+            });
+            let named = texts.filter_map(|column| Some((names::likeness(&column.name, names::of(key))?, column)));
+            named.max_by_key(|(likeness, _)| *likeness).map(|(_, column)| column)
+        };
+        let columns: Vec<_> = parts.iter().filter_map(|(key, hint)| Some((*key, *hint, best(*key)?))).collect();
+        if columns.is_empty() {
+            continue;
+        }
+        let on = format!("{} = {}", db::quote(&target.column), draft.qualified(&column.name));
+        let alias = draft.join(target.table, "address", |alias| format!("{alias}.{on}"));
+        let why = reference(draft, &column.name, &target);
+        for (key, hint, part) in columns {
+            let sql = format!("{alias}.{}", db::quote(&part.name));
+            draft.fill(key, Part::new(Origin::Sql(sql, hint), why.clone()));
+        }
+        draft.take(&column.name);
+    }
+}
+
+/// A label as text: of several languages, English before any other. `None` where it is JSON of another kind.
+fn text(label: &Column, dialect: Dialect) -> Option<impl Fn(&str) -> String + use<>> {
+    let translated = shape::fit(label, shape::is_translations) == Fit::Fits && label.values().next().is_some();
+    if label.family == Family::Json && !translated {
+        return None;
+    }
+    let name = db::quote(&label.name);
+    Some(move |alias: &str| {
+        let value = format!("{alias}.{name}");
+        match (translated, dialect) {
+            (false, _) => value,
+            (true, Dialect::Postgres) => format!(
+                "coalesce({value}::jsonb ->> 'en_US', (SELECT v.value FROM jsonb_each_text({value}::jsonb) AS v LIMIT 1))"
+            ),
+            (true, Dialect::Sqlite) => {
+                format!(
+                    "coalesce(json_extract({value}, '$.en_US'), (SELECT v.value FROM json_each({value}) AS v LIMIT 1))"
+                )
+            }
+        }
+    })
+}

@@ -1,0 +1,101 @@
+//! Which of the tables holds the leads. Pure.
+
+use crate::conversica::lead::LeadKey;
+use crate::setup::introspect::Table;
+use crate::setup::propose::shape::{self, Fit};
+use crate::setup::propose::{consent, contact, lineage, names, staff};
+
+/// How likely a table holds leads, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The index in the catalog.
+    pub table: usize,
+    pub score: i32,
+    pub why: String,
+}
+
+/// Less than this is no table of people.
+pub const LEAST: i32 = 30;
+/// So much surer than the next must a table be to be taken unasked.
+pub const AHEAD: i32 = 12;
+
+/// Every table that may hold leads, the likeliest first. Tables of users and staff are none of them.
+pub fn candidates(catalog: &[Table]) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = (0..catalog.len()).filter_map(|index| candidate(catalog, index)).collect();
+    // The leads among all persons are surer than all persons.
+    let inherited: Vec<usize> = found
+        .iter()
+        .filter(|candidate| names::table_likeness(&catalog[candidate.table].name) > 0)
+        .flat_map(|candidate| lineage::trace_ancestors(catalog, candidate.table).ancestors)
+        .map(|ancestor| ancestor.table)
+        .collect();
+    let parents = found.iter_mut().filter(|candidate| inherited.contains(&candidate.table));
+    parents.for_each(|parent| parent.score -= FOR_A_CHILD);
+    found.sort_by(|a, b| {
+        b.score.cmp(&a.score).then_with(|| catalog[a.table].setting().cmp(&catalog[b.table].setting()))
+    });
+    found
+}
+
+/// The one to take unasked.
+pub fn clear_winner(candidates: &[Candidate]) -> Option<&Candidate> {
+    let first = candidates.first()?;
+    let next = candidates.get(1).map_or(0, |next| next.score);
+    (first.score >= LEAST && first.score >= next + AHEAD).then_some(first)
+}
+
+/// Whether there are e-mail addresses anywhere, if only in tables of users and staff.
+pub fn has_addresses_of_staff(catalog: &[Table]) -> bool {
+    (0..catalog.len()).any(|index| {
+        let table = &catalog[index];
+        let is_called = |name: &str| names::likeness(name, names::of(LeadKey::Email)).is_some();
+        staff::is_staff_in(catalog, index) && table.columns.iter().any(|column| is_called(&column.name))
+    })
+}
+
+/// So much less likely is a table from which another table of people inherits.
+const FOR_A_CHILD: i32 = 15;
+
+fn candidate(catalog: &[Table], index: usize) -> Option<Candidate> {
+    // Whatever else speaks for it: users and staff are no leads.
+    if staff::is_staff_in(catalog, index) {
+        return None;
+    }
+    let lineage = lineage::trace_ancestors(catalog, index);
+    let table = lineage.table.as_ref();
+    let has = |list: &str| table.columns.iter().any(|column| names::likeness(&column.name, list).is_some());
+    let looks_like_email = table
+        .columns
+        .iter()
+        .any(|column| column.values().next().is_some() && shape::fit(column, shape::is_email) == Fit::Fits);
+    let mut score = names::table_likeness(&table.name);
+    let mut why = Vec::new();
+    if score > 0 {
+        why.push("its name");
+    }
+    let own = has(names::of(LeadKey::Email)) || looks_like_email || consent::address_tables(catalog, table).is_some();
+    // A lead may be known by the person behind it; of an order or a ticket that says nothing.
+    let may_borrow = names::table_likeness(&table.name) > 0;
+    let email = own || may_borrow && contact::find_contact(catalog, table, index).is_some();
+    for (holds, worth, what) in [
+        (email, 20, "e-mail addresses"),
+        (has(names::of(LeadKey::FirstName)), 10, "first names"),
+        (has(names::of(LeadKey::LastName)), 5, "last names"),
+        (has(names::of(LeadKey::HomePhone)) || has(names::of(LeadKey::CellPhone)), 4, "telephone numbers"),
+        (has(names::of(LeadKey::LeadSource)), 6, "sources"),
+        (has(names::of(LeadKey::RepId)) || has(names::of(LeadKey::RepName)), 4, "owners"),
+        (has(names::of(LeadKey::OptOut)), 6, "opt-outs"),
+        (has(names::CHANGED_AT), 4, "times of change"),
+    ] {
+        if holds {
+            score += worth;
+            why.push(what);
+        }
+    }
+    if table.rows == Some(0) {
+        score -= 10;
+        why.push("but no rows");
+    }
+    // What has not been looked at yet may hold addresses under a name that nobody has heard of.
+    ((email || table.rows.is_none()) && score > 0).then(|| Candidate { table: index, score, why: why.join(", ") })
+}

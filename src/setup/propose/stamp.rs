@@ -1,0 +1,278 @@
+//! What identifies a row, what says when it changed, and what says that it is gone. Pure.
+
+use crate::conversica::lead::LeadKey;
+use crate::db;
+use crate::rules::drift::Family;
+use crate::setup::introspect::{Column, Table};
+use crate::setup::propose::draft::{Dialect, Draft, RowFilter};
+use crate::setup::propose::flag::{self, RowsKept};
+use crate::setup::propose::shape::{self, Fit};
+use crate::setup::propose::{Choice, Unmapped, Wishes, names};
+
+/// What says when a row has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    from: From,
+    pub why: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum From {
+    /// A column of the record, with the alias of its table.
+    Column { alias: String, name: String },
+    /// The second column of that table where the first is NULL.
+    Either { alias: String, first: String, second: String },
+    /// An operator's own words.
+    Expression(String),
+}
+
+impl Stamp {
+    /// The column, where it is one alone.
+    pub fn column(&self) -> Option<&str> {
+        match &self.from {
+            From::Column { name, .. } => Some(name),
+            From::Either { .. } | From::Expression(_) => None,
+        }
+    }
+
+    /// As `[source] changed_at` names it beside a table.
+    pub fn setting(&self) -> String {
+        match &self.from {
+            From::Column { name, .. } => name.clone(),
+            From::Either { first, second, .. } => format!("coalesce({}, {})", db::quote(first), db::quote(second)),
+            From::Expression(text) => format!("({text})"),
+        }
+    }
+
+    /// As a query selects it.
+    pub fn sql(&self) -> String {
+        match &self.from {
+            From::Column { alias, name } => format!("{alias}.{}", db::quote(name)),
+            From::Either { alias, first, second } => {
+                format!("coalesce({alias}.{}, {alias}.{})", db::quote(first), db::quote(second))
+            }
+            From::Expression(text) => format!("({text})"),
+        }
+    }
+}
+
+pub fn key(draft: &Draft<'_>, wishes: &Wishes) -> Option<Choice> {
+    let table = draft.base;
+    let choice = |what: &str, why: &str| Some(Choice { what: what.to_owned(), why: why.to_owned() });
+    if let Some(asked) = &wishes.key {
+        return choice(table.column(asked).map_or(asked, |column| &column.name), "as you said");
+    }
+    if let Some(primary) = table.primary_key() {
+        return choice(primary, "primary key");
+    }
+    let not_null = |name: &str| table.column(name).filter(|column| column.not_null && column.readable);
+    let single = table.unique.iter().filter_map(|unique| match unique.columns.as_slice() {
+        [column] => not_null(column),
+        _ => None,
+    });
+    let single: Vec<&Column> = single.collect();
+    let of_family = |family: Family| single.iter().find(move |column| column.family == family);
+    let whole = single.iter().filter(|column| column.family == Family::Integer).count();
+    if let Some(column) = of_family(Family::Integer) {
+        return choice(
+            &column.name,
+            if whole == 1 { "only unique NOT NULL integer" } else { "unique NOT NULL integer" },
+        );
+    }
+    if let Some(column) = of_family(Family::Uuid).or(single.first()) {
+        return choice(&column.name, "unique and NOT NULL");
+    }
+    // A view, or a table without an index: what is called so, and does not repeat itself in the sample.
+    let named = table.columns.iter().filter(|column| column.readable && is_distinct(column, table.sampled));
+    let best = named.filter_map(|column| Some((names::likeness(&column.name, names::KEY)?, column)));
+    let (_, column) = best.max_by_key(|(likeness, _)| *likeness)?;
+    choice(&column.name, "column name, and no value comes twice in the sample; nothing in the database enforces it")
+}
+
+/// Whether no sampled value is missing or comes twice; with nothing sampled, nothing speaks against it.
+fn is_distinct(column: &Column, sampled: usize) -> bool {
+    let values: std::collections::BTreeSet<&str> = column.values().collect();
+    values.len() == sampled.min(column.samples.len())
+}
+
+/// The flags that take a row out of use: the table's own, and those that it inherits.
+pub fn deleted(draft: &mut Draft<'_>) {
+    for column in draft.free() {
+        let Some((kept, what)) = way_out(draft.base, column) else { continue };
+        draft.take(&column.name);
+        let readable = draft.find_columns(&column.name).into_iter().all(|(_, column)| can_be_read(column, kept));
+        if !readable {
+            let why = format!("may say that a row {what}, but its values are neither yes and no nor times");
+            draft.consent.push(Unmapped::new(&column.name, why));
+            continue;
+        }
+        let why = format!("\"{}\" says that a row {what}: those rows are left out", column.name);
+        if kept == RowsKept::NotDenied {
+            draft.doubts.push(format!(
+                "rows whose \"{}\" is no are left out: take the condition away if that does not mean out of use",
+                column.name
+            ));
+        }
+        draft.filters.push(RowFilter { column: column.name.clone(), kept, why });
+    }
+    if !draft.filters.is_empty() {
+        draft.doubts.push(
+            "a row that is left out later counts as gone: with on_delete = \"stop_messaging\" Conversica is told to stop for it"
+                .to_owned(),
+        );
+    }
+}
+
+/// How a column takes a row out of use, if it does.
+fn way_out(table: &Table, column: &Column) -> Option<(RowsKept, &'static str)> {
+    if names::likeness(&column.name, names::DELETED).is_some() {
+        Some((RowsKept::Unset, "is deleted"))
+    } else if names::likeness(&column.name, names::ACTIVE).is_some() && !is_time(column) {
+        Some((RowsKept::NotDenied, "is in use or not"))
+    } else if flag::is_staff_mark(&column.name) {
+        let is_reference = table.references.iter().any(|reference| reference.column == column.name);
+        let is_plain = !is_reference && flag::is_yes_or_no(column);
+        let kept = if is_plain { RowsKept::Unset } else { RowsKept::WithoutReference };
+        Some((kept, "is of a user of the CRM"))
+    } else {
+        None
+    }
+}
+
+/// Which rows stay, of a table that is joined; `None` where the column says nothing of it that can be read.
+pub fn find_way_out(table: &Table, column: &Column) -> Option<RowsKept> {
+    way_out(table, column).map(|(kept, _)| kept).filter(|kept| can_be_read(column, *kept))
+}
+
+fn can_be_read(column: &Column, kept: RowsKept) -> bool {
+    kept == RowsKept::WithoutReference
+        || kept == RowsKept::Unset && is_time(column)
+        || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !is_time(column)
+}
+
+pub fn is_time(column: &Column) -> bool {
+    match column.family {
+        Family::Date | Family::Timestamp | Family::TimestampTz => true,
+        Family::Text | Family::Other(_) => {
+            shape::fit(column, shape::is_time) == Fit::Fits && column.values().next().is_some()
+        }
+        _ => false,
+    }
+}
+
+/// Whether the values can be compared with a time: not those of which nobody knows the month.
+fn can_be_followed(column: &Column) -> bool {
+    match column.family {
+        Family::Timestamp | Family::TimestampTz | Family::Date => shape::fit(column, shape::is_time) != Fit::Misfits,
+        Family::Text | Family::Integer | Family::Number | Family::Other(_) => {
+            shape::fit(column, shape::is_time) == Fit::Fits && column.values().next().is_some()
+        }
+        _ => false,
+    }
+}
+
+pub fn changed_at(draft: &mut Draft<'_>, wishes: &Wishes) -> Option<Stamp> {
+    if let Some(asked) = &wishes.changed_at {
+        let from = match draft.find_columns(asked).first() {
+            Some((alias, column)) => From::Column { alias: (*alias).to_owned(), name: column.name.clone() },
+            None => From::Expression(asked.clone()),
+        };
+        if let From::Column { name, .. } = &from {
+            draft.take(name);
+        }
+        return Some(Stamp { from, why: "as you said".to_owned() });
+    }
+    // A change of an inherited column is a change of the lead: each table of the record has its own instant.
+    let tables: Vec<(String, &Table)> = draft.record_tables().map(|(alias, table)| (alias.to_owned(), table)).collect();
+    let mut first: Option<Stamp> = None;
+    for (alias, table) in tables {
+        let Some((column, found)) = changed_at_of(draft, table, &alias) else { continue };
+        draft.take(&column.name);
+        if first.is_none() {
+            draft.stamp_family = Some(column.family.clone());
+            first = Some(found);
+        } else {
+            add_stamp(draft, table, column, found.sql());
+        }
+    }
+    if first.is_none() {
+        draft.doubts.push("no column says when a row was changed: every poll compares all rows".to_owned());
+    }
+    first
+}
+
+/// Takes the instant of another table into account, if it can be compared with the table's own.
+pub fn add_moment(draft: &mut Draft<'_>, table: &Table, column: &Column, alias: &str) {
+    if can_be_followed(column) {
+        add_stamp(draft, table, column, format!("{alias}.{}", db::quote(&column.name)));
+    }
+}
+
+fn add_stamp(draft: &mut Draft<'_>, table: &Table, column: &Column, sql: String) {
+    let Some(family) = &draft.stamp_family else { return };
+    if are_comparable(family, &column.family, draft.dialect) {
+        draft.stamps.push(sql);
+    } else {
+        draft.doubts.push(format!(
+            "changes of {} are found by the daily comparison of everything: its \"{}\" has another type",
+            table.setting(),
+            column.name
+        ));
+    }
+}
+
+/// Whether the later of two values can be told by the database.
+fn are_comparable(one: &Family, other: &Family, dialect: Dialect) -> bool {
+    let is_time = |family: &Family| match family {
+        Family::Date | Family::Timestamp => true,
+        Family::TimestampTz => dialect == Dialect::Postgres,
+        _ => false,
+    };
+    one == other || is_time(one) && is_time(other)
+}
+
+/// The column of one table that says when a row was changed, and the instant made of it.
+fn changed_at_of<'t>(draft: &mut Draft<'_>, table: &'t Table, alias: &str) -> Option<(&'t Column, Stamp)> {
+    let best = |list: &str| {
+        let of = table.columns.iter().filter(|column| column.readable);
+        let mut named: Vec<(u32, &Column)> =
+            of.filter_map(|column| Some((names::likeness(&column.name, list)?, column))).collect();
+        named.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
+        named
+    };
+    let named = best(names::CHANGED_AT);
+    for (_, column) in named.iter().filter(|(_, column)| !can_be_followed(column)) {
+        let values = column.values().next().is_some();
+        draft.doubts.push(format!(
+            "\"{}\" is not proposed as changed_at: its {}",
+            column.name,
+            if values {
+                "values are no dates, times or epoch numbers that can be read"
+            } else {
+                "type is no time, and there are no values"
+            }
+        ));
+    }
+    let (_, column) = *named.iter().find(|(_, column)| can_be_followed(column))?;
+    let blanks = column.samples.iter().any(Option::is_none) && !column.not_null;
+    let created = best(names::of(LeadKey::Date)).into_iter().map(|(_, column)| column);
+    let created =
+        created.filter(|other| other.family == column.family && other.name != column.name).find(|c| can_be_followed(c));
+    let like_times = if column.values().next().is_some() { ", and its values are times" } else { "" };
+    let (alias, name) = (alias.to_owned(), column.name.clone());
+    let stamp = match created.filter(|_| blanks) {
+        Some(created) => Stamp {
+            why: format!("column name; some rows have no \"{}\", so \"{}\" takes its place", name, created.name),
+            from: From::Either { alias, first: name, second: created.name.clone() },
+        },
+        None => {
+            if blanks {
+                draft.doubts.push(format!(
+                    "some rows have no \"{name}\": only the daily comparison of everything finds their changes"
+                ));
+            }
+            Stamp { why: format!("column name{like_times}"), from: From::Column { alias, name } }
+        }
+    };
+    Some((column, stamp))
+}

@@ -1,0 +1,143 @@
+//! What the catalog says of `[source] table` that a prepared statement does not: what kind of thing it is, which of its
+//! columns are still the same ones, and whether rows of it are hidden from this user.
+
+use std::fmt;
+
+use sqlx::{PgConnection, PgExecutor};
+
+use crate::config::Source;
+use crate::db::{self, SourceDb};
+use crate::source::columns::Column;
+use crate::source::discreet;
+
+/// What kind of thing a table's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    Table,
+    View,
+    MaterialisedView,
+    ForeignTable,
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Table => "table",
+            Self::View => "view",
+            Self::MaterialisedView => "materialised view",
+            Self::ForeignTable => "foreign table",
+        })
+    }
+}
+
+/// A column of PostgreSQL's catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The number of its table, which another one of the same name does not have.
+    pub table: i64,
+    /// Its own number, which no other column of that table ever has, before or after.
+    pub number: i32,
+    /// What stands behind the type in brackets, as the catalog keeps it; -1 for nothing.
+    pub modifier: i32,
+}
+
+/// `[source] table` in the catalog; empty for a query, and where the catalog does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    pub relation: Option<Relation>,
+    /// PostgreSQL: row level security applies to this user, who may see none or only some of the rows.
+    pub row_security: bool,
+    /// No two rows can have the same key and client, as texts: the database refuses a second one.
+    pub has_unique_key: bool,
+    columns: Vec<(String, Entry)>,
+}
+
+type PostgresRow = (i64, String, bool, bool, Vec<String>, Vec<i32>, Vec<i32>);
+
+/// On SQLite only a key that is the row's number is unique as a text: any other column may hold 7 and '7', or a text and the
+/// same bytes.
+const ROW_NUMBERS_AS_KEYS: &str = "select exists (select 1 from pragma_table_info($1) p join sqlite_master m \
+     on m.name = $1 collate nocase and m.type = 'table' where p.name = $2 collate nocase and p.pk = 1 \
+     and p.type = 'integer' collate nocase and m.sql not like '%without%rowid%' and m.sql not like '%desc%' \
+     and (select count(*) from pragma_table_info($1) where pk > 0) = 1)";
+
+/// Of a domain, what stands in its own definition.
+const IN_POSTGRES: &str = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), \
+     c.relkind in ('r', 'p') \
+     and not exists (select 1 from pg_catalog.pg_inherits h where h.inhparent = c.oid and c.relkind = 'r') \
+     and exists (select 1 from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisunique and i.indisvalid \
+     and i.indpred is null and i.indexprs is null and not exists (\
+     select 1 from pg_catalog.unnest(i.indkey::int2[]) with ordinality k (number, place) \
+     join pg_catalog.pg_attribute b on b.attrelid = c.oid and b.attnum = k.number \
+     where k.place <= i.indnkeyatts and b.attname::text <> $2 \
+     and (b.attname::text is distinct from $3 or not b.attnotnull))), coalesce(a.names, '{}'), \
+     coalesce(a.numbers, '{}'), coalesce(a.modifiers, '{}') from pg_catalog.pg_class c \
+     left join lateral (select array_agg(a.attname::text) as names, \
+     array_agg(a.attnum::int4) as numbers, \
+     array_agg(case when t.typtype = 'd' then t.typtypmod else a.atttypmod end) as modifiers \
+     from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid \
+     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) a on true \
+     where c.oid = pg_catalog.to_regclass($1)";
+
+/// Looks for it; one statement, or two.
+///
+/// # Errors
+/// The database's when it is away.
+pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> {
+    let Some(table) = &source.table else { return Ok(Found::default()) };
+    match db {
+        SourceDb::Sqlite(pool) => {
+            let name = db::quote_table(table);
+            // Without its schema: `main`, nearly always.
+            let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
+            let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
+            let kind: Option<String> = sqlx::query_scalar(sql).bind(&plain).fetch_optional(pool).await?;
+            let has_unique_key: bool =
+                sqlx::query_scalar(ROW_NUMBERS_AS_KEYS).bind(&plain).bind(&source.key).fetch_one(pool).await?;
+            Ok(Found { relation: kind.as_deref().and_then(relation), has_unique_key, ..Found::default() })
+        }
+        SourceDb::Postgres(pool) => look_postgres(pool, source, table).await,
+    }
+    .map_err(discreet::of_source)
+}
+
+/// The same over a connection to PostgreSQL that is in a transaction.
+///
+/// # Errors
+/// The database's.
+pub async fn look_within(connection: &mut PgConnection, source: &Source) -> Result<Found, sqlx::Error> {
+    match &source.table {
+        None => Ok(Found::default()),
+        Some(table) => look_postgres(connection, source, table).await,
+    }
+}
+
+async fn look_postgres(database: impl PgExecutor<'_>, source: &Source, table: &str) -> Result<Found, sqlx::Error> {
+    let query = sqlx::query_as(IN_POSTGRES).bind(db::quote_table(table)).bind(&source.key).bind(&source.client);
+    let found: Option<PostgresRow> = query.persistent(false).fetch_optional(database).await?;
+    Ok(found.map(postgres).unwrap_or_default())
+}
+
+fn postgres((table, kind, row_security, has_unique_key, names, numbers, modifiers): PostgresRow) -> Found {
+    let entries = numbers.into_iter().zip(modifiers).map(|(number, modifier)| Entry { table, number, modifier });
+    let columns = names.into_iter().zip(entries).collect();
+    Found { relation: relation(&kind), row_security, has_unique_key, columns }
+}
+
+fn relation(kind: &str) -> Option<Relation> {
+    match kind {
+        "table" | "r" | "p" => Some(Relation::Table),
+        "view" | "v" => Some(Relation::View),
+        "m" => Some(Relation::MaterialisedView),
+        "f" => Some(Relation::ForeignTable),
+        _ => None,
+    }
+}
+
+impl Found {
+    /// The columns, each with what the catalog says of it.
+    pub fn entered(&self, columns: Vec<Column>) -> Vec<Column> {
+        let entry = |name: &str| self.columns.iter().find(|(found, _)| found == name).map(|(_, entry)| *entry);
+        columns.into_iter().map(|column| Column { entry: entry(&column.name), ..column }).collect()
+    }
+}

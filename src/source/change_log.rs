@@ -1,0 +1,81 @@
+//! How the CRM's database is opened: to read, and for the two jobs that write to it. One takes rows out of the change log, and makes
+//! the triggers when it is told to; the other writes what Conversica has sent.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, SqlStr};
+
+use crate::db::{LOCK_TIMEOUT, SourceDb, sqlite_path, trusted};
+use crate::source::guest::{GuestAccess, IsolationLevel, SourcePool};
+use crate::source::source_file::{closing_pool, open_sqlite_source};
+use crate::source::{discreet, pooler};
+use crate::store::postgres::postgres_options;
+
+impl SourceDb {
+    /// To read: in read-only transactions, in UTC, with ISO dates, statements cut off after `statement_timeout` (on SQLite, which
+    /// has no such setting, the reader itself interrupts). Of an SQLite file no connection stays open.
+    ///
+    /// # Errors
+    /// What keeps a first connection from being made.
+    pub async fn open_source(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
+        if sqlite_path(url).is_some() {
+            return open_sqlite_source(url).await;
+        }
+        open_postgres(url, statement_timeout).await.map(SourceDb::Postgres).map_err(discreet::of_source)
+    }
+
+    /// Connects at the first statement, so that a pass that takes nothing out of the log needs no right to.
+    ///
+    /// # Errors
+    /// Only where the URL cannot be read.
+    pub fn change_log(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
+        Self::writing(url, statement_timeout)
+    }
+
+    /// Connects at the first statement, and again whenever it has to.
+    ///
+    /// # Errors
+    /// Only where the URL cannot be read.
+    pub fn writeback(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
+        Self::writing(url, statement_timeout)
+    }
+
+    fn writing(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
+        if sqlite_path(url).is_some() {
+            let options = SqliteConnectOptions::from_str(url)
+                .map_err(discreet::of_source)?
+                .read_only(false)
+                .create_if_missing(false)
+                .busy_timeout(LOCK_TIMEOUT)
+                .disable_statement_logging();
+            // Opened anew each time: what it writes goes into the file that has the name at that moment.
+            return Ok(SourceDb::Sqlite(closing_pool(1).connect_lazy_with(options)));
+        }
+        let pool = SourcePool::new(url, GuestAccess::ReadWrite, 1, statement_timeout);
+        pool.map(SourceDb::Postgres).map_err(discreet::of_source)
+    }
+
+    /// How a transaction that writes begins; see [`crate::db::Db::begin_write`]. On PostgreSQL with all its settings, as nothing is set
+    /// for longer than a transaction.
+    pub fn begin_write(&self) -> SqlStr {
+        match self {
+            SourceDb::Sqlite(_) => trusted("begin immediate".to_owned()),
+            SourceDb::Postgres(pool) => trusted(pool.begin_text(IsolationLevel::ReadCommitted)),
+        }
+    }
+
+    pub async fn close(&self) {
+        match self {
+            SourceDb::Sqlite(pool) => pool.close().await,
+            SourceDb::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
+async fn open_postgres(url: &str, statement_timeout: Duration) -> Result<SourcePool, sqlx::Error> {
+    pooler::expect_transactions(&postgres_options(url)?).await?;
+    SourcePool::new(url, GuestAccess::ReadOnly, 3, statement_timeout)
+}

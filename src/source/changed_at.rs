@@ -1,0 +1,150 @@
+//! `[source] changed_at` as it stands in SQL: found to fit, and compared with a bound.
+
+use sqlx::postgres::{PgTypeInfo, PgTypeKind};
+use sqlx::{Column as _, Executor, TypeInfo};
+
+use crate::config::Source;
+use crate::db::{self, SourceDb};
+use crate::error::SetupError;
+use crate::rules::cursor::{Bound, Kind, Range, TellTale};
+use crate::source::columns::{self, Column};
+use crate::source::discreet;
+
+/// `[source] changed_at`, found to fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedAt {
+    /// As it stands in SQL, comparable with a bound.
+    pub expression: String,
+    /// What its values are; `None` where they cannot be compared with a time: then every poll reads everything. On SQLite
+    /// the values themselves say it, as they are read.
+    pub kind: Option<Kind>,
+    on_postgres: bool,
+}
+
+impl ChangedAt {
+    /// The condition on rows that have changed since a bound.
+    pub fn since(&self, bound: &Bound) -> String {
+        format!("({})", self.ranges(bound).join(" or "))
+    }
+
+    /// Its parts, in the order of [`Bound`]'s ranges; an index can serve each.
+    pub fn ranges(&self, bound: &Bound) -> Vec<String> {
+        let expression = &self.expression;
+        match bound {
+            Bound::Numbers(ranges) => ranges.iter().map(|range| self.within(range, i64::to_string)).collect(),
+            Bound::Moment(text) => {
+                let kind = match self.kind {
+                    Some(Kind::TimestampTz) => "::timestamptz",
+                    Some(Kind::Timestamp) => "::timestamp",
+                    Some(Kind::Date) => "::date",
+                    Some(Kind::Number | Kind::Text) | None => "",
+                };
+                vec![format!("{expression} >= {}{kind}", db::literal(text))]
+            }
+            Bound::Texts(ranges) => {
+                let texts = ranges.iter().map(|range| self.within(range, |text| db::literal(text)));
+                // SQLite has any type in any column, and every number sorts below every text: where texts are followed,
+                // numbers are read always, and where numbers are, texts.
+                texts.chain((!self.on_postgres).then(|| format!("{expression} < ''"))).collect()
+            }
+        }
+    }
+
+    /// The condition on rows below all of a bound's first range.
+    pub fn below(&self, bound: &Bound) -> Option<String> {
+        let least = match bound {
+            Bound::Numbers(ranges) => ranges.first()?.from.to_string(),
+            Bound::Moment(text) => db::literal(text),
+            Bound::Texts(ranges) => db::literal(&ranges.first()?.from),
+        };
+        Some(format!("{} < {least}", self.expression))
+    }
+
+    fn within<T>(&self, range: &Range<T>, write: impl Fn(&T) -> String) -> String {
+        let (expression, from) = (&self.expression, write(&range.from));
+        match &range.below {
+            None => format!("{expression} >= {from}"),
+            Some(below) => format!("({expression} >= {from} and {expression} < {})", write(below)),
+        }
+    }
+
+    /// The condition on texts that show that they are of another zone.
+    pub fn shows(&self, tell_tale: TellTale) -> String {
+        let expression = &self.expression;
+        match tell_tale {
+            TellTale::SaysAZone => format!(
+                "({expression} like '%Z' or {expression} like '%z' or {expression} like '%:%+%' or {expression} like '%:%-%')"
+            ),
+            TellTale::SaysNoUtc => {
+                let is_text = if self.on_postgres { "true" } else { &format!("typeof({expression}) = 'text'") };
+                format!("{expression} not like '%Z' and {expression} not like '%z' and {is_text}")
+            }
+        }
+    }
+}
+
+/// Prepares `[source] changed_at` against the source.
+///
+/// # Errors
+/// [`SetupError`] when it does not fit; the database's error when it is away.
+pub async fn prepare(db: &SourceDb, source: &Source, columns: &[Column]) -> anyhow::Result<Option<ChangedAt>> {
+    let Some(setting) = &source.changed_at else { return Ok(None) };
+    let expression = as_expression(db, columns, setting);
+    let sql = format!("select {expression} as changed_at from {}", columns::from_clause(source));
+    let prepared: Result<Option<Kind>, sqlx::Error> = match db {
+        SourceDb::Sqlite(pool) => {
+            async {
+                columns::fresh_sqlite(pool).await?.prepare(db::trusted(sql)).await?;
+                Ok(None)
+            }
+            .await
+        }
+        SourceDb::Postgres(pool) => {
+            async {
+                let columns = columns::columns_of(pool, &sql).await?;
+                Ok(columns.first().and_then(|column| postgres_kind(column.type_info())))
+            }
+            .await
+        }
+    };
+    let on_postgres = matches!(db, SourceDb::Postgres(_));
+    match prepared.map_err(discreet::of_source) {
+        Ok(kind) => {
+            let expression = match kind {
+                Some(Kind::Text) => format!("({expression})::text collate \"C\""),
+                _ => expression,
+            };
+            Ok(Some(ChangedAt { expression, kind, on_postgres }))
+        }
+        Err(error) if db::is_outage(&error) => Err(error.into()),
+        Err(error) if let Some(refused) = columns::refuse_access(source, &error) => Err(refused.into()),
+        Err(error) => Err(SetupError::new(
+            format!("[source] changed_at = \"{setting}\" does not fit {}: {error}", columns::place(source)),
+            "name a column of the source, or write an SQL expression over its columns",
+        )
+        .into()),
+    }
+}
+
+fn postgres_kind(type_info: &PgTypeInfo) -> Option<Kind> {
+    if let PgTypeKind::Domain(base) = type_info.kind() {
+        return postgres_kind(base);
+    }
+    match type_info.name().to_ascii_uppercase().as_str() {
+        "TIMESTAMPTZ" => Some(Kind::TimestampTz),
+        "TIMESTAMP" => Some(Kind::Timestamp),
+        "DATE" => Some(Kind::Date),
+        "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => Some(Kind::Number),
+        "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "NAME" => Some(Kind::Text),
+        _ => None,
+    }
+}
+
+/// How `changed_at` stands in SQL: a column's name is quoted and qualified (SQLite takes a mistyped `"name"` for a text),
+/// anything else is an expression and stays as it was written.
+fn as_expression(db: &SourceDb, columns: &[Column], changed_at: &str) -> String {
+    match columns::find(db, columns, changed_at) {
+        Some(column) => format!("t.{}", db::quote(&column.name)),
+        None => format!("({changed_at})"),
+    }
+}

@@ -1,0 +1,306 @@
+//! What stands around the table in the database, and matters to triggers on it: what they cannot do there, what they would do
+//! to others, and what is left of earlier ones. It only looks. PostgreSQL has nearly all of it.
+
+use crate::db::{self, SourceDb};
+use crate::error::SetupError;
+use crate::source::changes::ddl::{COLUMNS, Design, Name, Trigger, Wake};
+use crate::source::discreet;
+
+/// Triggers that call our function from another table: this one was renamed, and another has its name now.
+///
+/// # Errors
+/// The database's.
+pub async fn elsewhere(db: &SourceDb, design: &Design) -> Result<Vec<Trigger>, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(Vec::new()) };
+    let found: Vec<(String, String, String)> = sqlx::query_as(
+        "select n.nspname::text, c.relname::text, g.tgname::text from pg_catalog.pg_trigger g \
+         join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where g.tgfoid = to_regprocedure($1 || '()') and g.tgrelid is distinct from to_regclass($2) \
+         and not g.tgisinternal order by 1, 2, 3",
+    )
+    .bind(design.log.quoted())
+    .bind(design.table.quoted())
+    .fetch_all(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    let trigger = |(schema, table, name)| Trigger { table: Name { schema: Some(schema), name: table }, name };
+    Ok(found.into_iter().map(trigger).collect())
+}
+
+/// Other logs of conversica-sync that are filled from this table: of another configuration, or of this one before the table
+/// had its name.
+///
+/// # Errors
+/// The database's.
+pub async fn other_logs(db: &SourceDb, design: &Design) -> Result<Vec<Name>, sqlx::Error> {
+    match db {
+        SourceDb::Sqlite(pool) => {
+            let triggers: Vec<(String, String)> = sqlx::query_as(
+                "select name, sql from sqlite_master where type = 'trigger' and tbl_name = $1 collate nocase \
+                 and name like '%!_insert' escape '!' order by name",
+            )
+            .bind(&design.table.name)
+            .fetch_all(pool)
+            .await
+            .map_err(discreet::of_source)?;
+            let log = |(name, sql): (String, String)| {
+                let log = Name { schema: None, name: name.strip_suffix("_insert")?.to_owned() };
+                let is_ours = sql.contains(&format!("insert into {} (key, ", log.quoted()));
+                (is_ours && log != design.log).then_some(log)
+            };
+            Ok(triggers.into_iter().filter_map(log).collect())
+        }
+        SourceDb::Postgres(pool) => {
+            let found: Vec<(String, String)> = sqlx::query_as(
+                "select distinct n.nspname::text, p.proname::text from pg_catalog.pg_trigger g \
+                 join pg_catalog.pg_proc p on p.oid = g.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace \
+                 join pg_catalog.pg_class l on l.relname = p.proname and l.relnamespace = p.pronamespace \
+                 where g.tgrelid = to_regclass($1) and p.prosrc like '%conversica!_new%' escape '!' \
+                 and p.oid is distinct from to_regprocedure($2 || '()') \
+                 and (select string_agg(a.attname, ' ' order by a.attnum) from pg_catalog.pg_attribute a \
+                 where a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped) = $3 order by 1, 2",
+            )
+            .bind(design.table.quoted())
+            .bind(design.log.quoted())
+            .bind(COLUMNS.join(" "))
+            .fetch_all(pool)
+            .await
+            .map_err(discreet::of_source)?;
+            Ok(found.into_iter().map(|(schema, name)| Name { schema: Some(schema), name }).collect())
+        }
+    }
+}
+
+/// What is to be said of another log.
+pub fn other_log(design: &Design, other: &Name) -> SetupError {
+    let (table, other) = (design.table.quoted(), other.quoted());
+    SetupError::new(
+        format!("triggers on {table} fill another change log too, {other}"),
+        "nothing, if another configuration drains it; if it is from before the table was renamed, set [source] change_log to \
+         it, and `conversica-sync triggers remove` removes it",
+    )
+}
+
+/// Refuses what would make the CRM's own writes fail.
+///
+/// # Errors
+/// [`SetupError`] for a table with foreign tables below it; the database's error when it is away.
+pub async fn refuse_foreign_parts(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+    match foreign_part(db, design).await? {
+        None => Ok(()),
+        Some(part) => Err(foreign(design, &part).into()),
+    }
+}
+
+fn foreign(design: &Design, part: &str) -> SetupError {
+    SetupError::new(
+        format!(
+            "{} has a foreign table below it, {part}, and PostgreSQL fails every write to a table with triggers of this kind \
+             and such a partition or child",
+            design.table.quoted()
+        ),
+        "write changes = \"poll\" and set changed_at, or detach the foreign table first; triggers that are there already are \
+         removed by `conversica-sync triggers remove`",
+    )
+}
+
+async fn foreign_part(db: &SourceDb, design: &Design) -> Result<Option<String>, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(None) };
+    sqlx::query_scalar(
+        "with recursive part (oid) as (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = to_regclass($1) \
+         union select i.inhrelid from pg_catalog.pg_inherits i join part on i.inhparent = part.oid) \
+         select c.oid::regclass::text from part join pg_catalog.pg_class c on c.oid = part.oid \
+         where c.relkind = 'f' order by 1 limit 1",
+    )
+    .bind(design.table.quoted())
+    .fetch_optional(pool)
+    .await
+    .map_err(discreet::of_source)
+}
+
+/// Refuses an installation that would not be the table owner's own: log and function belong to that role, or are not made.
+///
+/// # Errors
+/// [`SetupError`] where the owner may not create in the log's schema; the database's error when it is away.
+pub async fn refuse_powerless_owner(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+    let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
+    let schema = design.log.schema.clone().unwrap_or_default();
+    let may_create: Option<bool> = sqlx::query_scalar(
+        "select has_schema_privilege(t.relowner, n.oid, 'create') and has_schema_privilege(t.relowner, n.oid, 'usage') \
+         from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.nspname = $2 where t.oid = to_regclass($1)",
+    )
+    .bind(design.table.quoted())
+    .bind(&schema)
+    .fetch_optional(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    let (role, schema) = (db::quote(owner), db::quote(&schema));
+    let refusal = match may_create {
+        Some(true) => return Ok(()),
+        Some(false) => SetupError::new(
+            format!(
+                "change log and function have to belong to {role}, who owns {}, and {role} may not create them in the schema \
+                 {schema}",
+                design.table.quoted()
+            ),
+            format!(
+                "run `grant usage, create on schema {schema} to {role}`, or set [source] change_log to \"schema.name\" in a \
+                 schema where that role may"
+            ),
+        ),
+        None => SetupError::new(
+            format!("[source] change_log: there is no schema {schema}"),
+            format!("run `create schema {schema} authorization {role}`, or name another one"),
+        ),
+    };
+    Err(refusal.into())
+}
+
+/// Refuses a key whose cast to text another role can define: the triggers call it with the rights of the table's owner.
+///
+/// # Errors
+/// [`SetupError`] where the type belongs to a role that has not the owner's rights anyway; the database's error when it is away.
+pub async fn refuse_foreign_type(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+    let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
+    // A cast takes a domain for the type that it is made of.
+    let found: Option<(String, String, String)> = sqlx::query_as(
+        "with recursive kind (name, oid, base, maker, owner) as (\
+           select a.attname, y.oid, y.typbasetype, y.typowner, t.relowner from pg_catalog.pg_class t \
+           join pg_catalog.pg_attribute a on a.attrelid = t.oid and a.attname = any($2) and not a.attisdropped \
+           join pg_catalog.pg_type y on y.oid = a.atttypid where t.oid = to_regclass($1) \
+           union all select kind.name, y.oid, y.typbasetype, y.typowner, kind.owner from kind \
+           join pg_catalog.pg_type y on y.oid = kind.base) \
+         select kind.name::text, format_type(kind.oid, null), r.rolname::text from kind \
+         join pg_catalog.pg_roles r on r.oid = kind.maker \
+         where kind.base = 0 and not r.rolsuper and not pg_has_role(kind.maker, kind.owner, 'member') limit 1",
+    )
+    .bind(design.table.quoted())
+    .bind(design.key_columns())
+    .fetch_optional(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    let Some((column, kind, maker)) = found else { return Ok(()) };
+    let (role, maker) = (db::quote(owner), db::quote(&maker));
+    Err(SetupError::new(
+        format!(
+            "the type {kind} of \"{column}\" belongs to {maker}, and the triggers would call its cast with the rights of \
+             {role}, who owns the table"
+        ),
+        format!(
+            "run `alter type {kind} owner to {role}`, choose another [source] key or client, or write changes = \"poll\""
+        ),
+    )
+    .into())
+}
+
+/// Refuses to make a table that replication would take to servers which do not have it.
+///
+/// # Errors
+/// [`SetupError`] where the log would be published; the database's error when it is away.
+pub async fn refuse_published(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+    match publications(db, design).await?.as_slice() {
+        [] => Ok(()),
+        names => Err(published(design, names).into()),
+    }
+}
+
+fn published(design: &Design, names: &[String]) -> SetupError {
+    let log = design.log.quoted();
+    SetupError::new(
+        format!(
+            "the change log {log} would be published by {}, and a subscriber without that table stops, while this server \
+             keeps its write-ahead log for it",
+            names.join(", ")
+        ),
+        "set [source] change_log to a schema that is not published, or have the publication name its tables; or make that \
+         table on every subscriber first (its `create table` is in what `triggers print --published` shows) and give \
+         --published",
+    )
+}
+
+/// Publications that every table of the log's schema belongs to by itself.
+async fn publications(db: &SourceDb, design: &Design) -> Result<Vec<String>, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(Vec::new()) };
+    let by_schema: bool = sqlx::query_scalar("select to_regclass('pg_catalog.pg_publication_namespace') is not null")
+        .fetch_one(pool)
+        .await
+        .map_err(discreet::of_source)?;
+    // By schema since version 15; before, nothing is.
+    let of_schema = match by_schema {
+        true => {
+            "exists (select 1 from pg_catalog.pg_publication_namespace s join pg_catalog.pg_namespace n on n.oid = s.pnnspid \
+             where s.pnpubid = p.oid and n.nspname = $1)"
+        }
+        false => "$1 is null",
+    };
+    let sql = format!(
+        "select quote_ident(p.pubname) from pg_catalog.pg_publication p where p.puballtables or {of_schema} order by 1"
+    );
+    sqlx::query_scalar(db::trusted(sql))
+        .bind(design.log.schema.clone().unwrap_or_default())
+        .fetch_all(pool)
+        .await
+        .map_err(discreet::of_source)
+}
+
+/// Whether transactions may be prepared for two-phase commit; one that has notified cannot be.
+///
+/// # Errors
+/// The database's.
+pub async fn has_two_phase_commit(db: &SourceDb) -> Result<bool, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(false) };
+    sqlx::query_scalar("select current_setting('max_prepared_transactions')::int > 0")
+        .fetch_one(pool)
+        .await
+        .map_err(discreet::of_source)
+}
+
+/// What does not keep the triggers from standing and is worth a word, each with what to do about it.
+///
+/// # Errors
+/// The database's.
+pub async fn doubts(db: &SourceDb, design: &Design, wake: Option<Wake>) -> Result<Vec<SetupError>, sqlx::Error> {
+    let mut doubts: Vec<SetupError> =
+        other_logs(db, design).await?.iter().map(|other| other_log(design, other)).collect();
+    let SourceDb::Postgres(pool) = db else { return Ok(doubts) };
+    let table = design.table.quoted();
+    let (parts, row_security): (i64, bool) = sqlx::query_as(
+        "select (select count(*) from pg_catalog.pg_inherits where inhparent = to_regclass($1)), \
+         coalesce(row_security_active(to_regclass($1)::oid), false)",
+    )
+    .bind(&table)
+    .fetch_one(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    if parts > 0 {
+        let what = format!(
+            "{table} has {parts} partition(s) or child tables: what is written to those directly is found by full compares only"
+        );
+        doubts.push(SetupError::new(what, "nothing, if the CRM writes to the table itself"));
+    }
+    if let Some(part) = foreign_part(db, design).await? {
+        doubts.push(foreign(design, &part));
+    }
+    if row_security {
+        doubts.push(SetupError::new(
+            format!("row level security applies to the user of [source] url: of {table} it sees what its policies allow"),
+            "nothing, if that is every row that is a lead: a row that is touched and not seen counts as deleted. Else give \
+             that user `bypassrls`",
+        ));
+    }
+    if wake == Some(Wake::Notify) && has_two_phase_commit(db).await? {
+        doubts.push(SetupError::new(
+            "the triggers notify, and this server has max_prepared_transactions above 0: PREPARE TRANSACTION fails for a \
+             transaction that has touched leads",
+            "nothing, if nobody uses two-phase commit; else `conversica-sync triggers install --no-notify`",
+        ));
+    }
+    match publications(db, design).await?.as_slice() {
+        [] => {}
+        names => doubts.push(SetupError::new(
+            format!("the change log {} is published by {}", design.log.quoted(), names.join(", ")),
+            "see that every subscriber has a table of that name, or have the publication name its tables",
+        )),
+    }
+    Ok(doubts)
+}

@@ -1,0 +1,314 @@
+//! The change log as it is drained: read in the order of its rows, and what was read is taken out once the state holds what
+//! came of it, exactly that and nothing else. A transaction that commits late has lower numbers than what was read before;
+//! so nothing is ever remembered of how far reading came.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use sqlx::Row as _;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::config::Source;
+use crate::conversica::lead::LeadId;
+use crate::db::{self, SourceDb};
+use crate::on_db;
+use crate::source::changes::ddl::Design;
+use crate::source::changes::standing::{self, Standing};
+use crate::source::discreet;
+use crate::source::read::number;
+
+/// The log of one source.
+#[derive(Debug, Clone)]
+pub struct ChangeLog {
+    pub design: Design,
+    /// Read-only.
+    reader: SourceDb,
+    /// Deletes, and nothing else.
+    writer: SourceDb,
+    /// The writer has been found able to.
+    tried: Arc<AtomicBool>,
+}
+
+/// Rows of the log that were read, and what they say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Read {
+    seqs: Vec<i64>,
+    pub touched: Touched,
+    /// Rows without a key were touched as well, which are no leads.
+    pub has_keyless: bool,
+    /// The same of keys that name no lead: not valid UTF-8, or too long.
+    pub has_unnamed: bool,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// The rows of these leads, in order, each once.
+    Leads(Vec<LeadId>),
+    /// Whatever there is: somebody truncated the table; or, where the log cannot tell it from that, a row without a key.
+    Anything,
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Touched::Leads(Vec::new())
+    }
+}
+
+/// How much waits in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    pub rows: i64,
+    /// Of the oldest row; by the database's clock, as the row's own.
+    pub oldest_seconds: i64,
+}
+
+/// A row of the log.
+struct Entry {
+    seq: i64,
+    /// The bytes of the texts.
+    key: Option<Vec<u8>>,
+    client: Option<Vec<u8>>,
+    /// It is that of a row without a key.
+    is_keyless: bool,
+    /// SQLite: what stands there is a floating-point number without a fraction, which is written as a whole one.
+    whole_key: Option<Vec<u8>>,
+    whole_client: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// The leads that it names: none where no state can hold the key. A whole number in a floating-point column is a lead of
+    /// one of two names, of which the other one names no row.
+    fn leads(&self) -> Vec<LeadId> {
+        let plain = lead(self.key.as_deref(), self.client.as_deref());
+        let is_whole = self.whole_key.is_some() || self.whole_client.is_some();
+        let key = self.whole_key.as_deref().or(self.key.as_deref());
+        let client = self.whole_client.as_deref().or(self.client.as_deref());
+        let whole = if is_whole { lead(key, client) } else { None };
+        plain.into_iter().chain(whole).collect()
+    }
+}
+
+/// Rows of the log that are read at a time.
+const LOG_ROWS: i64 = 5_000;
+
+impl ChangeLog {
+    /// Finds the table; whether log and triggers are there is not looked at.
+    ///
+    /// # Errors
+    /// [`crate::error::SetupError`] where the source can have no triggers.
+    pub async fn open(reader: &SourceDb, source: &Source, url: &str) -> anyhow::Result<Self> {
+        let design = standing::design(reader, source).await?;
+        let writer = SourceDb::change_log(url, source.statement_timeout)?;
+        Ok(Self { design, reader: reader.clone(), writer, tried: Arc::default() })
+    }
+
+    /// The same log over other connections.
+    ///
+    /// # Errors
+    /// Only where the URL cannot be read.
+    pub fn reopened(&self, reader: &SourceDb, source: &Source, url: &str) -> Result<Self, sqlx::Error> {
+        let writer = SourceDb::change_log(url, source.statement_timeout)?;
+        Ok(Self { design: self.design.clone(), reader: reader.clone(), writer, tried: Arc::default() })
+    }
+
+    /// How log and triggers stand, as the reader sees them.
+    pub async fn look(&self) -> Result<Standing, sqlx::Error> {
+        standing::look(&self.reader, &self.design).await
+    }
+
+    pub(crate) fn reader(&self) -> &SourceDb {
+        &self.reader
+    }
+
+    /// The session that may write.
+    pub(crate) fn writer(&self) -> &SourceDb {
+        &self.writer
+    }
+
+    /// How to connect in order to be notified; `None` on SQLite, which notifies in no such way.
+    pub fn listener_options(&self) -> Option<Arc<PgConnectOptions>> {
+        match &self.writer {
+            SourceDb::Sqlite(_) => None,
+            SourceDb::Postgres(pool) => Some(pool.connect_options()),
+        }
+    }
+
+    /// Whether nothing waits.
+    pub async fn is_empty(&self) -> Result<bool, sqlx::Error> {
+        let sql = format!("select not exists (select 1 from {})", self.design.log.quoted());
+        on_db!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)
+    }
+
+    /// Whether so many rows and more wait; no more are looked at.
+    pub async fn has_more_than(&self, rows: u64) -> Result<bool, sqlx::Error> {
+        let sql = format!("select exists (select 1 from {} limit 1 offset $1)", self.design.log.quoted());
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        on_db!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).bind(rows).fetch_one(pool).await)
+            .map_err(discreet::of_source)
+    }
+
+    pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
+        let age = match self.reader {
+            SourceDb::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
+            SourceDb::Postgres(_) => "cast(extract(epoch from now() - min(at)) as bigint)",
+        };
+        let sql = format!("select count(*), coalesce({age}, 0) from {}", self.design.log.quoted());
+        let (rows, age): (i64, i64) =
+            on_db!(&self.reader, pool => sqlx::query_as(db::trusted(sql)).fetch_one(pool).await)
+                .map_err(discreet::of_source)?;
+        Ok(Backlog { rows, oldest_seconds: age.max(0) })
+    }
+
+    /// Whether the session that takes rows out of the log may write.
+    pub async fn try_writing(&self) -> Result<(), sqlx::Error> {
+        let sql = format!("delete from {} where seq is null", self.design.log.quoted());
+        on_db!(&self.writer, pool => sqlx::query(db::trusted(sql)).execute(pool).await.map(drop))
+            .map_err(discreet::of_source)
+    }
+
+    /// Makes sure, once, that what is read can be taken out again: else it would be read, and looked at, for ever.
+    ///
+    /// # Errors
+    /// [`crate::error::SetupError`] where it cannot; the database's error when it is away.
+    pub async fn make_sure_of_writing(&self) -> anyhow::Result<()> {
+        if !self.tried.load(Relaxed) {
+            self.try_writing().await.map_err(|error| self.unwritable(error))?;
+            self.tried.store(true, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn unwritable(&self, error: sqlx::Error) -> anyhow::Error {
+        let is_outage = db::is_outage(&error);
+        // A standby: it may become the primary.
+        let is_read_only = error.as_database_error().and_then(|error| error.code()).as_deref() == Some("25006");
+        // Whoever keeps a lock, and a server that is away, are no question of rights.
+        if is_outage && !is_read_only {
+            return error.into();
+        }
+        db::away_or_unfit(is_outage, standing::unwritable(&self.design, &error))
+    }
+
+    /// A column as the bytes of its text. A database in SQL_ASCII keeps whatever it is given, and would refuse to hand it over
+    /// as UTF-8.
+    fn as_bytes(&self, column: &str) -> String {
+        match self.reader {
+            SourceDb::Sqlite(_) => format!("cast({column} as text)"),
+            SourceDb::Postgres(_) => format!(
+                "convert_to({column}, case pg_catalog.getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end)"
+            ),
+        }
+    }
+
+    fn as_whole(&self, column: &str) -> String {
+        match self.reader {
+            SourceDb::Sqlite(_) => {
+                format!("case when {} then {} end", number::is_whole(column), number::as_whole(column))
+            }
+            SourceDb::Postgres(_) => "null::bytea".to_owned(),
+        }
+    }
+
+    /// The oldest rows of the log. The source has to be read after this, never before.
+    pub async fn read(&self) -> Result<Read, sqlx::Error> {
+        // "Anything may have changed" has no client either, and on SQLite no time.
+        let is_told = match self.reader {
+            SourceDb::Sqlite(_) => "client is not null or at is not null",
+            SourceDb::Postgres(_) => "client is not null",
+        };
+        let [key, client] = ["key", "client"].map(|column| self.as_bytes(column));
+        let sql = format!(
+            "select seq, {key}, {client}, key is null and ({is_told}), {}, {} from {} order by seq limit {LOG_ROWS}",
+            self.as_whole("key"),
+            self.as_whole("client"),
+            self.design.log.quoted()
+        );
+        let rows: Result<Vec<Entry>, sqlx::Error> = on_db!(&self.reader, pool => {
+            let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
+            // As bytes: a text need not be UTF-8, and one of those must not stop the log.
+            rows.iter()
+                .map(|row| {
+                    Ok(Entry {
+                        seq: row.try_get(0)?,
+                        key: row.try_get_unchecked(1)?,
+                        client: row.try_get_unchecked(2)?,
+                        is_keyless: row.try_get_unchecked(3)?,
+                        whole_key: row.try_get_unchecked(4)?,
+                        whole_client: row.try_get_unchecked(5)?,
+                    })
+                })
+                .collect()
+        });
+        let rows = rows.map_err(discreet::of_source)?;
+        let seqs = rows.iter().map(|entry| entry.seq).collect();
+        let is_of_anything = rows.iter().any(|entry| !entry.is_keyless && entry.key.is_none());
+        let keyed = rows.iter().filter(|entry| entry.key.is_some());
+        let named: Vec<Vec<LeadId>> = keyed.map(Entry::leads).collect();
+        let has_keyless = rows.iter().any(|entry| entry.is_keyless);
+        let has_unnamed = named.iter().any(Vec::is_empty);
+        let touched = if is_of_anything {
+            Touched::Anything
+        } else {
+            let mut leads = named.concat();
+            leads.sort();
+            leads.dedup();
+            Touched::Leads(leads)
+        };
+        Ok(Read { seqs, touched, has_keyless, has_unnamed })
+    }
+
+    /// Takes out what was read.
+    ///
+    /// # Errors
+    /// As [`Self::make_sure_of_writing`].
+    pub async fn forget(&self, read: Read) -> anyhow::Result<()> {
+        if read.is_empty() {
+            return Ok(());
+        }
+        self.delete(read.seqs).await.map_err(|error| self.unwritable(discreet::of_source(error)))
+    }
+
+    async fn delete(&self, seqs: Vec<i64>) -> Result<(), sqlx::Error> {
+        let log = self.design.log.quoted();
+        match &self.writer {
+            SourceDb::Sqlite(pool) => {
+                let sql = format!("delete from {log} where seq in (select value from json_each($1))");
+                let seqs = serde_json::json!(seqs).to_string();
+                sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
+            }
+            SourceDb::Postgres(pool) => {
+                let sql = format!("delete from {log} where seq = any($1)");
+                sqlx::query(db::trusted(sql)).bind(seqs).execute(pool).await.map(drop)
+            }
+        }
+    }
+}
+
+impl Read {
+    pub fn is_empty(&self) -> bool {
+        self.seqs.is_empty()
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.seqs.len() as u64
+    }
+
+    /// Whether there may be more.
+    pub fn is_full(&self) -> bool {
+        self.seqs.len() as i64 >= LOG_ROWS
+    }
+}
+
+/// The longest key, and the longest client, that a state can hold.
+const MAX_KEY_BYTES: usize = 1000;
+
+/// `None` for a key that names no lead: the full compare counts its row.
+fn lead(key: Option<&[u8]>, client: Option<&[u8]>) -> Option<LeadId> {
+    let text = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).ok()?;
+        (text.len() <= MAX_KEY_BYTES && !text.contains('\0')).then(|| text.to_owned())
+    };
+    Some(LeadId { id: text(key?)?, client_id: text(client.unwrap_or_default())? })
+}

@@ -1,0 +1,127 @@
+//! Recognises a connection pooler that hands server sessions from one client to another between transactions (PgBouncer with
+//! pool_mode = transaction or statement, and others of the kind), and one that refuses transactions (pool_mode = statement). It
+//! only asks who answers, and begins an empty transaction, so nothing stays behind in any session.
+
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+
+use crate::db::ACQUIRE_TIMEOUT;
+
+/// Whether settings, locks and LISTEN of a connection last as long as the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    /// The server itself, or a pooler that keeps a session for each client.
+    Own,
+    /// A session is used by several clients in turn.
+    Shared,
+}
+
+/// Which of two connections asks. A pooler hands out the session that was released last, or the sessions in turn. The first shows at
+/// once, as both connections meet the same session. In turn, the two of "bb" meet different sessions, or "ab" the same one.
+/// Several rounds, because other clients of the pooler take sessions in between.
+const TURNS: &str = "abbaababbabaab";
+
+/// The session that answers: its process, and the server that it belongs to.
+const WHO_ANSWERS: &str = "select pg_backend_pid()::text || ' ' || pg_postmaster_start_time()::text";
+
+/// Asks over two connections of its own. A session of its own never changes under a connection, and never serves two.
+///
+/// # Errors
+/// Those of connecting; [`sqlx::Error::PoolTimedOut`] where no session is free for one of the two.
+pub async fn session_kind(options: &PgConnectOptions) -> Result<SessionKind, sqlx::Error> {
+    let mut first = in_time(ACQUIRE_TIMEOUT, options.connect()).await?;
+    let mut second = in_time(ACQUIRE_TIMEOUT, options.connect()).await?;
+    let kind = observed(&mut first, &mut second).await;
+    for connection in [first, second] {
+        let _ = in_time(Duration::from_secs(1), connection.close()).await;
+    }
+    kind
+}
+
+async fn observed(first: &mut PgConnection, second: &mut PgConnection) -> Result<SessionKind, sqlx::Error> {
+    let (mut of_first, mut of_second) = (None, None);
+    for turn in TURNS.chars() {
+        let is_first = turn == 'a';
+        let connection = if is_first { &mut *first } else { &mut *second };
+        let row = in_time(ACQUIRE_TIMEOUT, sqlx::raw_sql(WHO_ANSWERS).fetch_one(connection)).await?;
+        let found: String = row.try_get(0)?;
+        let (own, other) = if is_first { (&mut of_first, &of_second) } else { (&mut of_second, &of_first) };
+        let has_changed = own.as_ref().is_some_and(|known| *known != found);
+        if has_changed || other.as_ref() == Some(&found) {
+            return Ok(SessionKind::Shared);
+        }
+        *own = Some(found);
+    }
+    Ok(SessionKind::Own)
+}
+
+/// A connection pooler in front of the database refuses transactions, and every use of the customer's database is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a connection pooler in front of it refuses transactions (PgBouncer: pool_mode = statement)")]
+pub struct StatementPooler;
+
+impl StatementPooler {
+    pub const CURE: &str = "give that database pool_mode = transaction or pool_mode = session in the pooler, or name the PostgreSQL \
+                            server itself in [source] url (host and port without the pooler)";
+
+    pub fn is_cause_of(error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::Configuration(cause) if cause.is::<Self>())
+    }
+}
+
+/// A pooler in statement mode refuses a transaction faster than this. What fails more slowly has waited for a free session:
+/// PgBouncer's shortest `query_wait_timeout` is one second.
+const REFUSED_WITHIN: Duration = Duration::from_millis(800);
+
+/// Connects, and tries to begin a transaction.
+///
+/// # Errors
+/// Those of connecting; one that [`StatementPooler`] is the cause of, where statements are answered and transactions refused.
+pub async fn expect_transactions(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    match try_transaction(options).await? {
+        TransactionTrial::Begun => Ok(()),
+        TransactionTrial::Failed(error) => Err(error),
+        TransactionTrial::Refused => match try_transaction(options).await? {
+            TransactionTrial::Begun => Ok(()),
+            TransactionTrial::Failed(error) => Err(error),
+            TransactionTrial::Refused => Err(sqlx::Error::Configuration(Box::new(StatementPooler))),
+        },
+    }
+}
+
+enum TransactionTrial {
+    Begun,
+    /// At once, over a connection on which a plain statement had just been answered.
+    Refused,
+    Failed(sqlx::Error),
+}
+
+async fn try_transaction(options: &PgConnectOptions) -> Result<TransactionTrial, sqlx::Error> {
+    let mut connection = in_time(ACQUIRE_TIMEOUT, options.connect()).await?;
+    in_time(ACQUIRE_TIMEOUT, sqlx::raw_sql("select 1").execute(&mut connection)).await?;
+    let began = Instant::now();
+    let begun = in_time(ACQUIRE_TIMEOUT, sqlx::raw_sql("begin read only").execute(&mut connection)).await;
+    let trial = match begun {
+        Ok(_) => {
+            in_time(ACQUIRE_TIMEOUT, sqlx::raw_sql("rollback").execute(&mut connection)).await?;
+            TransactionTrial::Begun
+        }
+        Err(error) if began.elapsed() < REFUSED_WITHIN && is_refusal(&error) => TransactionTrial::Refused,
+        Err(error) => TransactionTrial::Failed(error),
+    };
+    let _ = in_time(Duration::from_secs(1), connection.close()).await;
+    Ok(trial)
+}
+
+/// A pooler says why it refuses (PgBouncer: 08P01). A session that is cut, by an administrator or by a restart, ends without a word
+/// or with an error of class 57 (operator intervention).
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| !code.starts_with("57"))
+}
+
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}

@@ -1,0 +1,165 @@
+//! Reading PostgreSQL: with `COPY … TO STDOUT`, which costs us hardly more than the bytes it sends.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgRow;
+use sqlx::{Connection as _, PgConnection, Postgres, Row as _, ValueRef as _};
+use tokio::sync::oneshot;
+
+use crate::conversica::lead::IdOrder;
+use crate::db;
+use crate::rules::cursor::{Newest, Zones};
+use crate::rules::line::Batch;
+use crate::source::guest::SourcePool;
+use crate::source::read::statement::Ordering;
+use crate::source::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
+use crate::source::{SourceSchema, snapshot};
+
+impl Reading {
+    pub(crate) async fn read_postgres(
+        &self,
+        pool: &SourcePool,
+        sender: &Sender,
+        opened: oneshot::Sender<Opened>,
+    ) -> Result<(), sqlx::Error> {
+        let mut connection = pool.acquire().await?;
+        let result = self.read_snapshot(&mut connection, pool, sender, opened).await;
+        if matches!(result, Ok(Ended::AtTheEnd)) {
+            sqlx::raw_sql("rollback").execute(&mut *connection).await?;
+            // Before the reader is told the end: its next statement finds this connection free, and opens no second one.
+            connection.return_to_pool().await;
+            return Ok(());
+        }
+        // What was to come still stands on the wire, or the transaction is in ruins: nobody else is to have this one.
+        hang_up(connection).await;
+        result.map(drop)
+    }
+
+    async fn read_snapshot(
+        &self,
+        connection: &mut PgConnection,
+        pool: &SourcePool,
+        sender: &Sender,
+        opened: oneshot::Sender<Opened>,
+    ) -> Result<Ended, sqlx::Error> {
+        // Not the time that we take over a batch counts, but how long the server is silent: see `Silence`.
+        snapshot::begin(connection, pool, &self.source).await?;
+        let schema = match self.limit {
+            None => Some(SourceSchema::read(connection, &self.source).await?),
+            Some(_) => None,
+        };
+        sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *connection).await?;
+        // Such a database keeps any bytes, and hands them over as UTF-8 only if all of them are: one name would stop everybody.
+        let as_it_is = "select set_config('client_encoding', 'SQL_ASCII', true) \
+                        where current_setting('server_encoding') = 'SQL_ASCII'";
+        sqlx::raw_sql(as_it_is).execute(&mut *connection).await?;
+        let pid = sqlx::query_scalar("select pg_backend_pid()").persistent(false);
+        let pid: i32 = pid.fetch_one(&mut *connection).await?;
+        let silence = Silence { pool, pid, patience: self.source.statement_timeout };
+        let ordering = silence.broken(self.postgres_ordering(connection)).await?;
+        let mut newest = None;
+        let kind = self.statements.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
+        let statement = self.statements.newest(&self.scope).filter(|_| self.limit.is_none());
+        if let Some((statement, kind)) = statement.zip(kind) {
+            let query = sqlx::query(db::trusted(statement)).persistent(false);
+            let row: PgRow = silence.broken(query.fetch_one(&mut *connection)).await?;
+            let value = row.try_get_raw(0)?;
+            if !value.is_null() {
+                let text = value.as_bytes().map_err(sqlx::Error::Decode)?;
+                newest = Some(Newest::new(String::from_utf8_lossy(text).into_owned(), kind));
+            }
+        }
+        if let Some(newest) = &mut newest
+            && let Some(statement) = self.statements.another_zone(&self.scope, newest)
+        {
+            let query = sqlx::query_scalar(db::trusted(statement)).persistent(false);
+            if silence.broken(query.fetch_one(&mut *connection)).await? {
+                newest.zones = Zones::Several;
+            }
+        }
+        let order = ordering.of_ids();
+        let resumed = matches!(&self.scope, Scope::From(wanted, _) if *wanted == order);
+        let _ = opened.send(Opened { order, newest, resumed, schema });
+        let copy = format!("copy ({}) to stdout", self.statements.rows(&self.scope, ordering, self.limit));
+        let mut lines = silence.broken(connection.copy_out_raw(&copy)).await?;
+        let mut batch = Batch::new(self.has_client);
+        while let Some(line) = silence.broken(lines.try_next()).await? {
+            batch.push_line(&line);
+            if batch.len() == BATCH_ROWS {
+                let successor = batch.successor();
+                if sender.send(Ok(std::mem::replace(&mut batch, successor))).await.is_err() {
+                    return Ok(Ended::Early);
+                }
+            }
+        }
+        if !batch.is_empty() {
+            let _ = sender.send(Ok(batch)).await;
+        }
+        Ok(Ended::AtTheEnd)
+    }
+
+    /// As the keys are now: the text of whole numbers sorts as they do by length and then by bytes, but for negative ones.
+    async fn postgres_ordering(&self, connection: &mut PgConnection) -> Result<Ordering, sqlx::Error> {
+        if !matches!(self.scope, Scope::All | Scope::From(..)) || self.limit.is_some() {
+            return Ok(Ordering::Text);
+        }
+        if self.statements.is_uuid() {
+            return Ok(Ordering::Native(IdOrder::Bytes));
+        }
+        let Some(statement) = self.statements.negative_keys() else { return Ok(Ordering::Text) };
+        let negative = sqlx::query_scalar(db::trusted(statement)).persistent(false);
+        let negative: bool = negative.fetch_one(connection).await?;
+        Ok(if negative { Ordering::Text } else { Ordering::Native(IdOrder::ByLength) })
+    }
+}
+
+enum Ended {
+    AtTheEnd,
+    /// Nobody listens any more.
+    Early,
+}
+
+async fn hang_up(connection: PoolConnection<Postgres>) {
+    let connection = connection.detach();
+    // A server that has fallen silent does not answer a good-bye.
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close_hard()).await;
+}
+
+/// Watches how long the server says nothing.
+struct Silence<'a> {
+    pool: &'a SourcePool,
+    pid: i32,
+    patience: Duration,
+}
+
+impl Silence<'_> {
+    /// The answer, or the server's word that it has given up, asked to do so after too long a silence.
+    async fn broken<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        let mut answer = std::pin::pin!(answer);
+        // Most rows are there already: a timer is only made for those that are not.
+        let mut timer = None;
+        let in_time = poll_fn(|context| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+                return Poll::Ready(Some(answer));
+            }
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
+            timer.as_mut().poll(context).map(|()| None)
+        });
+        if let Some(answer) = in_time.await {
+            return answer;
+        }
+        let cancel = sqlx::query("select pg_cancel_backend($1)").bind(self.pid);
+        let cancelled = tokio::time::timeout(GOOD_BYE, cancel.execute(self.pool)).await;
+        match tokio::time::timeout(GOOD_BYE, answer).await {
+            Ok(answer) if cancelled.is_ok() => answer,
+            Ok(_) | Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+}
+
+/// How long a server that was silent may take to give up.
+const GOOD_BYE: Duration = Duration::from_secs(5);

@@ -1,0 +1,287 @@
+//! Up to when everything that will ever be committed is committed: the cursor never passes that moment.
+//!
+//! A transaction usually stamps its rows with its own start, and may commit long after rows with a newer stamp were read.
+//! So the start of the oldest open transaction is looked up before each snapshot, where the role may see it. Where it may
+//! not, on a standby, which does not know its primary's transactions, and wherever else rows come from another server, the
+//! look-back alone has to cover them.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::config::Source;
+use crate::db::{self, SourceDb};
+use crate::source::guest::SourcePool;
+use crate::source::{columns, discreet};
+
+/// A transaction that is open for longer is said: until it ends, every poll reads again what has changed since.
+const LONG: TimeDelta = TimeDelta::hours(1);
+/// What may pass between the two statements of one look.
+const ONE_LOOK: TimeDelta = TimeDelta::seconds(1);
+
+/// What was known just before a snapshot was taken. Kept with the cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The source's clock.
+    pub at: DateTime<Utc>,
+    /// The start of the oldest transaction that a session had open; `at` where there was none.
+    pub open_since: DateTime<Utc>,
+    /// Whatever was still to be committed had begun at this moment or later, prepared transactions included.
+    pub before: DateTime<Utc>,
+    /// How long the oldest of it may have been open, by the source's clock alone.
+    #[serde(default)]
+    pub open_seconds: i64,
+}
+
+/// Whose open transactions are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    Everybodys,
+    /// The role may not see other roles' sessions.
+    OwnOnly,
+    /// Some sessions do not tell when their transactions began: `track_activities` is off for them.
+    Untracked,
+    /// A standby does not know the transactions of its primary.
+    Standby,
+    /// Rows come by a subscription, each with the stamp of a transaction that ended before its own began.
+    Subscriber,
+    /// Rows come from another server, whose transactions are not seen here.
+    Foreign,
+    /// The database does not say; on SQLite there is one writer, whom nobody overtakes.
+    Nobodys,
+}
+
+/// One look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlook {
+    pub settled: Settled,
+    pub sight: Sight,
+}
+
+/// In microseconds: the clock, and the start of the oldest transaction; whether this is a standby, whether the role sees
+/// everybody's, and whether some session does not tell its own. The clock is that of the statement's arrival: a transaction that is missed because it began during the
+/// look began later. Vacuum writes no rows; the workers of a parallel query are not alone.
+const SESSIONS: &str = "select (extract(epoch from case when pg_is_in_recovery() \
+         then coalesce(pg_last_xact_replay_timestamp(), statement_timestamp()) else statement_timestamp() end) \
+         * 1000000)::bigint, \
+     (extract(epoch from min(xact_start)) * 1000000)::bigint, \
+     pg_is_in_recovery(), pg_has_role('pg_read_all_stats', 'usage'), \
+     coalesce(bool_or(state = 'disabled' or xact_start is null and backend_xid is not null), false) \
+     from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
+     and backend_type not in ('autovacuum worker', 'parallel worker')";
+
+/// When the oldest and the newest of the prepared transactions were prepared: when they began, nobody knows any more.
+const PREPARED: &str = "select (extract(epoch from min(prepared)) * 1000000)::bigint, \
+     (extract(epoch from max(prepared)) * 1000000)::bigint from pg_prepared_xacts where database = current_database()";
+
+/// Whether this database takes rows over from a publisher.
+const SUBSCRIBED: &str = "select exists (select 1 from pg_catalog.pg_subscription s \
+     join pg_catalog.pg_database d on d.oid = s.subdbid where d.datname = current_database() and s.subenabled)";
+
+type Sessions = (i64, Option<i64>, bool, bool, bool);
+type Prepared = (Option<i64>, Option<i64>);
+
+/// Looks, before a snapshot is taken. `earlier` is what the cursor remembers of an earlier look.
+///
+/// # Errors
+/// The database's when it is away. One that cannot be asked is taken as one that shows nothing.
+pub async fn look(db: &SourceDb, earlier: Option<&Settled>, now: DateTime<Utc>) -> Result<Outlook, sqlx::Error> {
+    let unseen = Settled::at(now);
+    let SourceDb::Postgres(pool) = db else { return Ok(Outlook { settled: unseen, sight: Sight::Nobodys }) };
+    match ask(pool).await.map_err(discreet::of_source) {
+        Ok(((at, _, true, ..), _)) => {
+            // What is replayed later was committed later than what was replayed last.
+            let at = instant(at);
+            Ok(Outlook { settled: Settled { before: at.min(now), ..Settled::at(at) }, sight: Sight::Standby })
+        }
+        Ok((sessions, prepared)) => {
+            let sight = match sessions {
+                (.., false, _) => Sight::OwnOnly,
+                (.., true, true) => Sight::Untracked,
+                (.., true, false) => Sight::Everybodys,
+            };
+            Ok(Outlook { settled: settle(sessions, prepared, earlier, now), sight })
+        }
+        Err(error) if db::is_outage(&error) => Err(error),
+        Err(_) => Ok(Outlook { settled: unseen, sight: Sight::Nobodys }),
+    }
+}
+
+/// What no look at this server's transactions shows: whether rows of the source come from another. For `check`, as it does
+/// not change from poll to poll.
+///
+/// # Errors
+/// The database's when it is away.
+pub async fn from_elsewhere(db: &SourceDb, source: &Source) -> Result<Option<Sight>, sqlx::Error> {
+    let SourceDb::Postgres(pool) = db else { return Ok(None) };
+    // The plan knows what is below views, partitions and queries.
+    let plan = db::trusted(format!("explain select 1 from {}", columns::from_clause(source)));
+    let plan: Vec<String> = known(sqlx::query_scalar(plan).fetch_all(pool).await)?.unwrap_or_default();
+    let is_foreign = |line: &String| line.trim_start_matches([' ', '-', '>']).starts_with("Foreign Scan");
+    let is_subscribed = known(sqlx::query_scalar(SUBSCRIBED).fetch_one(pool).await)?.unwrap_or(false);
+    Ok(match (plan.iter().any(is_foreign), is_subscribed) {
+        (true, _) => Some(Sight::Foreign),
+        (false, true) => Some(Sight::Subscriber),
+        (false, false) => None,
+    })
+}
+
+/// `None` where the database does not say.
+fn known<T>(answer: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
+    match answer.map_err(discreet::of_source) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if db::is_outage(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The sessions first: a transaction that is prepared between the two statements is seen by both, the other way round by
+/// neither.
+async fn ask(pool: &SourcePool) -> Result<(Sessions, Prepared), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let sessions: Sessions = sqlx::query_as(SESSIONS).persistent(false).fetch_one(&mut *transaction).await?;
+    let prepared = sqlx::query_as(PREPARED).persistent(false).fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok((sessions, prepared))
+}
+
+fn settle(
+    (at, oldest, ..): Sessions,
+    (first_prepared, last_prepared): Prepared,
+    earlier: Option<&Settled>,
+    now: DateTime<Utc>,
+) -> Settled {
+    let at = instant(at);
+    let open_since = oldest.map_or(at, |oldest| instant(oldest).min(at));
+    let mut oldest = open_since;
+    if let Some((first, last)) = first_prepared.zip(last_prepared) {
+        oldest = oldest.min(instant(first));
+        if let Some(earlier) = earlier {
+            let known = earlier.at + ONE_LOOK;
+            // Prepared since: it was open at the earlier look, or has begun after it.
+            if instant(last) > known {
+                oldest = oldest.min(earlier.open_since);
+            }
+            // Prepared before: the earlier look has counted it.
+            if instant(first) <= known {
+                oldest = oldest.min(earlier.before);
+            }
+        } else {
+            // It may have begun at any time before.
+            oldest = DateTime::UNIX_EPOCH;
+        }
+    }
+    // Up to the next whole one.
+    let open_seconds = (at - oldest + TimeDelta::milliseconds(999)).num_seconds();
+    Settled { at, open_since, before: oldest.min(now), open_seconds }
+}
+
+impl Settled {
+    /// Nothing is open.
+    pub const fn at(at: DateTime<Utc>) -> Self {
+        Self { at, open_since: at, before: at, open_seconds: 0 }
+    }
+
+    /// The start of a transaction that has been open for remarkably long.
+    pub fn long_open(&self) -> Option<DateTime<Utc>> {
+        let oldest = self.open_since.min(self.before);
+        (self.at - oldest > LONG && !self.is_of_unknown_age()).then_some(oldest)
+    }
+
+    /// A transaction had been prepared before anybody looked, and still is: nothing is settled.
+    pub fn is_of_unknown_age(&self) -> bool {
+        self.before == DateTime::UNIX_EPOCH
+    }
+}
+
+fn instant(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Says that a transaction has been open for long, once for each; `said` is the start of the last that was said.
+pub fn warn_of_long(settled: &Settled, said: &mut Option<DateTime<Utc>>) {
+    if settled.is_of_unknown_age() {
+        if said.replace(DateTime::UNIX_EPOCH) != Some(DateTime::UNIX_EPOCH) {
+            warn!(
+                cure = "commit or roll back what stands in pg_prepared_xacts",
+                "a transaction in the CRM's database was prepared before this program first looked: until it ends, every \
+                 poll reads every row that has a stamp"
+            );
+        }
+        return;
+    }
+    let Some(since) = settled.long_open() else { return };
+    if said.replace(since) != Some(since) {
+        warn!(
+            since = %since.format("%F %T UTC"),
+            cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, and end it",
+            "a transaction in the CRM's database has been open for more than an hour: until it ends, every poll reads again \
+             what has changed since it began"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_780_000_000 + second, 0).expect("a moment")
+    }
+
+    fn sessions(at: i64, oldest: Option<i64>) -> Sessions {
+        (second(at).timestamp_micros(), oldest.map(|oldest| second(oldest).timestamp_micros()), false, true, false)
+    }
+
+    fn prepared(seconds: &[i64]) -> Prepared {
+        let micros_of = |at: Option<&i64>| at.map(|at| second(*at).timestamp_micros());
+        (micros_of(seconds.iter().min()), micros_of(seconds.iter().max()))
+    }
+
+    #[test]
+    fn nothing_open_settles_everything_up_to_now() {
+        let settled = settle(sessions(100, None), prepared(&[]), None, second(100));
+        assert_eq!((settled.open_since, settled.before), (second(100), second(100)));
+        assert_eq!(
+            settle(sessions(100, None), prepared(&[]), None, second(90)).before,
+            second(90),
+            "our clock is behind"
+        );
+    }
+
+    #[test]
+    fn what_is_prepared_counts_from_when_it_may_have_begun() {
+        let open = settle(sessions(100, Some(40)), prepared(&[]), None, second(100));
+        assert_eq!(open.before, second(40));
+        let just = settle(sessions(200, None), prepared(&[150]), Some(&open), second(200));
+        assert_eq!(just.before, second(40), "it may be the one that was open");
+        let still = settle(sessions(300, None), prepared(&[150]), Some(&just), second(300));
+        assert_eq!(still.before, second(40), "it still is");
+        let another = settle(sessions(400, None), prepared(&[350]), Some(&still), second(400));
+        assert_eq!(another.before, second(300), "the first has ended; this one began after the look before");
+        assert_eq!(settle(sessions(500, None), prepared(&[]), Some(&another), second(500)).before, second(500));
+    }
+
+    #[test]
+    fn what_was_prepared_before_the_first_look_may_have_begun_at_any_time() {
+        let first = settle(sessions(100, None), prepared(&[90]), None, second(100));
+        assert_eq!((first.before, first.long_open()), (DateTime::UNIX_EPOCH, None));
+        let still = settle(sessions(200, None), prepared(&[90]), Some(&first), second(200));
+        assert!(still.is_of_unknown_age());
+        let ended = settle(sessions(300, None), prepared(&[]), Some(&still), second(300));
+        assert_eq!(ended.before, second(300));
+        let mut said = None;
+        warn_of_long(&still, &mut said);
+        assert_eq!(said, Some(DateTime::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn a_long_transaction_is_said_once() {
+        let settled = |at, oldest| settle(sessions(at, Some(oldest)), prepared(&[]), None, second(at));
+        assert_eq!(settled(3600, 0).long_open(), None);
+        assert_eq!(settled(3601, 0).long_open(), Some(second(0)));
+        let mut said = None;
+        warn_of_long(&settled(4000, 0), &mut said);
+        assert_eq!(said, Some(second(0)));
+    }
+}

@@ -1,0 +1,277 @@
+//! The tables in the CRM's database that the write-back fills, and the statements that make them and write to them. Pure:
+//! text in, text out.
+//!
+//! Rows come as one JSON array a statement, whatever their number. What is shown by `writeback print` is what runs.
+
+use crate::config::{Settings, WritebackMode};
+use crate::conversica::heard::Kind;
+use crate::conversica::lead;
+use crate::db::{quote, sqlite_path, table_parts};
+use crate::source::changes::ddl::{Engine, Name};
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    Text,
+    Boolean,
+    Instant,
+}
+
+/// What becomes of a row that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    Replace,
+    Keep,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    pub name: &'static str,
+    /// Those of the primary key first.
+    pub columns: Vec<(String, Type)>,
+    key: usize,
+    known: Known,
+    /// Columns of an index beside that of the key.
+    index: &'static [&'static str],
+}
+
+/// Where the tables are, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Design {
+    pub engine: Engine,
+    pub schema: Option<String>,
+    pub tables: Vec<Table>,
+}
+
+/// Which events have arrived, with `mode = "sql"`.
+pub const MARKER: &str = "conversica_writeback";
+
+/// `leadStatus` as a column: `lead_status`.
+pub fn column_of(key: &str) -> String {
+    let mut name = String::with_capacity(key.len() + 4);
+    for c in key.chars() {
+        if c.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+fn table(name: &'static str, key: usize, known: Known, columns: &[(&str, Type)]) -> Table {
+    let columns = columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
+    Table { name, columns, key, known, index: &[] }
+}
+
+fn type_of(kind: lead::Kind) -> Type {
+    match kind {
+        lead::Kind::Text => Type::Text,
+        lead::Kind::Boolean => Type::Boolean,
+        lead::Kind::Datetime => Type::Instant,
+    }
+}
+
+/// One row a lead, with all that its Lead Updates come to.
+pub fn leads() -> Table {
+    let mut leads = table("conversica_leads", 2, Known::Replace, &[("id", Type::Text), ("client_id", Type::Text)]);
+    leads.columns.extend(Kind::LeadUpdate.keys().iter().map(|(key, kind)| (column_of(key), type_of(*kind))));
+    leads.columns.extend(
+        [("other_keys", Type::Text), ("first_heard_at", Type::Instant), ("last_heard_at", Type::Instant)]
+            .map(|(name, kind)| (name.to_owned(), kind)),
+    );
+    leads
+}
+
+pub fn messages() -> Table {
+    use Type::{Instant, Text};
+    let columns = [
+        ("message_key", Text),
+        ("id", Text),
+        ("client_id", Text),
+        ("action", Text),
+        ("date", Instant),
+        ("subject", Text),
+        ("body", Text),
+        ("api_version", Text),
+        ("other_keys", Text),
+        ("received_at", Instant),
+    ];
+    Table { index: &["id", "client_id", "date"], ..table("conversica_messages", 1, Known::Keep, &columns) }
+}
+
+pub fn chat_leads() -> Table {
+    use Type::{Instant, Text};
+    let columns = [
+        ("chat_key", Text),
+        ("client_id", Text),
+        ("first_name", Text),
+        ("last_name", Text),
+        ("email", Text),
+        ("conversation_history", Text),
+        ("received_at", Instant),
+        ("body", Text),
+    ];
+    table("conversica_chat_leads", 1, Known::Keep, &columns)
+}
+
+pub fn marker() -> Table {
+    table(MARKER, 1, Known::Keep, &[("event_key", Type::Text), ("written_at", Type::Instant)])
+}
+
+impl Design {
+    /// Beside the source's table where that is qualified; else where the role's `search_path` says.
+    pub fn of(settings: &Settings) -> Self {
+        use secrecy::ExposeSecret;
+        let writeback = &settings.writeback;
+        let source = settings.source.url.expose_secret();
+        let url = writeback.url.as_ref().map_or(source, |url| url.expose_secret());
+        let engine = if sqlite_path(url).is_some() { Engine::Sqlite } else { Engine::Postgres };
+        let parts = settings.source.table.as_deref().map(table_parts).unwrap_or_default();
+        let both = engine == Engine::Postgres && sqlite_path(source).is_none();
+        let schema = (both && parts.len() > 1).then(|| parts[parts.len() - 2].clone());
+        let tables = match writeback.mode {
+            WritebackMode::Tables => vec![leads(), messages(), chat_leads()],
+            WritebackMode::Sql => vec![marker()],
+            WritebackMode::Off => Vec::new(),
+        };
+        Self { engine, schema, tables }
+    }
+
+    /// As SQL writes it.
+    pub fn quoted(&self, name: &str) -> String {
+        Name { schema: self.schema.clone(), name: name.to_owned() }.quoted()
+    }
+
+    /// The statements that make a table.
+    pub fn create(&self, table: &Table) -> Vec<String> {
+        let name = self.quoted(table.name);
+        let mut lines: Vec<String> = Vec::new();
+        for (index, (column, kind)) in table.columns.iter().enumerate() {
+            let required = if index < table.key { " not null" } else { "" };
+            lines.push(format!("  {} {}{required}", quote(column), self.type_name(*kind)));
+        }
+        let key: Vec<String> = table.columns[..table.key].iter().map(|(column, _)| quote(column)).collect();
+        lines.push(format!("  primary key ({})", key.join(", ")));
+        let mut statements = vec![format!("create table if not exists {name} (\n{}\n)", lines.join(",\n"))];
+        if !table.index.is_empty() {
+            let columns: Vec<String> = table.index.iter().map(|column| quote(column)).collect();
+            let index = quote(&format!("{}_lead", table.name));
+            statements.push(format!("create index if not exists {index} on {name} ({})", columns.join(", ")));
+        }
+        statements
+    }
+
+    /// The whole script, with the rights of whoever writes.
+    pub fn script(&self, role: Option<&str>) -> String {
+        let mut statements = vec!["begin".to_owned()];
+        statements.extend(self.tables.iter().flat_map(|table| self.create(table)));
+        statements.extend(role.into_iter().flat_map(|role| self.grants(role)));
+        statements.push("commit".to_owned());
+        statements.iter().map(|statement| format!("{statement};\n")).collect()
+    }
+
+    /// The rights that the write-back uses on its own tables (PostgreSQL).
+    fn grants(&self, role: &str) -> Vec<String> {
+        let on: Vec<String> = self.tables.iter().map(|table| self.quoted(table.name)).collect();
+        // Markers of events that were refused after all are taken out again.
+        let rights = if self.tables.iter().any(|table| table.name == MARKER) {
+            "select, insert, delete"
+        } else {
+            "select, insert, update"
+        };
+        let schema =
+            self.schema.iter().map(|schema| format!("grant usage on schema {} to {}", quote(schema), quote(role)));
+        schema.chain([format!("grant {rights} on {} to {}", on.join(", "), quote(role))]).collect()
+    }
+
+    /// Writes the rows of `$1`, a JSON array of objects with the columns' names.
+    pub fn write(&self, table: &Table) -> String {
+        let names: Vec<String> = table.columns.iter().map(|(column, _)| quote(column)).collect();
+        let rows = match self.engine {
+            Engine::Sqlite => {
+                let values: Vec<String> =
+                    table.columns.iter().map(|(column, _)| format!("json_extract(r.value, '$.{column}')")).collect();
+                // `where true`: or SQLite takes `on conflict` for the condition of a join.
+                format!("select {} from json_each($1) as r where true", values.join(", "))
+            }
+            Engine::Postgres => {
+                let types: Vec<String> = table
+                    .columns
+                    .iter()
+                    .map(|(column, kind)| format!("{} {}", quote(column), self.type_name(*kind)))
+                    .collect();
+                let values: Vec<String> = names.iter().map(|name| format!("r.{name}")).collect();
+                format!("select {} from json_to_recordset($1::json) as r ({})", values.join(", "), types.join(", "))
+            }
+        };
+        let key = names[..table.key].join(", ");
+        let conflict = match table.known {
+            Known::Keep => "nothing".to_owned(),
+            Known::Replace => {
+                let set: Vec<String> =
+                    names[table.key..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
+                format!("update set {}", set.join(", "))
+            }
+        };
+        let name = self.quoted(table.name);
+        format!("insert into {name} ({}) {rows} on conflict ({key}) do {conflict}", names.join(", "))
+    }
+
+    /// As [`Design::write`] for markers; answers with those that were not there.
+    pub fn mark(&self) -> String {
+        format!("{} returning event_key", self.write(&marker()))
+    }
+
+    /// Takes markers out again: `$1` is a JSON array of their keys.
+    pub fn unmark(&self) -> String {
+        let keys = match self.engine {
+            Engine::Sqlite => "select value from json_each($1)",
+            Engine::Postgres => "select json_array_elements_text($1::json)",
+        };
+        format!("delete from {} where event_key in ({keys})", self.quoted(MARKER))
+    }
+
+    fn type_name(&self, kind: Type) -> &'static str {
+        match (self.engine, kind) {
+            (_, Type::Text) | (Engine::Sqlite, Type::Instant) => "text",
+            (Engine::Sqlite, Type::Boolean) => "integer",
+            (Engine::Postgres, Type::Boolean) => "boolean",
+            (Engine::Postgres, Type::Instant) => "timestamptz",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn design(engine: Engine, schema: Option<&str>) -> Design {
+        Design { engine, schema: schema.map(str::to_owned), tables: vec![leads(), messages(), chat_leads()] }
+    }
+
+    #[test]
+    fn keys_become_columns_in_snake_case() {
+        assert_eq!(column_of("leadStatus"), "lead_status");
+        assert_eq!(column_of("discoveredPhone1"), "discovered_phone1");
+        assert_eq!(column_of("apiVersion"), "api_version");
+        let columns: Vec<String> = leads().columns.into_iter().map(|(name, _)| name).collect();
+        let distinct: std::collections::BTreeSet<&String> = columns.iter().collect();
+        assert_eq!(distinct.len(), columns.len());
+        assert!(
+            columns.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+        );
+    }
+
+    #[test]
+    fn the_script_is_one_transaction_and_grants_what_is_used_and_no_more() {
+        let script = design(Engine::Postgres, Some("the \"crm\"")).script(Some("o'brien"));
+        assert!(script.starts_with("begin;\n") && script.ends_with("commit;\n"), "{script}");
+        assert!(script.contains(r#"create table if not exists "the ""crm"""."conversica_leads" ("#), "{script}");
+        assert!(script.contains("  \"hot_lead\" boolean,\n  \"hot_lead_date\" timestamptz,"), "{script}");
+        assert!(script.contains("grant select, insert, update on"), "{script}");
+        assert!(script.contains("to \"o'brien\";"), "{script}");
+        let script = design(Engine::Sqlite, None).script(None);
+        assert!(script.contains("  \"hot_lead\" integer,\n  \"hot_lead_date\" text,"), "{script}");
+        assert!(!script.contains("grant"), "{script}");
+    }
+}

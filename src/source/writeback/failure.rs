@@ -1,0 +1,112 @@
+//! Whom a failure of the CRM's database keeps waiting: everybody, while it is away or does not fit the settings, or the lead
+//! whose event it refuses.
+
+use sqlx::postgres::PgDatabaseError;
+
+use crate::db;
+use crate::source::discreet;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It is away, locked or full: this passes by itself.
+    Away,
+    /// A table or a right is missing, or a statement does not fit: it is no event's fault.
+    Unfit,
+    /// It refuses what this event says.
+    Event,
+}
+
+/// A failure, and what may be said of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {}", in_one_line(error))]
+pub struct Failure {
+    pub reach: Reach,
+    /// What it happened at.
+    pub doing: String,
+    /// Without personal data.
+    pub error: sqlx::Error,
+}
+
+impl Failure {
+    /// Has to see the error as the driver made it: what is fit to be told says less.
+    pub fn of(doing: impl Into<String>, error: sqlx::Error) -> Self {
+        let mut doing = doing.into();
+        if let Some(constraint) = discreet::constraint_of(&error) {
+            doing.push_str(&format!(" ({constraint})"));
+        }
+        Self { reach: reach(&error), doing, error: discreet::of_writeback(error) }
+    }
+
+    /// Of something that no event has a part in.
+    pub fn unfit(doing: impl Into<String>, error: sqlx::Error) -> Self {
+        let reach = if db::is_outage(&error) { Reach::Away } else { Reach::Unfit };
+        Self { reach, doing: doing.into(), error: discreet::of_writeback(error) }
+    }
+
+    /// Of a table that we do not make, because a subscriber without it would stop.
+    pub fn published(table: &str, publications: &str) -> Self {
+        let doing = format!("creating the table {table}");
+        let error = format!("{publications} would publish it, and it has to be on every subscriber first");
+        Self { reach: Reach::Unfit, doing, error: sqlx::Error::Configuration(error.into()) }
+    }
+
+    /// What a person does about it.
+    pub fn cure(&self) -> &'static str {
+        match self.reach {
+            Reach::Away => {
+                "nothing, if the CRM's database is being restarted or locked for a while; else check that the database of \
+                 [writeback] url (or [source] url) runs, has room, and can be reached"
+            }
+            Reach::Unfit => {
+                "let whoever owns the CRM's database run what `conversica-sync writeback print` shows, for a role that may write \
+                 (set it as [writeback] url), or mend the statements; `conversica-sync check` looks at all of it, and nothing is \
+                 lost meanwhile"
+            }
+            Reach::Event => "mend what the database refuses, then run `conversica-sync writeback retry`",
+        }
+    }
+}
+
+/// As a part of a sentence, without the driver's additions.
+fn in_one_line(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => database.message().to_owned(),
+        sqlx::Error::Configuration(said) => said.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Cut off after `statement_timeout`. It is the statement that is slow, not the database that is away.
+const CANCELLED: &str = "57014";
+
+fn reach(error: &sqlx::Error) -> Reach {
+    let sqlx::Error::Database(database) = error else {
+        return match error {
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Reach::Event,
+            error if db::is_outage(error) => Reach::Away,
+            _ => Reach::Unfit,
+        };
+    };
+    let code = database.code().unwrap_or_default();
+    if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
+        // With a context, a function or a trigger of the CRM's own raised it: for what it was given, as a rule.
+        let own = postgres.r#where().is_none();
+        return match code.get(..2) {
+            _ if code == CANCELLED => Reach::Event,
+            _ if db::is_outage(error) => Reach::Away,
+            Some("42" | "3F" | "3D" | "28" | "25" | "0A") if own => Reach::Unfit,
+            _ => Reach::Event,
+        };
+    }
+    if db::is_outage(error) {
+        return Reach::Away;
+    }
+    // SQLite, primary codes: 8 read-only, 11 corrupt, 23 not allowed, 26 no database; 1 is whatever has no code of its own.
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        Ok(8 | 11 | 23 | 26) => Reach::Unfit,
+        Ok(1) if ["no such ", "table ", "near "].iter().any(|text| database.message().starts_with(text)) => {
+            Reach::Unfit
+        }
+        _ => Reach::Event,
+    }
+}

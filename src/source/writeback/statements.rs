@@ -1,0 +1,273 @@
+//! With `mode = "sql"`: the user's statements, prepared, and an event's values for them.
+//!
+//! On PostgreSQL the server says which type each parameter has; the value travels as text and is cast to it, so that
+//! whatever type a column has, the text that Conversica wrote is read by the database itself.
+
+use serde_json::{Map, Value};
+use sqlx::postgres::{PgArguments, PgDatabaseError, PgErrorPosition};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{
+    Connection as _, Either, Executor, PgConnection, Postgres, Sqlite, SqliteConnection, Statement as _, TypeInfo as _,
+};
+
+use crate::config::Writeback;
+use crate::conversica::heard::{self, Kind};
+use crate::conversica::post_text::decode_body;
+use crate::db::trusted;
+use crate::error::SetupError;
+use crate::source::changes::ddl::Engine;
+use crate::source::writeback::failure::Failure;
+use crate::source::writeback::named::{self, Named};
+use crate::source::writeback::tables::{format_instant, json_without_nul, without_nul};
+use crate::store::writeback::Waiting;
+
+/// The statements of one kind of event, in the order in which they run.
+#[derive(Debug, Clone, Default)]
+pub struct Statements {
+    lead_update: Vec<Named>,
+    message: Vec<Named>,
+    chat_lead: Vec<Named>,
+}
+
+/// A statement as it runs.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    sql: String,
+    parameters: Vec<Parameter>,
+}
+
+#[derive(Debug, Clone)]
+struct Parameter {
+    name: String,
+    wants: Wants,
+}
+
+/// What PostgreSQL has at the place of a parameter, as far as it matters how a value is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// A boolean as 1 or 0.
+    Number,
+    /// A text in quotes.
+    Json,
+    Anything,
+}
+
+impl Wants {
+    fn of(type_name: &str) -> Self {
+        match type_name {
+            "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => Wants::Number,
+            "JSON" | "JSONB" => Wants::Json,
+            _ => Wants::Anything,
+        }
+    }
+}
+
+/// Those of all kinds, in the order of [`Kind::ALL`].
+pub type Ready = [Vec<Prepared>; 3];
+
+/// Parameters beside the keys that Conversica posts.
+pub const EXTRA: [&str; 3] = ["receivedAt", RAW_BODY, "eventKey"];
+const RAW_BODY: &str = "rawBody";
+
+impl Statements {
+    /// # Errors
+    /// [`SetupError`] for what cannot be read.
+    pub fn read(settings: &Writeback, engine: Engine) -> Result<Self, SetupError> {
+        let read = |kind: Kind, text: &Option<String>| {
+            let Some(text) = text else { return Ok(Vec::new()) };
+            named::parse(text, engine).map_err(|error| {
+                let cure = "parameters are written `:leadStatus`, as the keys of what Conversica posts; see the README";
+                SetupError::new(format!("[writeback] {}: {error}", kind.name()), cure)
+            })
+        };
+        Ok(Self {
+            lead_update: read(Kind::LeadUpdate, &settings.lead_update)?,
+            message: read(Kind::Message, &settings.message)?,
+            chat_lead: read(Kind::ChatLead, &settings.chat_lead)?,
+        })
+    }
+
+    pub fn of(&self, kind: Kind) -> &[Named] {
+        match kind {
+            Kind::LeadUpdate => &self.lead_update,
+            Kind::Message => &self.message,
+            Kind::ChatLead => &self.chat_lead,
+        }
+    }
+
+    pub async fn prepare_sqlite(&self, connection: &mut SqliteConnection) -> Result<Ready, Failure> {
+        let mut ready = Ready::default();
+        for (kind, ready) in Kind::ALL.into_iter().zip(&mut ready) {
+            for named in self.of(kind) {
+                let sql = named.numbered();
+                let prepared = connection.prepare(trusted(sql.clone())).await;
+                prepared.map_err(|error| Failure::unfit(preparing(kind, None), error))?;
+                let parameter = |name: &str| Parameter { name: name.to_owned(), wants: Wants::Anything };
+                ready.push(Prepared { sql, parameters: named.names().into_iter().map(parameter).collect() });
+            }
+        }
+        Ok(ready)
+    }
+
+    pub async fn prepare_postgres(&self, connection: &mut PgConnection) -> Result<Ready, Failure> {
+        let mut ready = Ready::default();
+        for (kind, ready) in Kind::ALL.into_iter().zip(&mut ready) {
+            for named in self.of(kind) {
+                let prepared = infer(connection, named).await;
+                ready.push(prepared.map_err(|(error, at)| Failure::unfit(preparing(kind, at), error))?);
+            }
+        }
+        Ok(ready)
+    }
+}
+
+fn preparing(kind: Kind, at: Option<usize>) -> String {
+    let at = at.map(|at| format!(" (at character {at})")).unwrap_or_default();
+    format!("preparing [writeback] {}{at}", kind.name())
+}
+
+/// The type of every place where a parameter stands; each place has a number of its own, as it may have a type of its own.
+async fn infer(connection: &mut PgConnection, named: &Named) -> Result<Prepared, (sqlx::Error, Option<usize>)> {
+    let mut texts: Vec<usize> = Vec::new();
+    loop {
+        let write = |place: usize| {
+            let cast = if texts.contains(&place) { "::text" } else { "" };
+            format!("${}{cast}", place + 1)
+        };
+        // What fails in a transaction ends it, were it not for the savepoint.
+        let mut savepoint = connection.begin().await.map_err(|error| (error, None))?;
+        let prepared = savepoint.prepare(trusted(named.with(write))).await;
+        savepoint.rollback().await.map_err(|error| (error, None))?;
+        // Only a statement with a name tells the types of its parameters. It goes before the transaction that it was prepared in.
+        connection.clear_cached_statements().await.map_err(|error| (error, None))?;
+        let error = match prepared {
+            Ok(statement) => {
+                let types = match statement.parameters() {
+                    Some(Either::Left(types)) => types.to_vec(),
+                    _ => Vec::new(),
+                };
+                return finish(connection, named, &types).await.map_err(|error| (error, None));
+            }
+            Err(error) => error,
+        };
+        // `:x is null` says nothing of a type. That of a text serves.
+        match untyped(&error).filter(|place| *place < named.places().len() && !texts.contains(place)) {
+            Some(place) => texts.push(place),
+            None => {
+                let at = position(&error).map(|at| named.position(at, write));
+                return Err((error, at));
+            }
+        }
+    }
+}
+
+async fn finish(
+    connection: &mut PgConnection,
+    named: &Named,
+    types: &[sqlx::postgres::PgTypeInfo],
+) -> Result<Prepared, sqlx::Error> {
+    let oids: Vec<i64> = types.iter().map(|kind| kind.oid().map_or(25, |oid| i64::from(oid.0))).collect();
+    // -1, not null: else a `char(3)` would be read as `char(1)`.
+    let names: Vec<String> = sqlx::query_scalar(
+        "select format_type(t.oid::oid, -1) from unnest($1::bigint[]) with ordinality t (oid, n) order by n",
+    )
+    .bind(&oids)
+    .persistent(false)
+    .fetch_all(connection)
+    .await?;
+    let sql = named.with(|place| match names.get(place) {
+        Some(name) => format!("cast(${}::text as {name})", place + 1),
+        None => format!("${}::text", place + 1),
+    });
+    let wants = |place: usize| Wants::of(types.get(place).map_or("", |kind| kind.name()));
+    let parameters =
+        named.places().iter().enumerate().map(|(place, name)| Parameter { name: name.clone(), wants: wants(place) });
+    Ok(Prepared { sql, parameters: parameters.collect() })
+}
+
+/// The place of a parameter of which the server cannot tell the type, from 0.
+fn untyped(error: &sqlx::Error) -> Option<usize> {
+    let database = error.as_database_error().filter(|database| database.code().as_deref() == Some("42P18"))?;
+    let digits: String = database.message().split('$').nth(1)?.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse::<usize>().ok()?.checked_sub(1)
+}
+
+fn position(error: &sqlx::Error) -> Option<usize> {
+    match error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.position()? {
+        PgErrorPosition::Original(at) => Some(at),
+        PgErrorPosition::Internal { .. } => None,
+    }
+}
+
+impl Prepared {
+    pub fn query_sqlite(&self, values: &Map<String, Value>) -> Query<'static, Sqlite, SqliteArguments> {
+        let mut query = sqlx::query(trusted(self.sql.clone()));
+        for parameter in &self.parameters {
+            query = match values.get(&parameter.name) {
+                None | Some(Value::Null) => query.bind(None::<String>),
+                Some(Value::Bool(yes)) => query.bind(i64::from(*yes)),
+                Some(Value::Number(number)) => match number.as_i64() {
+                    Some(whole) => query.bind(whole),
+                    None => query.bind(number.as_f64()),
+                },
+                Some(Value::String(text)) => query.bind(without_nul(text)),
+                Some(other) => query.bind(json_without_nul(&other.to_string())),
+            };
+        }
+        query
+    }
+
+    pub fn query_postgres(&self, values: &Map<String, Value>) -> Query<'static, Postgres, PgArguments> {
+        let mut query = sqlx::query(trusted(self.sql.clone()));
+        for parameter in &self.parameters {
+            query = query.bind(match (values.get(&parameter.name), parameter.wants) {
+                (None | Some(Value::Null), _) => None,
+                (Some(Value::Bool(yes)), Wants::Number) => Some(u8::from(*yes).to_string()),
+                // This one is JSON already.
+                (Some(Value::String(text)), Wants::Json) if parameter.name == RAW_BODY => Some(json_without_nul(text)),
+                (Some(Value::String(text)), Wants::Number | Wants::Anything) => Some(without_nul(text)),
+                (Some(other), _) => Some(json_without_nul(&other.to_string())),
+            });
+        }
+        query
+    }
+}
+
+/// What the parameters stand for; `None` where there is nothing to tell: a Lead Update without news.
+pub fn values(event: &Waiting) -> Option<Map<String, Value>> {
+    let post = heard::read(event.kind, &event.body).ok()?;
+    let said = |text: &str| if text.is_empty() { Value::Null } else { Value::String(text.to_owned()) };
+    let version = post.content.get("apiVersion").cloned();
+    let mut values = match event.kind {
+        Kind::Message | Kind::ChatLead => post.content,
+        Kind::LeadUpdate => {
+            let effect: Map<String, Value> =
+                event.effect.as_deref().and_then(|effect| serde_json::from_str(effect).ok()).unwrap_or_default();
+            if effect.is_empty() {
+                return None;
+            }
+            effect
+        }
+    };
+    let id = said(if post.lead.id.is_empty() { &event.lead.id } else { &post.lead.id });
+    for (key, value) in [
+        ("id", id.clone()),
+        ("leadId", id),
+        ("clientId", said(&post.lead.client_id)),
+        ("apiVersion", version.unwrap_or_default()),
+        ("receivedAt", Value::String(format_instant(event.received_at))),
+        (RAW_BODY, Value::String(decode_body(&event.body).text)),
+        ("eventKey", Value::String(event.key.clone())),
+    ] {
+        values.insert(key.to_owned(), value);
+    }
+    Some(values)
+}
+
+/// Every name that a parameter of such an event may have, as far as Conversica has published them.
+pub fn known_names(kind: Kind) -> Vec<&'static str> {
+    let own = ["id", "leadId", "clientId"].into_iter().chain(EXTRA);
+    let history = (kind == Kind::ChatLead).then_some("conversationHistory");
+    kind.keys().iter().map(|(key, _)| *key).chain(own).chain(history).collect()
+}

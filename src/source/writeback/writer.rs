@@ -1,0 +1,403 @@
+//! The hand that writes to the CRM's database: makes sure that everything fits, then writes events, all or none of them, each
+//! once however often it is told to.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+use crate::config::{Settings, WritebackMode};
+use crate::db::{self, SourceDb, trusted};
+use crate::error::SetupError;
+use crate::on_db;
+use crate::source::writeback::ddl::{self, Design, MARKER, Table};
+use crate::source::writeback::failure::{Failure, Reach};
+use crate::source::writeback::statements::{self, Ready, Statements};
+use crate::source::writeback::tables::{Rows, format_instant};
+use crate::store::turn::{TurnLease, TurnName};
+use crate::store::writeback::Waiting;
+
+pub struct Writer {
+    db: SourceDb,
+    design: Design,
+    mode: Mode,
+    /// Set once everything has been found to fit.
+    ready: Option<Ready>,
+    /// Moves with everything that the CRM's database answers.
+    progress: Arc<AtomicU64>,
+    /// Away while it is held.
+    turn: Option<TurnLease>,
+}
+
+enum Mode {
+    Tables,
+    Sql(Statements),
+}
+
+/// What became of the events that were to be written.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Numbers of events that the CRM has, now or since an earlier try.
+    pub done: Vec<i64>,
+    /// Numbers of events that it refuses, and what it says; those behind them in their lanes wait.
+    pub failed: Vec<(i64, String)>,
+    /// How many events had statements that touched no row.
+    untouched: usize,
+}
+
+/// What closing a connection may take on which something has failed: what is left on it is nobody's business.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// Whether what is made along the way is to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Keep,
+    UndoAll,
+}
+
+impl Writer {
+    /// Connects to nothing yet; `None` with `mode = "off"`.
+    ///
+    /// # Errors
+    /// [`SetupError`] for statements or a URL that cannot be read.
+    pub fn new(settings: &Settings) -> Result<Option<Self>, SetupError> {
+        let writeback = &settings.writeback;
+        let design = Design::of(settings);
+        let mode = match writeback.mode {
+            WritebackMode::Off => return Ok(None),
+            WritebackMode::Tables => Mode::Tables,
+            WritebackMode::Sql => Mode::Sql(Statements::read(writeback, design.engine)?),
+        };
+        let url = writeback.url.as_ref().unwrap_or(&settings.source.url).expose_secret();
+        let db = SourceDb::writeback(url, settings.source.statement_timeout).map_err(|error| {
+            SetupError::new(
+                format!("[writeback] url: {} cannot be read: {error}", db::display_url(url)),
+                "write it as sqlite:///absolute/path.db or postgres://user@host/database",
+            )
+        })?;
+        Ok(Some(Self { db, design, mode, ready: None, progress: Arc::default(), turn: None }))
+    }
+
+    /// The turn to write, of which one instance has it at a time.
+    pub(crate) fn take_turn(&mut self) -> TurnLease {
+        self.turn.take().unwrap_or_else(|| TurnLease::new(TurnName::Writeback))
+    }
+
+    /// Its session serves the next turn as well.
+    pub(crate) fn keep_turn(&mut self, turn: TurnLease) {
+        self.turn = Some(turn);
+    }
+
+    /// Moves as long as something is written.
+    pub fn progress(&self) -> Arc<AtomicU64> {
+        self.progress.clone()
+    }
+
+    /// Whether everything is there, or can be made, and may be written: tries all of it and undoes it. Hands back the names
+    /// of the tables that are still to be made.
+    ///
+    /// # Errors
+    /// [`Failure`], as writing would meet it.
+    pub async fn rehearse(&self) -> Result<Vec<String>, Failure> {
+        self.prepare(Then::UndoAll).await.map(|(missing, _)| missing)
+    }
+
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+
+    /// Writes these, in their order. Where the CRM's database itself is the trouble, nothing of it is written.
+    pub async fn write(&mut self, events: &[Waiting], now: DateTime<Utc>) -> Result<Written, Failure> {
+        let ready = match self.ready.take() {
+            Some(ready) => ready,
+            None => self.prepare(Then::Keep).await?.1,
+        };
+        let written = match self.mode {
+            Mode::Tables => self.fill_tables(events).await,
+            Mode::Sql(_) => self.run_statements(&ready, events, now).await,
+        };
+        // What did not fit is looked at again, from the beginning.
+        if !matches!(&written, Err(failure) if failure.reach == Reach::Unfit) {
+            self.ready = Some(ready);
+        }
+        written
+    }
+
+    async fn prepare(&self, then: Then) -> Result<(Vec<String>, Ready), Failure> {
+        let unfit = |doing: &str| {
+            let doing = doing.to_owned();
+            move |error| Failure::unfit(doing, error)
+        };
+        let design = &self.design;
+        macro_rules! prepare {
+            ($pool:ident, $prepare:ident) => {{
+                let mut connection = $pool.acquire().await.map_err(unfit("connecting"))?;
+                // On which anything has failed, which is then in a transaction still.
+                connection.close_on_drop();
+                let begin = self.db.begin_write();
+                let mut transaction = connection.begin_with(begin).await.map_err(unfit("connecting"))?;
+                let mut missing = Vec::new();
+                for table in &design.tables {
+                    let find = unfit("looking for the tables");
+                    let name = self.findable(table);
+                    let there = sqlx::query_scalar(self.find()).bind(name).persistent(false);
+                    let there: bool = there.fetch_one(&mut *transaction).await.map_err(find)?;
+                    if !there {
+                        missing.push(table.name.to_owned());
+                        for sql in design.create(table) {
+                            let create = unfit(&format!("creating the table {}", design.quoted(table.name)));
+                            let create_it = sqlx::query(trusted(sql)).persistent(false);
+                            create_it.execute(&mut *transaction).await.map_err(create)?;
+                        }
+                        let find = unfit("looking for publications");
+                        let name = self.findable(table);
+                        let published: Option<String> = sqlx::query_scalar(self.publications())
+                            .bind(name)
+                            .persistent(false)
+                            .fetch_one(&mut *transaction)
+                            .await
+                            .map_err(find)?;
+                        if let Some(names) = published {
+                            return Err(Failure::published(&design.quoted(table.name), &names));
+                        }
+                    }
+                }
+                for (table, sql) in self.probes() {
+                    let probe = unfit(&format!("writing to the table {}", design.quoted(table)));
+                    let no_rows = sqlx::query(trusted(sql)).bind("[]").persistent(false);
+                    no_rows.execute(&mut *transaction).await.map_err(probe)?;
+                }
+                let ready = match &self.mode {
+                    Mode::Tables => Ready::default(),
+                    Mode::Sql(statements) => statements.$prepare(&mut transaction).await?,
+                };
+                match then {
+                    Then::Keep => transaction.commit().await,
+                    Then::UndoAll => transaction.rollback().await,
+                }
+                .map_err(unfit("creating the tables"))?;
+                connection.return_to_pool().await;
+                Ok((missing, ready))
+            }};
+        }
+        match &self.db {
+            SourceDb::Sqlite(pool) => prepare!(pool, prepare_sqlite),
+            SourceDb::Postgres(pool) => prepare!(pool, prepare_postgres),
+        }
+    }
+
+    /// Whether a table, or a view in its place, is there.
+    fn find(&self) -> &'static str {
+        match self.db {
+            SourceDb::Sqlite(_) => {
+                "select count(*) > 0 from sqlite_master where type in ('table', 'view') and name = $1"
+            }
+            SourceDb::Postgres(_) => "select to_regclass($1) is not null",
+        }
+    }
+
+    /// Which publications take a table that was made just now to subscribers that do not have it.
+    fn publications(&self) -> &'static str {
+        match self.db {
+            SourceDb::Sqlite(_) => "select nullif($1, $1)",
+            SourceDb::Postgres(_) => {
+                "select string_agg(quote_ident(pubname), ', ' order by pubname) from pg_catalog.pg_publication_tables \
+                 where to_regclass(quote_ident(schemaname) || '.' || quote_ident(tablename)) = to_regclass($1)"
+            }
+        }
+    }
+
+    fn findable(&self, table: &Table) -> String {
+        match self.db {
+            SourceDb::Sqlite(_) => table.name.to_owned(),
+            SourceDb::Postgres(_) => self.design.quoted(table.name),
+        }
+    }
+
+    /// The statements that we run ourselves, each with its table; with no rows they change nothing.
+    fn probes(&self) -> Vec<(&'static str, String)> {
+        let own = self.design.tables.iter().map(|table| (table.name, self.design.write(table)));
+        let unmark = matches!(self.mode, Mode::Sql(_)).then(|| (MARKER, self.design.unmark()));
+        own.chain(unmark).collect()
+    }
+
+    /// One statement a table. Where a batch is refused, its lanes are told apart, until only those that are refused remain.
+    async fn fill_tables(&self, events: &[Waiting]) -> Result<Written, Failure> {
+        let mut written = Written::default();
+        let mut undecided = vec![by_lane(events)];
+        while let Some(lanes) = undecided.pop() {
+            let rows = Rows::of(lanes.iter().flatten().copied());
+            match self.put(rows).await {
+                Ok(()) => written.done.extend(lanes.iter().flatten().map(|event| event.seq)),
+                Err(failure) if failure.reach != Reach::Event => return Err(failure),
+                Err(failure) => match lanes.as_slice() {
+                    [] => {}
+                    [lane] => self.fill_one_by_one(lane, failure, &mut written).await?,
+                    several => {
+                        let (some, others) = several.split_at(several.len() / 2);
+                        undecided.extend([some.to_vec(), others.to_vec()]);
+                    }
+                },
+            }
+        }
+        Ok(written)
+    }
+
+    /// A lane that is refused as a whole: up to the event that is.
+    async fn fill_one_by_one(&self, lane: &[&Waiting], refusal: Failure, written: &mut Written) -> Result<(), Failure> {
+        if let [event] = lane {
+            written.failed.push((event.seq, refusal.to_string()));
+            return Ok(());
+        }
+        for event in lane {
+            match self.put(Rows::of([*event])).await {
+                Ok(()) => written.done.push(event.seq),
+                Err(failure) if failure.reach != Reach::Event => return Err(failure),
+                Err(failure) => {
+                    written.failed.push((event.seq, failure.to_string()));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(&self, rows: Rows) -> Result<(), Failure> {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        let tables =
+            [(ddl::leads(), rows.leads), (ddl::messages(), rows.messages), (ddl::chat_leads(), rows.chat_leads)];
+        let writing = |error| Failure::of("writing to the tables", error);
+        on_db!(&self.db, pool => {
+            let mut connection = pool.acquire().await.map_err(writing)?;
+            let put = async {
+                let mut transaction = connection.begin_with(self.db.begin_write()).await?;
+                for (table, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+                    let sql = trusted(self.design.write(&table));
+                    let put = sqlx::query(sql).bind(Value::Array(rows).to_string()).persistent(false);
+                    put.execute(&mut *transaction).await?;
+                }
+                transaction.commit().await
+            };
+            let put = put.await;
+            if put.is_err() {
+                let _ = tokio::time::timeout(CLOSING, connection.close()).await;
+            }
+            put.map_err(writing)
+        })
+    }
+
+    /// Each event in a savepoint of its own, and with its marker in the same transaction.
+    async fn run_statements(&self, ready: &Ready, events: &[Waiting], now: DateTime<Utc>) -> Result<Written, Failure> {
+        let writing = |error| Failure::of("writing", error);
+        macro_rules! run {
+            ($pool:ident, $query:ident) => {{
+                let mut connection = $pool.acquire().await.map_err(writing)?;
+                let run = async {
+                    let mut written = Written::default();
+                    let mut transaction = connection.begin_with(self.db.begin_write()).await.map_err(writing)?;
+                    let marks = json!(events.iter().map(|event| mark(event, now)).collect::<Vec<_>>()).to_string();
+                    let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks).persistent(false);
+                    let fresh: Vec<String> = mark.fetch_all(&mut *transaction).await.map_err(writing)?;
+                    let fresh: HashSet<String> = fresh.into_iter().collect();
+                    let mut blocked: HashSet<&str> = HashSet::new();
+                    let mut refused: Vec<&str> = Vec::new();
+                    for event in events {
+                        self.progress.fetch_add(1, Ordering::Relaxed);
+                        if !fresh.contains(&event.key) {
+                            written.done.push(event.seq);
+                            continue;
+                        }
+                        if blocked.contains(event.lane.as_str()) {
+                            refused.push(&event.key);
+                            continue;
+                        }
+                        let statements = &ready[event.kind as usize];
+                        let values = if statements.is_empty() { None } else { statements::values(event) };
+                        let Some(values) = values else {
+                            written.done.push(event.seq);
+                            continue;
+                        };
+                        let mut savepoint = transaction.begin().await.map_err(writing)?;
+                        let mut touched = Ok(0);
+                        for statement in statements {
+                            match statement.$query(&values).persistent(false).execute(&mut *savepoint).await {
+                                Ok(result) => touched = touched.map(|rows| rows + result.rows_affected()),
+                                Err(error) => {
+                                    touched = Err(Failure::of(running(event), error));
+                                    break;
+                                }
+                            }
+                        }
+                        match touched {
+                            Ok(rows) => {
+                                savepoint.commit().await.map_err(writing)?;
+                                written.untouched += usize::from(rows == 0);
+                                written.done.push(event.seq);
+                            }
+                            Err(failure) if failure.reach != Reach::Event => return Err(failure),
+                            Err(failure) => {
+                                written.failed.push((event.seq, failure.to_string()));
+                                // A trigger of the CRM's may have taken the whole transaction back: nothing is written.
+                                if savepoint.rollback().await.is_err() {
+                                    let failed = written.failed.pop().into_iter().collect();
+                                    return Ok((Written { failed, ..Written::default() }, Healthy(false)));
+                                }
+                                blocked.insert(&event.lane);
+                                refused.push(&event.key);
+                            }
+                        }
+                    }
+                    if !refused.is_empty() {
+                        let unmark = sqlx::query(trusted(self.design.unmark())).bind(json!(refused).to_string());
+                        unmark.persistent(false).execute(&mut *transaction).await.map_err(writing)?;
+                    }
+                    transaction.commit().await.map_err(writing)?;
+                    Ok((written, Healthy(true)))
+                };
+                let run = run.await;
+                if !matches!(run, Ok((_, Healthy(true)))) {
+                    let _ = tokio::time::timeout(CLOSING, connection.close()).await;
+                }
+                run.map(|(written, _)| written)
+            }};
+        }
+        let written = match &self.db {
+            SourceDb::Sqlite(pool) => run!(pool, query_sqlite),
+            SourceDb::Postgres(pool) => run!(pool, query_postgres),
+        }?;
+        if written.untouched > 0 {
+            tracing::debug!(events = written.untouched, "statements of [writeback] touched no row");
+        }
+        Ok(written)
+    }
+}
+
+/// Whether a connection is as it should be after a transaction.
+struct Healthy(bool);
+
+fn running(event: &Waiting) -> String {
+    format!("running [writeback] {}", event.kind.name())
+}
+
+fn mark(event: &Waiting, now: DateTime<Utc>) -> Value {
+    json!({"event_key": event.key, "written_at": format_instant(now)})
+}
+
+/// The events of each lane, in their order.
+fn by_lane(events: &[Waiting]) -> Vec<Vec<&Waiting>> {
+    let mut lanes: Vec<Vec<&Waiting>> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for event in events {
+        let place = *places.entry(event.lane.as_str()).or_insert_with(|| {
+            lanes.push(Vec::new());
+            lanes.len() - 1
+        });
+        lanes[place].push(event);
+    }
+    lanes
+}

@@ -1,0 +1,165 @@
+//! What a clock that was ahead has written, put right: delays that are longer than any delay can be end now, and people who
+//! were contacted in the future were contacted now. See [`crate::horizon`].
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::db::{Db, trusted};
+use crate::horizon::{self, TOLERANCE};
+use crate::on_db;
+use crate::store::control::{self, CompareAsked, Fact, Facts, Hold, KeptBack, LastPoll, Lost, Resumed, Unasked};
+use crate::store::lead::locking;
+use crate::store::{due, micros};
+
+/// When the latest of each group is due: each has an index that knows.
+fn latest_due() -> String {
+    let of =
+        |group: &str| format!("select max(due_at) as at from lead where status in ('pending', 'retrying') and {group}");
+    format!("select max(at) from ({}) latest", [due::URGENT, due::KNOWN, due::NEW].map(of).join(" union all "))
+}
+
+const LATEST_INTRODUCED: &str = "select max(at) from (\
+     select max(introduced_at) as at from lead where introduced_at is not null union all \
+     select max(introduced_at) from tombstone) latest";
+
+/// `longest` is the longest delay that the settings can make. `count_introductions`: whether a cap counts new people.
+pub async fn correct_waits(
+    db: &Db,
+    longest: Duration,
+    count_introductions: bool,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let latest = micros(horizon::latest(longest + TOLERANCE, now));
+    if newest(db, &latest_due()).await? > Some(latest) {
+        let sql = format!(
+            "with late (late_id, late_client_id) as (select id, client_id from lead \
+             where status in ('pending', 'retrying') and due_at > $1{}) \
+             update lead set due_at = $2 from late where lead.id = late_id and lead.client_id = late_client_id",
+            locking(db)
+        );
+        on_db!(db, pool => sqlx::query(trusted(sql)).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+    }
+    let latest = micros(horizon::latest(TOLERANCE, now));
+    if count_introductions && newest(db, LATEST_INTRODUCED).await? > Some(latest) {
+        let sql = format!(
+            "with early (early_id, early_client_id) as (select id, client_id from lead where introduced_at > $1{}) \
+             update lead set introduced_at = $2 from early where lead.id = early_id and lead.client_id = early_client_id",
+            locking(db)
+        );
+        on_db!(db, pool => sqlx::query(trusted(sql)).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+        let sql = "update tombstone set introduced_at = $2 where introduced_at > $1";
+        on_db!(db, pool => sqlx::query(sql).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+    }
+    Ok(())
+}
+
+async fn newest(db: &Db, sql: &str) -> Result<Option<i64>, sqlx::Error> {
+    on_db!(db, pool => sqlx::query_scalar(trusted(sql.to_owned())).fetch_one(pool).await)
+}
+
+/// A fact that says since when something is so, or when it was.
+trait DatedFact: Fact {
+    /// The same, where a moment that lies ahead counts as of now.
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self;
+}
+
+impl DatedFact for CompareAsked {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
+        Self { at: horizon::as_of_now(self.at, now) }
+    }
+}
+
+impl DatedFact for Unasked {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
+        Self { since: horizon::as_of_now(self.since, now), ..self }
+    }
+}
+
+impl DatedFact for Lost {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
+        Self { since: horizon::as_of_now(self.since, now), ..self }
+    }
+}
+
+impl DatedFact for KeptBack {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
+        Self { since: horizon::as_of_now(self.since, now), ..self }
+    }
+}
+
+impl DatedFact for Hold {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
+        Self { since: horizon::as_of_now(self.since, now), ..self }
+    }
+}
+
+impl DatedFact for Resumed {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
+        Self { at: horizon::as_of_now(self.at, now) }
+    }
+}
+
+impl DatedFact for LastPoll {
+    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
+        self.limit_to_now(now)
+    }
+}
+
+/// What a fact is to be instead: its name, its text, and the text that it must still have.
+type Correction = (&'static str, String, String);
+
+fn correction<F: DatedFact + Clone + PartialEq>(
+    facts: &Facts,
+    now: DateTime<Utc>,
+) -> Result<Option<Correction>, sqlx::Error> {
+    let Some((fact, before)) = facts.get::<F>()?.zip(facts.text::<F>()) else { return Ok(None) };
+    let corrected = fact.clone().limit_to_now(now);
+    if corrected == fact {
+        return Ok(None);
+    }
+    let text = serde_json::to_string(&corrected).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    Ok(Some((F::NAME, text, before.to_owned())))
+}
+
+/// Facts, and the moments since when leads are held, that a clock that was ahead has written count as of now. Hands back the facts
+/// as they are then. Where the newest fact does not lie ahead, nothing does, and nothing is asked.
+pub async fn correct_facts(db: &Db, facts: Facts, now: DateTime<Utc>) -> Result<Facts, sqlx::Error> {
+    let latest = horizon::latest(TOLERANCE, now);
+    if facts.newest_at() <= Some(latest) {
+        return Ok(facts);
+    }
+    let corrections = [
+        correction::<CompareAsked>(&facts, now)?,
+        correction::<Unasked>(&facts, now)?,
+        correction::<Lost>(&facts, now)?,
+        correction::<KeptBack>(&facts, now)?,
+        correction::<Hold>(&facts, now)?,
+        correction::<Resumed>(&facts, now)?,
+        correction::<LastPoll>(&facts, now)?,
+    ];
+    // What is held since the poll that kept it back stays later than what was held before it.
+    let kept_since = facts.get::<KeptBack>()?.map_or(i64::MAX, |kept| micros(kept.since));
+    let held = format!(
+        "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
+         where status <> 'in_sync' and (held_at > $1 or status = 'held' and gone_at > $1){}) \
+         update lead set held_at = case when held_at > $1 then case when held_at >= $2 then $3 else $4 end else held_at end, \
+         gone_at = case when gone_at > $1 then $4 else gone_at end \
+         from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
+        locking(db)
+    );
+    let [first, second] = control::WITHOUT_MOMENT;
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        sqlx::query(trusted(held))
+            .bind(micros(latest)).bind(kept_since).bind(micros(now)).bind(micros(now) - 1).execute(&mut *transaction).await?;
+        for (name, text, before) in corrections.into_iter().flatten() {
+            sqlx::query("update control set body = $2 where name = $1 and body = $3")
+                .bind(name).bind(text).bind(before).execute(&mut *transaction).await?;
+        }
+        sqlx::query("update control set at = $2 where at > $1 and name not in ($3, $4)")
+            .bind(micros(latest)).bind(micros(now)).bind(first).bind(second).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+    });
+    Facts::read(db).await
+}

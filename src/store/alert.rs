@@ -1,0 +1,139 @@
+//! Table `alert`: what people are to be told of, and how far that has come.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{QueryBuilder, Row as _};
+
+use crate::alert::service::{Account, News};
+use crate::db::{Db, trusted};
+use crate::store::{instant, micros};
+use crate::{horizon, on_db};
+
+/// Something to be told, taken by one instance for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub seq: i64,
+    pub kind: String,
+    /// The lead that it is about; blank where it is about the service.
+    pub id: String,
+    pub body: String,
+    pub created_at: DateTime<Utc>,
+    /// Tries, this one included.
+    pub attempts: i64,
+    /// What the try before came to.
+    pub detail: Option<String>,
+}
+
+/// What has not been told yet, and is not given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    pub waiting: i64,
+    /// Since when the oldest of them waits.
+    pub since: Option<DateTime<Utc>>,
+}
+
+pub async fn backlog(db: &Db) -> Result<Backlog, sqlx::Error> {
+    let sql = "select count(*), min(created_at) from alert where done_at is null";
+    let (waiting, since): (i64, Option<i64>) = on_db!(db, pool => sqlx::query_as(sql).fetch_one(pool).await)?;
+    Ok(Backlog { waiting, since: since.map(instant) })
+}
+
+/// No alert waits longer for its next try: a later time was written by a clock that was ahead.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Takes what is due, oldest first. Nobody else has it before `lease_until`, when a crash has given it back.
+pub async fn take(
+    db: &Db,
+    limit: i64,
+    lease_until: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Taken>, sqlx::Error> {
+    let sql = format!(
+        "update alert set due_at = $1, attempts = attempts + 1, \
+           created_at = case when created_at > $2 then $2 else created_at end where seq in ( \
+           select seq from alert where done_at is null and (due_at <= $2 or due_at > $4) order by due_at, seq limit $3 {} \
+         ) returning seq, kind, id, body, created_at, attempts, detail",
+        db.skip_locked()
+    );
+    on_db!(db, pool => {
+        let rows = sqlx::query(trusted(sql)).bind(micros(lease_until)).bind(micros(now)).bind(limit)
+            .bind(micros(horizon::latest(LONGEST_WAIT, now))).fetch_all(pool).await?;
+        rows.iter().map(|row| Ok(Taken {
+            seq: row.try_get(0)?,
+            kind: row.try_get(1)?,
+            id: row.try_get(2)?,
+            body: row.try_get(3)?,
+            created_at: instant(row.try_get(4)?),
+            attempts: row.try_get(5)?,
+            detail: row.try_get(6)?,
+        })).collect()
+    })
+}
+
+/// Its name in table `control`.
+const ACCOUNT: &str = "service_told";
+
+/// What people have been told of the service, and the very text that says so.
+#[derive(Debug, Clone, Default)]
+pub struct Noted {
+    pub account: Account,
+    text: Option<String>,
+}
+
+pub async fn noted(db: &Db) -> Result<Noted, sqlx::Error> {
+    let text: Option<String> = on_db!(db, pool => {
+        sqlx::query_scalar("select body from control where name = $1").bind(ACCOUNT).fetch_optional(pool).await
+    })?;
+    let account = text.as_deref().map(serde_json::from_str).transpose();
+    let account = account.map_err(|error| sqlx::Error::Decode(error.into()))?.unwrap_or_default();
+    Ok(Noted { account, text })
+}
+
+/// Puts these among what is to be told, in one transaction with what people will then have been told; `false`, and nothing
+/// has happened, where somebody has told something since `before` was read.
+pub async fn tell(
+    db: &Db,
+    before: &Noted,
+    after: &Account,
+    news: &[News],
+    now: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let text = serde_json::to_string(after).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let written = sqlx::query(
+            "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
+             set body = excluded.body, at = excluded.at where control.body = $4")
+            .bind(ACCOUNT).bind(text).bind(micros(now)).bind(&before.text).execute(&mut *transaction).await?;
+        if written.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let mut query = QueryBuilder::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
+        query.push_values(news, |mut row, news| {
+            row.push_bind(news.kind)
+                .push_bind("")
+                .push_bind("")
+                .push_bind(format!("service/{}/{}", news.kind, after.revision))
+                .push_bind(news.document.to_string())
+                .push_bind(micros(now))
+                .push_bind(micros(now));
+        });
+        query.build().execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(true)
+    })
+}
+
+/// It is over: told, or given up.
+pub async fn over(db: &Db, seq: i64, detail: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let sql = "update alert set done_at = $1, detail = $2 where seq = $3";
+    on_db!(db, pool => sqlx::query(sql).bind(micros(now)).bind(detail).bind(seq).execute(pool).await.map(drop))
+}
+
+/// It is tried again.
+pub async fn again(db: &Db, seq: i64, detail: &str, due_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let sql = "update alert set due_at = $1, detail = $2 where seq = $3";
+    on_db!(db, pool => sqlx::query(sql).bind(micros(due_at)).bind(detail).bind(seq).execute(pool).await.map(drop))
+}

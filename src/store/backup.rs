@@ -1,0 +1,73 @@
+//! Backups of the state. One that was restored is older than what Conversica holds: nothing of it is sent before a person has
+//! looked.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use rusqlite::OpenFlags;
+use serde::{Deserialize, Serialize};
+use sqlx::QueryBuilder;
+
+use crate::db::{self, Db, LOCK_TIMEOUT};
+use crate::on_db;
+use crate::store::control::{CompareAsked, Fact};
+use crate::store::decision::{self, Action, Who};
+use crate::store::held::RESTORED;
+use crate::store::micros;
+
+/// Copies an SQLite state as it is at one moment into a file that is empty; whoever writes meanwhile is not disturbed.
+///
+/// # Errors
+/// SQLite's: no room, as a rule.
+pub fn copy(state: &Path, file: &Path) -> Result<(), rusqlite::Error> {
+    // A connection of its own, which may write nothing but the copy.
+    let state = rusqlite::Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    state.busy_timeout(LOCK_TIMEOUT)?;
+    state.execute("vacuum into ?1", [file.to_string_lossy()]).map(drop)
+}
+
+/// Gives a copy an id of its own: where it is copied over a state in use, the process that uses that one notices.
+///
+/// # Errors
+/// SQLite's.
+pub async fn set_state_id(copy: &Db, id: i64) -> Result<(), sqlx::Error> {
+    let Db::Sqlite(pool) = copy else { return Ok(()) };
+    sqlx::raw_sql(db::trusted(format!("pragma application_id = {id}"))).execute(pool).await.map(drop)
+}
+
+/// Whatever polls find waits for a person until one of them has compared everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    pub at: DateTime<Utc>,
+}
+
+impl Fact for Restored {
+    const NAME: &'static str = "restored";
+}
+
+/// Holds what waits to be sent, withdrawals of consent excepted, and has the next poll compare everything and hold what it
+/// finds; in one transaction. Returns how many leads were waiting.
+pub async fn mark_restored(db: &Db, who: &Who, now: DateTime<Utc>) -> anyhow::Result<u64> {
+    let (restored, asked) =
+        (serde_json::to_string(&Restored { at: now })?, serde_json::to_string(&CompareAsked { at: now })?);
+    Ok(on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let mut hold = QueryBuilder::new("update lead set hold_reason = ");
+        hold.push_bind(RESTORED).push(", held_at = ").push_bind(micros(now));
+        // What is on its way is held once it is known what came of it, or that nobody knows.
+        hold.push(
+            ", status = case when status = 'in_flight' then status else 'held' end \
+             where status <> 'in_sync' and hold_reason is null \
+             and status in ('pending', 'in_flight', 'retrying') and urgent = 0");
+        let leads = hold.build().execute(&mut *transaction).await?.rows_affected();
+        let mut facts = QueryBuilder::new("insert into control (name, body, at) ");
+        facts.push_values([(Restored::NAME, restored), (CompareAsked::NAME, asked)], |mut row, (name, body)| {
+            row.push_bind(name).push_bind(body).push_bind(micros(now));
+        });
+        facts.push(" on conflict (name) do update set body = excluded.body, at = excluded.at");
+        facts.build().execute(&mut *transaction).await?;
+        decision::begin_query(Action::Restored, who, None, now).build().execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        leads
+    }))
+}

@@ -1,0 +1,192 @@
+//! The state's side of a full compare: every lead, in the order of the source's rows, and what its row was like.
+
+use std::collections::{HashMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::conversica::lead::{IdOrder, LeadId, RowHash};
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::store::micros;
+use crate::store::packed::{self, Packed};
+
+/// Leads a page.
+const PAGE: i64 = 2000;
+/// Pages read ahead while one is being worked on.
+const PAGES_AHEAD: usize = 3;
+
+/// What a full compare needs to know of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    pub lead: LeadId,
+    /// Of the row that its content was made of; `None` where that has to be looked at.
+    pub row_hash: Option<RowHash>,
+    /// The row was found missing before, and nothing hangs on it any more.
+    pub gone: bool,
+}
+
+/// Which leads are looked at although their rows say what they said before: those that are not settled or only
+/// assumed known, those that Conversica does not work, and those of which nothing was heard although it has had them for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubted {
+    /// Since before then; `None` where nothing needs to be heard.
+    pub silent_since: Option<DateTime<Utc>>,
+}
+
+impl Doubted {
+    /// A condition on `lead`. Silent are leads that were accepted, the first time before an instant: parameter 5, or null.
+    const CONDITION: &str = "status <> 'in_sync' or assumed_at is not null \
+         or exists (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id and c.not_worked is not null) \
+         or first_contact_at <= $5 and last_outcome = 'accepted' and not exists \
+            (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id)";
+}
+
+/// Leads that are coming in, in order. Dropping it stops the reading.
+#[derive(Debug)]
+pub struct KnownLeads {
+    pages: mpsc::Receiver<Result<VecDeque<Compared>, sqlx::Error>>,
+    page: VecDeque<Compared>,
+    at_end: bool,
+    _reader: AbortOnDropHandle<()>,
+}
+
+impl KnownLeads {
+    /// All that come after `after`.
+    pub fn read(db: &Db, order: IdOrder, after: Option<LeadId>, doubted: Option<Doubted>) -> Self {
+        let (sender, pages) = mpsc::channel(PAGES_AHEAD);
+        let db = db.clone();
+        let reader = tokio::spawn(async move {
+            let mut after = after;
+            loop {
+                let page = page(&db, order, after.as_ref(), PAGE, doubted).await;
+                let last = page.as_ref().ok().and_then(|page| page.back()).map(|compared| compared.lead.clone());
+                let is_last = page.as_ref().map_or(true, |page| (page.len() as i64) < PAGE);
+                if sender.send(page).await.is_err() || is_last {
+                    return;
+                }
+                after = last;
+            }
+        });
+        Self { pages, page: VecDeque::new(), at_end: false, _reader: AbortOnDropHandle::new(reader) }
+    }
+
+    /// Makes the next lead known, if there is one. Asked before each [`KnownLeads::peek`].
+    pub async fn fill(&mut self) -> Result<(), sqlx::Error> {
+        while self.page.is_empty() && !self.at_end {
+            match self.pages.recv().await.transpose()? {
+                Some(page) => self.page = page,
+                None => self.at_end = true,
+            }
+        }
+        Ok(())
+    }
+
+    pub fn peek(&self) -> Option<&Compared> {
+        self.page.front()
+    }
+
+    pub fn pop(&mut self) -> Option<Compared> {
+        self.page.pop_front()
+    }
+}
+
+/// At most `limit` leads after `after`, in this order.
+pub async fn page(
+    db: &Db,
+    order: IdOrder,
+    after: Option<&LeadId>,
+    limit: i64,
+    doubted: Option<Doubted>,
+) -> Result<VecDeque<Compared>, sqlx::Error> {
+    let (columns, beyond) = match (order, after.is_some()) {
+        // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
+        (_, false) => (order_columns(order), "$1 = '' and $2 = '' and $3 = 0"),
+        (IdOrder::Bytes, true) => ("id, client_id", "(id, client_id) > ($1, $2) and $3 >= 0"),
+        (IdOrder::ByLength, true) => ("id_length, id, client_id", "(id_length, id, client_id) > ($3, $1, $2)"),
+    };
+    // Without doubts an index has all that is asked.
+    let row_hash = match doubted {
+        None => "row_hash, $5 as since".to_owned(),
+        Some(_) => format!("case when {} then null else row_hash end as row_hash", Doubted::CONDITION),
+    };
+    let since = doubted.and_then(|doubted| doubted.silent_since).map(micros);
+    let sql = format!(
+        "select {} from (select id, client_id, {row_hash}, gone_at, hold_reason from lead where {beyond} order by {columns} \
+         limit $4) as page",
+        packed::column(db)
+    );
+    let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
+    let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
+    let page: Packed = on_db!(db, pool => {
+        sqlx::query_as(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).bind(since).fetch_one(pool).await
+    })?;
+    Ok(page.0)
+}
+
+/// What is known of the rows of these leads: one statement, whatever their number (at most 5,000).
+pub async fn hashes(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, RowHash>, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let leads: Packed = on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(") select ").push(packed::column(db));
+        query.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
+        query.build_query_as().persistent(db.keeps_plans()).fetch_one(pool).await
+    })?;
+    Ok(leads.0.into_iter().filter_map(|known| Some((known.lead, known.row_hash?))).collect())
+}
+
+const fn order_columns(order: IdOrder) -> &'static str {
+    match order {
+        IdOrder::Bytes => "id, client_id",
+        IdOrder::ByLength => "id_length, id, client_id",
+    }
+}
+
+/// Leads that are invalid for a reason with these words, at most `limit`.
+pub async fn invalid_because(db: &Db, words: &str, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
+    let leads: Vec<(String, String)> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select id, client_id from lead where status = 'invalid' and status <> 'in_sync' and invalid_reasons like $1 \
+             order by id, client_id limit $2")
+            .bind(format!("%{words}%")).bind(limit).fetch_all(pool).await
+    })?;
+    Ok(leads.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
+}
+
+/// Whether some lead is called by a number with `.0` behind it, as earlier versions wrote whole numbers of floating-point
+/// columns.
+pub async fn has_decimal_names(db: &Db) -> Result<bool, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar("select exists (select 1 from lead where id like '%.0' or client_id like '%.0')")
+            .fetch_one(pool).await
+    })
+}
+
+/// Notes what rows were like whose leads say the same as before: one statement, whatever their number (at most 5,000).
+pub async fn remember(db: &Db, rows: &[(LeadId, RowHash)]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    // See `lead::InOrder`.
+    let mut rows: Vec<&(LeadId, RowHash)> = rows.iter().collect();
+    rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let order = super::lead::InOrder::of(db, "select row_id, row_client_id from read");
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with read (row_id, row_client_id, hash) as (");
+        query.push_values(&rows, |mut row, (lead, hash)| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id).push_bind(hash.0);
+        });
+        query.push(")").push(&order.cte).push(" update lead set row_hash = hash from read").push(order.from);
+        query.push(" where lead.id = row_id and lead.client_id = row_client_id").push(order.condition);
+        query.build().execute(pool).await?;
+        Ok(())
+    })
+}

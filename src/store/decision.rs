@@ -1,0 +1,120 @@
+//! Tables `decision` and `decided`: what persons decided, and about which leads. Written in the transaction that does what
+//! was decided.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::db::Db;
+use crate::on_db;
+use crate::store::{instant, micros};
+
+/// A person who decides, as far as is known: the account at the command line, or the dashboard. No more than a hint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who(String);
+
+impl Who {
+    pub fn new(who: impl Into<String>) -> Self {
+        Self(who.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Approve,
+    Baseline,
+    Retry,
+    Resume,
+    Restored,
+    /// Of whom is not written down.
+    Erase,
+    Allow,
+}
+
+impl Action {
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Approve => "approve",
+            Action::Baseline => "baseline",
+            Action::Retry => "retry",
+            Action::Resume => "resume",
+            Action::Restored => "restored",
+            Action::Erase => "erase",
+            Action::Allow => "allow",
+        }
+    }
+}
+
+/// One statement that begins a decision, and gives its number. How many leads it concerns is not known yet.
+pub(crate) fn begin_query<DB: Database>(
+    action: Action,
+    who: &Who,
+    reason: Option<&str>,
+    now: DateTime<Utc>,
+) -> QueryBuilder<DB>
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
+    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("insert into decision (at, action, who, reason, leads) values (");
+    query.push_bind(micros(now)).push(", ").push_bind(action.name()).push(", ").push_bind(who.0.clone()).push(", ");
+    query.push_bind(reason.map(str::to_owned)).push(", 0) returning seq");
+    query
+}
+
+/// Writes down how many leads a decision came to concern.
+pub(crate) const COUNT: &str = "update decision set leads = $1 where seq = $2";
+
+/// A decision that concerns no lead in particular.
+pub async fn note(
+    db: &Db,
+    action: Action,
+    who: &Who,
+    reason: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    on_db!(db, pool => begin_query(action, who, reason, now).build().execute(pool).await.map(drop))
+}
+
+/// One decision, as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decided {
+    pub at: DateTime<Utc>,
+    pub action: String,
+    pub who: String,
+    pub reason: Option<String>,
+    /// How many leads it concerned.
+    pub leads: i64,
+}
+
+type Row = (i64, String, String, Option<String>, i64);
+
+fn decided((at, action, who, reason, leads): Row) -> Decided {
+    Decided { at: instant(at), action, who, reason, leads }
+}
+
+/// What was decided about one lead, oldest first.
+pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Decided>, sqlx::Error> {
+    let rows: Vec<Row> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select at, action, who, reason, leads from decision \
+             where seq in (select decision_seq from decided where id = $1 and client_id = $2) order by seq")
+            .bind(id).bind(client_id).fetch_all(pool).await
+    })?;
+    Ok(rows.into_iter().map(decided).collect())
+}
+
+/// The newest decisions, newest first.
+pub async fn newest(db: &Db, limit: i64) -> Result<Vec<Decided>, sqlx::Error> {
+    let rows: Vec<Row> = on_db!(db, pool => {
+        sqlx::query_as("select at, action, who, reason, leads from decision order by seq desc limit $1")
+            .bind(limit).fetch_all(pool).await
+    })?;
+    Ok(rows.into_iter().map(decided).collect())
+}

@@ -1,0 +1,245 @@
+//! What may be claimed, and when: three groups of due leads, each with an index of its own, of which withdrawals of consent
+//! always go first. Caps on people contacted for the first time, and the Test Lead Token, close the other groups.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::store::control::{self, TestLeadSent};
+use crate::store::lead::locking;
+use crate::store::{instant, micros};
+
+/// At most so many people contacted for the first time within so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cap {
+    pub people: u32,
+    pub within: Duration,
+}
+
+/// What may be claimed besides withdrawals of consent, which always may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admit {
+    Everybody,
+    /// People contacted before, and others, assumed ones among them, as far as every cap allows.
+    Capped(Vec<Cap>),
+    /// Test leads only: those that are, and others until there are so many.
+    TestLeads(u32),
+    /// Nobody else.
+    Withdrawals,
+}
+
+/// A group of due leads, and how many of it may be claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arm {
+    pub condition: &'static str,
+    pub limit: i64,
+}
+
+pub(crate) const URGENT: &str = "urgent = 1";
+pub(crate) const KNOWN: &str = "urgent = 0 and first_contact_at is not null and assumed_at is null";
+/// Never sent from here: the first request is a first contact, as far as is known. In the words of its index.
+pub(crate) const NEW: &str = "urgent = 0 and (first_contact_at is null or assumed_at is not null)";
+const TESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is not null";
+const UNTESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is null";
+
+/// A number of leads that must not be exceeded: those with an instant later than `since`, counted up to `at_most`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Quota {
+    /// Binds `since` and `at_most`.
+    pub sql: &'static str,
+    pub since: i64,
+    pub at_most: i64,
+}
+
+impl Admit {
+    /// What has to be counted, in the claim's own transaction, before people who are new may be claimed.
+    pub(crate) fn quotas(&self, now: DateTime<Utc>) -> Vec<Quota> {
+        const INTRODUCED: &str = "select count(*) from (select 1 as one from lead where introduced_at > $1 \
+             union all select 1 from tombstone where introduced_at > $1 limit $2) counted";
+        const TESTED: &str = "select count(*) from (select 1 as one from lead where test_lead_at > $1 \
+             union all select 1 from tombstone where test_lead_at > $1 limit $2) counted";
+        match self {
+            Admit::Everybody | Admit::Withdrawals => Vec::new(),
+            Admit::Capped(caps) => caps
+                .iter()
+                .map(|cap| Quota { sql: INTRODUCED, since: micros(now - cap.within), at_most: i64::from(cap.people) })
+                .collect(),
+            Admit::TestLeads(limit) => vec![Quota { sql: TESTED, since: i64::MIN, at_most: i64::from(*limit) }],
+        }
+    }
+
+    /// The groups a claim chooses from, withdrawals first; `budget` is how many new people the quotas leave.
+    pub(crate) fn arms(&self, wanted: usize, budget: i64) -> Vec<Arm> {
+        let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
+        let budget = budget.clamp(0, wanted);
+        let others = match self {
+            Admit::Everybody | Admit::Capped(_) => vec![(KNOWN, wanted), (NEW, budget)],
+            Admit::TestLeads(_) => vec![(TESTED, wanted), (UNTESTED, budget)],
+            Admit::Withdrawals => vec![],
+        };
+        let arms = std::iter::once((URGENT, wanted)).chain(others).filter(|(_, limit)| *limit > 0);
+        arms.map(|(condition, limit)| Arm { condition, limit }).collect()
+    }
+
+    pub(crate) fn counts_introductions(&self) -> bool {
+        matches!(self, Admit::Capped(_))
+    }
+
+    pub(crate) fn counts_test_leads(&self) -> bool {
+        matches!(self, Admit::TestLeads(_))
+    }
+}
+
+/// When there is something to claim.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NextDue {
+    /// The first moment at which a claim finds a lead; in the past where one is due already.
+    pub at: Option<DateTime<Utc>>,
+    /// Set where new people wait only because a cap is reached: when it lets the next one pass.
+    pub capped_until: Option<DateTime<Utc>>,
+}
+
+/// When the next lead that may be claimed is due, if any waits.
+pub async fn next_due_at(db: &Db, admit: &Admit, now: DateTime<Utc>) -> Result<NextDue, sqlx::Error> {
+    let mut next = NextDue::default();
+    for arm in admit.arms(1, 1) {
+        let sql = format!("select min(due_at) from lead where status in ('pending', 'retrying') and {}", arm.condition);
+        let due: Option<i64> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
+        let Some(due) = due.map(instant) else { continue };
+        let mut at = due;
+        if let Admit::Capped(caps) = admit
+            && arm.condition == NEW
+        {
+            let free = free_at(db, caps, now).await?;
+            next.capped_until = free.filter(|_| due <= now);
+            at = due.max(free.unwrap_or(due));
+        }
+        next.at = Some(next.at.map_or(at, |before| before.min(at)));
+    }
+    Ok(next)
+}
+
+/// When every cap lets a new person pass; `None` where they do now.
+async fn free_at(db: &Db, caps: &[Cap], now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    let mut free = None;
+    for cap in caps {
+        // The cap is full while its `people`-th newest introduction lies within the window.
+        let full: Option<i64> = on_db!(db, pool => {
+            sqlx::query_scalar(
+                "select introduced_at from lead where introduced_at > $1 \
+                 union all select introduced_at from tombstone where introduced_at > $1 \
+                 order by introduced_at desc limit 1 offset $2")
+                .bind(micros(now - cap.within)).bind(i64::from(cap.people) - 1).fetch_optional(pool).await
+        })?;
+        free = free.max(full.map(|oldest| instant(oldest) + cap.within));
+    }
+    Ok(free)
+}
+
+/// With the Test Lead Token: how many more leads may be sent with it.
+pub async fn test_leads_left(db: &Db, limit: u32) -> Result<i64, sqlx::Error> {
+    let used: i64 = on_db!(db, pool => {
+        sqlx::query_scalar(
+            "select (select count(*) from lead where test_lead_at is not null) + (select count(test_lead_at) from tombstone)")
+            .fetch_one(pool).await
+    })?;
+    Ok((i64::from(test_leads_for_the_crm(db, limit).await?) - used).max(0))
+}
+
+/// How many leads of the CRM may be sent with the Test Lead Token: one less where `check --send-test-lead` has used one.
+pub async fn test_leads_for_the_crm(db: &Db, limit: u32) -> Result<u32, sqlx::Error> {
+    Ok(limit.saturating_sub(u32::from(control::read::<TestLeadSent>(db).await?.is_some())))
+}
+
+/// With the Test Lead Token: once `limit` distinct leads have been sent with it, holds the others that wait, some thousands at
+/// a time. Returns how many that was.
+pub async fn hold_surplus_tests(db: &Db, limit: u32, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    const AT_ONCE: i64 = 2000;
+    let quota = Admit::TestLeads(limit).quotas(now).remove(0);
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let used: i64 = sqlx::query_scalar(quota.sql).bind(quota.since).bind(quota.at_most).fetch_one(&mut *transaction).await?;
+        if used < quota.at_most {
+            return Ok(0);
+        }
+        let sql = format!(
+            "with surplus (surplus_id, surplus_client_id) as (select id, client_id from lead \
+             where status in ('pending', 'retrying') and {UNTESTED} order by id, client_id limit $1 {}) \
+             update lead set status = 'held', hold_reason = '{}', held_at = $2 \
+             from surplus where lead.id = surplus_id and lead.client_id = surplus_client_id",
+            db.skip_locked(), super::held::TEST_LEAD_LIMIT);
+        let held = sqlx::query(trusted(sql)).bind(AT_ONCE).bind(micros(now)).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(held.rows_affected())
+    })
+}
+
+/// Makes withdrawals of consent that wait for their next try due at once: Conversica answers again, and they go first.
+pub async fn hurry_withdrawals(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let sql = format!(
+        "with late (late_id, late_client_id) as (select id, client_id from lead \
+         where status = 'retrying' and urgent = 1 and due_at > $1{}) \
+         update lead set due_at = $1 from late where lead.id = late_id and lead.client_id = late_client_id",
+        locking(db)
+    );
+    Ok(on_db!(db, pool => sqlx::query(trusted(sql)).bind(micros(now)).execute(pool).await?.rows_affected()))
+}
+
+/// Since when the lead that has waited longest to be sent waits: due, or failed and tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Longest {
+    /// Of those whom Conversica knows, and of withdrawals of consent: no cap keeps them.
+    pub known: Option<DateTime<Utc>>,
+    /// Of those who are contacted for the first time.
+    pub new: Option<DateTime<Utc>>,
+}
+
+impl Longest {
+    pub fn of_all(self) -> Option<DateTime<Utc>> {
+        self.known.into_iter().chain(self.new).min()
+    }
+}
+
+/// The first of each index of what is due, and those few that have failed.
+pub async fn longest_wait(db: &Db) -> Result<Longest, sqlx::Error> {
+    let mut longest = Longest::default();
+    for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
+        let sql = format!(
+            "select min(due_at) from lead where status in ('pending', 'retrying') and {condition} union all \
+             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {condition}"
+        );
+        let found: Vec<Option<i64>> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await)?;
+        let since = if is_new { &mut longest.new } else { &mut longest.known };
+        *since = since.iter().copied().chain(found.into_iter().flatten().map(instant)).min();
+    }
+    Ok(longest)
+}
+
+/// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`.
+pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
+    on_db!(db, pool => {
+        let waiting = sqlx::query_scalar("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'")
+            .fetch_one(pool).await?;
+        let in_flight = sqlx::query_scalar("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'")
+            .fetch_one(pool).await?;
+        Ok((waiting, in_flight))
+    })
+}
+
+/// How many people wait to be contacted for the first time and have not been tried: those that a cap may hold back.
+pub async fn count_untried_people(db: &Db) -> Result<i64, sqlx::Error> {
+    let sql = format!("select count(*) from lead where status = 'pending' and status <> 'in_sync' and {NEW}");
+    on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
+}
+
+/// When the lead that has been due for longest became due; `None` where none waits to be sent. Each part has an index.
+pub async fn oldest(db: &Db) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    const WAITS: &str = "select min(due_at) as at from lead where status in ('pending', 'retrying')";
+    let sql = format!(
+        "select min(at) from ({WAITS} and {URGENT} union all {WAITS} and {KNOWN} union all {WAITS} and {NEW}) parts"
+    );
+    let at: Option<i64> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
+    Ok(at.map(instant))
+}

@@ -1,0 +1,364 @@
+//! Erasing a person: everything that is held of them goes, in one transaction, and a tombstone stays, by which they are never
+//! written to again. [`super::tombstone`] says what it is; [`super::record`] knows where everything stands.
+//!
+//! On PostgreSQL others write at the same time. Whoever may write something of a lead that is not there holds the lock of
+//! `tombstone::erased!`, for which an erasure waits; answers to requests are journalled under the lock of their table,
+//! which it takes. It waits for nothing else while it holds these: a lead that somebody is just working on is tried again.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use sqlx::{QueryBuilder, Row as _};
+
+use crate::conversica::consent::Standing;
+use crate::conversica::lead::{LeadId, LeadKey};
+use crate::db::{self, Db, trusted};
+use crate::on_db;
+use crate::store::control::{self, CompareAsked};
+use crate::store::decision::{self, Action, Who};
+use crate::store::lead::DELIVERED;
+use crate::store::record::{self, By, PERSONAL};
+use crate::store::tombstone::{self, Key};
+use crate::store::{consent, gone, micros, payload, possible_opt_out};
+
+/// Whether Conversica may still write to a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It was never told of them, and has never spoken of them.
+    Never,
+    /// What it accepted last withdraws consent to all messages.
+    Stopped,
+    /// A request is on its way.
+    InFlight,
+    /// It is about to be told to stop.
+    Stopping,
+    /// It was told to stop, and has refused that, or did not answer for too long.
+    StopFailed,
+    /// It knows them, or may; we know what to tell it.
+    MayWrite,
+    /// It has spoken of them, and was never told of them from here: we know nothing to tell it.
+    SpeaksOfThem,
+}
+
+/// What came of an erasure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Erasure {
+    /// Done; so many rows are gone.
+    Done(u64),
+    /// Nothing was touched, because of that.
+    Refused(Reach),
+    /// Somebody is working on the lead at this very moment.
+    Busy,
+}
+
+/// What counts for whether Conversica may still write to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// What is known here.
+    AsFarAsIsKnown,
+    /// A person says that it was taken care of at Conversica's.
+    ByHand,
+}
+
+/// What table `lead` says of it: status, whether Conversica was ever told, the content accepted for certain, desired.
+type Row = (String, bool, Option<String>, Option<String>, Option<i64>, Option<i64>);
+
+fn says(content: Option<&String>, keys: &[LeadKey]) -> bool {
+    keys.iter().any(|key| content.is_some_and(|content| content.contains(&format!("\"{}\":true", key.name()))))
+}
+
+fn reach(row: Option<&Row>, is_heard: bool) -> Reach {
+    let unknown = if is_heard { Reach::SpeaksOfThem } else { Reach::Never };
+    let Some((status, is_contacted, delivered, desired, _, _)) = row else { return unknown };
+    let stops = says(desired.as_ref(), &[LeadKey::StopMessaging]);
+    match status.as_str() {
+        "in_flight" => Reach::InFlight,
+        _ if says(delivered.as_ref(), &[LeadKey::StopMessaging, LeadKey::OptOut]) => Reach::Stopped,
+        _ if !is_contacted => unknown,
+        "pending" | "retrying" if stops => Reach::Stopping,
+        "rejected" | "exhausted" if stops => Reach::StopFailed,
+        _ => Reach::MayWrite,
+    }
+}
+
+/// Over a connection: the row of table `lead`, and whether Conversica has spoken of the lead. `$lock` says how the row is locked.
+macro_rules! look {
+    ($connection:expr, $lead:expr, $lock:expr) => {{
+        let sql = format!(
+            "select status, first_contact_at, case when delivered_hash is not null then {DELIVERED} end, desired, introduced_at, \
+             test_lead_at from lead where id = $1 and client_id = $2 {}",
+            $lock
+        );
+        let row =
+            sqlx::query(trusted(sql)).bind(&$lead.id).bind(&$lead.client_id).fetch_optional(&mut *$connection).await?;
+        let row: Option<Row> = match row {
+            None => None,
+            Some(row) => Some((
+                row.try_get(0)?,
+                row.try_get::<Option<i64>, _>(1)?.is_some(),
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+                row.try_get(5)?,
+            )),
+        };
+        let heard: Option<i64> = sqlx::query_scalar(
+            "select cast(1 as bigint) from event where id = $1 and client_id = $2 and id <> '' and kind <> 'chat_lead' \
+             union all select cast(1 as bigint) from conversation where id = $1 and client_id = $2 limit 1",
+        )
+        .bind(&$lead.id)
+        .bind(&$lead.client_id)
+        .fetch_optional(&mut *$connection)
+        .await?;
+        (row, heard.is_some())
+    }};
+}
+
+/// Keeps everybody away who might write of a person: see above.
+macro_rules! keep_away {
+    ($db:expr, $transaction:expr) => {
+        if let Db::Postgres(_) = $db {
+            for lock in
+                ["select pg_advisory_xact_lock(7166204947097547379)", "lock table outcome in share row exclusive mode"]
+            {
+                sqlx::query(lock).execute(&mut *$transaction).await?;
+            }
+        }
+    };
+}
+
+/// How a row is locked without waiting for whoever has it; on SQLite there is nobody else.
+fn without_waiting(db: &Db) -> &'static str {
+    match db {
+        Db::Sqlite(_) => "",
+        Db::Postgres(_) => "for update nowait",
+    }
+}
+
+/// In a transaction: the tombstone, which is made where it does not stand, and takes over what has to be kept.
+macro_rules! bury {
+    ($transaction:expr, $lead:expr, $standing:expr, $row:expr, $now:expr) => {{
+        let body = Key::generate().body();
+        sqlx::query("insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do nothing")
+            .bind(tombstone::KEY_NAME)
+            .bind(body)
+            .bind(micros($now))
+            .execute(&mut *$transaction)
+            .await?;
+        let body: String = sqlx::query_scalar("select body from control where name = $1")
+            .bind(tombstone::KEY_NAME)
+            .fetch_one(&mut *$transaction)
+            .await?;
+        let key = Key::parse(&body)?;
+        let standing: Standing = $standing;
+        let (introduced_at, test_lead_at) = $row.as_ref().map_or((None, None), |row: &Row| (row.4, row.5));
+        sqlx::query(
+            "insert into tombstone (tag, at, email_withdrawn_at, sms_withdrawn_at, introduced_at, test_lead_at) \
+             values ($1, $2, $3, $4, $5, $6) on conflict (tag) do update set \
+             email_withdrawn_at = coalesce(excluded.email_withdrawn_at, tombstone.email_withdrawn_at), \
+             sms_withdrawn_at = coalesce(excluded.sms_withdrawn_at, tombstone.sms_withdrawn_at), \
+             introduced_at = coalesce(excluded.introduced_at, tombstone.introduced_at), \
+             test_lead_at = coalesce(excluded.test_lead_at, tombstone.test_lead_at)",
+        )
+        .bind(key.tag($lead))
+        .bind(micros($now))
+        .bind(standing.email.map(micros))
+        .bind(standing.sms.map(micros))
+        .bind(introduced_at)
+        .bind(test_lead_at)
+        .execute(&mut *$transaction)
+        .await?;
+    }};
+}
+
+/// Whether Conversica may still write to them.
+pub async fn reach_of(db: &Db, lead: &LeadId) -> Result<Reach, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut connection = pool.acquire().await?;
+        let (row, heard) = look!(connection, lead, "");
+        Ok(reach(row.as_ref(), heard))
+    })
+}
+
+/// Erases everything that is held of a person, and leaves the tombstone; nothing at all where Conversica may still write to
+/// them. May be repeated.
+pub async fn erase(db: &Db, lead: &LeadId, told: Told, who: &Who, now: DateTime<Utc>) -> Result<Erasure, sqlx::Error> {
+    let addresses = record::addresses(&payload::contents(db, lead).await?);
+    match erase_now(db, lead, told, &addresses, who, now).await {
+        Err(error) if matches!(db, Db::Postgres(_)) && is_busy(&error) => Ok(Erasure::Busy),
+        done => done,
+    }
+}
+
+/// Somebody has what we want; also where the server has ended two that waited for each other.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    db::is_lock(error) || code.as_deref() == Some("40P01")
+}
+
+async fn erase_now(
+    db: &Db,
+    lead: &LeadId,
+    told: Told,
+    addresses: &BTreeSet<String>,
+    who: &Who,
+    now: DateTime<Utc>,
+) -> Result<Erasure, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        keep_away!(db, transaction);
+        let (row, heard) = look!(transaction, lead, without_waiting(db));
+        let reach = reach(row.as_ref(), heard);
+        let is_over = matches!(reach, Reach::Never | Reach::Stopped);
+        if reach == Reach::InFlight || !is_over && told == Told::AsFarAsIsKnown {
+            // At once: what is locked is passed over by claims.
+            transaction.rollback().await?;
+            return Ok(Erasure::Refused(reach));
+        }
+        let standing = consent::standing!(&mut *transaction, std::slice::from_ref(lead))?.remove(lead).unwrap_or_default();
+        bury!(transaction, lead, standing, row, now);
+        // Facts that may quote them.
+        let quoted: Vec<String> = sqlx::query_scalar(
+            "select detail from outcome where id = $1 and client_id = $2 and class = 'halting' and detail is not null")
+            .bind(&lead.id).bind(&lead.client_id).fetch_all(&mut *transaction).await?;
+        let facts: Vec<(String, String)> =
+            sqlx::query_as("select name, body from control where name in ('comparing', 'last_poll', 'halt')")
+                .fetch_all(&mut *transaction).await?;
+        for (name, body) in facts {
+            match without(lead, &quoted, &name, &body) {
+                Fact::Stays => {}
+                Fact::Goes => {
+                    sqlx::query("delete from control where name = $1").bind(name).execute(&mut *transaction).await?;
+                }
+                Fact::Becomes(body) => {
+                    sqlx::query("update control set body = $1 where name = $2")
+                        .bind(body).bind(name).execute(&mut *transaction).await?;
+                }
+            }
+        }
+        let posts = record::posts!(transaction, lead, addresses);
+        let mut removed = 0;
+        for some in posts.chunks(500) {
+            removed += possible_opt_out::forget_query(some).build().execute(&mut *transaction).await?.rows_affected();
+        }
+        for (table, by, _) in PERSONAL {
+            match by {
+                By::Lead => {
+                    let sql = format!("delete from {table} where id = $1 and client_id = $2");
+                    let deleted = sqlx::query(trusted(sql)).bind(&lead.id).bind(&lead.client_id);
+                    removed += deleted.execute(&mut *transaction).await?.rows_affected();
+                }
+                By::Event => {
+                    let column = if table == "event" { "seq" } else { "event_seq" };
+                    for some in posts.chunks(500) {
+                        let mut delete = QueryBuilder::new(format!("delete from {table} where {column} in ("));
+                        let mut seqs = delete.separated(", ");
+                        for seq in some {
+                            seqs.push_bind(*seq);
+                        }
+                        delete.push(")");
+                        removed += delete.build().execute(&mut *transaction).await?.rows_affected();
+                    }
+                }
+            }
+        }
+        decision::begin_query(Action::Erase, who, None, now).build().execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Erasure::Done(removed))
+    })
+}
+
+/// What becomes of a fact that may name or quote a person.
+enum Fact {
+    Stays,
+    Goes,
+    Becomes(String),
+}
+
+fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> Fact {
+    let mut fact: Value = serde_json::from_str(body).unwrap_or_default();
+    match name {
+        // The comparison begins anew.
+        "comparing" if fact["id"] == lead.id.as_str() && fact["client_id"] == lead.client_id.as_str() => Fact::Goes,
+        "last_poll"
+            if ["error", "cure"].iter().any(|key| fact[*key].as_str().is_some_and(|text| text.contains(&lead.id))) =>
+        {
+            fact["error"] = json!("(it may have named somebody who was erased; the next poll says it again)");
+            fact["cure"] = Value::Null;
+            Fact::Becomes(fact.to_string())
+        }
+        "halt" if fact["detail"].as_str().is_some_and(|detail| quoted.iter().any(|quoted| quoted == detail)) => {
+            fact["detail"] = Value::Null;
+            Fact::Becomes(fact.to_string())
+        }
+        _ => Fact::Stays,
+    }
+}
+
+/// Tells Conversica to stop messaging them, before all other leads, and makes the tombstone at the same time: from then on
+/// nothing else is sent to them, whatever their row says. Whether that is so now; where it is not, somebody came between.
+pub async fn stop_first(db: &Db, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    if reach_of(db, lead).await? == Reach::MayWrite {
+        gone::stop(db, std::slice::from_ref(lead), now, now).await?;
+    }
+    match bury_who_stops(db, lead, now).await {
+        Err(error) if matches!(db, Db::Postgres(_)) && is_busy(&error) => Ok(false),
+        done => done,
+    }
+}
+
+async fn bury_who_stops(db: &Db, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        keep_away!(db, transaction);
+        let (row, _) = look!(transaction, lead, without_waiting(db));
+        // A poll may have put the row's content back: then it is told again.
+        if !row.as_ref().is_some_and(|row| says(row.3.as_ref(), &[LeadKey::StopMessaging])) {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        let standing = consent::standing!(&mut *transaction, std::slice::from_ref(lead))?.remove(lead).unwrap_or_default();
+        bury!(transaction, lead, standing, row, now);
+        transaction.commit().await?;
+        Ok(true)
+    })
+}
+
+/// Takes the tombstone away: the person may be written to again, as somebody new. What they had said against e-mails or text
+/// messages counts again. Whether there was one.
+pub async fn allow(db: &Db, lead: &LeadId, who: &Who, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let Some(key) = tombstone::key(db).await? else { return Ok(false) };
+    let allowed = on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        keep_away!(db, transaction);
+        let stood: Option<(Option<i64>, Option<i64>)> = sqlx::query_as(
+            "delete from tombstone where tag = $1 returning email_withdrawn_at, sms_withdrawn_at")
+            .bind(key.tag(lead)).fetch_optional(&mut *transaction).await?;
+        let Some((email, sms)) = stood else { return Ok(false) };
+        for (channel, at) in [("email", email), ("sms", sms)] {
+            let Some(at) = at else { continue };
+            sqlx::query(
+                "insert into consent (id, client_id, channel, given, at, heard_at, source) \
+                 values ($1, $2, $3, 0, $4, $5, 'conversica')")
+                .bind(&lead.id).bind(&lead.client_id).bind(channel).bind(at).bind(micros(now))
+                .execute(&mut *transaction).await?;
+        }
+        decision::begin_query(Action::Allow, who, None, now).build().execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok::<bool, sqlx::Error>(true)
+    })?;
+    if allowed {
+        // Their row may not have changed for long.
+        control::write(db, &CompareAsked { at: now }, now).await?;
+    }
+    Ok(allowed)
+}
+
+/// SQLite: moves what is in the write-ahead log to the file and empties the log, in which erased bytes would stay for some time.
+/// Whether that could be done, while somebody may be reading. PostgreSQL does such things by itself, and later.
+pub async fn scrub(db: &Db) -> Result<bool, sqlx::Error> {
+    let Db::Sqlite(pool) = db else { return Ok(true) };
+    let (busy, _, _): (i64, i64, i64) = sqlx::query_as("pragma wal_checkpoint(truncate)").fetch_one(pool).await?;
+    Ok(busy == 0)
+}

@@ -1,0 +1,310 @@
+//! Tables `event` and `received_count`: what Conversica has posted, as it came, before anything is made of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use sqlx::{Database, Encode, PgConnection, Postgres, QueryBuilder, Sqlite, Type};
+
+use crate::conversica::heard::{self, Kind};
+use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::conversica::{consent, vocabulary};
+use crate::db::Db;
+use crate::store::micros;
+use crate::store::tombstone::{self, Erased};
+
+/// In which lane of the write-back an event goes: those of one lead arrive in their order, a chat lead goes by itself.
+pub fn lane(kind: Kind, lead: &LeadId, seq: i64) -> String {
+    match kind {
+        Kind::LeadUpdate | Kind::Message => format!("{}\u{1f}{}", lead.id, lead.client_id),
+        Kind::ChatLead => format!("chat\u{1f}{seq}"),
+    }
+}
+
+/// One post, as it is to be stored.
+#[derive(Clone)]
+pub struct Arrival {
+    pub kind: Kind,
+    /// As table `lead` has it; blank for what cannot be read.
+    pub lead: LeadId,
+    pub body: Vec<u8>,
+    pub content_hash: Fingerprint,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
+    /// Whether it says something that Conversica has not published.
+    pub outside_vocabulary: bool,
+    /// Whether it is a Lead Update that withdraws consent.
+    pub withdraws: bool,
+    /// Of what cannot be read: whom it may be about.
+    identity: Option<LeadId>,
+}
+
+impl Arrival {
+    /// What was posted, read. Without `has_clients` a lead is known by its id alone, whatever `clientId` Conversica posts.
+    pub fn of(kind: Kind, body: Vec<u8>, has_clients: bool) -> Self {
+        let post = match heard::read(kind, &body) {
+            Ok(post) => post,
+            Err(unreadable) => return Self::unreadable(kind, body, unreadable.0),
+        };
+        let content_hash = post.content_hash();
+        let outside_vocabulary = !vocabulary::outside(&post.content).is_empty();
+        let withdraws = kind == Kind::LeadUpdate && consent::withdraws(&post.content);
+        let mut lead = post.lead;
+        if !has_clients {
+            lead.client_id.clear();
+        }
+        Self { kind, lead, body, content_hash, problem: None, outside_vocabulary, withdraws, identity: None }
+    }
+
+    /// What nobody can make anything of, kept as it came.
+    pub fn unreadable(kind: Kind, body: Vec<u8>, problem: impl Into<String>) -> Self {
+        let content_hash = heard::unreadable_hash(kind, &body);
+        // Now, and not in the transaction that stores it: a body of a megabyte takes time.
+        let identity = heard::identity(&body);
+        let (lead, problem) = (LeadId::default(), Some(problem.into()));
+        Self { kind, lead, body, content_hash, problem, outside_vocabulary: false, withdraws: false, identity }
+    }
+
+    /// Whom it may be about, as table `lead` has them; nobody where that is not known.
+    pub(crate) fn about(&self) -> impl Iterator<Item = LeadId> + use<> {
+        let lead = match (&self.problem, self.kind) {
+            (Some(_), _) => self.identity.clone(),
+            (None, Kind::ChatLead) => None,
+            (None, Kind::LeadUpdate | Kind::Message) => Some(self.lead.clone()),
+        };
+        // Of what cannot be read nobody has looked whether clients tell leads apart.
+        let without_client = lead.clone().filter(|lead| self.problem.is_some() && !lead.client_id.is_empty());
+        let without_client = without_client.map(|lead| LeadId { client_id: String::new(), ..lead });
+        lead.into_iter().chain(without_client)
+    }
+
+    /// Under which name it is counted.
+    fn counted_as(&self) -> &'static str {
+        if self.problem.is_some() { "unreadable" } else { self.kind.name() }
+    }
+}
+
+/// A content, with how many arrivals of this batch repeat it.
+type Content<'a> = (&'a Arrival, i64);
+
+/// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
+/// this returns well, everything is on the disk.
+pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if arrivals.is_empty() {
+        return Ok(());
+    }
+    let now = micros(now);
+    match db {
+        Db::Sqlite(pool) => {
+            let mut transaction = pool.begin_with(db.begin_write()).await?;
+            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(Arrival::about));
+            let (arrivals, refused) = kept(arrivals, &erased);
+            let (contents, _) = distinct(&arrivals);
+            if !contents.is_empty() {
+                let before: i64 =
+                    sqlx::query_scalar("select coalesce((select seq from sqlite_sequence where name = 'event'), 0)")
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                insert_sqlite_query(&contents, now).build().execute(&mut *transaction).await?;
+                if contents.iter().any(|(arrival, _)| arrival.withdraws) {
+                    take_again_query(&contents).build().execute(&mut *transaction).await?;
+                }
+                count_sqlite_query(&contents, arrivals.len(), before).build().execute(&mut *transaction).await?;
+            }
+            if refused > 0 {
+                sqlx::query(COUNT_ERASED).bind(refused).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        }
+        Db::Postgres(pool) => {
+            let mut transaction = pool.begin().await?;
+            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(Arrival::about));
+            let (arrivals, refused) = kept(arrivals, &erased);
+            let (contents, places) = distinct(&arrivals);
+            let mut counts = BTreeMap::new();
+            if !contents.is_empty() {
+                let kept = insert_postgres(&mut transaction, &contents, now).await?;
+                if contents.iter().any(|(arrival, _)| arrival.withdraws) {
+                    take_again_query(&contents).build().execute(&mut *transaction).await?;
+                }
+                counts = self::counts(&contents, &places, kept);
+            }
+            if refused > 0 {
+                counts.insert("erased", refused);
+            }
+            if !counts.is_empty() {
+                count_postgres_query(&counts).build().execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        }
+    }
+}
+
+const COUNT_ERASED: &str = "insert into received_count (name, count) values ('erased', $1) \
+     on conflict (name) do update set count = received_count.count + excluded.count";
+
+/// Of what was posted, what is not about somebody who was erased; and how many others there are. They are acknowledged, counted
+/// and forgotten.
+fn kept<'a>(arrivals: &'a [Arrival], erased: &Erased) -> (Vec<&'a Arrival>, i64) {
+    let is_kept = |arrival: &&Arrival| erased.is_empty() || !arrival.about().any(|lead| erased.has(&lead));
+    let kept: Vec<&Arrival> = arrivals.iter().filter(is_kept).collect();
+    let refused = arrivals.len() - kept.len();
+    (kept, i64::try_from(refused).unwrap_or(i64::MAX))
+}
+
+/// Each content once, and where it stands.
+fn distinct<'a>(arrivals: &[&'a Arrival]) -> (Vec<Content<'a>>, HashMap<Fingerprint, usize>) {
+    let mut places: HashMap<Fingerprint, usize> = HashMap::with_capacity(arrivals.len());
+    let mut contents: Vec<Content<'_>> = Vec::with_capacity(arrivals.len());
+    for arrival in arrivals {
+        match places.entry(arrival.content_hash) {
+            std::collections::hash_map::Entry::Occupied(place) => contents[*place.get()].1 += 1,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(contents.len());
+                contents.push((arrival, 0));
+            }
+        }
+    }
+    (contents, places)
+}
+
+/// What becomes of a content that is there already.
+const ON_CONFLICT: &str = " on conflict (content_hash) do update \
+     set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at";
+
+/// A withdrawal that is posted once more, after consent was given, is a new word: its event is taken in again.
+fn take_again_query<DB: Database>(contents: &[Content<'_>]) -> QueryBuilder<DB>
+where
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+{
+    let mut query =
+        QueryBuilder::new("update event set applied_at = null where applied_at is not null and content_hash in (");
+    let mut hashes = query.separated(", ");
+    for (arrival, _) in contents.iter().filter(|(arrival, _)| arrival.withdraws) {
+        hashes.push_bind(arrival.content_hash.as_bytes().to_vec());
+    }
+    query.push(
+        ") and exists (select 1 from consent g where g.id = event.id and g.client_id = event.client_id and g.given = 1 \
+         and g.seq > (select max(w.seq) from consent w where w.id = event.id and w.client_id = event.client_id \
+         and w.channel = g.channel and w.given = 0 and w.event_seq = event.seq))",
+    );
+    query
+}
+
+fn insert_sqlite_query(contents: &[Content<'_>], now: i64) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "insert into event (kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
+         select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, ",
+    );
+    query.push_bind(now).push(", case when v.column7 > 0 then ").push_bind(now).push(" end from (");
+    query.push_values(contents, |mut row, (arrival, repeats)| {
+        row.push_bind(arrival.kind.name())
+            .push_bind(arrival.lead.id.clone())
+            .push_bind(arrival.lead.client_id.clone())
+            .push_bind(arrival.body.clone())
+            .push_bind(arrival.content_hash.as_bytes().to_vec())
+            .push_bind(arrival.problem.clone())
+            .push_bind(*repeats);
+    });
+    // `where true`: without it SQLite would take `on` for the condition of a join.
+    query.push(") v where true").push(ON_CONFLICT);
+    query
+}
+
+/// What is behind `before` is new: nobody else writes meanwhile. The database counts it, for each row that it would hand out
+/// costs a change of threads.
+fn count_sqlite_query(contents: &[Content<'_>], arrivals: usize, before: i64) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "with fresh as (select kind, id, client_id, problem, content_hash from event where seq > ",
+    );
+    query.push_bind(before).push(
+        ") insert into received_count (name, count) select name, n from (\
+         select case when problem is null then kind else 'unreadable' end as name, count(*) as n from fresh group by 1 \
+         union all select 'unknown_lead', count(*) from fresh where kind <> 'chat_lead' and problem is null \
+         and not exists (select 1 from lead where lead.id = fresh.id and lead.client_id = fresh.client_id) \
+         union all select 'repeat', ",
+    );
+    query.push_bind(i64::try_from(arrivals).unwrap_or(i64::MAX)).push(" - (select count(*) from fresh)");
+    let mut outside = contents.iter().filter(|(arrival, _)| arrival.outside_vocabulary).peekable();
+    if outside.peek().is_some() {
+        query.push(" union all select 'outside_vocabulary', count(*) from fresh where content_hash in (");
+        let mut hashes = query.separated(", ");
+        for (arrival, _) in outside {
+            hashes.push_bind(arrival.content_hash.as_bytes().to_vec());
+        }
+        query.push(")");
+    }
+    query.push(") where n > 0 on conflict (name) do update set count = received_count.count + excluded.count");
+    query
+}
+
+/// Of a content: its hash, its repeats as they now stand, and whether table `lead` does not have whom it is about.
+type Kept = (Vec<u8>, i64, i64);
+
+/// Arrays instead of rows, so that batches of every size are one prepared statement. Instances that store the same contents
+/// at the same time meet at the unique index: each takes them in the order of their hashes, so that none waits for the
+/// other in turn. Their numbers follow the order of arrival all the same.
+async fn insert_postgres(
+    connection: &mut PgConnection,
+    contents: &[Content<'_>],
+    now: i64,
+) -> Result<Vec<Kept>, sqlx::Error> {
+    let sql = format!(
+        "with arrival as materialized ( \
+             select nextval('event_seq_seq') as seq, a.* from ( \
+                 select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::bigint[]) \
+                 with ordinality as u (kind, id, client_id, body, content_hash, problem, repeats, n) order by n) a) \
+         insert into event \
+             (seq, kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
+         overriding system value \
+         select seq, kind, id, client_id, body, content_hash, problem, repeats, $8, case when repeats > 0 then $8 end \
+         from arrival order by content_hash {ON_CONFLICT} \
+         returning content_hash, repeats, cast(case when kind <> 'chat_lead' and problem is null and not exists \
+         (select 1 from lead l where l.id = event.id and l.client_id = event.client_id) then 1 else 0 end as bigint)"
+    );
+    let column = |of: fn(&Arrival) -> &str| contents.iter().map(|(a, _)| of(a)).collect::<Vec<_>>();
+    sqlx::query_as(crate::db::trusted(sql))
+        .bind(column(|a| a.kind.name()))
+        .bind(column(|a| &a.lead.id))
+        .bind(column(|a| &a.lead.client_id))
+        .bind(contents.iter().map(|(a, _)| a.body.as_slice()).collect::<Vec<_>>())
+        .bind(contents.iter().map(|(a, _)| a.content_hash.as_bytes()).collect::<Vec<_>>())
+        .bind(contents.iter().map(|(a, _)| a.problem.as_deref()).collect::<Vec<_>>())
+        .bind(contents.iter().map(|(_, repeats)| *repeats).collect::<Vec<_>>())
+        .bind(now)
+        .fetch_all(connection)
+        .await
+}
+
+/// What a batch adds to each count.
+fn counts(
+    contents: &[Content<'_>],
+    places: &HashMap<Fingerprint, usize>,
+    kept: Vec<Kept>,
+) -> BTreeMap<&'static str, i64> {
+    let mut counts = BTreeMap::new();
+    let mut add = |name: &'static str, count: i64| *counts.entry(name).or_default() += count;
+    for (hash, repeats, unknown_lead) in kept {
+        let hash = <[u8; 16]>::try_from(hash).ok().map(Fingerprint);
+        let Some((arrival, repeated)) = hash.and_then(|hash| contents.get(*places.get(&hash)?)) else { continue };
+        // One that was there has been repeated once more than this batch repeats it.
+        let is_new = repeats == *repeated;
+        add("repeat", if is_new { *repeated } else { repeated + 1 });
+        if is_new {
+            add(arrival.counted_as(), 1);
+            add("unknown_lead", unknown_lead);
+            add("outside_vocabulary", i64::from(arrival.outside_vocabulary));
+        }
+    }
+    counts.retain(|_, count| *count > 0);
+    counts
+}
+
+/// The last of its transaction, for instances that share the state meet at these rows.
+fn count_postgres_query(counts: &BTreeMap<&'static str, i64>) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("insert into received_count (name, count) ");
+    query.push_values(counts, |mut row, (name, count)| {
+        row.push_bind(*name).push_bind(*count);
+    });
+    query.push(" on conflict (name) do update set count = received_count.count + excluded.count");
+    query
+}

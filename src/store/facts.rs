@@ -1,0 +1,164 @@
+//! Tables `lead` and `conversation`, for who compares: all that is known of a lead but its contents, and what is put back in
+//! the queue.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{QueryBuilder, Row as _};
+
+use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::db::Db;
+use crate::on_db;
+use crate::store::lead::{InOrder, Status};
+use crate::store::lead_status::{SHOWN_STATUS, status_named};
+use crate::store::listing::reasons_of;
+use crate::store::{instant, micros};
+
+/// What the state knows of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub status: Status,
+    pub desired_hash: Fingerprint,
+    /// Of the content last accepted, or taken as delivered by a baseline; `None`: never, or unknown.
+    pub delivered_hash: Option<Fingerprint>,
+    pub invalid_reasons: Vec<String>,
+    pub hold_reason: Option<String>,
+    /// When desired was last written.
+    pub changed_at: DateTime<Utc>,
+    /// When Conversica accepted it; `None` where a baseline took it as delivered.
+    pub delivered_at: Option<DateTime<Utc>>,
+    /// `None` also where a baseline only assumes that Conversica knows it.
+    pub first_contact_at: Option<DateTime<Utc>>,
+    /// Since when a baseline assumes that Conversica knows it; it was never sent from here.
+    pub assumed_at: Option<DateTime<Utc>>,
+    pub due_at: Option<DateTime<Utc>>,
+    pub gone_at: Option<DateTime<Utc>>,
+    /// The newest attempt.
+    pub answer: Option<Answer>,
+    pub heard: Option<Heard>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub class: String,
+    pub http_status: Option<i64>,
+    pub detail: Option<String>,
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// What Conversica has said of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub last_at: DateTime<Utc>,
+    /// Its `conversationStage` and `conversationStatus`, where leads of that stage are not worked.
+    pub not_worked: Option<(String, Option<String>)>,
+}
+
+/// What is known of these leads: one statement, whatever their number (at most 5,000).
+pub async fn of(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(HashMap::new());
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(") select lead.id, lead.client_id, ").push(SHOWN_STATUS).push(
+            ", desired_hash, delivered_hash, invalid_reasons, hold_reason, changed_at, \
+             delivered_at, first_contact_at, due_at, gone_at, last_outcome, last_http_status, last_detail, last_outcome_at, \
+             last_heard_at, not_worked, case when not_worked is not null then picture end, assumed_at from asked \
+             join lead on lead.id = asked_id and lead.client_id = asked_client_id \
+             left join conversation c on c.id = asked_id and c.client_id = asked_client_id");
+        let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
+        let mut facts = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let at = |index: usize| row.try_get::<Option<i64>, _>(index).map(|at| at.map(instant));
+            let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+            let heard = match at(16)? {
+                None => None,
+                Some(last_at) => Some(Heard {
+                    last_at,
+                    not_worked: row.try_get::<Option<String>, _>(17)?.map(|stage| {
+                        let picture = row.try_get::<Option<&str>, _>(18).ok().flatten().unwrap_or_default();
+                        (stage, conversation_status(picture))
+                    }),
+                }),
+            };
+            let answer = match row.try_get::<Option<String>, _>(12)? {
+                None => None,
+                Some(class) => Some(Answer {
+                    class, http_status: row.try_get(13)?, detail: row.try_get(14)?, at: at(15)?,
+                }),
+            };
+            let assumed_at = at(19)?;
+            facts.insert(lead, Facts {
+                status: status_named(row.try_get(2)?)?,
+                desired_hash: fingerprint(row.try_get(3)?)?,
+                delivered_hash: row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint).transpose()?,
+                invalid_reasons: reasons_of(row.try_get(5)?),
+                hold_reason: row.try_get(6)?,
+                changed_at: instant(row.try_get(7)?),
+                delivered_at: at(8)?,
+                first_contact_at: at(9)?.filter(|_| assumed_at.is_none()),
+                assumed_at,
+                due_at: at(10)?,
+                gone_at: at(11)?,
+                answer,
+                heard,
+            });
+        }
+        Ok(facts)
+    })
+}
+
+fn fingerprint(bytes: &[u8]) -> Result<Fingerprint, sqlx::Error> {
+    bytes.try_into().map(Fingerprint).map_err(|_| sqlx::Error::Decode("a fingerprint has 16 bytes".into()))
+}
+
+fn conversation_status(picture: &str) -> Option<String> {
+    let picture: Value = serde_json::from_str(picture).ok()?;
+    picture.get("conversationStatus")?.as_str().map(str::to_owned)
+}
+
+/// Has these leads looked at by the next full compare, whatever their rows say: one statement (at most 5,000 leads).
+pub async fn doubt(db: &Db, leads: &[LeadId]) -> Result<(), sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(());
+    }
+    let order = InOrder::of(db, "select doubted_id, doubted_client_id from doubted");
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with doubted (doubted_id, doubted_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(")").push(&order.cte).push(" update lead set row_hash = null from doubted").push(order.from);
+        query.push(" where lead.id = doubted_id and lead.client_id = doubted_client_id").push(order.condition);
+        query.build().execute(pool).await?;
+        Ok(())
+    })
+}
+
+/// Makes leads of which nobody knows whether they arrived due at once, with the same content; those that wait for a person go
+/// on waiting. One statement (at most 5,000 leads); returns how many that was.
+pub async fn send_again(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(0);
+    }
+    let order = InOrder::of(db, "select unsure_id, unsure_client_id from unsure");
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with unsure (unsure_id, unsure_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(")").push(&order.cte);
+        query.push(" update lead set status = 'pending', due_at = ").push_bind(micros(now));
+        query.push(" from unsure").push(order.from);
+        query.push(
+            " where lead.id = unsure_id and lead.client_id = unsure_client_id and lead.status in ('pending', 'retrying') \
+             and lead.last_outcome = 'ambiguous'").push(order.condition);
+        Ok(query.build().execute(pool).await?.rows_affected())
+    })
+}

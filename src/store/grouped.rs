@@ -1,0 +1,75 @@
+//! Table `lead`: how many leads of one status there are for each reason, counted to the last one.
+
+use crate::conversica::lead::LeadId;
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::store::lead::Status;
+use crate::store::listing::{LastOutcome, reasons_of};
+
+/// Reasons that are told apart; of more, the most frequent.
+const REASONS: i64 = 200;
+
+/// Why leads have their status. As stored; of leads with several faults, all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredReason {
+    pub hold_reason: Option<String>,
+    pub invalid_reasons: Vec<String>,
+    pub last_outcome: Option<LastOutcome>,
+    pub leads: i64,
+}
+
+/// Leads of one status, by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CountedReasons {
+    /// The most frequent first.
+    pub reasons: Vec<StoredReason>,
+    /// All leads of the status, those of further reasons included.
+    pub leads: i64,
+}
+
+/// One statement, one moment: the numbers add up.
+pub async fn by_reason(db: &Db, status: Status) -> Result<CountedReasons, sqlx::Error> {
+    let (hold, invalid, answer) = match status {
+        Status::Held => ("hold_reason", "null", false),
+        Status::Invalid => ("null", "invalid_reasons", false),
+        _ => ("null", "null", true),
+    };
+    let answered = |column: &str| if answer { column.to_owned() } else { "null".to_owned() };
+    let sql = format!(
+        "select hold, faults, class, http_status, detail, leads, cast(sum(leads) over () as bigint) from \
+         (select cast({hold} as text) as hold, cast({invalid} as text) as faults, cast({} as text) as class, \
+         cast({} as bigint) as http_status, cast({} as text) as detail, count(*) as leads \
+         from lead where {} group by 1, 2, 3, 4, 5) groups order by leads desc limit {REASONS}",
+        answered("last_outcome"),
+        answered("last_http_status"),
+        answered("last_detail"),
+        status.condition(),
+    );
+    type Row = (Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>, i64, i64);
+    let rows: Vec<Row> = on_db!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
+    let leads = rows.first().map_or(0, |row| row.6);
+    let reasons = rows.into_iter().map(|(hold_reason, faults, class, http_status, detail, leads, _)| StoredReason {
+        hold_reason,
+        invalid_reasons: reasons_of(faults),
+        last_outcome: class.map(|class| LastOutcome { class, http_status, detail, at: None }),
+        leads,
+    });
+    Ok(CountedReasons { reasons: reasons.collect(), leads })
+}
+
+impl StoredReason {
+    /// As [`crate::story::entry`] reads a lead.
+    pub fn as_listed(&self, status: Status) -> crate::store::listing::Listed {
+        crate::store::listing::Listed {
+            lead: LeadId { id: String::new(), client_id: String::new() },
+            status,
+            hold_reason: self.hold_reason.clone(),
+            invalid_reasons: self.invalid_reasons.clone(),
+            last_outcome: self.last_outcome.clone(),
+            due_at: None,
+            changed_at: chrono::DateTime::UNIX_EPOCH,
+            since: chrono::DateTime::UNIX_EPOCH,
+            attempts: 0,
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Tables `event`, `conversation`, `writeback` and `alert`: what becomes of what was stored, in one transaction a batch.
+//! [`fold`] decides it; [`super::event`] stores it; [`reading`] is for people who ask, [`replay`] for what they have mended.
+
+mod candidate;
+pub mod fold;
+pub mod reading;
+pub mod replay;
+mod withdraw;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
+
+use crate::config::{OnAmbiguous, Settings};
+use crate::conversica::heard::Kind;
+use crate::conversica::lead::LeadId;
+use crate::db::{self, Db};
+use crate::on_db;
+use crate::store::delivery::OptOuts;
+use crate::store::event::lane;
+use crate::store::heard::candidate::{
+    AT_ONCE, EventCandidates, next_candidates, search_lock, still_waiting, still_waiting_query,
+};
+use crate::store::heard::fold::{Alert, Event, ExaminedEvent, Folded, Stored};
+use crate::store::heard::withdraw::withdraw;
+use crate::store::lead::{DELIVERED, InOrder};
+use crate::store::{consent, instant, micros, possible_opt_out, tombstone};
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Events that were taken.
+    pub events: usize,
+    /// Of them: can no longer be read.
+    pub unreadable: usize,
+    /// Words about consent.
+    pub words: usize,
+    /// Damaged posts that may withdraw consent.
+    pub possible: usize,
+    /// Something waits to be written to the CRM.
+    pub writeback: bool,
+    /// Somebody is to be told something.
+    pub alerts: usize,
+    /// Leads that are due to be sent because of it.
+    pub due: u64,
+}
+
+/// What follows from an event, by the settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Consequences {
+    pub writeback: bool,
+    pub alerts: bool,
+    pub opt_outs: OptOuts,
+    /// A word about a lead ends the wait after an unknown outcome.
+    pub ends_wait: bool,
+}
+
+impl Consequences {
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            writeback: settings.writeback.mode != crate::config::WritebackMode::Off,
+            alerts: settings.alerts.is_on(),
+            opt_outs: OptOuts::of(&settings.consent),
+            ends_wait: settings.delivery.on_ambiguous == OnAmbiguous::Wait,
+        }
+    }
+}
+
+/// Takes the oldest events that nobody has taken yet into the conversations of their leads, with all that follows from it:
+/// a handful of statements in one transaction. Of several instances one does it at a time. An event that the database does not
+/// take holds up no other: what it says about consent counts, and the rest of it waits for an operator.
+///
+/// Then searches what cannot be read: see [`search_unreadable`].
+pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    let readable = apply_readable(db, consequences, now).await?;
+    let unreadable = search_unreadable(db, consequences, now).await?;
+    Ok(Applied {
+        events: readable.events + unreadable.events,
+        possible: readable.possible + unreadable.possible,
+        due: readable.due + unreadable.due,
+        ..readable
+    })
+}
+
+/// As [`apply`], of what can be read alone: it does not wait for the search of a large body that cannot.
+pub async fn apply_readable(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    let is_refused = |error: &sqlx::Error| matches!(error, sqlx::Error::Database(_)) && !db::is_outage(error);
+    match apply_some(db, consequences, AT_ONCE, now).await {
+        Err(error) if is_refused(&error) => match apply_some(db, consequences, 1, now).await {
+            Err(error) if is_refused(&error) => set_aside(db, consequences, now).await,
+            done => done,
+        },
+        done => done,
+    }
+}
+
+/// Of the oldest event, which the database does not take: what it says about consent, and nothing else.
+async fn set_aside(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+    let events = next_candidates(db, EventCandidates::Readable, 1).await?;
+    if events.is_empty() {
+        return Ok(Applied::default());
+    }
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        if let Some(lock) = tombstone::shared_lock(db) {
+            sqlx::query(lock).execute(&mut *transaction).await?;
+        }
+        if let Some(lock) = db.apply_lock() {
+            let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
+            if !mine {
+                transaction.rollback().await?;
+                return Ok(Applied::default());
+            }
+        }
+        let mut waiting = BTreeMap::new();
+        for row in still_waiting_query(EventCandidates::Readable, &events).build().fetch_all(&mut *transaction).await? {
+            waiting.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        let events = still_waiting(events, &waiting);
+        let folded = fold::fold(&events, BTreeMap::new());
+        let mut applied = Applied { events: events.len(), unreadable: events.len(), words: folded.words.len(), ..Applied::default() };
+        applied.possible = folded.possible.len();
+        applied.due += withdraw!(db, transaction, folded, consequences, now);
+        for event in &events {
+            sqlx::query("update event set problem = $1, examined_at = $2 where seq = $3")
+                .bind("The state did not take it in; what it says about consent counts").bind(micros(now)).bind(event.event.seq)
+                .execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(applied)
+    })
+}
+
+async fn apply_some(
+    db: &Db,
+    consequences: Consequences,
+    most: i64,
+    now: DateTime<Utc>,
+) -> Result<Applied, sqlx::Error> {
+    let events = next_candidates(db, EventCandidates::Readable, most).await?;
+    if events.is_empty() {
+        return Ok(Applied::default());
+    }
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        // What is read below is of nobody who is erased before all that follows from it is written.
+        if let Some(lock) = tombstone::shared_lock(db) {
+            sqlx::query(lock).execute(&mut *transaction).await?;
+        }
+        if let Some(lock) = db.apply_lock() {
+            let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
+            if !mine {
+                transaction.rollback().await?;
+                return Ok(Applied::default());
+            }
+        }
+        let mut waiting = BTreeMap::new();
+        for row in still_waiting_query(EventCandidates::Readable, &events).build().fetch_all(&mut *transaction).await? {
+            waiting.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        let examined = still_waiting(events, &waiting);
+        if examined.is_empty() {
+            // Waited for, unlike a drop's: until the lock is gone, whoever looks next would leave what comes now to us.
+            transaction.rollback().await?;
+            return Ok(Applied::default());
+        }
+        let events: Vec<&Event> = examined.iter().map(|examined| &examined.event).collect();
+        let mut stored = BTreeMap::new();
+        for row in conversations_query(&events).build().fetch_all(&mut *transaction).await? {
+            let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+            stored.insert(lead, stored_of(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?));
+        }
+        let folded = fold::fold(&examined, stored);
+        let mut applied = Applied {
+            events: events.len(),
+            possible: folded.possible.len(),
+            unreadable: folded.effects.iter().filter(|(_, effect)| effect.is_err()).count(),
+            words: folded.words.len(),
+            ..Applied::default()
+        };
+        if !folded.conversations.is_empty() {
+            upsert_query(&folded).build().execute(&mut *transaction).await?;
+        }
+        let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
+        possible_opt_out::mended_query(&seqs, now).build().execute(&mut *transaction).await?;
+        if !folded.words.is_empty() || !folded.possible.is_empty() || !folded.withdrawals.is_empty() {
+            applied.due += withdraw!(db, transaction, folded, consequences, now);
+        }
+        if consequences.ends_wait && !folded.conversations.is_empty() {
+            applied.due += end_wait_query(db, &events, now).build().execute(&mut *transaction).await?.rows_affected();
+        }
+        if consequences.writeback {
+            let readable: Vec<&Event> = events.iter().zip(&folded.effects)
+                .filter(|(_, (_, effect))| effect.is_ok()).map(|(event, _)| *event).collect();
+            applied.writeback = !readable.is_empty();
+            if applied.writeback {
+                writeback_query(&readable, now).build().execute(&mut *transaction).await?;
+            }
+        }
+        if consequences.alerts && !folded.alerts.is_empty() {
+            let mut delivered = BTreeMap::new();
+            for row in delivered_query(&folded.alerts).build().fetch_all(&mut *transaction).await? {
+                let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+                delivered.insert(lead, row.try_get::<Option<String>, _>(2)?);
+            }
+            applied.alerts = folded.alerts.len();
+            alert_query(&folded.alerts, &delivered, now).build().execute(&mut *transaction).await?;
+        }
+        applied_query(&folded, now).build().execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(applied)
+    })
+}
+
+/// Of the oldest posts that cannot be read and that nobody has searched yet: what may withdraw a person's consent.
+pub async fn search_unreadable(
+    db: &Db,
+    consequences: Consequences,
+    now: DateTime<Utc>,
+) -> Result<Applied, sqlx::Error> {
+    let events = next_candidates(db, EventCandidates::Unexamined, AT_ONCE).await?;
+    if events.is_empty() {
+        return Ok(Applied::default());
+    }
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        if let Some(lock) = tombstone::shared_lock(db) {
+            sqlx::query(lock).execute(&mut *transaction).await?;
+        }
+        if let Some(lock) = search_lock(db) {
+            let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
+            if !mine {
+                transaction.rollback().await?;
+                return Ok(Applied::default());
+            }
+        }
+        let mut waiting = BTreeMap::new();
+        for row in still_waiting_query(EventCandidates::Unexamined, &events).build().fetch_all(&mut *transaction).await? {
+            waiting.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        let examined = still_waiting(events, &waiting);
+        let folded = Folded { possible: fold::possible_opt_outs(&examined), ..Folded::default() };
+        let mut applied = Applied { events: examined.len(), possible: folded.possible.len(), ..Applied::default() };
+        if !folded.possible.is_empty() {
+            applied.due += withdraw!(db, transaction, folded, consequences, now);
+        }
+        if !examined.is_empty() {
+            examined_query(&examined, now).build().execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(applied)
+    })
+}
+
+/// A kind as stored; the table admits no other names.
+fn kind_of(name: &str) -> Result<Kind, sqlx::Error> {
+    Kind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {name:?}").into()))
+}
+
+fn stored_of(picture: &str, versions: &str, first: i64, last: i64) -> Stored {
+    Stored {
+        conversation: crate::conversica::conversation::Conversation::of_json(picture, versions),
+        first_heard_at: Some(instant(first)),
+        last_heard_at: Some(instant(last)),
+    }
+}
+
+fn conversations_query<DB: Database>(events: &[&Event]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "select id, client_id, picture, versions, first_heard_at, last_heard_at from conversation where (id, client_id) in (",
+    );
+    query.push_values(events, |mut row, event| {
+        row.push_bind(event.lead.id.as_str()).push_bind(event.lead.client_id.as_str());
+    });
+    query.push(")");
+    query
+}
+
+fn upsert_query<DB: Database>(folded: &Folded) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<&'e str>: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "insert into conversation (id, client_id, picture, versions, not_worked, first_heard_at, last_heard_at) ",
+    );
+    query.push_values(&folded.conversations, |mut row, (lead, stored)| {
+        let at = |at: Option<DateTime<Utc>>| at.map_or(0, micros);
+        row.push_bind(lead.id.as_str())
+            .push_bind(lead.client_id.as_str())
+            .push_bind(stored.conversation.picture_json())
+            .push_bind(stored.conversation.versions_json())
+            .push_bind(stored.conversation.not_worked())
+            .push_bind(at(stored.first_heard_at))
+            .push_bind(at(stored.last_heard_at));
+    });
+    query.push(
+        " on conflict (id, client_id) do update set picture = excluded.picture, versions = excluded.versions, \
+         not_worked = excluded.not_worked, \
+         first_heard_at = excluded.first_heard_at, last_heard_at = excluded.last_heard_at",
+    );
+    query
+}
+
+/// Conversica knows the leads that it speaks of: nobody waits any longer to be told so, who was sent before that word came.
+fn end_wait_query<DB: Database>(db: &Db, events: &[&Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let order = InOrder::of(db, "select heard_id, heard_client_id from spoken");
+    let mut newest: BTreeMap<&LeadId, DateTime<Utc>> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.kind != Kind::ChatLead) {
+        let at = newest.entry(&event.lead).or_insert(event.received_at);
+        *at = event.received_at.max(*at);
+    }
+    let mut query = QueryBuilder::new("with spoken (heard_id, heard_client_id, heard_at) as (");
+    query.push_values(newest, |mut row, (lead, at)| {
+        row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str()).push_bind(micros(at));
+    });
+    query.push(")").push(&order.cte).push(" update lead set due_at = ").push_bind(micros(now));
+    query.push(" from spoken").push(order.from);
+    query.push(
+        " where lead.id = heard_id and lead.client_id = heard_client_id and lead.status = 'retrying' \
+         and lead.last_outcome = 'ambiguous' and lead.last_outcome_at <= heard_at and lead.due_at > ",
+    );
+    query.push_bind(micros(now)).push(order.condition);
+    query
+}
+
+fn examined_query<DB: Database>(events: &[ExaminedEvent], now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("update event set examined_at = ");
+    query.push_bind(micros(now)).push(" where seq in (");
+    let mut list = query.separated(", ");
+    for event in events {
+        list.push_bind(event.event.seq);
+    }
+    query.push(")");
+    query
+}
+
+fn writeback_query<DB: Database>(events: &[&Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("insert into writeback (event_seq, lane, status, due_at) ");
+    query.push_values(events, |mut row, event| {
+        row.push_bind(event.seq)
+            .push_bind(lane(event.kind, &event.lead, event.seq))
+            .push_bind("waiting")
+            .push_bind(micros(now));
+    });
+    query.push(" on conflict (event_seq) do nothing");
+    query
+}
+
+fn delivered_query<DB: Database>(alerts: &[Alert]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("select id, client_id, ");
+    query.push(DELIVERED).push(" from lead where (id, client_id) in (");
+    query.push_values(alerts, |mut row, alert| {
+        row.push_bind(alert.lead.id.as_str()).push_bind(alert.lead.client_id.as_str());
+    });
+    query.push(")");
+    query
+}
+
+fn alert_query<DB: Database>(
+    alerts: &[Alert],
+    delivered: &BTreeMap<LeadId, Option<String>>,
+    now: DateTime<Utc>,
+) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
+    query.push_values(alerts, |mut row, alert| {
+        let delivered = delivered.get(&alert.lead).and_then(Option::as_deref);
+        row.push_bind(alert.kind)
+            .push_bind(alert.lead.id.as_str())
+            .push_bind(alert.lead.client_id.as_str())
+            .push_bind(alert.occasion.as_str())
+            .push_bind(alert.body(delivered))
+            .push_bind(micros(now))
+            .push_bind(micros(now));
+    });
+    query.push(" on conflict (occasion) do nothing");
+    query
+}
+
+/// What cannot be read any more waits for a person, like what never could; it was searched with the others.
+fn applied_query<DB: Database>(folded: &Folded, now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<&'e str>: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("with e (e_seq, e_applied_at, e_effect, e_problem) as (");
+    query.push_values(&folded.effects, |mut row, (seq, effect)| {
+        row.push_bind(*seq)
+            .push_bind(effect.is_ok().then_some(micros(now)))
+            .push_bind(effect.as_ref().ok().and_then(Option::as_deref))
+            .push_bind(effect.as_ref().err().map(String::as_str));
+    });
+    query.push(
+        ") update event set applied_at = e_applied_at, effect = e_effect, problem = e_problem, \
+         examined_at = case when e_problem is null then examined_at else ",
+    );
+    query.push_bind(micros(now)).push(" end from e where event.seq = e_seq");
+    query
+}

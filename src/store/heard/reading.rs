@@ -1,0 +1,178 @@
+//! What was heard, for people who ask: of one lead, in a list, in numbers. Reads only.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use sqlx::{QueryBuilder, Row as _};
+
+use crate::conversica::heard::Kind;
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::on_db;
+use crate::store::instant;
+
+/// An event, as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    pub seq: i64,
+    pub kind: Kind,
+    pub lead: LeadId,
+    pub received_at: DateTime<Utc>,
+    pub body: Vec<u8>,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
+    /// Of what could not be read: the event that was made of it.
+    pub mended_as: Option<i64>,
+    /// Later arrivals of the same.
+    pub repeats: i64,
+    pub repeated_at: Option<DateTime<Utc>>,
+    pub applied_at: Option<DateTime<Utc>>,
+    /// Of a Lead Update: what of it was news.
+    pub effect: Option<Map<String, Value>>,
+    /// Whether we have a lead of that id.
+    pub is_known: bool,
+    /// When an operator has put aside what cannot be read.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// It may withdraw consent, and an operator has to look.
+    pub may_be_opt_out: bool,
+}
+
+/// A macro, because the two engines' rows are two types.
+macro_rules! heard_of {
+    ($row:expr) => {
+        Ok::<Heard, sqlx::Error>(Heard {
+            seq: $row.try_get(0)?,
+            kind: super::kind_of($row.try_get(1)?)?,
+            lead: LeadId { id: $row.try_get(2)?, client_id: $row.try_get(3)? },
+            received_at: instant($row.try_get(4)?),
+            body: $row.try_get(5)?,
+            problem: $row.try_get(6)?,
+            mended_as: $row.try_get(7)?,
+            repeats: $row.try_get(8)?,
+            repeated_at: $row.try_get::<Option<i64>, _>(9)?.map(instant),
+            applied_at: $row.try_get::<Option<i64>, _>(10)?.map(instant),
+            effect: $row.try_get::<Option<&str>, _>(11)?.and_then(|effect| serde_json::from_str(effect).ok()),
+            is_known: $row.try_get::<Option<i64>, _>(12)?.is_some(),
+            settled_at: $row.try_get::<Option<i64>, _>(13)?.map(instant),
+            may_be_opt_out: $row.try_get::<Option<i64>, _>(14)?.is_some(),
+        })
+    };
+}
+
+const SELECT: &str = "select seq, kind, event.id, event.client_id, received_at, body, problem, mended_as, repeats, \
+     repeated_at, applied_at, effect, lead.changed_at, event.settled_at, (select max(p.seq) from possible_opt_out p \
+     where p.event_seq = event.seq and p.settled_at is null) from event \
+     left join lead on lead.id = event.id and lead.client_id = event.client_id where ";
+
+/// Which events are listed, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub kind: Option<Kind>,
+    /// Those that cannot be read, and that were neither mended nor put aside.
+    pub unreadable: bool,
+    /// Those that may withdraw consent, and that an operator has to look at.
+    pub possible_opt_outs: bool,
+    pub id: Option<String>,
+    pub client_id: Option<String>,
+    pub seqs: Vec<i64>,
+    /// Older than this one.
+    pub before: Option<i64>,
+}
+
+/// A page of events, newest first.
+pub async fn list(db: &Db, wanted: &Wanted, limit: i64) -> Result<Vec<Heard>, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new(SELECT);
+        query.push("seq < ").push_bind(wanted.before.unwrap_or(i64::MAX));
+        if let Some(kind) = wanted.kind {
+            query.push(" and kind = ").push_bind(kind.name());
+        }
+        if wanted.unreadable {
+            query.push(" and problem is not null and mended_as is null and event.settled_at is null");
+        }
+        if wanted.possible_opt_outs {
+            query.push(" and event.seq in (select event_seq from possible_opt_out where settled_at is null)");
+        }
+        if let Some(id) = &wanted.id {
+            query.push(" and event.id = ").push_bind(id.as_str());
+        }
+        if let Some(client_id) = &wanted.client_id {
+            query.push(" and event.client_id = ").push_bind(client_id.as_str());
+        }
+        if !wanted.seqs.is_empty() {
+            query.push(" and seq in (");
+            let mut list = query.separated(", ");
+            for seq in &wanted.seqs {
+                list.push_bind(*seq);
+            }
+            query.push(")");
+        }
+        query.push(" order by seq desc limit ").push_bind(limit);
+        let rows = query.build().fetch_all(pool).await?;
+        rows.iter().map(|row| heard_of!(row)).collect()
+    })
+}
+
+/// One event.
+pub async fn one(db: &Db, seq: i64) -> Result<Option<Heard>, sqlx::Error> {
+    let wanted = Wanted { seqs: vec![seq], ..Wanted::default() };
+    Ok(list(db, &wanted, 1).await?.pop())
+}
+
+/// How many of a lead's events are told, the newest.
+const TOLD: i64 = 1000;
+
+/// What was heard of a lead, oldest first, and what it comes to.
+pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<(Vec<Heard>, Map<String, Value>), sqlx::Error> {
+    let wanted = Wanted { id: Some(lead.id.clone()), client_id: Some(lead.client_id.clone()), ..Wanted::default() };
+    let mut heard = list(db, &wanted, TOLD).await?;
+    heard.retain(|heard| heard.problem.is_none() && heard.kind != Kind::ChatLead);
+    heard.reverse();
+    let picture: Option<String> = on_db!(db, pool => {
+        sqlx::query_scalar("select picture from conversation where id = $1 and client_id = $2")
+            .bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await
+    })?;
+    Ok((heard, picture.and_then(|picture| serde_json::from_str(&picture).ok()).unwrap_or_default()))
+}
+
+/// The clients of which a lead of that id was heard, at most 50.
+pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar(
+            "select distinct client_id from event where id = $1 and id <> '' and problem is null order by client_id limit 50")
+            .bind(id).fetch_all(pool).await
+    })
+}
+
+/// How much was received, by the names of table `received_count`; and how much of it waits: what cannot be read, what is to
+/// be written to the CRM, and what of that has stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Numbers {
+    counts: Vec<(String, i64)>,
+    pub unreadable: i64,
+    pub possible_opt_outs: i64,
+    pub writeback: i64,
+    pub stopped: i64,
+}
+
+impl Numbers {
+    pub fn count(&self, name: &str) -> i64 {
+        self.counts.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// Counts.
+pub async fn numbers(db: &Db) -> Result<Numbers, sqlx::Error> {
+    on_db!(db, pool => {
+        Ok(Numbers {
+            counts: sqlx::query_as("select name, count from received_count").fetch_all(pool).await?,
+            unreadable: sqlx::query_scalar(
+                "select count(*) from event where problem is not null and mended_as is null and settled_at is null")
+                .fetch_one(pool).await?,
+            possible_opt_outs: sqlx::query_scalar(
+                "select count(distinct event_seq) from possible_opt_out where settled_at is null")
+                .fetch_one(pool).await?,
+            writeback: sqlx::query_scalar("select count(*) from writeback").fetch_one(pool).await?,
+            stopped: sqlx::query_scalar("select count(*) from writeback where status = 'stopped'").fetch_one(pool).await?,
+        })
+    })
+}

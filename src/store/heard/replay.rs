@@ -1,0 +1,98 @@
+//! What could not be read is read again, by the present program or as somebody has mended it: it becomes an event like
+//! others, and stays as it came.
+
+use chrono::{DateTime, Utc};
+
+use crate::conversica::heard::{self, Kind};
+use crate::conversica::lead::LeadId;
+use crate::conversica::vocabulary;
+use crate::db::Db;
+use crate::on_db;
+use crate::store::heard::reading::Heard;
+use crate::store::{micros, tombstone};
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replayed {
+    /// It is this event now.
+    As(i64),
+    /// The same has arrived otherwise, as this event.
+    Known(i64),
+    /// It still cannot be read, for this reason.
+    Unreadable(String),
+    /// It is about somebody who was erased, and is gone.
+    Erased,
+}
+
+/// Reads `event` again, or `body` in its place. `has_clients`: whether our leads are told apart by their client.
+pub async fn replay(
+    db: &Db,
+    event: &Heard,
+    body: Option<&[u8]>,
+    has_clients: bool,
+    now: DateTime<Utc>,
+) -> Result<Replayed, sqlx::Error> {
+    let body = body.unwrap_or(&event.body);
+    let post = match heard::read(event.kind, body) {
+        Ok(post) => post,
+        Err(unreadable) => {
+            on_db!(db, pool => sqlx::query("update event set problem = $1 where seq = $2 and mended_as is null")
+                .bind(&unreadable.0).bind(event.seq).execute(pool).await.map(drop))?;
+            return Ok(Replayed::Unreadable(unreadable.0));
+        }
+    };
+    let hash = post.content_hash();
+    let outside = event.kind != Kind::ChatLead && !vocabulary::outside(&post.content).is_empty();
+    let client_id = if has_clients { post.lead.client_id } else { String::new() };
+    let lead = LeadId { id: post.lead.id, client_id };
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let about = (event.kind != Kind::ChatLead).then(|| lead.clone());
+        if !tombstone::erased!(db, transaction, about.into_iter()).is_empty() {
+            sqlx::query("delete from event where seq = $1").bind(event.seq).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            return Ok(Replayed::Erased);
+        }
+        let made: Option<i64> = sqlx::query_scalar(
+            "insert into event (kind, id, client_id, received_at, body, content_hash) values ($1, $2, $3, $4, $5, $6) \
+             on conflict (content_hash) do nothing returning seq")
+            .bind(event.kind.name()).bind(&lead.id).bind(&lead.client_id).bind(micros(event.received_at))
+            .bind(body).bind(hash.as_bytes()).fetch_optional(&mut *transaction).await?;
+        let seq: i64 = match made {
+            Some(seq) => seq,
+            None => sqlx::query_scalar("select seq from event where content_hash = $1")
+                .bind(hash.as_bytes()).fetch_one(&mut *transaction).await?,
+        };
+        if seq == event.seq {
+            // It could be read when it came, and can be read again: it waits to be applied.
+            sqlx::query("update event set problem = null, settled_at = null where seq = $1").bind(seq).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            return Ok(Replayed::As(seq));
+        }
+        sqlx::query("update event set mended_as = $1 where seq = $2")
+            .bind(seq).bind(event.seq).execute(&mut *transaction).await?;
+        if made.is_none() {
+            // The same has been taken in already; else its being taken in says what it says about consent.
+            sqlx::query(
+                "update possible_opt_out set settled_at = $1, decision = 'mended' where event_seq = $2 and settled_at is null \
+                 and exists (select 1 from event where seq = $3 and applied_at is not null)")
+                .bind(micros(now)).bind(event.seq).bind(seq).execute(&mut *transaction).await?;
+        }
+        let mut counted = vec![if made.is_some() { event.kind.name() } else { "repeat" }];
+        if made.is_some() && event.kind != Kind::ChatLead {
+            let known: Option<i64> = sqlx::query_scalar(
+                "select cast(1 as bigint) from lead where id = $1 and client_id = $2")
+                .bind(&lead.id).bind(&lead.client_id).fetch_optional(&mut *transaction).await?;
+            counted.extend(known.is_none().then_some("unknown_lead"));
+            counted.extend(outside.then_some("outside_vocabulary"));
+        }
+        for name in counted {
+            sqlx::query(
+                "insert into received_count (name, count) values ($1, 1) \
+                 on conflict (name) do update set count = received_count.count + 1")
+                .bind(name).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(if made.is_some() { Replayed::As(seq) } else { Replayed::Known(seq) })
+    })
+}

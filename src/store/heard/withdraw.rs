@@ -1,0 +1,207 @@
+//! Whose consent the posts of a batch withdraw: a post names its lead by an id and a client, which are not always the letters of
+//! table `lead`. The rules are pure; the macro asks the tables in the transaction of the batch.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use crate::conversica::consent::Channel;
+use crate::conversica::lead::LeadId;
+use crate::conversica::lead_name::normal_id;
+use crate::store::consent::Entry;
+use crate::store::heard::fold::{Folded, PossibleOptOut};
+
+/// In a transaction: what was said about consent, or may have been, goes into the tables and into what is to be sent. Returns
+/// how many leads are due because of it.
+macro_rules! withdraw {
+    ($db:expr, $transaction:expr, $folded:expr, $consequences:expr, $now:expr) => {{
+        let mut known = Vec::new();
+        let ids = $crate::store::heard::withdraw::named_ids(&$folded);
+        for some in ids.chunks(1000) {
+            for row in possible_opt_out::known_query(some).build().fetch_all(&mut *$transaction).await? {
+                known.push(LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? });
+            }
+        }
+        let wanted = $crate::store::heard::withdraw::unknown_names(&$folded, &known);
+        for some in wanted.chunks(100) {
+            for row in possible_opt_out::similar_query(some).build().fetch_all(&mut *$transaction).await? {
+                let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
+                if !known.contains(&lead) && some.contains(&$crate::conversica::lead_name::normal_id(&lead.id)) {
+                    known.push(lead);
+                }
+            }
+        }
+        let words = $crate::store::heard::withdraw::addressed_words(&$folded, &known);
+        let mut leads: BTreeSet<LeadId> = words.iter().map(|entry| entry.lead.clone()).collect();
+        for some in words.chunks(1000) {
+            consent::insert_query(some).build().execute(&mut *$transaction).await?;
+        }
+        let rows = $crate::store::heard::withdraw::possible_rows(&$folded, &known);
+        for some in rows.chunks(1000) {
+            possible_opt_out::insert_query(some).build().execute(&mut *$transaction).await?;
+        }
+        leads.extend(rows.into_iter().map(|(_, lead, ..)| lead).filter(|lead| !lead.id.is_empty()));
+        let mut due = 0;
+        let leads: Vec<LeadId> = leads.into_iter().collect();
+        for some in leads.chunks(1000) {
+            if $consequences.opt_outs == OptOuts::Keep {
+                due += consent::keep!($db, $transaction, some, $now) as u64;
+            }
+            consent::look_again_query($db, some).build().execute(&mut *$transaction).await?;
+        }
+        due
+    }};
+}
+pub(crate) use withdraw;
+
+/// Every id that a post about consent names.
+pub(crate) fn named_ids(folded: &Folded) -> Vec<&str> {
+    let of_words = folded.words.iter().map(|entry| entry.lead.id.as_str());
+    let of_posts = folded.possible.iter().chain(&folded.withdrawals).flat_map(ids_of);
+    let ids: BTreeSet<&str> = of_words.chain(of_posts).filter(|id| !id.is_empty()).collect();
+    ids.into_iter().collect()
+}
+
+fn ids_of(post: &PossibleOptOut) -> impl Iterator<Item = &str> {
+    post.lead.iter().map(|lead| lead.id.as_str()).chain(post.named.ids.iter().map(String::as_str))
+}
+
+/// The ids by which posts that may withdraw consent name no lead to the letter, in their normal form.
+pub(crate) fn unknown_names(folded: &Folded, known: &[LeadId]) -> Vec<String> {
+    let known: BTreeSet<&str> = known.iter().map(|lead| lead.id.as_str()).collect();
+    let ids = folded.possible.iter().chain(&folded.withdrawals).flat_map(ids_of);
+    let names = ids.filter(|id| !known.contains(id)).map(normal_id).filter(|name| !name.is_empty());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The leads that an id may mean: to the letter with that client, else with a client that differs in its way of writing, else of
+/// any client; and where there is none, the same of the ids that differ only in their way of writing.
+fn meant<'k>(id: &str, client_ids: &[String], known: &'k [LeadId]) -> Vec<&'k LeadId> {
+    let exact: Vec<&LeadId> = known.iter().filter(|lead| lead.id == id).collect();
+    let name = normal_id(id);
+    let of_name = || known.iter().filter(|lead| !name.is_empty() && normal_id(&lead.id) == name).collect();
+    let found: Vec<&LeadId> = if exact.is_empty() { of_name() } else { exact };
+    let of_client = |is_client: &dyn Fn(&str) -> bool| -> Vec<&'k LeadId> {
+        found.iter().copied().filter(|lead| is_client(&lead.client_id)).collect()
+    };
+    let exact = of_client(&|client_id| client_ids.iter().any(|named| named == client_id));
+    if !exact.is_empty() {
+        return exact;
+    }
+    let similar = of_client(&|client_id| client_ids.iter().any(|named| normal_id(named) == normal_id(client_id)));
+    if similar.is_empty() { found } else { similar }
+}
+
+/// The one lead of that id, where a post names no client.
+fn only_lead<'k>(lead: &LeadId, known: &'k [LeadId]) -> Option<&'k LeadId> {
+    let mut of_id = known.iter().filter(|known| known.id == lead.id);
+    let first = of_id.next().filter(|_| lead.client_id.is_empty())?;
+    of_id.next().is_none().then_some(first)
+}
+
+/// The words, each with its lead: a post without a client means the one lead that has its id.
+pub(crate) fn addressed_words(folded: &Folded, known: &[LeadId]) -> Vec<Entry> {
+    let addressed = |entry: &Entry| {
+        let lead = only_lead(&entry.lead, known).unwrap_or(&entry.lead).clone();
+        Entry { lead, ..entry.clone() }
+    };
+    folded.words.iter().map(addressed).collect()
+}
+
+/// A row of table `possible_opt_out`.
+pub(crate) type PossibleRow = (i64, LeadId, Channel, DateTime<Utc>);
+
+pub(crate) fn possible_rows(folded: &Folded, known: &[LeadId]) -> Vec<PossibleRow> {
+    let damaged = folded.possible.iter().map(|post| (post, leads_of_damaged(post, known)));
+    let withdrawals = folded.withdrawals.iter().map(|post| (post, leads_in_doubt(post, known)));
+    let rows = damaged.chain(withdrawals).flat_map(|(post, leads)| {
+        let of_lead = move |lead: LeadId| {
+            post.channels.iter().map(move |channel| (post.event_seq, lead.clone(), *channel, post.at))
+        };
+        leads.into_iter().flat_map(of_lead)
+    });
+    // One post may say the same twice: of what it withdraws, and of what is damaged in it.
+    let mut seen = BTreeSet::new();
+    rows.filter(|(seq, lead, channel, _)| seen.insert((*seq, lead.clone(), *channel))).collect()
+}
+
+/// The leads that a damaged post may be about: its own and those that it names, as far as they are known; the names themselves
+/// where they are not; one without an id where it names none.
+fn leads_of_damaged(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
+    let mut leads = BTreeSet::new();
+    if let Some(own) = &post.lead {
+        let found = meant(&own.id, std::slice::from_ref(&own.client_id), known);
+        leads.extend(if found.is_empty() { vec![own] } else { found }.into_iter().cloned());
+    }
+    for id in &post.named.ids {
+        let found = meant(id, &post.named.client_ids, known);
+        if found.is_empty() {
+            let client_ids = post.named.client_ids.iter().cloned().chain([String::new()]);
+            leads.extend(client_ids.map(|client_id| LeadId { id: id.clone(), client_id }));
+        }
+        leads.extend(found.into_iter().cloned());
+    }
+    // By an address alone, where it names no lead otherwise.
+    leads.extend(post.by_email.iter().cloned());
+    if leads.is_empty() {
+        leads.insert(LeadId::default());
+    }
+    leads
+}
+
+/// The leads that a withdrawal may be about beside the one that its words count for. One that names no lead that is known waits for an
+/// operator without a lead: its words count for the name that it has, should the CRM come to have that lead.
+fn leads_in_doubt(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
+    let Some(own) = &post.lead else { return BTreeSet::new() };
+    let client_ids = std::slice::from_ref(&own.client_id);
+    let is_certain = known.contains(own) || only_lead(own, known).is_some();
+    let mut leads = BTreeSet::new();
+    if !is_certain {
+        leads.extend(meant(&own.id, client_ids, known).into_iter().cloned());
+    }
+    for id in &post.named.ids {
+        leads.extend(meant(id, client_ids, known).into_iter().cloned());
+    }
+    leads.remove(own);
+    if leads.is_empty() && !is_certain {
+        leads.insert(LeadId::default());
+    }
+    leads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversica::withdrawal::NamedLeads;
+
+    fn lead(id: &str, client_id: &str) -> LeadId {
+        LeadId { id: id.to_owned(), client_id: client_id.to_owned() }
+    }
+
+    fn in_doubt(own: LeadId, others: &[&str], known: &[LeadId]) -> Vec<LeadId> {
+        let post = PossibleOptOut {
+            event_seq: 1,
+            lead: Some(own),
+            named: NamedLeads { ids: others.iter().map(|id| (*id).to_owned()).collect(), ..NamedLeads::default() },
+            by_email: Vec::new(),
+            channels: vec![Channel::Email],
+            at: DateTime::UNIX_EPOCH,
+        };
+        leads_in_doubt(&post, known).into_iter().collect()
+    }
+
+    #[test]
+    fn a_withdrawal_counts_for_its_lead_and_is_in_doubt_for_whatever_else_it_may_mean() {
+        let known = [lead("1", "A"), lead("2", "A"), lead("2", "B"), lead("3", "A")];
+        assert_eq!(in_doubt(lead("1", "A"), &[], &known), [], "to the letter");
+        assert_eq!(in_doubt(lead("1", ""), &[], &known), [], "the only lead of that id");
+        assert_eq!(in_doubt(lead("1", "a"), &[], &known), [lead("1", "A")]);
+        assert_eq!(in_doubt(lead("1", "Acme Motors"), &[], &known), [lead("1", "A")]);
+        assert_eq!(in_doubt(lead("2", ""), &[], &known), [lead("2", "A"), lead("2", "B")]);
+        assert_eq!(in_doubt(lead("2", "b"), &[], &known), [lead("2", "B")]);
+        assert_eq!(in_doubt(lead("003", "A"), &[], &known), [lead("3", "A")]);
+        assert_eq!(in_doubt(lead("c0ffee", "A"), &["3"], &known), [lead("3", "A")], "leadId differs from id");
+        assert_eq!(in_doubt(lead("1", "A"), &["3"], &known), [lead("3", "A")], "both are known");
+        assert_eq!(in_doubt(lead("9", "A"), &["8"], &known), [LeadId::default()], "none is known");
+    }
+}

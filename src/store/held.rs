@@ -1,0 +1,434 @@
+//! What waits for a person: how much of it there is, and its release, which covers what was shown and nothing that has
+//! joined since.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{QueryBuilder, Row as _};
+
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::store::decision::{self, Action, Who};
+use crate::store::lead::locking;
+use crate::store::{instant, micros};
+
+/// Reasons for a hold, as `status` names them.
+pub const FIRST_RUN: &str = "first_run";
+pub const TOO_MANY_CHANGES: &str = "too_many_changes";
+pub const MAPPING_CHANGED: &str = "mapping_changed";
+pub const CONVERSATION_CHANGED: &str = "conversation_changed";
+pub const AMBIGUOUS: &str = "ambiguous";
+pub const TEST_LEAD_LIMIT: &str = "test_lead_limit";
+pub const SOURCE_SHRANK: &str = "source_shrank";
+pub const RESTORED: &str = "restored";
+/// All of them.
+pub const REASONS: [&str; 8] = [
+    FIRST_RUN,
+    TOO_MANY_CHANGES,
+    MAPPING_CHANGED,
+    CONVERSATION_CHANGED,
+    AMBIGUOUS,
+    SOURCE_SHRANK,
+    TEST_LEAD_LIMIT,
+    RESTORED,
+];
+
+/// What a person does about leads held for that reason.
+pub fn advice(reason: &str) -> &'static str {
+    match reason {
+        FIRST_RUN => "`approve` contacts everybody who is there today, `baseline` assumes that Conversica knows them",
+        CONVERSATION_CHANGED => {
+            "another conversation may start a new series of messages: `approve` sends it, `baseline` leaves things as they are"
+        }
+        AMBIGUOUS => {
+            "nobody knows whether Conversica has them: ask, then `approve` to send them again, or `baseline` if they arrived"
+        }
+        TEST_LEAD_LIMIT => {
+            "the Test Lead Token is set: raise [conversica] test_lead_limit, or remove test_lead_token and `approve` to send in \
+             earnest"
+        }
+        SOURCE_SHRANK => {
+            "most of the leads that were known are missing from the source: mend it, and this ends by itself within minutes; if \
+             they are really gone, `approve` (which stops their messages where on_delete says so) or `baseline` (which sends nothing)"
+        }
+        RESTORED => {
+            "the state came out of a backup, and is older than what Conversica holds: look at `plan`, mind opt-outs heard since the \
+             backup, then `approve` sends it, `baseline` takes it as delivered"
+        }
+        MAPPING_CHANGED => {
+            "`approve` sends all of them as [lead] has it now: an update to a person whom Conversica knows, a first message to \
+             anybody else; `baseline` sends only later changes"
+        }
+        _ => "`approve` sends them, `baseline` takes them as delivered",
+    }
+}
+
+/// Which of the held leads are meant; all where nothing is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub ids: Vec<String>,
+    pub reason: Option<String>,
+}
+
+impl Selection {
+    /// All that is held for that reason.
+    pub fn reason(reason: &str) -> Self {
+        Self { ids: Vec::new(), reason: Some(reason.to_owned()) }
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.ids.is_empty() && self.reason.is_none()
+    }
+}
+
+/// What is held, at one moment. Names the set: a lead that joins, or whose content changes, is later than `newest`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    pub leads: i64,
+    /// Of them: people who were never sent from here, and would be by an approval.
+    pub new_people: i64,
+    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    pub assumed_known: i64,
+    /// Of them: leads whose row is missing from the source. They are not sent, but gone, whoever decides how.
+    pub missing: i64,
+    /// Reason → leads.
+    pub reasons: BTreeMap<String, i64>,
+    /// When the newest of them was held with its present content.
+    pub newest: Option<DateTime<Utc>>,
+}
+
+impl Held {
+    /// A name for this set, short enough to be copied from a screen; blank for an empty one. Reads back with
+    /// [`Held::named`].
+    pub fn set_name(&self) -> String {
+        self.newest.map(|newest| format!("{}-{}", self.leads, micros(newest))).unwrap_or_default()
+    }
+
+    /// The set of that name, of which the name tells number and age; `None` for anything else.
+    pub fn named(name: &str) -> Option<Self> {
+        let (leads, newest) = name.split_once('-')?;
+        let (leads, newest) = (leads.parse().ok().filter(|leads| *leads > 0)?, newest.parse().ok()?);
+        Some(Self { leads, newest: Some(instant(newest)), ..Self::default() })
+    }
+
+    /// What all of them are held for.
+    fn only_reason(&self) -> Option<&str> {
+        self.reasons.keys().next().filter(|_| self.reasons.len() == 1).map(String::as_str)
+    }
+
+    /// Whether this set has leads that `shown` had not.
+    pub fn has_outgrown(&self, shown: &Held) -> bool {
+        self.leads > shown.leads || self.newest > shown.newest
+    }
+}
+
+/// What becomes of the leads that are released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// They are sent.
+    Send,
+    /// Nothing is sent: what was never sent is assumed known to Conversica, of the others the content counts as delivered.
+    Baseline,
+}
+
+impl Release {
+    /// As a person's decision.
+    fn action(self) -> Action {
+        match self {
+            Release::Send => Action::Approve,
+            Release::Baseline => Action::Baseline,
+        }
+    }
+}
+
+/// How many leads a release concerned, counted in its own transaction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReleasedLeads {
+    pub leads: u64,
+    /// As in [`Held`].
+    pub new_people: u64,
+    pub assumed_known: u64,
+    /// Their rows are missing from the source.
+    pub missing: u64,
+}
+
+/// What came of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    Leads(ReleasedLeads),
+    /// Nothing was released: the set is larger than the one that was shown.
+    Grown,
+}
+
+/// A condition on the table that is true for the selected leads held up to and including an instant. Their newest content
+/// is held; an older one may be in flight, or the row gone.
+macro_rules! push_held {
+    ($query:expr, $selection:expr, $until:expr) => {
+        $query.push("hold_reason is not null and status <> 'invalid' and status <> 'in_sync'");
+        if let Some(until) = $until {
+            $query.push(" and held_at <= ").push_bind(micros(until));
+        }
+        if let Some(reason) = &$selection.reason {
+            $query.push(" and hold_reason = ").push_bind(reason.as_str());
+        }
+        if !$selection.ids.is_empty() {
+            $query.push(" and id in (");
+            let mut list = $query.separated(", ");
+            for id in &$selection.ids {
+                list.push_bind(id.as_str());
+            }
+            $query.push(")");
+        }
+    };
+}
+
+/// As [`push_held`], of those that a release up to `newest` changes.
+macro_rules! push_released {
+    ($query:expr, $selection:expr, $newest:expr, $release:expr) => {
+        if $release == Release::Baseline {
+            // What has gone would be in step, were it to come back.
+            $query.push("status in ('held', 'gone') and ");
+        }
+        push_held!($query, $selection, Some($newest));
+    };
+}
+
+/// Of these a baseline says nothing about content: only their row is missing, or what the row said last was invalid.
+macro_rules! nothing_taken {
+    () => {
+        "gone_at is not null and hold_reason = 'source_shrank' or desired is null"
+    };
+}
+
+/// Counts over held leads: people who were never sent from here, those of them who are assumed known, and missing rows.
+const PEOPLE: &str = "count(case when status = 'held' and gone_at is null and (first_contact_at is null or assumed_at is not null) \
+     then 1 end), count(case when status = 'held' and gone_at is null then assumed_at end), \
+     count(case when status in ('held', 'gone') then gone_at end)";
+
+/// What is held now.
+pub async fn look(db: &Db, selection: &Selection) -> Result<Held, sqlx::Error> {
+    let mut held = Held::default();
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("select hold_reason, count(*), max(held_at), ");
+        query.push(PEOPLE).push(" from lead where ");
+        push_held!(query, selection, None::<DateTime<Utc>>);
+        query.push(" group by hold_reason");
+        for row in query.build().fetch_all(pool).await? {
+            let leads: i64 = row.try_get(1)?;
+            held.leads += leads;
+            held.newest = held.newest.max(row.try_get::<Option<i64>, _>(2)?.map(instant));
+            held.new_people += row.try_get::<i64, _>(3)?;
+            held.assumed_known += row.try_get::<i64, _>(4)?;
+            held.missing += row.try_get::<i64, _>(5)?;
+            held.reasons.insert(row.try_get(0)?, leads);
+        }
+        Ok(held)
+    })
+}
+
+/// Whether any lead waits for a person for that reason, or for any.
+pub async fn any(db: &Db, reason: Option<&str>) -> Result<bool, sqlx::Error> {
+    let selection = Selection { ids: Vec::new(), reason: reason.map(str::to_owned) };
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("select cast(1 as bigint) from lead where status = 'held' and ");
+        push_held!(query, selection, None::<DateTime<Utc>>);
+        query.push(" limit 1");
+        let found: Option<i64> = query.build_query_scalar().fetch_optional(pool).await?;
+        Ok(found.is_some())
+    })
+}
+
+/// How many leads wait for a person.
+pub async fn count(db: &Db) -> Result<i64, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar("select count(*) from lead where status = 'held' and status <> 'in_sync'").fetch_one(pool).await
+    })
+}
+
+/// How many of the held leads are people who were never sent from here, and how many of those are assumed known. From an
+/// index alone, for those who ask often.
+pub async fn first_contacts(db: &Db) -> Result<(i64, i64), sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_as(
+            "select count(*), count(assumed_at) from lead where status = 'held' and gone_at is null \
+             and (first_contact_at is null or assumed_at is not null)").fetch_one(pool).await
+    })
+}
+
+/// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says. Leads whose row is
+/// missing are gone either way; after [`Release::Send`], [`super::gone::settle`] knows who is owed a word. `who` is the person
+/// who decided, and `None` for a setting that has.
+pub async fn release(
+    db: &Db,
+    selection: &Selection,
+    shown: &Held,
+    release: Release,
+    who: Option<&Who>,
+    now: DateTime<Utc>,
+) -> Result<Released, sqlx::Error> {
+    let Some(newest) = shown.newest else { return Ok(Released::Leads(ReleasedLeads::default())) };
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let mut noted: Option<i64> = None;
+        if let Some(who) = who {
+            let mut begin = decision::begin_query(release.action(), who, shown.only_reason(), now);
+            let seq = begin.build_query_scalar().fetch_one(&mut *transaction).await?;
+            let mut note = QueryBuilder::new(
+                "insert into decided (id, client_id, decision_seq) \
+                 with meant (meant_id, meant_client_id) as (select id, client_id from lead where ");
+            push_released!(note, selection, newest, release);
+            note.push(locking(db)).push(") select meant_id, meant_client_id, ").push_bind(seq).push(" from meant");
+            note.build().execute(&mut *transaction).await?;
+            noted = Some(seq);
+        }
+        // What is counted here is what is changed below: on PostgreSQL it is locked by now, on SQLite there is one writer.
+        let mut count = QueryBuilder::new("select ");
+        count.push(PEOPLE).push(" from lead where ");
+        match noted {
+            Some(seq) => {
+                count.push("(id, client_id) in (select id, client_id from decided where decision_seq = ").push_bind(seq);
+                count.push(")");
+            }
+            None => {
+                push_released!(count, selection, newest, release);
+            }
+        }
+        let (new_people, assumed_known, missing): (i64, i64, i64) =
+            count.build_query_as().fetch_one(&mut *transaction).await?;
+        let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from ");
+        match noted {
+            // Those that are locked by now, and no others: locks are taken in one order.
+            Some(seq) => _ = update.push("decided where decision_seq = ").push_bind(seq),
+            None => {
+                update.push("lead where ");
+                push_released!(update, selection, newest, release);
+                update.push(locking(db));
+            }
+        }
+        update.push(") update lead set hold_reason = null, held_at = null, status_before = null, ");
+        update.push(match release {
+            Release::Send => {
+                "attempts = case when status = 'in_flight' then attempts else 0 end, \
+                 first_failed_at = case when status = 'in_flight' then first_failed_at end, \
+                 urgent = case when status = 'held' and gone_at is not null \
+                          then case when first_contact_at is null then 0 else 1 end else urgent end, \
+                 status = case when status = 'held' and gone_at is not null then 'gone' \
+                          when status = 'held' then 'pending' else status end, due_at = "
+            }
+            Release::Baseline => concat!(
+                "status = case when status = 'held' and gone_at is null then 'in_sync' else 'gone' end, urgent = 0, \
+                 delivered = case when ",
+                nothing_taken!(),
+                " then delivered end, delivered_hash = case when ",
+                nothing_taken!(),
+                " then delivered_hash else desired_hash end, delivered_at = case when ",
+                nothing_taken!(),
+                // Only Conversica accepts.
+                " then delivered_at end, assumed_at = case when ",
+                nothing_taken!(),
+                " or first_contact_at is not null then assumed_at else "
+            ),
+        });
+        update.push_bind(micros(now));
+        if release == Release::Baseline {
+            // Known from now on, as far as anybody says: a withdrawal of consent is sent to them, and a stop.
+            update.push(concat!(" end, first_contact_at = case when ", nothing_taken!(), " then first_contact_at"));
+            update.push(" else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
+        }
+        update.push(" from meant where lead.id = meant_id and lead.client_id = meant_client_id");
+        let released = update.build().execute(&mut *transaction).await?.rows_affected();
+        if i64::try_from(released).is_ok_and(|released| released > shown.leads) {
+            // Some have joined that the look at the set could not see yet.
+            return Ok(Released::Grown);
+        }
+        if let Some(seq) = noted {
+            let leads = i64::try_from(released).unwrap_or(i64::MAX);
+            sqlx::query(decision::COUNT).bind(leads).bind(seq).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        let number = |of: i64| u64::try_from(of).unwrap_or(0);
+        Ok(Released::Leads(ReleasedLeads {
+            leads: released,
+            new_people: number(new_people),
+            assumed_known: number(assumed_known),
+            missing: number(missing),
+        }))
+    })
+}
+
+/// Releases whatever is held of the selected leads, for a setting that has decided; returns how many leads that was.
+pub async fn release_all(
+    db: &Db,
+    selection: &Selection,
+    release: Release,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    loop {
+        let held = look(db, selection).await?;
+        if let Released::Leads(leads) = self::release(db, selection, &held, release, None, now).await? {
+            return Ok(leads.leads);
+        }
+    }
+}
+
+/// Lets go what a poll held only until it knew that it need not: what is held for that reason since that moment.
+pub async fn release_since(
+    db: &Db,
+    reason: &str,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut update = QueryBuilder::new(
+            "with free (free_id, free_client_id) as (select id, client_id from lead \
+             where status = 'held' and status <> 'in_sync' and gone_at is null and hold_reason = ");
+        update.push_bind(reason).push(" and held_at >= ").push_bind(micros(since)).push(locking(db));
+        update.push(") update lead set hold_reason = null, held_at = null, status = 'pending', due_at = ");
+        update.push_bind(micros(now)).push(" from free where lead.id = free_id and lead.client_id = free_client_id");
+        Ok(update.build().execute(pool).await?.rows_affected())
+    })
+}
+
+/// How many leads are held for that reason since that moment, with their rows there.
+pub async fn kept_since(db: &Db, reason: &str, since: DateTime<Utc>) -> Result<i64, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar(
+            "select count(*) from lead where status = 'held' and status <> 'in_sync' and gone_at is null \
+             and hold_reason = $1 and held_at >= $2")
+            .bind(reason).bind(micros(since)).fetch_one(pool).await
+    })
+}
+
+/// Gives what is held for one reason, since that moment, another; returns how many leads that was.
+pub async fn rename(db: &Db, reason: &str, since: Option<DateTime<Utc>>, to: &str) -> Result<u64, sqlx::Error> {
+    let sql = format!(
+        "with meant (meant_id, meant_client_id) as (select id, client_id from lead \
+         where status <> 'in_sync' and gone_at is null and hold_reason = $1 and held_at >= $2{}) \
+         update lead set hold_reason = $3 from meant where lead.id = meant_id and lead.client_id = meant_client_id",
+        locking(db)
+    );
+    let since = since.map_or(i64::MIN, micros);
+    Ok(on_db!(db, pool => {
+        sqlx::query(trusted(sql)).bind(reason).bind(since).bind(to).execute(pool).await?.rows_affected()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_known_again_by_its_name_and_tells_a_larger_or_newer_one_apart() {
+        let held = Held { leads: 3, newest: Some(instant(1_800_000_000_000_000)), ..Held::default() };
+        let named = Held::named(&held.set_name()).unwrap();
+        assert_eq!((named.leads, named.newest), (held.leads, held.newest));
+        assert!(!held.has_outgrown(&named));
+        assert!(Held { leads: 4, ..held.clone() }.has_outgrown(&named));
+        assert!(Held { newest: Some(instant(1_800_000_000_000_001)), ..held.clone() }.has_outgrown(&named));
+        assert!(!Held { leads: 2, ..held }.has_outgrown(&named), "some have gone");
+        assert_eq!(Held::default().set_name(), "");
+        for name in ["", "3", "-", "0-5", "x-5", "3-x", "-3-5"] {
+            assert_eq!(Held::named(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Table `lead`: how many people were contacted for the first time of late, by the minute, while a cap counts those.
+
+use chrono::{DateTime, Utc};
+
+use crate::db::Db;
+use crate::on_db;
+use crate::store::{instant, micros};
+
+const MINUTE: i64 = 60_000_000;
+
+/// Since `since`, oldest first: `(when, people)`. Each minute's people count as of its end, so that nobody is expected to be
+/// written to sooner than a cap allows.
+pub async fn since(db: &Db, since: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, sqlx::Error> {
+    let rows: Vec<(i64, i64)> = on_db!(db, pool => {
+        // Whole numbers: both engines cut off the rest.
+        sqlx::query_as(
+            "select introduced_at / 60000000, count(*) from lead where introduced_at > $1 \
+             group by introduced_at / 60000000 order by 1")
+            .bind(micros(since)).fetch_all(pool).await
+    })?;
+    let people = |(minute, people): (i64, i64)| (instant((minute + 1) * MINUTE), u64::try_from(people).unwrap_or(0));
+    Ok(rows.into_iter().map(people).collect())
+}

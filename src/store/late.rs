@@ -1,0 +1,134 @@
+//! Table `lead`: answers to claims that are not this instance's any more.
+//!
+//! The lease was over, and another instance has taken the lead over and may have sent newer content. Nobody knows in which
+//! order Conversica has seen the two. So the late answer is journalled as what it was, and where Conversica may hold the
+//! older content after it, the lead is due again with its newest.
+
+use std::collections::HashMap;
+
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::conversica::lead::LeadId;
+use crate::conversica::outcome::Class;
+use crate::store::delivery::{Finished, withdrawn_by};
+use crate::store::lead::{DELIVERED, SENT};
+use crate::store::micros;
+
+/// Stands for "other content than is desired" as the fingerprint of what is in flight: whatever comes of that request, the
+/// desired content is sent after it.
+pub(crate) const OTHER_CONTENT: [u8; 16] = [0; 16];
+
+/// Of these, those whose claims were not found. `found` are the leads that had a claim of this batch; of two answers for one
+/// lead, the newer claim was the one that was found.
+pub(crate) fn without_claim<'f>(finished: &'f [Finished], found: &[LeadId]) -> Vec<&'f Finished> {
+    let mut newest: HashMap<&LeadId, i64> = HashMap::new();
+    for f in finished {
+        let at = newest.entry(&f.lead).or_insert(i64::MIN);
+        *at = (*at).max(micros(f.claimed_at));
+    }
+    let is_found = |f: &&Finished| found.contains(&f.lead) && newest.get(&f.lead) == Some(&micros(f.claimed_at));
+    finished.iter().filter(|f| !is_found(f)).collect()
+}
+
+/// How it is journalled: an accepted answer is no proof any more that Conversica holds this content.
+pub(crate) fn journalled(late: &Finished) -> Finished {
+    let said = match late.class {
+        Class::Accepted | Class::Ambiguous => {
+            "this answer came after the lease of its claim: the lead is sent again where its content has changed since"
+        }
+        Class::Rejected | Class::Transient | Class::Halting => "this answer came after the lease of its claim",
+    };
+    let detail = late.detail.as_deref().map_or_else(|| said.to_owned(), |detail| format!("{said}; {detail}"));
+    let class = if late.class == Class::Accepted { Class::Ambiguous } else { late.class };
+    Finished { class, detail: Some(detail), ..late.clone() }
+}
+
+/// Whether Conversica may hold what was sent.
+pub(crate) fn may_have_arrived(late: &Finished) -> bool {
+    matches!(late.class, Class::Accepted | Class::Ambiguous)
+}
+
+/// Puts what was said of late answers in place of them, and leaves out those that were journalled before.
+pub(crate) fn correct(journal: &mut Vec<Finished>, said: Vec<(Finished, Option<Finished>)>) {
+    for (late, entry) in said {
+        journal.retain(|f| *f != late);
+        journal.extend(entry);
+    }
+}
+
+/// How many entries the journal has of this very answer. One that was written already, by a transaction whose commit was
+/// not confirmed to us, is not late.
+pub(crate) const ENTRIES: &str =
+    "select count(*) from outcome where id = $1 and client_id = $2 and at = $3 and sent_hash = $4";
+
+/// Takes back the entry that was written last.
+pub(crate) const TAKE_BACK: &str = "delete from outcome where seq = (select max(seq) from outcome \
+     where id = $1 and client_id = $2 and at = $3 and sent_hash = $4)";
+
+/// Says of the entry how the answer came.
+pub(crate) const SAY_LATE: &str = "update outcome set class = $5, detail = $6 \
+     where id = $1 and client_id = $2 and at = $3 and sent_hash = $4";
+
+/// Makes the lead due again, unless what was sent is what it should hold. What waits for the operator, and what Conversica
+/// has rejected, waits on; a withdrawal of consent waits for nothing.
+pub(crate) fn due_again_query<DB: Database>(late: &Finished) -> QueryBuilder<DB>
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+{
+    let withdraws = withdrawn_by("coalesce(lead.desired, '')", "''");
+    let mut update = QueryBuilder::new("update lead set delivered = ");
+    update.push(DELIVERED).push(", delivered_hash = null, sent = case when lead.status = 'in_flight' then ");
+    update.push(SENT).push(" else lead.sent end, sent_hash = case when lead.status = 'in_flight' then ");
+    update.push_bind(OTHER_CONTENT.to_vec());
+    update.push(" else lead.sent_hash end, first_contact_at = coalesce(lead.first_contact_at, ");
+    update.push_bind(micros(late.at)).push("), urgent = case when ").push(&withdraws);
+    update.push(" then 1 else lead.urgent end, due_at = case when lead.status in ('in_sync', 'gone') then ");
+    update
+        .push_bind(micros(late.at))
+        .push(" else lead.due_at end, status = case when lead.status = 'in_sync' then 'pending' ");
+    update.push("when lead.status = 'gone' and (").push(&withdraws);
+    update.push(") then 'pending' else lead.status end where lead.id = ").push_bind(late.lead.id.clone());
+    update.push(" and lead.client_id = ").push_bind(late.lead.client_id.clone());
+    update.push(" and lead.desired_hash <> ").push_bind(late.sent_hash.clone());
+    update
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::delivery::Next;
+    use crate::store::instant;
+
+    fn finished(id: &str, claimed_at: i64, class: Class) -> Finished {
+        Finished {
+            lead: LeadId { id: id.to_owned(), client_id: String::new() },
+            claimed_at: instant(claimed_at),
+            attempt: 1,
+            class,
+            http_status: None,
+            detail: None,
+            duration: None,
+            at: instant(9),
+            sent_hash: vec![1],
+            next: Next::Done,
+        }
+    }
+
+    #[test]
+    fn of_two_answers_for_one_lead_the_older_claim_is_the_late_one() {
+        let batch =
+            [finished("1", 5, Class::Accepted), finished("1", 7, Class::Accepted), finished("2", 6, Class::Accepted)];
+        let late = without_claim(&batch, &[batch[0].lead.clone()]);
+        assert_eq!(late, [&batch[0], &batch[2]]);
+    }
+
+    #[test]
+    fn a_late_answer_that_accepts_is_journalled_as_ambiguous_and_a_late_refusal_as_one() {
+        assert_eq!(journalled(&finished("1", 5, Class::Accepted)).class, Class::Ambiguous);
+        let refused = journalled(&Finished { detail: Some("no".to_owned()), ..finished("1", 5, Class::Rejected) });
+        assert_eq!((refused.class, may_have_arrived(&refused)), (Class::Rejected, false));
+        assert!(refused.detail.unwrap().ends_with("; no"));
+    }
+}

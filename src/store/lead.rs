@@ -1,0 +1,448 @@
+//! Table `lead`: one row a lead. What the poll asks of it and writes to it; [`super::delivery`] has the deliverer's side.
+//!
+//! Every statement decides by the row as it stands, never by what was read earlier: poll, delivery and operator commands
+//! run at the same time, and the last line of each `case` is right for whichever came first.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
+
+use crate::conversica::lead::{Fingerprint, LeadId, RowHash, WITHDRAWALS};
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::store::held::SOURCE_SHRANK;
+use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, status_named};
+use crate::store::micros;
+use crate::store::tombstone::{self, Erased};
+
+pub use crate::store::lead_status::Status;
+
+/// What the diff needs to know of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub lead: LeadId,
+    pub status: Status,
+    pub desired_hash: Fingerprint,
+    /// `None`: never accepted, or nobody knows.
+    pub delivered_hash: Option<Fingerprint>,
+    /// Conversica has, or may have, taken this lead before, or a baseline assumes so.
+    pub contacted: bool,
+    /// It was never sent from here: a baseline assumes that Conversica knows it.
+    pub assumed: bool,
+    pub hold_reason: Option<String>,
+    /// The row was found missing, whatever is still to be done about its lead.
+    pub gone: bool,
+    /// Of the row that `desired` was made of; `None` where it has to be looked at again.
+    pub row_hash: Option<RowHash>,
+}
+
+impl Known {
+    /// Conversica has this lead, may have it, or is about to: a request is on its way.
+    pub fn may_be_contacted(&self) -> bool {
+        self.contacted || self.status == Status::InFlight
+    }
+
+    /// Its row was found missing together with most others: it is held as it was.
+    pub fn is_withheld(&self) -> bool {
+        self.gone && self.status == Status::Held
+    }
+
+    /// Whether the source is expected to have it. Who was first seen in a source that had lost most of its leads, and waits
+    /// for that, is not.
+    pub fn is_expected(&self) -> bool {
+        self.is_withheld() || !self.gone && !self.is_doubtful()
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.status == Status::Held && !self.contacted && self.hold_reason.as_deref() == Some(SOURCE_SHRANK)
+    }
+}
+
+/// A row to write: a lead whose content differs from what the state holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub lead: LeadId,
+    pub desired_hash: Fingerprint,
+    /// The canonical Lead object, or the reasons why there is none.
+    pub desired: Result<String, Vec<String>>,
+    /// Set: it waits for a person instead of being sent.
+    pub hold_reason: Option<&'static str>,
+    /// Withdraws consent: it goes out before all others and is never held.
+    pub urgent: bool,
+    /// Of the row that `desired` was made of.
+    pub row_hash: Option<RowHash>,
+}
+
+/// Reads a [`Known`] from a row of either engine.
+macro_rules! known_of {
+    ($row:expr) => {
+        Ok::<Known, sqlx::Error>(Known {
+            lead: LeadId { id: $row.try_get(0)?, client_id: $row.try_get(1)? },
+            status: status_named($row.try_get(2)?)?,
+            desired_hash: fingerprint_of($row.try_get(3)?)?,
+            delivered_hash: $row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint_of).transpose()?,
+            contacted: $row.try_get::<Option<i64>, _>(5)?.is_some(),
+            hold_reason: $row.try_get(6)?,
+            gone: $row.try_get::<Option<i64>, _>(7)?.is_some(),
+            row_hash: $row.try_get::<Option<i64>, _>(8)?.map(RowHash),
+            assumed: $row.try_get::<Option<i64>, _>(9)?.is_some(),
+        })
+    };
+}
+
+/// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
+pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Known>, sqlx::Error> {
+    let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
+    // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
+    let beyond = if after.is_some() { ">" } else { ">=" };
+    let sql = format!(
+        "select id, client_id, {SHOWN_STATUS}, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, \
+         assumed_at from lead \
+         where (id, client_id) {beyond} ($1, $2) order by id, client_id limit $3"
+    );
+    on_db!(db, pool => {
+        let rows = sqlx::query(trusted(sql))
+            .bind(id).bind(client_id).bind(limit).fetch_all(pool).await?;
+        rows.iter().map(|row| known_of!(row)).collect()
+    })
+}
+
+/// What is known of these leads: one statement, whatever their number (at most 5,000).
+pub async fn known(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(HashMap::new());
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new(
+            "with asked (asked_id, asked_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(") select id, client_id, ").push(SHOWN_STATUS).push(
+            ", desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, assumed_at from asked join \
+             lead on lead.id = asked_id and lead.client_id = asked_client_id");
+        let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
+        rows.iter().map(|row| known_of!(row).map(|known: Known| (known.lead.clone(), known))).collect()
+    })
+}
+
+/// Pieces of an update that makes PostgreSQL lock its rows in byte order, as `upsert` does: poll and delivery write at the
+/// same time, and two that lock the same rows in different orders end in a deadlock. SQLite has one writer at a time.
+pub(crate) struct InOrder {
+    /// Behind the CTE that names the leads.
+    pub cte: String,
+    /// Behind the `from` list.
+    pub from: &'static str,
+    /// Behind the condition.
+    pub condition: &'static str,
+}
+
+impl InOrder {
+    /// `keys` selects id and client of the leads to be updated.
+    pub fn of(db: &Db, keys: &str) -> Self {
+        match db {
+            Db::Sqlite(_) => Self { cte: String::new(), from: "", condition: "" },
+            Db::Postgres(_) => Self {
+                cte: format!(
+                    ", locked (locked_id, locked_client_id) as (select id, client_id from lead \
+                     where (id, client_id) in ({keys}) order by id, client_id for update)"
+                ),
+                from: ", locked",
+                condition: " and lead.id = locked_id and lead.client_id = locked_client_id",
+            },
+        }
+    }
+}
+
+/// Behind `select id, client_id from lead where …` in a CTE: locks what an update is about to change, in the same order, and
+/// looks at the condition again once it has the lock. The update itself is to name leads by id and client alone: with a second
+/// condition, or a second CTE, PostgreSQL compares each row with each where it takes both for one row, as it does while a
+/// table has just been filled.
+pub(crate) fn locking(db: &Db) -> &'static str {
+    match db {
+        Db::Sqlite(_) => "",
+        Db::Postgres(_) => " order by id, client_id for update",
+    }
+}
+
+/// The content last accepted. It is not written twice: where it is the desired content, equal fingerprints say so.
+pub(crate) const DELIVERED: &str = "case when lead.delivered is null and lead.delivered_hash = lead.desired_hash then lead.desired else lead.delivered end";
+
+/// The content in flight.
+pub(crate) const SENT: &str = "coalesce(lead.sent, case when lead.desired_hash = lead.sent_hash then lead.desired end)";
+
+/// In an upsert: whether the new content withdraws consent, 1 or 0. The poll has looked at the lead some time ago; who was
+/// claimed since then is contacted by now, and a withdrawal written in the belief that there was nothing to withdraw is one.
+/// With a request on its way, consent counts as withdrawn before only if that says so too.
+fn urgent_by_now() -> String {
+    let withdrawn = WITHDRAWALS.map(|key| {
+        let said = format!("like '%\"{}\":true%'", key.name());
+        format!(
+            "(excluded.desired {said} and not (\
+             coalesce(case when lead.delivered_hash is not null then {DELIVERED} end, '') {said} \
+             and (lead.status <> 'in_flight' or coalesce({SENT}, '') {said})))"
+        )
+    });
+    format!(
+        "case when excluded.urgent = 1 or (lead.first_contact_at is not null or lead.status = 'in_flight') and ({}) \
+         then 1 else 0 end",
+        withdrawn.join(" or ")
+    )
+}
+
+/// In an upsert: what the new content waits for. It joins what held the old, but for a changed conversation, of which every
+/// content says for itself whether it has one. What holds a single lead is not forgotten for what holds a whole poll, which
+/// is let go without a look at single leads.
+const WAITS_FOR: &str = "coalesce(case when lead.hold_reason in ('ambiguous', 'test_lead_limit') then lead.hold_reason end, \
+     excluded.hold_reason, case when lead.hold_reason <> 'conversation_changed' then lead.hold_reason end)";
+
+/// Writes what the poll found to have changed: one statement, whatever the number of leads (at most 2,000).
+///
+/// A lead in flight stays in flight: its newest content waits for the outcome. A lead waiting for a retry keeps its time,
+/// so that a change does not hurry an endpoint that asked for patience.
+///
+/// `now` is the poll's own, from which the leads are due; `written_at` is this very moment, by which a person who approves
+/// can tell what was there when they looked.
+pub async fn upsert(
+    db: &Db,
+    changes: &[Change],
+    now: DateTime<Utc>,
+    written_at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let erased = tombstone::erased!(db, transaction, changes.iter().map(|change| change.lead.clone()));
+        let changes = spared(changes, &erased);
+        if !changes.is_empty() {
+            upsert_query(&changes, now, written_at).build().execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
+    })
+}
+
+/// Without those who were erased: whatever their rows say, nothing is ever made of it again.
+pub(crate) fn spared<'c>(changes: &'c [Change], erased: &Erased) -> Cow<'c, [Change]> {
+    if erased.is_empty() {
+        return Cow::Borrowed(changes);
+    }
+    Cow::Owned(changes.iter().filter(|change| !erased.has(&change.lead)).cloned().collect())
+}
+
+/// The statement of [`upsert`], for whoever has a transaction, and knows who was erased.
+pub(crate) fn upsert_query<DB: Database>(
+    changes: &[Change],
+    now: DateTime<Utc>,
+    written_at: DateTime<Utc>,
+) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<&'e str>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
+{
+    // See `InOrder`.
+    let mut changes: Vec<&Change> = changes.iter().collect();
+    changes.sort_unstable_by(|a, b| a.lead.cmp(&b.lead));
+    let urgent = urgent_by_now();
+    // The new content waits for nobody, whatever held the old. A row that makes no lead can be mended, and what nobody knows
+    // of it is then still unknown.
+    let free = format!(
+        "excluded.invalid_reasons is not null and coalesce(lead.hold_reason, '') <> 'ambiguous' or {urgent} = 1 \
+         or excluded.desired_hash = lead.delivered_hash"
+    );
+    let mut query = QueryBuilder::new(
+        "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, held_at, \
+         urgent, due_at, attempts, changed_at, row_hash) ",
+    );
+    query.push_values(changes, |mut row, change| {
+        let status = match (&change.desired, change.hold_reason) {
+            (Err(_), _) => Status::Invalid,
+            (Ok(_), Some(_)) => Status::Held,
+            (Ok(_), None) => Status::Pending,
+        };
+        row.push_bind(change.lead.id.as_str())
+            .push_bind(change.lead.client_id.as_str())
+            .push_bind(status.name())
+            .push_bind(change.desired.as_deref().ok())
+            .push_bind(change.desired_hash.as_bytes().to_vec())
+            .push_bind(change.desired.as_ref().err().map(|reasons| serde_json::json!(reasons).to_string()))
+            .push_bind(change.hold_reason)
+            .push_bind(change.hold_reason.map(|_| micros(written_at)))
+            .push_bind(i64::from(change.urgent))
+            .push_bind(micros(now))
+            .push_bind(0_i64)
+            .push_bind(micros(written_at))
+            .push_bind(change.row_hash.map(|hash| hash.0));
+    });
+    query
+        .push(" on conflict (id, client_id) do update set delivered = ")
+        .push(DELIVERED)
+        .push(
+            ", \
+         sent = case when lead.status = 'in_flight' and lead.sent is null and lead.desired_hash = lead.sent_hash \
+                then lead.desired else lead.sent end, \
+         desired = excluded.desired, desired_hash = excluded.desired_hash, \
+         invalid_reasons = excluded.invalid_reasons, \
+         hold_reason = case when ",
+        )
+        .push(&free)
+        .push(" then null else ")
+        .push(WAITS_FOR)
+        .push(
+            " end, \
+         held_at = case when ",
+        )
+        .push(&free)
+        .push(" then null when ")
+        .push(WAITS_FOR)
+        .push(
+            " is not null then excluded.changed_at end, \
+         changed_at = excluded.changed_at, gone_at = null, status_before = null, row_hash = excluded.row_hash, \
+         urgent = ",
+        )
+        .push(&urgent)
+        .push(
+            ", \
+         attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
+         first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
+         due_at = case when lead.status = 'retrying' and ",
+        )
+        .push(&urgent)
+        .push(
+            " = 0 then lead.due_at \
+                else excluded.due_at end, \
+         status = case when lead.status = 'in_flight' then 'in_flight' \
+                when excluded.invalid_reasons is not null then 'invalid' \
+                when excluded.desired_hash = lead.delivered_hash then 'in_sync' \
+                when ",
+        )
+        .push(&urgent)
+        .push(" = 0 and ")
+        .push(WAITS_FOR)
+        .push(
+            " is not null then 'held' \
+                when lead.status = 'retrying' then 'retrying' \
+                else 'pending' end",
+        );
+    query
+}
+
+/// Notes that these rows are no longer in the source. What is in flight ends first, and who has withdrawn consent is heard
+/// all the same.
+pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(());
+    }
+    let order = InOrder::of(db, "select missing_id, missing_client_id from missing");
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with missing (missing_id, missing_client_id) as (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(")").push(&order.cte).push(" update lead set gone_at = ");
+        query.push_bind(micros(now));
+        query.push(
+            ", status = case when lead.status = 'in_flight' \
+             or lead.urgent = 1 and lead.status in ('pending', 'retrying') then lead.status else 'gone' end, \
+             held_at = case when lead.hold_reason <> 'source_shrank' then lead.held_at end, \
+             hold_reason = case when lead.hold_reason <> 'source_shrank' then lead.hold_reason end from missing",
+        );
+        query.push(order.from);
+        query.push(" where lead.id = missing.missing_id and lead.client_id = missing.missing_client_id");
+        query.push(order.condition);
+        query.build().execute(pool).await?;
+        Ok(())
+    })
+}
+
+/// Puts leads that were gone back to where they rest, their content being what it was; those that were held because their
+/// rows were missing, to where they stood. Not where it is another content by now: somebody has decided meanwhile that
+/// Conversica is told of their going, and the next compare finds that the row says otherwise.
+pub async fn mark_returned(db: &Db, leads: &[Known], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(());
+    }
+    let order = InOrder::of(db, "select back_id, back_client_id from back");
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("with back (back_id, back_client_id, back_hash) as (");
+        query.push_values(leads, |mut row, known| {
+            row.push_bind(&known.lead.id).push_bind(&known.lead.client_id).push_bind(known.desired_hash.as_bytes().to_vec());
+        });
+        query.push(")").push(&order.cte).push(" update lead set gone_at = null, status_before = null, \
+             due_at = case when lead.status_before = 'retrying' then lead.due_at else ");
+        query.push_bind(micros(now));
+        query.push(
+            " end, urgent = case when lead.desired_hash = lead.delivered_hash then 0 else lead.urgent end, \
+             held_at = case when lead.hold_reason <> 'source_shrank' then lead.held_at end, \
+             hold_reason = case when lead.hold_reason <> 'source_shrank' then lead.hold_reason end, \
+             status = case when lead.status = 'in_flight' then lead.status \
+             when lead.status_before is not null then lead.status_before \
+             when lead.invalid_reasons is not null then 'invalid' \
+             when lead.desired_hash = lead.delivered_hash then 'in_sync' \
+             when lead.hold_reason is not null then 'held' else 'pending' end from back");
+        query.push(order.from);
+        query.push(
+            " where lead.id = back.back_id and lead.client_id = back.back_client_id and lead.desired_hash = back.back_hash \
+             and lead.gone_at is not null");
+        query.push(order.condition);
+        query.build().execute(pool).await?;
+        Ok(())
+    })
+}
+
+/// How many leads there are of each status; all statuses are present.
+pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
+    let mut counts: BTreeMap<Status, i64> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
+    // One statement, one moment: the numbers add up.
+    let sql = format!(
+        "select status, count(*) from lead where status <> 'in_sync' group by status \
+         union all select 'in_sync', (select count(*) from lead) - (select count(*) from lead where status <> 'in_sync') - \
+         (select count(*) from lead where {IS_ASSUMED}) \
+         union all select 'assumed', count(*) from lead where {IS_ASSUMED}"
+    );
+    let rows: Vec<(String, i64)> = on_db!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
+    for (name, count) in rows {
+        counts.insert(status_named(&name)?, count);
+    }
+    Ok(counts)
+}
+
+/// How many Conversica has refused, and how many have failed for too long.
+pub async fn failed(db: &Db) -> Result<(i64, i64), sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_as(
+            "select (select count(*) from lead where status = 'rejected' and status <> 'in_sync'), \
+             (select count(*) from lead where status = 'exhausted' and status <> 'in_sync')").fetch_one(pool).await
+    })
+}
+
+/// The content that Conversica took last, for a page of leads: what `plan` compares with. Where it has never said so, what
+/// it may have taken, or is about to.
+pub async fn delivered(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, String>, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("select id, client_id, ");
+        query.push(format!("coalesce({DELIVERED}, {SENT})"));
+        query.push(" from lead where (delivered is not null or delivered_hash = desired_hash or status = 'in_flight') and (id, client_id) in (");
+        query.push_values(leads, |mut row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        query.push(")");
+        let rows: Vec<(String, String, String)> = query.build_query_as().fetch_all(pool).await?;
+        Ok(rows.into_iter().map(|(id, client_id, body)| (LeadId { id, client_id }, body)).collect())
+    })
+}
+
+fn fingerprint_of(bytes: &[u8]) -> Result<Fingerprint, sqlx::Error> {
+    let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a fingerprint has 16 bytes".into()))?;
+    Ok(Fingerprint(bytes))
+}

@@ -1,0 +1,234 @@
+//! Table `lead`, for a person who asks which leads stand where: pages of one status, in order of their ids.
+//!
+//! A statement a page, each beginning behind the last lead of the one before, so that ten million leads need no memory and
+//! hold no snapshot open. While a daemon works, a lead that changes its status meanwhile may be seen twice or not at all.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
+
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::on_db;
+use crate::store::instant;
+use crate::store::lead::Status;
+
+/// Leads a page.
+pub const PAGE: i64 = 1000;
+
+/// A lead of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub lead: LeadId,
+    pub status: Status,
+    pub hold_reason: Option<String>,
+    pub invalid_reasons: Vec<String>,
+    pub last_outcome: Option<LastOutcome>,
+    /// While it waits to be sent.
+    pub due_at: Option<DateTime<Utc>>,
+    pub changed_at: DateTime<Utc>,
+    /// Since when it stands where it stands.
+    pub since: DateTime<Utc>,
+    pub attempts: i64,
+}
+
+/// What came of the newest attempt.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LastOutcome {
+    pub class: String,
+    pub http_status: Option<i64>,
+    pub detail: Option<String>,
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// How a page finds its leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// All leads of the status, by the index over what is not settled, sorted for each page.
+    Sort,
+    /// All leads in order of their ids, passing over those of another status.
+    Walk,
+    /// Whichever leads of the status come first, in no order.
+    Any,
+}
+
+/// The leads of one status, page by page.
+#[derive(Debug)]
+pub struct Pages<'a> {
+    db: &'a Db,
+    status: Status,
+    reason: Option<&'a str>,
+    way: Way,
+    after: Option<LeadId>,
+    at_end: bool,
+}
+
+impl<'a> Pages<'a> {
+    /// `of_status` of `all` leads have that status, and about `wanted` of them will be asked for: which way is shorter
+    /// depends on it.
+    pub fn new(db: &'a Db, status: Status, reason: Option<&'a str>, of_status: i64, all: i64, wanted: i64) -> Self {
+        let way = shorter_way(status, of_status, all, if reason.is_some() { of_status } else { wanted });
+        Self { db, status, reason, way, after: None, at_end: false }
+    }
+
+    /// Some leads of the status, no matter which, one page: costs what the page costs, however many there are.
+    pub fn some(db: &'a Db, status: Status) -> Self {
+        Self { db, status, reason: None, way: Way::Any, after: None, at_end: false }
+    }
+
+    /// The same, beginning behind that lead.
+    #[must_use]
+    pub fn behind(mut self, lead: LeadId) -> Self {
+        self.after = Some(lead);
+        self
+    }
+
+    /// The next page, of at most `limit` leads (and [`PAGE`]); empty at the end.
+    pub async fn next(&mut self, limit: i64) -> Result<Vec<Listed>, sqlx::Error> {
+        if self.at_end || limit <= 0 {
+            return Ok(Vec::new());
+        }
+        let limit = limit.min(PAGE);
+        let page = self.read(limit).await?;
+        self.at_end = i64::try_from(page.len()).is_ok_and(|rows| rows < limit);
+        self.after = page.last().map(|listed| listed.lead.clone()).or(self.after.take());
+        Ok(page)
+    }
+
+    async fn read(&self, limit: i64) -> Result<Vec<Listed>, sqlx::Error> {
+        on_db!(self.db, pool => {
+            let mut query = QueryBuilder::new(
+                "select id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
+                 last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at, assumed_at from lead where ");
+            push_condition(&mut query, self.db, self.status, self.reason, self.way);
+            if let Some(after) = &self.after {
+                query.push(" and (id, client_id) > (").push_bind(after.id.clone()).push(", ");
+                query.push_bind(after.client_id.clone()).push(")");
+            }
+            if self.way != Way::Any {
+                query.push(" order by id, client_id");
+            }
+            query.push(" limit ").push(limit);
+            let rows = query.build().fetch_all(pool).await?;
+            rows.iter().map(|row| {
+                let moment = |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(index)?.map(instant));
+                let (changed_at, last_outcome_at) = (instant(row.try_get(9)?), moment(7)?);
+                let since = match self.status {
+                    Status::InSync => moment(12)?,
+                    Status::InFlight => moment(11)?,
+                    Status::Retrying | Status::Rejected | Status::Exhausted => last_outcome_at,
+                    Status::Gone => moment(13)?,
+                    Status::Assumed => moment(14)?,
+                    Status::Pending | Status::Held | Status::Invalid => None,
+                };
+                let (http_status, detail) = (row.try_get(5)?, row.try_get(6)?);
+                Ok(Listed {
+                    lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
+                    status: self.status,
+                    hold_reason: row.try_get(2)?,
+                    invalid_reasons: reasons_of(row.try_get(3)?),
+                    last_outcome: row.try_get::<Option<String>, _>(4)?.map(|class| LastOutcome {
+                        class, http_status, detail, at: last_outcome_at,
+                    }),
+                    due_at: due(self.status, row.try_get(8)?),
+                    changed_at,
+                    since: since.unwrap_or(changed_at),
+                    attempts: row.try_get(10)?,
+                })
+            }).collect()
+        })
+    }
+}
+
+/// How many leads of that status match.
+pub async fn count(db: &Db, status: Status, reason: &str) -> Result<i64, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut query = QueryBuilder::new("select count(*) from lead where ");
+        push_condition(&mut query, db, status, Some(reason), Way::Sort);
+        query.build_query_scalar().fetch_one(pool).await
+    })
+}
+
+/// Rows that each way looks at: sorting goes over the whole status for each page, walking over its neighbours as well.
+fn shorter_way(status: Status, of_status: i64, all: i64, wanted: i64) -> Way {
+    let (of_status, all, wanted) = (i128::from(of_status), i128::from(all), i128::from(wanted.min(of_status)));
+    let pages = wanted / i128::from(PAGE) + 1;
+    // Assumed leads have an index in the order of their ids; of other settled ones there is none.
+    if status == Status::Assumed {
+        return Way::Sort;
+    }
+    let walk = status == Status::InSync || all * wanted < pages * of_status * of_status;
+    if walk { Way::Walk } else { Way::Sort }
+}
+
+fn push_condition<DB: Database>(query: &mut QueryBuilder<DB>, db: &Db, status: Status, reason: Option<&str>, way: Way)
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+{
+    match way {
+        // An expression that no index knows: the planner is left with the key.
+        Way::Walk if status != Status::InSync && status != Status::Assumed => {
+            query.push(format!("status || '' = '{}'", status.name()))
+        }
+        Way::Sort | Way::Walk | Way::Any => query.push(status.condition()),
+    };
+    let Some(reason) = reason else { return };
+    let like = match db {
+        // Ignores case, of ASCII letters.
+        Db::Sqlite(_) => "like",
+        Db::Postgres(_) => "ilike",
+    };
+    // Reasons are stored as JSON, with their quotes escaped.
+    let in_json = serde_json::Value::from(reason).to_string();
+    let in_json = in_json.trim_start_matches('"').strip_suffix('"').unwrap_or(&in_json).to_owned();
+    query.push(format!(" and (hold_reason {like} ")).push_bind(containing(reason));
+    query.push(" escape '!' or case when status = 'invalid' then invalid_reasons ");
+    query.push(like).push(" ").push_bind(containing(&in_json));
+    query.push(format!(" escape '!' else last_detail {like} ")).push_bind(containing(reason));
+    query.push(" escape '!' or last_outcome = ").push_bind(reason.to_owned());
+    query.push(" or cast(last_http_status as text) = ").push_bind(reason.to_owned()).push(" end)");
+}
+
+/// A pattern for what contains this text; `!` escapes.
+fn containing(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// The stored reasons, none where there are none.
+pub(crate) fn reasons_of(json: Option<String>) -> Vec<String> {
+    json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default()
+}
+
+/// When it may be sent; says nothing but while it waits for that. What withdraws consent waits for no time.
+pub(crate) fn due(status: Status, stored: Option<i64>) -> Option<DateTime<Utc>> {
+    let waits = matches!(status, Status::Pending | Status::Retrying);
+    stored.filter(|at| waits && *at > 0).map(instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_searched_for_is_no_pattern() {
+        assert_eq!(containing("100%_sure!"), "%100!%!_sure!!%");
+    }
+
+    #[test]
+    fn few_leads_are_sorted_and_many_are_walked_over() {
+        const ALL: i64 = 10_000_000;
+        assert_eq!(shorter_way(Status::Invalid, 5, ALL, 5), Way::Sort);
+        assert_eq!(shorter_way(Status::Invalid, 10_000, ALL, 10_000), Way::Sort);
+        assert_eq!(shorter_way(Status::Held, ALL, ALL, 50), Way::Walk);
+        assert_eq!(shorter_way(Status::Held, ALL, ALL, ALL), Way::Walk);
+        assert_eq!(shorter_way(Status::InSync, 5, 5, 5), Way::Walk);
+        assert_eq!(shorter_way(Status::Held, 0, 0, 0), Way::Sort);
+    }
+}

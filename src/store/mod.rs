@@ -1,0 +1,62 @@
+//! Our own tables, one file a table: what each lead should be and is, every outcome, and the facts of which there is one
+//! each. [`writer`] admits one writing process.
+
+pub mod ahead;
+pub mod alert;
+pub mod backup;
+pub mod compare;
+pub mod consent;
+pub mod control;
+pub mod decision;
+pub mod delivery;
+pub mod due;
+pub mod erase;
+pub mod event;
+pub mod facts;
+pub mod fenced;
+pub mod file;
+pub mod file_lock;
+pub mod gone;
+pub mod grouped;
+pub mod heard;
+pub mod held;
+pub mod introduced;
+mod late;
+pub mod lead;
+mod lead_status;
+pub mod listing;
+pub mod orphan;
+pub mod outcome;
+mod packed;
+pub mod pause;
+pub mod payload;
+pub mod possible_opt_out;
+pub(crate) mod postgres;
+pub mod prune;
+pub mod record;
+pub mod server_clock;
+pub mod state_header;
+pub mod state_log;
+pub mod story;
+pub mod stray_log;
+pub mod stuck;
+pub mod tested;
+pub mod told;
+pub mod tombstone;
+pub mod turn;
+pub mod unclear_opt_out;
+mod withdrawal_apart;
+pub mod writeback;
+pub mod writer;
+
+use chrono::{DateTime, Utc};
+
+/// Instants are stored as microseconds since 1970 UTC.
+pub fn micros(at: DateTime<Utc>) -> i64 {
+    at.timestamp_micros()
+}
+
+/// The instant of a stored number; the database holds none outside chrono's range.
+pub fn instant(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}

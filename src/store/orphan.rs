@@ -1,0 +1,127 @@
+//! Table `lead`: claims that their instance will not finish, because it has ended, or is away for longer than the lease.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use crate::config::{Delivery, OnAmbiguous};
+use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::conversica::outcome::Class;
+use crate::db::{Db, trusted};
+use crate::horizon::{self, TOLERANCE};
+use crate::on_db;
+use crate::store::delivery::{self, Finished, Next};
+use crate::store::lead::{InOrder, SENT, locking};
+use crate::store::{instant, late, micros, outcome};
+
+/// Whether a claim whose lease is over waits to be taken up again.
+pub async fn any_expired(db: &Db, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let found: Option<i64> = on_db!(db, pool => {
+        sqlx::query_scalar(
+            "select cast(1 as bigint) from lead where status = 'in_flight' and status <> 'in_sync' and (lease_until <= $1 or lease_until > $2) limit 1")
+            .bind(micros(now)).bind(micros(horizon::latest(LONGEST_LEASE, now))).fetch_optional(pool).await
+    })?;
+    Ok(found.is_some())
+}
+
+/// No lease is longer than this: one that lasts longer was written by a clock that was ahead.
+const LONGEST_LEASE: Duration = Duration::from_secs(3600);
+
+/// A lease that ends later than any can counts as one that began now: the instance that claimed with that clock may still be sending.
+async fn shorten_leases(db: &Db, left: Duration, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let sql = format!(
+        "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
+         where status = 'in_flight' and status <> 'in_sync' and lease_until > $1{}) \
+         update lead set lease_until = $2 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
+        locking(db)
+    );
+    on_db!(db, pool => {
+        sqlx::query(trusted(sql)).bind(micros(horizon::latest(LONGEST_LEASE, now))).bind(micros(now + left))
+            .execute(pool).await.map(drop)
+    })
+}
+
+/// Which claims have lost their worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphans {
+    /// All: nobody else can be sending, for this process has just become the one writer.
+    All,
+    /// Those whose lease is over.
+    Expired,
+}
+
+/// Claims taken up again by one transaction.
+const ORPHANS_AT_ONCE: i64 = 1000;
+
+/// Claims that a crash left behind: nobody knows whether their requests arrived, so each is recorded as ambiguous, and
+/// treated as `[delivery] on_ambiguous` says. Returns how many there were.
+pub async fn recover(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    shorten_leases(db, settings.timeout * 2 + TOLERANCE, now).await?;
+    let mut recovered = 0;
+    loop {
+        let part = recover_some(db, orphans, settings, now).await?;
+        recovered += part;
+        if part < ORPHANS_AT_ONCE as u64 {
+            return Ok(recovered);
+        }
+    }
+}
+
+async fn recover_some(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let before = match orphans {
+        Orphans::All => i64::MAX,
+        Orphans::Expired => micros(now),
+    };
+    let order = InOrder::of(db, "select f_id, f_client_id from f");
+    // Locked as they are found: of several instances that look at once, one takes up each claim.
+    let find = format!(
+        "select id, client_id, claimed_at, attempts, sent_hash, urgent, \
+         case when sent_hash = $3 then {SENT} end from lead \
+         where status = 'in_flight' and status <> 'in_sync' and lease_until <= $1 order by id, client_id limit $2 {}",
+        db.skip_locked()
+    );
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let rows = sqlx::query(crate::db::trusted(find))
+            .bind(before).bind(ORPHANS_AT_ONCE).bind(late::OTHER_CONTENT.to_vec()).fetch_all(&mut *transaction).await?;
+        let mut finished = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let overtaken: Option<String> = row.try_get(6)?;
+            let sent_hash = match overtaken {
+                Some(sent) => Fingerprint::of(sent.as_bytes()).as_bytes().to_vec(),
+                None => row.try_get(4)?,
+            };
+            finished.push(Finished {
+                lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
+                claimed_at: instant(row.try_get(2)?),
+                attempt: row.try_get(3)?,
+                class: Class::Ambiguous,
+                http_status: None,
+                detail: Some("the program ended while this request was on its way".to_owned()),
+                duration: None,
+                at: now,
+                sent_hash,
+                next: after_crash(settings, row.try_get::<i64, _>(5)? == 1, now),
+            });
+        }
+        if !finished.is_empty() {
+            outcome::insert_query(&finished).build().execute(&mut *transaction).await?;
+            delivery::finished_query(&finished, &order).build().execute(&mut *transaction).await?;
+            outcome::minute_query(&finished).build().execute(&mut *transaction).await?;
+            outcome::count_query(&finished).build().execute(&mut *transaction).await?;
+            transaction.commit().await?;
+        }
+        Ok(finished.len() as u64)
+    })
+}
+
+fn after_crash(settings: &Delivery, urgent: bool, now: DateTime<Utc>) -> Next {
+    match settings.on_ambiguous {
+        // Whoever withdrew consent waits for nothing.
+        _ if urgent => Next::Resend,
+        OnAmbiguous::Resend => Next::Resend,
+        OnAmbiguous::Wait => Next::RetryAt(now + settings.ambiguous_wait),
+        OnAmbiguous::Hold => Next::Hold,
+    }
+}

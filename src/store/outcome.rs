@@ -1,0 +1,216 @@
+//! Table `outcome`: the journal, one row an attempt, written in batches and never changed.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::conversica::lead::LeadId;
+use crate::conversica::outcome::Class;
+use crate::db::Db;
+use crate::on_db;
+use crate::store::delivery::Finished;
+use crate::store::{instant, micros};
+
+/// In microseconds.
+const MINUTE: i64 = 60_000_000;
+
+/// One statement that journals a batch of outcomes; the first of its transaction to write.
+pub fn insert_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "with f (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) as (",
+    );
+    query.push_values(finished, |mut row, f| {
+        row.push_bind(f.lead.id.clone())
+            .push_bind(f.lead.client_id.clone())
+            .push_bind(micros(f.at))
+            .push_bind(f.class.name())
+            .push_bind(f.http_status.map(i64::from))
+            .push_bind(f.detail.clone())
+            .push_bind(f.duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+            .push_bind(f.attempt)
+            .push_bind(f.sent_hash.clone());
+    });
+    // An answer may come so late that its lead was erased meanwhile. See `erase` for why nobody is between the look and this.
+    query.push(
+        ") insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) \
+         select id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash from f \
+         where not exists (select 1 from tombstone) \
+         or exists (select 1 from lead where lead.id = f.id and lead.client_id = f.client_id)",
+    );
+    query
+}
+
+/// One statement that counts them; the last of its transaction, for instances that share the state meet at these rows.
+pub fn count_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+where
+    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut counts: BTreeMap<Class, i64> = BTreeMap::new();
+    for f in finished {
+        *counts.entry(f.class).or_default() += 1;
+    }
+    let mut query = QueryBuilder::new("insert into outcome_count (class, count) ");
+    query.push_values(counts, |mut row, (class, count)| {
+        row.push_bind(class.name()).push_bind(count);
+    });
+    query.push(" on conflict (class) do update set count = outcome_count.count + excluded.count");
+    query
+}
+
+/// One statement that counts them by the minute, for charts; before the one above, in the same order for every instance.
+pub fn minute_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+where
+    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut counts: BTreeMap<(i64, Class), i64> = BTreeMap::new();
+    for f in finished {
+        *counts.entry((micros(f.at).div_euclid(MINUTE), f.class)).or_default() += 1;
+    }
+    let mut query = QueryBuilder::new("insert into outcome_minute (minute, class, count) ");
+    query.push_values(counts, |mut row, ((minute, class), count)| {
+        row.push_bind(minute).push_bind(class.name()).push_bind(count);
+    });
+    query.push(" on conflict (minute, class) do update set count = outcome_minute.count + excluded.count");
+    query
+}
+
+/// How many outcomes of each class there have been; all classes are present.
+pub async fn counts(db: &Db) -> Result<BTreeMap<Class, i64>, sqlx::Error> {
+    let mut counts: BTreeMap<Class, i64> = Class::ALL.into_iter().map(|class| (class, 0)).collect();
+    let rows: Vec<(String, i64)> = on_db!(db, pool => {
+        sqlx::query_as("select class, count from outcome_count").fetch_all(pool).await
+    })?;
+    for (name, count) in rows {
+        if let Some(class) = Class::from_name(&name) {
+            counts.insert(class, count);
+        }
+    }
+    Ok(counts)
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    pub at: DateTime<Utc>,
+    pub class: String,
+    pub http_status: Option<i64>,
+    pub detail: Option<String>,
+    pub duration_ms: Option<i64>,
+    /// Its number in the series that it belongs to, from 1.
+    pub attempt: i64,
+    /// What had been sent: `desired`, as Conversica should hold now; `delivered`, as it accepted last; or `earlier`.
+    pub content: Option<String>,
+    /// The content, where it is an earlier one that is still known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Map<String, Value>>,
+    #[serde(skip)]
+    pub sent_hash: Option<Vec<u8>>,
+}
+
+/// Everything the journal says of one lead, oldest first.
+pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>, sqlx::Error> {
+    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>, Option<Vec<u8>>);
+    let rows: Vec<Line> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select o.at, o.class, o.http_status, o.detail, o.duration_ms, o.attempt, case when o.sent_hash is null then null \
+             when o.sent_hash = lead.desired_hash then 'desired' when o.sent_hash = lead.delivered_hash then 'delivered' \
+             else 'earlier' end, o.sent_hash from outcome o left join lead on lead.id = o.id and lead.client_id = o.client_id \
+             where o.id = $1 and o.client_id = $2 order by o.seq")
+            .bind(id).bind(client_id).fetch_all(pool).await
+    })?;
+    Ok(rows
+        .into_iter()
+        .map(|(at, class, http_status, detail, duration_ms, attempt, content, sent_hash)| Recorded {
+            at: instant(at),
+            class,
+            http_status,
+            detail,
+            duration_ms,
+            attempt,
+            content,
+            body: None,
+            sent_hash,
+        })
+        .collect())
+}
+
+/// Outcomes of a class in a stretch of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stretch {
+    /// Its beginning; a whole number of stretches since 1970.
+    pub at: DateTime<Utc>,
+    pub class: Class,
+    pub count: i64,
+}
+
+/// The outcomes since then, by stretches of so many minutes and by class, in the order of time. Stretches without any are
+/// left out. Minutes are kept for a month.
+pub async fn by_stretch(db: &Db, since: DateTime<Utc>, minutes: i64) -> Result<Vec<Stretch>, sqlx::Error> {
+    let minutes = minutes.max(1);
+    // The sum of bigints is a numeric on PostgreSQL.
+    let rows: Vec<(i64, String, i64)> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select minute / $2 as stretch, class, cast(sum(count) as bigint) from outcome_minute where minute >= $1 \
+             group by 1, 2 order by 1, 2")
+            .bind(micros(since).div_euclid(MINUTE)).bind(minutes).fetch_all(pool).await
+    })?;
+    let of = |(stretch, class, count): (i64, String, i64)| {
+        Some(Stretch { at: instant(stretch * minutes * MINUTE), class: Class::from_name(&class)?, count })
+    };
+    Ok(rows.into_iter().filter_map(of).collect())
+}
+
+/// Records an attempt for no lead of the state: the test lead.
+pub async fn record_test(db: &Db, finished: &Finished) -> Result<(), sqlx::Error> {
+    let finished = std::slice::from_ref(finished);
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        insert_query(finished).build().execute(&mut *transaction).await?;
+        minute_query(finished).build().execute(&mut *transaction).await?;
+        count_query(finished).build().execute(&mut *transaction).await?;
+        transaction.commit().await
+    })
+}
+
+/// An attempt that was not accepted, without what was said of it: that may quote a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    pub lead: LeadId,
+    pub at: DateTime<Utc>,
+    pub class: String,
+    pub http_status: Option<i64>,
+}
+
+/// How far back the journal is searched for them.
+const NEWEST_ENTRIES: i64 = 3000;
+
+/// The newest attempts that were not accepted, newest first: of the newest entries of the journal alone.
+pub async fn newest_failed(db: &Db, limit: i64) -> Result<Vec<Failed>, sqlx::Error> {
+    let rows: Vec<(String, String, i64, String, Option<i64>)> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select id, client_id, at, class, http_status from \
+             (select seq, id, client_id, at, class, http_status from outcome order by seq desc limit $1) o \
+             where class <> 'accepted' order by seq desc limit $2")
+            .bind(NEWEST_ENTRIES).bind(limit).fetch_all(pool).await
+    })?;
+    let of = |(id, client_id, at, class, http_status): (String, String, i64, String, Option<i64>)| Failed {
+        lead: LeadId { id, client_id },
+        at: instant(at),
+        class,
+        http_status,
+    };
+    Ok(rows.into_iter().map(of).collect())
+}

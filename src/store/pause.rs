@@ -1,0 +1,71 @@
+//! Table `control`: the pause that Conversica has asked for (`Retry-After` with a 429 or 503).
+//!
+//! A fact of its own, which no instance overwrites with what it knows of its own pace: it only ever grows. The claim's own
+//! statement asks it, so that every instance is silent from the moment when it is written.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Executor as _, PgPool};
+
+use crate::clock::{self, ClockCorrection};
+use crate::conversica::outcome::RETRY_AFTER_MAX;
+use crate::db::{Db, literal, trusted};
+use crate::store::server_clock::{self, SERVER_MICROS};
+use crate::store::{instant, micros};
+use crate::{horizon, on_db};
+
+const NAME: &str = "asked_pause";
+
+/// The beginning of a statement that finds the pause while it lasts. What follows is the present moment, and a limit: a pause
+/// that ends later than any pause can was written by a clock that was ahead.
+pub(crate) const IN_FORCE: &str = "select 1 from control where name = 'asked_pause' and at > ";
+
+/// Conversica has asked for silence until then. A shorter pause than the one in force changes nothing.
+pub async fn ask(db: &Db, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let latest = horizon::latest(RETRY_AFTER_MAX, now);
+    let until = until.min(latest);
+    on_db!(db, pool => {
+        sqlx::query(
+            "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
+             set body = excluded.body, at = excluded.at where excluded.at > control.at or control.at > $4")
+            .bind(NAME).bind(serde_json::json!({ "until": until }).to_string()).bind(micros(until)).bind(micros(latest))
+            .execute(pool).await.map(drop)
+    })
+}
+
+/// As [`ask`], for a PostgreSQL state that other instances share: they see it without waiting for the disk. A later commit takes
+/// it to the disk.
+pub async fn announce(db: &Db, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let Db::Postgres(pool) = db else { return ask(db, until, now).await };
+    let latest = horizon::latest(RETRY_AFTER_MAX, now);
+    let until = until.min(latest);
+    // One round trip: numbers and an instant, of this crate's own making.
+    let body = literal(&serde_json::json!({ "until": until }).to_string());
+    let sql = format!(
+        "begin; set local synchronous_commit = off; \
+         insert into control (name, body, at) values ('{NAME}', {body}, {at}) on conflict (name) do update \
+         set body = excluded.body, at = excluded.at where excluded.at > control.at or control.at > {}; commit",
+        micros(latest),
+        at = micros(until)
+    );
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    connection.execute(sqlx::raw_sql(trusted(sql))).await?;
+    connection.return_to_pool().await;
+    Ok(())
+}
+
+/// As [`asked_until`], by the server's clock, which this process goes by from then on.
+pub async fn ask_server(pool: &PgPool) -> Result<(Option<DateTime<Utc>>, ClockCorrection), sqlx::Error> {
+    let query = format!("select (select at from control where name = $1), {SERVER_MICROS}");
+    let (until, correction) = server_clock::ask_with_clock(pool, &query, NAME).await?;
+    let now = clock::now();
+    Ok((until.map(instant).filter(|until| !horizon::is_over(*until, RETRY_AFTER_MAX, now)), correction))
+}
+
+/// Until when no instance sends, where Conversica has asked for a pause that is not over.
+pub async fn asked_until(db: &Db, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    let until: Option<i64> = on_db!(db, pool => {
+        sqlx::query_scalar("select at from control where name = $1").bind(NAME).fetch_optional(pool).await
+    })?;
+    Ok(until.map(instant).filter(|until| !horizon::is_over(*until, RETRY_AFTER_MAX, now)))
+}

@@ -1,0 +1,25 @@
+//! Table `payload`: contents that were sent and that table `lead` has no more. Triggers in the state itself fill it, so that no
+//! statement can forget to. Reads only.
+
+use std::collections::HashMap;
+
+use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::store::lead::DELIVERED;
+
+/// Every content that the state has of a lead, by its fingerprint: what it should hold, what was accepted last, what is on its
+/// way, and what was sent before. What a version before this one has lost is not there.
+pub async fn contents(db: &Db, lead: &LeadId) -> Result<HashMap<Vec<u8>, String>, sqlx::Error> {
+    let sql = format!(
+        "select body from payload where id = $1 and client_id = $2 \
+         union all select desired from lead where id = $1 and client_id = $2 and desired is not null \
+         union all select {DELIVERED} from lead where id = $1 and client_id = $2 \
+         union all select sent from lead where id = $1 and client_id = $2"
+    );
+    let bodies: Vec<Option<String>> = on_db!(db, pool => {
+        sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
+    })?;
+    let named = |body: String| (Fingerprint::of(body.as_bytes()).as_bytes().to_vec(), body);
+    Ok(bodies.into_iter().flatten().map(named).collect())
+}

@@ -1,0 +1,259 @@
+//! Table `possible_opt_out`: posts that are damaged, or name no lead to the letter, and may withdraw a person's consent. Each counts
+//! as a withdrawal until an operator has looked; [`super::consent`] reads it together with the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::conversica::consent::{Channel, Word};
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::on_db;
+use crate::store::consent::{self, Entry};
+use crate::store::decision::Who;
+use crate::store::{instant, micros};
+
+/// What an operator says of such a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptOutDecision {
+    /// The person wants no more messages.
+    Confirmed,
+    /// The post says nothing of the kind.
+    Dismissed,
+}
+
+impl OptOutDecision {
+    pub const fn name(self) -> &'static str {
+        match self {
+            OptOutDecision::Confirmed => "confirmed",
+            OptOutDecision::Dismissed => "dismissed",
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettleOutcome {
+    /// Done, for these leads.
+    Settled(Vec<LeadId>),
+    /// There is nothing to confirm or to put aside.
+    NothingWaits,
+    /// The post names no lead whose opt-out could be confirmed.
+    NamesNoLead,
+}
+
+/// A row, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PossibleOptOutShown {
+    pub event_seq: i64,
+    pub channel: String,
+    pub at: DateTime<Utc>,
+    pub decision: Option<String>,
+    pub settled_at: Option<DateTime<Utc>>,
+}
+
+/// The columns of a [`PossibleOptOutShown`], in its order.
+type ShownRow = (i64, String, i64, Option<String>, Option<i64>);
+
+/// The leads of these ids, whatever their client. Not for an empty list.
+pub(crate) fn known_query<DB: Database>(ids: &[&str]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("select id, client_id from lead where id in (");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
+    query
+}
+
+/// The leads whose ids may have one of these normal forms, and some others. Not for an empty list.
+pub(crate) fn similar_query<DB: Database>(names: &[String]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("select id, client_id from lead where ");
+    for (place, name) in names.iter().enumerate() {
+        query.push(if place == 0 { "" } else { " or " });
+        if name.bytes().all(|b| b.is_ascii_digit()) {
+            let number = name.trim_start_matches('0');
+            query.push("ltrim(id, '0') = ").push_bind(number.to_owned());
+            query.push(" or ltrim(id, '0') like ").push_bind(format!("{number}.%"));
+        } else {
+            // A UUID may be stored with dashes: its first eight digits are together in every way of writing it.
+            let run = name.split(|c: char| !c.is_ascii_alphanumeric()).max_by_key(|run| run.len()).unwrap_or_default();
+            let part = if run.len() == 32 { &run[..8] } else { run };
+            query.push("lower(id) like ").push_bind(format!("%{part}%"));
+        }
+    }
+    query
+}
+
+/// Adds rows, or opens them again. Not for an empty list.
+pub(crate) fn insert_query<DB: Database>(rows: &[(i64, LeadId, Channel, DateTime<Utc>)]) -> QueryBuilder<DB>
+where
+    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("insert into possible_opt_out (event_seq, id, client_id, channel, at) ");
+    query.push_values(rows, |mut row, (event_seq, lead, channel, at)| {
+        row.push_bind(*event_seq)
+            .push_bind(lead.id.as_str())
+            .push_bind(lead.client_id.as_str())
+            .push_bind(channel.name())
+            .push_bind(micros(*at));
+    });
+    query.push(
+        " on conflict (event_seq, id, client_id, channel) do update \
+         set settled_at = null, decision = null, settled_by = null",
+    );
+    query
+}
+
+/// A post that was mended says by itself now what it says: what was suspected of it ends with its being taken in.
+pub(crate) fn mended_query<DB: Database>(event_seqs: &[i64], now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("update possible_opt_out set decision = 'mended', settled_at = ");
+    query.push_bind(micros(now)).push(" where settled_at is null and event_seq in (select seq from event where ");
+    for (place, column) in ["seq", "mended_as"].into_iter().enumerate() {
+        query.push(if place == 0 { "" } else { " or " }).push(column).push(" in (");
+        let mut list = query.separated(", ");
+        for seq in event_seqs {
+            list.push_bind(*seq);
+        }
+        query.push(")");
+    }
+    query.push(")");
+    query
+}
+
+/// Deletes what is suspected of no lead by posts that are deleted. What they may say of another lead stays. Not for an empty list.
+pub(crate) fn forget_query<DB: Database>(event_seqs: &[i64]) -> QueryBuilder<DB>
+where
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("delete from possible_opt_out where id = '' and event_seq in (");
+    let mut list = query.separated(", ");
+    for seq in event_seqs {
+        list.push_bind(*seq);
+    }
+    query.push(")");
+    query
+}
+
+/// Writes down what an operator has decided about a post. A confirmed opt-out goes into the ledger, as of now: what Conversica
+/// has posted meanwhile does not end it. After a dismissal the rows of the leads are read again.
+pub async fn settle(
+    db: &Db,
+    event_seq: i64,
+    decision: OptOutDecision,
+    who: &Who,
+    now: DateTime<Utc>,
+) -> Result<SettleOutcome, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let rows: Vec<(String, String, String)> = sqlx::query_as(
+            "select id, client_id, channel from possible_opt_out where event_seq = $1 and settled_at is null \
+             order by id, client_id")
+            .bind(event_seq).fetch_all(&mut *transaction).await?;
+        let put_aside = sqlx::query(
+            "update event set settled_at = $1 where seq = $2 and problem is not null and mended_as is null and settled_at is null")
+            .bind(micros(now)).bind(event_seq).execute(&mut *transaction).await?.rows_affected();
+        if rows.is_empty() && (put_aside == 0 || decision == OptOutDecision::Confirmed) {
+            transaction.rollback().await?;
+            return Ok(SettleOutcome::NothingWaits);
+        }
+        let mut words = Vec::new();
+        for (id, client_id, channel) in rows {
+            let Some(channel) = Channel::from_name(&channel).filter(|_| !id.is_empty()) else { continue };
+            let word = Word { channel, given: false, at: now };
+            let lead = LeadId { id, client_id };
+            words.push(Entry { lead, word, heard_at: now, event_seq: Some(event_seq) });
+        }
+        let leads: BTreeSet<LeadId> = words.iter().map(|entry| entry.lead.clone()).collect();
+        let leads: Vec<LeadId> = leads.into_iter().collect();
+        if decision == OptOutDecision::Confirmed {
+            // The words of a post that could be read count already, for the name that it has.
+            let readable: i64 = sqlx::query_scalar(
+                "select count(*) from event where seq = $1 and problem is null and kind = 'lead_update'")
+                .bind(event_seq).fetch_one(&mut *transaction).await?;
+            if words.is_empty() && readable == 0 {
+                transaction.rollback().await?;
+                return Ok(SettleOutcome::NamesNoLead);
+            }
+            if !words.is_empty() {
+                consent::insert_query(&words).build().execute(&mut *transaction).await?;
+            }
+        }
+        sqlx::query(
+            "update possible_opt_out set settled_at = $1, decision = $2, settled_by = $3 \
+             where event_seq = $4 and settled_at is null")
+            .bind(micros(now)).bind(decision.name()).bind(who.as_str()).bind(event_seq)
+            .execute(&mut *transaction).await?;
+        if !leads.is_empty() {
+            consent::look_again_query(db, &leads).build().execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(SettleOutcome::Settled(leads))
+    })
+}
+
+/// The leads that each of these posts may be about, in the order of their ids; not those of posts that an operator has dismissed
+/// or replaced.
+pub async fn leads_of_events(db: &Db, event_seqs: &[i64]) -> Result<BTreeMap<i64, Vec<LeadId>>, sqlx::Error> {
+    let mut leads: BTreeMap<i64, Vec<LeadId>> = BTreeMap::new();
+    if event_seqs.is_empty() {
+        return Ok(leads);
+    }
+    let rows: Vec<(i64, String, String)> = on_db!(db, pool => {
+        let mut query = QueryBuilder::new(
+            "select distinct event_seq, id, client_id from possible_opt_out \
+             where id <> '' and (decision is null or decision = 'confirmed') and event_seq in (");
+        let mut list = query.separated(", ");
+        for event_seq in event_seqs {
+            list.push_bind(*event_seq);
+        }
+        query.push(") order by event_seq, id, client_id");
+        query.build_query_as().fetch_all(pool).await?
+    });
+    for (event_seq, id, client_id) in rows {
+        leads.entry(event_seq).or_default().push(LeadId { id, client_id });
+    }
+    Ok(leads)
+}
+
+/// Leads that a damaged post may be an opt-out of, until an operator has looked; at most `limit` of them.
+pub async fn waiting_leads(db: &Db, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
+    let rows: Vec<(String, String)> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select distinct id, client_id from possible_opt_out where settled_at is null and id <> '' \
+             order by id, client_id limit $1")
+            .bind(limit).fetch_all(pool).await?
+    });
+    Ok(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
+}
+
+/// What is suspected of a lead, or was, oldest first.
+pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<Vec<PossibleOptOutShown>, sqlx::Error> {
+    let rows: Vec<ShownRow> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select event_seq, channel, at, decision, settled_at from possible_opt_out where id = $1 and client_id = $2 \
+             order by seq")
+            .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await?
+    });
+    let shown = rows.into_iter().map(|(event_seq, channel, at, decision, settled_at)| PossibleOptOutShown {
+        event_seq,
+        channel,
+        at: instant(at),
+        decision,
+        settled_at: settled_at.map(instant),
+    });
+    Ok(shown.collect())
+}

@@ -1,0 +1,137 @@
+//! Takes out of the state what has been kept for long enough, some hundreds of rows a transaction: nobody waits for it, and
+//! what is interrupted goes on next time.
+//!
+//! What still counts is never taken: leads, the ledger of consent, conversations, and whatever waits for somebody.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::db::{Db, trusted};
+use crate::store::micros;
+use crate::{config, on_db};
+
+/// Rows looked at by one transaction.
+const AT_ONCE: i64 = 500;
+/// Outcomes by the minute are for charts, which show a month at most.
+const MINUTES: Duration = Duration::from_secs(32 * 24 * 3600);
+
+/// What is taken out, in this order. What belongs to a decision goes before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    Outcomes,
+    /// Contents that were sent; each is at most as old as the newest attempt that sent it.
+    Payloads,
+    Minutes,
+    DecidedLeads,
+    Decisions,
+    Alerts,
+    Posts,
+}
+
+impl Kept {
+    pub const ALL: [Self; 7] =
+        [Self::Outcomes, Self::Payloads, Self::Minutes, Self::DecidedLeads, Self::Decisions, Self::Alerts, Self::Posts];
+
+    /// The table, when a row of it came about, and when it may go.
+    fn table(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Outcomes => ("outcome", "at", "true"),
+            Self::Decisions => {
+                ("decision", "at", "not exists (select 1 from decided where decided.decision_seq = r.seq)")
+            }
+            Self::Alerts => ("alert", "created_at", "done_at is not null"),
+            // What could not be read stays until it was mended or put aside, a possible opt-out until an operator has looked,
+            // and what the CRM does not have yet until it has it.
+            Self::Posts => (
+                "event",
+                "received_at",
+                "coalesce(applied_at, mended_as, settled_at) is not null \
+                 and not exists (select 1 from possible_opt_out p where p.event_seq = r.seq and p.settled_at is null) \
+                 and not exists (select 1 from writeback where writeback.event_seq = r.seq)",
+            ),
+            Self::Payloads | Self::Minutes | Self::DecidedLeads => ("", "", ""),
+        }
+    }
+}
+
+/// How far taking out one kind has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Rows that are gone now.
+    pub rows: u64,
+    /// Where to go on; `None` where nothing old is left.
+    pub next: Option<i64>,
+}
+
+/// One step: rows behind `after` (a `seq`; 0 at first) that came about before `until`.
+pub async fn step(db: &Db, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+    match kept {
+        Kept::Minutes => minutes(db, until).await,
+        Kept::Payloads => payloads(db, until).await,
+        Kept::DecidedLeads => decided(db, until).await,
+        Kept::Outcomes | Kept::Decisions | Kept::Alerts | Kept::Posts => in_order(db, kept, after, until).await,
+    }
+}
+
+/// When a kind has been kept for long enough.
+pub fn until(kept: Kept, settings: &config::State, now: DateTime<Utc>) -> DateTime<Utc> {
+    let keep = match kept {
+        Kept::Posts => settings.keep_received,
+        Kept::Minutes => MINUTES,
+        Kept::Outcomes | Kept::Payloads | Kept::DecidedLeads | Kept::Decisions | Kept::Alerts => settings.keep_outcomes,
+    };
+    now.checked_sub_signed(chrono::TimeDelta::from_std(keep).unwrap_or(chrono::TimeDelta::MAX))
+        .unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
+/// Rows have numbers in the order in which they came, so the old ones are the first: it is over where there are no more.
+async fn in_order(db: &Db, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+    let (table, at, may_go) = kept.table();
+    let look = format!(
+        "select max(seq), cast(coalesce(max(case when {at} < $2 then 1 else 0 end), 0) as bigint) from \
+         (select seq, {at} from {table} where seq > $1 order by seq limit {AT_ONCE}) w"
+    );
+    let take = format!("delete from {table} as r where seq > $1 and seq <= $2 and {at} < $3 and {may_go}");
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let (last, any_old): (Option<i64>, i64) = sqlx::query_as(trusted(look))
+            .bind(after).bind(micros(until)).fetch_one(&mut *transaction).await?;
+        let Some(last) = last.filter(|_| any_old == 1) else { return Ok(Step::default()) };
+        let taken = sqlx::query(trusted(take))
+            .bind(after).bind(last).bind(micros(until)).execute(&mut *transaction).await?.rows_affected();
+        transaction.commit().await?;
+        Ok(Step { rows: taken, next: Some(last) })
+    })
+}
+
+async fn minutes(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+    // At most five rows a minute: a month of them is not much even at once.
+    let sql = "delete from outcome_minute where minute < $1";
+    let taken = on_db!(db, pool => {
+        sqlx::query(sql).bind(micros(until).div_euclid(60_000_000)).execute(pool).await?.rows_affected()
+    });
+    Ok(Step { rows: taken, next: None })
+}
+
+/// Their time changes when one is sent again, so they are found by it.
+async fn payloads(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+    let sql =
+        format!("delete from payload where seq in (select seq from payload where at < $1 order by at limit {AT_ONCE})");
+    let taken = on_db!(db, pool => {
+        sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
+    });
+    Ok(Step { rows: taken, next: (taken > 0).then_some(0) })
+}
+
+async fn decided(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+    let sql = format!(
+        "delete from decided where (id, client_id, decision_seq) in (\
+         select d.id, d.client_id, d.decision_seq from decision join decided d on d.decision_seq = decision.seq \
+         where decision.at < $1 limit {AT_ONCE})"
+    );
+    let taken = on_db!(db, pool => {
+        sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
+    });
+    Ok(Step { rows: taken, next: (taken > 0).then_some(0) })
+}

@@ -1,0 +1,243 @@
+//! Everything that the state holds of one person, wherever it stands: which tables, which of their rows, and how they are read.
+//! Reads only; [`super::erase`] deletes by the same lists.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use sqlx::Row as _;
+
+use crate::conversica::lead::LeadId;
+use crate::conversica::{heard, lenient};
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::store::heard::reading::{self, Heard, Wanted};
+use crate::store::instant;
+use crate::store::told::OnItsWay;
+
+/// The tables that name people, by `id` and `client_id` or by the event that they belong to, and what that is in words.
+pub const PERSONAL: [(&str, By, &str); 10] = [
+    ("writeback", By::Event, "posts on their way to the CRM"),
+    ("event", By::Event, "posts of Conversica"),
+    ("conversation", By::Lead, "what these come to"),
+    ("consent", By::Lead, "words about consent"),
+    ("possible_opt_out", By::Lead, "possible opt-outs"),
+    ("alert", By::Lead, "alerts"),
+    ("payload", By::Lead, "earlier contents"),
+    ("outcome", By::Lead, "attempts to send"),
+    ("decided", By::Lead, "decisions about it"),
+    ("lead", By::Lead, "the lead with its contents"),
+];
+
+/// The tables that name nobody. In `control` an erasure looks through the facts that may quote somebody.
+pub const IMPERSONAL: [&str; 8] = [
+    "_sqlx_migrations",
+    "control",
+    "decision",
+    "outcome_count",
+    "outcome_minute",
+    "received_count",
+    "tombstone",
+    "turn",
+];
+
+/// How rows are found to be about a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Lead,
+    /// By the number of an event, see `posts!`.
+    Event,
+}
+
+/// Over a connection: the numbers of all events about a person: those of the lead, those that cannot be read and seem to be
+/// about it or were mended as one of them, and Website Chats under one of its addresses.
+macro_rules! posts {
+    ($connection:expr, $lead:expr, $addresses:expr) => {{
+        let lead: &LeadId = $lead;
+        let addresses: &std::collections::BTreeSet<String> = $addresses;
+        let own: Vec<i64> = sqlx::query_scalar("select seq from event where id = $1 and client_id = $2 and id <> ''")
+            .bind(&lead.id)
+            .bind(&lead.client_id)
+            .fetch_all(&mut *$connection)
+            .await?;
+        let mut seqs: std::collections::BTreeSet<i64> = own.into_iter().collect();
+        let mut after = 0_i64;
+        loop {
+            let rows: Vec<(i64, Vec<u8>, Option<i64>)> = sqlx::query_as(
+                "select seq, body, mended_as from event where problem is not null and seq > $1 order by seq limit 500",
+            )
+            .bind(after)
+            .fetch_all(&mut *$connection)
+            .await?;
+            let Some((last, _, _)) = rows.last() else { break };
+            after = *last;
+            for (seq, body, mended_as) in rows {
+                let is_mended = mended_as.is_some_and(|mended| seqs.contains(&mended));
+                if is_mended || $crate::store::record::seems_to_be_about(&body, lead) {
+                    seqs.insert(seq);
+                }
+            }
+        }
+        after = 0;
+        while !addresses.is_empty() {
+            let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+                "select seq, body from event where id = '' and kind = 'chat_lead' and seq > $1 order by seq limit 500",
+            )
+            .bind(after)
+            .fetch_all(&mut *$connection)
+            .await?;
+            let Some((last, _)) = rows.last() else { break };
+            after = *last;
+            seqs.extend(
+                rows.into_iter()
+                    .filter(|(_, body)| $crate::store::record::is_chat_of(body, addresses))
+                    .map(|(seq, _)| seq),
+            );
+        }
+        seqs.into_iter().collect::<Vec<i64>>()
+    }};
+}
+pub(crate) use posts;
+
+/// Where the post has a client that we do not tell leads apart by, its id alone counts.
+pub(crate) fn seems_to_be_about(body: &[u8], lead: &LeadId) -> bool {
+    heard::identity(body)
+        .is_some_and(|about| about.id == lead.id && (about.client_id == lead.client_id || lead.client_id.is_empty()))
+}
+
+pub(crate) fn is_chat_of(body: &[u8], addresses: &BTreeSet<String>) -> bool {
+    let post = lenient::read_object(body).ok().map(|object| object.members.into_iter().collect::<Map<_, _>>());
+    post.is_some_and(|post| address(&post).is_some_and(|address| addresses.contains(&address)))
+}
+
+fn address(object: &Map<String, Value>) -> Option<String> {
+    let address = object.get("email")?.as_str()?.trim().to_lowercase();
+    (!address.is_empty()).then_some(address)
+}
+
+/// The e-mail addresses that the contents of a lead have.
+pub fn addresses(contents: &HashMap<Vec<u8>, String>) -> BTreeSet<String> {
+    contents.values().filter_map(|body| address(&serde_json::from_str(body).ok()?)).collect()
+}
+
+/// How many rows of each table are about a person; tables without any are left out.
+pub async fn holdings(
+    db: &Db,
+    lead: &LeadId,
+    addresses: &BTreeSet<String>,
+) -> Result<Vec<(&'static str, u64)>, sqlx::Error> {
+    let events = events(db, lead, addresses).await?.len();
+    let mut holdings = Vec::new();
+    for (table, by, words) in PERSONAL.iter().rev() {
+        let rows = match (by, *table) {
+            (By::Event, "event") => i64::try_from(events).unwrap_or(i64::MAX),
+            // They go with the events.
+            (By::Event, _) => 0,
+            (By::Lead, _) => {
+                let sql = format!("select count(*) from {table} where id = $1 and client_id = $2");
+                on_db!(db, pool => {
+                    sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_one(pool).await
+                })?
+            }
+        };
+        if rows > 0 {
+            holdings.push((*words, u64::try_from(rows).unwrap_or(0)));
+        }
+    }
+    Ok(holdings)
+}
+
+/// See `posts!`.
+pub async fn events(db: &Db, lead: &LeadId, addresses: &BTreeSet<String>) -> Result<Vec<i64>, sqlx::Error> {
+    on_db!(db, pool => {
+        let mut connection = pool.acquire().await?;
+        Ok(posts!(connection, lead, addresses))
+    })
+}
+
+/// Everything that was posted about a person, oldest first, each with how far it is from the CRM, where it is not there yet.
+pub async fn received(
+    db: &Db,
+    lead: &LeadId,
+    addresses: &BTreeSet<String>,
+) -> Result<Vec<(Heard, Option<OnItsWay>)>, sqlx::Error> {
+    let mut received = Vec::new();
+    for seqs in events(db, lead, addresses).await?.chunks(100) {
+        let wanted = Wanted { seqs: seqs.to_vec(), ..Wanted::default() };
+        let mut page = reading::list(db, &wanted, 100).await?;
+        page.reverse();
+        for heard in page {
+            let seq = heard.seq;
+            type Line = (String, i64, i64, Option<String>);
+            let waits: Option<Line> = on_db!(db, pool => {
+                sqlx::query_as("select status, attempts, due_at, detail from writeback where event_seq = $1")
+                    .bind(seq).fetch_optional(pool).await
+            })?;
+            let waits = waits.map(|(status, attempts, due_at, detail)| OnItsWay {
+                status,
+                attempts,
+                due_at: instant(due_at),
+                detail,
+            });
+            received.push((heard, waits));
+        }
+    }
+    Ok(received)
+}
+
+/// What all that was heard of a lead comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    pub picture: Value,
+    pub versions: Value,
+    pub not_worked: Option<String>,
+    pub first_heard_at: DateTime<Utc>,
+    pub last_heard_at: DateTime<Utc>,
+}
+
+pub async fn conversation(db: &Db, lead: &LeadId) -> Result<Option<Conversation>, sqlx::Error> {
+    on_db!(db, pool => {
+        let row = sqlx::query(
+            "select picture, versions, not_worked, first_heard_at, last_heard_at from conversation where id = $1 and client_id = $2")
+            .bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await?;
+        let Some(row) = row else { return Ok(None) };
+        let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+        Ok(Some(Conversation {
+            picture: json(row.try_get(0)?),
+            versions: json(row.try_get(1)?),
+            not_worked: row.try_get(2)?,
+            first_heard_at: instant(row.try_get(3)?),
+            last_heard_at: instant(row.try_get(4)?),
+        }))
+    })
+}
+
+/// The row of a person in table `lead` (or its only one in another), column by column, without its contents: numbers as they are
+/// stored, bytes as hexadecimal digits.
+pub async fn rows(db: &Db, table: &'static str, lead: &LeadId) -> Result<Vec<Value>, sqlx::Error> {
+    let sql = match db {
+        // The names of the columns are asked of the schema, so that none that is added later is forgotten.
+        Db::Sqlite(pool) => {
+            let columns: Vec<String> =
+                sqlx::query_scalar("select name from pragma_table_info($1)").bind(table).fetch_all(pool).await?;
+            let pair =
+                |name: &String| format!("'{name}', case typeof({name}) when 'blob' then hex({name}) else {name} end");
+            let pairs: Vec<String> = columns.iter().map(pair).collect();
+            format!("select json_object({}) from {table} where id = $1 and client_id = $2", pairs.join(", "))
+        }
+        Db::Postgres(_) => {
+            format!("select cast(to_jsonb({table}) as text) from {table} where id = $1 and client_id = $2")
+        }
+    };
+    let rows: Vec<String> = on_db!(db, pool => {
+        sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
+    })?;
+    let value = |row: String| {
+        let mut value: Value = serde_json::from_str(&row).unwrap_or_default();
+        if let Some(columns) = value.as_object_mut() {
+            columns.retain(|name, _| !["desired", "delivered", "sent"].contains(&name.as_str()));
+        }
+        value
+    };
+    Ok(rows.into_iter().map(value).collect())
+}

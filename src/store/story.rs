@@ -1,0 +1,158 @@
+//! Table `lead` and the journal, for a person who asks about one lead: everything that is known of it.
+//!
+//! Reads only, each statement by itself: while a daemon works, two of them may see different moments.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use sqlx::Row as _;
+
+use crate::conversica::lead::LeadId;
+use crate::conversica::outcome::Class;
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::store::decision::{self, Decided};
+use crate::store::lead::{DELIVERED, Status};
+use crate::store::lead_status::{SHOWN_STATUS, status_named};
+use crate::store::listing::{due, reasons_of};
+use crate::store::outcome::{self, Recorded};
+use crate::store::{instant, payload};
+
+/// One lead, as the state has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Story {
+    pub lead: LeadId,
+    pub status: Status,
+    /// `None` while the row makes no valid lead.
+    pub desired: Option<Map<String, Value>>,
+    /// The content last accepted, or taken as delivered by a baseline: [`Story::accepted`] tells them apart.
+    pub delivered: Option<Map<String, Value>>,
+    /// `false` where a later answer left it open what Conversica holds.
+    pub delivered_is_certain: bool,
+    pub invalid_reasons: Vec<String>,
+    pub hold_reason: Option<String>,
+    /// While it waits to be sent.
+    pub due_at: Option<DateTime<Utc>>,
+    /// Tries in the present series.
+    pub attempts: i64,
+    pub changed_at: DateTime<Utc>,
+    /// `None` also where a baseline only assumes that Conversica knows it.
+    pub first_contact_at: Option<DateTime<Utc>>,
+    /// Since when a baseline assumes that Conversica knows it; it was never sent from here.
+    pub assumed_at: Option<DateTime<Utc>>,
+    /// When Conversica last accepted a content, unless a baseline has taken another as delivered since.
+    pub delivered_at: Option<DateTime<Utc>>,
+    pub gone_at: Option<DateTime<Utc>>,
+    /// Since when it waits for a person with its present content.
+    pub held_at: Option<DateTime<Utc>>,
+    /// Since when it is on its way.
+    pub claimed_at: Option<DateTime<Utc>>,
+    /// When it was first sent with the Test Lead Token.
+    pub test_lead_at: Option<DateTime<Utc>>,
+    /// The status and the detail of the answer that its present status follows from.
+    pub last_http_status: Option<i64>,
+    pub last_detail: Option<String>,
+    /// Oldest first.
+    pub outcomes: Vec<Recorded>,
+    /// What persons decided about it, oldest first.
+    pub decisions: Vec<Decided>,
+}
+
+impl Story {
+    /// The content that Conversica accepted last. `None` where it accepted none, or where a baseline has taken another as
+    /// delivered since.
+    pub fn accepted(&self) -> Option<&Map<String, Value>> {
+        self.delivered.as_ref().filter(|_| self.delivered_at.is_some())
+    }
+}
+
+/// The clients that have a lead of that id, at most 50; blank for a lead without one.
+pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
+    on_db!(db, pool => {
+        sqlx::query_scalar("select client_id from lead where id = $1 order by client_id limit 50")
+            .bind(id).fetch_all(pool).await
+    })
+}
+
+/// The lead's story; `None` where the state does not know it.
+pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
+    let sql = format!(
+        "select {SHOWN_STATUS}, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
+         hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at, held_at, claimed_at, test_lead_at, \
+         assumed_at, last_http_status, last_detail from lead \
+         where id = $1 and client_id = $2"
+    );
+    let found = on_db!(db, pool => {
+        let row = sqlx::query(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await?;
+        match row {
+            None => None,
+            Some(row) => {
+                let status = status_named(row.try_get(0)?)?;
+                let assumed_at = row.try_get::<Option<i64>, _>(15)?.map(instant);
+                Some(Story {
+                    lead: lead.clone(),
+                    status,
+                    desired: row.try_get::<Option<&str>, _>(1)?.map(object),
+                    delivered: row.try_get::<Option<&str>, _>(2)?.map(object),
+                    delivered_is_certain: row.try_get::<i32, _>(3)? == 1,
+                    invalid_reasons: reasons_of(row.try_get(4)?),
+                    hold_reason: row.try_get(5)?,
+                    due_at: due(status, row.try_get(6)?),
+                    attempts: row.try_get(7)?,
+                    changed_at: instant(row.try_get(8)?),
+                    first_contact_at: row.try_get::<Option<i64>, _>(9)?.map(instant).filter(|_| assumed_at.is_none()),
+                    assumed_at,
+                    delivered_at: row.try_get::<Option<i64>, _>(10)?.map(instant),
+                    gone_at: row.try_get::<Option<i64>, _>(11)?.map(instant),
+                    held_at: row.try_get::<Option<i64>, _>(12)?.map(instant),
+                    claimed_at: row.try_get::<Option<i64>, _>(13)?.map(instant),
+                    test_lead_at: row.try_get::<Option<i64>, _>(14)?.map(instant),
+                    last_http_status: row.try_get(16)?,
+                    last_detail: row.try_get(17)?,
+                    outcomes: Vec::new(),
+                    decisions: Vec::new(),
+                })
+            }
+        }
+    });
+    let Some(mut story) = found else { return Ok(None) };
+    story.outcomes = outcome::of_lead(db, &lead.id, &lead.client_id).await?;
+    story.decisions = decision::of_lead(db, &lead.id, &lead.client_id).await?;
+    let is_earlier = |outcome: &Recorded| outcome.content.as_deref() == Some("earlier");
+    if story.outcomes.iter().any(is_earlier) {
+        let contents = payload::contents(db, lead).await?;
+        for outcome in story.outcomes.iter_mut().filter(|outcome| is_earlier(outcome)) {
+            outcome.body = outcome.sent_hash.as_ref().and_then(|hash| contents.get(hash)).map(|body| object(body));
+        }
+    }
+    Ok(Some(story))
+}
+
+/// A lead that got an answer, and what had been sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub lead: LeadId,
+    /// `None` where the content is no longer known, having changed twice since.
+    pub body: Option<String>,
+}
+
+/// Which of the newest entries of the journal hold that answer: with a halt, nothing is begun after it.
+const NEWEST_ENTRIES: i64 = 3000;
+
+/// Who got that answer of late.
+pub async fn answered_with(db: &Db, class: Class, detail: &str) -> Result<Vec<Sent>, sqlx::Error> {
+    let sql = format!(
+        "select o.id, o.client_id, case when o.sent_hash = lead.desired_hash then lead.desired \
+         when o.sent_hash = lead.delivered_hash then {DELIVERED} end \
+         from (select seq, id, client_id, class, detail, sent_hash from outcome order by seq desc limit $1) o \
+         left join lead on lead.id = o.id and lead.client_id = o.client_id \
+         where o.class = $2 and o.detail = $3 order by o.seq desc"
+    );
+    let rows: Vec<(String, String, Option<String>)> = on_db!(db, pool => {
+        sqlx::query_as(trusted(sql)).bind(NEWEST_ENTRIES).bind(class.name()).bind(detail).fetch_all(pool).await
+    })?;
+    Ok(rows.into_iter().map(|(id, client_id, body)| Sent { lead: LeadId { id, client_id }, body }).collect())
+}
+
+fn object(body: &str) -> Map<String, Value> {
+    serde_json::from_str(body).unwrap_or_default()
+}

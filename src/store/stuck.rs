@@ -1,0 +1,114 @@
+//! Table `lead`, for leads that are stuck: rejected, or exhausted. A person puts them back in the queue.
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+
+use crate::db::Db;
+use crate::on_db;
+use crate::store::decision::{self, Action, Who};
+use crate::store::lead::{Status, locking};
+use crate::store::micros;
+
+/// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
+pub async fn requeue(
+    db: &Db,
+    statuses: &[Status],
+    ids: Option<&[String]>,
+    who: Option<&Who>,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    let stuck = statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted));
+    let names: Vec<&str> = stuck.map(|status| status.name()).collect();
+    if names.is_empty() || ids.is_some_and(<[String]>::is_empty) {
+        return Ok(0);
+    }
+    macro_rules! push_stuck {
+        ($query:expr) => {
+            $query.push("with stuck (stuck_id, stuck_client_id) as (select id, client_id from lead where status <> 'in_sync' and status in (");
+            let mut list = $query.separated(", ");
+            for name in &names {
+                list.push_bind(*name);
+            }
+            $query.push(")");
+            if let Some(ids) = ids {
+                $query.push(" and id in (");
+                let mut list = $query.separated(", ");
+                for id in ids {
+                    list.push_bind(id.as_str());
+                }
+                $query.push(")");
+            }
+            $query.push(locking(db)).push(")");
+        };
+    }
+    on_db!(db, pool => {
+        let mut transaction = pool.begin_with(db.begin_write()).await?;
+        let mut noted: Option<i64> = None;
+        if let Some(who) = who {
+            let mut begin = decision::begin_query(Action::Retry, who, None, now);
+            let seq = begin.build_query_scalar().fetch_one(&mut *transaction).await?;
+            let mut note = QueryBuilder::new("insert into decided (id, client_id, decision_seq) ");
+            push_stuck!(note);
+            note.push(" select stuck_id, stuck_client_id, ").push_bind(seq).push(" from stuck");
+            note.build().execute(&mut *transaction).await?;
+            noted = Some(seq);
+        }
+        let mut query = QueryBuilder::new("");
+        match noted {
+            // Those that are locked by now, and no others: locks are taken in one order.
+            Some(seq) => {
+                query.push("with stuck (stuck_id, stuck_client_id) as (select id, client_id from decided where decision_seq = ");
+                query.push_bind(seq).push(")");
+            }
+            None => {
+                push_stuck!(query);
+            }
+        }
+        query.push(" update lead set status = 'pending', attempts = 0, first_failed_at = null, due_at = ");
+        query.push_bind(micros(now)).push(" from stuck where lead.id = stuck_id and lead.client_id = stuck_client_id");
+        let requeued = query.build().execute(&mut *transaction).await?.rows_affected();
+        if requeued == 0 {
+            // Nothing was decided.
+            return Ok(0);
+        }
+        if let Some(seq) = noted {
+            let leads = i64::try_from(requeued).unwrap_or(i64::MAX);
+            sqlx::query(decision::COUNT).bind(leads).bind(seq).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(requeued)
+    })
+}
+
+/// What a retry would put back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stuck {
+    pub leads: i64,
+    /// Of them: people who were never sent, as far as is known; a baseline may assume that Conversica knows them.
+    pub new_people: i64,
+}
+
+/// How much is stuck: of these statuses, and of these ids where any are named.
+pub async fn look(db: &Db, statuses: &[Status], ids: Option<&[String]>) -> Result<Stuck, sqlx::Error> {
+    let mut stuck = Stuck::default();
+    for status in statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted)) {
+        let (leads, new_people): (i64, i64) = on_db!(db, pool => {
+            let mut query = QueryBuilder::new(
+                "select count(*), count(case when first_contact_at is null or assumed_at is not null then 1 end) from lead \
+                 where status <> 'in_sync' and status = ");
+            query.push_bind(status.name());
+            if let Some(ids) = ids {
+                query.push(" and id in (");
+                let mut list = query.separated(", ");
+                for id in ids {
+                    list.push_bind(id.as_str());
+                }
+                query.push(")");
+            }
+            query.build_query_as().fetch_one(pool).await
+        })?;
+        stuck.leads += leads;
+        stuck.new_people += new_people;
+    }
+    Ok(stuck)
+}

@@ -1,0 +1,68 @@
+//! What came of what was heard of one lead: its events on their way to the CRM, and whom it was told to. Reads only.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::on_db;
+use crate::store::instant;
+
+/// How far an event is that is not in the CRM yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OnItsWay {
+    /// `waiting` or `stopped`.
+    pub status: String,
+    pub attempts: i64,
+    pub due_at: DateTime<Utc>,
+    /// What the CRM's database said to the newest try.
+    pub detail: Option<String>,
+}
+
+/// The lead's events that are still to be written to the CRM, by their numbers.
+pub async fn writeback(db: &Db, lead: &LeadId) -> Result<HashMap<i64, OnItsWay>, sqlx::Error> {
+    type Line = (i64, String, i64, i64, Option<String>);
+    let rows: Vec<Line> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select w.event_seq, w.status, w.attempts, w.due_at, w.detail from event e \
+             join writeback w on w.event_seq = e.seq where e.id = $1 and e.client_id = $2")
+            .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
+    })?;
+    let of = |(seq, status, attempts, due_at, detail): Line| {
+        (seq, OnItsWay { status, attempts, due_at: instant(due_at), detail })
+    };
+    Ok(rows.into_iter().map(of).collect())
+}
+
+/// Something that people were told, or are to be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Alert {
+    pub kind: String,
+    pub at: DateTime<Utc>,
+    pub attempts: i64,
+    /// When it was handed over, or given up.
+    pub done_at: Option<DateTime<Utc>>,
+    /// What the newest try came to, way by way.
+    pub detail: Option<String>,
+}
+
+/// Oldest first, at most 1,000.
+pub async fn alerts(db: &Db, lead: &LeadId) -> Result<Vec<Alert>, sqlx::Error> {
+    type Line = (String, i64, i64, Option<i64>, Option<String>);
+    let rows: Vec<Line> = on_db!(db, pool => {
+        sqlx::query_as(
+            "select kind, created_at, attempts, done_at, detail from alert where id = $1 and client_id = $2 \
+             order by seq limit 1000")
+            .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
+    })?;
+    let of = |(kind, at, attempts, done_at, detail): Line| Alert {
+        kind,
+        at: instant(at),
+        attempts,
+        done_at: done_at.map(instant),
+        detail,
+    };
+    Ok(rows.into_iter().map(of).collect())
+}

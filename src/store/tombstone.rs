@@ -1,0 +1,179 @@
+//! Table `tombstone`: who was erased, and is never to be written to again. [`super::erase`] makes and removes tombstones;
+//! here they are asked.
+//!
+//! An id may itself be personal data. So of a person no more is kept than an HMAC-SHA256 of client and id, under a random key
+//! of this state (fact `erasure_key` in table `control`): it says nothing by itself. Who has the whole state can still find out
+//! whether an id that they know, or guess, is among those that were erased; that is what it is for.
+//!
+//! Whoever is about to write something of a lead that table `lead` may not have asks in their own transaction, by
+//! `erased!`: what they read before may be older than the tombstone.
+
+use std::collections::HashSet;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::conversica::lead::LeadId;
+use crate::db::Db;
+use crate::on_db;
+
+/// The fact that holds the key.
+pub(crate) const KEY_NAME: &str = "erasure_key";
+
+/// The key; nothing where nobody was ever erased, so that nothing more has to be asked.
+pub(crate) const KEY: &str = "select body from control where name = 'erasure_key' and exists (select 1 from tombstone)";
+
+/// Names people without naming them.
+pub struct Key([u8; 32]);
+
+impl Key {
+    pub(crate) fn generate() -> Self {
+        Self(rand::random())
+    }
+
+    /// As it is stored.
+    pub(crate) fn body(&self) -> String {
+        let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        serde_json::json!({"key": hex}).to_string()
+    }
+
+    /// Without the key nobody knows who was erased, and nothing may be written of anybody.
+    pub(crate) fn parse(body: &str) -> Result<Self, sqlx::Error> {
+        let parsed = || {
+            let body: Value = serde_json::from_str(body).ok()?;
+            let hex = body.get("key")?.as_str().filter(|hex| hex.len() == 64 && hex.is_ascii())?;
+            let mut key = [0; 32];
+            for (place, byte) in key.iter_mut().enumerate() {
+                *byte = u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).ok()?;
+            }
+            Some(Self(key))
+        };
+        parsed().ok_or_else(|| sqlx::Error::Decode("the key of those who were erased cannot be read".into()))
+    }
+
+    /// What stands for that person.
+    pub(crate) fn tag(&self, lead: &LeadId) -> Vec<u8> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("a key of any length will do");
+        for part in [&lead.client_id, &lead.id] {
+            // Lengths keep "ab"+"c" apart from "a"+"bc".
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part.as_bytes());
+        }
+        mac.finalize().into_bytes().to_vec()
+    }
+}
+
+/// Those of the people who were asked about that were erased.
+#[derive(Debug, Default)]
+pub struct Erased(HashSet<LeadId>);
+
+impl Erased {
+    pub(crate) fn of(asked: Vec<(Vec<u8>, LeadId)>, found: Vec<Vec<u8>>) -> Self {
+        let found: HashSet<Vec<u8>> = found.into_iter().collect();
+        Self(asked.into_iter().filter(|(tag, _)| found.contains(tag)).map(|(_, lead)| lead).collect())
+    }
+
+    pub fn has(&self, lead: &LeadId) -> bool {
+        self.0.contains(lead)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// In a transaction, before it has locked or written anything: who of `$leads` (an iterator of [`LeadId`], not looked at while
+/// nobody was ever erased) was. Until the transaction ends, nobody else is erased.
+macro_rules! erased {
+    ($db:expr, $transaction:expr, $leads:expr) => {{
+        if let Some(lock) = $crate::store::tombstone::shared_lock($db) {
+            sqlx::query(lock).execute(&mut *$transaction).await?;
+        }
+        let key: Option<String> =
+            sqlx::query_scalar($crate::store::tombstone::KEY).fetch_optional(&mut *$transaction).await?;
+        match key {
+            None => $crate::store::tombstone::Erased::default(),
+            Some(key) => {
+                let key = $crate::store::tombstone::Key::parse(&key)?;
+                let asked: Vec<(Vec<u8>, LeadId)> = $leads.map(|lead: LeadId| (key.tag(&lead), lead)).collect();
+                let mut found = Vec::new();
+                for some in asked.chunks(2000) {
+                    let mut query = $crate::store::tombstone::among_query(some);
+                    found.extend(query.build_query_scalar().fetch_all(&mut *$transaction).await?);
+                }
+                $crate::store::tombstone::Erased::of(asked, found)
+            }
+        }
+    }};
+}
+pub(crate) use erased;
+
+/// Keeps whoever erases waiting until the transaction ends. SQLite has one writer at a time.
+pub(crate) fn shared_lock(db: &Db) -> Option<&'static str> {
+    match db {
+        Db::Sqlite(_) => None,
+        // The letters "csyncers".
+        Db::Postgres(_) => Some("select pg_advisory_xact_lock_shared(7166204947097547379)"),
+    }
+}
+
+/// Not none.
+pub(crate) fn among_query<DB: Database>(asked: &[(Vec<u8>, LeadId)]) -> QueryBuilder<DB>
+where
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("select tag from tombstone where tag in (");
+    let mut tags = query.separated(", ");
+    for (tag, _) in asked {
+        tags.push_bind(tag.clone());
+    }
+    query.push(")");
+    query
+}
+
+/// The key, where anybody was ever erased. Who asks for it once, and then [`among`] with it, spares a question for each batch
+/// while there is nobody.
+pub async fn key(db: &Db) -> Result<Option<Key>, sqlx::Error> {
+    let body: Option<String> = on_db!(db, pool => sqlx::query_scalar(KEY).fetch_optional(pool).await)?;
+    body.as_deref().map(Key::parse).transpose()
+}
+
+/// Who of these was erased, for who only reads: one statement for up to 2,000.
+pub async fn among(db: &Db, key: &Key, leads: impl Iterator<Item = &LeadId>) -> Result<Erased, sqlx::Error> {
+    let asked: Vec<(Vec<u8>, LeadId)> = leads.map(|lead| (key.tag(lead), lead.clone())).collect();
+    let mut found = Vec::new();
+    for some in asked.chunks(2000) {
+        found.extend(on_db!(db, pool => among_query(some).build_query_scalar::<Vec<u8>>().fetch_all(pool).await)?);
+    }
+    Ok(Erased::of(asked, found))
+}
+
+/// Since when that person is erased; `None` where they are not.
+pub async fn since(db: &Db, lead: &LeadId) -> Result<Option<i64>, sqlx::Error> {
+    let Some(key) = key(db).await? else { return Ok(None) };
+    on_db!(db, pool => {
+        sqlx::query_scalar("select at from tombstone where tag = $1").bind(key.tag(lead)).fetch_optional(pool).await
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lead(id: &str, client_id: &str) -> LeadId {
+        LeadId { id: id.to_owned(), client_id: client_id.to_owned() }
+    }
+
+    #[test]
+    fn a_tag_belongs_to_one_person_of_one_state() {
+        let key = Key([7; 32]);
+        let tag = key.tag(&lead("bc", "a"));
+        assert_eq!(tag, Key::parse(&key.body()).unwrap().tag(&lead("bc", "a")));
+        for (other, of) in [(&key, lead("c", "ab")), (&key, lead("a", "bc")), (&Key([8; 32]), lead("bc", "a"))] {
+            assert_ne!(other.tag(&of), tag);
+        }
+        assert!(Key::parse("{}").is_err() && Key::parse(r#"{"key":"00"}"#).is_err());
+    }
+}

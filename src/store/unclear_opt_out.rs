@@ -1,0 +1,30 @@
+//! Table `lead`: leads that Conversica has and whose row holds an opt-out value that is neither yes nor no. Reads only.
+
+use serde::Serialize;
+
+use crate::db::{Db, trusted};
+use crate::on_db;
+use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, UNMAPPED_COUNTS, UNMAPPED_MAY_BE};
+
+/// How many there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct UnclearOptOuts {
+    /// Conversica was told of the opt-out, and nothing else is sent.
+    pub counted: i64,
+    /// Nothing is sent until an operator has looked at the row.
+    pub unclear: i64,
+}
+
+/// Counts the leads whose rows hold such values.
+pub async fn count(db: &Db) -> Result<UnclearOptOuts, sqlx::Error> {
+    let holds = |reasons: [&str; 2]| reasons.map(|reason| format!("invalid_reasons like '%{reason}%'")).join(" or ");
+    let sql = format!(
+        "select cast(coalesce(sum(case when {counts} then 1 else 0 end), 0) as bigint), \
+         cast(coalesce(sum(case when ({may_be}) and not ({counts}) then 1 else 0 end), 0) as bigint) from lead \
+         where status = 'invalid' and status <> 'in_sync' and first_contact_at is not null",
+        counts = holds([COUNTS_AS_OPT_OUT, UNMAPPED_COUNTS]),
+        may_be = holds([MAY_BE_OPT_OUT, UNMAPPED_MAY_BE]),
+    );
+    let (counted, unclear) = on_db!(db, pool => sqlx::query_as(trusted(sql)).fetch_one(pool).await)?;
+    Ok(UnclearOptOuts { counted, unclear })
+}

@@ -1,0 +1,157 @@
+//! Table `lead`: a withdrawal of consent beside a value that Conversica rejects. The withdrawal is sent once more by itself, with the
+//! content that Conversica accepted last; the rejected content rests, as every rejected content does.
+//!
+//! The journal says which content was rejected, so that nothing else has to be stored: an urgent lead whose desired content was
+//! rejected, and of which nothing else was accepted since, is sent its withdrawal apart.
+
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS, with_withdrawn, withdraws_consent};
+use crate::conversica::outcome::Class;
+use crate::store::delivery::{Claim, Finished, Next};
+use crate::store::lead::DELIVERED;
+use crate::store::micros;
+
+/// The content accepted last with the withdrawals of the desired content in it; `None` where that is the desired content itself.
+pub(crate) fn withdrawal_apart(desired: &str, delivered: &str) -> Option<String> {
+    let says = |key: &str| desired.contains(&format!("\"{key}\":true"));
+    let withdrawn: Vec<_> = WITHDRAWALS.into_iter().filter(|key| says(key.name())).collect();
+    with_withdrawn(delivered, &withdrawn).filter(|body| !withdrawn.is_empty() && body != desired)
+}
+
+/// A lead whose desired content was rejected: the desired content, the content accepted last where there is one, and 1 where
+/// Conversica holds that for certain.
+pub(crate) type RejectedRow = (String, String, i64, Option<String>, Option<String>, i64);
+
+/// The leads of these rejected attempts, as they are in flight. Not for an empty list.
+pub(crate) fn rejected_query<DB: Database>(rejected: &[&Finished]) -> QueryBuilder<DB>
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("select id, client_id, claimed_at, desired, ");
+    query.push(DELIVERED).push(
+        ", cast(case when lead.delivered_hash is null then 0 else 1 end as bigint) from lead \
+         where status = 'in_flight' and status <> 'in_sync' and desired_hash = sent_hash and first_contact_at is not null \
+         and (id, client_id, claimed_at) in (",
+    );
+    query.push_values(rejected, |mut row, f| {
+        row.push_bind(f.lead.id.clone()).push_bind(f.lead.client_id.clone()).push_bind(micros(f.claimed_at));
+    });
+    query.push(")");
+    query
+}
+
+/// Says of each rejected attempt whether its withdrawal is sent apart.
+pub(crate) fn mark_rejected(finished: &mut [Finished], rows: Vec<RejectedRow>) {
+    for (id, client_id, claimed_at, desired, delivered, is_certain) in rows {
+        let (Some(desired), Some(delivered)) = (desired, delivered) else { continue };
+        let certain = if is_certain == 1 { delivered.as_str() } else { "" };
+        if !withdraws_consent(certain, &desired) || withdrawal_apart(&desired, &delivered).is_none() {
+            continue;
+        }
+        let lead = LeadId { id, client_id };
+        let attempt = finished.iter_mut().find(|f| f.lead == lead && micros(f.claimed_at) == claimed_at);
+        if let Some(attempt) = attempt.filter(|attempt| attempt.class == Class::Rejected) {
+            attempt.next = Next::WithdrawApart;
+        }
+    }
+}
+
+/// In SQL, of a lead: the journal entry of its desired content's rejection, where nothing that was sent before the present request
+/// was accepted since.
+fn rejection(columns: &str) -> String {
+    format!(
+        "select {columns} from outcome o where o.id = lead.id and o.client_id = lead.client_id \
+         and o.sent_hash = lead.desired_hash and o.class = 'rejected' and not exists (select 1 from outcome a \
+         where a.id = lead.id and a.client_id = lead.client_id and a.class = 'accepted' and a.seq > o.seq \
+         and (lead.sent_hash is null or lead.sent_hash = lead.desired_hash or a.sent_hash <> lead.sent_hash))"
+    )
+}
+
+/// In SQL, of a claim whose request has ended: it was a withdrawal that was sent apart, and Conversica has answered.
+pub(crate) fn has_ended() -> String {
+    format!(
+        "lead.urgent = 1 and lead.desired_hash <> lead.sent_hash and f_next in ('done', 'rejected') and exists ({})",
+        rejection("1")
+    )
+}
+
+/// In SQL: the status of the answer that rejected the desired content.
+pub(crate) fn http_status() -> String {
+    format!("({} order by o.seq desc limit 1)", rejection("o.http_status"))
+}
+
+/// In SQL: what the operator reads.
+pub(crate) fn detail() -> String {
+    format!(
+        "case when f_class = 'accepted' \
+         then 'the opt-out was sent apart, with the content that Conversica accepted last; the rest was rejected: ' \
+         else 'THE OPT-OUT HAS NOT ARRIVED: it was rejected with this content, and with the content that Conversica accepted \
+         last; tell Conversica of it: ' end || coalesce(({} order by o.seq desc limit 1), 'no reason was given')",
+        rejection("o.detail")
+    )
+}
+
+/// The claims, of these urgent ones, whose desired content was rejected: with the content accepted last. Not for an empty list.
+pub(crate) fn apart_query<DB: Database>(claims: &[&Claim]) -> QueryBuilder<DB>
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("select id, client_id, ");
+    query.push(DELIVERED).push(" from lead where exists (").push(rejection("1")).push(") and (id, client_id) in (");
+    query.push_values(claims, |mut row, claim| {
+        row.push_bind(claim.lead.id.clone()).push_bind(claim.lead.client_id.clone());
+    });
+    query.push(")");
+    query
+}
+
+/// Gives these claims their withdrawals apart in place of the desired content; which ones.
+pub(crate) fn replace_bodies(claims: &mut [Claim], rows: Vec<(String, String, Option<String>)>) -> Vec<Claim> {
+    let mut replaced = Vec::new();
+    for (id, client_id, delivered) in rows {
+        let lead = LeadId { id, client_id };
+        let Some(claim) = claims.iter_mut().find(|claim| claim.lead == lead) else { continue };
+        let Some(body) = delivered.and_then(|delivered| withdrawal_apart(&claim.body, &delivered)) else { continue };
+        claim.sent_hash = Fingerprint::of(body.as_bytes()).as_bytes().to_vec();
+        claim.body = body;
+        replaced.push(claim.clone());
+    }
+    replaced
+}
+
+/// Writes down what these claims send, which is not what their leads should hold. Not for an empty list.
+pub(crate) fn sent_query<DB: Database>(claims: &[Claim]) -> QueryBuilder<DB>
+where
+    for<'e> String: Encode<'e, DB> + Type<DB>,
+    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
+{
+    let mut update = QueryBuilder::new("with a (a_id, a_client_id, a_body, a_hash) as (");
+    update.push_values(claims, |mut row, claim| {
+        row.push_bind(claim.lead.id.clone())
+            .push_bind(claim.lead.client_id.clone())
+            .push_bind(claim.body.clone())
+            .push_bind(claim.sent_hash.clone());
+    });
+    update.push(
+        ") update lead set sent = a_body, sent_hash = a_hash from a where lead.id = a_id and lead.client_id = a_client_id",
+    );
+    update
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_withdrawal_is_sent_apart_with_the_content_accepted_last_unless_that_is_what_was_rejected() {
+        let delivered = r#"{"id":"1","leadStatus":"New","optOut":false}"#;
+        let desired = r#"{"id":"1","leadStatus":"Bad","optOut":true}"#;
+        let apart = r#"{"id":"1","leadStatus":"New","optOut":true}"#;
+        assert_eq!(withdrawal_apart(desired, delivered).as_deref(), Some(apart));
+        assert_eq!(withdrawal_apart(apart, delivered), None, "the same was rejected");
+        assert_eq!(withdrawal_apart(r#"{"id":"1","leadStatus":"Bad"}"#, delivered), None, "nothing is withdrawn");
+        assert_eq!(withdrawal_apart(desired, "no JSON"), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Who may send from a state. An SQLite state has one sender: a second `run` or `once` is refused, and told who has it. A
+//! PostgreSQL state is shared by any number of instances, which know of each other.
+//!
+//! On SQLite a lock on a file beside the state (see [`super::file_lock`]); on PostgreSQL a session advisory lock, which the server
+//! drops with the session, and which all instances share. What one of them does at a time is in [`super::turn`].
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::db::Db;
+use crate::store::server_clock;
+
+/// The right to send; given back when dropped.
+pub struct Writer {
+    held: Held,
+}
+
+enum Held {
+    /// By the lock beside the file.
+    File,
+    Session(PgConnection),
+}
+
+/// Whether somebody else may be sending from this state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// Nobody at the moment when it was asked.
+    Alone,
+    Shared,
+}
+
+/// Any number will do, as long as it is ours: the letters "csyncwri". Every instance holds it shared, and none for itself
+/// alone: an instance that is paused while it holds this keeps no other waiting.
+const PRESENCE: i64 = 0x6373_796e_6377_7269;
+
+/// How long a session may take to say that it is there.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server may take to notice that an instance was killed, before we take it for alive.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Between two tries for a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes the right to send. On SQLite the lock was taken before the state was opened.
+///
+/// # Errors
+/// The database's, while it is away.
+pub async fn acquire(db: &Db) -> anyhow::Result<(Writer, Company)> {
+    match db {
+        Db::Sqlite(_) => Ok((Writer { held: Held::File }, Company::Alone)),
+        Db::Postgres(pool) => {
+            let mut session = pool.acquire().await?.detach();
+            join(&mut session).await?;
+            let start = Instant::now();
+            let company = loop {
+                if count_present(&mut session).await? == 1 {
+                    break Company::Alone;
+                }
+                if start.elapsed() >= FAREWELL {
+                    break Company::Shared;
+                }
+                tokio::time::sleep(LOCK_PAUSE).await;
+            };
+            Ok((Writer { held: Held::Session(session) }, company))
+        }
+    }
+}
+
+impl Writer {
+    /// Looks whether the right is still ours, takes it again where it went with the session that held it (the server was
+    /// restarted, or the connection cut), and counts who has it: at least 1. Learns the time from the server as well.
+    ///
+    /// # Errors
+    /// The database's, while it is away.
+    pub async fn keep(&mut self, db: &Db) -> anyhow::Result<u32> {
+        let (Held::Session(session), Db::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
+        if !matches!(tokio::time::timeout(PING_TIMEOUT, session.ping()).await, Ok(Ok(()))) {
+            *session = pool.acquire().await?.detach();
+            join(session).await?;
+        }
+        server_clock::follow_server_clock(&mut *session).await?;
+        Ok(count_present(session).await?)
+    }
+}
+
+/// Whether other instances are there at this very moment.
+pub async fn others_present(db: &Db) -> Result<bool, sqlx::Error> {
+    match db {
+        Db::Sqlite(_) => Ok(false),
+        Db::Postgres(pool) => Ok(instances(pool).await? > 1),
+    }
+}
+
+/// How many instances there are: at least 1.
+async fn count_present(session: &mut PgConnection) -> Result<u32, sqlx::Error> {
+    let present: i64 = sqlx::query_scalar(PRESENT).bind(PRESENCE).fetch_one(session).await?;
+    Ok(u32::try_from(present).unwrap_or(u32::MAX).max(1))
+}
+
+/// The same for somebody who is none of them.
+pub async fn instances(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(PRESENT).bind(PRESENCE).fetch_one(pool).await
+}
+
+const PRESENT: &str = "select count(*) from pg_locks where locktype = 'advisory' and granted and mode = 'ShareLock' and objsubid = 1 \
+     and database = (select oid from pg_database where datname = current_database()) \
+     and classid = ($1 >> 32)::oid and objid = ($1 & 4294967295)::oid";
+
+/// Takes the presence lock, shared.
+async fn join(session: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_advisory_lock_shared($1)").bind(PRESENCE).execute(session).await.map(drop)
+}
