@@ -1,15 +1,17 @@
 //! What a person decides: to send what is held, or to take it as delivered; to put stuck leads back; to lift a halt. Each is
 //! written down with who did it. The command line and the dashboard ask and tell in their own ways, and act here.
 
+use crate::rules::hold_reason::{FIRST_RUN, TEST_LEAD_LIMIT};
 use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
 use crate::db::Db;
 use crate::error::SetupError;
-use crate::store::control::{self, CompareAsked, FirstRunDone, Halt, Hold, Resumed};
+use crate::rules::guard::Hold;
+use crate::rules::lead_status::Status;
+use crate::store::control::{self, CompareAsked, FirstRunDone, Halt, Resumed};
 use crate::store::decision::{self, Action, Who};
 use crate::store::held::{self, Held, Release, Released, Selection};
-use crate::store::lead::Status;
 use crate::store::{due, gone, stuck};
 
 /// Releases what was shown; [`Released::Grown`] where more is held by now.
@@ -52,7 +54,7 @@ pub async fn release(
 /// [`SetupError`] where that is so; otherwise the state's.
 pub async fn refuse_more_tests(held: &Held, release: Release, settings: &Settings, state: &Db) -> anyhow::Result<()> {
     let conversica = &settings.conversica;
-    let concerned = held.reasons.contains_key(held::TEST_LEAD_LIMIT) && conversica.test_lead_token.is_some();
+    let concerned = held.reasons.contains_key(TEST_LEAD_LIMIT) && conversica.test_lead_token.is_some();
     if !concerned || release == Release::Baseline {
         return Ok(());
     }
@@ -73,7 +75,7 @@ async fn settle_hold(state: &Db, hold: &Hold, release: Release, now: DateTime<Ut
     if held::any(state, Some(&hold.reason)).await? {
         return Ok(());
     }
-    if hold.reason == held::FIRST_RUN {
+    if hold.reason == FIRST_RUN {
         let by = match release {
             Release::Send => "approve",
             Release::Baseline => "baseline",

@@ -9,12 +9,14 @@ use crate::console::printable;
 use crate::conversica::excerpt::quotes_a_person;
 use crate::conversica::outcome::Class;
 use crate::db::{Db, POSTGRES_SCHEMA};
+use crate::rules::guard::Hold;
+use crate::rules::lead_status::Status;
+use crate::rules::poll_record::LastPoll;
 use crate::store::alert::{self, Backlog};
-use crate::store::control::{self, Halt, Hold, LastPoll, Pacing};
+use crate::store::control::{self, Halt, Pacing};
 use crate::store::heard::reading;
-use crate::store::lead::{self, Status};
 use crate::store::unclear_opt_out::{self, UnclearOptOuts};
-use crate::store::{due, held, outcome, story};
+use crate::store::{due, held, lead, outcome, story};
 use crate::{on_db, wording};
 
 #[derive(Debug, Clone, Serialize)]

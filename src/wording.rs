@@ -2,8 +2,8 @@
 //! is done.
 
 use crate::config::OnDelete;
+use crate::rules::lead_status::Status;
 use crate::store::held::{Held, Release, ReleasedLeads};
-use crate::store::lead::Status;
 
 /// `1 lead`, `2 leads`.
 pub fn leads(number: impl Into<i64>) -> String {

@@ -1,6 +1,7 @@
 //! The numbers as Prometheus reads them: which there are, and what each says. Pure: from the status report, and from what
 //! this process has counted.
 
+use crate::rules::hold_reason::REASONS;
 use chrono::{DateTime, Utc};
 
 use crate::admin::exposition::{Exposition, Format, Sample};
@@ -8,7 +9,6 @@ use crate::conversica::outcome::{Class, HaltReason};
 use crate::send::tally::{PollKind, Tally};
 use crate::status::Report;
 use crate::store::control::BreakerState;
-use crate::store::held;
 
 /// What this process knows besides the state.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ fn leads(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
     let help = "Of the held leads, people who were never sent from here: an approval contacts them for the first time.";
     to.gauge("conversica_sync_held_new_people", help, one(new_people as f64));
     let hold = report.hold.as_ref().map(|hold| hold.reason.as_str());
-    let holds = held::REASONS.map(|reason| (Some(("reason", reason)), flag(hold == Some(reason))));
+    let holds = REASONS.map(|reason| (Some(("reason", reason)), flag(hold == Some(reason))));
     to.gauge("conversica_sync_hold", "Whether leads are held for a person for that reason: 1 or 0.", holds);
     let halt = report.halt.as_ref().map(|halt| halt.reason);
     let halts = HaltReason::ALL.map(|reason| (Some(("reason", reason.name())), flag(halt == Some(reason.name()))));
@@ -156,8 +156,9 @@ fn road_back(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::poll_record::LastPoll;
     use crate::status::{HaltShown, HoldShown};
-    use crate::store::control::{LastPoll, Pacing};
+    use crate::store::control::Pacing;
     use chrono::TimeDelta;
     use std::time::Duration;
 

@@ -1,17 +1,16 @@
 //! What people are told of the service itself: that it has come to a stop somewhere, and that it goes on again. Once a
 //! change, not once a look. Pure.
 
-use std::collections::BTreeMap;
+use crate::rules::hold_reason::advice;
+use crate::rules::service_alert::{Account, News, Told};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::horizon;
+use crate::rules::poll_record::LastPoll;
 use crate::status::{HaltShown, HoldShown};
-use crate::store::control::LastPoll;
 use crate::store::due::Longest;
-use crate::store::held;
 
 /// A poll that fails may work the next time; people are told when it has not for so long.
 const POLL_PATIENCE: TimeDelta = TimeDelta::seconds(60);
@@ -120,29 +119,6 @@ pub enum View {
     Unclear,
 }
 
-/// A condition that people were told of, and not yet of its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    pub since: DateTime<Utc>,
-    pub reason: Option<String>,
-}
-
-/// What people were told last.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Account {
-    /// Of every change: whoever has read an older one knows less than whoever wrote this.
-    pub revision: u64,
-    /// By the names of the conditions.
-    pub told: BTreeMap<String, Told>,
-}
-
-/// What is to be told.
-#[derive(Debug, Clone, PartialEq)]
-pub struct News {
-    pub kind: &'static str,
-    pub document: Value,
-}
-
 /// Who tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Teller {
@@ -242,7 +218,7 @@ fn one(condition: Condition, reading: &Reading, circumstances: &Circumstances, n
         }),
         Condition::Held => reading.hold.as_ref().map_or(View::Absent, |hold| {
             let (reason, count, new_people) = (Some(hold.reason.clone()), Some(hold.leads), Some(hold.new_people));
-            let cure = format!("{}; {}", hold.first_contacts(), held::advice(&hold.reason));
+            let cure = format!("{}; {}", hold.first_contacts(), advice(&hold.reason));
             View::Stands(Stands { since: hold.since, reason, count, new_people, cure })
         }),
         Condition::Rejected => count(reading.rejected),

@@ -17,11 +17,11 @@ use crate::config::{OnAmbiguous, Settings};
 use crate::db::Db;
 use crate::pulse::{Loop, Vitals};
 use crate::receive::Signals;
+use crate::rules::poll_record::LastPoll;
 use crate::source::discreet::in_words;
 use crate::status::Standing;
-use crate::store::control::{self, LastPoll};
 use crate::store::heard::reading;
-use crate::store::{alert, due, lead};
+use crate::store::{alert, control, due, lead};
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

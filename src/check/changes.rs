@@ -7,8 +7,8 @@ use crate::check::item::Item;
 use crate::db::{self, SourceDb};
 use crate::on_db;
 use crate::rules::cursor::{self, Bound, Kind, Newest};
+use crate::rules::settled::Settled;
 use crate::source::changed_at::ChangedAt;
-use crate::source::settled::Settled;
 use crate::source::{Crm, Fitting, columns, discreet};
 
 const SECTION: &str = "changes";

@@ -8,8 +8,9 @@ use crate::check::item::Item;
 use crate::console::printable;
 use crate::db;
 use crate::rules::line::{Batch, Line};
+use crate::rules::read_scope::Scope;
 use crate::send::merge::copies;
-use crate::source::read::{Reading, Scope};
+use crate::source::read::Reading;
 use crate::source::{Crm, columns};
 
 const SECTION: &str = "source";

@@ -10,7 +10,8 @@ use crate::conversica::lead::LeadKey;
 use crate::db::{self, SourceDb};
 use crate::on_db;
 use crate::rules::line::Line;
-use crate::source::read::{Reading, Scope, number};
+use crate::rules::read_scope::Scope;
+use crate::source::read::{Reading, number};
 use crate::source::{Crm, columns, discreet};
 
 const SECTION: &str = "mapping";

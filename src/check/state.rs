@@ -1,6 +1,7 @@
 //! What `check` says of the state: whether it is there, or could be made, who runs on it, and whether it keeps leads from being
 //! sent. It is opened for reading, and not made.
 
+use crate::rules::hold_reason::advice;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,9 @@ use crate::check::source;
 use crate::config::Settings;
 use crate::db::{self, Db, SourceDb};
 use crate::error::SetupError;
+use crate::rules::lead_status::Status;
 use crate::status::Standing;
-use crate::store::lead::{self, Status};
-use crate::store::{file_lock, held, writer};
+use crate::store::{file_lock, lead, writer};
 use crate::wording;
 
 const SECTION: &str = "state";
@@ -86,7 +87,7 @@ async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow
             wording::leads(hold.leads),
             hold.first_contacts()
         );
-        let cure = format!("look: conversica-sync plan; then: {}", held::advice(&hold.reason));
+        let cure = format!("look: conversica-sync plan; then: {}", advice(&hold.reason));
         items.push(Item::warn(SECTION, "hold", text).cure(cure));
     }
     if let Db::Postgres(pool) = state {

@@ -10,7 +10,8 @@ use crate::cli::{Exit, readable_state, settings, table};
 use crate::console::{printable, say};
 use crate::conversica::token::Veil;
 use crate::db::Db;
-use crate::store::lead::{self, Status};
+use crate::rules::lead_status::Status;
+use crate::store::lead;
 use crate::store::listing::{self, Listed, Pages};
 use crate::story::entry::{Entry, why};
 

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use crate::cli::{Exit, existing_state, person, settings, table};
 use crate::console::say;
 use crate::error::SetupError;
-use crate::store::lead::Status;
+use crate::rules::lead_status::Status;
 use crate::{clock, decide, wording};
 
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,6 @@
 //! `status`: how things stand, and what needs a person.
 
+use crate::rules::hold_reason::advice;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -9,12 +10,12 @@ use secrecy::ExposeSecret;
 use crate::cli::{Exit, settings, table};
 use crate::console::{printable, say};
 use crate::db::{self, Db};
+use crate::rules::lead_status::Status;
 use crate::status::{LostNumbers, Received, Report, StateLostShown};
 use crate::store::control::{BreakerState, Pacing};
 use crate::store::file::FileId;
-use crate::store::lead::Status;
+use crate::store::file_lock;
 use crate::store::unclear_opt_out::UnclearOptOuts;
-use crate::store::{file_lock, held};
 use crate::wording::{WAITS_TO_BE_SENT, counted, meaning};
 
 #[derive(Debug, clap::Args)]
@@ -101,7 +102,7 @@ pub fn text(report: &Report) -> String {
             hold.since.format("%F %T UTC"),
             hold.first_contacts()
         );
-        let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", held::advice(&hold.reason));
+        let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", advice(&hold.reason));
     }
     text.push_str(&pacing(report.pacing.as_ref(), report.halt.is_some()));
     match &report.last_poll {

@@ -12,8 +12,8 @@ use crate::admin::judgement::{self, Reason};
 use crate::admin::window::Window;
 use crate::config::Settings;
 use crate::pulse::Pulse;
+use crate::rules::lead_status::Status;
 use crate::status::Report;
-use crate::store::lead::Status;
 
 /// Between two looks at how things stand.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);

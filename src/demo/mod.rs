@@ -19,10 +19,10 @@ use crate::config::{Environment, layers};
 use crate::console::say;
 use crate::db::Db;
 use crate::demo::crm::{Places, change_some, config_text};
+use crate::rules::lead_status::Status;
 use crate::sandbox::{self, Sandbox, play};
 use crate::send::tally::Tally;
 use crate::status::Report;
-use crate::store::lead::Status;
 use crate::{clock, daemon};
 
 /// How the demo ends.

@@ -13,17 +13,18 @@ use serde_json::{Map, Value};
 use crate::conversica::lead::{IdOrder, LeadId};
 use crate::db::Db;
 use crate::reconcile::report::{Repaired, Report, Tally};
+use crate::rules::lead_facts::Facts;
 use crate::rules::mapping::Mapped;
+use crate::rules::read_scope::Scope;
 use crate::rules::verdict::{Judged, Row, Rules, Verdict, judge};
 use crate::send::merge::{Interest, Item, Merge};
 use crate::send::plan::changes;
 use crate::send::tally;
 use crate::source::Crm;
-use crate::source::read::{BATCH_ROWS, Scope};
+use crate::source::read::BATCH_ROWS;
 use crate::store::compare::Doubted;
 use crate::store::control::{self, CompareAsked};
-use crate::store::facts::{self, Facts};
-use crate::store::lead;
+use crate::store::{facts, lead};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What a reconciliation comes to: totals, and what needs a person, grouped by reason. Pure; its size does not grow with the
 //! number of leads.
 
+use crate::rules::hold_reason::advice;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -8,7 +9,6 @@ use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
 use crate::rules::verdict::{Judged, Verdict};
-use crate::store::held;
 
 /// Leads that are named in each group.
 const EXAMPLES: usize = 3;
@@ -145,7 +145,7 @@ pub fn cure(verdict: Verdict, reason: &str) -> String {
         Verdict::Pending => {
             "nothing while `run` works; `conversica-sync status` says whether it does, and whether it is halted".to_owned()
         }
-        Verdict::Held => held::advice(reason).to_owned(),
+        Verdict::Held => advice(reason).to_owned(),
         Verdict::Invalid => "mend the rows in the CRM; they are sent by themselves then".to_owned(),
         Verdict::Rejected => {
             "mend the rows in the CRM, or the account and then `conversica-sync retry --status rejected`; `conversica-sync \

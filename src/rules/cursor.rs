@@ -7,6 +7,7 @@
 
 mod quiet;
 mod stamp;
+
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +17,28 @@ use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::settled::Settled;
 use crate::rules::value::Epoch;
-use crate::source::settled::Settled;
+/// Where polling goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The newest `changed_at` seen; `None` where there was none, so that the next poll reads everything.
+    pub newest: Option<Newest>,
+    /// Fingerprint of the source settings it belongs to: of another source it says nothing.
+    pub source: String,
+    /// When everything was last read.
+    pub full_at: DateTime<Utc>,
+    /// What was committed for certain at that reading; `None` where an older version wrote this: then everything is read.
+    #[serde(default)]
+    pub settled: Option<Settled>,
+    /// The source's clock when the newest value was first found again; `None` until then.
+    #[serde(default)]
+    pub unchanged_since: Option<DateTime<Utc>>,
+    /// The newest value before, whose look-back was not read any more when this one came: it is read once again.
+    #[serde(default)]
+    pub passed: Option<Newest>,
+}
+
 pub use quiet::{QuietTime, StampPolicy, bound_behind};
 use stamp::{Form, Zone};
 

@@ -2,9 +2,10 @@
 
 use crate::config::ConversationChanges;
 use crate::conversica::lead::{LeadId, RowHash, conversation_id, with_withdrawn, withdraws_consent};
+use crate::rules::hold_reason::CONVERSATION_CHANGED;
+use crate::rules::lead_change::{Change, Known};
+use crate::rules::lead_status::Status;
 use crate::rules::mapping::Mapped;
-use crate::store::held::CONVERSATION_CHANGED;
-use crate::store::lead::{Change, Known, Status};
 
 /// What is to be done about one row.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //! nothing at all of them: so that stops the pass, until the column is as it was or a person has had a look.
 
 use crate::nearest::nearest;
-use crate::source::catalog::{Found, Relation};
-use crate::source::columns::Column;
+use crate::rules::source_column::{Column, Relation};
+use crate::rules::source_column::Found;
 
 /// Types whose values have the same texts. Within a family a column may change: `varchar(50)` to `text`, `int4` to `int8`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,8 +175,8 @@ pub fn since(first: &Look, found: &Found, find: impl Fn(&str) -> Option<Column>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::catalog::Entry;
-    use crate::source::columns::Form;
+    use crate::rules::source_column::Entry;
+    use crate::rules::source_column::Form;
 
     fn column(kind: &str, modifier: i32) -> Column {
         let (name, entry) = ("id".to_owned(), Some(Entry { table: 1, number: 1, modifier }));

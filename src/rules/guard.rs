@@ -5,11 +5,14 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Changes, FirstRun, OnDelete, Safety, Settings};
-use crate::source::read::Scope;
-use crate::store::control::Hold;
-use crate::store::due::{Admit, Cap};
-use crate::store::held::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::read_scope::Scope;
+
+use crate::rules::admission::{Admit, Cap};
+use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
 
 /// How a poll treats the sends it finds. Withdrawals of consent are never held, whatever this says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +209,13 @@ fn reason_named(name: &str) -> &'static str {
         .into_iter()
         .find(|reason| *reason == name)
         .unwrap_or(TOO_MANY_CHANGES)
+}
+
+/// Whole polls wait for a person while this stands; what they find joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub reason: String,
+    pub since: DateTime<Utc>,
 }
 
 #[cfg(test)]

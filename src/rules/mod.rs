@@ -1,11 +1,16 @@
 //! TODO: what rules is.
 
+pub mod admission;
 pub mod breaker;
 pub mod cursor;
 pub mod diff;
 pub mod drift;
 pub mod guard;
+pub mod hold_reason;
 pub mod json;
+pub mod lead_change;
+pub mod lead_facts;
+pub mod lead_status;
 pub mod lease;
 pub mod line;
 pub mod mapping;
@@ -13,8 +18,12 @@ pub mod pace;
 pub mod plan_address;
 pub mod plan_forecast;
 pub mod plan_totals;
-pub(crate) mod poll_record;
+pub mod poll_record;
+pub mod read_scope;
 pub mod retry;
+pub mod service_alert;
+pub mod settled;
+pub mod source_column;
 pub mod value;
 pub mod verdict;
 pub(crate) mod window;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::store::due::Cap;
+use crate::rules::admission::Cap;
 
 /// In seconds.
 const HOUR: u64 = 3600;

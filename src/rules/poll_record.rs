@@ -1,8 +1,12 @@
 //! Whether how a poll ended is worth writing down: a source that is quiet for days must not cost a write every few seconds. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::store::control::LastPoll;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::horizon;
 
 /// While polls find nothing, `status` is at most this old.
 const FRESH: Duration = Duration::from_secs(60);
@@ -21,6 +25,54 @@ pub(crate) fn is_news(before: Option<&LastPoll>, last: &LastPoll, poll_interval:
     // A moment that lies ahead is of a clock that was wrong.
     let age = (last.at - before.at).to_std();
     !says_the_same || age.is_ok_and(|age| age >= fresh) || age.is_err()
+}
+
+/// How the newest poll ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastPoll {
+    pub at: DateTime<Utc>,
+    pub kind: String,
+    /// Rows read.
+    pub rows: u64,
+    /// Leads whose content differed from what the state held.
+    pub changed: u64,
+    pub duration_ms: u64,
+    /// What went wrong, with its cure in brackets where it is known.
+    pub error: Option<String>,
+    /// What an operator does about the error.
+    #[serde(default)]
+    pub cure: Option<String>,
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. By the last full compare, or more where a later
+    /// poll has met more.
+    #[serde(default)]
+    pub unnamed: u64,
+    /// Since when every poll has failed; `None` while they go through.
+    #[serde(default)]
+    pub failing_since: Option<DateTime<Utc>>,
+    /// When a poll last went through, by kind: `incremental`, `full`, `drain` (of the change log).
+    #[serde(default)]
+    pub succeeded_at: BTreeMap<String, DateTime<Utc>>,
+}
+
+impl LastPoll {
+    /// The error without its cure, for those who show the cure apart.
+    pub fn plain_error(&self) -> Option<&str> {
+        let error = self.error.as_deref()?;
+        let cure = self.cure.as_ref().map(|cure| format!(" (cure: {cure})"));
+        Some(cure.and_then(|cure| error.strip_suffix(cure.as_str())).unwrap_or(error))
+    }
+}
+
+impl LastPoll {
+    /// The same with moments that lie ahead counted as of now.
+    pub fn limit_to_now(mut self, now: DateTime<Utc>) -> Self {
+        self.at = horizon::as_of_now(self.at, now);
+        self.failing_since = self.failing_since.map(|since| horizon::as_of_now(since, now));
+        for at in self.succeeded_at.values_mut() {
+            *at = horizon::as_of_now(*at, now);
+        }
+        self
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use chrono::{DateTime, Utc};
 
 use crate::config::{self, OnAmbiguous};
 use crate::conversica::outcome::RETRY_AFTER_MAX;
-use crate::store::delivery::Next;
 
 /// The longest delay before any jitter: initial × multiplier^(attempt − 1), at most the longest interval.
 pub fn ceiling(retry: &config::Retry, attempt: i64) -> Duration {
@@ -72,6 +71,30 @@ pub fn next_unknown(delivery: &config::Delivery, attempt: i64, failing_for: Dura
         (OnAmbiguous::Wait, Next::RetryAt(_)) => Next::RetryAt(now + delivery.ambiguous_wait),
         (OnAmbiguous::Wait | OnAmbiguous::Resend, next) => next,
     }
+}
+
+/// What the retry policy says of the content that was sent. Content that has changed since is always sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Accepted: nothing more to do.
+    Done,
+    /// Refused: waits for a change or a person.
+    Rejected,
+    /// Tried long enough: waits for a change or a person.
+    Exhausted,
+    /// Refused, and it withdraws consent: the withdrawal is sent apart, with the content accepted last.
+    WithdrawApart,
+    /// Sent again at that time.
+    RetryAt(DateTime<Utc>),
+    /// Nobody knows whether Conversica has it: sent again at once.
+    Resend,
+    /// Nobody knows whether Conversica has it: waits for a person, unless it withdraws consent.
+    Hold,
+    /// As if it had not been tried: everything has stopped for another reason.
+    Untried,
+    /// The claim was too old when its request was to be written, and nothing has left: due again at once. It is no attempt,
+    /// so the journal has no entry of it, and `class` says nothing.
+    Unsent,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One verdict a lead: what the CRM says, what we believe, and what Conversica has said, put side by side. Pure.
 
+use crate::rules::hold_reason::advice;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -7,9 +8,8 @@ use serde::{Serialize, Serializer};
 
 use crate::conversica::lead::Fingerprint;
 use crate::horizon;
-use crate::store::facts::{Answer, Facts};
-use crate::store::held;
-use crate::store::lead::Status;
+use crate::rules::lead_facts::{Answer, Facts};
+use crate::rules::lead_status::Status;
 
 /// What is to be said of a lead. The first that is true counts, in the order of [`judge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
@@ -257,7 +257,7 @@ fn under_way(facts: &Facts, row: Row<'_>) -> Judged {
 
 fn held(facts: &Facts) -> Judged {
     let reason = facts.hold_reason.as_deref().unwrap_or("a person has to decide");
-    judged(Verdict::Held, reason, format!("{reason}; {}", held::advice(reason)))
+    judged(Verdict::Held, reason, format!("{reason}; {}", advice(reason)))
 }
 
 fn gone(facts: &Facts) -> Judged {
@@ -309,7 +309,8 @@ fn moment(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::facts::Heard;
+    use crate::rules::hold_reason::AMBIGUOUS;
+    use crate::rules::lead_facts::Heard;
 
     const HASH: Fingerprint = Fingerprint([1; 16]);
     const OTHER: Fingerprint = Fingerprint([2; 16]);
@@ -414,7 +415,7 @@ mod tests {
             status,
             delivered_hash: None,
             answer: Some(answer("ambiguous", None)),
-            hold_reason: (status == Status::Held).then(|| held::AMBIGUOUS.to_owned()),
+            hold_reason: (status == Status::Held).then(|| AMBIGUOUS.to_owned()),
             ..settled()
         };
         assert_eq!(verdict(Row::Content(HASH), &unsure(Status::Retrying)), Some(Verdict::Ambiguous));

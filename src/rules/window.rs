@@ -7,9 +7,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::horizon;
-use crate::rules::cursor::{self, Newest, QuietTime, ReadWindow, StampPolicy};
-use crate::source::settled::Settled;
-use crate::store::control::Cursor;
+use crate::rules::cursor::{self, Cursor, Newest, QuietTime, ReadWindow, StampPolicy};
+use crate::rules::settled::Settled;
 
 /// What a whole poll has seen.
 #[derive(Debug, Clone)]

@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
+use crate::rules::read_scope::Scope;
 use crate::send::merge::copies::SHARED;
 use crate::send::merge::{Interest, Item, Merge};
 use crate::send::writes::Writes;
-use crate::source::read::Scope;
 use crate::source::{Crm, Fitting};
 use crate::store::compare;
 

@@ -20,14 +20,16 @@ use crate::client::{Attempt, Client};
 use crate::config::Settings;
 use crate::conversica::outcome::Class;
 use crate::db::Db;
+use crate::rules::admission::Admit;
 use crate::rules::mapping::Mapping;
-use crate::rules::{guard, lease, retry};
+use crate::rules::retry::{self, Next};
+use crate::rules::{guard, lease};
 use crate::send::account;
 use crate::send::tally::Tally;
 use crate::send::throttle::Throttle;
 use crate::store::control::{self, Halt, Pacing, Verified};
-use crate::store::delivery::{self, Claim, Finished, Next, OptOuts, Wanted};
-use crate::store::due::{self, Admit};
+use crate::store::delivery::{self, Claim, Finished, OptOuts, Wanted};
+use crate::store::due;
 use crate::{clock, horizon};
 
 /// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.

@@ -5,7 +5,7 @@
 //! lead; a row whose key names no lead is passed over and counted. Rows out of order end the merge.
 
 pub mod copies;
-mod known;
+mod expected_leads;
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -15,12 +15,14 @@ use chrono::{DateTime, Utc};
 use crate::conversica::lead::{IdOrder, LeadId};
 use crate::db::Db;
 use crate::rules::cursor::Newest;
+use crate::rules::lead_change::Known;
 use crate::rules::line::{Batch, Line};
 use crate::rules::mapping::Mapped;
+use crate::rules::read_scope::Scope;
 use crate::send::consent::{self, Ledger};
 use crate::send::merge::copies::Copies;
-use crate::send::merge::known::Known;
-use crate::source::read::{BATCH_ROWS, Batches, Reading, Scope, WholeNames};
+use crate::send::merge::expected_leads::ExpectedLeads;
+use crate::source::read::{BATCH_ROWS, Batches, Reading, WholeNames};
 use crate::source::{Crm, Fitting, SourceSchema};
 use crate::store::compare::{self, Doubted, KnownLeads};
 use crate::store::{lead, tombstone};
@@ -29,9 +31,9 @@ use crate::store::{lead, tombstone};
 #[derive(Debug)]
 pub enum Item {
     /// A row of the source that may differ from what is known of its lead.
-    Row(Mapped, Option<lead::Known>),
+    Row(Mapped, Option<Known>),
     /// A lead that is no longer in the source.
-    Missing(lead::Known),
+    Missing(Known),
     /// Nothing of interest for some time: there are more rows.
     Quiet,
 }
@@ -79,7 +81,7 @@ pub struct Merge<'a> {
     present: u64,
     newest: Option<Newest>,
     schema: Option<SourceSchema>,
-    known: Known,
+    known: ExpectedLeads,
     items: VecDeque<Item>,
     /// Set where anybody was ever erased.
     erasure: Option<tombstone::Key>,
@@ -142,16 +144,16 @@ impl<'a> Merge<'a> {
         let mut passed = None;
         let doubted = if let Interest::Doubts(doubted) = interest { Some(doubted) } else { None };
         let known = match scope {
-            Scope::All => Known::InOrder(opened.order, KnownLeads::read(state, opened.order, None, doubted)),
+            Scope::All => ExpectedLeads::InOrder(opened.order, KnownLeads::read(state, opened.order, None, doubted)),
             Scope::From(_, lead) => {
                 passed = Some(lead).filter(|_| opened.resumed);
-                Known::InOrder(opened.order, KnownLeads::read(state, opened.order, passed.clone(), doubted))
+                ExpectedLeads::InOrder(opened.order, KnownLeads::read(state, opened.order, passed.clone(), doubted))
             }
-            Scope::Since(_) => Known::LookedUp,
+            Scope::Since(_) => ExpectedLeads::LookedUp,
             Scope::Keys(mut leads) => {
                 leads.sort();
                 leads.dedup();
-                Known::Asked(leads.into())
+                ExpectedLeads::Asked(leads.into())
             }
         };
         Ok(Self {
@@ -202,7 +204,7 @@ impl<'a> Merge<'a> {
 
     /// Whether every row is compared with every lead.
     pub fn is_full(&self) -> bool {
-        matches!(self.known, Known::InOrder(..))
+        matches!(self.known, ExpectedLeads::InOrder(..))
     }
 
     /// Whether it goes on behind the lead of its scope.
@@ -384,7 +386,7 @@ impl<'a> Merge<'a> {
 
     /// What the state says of the leads, beside what their rows say.
     async fn look_up(&mut self, mut gathered: Gathered) -> anyhow::Result<()> {
-        if matches!(self.known, Known::LookedUp) && self.interest == Interest::Differences {
+        if matches!(self.known, ExpectedLeads::LookedUp) && self.interest == Interest::Differences {
             self.look_closer(&mut gathered).await?;
         }
         if let Some(key) = &self.erasure {
@@ -399,7 +401,7 @@ impl<'a> Merge<'a> {
         let mut rows = Vec::with_capacity(gathered.rows.len());
         for Met { lead, rows: met } in gathered.rows {
             let found = known.get(&lead);
-            self.present += u64::from(found.is_some_and(lead::Known::is_expected));
+            self.present += u64::from(found.is_some_and(Known::is_expected));
             let index = match met {
                 MetRows::One(index) => index,
                 MetRows::Several(copies) => {
@@ -463,6 +465,6 @@ enum GoesOn {
 }
 
 /// Whether a row comes after a lead.
-fn is_beyond(known: &Known, lead: &LeadId, row: (&str, &str)) -> bool {
+fn is_beyond(known: &ExpectedLeads, lead: &LeadId, row: (&str, &str)) -> bool {
     known.order().compare(row, lead.as_pair()) == Ordering::Greater
 }

@@ -1,5 +1,6 @@
 //! What a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
 
+use crate::rules::hold_reason::{SOURCE_SHRANK, TEST_LEAD_LIMIT};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
@@ -11,22 +12,24 @@ use crate::conversica::consent::Override;
 use crate::conversica::lead::{LeadId, withdraws_consent};
 use crate::conversica::token::{self, Veil};
 use crate::db::Db;
+use crate::rules::admission::Admit;
 use crate::rules::diff::{self, Difference};
-use crate::rules::guard::{self, Admission, Found, History, Losses, Verdict};
+use crate::rules::guard::{self, Admission, Found, History, Hold, Losses, Verdict};
+use crate::rules::lead_change::Known;
+use crate::rules::lead_status::Status;
 use crate::rules::mapping::Mapped;
 use crate::rules::plan_address::Addresses;
 use crate::rules::plan_forecast::Forecast;
 use crate::rules::plan_totals::{Counts, Halted, HeldShown, TestLeads, Totals};
+use crate::rules::read_scope::Scope;
 use crate::send::account;
 use crate::send::merge::{Interest, Item, Merge};
 use crate::send::tally::Tally;
 use crate::source::Crm;
-use crate::source::read::{BATCH_ROWS, Scope};
+use crate::source::read::BATCH_ROWS;
 use crate::store::backup::Restored;
-use crate::store::control::{self, FirstRunDone, Halt, Hold, MappingInUse};
-use crate::store::due::{self, Admit};
-use crate::store::lead::{self, Known, Status};
-use crate::store::{gone, held, introduced, tested};
+use crate::store::control::{self, FirstRunDone, Halt, MappingInUse};
+use crate::store::{due, gone, held, introduced, lead, tested};
 use crate::wording::meaning;
 
 /// What would happen to a lead.
@@ -120,10 +123,10 @@ pub async fn plan(
     (totals.same_email_examples, totals.same_email_uncompared) = (repeated.examples, repeated.uncompared);
     let losses = Losses::share(settings.safety.source_shrinks_below);
     totals.hold = match losses.verdict(found) {
-        Verdict::Hold => Some(held::SOURCE_SHRANK.to_owned()),
+        Verdict::Hold => Some(SOURCE_SHRANK.to_owned()),
         Verdict::Gone => {
             // Rows that are back end that hold, and let go what had joined it.
-            let ends = |reason: &str| found.back > 0 && reason == held::SOURCE_SHRANK;
+            let ends = |reason: &str| found.back > 0 && reason == SOURCE_SHRANK;
             let (hold, baseline) = hold(crm, state, settings, new_sends, ends).await?;
             totals.baseline = baseline;
             hold.or(would_hold.filter(|reason| !ends(reason))).or(too_many_tests(&totals, state, settings).await?)
@@ -446,7 +449,7 @@ async fn too_many_tests(totals: &Totals, state: &Db, settings: &Settings) -> any
     }
     let left = due::test_leads_left(state, settings.conversica.test_lead_limit).await?;
     let sends = i64::try_from(totals.create).unwrap_or(i64::MAX);
-    Ok((sends > left).then(|| held::TEST_LEAD_LIMIT.to_owned()))
+    Ok((sends > left).then(|| TEST_LEAD_LIMIT.to_owned()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Nothing is sent here.
 
+use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -10,9 +11,14 @@ use tracing::warn;
 use crate::config::{FirstRun, Settings, Source};
 use crate::db::Db;
 use crate::histogram::Histogram;
+use crate::rules::cursor::Cursor;
 use crate::rules::cursor::{Newest, StampPolicy};
+use crate::rules::guard::Hold;
 use crate::rules::guard::{self, Admission, History, Losses};
 use crate::rules::poll_record;
+use crate::rules::poll_record::LastPoll;
+use crate::rules::read_scope::Scope;
+use crate::rules::settled::Settled;
 use crate::rules::window::{self, PollSight};
 use crate::send::allowance::Allowance;
 use crate::send::fence::{Fence, Instance};
@@ -24,13 +30,9 @@ pub use crate::send::writes::Polled;
 use crate::send::writes::Writes;
 use crate::send::{again, drain};
 use crate::source::discreet::{in_words, split_cure};
-use crate::source::read::Scope;
-use crate::source::settled::Settled;
 use crate::source::{Crm, Fitting};
 use crate::store::backup::Restored;
-use crate::store::control::{
-    self, CompareAsked, Comparing, Cursor, Facts, FirstRunDone, Hold, KeptBack, LastPoll, MappingInUse,
-};
+use crate::store::control::{self, CompareAsked, Comparing, Facts, FirstRunDone, KeptBack, MappingInUse};
 use crate::store::held::{self, Release, Selection};
 use crate::store::{ahead, consent};
 
@@ -255,7 +257,7 @@ async fn standing_hold(state: &Db, facts: &Facts, now: DateTime<Utc>) -> anyhow:
         hold = None;
     }
     if hold.is_none() && any_held {
-        for reason in [held::SOURCE_SHRANK, held::TOO_MANY_CHANGES, held::MAPPING_CHANGED, held::RESTORED] {
+        for reason in [SOURCE_SHRANK, TOO_MANY_CHANGES, MAPPING_CHANGED, RESTORED] {
             // Undecided, and no hold yet.
             if kept_back.as_ref().is_some_and(|kept| kept.reason == reason) {
                 continue;
@@ -280,11 +282,11 @@ async fn decide_first_run(
 ) -> anyhow::Result<()> {
     let by = match decided {
         Some(FirstRun::Send) => {
-            held::release_all(state, &Selection::reason(held::FIRST_RUN), Release::Send, now).await?;
+            held::release_all(state, &Selection::reason(FIRST_RUN), Release::Send, now).await?;
             "send"
         }
         Some(FirstRun::Baseline) => {
-            held::release_all(state, &Selection::reason(held::FIRST_RUN), Release::Baseline, now).await?;
+            held::release_all(state, &Selection::reason(FIRST_RUN), Release::Baseline, now).await?;
             "baseline"
         }
         // There was nothing to decide upon.

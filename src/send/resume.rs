@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::LeadId;
 use crate::rules::cursor::Newest;
+use crate::rules::read_scope::Scope;
+use crate::rules::settled::Settled;
 use crate::send::merge::Merge;
-use crate::source::read::Scope;
-use crate::source::settled::Settled;
 use crate::store::control::Comparing;
 
 /// Rows between two marks: some seconds.

@@ -13,9 +13,10 @@ use crate::conversica::lead::{Fingerprint, LeadId, LeadKey};
 use crate::conversica::outcome::Class;
 use crate::db::Db;
 use crate::error::SetupError;
+use crate::rules::retry::Next;
 use crate::send::account;
 use crate::store::control::{self, Halt, TestLeadSent, Verified};
-use crate::store::delivery::{Finished, Next};
+use crate::store::delivery::Finished;
 use crate::store::writer::Company;
 use crate::store::{due, outcome};
 

@@ -11,16 +11,16 @@ use crate::config::Settings;
 use crate::conversica::lead::{LeadId, RowHash};
 use crate::db::Db;
 use crate::rules::diff::{self, Difference, Kind};
-use crate::rules::guard::{Admission, Found, Losses, Verdict};
+use crate::rules::guard::{Admission, Found, Hold, Losses, Verdict};
+use crate::rules::hold_reason::{FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::lead_change::{Change, Known};
 use crate::rules::mapping::Mapped;
 use crate::send::fence::Fence;
 use crate::send::merge::Item;
 use crate::send::step::Weight;
 use crate::source::read::BATCH_ROWS;
-use crate::store::control::{self, Hold, KeptBack};
-use crate::store::held::{self, FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
-use crate::store::lead::{self, Change, Known};
-use crate::store::{consent, gone};
+use crate::store::control::{self, KeptBack};
+use crate::store::{consent, gone, held, lead};
 
 /// What a poll found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -267,7 +267,7 @@ impl<'a> Writes<'a> {
                 self.hold(change).await
             }
             Admission::Baseline => {
-                change.hold_reason = Some(held::FIRST_RUN);
+                change.hold_reason = Some(FIRST_RUN);
                 self.write(change).await
             }
             Admission::UpTo { limit, reason } => {

@@ -1,56 +1,14 @@
 //! What the catalog says of `[source] table` that a prepared statement does not: what kind of thing it is, which of its
 //! columns are still the same ones, and whether rows of it are hidden from this user.
 
-use std::fmt;
+use crate::rules::source_column::Found;
+use crate::rules::source_column::{Entry, Relation};
 
 use sqlx::{PgConnection, PgExecutor};
 
 use crate::config::Source;
 use crate::db::{self, SourceDb};
-use crate::source::columns::Column;
 use crate::source::discreet;
-
-/// What kind of thing a table's name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relation {
-    Table,
-    View,
-    MaterialisedView,
-    ForeignTable,
-}
-
-impl fmt::Display for Relation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Table => "table",
-            Self::View => "view",
-            Self::MaterialisedView => "materialised view",
-            Self::ForeignTable => "foreign table",
-        })
-    }
-}
-
-/// A column of PostgreSQL's catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// The number of its table, which another one of the same name does not have.
-    pub table: i64,
-    /// Its own number, which no other column of that table ever has, before or after.
-    pub number: i32,
-    /// What stands behind the type in brackets, as the catalog keeps it; -1 for nothing.
-    pub modifier: i32,
-}
-
-/// `[source] table` in the catalog; empty for a query, and where the catalog does not say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
-    pub relation: Option<Relation>,
-    /// PostgreSQL: row level security applies to this user, who may see none or only some of the rows.
-    pub row_security: bool,
-    /// No two rows can have the same key and client, as texts: the database refuses a second one.
-    pub has_unique_key: bool,
-    columns: Vec<(String, Entry)>,
-}
 
 type PostgresRow = (i64, String, bool, bool, Vec<String>, Vec<i32>, Vec<i32>);
 
@@ -131,13 +89,5 @@ fn relation(kind: &str) -> Option<Relation> {
         "m" => Some(Relation::MaterialisedView),
         "f" => Some(Relation::ForeignTable),
         _ => None,
-    }
-}
-
-impl Found {
-    /// The columns, each with what the catalog says of it.
-    pub fn entered(&self, columns: Vec<Column>) -> Vec<Column> {
-        let entry = |name: &str| self.columns.iter().find(|(found, _)| found == name).map(|(_, entry)| *entry);
-        columns.into_iter().map(|column| Column { entry: entry(&column.name), ..column }).collect()
     }
 }

@@ -7,8 +7,8 @@ use crate::config::Source;
 use crate::db::{self, SourceDb};
 use crate::error::SetupError;
 use crate::rules::cursor::{Bound, Kind, Range, TellTale};
-use crate::source::columns::{self, Column};
-use crate::source::discreet;
+use crate::rules::source_column::Column;
+use crate::source::{columns, discreet};
 
 /// `[source] changed_at`, found to fit.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! Every misfit between settings and source is found here, all at once, before anything is read.
 
+use crate::rules::source_column::{Column, Form};
 use secrecy::ExposeSecret;
 use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
@@ -16,36 +17,10 @@ use crate::nearest::nearest;
 use crate::on_db;
 use crate::rules::drift::Family;
 use crate::rules::mapping::Mapping;
-use crate::source::catalog::Entry;
 use crate::source::discreet;
 use crate::source::failure_cure::{self, FailureSubject};
 use crate::source::guest::SourcePool;
 use crate::source::source_file::unopened_source;
-
-/// A column of the source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    pub name: String,
-    /// The database's own name of the type, for messages.
-    pub type_name: String,
-    /// The same of the type below all domains.
-    pub plain_type: String,
-    pub family: Family,
-    pub form: Form,
-    /// What else PostgreSQL's catalog says of it; `None` where the source is no table.
-    pub entry: Option<Entry>,
-}
-
-/// How a column's values become text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// The database's own text of the value.
-    Plain,
-    /// PostgreSQL `json` and `jsonb`: the scalar inside.
-    Json,
-    /// Arrays, composites, ranges, binary: no key of a lead can hold them.
-    Unfit,
-}
 
 /// `"leads" as t where (…)` or `(select …) as t`: what every statement on the source reads from.
 pub fn from_clause(source: &Source) -> String {

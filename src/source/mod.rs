@@ -35,14 +35,15 @@ use crate::error::SetupError;
 use crate::on_db;
 use crate::rules::drift::{Look, Part, Used};
 use crate::rules::mapping::Mapping;
-use crate::source::catalog::{Found, Relation};
+use crate::rules::settled::Settled;
+use crate::rules::source_column::{Column, Form, Relation};
+use crate::rules::source_column::Found;
 use crate::source::changed_at::ChangedAt;
 use crate::source::changes::log::ChangeLog;
-use crate::source::columns::{Column, Form};
 use crate::source::failure_cure::FailureClass;
 use crate::source::pooler::StatementPooler;
 use crate::source::read::{WholeNames, number};
-use crate::source::settled::{Outlook, Settled};
+use crate::source::settled::Outlook;
 use crate::source::source_file::expect_source_file;
 use crate::store::file::{FileId, FileLook};
 

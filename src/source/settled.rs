@@ -5,8 +5,8 @@
 //! not, on a standby, which does not know its primary's transactions, and wherever else rows come from another server, the
 //! look-back alone has to cover them.
 
+use crate::rules::settled::Settled;
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::config::Source;
@@ -14,24 +14,8 @@ use crate::db::{self, SourceDb};
 use crate::source::guest::SourcePool;
 use crate::source::{columns, discreet};
 
-/// A transaction that is open for longer is said: until it ends, every poll reads again what has changed since.
-const LONG: TimeDelta = TimeDelta::hours(1);
 /// What may pass between the two statements of one look.
 const ONE_LOOK: TimeDelta = TimeDelta::seconds(1);
-
-/// What was known just before a snapshot was taken. Kept with the cursor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settled {
-    /// The source's clock.
-    pub at: DateTime<Utc>,
-    /// The start of the oldest transaction that a session had open; `at` where there was none.
-    pub open_since: DateTime<Utc>,
-    /// Whatever was still to be committed had begun at this moment or later, prepared transactions included.
-    pub before: DateTime<Utc>,
-    /// How long the oldest of it may have been open, by the source's clock alone.
-    #[serde(default)]
-    pub open_seconds: i64,
-}
 
 /// Whose open transactions are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,24 +158,6 @@ fn settle(
     // Up to the next whole one.
     let open_seconds = (at - oldest + TimeDelta::milliseconds(999)).num_seconds();
     Settled { at, open_since, before: oldest.min(now), open_seconds }
-}
-
-impl Settled {
-    /// Nothing is open.
-    pub const fn at(at: DateTime<Utc>) -> Self {
-        Self { at, open_since: at, before: at, open_seconds: 0 }
-    }
-
-    /// The start of a transaction that has been open for remarkably long.
-    pub fn long_open(&self) -> Option<DateTime<Utc>> {
-        let oldest = self.open_since.min(self.before);
-        (self.at - oldest > LONG && !self.is_of_unknown_age()).then_some(oldest)
-    }
-
-    /// A transaction had been prepared before anybody looked, and still is: nothing is settled.
-    pub fn is_of_unknown_age(&self) -> bool {
-        self.before == DateTime::UNIX_EPOCH
-    }
 }
 
 fn instant(micros: i64) -> DateTime<Utc> {

@@ -8,7 +8,9 @@ use chrono::{DateTime, Utc};
 use crate::db::{Db, trusted};
 use crate::horizon::{self, TOLERANCE};
 use crate::on_db;
-use crate::store::control::{self, CompareAsked, Fact, Facts, Hold, KeptBack, LastPoll, Lost, Resumed, Unasked};
+use crate::rules::guard::Hold;
+use crate::rules::poll_record::LastPoll;
+use crate::store::control::{self, CompareAsked, Fact, Facts, KeptBack, Lost, Resumed, Unasked};
 use crate::store::lead::locking;
 use crate::store::{due, micros};
 

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::alert::service::{Account, News};
 use crate::db::{Db, trusted};
+use crate::rules::service_alert::{Account, News};
 use crate::store::{instant, micros};
 use crate::{horizon, on_db};
 

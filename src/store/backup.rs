@@ -10,9 +10,9 @@ use sqlx::QueryBuilder;
 
 use crate::db::{self, Db, LOCK_TIMEOUT};
 use crate::on_db;
+use crate::rules::hold_reason::RESTORED;
 use crate::store::control::{CompareAsked, Fact};
 use crate::store::decision::{self, Action, Who};
-use crate::store::held::RESTORED;
 use crate::store::micros;
 
 /// Copies an SQLite state as it is at one moment into a file that is empty; whoever writes meanwhile is not disturbed.

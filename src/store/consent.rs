@@ -10,7 +10,8 @@ use crate::conversica::consent::{Channel, HeardWord, Standing, Word, WordSource}
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
 use crate::db::Db;
 use crate::on_db;
-use crate::store::lead::{Change, InOrder};
+use crate::rules::lead_change::Change;
+use crate::store::lead::InOrder;
 use crate::store::{instant, micros, tombstone};
 
 /// Whether anybody has ever said anything: where nobody has, nothing more is asked.

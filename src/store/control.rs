@@ -1,6 +1,6 @@
 //! Table `control`: the facts of which there is one each, as small JSON documents under a name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::conversica::lead::IdOrder;
 use crate::conversica::outcome::HaltReason;
 use crate::db::Db;
-use crate::rules::cursor::Newest;
-use crate::source::settled::Settled;
+use crate::on_db;
+use crate::rules::cursor::{Cursor, Newest};
+use crate::rules::guard::Hold;
+use crate::rules::poll_record::LastPoll;
+use crate::rules::settled::Settled;
 use crate::store::{instant, micros};
-use crate::{horizon, on_db};
 
 /// A fact of which there is at most one.
 pub trait Fact: Serialize + DeserializeOwned {
@@ -40,49 +42,6 @@ pub struct Resumed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestLeadSent {
     pub at: DateTime<Utc>,
-}
-
-/// Whole polls wait for a person while this stands; what they find joins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
-    pub reason: String,
-    pub since: DateTime<Utc>,
-}
-
-/// How the newest poll ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastPoll {
-    pub at: DateTime<Utc>,
-    pub kind: String,
-    /// Rows read.
-    pub rows: u64,
-    /// Leads whose content differed from what the state held.
-    pub changed: u64,
-    pub duration_ms: u64,
-    /// What went wrong, with its cure in brackets where it is known.
-    pub error: Option<String>,
-    /// What an operator does about the error.
-    #[serde(default)]
-    pub cure: Option<String>,
-    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. By the last full compare, or more where a later
-    /// poll has met more.
-    #[serde(default)]
-    pub unnamed: u64,
-    /// Since when every poll has failed; `None` while they go through.
-    #[serde(default)]
-    pub failing_since: Option<DateTime<Utc>>,
-    /// When a poll last went through, by kind: `incremental`, `full`, `drain` (of the change log).
-    #[serde(default)]
-    pub succeeded_at: BTreeMap<String, DateTime<Utc>>,
-}
-
-impl LastPoll {
-    /// The error without its cure, for those who show the cure apart.
-    pub fn plain_error(&self) -> Option<&str> {
-        let error = self.error.as_deref()?;
-        let cure = self.cure.as_ref().map(|cure| format!(" (cure: {cure})"));
-        Some(cure.and_then(|cure| error.strip_suffix(cure.as_str())).unwrap_or(error))
-    }
 }
 
 /// The first pass has been decided upon: by `first_run`, by `approve` or by `baseline`.
@@ -130,26 +89,6 @@ pub enum BreakerState {
     Closed,
     /// One probe at a time.
     Open,
-}
-
-/// Where polling goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// The newest `changed_at` seen; `None` where there was none, so that the next poll reads everything.
-    pub newest: Option<Newest>,
-    /// Fingerprint of the source settings it belongs to: of another source it says nothing.
-    pub source: String,
-    /// When everything was last read.
-    pub full_at: DateTime<Utc>,
-    /// What was committed for certain at that reading; `None` where an older version wrote this: then everything is read.
-    #[serde(default)]
-    pub settled: Option<Settled>,
-    /// The source's clock when the newest value was first found again; `None` until then.
-    #[serde(default)]
-    pub unchanged_since: Option<DateTime<Utc>>,
-    /// The newest value before, whose look-back was not read any more when this one came: it is read once again.
-    #[serde(default)]
-    pub passed: Option<Newest>,
 }
 
 /// How far a comparison of every row has come: all that lies before this lead is compared, written, and decided upon.
@@ -209,30 +148,22 @@ pub struct Lost {
     pub leads: u64,
 }
 
-impl LastPoll {
-    /// The same with moments that lie ahead counted as of now.
-    pub fn limit_to_now(mut self, now: DateTime<Utc>) -> Self {
-        self.at = horizon::as_of_now(self.at, now);
-        self.failing_since = self.failing_since.map(|since| horizon::as_of_now(since, now));
-        for at in self.succeeded_at.values_mut() {
-            *at = horizon::as_of_now(*at, now);
-        }
-        self
-    }
-}
-
 impl Fact for Cursor {
     const NAME: &'static str = "cursor";
 }
-impl Fact for Halt {
-    const NAME: &'static str = "halt";
-}
-impl Fact for Hold {
-    const NAME: &'static str = "hold";
-}
+
 impl Fact for LastPoll {
     const NAME: &'static str = "last_poll";
 }
+
+impl Fact for Hold {
+    const NAME: &'static str = "hold";
+}
+
+impl Fact for Halt {
+    const NAME: &'static str = "halt";
+}
+
 impl Fact for FirstRunDone {
     const NAME: &'static str = "first_run_done";
 }

@@ -3,6 +3,7 @@
 //! A claim is on the disk before its request leaves. An outcome counts only for the claim it belongs to. At most one
 //! claim a lead exists at any time, which is what "one in flight a lead" rests on. [`super::due`] says what may be claimed.
 
+use crate::rules::retry::Next;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
 use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
 use crate::db::Db;
 use crate::on_db;
-use crate::store::due::Admit;
+use crate::rules::admission::Admit;
 use crate::store::lead::InOrder;
 pub use crate::store::orphan::{Orphans, any_expired, recover};
 use crate::store::{consent, due, instant, late, lead, micros, outcome, pause, withdrawal_apart};
@@ -77,30 +78,6 @@ impl Finished {
             next: Next::Unsent,
         }
     }
-}
-
-/// What the retry policy says of the content that was sent. Content that has changed since is always sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// Accepted: nothing more to do.
-    Done,
-    /// Refused: waits for a change or a person.
-    Rejected,
-    /// Tried long enough: waits for a change or a person.
-    Exhausted,
-    /// Refused, and it withdraws consent: the withdrawal is sent apart, with the content accepted last.
-    WithdrawApart,
-    /// Sent again at that time.
-    RetryAt(DateTime<Utc>),
-    /// Nobody knows whether Conversica has it: sent again at once.
-    Resend,
-    /// Nobody knows whether Conversica has it: waits for a person, unless it withdraws consent.
-    Hold,
-    /// As if it had not been tried: everything has stopped for another reason.
-    Untried,
-    /// The claim was too old when its request was to be written, and nothing has left: due again at once. It is no attempt,
-    /// so the journal has no entry of it, and `class` says nothing.
-    Unsent,
 }
 
 /// Of a withdrawal of consent nothing is left to be done: it has arrived, or Conversica never heard what it takes back.

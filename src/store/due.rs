@@ -1,7 +1,8 @@
 //! What may be claimed, and when: three groups of due leads, each with an index of its own, of which withdrawals of consent
 //! always go first. Caps on people contacted for the first time, and the Test Lead Token, close the other groups.
 
-use std::time::Duration;
+use crate::rules::admission::{Admit, Cap};
+use crate::rules::hold_reason::TEST_LEAD_LIMIT;
 
 use chrono::{DateTime, Utc};
 
@@ -10,25 +11,6 @@ use crate::on_db;
 use crate::store::control::{self, TestLeadSent};
 use crate::store::lead::locking;
 use crate::store::{instant, micros};
-
-/// At most so many people contacted for the first time within so long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cap {
-    pub people: u32,
-    pub within: Duration,
-}
-
-/// What may be claimed besides withdrawals of consent, which always may.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admit {
-    Everybody,
-    /// People contacted before, and others, assumed ones among them, as far as every cap allows.
-    Capped(Vec<Cap>),
-    /// Test leads only: those that are, and others until there are so many.
-    TestLeads(u32),
-    /// Nobody else.
-    Withdrawals,
-}
 
 /// A group of due leads, and how many of it may be claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +151,7 @@ pub async fn hold_surplus_tests(db: &Db, limit: u32, now: DateTime<Utc>) -> Resu
              where status in ('pending', 'retrying') and {UNTESTED} order by id, client_id limit $1 {}) \
              update lead set status = 'held', hold_reason = '{}', held_at = $2 \
              from surplus where lead.id = surplus_id and lead.client_id = surplus_client_id",
-            db.skip_locked(), super::held::TEST_LEAD_LIMIT);
+            db.skip_locked(), TEST_LEAD_LIMIT);
         let held = sqlx::query(trusted(sql)).bind(AT_ONCE).bind(micros(now)).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(held.rows_affected())

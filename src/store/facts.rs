@@ -1,6 +1,7 @@
 //! Tables `lead` and `conversation`, for who compares: all that is known of a lead but its contents, and what is put back in
 //! the queue.
 
+use crate::rules::lead_facts::{Answer, Facts, Heard};
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
@@ -10,51 +11,10 @@ use sqlx::{QueryBuilder, Row as _};
 use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::db::Db;
 use crate::on_db;
-use crate::store::lead::{InOrder, Status};
+use crate::store::lead::InOrder;
 use crate::store::lead_status::{SHOWN_STATUS, status_named};
 use crate::store::listing::reasons_of;
 use crate::store::{instant, micros};
-
-/// What the state knows of a lead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    pub status: Status,
-    pub desired_hash: Fingerprint,
-    /// Of the content last accepted, or taken as delivered by a baseline; `None`: never, or unknown.
-    pub delivered_hash: Option<Fingerprint>,
-    pub invalid_reasons: Vec<String>,
-    pub hold_reason: Option<String>,
-    /// When desired was last written.
-    pub changed_at: DateTime<Utc>,
-    /// When Conversica accepted it; `None` where a baseline took it as delivered.
-    pub delivered_at: Option<DateTime<Utc>>,
-    /// `None` also where a baseline only assumes that Conversica knows it.
-    pub first_contact_at: Option<DateTime<Utc>>,
-    /// Since when a baseline assumes that Conversica knows it; it was never sent from here.
-    pub assumed_at: Option<DateTime<Utc>>,
-    pub due_at: Option<DateTime<Utc>>,
-    pub gone_at: Option<DateTime<Utc>>,
-    /// The newest attempt.
-    pub answer: Option<Answer>,
-    pub heard: Option<Heard>,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub class: String,
-    pub http_status: Option<i64>,
-    pub detail: Option<String>,
-    pub at: Option<DateTime<Utc>>,
-}
-
-/// What Conversica has said of a lead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
-    pub last_at: DateTime<Utc>,
-    /// Its `conversationStage` and `conversationStatus`, where leads of that stage are not worked.
-    pub not_worked: Option<(String, Option<String>)>,
-}
 
 /// What is known of these leads: one statement, whatever their number (at most 5,000).
 pub async fn of(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>, sqlx::Error> {

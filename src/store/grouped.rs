@@ -3,7 +3,7 @@
 use crate::conversica::lead::LeadId;
 use crate::db::{Db, trusted};
 use crate::on_db;
-use crate::store::lead::Status;
+use crate::rules::lead_status::Status;
 use crate::store::listing::{LastOutcome, reasons_of};
 
 /// Reasons that are told apart; of more, the most frequent.

@@ -98,7 +98,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::delivery::Next;
+    use crate::rules::retry::Next;
     use crate::store::instant;
 
     fn finished(id: &str, claimed_at: i64, class: Class) -> Finished {

@@ -4,21 +4,7 @@
 //! 'in_sync', and `assumed_at` tells them apart. Every statement that reads or filters a status goes by [`SHOWN_STATUS`] and
 //! [`Status::condition`].
 
-/// The status of a lead. The README's table says what each means and what ends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
-    InSync,
-    Pending,
-    InFlight,
-    Retrying,
-    Held,
-    Invalid,
-    Rejected,
-    Exhausted,
-    Gone,
-    /// A baseline took it as known to Conversica; it was never sent from here.
-    Assumed,
-}
+use crate::rules::lead_status::Status;
 
 /// In SQL: the status of a row of `lead`, as it is shown.
 pub(crate) const SHOWN_STATUS: &str =
@@ -28,44 +14,6 @@ pub(crate) const SHOWN_STATUS: &str =
 pub(crate) const IS_ASSUMED: &str = "status = 'in_sync' and assumed_at is not null";
 
 impl Status {
-    pub const ALL: [Status; 10] = [
-        Status::InSync,
-        Status::Pending,
-        Status::InFlight,
-        Status::Retrying,
-        Status::Held,
-        Status::Invalid,
-        Status::Rejected,
-        Status::Exhausted,
-        Status::Gone,
-        Status::Assumed,
-    ];
-
-    /// The name in SQL, JSON, logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Status::InSync => "in_sync",
-            Status::Pending => "pending",
-            Status::InFlight => "in_flight",
-            Status::Retrying => "retrying",
-            Status::Held => "held",
-            Status::Invalid => "invalid",
-            Status::Rejected => "rejected",
-            Status::Exhausted => "exhausted",
-            Status::Gone => "gone",
-            Status::Assumed => "assumed",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.name() == name)
-    }
-
-    /// Nothing is under way for it, and no person has to do anything.
-    pub const fn is_settled(self) -> bool {
-        matches!(self, Status::InSync | Status::Gone | Status::Assumed)
-    }
-
     /// In SQL: the rows of `lead` that are shown with this status, found by an index where one knows them.
     pub(crate) fn condition(self) -> String {
         match self {

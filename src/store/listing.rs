@@ -9,8 +9,8 @@ use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 use crate::conversica::lead::LeadId;
 use crate::db::Db;
 use crate::on_db;
+use crate::rules::lead_status::Status;
 use crate::store::instant;
-use crate::store::lead::Status;
 
 /// Leads a page.
 pub const PAGE: i64 = 1000;

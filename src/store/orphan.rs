@@ -11,7 +11,8 @@ use crate::conversica::outcome::Class;
 use crate::db::{Db, trusted};
 use crate::horizon::{self, TOLERANCE};
 use crate::on_db;
-use crate::store::delivery::{self, Finished, Next};
+use crate::rules::retry::Next;
+use crate::store::delivery::{self, Finished};
 use crate::store::lead::{InOrder, SENT, locking};
 use crate::store::{instant, late, micros, outcome};
 

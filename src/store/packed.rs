@@ -9,8 +9,8 @@ use sqlx::{FromRow, Row};
 
 use crate::conversica::lead::{LeadId, RowHash};
 use crate::db::Db;
+use crate::rules::hold_reason::SOURCE_SHRANK;
 use crate::store::compare::Compared;
-use crate::store::held::SOURCE_SHRANK;
 
 /// Leads as [`column()`] has them.
 #[derive(Debug)]

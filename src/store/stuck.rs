@@ -5,8 +5,9 @@ use sqlx::QueryBuilder;
 
 use crate::db::Db;
 use crate::on_db;
+use crate::rules::lead_status::Status;
 use crate::store::decision::{self, Action, Who};
-use crate::store::lead::{Status, locking};
+use crate::store::lead::locking;
 use crate::store::micros;
 
 /// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.

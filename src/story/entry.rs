@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::store::lead::Status;
+use crate::rules::lead_status::Status;
 use crate::store::listing::{LastOutcome, Listed};
 
 /// How much of an answer stands in a list; the lead's own story has the rest.

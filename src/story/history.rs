@@ -1,12 +1,12 @@
 //! What happened to a lead, in the order of time: what the CRM said, what was sent and why, and each answer.
 
+use crate::rules::hold_reason::advice;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 
 use crate::console::{printable, wrapped};
 use crate::store::decision::Decided;
-use crate::store::held;
 use crate::store::outcome::Recorded;
 use crate::store::story::Story;
 
@@ -35,7 +35,7 @@ pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
     let mut events = vec![(story.changed_at, changed)];
     if let (Some(at), Some(reason)) = (story.held_at, &story.hold_reason) {
         let held = format!("held for a person: {}", printable(reason));
-        events.push((at, held + &wrapped(held::advice(reason), width, 6)));
+        events.push((at, held + &wrapped(advice(reason), width, 6)));
     }
     let attempt = |outcome: &Recorded| {
         (outcome.at, printable(&attempt(outcome, story)).into_owned() + &earlier(outcome, story, width))

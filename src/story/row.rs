@@ -9,9 +9,9 @@ use crate::conversica::lead::LeadId;
 use crate::db::Db;
 use crate::on_db;
 use crate::rules::mapping::Mapped;
+use crate::rules::read_scope::Scope;
 use crate::send::merge::{Interest, Item, Merge};
 use crate::source::Crm;
-use crate::source::read::Scope;
 
 /// A person who asks about one lead waits no longer for the source.
 const PATIENCE: Duration = Duration::from_secs(10);

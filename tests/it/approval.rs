@@ -1,18 +1,21 @@
 //! A person's word covers what they were shown: sets that grow and shrink, single leads, a terminal, and everything else
 //! going on at the same time.
 
+use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::rules::admission::Admit;
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::store::decision::Who;
-use conversica_sync::store::delivery::{self, Next, Wanted};
-use conversica_sync::store::due::{self, Admit};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::lead::{self, Change, Status};
-use conversica_sync::store::stuck;
+use conversica_sync::store::{due, lead, stuck};
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
@@ -172,7 +175,7 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
     let poll = async {
         for round in 1..=ROUNDS {
             write(&db, &changes(round), round).await;
-            held::release_since(&db, held::TOO_MANY_CHANGES, at(round), at(round)).await.unwrap();
+            held::release_since(&db, TOO_MANY_CHANGES, at(round), at(round)).await.unwrap();
         }
     };
     let decide = async {

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
-use conversica_sync::store::delivery::{self, Claim, Finished, Next, Orphans, Wanted};
-use conversica_sync::store::due::{self, Admit, Cap};
+use conversica_sync::rules::admission::{Admit, Cap};
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::delivery::{self, Claim, Finished, Orphans, Wanted};
+use conversica_sync::store::due;
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::store::delivery::Next;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::store::pause;
 
 use crate::support::binary::Running;

@@ -4,9 +4,11 @@
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
-use conversica_sync::store::delivery::{self, Next, Orphans, Wanted};
-use conversica_sync::store::due::Admit;
-use conversica_sync::store::lead::{self, Change};
+use conversica_sync::rules::admission::Admit;
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::lead;
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};

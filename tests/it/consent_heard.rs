@@ -2,12 +2,13 @@
 
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::rules::lead_change::Change;
 use conversica_sync::rules::mapping::Mapped;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::send::consent::{self, Ledger};
 use conversica_sync::store::consent as ledger;
-use conversica_sync::store::delivery::{self, Next, OptOuts, Wanted};
+use conversica_sync::store::delivery::{self, OptOuts, Wanted};
 use conversica_sync::store::event::{self, Arrival};
-use conversica_sync::store::lead::Change;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};

@@ -2,6 +2,7 @@
 //! payload that is claimed after the opt-out was taken in says otherwise, and in the end Conversica holds what the person
 //! said, or what the CRM says where nobody objects.
 
+use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
@@ -10,12 +11,14 @@ use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::lead_change::{Change, Known};
+use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::send::consent::{self, Ledger};
-use conversica_sync::store::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::lead::{self, Change, Known, Status};
-use conversica_sync::store::{consent as ledger, stuck};
+use conversica_sync::store::{consent as ledger, lead, stuck};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -202,7 +205,7 @@ impl Play {
             Difference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
             Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
             Difference::Changed(change, kind) => {
-                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(held::TOO_MANY_CHANGES);
+                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(TOO_MANY_CHANGES);
                 ledger::upsert(&self.db, &[Change { hold_reason, ..change }], words, now, now).await.unwrap();
             }
         }

@@ -8,11 +8,12 @@ use conversica_sync::conversica::lead::{IdOrder, RowHash};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::trusted;
 use conversica_sync::on_db;
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::store::decision::{self, Who};
-use conversica_sync::store::delivery::Next;
 use conversica_sync::store::held::{self, Release, Released, ReleasedLeads, Selection};
-use conversica_sync::store::lead::{self, Change, Status};
-use conversica_sync::store::{compare, gone, outcome, stuck};
+use conversica_sync::store::{compare, gone, lead, outcome, stuck};
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{

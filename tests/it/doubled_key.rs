@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use conversica_sync::conversica::lead::LeadId;
+use conversica_sync::rules::read_scope::Scope;
 use conversica_sync::send::merge::{Interest, Item, Merge};
-use conversica_sync::source::read::Scope;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};

@@ -7,12 +7,14 @@ use conversica_sync::config::Settings;
 use conversica_sync::db::{self, Db};
 use conversica_sync::error::SetupError;
 use conversica_sync::on_db;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::poll_record::LastPoll;
+use conversica_sync::rules::read_scope::Scope;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
-use conversica_sync::source::read::{Reading, Scope};
+use conversica_sync::source::read::Reading;
 use conversica_sync::source::{Crm, SourceSchema};
-use conversica_sync::store::control::{self, LastPoll};
-use conversica_sync::store::lead::{self, Status};
+use conversica_sync::store::{control, lead};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::engine::{Engine, Place, on_both_engines};

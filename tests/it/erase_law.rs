@@ -1,6 +1,7 @@
 //! A person is erased at any moment, among polls that have looked before, holds, approvals, claims, answers, posts and crashes:
 //! from the tombstone on nothing leaves but the word to stop, and from the erasure on nothing is held, until somebody allows it.
 
+use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
@@ -9,15 +10,17 @@ use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::lead_change::{Change, Known};
+use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::send::consent::{self, Ledger};
-use conversica_sync::store::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
 use conversica_sync::store::erase::{self, Erasure, Reach, Told};
 use conversica_sync::store::event::{self, Arrival};
 use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::lead::{self, Change, Known, Status};
 use conversica_sync::store::record::PERSONAL;
-use conversica_sync::store::{consent as ledger, stuck, tombstone};
+use conversica_sync::store::{consent as ledger, lead, stuck, tombstone};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -185,7 +188,7 @@ impl Play {
             Difference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
             Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
             Difference::Changed(change, kind) => {
-                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(held::TOO_MANY_CHANGES);
+                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(TOO_MANY_CHANGES);
                 let change = Change { hold_reason, ..change };
                 if self.seconds % 2 == 0 {
                     ledger::upsert(&self.db, &[change], words, now, now).await.unwrap();

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::fence::{Instance, Polling};
 use conversica_sync::send::poll::{Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::send::turn::{PollOrder, PollTurn};
 use conversica_sync::source::Crm;
-use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::control;
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::engine::Engine;

@@ -4,7 +4,8 @@
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
-use conversica_sync::store::delivery::{self, Next, Orphans};
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::delivery::{self, Orphans};
 use conversica_sync::store::gone;
 use conversica_sync::store::held::{self, Release, Selection};
 use serde_json::{Value, json};

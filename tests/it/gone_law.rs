@@ -1,6 +1,8 @@
 //! One lead whose row comes, goes and is lost with most others, in any order of claims, answers and crashes: whoever may be
 //! written to and has no row is stopped in the end, and nobody else.
 
+use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
+use conversica_sync::rules::lead_change::Known;
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
@@ -8,11 +10,12 @@ use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
-use conversica_sync::store::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::lead::{self, Status};
-use conversica_sync::store::{compare, gone, stuck};
+use conversica_sync::store::{compare, gone, lead, stuck};
 use proptest::prelude::*;
 
 use crate::support::lead_row::{at, finished, id, record, unknown_is};
@@ -62,7 +65,7 @@ fn is_stop(body: &str) -> bool {
 }
 
 impl Play {
-    async fn known(&self) -> Option<lead::Known> {
+    async fn known(&self) -> Option<Known> {
         lead::page(&self.db, None, 10).await.unwrap().pop()
     }
 
@@ -84,7 +87,7 @@ impl Play {
                 // As the merge does: a row that says what it said is passed over, unless the source had lost it.
                 if known.as_ref().is_some_and(|known| {
                     !known.gone
-                        && known.hold_reason.as_deref() != Some(held::SOURCE_SHRANK)
+                        && known.hold_reason.as_deref() != Some(SOURCE_SHRANK)
                         && known.row_hash == mapped.row_hash
                 }) {
                     return;

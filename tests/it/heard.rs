@@ -5,7 +5,8 @@ use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::on_db;
-use conversica_sync::store::delivery::{self, Next, Orphans};
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::delivery::{self, Orphans};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, on_both_engines};

@@ -3,12 +3,14 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::poll_record::LastPoll;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
-use conversica_sync::store::control::{self, LastPoll};
-use conversica_sync::store::delivery::{Finished, Next, Wanted, record_and_claim};
-use conversica_sync::store::lead::{self, Status};
+use conversica_sync::store::delivery::{Finished, Wanted, record_and_claim};
+use conversica_sync::store::{control, lead};
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::settings;

@@ -2,6 +2,7 @@
 //! the endpoint really holds. The state may never believe more than is true, may never lose what is to be sent, and may
 //! never make a withdrawal of consent wait.
 
+use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
@@ -9,11 +10,12 @@ use conversica_sync::conversica::lead::{Fingerprint, RowHash};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
-use conversica_sync::store::delivery::{self, Claim, Next, Orphans, Wanted};
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::lead::{self, Status};
-use conversica_sync::store::{compare, stuck};
+use conversica_sync::store::{compare, lead, stuck};
 use proptest::prelude::*;
 
 use crate::support::lead_row::{LeadRow, at, finished, id, record, row, unknown_is};
@@ -176,7 +178,7 @@ impl Play {
             Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
             Difference::Changed(mut change, kind) => {
                 if holds && kind.sends() && !change.urgent {
-                    change.hold_reason = Some(held::TOO_MANY_CHANGES);
+                    change.hold_reason = Some(TOO_MANY_CHANGES);
                 }
                 lead::upsert(&self.db, &[change], now, now).await.unwrap();
             }

@@ -3,8 +3,9 @@
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::send::test_lead;
-use conversica_sync::store::delivery::{self, Claim, Next, Orphans};
+use conversica_sync::store::delivery::{self, Claim, Orphans};
 use conversica_sync::store::outcome;
 
 use crate::support::engine::{Engine, on_both_engines};

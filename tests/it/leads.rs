@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::store::lead::{Change, Status};
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::lead_status::Status;
 use conversica_sync::store::listing::{self, PAGE, Pages};
 use serde_json::{Value, json};
 

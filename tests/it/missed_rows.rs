@@ -7,10 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::Settings;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
+use conversica_sync::rules::cursor::Cursor;
+use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
-use conversica_sync::store::control::{self, Cursor, LastPoll};
+use conversica_sync::store::control;
 use proptest::prelude::*;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 

@@ -3,7 +3,7 @@
 
 use conversica_sync::conversica::lead::Fingerprint;
 use conversica_sync::conversica::outcome::{Class, HaltReason, TransportFailure, of_status, of_transport};
-use conversica_sync::store::delivery::Next;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::store::lead;
 
 use crate::support::engine::{Engine, on_both_engines};

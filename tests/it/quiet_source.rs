@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use conversica_sync::config::Settings;
 use conversica_sync::db::Db;
+use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
-use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::control;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::settings;

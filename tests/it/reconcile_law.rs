@@ -3,12 +3,12 @@
 
 use conversica_sync::conversica::lead::{IdOrder, RowHash};
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::rules::verdict::{Row, Rules, Verdict, judge};
 use conversica_sync::store::compare::{self, Doubted};
-use conversica_sync::store::delivery::Next;
-use conversica_sync::store::facts;
 use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::lead::{self, Change};
+use conversica_sync::store::{facts, lead};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};

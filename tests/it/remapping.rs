@@ -1,19 +1,23 @@
 //! `[lead]` changed while leads wait: what the old one made is not sent any more.
 
+use conversica_sync::rules::guard::Hold;
+use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use conversica_sync::config::Settings;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
+use conversica_sync::rules::admission::Admit;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::poll_record::LastPoll;
+use conversica_sync::rules::retry::Next;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
-use conversica_sync::store::control::{self, KeptBack, LastPoll, MappingInUse};
-use conversica_sync::store::delivery::{self, Next, Wanted};
-use conversica_sync::store::due::Admit;
+use conversica_sync::store::control::{self, KeptBack, MappingInUse};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release};
-use conversica_sync::store::lead::Status;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{
@@ -118,7 +122,7 @@ async fn twenty_five_thousand_changes_go_when_thirty_thousand_are_allowed_and_ar
         let rest =
             if status == Status::Held { vec![(status, 24_999), (Status::Pending, 1)] } else { vec![(status, 25_000)] };
         statuses(&state, &rest).await;
-        let hold = control::read::<control::Hold>(&state).await.unwrap();
+        let hold = control::read::<Hold>(&state).await.unwrap();
         assert_eq!(hold.is_some(), allowed == 20_000, "{hold:?}");
     }
 }
@@ -136,7 +140,7 @@ async fn a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_o
     refuse_lead(&place, "82").await;
     polled(&crm, &state, &settings, 1).await.expect_err("the state does not take one of the leads");
     assert!(claim(&state, 10, 120).await.is_empty(), "nothing leaves unasked");
-    assert!(held::any(&state, Some(held::TOO_MANY_CHANGES)).await.unwrap());
+    assert!(held::any(&state, Some(TOO_MANY_CHANGES)).await.unwrap());
     accept_leads(&place).await;
     add(&crm, 20_000, 22_000).await;
     polled(&crm, &state, &settings, 2).await.unwrap();
@@ -144,11 +148,11 @@ async fn a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_o
     let everything = held::Selection::default();
     assert_eq!(held::release_all(&state, &everything, Release::Send, at(500)).await.unwrap(), 13_500);
     polled(&crm, &state, &settings, 9).await.unwrap();
-    assert!(control::read::<control::Hold>(&state).await.unwrap().is_none());
+    assert!(control::read::<Hold>(&state).await.unwrap().is_none());
 }
 
 async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_allowed(engine: Engine) {
-    for (allowed, reason) in [(12_000, held::TOO_MANY_CHANGES), (0, held::SOURCE_SHRANK)] {
+    for (allowed, reason) in [(12_000, TOO_MANY_CHANGES), (0, SOURCE_SHRANK)] {
         let crm = crm(engine, 11_500).await;
         let place = engine.place();
         let state = place.state().await;
@@ -164,7 +168,7 @@ async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_all
         accept_leads(&place).await;
         polled(&crm, &state, &settings, day + 1).await.unwrap();
         statuses(&state, &[(Status::Pending, 11_500)]).await;
-        assert!(control::read::<control::Hold>(&state).await.unwrap().is_none());
+        assert!(control::read::<Hold>(&state).await.unwrap().is_none());
         assert!(control::read::<KeptBack>(&state).await.unwrap().is_none());
 
         // Were fewer allowed by then, all would be held.
@@ -174,8 +178,8 @@ async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_all
         accept_leads(&place).await;
         polled(&crm, &state, &mapped(&crm, "Ulm", 9000), 3 * day + 1).await.unwrap();
         statuses(&state, &[(Status::Held, 11_500)]).await;
-        let hold = control::read::<control::Hold>(&state).await.unwrap().unwrap();
-        assert_eq!(hold.reason, held::TOO_MANY_CHANGES);
+        let hold = control::read::<Hold>(&state).await.unwrap().unwrap();
+        assert_eq!(hold.reason, TOO_MANY_CHANGES);
         assert!(control::read::<KeptBack>(&state).await.unwrap().is_none());
     }
 }
@@ -190,7 +194,7 @@ async fn what_holds_a_single_lead_is_not_let_go_with_a_poll(engine: Engine) {
     // A poll that holds until it knows, and then lets go.
     let provisional = crate::support::lead_row::held;
     write(&state, &[provisional("1", "c"), provisional("2", "a")], 4).await;
-    assert_eq!(held::release_since(&state, held::TOO_MANY_CHANGES, at(4), at(5)).await.unwrap(), 1);
+    assert_eq!(held::release_since(&state, TOO_MANY_CHANGES, at(4), at(5)).await.unwrap(), 1);
     assert_eq!(row(&state, "1").await.hold_reason.as_deref(), Some("ambiguous"));
     assert_eq!(claim_one(&state, 6).await.lead, id("2"));
     // A first run that the setting decides upon says nothing of it either.

@@ -3,11 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::{OnDelete, Settings};
 use conversica_sync::db::Db;
+use conversica_sync::rules::cursor::Cursor;
+use conversica_sync::rules::guard::Hold;
+use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
 use conversica_sync::send::poll::{self, Polled, Reach};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
-use conversica_sync::store::control::{self, Comparing, Cursor, Hold};
-use conversica_sync::store::held::SOURCE_SHRANK;
+use conversica_sync::store::control::{self, Comparing};
 use conversica_sync::store::lead;
 
 use crate::support::engine::{Engine, Place, on_both_engines};

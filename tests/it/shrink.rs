@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use conversica_sync::config::Settings;
+use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
-use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::control;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
@@ -342,6 +343,8 @@ async fn while_it_is_shrunk_everything_is_compared_every_five_minutes(engine: En
 }
 
 async fn held_for_it(state: &conversica_sync::db::Db) -> i64 {
-    use conversica_sync::store::held::{SOURCE_SHRANK, Selection, look};
+    use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
+    use conversica_sync::store::held::Selection;
+    use conversica_sync::store::held::look;
     look(state, &Selection::reason(SOURCE_SHRANK)).await.unwrap().leads
 }

@@ -3,7 +3,8 @@
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::db::{self, Db};
 use conversica_sync::on_db;
-use conversica_sync::source::read::{Reading, Scope};
+use conversica_sync::rules::read_scope::Scope;
+use conversica_sync::source::read::Reading;
 use serde_json::Value;
 
 use crate::support::engine::{Engine, Place, on_both_engines};

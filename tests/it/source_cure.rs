@@ -5,8 +5,9 @@ use std::time::Duration;
 use conversica_sync::config::Settings;
 use conversica_sync::db::Db;
 use conversica_sync::error::SetupError;
+use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::source::Crm;
-use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::control;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::{poll, refusal, settings};

@@ -7,9 +7,11 @@ use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::store::delivery::{self, Next, Orphans, Wanted};
-use conversica_sync::store::lead::{self, Change, Status};
-use conversica_sync::store::{compare, due, facts, gone, outcome};
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::{compare, due, facts, gone, lead, outcome};
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{

@@ -6,7 +6,8 @@ use conversica_sync::conversica::outcome::{Class, HaltReason};
 use conversica_sync::db::{self, Db};
 use conversica_sync::error::SetupError;
 use conversica_sync::on_db;
-use conversica_sync::store::control::{self, Halt, Hold};
+use conversica_sync::rules::guard::Hold;
+use conversica_sync::store::control::{self, Halt};
 use conversica_sync::store::held::{self, Selection};
 use conversica_sync::store::{lead, outcome};
 

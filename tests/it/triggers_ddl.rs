@@ -2,12 +2,13 @@
 //! that is there, no write of the CRM's fails, and what was made can always be removed.
 
 use conversica_sync::db::Db;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::source::changes::ddl::Wake;
-use conversica_sync::store::control::{self, LastPoll};
-use conversica_sync::store::lead::{self, Status};
+use conversica_sync::store::{control, lead};
 
 use crate::support::engine::{Engine, Place, blocking_on_both_engines};
 use crate::support::lead_row::at;

@@ -2,11 +2,12 @@
 //! drained a comparison of every row finds nothing that is not known yet.
 
 use chrono::TimeDelta;
+use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::source::changes::ddl::Wake;
-use conversica_sync::store::control::{self, LastPoll};
+use conversica_sync::store::control;
 use proptest::prelude::*;
 
 use crate::support::engine::Engine;

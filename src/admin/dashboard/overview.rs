@@ -19,10 +19,10 @@ use crate::chart::{Chart, Span};
 use crate::clock;
 use crate::conversica::lead::LeadId;
 use crate::reconcile::report::cure;
+use crate::rules::lead_status::Status;
 use crate::rules::verdict::Verdict;
 use crate::status::{Report, Standing};
 use crate::store::control::Pacing;
-use crate::store::lead::Status;
 use crate::wording::number;
 
 pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor) -> Response {

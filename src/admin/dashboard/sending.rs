@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use crate::admin::judgement::Reason;
+use crate::rules::lead_status::Status;
 use crate::status::Report;
 use crate::store::control::{BreakerState, Pacing};
-use crate::store::lead::Status;
 use crate::wording::{self, meaning};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

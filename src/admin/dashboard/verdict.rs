@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::sending::SendingState;
 use crate::admin::judgement::Reason;
+use crate::rules::lead_status::Status;
 use crate::status::Report;
-use crate::store::lead::Status;
 use crate::wording::{leads, meaning, number};
 
 /// How it stands, from the calm to the urgent.
@@ -118,8 +118,8 @@ pub fn damaged_posts(number_of: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::poll_record::LastPoll;
     use crate::status::{HaltShown, HoldShown};
-    use crate::store::control::LastPoll;
 
     #[test]
     fn the_most_urgent_is_said() {

@@ -1,5 +1,6 @@
 //! What is told of the service: each change once, whatever is seen in whatever order.
 
+use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;

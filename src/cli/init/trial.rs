@@ -9,8 +9,9 @@ use super::store::Target;
 use crate::config::{Environment, load_text};
 use crate::console::printable;
 use crate::conversica::lead::{Kind, LeadKey};
+use crate::rules::read_scope::Scope;
 use crate::source::Crm;
-use crate::source::read::{Reading, Scope};
+use crate::source::read::Reading;
 
 /// Rows that are looked at.
 pub const ROWS: usize = 1000;

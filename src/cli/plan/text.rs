@@ -1,5 +1,6 @@
 //! A plan in words: the numbers first, then lead by lead.
 
+use crate::rules::hold_reason::{SOURCE_SHRANK, advice};
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -10,7 +11,6 @@ use crate::conversica::lead::LeadId;
 use crate::rules::plan_forecast::Forecast;
 use crate::rules::plan_totals::{Reason, Totals};
 use crate::send::plan::PlannedLead;
-use crate::store::held;
 use crate::wording::{counted, first_contacts, roughly};
 
 /// Conversations, and keys, that are named one by one.
@@ -257,8 +257,8 @@ fn held_for_a_person(totals: &Totals) -> String {
             "  to take it as delivered:                           conversica-sync baseline --shown {}",
             held.shown
         );
-    } else if let Some(reason) = totals.hold.as_deref().filter(|reason| *reason == held::SOURCE_SHRANK) {
-        let _ = writeln!(text, "It would be HELD for a person ({reason}): {}.", held::advice(reason));
+    } else if let Some(reason) = totals.hold.as_deref().filter(|reason| *reason == SOURCE_SHRANK) {
+        let _ = writeln!(text, "It would be HELD for a person ({reason}): {}.", advice(reason));
     } else if let Some(reason) = &totals.hold {
         let _ = writeln!(
             text,

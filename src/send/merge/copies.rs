@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::rules::line::Line;
 use crate::rules::mapping::{Mapped, Row};
-use crate::source::read::{Reading, Scope};
+use crate::rules::read_scope::Scope;
+use crate::source::read::Reading;
 use crate::source::{Crm, Fitting};
 
 /// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.

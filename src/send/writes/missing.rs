@@ -2,13 +2,15 @@
 
 use crate::config::OnDelete;
 use crate::conversica::lead::LeadId;
-use crate::rules::guard::{Admission, Found, Verdict};
+use crate::rules::guard::{Admission, Found, Hold, Verdict};
+use crate::rules::hold_reason::{FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::lead_change::Known;
 use crate::send::writes::{UNDECIDED, Writes};
 use crate::source::read::BATCH_ROWS;
-use crate::store::control::{self, Hold, Lost};
+use crate::store::control::{self, Lost};
 use crate::store::gone::{self, Told};
-use crate::store::held::{self, FIRST_RUN, Release, SOURCE_SHRANK, Selection, TOO_MANY_CHANGES};
-use crate::store::lead::{self, Known};
+use crate::store::held::{self, Release, Selection};
+use crate::store::lead;
 
 impl Writes<'_> {
     pub(crate) async fn missing(&mut self, known: Known) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use sqlx::Row;
 use crate::db::{self, SourceDb};
 use crate::on_db;
 use crate::rules::drift::Family;
-use crate::source::catalog::Relation;
+use crate::rules::source_column::Relation;
 use crate::source::discreet;
 
 /// Rows of a table that are looked at.

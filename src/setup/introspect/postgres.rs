@@ -2,7 +2,7 @@
 
 use super::{Column, Reference, Table, Unique};
 use crate::rules::drift::Family;
-use crate::source::catalog::Relation;
+use crate::rules::source_column::Relation;
 use crate::source::guest::SourcePool;
 
 /// Relations that are looked at: what is beyond is no CRM that a person could choose from.

@@ -1,5 +1,6 @@
 //! How log and triggers stand in the database: there as designed, missing, different, or somebody else's.
 
+use crate::rules::source_column::Form;
 use sqlx::Row as _;
 
 use crate::config::Source;
@@ -130,7 +131,7 @@ pub async fn design(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
                 "mend [source] key and client; `conversica-sync check` names the columns that are there",
             )
         })?;
-        if column.form != columns::Form::Plain {
+        if column.form != Form::Plain {
             return Err(SetupError::new(
                 format!("{}: the triggers cannot log \"{name}\", of type {}", columns::place(source), column.type_name),
                 "choose another [source] key or client, or write changes = \"poll\"",

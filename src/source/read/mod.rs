@@ -4,6 +4,7 @@
 //! It reads and never judges: duplicates and missing keys are for whoever merges the rows with the state. `statement`
 //! writes the SQL, `postgres` and `sqlite` run it, [`mod@line`] is what comes out.
 
+use crate::rules::read_scope::Scope;
 pub mod number;
 mod postgres;
 mod sqlite;
@@ -13,9 +14,9 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Source;
-use crate::conversica::lead::{Fingerprint, IdOrder, LeadId, RowHash};
+use crate::conversica::lead::{Fingerprint, IdOrder, RowHash};
 use crate::db::SourceDb;
-use crate::rules::cursor::{Newest, ReadWindow};
+use crate::rules::cursor::Newest;
 use crate::rules::line::{Batch, Line};
 use crate::source::{Crm, Fitting, SourceSchema, discreet};
 use statement::Statements;
@@ -24,19 +25,6 @@ use statement::Statements;
 pub const BATCH_ROWS: usize = 1000;
 /// Batches read ahead while one is being worked on.
 const BATCHES_AHEAD: usize = 6;
-
-/// Which rows are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    All,
-    /// Those that come after this lead in this order, and it: where a reading of all rows goes on. All rows where the
-    /// source cannot be read in that order any more.
-    From(IdOrder, LeadId),
-    /// Those whose `changed_at` lies in this window.
-    Since(ReadWindow),
-    /// Those of these leads, at most a few thousand.
-    Keys(Vec<LeadId>),
-}
 
 /// What a lead is called whose key is a whole number in a floating-point column of SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,9 +14,10 @@ use crate::conversica::lead::IdOrder;
 use crate::db;
 use crate::rules::cursor::{Newest, Zones};
 use crate::rules::line::Batch;
+use crate::rules::read_scope::Scope;
 use crate::source::guest::SourcePool;
 use crate::source::read::statement::Ordering;
-use crate::source::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
+use crate::source::read::{BATCH_ROWS, Opened, Reading, Sender};
 use crate::source::{SourceSchema, snapshot};
 
 impl Reading {

@@ -18,9 +18,10 @@ use tokio::sync::oneshot;
 use crate::conversica::lead::IdOrder;
 use crate::rules::cursor::{self, Kind, Newest, Zones};
 use crate::rules::line::Batch;
+use crate::rules::read_scope::Scope;
 use crate::source::discreet;
 use crate::source::read::statement::Ordering;
-use crate::source::read::{BATCH_ROWS, Opened, Reading, Scope, Sender};
+use crate::source::read::{BATCH_ROWS, Opened, Reading, Sender};
 use crate::source::source_file::SourceAccess;
 
 /// SQLite looks at its deadline every so many virtual-machine steps (some milliseconds).

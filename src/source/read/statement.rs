@@ -4,10 +4,11 @@ use crate::conversica::lead::{IdOrder, LeadId};
 use crate::db::{self, SourceDb, literal};
 use crate::rules::cursor::{Bound, Newest};
 use crate::rules::mapping::NOT_SCALAR;
+use crate::rules::read_scope::Scope;
+use crate::rules::source_column::{Column, Form};
 use crate::source::changed_at::ChangedAt;
-use crate::source::columns::{self, Column, Form};
-use crate::source::read::{Scope, WholeNames, number};
-use crate::source::{Crm, Fitting};
+use crate::source::read::{WholeNames, number};
+use crate::source::{Crm, Fitting, columns};
 
 /// The parts that statements are made of.
 #[derive(Debug, Clone)]

@@ -8,9 +8,12 @@ use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::Db;
 use conversica_sync::on_db;
-use conversica_sync::store::delivery::{self, Claim, Finished, Next, Wanted};
-use conversica_sync::store::due::{self, Admit};
-use conversica_sync::store::lead::{self, Change, Known, Status};
+use conversica_sync::rules::admission::Admit;
+use conversica_sync::rules::lead_change::{Change, Known};
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::delivery::{self, Claim, Finished, Wanted};
+use conversica_sync::store::{due, lead};
 
 use crate::support::engine::{Engine, Place};
 

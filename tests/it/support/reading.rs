@@ -5,10 +5,11 @@ use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::db::Db;
 use conversica_sync::error::SetupError;
 use conversica_sync::rules::mapping::Mapped;
+use conversica_sync::rules::read_scope::Scope;
 use conversica_sync::send::poll::{self, Polled, Reach};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
-use conversica_sync::source::read::{Reading, Scope};
+use conversica_sync::source::read::Reading;
 
 use super::engine::Place;
 use super::lead_row::at;

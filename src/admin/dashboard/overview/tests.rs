@@ -3,8 +3,9 @@
 use chrono::TimeDelta;
 
 use super::*;
+use crate::rules::poll_record::LastPoll;
 use crate::status::{HaltShown, HoldShown};
-use crate::store::control::{BreakerState, LastPoll};
+use crate::store::control::BreakerState;
 
 const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
 

@@ -7,7 +7,7 @@ use crate::send::merge::Interest;
 use crate::store::compare::{Compared, KnownLeads};
 
 /// The state's side.
-pub(crate) enum Known {
+pub(crate) enum ExpectedLeads {
     /// Every lead.
     InOrder(IdOrder, KnownLeads),
     /// The leads of the rows that are read: nothing is missing.
@@ -16,33 +16,33 @@ pub(crate) enum Known {
     Asked(VecDeque<LeadId>),
 }
 
-impl Known {
+impl ExpectedLeads {
     /// In which the rows come: narrow scopes in byte order.
     pub fn order(&self) -> IdOrder {
         match self {
-            Known::InOrder(order, _) => *order,
-            Known::LookedUp | Known::Asked(_) => IdOrder::Bytes,
+            ExpectedLeads::InOrder(order, _) => *order,
+            ExpectedLeads::LookedUp | ExpectedLeads::Asked(_) => IdOrder::Bytes,
         }
     }
 
     /// The next lead that is to be found in the source, and the order in which they come.
     pub async fn front(&mut self) -> Result<Option<(IdOrder, (&str, &str))>, sqlx::Error> {
         Ok(match self {
-            Known::InOrder(order, known) => {
+            ExpectedLeads::InOrder(order, known) => {
                 known.fill().await?;
                 known.peek().map(|known| (*order, known.lead.as_pair()))
             }
-            Known::Asked(leads) => leads.front().map(|lead| (IdOrder::Bytes, lead.as_pair())),
-            Known::LookedUp => None,
+            ExpectedLeads::Asked(leads) => leads.front().map(|lead| (IdOrder::Bytes, lead.as_pair())),
+            ExpectedLeads::LookedUp => None,
         })
     }
 
     /// It was found. What its row was like is not known of leads that were merely asked for.
     pub fn pop(&mut self) -> Option<Compared> {
         match self {
-            Known::InOrder(_, known) => known.pop(),
-            Known::Asked(leads) => leads.pop_front().map(|lead| Compared { lead, row_hash: None, gone: false }),
-            Known::LookedUp => None,
+            ExpectedLeads::InOrder(_, known) => known.pop(),
+            ExpectedLeads::Asked(leads) => leads.pop_front().map(|lead| Compared { lead, row_hash: None, gone: false }),
+            ExpectedLeads::LookedUp => None,
         }
     }
 

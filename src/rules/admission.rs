@@ -1,0 +1,22 @@
+//! Which due leads may be claimed.
+
+use std::time::Duration;
+
+/// At most so many people contacted for the first time within so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cap {
+    pub people: u32,
+    pub within: Duration,
+}
+
+/// What may be claimed besides withdrawals of consent, which always may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admit {
+    Everybody,
+    /// People contacted before, and others, assumed ones among them, as far as every cap allows.
+    Capped(Vec<Cap>),
+    /// Test leads only: those that are, and others until there are so many.
+    TestLeads(u32),
+    /// Nobody else.
+    Withdrawals,
+}

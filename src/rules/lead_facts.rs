@@ -1,0 +1,47 @@
+//! What the state knows of a lead, for comparing it with the CRM and the journal.
+
+use chrono::{DateTime, Utc};
+
+use crate::conversica::lead::Fingerprint;
+use crate::rules::lead_status::Status;
+
+/// What the state knows of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub status: Status,
+    pub desired_hash: Fingerprint,
+    /// Of the content last accepted, or taken as delivered by a baseline; `None`: never, or unknown.
+    pub delivered_hash: Option<Fingerprint>,
+    pub invalid_reasons: Vec<String>,
+    pub hold_reason: Option<String>,
+    /// When desired was last written.
+    pub changed_at: DateTime<Utc>,
+    /// When Conversica accepted it; `None` where a baseline took it as delivered.
+    pub delivered_at: Option<DateTime<Utc>>,
+    /// `None` also where a baseline only assumes that Conversica knows it.
+    pub first_contact_at: Option<DateTime<Utc>>,
+    /// Since when a baseline assumes that Conversica knows it; it was never sent from here.
+    pub assumed_at: Option<DateTime<Utc>>,
+    pub due_at: Option<DateTime<Utc>>,
+    pub gone_at: Option<DateTime<Utc>>,
+    /// The newest attempt.
+    pub answer: Option<Answer>,
+    pub heard: Option<Heard>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub class: String,
+    pub http_status: Option<i64>,
+    pub detail: Option<String>,
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// What Conversica has said of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub last_at: DateTime<Utc>,
+    /// Its `conversationStage` and `conversationStatus`, where leads of that stage are not worked.
+    pub not_worked: Option<(String, Option<String>)>,
+}

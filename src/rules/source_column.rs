@@ -1,0 +1,80 @@
+//! The columns of the source, as the database describes them.
+
+use std::fmt;
+
+use crate::rules::drift::Family;
+
+/// What kind of thing a table's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    Table,
+    View,
+    MaterialisedView,
+    ForeignTable,
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Table => "table",
+            Self::View => "view",
+            Self::MaterialisedView => "materialised view",
+            Self::ForeignTable => "foreign table",
+        })
+    }
+}
+
+/// A column of PostgreSQL's catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The number of its table, which another one of the same name does not have.
+    pub table: i64,
+    /// Its own number, which no other column of that table ever has, before or after.
+    pub number: i32,
+    /// What stands behind the type in brackets, as the catalog keeps it; -1 for nothing.
+    pub modifier: i32,
+}
+
+/// A column of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// The database's own name of the type, for messages.
+    pub type_name: String,
+    /// The same of the type below all domains.
+    pub plain_type: String,
+    pub family: Family,
+    pub form: Form,
+    /// What else PostgreSQL's catalog says of it; `None` where the source is no table.
+    pub entry: Option<Entry>,
+}
+
+/// How a column's values become text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The database's own text of the value.
+    Plain,
+    /// PostgreSQL `json` and `jsonb`: the scalar inside.
+    Json,
+    /// Arrays, composites, ranges, binary: no key of a lead can hold them.
+    Unfit,
+}
+
+/// `[source] table` in the catalog; empty for a query, and where the catalog does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    pub relation: Option<Relation>,
+    /// PostgreSQL: row level security applies to this user, who may see none or only some of the rows.
+    pub row_security: bool,
+    /// No two rows can have the same key and client, as texts: the database refuses a second one.
+    pub has_unique_key: bool,
+    pub(crate) columns: Vec<(String, Entry)>,
+}
+
+impl Found {
+    /// The columns, each with what the catalog says of it.
+    pub fn entered(&self, columns: Vec<Column>) -> Vec<Column> {
+        let entry = |name: &str| self.columns.iter().find(|(found, _)| found == name).map(|(_, entry)| *entry);
+        columns.into_iter().map(|column| Column { entry: entry(&column.name), ..column }).collect()
+    }
+}
