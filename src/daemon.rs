@@ -6,6 +6,7 @@
 pub mod notify;
 mod start;
 
+use crate::store::state_db::state_unusable;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Settings};
-use crate::db::{self, Db};
+use crate::db::discreet::{in_words, split_cure};
 use crate::pulse::{Loop, Pulse, StateHealth, Vitals};
 use crate::receive::{self, PostStore, Signals, writeback};
 use crate::rules::poll_record::LastPoll;
@@ -28,13 +29,13 @@ use crate::send::poll::{Polled, Reach};
 use crate::send::tally::Tally;
 use crate::send::turn::{PollOrder, PollTurn};
 use crate::source::changes::watch::Watch;
-use crate::source::discreet::{in_words, split_cure};
 use crate::source::{Crm, FileHistory};
 use crate::store::control::{self, MappingInUse};
 use crate::store::delivery::{self, Orphans};
 use crate::store::file_lock::{StateFile, StateLock};
+use crate::store::state_db::StateDb;
 use crate::store::writer::{self, Company, Writer};
-use crate::{admin, alert, clock, upkeep};
+use crate::{admin, alert, clock, db, upkeep};
 
 /// After the first of several commits, the others may come so much later and still be read with it.
 const BURST: Duration = Duration::from_millis(3);
@@ -49,7 +50,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 
 /// The state, ours alone to write.
 pub struct OpenState {
-    pub db: Db,
+    pub db: StateDb,
     writer: Writer,
     /// Whether others were sending from it when it was opened.
     pub company: Company,
@@ -62,18 +63,18 @@ pub struct OpenState {
 pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<OpenState> {
     let url = settings.state.url.expose_secret();
     let lock = StateLock::take(url, command, clock::now()).await?;
-    let db = Db::open_state(url).await?;
-    let file = StateFile::open(lock, &db).await.map_err(|error| db::state_unusable(url, &error))?;
+    let db = StateDb::open_state(url).await?;
+    let file = StateFile::open(lock, &db).await.map_err(|error| state_unusable(url, &error))?;
     let (writer, company) = writer::acquire(&db).await?;
     // An SQLite state has one sender, and that is this process now. On PostgreSQL an instance that looks alone may not be: a
     // server that has just restarted knows no other yet. There claims end with their leases.
     let orphans = match &db {
-        Db::Sqlite(_) => Orphans::All,
-        Db::Postgres(_) => Orphans::Expired,
+        StateDb::Sqlite(_) => Orphans::All,
+        StateDb::Postgres(_) => Orphans::Expired,
     };
     let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now())
         .await
-        .map_err(|error| db::state_unusable(url, &error))?;
+        .map_err(|error| state_unusable(url, &error))?;
     if recovered > 0 {
         warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
     }
@@ -176,7 +177,12 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
 }
 
 /// Connects to the source, however long that takes: what is due is delivered meanwhile.
-async fn poll_loop(opened: anyhow::Result<Crm>, state: Db, common: Common, wake: Arc<Notify>) -> anyhow::Result<()> {
+async fn poll_loop(
+    opened: anyhow::Result<Crm>,
+    state: StateDb,
+    common: Common,
+    wake: Arc<Notify>,
+) -> anyhow::Result<()> {
     let Common { settings, pulse, tally, stop } = common;
     let Some(mut crm) = start::connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
@@ -313,7 +319,7 @@ impl Turns {
 async fn poll_in_turn(
     turns: &mut Turns,
     crm: &Crm,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     tally: &Tally,
 ) -> anyhow::Result<Option<Polled>> {

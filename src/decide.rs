@@ -5,13 +5,13 @@ use crate::rules::hold_reason::{FIRST_RUN, TEST_LEAD_LIMIT};
 use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
-use crate::db::Db;
 use crate::error::SetupError;
 use crate::rules::guard::Hold;
 use crate::rules::lead_status::Status;
 use crate::store::control::{self, CompareAsked, FirstRunDone, Halt, Resumed};
 use crate::store::decision::{self, Action, Who};
 use crate::store::held::{self, Held, Release, Released, Selection};
+use crate::store::state_db::StateDb;
 use crate::store::{due, gone, stuck};
 
 /// Releases what was shown; [`Released::Grown`] where more is held by now.
@@ -19,7 +19,7 @@ use crate::store::{due, gone, stuck};
 /// # Errors
 /// [`SetupError`] where no more test leads may be sent; otherwise the state's.
 pub async fn release(
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     selection: &Selection,
     shown: &Held,
@@ -52,7 +52,12 @@ pub async fn release(
 ///
 /// # Errors
 /// [`SetupError`] where that is so; otherwise the state's.
-pub async fn refuse_more_tests(held: &Held, release: Release, settings: &Settings, state: &Db) -> anyhow::Result<()> {
+pub async fn refuse_more_tests(
+    held: &Held,
+    release: Release,
+    settings: &Settings,
+    state: &StateDb,
+) -> anyhow::Result<()> {
     let conversica = &settings.conversica;
     let concerned = held.reasons.contains_key(TEST_LEAD_LIMIT) && conversica.test_lead_token.is_some();
     if !concerned || release == Release::Baseline {
@@ -71,7 +76,7 @@ pub async fn refuse_more_tests(held: &Held, release: Release, settings: &Setting
 
 /// The hold is over when nothing is left of what it held. The leads came first: were the hold lifted first, a poll in
 /// between could send what nobody approved.
-async fn settle_hold(state: &Db, hold: &Hold, release: Release, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+async fn settle_hold(state: &StateDb, hold: &Hold, release: Release, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if held::any(state, Some(&hold.reason)).await? {
         return Ok(());
     }
@@ -89,7 +94,7 @@ async fn settle_hold(state: &Db, hold: &Hold, release: Release, now: DateTime<Ut
 /// Puts rejected or exhausted leads back in the queue, with their newest content: all of them, or those of `ids`. Returns how
 /// many that was.
 pub async fn retry(
-    state: &Db,
+    state: &StateDb,
     statuses: &[Status],
     ids: Option<&[String]>,
     who: &Who,
@@ -99,7 +104,7 @@ pub async fn retry(
 }
 
 /// Lifts a halt; whether there was one.
-pub async fn resume(state: &Db, who: &Who, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+pub async fn resume(state: &StateDb, who: &Who, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let Some(halt) = control::read::<Halt>(state).await? else { return Ok(false) };
     // Before the halt goes: whoever finds none asks whether a person has lifted it.
     control::write(state, &Resumed { at: now }, now).await?;

@@ -8,16 +8,16 @@ use serde::Serialize;
 use crate::console::printable;
 use crate::conversica::excerpt::quotes_a_person;
 use crate::conversica::outcome::Class;
-use crate::db::{Db, POSTGRES_SCHEMA};
 use crate::rules::guard::Hold;
 use crate::rules::lead_status::Status;
 use crate::rules::poll_record::LastPoll;
 use crate::store::alert::{self, Backlog};
 use crate::store::control::{self, Halt, Pacing};
 use crate::store::heard::reading;
+use crate::store::state_db::{POSTGRES_SCHEMA, StateDb};
 use crate::store::unclear_opt_out::{self, UnclearOptOuts};
 use crate::store::{due, held, lead, outcome, story};
-use crate::{on_db, wording};
+use crate::wording;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -115,7 +115,7 @@ pub struct Received {
 }
 
 impl Received {
-    async fn of(state: &Db) -> Result<Self, sqlx::Error> {
+    async fn of(state: &StateDb) -> Result<Self, sqlx::Error> {
         let numbers = reading::numbers(state).await?;
         Ok(Self {
             lead_updates: numbers.count("lead_update"),
@@ -153,7 +153,7 @@ pub struct Standing {
 
 impl Standing {
     /// Reads the state.
-    pub async fn of(state: &Db) -> Result<Self, sqlx::Error> {
+    pub async fn of(state: &StateDb) -> Result<Self, sqlx::Error> {
         Ok(Self {
             halt: control::read::<Halt>(state).await?.map(HaltShown::from),
             hold: hold(state, held::count(state).await?).await?,
@@ -194,7 +194,7 @@ pub enum Need {
 
 impl Report {
     /// Reads the state.
-    pub async fn of(state: &Db) -> Result<Self, sqlx::Error> {
+    pub async fn of(state: &StateDb) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -268,13 +268,13 @@ impl Report {
 }
 
 /// Each engine has its own way to say how much it takes.
-async fn bytes(state: &Db) -> Result<i64, sqlx::Error> {
+async fn bytes(state: &StateDb) -> Result<i64, sqlx::Error> {
     match state {
-        Db::Sqlite(pool) => {
+        StateDb::Sqlite(pool) => {
             let sql = "select page_count * page_size from pragma_page_count, pragma_page_size";
             sqlx::query_scalar(sql).fetch_one(pool).await
         }
-        Db::Postgres(pool) => {
+        StateDb::Postgres(pool) => {
             let sql = "select coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint from pg_class c \
                        join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind in ('r', 'p')";
             sqlx::query_scalar(sql).bind(POSTGRES_SCHEMA).fetch_one(pool).await
@@ -282,7 +282,7 @@ async fn bytes(state: &Db) -> Result<i64, sqlx::Error> {
     }
 }
 
-async fn halt(state: &Db) -> Result<Option<HaltShown>, sqlx::Error> {
+async fn halt(state: &StateDb) -> Result<Option<HaltShown>, sqlx::Error> {
     let Some(halt) = control::read::<Halt>(state).await? else { return Ok(None) };
     let detail = match halt.detail {
         Some(said) => Some(presentable(state, said).await?),
@@ -292,7 +292,7 @@ async fn halt(state: &Db) -> Result<Option<HaltShown>, sqlx::Error> {
 }
 
 /// The answer itself where it is known to quote nobody, and otherwise the place where it can be read.
-async fn presentable(state: &Db, said: String) -> Result<String, sqlx::Error> {
+async fn presentable(state: &StateDb, said: String) -> Result<String, sqlx::Error> {
     let sent = story::answered_with(state, Class::Halting, &said).await?;
     let quotes = |sent: &story::Sent| sent.body.as_ref().is_none_or(|body| quotes_a_person(&said, body));
     Ok(match sent.iter().find(|sent| quotes(sent)) {
@@ -305,7 +305,7 @@ async fn presentable(state: &Db, said: String) -> Result<String, sqlx::Error> {
 }
 
 /// A hold is whatever waits for a person; its reason is that of the standing hold, or of the first lead that waits.
-async fn hold(state: &Db, leads: i64) -> Result<Option<HoldShown>, sqlx::Error> {
+async fn hold(state: &StateDb, leads: i64) -> Result<Option<HoldShown>, sqlx::Error> {
     if leads == 0 {
         return Ok(None);
     }
@@ -313,11 +313,6 @@ async fn hold(state: &Db, leads: i64) -> Result<Option<HoldShown>, sqlx::Error> 
     if let Some(Hold { reason, since }) = control::read::<Hold>(state).await? {
         return Ok(Some(HoldShown { reason, since, leads, new_people, assumed_known }));
     }
-    let first: Option<(String, i64)> = on_db!(state, pool => {
-        sqlx::query_as(
-            "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason is not null \
-             order by changed_at limit 1").fetch_optional(pool).await
-    })?;
-    let since = |changed_at| crate::store::instant(changed_at);
-    Ok(first.map(|(reason, at)| HoldShown { reason, since: since(at), leads, new_people, assumed_known }))
+    let first = held::longest_held(state).await?;
+    Ok(first.map(|(reason, since)| HoldShown { reason, since, leads, new_people, assumed_known }))
 }

@@ -1,6 +1,7 @@
 //! Takes out of the state what has been kept for long enough, now and then, while leads are sent: the loop around
 //! [`prune::step`].
 
+use crate::store::state_db::state_cure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,9 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::{self, Settings};
-use crate::db::{self, Db};
-use crate::source::discreet;
+use crate::db::discreet;
 use crate::store::prune::{self, Kept};
+use crate::store::state_db::StateDb;
 
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -24,7 +25,7 @@ const LEAST_YIELD: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// The state's; what went has gone.
-pub async fn round(state: &Db, settings: &config::State, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+pub async fn round(state: &StateDb, settings: &config::State, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let mut gone = 0;
     for kept in Kept::ALL {
         let until = prune::until(kept, settings, now);
@@ -42,7 +43,7 @@ pub async fn round(state: &Db, settings: &config::State, now: DateTime<Utc>) -> 
 }
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: Db, stop: CancellationToken) {
+pub async fn run(settings: Arc<Settings>, state: StateDb, stop: CancellationToken) {
     loop {
         let ended = tokio::select! {
             ended = round(&state, &settings.state, clock::now()) => ended,
@@ -52,7 +53,7 @@ pub async fn run(settings: Arc<Settings>, state: Db, stop: CancellationToken) {
             Ok(0) => {}
             Ok(rows) => info!(rows, "what was older than [state] keep_outcomes and keep_received is gone"),
             Err(error) => {
-                let cure = db::state_cure(&error);
+                let cure = state_cure(&error);
                 let error = discreet::in_words(&error.into());
                 warn!(error, cure, "what is old could not be taken out of the state; tried again in an hour");
             }

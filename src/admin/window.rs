@@ -12,10 +12,10 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tracing::debug;
 
-use crate::db::Db;
-use crate::source::discreet::in_words;
+use crate::db::discreet::in_words;
 use crate::status::{Report, Standing};
 use crate::store::file_lock::{self, StateLoss};
+use crate::store::state_db::StateDb;
 
 /// A look that takes longer has failed: the state's database does not answer. Probes ask for a few rows and wait briefly;
 /// counting a long journal takes a quarter of a second a million attempts.
@@ -31,7 +31,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Window {
     url: SecretString,
-    db: OnceCell<Db>,
+    db: OnceCell<StateDb>,
     standing: Seen<Standing>,
     report: Seen<Report>,
     turns: Semaphore,
@@ -68,12 +68,16 @@ impl Window {
     }
 
     /// Something else, of which whoever asks keeps what was seen.
-    pub async fn see<T>(&self, seen: &Seen<T>, read: impl AsyncFnOnce(&Db) -> anyhow::Result<T>) -> Option<Arc<T>> {
+    pub async fn see<T>(
+        &self,
+        seen: &Seen<T>,
+        read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>,
+    ) -> Option<Arc<T>> {
         look(seen, REPORT_WITHIN, async || read(self.db().await?).await).await
     }
 
     /// Something that is asked once. A few at a time: there are few connections.
-    pub async fn read<T>(&self, read: impl AsyncFnOnce(&Db) -> anyhow::Result<T>) -> Option<T> {
+    pub async fn read<T>(&self, read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>) -> Option<T> {
         self.read_within(REPORT_WITHIN, read).await
     }
 
@@ -81,7 +85,7 @@ impl Window {
     pub async fn read_within<T>(
         &self,
         within: Duration,
-        read: impl AsyncFnOnce(&Db) -> anyhow::Result<T>,
+        read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>,
     ) -> Option<T> {
         let reading = async {
             let _turn = self.turns.acquire().await?;
@@ -114,8 +118,9 @@ impl Window {
     }
 
     /// Opened at the first look, and again at the next one as long as that fails.
-    async fn db(&self) -> anyhow::Result<&Db> {
-        let open = async || Db::open_state_read_only(self.url.expose_secret()).await?.context("there is no state yet");
+    async fn db(&self) -> anyhow::Result<&StateDb> {
+        let open =
+            async || StateDb::open_state_read_only(self.url.expose_secret()).await?.context("there is no state yet");
         self.db.get_or_try_init(open).await
     }
 }

@@ -10,6 +10,7 @@ pub mod post;
 pub mod service;
 mod watch;
 
+use crate::store::state_db::state_cure;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,12 +23,12 @@ use tracing::{error, info, warn};
 use crate::alert::post::Post;
 use crate::clock;
 use crate::config::{self, Alerts, Settings};
-use crate::db::{self, Db};
+use crate::db::discreet;
 use crate::pulse::{Loop, Pulse, Vitals};
 use crate::receive::Signals;
 use crate::rules::retry;
-use crate::source::discreet;
 use crate::store::alert::{self, Taken};
+use crate::store::state_db::StateDb;
 
 /// Told at once at most: one that hangs keeps no other waiting.
 const AT_ONCE: usize = 4;
@@ -95,14 +96,20 @@ impl Ways {
 }
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, vitals: Vitals, stop: CancellationToken) {
+pub async fn run(settings: Arc<Settings>, state: StateDb, signals: Signals, vitals: Vitals, stop: CancellationToken) {
     let pulse = vitals.pulse.clone();
     let hand_on = hand_on(settings.clone(), state.clone(), signals.clone(), pulse, stop.clone());
     tokio::join!(hand_on, watch::run(settings, state, signals, vitals, stop));
 }
 
 /// Hands over what is due, whoever has noticed it.
-async fn hand_on(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
+async fn hand_on(
+    settings: Arc<Settings>,
+    state: StateDb,
+    signals: Signals,
+    pulse: Arc<Pulse>,
+    stop: CancellationToken,
+) {
     if !settings.alerts.is_on() {
         return stop.cancelled().await;
     }
@@ -139,7 +146,7 @@ async fn hand_on(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Ar
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    let cure = db::state_cure(&error);
+                    let cure = state_cure(&error);
                     let error = discreet::in_words(&error.into());
                     warn!(error, cure, "nobody can be told of anything while the state cannot be written");
                 }
@@ -157,7 +164,7 @@ async fn hand_on(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Ar
 }
 
 /// Tries, and writes down what came of it.
-async fn hand_over(ways: Arc<Ways>, state: Db, alert: Taken) {
+async fn hand_over(ways: Arc<Ways>, state: StateDb, alert: Taken) {
     let came_to = ways.tell(&alert).await;
     let now = clock::now();
     let (seq, kind, id, attempts) = (alert.seq, &alert.kind, &alert.id, alert.attempts);

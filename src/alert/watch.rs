@@ -14,13 +14,13 @@ use tracing::{debug, info};
 use crate::alert::service::{self, Circumstances, Reading, Teller};
 use crate::clock;
 use crate::config::{OnAmbiguous, Settings};
-use crate::db::Db;
+use crate::db::discreet::in_words;
 use crate::pulse::{Loop, Vitals};
 use crate::receive::Signals;
 use crate::rules::poll_record::LastPoll;
-use crate::source::discreet::in_words;
 use crate::status::Standing;
 use crate::store::heard::reading;
+use crate::store::state_db::StateDb;
 use crate::store::{alert, control, due, lead};
 
 /// Between two looks.
@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, vitals: Vitals, stop: CancellationToken) {
+pub async fn run(settings: Arc<Settings>, state: StateDb, signals: Signals, vitals: Vitals, stop: CancellationToken) {
     if !settings.alerts.is_on() {
         return;
     }
@@ -78,8 +78,8 @@ fn circumstances(settings: &Settings, vitals: &Vitals) -> Circumstances {
 /// Looks, and writes down what is to be told. Returns how much that is.
 async fn look(
     settings: &Settings,
-    window: &mut Option<Db>,
-    state: &Db,
+    window: &mut Option<StateDb>,
+    state: &StateDb,
     circumstances: Circumstances,
     teller: &Teller,
     now: DateTime<Utc>,
@@ -87,7 +87,7 @@ async fn look(
     // Connections of its own: the only one to an SQLite state is for delivery, which must not wait for somebody who counts.
     let window = match window {
         Some(window) => window,
-        None => match Db::open_state_read_only(settings.state.url.expose_secret()).await? {
+        None => match StateDb::open_state_read_only(settings.state.url.expose_secret()).await? {
             Some(db) => window.insert(db),
             None => return Ok(0),
         },
@@ -105,7 +105,7 @@ async fn look(
     Ok(news.len())
 }
 
-async fn read(state: &Db) -> Result<Reading, sqlx::Error> {
+async fn read(state: &StateDb) -> Result<Reading, sqlx::Error> {
     let Standing { halt, hold, .. } = Standing::of(state).await?;
     let (rejected, exhausted) = lead::failed(state).await?;
     let last_poll = control::read::<LastPoll>(state).await?;

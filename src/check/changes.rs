@@ -4,12 +4,12 @@ use chrono::{DateTime, Utc};
 use sqlx::Executor;
 
 use crate::check::item::Item;
-use crate::db::{self, SourceDb};
-use crate::on_db;
+use crate::db::{self, discreet};
 use crate::rules::cursor::{self, Bound, Kind, Newest};
 use crate::rules::settled::Settled;
 use crate::source::changed_at::ChangedAt;
-use crate::source::{Crm, Fitting, columns, discreet};
+use crate::source::source_db::SourceDb;
+use crate::source::{Crm, Fitting, columns};
 
 const SECTION: &str = "changes";
 
@@ -81,8 +81,7 @@ async fn of_other_forms(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> a
         (Kind::TimestampTz | Kind::Timestamp | Kind::Date, _) => return Ok(None),
     };
     let sql = format!("select count(*) from {} and {is_other}", columns::from_clause(&crm.source));
-    let rows: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-        .map_err(discreet::of_source)?;
+    let rows: i64 = crm.db.fetch_number(sql).await.map_err(discreet::of_source)?;
     let text = format!(
         "{rows} row(s) have a changed_at of another form than the newest, which does not sort by time: only full compares are \
          sure to see them"
@@ -96,8 +95,7 @@ async fn of_zones(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> anyhow:
     let Some(tell_tale) = newest.tell_tale() else { return Ok(None) };
     let (from, shows) = (columns::from_clause(&crm.source), changed_at.shows(tell_tale));
     let sql = format!("select count(*) from {from} and {shows}");
-    let rows: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-        .map_err(discreet::of_source)?;
+    let rows: i64 = crm.db.fetch_number(sql).await.map_err(discreet::of_source)?;
     let text = format!(
         "{rows} row(s) have a changed_at of another zone than the newest, or say none where others do: every poll reads again \
          what was stamped in the last 26 hours"
@@ -108,8 +106,7 @@ async fn of_zones(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> anyhow:
 async fn of_blanks(crm: &Crm, changed_at: &ChangedAt) -> anyhow::Result<Item> {
     let from = columns::from_clause(&crm.source);
     let sql = format!("select count(*) from {from} and {} is null", changed_at.expression);
-    let blank: i64 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-        .map_err(discreet::of_source)?;
+    let blank: i64 = crm.db.fetch_number(sql).await.map_err(discreet::of_source)?;
     Ok(if blank == 0 {
         Item::ok(SECTION, "blank", "every row has a changed_at")
     } else {

@@ -8,8 +8,9 @@ use sqlx::PgExecutor;
 
 use crate::check::item::Item;
 use crate::clock::CLOCKS_APART;
-use crate::db::{SourceDb, trusted};
-use crate::source::{Crm, discreet};
+use crate::db::{discreet, trusted};
+use crate::source::Crm;
+use crate::source::source_db::SourceDb;
 use crate::store::server_clock::{CLOCK_CURE, SERVER_MICROS};
 
 const SECTION: &str = "clock";

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::config::ConfigErrors;
+use crate::db::discreet;
 use crate::error::SetupError;
-use crate::source::discreet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

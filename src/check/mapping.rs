@@ -7,12 +7,12 @@ use crate::check::item::Item;
 use crate::config::Settings;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::db::{self, SourceDb};
-use crate::on_db;
+use crate::db::{self, discreet};
 use crate::rules::line::Line;
 use crate::rules::read_scope::Scope;
 use crate::source::read::{Reading, number};
-use crate::source::{Crm, columns, discreet};
+use crate::source::source_db::SourceDb;
+use crate::source::{Crm, columns};
 
 const SECTION: &str = "mapping";
 /// Rows that are mapped as a sample.
@@ -111,10 +111,9 @@ pub(super) async fn of_whole_numbers(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     let mut found = Vec::new();
     let from = columns::from_clause(&crm.source);
     for (name, test) in names.into_iter().zip(tests) {
-        let sql = format!("select coalesce(max(f), 0) from (select {test} as f from {from} limit {SAMPLE_ROWS}) as s");
-        let is_found: i32 = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-            .map_err(discreet::of_source)?;
-        if is_found == 1 {
+        let sql =
+            format!("select count(*) from (select {test} as f from {from} limit {SAMPLE_ROWS}) as s where s.f = 1");
+        if crm.db.fetch_number(sql).await.map_err(discreet::of_source)? > 0 {
             found.push(format!("\"{}\"", printable(name)));
         }
     }

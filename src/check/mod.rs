@@ -25,9 +25,9 @@ use secrecy::ExposeSecret;
 
 use crate::check::item::{Item, List};
 use crate::config::{Changes, Loaded, Settings};
+use crate::db::failure_cure::{self, FailureSubject};
 use crate::source::Crm;
 use crate::source::changes::log::ChangeLog;
-use crate::source::failure_cure::{self, FailureSubject};
 
 /// What is looked at after the settings.
 const AFTER_SETTINGS: [&str; 10] =

@@ -2,24 +2,27 @@
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
-use sqlx::PgExecutor;
 
 use crate::check::item::Item;
 use crate::config::{Changes, Settings, duration};
-use crate::db::{self, EnginePool, SourceDb};
-use crate::on_db;
+use crate::db::{self, discreet};
 use crate::source::settled::{self, Sight};
-use crate::source::{Crm, columns, discreet};
+use crate::source::source_db::SourceDb;
+use crate::source::{Crm, columns};
 
 pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     let place = columns::place(&crm.source);
     let url = db::display_url(crm.source.url.expose_secret());
     let mut items = vec![
-        Item::ok("source", "connect", format!("{} at {url}", engine(&crm.db).await.map_err(discreet::of_source)?)),
+        Item::ok(
+            "source",
+            "connect",
+            format!("{} at {url}", crm.db.engine_version().await.map_err(discreet::of_source)?),
+        ),
         Item::ok("source", "columns", format!("{place} can be read, and has every column that is mapped")),
     ];
     let sql = format!("select count(*) from {}", columns::from_clause(&crm.source));
-    let rows: Result<i64, _> = on_db!(&crm.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await);
+    let rows: Result<i64, _> = crm.db.fetch_number(sql).await;
     items.push(match rows.map_err(discreet::of_source) {
         Ok(0) => Item::warn("source", "rows", "the source has no rows"),
         Ok(1) => Item::ok("source", "rows", "1 row"),
@@ -32,20 +35,6 @@ pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
         Err(error) => return Err(error.into()),
     });
     Ok(items)
-}
-
-/// Which database it is, with its version.
-pub(super) async fn engine<P>(db: &EnginePool<P>) -> Result<String, sqlx::Error>
-where
-    for<'p> &'p P: PgExecutor<'p>,
-{
-    let (name, sql) = match db {
-        EnginePool::Sqlite(_) => ("SQLite", "select sqlite_version()"),
-        // Up to the first blank: distributions add their own words.
-        EnginePool::Postgres(_) => ("PostgreSQL", "select split_part(current_setting('server_version'), ' ', 1)"),
-    };
-    let version: String = on_db!(db, pool => sqlx::query_scalar(sql).fetch_one(pool).await)?;
-    Ok(format!("{name} {version}"))
 }
 
 /// What the role may do that reading does not need.

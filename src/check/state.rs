@@ -2,6 +2,7 @@
 //! sent. It is opened for reading, and not made.
 
 use crate::rules::hold_reason::advice;
+use crate::store::state_db::POSTGRES_SCHEMA;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,14 @@ use secrecy::ExposeSecret;
 use crate::check::clock::{self, Began};
 use crate::check::disk::{directory_of, size};
 use crate::check::item::Item;
-use crate::check::source;
 use crate::config::Settings;
-use crate::db::{self, Db, SourceDb};
 use crate::error::SetupError;
 use crate::rules::lead_status::Status;
+use crate::source::source_db::SourceDb;
 use crate::status::Standing;
+use crate::store::state_db::StateDb;
 use crate::store::{file_lock, lead, writer};
-use crate::wording;
+use crate::{db, wording};
 
 const SECTION: &str = "state";
 
@@ -38,7 +39,7 @@ pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Resul
     let url = settings.state.url.expose_secret();
     let place = db::display_url(url);
     file_lock::refuse_lost(url)?;
-    let Some(state) = Db::open_state_read_only(url).await? else {
+    let Some(state) = StateDb::open_state_read_only(url).await? else {
         could_be_made(url).await?;
         let item = Item::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
         return Ok(Found { items: vec![item], ..Found::default() });
@@ -48,8 +49,8 @@ pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Resul
     found
 }
 
-async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow::Result<Found> {
-    let (engine, schema) = (source::engine(state).await?, state.newest_migration().await?);
+async fn of_existing(state: &StateDb, url: &str, place: &str, began: Began) -> anyhow::Result<Found> {
+    let (engine, schema) = (state.engine_version().await?, state.newest_migration().await?);
     let counts = lead::counts(state).await?;
     let known: i64 = counts.values().sum();
     let assumed = match counts[&Status::Assumed] {
@@ -90,7 +91,7 @@ async fn of_existing(state: &Db, url: &str, place: &str, began: Began) -> anyhow
         let cure = format!("look: conversica-sync plan; then: {}", advice(&hold.reason));
         items.push(Item::warn(SECTION, "hold", text).cure(cure));
     }
-    if let Db::Postgres(pool) = state {
+    if let StateDb::Postgres(pool) = state {
         items.push(clock::of_server("state", pool, began).await);
     }
     let waits_for_a_person = standing.halt.is_some() || standing.hold.is_some();
@@ -115,14 +116,14 @@ async fn could_be_made(url: &str) -> anyhow::Result<()> {
         "select quote_ident(current_user), coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'create'), \
          has_database_privilege(current_database(), 'create'))",
     )
-    .bind(db::POSTGRES_SCHEMA)
+    .bind(POSTGRES_SCHEMA)
     .fetch_one(&pool)
     .await?;
     pool.close().await;
     if may {
         return Ok(());
     }
-    let schema = db::POSTGRES_SCHEMA;
+    let schema = POSTGRES_SCHEMA;
     Err(SetupError::new(
         format!(
             "the state cannot be made at {}: {role} may not make the schema {schema}, or tables in it",
@@ -133,16 +134,16 @@ async fn could_be_made(url: &str) -> anyhow::Result<()> {
     .into())
 }
 
-async fn of_writing(state: &Db, url: &str) -> anyhow::Result<Item> {
+async fn of_writing(state: &StateDb, url: &str) -> anyhow::Result<Item> {
     let refused = match state {
-        Db::Sqlite(_) => {
+        StateDb::Sqlite(_) => {
             let file = db::sqlite_path(url).unwrap_or_default();
             let unwritable =
                 [directory_of(&file), file].into_iter().find(|path| access(path, Access::WRITE_OK).is_err());
             // Beside the file, SQLite writes its log and its lock.
             unwritable.map(|path| format!("this user may not write to {}", path.display()))
         }
-        Db::Postgres(pool) => {
+        StateDb::Postgres(pool) => {
             let (role, may, standby): (String, bool, bool) = sqlx::query_as(
                 "select quote_ident(current_user), has_table_privilege('lead', 'insert') \
                  and has_table_privilege('lead', 'update') and has_table_privilege('lead', 'delete'), pg_is_in_recovery()",
@@ -164,10 +165,10 @@ async fn of_writing(state: &Db, url: &str) -> anyhow::Result<Item> {
 }
 
 /// Who sends from it at present.
-async fn company(state: &Db, url: &str) -> anyhow::Result<Option<String>> {
+async fn company(state: &StateDb, url: &str) -> anyhow::Result<Option<String>> {
     Ok(match state {
-        Db::Sqlite(_) => db::sqlite_path(url).and_then(|file| holder(&file)),
-        Db::Postgres(pool) => {
+        StateDb::Sqlite(_) => db::sqlite_path(url).and_then(|file| holder(&file)),
+        StateDb::Postgres(pool) => {
             let instances = writer::instances(pool).await?;
             (instances > 0).then(|| format!("{instances} instance(s)"))
         }
@@ -186,8 +187,8 @@ fn holder(state: &Path) -> Option<String> {
     (!gone).then(|| holder.lines().next().unwrap_or_default().to_owned())
 }
 
-async fn bytes_of(state: &Db, url: &str) -> anyhow::Result<u64> {
-    let Db::Postgres(pool) = state else {
+async fn bytes_of(state: &StateDb, url: &str) -> anyhow::Result<u64> {
+    let StateDb::Postgres(pool) = state else {
         let file = db::sqlite_path(url).unwrap_or_default().into_os_string();
         let with = |end: &str| {
             let mut name = file.clone();

@@ -6,11 +6,11 @@ use anyhow::Context;
 use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, existing_state, person, settings, table};
-use crate::clock;
 use crate::console::say;
-use crate::db::{self, Db};
 use crate::error::SetupError;
+use crate::store::state_db::StateDb;
 use crate::store::{backup, file_lock, stray_log};
+use crate::{clock, db};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -52,7 +52,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let part = tempfile::Builder::new().prefix(".conversica-sync-backup-").tempfile_in(directory).map_err(unusable)?;
     let copy = part.path().to_owned();
     tokio::task::spawn_blocking(move || backup::copy(&state, &copy)).await?.context("copying the state")?;
-    let copy = Db::open_state(&format!("sqlite://{}", part.path().display())).await?;
+    let copy = StateDb::open_state(&format!("sqlite://{}", part.path().display())).await?;
     backup::mark_restored(&copy, &person(), clock::now()).await?;
     backup::set_state_id(&copy, file_lock::draw_state_id()).await.context("marking the copy")?;
     copy.close().await;

@@ -16,13 +16,14 @@ use crate::cli::{Exit, help};
 use crate::config::Environment;
 use crate::console::say;
 use crate::conversica::lead::LeadKey;
-use crate::db::{self, SourceDb};
+use crate::db;
+use crate::db::pooler::StatementPooler;
 use crate::error::SetupError;
 use crate::nearest::nearest;
 use crate::setup::introspect::{self, Table};
 use crate::setup::propose::rank::{self, Candidate};
 use crate::setup::propose::{Dialect, Given, Proposal, Wishes, ancestors, propose, staff};
-use crate::source::pooler::StatementPooler;
+use crate::source::source_db::SourceDb;
 use store::Target;
 use trial::Trial;
 

@@ -18,8 +18,8 @@ use crate::clock;
 use crate::console::{self, printable, say};
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::Veil;
-use crate::db::Db;
 use crate::error::SetupError;
+use crate::store::state_db::StateDb;
 use crate::store::story::{self, Story};
 use crate::store::{instant, tombstone};
 use crate::story::basis::DeliveredBasis;
@@ -52,7 +52,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         return erase::run(&args.erase, &args.id, client, settings).await;
     }
     let Some(state) = readable_state(settings).await? else {
-        let state = Db::open_state_in_memory().await?;
+        let state = StateDb::open_state_in_memory().await?;
         let rows = find_rows(settings, &state, &args.id, client, clock::now()).await;
         let source = match rows.as_deref() {
             Some([row]) => format!(". The source has its row, {}", row::in_words(row)),

@@ -9,10 +9,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::cli::{Exit, readable_state, settings, table};
 use crate::console::{printable, say};
 use crate::conversica::token::Veil;
-use crate::db::Db;
 use crate::rules::lead_status::Status;
 use crate::store::lead;
 use crate::store::listing::{self, Listed, Pages};
+use crate::store::state_db::StateDb;
 use crate::story::entry::{Entry, why};
 
 #[derive(Debug, clap::Args)]
@@ -72,7 +72,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    async fn new(state: &Db, args: &'a Args, veil: Veil) -> Result<Self, sqlx::Error> {
+    async fn new(state: &StateDb, args: &'a Args, veil: Veil) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
         let by_default = |status: Status| !status.is_settled();
         let is_wanted =
@@ -90,7 +90,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// How many leads match, listed or not.
-    async fn total(&self, state: &Db) -> Result<i64, sqlx::Error> {
+    async fn total(&self, state: &StateDb) -> Result<i64, sqlx::Error> {
         let Some(reason) = self.reason else { return Ok(self.statuses.iter().map(|(_, count)| count).sum()) };
         let mut total = 0;
         for (status, _) in &self.statuses {
@@ -100,7 +100,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// Hands over the leads, up to the limit; returns how many.
-    async fn each(&self, state: &Db, mut take: impl FnMut(Listed) -> anyhow::Result<()>) -> anyhow::Result<i64> {
+    async fn each(&self, state: &StateDb, mut take: impl FnMut(Listed) -> anyhow::Result<()>) -> anyhow::Result<i64> {
         let mut listed = 0;
         for (status, count) in &self.statuses {
             let left = |listed: i64| self.limit.map_or(i64::MAX, |limit| limit - listed);
@@ -125,7 +125,7 @@ impl<'a> Wanted<'a> {
 }
 
 /// Written as it is read. A document that closes is whole.
-async fn print_json(state: &Db, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+async fn print_json(state: &StateDb, wanted: &Wanted<'_>) -> anyhow::Result<()> {
     let mut out = BufWriter::new(std::io::stdout());
     match write_json(&mut out, state, wanted).await {
         // Whoever reads may stop reading.
@@ -134,7 +134,7 @@ async fn print_json(state: &Db, wanted: &Wanted<'_>) -> anyhow::Result<()> {
     }
 }
 
-async fn write_json(out: &mut impl Write, state: &Db, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+async fn write_json(out: &mut impl Write, state: &StateDb, wanted: &Wanted<'_>) -> anyhow::Result<()> {
     let mut separator = "\n";
     write!(out, "{{\"leads\":[")?;
     let listed = wanted.each(state, |lead| {
@@ -156,7 +156,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-async fn print_text(state: &Db, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+async fn print_text(state: &StateDb, wanted: &Wanted<'_>) -> anyhow::Result<()> {
     let mut leads = Vec::new();
     let listed = wanted
         .each(state, |lead| {

@@ -29,6 +29,7 @@ pub mod table;
 pub mod triggers;
 pub mod writeback;
 
+use crate::store::state_db::state_cure;
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -37,13 +38,13 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::ExposeSecret;
 
 use crate::config::{Environment, Loaded, Settings, find_file, load};
-use crate::db::{self, Db};
+use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::source::discreet;
 use crate::status::Need;
 use crate::store::decision::Who;
 use crate::store::file_lock::{self, StateLock};
 use crate::store::held::Release;
+use crate::store::state_db::StateDb;
 use crate::{clock, console, telemetry};
 
 /// What the program is called.
@@ -228,7 +229,7 @@ pub fn failure(error: &anyhow::Error) -> (u8, String) {
 fn damage_cure(error: &anyhow::Error) -> String {
     let failure = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
     let damage = failure.filter(|failure| db::is_damage(failure) && !discreet::is_of_crm(failure));
-    damage.map(|damage| format!("\n  cure: {}", db::state_cure(damage))).unwrap_or_default()
+    damage.map(|damage| format!("\n  cure: {}", state_cure(damage))).unwrap_or_default()
 }
 
 /// Reads the settings, says what is doubtful about them, and begins to log.
@@ -249,30 +250,30 @@ pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<Loaded> {
 }
 
 /// The state for a command that changes something in it; `None` where there is none yet, which then is not made.
-pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option<Db>> {
+pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option<StateDb>> {
     let url = settings.state.url.expose_secret();
     file_lock::refuse_lost(url)?;
-    let looked = match Db::open_state_read_only(url).await {
+    let looked = match StateDb::open_state_read_only(url).await {
         Ok(None) => return Ok(None),
         Ok(Some(looked)) => looked,
         Err(_) => {
-            if !Db::state_exists(url).await? {
+            if !StateDb::state_exists(url).await? {
                 return Ok(None);
             }
             // One that has to be brought up to date first, which only the holder of the lock may do.
             let _lock = StateLock::take(url, "a command", clock::now()).await?;
-            return Db::open_existing_state(url).await.map(Some);
+            return StateDb::open_existing_state(url).await.map(Some);
         }
     };
     looked.close().await;
-    Db::open_existing_state(url).await.map(Some)
+    StateDb::open_existing_state(url).await.map(Some)
 }
 
 /// The state for a command that only reads; `None` where there is none yet.
-pub(crate) async fn readable_state(settings: &Settings) -> anyhow::Result<Option<Db>> {
+pub(crate) async fn readable_state(settings: &Settings) -> anyhow::Result<Option<StateDb>> {
     let url = settings.state.url.expose_secret();
     file_lock::refuse_lost(url)?;
-    Db::open_state_read_only(url).await
+    StateDb::open_state_read_only(url).await
 }
 
 /// Who is at the keyboard, for the record of decisions.

@@ -21,6 +21,7 @@ use crate::source::Crm;
 use crate::status::Report;
 use crate::store::due;
 use crate::store::file_lock::StateLoss;
+use crate::store::state_db::StateDb;
 use crate::wording::counted;
 
 #[derive(Debug, clap::Args)]
@@ -169,7 +170,7 @@ fn undelivered(passed: &Passed) -> String {
 }
 
 /// On a terminal only: rows while reading, leads while sending.
-async fn show_progress(state: crate::db::Db, tally: Arc<Tally>) {
+async fn show_progress(state: StateDb, tally: Arc<Tally>) {
     let Some((bar, mut ticks)) = progress::bar() else { return };
     let known = progress::known(&state).await;
     loop {

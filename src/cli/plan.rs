@@ -12,11 +12,11 @@ use crate::cli::pager::{Aside, Pager};
 use crate::cli::{Exit, progress, readable_state, settings};
 use crate::clock;
 use crate::config::Settings;
-use crate::db::Db;
 use crate::rules::plan_totals::Totals;
 use crate::send::plan::{self, Action, PlannedLead};
 use crate::send::tally::Tally;
 use crate::source::Crm;
+use crate::store::state_db::StateDb;
 
 pub(super) use text::shown;
 
@@ -52,7 +52,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let crm = Crm::open(&loaded.settings).await?;
     let state = match readable_state(&loaded.settings).await? {
         Some(state) => state,
-        None => Db::open_state_in_memory().await?,
+        None => StateDb::open_state_in_memory().await?,
     };
     let planner = Planner { crm, state, settings: &loaded.settings };
     let pager = if args.no_pager || args.json { None } else { Pager::of_terminal() };
@@ -74,7 +74,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 
 struct Planner<'a> {
     crm: Crm,
-    state: Db,
+    state: StateDb,
     settings: &'a Settings,
 }
 

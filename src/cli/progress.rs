@@ -7,9 +7,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Interval, interval};
 
 use crate::console::can_redraw;
-use crate::db::Db;
 use crate::send::tally::Tally;
 use crate::store::lead;
+use crate::store::state_db::StateDb;
 
 /// A bar and when to draw it; `None` where nobody would see it.
 pub fn bar() -> Option<(ProgressBar, Interval)> {
@@ -23,7 +23,7 @@ pub fn bar() -> Option<(ProgressBar, Interval)> {
 }
 
 /// Leads that the state knows: as many rows are expected, for all that is known.
-pub async fn known(state: &Db) -> u64 {
+pub async fn known(state: &StateDb) -> u64 {
     let known = lead::counts(state).await.map_or(0, |counts| counts.values().sum());
     u64::try_from(known).unwrap_or(0)
 }
@@ -36,7 +36,7 @@ pub fn show_reading(bar: &ProgressBar, tally: &Tally, known: u64) {
 }
 
 /// The same as long as this runs.
-pub async fn reading(state: Db, tally: Arc<Tally>) {
+pub async fn reading(state: StateDb, tally: Arc<Tally>) {
     let Some((bar, mut ticks)) = bar() else { return };
     let known = known(&state).await;
     loop {

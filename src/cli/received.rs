@@ -17,11 +17,11 @@ use crate::console::{printable, say};
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
 use crate::conversica::vocabulary;
-use crate::db::Db;
 use crate::error::SetupError;
 use crate::store::heard::reading::{self, Heard, Wanted};
 use crate::store::heard::replay::{self, Replayed};
 use crate::store::possible_opt_out::{self, OptOutDecision, SettleOutcome};
+use crate::store::state_db::StateDb;
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -107,7 +107,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     }
 }
 
-async fn state(file: Option<&Path>) -> anyhow::Result<Option<Db>> {
+async fn state(file: Option<&Path>) -> anyhow::Result<Option<StateDb>> {
     readable_state(&settings(file)?.settings).await
 }
 
@@ -146,7 +146,7 @@ const POSTS_AT_ONCE: usize = 500;
 const SUSPECTS_NAMED: usize = 5;
 
 /// Each post with the leads that it may be about, other than the one that it names for certain.
-async fn with_suspects(state: &Db, events: Vec<Heard>) -> Result<Vec<(Heard, Vec<LeadId>)>, sqlx::Error> {
+async fn with_suspects(state: &StateDb, events: Vec<Heard>) -> Result<Vec<(Heard, Vec<LeadId>)>, sqlx::Error> {
     let mut suspects = BTreeMap::new();
     let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
     for seqs in seqs.chunks(POSTS_AT_ONCE) {

@@ -18,13 +18,13 @@ use crate::cli::{Exit, existing_state, help, progress, readable_state, settings}
 use crate::clock;
 use crate::config::{Settings, duration};
 use crate::conversica::token::Veil;
-use crate::db::Db;
 use crate::reconcile::report::Report;
 use crate::reconcile::{self, Line, Options};
 use crate::rules::verdict::Verdict;
 use crate::send::tally::Tally;
 use crate::source::Crm;
 use crate::store::outcome;
+use crate::store::state_db::StateDb;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = help::RECONCILE)]
@@ -114,14 +114,14 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 }
 
 /// To look at, unless something is to be repaired in it; an empty one where there is none yet.
-async fn open_state(settings: &Settings, repair: bool) -> anyhow::Result<Db> {
+async fn open_state(settings: &Settings, repair: bool) -> anyhow::Result<StateDb> {
     let found = match repair {
         true => existing_state(settings).await?,
         false => readable_state(settings).await?,
     };
     match found {
         Some(state) => Ok(state),
-        None => Ok(Db::open_state_in_memory().await?),
+        None => Ok(StateDb::open_state_in_memory().await?),
     }
 }
 

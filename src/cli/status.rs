@@ -9,12 +9,13 @@ use secrecy::ExposeSecret;
 
 use crate::cli::{Exit, settings, table};
 use crate::console::{printable, say};
-use crate::db::{self, Db};
+use crate::db;
+use crate::db::file::FileId;
 use crate::rules::lead_status::Status;
 use crate::status::{LostNumbers, Received, Report, StateLostShown};
 use crate::store::control::{BreakerState, Pacing};
-use crate::store::file::FileId;
 use crate::store::file_lock;
+use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::UnclearOptOuts;
 use crate::wording::{WAITS_TO_BE_SENT, counted, meaning};
 
@@ -70,7 +71,7 @@ fn missing_directory(url: &str) -> Option<String> {
 }
 
 async fn read_report(url: &str) -> anyhow::Result<Report> {
-    Ok(match Db::open_state_read_only(url).await? {
+    Ok(match StateDb::open_state_read_only(url).await? {
         Some(state) => Report::of(&state).await?,
         None => Report::before_the_first_run(),
     })

@@ -9,13 +9,13 @@ use secrecy::ExposeSecret;
 use crate::cli::{Exit, help, settings};
 use crate::config::{Changes, Settings, Source};
 use crate::console::say;
-use crate::db::{self, SourceDb};
+use crate::db::pooler::StatementPooler;
+use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::source::changes::ddl::{Design, Engine, Wake};
 use crate::source::changes::ground;
 use crate::source::changes::standing::{self, Standing};
-use crate::source::discreet;
-use crate::source::pooler::StatementPooler;
+use crate::source::source_db::SourceDb;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -1,5 +1,6 @@
 //! The start of `run`: what is away is waited for. What no waiting cures ends the program.
 
+use crate::store::state_db::state_cure;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -7,20 +8,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{AWAY_PAUSE, OpenState, open_state};
-use crate::clock;
 use crate::config::Settings;
-use crate::db::{self, Db};
+use crate::db::discreet::in_words;
 use crate::error::SetupError;
 use crate::send::deliver::Deliverer;
 use crate::send::tally::Tally;
 use crate::source::Crm;
-use crate::source::discreet::in_words;
 use crate::store::file_lock::StateLoss;
+use crate::store::state_db::StateDb;
+use crate::{clock, db};
 
 /// Reads from the state what the deliverer has to know; a session that is cut meanwhile is waited for. `None` when told to
 /// stop.
 pub(super) async fn wait_for_deliverer(
-    db: &Db,
+    db: &StateDb,
     settings: &Settings,
     tally: &Arc<Tally>,
     wake: &Arc<Notify>,
@@ -82,7 +83,7 @@ pub(super) fn cure_of(error: &anyhow::Error) -> String {
         return loss.cure().to_owned();
     }
     let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
-    cause.map_or("look at [state] url and its database", db::state_cure).to_owned()
+    cause.map_or("look at [state] url and its database", state_cure).to_owned()
 }
 
 /// Where the error itself says no more.

@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Environment, layers};
 use crate::console::say;
-use crate::db::Db;
 use crate::demo::crm::{Places, change_some, config_text};
 use crate::rules::lead_status::Status;
 use crate::sandbox::{self, Sandbox, play};
 use crate::send::tally::Tally;
 use crate::status::Report;
+use crate::store::state_db::StateDb;
 use crate::{clock, daemon};
 
 /// How the demo ends.
@@ -170,7 +170,7 @@ async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbo
 async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<Report> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        if let Some(state) = Db::open_state_read_only(state_url).await? {
+        if let Some(state) = StateDb::open_state_read_only(state_url).await? {
             let report = Report::of(&state).await?;
             state.close().await;
             let busy = [Status::Pending, Status::InFlight, Status::Retrying].into_iter().any(|s| report.leads(s) > 0);
@@ -186,7 +186,7 @@ async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<Re
 async fn conclude(state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
     let counts = sandbox.counts();
     // A signal in the first moments may have left it half made.
-    let Ok(Some(state)) = Db::open_state_read_only(state_url).await else { return Ok(()) };
+    let Ok(Some(state)) = StateDb::open_state_read_only(state_url).await else { return Ok(()) };
     let report = Report::of(&state).await?;
     state.close().await;
     say("What happened:");

@@ -1,5 +1,6 @@
 //! Takes what was stored into the conversations of its leads: the loop around [`heard::apply`].
 
+use crate::store::state_db::state_cure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,12 +8,12 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::clock;
 use crate::config::Settings;
-use crate::db::{self, Db};
 use crate::pulse::{Loop, Pulse};
 use crate::receive::Signals;
 use crate::store::heard::{self, Applied, Consequences};
+use crate::store::state_db::StateDb;
+use crate::{clock, db};
 
 /// How often it looks by itself: what another instance has stored gives no signal here.
 const LOOK: Duration = Duration::from_secs(3);
@@ -21,7 +22,13 @@ const LOOK: Duration = Duration::from_secs(3);
 const YIELD: u32 = 4;
 
 /// Runs until `stop`. What cannot be read is searched beside the posts that can: to search a large body takes longer.
-pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
+pub async fn run(
+    settings: Arc<Settings>,
+    state: StateDb,
+    signals: Signals,
+    pulse: Arc<Pulse>,
+    stop: CancellationToken,
+) {
     tokio::join!(
         apply_readable(settings.clone(), state.clone(), signals.clone(), pulse, stop.clone()),
         search_unreadable(settings, state, signals, stop),
@@ -32,12 +39,12 @@ pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Ar
 ///
 /// # Errors
 /// The database's; nothing has happened then.
-pub async fn apply_waiting(settings: &Settings, state: &Db) -> Result<Applied, sqlx::Error> {
+pub async fn apply_waiting(settings: &Settings, state: &StateDb) -> Result<Applied, sqlx::Error> {
     heard::apply_readable(state, Consequences::of(settings), clock::now()).await
 }
 
 /// An outage is told by [`apply_readable`], which needs the same database.
-async fn search_unreadable(settings: Arc<Settings>, state: Db, signals: Signals, stop: CancellationToken) {
+async fn search_unreadable(settings: Arc<Settings>, state: StateDb, signals: Signals, stop: CancellationToken) {
     let mut failing = false;
     while !stop.is_cancelled() {
         let searched = heard::search_unreadable(&state, Consequences::of(&settings), clock::now()).await;
@@ -51,7 +58,7 @@ async fn search_unreadable(settings: Arc<Settings>, state: Db, signals: Signals,
                 }
             }
             Err(error) if !db::is_outage(&error) && !std::mem::replace(&mut failing, true) => {
-                let cure = db::state_cure(&error);
+                let cure = state_cure(&error);
                 warn!(%error, cure, "what Conversica has posted waits: the state does not take it in; tried again by itself");
             }
             Err(_) => {}
@@ -66,7 +73,7 @@ async fn search_unreadable(settings: Arc<Settings>, state: Db, signals: Signals,
 
 async fn apply_readable(
     settings: Arc<Settings>,
-    state: Db,
+    state: StateDb,
     signals: Signals,
     pulse: Arc<Pulse>,
     stop: CancellationToken,
@@ -91,7 +98,7 @@ async fn apply_readable(
                 }
             }
             Err(error) if !std::mem::replace(&mut failing, true) => {
-                let cure = db::state_cure(&error);
+                let cure = state_cure(&error);
                 warn!(%error, cure, "what Conversica has posted waits: the state does not take it in; tried again by itself");
             }
             Err(_) => {}

@@ -1,14 +1,15 @@
 //! The way into the state: whoever posts waits here until what they posted is on the disk. One task writes, as many at a time
 //! as have come meanwhile, so that a hundred posts cost one write to the disk.
 
+use crate::store::state_db::state_cure;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
+use crate::db::discreet::in_words;
 use crate::receive::{PostStore, Signals};
-use crate::source::discreet::in_words;
 use crate::store::event::{self, Arrival};
 use crate::store::file_lock::StateLoss;
 use crate::{clock, db};
@@ -117,5 +118,5 @@ fn cure_of(error: &anyhow::Error) -> &'static str {
         return loss.cure();
     }
     let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
-    cause.map_or("check that the database of [state] url runs and can be reached", db::state_cure)
+    cause.map_or("check that the database of [state] url runs and can be reached", state_cure)
 }

@@ -17,11 +17,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::db::Db;
 use crate::error::SetupError;
 use crate::pulse::Pulse;
 use crate::receive::certificate::Certificate;
 use crate::store::file_lock::StateFile;
+use crate::store::state_db::StateDb;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +49,7 @@ impl Signals {
 /// Where posts are stored.
 #[derive(Debug, Clone)]
 pub struct PostStore {
-    pub db: Db,
+    pub db: StateDb,
     /// What is stored in a file that is gone must not be acknowledged.
     pub file: StateFile,
 }

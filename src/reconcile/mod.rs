@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::db::Db;
 use crate::reconcile::report::{Repaired, Report, Tally};
 use crate::rules::lead_facts::Facts;
 use crate::rules::mapping::Mapped;
@@ -24,6 +23,7 @@ use crate::source::Crm;
 use crate::source::read::BATCH_ROWS;
 use crate::store::compare::Doubted;
 use crate::store::control::{self, CompareAsked};
+use crate::store::state_db::StateDb;
 use crate::store::{facts, lead};
 
 /// What is asked for.
@@ -50,7 +50,7 @@ pub struct Line {
 /// [`crate::error::SetupError`] when the source does not fit the settings; the databases' errors; those of `each`.
 pub async fn reconcile(
     crm: &Crm,
-    state: &Db,
+    state: &StateDb,
     options: Options,
     progress: &tally::Tally,
     now: DateTime<Utc>,
@@ -90,7 +90,7 @@ pub async fn reconcile(
 
 /// A reconciliation under way.
 struct Walk<'a, F> {
-    state: &'a Db,
+    state: &'a StateDb,
     options: Options,
     rules: Rules,
     tally: Tally,
@@ -127,7 +127,7 @@ impl<F: FnMut(Line) -> anyhow::Result<()>> Walk<'_, F> {
     }
 
     /// Of stale leads: the keys that differ, by name.
-    async fn name_differences(state: &Db, judged: &mut [(LeadId, Option<Mapped>, Judged)]) -> anyhow::Result<()> {
+    async fn name_differences(state: &StateDb, judged: &mut [(LeadId, Option<Mapped>, Judged)]) -> anyhow::Result<()> {
         let stale: Vec<LeadId> =
             judged.iter().filter(|(_, _, j)| j.verdict == Verdict::Stale).map(|(lead, ..)| lead.clone()).collect();
         let delivered = lead::delivered(state, &stale).await?;

@@ -4,8 +4,7 @@
 //! nothing at all of them: so that stops the pass, until the column is as it was or a person has had a look.
 
 use crate::nearest::nearest;
-use crate::rules::source_column::{Column, Relation};
-use crate::rules::source_column::Found;
+use crate::rules::source_column::{Column, Found, Relation};
 
 /// Types whose values have the same texts. Within a family a column may change: `varchar(50)` to `text`, `int4` to `int8`.
 #[derive(Debug, Clone, PartialEq, Eq)]

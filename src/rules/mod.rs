@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod diff;
 pub mod drift;
 pub mod guard;
+pub mod heard_event;
 pub mod hold_reason;
 pub mod json;
 pub mod lead_change;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Conversica;
 use crate::conversica::lead::Fingerprint;
-use crate::db::Db;
 use crate::store::control::{self, Fact};
+use crate::store::state_db::StateDb;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct FingerprintKey {
@@ -20,7 +20,7 @@ impl Fact for FingerprintKey {
 }
 
 /// The fingerprint of these credentials for this state, in hexadecimal.
-pub async fn fingerprint(db: &Db, account: &Conversica, now: DateTime<Utc>) -> Result<String, sqlx::Error> {
+pub async fn fingerprint(db: &StateDb, account: &Conversica, now: DateTime<Utc>) -> Result<String, sqlx::Error> {
     let key = match control::read::<FingerprintKey>(db).await? {
         Some(fact) => fact.key,
         None => {
@@ -33,7 +33,7 @@ pub async fn fingerprint(db: &Db, account: &Conversica, now: DateTime<Utc>) -> R
 }
 
 /// The same, without making the key: `None` where there is none yet.
-pub async fn known_fingerprint(db: &Db, account: &Conversica) -> Result<Option<String>, sqlx::Error> {
+pub async fn known_fingerprint(db: &StateDb, account: &Conversica) -> Result<Option<String>, sqlx::Error> {
     Ok(control::read::<FingerprintKey>(db).await?.map(|fact| keyed(&fact.key, account)))
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
-use crate::db::Db;
 use crate::rules::guard::{Admission, Earlier};
 use crate::send::writes::Polled;
 use crate::source::Crm;
 use crate::store::control::{self, Facts, Lost, Unasked};
+use crate::store::state_db::StateDb;
 
 /// A script that deletes in small commits, with pauses, is done by then.
 const LOST_WITHIN: Duration = Duration::from_secs(3600);
@@ -56,7 +56,7 @@ impl Allowance {
         self.0.as_ref().map(earlier).unwrap_or_default()
     }
 
-    pub async fn spend(self, state: &Db, polled: &Polled, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    pub async fn spend(self, state: &StateDb, polled: &Polled, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         let Some((unasked, lost)) = self.0 else { return Ok(()) };
         let less = |leads: u64| (leads + polled.lost).saturating_sub(polled.back);
         let spent =

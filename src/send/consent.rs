@@ -4,9 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::conversica::consent::{Channel, Standing, Word};
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
 use crate::rules::mapping::Mapped;
 use crate::store::consent::{self, Entry};
+use crate::store::state_db::StateDb;
 
 /// Clocks explain no more: a later time is a typing mistake or stands for "never".
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
@@ -25,7 +25,7 @@ pub enum Ledger {
 /// # Errors
 /// The state's.
 pub async fn keep(
-    state: &Db,
+    state: &StateDb,
     rows: Vec<(Mapped, Option<DateTime<Utc>>)>,
     ledger: Ledger,
     now: DateTime<Utc>,

@@ -19,7 +19,6 @@ use crate::client::permit::SendPermit;
 use crate::client::{Attempt, Client};
 use crate::config::Settings;
 use crate::conversica::outcome::Class;
-use crate::db::Db;
 use crate::rules::admission::Admit;
 use crate::rules::mapping::Mapping;
 use crate::rules::retry::{self, Next};
@@ -30,6 +29,7 @@ use crate::send::throttle::Throttle;
 use crate::store::control::{self, Halt, Pacing, Verified};
 use crate::store::delivery::{self, Claim, Finished, OptOuts, Wanted};
 use crate::store::due;
+use crate::store::state_db::StateDb;
 use crate::{clock, horizon};
 
 /// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.
@@ -56,7 +56,7 @@ pub struct Step {
 }
 
 pub struct Deliverer {
-    state: Db,
+    state: StateDb,
     client: Client,
     settings: Settings,
     /// Fingerprint of the credentials in use.
@@ -97,7 +97,7 @@ enum Unwritten {
 impl Deliverer {
     /// `wake` is rung when leads have become due.
     pub async fn new(
-        state: Db,
+        state: StateDb,
         settings: &Settings,
         tally: Arc<Tally>,
         wake: Arc<Notify>,

@@ -4,13 +4,13 @@
 use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
-use crate::db::Db;
 use crate::send::poll::{self, Covered, Polled, Reach};
 use crate::send::step::{Behind, Touch};
 use crate::send::tally::Tally;
 use crate::source::Crm;
 use crate::source::changes::log::{ChangeLog, Touched};
 use crate::store::control::{self, ChangeLogInUse};
+use crate::store::state_db::StateDb;
 
 /// Everything is read instead, before the rest of the log, where that is due, where the log says that anything may have
 /// changed, where a step turns out to be part of something larger, and where it is not the log of the last time: triggers
@@ -22,7 +22,7 @@ use crate::store::control::{self, ChangeLogInUse};
 pub(crate) async fn drain(
     crm: &Crm,
     log: &ChangeLog,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     mut reach: Reach,
     tally: &Tally,

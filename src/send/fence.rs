@@ -6,9 +6,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::db::Db;
 use crate::error::TurnLost;
 use crate::store::control::{self, Fact, Facts};
+use crate::store::state_db::StateDb;
 
 /// Tells a process from all others that share its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +36,13 @@ pub struct Fence(Option<Instance>);
 
 impl Fence {
     /// To be raised by whoever has the turn, before anything is read.
-    pub async fn raise(state: &Db, facts: &Facts, instance: Instance, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
-        if matches!(state, Db::Sqlite(_)) {
+    pub async fn raise(
+        state: &StateDb,
+        facts: &Facts,
+        instance: Instance,
+        now: DateTime<Utc>,
+    ) -> Result<Self, sqlx::Error> {
+        if matches!(state, StateDb::Sqlite(_)) {
             return Ok(Self(None));
         }
         let polling = Polling { instance };
@@ -51,7 +56,7 @@ impl Fence {
     ///
     /// # Errors
     /// Another instance has begun a poll since.
-    pub async fn check(self, state: &Db) -> anyhow::Result<()> {
+    pub async fn check(self, state: &StateDb) -> anyhow::Result<()> {
         let Some(instance) = self.0 else { return Ok(()) };
         let polling = control::read::<Polling>(state).await?;
         if polling.is_none_or(|polling| polling.instance != instance) {

@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::db::Db;
 use crate::rules::cursor::Newest;
 use crate::rules::lead_change::Known;
 use crate::rules::line::{Batch, Line};
@@ -25,6 +24,7 @@ use crate::send::merge::expected_leads::ExpectedLeads;
 use crate::source::read::{BATCH_ROWS, Batches, Reading, WholeNames};
 use crate::source::{Crm, Fitting, SourceSchema};
 use crate::store::compare::{self, Doubted, KnownLeads};
+use crate::store::state_db::StateDb;
 use crate::store::{lead, tombstone};
 
 /// What the merge comes upon.
@@ -58,7 +58,7 @@ impl Interest {
 
 pub struct Merge<'a> {
     crm: &'a Crm,
-    state: &'a Db,
+    state: &'a StateDb,
     fitting: &'a Fitting,
     interest: Interest,
     now: DateTime<Utc>,
@@ -126,7 +126,7 @@ impl<'a> Merge<'a> {
     /// The source's.
     pub async fn begin(
         crm: &'a Crm,
-        state: &'a Db,
+        state: &'a StateDb,
         fitting: &'a Fitting,
         scope: Scope,
         interest: Interest,

@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::config::Settings;
 use crate::conversica::outcome::Class;
-use crate::db::Db;
 use crate::send::deliver::{Deliverer, Intake};
 use crate::send::poll::{Polled, Reach};
 use crate::send::tally::Tally;
 use crate::send::turn::{PollOrder, PollTurn};
 use crate::source::Crm;
 use crate::store::delivery::{self, Orphans};
+use crate::store::state_db::StateDb;
 use crate::store::{due, pause};
 
 /// Between two tries for the turn to poll.
@@ -52,7 +52,7 @@ pub struct Passed {
 /// `max_wait`.
 pub async fn pass(
     crm: &Crm,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     reach: Reach,
     tally: Arc<Tally>,
@@ -112,7 +112,7 @@ async fn poll_in_turn(turn: &mut PollTurn, order: PollOrder<'_>) -> anyhow::Resu
 
 async fn deliver_until_idle(
     deliverer: &mut Deliverer,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     tally: &Tally,
     max_wait: Duration,

@@ -11,7 +11,6 @@ use crate::config::{ConversationChanges, OnDelete, Settings};
 use crate::conversica::consent::Override;
 use crate::conversica::lead::{LeadId, withdraws_consent};
 use crate::conversica::token::{self, Veil};
-use crate::db::Db;
 use crate::rules::admission::Admit;
 use crate::rules::diff::{self, Difference};
 use crate::rules::guard::{self, Admission, Found, History, Hold, Losses, Verdict};
@@ -29,6 +28,7 @@ use crate::source::Crm;
 use crate::source::read::BATCH_ROWS;
 use crate::store::backup::Restored;
 use crate::store::control::{self, FirstRunDone, Halt, MappingInUse};
+use crate::store::state_db::StateDb;
 use crate::store::{due, gone, held, introduced, lead, tested};
 use crate::wording::meaning;
 
@@ -79,7 +79,7 @@ pub struct PlannedLead {
 /// number of rows read so far.
 pub async fn plan(
     crm: &Crm,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     tally: &Tally,
     now: DateTime<Utc>,
@@ -211,7 +211,7 @@ impl Planning {
     }
 
     /// What Conversica would be told of leads whose rows are missing.
-    async fn told(&mut self, state: &Db) -> anyhow::Result<VecDeque<PlannedLead>> {
+    async fn told(&mut self, state: &StateDb) -> anyhow::Result<VecDeque<PlannedLead>> {
         let parting = std::mem::take(&mut self.parting);
         let leads: Vec<LeadId> = parting.iter().map(|known| known.lead.clone()).collect();
         let last = gone::last(state, &leads).await?;
@@ -235,7 +235,7 @@ impl Planning {
 
     async fn show(
         &mut self,
-        state: &Db,
+        state: &StateDb,
         each: &mut impl FnMut(PlannedLead) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut told = self.told(state).await?;
@@ -388,7 +388,7 @@ fn object(body: &str) -> Map<String, Value> {
 /// only waits to be sent, does not count, nor a hold that the pass ends.
 async fn hold(
     crm: &Crm,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     new_sends: u64,
     ends: impl Fn(&str) -> bool,
@@ -415,7 +415,7 @@ async fn hold(
 }
 
 /// The halt that stands for the account in the settings: for another one, it is lifted as soon as something would be sent.
-async fn halt(state: &Db, settings: &Settings) -> anyhow::Result<Option<Halted>> {
+async fn halt(state: &StateDb, settings: &Settings) -> anyhow::Result<Option<Halted>> {
     let Some(halt) = control::read::<Halt>(state).await? else { return Ok(None) };
     let account = account::known_fingerprint(state, &settings.conversica).await?;
     let stands = account.is_none_or(|account| account == halt.account);
@@ -425,7 +425,7 @@ async fn halt(state: &Db, settings: &Settings) -> anyhow::Result<Option<Halted>>
 /// How long all of it takes; `None` where not all of it may be sent.
 async fn forecast(
     totals: &Totals,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Option<Forecast>> {
@@ -443,7 +443,7 @@ async fn forecast(
 }
 
 /// With the Test Lead Token, the leads beyond the limit would be held.
-async fn too_many_tests(totals: &Totals, state: &Db, settings: &Settings) -> anyhow::Result<Option<String>> {
+async fn too_many_tests(totals: &Totals, state: &StateDb, settings: &Settings) -> anyhow::Result<Option<String>> {
     if settings.conversica.test_lead_token.is_none() {
         return Ok(None);
     }

@@ -9,14 +9,11 @@ use chrono::{DateTime, Utc};
 use tracing::warn;
 
 use crate::config::{FirstRun, Settings, Source};
-use crate::db::Db;
+use crate::db::discreet::{in_words, split_cure};
 use crate::histogram::Histogram;
-use crate::rules::cursor::Cursor;
-use crate::rules::cursor::{Newest, StampPolicy};
-use crate::rules::guard::Hold;
-use crate::rules::guard::{self, Admission, History, Losses};
-use crate::rules::poll_record;
-use crate::rules::poll_record::LastPoll;
+use crate::rules::cursor::{Cursor, Newest, StampPolicy};
+use crate::rules::guard::{self, Admission, History, Hold, Losses};
+use crate::rules::poll_record::{self, LastPoll};
 use crate::rules::read_scope::Scope;
 use crate::rules::settled::Settled;
 use crate::rules::window::{self, PollSight};
@@ -29,11 +26,11 @@ use crate::send::tally::{PollKind, Tally};
 pub use crate::send::writes::Polled;
 use crate::send::writes::Writes;
 use crate::send::{again, drain};
-use crate::source::discreet::{in_words, split_cure};
 use crate::source::{Crm, Fitting};
 use crate::store::backup::Restored;
 use crate::store::control::{self, CompareAsked, Comparing, Facts, FirstRunDone, KeptBack, MappingInUse};
 use crate::store::held::{self, Release, Selection};
+use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
 
 /// How much a poll reads.
@@ -52,7 +49,7 @@ pub enum Reach {
 /// written until then stands, and is right.
 pub async fn poll(
     crm: &Crm,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     reach: Reach,
     tally: &Tally,
@@ -133,7 +130,7 @@ pub(crate) enum Covered {
 #[expect(clippy::too_many_arguments, reason = "what a poll is made of; each is used once")]
 pub(crate) async fn read_and_write(
     crm: &Crm,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     reach: Reach,
     touched: Option<Touch>,
@@ -246,7 +243,7 @@ pub(crate) async fn read_and_write(
 
 /// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What is held without
 /// one, by a poll that did not live to say so, is such a hold too.
-async fn standing_hold(state: &Db, facts: &Facts, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
+async fn standing_hold(state: &StateDb, facts: &Facts, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
     let kept_back = facts.get::<KeptBack>()?;
     let mut hold = facts.get::<Hold>()?;
     let any_held = held::any(state, None).await?;
@@ -275,7 +272,7 @@ async fn standing_hold(state: &Db, facts: &Facts, now: DateTime<Utc>) -> anyhow:
 /// A first run that is held is decided upon by `approve` or `baseline`, or by the setting once it is made, which then goes
 /// for what an earlier pass has held as well; not by having been read.
 async fn decide_first_run(
-    state: &Db,
+    state: &StateDb,
     history: History,
     decided: Option<FirstRun>,
     now: DateTime<Utc>,
@@ -319,7 +316,7 @@ struct Memory {
 impl Memory {
     async fn read(
         crm: &Crm,
-        state: &Db,
+        state: &StateDb,
         settings: &Settings,
         instance: Instance,
         now: DateTime<Utc>,
@@ -359,7 +356,7 @@ impl Memory {
 
     /// Before the first lead is written: what this poll begins, and a crash may leave half done, belongs to this mapping where
     /// it is the first, and else to none. So no later start takes the queue for its own, whichever mapping it has.
-    async fn begin(&self, state: &Db, now: DateTime<Utc>) -> anyhow::Result<()> {
+    async fn begin(&self, state: &StateDb, now: DateTime<Utc>) -> anyhow::Result<()> {
         if self.history.mapping_changed {
             control::write(state, &MappingInUse { fingerprint: String::new() }, now).await?;
         } else if self.in_use.is_none() {
@@ -405,7 +402,7 @@ impl Memory {
     /// What is only true once a whole poll has gone through.
     async fn renew(
         self,
-        state: &Db,
+        state: &StateDb,
         settings: &Settings,
         progress: &Progress,
         everything: bool,

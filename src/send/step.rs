@@ -3,11 +3,11 @@
 
 use crate::config::Settings;
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
 use crate::rules::guard;
 use crate::send::allowance::Allowance;
 use crate::source::changes::log::ChangeLog;
 use crate::store::gone;
+use crate::store::state_db::StateDb;
 
 /// What a step reads.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub async fn is_part(
     weight: Weight,
     behind: Behind,
     log: &ChangeLog,
-    state: &Db,
+    state: &StateDb,
     settings: &Settings,
     allowance: &Allowance,
 ) -> Result<bool, sqlx::Error> {

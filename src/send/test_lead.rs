@@ -11,12 +11,12 @@ use crate::client::{Attempt, Client};
 use crate::config::{FieldRule, Settings};
 use crate::conversica::lead::{Fingerprint, LeadId, LeadKey};
 use crate::conversica::outcome::Class;
-use crate::db::Db;
 use crate::error::SetupError;
 use crate::rules::retry::Next;
 use crate::send::account;
 use crate::store::control::{self, Halt, TestLeadSent, Verified};
 use crate::store::delivery::Finished;
+use crate::store::state_db::StateDb;
 use crate::store::writer::Company;
 use crate::store::{due, outcome};
 
@@ -37,7 +37,7 @@ pub enum Sent {
 /// # Errors
 /// [`SetupError`] where there is no token, or no test lead is left; the database's.
 pub async fn send(
-    state: &Db,
+    state: &StateDb,
     company: Company,
     settings: &Settings,
     email: &str,
@@ -81,7 +81,7 @@ pub async fn send(
 
 /// What it brought about, before what it was: after a crash in between, a halt still stands.
 async fn write_down(
-    state: &Db,
+    state: &StateDb,
     attempt: &Attempt,
     account: String,
     sent_hash: Vec<u8>,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::config::Delivery;
-use crate::db::Db;
 use crate::rules::breaker::Breaker;
 use crate::rules::pace::Pace;
 use crate::store::control::{self, BreakerState, Pacing};
 use crate::store::pause;
+use crate::store::state_db::StateDb;
 
 /// How often what changes little by little is written down at most.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ impl Throttle {
     }
 
     /// Takes over the pause that Conversica has asked for, whichever instance was asked, and whenever that was.
-    pub async fn listen(&mut self, state: &Db, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    pub async fn listen(&mut self, state: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         if let Some(until) = pause::asked_until(state, now).await? {
             self.pace.pause_until(until, now);
         }
@@ -71,7 +71,7 @@ impl Throttle {
     /// Writes down how things are: at once where that matters to a restart or to a person, and otherwise now and then.
     pub async fn note(
         &mut self,
-        state: &Db,
+        state: &StateDb,
         capped_until: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<(), sqlx::Error> {

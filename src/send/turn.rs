@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::config::Settings;
-use crate::db::Db;
 use crate::error::TurnLost;
 use crate::send::fence::{Instance, Polling};
 use crate::send::poll::{self, Polled, Reach};
@@ -12,6 +11,7 @@ use crate::send::tally::Tally;
 use crate::source::Crm;
 use crate::store::fenced::{FenceMark, fenced_pool};
 use crate::store::micros;
+use crate::store::state_db::StateDb;
 use crate::store::turn::{TurnLease, TurnName};
 
 /// The turn of this process.
@@ -24,7 +24,7 @@ pub struct PollTurn {
 #[derive(Clone, Copy)]
 pub struct PollOrder<'a> {
     pub crm: &'a Crm,
-    pub state: &'a Db,
+    pub state: &'a StateDb,
     pub settings: &'a Settings,
     pub reach: Reach,
     pub tally: &'a Tally,
@@ -40,11 +40,11 @@ impl PollTurn {
     ///
     /// # Errors
     /// The database's, while it is away.
-    pub async fn try_take(&mut self, state: &Db) -> Result<bool, sqlx::Error> {
+    pub async fn try_take(&mut self, state: &StateDb) -> Result<bool, sqlx::Error> {
         self.lease.try_take(state).await
     }
 
-    pub async fn give_back(&mut self, state: &Db) {
+    pub async fn give_back(&mut self, state: &StateDb) {
         self.lease.give_back(state).await;
     }
 
@@ -54,7 +54,7 @@ impl PollTurn {
     /// As [`poll::poll`], and [`TurnLost`] when another instance has taken the turn meanwhile.
     pub async fn poll(&mut self, order: PollOrder<'_>) -> anyhow::Result<Polled> {
         let PollOrder { crm, state, settings, reach, tally, now } = order;
-        let Db::Postgres(pool) = state else { return poll::poll(crm, state, settings, reach, tally, now).await };
+        let StateDb::Postgres(pool) = state else { return poll::poll(crm, state, settings, reach, tally, now).await };
         let Self { lease, fence } = self;
         let polled = async {
             let fenced = fence.raise(pool, tally.instance, now).await?;
@@ -84,7 +84,7 @@ impl Default for PollTurn {
 struct PollFence {
     /// The row as it was written.
     raised: Option<String>,
-    fenced: Option<(Db, FenceMark)>,
+    fenced: Option<(StateDb, FenceMark)>,
 }
 
 /// The instance that polls, and when it began: each fence has another moment.
@@ -96,7 +96,7 @@ const RAISE: &str = "insert into control (name, body, at) values ('polling', $1,
 impl PollFence {
     /// Raises the fence unless the one that stands is ours: from then on no other poll can write, and those that are in the
     /// midst of it are waited for. Hands back the state as this poll may write it.
-    async fn raise(&mut self, pool: &PgPool, instance: Instance, now: DateTime<Utc>) -> anyhow::Result<Db> {
+    async fn raise(&mut self, pool: &PgPool, instance: Instance, now: DateTime<Utc>) -> anyhow::Result<StateDb> {
         let standing: Option<String> = sqlx::query_scalar(STANDING).fetch_optional(pool).await?;
         let raised = match self.raised.take().filter(|raised| standing.as_ref() == Some(raised)) {
             Some(raised) => raised,
@@ -107,7 +107,7 @@ impl PollFence {
         };
         let (fenced, mark) = self.fenced.get_or_insert_with(|| {
             let mark = FenceMark::default();
-            (Db::Postgres(fenced_pool(pool, &mark)), mark)
+            (StateDb::Postgres(fenced_pool(pool, &mark)), mark)
         });
         mark.set(&raised);
         self.raised = Some(raised);

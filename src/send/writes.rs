@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::config::Settings;
 use crate::conversica::lead::{LeadId, RowHash};
-use crate::db::Db;
 use crate::rules::diff::{self, Difference, Kind};
 use crate::rules::guard::{Admission, Found, Hold, Losses, Verdict};
 use crate::rules::hold_reason::{FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
@@ -20,6 +19,7 @@ use crate::send::merge::Item;
 use crate::send::step::Weight;
 use crate::source::read::BATCH_ROWS;
 use crate::store::control::{self, KeptBack};
+use crate::store::state_db::StateDb;
 use crate::store::{consent, gone, held, lead};
 
 /// What a poll found.
@@ -73,7 +73,7 @@ const UNDECIDED: usize = 10_000;
 
 /// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
 pub(crate) struct Writes<'a> {
-    state: &'a Db,
+    state: &'a StateDb,
     fence: Fence,
     settings: &'a Settings,
     now: DateTime<Utc>,
@@ -109,7 +109,7 @@ pub(crate) struct Writes<'a> {
 
 impl<'a> Writes<'a> {
     pub(crate) fn new(
-        state: &'a Db,
+        state: &'a StateDb,
         settings: &'a Settings,
         fence: Fence,
         admission: Admission,
@@ -171,7 +171,7 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    pub(crate) const fn state(&self) -> &'a Db {
+    pub(crate) const fn state(&self) -> &'a StateDb {
         self.state
     }
 

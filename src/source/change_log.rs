@@ -7,11 +7,10 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, SqlStr};
 
-use crate::db::{LOCK_TIMEOUT, SourceDb, sqlite_path, trusted};
+use crate::db::{LOCK_TIMEOUT, discreet, pooler, postgres_options, sqlite_path, trusted};
 use crate::source::guest::{GuestAccess, IsolationLevel, SourcePool};
+use crate::source::source_db::SourceDb;
 use crate::source::source_file::{closing_pool, open_sqlite_source};
-use crate::source::{discreet, pooler};
-use crate::store::postgres::postgres_options;
 
 impl SourceDb {
     /// To read: in read-only transactions, in UTC, with ISO dates, statements cut off after `statement_timeout` (on SQLite, which
@@ -57,19 +56,12 @@ impl SourceDb {
         pool.map(SourceDb::Postgres).map_err(discreet::of_source)
     }
 
-    /// How a transaction that writes begins; see [`crate::db::Db::begin_write`]. On PostgreSQL with all its settings, as nothing is set
+    /// How a transaction that writes begins; see [`StateDb::begin_write`]. On PostgreSQL with all its settings, as nothing is set
     /// for longer than a transaction.
     pub fn begin_write(&self) -> SqlStr {
         match self {
             SourceDb::Sqlite(_) => trusted("begin immediate".to_owned()),
             SourceDb::Postgres(pool) => trusted(pool.begin_text(IsolationLevel::ReadCommitted)),
-        }
-    }
-
-    pub async fn close(&self) {
-        match self {
-            SourceDb::Sqlite(pool) => pool.close().await,
-            SourceDb::Postgres(pool) => pool.close().await,
         }
     }
 }

@@ -4,11 +4,12 @@ use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Executor, TypeInfo};
 
 use crate::config::Source;
-use crate::db::{self, SourceDb};
+use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::rules::cursor::{Bound, Kind, Range, TellTale};
 use crate::rules::source_column::Column;
-use crate::source::{columns, discreet};
+use crate::source::columns;
+use crate::source::source_db::SourceDb;
 
 /// `[source] changed_at`, found to fit.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,15 +11,14 @@ use sqlx::{Column as _, Connection as _, Executor, PgConnection, Row as _, State
 
 use crate::config::Source;
 use crate::conversica::lead::Fingerprint;
-use crate::db::{self, SourceDb};
+use crate::db::failure_cure::{self, FailureSubject};
+use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::nearest::nearest;
-use crate::on_db;
 use crate::rules::drift::Family;
 use crate::rules::mapping::Mapping;
-use crate::source::discreet;
-use crate::source::failure_cure::{self, FailureSubject};
 use crate::source::guest::SourcePool;
+use crate::source::source_db::{SourceDb, on_source};
 use crate::source::source_file::unopened_source;
 
 /// `"leads" as t where (…)` or `(select …) as t`: what every statement on the source reads from.
@@ -389,5 +388,5 @@ pub async fn tables(db: &SourceDb) -> Result<Vec<String>, sqlx::Error> {
              order by 1 limit 50"
         }
     };
-    on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await).map_err(discreet::of_source)
+    on_source!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await).map_err(discreet::of_source)
 }

@@ -17,8 +17,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr};
 
-use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, trusted};
-use crate::store::postgres::postgres_options;
+use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, postgres_options, trusted};
 
 /// What a transaction sees of others' changes while it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

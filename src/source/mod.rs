@@ -4,22 +4,21 @@
 //! objects of them, [`value`] and [`json`] read what CRMs write; [`writeback`] writes to it what Conversica has sent.
 //! [`introspect`] and [`propose`] are for who has no settings yet.
 
-pub(crate) mod change_log;
-pub mod discreet;
-pub mod failure_cure;
-pub mod guest;
-pub mod pooler;
-pub mod source_file;
-pub mod writeback;
-use crate::rules::drift;
 pub mod catalog;
+pub(crate) mod change_log;
 pub mod changed_at;
 pub mod changes;
 pub mod columns;
+pub mod guest;
 pub mod read;
 pub mod settled;
 pub mod snapshot;
+pub mod source_db;
+pub mod source_file;
+pub mod writeback;
 
+use crate::db::{discreet, failure_cure};
+use crate::rules::drift;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,22 +29,21 @@ use tokio::sync::OnceCell;
 
 use crate::config::{Changes, Settings, Source};
 use crate::conversica::lead::Fingerprint;
-use crate::db::{self, SourceDb};
+use crate::db;
+use crate::db::failure_cure::FailureClass;
+use crate::db::file::{FileId, FileLook};
+use crate::db::pooler::StatementPooler;
 use crate::error::SetupError;
-use crate::on_db;
 use crate::rules::drift::{Look, Part, Used};
 use crate::rules::mapping::Mapping;
 use crate::rules::settled::Settled;
-use crate::rules::source_column::{Column, Form, Relation};
-use crate::rules::source_column::Found;
+use crate::rules::source_column::{Column, Form, Found, Relation};
 use crate::source::changed_at::ChangedAt;
 use crate::source::changes::log::ChangeLog;
-use crate::source::failure_cure::FailureClass;
-use crate::source::pooler::StatementPooler;
 use crate::source::read::{WholeNames, number};
 use crate::source::settled::Outlook;
+use crate::source::source_db::{SourceDb, on_source};
 use crate::source::source_file::expect_source_file;
-use crate::store::file::{FileId, FileLook};
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]
@@ -289,7 +287,7 @@ impl Crm {
     pub async fn keyless_rows(&self) -> Result<u64, sqlx::Error> {
         let key = db::quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
-        let rows: i64 = on_db!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+        let rows: i64 = on_source!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
             .map_err(discreet::of_source)?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }

@@ -10,9 +10,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::warn;
 
 use crate::config::Source;
-use crate::db::{self, SourceDb};
+use crate::db::{self, discreet};
+use crate::source::columns;
 use crate::source::guest::SourcePool;
-use crate::source::{columns, discreet};
+use crate::source::source_db::SourceDb;
 
 /// What may pass between the two statements of one look.
 const ONE_LOOK: TimeDelta = TimeDelta::seconds(1);

@@ -4,16 +4,17 @@
 //! A reader that closes last must leave the file as it found it. SQLite removes the log at the last close only over a
 //! connection that may write. So the file is opened for writing, with `query_only` on, where that is safe; see [`SourceAccess`].
 
-use std::path::{Path, PathBuf};
+use crate::db::file::beside;
+use std::path::Path;
 use std::str::FromStr;
 
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
-use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, SourceDb, away_or_unfit, sqlite_path};
+use crate::db::file::{FileId, FileLook};
+use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, away_or_unfit, discreet, sqlite_path};
 use crate::error::SetupError;
-use crate::source::discreet;
-use crate::store::file::{FileId, FileLook};
+use crate::source::source_db::SourceDb;
 
 /// How a connection to the source opens the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +62,6 @@ impl SourceTraces {
         let is_shared = log_bytes > 0 && is_open_elsewhere(path);
         Self { journal_bytes: bytes("-journal"), log_bytes, is_shared }
     }
-}
-
-/// SQLite puts its files beside the one that a symbolic link leads to.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
-    path.push(suffix);
-    PathBuf::from(path)
 }
 
 /// Every connection in WAL mode holds a lock on the `-shm` file. Asking the kernel for the lock itself would need a file that

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::db::{Db, trusted};
+use crate::db::trusted;
 use crate::horizon::{self, TOLERANCE};
-use crate::on_db;
 use crate::rules::guard::Hold;
 use crate::rules::poll_record::LastPoll;
 use crate::store::control::{self, CompareAsked, Fact, Facts, KeptBack, Lost, Resumed, Unasked};
 use crate::store::lead::locking;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{due, micros};
 
 /// When the latest of each group is due: each has an index that knows.
@@ -27,7 +27,7 @@ const LATEST_INTRODUCED: &str = "select max(at) from (\
 
 /// `longest` is the longest delay that the settings can make. `count_introductions`: whether a cap counts new people.
 pub async fn correct_waits(
-    db: &Db,
+    db: &StateDb,
     longest: Duration,
     count_introductions: bool,
     now: DateTime<Utc>,
@@ -40,7 +40,7 @@ pub async fn correct_waits(
              update lead set due_at = $2 from late where lead.id = late_id and lead.client_id = late_client_id",
             locking(db)
         );
-        on_db!(db, pool => sqlx::query(trusted(sql)).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+        on_state!(db, pool => sqlx::query(trusted(sql)).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
     }
     let latest = micros(horizon::latest(TOLERANCE, now));
     if count_introductions && newest(db, LATEST_INTRODUCED).await? > Some(latest) {
@@ -49,15 +49,15 @@ pub async fn correct_waits(
              update lead set introduced_at = $2 from early where lead.id = early_id and lead.client_id = early_client_id",
             locking(db)
         );
-        on_db!(db, pool => sqlx::query(trusted(sql)).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+        on_state!(db, pool => sqlx::query(trusted(sql)).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
         let sql = "update tombstone set introduced_at = $2 where introduced_at > $1";
-        on_db!(db, pool => sqlx::query(sql).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+        on_state!(db, pool => sqlx::query(sql).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
     }
     Ok(())
 }
 
-async fn newest(db: &Db, sql: &str) -> Result<Option<i64>, sqlx::Error> {
-    on_db!(db, pool => sqlx::query_scalar(trusted(sql.to_owned())).fetch_one(pool).await)
+async fn newest(db: &StateDb, sql: &str) -> Result<Option<i64>, sqlx::Error> {
+    on_state!(db, pool => sqlx::query_scalar(trusted(sql.to_owned())).fetch_one(pool).await)
 }
 
 /// A fact that says since when something is so, or when it was.
@@ -126,7 +126,7 @@ fn correction<F: DatedFact + Clone + PartialEq>(
 
 /// Facts, and the moments since when leads are held, that a clock that was ahead has written count as of now. Hands back the facts
 /// as they are then. Where the newest fact does not lie ahead, nothing does, and nothing is asked.
-pub async fn correct_facts(db: &Db, facts: Facts, now: DateTime<Utc>) -> Result<Facts, sqlx::Error> {
+pub async fn correct_facts(db: &StateDb, facts: Facts, now: DateTime<Utc>) -> Result<Facts, sqlx::Error> {
     let latest = horizon::latest(TOLERANCE, now);
     if facts.newest_at() <= Some(latest) {
         return Ok(facts);
@@ -151,7 +151,7 @@ pub async fn correct_facts(db: &Db, facts: Facts, now: DateTime<Utc>) -> Result<
         locking(db)
     );
     let [first, second] = control::WITHOUT_MOMENT;
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         sqlx::query(trusted(held))
             .bind(micros(latest)).bind(kept_since).bind(micros(now)).bind(micros(now) - 1).execute(&mut *transaction).await?;

@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::db::{Db, trusted};
+use crate::db::trusted;
+use crate::horizon;
 use crate::rules::service_alert::{Account, News};
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
-use crate::{horizon, on_db};
 
 /// Something to be told, taken by one instance for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +35,9 @@ pub struct Backlog {
     pub since: Option<DateTime<Utc>>,
 }
 
-pub async fn backlog(db: &Db) -> Result<Backlog, sqlx::Error> {
+pub async fn backlog(db: &StateDb) -> Result<Backlog, sqlx::Error> {
     let sql = "select count(*), min(created_at) from alert where done_at is null";
-    let (waiting, since): (i64, Option<i64>) = on_db!(db, pool => sqlx::query_as(sql).fetch_one(pool).await)?;
+    let (waiting, since): (i64, Option<i64>) = on_state!(db, pool => sqlx::query_as(sql).fetch_one(pool).await)?;
     Ok(Backlog { waiting, since: since.map(instant) })
 }
 
@@ -45,7 +46,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Takes what is due, oldest first. Nobody else has it before `lease_until`, when a crash has given it back.
 pub async fn take(
-    db: &Db,
+    db: &StateDb,
     limit: i64,
     lease_until: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -57,7 +58,7 @@ pub async fn take(
          ) returning seq, kind, id, body, created_at, attempts, detail",
         db.skip_locked()
     );
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let rows = sqlx::query(trusted(sql)).bind(micros(lease_until)).bind(micros(now)).bind(limit)
             .bind(micros(horizon::latest(LONGEST_WAIT, now))).fetch_all(pool).await?;
         rows.iter().map(|row| Ok(Taken {
@@ -82,8 +83,8 @@ pub struct Noted {
     text: Option<String>,
 }
 
-pub async fn noted(db: &Db) -> Result<Noted, sqlx::Error> {
-    let text: Option<String> = on_db!(db, pool => {
+pub async fn noted(db: &StateDb) -> Result<Noted, sqlx::Error> {
+    let text: Option<String> = on_state!(db, pool => {
         sqlx::query_scalar("select body from control where name = $1").bind(ACCOUNT).fetch_optional(pool).await
     })?;
     let account = text.as_deref().map(serde_json::from_str).transpose();
@@ -94,14 +95,14 @@ pub async fn noted(db: &Db) -> Result<Noted, sqlx::Error> {
 /// Puts these among what is to be told, in one transaction with what people will then have been told; `false`, and nothing
 /// has happened, where somebody has told something since `before` was read.
 pub async fn tell(
-    db: &Db,
+    db: &StateDb,
     before: &Noted,
     after: &Account,
     news: &[News],
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
     let text = serde_json::to_string(after).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let written = sqlx::query(
             "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
@@ -127,13 +128,13 @@ pub async fn tell(
 }
 
 /// It is over: told, or given up.
-pub async fn over(db: &Db, seq: i64, detail: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn over(db: &StateDb, seq: i64, detail: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let sql = "update alert set done_at = $1, detail = $2 where seq = $3";
-    on_db!(db, pool => sqlx::query(sql).bind(micros(now)).bind(detail).bind(seq).execute(pool).await.map(drop))
+    on_state!(db, pool => sqlx::query(sql).bind(micros(now)).bind(detail).bind(seq).execute(pool).await.map(drop))
 }
 
 /// It is tried again.
-pub async fn again(db: &Db, seq: i64, detail: &str, due_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn again(db: &StateDb, seq: i64, detail: &str, due_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let sql = "update alert set due_at = $1, detail = $2 where seq = $3";
-    on_db!(db, pool => sqlx::query(sql).bind(micros(due_at)).bind(detail).bind(seq).execute(pool).await.map(drop))
+    on_state!(db, pool => sqlx::query(sql).bind(micros(due_at)).bind(detail).bind(seq).execute(pool).await.map(drop))
 }

@@ -8,12 +8,12 @@ use rusqlite::OpenFlags;
 use serde::{Deserialize, Serialize};
 use sqlx::QueryBuilder;
 
-use crate::db::{self, Db, LOCK_TIMEOUT};
-use crate::on_db;
+use crate::db::{self, LOCK_TIMEOUT};
 use crate::rules::hold_reason::RESTORED;
 use crate::store::control::{CompareAsked, Fact};
 use crate::store::decision::{self, Action, Who};
 use crate::store::micros;
+use crate::store::state_db::{StateDb, on_state};
 
 /// Copies an SQLite state as it is at one moment into a file that is empty; whoever writes meanwhile is not disturbed.
 ///
@@ -30,8 +30,8 @@ pub fn copy(state: &Path, file: &Path) -> Result<(), rusqlite::Error> {
 ///
 /// # Errors
 /// SQLite's.
-pub async fn set_state_id(copy: &Db, id: i64) -> Result<(), sqlx::Error> {
-    let Db::Sqlite(pool) = copy else { return Ok(()) };
+pub async fn set_state_id(copy: &StateDb, id: i64) -> Result<(), sqlx::Error> {
+    let StateDb::Sqlite(pool) = copy else { return Ok(()) };
     sqlx::raw_sql(db::trusted(format!("pragma application_id = {id}"))).execute(pool).await.map(drop)
 }
 
@@ -47,10 +47,10 @@ impl Fact for Restored {
 
 /// Holds what waits to be sent, withdrawals of consent excepted, and has the next poll compare everything and hold what it
 /// finds; in one transaction. Returns how many leads were waiting.
-pub async fn mark_restored(db: &Db, who: &Who, now: DateTime<Utc>) -> anyhow::Result<u64> {
+pub async fn mark_restored(db: &StateDb, who: &Who, now: DateTime<Utc>) -> anyhow::Result<u64> {
     let (restored, asked) =
         (serde_json::to_string(&Restored { at: now })?, serde_json::to_string(&CompareAsked { at: now })?);
-    Ok(on_db!(db, pool => {
+    Ok(on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut hold = QueryBuilder::new("update lead set hold_reason = ");
         hold.push_bind(RESTORED).push(", held_at = ").push_bind(micros(now));

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::conversica::lead::{IdOrder, LeadId, RowHash};
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::store::micros;
 use crate::store::packed::{self, Packed};
+use crate::store::state_db::{StateDb, on_state};
 
 /// Leads a page.
 const PAGE: i64 = 2000;
@@ -55,7 +55,7 @@ pub struct KnownLeads {
 
 impl KnownLeads {
     /// All that come after `after`.
-    pub fn read(db: &Db, order: IdOrder, after: Option<LeadId>, doubted: Option<Doubted>) -> Self {
+    pub fn read(db: &StateDb, order: IdOrder, after: Option<LeadId>, doubted: Option<Doubted>) -> Self {
         let (sender, pages) = mpsc::channel(PAGES_AHEAD);
         let db = db.clone();
         let reader = tokio::spawn(async move {
@@ -95,7 +95,7 @@ impl KnownLeads {
 
 /// At most `limit` leads after `after`, in this order.
 pub async fn page(
-    db: &Db,
+    db: &StateDb,
     order: IdOrder,
     after: Option<&LeadId>,
     limit: i64,
@@ -120,18 +120,18 @@ pub async fn page(
     );
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
-    let page: Packed = on_db!(db, pool => {
+    let page: Packed = on_state!(db, pool => {
         sqlx::query_as(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).bind(since).fetch_one(pool).await
     })?;
     Ok(page.0)
 }
 
 /// What is known of the rows of these leads: one statement, whatever their number (at most 5,000).
-pub async fn hashes(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, RowHash>, sqlx::Error> {
+pub async fn hashes(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, RowHash>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    let leads: Packed = on_db!(db, pool => {
+    let leads: Packed = on_state!(db, pool => {
         let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
@@ -151,8 +151,8 @@ const fn order_columns(order: IdOrder) -> &'static str {
 }
 
 /// Leads that are invalid for a reason with these words, at most `limit`.
-pub async fn invalid_because(db: &Db, words: &str, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
-    let leads: Vec<(String, String)> = on_db!(db, pool => {
+pub async fn invalid_because(db: &StateDb, words: &str, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
+    let leads: Vec<(String, String)> = on_state!(db, pool => {
         sqlx::query_as(
             "select id, client_id from lead where status = 'invalid' and status <> 'in_sync' and invalid_reasons like $1 \
              order by id, client_id limit $2")
@@ -163,15 +163,15 @@ pub async fn invalid_because(db: &Db, words: &str, limit: i64) -> Result<Vec<Lea
 
 /// Whether some lead is called by a number with `.0` behind it, as earlier versions wrote whole numbers of floating-point
 /// columns.
-pub async fn has_decimal_names(db: &Db) -> Result<bool, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn has_decimal_names(db: &StateDb) -> Result<bool, sqlx::Error> {
+    on_state!(db, pool => {
         sqlx::query_scalar("select exists (select 1 from lead where id like '%.0' or client_id like '%.0')")
             .fetch_one(pool).await
     })
 }
 
 /// Notes what rows were like whose leads say the same as before: one statement, whatever their number (at most 5,000).
-pub async fn remember(db: &Db, rows: &[(LeadId, RowHash)]) -> Result<(), sqlx::Error> {
+pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -179,7 +179,7 @@ pub async fn remember(db: &Db, rows: &[(LeadId, RowHash)]) -> Result<(), sqlx::E
     let mut rows: Vec<&(LeadId, RowHash)> = rows.iter().collect();
     rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let order = super::lead::InOrder::of(db, "select row_id, row_client_id from read");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("with read (row_id, row_client_id, hash) as (");
         query.push_values(&rows, |mut row, (lead, hash)| {
             row.push_bind(&lead.id).push_bind(&lead.client_id).push_bind(hash.0);

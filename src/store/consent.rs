@@ -8,10 +8,9 @@ use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::conversica::consent::{Channel, HeardWord, Standing, Word, WordSource};
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
-use crate::db::Db;
-use crate::on_db;
 use crate::rules::lead_change::Change;
 use crate::store::lead::InOrder;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros, tombstone};
 
 /// Whether anybody has ever said anything: where nobody has, nothing more is asked.
@@ -88,11 +87,11 @@ pub(crate) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, Standing> {
 }
 
 /// Whose consent stands withdrawn, of these leads (at most 2,000).
-pub async fn stands(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Standing>, sqlx::Error> {
+pub async fn stands(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Standing>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    on_db!(db, pool => if any!(pool)? { standing!(pool, leads) } else { Ok(HashMap::new()) })
+    on_state!(db, pool => if any!(pool)? { standing!(pool, leads) } else { Ok(HashMap::new()) })
 }
 
 /// A number that grows with every word, and with every post that may be one.
@@ -100,8 +99,8 @@ const NEWEST: &str =
     "select coalesce((select max(seq) from consent), 0) + coalesce((select max(seq) from possible_opt_out), 0)";
 
 /// The number of the newest word; 0 where there is none. As long as it is the same, no further withdrawal has come.
-pub async fn newest(db: &Db) -> Result<i64, sqlx::Error> {
-    on_db!(db, pool => sqlx::query_scalar(NEWEST).fetch_one(pool).await)
+pub async fn newest(db: &StateDb) -> Result<i64, sqlx::Error> {
+    on_state!(db, pool => sqlx::query_scalar(NEWEST).fetch_one(pool).await)
 }
 
 /// A word, and who has said it.
@@ -144,9 +143,9 @@ where
 }
 
 /// Writes down what the CRM says.
-pub async fn record(db: &Db, entries: &[Entry]) -> Result<(), sqlx::Error> {
+pub async fn record(db: &StateDb, entries: &[Entry]) -> Result<(), sqlx::Error> {
     for some in entries.chunks(1000) {
-        on_db!(db, pool => {
+        on_state!(db, pool => {
             let mut transaction = pool.begin_with(db.begin_write()).await?;
             let erased = tombstone::erased!(db, transaction, some.iter().map(|entry| entry.lead.clone()));
             let some: Vec<Entry> = some.iter().filter(|entry| !erased.has(&entry.lead)).cloned().collect();
@@ -160,8 +159,8 @@ pub async fn record(db: &Db, entries: &[Entry]) -> Result<(), sqlx::Error> {
 }
 
 /// The whole ledger of a lead, in the order in which its words were taken in.
-pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<Vec<Entry>, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<Entry>, sqlx::Error> {
+    on_state!(db, pool => {
         let rows = sqlx::query(
             "select channel, given, at, heard_at, event_seq from consent where id = $1 and client_id = $2 order by seq")
             .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await?;
@@ -196,7 +195,7 @@ macro_rules! keep {
 }
 pub(crate) use keep;
 
-pub(crate) fn locked_query<DB: Database>(db: &Db, leads: &[LeadId]) -> QueryBuilder<DB>
+pub(crate) fn locked_query<DB: Database>(db: &StateDb, leads: &[LeadId]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
 {
@@ -209,8 +208,8 @@ where
     query.push(") order by id, client_id");
     // See `InOrder`. SQLite has one writer at a time.
     query.push(match db {
-        Db::Sqlite(_) => "",
-        Db::Postgres(_) => " for update",
+        StateDb::Sqlite(_) => "",
+        StateDb::Postgres(_) => " for update",
     });
     query
 }
@@ -229,7 +228,7 @@ pub(crate) fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId,
 /// As [`super::lead::upsert`]. An opt-out that was heard after `words` was the newest word, when these leads were looked at,
 /// goes in as well: it may have been put into their leads before this.
 pub async fn upsert(
-    db: &Db,
+    db: &StateDb,
     changes: &[Change],
     words: i64,
     now: DateTime<Utc>,
@@ -238,7 +237,7 @@ pub async fn upsert(
     if changes.is_empty() {
         return Ok(());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let erased = tombstone::erased!(db, transaction, changes.iter().map(|change| change.lead.clone()));
         let changes = super::lead::spared(changes, &erased);
@@ -260,17 +259,17 @@ pub async fn upsert(
 
 /// As [`super::compare::remember`]. Where something was said after `words` was the newest word, when these leads were looked at,
 /// their rows are looked at again instead.
-pub async fn remember(db: &Db, rows: &[(LeadId, RowHash)], words: i64) -> Result<(), sqlx::Error> {
+pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)], words: i64) -> Result<(), sqlx::Error> {
     super::compare::remember(db, rows).await?;
     if rows.is_empty() || newest(db).await? == words {
         return Ok(());
     }
     let leads: Vec<LeadId> = rows.iter().map(|(lead, _)| lead.clone()).collect();
-    on_db!(db, pool => look_again_query(db, &leads).build().execute(pool).await.map(drop))
+    on_state!(db, pool => look_again_query(db, &leads).build().execute(pool).await.map(drop))
 }
 
 /// The rows of these leads are to be looked at again: what was kept from them may count now.
-pub(crate) fn look_again_query<DB: Database>(db: &Db, leads: &[LeadId]) -> QueryBuilder<DB>
+pub(crate) fn look_again_query<DB: Database>(db: &StateDb, leads: &[LeadId]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
 {

@@ -8,12 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversica::lead::IdOrder;
 use crate::conversica::outcome::HaltReason;
-use crate::db::Db;
-use crate::on_db;
 use crate::rules::cursor::{Cursor, Newest};
 use crate::rules::guard::Hold;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::settled::Settled;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// A fact of which there is at most one.
@@ -202,8 +201,8 @@ impl Fact for MappingInUse {
 }
 
 /// The fact as it stands, if it does.
-pub async fn read<F: Fact>(db: &Db) -> Result<Option<F>, sqlx::Error> {
-    let body: Option<String> = on_db!(db, pool => {
+pub async fn read<F: Fact>(db: &StateDb) -> Result<Option<F>, sqlx::Error> {
+    let body: Option<String> = on_state!(db, pool => {
         sqlx::query_scalar("select body from control where name = $1").bind(F::NAME).fetch_optional(pool).await
     })?;
     body.map(|body| parse(&body)).transpose()
@@ -220,9 +219,9 @@ pub struct Facts {
 pub(crate) const WITHOUT_MOMENT: [&str; 2] = ["polling", "asked_pause"];
 
 impl Facts {
-    pub async fn read(db: &Db) -> Result<Self, sqlx::Error> {
+    pub async fn read(db: &StateDb) -> Result<Self, sqlx::Error> {
         let rows: Vec<(String, String, i64)> =
-            on_db!(db, pool => sqlx::query_as("select name, body, at from control").fetch_all(pool).await)?;
+            on_state!(db, pool => sqlx::query_as("select name, body, at from control").fetch_all(pool).await)?;
         let newest =
             rows.iter().filter(|(name, ..)| !WITHOUT_MOMENT.contains(&name.as_str())).map(|(.., at)| *at).max();
         let bodies = rows.into_iter().map(|(name, body, _)| (name, body)).collect();
@@ -250,9 +249,9 @@ fn parse<F: Fact>(body: &str) -> Result<F, sqlx::Error> {
 }
 
 /// Puts the fact in place of what stood there.
-pub async fn write<F: Fact>(db: &Db, fact: &F, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn write<F: Fact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let body = serde_json::to_string(fact).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         sqlx::query(
             "insert into control (name, body, at) values ($1, $2, $3) \
              on conflict (name) do update set body = excluded.body, at = excluded.at")
@@ -262,8 +261,8 @@ pub async fn write<F: Fact>(db: &Db, fact: &F, now: DateTime<Utc>) -> Result<(),
 }
 
 /// Takes the fact away; whether it stood.
-pub async fn clear<F: Fact>(db: &Db) -> Result<bool, sqlx::Error> {
-    Ok(on_db!(db, pool => {
+pub async fn clear<F: Fact>(db: &StateDb) -> Result<bool, sqlx::Error> {
+    Ok(on_state!(db, pool => {
         sqlx::query("delete from control where name = $1").bind(F::NAME).execute(pool).await?.rows_affected()
     }) > 0)
 }

@@ -5,8 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::db::Db;
-use crate::on_db;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// A person who decides, as far as is known: the account at the command line, or the dashboard. No more than a hint.
@@ -73,13 +72,13 @@ pub(crate) const COUNT: &str = "update decision set leads = $1 where seq = $2";
 
 /// A decision that concerns no lead in particular.
 pub async fn note(
-    db: &Db,
+    db: &StateDb,
     action: Action,
     who: &Who,
     reason: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    on_db!(db, pool => begin_query(action, who, reason, now).build().execute(pool).await.map(drop))
+    on_state!(db, pool => begin_query(action, who, reason, now).build().execute(pool).await.map(drop))
 }
 
 /// One decision, as it is told.
@@ -100,8 +99,8 @@ fn decided((at, action, who, reason, leads): Row) -> Decided {
 }
 
 /// What was decided about one lead, oldest first.
-pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Decided>, sqlx::Error> {
-    let rows: Vec<Row> = on_db!(db, pool => {
+pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<Decided>, sqlx::Error> {
+    let rows: Vec<Row> = on_state!(db, pool => {
         sqlx::query_as(
             "select at, action, who, reason, leads from decision \
              where seq in (select decision_seq from decided where id = $1 and client_id = $2) order by seq")
@@ -111,8 +110,8 @@ pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Decided>,
 }
 
 /// The newest decisions, newest first.
-pub async fn newest(db: &Db, limit: i64) -> Result<Vec<Decided>, sqlx::Error> {
-    let rows: Vec<Row> = on_db!(db, pool => {
+pub async fn newest(db: &StateDb, limit: i64) -> Result<Vec<Decided>, sqlx::Error> {
+    let rows: Vec<Row> = on_state!(db, pool => {
         sqlx::query_as("select at, action, who, reason, leads from decision order by seq desc limit $1")
             .bind(limit).fetch_all(pool).await
     })?;

@@ -14,11 +14,10 @@ use crate::config::Consent;
 use crate::conversica::consent::Standing;
 use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
 use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
-use crate::db::Db;
-use crate::on_db;
 use crate::rules::admission::Admit;
 use crate::store::lead::InOrder;
 pub use crate::store::orphan::{Orphans, any_expired, recover};
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{consent, due, instant, late, lead, micros, outcome, pause, withdrawal_apart};
 
 /// A lead that is ours to send.
@@ -140,7 +139,7 @@ const NOTHING_TO_TAKE_IN: &str = " and (urgent = 1 or not exists (select 1 from 
 /// Records what has finished and claims up to `wanted` leads that are due, withdrawals of consent before all others: a
 /// handful of statements in one transaction, whatever the numbers (`finished` at most 2,000).
 pub async fn record_and_claim(
-    db: &Db,
+    db: &StateDb,
     finished: &[Finished],
     wanted: Wanted<'_>,
     now: DateTime<Utc>,
@@ -151,7 +150,7 @@ pub async fn record_and_claim(
         return Ok(Vec::new());
     }
     let order = InOrder::of(db, "select f_id, f_client_id from f");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut finished = finished.to_vec();
         let rejected: Vec<&Finished> = finished.iter().filter(|f| f.next == Next::Rejected).collect();

@@ -6,10 +6,10 @@ use crate::rules::hold_reason::TEST_LEAD_LIMIT;
 
 use chrono::{DateTime, Utc};
 
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::store::control::{self, TestLeadSent};
 use crate::store::lead::locking;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// A group of due leads, and how many of it may be claimed.
@@ -84,11 +84,11 @@ pub struct NextDue {
 }
 
 /// When the next lead that may be claimed is due, if any waits.
-pub async fn next_due_at(db: &Db, admit: &Admit, now: DateTime<Utc>) -> Result<NextDue, sqlx::Error> {
+pub async fn next_due_at(db: &StateDb, admit: &Admit, now: DateTime<Utc>) -> Result<NextDue, sqlx::Error> {
     let mut next = NextDue::default();
     for arm in admit.arms(1, 1) {
         let sql = format!("select min(due_at) from lead where status in ('pending', 'retrying') and {}", arm.condition);
-        let due: Option<i64> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
+        let due: Option<i64> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
         let Some(due) = due.map(instant) else { continue };
         let mut at = due;
         if let Admit::Capped(caps) = admit
@@ -104,11 +104,11 @@ pub async fn next_due_at(db: &Db, admit: &Admit, now: DateTime<Utc>) -> Result<N
 }
 
 /// When every cap lets a new person pass; `None` where they do now.
-async fn free_at(db: &Db, caps: &[Cap], now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+async fn free_at(db: &StateDb, caps: &[Cap], now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let mut free = None;
     for cap in caps {
         // The cap is full while its `people`-th newest introduction lies within the window.
-        let full: Option<i64> = on_db!(db, pool => {
+        let full: Option<i64> = on_state!(db, pool => {
             sqlx::query_scalar(
                 "select introduced_at from lead where introduced_at > $1 \
                  union all select introduced_at from tombstone where introduced_at > $1 \
@@ -121,8 +121,8 @@ async fn free_at(db: &Db, caps: &[Cap], now: DateTime<Utc>) -> Result<Option<Dat
 }
 
 /// With the Test Lead Token: how many more leads may be sent with it.
-pub async fn test_leads_left(db: &Db, limit: u32) -> Result<i64, sqlx::Error> {
-    let used: i64 = on_db!(db, pool => {
+pub async fn test_leads_left(db: &StateDb, limit: u32) -> Result<i64, sqlx::Error> {
+    let used: i64 = on_state!(db, pool => {
         sqlx::query_scalar(
             "select (select count(*) from lead where test_lead_at is not null) + (select count(test_lead_at) from tombstone)")
             .fetch_one(pool).await
@@ -131,16 +131,16 @@ pub async fn test_leads_left(db: &Db, limit: u32) -> Result<i64, sqlx::Error> {
 }
 
 /// How many leads of the CRM may be sent with the Test Lead Token: one less where `check --send-test-lead` has used one.
-pub async fn test_leads_for_the_crm(db: &Db, limit: u32) -> Result<u32, sqlx::Error> {
+pub async fn test_leads_for_the_crm(db: &StateDb, limit: u32) -> Result<u32, sqlx::Error> {
     Ok(limit.saturating_sub(u32::from(control::read::<TestLeadSent>(db).await?.is_some())))
 }
 
 /// With the Test Lead Token: once `limit` distinct leads have been sent with it, holds the others that wait, some thousands at
 /// a time. Returns how many that was.
-pub async fn hold_surplus_tests(db: &Db, limit: u32, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+pub async fn hold_surplus_tests(db: &StateDb, limit: u32, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     const AT_ONCE: i64 = 2000;
     let quota = Admit::TestLeads(limit).quotas(now).remove(0);
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let used: i64 = sqlx::query_scalar(quota.sql).bind(quota.since).bind(quota.at_most).fetch_one(&mut *transaction).await?;
         if used < quota.at_most {
@@ -159,14 +159,14 @@ pub async fn hold_surplus_tests(db: &Db, limit: u32, now: DateTime<Utc>) -> Resu
 }
 
 /// Makes withdrawals of consent that wait for their next try due at once: Conversica answers again, and they go first.
-pub async fn hurry_withdrawals(db: &Db, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+pub async fn hurry_withdrawals(db: &StateDb, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let sql = format!(
         "with late (late_id, late_client_id) as (select id, client_id from lead \
          where status = 'retrying' and urgent = 1 and due_at > $1{}) \
          update lead set due_at = $1 from late where lead.id = late_id and lead.client_id = late_client_id",
         locking(db)
     );
-    Ok(on_db!(db, pool => sqlx::query(trusted(sql)).bind(micros(now)).execute(pool).await?.rows_affected()))
+    Ok(on_state!(db, pool => sqlx::query(trusted(sql)).bind(micros(now)).execute(pool).await?.rows_affected()))
 }
 
 /// Since when the lead that has waited longest to be sent waits: due, or failed and tried again.
@@ -185,14 +185,14 @@ impl Longest {
 }
 
 /// The first of each index of what is due, and those few that have failed.
-pub async fn longest_wait(db: &Db) -> Result<Longest, sqlx::Error> {
+pub async fn longest_wait(db: &StateDb) -> Result<Longest, sqlx::Error> {
     let mut longest = Longest::default();
     for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
         let sql = format!(
             "select min(due_at) from lead where status in ('pending', 'retrying') and {condition} union all \
              select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {condition}"
         );
-        let found: Vec<Option<i64>> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await)?;
+        let found: Vec<Option<i64>> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await)?;
         let since = if is_new { &mut longest.new } else { &mut longest.known };
         *since = since.iter().copied().chain(found.into_iter().flatten().map(instant)).min();
     }
@@ -200,8 +200,8 @@ pub async fn longest_wait(db: &Db) -> Result<Longest, sqlx::Error> {
 }
 
 /// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`.
-pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn backlog(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
+    on_state!(db, pool => {
         let waiting = sqlx::query_scalar("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'")
             .fetch_one(pool).await?;
         let in_flight = sqlx::query_scalar("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'")
@@ -211,17 +211,17 @@ pub async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
 }
 
 /// How many people wait to be contacted for the first time and have not been tried: those that a cap may hold back.
-pub async fn count_untried_people(db: &Db) -> Result<i64, sqlx::Error> {
+pub async fn count_untried_people(db: &StateDb) -> Result<i64, sqlx::Error> {
     let sql = format!("select count(*) from lead where status = 'pending' and status <> 'in_sync' and {NEW}");
-    on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
+    on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
 }
 
 /// When the lead that has been due for longest became due; `None` where none waits to be sent. Each part has an index.
-pub async fn oldest(db: &Db) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+pub async fn oldest(db: &StateDb) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     const WAITS: &str = "select min(due_at) as at from lead where status in ('pending', 'retrying')";
     let sql = format!(
         "select min(at) from ({WAITS} and {URGENT} union all {WAITS} and {KNOWN} union all {WAITS} and {NEW}) parts"
     );
-    let at: Option<i64> = on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
+    let at: Option<i64> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
     Ok(at.map(instant))
 }

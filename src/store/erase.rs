@@ -13,12 +13,12 @@ use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::consent::Standing;
 use crate::conversica::lead::{LeadId, LeadKey};
-use crate::db::{self, Db, trusted};
-use crate::on_db;
+use crate::db::{self, trusted};
 use crate::store::control::{self, CompareAsked};
 use crate::store::decision::{self, Action, Who};
 use crate::store::lead::DELIVERED;
 use crate::store::record::{self, By, PERSONAL};
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::tombstone::{self, Key};
 use crate::store::{consent, gone, micros, payload, possible_opt_out};
 
@@ -118,7 +118,7 @@ macro_rules! look {
 /// Keeps everybody away who might write of a person: see above.
 macro_rules! keep_away {
     ($db:expr, $transaction:expr) => {
-        if let Db::Postgres(_) = $db {
+        if let StateDb::Postgres(_) = $db {
             for lock in
                 ["select pg_advisory_xact_lock(7166204947097547379)", "lock table outcome in share row exclusive mode"]
             {
@@ -129,10 +129,10 @@ macro_rules! keep_away {
 }
 
 /// How a row is locked without waiting for whoever has it; on SQLite there is nobody else.
-fn without_waiting(db: &Db) -> &'static str {
+fn without_waiting(db: &StateDb) -> &'static str {
     match db {
-        Db::Sqlite(_) => "",
-        Db::Postgres(_) => "for update nowait",
+        StateDb::Sqlite(_) => "",
+        StateDb::Postgres(_) => "for update nowait",
     }
 }
 
@@ -173,8 +173,8 @@ macro_rules! bury {
 }
 
 /// Whether Conversica may still write to them.
-pub async fn reach_of(db: &Db, lead: &LeadId) -> Result<Reach, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn reach_of(db: &StateDb, lead: &LeadId) -> Result<Reach, sqlx::Error> {
+    on_state!(db, pool => {
         let mut connection = pool.acquire().await?;
         let (row, heard) = look!(connection, lead, "");
         Ok(reach(row.as_ref(), heard))
@@ -183,10 +183,16 @@ pub async fn reach_of(db: &Db, lead: &LeadId) -> Result<Reach, sqlx::Error> {
 
 /// Erases everything that is held of a person, and leaves the tombstone; nothing at all where Conversica may still write to
 /// them. May be repeated.
-pub async fn erase(db: &Db, lead: &LeadId, told: Told, who: &Who, now: DateTime<Utc>) -> Result<Erasure, sqlx::Error> {
+pub async fn erase(
+    db: &StateDb,
+    lead: &LeadId,
+    told: Told,
+    who: &Who,
+    now: DateTime<Utc>,
+) -> Result<Erasure, sqlx::Error> {
     let addresses = record::addresses(&payload::contents(db, lead).await?);
     match erase_now(db, lead, told, &addresses, who, now).await {
-        Err(error) if matches!(db, Db::Postgres(_)) && is_busy(&error) => Ok(Erasure::Busy),
+        Err(error) if matches!(db, StateDb::Postgres(_)) && is_busy(&error) => Ok(Erasure::Busy),
         done => done,
     }
 }
@@ -198,14 +204,14 @@ fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 async fn erase_now(
-    db: &Db,
+    db: &StateDb,
     lead: &LeadId,
     told: Told,
     addresses: &BTreeSet<String>,
     who: &Who,
     now: DateTime<Utc>,
 ) -> Result<Erasure, sqlx::Error> {
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         keep_away!(db, transaction);
         let (row, heard) = look!(transaction, lead, without_waiting(db));
@@ -298,18 +304,18 @@ fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> Fact {
 
 /// Tells Conversica to stop messaging them, before all other leads, and makes the tombstone at the same time: from then on
 /// nothing else is sent to them, whatever their row says. Whether that is so now; where it is not, somebody came between.
-pub async fn stop_first(db: &Db, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+pub async fn stop_first(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     if reach_of(db, lead).await? == Reach::MayWrite {
         gone::stop(db, std::slice::from_ref(lead), now, now).await?;
     }
     match bury_who_stops(db, lead, now).await {
-        Err(error) if matches!(db, Db::Postgres(_)) && is_busy(&error) => Ok(false),
+        Err(error) if matches!(db, StateDb::Postgres(_)) && is_busy(&error) => Ok(false),
         done => done,
     }
 }
 
-async fn bury_who_stops(db: &Db, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    on_db!(db, pool => {
+async fn bury_who_stops(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         keep_away!(db, transaction);
         let (row, _) = look!(transaction, lead, without_waiting(db));
@@ -327,9 +333,9 @@ async fn bury_who_stops(db: &Db, lead: &LeadId, now: DateTime<Utc>) -> Result<bo
 
 /// Takes the tombstone away: the person may be written to again, as somebody new. What they had said against e-mails or text
 /// messages counts again. Whether there was one.
-pub async fn allow(db: &Db, lead: &LeadId, who: &Who, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+pub async fn allow(db: &StateDb, lead: &LeadId, who: &Who, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let Some(key) = tombstone::key(db).await? else { return Ok(false) };
-    let allowed = on_db!(db, pool => {
+    let allowed = on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         keep_away!(db, transaction);
         let stood: Option<(Option<i64>, Option<i64>)> = sqlx::query_as(
@@ -357,8 +363,8 @@ pub async fn allow(db: &Db, lead: &LeadId, who: &Who, now: DateTime<Utc>) -> Res
 
 /// SQLite: moves what is in the write-ahead log to the file and empties the log, in which erased bytes would stay for some time.
 /// Whether that could be done, while somebody may be reading. PostgreSQL does such things by itself, and later.
-pub async fn scrub(db: &Db) -> Result<bool, sqlx::Error> {
-    let Db::Sqlite(pool) = db else { return Ok(true) };
+pub async fn scrub(db: &StateDb) -> Result<bool, sqlx::Error> {
+    let StateDb::Sqlite(pool) = db else { return Ok(true) };
     let (busy, _, _): (i64, i64, i64) = sqlx::query_as("pragma wal_checkpoint(truncate)").fetch_one(pool).await?;
     Ok(busy == 0)
 }

@@ -8,8 +8,8 @@ use sqlx::{Database, Encode, PgConnection, Postgres, QueryBuilder, Sqlite, Type}
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::conversica::{consent, vocabulary};
-use crate::db::Db;
 use crate::store::micros;
+use crate::store::state_db::StateDb;
 use crate::store::tombstone::{self, Erased};
 
 /// In which lane of the write-back an event goes: those of one lead arrive in their order, a chat lead goes by itself.
@@ -88,13 +88,13 @@ type Content<'a> = (&'a Arrival, i64);
 
 /// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
 /// this returns well, everything is on the disk.
-pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn store(db: &StateDb, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if arrivals.is_empty() {
         return Ok(());
     }
     let now = micros(now);
     match db {
-        Db::Sqlite(pool) => {
+        StateDb::Sqlite(pool) => {
             let mut transaction = pool.begin_with(db.begin_write()).await?;
             let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(Arrival::about));
             let (arrivals, refused) = kept(arrivals, &erased);
@@ -115,7 +115,7 @@ pub async fn store(db: &Db, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<
             }
             transaction.commit().await
         }
-        Db::Postgres(pool) => {
+        StateDb::Postgres(pool) => {
             let mut transaction = pool.begin().await?;
             let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(Arrival::about));
             let (arrivals, refused) = kept(arrivals, &erased);

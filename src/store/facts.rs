@@ -9,19 +9,18 @@ use serde_json::Value;
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::db::Db;
-use crate::on_db;
 use crate::store::lead::InOrder;
 use crate::store::lead_status::{SHOWN_STATUS, status_named};
 use crate::store::listing::reasons_of;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// What is known of these leads: one statement, whatever their number (at most 5,000).
-pub async fn of(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>, sqlx::Error> {
+pub async fn of(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
@@ -84,12 +83,12 @@ fn conversation_status(picture: &str) -> Option<String> {
 }
 
 /// Has these leads looked at by the next full compare, whatever their rows say: one statement (at most 5,000 leads).
-pub async fn doubt(db: &Db, leads: &[LeadId]) -> Result<(), sqlx::Error> {
+pub async fn doubt(db: &StateDb, leads: &[LeadId]) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
     }
     let order = InOrder::of(db, "select doubted_id, doubted_client_id from doubted");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("with doubted (doubted_id, doubted_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
@@ -103,12 +102,12 @@ pub async fn doubt(db: &Db, leads: &[LeadId]) -> Result<(), sqlx::Error> {
 
 /// Makes leads of which nobody knows whether they arrived due at once, with the same content; those that wait for a person go
 /// on waiting. One statement (at most 5,000 leads); returns how many that was.
-pub async fn send_again(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+pub async fn send_again(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     if leads.is_empty() {
         return Ok(0);
     }
     let order = InOrder::of(db, "select unsure_id, unsure_client_id from unsure");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("with unsure (unsure_id, unsure_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);

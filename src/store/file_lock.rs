@@ -16,9 +16,10 @@ use chrono::{DateTime, Utc};
 use sqlx::SqlitePool;
 use tracing::warn;
 
-use crate::db::{self, Db};
+use crate::db;
+use crate::db::file::FileId;
 use crate::error::SetupError;
-use crate::store::file::FileId;
+use crate::store::state_db::StateDb;
 use crate::store::state_header::{HeaderFile, HeaderWatch};
 use crate::store::state_log::{LogLoss, LogNote, LogWatch};
 use crate::store::stray_log::{self, FileMemory, LOCK_BYTES, LogOwner, lock_of};
@@ -245,8 +246,8 @@ impl StateFile {
     ///
     /// # Errors
     /// The database's.
-    pub async fn open(lock: Option<StateLock>, db: &Db) -> Result<Self, sqlx::Error> {
-        let (Some(mut lock), Db::Sqlite(pool)) = (lock, db) else { return Ok(Self::default()) };
+    pub async fn open(lock: Option<StateLock>, db: &StateDb) -> Result<Self, sqlx::Error> {
+        let (Some(mut lock), StateDb::Sqlite(pool)) = (lock, db) else { return Ok(Self::default()) };
         let state_id = begin_start(pool).await?;
         let path = lock.state.clone();
         let (Some(id), Some(memory)) = (FileId::at(&path), FileMemory::at(&path)) else { return Ok(Self::default()) };

@@ -11,10 +11,10 @@ use sqlx::{QueryBuilder, Row as _};
 
 use crate::config::OnDelete;
 use crate::conversica::lead::{Fingerprint, LeadId, LeadKey, WITHDRAWALS, with_withdrawn, withdraws_consent};
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::store::lead::{DELIVERED, InOrder, SENT, locking};
 use crate::store::micros;
+use crate::store::state_db::{StateDb, on_state};
 
 /// What Conversica holds of a lead, or may hold, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Last {
 
 /// What Conversica holds, or may hold, of these leads (at most 2,000). Where a request is on its way, that one's content is
 /// the newest that it may have; where an answer was ambiguous, the content that is tried again.
-pub async fn last(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Last>, sqlx::Error> {
+pub async fn last(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Last>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -61,7 +61,7 @@ pub async fn last(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Last>, s
          when lead.delivered_hash is null and lead.attempts > 0 and lead.urgent = 0 \
          and coalesce(lead.hold_reason, 'ambiguous') in ('ambiguous', 'source_shrank') then lead.desired end, {DELIVERED})"
     );
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
@@ -101,7 +101,7 @@ const TRIES: usize = 5;
 /// Their rows are no longer in the source: who Conversica knows is to be told to it once more, with its last content and
 /// `stopMessaging: true`, before all other leads; the others are gone. What is in flight ends first. At most 2,000 leads.
 pub async fn stop(
-    db: &Db,
+    db: &StateDb,
     leads: &[LeadId],
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
@@ -111,7 +111,7 @@ pub async fn stop(
 
 /// [`stop`] of those that are still as they have to be.
 async fn tell(
-    db: &Db,
+    db: &StateDb,
     leads: &[LeadId],
     still: impl Fn(&Last) -> bool,
     now: DateTime<Utc>,
@@ -145,14 +145,14 @@ async fn tell(
 /// Writes the word that is to go out, or that there is none, to leads of which nothing was sent, answered or read anew since the
 /// look at them; hands back which those were. Either all of `leads` have a word, or none has.
 async fn write(
-    db: &Db,
+    db: &StateDb,
     leads: &[(&LeadId, &Last, Option<String>)],
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
 ) -> Result<Vec<LeadId>, sqlx::Error> {
     let Some((_, _, word)) = leads.first() else { return Ok(Vec::new()) };
     let order = InOrder::of(db, "select m_id, m_client_id from m");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new(
             "with m (m_id, m_client_id, m_body, m_hash, m_delivered_hash, m_sent_hash, m_contact, m_gone_at) as (");
         query.push_values(leads, |mut row, (lead, last, word)| {
@@ -197,7 +197,7 @@ async fn write(
 /// goes on: a later compare finds it at rest. A lead that is held already keeps its reason and its time. Returns how many
 /// are held by this.
 pub async fn withhold(
-    db: &Db,
+    db: &StateDb,
     leads: &[LeadId],
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
@@ -206,7 +206,7 @@ pub async fn withhold(
         return Ok(0);
     }
     let order = InOrder::of(db, "select missing_id, missing_client_id from missing");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("with missing (missing_id, missing_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
@@ -228,8 +228,8 @@ pub async fn withhold(
 
 /// How many leads the source is expected to have, as far as `most`: no more than these are looked at, and those that went
 /// before.
-pub async fn left(db: &Db, most: u64) -> Result<u64, sqlx::Error> {
-    let left: i64 = on_db!(db, pool => {
+pub async fn left(db: &StateDb, most: u64) -> Result<u64, sqlx::Error> {
+    let left: i64 = on_state!(db, pool => {
         sqlx::query_scalar(
             "select count(*) from (select 1 as one from lead where gone_at is null \
              and (hold_reason is null or hold_reason <> 'source_shrank') limit $1) l")
@@ -240,7 +240,7 @@ pub async fn left(db: &Db, most: u64) -> Result<u64, sqlx::Error> {
 
 /// Lets leads go that are held because their rows are missing, all or those found missing since that moment; returns how many
 /// that was. Who Conversica knows is owed a word: see [`settle`].
-pub async fn let_go(db: &Db, since: Option<DateTime<Utc>>) -> Result<u64, sqlx::Error> {
+pub async fn let_go(db: &StateDb, since: Option<DateTime<Utc>>) -> Result<u64, sqlx::Error> {
     let sql = format!(
         "with missing (missing_id, missing_client_id) as (select id, client_id from lead \
          where status = 'held' and status <> 'in_sync' and gone_at >= $1{}) \
@@ -248,7 +248,7 @@ pub async fn let_go(db: &Db, since: Option<DateTime<Utc>>) -> Result<u64, sqlx::
         locking(db)
     );
     let since = since.map_or(i64::MIN, micros);
-    Ok(on_db!(db, pool => sqlx::query(trusted(sql)).bind(since).execute(pool).await?.rows_affected()))
+    Ok(on_state!(db, pool => sqlx::query(trusted(sql)).bind(since).execute(pool).await?.rows_affected()))
 }
 
 /// What becomes of a held lead whose row is missing when it is let go. Gone and urgent: owed a word.
@@ -259,7 +259,7 @@ const GONE: &str = "status = 'gone', status_before = null, urgent = case when le
 /// Settles what is owed to leads that were let go: with `on_delete = "stop_messaging"` the word goes into the queue, else there
 /// is none. Each poll does it too, for whoever did not live to do it. Returns how many are told.
 pub async fn settle(
-    db: &Db,
+    db: &StateDb,
     on_delete: OnDelete,
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
@@ -270,12 +270,12 @@ pub async fn settle(
              update lead set urgent = 0 from owed where lead.id = owed_id and lead.client_id = owed_client_id",
             locking(db)
         );
-        on_db!(db, pool => sqlx::query(trusted(sql)).execute(pool).await?.rows_affected());
+        on_state!(db, pool => sqlx::query(trusted(sql)).execute(pool).await?.rows_affected());
         return Ok(0);
     }
     let (mut told, mut after) = (0, LeadId { id: String::new(), client_id: String::new() });
     loop {
-        let owed: Vec<(String, String)> = on_db!(db, pool => {
+        let owed: Vec<(String, String)> = on_state!(db, pool => {
             sqlx::query_as(
                 "select id, client_id from lead where status = 'gone' and urgent = 1 and (id, client_id) > ($1, $2) \
                  order by id, client_id limit 1000")

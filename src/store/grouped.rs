@@ -1,10 +1,10 @@
 //! Table `lead`: how many leads of one status there are for each reason, counted to the last one.
 
 use crate::conversica::lead::LeadId;
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::rules::lead_status::Status;
 use crate::store::listing::{LastOutcome, reasons_of};
+use crate::store::state_db::{StateDb, on_state};
 
 /// Reasons that are told apart; of more, the most frequent.
 const REASONS: i64 = 200;
@@ -28,7 +28,7 @@ pub struct CountedReasons {
 }
 
 /// One statement, one moment: the numbers add up.
-pub async fn by_reason(db: &Db, status: Status) -> Result<CountedReasons, sqlx::Error> {
+pub async fn by_reason(db: &StateDb, status: Status) -> Result<CountedReasons, sqlx::Error> {
     let (hold, invalid, answer) = match status {
         Status::Held => ("hold_reason", "null", false),
         Status::Invalid => ("null", "invalid_reasons", false),
@@ -46,7 +46,7 @@ pub async fn by_reason(db: &Db, status: Status) -> Result<CountedReasons, sqlx::
         status.condition(),
     );
     type Row = (Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>, i64, i64);
-    let rows: Vec<Row> = on_db!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
+    let rows: Vec<Row> = on_state!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
     let leads = rows.first().map_or(0, |row| row.6);
     let reasons = rows.into_iter().map(|(hold_reason, faults, class, http_status, detail, leads, _)| StoredReason {
         hold_reason,

@@ -15,8 +15,7 @@ use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 use crate::config::{OnAmbiguous, Settings};
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
-use crate::db::{self, Db};
-use crate::on_db;
+use crate::db;
 use crate::store::delivery::OptOuts;
 use crate::store::event::lane;
 use crate::store::heard::candidate::{
@@ -25,6 +24,7 @@ use crate::store::heard::candidate::{
 use crate::store::heard::fold::{Alert, Event, ExaminedEvent, Folded, Stored};
 use crate::store::heard::withdraw::withdraw;
 use crate::store::lead::{DELIVERED, InOrder};
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{consent, instant, micros, possible_opt_out, tombstone};
 
 /// What a step has done.
@@ -72,7 +72,7 @@ impl Consequences {
 /// take holds up no other: what it says about consent counts, and the rest of it waits for an operator.
 ///
 /// Then searches what cannot be read: see [`search_unreadable`].
-pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+pub async fn apply(db: &StateDb, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
     let readable = apply_readable(db, consequences, now).await?;
     let unreadable = search_unreadable(db, consequences, now).await?;
     Ok(Applied {
@@ -84,7 +84,11 @@ pub async fn apply(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
 }
 
 /// As [`apply`], of what can be read alone: it does not wait for the search of a large body that cannot.
-pub async fn apply_readable(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+pub async fn apply_readable(
+    db: &StateDb,
+    consequences: Consequences,
+    now: DateTime<Utc>,
+) -> Result<Applied, sqlx::Error> {
     let is_refused = |error: &sqlx::Error| matches!(error, sqlx::Error::Database(_)) && !db::is_outage(error);
     match apply_some(db, consequences, AT_ONCE, now).await {
         Err(error) if is_refused(&error) => match apply_some(db, consequences, 1, now).await {
@@ -96,12 +100,12 @@ pub async fn apply_readable(db: &Db, consequences: Consequences, now: DateTime<U
 }
 
 /// Of the oldest event, which the database does not take: what it says about consent, and nothing else.
-async fn set_aside(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+async fn set_aside(db: &StateDb, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
     let events = next_candidates(db, EventCandidates::Readable, 1).await?;
     if events.is_empty() {
         return Ok(Applied::default());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         if let Some(lock) = tombstone::shared_lock(db) {
             sqlx::query(lock).execute(&mut *transaction).await?;
@@ -133,7 +137,7 @@ async fn set_aside(db: &Db, consequences: Consequences, now: DateTime<Utc>) -> R
 }
 
 async fn apply_some(
-    db: &Db,
+    db: &StateDb,
     consequences: Consequences,
     most: i64,
     now: DateTime<Utc>,
@@ -142,7 +146,7 @@ async fn apply_some(
     if events.is_empty() {
         return Ok(Applied::default());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         // What is read below is of nobody who is erased before all that follows from it is written.
         if let Some(lock) = tombstone::shared_lock(db) {
@@ -215,7 +219,7 @@ async fn apply_some(
 
 /// Of the oldest posts that cannot be read and that nobody has searched yet: what may withdraw a person's consent.
 pub async fn search_unreadable(
-    db: &Db,
+    db: &StateDb,
     consequences: Consequences,
     now: DateTime<Utc>,
 ) -> Result<Applied, sqlx::Error> {
@@ -223,7 +227,7 @@ pub async fn search_unreadable(
     if events.is_empty() {
         return Ok(Applied::default());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         if let Some(lock) = tombstone::shared_lock(db) {
             sqlx::query(lock).execute(&mut *transaction).await?;
@@ -309,7 +313,7 @@ where
 }
 
 /// Conversica knows the leads that it speaks of: nobody waits any longer to be told so, who was sent before that word came.
-fn end_wait_query<DB: Database>(db: &Db, events: &[&Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+fn end_wait_query<DB: Database>(db: &StateDb, events: &[&Event], now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::store::decision::{self, Action, Who};
 use crate::store::lead::locking;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// Which of the held leads are meant; all where nothing is named.
@@ -155,9 +155,9 @@ const PEOPLE: &str = "count(case when status = 'held' and gone_at is null and (f
      count(case when status in ('held', 'gone') then gone_at end)";
 
 /// What is held now.
-pub async fn look(db: &Db, selection: &Selection) -> Result<Held, sqlx::Error> {
+pub async fn look(db: &StateDb, selection: &Selection) -> Result<Held, sqlx::Error> {
     let mut held = Held::default();
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("select hold_reason, count(*), max(held_at), ");
         query.push(PEOPLE).push(" from lead where ");
         push_held!(query, selection, None::<DateTime<Utc>>);
@@ -176,9 +176,9 @@ pub async fn look(db: &Db, selection: &Selection) -> Result<Held, sqlx::Error> {
 }
 
 /// Whether any lead waits for a person for that reason, or for any.
-pub async fn any(db: &Db, reason: Option<&str>) -> Result<bool, sqlx::Error> {
+pub async fn any(db: &StateDb, reason: Option<&str>) -> Result<bool, sqlx::Error> {
     let selection = Selection { ids: Vec::new(), reason: reason.map(str::to_owned) };
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("select cast(1 as bigint) from lead where status = 'held' and ");
         push_held!(query, selection, None::<DateTime<Utc>>);
         query.push(" limit 1");
@@ -188,16 +188,24 @@ pub async fn any(db: &Db, reason: Option<&str>) -> Result<bool, sqlx::Error> {
 }
 
 /// How many leads wait for a person.
-pub async fn count(db: &Db) -> Result<i64, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn count(db: &StateDb) -> Result<i64, sqlx::Error> {
+    on_state!(db, pool => {
         sqlx::query_scalar("select count(*) from lead where status = 'held' and status <> 'in_sync'").fetch_one(pool).await
     })
 }
 
+/// The reason and the beginning of the hold that has waited longest; `None` where no lead is held for a reason.
+pub async fn longest_held(db: &StateDb) -> Result<Option<(String, DateTime<Utc>)>, sqlx::Error> {
+    let sql = "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason is not null \
+               order by changed_at limit 1";
+    let first: Option<(String, i64)> = on_state!(db, pool => sqlx::query_as(sql).fetch_optional(pool).await)?;
+    Ok(first.map(|(reason, changed_at)| (reason, instant(changed_at))))
+}
+
 /// How many of the held leads are people who were never sent from here, and how many of those are assumed known. From an
 /// index alone, for those who ask often.
-pub async fn first_contacts(db: &Db) -> Result<(i64, i64), sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn first_contacts(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
+    on_state!(db, pool => {
         sqlx::query_as(
             "select count(*), count(assumed_at) from lead where status = 'held' and gone_at is null \
              and (first_contact_at is null or assumed_at is not null)").fetch_one(pool).await
@@ -208,7 +216,7 @@ pub async fn first_contacts(db: &Db) -> Result<(i64, i64), sqlx::Error> {
 /// missing are gone either way; after [`Release::Send`], [`super::gone::settle`] knows who is owed a word. `who` is the person
 /// who decided, and `None` for a setting that has.
 pub async fn release(
-    db: &Db,
+    db: &StateDb,
     selection: &Selection,
     shown: &Held,
     release: Release,
@@ -216,7 +224,7 @@ pub async fn release(
     now: DateTime<Utc>,
 ) -> Result<Released, sqlx::Error> {
     let Some(newest) = shown.newest else { return Ok(Released::Leads(ReleasedLeads::default())) };
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut noted: Option<i64> = None;
         if let Some(who) = who {
@@ -307,7 +315,7 @@ pub async fn release(
 
 /// Releases whatever is held of the selected leads, for a setting that has decided; returns how many leads that was.
 pub async fn release_all(
-    db: &Db,
+    db: &StateDb,
     selection: &Selection,
     release: Release,
     now: DateTime<Utc>,
@@ -322,12 +330,12 @@ pub async fn release_all(
 
 /// Lets go what a poll held only until it knew that it need not: what is held for that reason since that moment.
 pub async fn release_since(
-    db: &Db,
+    db: &StateDb,
     reason: &str,
     since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut update = QueryBuilder::new(
             "with free (free_id, free_client_id) as (select id, client_id from lead \
              where status = 'held' and status <> 'in_sync' and gone_at is null and hold_reason = ");
@@ -339,8 +347,8 @@ pub async fn release_since(
 }
 
 /// How many leads are held for that reason since that moment, with their rows there.
-pub async fn kept_since(db: &Db, reason: &str, since: DateTime<Utc>) -> Result<i64, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn kept_since(db: &StateDb, reason: &str, since: DateTime<Utc>) -> Result<i64, sqlx::Error> {
+    on_state!(db, pool => {
         sqlx::query_scalar(
             "select count(*) from lead where status = 'held' and status <> 'in_sync' and gone_at is null \
              and hold_reason = $1 and held_at >= $2")
@@ -349,7 +357,7 @@ pub async fn kept_since(db: &Db, reason: &str, since: DateTime<Utc>) -> Result<i
 }
 
 /// Gives what is held for one reason, since that moment, another; returns how many leads that was.
-pub async fn rename(db: &Db, reason: &str, since: Option<DateTime<Utc>>, to: &str) -> Result<u64, sqlx::Error> {
+pub async fn rename(db: &StateDb, reason: &str, since: Option<DateTime<Utc>>, to: &str) -> Result<u64, sqlx::Error> {
     let sql = format!(
         "with meant (meant_id, meant_client_id) as (select id, client_id from lead \
          where status <> 'in_sync' and gone_at is null and hold_reason = $1 and held_at >= $2{}) \
@@ -357,7 +365,7 @@ pub async fn rename(db: &Db, reason: &str, since: Option<DateTime<Utc>>, to: &st
         locking(db)
     );
     let since = since.map_or(i64::MIN, micros);
-    Ok(on_db!(db, pool => {
+    Ok(on_state!(db, pool => {
         sqlx::query(trusted(sql)).bind(reason).bind(since).bind(to).execute(pool).await?.rows_affected()
     }))
 }

@@ -2,16 +2,15 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::db::Db;
-use crate::on_db;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 const MINUTE: i64 = 60_000_000;
 
 /// Since `since`, oldest first: `(when, people)`. Each minute's people count as of its end, so that nobody is expected to be
 /// written to sooner than a cap allows.
-pub async fn since(db: &Db, since: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, sqlx::Error> {
-    let rows: Vec<(i64, i64)> = on_db!(db, pool => {
+pub async fn since(db: &StateDb, since: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, sqlx::Error> {
+    let rows: Vec<(i64, i64)> = on_state!(db, pool => {
         // Whole numbers: both engines cut off the rest.
         sqlx::query_as(
             "select introduced_at / 60000000, count(*) from lead where introduced_at > $1 \

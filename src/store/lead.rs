@@ -11,10 +11,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash, WITHDRAWALS};
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, status_named};
 use crate::store::micros;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::tombstone::{self, Erased};
 
 pub use crate::rules::lead_status::Status;
@@ -37,7 +37,7 @@ macro_rules! known_of {
 }
 
 /// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
-pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Known>, sqlx::Error> {
+pub async fn page(db: &StateDb, after: Option<&LeadId>, limit: i64) -> Result<Vec<Known>, sqlx::Error> {
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
     let beyond = if after.is_some() { ">" } else { ">=" };
@@ -46,7 +46,7 @@ pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Kno
          assumed_at from lead \
          where (id, client_id) {beyond} ($1, $2) order by id, client_id limit $3"
     );
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let rows = sqlx::query(trusted(sql))
             .bind(id).bind(client_id).bind(limit).fetch_all(pool).await?;
         rows.iter().map(|row| known_of!(row)).collect()
@@ -54,11 +54,11 @@ pub async fn page(db: &Db, after: Option<&LeadId>, limit: i64) -> Result<Vec<Kno
 }
 
 /// What is known of these leads: one statement, whatever their number (at most 5,000).
-pub async fn known(db: &Db, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, sqlx::Error> {
+pub async fn known(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new(
             "with asked (asked_id, asked_client_id) as (");
         query.push_values(leads, |mut row, lead| {
@@ -85,10 +85,10 @@ pub(crate) struct InOrder {
 
 impl InOrder {
     /// `keys` selects id and client of the leads to be updated.
-    pub fn of(db: &Db, keys: &str) -> Self {
+    pub fn of(db: &StateDb, keys: &str) -> Self {
         match db {
-            Db::Sqlite(_) => Self { cte: String::new(), from: "", condition: "" },
-            Db::Postgres(_) => Self {
+            StateDb::Sqlite(_) => Self { cte: String::new(), from: "", condition: "" },
+            StateDb::Postgres(_) => Self {
                 cte: format!(
                     ", locked (locked_id, locked_client_id) as (select id, client_id from lead \
                      where (id, client_id) in ({keys}) order by id, client_id for update)"
@@ -104,10 +104,10 @@ impl InOrder {
 /// looks at the condition again once it has the lock. The update itself is to name leads by id and client alone: with a second
 /// condition, or a second CTE, PostgreSQL compares each row with each where it takes both for one row, as it does while a
 /// table has just been filled.
-pub(crate) fn locking(db: &Db) -> &'static str {
+pub(crate) fn locking(db: &StateDb) -> &'static str {
     match db {
-        Db::Sqlite(_) => "",
-        Db::Postgres(_) => " order by id, client_id for update",
+        StateDb::Sqlite(_) => "",
+        StateDb::Postgres(_) => " order by id, client_id for update",
     }
 }
 
@@ -150,7 +150,7 @@ const WAITS_FOR: &str = "coalesce(case when lead.hold_reason in ('ambiguous', 't
 /// `now` is the poll's own, from which the leads are due; `written_at` is this very moment, by which a person who approves
 /// can tell what was there when they looked.
 pub async fn upsert(
-    db: &Db,
+    db: &StateDb,
     changes: &[Change],
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
@@ -158,7 +158,7 @@ pub async fn upsert(
     if changes.is_empty() {
         return Ok(());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let erased = tombstone::erased!(db, transaction, changes.iter().map(|change| change.lead.clone()));
         let changes = spared(changes, &erased);
@@ -280,12 +280,12 @@ where
 
 /// Notes that these rows are no longer in the source. What is in flight ends first, and who has withdrawn consent is heard
 /// all the same.
-pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn mark_gone(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
     }
     let order = InOrder::of(db, "select missing_id, missing_client_id from missing");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("with missing (missing_id, missing_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);
@@ -309,12 +309,12 @@ pub async fn mark_gone(db: &Db, leads: &[LeadId], now: DateTime<Utc>) -> Result<
 /// Puts leads that were gone back to where they rest, their content being what it was; those that were held because their
 /// rows were missing, to where they stood. Not where it is another content by now: somebody has decided meanwhile that
 /// Conversica is told of their going, and the next compare finds that the row says otherwise.
-pub async fn mark_returned(db: &Db, leads: &[Known], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn mark_returned(db: &StateDb, leads: &[Known], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
     }
     let order = InOrder::of(db, "select back_id, back_client_id from back");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("with back (back_id, back_client_id, back_hash) as (");
         query.push_values(leads, |mut row, known| {
             row.push_bind(&known.lead.id).push_bind(&known.lead.client_id).push_bind(known.desired_hash.as_bytes().to_vec());
@@ -342,7 +342,7 @@ pub async fn mark_returned(db: &Db, leads: &[Known], now: DateTime<Utc>) -> Resu
 }
 
 /// How many leads there are of each status; all statuses are present.
-pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
+pub async fn counts(db: &StateDb) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
     let mut counts: BTreeMap<Status, i64> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
     // One statement, one moment: the numbers add up.
     let sql = format!(
@@ -351,7 +351,7 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
          (select count(*) from lead where {IS_ASSUMED}) \
          union all select 'assumed', count(*) from lead where {IS_ASSUMED}"
     );
-    let rows: Vec<(String, i64)> = on_db!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
+    let rows: Vec<(String, i64)> = on_state!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
     for (name, count) in rows {
         counts.insert(status_named(&name)?, count);
     }
@@ -359,8 +359,8 @@ pub async fn counts(db: &Db) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
 }
 
 /// How many Conversica has refused, and how many have failed for too long.
-pub async fn failed(db: &Db) -> Result<(i64, i64), sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn failed(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
+    on_state!(db, pool => {
         sqlx::query_as(
             "select (select count(*) from lead where status = 'rejected' and status <> 'in_sync'), \
              (select count(*) from lead where status = 'exhausted' and status <> 'in_sync')").fetch_one(pool).await
@@ -369,11 +369,11 @@ pub async fn failed(db: &Db) -> Result<(i64, i64), sqlx::Error> {
 
 /// The content that Conversica took last, for a page of leads: what `plan` compares with. Where it has never said so, what
 /// it may have taken, or is about to.
-pub async fn delivered(db: &Db, leads: &[LeadId]) -> Result<BTreeMap<LeadId, String>, sqlx::Error> {
+pub async fn delivered(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, String>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(BTreeMap::new());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("select id, client_id, ");
         query.push(format!("coalesce({DELIVERED}, {SENT})"));
         query.push(" from lead where (delivered is not null or delivered_hash = desired_hash or status = 'in_flight') and (id, client_id) in (");

@@ -7,10 +7,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
-use crate::on_db;
 use crate::rules::lead_status::Status;
 use crate::store::instant;
+use crate::store::state_db::{StateDb, on_state};
 
 /// Leads a page.
 pub const PAGE: i64 = 1000;
@@ -54,7 +53,7 @@ enum Way {
 /// The leads of one status, page by page.
 #[derive(Debug)]
 pub struct Pages<'a> {
-    db: &'a Db,
+    db: &'a StateDb,
     status: Status,
     reason: Option<&'a str>,
     way: Way,
@@ -65,13 +64,20 @@ pub struct Pages<'a> {
 impl<'a> Pages<'a> {
     /// `of_status` of `all` leads have that status, and about `wanted` of them will be asked for: which way is shorter
     /// depends on it.
-    pub fn new(db: &'a Db, status: Status, reason: Option<&'a str>, of_status: i64, all: i64, wanted: i64) -> Self {
+    pub fn new(
+        db: &'a StateDb,
+        status: Status,
+        reason: Option<&'a str>,
+        of_status: i64,
+        all: i64,
+        wanted: i64,
+    ) -> Self {
         let way = shorter_way(status, of_status, all, if reason.is_some() { of_status } else { wanted });
         Self { db, status, reason, way, after: None, at_end: false }
     }
 
     /// Some leads of the status, no matter which, one page: costs what the page costs, however many there are.
-    pub fn some(db: &'a Db, status: Status) -> Self {
+    pub fn some(db: &'a StateDb, status: Status) -> Self {
         Self { db, status, reason: None, way: Way::Any, after: None, at_end: false }
     }
 
@@ -95,7 +101,7 @@ impl<'a> Pages<'a> {
     }
 
     async fn read(&self, limit: i64) -> Result<Vec<Listed>, sqlx::Error> {
-        on_db!(self.db, pool => {
+        on_state!(self.db, pool => {
             let mut query = QueryBuilder::new(
                 "select id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
                  last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at, assumed_at from lead where ");
@@ -140,8 +146,8 @@ impl<'a> Pages<'a> {
 }
 
 /// How many leads of that status match.
-pub async fn count(db: &Db, status: Status, reason: &str) -> Result<i64, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn count(db: &StateDb, status: Status, reason: &str) -> Result<i64, sqlx::Error> {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new("select count(*) from lead where ");
         push_condition(&mut query, db, status, Some(reason), Way::Sort);
         query.build_query_scalar().fetch_one(pool).await
@@ -160,8 +166,13 @@ fn shorter_way(status: Status, of_status: i64, all: i64, wanted: i64) -> Way {
     if walk { Way::Walk } else { Way::Sort }
 }
 
-fn push_condition<DB: Database>(query: &mut QueryBuilder<DB>, db: &Db, status: Status, reason: Option<&str>, way: Way)
-where
+fn push_condition<DB: Database>(
+    query: &mut QueryBuilder<DB>,
+    db: &StateDb,
+    status: Status,
+    reason: Option<&str>,
+    way: Way,
+) where
     for<'e> String: Encode<'e, DB> + Type<DB>,
 {
     match way {
@@ -174,8 +185,8 @@ where
     let Some(reason) = reason else { return };
     let like = match db {
         // Ignores case, of ASCII letters.
-        Db::Sqlite(_) => "like",
-        Db::Postgres(_) => "ilike",
+        StateDb::Sqlite(_) => "like",
+        StateDb::Postgres(_) => "ilike",
     };
     // Reasons are stored as JSON, with their quotes escaped.
     let in_json = serde_json::Value::from(reason).to_string();

@@ -8,17 +8,17 @@ use sqlx::Row as _;
 use crate::config::{Delivery, OnAmbiguous};
 use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::conversica::outcome::Class;
-use crate::db::{Db, trusted};
+use crate::db::trusted;
 use crate::horizon::{self, TOLERANCE};
-use crate::on_db;
 use crate::rules::retry::Next;
 use crate::store::delivery::{self, Finished};
 use crate::store::lead::{InOrder, SENT, locking};
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, late, micros, outcome};
 
 /// Whether a claim whose lease is over waits to be taken up again.
-pub async fn any_expired(db: &Db, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let found: Option<i64> = on_db!(db, pool => {
+pub async fn any_expired(db: &StateDb, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let found: Option<i64> = on_state!(db, pool => {
         sqlx::query_scalar(
             "select cast(1 as bigint) from lead where status = 'in_flight' and status <> 'in_sync' and (lease_until <= $1 or lease_until > $2) limit 1")
             .bind(micros(now)).bind(micros(horizon::latest(LONGEST_LEASE, now))).fetch_optional(pool).await
@@ -30,14 +30,14 @@ pub async fn any_expired(db: &Db, now: DateTime<Utc>) -> Result<bool, sqlx::Erro
 const LONGEST_LEASE: Duration = Duration::from_secs(3600);
 
 /// A lease that ends later than any can counts as one that began now: the instance that claimed with that clock may still be sending.
-async fn shorten_leases(db: &Db, left: Duration, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+async fn shorten_leases(db: &StateDb, left: Duration, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let sql = format!(
         "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
          where status = 'in_flight' and status <> 'in_sync' and lease_until > $1{}) \
          update lead set lease_until = $2 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
         locking(db)
     );
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         sqlx::query(trusted(sql)).bind(micros(horizon::latest(LONGEST_LEASE, now))).bind(micros(now + left))
             .execute(pool).await.map(drop)
     })
@@ -57,7 +57,12 @@ const ORPHANS_AT_ONCE: i64 = 1000;
 
 /// Claims that a crash left behind: nobody knows whether their requests arrived, so each is recorded as ambiguous, and
 /// treated as `[delivery] on_ambiguous` says. Returns how many there were.
-pub async fn recover(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+pub async fn recover(
+    db: &StateDb,
+    orphans: Orphans,
+    settings: &Delivery,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
     shorten_leases(db, settings.timeout * 2 + TOLERANCE, now).await?;
     let mut recovered = 0;
     loop {
@@ -69,7 +74,12 @@ pub async fn recover(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTi
     }
 }
 
-async fn recover_some(db: &Db, orphans: Orphans, settings: &Delivery, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+async fn recover_some(
+    db: &StateDb,
+    orphans: Orphans,
+    settings: &Delivery,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
     let before = match orphans {
         Orphans::All => i64::MAX,
         Orphans::Expired => micros(now),
@@ -82,7 +92,7 @@ async fn recover_some(db: &Db, orphans: Orphans, settings: &Delivery, now: DateT
          where status = 'in_flight' and status <> 'in_sync' and lease_until <= $1 order by id, client_id limit $2 {}",
         db.skip_locked()
     );
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let rows = sqlx::query(crate::db::trusted(find))
             .bind(before).bind(ORPHANS_AT_ONCE).bind(late::OTHER_CONTENT.to_vec()).fetch_all(&mut *transaction).await?;

@@ -9,9 +9,8 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::Class;
-use crate::db::Db;
-use crate::on_db;
 use crate::store::delivery::Finished;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// In microseconds.
@@ -88,9 +87,9 @@ where
 }
 
 /// How many outcomes of each class there have been; all classes are present.
-pub async fn counts(db: &Db) -> Result<BTreeMap<Class, i64>, sqlx::Error> {
+pub async fn counts(db: &StateDb) -> Result<BTreeMap<Class, i64>, sqlx::Error> {
     let mut counts: BTreeMap<Class, i64> = Class::ALL.into_iter().map(|class| (class, 0)).collect();
-    let rows: Vec<(String, i64)> = on_db!(db, pool => {
+    let rows: Vec<(String, i64)> = on_state!(db, pool => {
         sqlx::query_as("select class, count from outcome_count").fetch_all(pool).await
     })?;
     for (name, count) in rows {
@@ -121,9 +120,9 @@ pub struct Recorded {
 }
 
 /// Everything the journal says of one lead, oldest first.
-pub async fn of_lead(db: &Db, id: &str, client_id: &str) -> Result<Vec<Recorded>, sqlx::Error> {
+pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<Recorded>, sqlx::Error> {
     type Line = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>, Option<Vec<u8>>);
-    let rows: Vec<Line> = on_db!(db, pool => {
+    let rows: Vec<Line> = on_state!(db, pool => {
         sqlx::query_as(
             "select o.at, o.class, o.http_status, o.detail, o.duration_ms, o.attempt, case when o.sent_hash is null then null \
              when o.sent_hash = lead.desired_hash then 'desired' when o.sent_hash = lead.delivered_hash then 'delivered' \
@@ -158,10 +157,10 @@ pub struct Stretch {
 
 /// The outcomes since then, by stretches of so many minutes and by class, in the order of time. Stretches without any are
 /// left out. Minutes are kept for a month.
-pub async fn by_stretch(db: &Db, since: DateTime<Utc>, minutes: i64) -> Result<Vec<Stretch>, sqlx::Error> {
+pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Result<Vec<Stretch>, sqlx::Error> {
     let minutes = minutes.max(1);
     // The sum of bigints is a numeric on PostgreSQL.
-    let rows: Vec<(i64, String, i64)> = on_db!(db, pool => {
+    let rows: Vec<(i64, String, i64)> = on_state!(db, pool => {
         sqlx::query_as(
             "select minute / $2 as stretch, class, cast(sum(count) as bigint) from outcome_minute where minute >= $1 \
              group by 1, 2 order by 1, 2")
@@ -174,9 +173,9 @@ pub async fn by_stretch(db: &Db, since: DateTime<Utc>, minutes: i64) -> Result<V
 }
 
 /// Records an attempt for no lead of the state: the test lead.
-pub async fn record_test(db: &Db, finished: &Finished) -> Result<(), sqlx::Error> {
+pub async fn record_test(db: &StateDb, finished: &Finished) -> Result<(), sqlx::Error> {
     let finished = std::slice::from_ref(finished);
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         insert_query(finished).build().execute(&mut *transaction).await?;
         minute_query(finished).build().execute(&mut *transaction).await?;
@@ -198,8 +197,8 @@ pub struct Failed {
 const NEWEST_ENTRIES: i64 = 3000;
 
 /// The newest attempts that were not accepted, newest first: of the newest entries of the journal alone.
-pub async fn newest_failed(db: &Db, limit: i64) -> Result<Vec<Failed>, sqlx::Error> {
-    let rows: Vec<(String, String, i64, String, Option<i64>)> = on_db!(db, pool => {
+pub async fn newest_failed(db: &StateDb, limit: i64) -> Result<Vec<Failed>, sqlx::Error> {
+    let rows: Vec<(String, String, i64, String, Option<i64>)> = on_state!(db, pool => {
         sqlx::query_as(
             "select id, client_id, at, class, http_status from \
              (select seq, id, client_id, at, class, http_status from outcome order by seq desc limit $1) o \

@@ -8,9 +8,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use crate::conversica::lead::{LeadId, RowHash};
-use crate::db::Db;
 use crate::rules::hold_reason::SOURCE_SHRANK;
 use crate::store::compare::Compared;
+use crate::store::state_db::StateDb;
 
 /// Leads as [`column()`] has them.
 #[derive(Debug)]
@@ -18,17 +18,17 @@ pub(crate) struct Packed(pub VecDeque<Compared>);
 
 /// What to select of rows that have `id`, `client_id`, `row_hash`, `gone_at` and `hold_reason`. The hash is left out where a
 /// person or a later compare has to look.
-pub(crate) fn column(db: &Db) -> String {
+pub(crate) fn column(db: &StateDb) -> String {
     let shrank = format!("coalesce(hold_reason, '') = '{SOURCE_SHRANK}'");
     let hash = format!("case when gone_at is null and not ({shrank}) then row_hash end");
     let gone = format!("gone_at is not null and not ({shrank})");
     match db {
-        Db::Sqlite(_) => format!(
+        StateDb::Sqlite(_) => format!(
             "string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' || coalesce({hash}, '-') \
              || case when {gone} then ' - ' else ' . ' end || id || client_id, '')"
         ),
         // A number is made a text for several times what this costs.
-        Db::Postgres(_) => format!(
+        StateDb::Postgres(_) => format!(
             "string_agg(int8send(octet_length(id) * {ID}::bigint + octet_length(client_id) * {CLIENT} \
              + case when {gone} then {GONE} else 0 end + case when ({hash}) is null then {UNHASHED} else 0 end) \
              || int8send(coalesce(row_hash, 0)) || textsend(id || client_id), '')"

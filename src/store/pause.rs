@@ -8,10 +8,11 @@ use sqlx::{Executor as _, PgPool};
 
 use crate::clock::{self, ClockCorrection};
 use crate::conversica::outcome::RETRY_AFTER_MAX;
-use crate::db::{Db, literal, trusted};
+use crate::db::{literal, trusted};
+use crate::horizon;
 use crate::store::server_clock::{self, SERVER_MICROS};
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
-use crate::{horizon, on_db};
 
 const NAME: &str = "asked_pause";
 
@@ -20,10 +21,10 @@ const NAME: &str = "asked_pause";
 pub(crate) const IN_FORCE: &str = "select 1 from control where name = 'asked_pause' and at > ";
 
 /// Conversica has asked for silence until then. A shorter pause than the one in force changes nothing.
-pub async fn ask(db: &Db, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn ask(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let latest = horizon::latest(RETRY_AFTER_MAX, now);
     let until = until.min(latest);
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         sqlx::query(
             "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
              set body = excluded.body, at = excluded.at where excluded.at > control.at or control.at > $4")
@@ -34,8 +35,8 @@ pub async fn ask(db: &Db, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<()
 
 /// As [`ask`], for a PostgreSQL state that other instances share: they see it without waiting for the disk. A later commit takes
 /// it to the disk.
-pub async fn announce(db: &Db, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let Db::Postgres(pool) = db else { return ask(db, until, now).await };
+pub async fn announce(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let StateDb::Postgres(pool) = db else { return ask(db, until, now).await };
     let latest = horizon::latest(RETRY_AFTER_MAX, now);
     let until = until.min(latest);
     // One round trip: numbers and an instant, of this crate's own making.
@@ -63,8 +64,8 @@ pub async fn ask_server(pool: &PgPool) -> Result<(Option<DateTime<Utc>>, ClockCo
 }
 
 /// Until when no instance sends, where Conversica has asked for a pause that is not over.
-pub async fn asked_until(db: &Db, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    let until: Option<i64> = on_db!(db, pool => {
+pub async fn asked_until(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    let until: Option<i64> = on_state!(db, pool => {
         sqlx::query_scalar("select at from control where name = $1").bind(NAME).fetch_optional(pool).await
     })?;
     Ok(until.map(instant).filter(|until| !horizon::is_over(*until, RETRY_AFTER_MAX, now)))

@@ -4,20 +4,20 @@
 use std::collections::HashMap;
 
 use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::store::lead::DELIVERED;
+use crate::store::state_db::{StateDb, on_state};
 
 /// Every content that the state has of a lead, by its fingerprint: what it should hold, what was accepted last, what is on its
 /// way, and what was sent before. What a version before this one has lost is not there.
-pub async fn contents(db: &Db, lead: &LeadId) -> Result<HashMap<Vec<u8>, String>, sqlx::Error> {
+pub async fn contents(db: &StateDb, lead: &LeadId) -> Result<HashMap<Vec<u8>, String>, sqlx::Error> {
     let sql = format!(
         "select body from payload where id = $1 and client_id = $2 \
          union all select desired from lead where id = $1 and client_id = $2 and desired is not null \
          union all select {DELIVERED} from lead where id = $1 and client_id = $2 \
          union all select sent from lead where id = $1 and client_id = $2"
     );
-    let bodies: Vec<Option<String>> = on_db!(db, pool => {
+    let bodies: Vec<Option<String>> = on_state!(db, pool => {
         sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
     })?;
     let named = |body: String| (Fingerprint::of(body.as_bytes()).as_bytes().to_vec(), body);

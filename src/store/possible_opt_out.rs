@@ -9,10 +9,9 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::consent::{Channel, Word};
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
-use crate::on_db;
 use crate::store::consent::{self, Entry};
 use crate::store::decision::Who;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// What an operator says of such a post.
@@ -151,13 +150,13 @@ where
 /// Writes down what an operator has decided about a post. A confirmed opt-out goes into the ledger, as of now: what Conversica
 /// has posted meanwhile does not end it. After a dismissal the rows of the leads are read again.
 pub async fn settle(
-    db: &Db,
+    db: &StateDb,
     event_seq: i64,
     decision: OptOutDecision,
     who: &Who,
     now: DateTime<Utc>,
 ) -> Result<SettleOutcome, sqlx::Error> {
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let rows: Vec<(String, String, String)> = sqlx::query_as(
             "select id, client_id, channel from possible_opt_out where event_seq = $1 and settled_at is null \
@@ -207,12 +206,12 @@ pub async fn settle(
 
 /// The leads that each of these posts may be about, in the order of their ids; not those of posts that an operator has dismissed
 /// or replaced.
-pub async fn leads_of_events(db: &Db, event_seqs: &[i64]) -> Result<BTreeMap<i64, Vec<LeadId>>, sqlx::Error> {
+pub async fn leads_of_events(db: &StateDb, event_seqs: &[i64]) -> Result<BTreeMap<i64, Vec<LeadId>>, sqlx::Error> {
     let mut leads: BTreeMap<i64, Vec<LeadId>> = BTreeMap::new();
     if event_seqs.is_empty() {
         return Ok(leads);
     }
-    let rows: Vec<(i64, String, String)> = on_db!(db, pool => {
+    let rows: Vec<(i64, String, String)> = on_state!(db, pool => {
         let mut query = QueryBuilder::new(
             "select distinct event_seq, id, client_id from possible_opt_out \
              where id <> '' and (decision is null or decision = 'confirmed') and event_seq in (");
@@ -230,8 +229,8 @@ pub async fn leads_of_events(db: &Db, event_seqs: &[i64]) -> Result<BTreeMap<i64
 }
 
 /// Leads that a damaged post may be an opt-out of, until an operator has looked; at most `limit` of them.
-pub async fn waiting_leads(db: &Db, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
-    let rows: Vec<(String, String)> = on_db!(db, pool => {
+pub async fn waiting_leads(db: &StateDb, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
+    let rows: Vec<(String, String)> = on_state!(db, pool => {
         sqlx::query_as(
             "select distinct id, client_id from possible_opt_out where settled_at is null and id <> '' \
              order by id, client_id limit $1")
@@ -241,8 +240,8 @@ pub async fn waiting_leads(db: &Db, limit: i64) -> Result<Vec<LeadId>, sqlx::Err
 }
 
 /// What is suspected of a lead, or was, oldest first.
-pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<Vec<PossibleOptOutShown>, sqlx::Error> {
-    let rows: Vec<ShownRow> = on_db!(db, pool => {
+pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<PossibleOptOutShown>, sqlx::Error> {
+    let rows: Vec<ShownRow> = on_state!(db, pool => {
         sqlx::query_as(
             "select event_seq, channel, at, decision, settled_at from possible_opt_out where id = $1 and client_id = $2 \
              order by seq")

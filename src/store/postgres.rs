@@ -1,24 +1,16 @@
 //! How connections to a PostgreSQL server are made, and the sessions of the state, which keep settings and locks as long as they
 //! last.
 
-use std::str::FromStr;
+use crate::db::postgres_options;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 
-use crate::db::{
-    ACQUIRE_TIMEOUT, Db, LOCK_TIMEOUT, POSTGRES_SCHEMA, away_or_unfit, display_url, is_outage, state_unusable, trusted,
-};
+use crate::db::pooler::{self, SessionKind};
+use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, away_or_unfit, display_url, is_outage, trusted};
 use crate::error::SetupError;
-use crate::source::pooler::{self, SessionKind};
 use crate::store::server_clock;
-
-/// No statement is logged: the customer's own conditions may quote personal data. `extra_float_digits`, which the driver would send
-/// as it connects, is refused by PgBouncer as it is delivered; where it matters, it is set in the transaction.
-pub(crate) fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
-    let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging();
-    Ok(options.extra_float_digits(None))
-}
+use crate::store::state_db::{POSTGRES_SCHEMA, StateDb, state_unusable};
 
 /// Connections that each begin with these statements, which hold as long as the connection.
 fn in_session(connections: u32, session: String) -> PgPoolOptions {
@@ -137,10 +129,10 @@ async fn refuse_encoding(pool: &PgPool, url: &str) -> anyhow::Result<()> {
     .into())
 }
 
-impl Db {
+impl StateDb {
     /// Whether a statement that looks up many leads may be kept with its plan. PostgreSQL would keep one that it made
     /// while the table was empty, and by which each look reads all of what has come in since, until the table is analysed.
     pub const fn keeps_plans(&self) -> bool {
-        matches!(self, Db::Sqlite(_))
+        matches!(self, StateDb::Sqlite(_))
     }
 }

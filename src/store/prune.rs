@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::db::{Db, trusted};
+use crate::config;
+use crate::db::trusted;
 use crate::store::micros;
-use crate::{config, on_db};
+use crate::store::state_db::{StateDb, on_state};
 
 /// Rows looked at by one transaction.
 const AT_ONCE: i64 = 500;
@@ -65,7 +66,7 @@ pub struct Step {
 }
 
 /// One step: rows behind `after` (a `seq`; 0 at first) that came about before `until`.
-pub async fn step(db: &Db, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+pub async fn step(db: &StateDb, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
     match kept {
         Kept::Minutes => minutes(db, until).await,
         Kept::Payloads => payloads(db, until).await,
@@ -86,14 +87,14 @@ pub fn until(kept: Kept, settings: &config::State, now: DateTime<Utc>) -> DateTi
 }
 
 /// Rows have numbers in the order in which they came, so the old ones are the first: it is over where there are no more.
-async fn in_order(db: &Db, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+async fn in_order(db: &StateDb, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
     let (table, at, may_go) = kept.table();
     let look = format!(
         "select max(seq), cast(coalesce(max(case when {at} < $2 then 1 else 0 end), 0) as bigint) from \
          (select seq, {at} from {table} where seq > $1 order by seq limit {AT_ONCE}) w"
     );
     let take = format!("delete from {table} as r where seq > $1 and seq <= $2 and {at} < $3 and {may_go}");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let (last, any_old): (Option<i64>, i64) = sqlx::query_as(trusted(look))
             .bind(after).bind(micros(until)).fetch_one(&mut *transaction).await?;
@@ -105,32 +106,32 @@ async fn in_order(db: &Db, kept: Kept, after: i64, until: DateTime<Utc>) -> Resu
     })
 }
 
-async fn minutes(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
     // At most five rows a minute: a month of them is not much even at once.
     let sql = "delete from outcome_minute where minute < $1";
-    let taken = on_db!(db, pool => {
+    let taken = on_state!(db, pool => {
         sqlx::query(sql).bind(micros(until).div_euclid(60_000_000)).execute(pool).await?.rows_affected()
     });
     Ok(Step { rows: taken, next: None })
 }
 
 /// Their time changes when one is sent again, so they are found by it.
-async fn payloads(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+async fn payloads(db: &StateDb, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
     let sql =
         format!("delete from payload where seq in (select seq from payload where at < $1 order by at limit {AT_ONCE})");
-    let taken = on_db!(db, pool => {
+    let taken = on_state!(db, pool => {
         sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
     });
     Ok(Step { rows: taken, next: (taken > 0).then_some(0) })
 }
 
-async fn decided(db: &Db, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+async fn decided(db: &StateDb, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
     let sql = format!(
         "delete from decided where (id, client_id, decision_seq) in (\
          select d.id, d.client_id, d.decision_seq from decision join decided d on d.decision_seq = decision.seq \
          where decision.at < $1 limit {AT_ONCE})"
     );
-    let taken = on_db!(db, pool => {
+    let taken = on_state!(db, pool => {
         sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
     });
     Ok(Step { rows: taken, next: (taken > 0).then_some(0) })

@@ -9,10 +9,10 @@ use sqlx::Row as _;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::{heard, lenient};
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::store::heard::reading::{self, Heard, Wanted};
 use crate::store::instant;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::told::OnItsWay;
 
 /// The tables that name people, by `id` and `client_id` or by the event that they belong to, and what that is in words.
@@ -122,7 +122,7 @@ pub fn addresses(contents: &HashMap<Vec<u8>, String>) -> BTreeSet<String> {
 
 /// How many rows of each table are about a person; tables without any are left out.
 pub async fn holdings(
-    db: &Db,
+    db: &StateDb,
     lead: &LeadId,
     addresses: &BTreeSet<String>,
 ) -> Result<Vec<(&'static str, u64)>, sqlx::Error> {
@@ -135,7 +135,7 @@ pub async fn holdings(
             (By::Event, _) => 0,
             (By::Lead, _) => {
                 let sql = format!("select count(*) from {table} where id = $1 and client_id = $2");
-                on_db!(db, pool => {
+                on_state!(db, pool => {
                     sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_one(pool).await
                 })?
             }
@@ -148,8 +148,8 @@ pub async fn holdings(
 }
 
 /// See `posts!`.
-pub async fn events(db: &Db, lead: &LeadId, addresses: &BTreeSet<String>) -> Result<Vec<i64>, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn events(db: &StateDb, lead: &LeadId, addresses: &BTreeSet<String>) -> Result<Vec<i64>, sqlx::Error> {
+    on_state!(db, pool => {
         let mut connection = pool.acquire().await?;
         Ok(posts!(connection, lead, addresses))
     })
@@ -157,7 +157,7 @@ pub async fn events(db: &Db, lead: &LeadId, addresses: &BTreeSet<String>) -> Res
 
 /// Everything that was posted about a person, oldest first, each with how far it is from the CRM, where it is not there yet.
 pub async fn received(
-    db: &Db,
+    db: &StateDb,
     lead: &LeadId,
     addresses: &BTreeSet<String>,
 ) -> Result<Vec<(Heard, Option<OnItsWay>)>, sqlx::Error> {
@@ -169,7 +169,7 @@ pub async fn received(
         for heard in page {
             let seq = heard.seq;
             type Line = (String, i64, i64, Option<String>);
-            let waits: Option<Line> = on_db!(db, pool => {
+            let waits: Option<Line> = on_state!(db, pool => {
                 sqlx::query_as("select status, attempts, due_at, detail from writeback where event_seq = $1")
                     .bind(seq).fetch_optional(pool).await
             })?;
@@ -195,8 +195,8 @@ pub struct Conversation {
     pub last_heard_at: DateTime<Utc>,
 }
 
-pub async fn conversation(db: &Db, lead: &LeadId) -> Result<Option<Conversation>, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn conversation(db: &StateDb, lead: &LeadId) -> Result<Option<Conversation>, sqlx::Error> {
+    on_state!(db, pool => {
         let row = sqlx::query(
             "select picture, versions, not_worked, first_heard_at, last_heard_at from conversation where id = $1 and client_id = $2")
             .bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await?;
@@ -214,10 +214,10 @@ pub async fn conversation(db: &Db, lead: &LeadId) -> Result<Option<Conversation>
 
 /// The row of a person in table `lead` (or its only one in another), column by column, without its contents: numbers as they are
 /// stored, bytes as hexadecimal digits.
-pub async fn rows(db: &Db, table: &'static str, lead: &LeadId) -> Result<Vec<Value>, sqlx::Error> {
+pub async fn rows(db: &StateDb, table: &'static str, lead: &LeadId) -> Result<Vec<Value>, sqlx::Error> {
     let sql = match db {
         // The names of the columns are asked of the schema, so that none that is added later is forgotten.
-        Db::Sqlite(pool) => {
+        StateDb::Sqlite(pool) => {
             let columns: Vec<String> =
                 sqlx::query_scalar("select name from pragma_table_info($1)").bind(table).fetch_all(pool).await?;
             let pair =
@@ -225,11 +225,11 @@ pub async fn rows(db: &Db, table: &'static str, lead: &LeadId) -> Result<Vec<Val
             let pairs: Vec<String> = columns.iter().map(pair).collect();
             format!("select json_object({}) from {table} where id = $1 and client_id = $2", pairs.join(", "))
         }
-        Db::Postgres(_) => {
+        StateDb::Postgres(_) => {
             format!("select cast(to_jsonb({table}) as text) from {table} where id = $1 and client_id = $2")
         }
     };
-    let rows: Vec<String> = on_db!(db, pool => {
+    let rows: Vec<String> = on_state!(db, pool => {
         sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
     })?;
     let value = |row: String| {

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::store::file::FileId;
+use crate::db::file::FileId;
 
 /// What the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock;
-use crate::source::source_file::beside;
-use crate::store::file::{FileId, FileLook};
+use crate::db::file::{FileId, FileLook, beside};
 use crate::store::state_header::HeaderFile;
 
 /// Two copies of the header, how many frames are in the database file already, marks of readers and locks, and how many frames a

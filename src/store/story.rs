@@ -8,14 +8,14 @@ use sqlx::Row as _;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::Class;
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::rules::lead_status::Status;
 use crate::store::decision::{self, Decided};
 use crate::store::lead::DELIVERED;
 use crate::store::lead_status::{SHOWN_STATUS, status_named};
 use crate::store::listing::{due, reasons_of};
 use crate::store::outcome::{self, Recorded};
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, payload};
 
 /// One lead, as the state has it.
@@ -67,22 +67,22 @@ impl Story {
 }
 
 /// The clients that have a lead of that id, at most 50; blank for a lead without one.
-pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
+    on_state!(db, pool => {
         sqlx::query_scalar("select client_id from lead where id = $1 order by client_id limit 50")
             .bind(id).fetch_all(pool).await
     })
 }
 
 /// The lead's story; `None` where the state does not know it.
-pub async fn of(db: &Db, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
+pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
     let sql = format!(
         "select {SHOWN_STATUS}, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
          hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at, held_at, claimed_at, test_lead_at, \
          assumed_at, last_http_status, last_detail from lead \
          where id = $1 and client_id = $2"
     );
-    let found = on_db!(db, pool => {
+    let found = on_state!(db, pool => {
         let row = sqlx::query(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await?;
         match row {
             None => None,
@@ -140,7 +140,7 @@ pub struct Sent {
 const NEWEST_ENTRIES: i64 = 3000;
 
 /// Who got that answer of late.
-pub async fn answered_with(db: &Db, class: Class, detail: &str) -> Result<Vec<Sent>, sqlx::Error> {
+pub async fn answered_with(db: &StateDb, class: Class, detail: &str) -> Result<Vec<Sent>, sqlx::Error> {
     let sql = format!(
         "select o.id, o.client_id, case when o.sent_hash = lead.desired_hash then lead.desired \
          when o.sent_hash = lead.delivered_hash then {DELIVERED} end \
@@ -148,7 +148,7 @@ pub async fn answered_with(db: &Db, class: Class, detail: &str) -> Result<Vec<Se
          left join lead on lead.id = o.id and lead.client_id = o.client_id \
          where o.class = $2 and o.detail = $3 order by o.seq desc"
     );
-    let rows: Vec<(String, String, Option<String>)> = on_db!(db, pool => {
+    let rows: Vec<(String, String, Option<String>)> = on_state!(db, pool => {
         sqlx::query_as(trusted(sql)).bind(NEWEST_ENTRIES).bind(class.name()).bind(detail).fetch_all(pool).await
     })?;
     Ok(rows.into_iter().map(|(id, client_id, body)| Sent { lead: LeadId { id, client_id }, body }).collect())

@@ -9,9 +9,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use crate::db::file::beside;
 use crate::db::sqlite_path;
 use crate::error::SetupError;
-use crate::source::source_file::beside;
 use crate::store::state_header::HeaderFile;
 use crate::store::state_log::LogNote;
 

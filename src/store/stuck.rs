@@ -3,16 +3,15 @@
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
-use crate::db::Db;
-use crate::on_db;
 use crate::rules::lead_status::Status;
 use crate::store::decision::{self, Action, Who};
 use crate::store::lead::locking;
 use crate::store::micros;
+use crate::store::state_db::{StateDb, on_state};
 
 /// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
 pub async fn requeue(
-    db: &Db,
+    db: &StateDb,
     statuses: &[Status],
     ids: Option<&[String]>,
     who: Option<&Who>,
@@ -42,7 +41,7 @@ pub async fn requeue(
             $query.push(locking(db)).push(")");
         };
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut noted: Option<i64> = None;
         if let Some(who) = who {
@@ -90,10 +89,10 @@ pub struct Stuck {
 }
 
 /// How much is stuck: of these statuses, and of these ids where any are named.
-pub async fn look(db: &Db, statuses: &[Status], ids: Option<&[String]>) -> Result<Stuck, sqlx::Error> {
+pub async fn look(db: &StateDb, statuses: &[Status], ids: Option<&[String]>) -> Result<Stuck, sqlx::Error> {
     let mut stuck = Stuck::default();
     for status in statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted)) {
-        let (leads, new_people): (i64, i64) = on_db!(db, pool => {
+        let (leads, new_people): (i64, i64) = on_state!(db, pool => {
             let mut query = QueryBuilder::new(
                 "select count(*), count(case when first_contact_at is null or assumed_at is not null then 1 end) from lead \
                  where status <> 'in_sync' and status = ");

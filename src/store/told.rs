@@ -6,9 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
-use crate::on_db;
 use crate::store::instant;
+use crate::store::state_db::{StateDb, on_state};
 
 /// How far an event is that is not in the CRM yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,9 +21,9 @@ pub struct OnItsWay {
 }
 
 /// The lead's events that are still to be written to the CRM, by their numbers.
-pub async fn writeback(db: &Db, lead: &LeadId) -> Result<HashMap<i64, OnItsWay>, sqlx::Error> {
+pub async fn writeback(db: &StateDb, lead: &LeadId) -> Result<HashMap<i64, OnItsWay>, sqlx::Error> {
     type Line = (i64, String, i64, i64, Option<String>);
-    let rows: Vec<Line> = on_db!(db, pool => {
+    let rows: Vec<Line> = on_state!(db, pool => {
         sqlx::query_as(
             "select w.event_seq, w.status, w.attempts, w.due_at, w.detail from event e \
              join writeback w on w.event_seq = e.seq where e.id = $1 and e.client_id = $2")
@@ -49,9 +48,9 @@ pub struct Alert {
 }
 
 /// Oldest first, at most 1,000.
-pub async fn alerts(db: &Db, lead: &LeadId) -> Result<Vec<Alert>, sqlx::Error> {
+pub async fn alerts(db: &StateDb, lead: &LeadId) -> Result<Vec<Alert>, sqlx::Error> {
     type Line = (String, i64, i64, Option<i64>, Option<String>);
-    let rows: Vec<Line> = on_db!(db, pool => {
+    let rows: Vec<Line> = on_state!(db, pool => {
         sqlx::query_as(
             "select kind, created_at, attempts, done_at, detail from alert where id = $1 and client_id = $2 \
              order by seq limit 1000")

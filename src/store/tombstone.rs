@@ -16,8 +16,7 @@ use sha2::Sha256;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
-use crate::on_db;
+use crate::store::state_db::{StateDb, on_state};
 
 /// The fact that holds the key.
 pub(crate) const KEY_NAME: &str = "erasure_key";
@@ -111,11 +110,11 @@ macro_rules! erased {
 pub(crate) use erased;
 
 /// Keeps whoever erases waiting until the transaction ends. SQLite has one writer at a time.
-pub(crate) fn shared_lock(db: &Db) -> Option<&'static str> {
+pub(crate) fn shared_lock(db: &StateDb) -> Option<&'static str> {
     match db {
-        Db::Sqlite(_) => None,
+        StateDb::Sqlite(_) => None,
         // The letters "csyncers".
-        Db::Postgres(_) => Some("select pg_advisory_xact_lock_shared(7166204947097547379)"),
+        StateDb::Postgres(_) => Some("select pg_advisory_xact_lock_shared(7166204947097547379)"),
     }
 }
 
@@ -135,25 +134,25 @@ where
 
 /// The key, where anybody was ever erased. Who asks for it once, and then [`among`] with it, spares a question for each batch
 /// while there is nobody.
-pub async fn key(db: &Db) -> Result<Option<Key>, sqlx::Error> {
-    let body: Option<String> = on_db!(db, pool => sqlx::query_scalar(KEY).fetch_optional(pool).await)?;
+pub async fn key(db: &StateDb) -> Result<Option<Key>, sqlx::Error> {
+    let body: Option<String> = on_state!(db, pool => sqlx::query_scalar(KEY).fetch_optional(pool).await)?;
     body.as_deref().map(Key::parse).transpose()
 }
 
 /// Who of these was erased, for who only reads: one statement for up to 2,000.
-pub async fn among(db: &Db, key: &Key, leads: impl Iterator<Item = &LeadId>) -> Result<Erased, sqlx::Error> {
+pub async fn among(db: &StateDb, key: &Key, leads: impl Iterator<Item = &LeadId>) -> Result<Erased, sqlx::Error> {
     let asked: Vec<(Vec<u8>, LeadId)> = leads.map(|lead| (key.tag(lead), lead.clone())).collect();
     let mut found = Vec::new();
     for some in asked.chunks(2000) {
-        found.extend(on_db!(db, pool => among_query(some).build_query_scalar::<Vec<u8>>().fetch_all(pool).await)?);
+        found.extend(on_state!(db, pool => among_query(some).build_query_scalar::<Vec<u8>>().fetch_all(pool).await)?);
     }
     Ok(Erased::of(asked, found))
 }
 
 /// Since when that person is erased; `None` where they are not.
-pub async fn since(db: &Db, lead: &LeadId) -> Result<Option<i64>, sqlx::Error> {
+pub async fn since(db: &StateDb, lead: &LeadId) -> Result<Option<i64>, sqlx::Error> {
     let Some(key) = key(db).await? else { return Ok(None) };
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         sqlx::query_scalar("select at from tombstone where tag = $1").bind(key.tag(lead)).fetch_optional(pool).await
     })
 }

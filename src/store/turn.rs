@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
-use crate::db::Db;
+use crate::store::state_db::StateDb;
 
 /// What has turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +59,8 @@ impl TurnLease {
     ///
     /// # Errors
     /// The database's, while it is away.
-    pub async fn try_take(&mut self, db: &Db) -> Result<bool, sqlx::Error> {
-        let Db::Postgres(pool) = db else { return Ok(true) };
+    pub async fn try_take(&mut self, db: &StateDb) -> Result<bool, sqlx::Error> {
+        let StateDb::Postgres(pool) = db else { return Ok(true) };
         let is_kept = self.session.is_some();
         match self.run(TAKE, pool).await {
             // The session may have ended since the last turn, as when the server was restarted.
@@ -70,8 +70,8 @@ impl TurnLease {
     }
 
     /// Renews the lease for as long as it is ours: returns when another process has the turn.
-    pub async fn hold(&mut self, db: &Db) {
-        let Db::Postgres(pool) = db else { return std::future::pending().await };
+    pub async fn hold(&mut self, db: &StateDb) {
+        let StateDb::Postgres(pool) = db else { return std::future::pending().await };
         loop {
             tokio::time::sleep(RENEWAL_INTERVAL).await;
             if let Ok(Ok(false)) = tokio::time::timeout(ANSWER_TIMEOUT, self.run(RENEW, pool)).await {
@@ -81,8 +81,8 @@ impl TurnLease {
     }
 
     /// Gives the turn back, where it is still ours. Where the server does not answer, the lease ends by itself.
-    pub async fn give_back(&mut self, db: &Db) {
-        let Db::Postgres(pool) = db else { return };
+    pub async fn give_back(&mut self, db: &StateDb) {
+        let StateDb::Postgres(pool) = db else { return };
         if self.session.is_some() {
             let _ = tokio::time::timeout(ANSWER_TIMEOUT, self.run(GIVE_BACK, pool)).await;
         }

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::db::{Db, trusted};
-use crate::on_db;
+use crate::db::trusted;
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, UNMAPPED_COUNTS, UNMAPPED_MAY_BE};
+use crate::store::state_db::{StateDb, on_state};
 
 /// How many there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -16,7 +16,7 @@ pub struct UnclearOptOuts {
 }
 
 /// Counts the leads whose rows hold such values.
-pub async fn count(db: &Db) -> Result<UnclearOptOuts, sqlx::Error> {
+pub async fn count(db: &StateDb) -> Result<UnclearOptOuts, sqlx::Error> {
     let holds = |reasons: [&str; 2]| reasons.map(|reason| format!("invalid_reasons like '%{reason}%'")).join(" or ");
     let sql = format!(
         "select cast(coalesce(sum(case when {counts} then 1 else 0 end), 0) as bigint), \
@@ -25,6 +25,6 @@ pub async fn count(db: &Db) -> Result<UnclearOptOuts, sqlx::Error> {
         counts = holds([COUNTS_AS_OPT_OUT, UNMAPPED_COUNTS]),
         may_be = holds([MAY_BE_OPT_OUT, UNMAPPED_MAY_BE]),
     );
-    let (counted, unclear) = on_db!(db, pool => sqlx::query_as(trusted(sql)).fetch_one(pool).await)?;
+    let (counted, unclear) = on_state!(db, pool => sqlx::query_as(trusted(sql)).fetch_one(pool).await)?;
     Ok(UnclearOptOuts { counted, unclear })
 }

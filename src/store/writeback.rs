@@ -2,6 +2,7 @@
 //!
 //! Events of one lane arrive in their order: whatever is not done yet holds up those behind it in its lane, and no other.
 
+use crate::rules::heard_event::{Conversation, Waiting};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -9,36 +10,10 @@ use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
-use crate::db::{Db, trusted};
+use crate::db::trusted;
+use crate::horizon;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
-use crate::{horizon, on_db};
-
-/// An event to be written, with all that is needed for it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Waiting {
-    pub seq: i64,
-    pub lane: String,
-    /// Tries that failed.
-    pub attempts: i64,
-    pub kind: Kind,
-    /// As table `lead` has it.
-    pub lead: LeadId,
-    pub received_at: DateTime<Utc>,
-    pub body: Vec<u8>,
-    /// Names the content, in hexadecimal digits.
-    pub key: String,
-    /// JSON object: the keys of a Lead Update that were news.
-    pub effect: Option<String>,
-    pub conversation: Option<Conversation>,
-}
-
-/// What all Lead Updates of a lead come to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Conversation {
-    pub picture: String,
-    pub first_heard_at: DateTime<Utc>,
-    pub last_heard_at: DateTime<Utc>,
-}
 
 /// An event that the CRM's database refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +43,7 @@ const BATCH_BYTES: i64 = 8 * 1024 * 1024;
 
 /// What can be written now, in the order of the events: of each lane up to the first that is not due. No event waits for longer
 /// than `longest` for its next try: a later time was written by a clock that was ahead.
-pub async fn due(db: &Db, longest: Duration, now: DateTime<Utc>) -> Result<Vec<Waiting>, sqlx::Error> {
+pub async fn due(db: &StateDb, longest: Duration, now: DateTime<Utc>) -> Result<Vec<Waiting>, sqlx::Error> {
     let sql = format!(
         "with due as ( \
            select w.event_seq, w.lane, w.attempts from writeback w where w.status = 'waiting' and (w.due_at <= $1 or w.due_at > $2) \
@@ -86,7 +61,7 @@ pub async fn due(db: &Db, longest: Duration, now: DateTime<Utc>) -> Result<Vec<W
          left join conversation c on c.id = e.id and c.client_id = e.client_id and e.kind <> 'chat_lead' \
          where s.before < {BATCH_BYTES} order by s.event_seq"
     );
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let rows = sqlx::query(trusted(sql))
             .bind(micros(now)).bind(micros(horizon::latest(longest, now))).fetch_all(pool).await?;
         rows.iter().map(|row| {
@@ -115,24 +90,24 @@ pub async fn due(db: &Db, longest: Duration, now: DateTime<Utc>) -> Result<Vec<W
 }
 
 /// When something that is not due yet will be.
-pub async fn next_due(db: &Db, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+pub async fn next_due(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let sql = "select min(due_at) from writeback where status = 'waiting' and due_at > $1";
-    let next: Option<i64> = on_db!(db, pool => sqlx::query_scalar(sql).bind(micros(now)).fetch_one(pool).await)?;
+    let next: Option<i64> = on_state!(db, pool => sqlx::query_scalar(sql).bind(micros(now)).fetch_one(pool).await)?;
     Ok(next.map(instant))
 }
 
 /// These have arrived.
-pub async fn done(db: &Db, seqs: &[i64]) -> Result<(), sqlx::Error> {
+pub async fn done(db: &StateDb, seqs: &[i64]) -> Result<(), sqlx::Error> {
     if seqs.is_empty() {
         return Ok(());
     }
     // A list as each engine takes it as one value.
     match db {
-        Db::Sqlite(pool) => {
+        StateDb::Sqlite(pool) => {
             let sql = "delete from writeback where event_seq in (select value from json_each($1))";
             sqlx::query(sql).bind(serde_json::json!(seqs).to_string()).execute(pool).await.map(drop)
         }
-        Db::Postgres(pool) => {
+        StateDb::Postgres(pool) => {
             let sql = "delete from writeback where event_seq = any($1)";
             sqlx::query(sql).bind(seqs).execute(pool).await.map(drop)
         }
@@ -140,11 +115,11 @@ pub async fn done(db: &Db, seqs: &[i64]) -> Result<(), sqlx::Error> {
 }
 
 /// These were refused.
-pub async fn failed(db: &Db, failed: &[Failed], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn failed(db: &StateDb, failed: &[Failed], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if failed.is_empty() {
         return Ok(());
     }
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut sql = QueryBuilder::new("with failed (seq, status, due_at, detail) as (");
         sql.push_values(failed, |mut row, failed| {
             row.push_bind(failed.seq)
@@ -161,11 +136,11 @@ pub async fn failed(db: &Db, failed: &[Failed], now: DateTime<Utc>) -> Result<()
 }
 
 /// What waits for a person, oldest first.
-pub async fn stopped(db: &Db) -> Result<Vec<Stopped>, sqlx::Error> {
+pub async fn stopped(db: &StateDb) -> Result<Vec<Stopped>, sqlx::Error> {
     let sql = "select w.event_seq, e.kind, e.id, e.client_id, w.attempts, coalesce(w.first_failed_at, w.due_at), w.detail, \
                (select count(*) from writeback b where b.lane = w.lane and b.event_seq > w.event_seq) \
                from writeback w join event e on e.seq = w.event_seq where w.status = 'stopped' order by w.event_seq";
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let rows = sqlx::query(sql).fetch_all(pool).await?;
         rows.iter().map(|row| Ok(Stopped {
             seq: row.try_get(0)?,
@@ -180,8 +155,8 @@ pub async fn stopped(db: &Db) -> Result<Vec<Stopped>, sqlx::Error> {
 }
 
 /// Puts what was stopped back in the queue: of these leads and these events, or all of it. Returns how many that were.
-pub async fn retry(db: &Db, which: Option<(&[String], &[i64])>, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn retry(db: &StateDb, which: Option<(&[String], &[i64])>, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    on_state!(db, pool => {
         let mut sql = QueryBuilder::new(
             "update writeback set status = 'waiting', attempts = 0, first_failed_at = null, due_at = ",
         );

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, PgPool};
 
-use crate::db::Db;
 use crate::store::server_clock;
+use crate::store::state_db::StateDb;
 
 /// The right to send; given back when dropped.
 pub struct Writer {
@@ -45,10 +45,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The database's, while it is away.
-pub async fn acquire(db: &Db) -> anyhow::Result<(Writer, Company)> {
+pub async fn acquire(db: &StateDb) -> anyhow::Result<(Writer, Company)> {
     match db {
-        Db::Sqlite(_) => Ok((Writer { held: Held::File }, Company::Alone)),
-        Db::Postgres(pool) => {
+        StateDb::Sqlite(_) => Ok((Writer { held: Held::File }, Company::Alone)),
+        StateDb::Postgres(pool) => {
             let mut session = pool.acquire().await?.detach();
             join(&mut session).await?;
             let start = Instant::now();
@@ -72,8 +72,8 @@ impl Writer {
     ///
     /// # Errors
     /// The database's, while it is away.
-    pub async fn keep(&mut self, db: &Db) -> anyhow::Result<u32> {
-        let (Held::Session(session), Db::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
+    pub async fn keep(&mut self, db: &StateDb) -> anyhow::Result<u32> {
+        let (Held::Session(session), StateDb::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
         if !matches!(tokio::time::timeout(PING_TIMEOUT, session.ping()).await, Ok(Ok(()))) {
             *session = pool.acquire().await?.detach();
             join(session).await?;
@@ -84,10 +84,10 @@ impl Writer {
 }
 
 /// Whether other instances are there at this very moment.
-pub async fn others_present(db: &Db) -> Result<bool, sqlx::Error> {
+pub async fn others_present(db: &StateDb) -> Result<bool, sqlx::Error> {
     match db {
-        Db::Sqlite(_) => Ok(false),
-        Db::Postgres(pool) => Ok(instances(pool).await? > 1),
+        StateDb::Sqlite(_) => Ok(false),
+        StateDb::Postgres(pool) => Ok(instances(pool).await? > 1),
     }
 }
 

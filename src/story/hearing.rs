@@ -13,10 +13,10 @@ use crate::conversica::conversation::datetime;
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
 use crate::conversica::lenient;
-use crate::db::Db;
 use crate::store::consent::{self, Entry};
 use crate::store::heard::reading::{self, Heard};
 use crate::store::possible_opt_out::{self, PossibleOptOutShown};
+use crate::store::state_db::StateDb;
 use crate::store::told::{self, Alert, OnItsWay};
 
 /// All that was heard of a lead.
@@ -56,7 +56,7 @@ pub struct Said {
 }
 
 impl Hearing {
-    pub async fn of(state: &Db, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
+    pub async fn of(state: &StateDb, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
         let (heard, picture) = reading::of_lead(state, lead).await?;
         let mut ledger = consent::of_lead(state, lead).await?;
         // In the order in which the words were taken in.

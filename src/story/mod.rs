@@ -16,19 +16,19 @@ use crate::config::Settings;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::{self, Veil};
-use crate::db::Db;
 use crate::error::SetupError;
 use crate::rules::lead_status::Status;
 use crate::rules::mapping::Mapping;
 use crate::store::control::{self, MappingInUse};
 use crate::store::heard::reading;
 use crate::store::outcome::Recorded;
+use crate::store::state_db::StateDb;
 use crate::store::story::{self, Story};
 use crate::wording::meaning;
 
 /// Takes the token out of what is shown of the lead. One that is not in the settings any more is still in the state: in what
 /// was delivered until the lead is sent under its own name, and in what is to be sent until a poll has gone over it.
-pub async fn hide_token(story: &mut Story, state: &Db, settings: &Settings, veil: Veil) -> anyhow::Result<Veil> {
+pub async fn hide_token(story: &mut Story, state: &StateDb, settings: &Settings, veil: Veil) -> anyhow::Result<Veil> {
     let mut veil = veil;
     if story.test_lead_at.is_some() && !veil.is_on() {
         let in_use = control::read::<MappingInUse>(state).await?;
@@ -56,7 +56,7 @@ pub async fn hide_token(story: &mut Story, state: &Db, settings: &Settings, veil
 }
 
 /// The one lead that is meant, or why there is none that the state knows.
-pub async fn which(state: &Db, id: &str, client: Option<&str>) -> anyhow::Result<Result<LeadId, SetupError>> {
+pub async fn which(state: &StateDb, id: &str, client: Option<&str>) -> anyhow::Result<Result<LeadId, SetupError>> {
     let mut clients = story::clients(state, id).await?;
     clients.extend(reading::clients(state, id).await?);
     clients.sort();

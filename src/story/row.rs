@@ -6,12 +6,11 @@ use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
-use crate::on_db;
 use crate::rules::mapping::Mapped;
 use crate::rules::read_scope::Scope;
 use crate::send::merge::{Interest, Item, Merge};
 use crate::source::Crm;
+use crate::store::state_db::StateDb;
 
 /// A person who asks about one lead waits no longer for the source.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +19,12 @@ const BRIEFLY: Duration = Duration::from_secs(2);
 
 /// The notes on the lead's row as it is now: values that are cleaned, and keys that are left out. `None` where the source
 /// does not answer soon.
-pub async fn read_notes(settings: &Settings, state: &Db, lead: &LeadId, now: DateTime<Utc>) -> Option<Vec<String>> {
+pub async fn read_notes(
+    settings: &Settings,
+    state: &StateDb,
+    lead: &LeadId,
+    now: DateTime<Utc>,
+) -> Option<Vec<String>> {
     let rows = find_rows(settings, state, &lead.id, Some(&lead.client_id), now);
     let rows = tokio::time::timeout(BRIEFLY, rows).await.ok()??;
     Some(rows.into_iter().flat_map(|row| row.notes).collect())
@@ -29,7 +33,7 @@ pub async fn read_notes(settings: &Settings, state: &Db, lead: &LeadId, now: Dat
 /// The rows of that id, of every client where none is named; `None` where the source does not answer.
 pub async fn find_rows(
     settings: &Settings,
-    state: &Db,
+    state: &StateDb,
     id: &str,
     client: Option<&str>,
     now: DateTime<Utc>,
@@ -47,7 +51,7 @@ pub async fn find_rows(
             }
         }
         drop(merge);
-        on_db!(&crm.db, pool => pool.close().await);
+        crm.db.close().await;
         anyhow::Ok(rows)
     };
     let mut rows = tokio::time::timeout(PATIENCE, rows).await.ok()?.ok()?;

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::admission::{Admit, Cap};
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Claim, Finished, Orphans, Wanted};
 use conversica_sync::store::due;
+use conversica_sync::store::state_db::StateDb;
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -22,7 +22,7 @@ fn cap(people: u32, seconds: i64) -> Cap {
     Cap { people, within: Duration::from_secs(seconds.unsigned_abs()) }
 }
 
-async fn claim(db: &Db, caps: &[Cap], ended: &[Finished], seconds: i64) -> Vec<Claim> {
+async fn claim(db: &StateDb, caps: &[Cap], ended: &[Finished], seconds: i64) -> Vec<Claim> {
     let admit = Admit::Capped(caps.to_vec());
     delivery::record_and_claim(db, ended, Wanted { leads: 100, admit: &admit, ..Wanted::NOTHING }, at(seconds), LEASE)
         .await
@@ -66,7 +66,7 @@ async fn no_window_has_more_first_contacts_than_the_cap_and_who_waits_longest_go
     assert_eq!(order, (0..12).map(|n| format!("{:02}", 11 - n)).collect::<Vec<_>>());
 }
 
-async fn claim_nothing_more(db: &Db, caps: &[Cap], ended: &[Finished], seconds: i64) {
+async fn claim_nothing_more(db: &StateDb, caps: &[Cap], ended: &[Finished], seconds: i64) {
     let used_up = claim(db, caps, ended, seconds).await;
     assert!(used_up.is_empty(), "one claim takes all that the cap leaves: {used_up:?}");
 }

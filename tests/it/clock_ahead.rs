@@ -5,8 +5,6 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use conversica_sync::conversica::consent::{Channel, HeardWord, Standing, Word};
 use conversica_sync::conversica::heard::Kind;
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::rules::guard::Hold;
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use conversica_sync::rules::poll_record::LastPoll;
@@ -16,6 +14,7 @@ use conversica_sync::send::tally::Tally;
 use conversica_sync::store::consent::{self as ledger, Entry};
 use conversica_sync::store::control::{self, CompareAsked, Facts, KeptBack, Lost, Resumed, Unasked};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{ahead, alert, pause, writeback};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -46,7 +45,7 @@ mod of_the_state {
         the_poll_says_when_it_succeeded_by_the_right_clock,
     );
 
-    async fn email_is_withdrawn(db: &Db) -> bool {
+    async fn email_is_withdrawn(db: &StateDb) -> bool {
         ledger::stands(db, &[id("1")]).await.unwrap().get(&id("1")).is_some_and(|standing| standing.email.is_some())
     }
 
@@ -125,7 +124,7 @@ mod of_the_state {
         assert_eq!(writeback::due(&db, longest, at(600)).await.unwrap().len(), 3);
     }
 
-    async fn write_facts_of_that_year(db: &Db) {
+    async fn write_facts_of_that_year(db: &StateDb) {
         let year = at(YEAR);
         control::write(db, &CompareAsked { at: year }, year).await.unwrap();
         control::write(db, &Unasked { since: year, leads: 3, lost: 1 }, year).await.unwrap();
@@ -237,7 +236,7 @@ mod of_the_program {
             // As after a pass with that clock: a retry, a claim, and the cap's count.
             let sql = "update lead set status = 'retrying', due_at = $1, first_failed_at = $1, attempts = 1, last_outcome = 'transient', \
                  delivered_hash = null, introduced_at = $1, first_contact_at = $1, changed_at = $1 where id in ('1', '2')";
-            on_db!(db, pool => sqlx::query(sql).bind(year.timestamp_micros()).execute(pool).await.map(drop).unwrap());
+            on_state!(db, pool => sqlx::query(sql).bind(year.timestamp_micros()).execute(pool).await.map(drop).unwrap());
             control::write(db, &CompareAsked { at: year }, year).await.unwrap();
             let mut last = control::read::<LastPoll>(db).await.unwrap().unwrap();
             last.at = year;

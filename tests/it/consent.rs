@@ -3,12 +3,12 @@
 
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::admission::Admit;
 use conversica_sync::rules::lead_change::Change;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Orphans, Wanted};
 use conversica_sync::store::lead;
+use conversica_sync::store::state_db::StateDb;
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -29,7 +29,7 @@ on_both_engines!(
     withdrawals_that_waited_out_an_outage_are_due_at_once,
 );
 
-async fn backlog(db: &Db, leads: u32, change: impl Fn(&str) -> Change) {
+async fn backlog(db: &StateDb, leads: u32, change: impl Fn(&str) -> Change) {
     for first in (0..leads).step_by(2000) {
         let changes: Vec<Change> = (first..first + 2000).map(|n| change(&format!("0{n}"))).collect();
         write(db, &changes, 0).await;

@@ -9,7 +9,6 @@ use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::consent::{HeardWord, Standing, WordSource, words};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::diff::{self, Difference};
 use conversica_sync::rules::lead_change::{Change, Known};
 use conversica_sync::rules::lead_status::Status;
@@ -18,6 +17,7 @@ use conversica_sync::rules::retry::Next;
 use conversica_sync::send::consent::{self, Ledger};
 use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{consent as ledger, lead, stuck};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ fn post(k: u8, second: i64) -> Value {
 }
 
 struct Play {
-    db: Db,
+    db: StateDb,
     seconds: i64,
     row: Option<u8>,
     /// Each change of the row, so that the rows can be told apart.
@@ -266,7 +266,7 @@ proptest! {
     fn no_payload_says_otherwise_once_an_opt_out_is_taken_in(events in prop::collection::vec(event(), 1..50)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let db = Db::open_state_in_memory().await.unwrap();
+            let db = StateDb::open_state_in_memory().await.unwrap();
             let mut play = Play {
                 db, seconds: 10, row: None, version: 0, given_at: None, posted: Vec::new(), said: Vec::new(), looked: None,
                 in_flight: None, endpoint: None,

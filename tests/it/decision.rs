@@ -7,7 +7,6 @@ use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::lead::{IdOrder, RowHash};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::db::trusted;
-use conversica_sync::on_db;
 use conversica_sync::rules::lead_change::Change;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::retry::Next;
@@ -239,7 +238,7 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
     }
     let set = async |columns: &str| {
         let sql = format!("update lead set {columns}");
-        on_db!(&db, pool => sqlx::query(trusted(sql)).execute(pool).await.map(drop)).unwrap();
+        on_state!(&db, pool => sqlx::query(trusted(sql)).execute(pool).await.map(drop)).unwrap();
     };
     let decide = async {
         assert_eq!(held::rename(&db, "too_many_changes", None, "mapping_changed").await.unwrap(), MANY);

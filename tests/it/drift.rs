@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use conversica_sync::config::Settings;
-use conversica_sync::db::{self, Db};
+use conversica_sync::db;
 use conversica_sync::error::SetupError;
-use conversica_sync::on_db;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::rules::read_scope::Scope;
@@ -14,6 +13,7 @@ use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::read::Reading;
 use conversica_sync::source::{Crm, SourceSchema};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -37,7 +37,7 @@ struct Watched {
     settings: Settings,
     crm: Crm,
     /// In a file: a poll that fails in the midst costs a state in memory all it holds.
-    state: Db,
+    state: StateDb,
     _state_place: Place,
 }
 
@@ -75,7 +75,7 @@ impl Watched {
     }
 
     async fn leads(&self) -> Vec<(String, String, String)> {
-        on_db!(&self.state, pool => {
+        on_state!(&self.state, pool => {
             sqlx::query_as("select id, status, coalesce(desired, '') from lead order by id").fetch_all(pool).await
         })
         .unwrap()

@@ -3,8 +3,6 @@
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::rules::admission::{Admit, Cap};
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
@@ -19,6 +17,7 @@ use conversica_sync::store::heard::reading;
 use conversica_sync::store::heard::replay::{Replayed, replay};
 use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::record::{By, IMPERSONAL, PERSONAL};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{lead, tombstone};
 use serde_json::json;
 
@@ -49,7 +48,7 @@ pub fn somebody() -> Who {
     Who::new("tests")
 }
 
-pub async fn erased(db: &Db, lead: &LeadId, seconds: i64) -> Erasure {
+pub async fn erased(db: &StateDb, lead: &LeadId, seconds: i64) -> Erasure {
     erase::erase(db, lead, Told::ByHand, &somebody(), at(seconds)).await.unwrap()
 }
 
@@ -67,10 +66,10 @@ async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
     for table in tables(&db).await {
         let sql = format!("select * from {table} where 1 = 0");
         let columns: Vec<String> = match &db {
-            Db::Sqlite(pool) => {
+            StateDb::Sqlite(pool) => {
                 sqlx::query_scalar("select name from pragma_table_info($1)").bind(&table).fetch_all(pool).await
             }
-            Db::Postgres(pool) => {
+            StateDb::Postgres(pool) => {
                 sqlx::query_scalar(
                     "select cast(column_name as text) from information_schema.columns \
                      where table_schema = 'conversica_sync' and table_name = $1",
@@ -92,7 +91,7 @@ async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
 }
 
 /// A lead with something in every table, and another that is to be left alone.
-async fn full(db: &Db, who: &str) {
+async fn full(db: &StateDb, who: &str) {
     write(db, &[held(who, &body(who, "Ulm")), held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
     let shown = held::look(db, &Selection::default()).await.unwrap();
     held::release(db, &Selection::default(), &shown, Release::Send, Some(&somebody()), at(1)).await.unwrap();
@@ -248,13 +247,12 @@ async fn an_answer_that_comes_late_is_not_journalled(engine: Engine) {
     erased(&db, &id("1"), 3).await;
     let late: Vec<_> = claims.iter().map(|claim| finished(claim, Class::Accepted, Next::Done, 4)).collect();
     record(&db, &late).await;
-    let of: Vec<String> =
-        on_db!(&db, pool => sqlx::query_scalar("select id from outcome order by seq").fetch_all(pool).await.unwrap());
+    let of: Vec<String> = on_state!(&db, pool => sqlx::query_scalar("select id from outcome order by seq").fetch_all(pool).await.unwrap());
     assert_eq!(of, ["2", "2"]);
 }
 
-async fn counts(db: &Db) -> Vec<(String, i64)> {
-    on_db!(db, pool => {
+async fn counts(db: &StateDb) -> Vec<(String, i64)> {
+    on_state!(db, pool => {
         sqlx::query_as("select name, count from received_count order by name").fetch_all(pool).await.unwrap()
     })
 }

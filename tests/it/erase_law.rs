@@ -8,7 +8,6 @@ use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::diff::{self, Difference};
 use conversica_sync::rules::lead_change::{Change, Known};
 use conversica_sync::rules::lead_status::Status;
@@ -20,6 +19,7 @@ use conversica_sync::store::erase::{self, Erasure, Reach, Told};
 use conversica_sync::store::event::{self, Arrival};
 use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::record::PERSONAL;
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{consent as ledger, lead, stuck, tombstone};
 use proptest::prelude::*;
 use serde_json::json;
@@ -77,7 +77,7 @@ fn body(k: u8) -> String {
 }
 
 struct Play {
-    db: Db,
+    db: StateDb,
     seconds: i64,
     row: u8,
     version: i64,
@@ -268,7 +268,7 @@ proptest! {
     fn who_is_erased_is_neither_held_nor_written_to_again(events in prop::collection::vec(event(), 1..70)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let db = Db::open_state_in_memory().await.unwrap();
+            let db = StateDb::open_state_in_memory().await.unwrap();
             let mut play = Play {
                 db, seconds: 10, row: 0, version: 0, looked: None, in_flight: None, lost: None, buried: false, erased: false,
                 endpoint: None,

@@ -3,11 +3,11 @@
 
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Orphans};
 use conversica_sync::store::gone;
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -33,12 +33,12 @@ on_both_engines!(
     the_word_owed_to_leads_that_were_let_go_is_settled_by_whoever_comes_next,
 );
 
-async fn stop(db: &Db, seconds: i64) -> gone::Told {
+async fn stop(db: &StateDb, seconds: i64) -> gone::Told {
     gone::stop(db, &[id("1")], at(seconds), at(seconds)).await.unwrap()
 }
 
 /// The stop leaves with that body, and rests.
-async fn expect_stop(db: &Db, body: &str, what: &str) {
+async fn expect_stop(db: &StateDb, body: &str, what: &str) {
     let word = claim_one(db, 9000).await;
     assert_eq!((word.body.as_str(), word.urgent), (body, true), "{what}");
     record(db, &[finished(&word, Class::Accepted, Next::Done, 9001)]).await;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::diff::{self, Difference};
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, gone, lead, stuck};
 use proptest::prelude::*;
 
@@ -48,7 +48,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 struct Play {
-    db: Db,
+    db: StateDb,
     seconds: i64,
     row: Option<u8>,
     in_flight: Option<Claim>,
@@ -187,7 +187,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let db = Db::open_state_in_memory().await.unwrap();
+            let db = StateDb::open_state_in_memory().await.unwrap();
             let mut play = Play { db, seconds: 0, row: None, in_flight: None, endpoint: None };
             for event in events {
                 play.step(event).await;

@@ -4,9 +4,9 @@
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::on_db;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Orphans};
+use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, on_both_engines};
@@ -24,8 +24,8 @@ on_both_engines!(
     a_look_that_finds_nothing_is_in_nobodys_way,
 );
 
-async fn picture(db: &conversica_sync::db::Db, id: &str) -> Value {
-    let text: String = on_db!(db, pool => {
+async fn picture(db: &StateDb, id: &str) -> Value {
+    let text: String = on_state!(db, pool => {
         sqlx::query_scalar("select picture from conversation where id = $1").bind(id).fetch_one(pool).await.unwrap()
     });
     serde_json::from_str(&text).unwrap()
@@ -43,7 +43,7 @@ async fn updates_of_many_leads_are_taken_into_their_pictures_once(engine: Engine
     assert_eq!(apply_all(&db, at(1000)).await.events, 0);
     assert_eq!(ask(&db, "select cast(count(*) as text) from conversation").await, ["300"]);
     assert_eq!(picture(&db, "7").await["leadStatus"], "of 7", "of equal dates the greater text");
-    let heard: (i64, i64) = on_db!(&db, pool => {
+    let heard: (i64, i64) = on_state!(&db, pool => {
         sqlx::query_as("select first_heard_at, last_heard_at from conversation where id = '7'").fetch_one(pool).await.unwrap()
     });
     assert_eq!(heard, (at(7).timestamp_micros(), at(607).timestamp_micros()));
@@ -158,7 +158,7 @@ async fn two_that_take_in_at_once_take_each_event_once(engine: Engine) {
     for n in 0..1500 {
         store(&one, Kind::LeadUpdate, &json!({"id": "1", "hotLead": n % 2 == 0, "mood": n}), at(n)).await;
     }
-    let take = async |db: &conversica_sync::db::Db| {
+    let take = async |db: &StateDb| {
         let mut events = 0;
         while ask(db, "select 'x' from event where applied_at is null limit 1").await.len() == 1 {
             events += apply_all(db, at(2000)).await.events;

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::rules::retry::Next;
@@ -10,6 +9,7 @@ use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::store::delivery::{Finished, Wanted, record_and_claim};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
 
 use crate::support::engine::{Engine, Place, on_both_engines};
@@ -44,7 +44,7 @@ fn start() -> DateTime<Utc> {
 struct Scene {
     crm: Place,
     place: Place,
-    state: Db,
+    state: StateDb,
     changed_at: String,
     lead: String,
     filter: String,

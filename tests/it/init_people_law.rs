@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use conversica_sync::db::SourceDb;
 use conversica_sync::setup::introspect;
 use conversica_sync::setup::propose::{Dialect, Place, Proposal, Wishes, propose, rank};
+use conversica_sync::source::source_db::SourceDb;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

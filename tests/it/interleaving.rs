@@ -8,13 +8,13 @@ use std::time::Duration;
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::lead::{Fingerprint, RowHash};
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::diff::{self, Difference};
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, lead, stuck};
 use proptest::prelude::*;
 
@@ -64,7 +64,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 struct Play {
-    db: Db,
+    db: StateDb,
     seconds: i64,
     /// What the row says: `None` while it is missing, `Some(None)` while it is invalid.
     source: Option<Option<u8>>,
@@ -257,7 +257,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let db = Db::open_state_in_memory().await.unwrap();
+            let db = StateDb::open_state_in_memory().await.unwrap();
             let mut play = Play { db, seconds: 0, source: None, last: None, consented: false, in_flight: None, endpoint: None, answers: 0 };
             for event in events {
                 play.step(event).await;

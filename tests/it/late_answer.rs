@@ -1,12 +1,11 @@
 //! Answers to claims that are not this instance's any more: their lease was over, and another instance has sent since.
 
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::send::test_lead;
 use conversica_sync::store::delivery::{self, Claim, Orphans};
 use conversica_sync::store::outcome;
+use conversica_sync::store::state_db::StateDb;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, resend, row, write};
@@ -19,8 +18,8 @@ on_both_engines!(
     an_answer_to_the_test_lead_is_no_late_answer,
 );
 
-async fn journal(db: &Db) -> Vec<String> {
-    on_db!(db, pool => {
+async fn journal(db: &StateDb) -> Vec<String> {
+    on_state!(db, pool => {
         let sql = "select class || ' ' || coalesce(detail, '') from outcome order by seq";
         sqlx::query_scalar(sql).fetch_all(pool).await.unwrap()
     })
@@ -28,7 +27,7 @@ async fn journal(db: &Db) -> Vec<String> {
 
 /// Lead 1 is claimed with its old content by an instance whose lease then ends; another one has recovered the claim, and what the
 /// CRM says now is due.
-async fn overtaken(db: &Db, newest: &str) -> Claim {
+async fn overtaken(db: &StateDb, newest: &str) -> Claim {
     deliver(db, desired("1", "first"), 0).await;
     write(db, &[desired("1", "old")], 1).await;
     let late = claim_one(db, 2).await;

@@ -3,6 +3,26 @@
 // Helpers of tests may panic like the tests they help; Clippy's own exemption covers only functions marked as tests.
 #![allow(clippy::unwrap_used)]
 
+/// Runs the same expression on whichever pool a `StateDb` holds.
+macro_rules! on_state {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            conversica_sync::store::state_db::StateDb::Sqlite($pool) => $body,
+            conversica_sync::store::state_db::StateDb::Postgres($pool) => $body,
+        }
+    };
+}
+
+/// Runs the same expression on whichever pool a `SourceDb` holds.
+macro_rules! on_source {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            conversica_sync::source::source_db::SourceDb::Sqlite($pool) => $body,
+            conversica_sync::source::source_db::SourceDb::Postgres($pool) => $body,
+        }
+    };
+}
+
 mod admin;
 mod alerts;
 mod ambiguous;

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::Settings;
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::rules::cursor::Cursor;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::store::control;
+use conversica_sync::store::state_db::StateDb;
 use proptest::prelude::*;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
@@ -87,7 +86,7 @@ type Rows = Vec<(i64, Written)>;
 /// What has been committed, and what the state says of it.
 struct Model {
     crm: Crm,
-    state: Db,
+    state: StateDb,
     settings: Settings,
     committed: BTreeMap<i64, Written>,
     versions: u32,
@@ -98,7 +97,7 @@ impl Model {
         let source = format!("table = 'leads'\nkey = 'id'\nchanged_at = 'changed'\nlookback = '{lookback}'");
         let settings = settings(place, &source, "city = 'town'");
         let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
-        let state = Db::open_state_in_memory().await.unwrap();
+        let state = StateDb::open_state_in_memory().await.unwrap();
         Self { crm, state, settings, committed: BTreeMap::new(), versions: 0 }
     }
 
@@ -116,7 +115,7 @@ impl Model {
 
     async fn poll_and_check(&self, reach: Reach, now: DateTime<Utc>) {
         self.poll(reach, now).await;
-        let known: Vec<(String, String)> = on_db!(&self.state, pool => {
+        let known: Vec<(String, String)> = on_state!(&self.state, pool => {
             sqlx::query_as("select id, desired from lead").fetch_all(pool).await.unwrap()
         });
         let known: BTreeMap<i64, String> = known.into_iter().map(|(id, body)| (id.parse().unwrap(), body)).collect();
@@ -402,8 +401,8 @@ async fn a_role_that_may_not_see_transactions_has_the_look_back_and_may_be_given
 }
 
 /// Everything in the state but how the last poll went.
-async fn everything_written(state: &Db) -> (Vec<(String, String, i64)>, Option<Cursor>) {
-    let leads = on_db!(state, pool => {
+async fn everything_written(state: &StateDb) -> (Vec<(String, String, i64)>, Option<Cursor>) {
+    let leads = on_state!(state, pool => {
         sqlx::query_as("select id, status || coalesce(desired, ''), changed_at from lead order by id").fetch_all(pool).await
     });
     (leads.unwrap(), control::read::<Cursor>(state).await.unwrap())

@@ -177,9 +177,9 @@ async fn whatever_the_endpoint_does_every_lead_arrives_and_every_attempt_is_jour
 }
 
 async fn invalid_reasons(state: &Place) -> BTreeMap<String, Vec<String>> {
-    use conversica_sync::{db::Db, on_db};
-    let db = Db::open_state_read_only(&state.url).await.unwrap().expect("there is a state");
+    use conversica_sync::store::state_db::StateDb;
+    let db = StateDb::open_state_read_only(&state.url).await.unwrap().expect("there is a state");
     let sql = "select id, invalid_reasons from lead where invalid_reasons is not null";
-    let rows: Vec<(String, String)> = on_db!(&db, pool => sqlx::query_as(sql).fetch_all(pool).await).unwrap();
+    let rows: Vec<(String, String)> = on_state!(&db, pool => sqlx::query_as(sql).fetch_all(pool).await).unwrap();
     rows.into_iter().map(|(id, reasons)| (id, serde_json::from_str(&reasons).unwrap())).collect()
 }

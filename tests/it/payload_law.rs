@@ -6,12 +6,11 @@ use std::time::Duration;
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::lead::Fingerprint;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{gone, lead, payload, stuck};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -61,7 +60,7 @@ fn content(k: u8) -> String {
 }
 
 struct Play<'a> {
-    db: &'a Db,
+    db: &'a StateDb,
     seconds: i64,
     in_flight: Option<Claim>,
     lost: Option<Claim>,
@@ -124,7 +123,7 @@ impl Play<'_> {
 
     /// Every attempt's content is known, and is what was sent.
     async fn check(&self) {
-        let hashes: Vec<Vec<u8>> = on_db!(self.db, pool => {
+        let hashes: Vec<Vec<u8>> = on_state!(self.db, pool => {
             sqlx::query_scalar("select sent_hash from outcome where sent_hash is not null order by seq")
                 .fetch_all(pool).await.unwrap()
         });
@@ -134,7 +133,7 @@ impl Play<'_> {
             assert!(self.sent.contains(body), "{body}");
             assert_eq!(Fingerprint::of(body.as_bytes()).as_bytes().to_vec(), hash);
         }
-        let twice: Vec<i64> = on_db!(self.db, pool => {
+        let twice: Vec<i64> = on_state!(self.db, pool => {
             sqlx::query_scalar("select count(*) from payload group by id, client_id, body having count(*) > 1")
                 .fetch_all(pool).await.unwrap()
         });
@@ -147,7 +146,7 @@ fn law(engine: Engine, cases: u32) {
     let place = engine.place();
     let db = runtime.block_on(async {
         match engine {
-            Engine::Sqlite => Db::open_state_in_memory().await.unwrap(),
+            Engine::Sqlite => StateDb::open_state_in_memory().await.unwrap(),
             Engine::Postgres => place.state().await,
         }
     });
@@ -156,7 +155,7 @@ fn law(engine: Engine, cases: u32) {
         runtime.block_on(async {
             for table in ["lead", "outcome", "payload", "event", "consent", "conversation", "decided"] {
                 let sql = conversica_sync::db::trusted(format!("delete from {table}"));
-                on_db!(&db, pool => drop(sqlx::query(sql).execute(pool).await.unwrap()));
+                on_state!(&db, pool => drop(sqlx::query(sql).execute(pool).await.unwrap()));
             }
             let mut play = Play { db: &db, seconds: 10, in_flight: None, lost: None, sent: Vec::new() };
             for event in events {

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use conversica_sync::conversica::heard::Kind;
-use conversica_sync::on_db;
 use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -36,7 +36,7 @@ mod through_the_program {
 }
 
 /// As the receiver stores it.
-async fn arrive(db: &conversica_sync::db::Db, body: &[u8], second: i64) {
+async fn arrive(db: &StateDb, body: &[u8], second: i64) {
     event::store(db, &[Arrival::of(Kind::LeadUpdate, body.to_vec(), false)], at(second)).await.unwrap();
     apply_all(db, at(second)).await;
 }
@@ -70,7 +70,7 @@ async fn an_event_that_the_state_does_not_take_loses_no_opt_out_and_holds_up_no_
         }
         Engine::Postgres => "alter table conversation add check (id <> '1')",
     };
-    on_db!(&db, pool => { sqlx::query(refusal).execute(pool).await.unwrap(); });
+    on_state!(&db, pool => { sqlx::query(refusal).execute(pool).await.unwrap(); });
     store(&db, Kind::LeadUpdate, &json!({"id": "1", "doNotEmail": true}), at(10)).await;
     store(&db, Kind::LeadUpdate, &json!({"id": "2", "doNotEmail": true}), at(11)).await;
     for second in 12..16 {

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use conversica_sync::config::Settings;
-use conversica_sync::db::Db;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::store::control;
+use conversica_sync::store::state_db::StateDb;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::settings;
@@ -26,7 +26,7 @@ struct QuietSource {
     place: Place,
     settings: Settings,
     crm: Crm,
-    state: Db,
+    state: StateDb,
     state_place: Place,
     tally: Tally,
 }

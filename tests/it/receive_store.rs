@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use conversica_sync::conversica::heard::Kind;
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::state_db::StateDb;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -23,16 +22,16 @@ fn update(id: &str, more: &str) -> Arrival {
 }
 
 /// Each event's id, repeats, and the second of its newest repeat.
-async fn events(db: &Db) -> Vec<(String, i64, Option<i64>)> {
+async fn events(db: &StateDb) -> Vec<(String, i64, Option<i64>)> {
     let sql = "select id, repeats, repeated_at from event order by seq";
     let rows: Vec<(String, i64, Option<i64>)> =
-        on_db!(db, pool => sqlx::query_as(sql).fetch_all(pool).await).expect("rows");
+        on_state!(db, pool => sqlx::query_as(sql).fetch_all(pool).await).expect("rows");
     let second = |micros: i64| micros / 1_000_000 - 1_800_000_000;
     rows.into_iter().map(|(id, repeats, repeated_at)| (id, repeats, repeated_at.map(second))).collect()
 }
 
-async fn counts(db: &Db) -> BTreeMap<String, i64> {
-    let rows: Vec<(String, i64)> = on_db!(db, pool => {
+async fn counts(db: &StateDb) -> BTreeMap<String, i64> {
+    let rows: Vec<(String, i64)> = on_state!(db, pool => {
         sqlx::query_as("select name, count from received_count").fetch_all(pool).await
     })
     .expect("rows");
@@ -172,7 +171,7 @@ async fn a_commit_is_on_the_disk_whatever_the_server_is_used_to() {
     let database = cluster().database();
     database.sql(&format!("alter database {} set synchronous_commit = off", database.name));
     let place = Place::at(Engine::Postgres, database.url);
-    let Db::Postgres(pool) = place.state().await else { panic!("a PostgreSQL state") };
+    let StateDb::Postgres(pool) = place.state().await else { panic!("a PostgreSQL state") };
     let in_force: String = sqlx::query_scalar("show synchronous_commit").fetch_one(&pool).await.expect("a setting");
     assert_eq!(in_force, "on");
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use conversica_sync::config::Settings;
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
 use conversica_sync::rules::admission::Admit;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
@@ -18,6 +17,7 @@ use conversica_sync::source::Crm;
 use conversica_sync::store::control::{self, KeptBack, MappingInUse};
 use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release};
+use conversica_sync::store::state_db::StateDb;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{
@@ -37,7 +37,7 @@ on_both_engines!(
     what_holds_a_single_lead_is_not_let_go_with_a_poll,
 );
 
-async fn polled(crm: &Place, state: &Db, settings: &Settings, minutes: i64) -> anyhow::Result<Polled> {
+async fn polled(crm: &Place, state: &StateDb, settings: &Settings, minutes: i64) -> anyhow::Result<Polled> {
     let source = Crm::open(settings).await?;
     assert!(crm.url.starts_with(if crm.engine == Engine::Sqlite { "sqlite" } else { "postgres" }));
     poll(&source, state, settings, Reach::AsDue, &Tally::default(), at(0) + TimeDelta::minutes(minutes)).await

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::{OnDelete, Settings};
-use conversica_sync::db::Db;
 use conversica_sync::rules::cursor::Cursor;
 use conversica_sync::rules::guard::Hold;
 use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
@@ -11,6 +10,7 @@ use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::store::control::{self, Comparing};
 use conversica_sync::store::lead;
+use conversica_sync::store::state_db::StateDb;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{accept_leads, at, refuse_lead, row};
@@ -25,7 +25,7 @@ on_both_engines!(
     a_compare_goes_on_past_keys_that_differ_in_case,
 );
 
-async fn polled(settings: &Settings, state: &Db, reach: Reach, minutes: i64) -> anyhow::Result<Polled> {
+async fn polled(settings: &Settings, state: &StateDb, reach: Reach, minutes: i64) -> anyhow::Result<Polled> {
     let crm = Crm::open(settings).await?;
     poll::poll(&crm, state, settings, reach, &Tally::default(), at(0) + TimeDelta::minutes(minutes)).await
 }
@@ -47,7 +47,7 @@ fn followed(place: &Place, city: &str) -> Settings {
     settings
 }
 
-async fn city(state: &Db, id: &str) -> String {
+async fn city(state: &StateDb, id: &str) -> String {
     row(state, id).await.desired.unwrap()
 }
 
@@ -91,7 +91,7 @@ async fn an_interrupted_compare_goes_on_where_it_had_come_to(engine: Engine) {
 }
 
 /// A mark as an interrupted compare of ten rows leaves it, taken from a whole one.
-async fn marked(crm: &Place, state: &Db, settings: &Settings, id: u32) {
+async fn marked(crm: &Place, state: &StateDb, settings: &Settings, id: u32) {
     fill(crm, 10).await;
     polled(settings, state, Reach::AsDue, 0).await.unwrap();
     let cursor = control::read::<Cursor>(state).await.unwrap().unwrap();

@@ -10,6 +10,7 @@ use conversica_sync::send::poll::{Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::store::control;
+use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
@@ -342,7 +343,7 @@ async fn while_it_is_shrunk_everything_is_compared_every_five_minutes(engine: En
     assert_eq!(at_minute(18, Reach::AsDue).await, "incremental");
 }
 
-async fn held_for_it(state: &conversica_sync::db::Db) -> i64 {
+async fn held_for_it(state: &StateDb) -> i64 {
     use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
     use conversica_sync::store::held::Selection;
     use conversica_sync::store::held::look;

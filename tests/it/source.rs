@@ -1,10 +1,10 @@
 //! Reading the customer's database as it is: tables, views, queries, names of every kind, order, tenants, time zones.
 
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::db::{self, Db};
-use conversica_sync::on_db;
+use conversica_sync::db;
 use conversica_sync::rules::read_scope::Scope;
 use conversica_sync::source::read::Reading;
+use conversica_sync::store::state_db::StateDb;
 use serde_json::Value;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
@@ -153,7 +153,7 @@ async fn the_client_is_part_of_the_identity(engine: Engine) {
     let reasons = rows[5].desired.as_ref().expect_err("\" a\" would be sent as \"a\", which is somebody else");
     assert!(reasons[0].starts_with("clientId: "), "{reasons:?}");
 
-    let state = Db::open_state_in_memory().await.unwrap();
+    let state = StateDb::open_state_in_memory().await.unwrap();
     assert_eq!(poll(&crm, &state, &config).await.unwrap().rows, 6);
 }
 
@@ -224,7 +224,7 @@ async fn a_blank_key_makes_an_invalid_lead_once(engine: Engine) {
     let place = engine.place();
     place.sql("create table leads (id text); insert into leads values ('a'), (''), (' b')").await;
     let (crm, config) = (open(&place, LEADS, "").await, settings(&place, LEADS, ""));
-    let state = Db::open_state_in_memory().await.unwrap();
+    let state = StateDb::open_state_in_memory().await.unwrap();
     let first = poll(&crm, &state, &config).await.unwrap();
     assert_eq!((first.rows, first.created, first.invalid), (3, 1, 2));
     assert_eq!(row(&state, "").await.status, "invalid");
@@ -238,7 +238,7 @@ async fn nothing_can_be_written_through_the_source(engine: Engine) {
     named(&place, &["Ann"]).await;
     let crm = open(&place, LEADS, "").await;
     for statement in ["insert into leads values (2, 'Bob')", "delete from leads", "create table mine (id integer)"] {
-        let done = on_db!(&crm.db, pool => sqlx::query(statement).execute(pool).await.map(drop));
+        let done = on_source!(&crm.db, pool => sqlx::query(statement).execute(pool).await.map(drop));
         let said = done.expect_err("the session is read-only").to_string();
         assert!(said.contains("read-only") || said.contains("readonly"), "{statement}: {said}");
     }
@@ -258,7 +258,7 @@ async fn a_statement_that_runs_away_is_cut_off(engine: Engine) {
     let error = Reading::new(&crm, &fitting, Scope::All).start(&crm.db).next().await.unwrap_err();
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     assert!(db::is_away(&anyhow::Error::from(error)), "a later poll may have more luck");
-    let one: i64 = on_db!(&crm.db, pool => {
+    let one: i64 = on_source!(&crm.db, pool => {
         sqlx::query_scalar("select cast(1 as bigint)").fetch_one(pool).await
     })
     .expect("the connection serves on");

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use conversica_sync::config::Settings;
-use conversica_sync::db::Db;
 use conversica_sync::error::SetupError;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::source::Crm;
 use conversica_sync::store::control;
+use conversica_sync::store::state_db::StateDb;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::{poll, refusal, settings};
@@ -38,7 +38,7 @@ async fn seen_by(place: &Place, role: &str, grants: &str) -> Place {
 struct PolledSource {
     crm: Crm,
     settings: Settings,
-    state: Db,
+    state: StateDb,
     _state_place: Place,
 }
 

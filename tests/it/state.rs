@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 
 use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::rules::lead_change::Change;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, due, facts, gone, lead, outcome};
 
 use crate::support::engine::{Engine, on_both_engines};
@@ -46,7 +45,7 @@ async fn postgres_keeps_no_plan_for_looking_up_many_leads() {
         gone::last(&db, &leads).await.unwrap();
         compare::hashes(&db, &leads).await.unwrap();
     }
-    let Db::Postgres(pool) = &db else { panic!("a PostgreSQL state") };
+    let StateDb::Postgres(pool) = &db else { panic!("a PostgreSQL state") };
     let mut connections = Vec::new();
     for _ in 0..pool.size() {
         connections.push(pool.acquire().await.unwrap());
@@ -227,7 +226,7 @@ async fn the_journal_has_every_attempt_in_order(engine: Engine) {
     assert_eq!((journal[0].detail.as_deref(), journal[0].duration_ms), (Some("said transient"), Some(12)));
     let counts = outcome::counts(&db).await.unwrap();
     assert_eq!(Class::ALL.map(|class| counts[&class]), [2, 0, 2, 2, 0]);
-    let attempts: Vec<i64> = on_db!(&db, pool => {
+    let attempts: Vec<i64> = on_state!(&db, pool => {
         sqlx::query_scalar("select attempt from outcome where id = '2' order by seq").fetch_all(pool).await.unwrap()
     });
     assert_eq!(attempts, [1, 2, 3]);

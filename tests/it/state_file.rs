@@ -1,14 +1,15 @@
 //! The state as a whole, on both engines: created, opened again, refused when it is from the future, its facts, its file.
 
+use conversica_sync::store::state_db::embedded_migrations;
 use std::os::unix::fs::PermissionsExt;
 
 use conversica_sync::conversica::outcome::{Class, HaltReason};
-use conversica_sync::db::{self, Db};
+use conversica_sync::db;
 use conversica_sync::error::SetupError;
-use conversica_sync::on_db;
 use conversica_sync::rules::guard::Hold;
 use conversica_sync::store::control::{self, Halt};
 use conversica_sync::store::held::{self, Selection};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{lead, outcome};
 
 use crate::support::engine::{Engine, on_both_engines};
@@ -37,7 +38,7 @@ async fn the_disk_that_a_long_transaction_took_for_its_log_is_given_back() {
     let db = place.state().await;
     let log = std::path::PathBuf::from(format!("{}-wal", db::sqlite_path(&place.url).unwrap().display()));
     let mebibytes = || std::fs::metadata(&log).unwrap().len() >> 20;
-    on_db!(&db, pool => {
+    on_state!(&db, pool => {
         sqlx::query("create table long as select randomblob(80 << 20) as content").execute(pool).await.map(drop)
     })
     .unwrap();
@@ -70,9 +71,10 @@ async fn a_state_from_a_newer_version_is_refused(engine: Engine) {
     let db = place.state().await;
     let version = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
                    values (9999, 'from the future', true, $1, 0)";
-    on_db!(&db, pool => sqlx::query(version).bind(vec![0_u8]).execute(pool).await.map(drop)).unwrap();
+    on_state!(&db, pool => sqlx::query(version).bind(vec![0_u8]).execute(pool).await.map(drop)).unwrap();
     db.close().await;
-    for refused in [Db::open_state(&place.url).await.err(), Db::open_state_read_only(&place.url).await.err()] {
+    for refused in [StateDb::open_state(&place.url).await.err(), StateDb::open_state_read_only(&place.url).await.err()]
+    {
         let error = refused.expect("it is refused");
         let setup = error.downcast_ref::<SetupError>().expect("a mistake that a person can mend: exit code 2");
         assert!(setup.what.contains("newer") && setup.what.contains("9999"), "{setup}");
@@ -83,7 +85,7 @@ async fn a_state_from_a_newer_version_is_refused(engine: Engine) {
 async fn an_existing_state_is_opened_again_with_what_it_holds(engine: Engine) {
     let place = engine.place();
     if engine == Engine::Sqlite {
-        assert!(Db::open_state_read_only(&place.url).await.unwrap().is_none(), "looking creates nothing");
+        assert!(StateDb::open_state_read_only(&place.url).await.unwrap().is_none(), "looking creates nothing");
         assert!(!db::sqlite_path(&place.url).unwrap().exists());
     }
     let first = place.state().await;
@@ -91,7 +93,7 @@ async fn an_existing_state_is_opened_again_with_what_it_holds(engine: Engine) {
     first.close().await;
     let again = place.state().await;
     assert_eq!(row(&again, "1").await.status, "in_sync");
-    let looking = Db::open_state_read_only(&place.url).await.unwrap().expect("there is a state now");
+    let looking = StateDb::open_state_read_only(&place.url).await.unwrap().expect("there is a state now");
     assert_eq!(lead::page(&looking, None, 2).await.unwrap().len(), 1);
 }
 
@@ -128,21 +130,21 @@ async fn a_state_from_an_older_version_is_named_by_who_looks_and_brought_up_to_d
             pool.close().await;
         }
     }
-    let error = Db::open_state_read_only(&place.url).await.expect_err("who only looks changes nothing");
+    let error = StateDb::open_state_read_only(&place.url).await.expect_err("who only looks changes nothing");
     let setup = error.downcast_ref::<SetupError>().expect("a person can mend it");
     assert!(setup.what.contains("older") && setup.cure.contains("once"), "{setup}");
-    assert!(Db::state_exists(&place.url).await.unwrap());
+    assert!(StateDb::state_exists(&place.url).await.unwrap());
 
     let db = place.state().await;
     let held = held::look(&db, &Selection::default()).await.unwrap();
     assert_eq!((held.leads, held.newest.map(|at| at.timestamp_micros())), (1, Some(8)), "since it was written");
-    let urgent: Vec<(String, i64, i64)> = on_db!(&db, pool => {
+    let urgent: Vec<(String, i64, i64)> = on_state!(&db, pool => {
         sqlx::query_as("select id, urgent, due_at from lead where status = 'pending'").fetch_all(pool).await
     })
     .unwrap();
     assert_eq!(urgent, [("urgent".to_owned(), 1, 7)]);
     assert_eq!(outcome::counts(&db).await.unwrap()[&Class::Accepted], 2);
-    assert!(Db::open_state_read_only(&place.url).await.unwrap().is_some());
+    assert!(StateDb::open_state_read_only(&place.url).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -160,8 +162,8 @@ async fn the_state_file_belongs_to_its_owner_alone() {
 
 #[tokio::test]
 async fn sqlite_is_new_enough_to_keep_its_log_whole() {
-    let db = Db::open_state_in_memory().await.unwrap();
-    let Db::Sqlite(pool) = &db else { panic!("in memory is SQLite") };
+    let db = StateDb::open_state_in_memory().await.unwrap();
+    let StateDb::Sqlite(pool) = &db else { panic!("in memory is SQLite") };
     let version: String = sqlx::query_scalar("select sqlite_version()").fetch_one(pool).await.unwrap();
     let parts: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
     assert!(parts >= vec![3, 51, 3], "{version}");
@@ -173,5 +175,5 @@ fn every_migration_in_the_folder_is_compiled_in() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
         std::fs::read_dir(folder).unwrap().count()
     };
-    assert_eq!(db::embedded_migrations(), (files("sqlite"), files("postgres")));
+    assert_eq!(embedded_migrations(), (files("sqlite"), files("postgres")));
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use conversica_sync::db::SourceDb;
+use conversica_sync::source::source_db::SourceDb;
 
 use crate::support::engine::Engine;
 use crate::support::scene::{Scene, Store, sqlite};

@@ -1,13 +1,13 @@
 //! Triggers, and what people do to the table under them: swapped, renamed, dropped, rewritten, replicated. Nothing is given up
 //! that is there, no write of the CRM's fails, and what was made can always be removed.
 
-use conversica_sync::db::Db;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::source::changes::ddl::Wake;
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
 
 use crate::support::engine::{Engine, Place, blocking_on_both_engines};
@@ -35,7 +35,7 @@ struct Followed {
     place: Place,
     crm: Crm,
     settings: conversica_sync::config::Settings,
-    state: Db,
+    state: StateDb,
 }
 
 impl Followed {
@@ -46,7 +46,7 @@ impl Followed {
         let settings = settings(&place, source, "lastName = 'name'");
         let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
         place.sql(&crm.log.as_ref().unwrap().design.install(None, Wake::Silent)).await;
-        let followed = Self { place, crm, settings, state: Db::open_state_in_memory().await.unwrap() };
+        let followed = Self { place, crm, settings, state: StateDb::open_state_in_memory().await.unwrap() };
         assert!(followed.poll().await.created > 0);
         followed
     }
@@ -126,7 +126,7 @@ async fn a_key_of_any_type_of_postgres_is_found_when_it_is_touched() {
         let settings = settings(&place, source, "lastName = 'name'");
         let crm = Crm::open(&settings).await.unwrap();
         place.sql(&crm.log.as_ref().unwrap().design.install(None, Wake::Silent)).await;
-        let followed = Followed { place, crm, settings, state: Db::open_state_in_memory().await.unwrap() };
+        let followed = Followed { place, crm, settings, state: StateDb::open_state_in_memory().await.unwrap() };
         assert_eq!(followed.poll().await.created, 2, "{kind}");
         let statements = "set extra_float_digits = 0; set datestyle = 'German'; update leads set name = 'y'";
         assert_eq!(followed.after(statements).await, read_by_name(2), "{kind}");
@@ -190,7 +190,7 @@ async fn partitions_that_come_and_go_are_compared_at_once() {
     let settings = settings(&place, "table = 'leads'\nkey = 'id'\nchanges = 'triggers'", "lastName = 'name'");
     let crm = Crm::open(&settings).await.unwrap();
     place.sql(&crm.log.as_ref().unwrap().design.install(None, Wake::Silent)).await;
-    let followed = Followed { place, crm, settings, state: Db::open_state_in_memory().await.unwrap() };
+    let followed = Followed { place, crm, settings, state: StateDb::open_state_in_memory().await.unwrap() };
     assert_eq!(followed.poll().await.created, 1);
     let attached = "alter table leads attach partition high for values from (10) to (20)";
     assert_eq!(followed.after(attached).await, ("full".to_owned(), 1));

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use conversica_sync::config::{FirstRun, OnDelete, Settings};
-use conversica_sync::db::Db;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, Reach, poll};
 use conversica_sync::send::tally::Tally;
@@ -14,6 +13,7 @@ use conversica_sync::source::Crm;
 use conversica_sync::source::changes::ddl::Wake;
 use conversica_sync::store::control;
 use conversica_sync::store::held::{self, Selection};
+use conversica_sync::store::state_db::StateDb;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::at;
@@ -35,7 +35,7 @@ struct Source {
     place: Place,
     _states: Place,
     crm: Crm,
-    state: Db,
+    state: StateDb,
     settings: Settings,
 }
 

@@ -109,7 +109,7 @@ async fn a_step_is_small_and_goes_on_where_the_last_one_ended(engine: Engine) {
                   with recursive n (i) as (select 1 union all select i + 1 from n where i < 1700) \
                   select cast(i as text), '', case when i <= 600 then 10 when i <= 1200 then $1 else 20 end, 'accepted', 1 from n";
     let far = at(1_000_000).timestamp_micros();
-    conversica_sync::on_db!(&db, pool => sqlx::query(insert).bind(far).execute(pool).await.map(drop)).unwrap();
+    on_state!(&db, pool => sqlx::query(insert).bind(far).execute(pool).await.map(drop)).unwrap();
     let (mut after, mut steps) = (Some(0), Vec::new());
     while let Some(seq) = after {
         let step = prune::step(&db, Kept::Outcomes, seq, at(0)).await.unwrap();

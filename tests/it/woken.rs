@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use conversica_sync::on_db;
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -136,7 +135,7 @@ fn a_start_that_sees_no_other_instance_takes_over_no_claim_before_its_lease_is_o
     let claim = "update lead set status = 'in_flight', sent_hash = desired_hash, claimed_at = $1, lease_until = $2, attempts = 1";
     scene.with_state(async |db| {
         let lease_until = now + Duration::from_secs(300);
-        on_db!(db, pool => {
+        on_state!(db, pool => {
             let claim = sqlx::query(claim).bind(now.timestamp_micros()).bind(lease_until.timestamp_micros());
             claim.execute(pool).await.map(drop).unwrap();
         });

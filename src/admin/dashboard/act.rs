@@ -18,13 +18,13 @@ use super::enter::not_ours;
 use super::frame::{Frame, Parameters, away, note, page};
 use super::verdict::counted;
 use super::visitor::{Visitor, page_of_ours};
-use crate::db::Db;
+use crate::db::discreet::in_words;
 use crate::error::SetupError;
 use crate::rules::lead_status::Status;
-use crate::source::discreet::in_words;
 use crate::store::control::{self, Halt};
 use crate::store::decision::Who;
 use crate::store::held::{self, Held, Release, Released, Selection};
+use crate::store::state_db::StateDb;
 use crate::store::stuck::{self, Stuck};
 use crate::store::{file_lock, micros};
 use crate::{clock, decide, wording};
@@ -72,7 +72,7 @@ impl Deed {
     }
 
     /// Looks, and changes nothing; `Err` says why there is nothing to be done.
-    async fn prospect(&self, board: &Board, db: &Db) -> anyhow::Result<Result<Prospect, String>> {
+    async fn prospect(&self, board: &Board, db: &StateDb) -> anyhow::Result<Result<Prospect, String>> {
         match self {
             Self::Release(release, selection) => {
                 let held = held::look(db, selection).await?;
@@ -134,7 +134,7 @@ impl Deed {
     }
 
     /// Does it, as far as it was shown.
-    async fn done(&self, board: &Board, db: &Db, shown: &str, who: &Who) -> anyhow::Result<Done> {
+    async fn done(&self, board: &Board, db: &StateDb, shown: &str, who: &Who) -> anyhow::Result<Done> {
         let now = clock::now();
         match self {
             Self::Release(release, selection) => {
@@ -315,7 +315,7 @@ async fn decided(board: &Board, deed: &Deed, shown: &str, who: &Who) -> anyhow::
     let _turn = board.acting.lock().await;
     let url = board.settings.state.url.expose_secret();
     file_lock::refuse_lost(url)?;
-    let db = Db::open_existing_state(url).await?;
+    let db = StateDb::open_existing_state(url).await?;
     let done = deed.done(board, &db, shown, who).await;
     db.close().await;
     done

@@ -6,13 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::Veil;
-use crate::db::Db;
 use crate::rules::lead_status::Status;
 use crate::store::decision::{self, Decided};
 use crate::store::grouped::{self, CountedReasons};
 use crate::store::heard::reading::{self, Heard, Wanted};
 use crate::store::listing::{Listed, Pages};
 use crate::store::outcome::{self, Failed, Stretch};
+use crate::store::state_db::StateDb;
 use crate::store::{due, possible_opt_out};
 use crate::story::entry;
 
@@ -58,7 +58,7 @@ pub struct Group {
 const FOR_A_PERSON: [Status; 4] = [Status::Held, Status::Rejected, Status::Exhausted, Status::Invalid];
 
 impl Details {
-    pub async fn of(db: &Db, veil: &Veil, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
+    pub async fn of(db: &StateDb, veil: &Veil, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
         let (mut groups, mut needing) = (Vec::new(), Vec::new());
         for status in FOR_A_PERSON {
             let some = Pages::some(db, status).next(LOOKED_AT).await?;

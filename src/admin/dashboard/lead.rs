@@ -20,9 +20,9 @@ use crate::console::printable;
 use crate::conversica::consent::Channel;
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::Veil;
-use crate::db::Db;
 use crate::rules::lead_status::Status;
 use crate::store::decision::{self, Decided};
+use crate::store::state_db::StateDb;
 use crate::store::story::{self, Story};
 use crate::story::basis::{ContentHeadings, DeliveredBasis};
 use crate::story::hearing::Hearing;
@@ -75,7 +75,7 @@ impl Asked {
         Some(found)
     }
 
-    async fn find_in_state(&self, db: &Db, board: &Board) -> anyhow::Result<Found> {
+    async fn find_in_state(&self, db: &StateDb, board: &Board) -> anyhow::Result<Found> {
         let known = clients(db, &self.id).await?;
         let lead = |client_id: &String| LeadId { id: self.id.clone(), client_id: client_id.clone() };
         let client = match &self.client {

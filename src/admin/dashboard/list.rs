@@ -13,11 +13,11 @@ use super::visitor::Visitor;
 use crate::clock;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
 use crate::rules::lead_status::Status;
 use crate::status::Report;
 use crate::store::heard::reading;
 use crate::store::listing::{Listed, Pages};
+use crate::store::state_db::StateDb;
 use crate::store::story;
 use crate::story::entry::why;
 use crate::wording::{meaning, number};
@@ -58,7 +58,7 @@ impl Wanted {
     }
 
     /// A page of them, and whether there is more behind it.
-    pub async fn page(&self, db: &Db, report: &Report, limit: i64) -> Result<(Vec<Listed>, bool), sqlx::Error> {
+    pub async fn page(&self, db: &StateDb, report: &Report, limit: i64) -> Result<(Vec<Listed>, bool), sqlx::Error> {
         let reason = (!self.reason.is_empty()).then_some(self.reason.as_str());
         let all = report.leads.values().sum();
         let mut listed = Vec::new();
@@ -110,7 +110,7 @@ impl Wanted {
 }
 
 /// The clients that have a lead of that id, as the state knows them.
-pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
+pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
     // No database holds it.
     if id.contains('\0') {
         return Ok(Vec::new());

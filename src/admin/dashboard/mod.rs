@@ -41,9 +41,9 @@ use crate::admin::window::Seen;
 use crate::clock;
 use crate::config::Settings;
 use crate::conversica::token::Veil;
-use crate::db::Db;
 use crate::receive::credentials::Failures;
 use crate::status::Report;
+use crate::store::state_db::StateDb;
 
 /// What the pages share.
 pub struct Board {
@@ -80,7 +80,7 @@ impl Board {
     async fn overview(&self) -> Option<Arc<(Report, Details)>> {
         let veil = self.veil();
         let window = &self.desk.window;
-        let read = async |db: &Db| {
+        let read = async |db: &StateDb| {
             let mut report = Report::of(db).await?;
             let details = Details::of(db, &veil, clock::now()).await?;
             details.needing.iter().for_each(|(status, leads)| report.set_leads(*status, *leads));

@@ -1,7 +1,7 @@
 //! What is told of the service: each change once, whatever is seen in whatever order.
 
-use std::collections::BTreeMap;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 use super::*;
 

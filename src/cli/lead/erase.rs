@@ -8,9 +8,9 @@ use crate::clock;
 use crate::config::Settings;
 use crate::console::{printable, say};
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
 use crate::error::SetupError;
 use crate::store::erase::{self, Erasure, Reach, Told};
+use crate::store::state_db::StateDb;
 use crate::store::{instant, payload, record, tombstone};
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &Setting
 }
 
 /// Also who is not known here: they are not to be written to when their row is read one day.
-async fn whom(state: &Db, id: &str, client: Option<&str>, settings: &Settings) -> anyhow::Result<LeadId> {
+async fn whom(state: &StateDb, id: &str, client: Option<&str>, settings: &Settings) -> anyhow::Result<LeadId> {
     let named = |client: &str| LeadId { id: id.to_owned(), client_id: client.to_owned() };
     match (super::which(state, id, client).await?, client) {
         (Ok(lead), _) => Ok(lead),
@@ -63,7 +63,7 @@ async fn whom(state: &Db, id: &str, client: Option<&str>, settings: &Settings) -
     }
 }
 
-async fn erase(args: &Args, state: &Db, lead: &LeadId) -> anyhow::Result<Exit> {
+async fn erase(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Exit> {
     let addresses = record::addresses(&payload::contents(state, lead).await?);
     let holdings = record::holdings(state, lead, &addresses).await?;
     let reach = erase::reach_of(state, lead).await?;
@@ -170,7 +170,7 @@ fn still(lead: &LeadId, reach: Reach) -> SetupError {
     }
 }
 
-async fn allow(args: &Args, state: &Db, lead: &LeadId) -> anyhow::Result<Exit> {
+async fn allow(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Exit> {
     let Some(since) = tombstone::since(state, lead).await?.map(instant) else {
         let what = format!("lead {} was not erased", printable(&lead.id));
         return Err(

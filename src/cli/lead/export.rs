@@ -13,10 +13,10 @@ use crate::cli::output::Output;
 use crate::conversica::consent::{HeardWord, Standing};
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::conversica::token;
-use crate::db::Db;
 use crate::store::consent::{self, Entry};
 use crate::store::heard::reading::Heard;
 use crate::store::outcome::Recorded;
+use crate::store::state_db::StateDb;
 use crate::store::story::Story;
 use crate::store::told::OnItsWay;
 use crate::store::{payload, record};
@@ -44,7 +44,7 @@ const NOT_HERE: [&str; 5] = [
 
 /// Everything, but for what is to be hidden of it. `about` is what `lead ID --json` says of the lead.
 pub async fn document(
-    state: &Db,
+    state: &StateDb,
     lead: &LeadId,
     story: Option<&Story>,
     mut about: Value,

@@ -3,6 +3,7 @@
 //! The CRM knows which events it has (by the keys of our tables, or by a marker in the same transaction as the user's own
 //! statement), so that an event whose row in the queue outlives its writing is not written again.
 
+use crate::store::state_db::state_cure;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,17 +15,18 @@ use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::config::{self, Settings, WritebackMode};
-use crate::db::{self, Db};
+use crate::db::discreet;
 use crate::error::SetupError;
 use crate::pulse::{Loop, Pulse};
 use crate::receive::Signals;
+use crate::rules::heard_event::Waiting;
 use crate::rules::retry;
-use crate::source::discreet;
 use crate::source::writeback::ddl::Design;
 use crate::source::writeback::failure::Failure;
 use crate::source::writeback::statements::Statements;
 use crate::source::writeback::writer::Writer;
-use crate::store::writeback::{self as queue, Failed, Waiting};
+use crate::store::state_db::StateDb;
+use crate::store::writeback::{self as queue, Failed};
 
 /// An event that was refused so often waits for a person.
 const TRIES: i64 = 5;
@@ -54,7 +56,7 @@ pub enum Trouble {
 impl Trouble {
     fn cure(&self) -> &'static str {
         match self {
-            Trouble::State(error) => db::state_cure(error),
+            Trouble::State(error) => state_cure(error),
             Trouble::Crm(failure) => failure.cure(),
         }
     }
@@ -82,7 +84,7 @@ pub fn check(settings: &Settings) -> Result<(), SetupError> {
 /// Writes what is due, some hundreds of events at most; `None` while another instance is at it, or has taken it over. What both
 /// have written is there once: the CRM knows which events it has.
 pub async fn step(
-    state: &Db,
+    state: &StateDb,
     writer: &mut Writer,
     retry: &config::Retry,
     now: DateTime<Utc>,
@@ -105,7 +107,7 @@ pub async fn step(
 }
 
 async fn step_in_turn(
-    state: &Db,
+    state: &StateDb,
     writer: &mut Writer,
     retry: &config::Retry,
     now: DateTime<Utc>,
@@ -150,7 +152,13 @@ fn judged(waiting: &[Waiting], failed: Vec<(i64, String)>, retry: &config::Retry
 }
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: Db, signals: Signals, pulse: Arc<Pulse>, stop: CancellationToken) {
+pub async fn run(
+    settings: Arc<Settings>,
+    state: StateDb,
+    signals: Signals,
+    pulse: Arc<Pulse>,
+    stop: CancellationToken,
+) {
     let mut writer = match Writer::new(&settings) {
         Ok(Some(writer)) => writer,
         Ok(None) => return stop.cancelled().await,

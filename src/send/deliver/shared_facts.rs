@@ -6,11 +6,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::info;
 
-use crate::db::Db;
 use crate::rules::retry;
 use crate::send::deliver::{Deliverer, RECHECK, Unwritten};
 use crate::store::control::{self, Halt, MappingInUse, Resumed, Verified};
 use crate::store::delivery::{Claim, Finished};
+use crate::store::state_db::StateDb;
 use crate::store::{ahead, pause};
 use crate::{clock, horizon};
 
@@ -19,8 +19,8 @@ const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Tells the other instances at once, before anything else is done about the answer. The deliverer writes the same pause once
 /// more with the outcome, so that nothing is lost where this fails. An SQLite state has no other instance.
-pub(crate) async fn announce_pause(state: &Db, wait: Duration) {
-    if matches!(state, Db::Postgres(_)) {
+pub(crate) async fn announce_pause(state: &StateDb, wait: Duration) {
+    if matches!(state, StateDb::Postgres(_)) {
         let now = clock::now();
         let _ = tokio::time::timeout(ANNOUNCE_TIMEOUT, pause::announce(state, now + wait, now)).await;
     }
@@ -35,7 +35,7 @@ impl Deliverer {
     /// requests' time may pass. The deliverer gives them back as well if its clock was wrong when it made them. If the state does
     /// not answer, the requests are sent: their permits end in time.
     pub(crate) async fn withhold_in_pause(&mut self, claims: Vec<Claim>) -> Vec<Claim> {
-        let Db::Postgres(pool) = &self.state else { return claims };
+        let StateDb::Postgres(pool) = &self.state else { return claims };
         if claims.is_empty() {
             return claims;
         }

@@ -6,13 +6,10 @@
 mod postgres;
 mod sqlite;
 
-use sqlx::Row;
-
-use crate::db::{self, SourceDb};
-use crate::on_db;
+use crate::db::{self, discreet};
 use crate::rules::drift::Family;
 use crate::rules::source_column::Relation;
-use crate::source::discreet;
+use crate::source::source_db::SourceDb;
 
 /// Rows of a table that are looked at.
 pub const SAMPLE_ROWS: usize = 200;
@@ -135,9 +132,7 @@ pub async fn sample(db: &SourceDb, table: &mut Table) {
         return;
     }
     let count = format!("select count(*) from (select 1 from {} limit {}) as t", table.sql(), COUNT_UP_TO + 1);
-    let rows: Result<i64, sqlx::Error> =
-        on_db!(db, pool => sqlx::query_scalar(db::trusted(count)).fetch_one(pool).await);
-    table.rows = rows.ok();
+    table.rows = db.fetch_number(count).await.ok();
     let readable: Vec<usize> = (0..table.columns.len()).filter(|index| table.columns[*index].readable).collect();
     if readable.is_empty() {
         return;
@@ -150,12 +145,7 @@ pub async fn sample(db: &SourceDb, table: &mut Table) {
     let list = readable.iter().map(text).collect::<Vec<_>>().join(", ");
     let sql = format!("select {list} from {} as t limit {SAMPLE_ROWS}", table.sql());
     let width = readable.len();
-    let rows: Result<Vec<Vec<Option<String>>>, sqlx::Error> = on_db!(db, pool => {
-        let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await;
-        // What is not UTF-8 counts as no value.
-        rows.map(|rows| rows.iter().map(|row| (0..width).map(|i| row.try_get(i).unwrap_or(None)).collect()).collect())
-    });
-    let Ok(rows) = rows else { return };
+    let Ok(rows) = db.fetch_texts(sql, width).await else { return };
     table.sampled = rows.len();
     for (place, index) in readable.into_iter().enumerate() {
         table.columns[index].samples = rows.iter().map(|row| row[place].clone()).collect();

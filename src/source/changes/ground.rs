@@ -1,10 +1,10 @@
 //! What stands around the table in the database, and matters to triggers on it: what they cannot do there, what they would do
 //! to others, and what is left of earlier ones. It only looks. PostgreSQL has nearly all of it.
 
-use crate::db::{self, SourceDb};
+use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::source::changes::ddl::{COLUMNS, Design, Name, Trigger, Wake};
-use crate::source::discreet;
+use crate::source::source_db::SourceDb;
 
 /// Triggers that call our function from another table: this one was renamed, and another has its name now.
 ///

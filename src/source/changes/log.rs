@@ -10,12 +10,11 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::config::Source;
 use crate::conversica::lead::LeadId;
-use crate::db::{self, SourceDb};
-use crate::on_db;
+use crate::db::{self, discreet};
 use crate::source::changes::ddl::Design;
 use crate::source::changes::standing::{self, Standing};
-use crate::source::discreet;
 use crate::source::read::number;
+use crate::source::source_db::{SourceDb, on_source};
 
 /// The log of one source.
 #[derive(Debug, Clone)]
@@ -137,7 +136,7 @@ impl ChangeLog {
     /// Whether nothing waits.
     pub async fn is_empty(&self) -> Result<bool, sqlx::Error> {
         let sql = format!("select not exists (select 1 from {})", self.design.log.quoted());
-        on_db!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+        on_source!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
             .map_err(discreet::of_source)
     }
 
@@ -145,7 +144,7 @@ impl ChangeLog {
     pub async fn has_more_than(&self, rows: u64) -> Result<bool, sqlx::Error> {
         let sql = format!("select exists (select 1 from {} limit 1 offset $1)", self.design.log.quoted());
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-        on_db!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).bind(rows).fetch_one(pool).await)
+        on_source!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).bind(rows).fetch_one(pool).await)
             .map_err(discreet::of_source)
     }
 
@@ -156,7 +155,7 @@ impl ChangeLog {
         };
         let sql = format!("select count(*), coalesce({age}, 0) from {}", self.design.log.quoted());
         let (rows, age): (i64, i64) =
-            on_db!(&self.reader, pool => sqlx::query_as(db::trusted(sql)).fetch_one(pool).await)
+            on_source!(&self.reader, pool => sqlx::query_as(db::trusted(sql)).fetch_one(pool).await)
                 .map_err(discreet::of_source)?;
         Ok(Backlog { rows, oldest_seconds: age.max(0) })
     }
@@ -164,7 +163,7 @@ impl ChangeLog {
     /// Whether the session that takes rows out of the log may write.
     pub async fn try_writing(&self) -> Result<(), sqlx::Error> {
         let sql = format!("delete from {} where seq is null", self.design.log.quoted());
-        on_db!(&self.writer, pool => sqlx::query(db::trusted(sql)).execute(pool).await.map(drop))
+        on_source!(&self.writer, pool => sqlx::query(db::trusted(sql)).execute(pool).await.map(drop))
             .map_err(discreet::of_source)
     }
 
@@ -225,7 +224,7 @@ impl ChangeLog {
             self.as_whole("client"),
             self.design.log.quoted()
         );
-        let rows: Result<Vec<Entry>, sqlx::Error> = on_db!(&self.reader, pool => {
+        let rows: Result<Vec<Entry>, sqlx::Error> = on_source!(&self.reader, pool => {
             let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
             // As bytes: a text need not be UTF-8, and one of those must not stop the log.
             rows.iter()

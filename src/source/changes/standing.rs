@@ -4,11 +4,12 @@ use crate::rules::source_column::Form;
 use sqlx::Row as _;
 
 use crate::config::Source;
-use crate::db::{self, SourceDb};
+use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::source::changes::ddl::{COLUMNS, Design, EXACT_FLOATS, Engine, LOG_NAME_BYTES, Name, Wake};
+use crate::source::columns;
 use crate::source::guest::SourcePool;
-use crate::source::{columns, discreet};
+use crate::source::source_db::SourceDb;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {

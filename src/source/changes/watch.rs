@@ -11,13 +11,13 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
-use crate::db::{self, SourceDb};
+use crate::db::file::FileId;
+use crate::db::pooler::{self, SessionKind};
+use crate::db::{self, discreet};
 use crate::source::changes::log::ChangeLog;
-use crate::source::discreet;
 use crate::source::guest::SourcePool;
-use crate::source::pooler::{self, SessionKind};
+use crate::source::source_db::SourceDb;
 use crate::source::source_file::SourceStamp;
-use crate::store::file::FileId;
 
 /// Tells when the log may hold something new. What happens before anybody waits is not forgotten.
 #[derive(Debug)]

@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Source;
 use crate::conversica::lead::{Fingerprint, IdOrder, RowHash};
-use crate::db::SourceDb;
+use crate::db::discreet;
 use crate::rules::cursor::Newest;
 use crate::rules::line::{Batch, Line};
-use crate::source::{Crm, Fitting, SourceSchema, discreet};
+use crate::source::source_db::SourceDb;
+use crate::source::{Crm, Fitting, SourceSchema};
 use statement::Statements;
 
 /// Rows a batch: large enough that a statement a batch costs little, small enough that three batches are nothing.

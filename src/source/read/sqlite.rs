@@ -16,10 +16,10 @@ use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
+use crate::db::discreet;
 use crate::rules::cursor::{self, Kind, Newest, Zones};
 use crate::rules::line::Batch;
 use crate::rules::read_scope::Scope;
-use crate::source::discreet;
 use crate::source::read::statement::Ordering;
 use crate::source::read::{BATCH_ROWS, Opened, Reading, Sender};
 use crate::source::source_file::SourceAccess;

@@ -1,13 +1,14 @@
 //! The SQL that reads the source. Pure.
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::db::{self, SourceDb, literal};
+use crate::db::{self, literal};
 use crate::rules::cursor::{Bound, Newest};
 use crate::rules::mapping::NOT_SCALAR;
 use crate::rules::read_scope::Scope;
 use crate::rules::source_column::{Column, Form};
 use crate::source::changed_at::ChangedAt;
 use crate::source::read::{WholeNames, number};
+use crate::source::source_db::SourceDb;
 use crate::source::{Crm, Fitting, columns};
 
 /// The parts that statements are made of.

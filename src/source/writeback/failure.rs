@@ -3,8 +3,7 @@
 
 use sqlx::postgres::PgDatabaseError;
 
-use crate::db;
-use crate::source::discreet;
+use crate::db::{self, discreet};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {

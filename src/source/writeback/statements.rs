@@ -16,11 +16,11 @@ use crate::conversica::heard::{self, Kind};
 use crate::conversica::post_text::decode_body;
 use crate::db::trusted;
 use crate::error::SetupError;
+use crate::rules::heard_event::Waiting;
 use crate::source::changes::ddl::Engine;
 use crate::source::writeback::failure::Failure;
 use crate::source::writeback::named::{self, Named};
 use crate::source::writeback::tables::{format_instant, json_without_nul, without_nul};
-use crate::store::writeback::Waiting;
 
 /// The statements of one kind of event, in the order in which they run.
 #[derive(Debug, Clone, Default)]

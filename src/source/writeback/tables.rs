@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use crate::conversica::heard::{self, Kind, Post};
 use crate::conversica::lead::{self, LeadId};
 use crate::conversica::post_text::decode_body;
+use crate::rules::heard_event::Waiting;
 use crate::rules::value;
 use crate::source::writeback::ddl::column_of;
-use crate::store::writeback::Waiting;
 
 /// Rows for each of the tables, as objects with the names of their columns.
 #[derive(Debug, Default, PartialEq)]
@@ -142,7 +142,7 @@ pub fn format_instant(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::writeback::Conversation;
+    use crate::rules::heard_event::Conversation;
 
     fn waiting(seq: i64, kind: Kind, body: &str, picture: Option<&str>) -> Waiting {
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();

@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::config::{Settings, WritebackMode};
-use crate::db::{self, SourceDb, trusted};
+use crate::db::{self, trusted};
 use crate::error::SetupError;
-use crate::on_db;
+use crate::rules::heard_event::Waiting;
+use crate::source::source_db::{SourceDb, on_source};
 use crate::source::writeback::ddl::{self, Design, MARKER, Table};
 use crate::source::writeback::failure::{Failure, Reach};
 use crate::source::writeback::statements::{self, Ready, Statements};
 use crate::source::writeback::tables::{Rows, format_instant};
 use crate::store::turn::{TurnLease, TurnName};
-use crate::store::writeback::Waiting;
 
 pub struct Writer {
     db: SourceDb,
@@ -272,7 +272,7 @@ impl Writer {
         let tables =
             [(ddl::leads(), rows.leads), (ddl::messages(), rows.messages), (ddl::chat_leads(), rows.chat_leads)];
         let writing = |error| Failure::of("writing to the tables", error);
-        on_db!(&self.db, pool => {
+        on_source!(&self.db, pool => {
             let mut connection = pool.acquire().await.map_err(writing)?;
             let put = async {
                 let mut transaction = connection.begin_with(self.db.begin_write()).await?;

@@ -7,11 +7,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Decode, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
-use crate::on_db;
 use crate::store::heard::fold::{Event, ExaminedEvent};
 use crate::store::heard::kind_of;
 use crate::store::instant;
+use crate::store::state_db::{StateDb, on_state};
 
 /// Events that one transaction takes.
 pub(crate) const AT_ONCE: i64 = 500;
@@ -50,7 +49,7 @@ impl EventCandidates {
 
 /// The oldest events that wait, at most so many, read and searched.
 pub(crate) async fn next_candidates(
-    db: &Db,
+    db: &StateDb,
     which: EventCandidates,
     most: i64,
 ) -> Result<Vec<ExaminedEvent>, sqlx::Error> {
@@ -59,7 +58,7 @@ pub(crate) async fn next_candidates(
     let rows = format!(
         "select seq, kind, id, client_id, {received_at}, body, problem from event where {condition} order by seq limit $1"
     );
-    let events: Vec<Event> = on_db!(db, pool => {
+    let events: Vec<Event> = on_state!(db, pool => {
         let sizes: Vec<i64> = sqlx::query_scalar(crate::db::trusted(sizes)).bind(most).fetch_all(pool).await?;
         let count = rows_at_once(&sizes);
         if count == 0 {
@@ -89,13 +88,13 @@ async fn examine(events: Vec<Event>) -> Result<Vec<ExaminedEvent>, sqlx::Error> 
 }
 
 /// The leads whose Lead object has one of these e-mail addresses, which are in lower case; at most 100.
-async fn leads_with_email(db: &Db, emails: &[String]) -> Result<Vec<LeadId>, sqlx::Error> {
+async fn leads_with_email(db: &StateDb, emails: &[String]) -> Result<Vec<LeadId>, sqlx::Error> {
     let mut leads = BTreeSet::new();
     for email in emails {
         // As canonical JSON has it, also in keys like `workEmail`.
         let escaped = email.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let pattern = format!("%email\":\"{escaped}\"%");
-        let rows: Vec<(String, String)> = on_db!(db, pool => {
+        let rows: Vec<(String, String)> = on_state!(db, pool => {
             sqlx::query_as(
                 "select id, client_id from lead where desired is not null and lower(desired) like $1 escape '\\' limit 100")
                 .bind(&pattern).fetch_all(pool).await?
@@ -107,11 +106,11 @@ async fn leads_with_email(db: &Db, emails: &[String]) -> Result<Vec<LeadId>, sql
 
 /// A statement that says whether this instance may write what it found in unreadable posts, until its transaction ends. It is not the
 /// lock of those who take in what can be read: they go on meanwhile.
-pub(crate) fn search_lock(db: &Db) -> Option<&'static str> {
+pub(crate) fn search_lock(db: &StateDb) -> Option<&'static str> {
     match db {
-        Db::Sqlite(_) => None,
+        StateDb::Sqlite(_) => None,
         // The letters "csyncsea".
-        Db::Postgres(_) => Some("select pg_try_advisory_xact_lock(7166204947098461537)"),
+        StateDb::Postgres(_) => Some("select pg_try_advisory_xact_lock(7166204947098461537)"),
     }
 }
 

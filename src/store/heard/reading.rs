@@ -6,9 +6,8 @@ use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
-use crate::db::Db;
-use crate::on_db;
 use crate::store::instant;
+use crate::store::state_db::{StateDb, on_state};
 
 /// An event, as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +78,8 @@ pub struct Wanted {
 }
 
 /// A page of events, newest first.
-pub async fn list(db: &Db, wanted: &Wanted, limit: i64) -> Result<Vec<Heard>, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn list(db: &StateDb, wanted: &Wanted, limit: i64) -> Result<Vec<Heard>, sqlx::Error> {
+    on_state!(db, pool => {
         let mut query = QueryBuilder::new(SELECT);
         query.push("seq < ").push_bind(wanted.before.unwrap_or(i64::MAX));
         if let Some(kind) = wanted.kind {
@@ -113,7 +112,7 @@ pub async fn list(db: &Db, wanted: &Wanted, limit: i64) -> Result<Vec<Heard>, sq
 }
 
 /// One event.
-pub async fn one(db: &Db, seq: i64) -> Result<Option<Heard>, sqlx::Error> {
+pub async fn one(db: &StateDb, seq: i64) -> Result<Option<Heard>, sqlx::Error> {
     let wanted = Wanted { seqs: vec![seq], ..Wanted::default() };
     Ok(list(db, &wanted, 1).await?.pop())
 }
@@ -122,12 +121,12 @@ pub async fn one(db: &Db, seq: i64) -> Result<Option<Heard>, sqlx::Error> {
 const TOLD: i64 = 1000;
 
 /// What was heard of a lead, oldest first, and what it comes to.
-pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<(Vec<Heard>, Map<String, Value>), sqlx::Error> {
+pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<(Vec<Heard>, Map<String, Value>), sqlx::Error> {
     let wanted = Wanted { id: Some(lead.id.clone()), client_id: Some(lead.client_id.clone()), ..Wanted::default() };
     let mut heard = list(db, &wanted, TOLD).await?;
     heard.retain(|heard| heard.problem.is_none() && heard.kind != Kind::ChatLead);
     heard.reverse();
-    let picture: Option<String> = on_db!(db, pool => {
+    let picture: Option<String> = on_state!(db, pool => {
         sqlx::query_scalar("select picture from conversation where id = $1 and client_id = $2")
             .bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await
     })?;
@@ -135,8 +134,8 @@ pub async fn of_lead(db: &Db, lead: &LeadId) -> Result<(Vec<Heard>, Map<String, 
 }
 
 /// The clients of which a lead of that id was heard, at most 50.
-pub async fn clients(db: &Db, id: &str) -> Result<Vec<String>, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
+    on_state!(db, pool => {
         sqlx::query_scalar(
             "select distinct client_id from event where id = $1 and id <> '' and problem is null order by client_id limit 50")
             .bind(id).fetch_all(pool).await
@@ -161,8 +160,8 @@ impl Numbers {
 }
 
 /// Counts.
-pub async fn numbers(db: &Db) -> Result<Numbers, sqlx::Error> {
-    on_db!(db, pool => {
+pub async fn numbers(db: &StateDb) -> Result<Numbers, sqlx::Error> {
+    on_state!(db, pool => {
         Ok(Numbers {
             counts: sqlx::query_as("select name, count from received_count").fetch_all(pool).await?,
             unreadable: sqlx::query_scalar(

@@ -6,9 +6,8 @@ use chrono::{DateTime, Utc};
 use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
 use crate::conversica::vocabulary;
-use crate::db::Db;
-use crate::on_db;
 use crate::store::heard::reading::Heard;
+use crate::store::state_db::{StateDb, on_state};
 use crate::store::{micros, tombstone};
 
 /// What came of it.
@@ -26,7 +25,7 @@ pub enum Replayed {
 
 /// Reads `event` again, or `body` in its place. `has_clients`: whether our leads are told apart by their client.
 pub async fn replay(
-    db: &Db,
+    db: &StateDb,
     event: &Heard,
     body: Option<&[u8]>,
     has_clients: bool,
@@ -36,7 +35,7 @@ pub async fn replay(
     let post = match heard::read(event.kind, body) {
         Ok(post) => post,
         Err(unreadable) => {
-            on_db!(db, pool => sqlx::query("update event set problem = $1 where seq = $2 and mended_as is null")
+            on_state!(db, pool => sqlx::query("update event set problem = $1 where seq = $2 and mended_as is null")
                 .bind(&unreadable.0).bind(event.seq).execute(pool).await.map(drop))?;
             return Ok(Replayed::Unreadable(unreadable.0));
         }
@@ -45,7 +44,7 @@ pub async fn replay(
     let outside = event.kind != Kind::ChatLead && !vocabulary::outside(&post.content).is_empty();
     let client_id = if has_clients { post.lead.client_id } else { String::new() };
     let lead = LeadId { id: post.lead.id, client_id };
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let about = (event.kind != Kind::ChatLead).then(|| lead.clone());
         if !tombstone::erased!(db, transaction, about.into_iter()).is_empty() {

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::{Environment, Settings, layers};
-use conversica_sync::db::Db;
 use conversica_sync::receive::writeback::{self, Stepped, Trouble};
 use conversica_sync::source::writeback::writer::Writer;
+use conversica_sync::store::state_db::StateDb;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -19,7 +19,7 @@ pub struct Desk {
     pub state: Store,
     pub now: DateTime<Utc>,
     settings: Settings,
-    db: Db,
+    db: StateDb,
     writer: Writer,
     runtime: Runtime,
     _directory: TempDir,
@@ -45,7 +45,7 @@ impl Desk {
         let settings = loaded.unwrap_or_else(|errors| panic!("{errors}")).settings;
         let runtime = Runtime::new().expect("a runtime starts");
         let (db, writer) = runtime.block_on(async {
-            let db = Db::open_state(&state.url()).await.expect("a fresh state");
+            let db = StateDb::open_state(&state.url()).await.expect("a fresh state");
             (db, Writer::new(&settings).expect("settings that can be read").expect("it is not off"))
         });
         let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a moment");

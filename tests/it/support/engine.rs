@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use super::postgres::cluster;
-use conversica_sync::db::Db;
+use conversica_sync::store::state_db::StateDb;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -121,8 +121,8 @@ impl Place {
     }
 
     /// A fresh state in this place.
-    pub async fn state(&self) -> Db {
-        Db::open_state(&self.url).await.expect("a fresh state")
+    pub async fn state(&self) -> StateDb {
+        StateDb::open_state(&self.url).await.expect("a fresh state")
     }
 
     /// The SQLite file's directory.

@@ -1,28 +1,28 @@
 //! The whole state as a text, to look for what must not be in it.
 
-use conversica_sync::db::{Db, trusted};
-use conversica_sync::on_db;
+use conversica_sync::db::trusted;
+use conversica_sync::store::state_db::StateDb;
 
 /// The tables that there are, sorted.
-pub async fn tables(db: &Db) -> Vec<String> {
+pub async fn tables(db: &StateDb) -> Vec<String> {
     let sql = match db {
-        Db::Sqlite(_) => {
+        StateDb::Sqlite(_) => {
             "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' order by name"
         }
-        Db::Postgres(_) => {
+        StateDb::Postgres(_) => {
             "select cast(table_name as text) from information_schema.tables where table_schema = 'conversica_sync' \
              and table_type = 'BASE TABLE' order by 1"
         }
     };
-    on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await.expect("the schema is told"))
+    on_state!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await.expect("the schema is told"))
 }
 
 /// One line a row of these tables, with its table before it; bytes as hexadecimal digits in small letters.
-pub async fn dump(db: &Db, tables: &[String]) -> String {
+pub async fn dump(db: &StateDb, tables: &[String]) -> String {
     let mut text = String::new();
     for table in tables {
         let sql = match db {
-            Db::Sqlite(pool) => {
+            StateDb::Sqlite(pool) => {
                 let columns: Vec<String> = sqlx::query_scalar("select name from pragma_table_info($1)")
                     .bind(table)
                     .fetch_all(pool)
@@ -34,10 +34,10 @@ pub async fn dump(db: &Db, tables: &[String]) -> String {
                 let values: Vec<String> = columns.iter().map(value).collect();
                 format!("select {} from {table}", values.join(" || '|' || "))
             }
-            Db::Postgres(_) => format!("select cast(to_jsonb(t) as text) from {table} t"),
+            StateDb::Postgres(_) => format!("select cast(to_jsonb(t) as text) from {table} t"),
         };
         let rows: Vec<String> =
-            on_db!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await.expect("rows"));
+            on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await.expect("rows"));
         for row in rows {
             text.push_str(&format!("{table}: {row}\n"));
         }

@@ -2,10 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use conversica_sync::conversica::heard::{self, Kind};
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::store::delivery::OptOuts;
 use conversica_sync::store::heard::{Applied, Consequences, apply};
+use conversica_sync::store::state_db::StateDb;
 use serde_json::Value;
 
 use super::scene::Scene;
@@ -14,10 +13,10 @@ use super::scene::Scene;
 pub const ALL: Consequences = Consequences { writeback: true, alerts: true, opt_outs: OptOuts::Keep, ends_wait: true };
 
 /// Stores a post; what has arrived before counts as a repeat.
-pub async fn store(db: &Db, kind: Kind, body: &Value, at: DateTime<Utc>) {
+pub async fn store(db: &StateDb, kind: Kind, body: &Value, at: DateTime<Utc>) {
     let bytes = body.to_string().into_bytes();
     let post = heard::read(kind, &bytes).expect("a readable post");
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         sqlx::query(
             "insert into event (kind, id, client_id, received_at, body, content_hash) values ($1, $2, '', $3, $4, $5) \
              on conflict (content_hash) do update set repeats = event.repeats + 1")
@@ -27,27 +26,27 @@ pub async fn store(db: &Db, kind: Kind, body: &Value, at: DateTime<Utc>) {
 }
 
 /// Takes in all that is stored.
-pub async fn apply_all(db: &Db, now: DateTime<Utc>) -> Applied {
+pub async fn apply_all(db: &StateDb, now: DateTime<Utc>) -> Applied {
     apply(db, ALL, now).await.expect("events are applied")
 }
 
 /// A Lead Update that is heard, and taken in.
-pub async fn update(db: &Db, body: Value, at: DateTime<Utc>) -> Applied {
+pub async fn update(db: &StateDb, body: Value, at: DateTime<Utc>) -> Applied {
     store(db, Kind::LeadUpdate, &body, at).await;
     apply_all(db, at).await
 }
 
 /// A number, or a text as JSON.
-pub async fn ask(db: &Db, sql: &'static str) -> Vec<String> {
-    on_db!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await.expect("the state answers"))
+pub async fn ask(db: &StateDb, sql: &'static str) -> Vec<String> {
+    on_state!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await.expect("the state answers"))
 }
 
 impl Scene {
     /// Opens the scene's state and does something with it.
-    pub fn with_state<T>(&self, work: impl AsyncFnOnce(&Db) -> T) -> T {
+    pub fn with_state<T>(&self, work: impl AsyncFnOnce(&StateDb) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         runtime.block_on(async {
-            let db = Db::open_state(&self.state_store().url()).await.expect("the state opens");
+            let db = StateDb::open_state(&self.state_store().url()).await.expect("the state opens");
             let result = work(&db).await;
             db.close().await;
             result

@@ -6,13 +6,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use conversica_sync::config::{self, OnAmbiguous};
 use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
-use conversica_sync::db::Db;
-use conversica_sync::on_db;
 use conversica_sync::rules::admission::Admit;
 use conversica_sync::rules::lead_change::{Change, Known};
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Claim, Finished, Wanted};
+use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{due, lead};
 
 use crate::support::engine::{Engine, Place};
@@ -39,7 +38,7 @@ pub fn resend() -> config::Delivery {
     unknown_is(OnAmbiguous::Resend)
 }
 
-pub async fn next_due(db: &Db) -> Option<DateTime<Utc>> {
+pub async fn next_due(db: &StateDb) -> Option<DateTime<Utc>> {
     due::next_due_at(db, &Admit::Everybody, at(0)).await.unwrap().at
 }
 
@@ -78,16 +77,16 @@ pub fn invalid(id_: &str, reason: &str) -> Change {
     Change { desired: Err(vec![reason.to_owned()]), ..desired(id_, reason) }
 }
 
-pub async fn write(db: &Db, changes: &[Change], seconds: i64) {
+pub async fn write(db: &StateDb, changes: &[Change], seconds: i64) {
     lead::upsert(db, changes, at(seconds), at(seconds)).await.expect("changes are written");
 }
 
-pub async fn claim(db: &Db, wanted: usize, seconds: i64) -> Vec<Claim> {
+pub async fn claim(db: &StateDb, wanted: usize, seconds: i64) -> Vec<Claim> {
     delivery::record_and_claim(db, &[], Wanted::up_to(wanted), at(seconds), LEASE).await.expect("leads are claimed")
 }
 
 /// Claims exactly one lead.
-pub async fn claim_one(db: &Db, seconds: i64) -> Claim {
+pub async fn claim_one(db: &StateDb, seconds: i64) -> Claim {
     let mut claims = claim(db, 10, seconds).await;
     assert_eq!(claims.len(), 1, "{claims:?}");
     claims.remove(0)
@@ -108,21 +107,21 @@ pub fn finished(claim: &Claim, class: Class, next: Next, seconds: i64) -> Finish
     }
 }
 
-pub async fn record(db: &Db, finished: &[Finished]) {
+pub async fn record(db: &StateDb, finished: &[Finished]) {
     delivery::record_and_claim(db, finished, Wanted::up_to(0), finished[0].at, LEASE)
         .await
         .expect("outcomes are recorded");
 }
 
 /// Writes, claims and has accepted.
-pub async fn deliver(db: &Db, change: Change, seconds: i64) {
+pub async fn deliver(db: &StateDb, change: Change, seconds: i64) {
     write(db, &[change], seconds).await;
     let claim = claim_one(db, seconds).await;
     record(db, &[finished(&claim, Class::Accepted, Next::Done, seconds)]).await;
 }
 
 /// So many leads of these statuses, and none of any other.
-pub async fn statuses(db: &Db, wanted: &[(Status, i64)]) {
+pub async fn statuses(db: &StateDb, wanted: &[(Status, i64)]) {
     let counts = lead::counts(db).await.unwrap();
     assert_eq!(counts.len(), Status::ALL.len());
     for (status, count) in counts {
@@ -150,10 +149,10 @@ pub struct LeadRow {
     pub gone_at: Option<i64>,
 }
 
-pub async fn row(db: &Db, id: &str) -> LeadRow {
+pub async fn row(db: &StateDb, id: &str) -> LeadRow {
     use sqlx::Row as _;
     let seconds = |micros: Option<i64>| micros.map(|micros| micros.div_euclid(1_000_000) - at(0).timestamp());
-    on_db!(db, pool => {
+    on_state!(db, pool => {
         let row = sqlx::query(
             "select status, desired, desired_hash, hold_reason, \
              case when delivered is null and delivered_hash = desired_hash then desired else delivered end, delivered_hash, first_contact_at, sent_hash, \
@@ -179,7 +178,7 @@ pub async fn row(db: &Db, id: &str) -> LeadRow {
 }
 
 /// What the poll writes when the rows of leads are back that say what they said before.
-pub async fn returned(db: &Db, leads: &[LeadId], seconds: i64) {
+pub async fn returned(db: &StateDb, leads: &[LeadId], seconds: i64) {
     let known: Vec<Known> = lead::known(db, leads).await.unwrap().into_values().collect();
     lead::mark_returned(db, &known, at(seconds)).await.unwrap();
 }

@@ -2,7 +2,6 @@
 
 use conversica_sync::config::{Environment, Settings, layers};
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::db::Db;
 use conversica_sync::error::SetupError;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::read_scope::Scope;
@@ -10,6 +9,7 @@ use conversica_sync::send::poll::{self, Polled, Reach};
 use conversica_sync::send::tally::Tally;
 use conversica_sync::source::Crm;
 use conversica_sync::source::read::Reading;
+use conversica_sync::store::state_db::StateDb;
 
 use super::engine::Place;
 use super::lead_row::at;
@@ -65,6 +65,6 @@ pub async fn ids(place: &Place, source: &str) -> Vec<LeadId> {
 }
 
 /// One poll into that state.
-pub async fn poll(crm: &Crm, state: &Db, settings: &Settings) -> anyhow::Result<Polled> {
+pub async fn poll(crm: &Crm, state: &StateDb, settings: &Settings) -> anyhow::Result<Polled> {
     poll::poll(crm, state, settings, Reach::Everything, &Tally::default(), at(0)).await
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::db::sqlite_path;
 
@@ -81,6 +81,13 @@ impl FileLook {
         self.id == earlier.id
             && (self.modified < earlier.modified || self.bytes < earlier.bytes - earlier.bytes.div_ceil(10))
     }
+}
+
+/// SQLite puts its files beside the one that a symbolic link leads to.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+    path.push(suffix);
+    PathBuf::from(path)
 }
 
 #[cfg(test)]

@@ -1,0 +1,33 @@
+//! An event that Conversica has sent, on its way to the CRM.
+
+use chrono::{DateTime, Utc};
+
+use crate::conversica::heard::Kind;
+use crate::conversica::lead::LeadId;
+
+/// An event to be written, with all that is needed for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    pub seq: i64,
+    pub lane: String,
+    /// Tries that failed.
+    pub attempts: i64,
+    pub kind: Kind,
+    /// As table `lead` has it.
+    pub lead: LeadId,
+    pub received_at: DateTime<Utc>,
+    pub body: Vec<u8>,
+    /// Names the content, in hexadecimal digits.
+    pub key: String,
+    /// JSON object: the keys of a Lead Update that were news.
+    pub effect: Option<String>,
+    pub conversation: Option<Conversation>,
+}
+
+/// What all Lead Updates of a lead come to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    pub picture: String,
+    pub first_heard_at: DateTime<Utc>,
+    pub last_heard_at: DateTime<Utc>,
+}

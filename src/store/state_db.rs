@@ -1,0 +1,363 @@
+//! Our own state: one SQLite file, or one schema of a PostgreSQL database. Opening, creating and migrating it.
+//!
+//! The customer's database has a type of its own, [`crate::source::source_db::SourceDb`].
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, PgPool, SqlitePool};
+
+use crate::db::{
+    ACQUIRE_TIMEOUT, LOCK_TIMEOUT, POSTGRES_VERSION, SQLITE_VERSION, away_or_unfit, display_url, is_damage, is_lock,
+    is_outage, named_version, sqlite_path,
+};
+use crate::error::SetupError;
+use crate::store::postgres::{create_schema, state_pool};
+use crate::store::stray_log;
+
+/// A pool of connections to the state.
+#[derive(Debug, Clone)]
+pub enum StateDb {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// Runs the same expression on whichever pool a [`StateDb`] holds: `on_state!(db, pool => query("…").execute(pool).await)`.
+macro_rules! on_state {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            $crate::store::state_db::StateDb::Sqlite($pool) => $body,
+            $crate::store::state_db::StateDb::Postgres($pool) => $body,
+        }
+    };
+}
+pub(crate) use on_state;
+
+/// To how many bytes SQLite's write-ahead log is cut once a long transaction is in the file: more than a batch needs.
+const LOG_KEPT: u64 = 64 << 20;
+/// How long another process may take to make a state, or to bring one up to date, before it counts as an old one.
+const BEING_MADE: Duration = Duration::from_secs(2);
+/// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
+pub const POSTGRES_SCHEMA: &str = "conversica_sync";
+
+impl StateDb {
+    /// The state, ready to be written: created and migrated where it is missing or old.
+    ///
+    /// # Errors
+    /// [`SetupError`] when the directory cannot be written, or the state was written by a newer version.
+    pub async fn open_state(url: &str) -> anyhow::Result<Self> {
+        stray_log::refuse_stray_log(url)?;
+        let db = match sqlite_path(url) {
+            Some(path) => {
+                create_private_file(&path)?;
+                let options = sqlite_options(url)?
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // FULL, not NORMAL: a claim has to be on the disk before its request leaves, power cuts included.
+                    .synchronous(SqliteSynchronous::Full)
+                    // In KiB. The rows that a batch touches lie together; with the default 2 MiB most were read twice.
+                    .pragma("cache_size", "-4096")
+                    .pragma("secure_delete", "on") // Who is erased leaves no bytes behind in the file.
+                    // In bytes. A first pass writes a log as large as the state; without this it would keep that disk for ever.
+                    .pragma("journal_size_limit", LOG_KEPT.to_string())
+                    // Batches have many sizes, and each size is a statement of its own.
+                    .statement_cache_capacity(400);
+                let pool = SqlitePoolOptions::new()
+                    // One, not several: there is one writer at a time in any case, and waiting for one's turn here is
+                    // cheaper than in SQLite, which sleeps and tries again. Caches and statements exist once.
+                    .max_connections(1)
+                    // A file does not hang up. A file that was removed is gone for good with the last connection to it.
+                    .test_before_acquire(false)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
+                    // A commit that finds no room has been rolled back by SQLite itself, which sqlx does not notice: it would
+                    // take the connection for one in a transaction for ever. A ping waits for a rollback that is on its way.
+                    .before_acquire(|connection, _| {
+                        Box::pin(async move {
+                            if connection.is_in_transaction() {
+                                connection.ping().await?;
+                            }
+                            Ok(!connection.is_in_transaction())
+                        })
+                    })
+                    .acquire_timeout(ACQUIRE_TIMEOUT);
+                StateDb::Sqlite(pool.connect_with(options).await.map_err(|e| state_unusable(url, &e))?)
+            }
+            None => {
+                let pool = state_pool(url).await?;
+                create_schema(&pool, url).await?;
+                StateDb::Postgres(pool)
+            }
+        };
+        db.migrate(url).await.map_err(|error| {
+            let failure = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
+            let outage = failure.filter(|e| is_outage(e) || is_damage(e));
+            outage.map(|outage| state_unusable(url, outage)).unwrap_or(error)
+        })?;
+        Ok(db)
+    }
+
+    /// A state that is there, ready to be written: a file is never made.
+    ///
+    /// # Errors
+    /// As [`Self::open_state`], and where there is no file.
+    pub async fn open_existing_state(url: &str) -> anyhow::Result<Self> {
+        stray_log::refuse_stray_log(url)?;
+        if let Some(path) = sqlite_path(url) {
+            if !path.exists() {
+                let cure = "put it back; `conversica-sync status` says more";
+                return Err(SetupError::new(format!("there is no state file {}", path.display()), cure).into());
+            }
+            stray_log::remember_file(&path);
+        }
+        Self::open_state(url).await
+    }
+
+    /// The state, to look at only; `None` when there is none yet. Creates nothing.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it was written by another version than this one.
+    pub async fn open_state_read_only(url: &str) -> anyhow::Result<Option<Self>> {
+        let Some(db) = Self::open_any_state_read_only(url).await? else { return Ok(None) };
+        let start = std::time::Instant::now();
+        // Another process may be making it, or bringing it up to date, at this very moment.
+        while db.newest_migration().await? < newest_known() {
+            if start.elapsed() > BEING_MADE {
+                return Err(SetupError::new(
+                    format!("the state at {} was written by an older conversica-sync", display_url(url)),
+                    "start `conversica-sync run` or `once`, which bring it up to date; a backup first does no harm",
+                )
+                .into());
+            }
+            tokio::time::sleep(BEING_MADE / 20).await;
+        }
+        Ok(Some(db))
+    }
+
+    /// Whether there is a state, be it of an older version.
+    pub async fn state_exists(url: &str) -> anyhow::Result<bool> {
+        let Some(db) = Self::open_any_state_read_only(url).await? else { return Ok(false) };
+        db.close().await;
+        Ok(true)
+    }
+
+    async fn open_any_state_read_only(url: &str) -> anyhow::Result<Option<Self>> {
+        stray_log::refuse_stray_log(url)?;
+        let db = match sqlite_path(url) {
+            Some(path) if !path.exists() => return Ok(None),
+            Some(_) => {
+                // Not `read_only`: a reader of a WAL file may have to create its shared-memory file.
+                let options = sqlite_options(url)?.pragma("query_only", "on");
+                let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
+                StateDb::Sqlite(pool.connect_with(options).await.map_err(|e| state_unusable(url, &e))?)
+            }
+            None => StateDb::Postgres(state_pool(url).await?),
+        };
+        let made = db.has_table("lead").await.map_err(|error| match db {
+            // Opening an SQLite file reads nothing of it: what it is shows at the first statement.
+            StateDb::Sqlite(_) => state_unusable(url, &error),
+            StateDb::Postgres(_) => error.into(),
+        })?;
+        if !made {
+            return Ok(None);
+        }
+        db.refuse_newer(url).await?;
+        Ok(Some(db))
+    }
+
+    /// An empty state that lives in memory only: what `plan` compares with before there is a state.
+    pub async fn open_state_in_memory() -> anyhow::Result<Self> {
+        let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
+        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        // A connection that is made anew (the pool gives one up that was dropped in the midst of something) begins empty too.
+        let pool = pool.after_connect(|connection, _| {
+            Box::pin(async move { SQLITE_MIGRATIONS.run_direct(None, connection, false).await.map_err(Into::into) })
+        });
+        Ok(StateDb::Sqlite(pool.connect_with(options).await?))
+    }
+
+    /// How a transaction that writes begins. On SQLite it takes the write lock at once: one that reads first and writes
+    /// later can fail with `SQLITE_BUSY_SNAPSHOT`, which no busy time-out covers.
+    pub fn begin_write(&self) -> &'static str {
+        match self {
+            StateDb::Sqlite(_) => "begin immediate",
+            StateDb::Postgres(_) => "begin",
+        }
+    }
+
+    /// Where several workers share a table, PostgreSQL can pass over rows another one is just claiming; SQLite has one
+    /// writer at a time and no such clause.
+    pub fn skip_locked(&self) -> &'static str {
+        match self {
+            StateDb::Sqlite(_) => "",
+            StateDb::Postgres(_) => "for update skip locked",
+        }
+    }
+
+    /// A statement that keeps other instances from claiming until the transaction ends; SQLite has one writer at a time.
+    pub fn claim_lock(&self) -> Option<&'static str> {
+        match self {
+            StateDb::Sqlite(_) => None,
+            // The letters "csyncclm"; another lock is in `state::writer`.
+            StateDb::Postgres(_) => Some("select pg_advisory_xact_lock(7166204947097414765)"),
+        }
+    }
+
+    /// A statement that says whether this instance may take in what was heard, until its transaction ends; SQLite has one
+    /// writer at a time.
+    pub fn apply_lock(&self) -> Option<&'static str> {
+        match self {
+            StateDb::Sqlite(_) => None,
+            // The letters "csyncapp"; see `claim_lock`.
+            StateDb::Postgres(_) => Some("select pg_try_advisory_xact_lock(7166204947097284720)"),
+        }
+    }
+
+    /// The engine and its version: `SQLite 3.46.0`, `PostgreSQL 15.8`.
+    pub async fn engine_version(&self) -> Result<String, sqlx::Error> {
+        Ok(match self {
+            StateDb::Sqlite(pool) => named_version("SQLite", sqlx::query_scalar(SQLITE_VERSION).fetch_one(pool).await?),
+            StateDb::Postgres(pool) => {
+                named_version("PostgreSQL", sqlx::query_scalar(POSTGRES_VERSION).fetch_one(pool).await?)
+            }
+        })
+    }
+
+    pub async fn close(&self) {
+        on_state!(self, pool => pool.close().await);
+    }
+
+    async fn migrate(&self, url: &str) -> anyhow::Result<()> {
+        self.refuse_newer(url).await?;
+        match self {
+            StateDb::Sqlite(pool) => SQLITE_MIGRATIONS.run(pool).await,
+            StateDb::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await,
+        }
+        .with_context(|| format!("bringing the state at {} up to date", display_url(url)))
+    }
+
+    async fn has_table(&self, name: &str) -> Result<bool, sqlx::Error> {
+        let sql = match self {
+            StateDb::Sqlite(_) => "select count(*) from sqlite_master where type = 'table' and name = $1",
+            StateDb::Postgres(_) => {
+                "select count(*) from information_schema.tables where table_schema = current_schema() and table_name = $1"
+            }
+        };
+        let tables: i64 = on_state!(self, pool => sqlx::query_scalar(sql).bind(name).fetch_one(pool).await)?;
+        Ok(tables > 0)
+    }
+
+    /// The number of the newest migration that the state has been through; 0 for none.
+    pub async fn newest_migration(&self) -> Result<i64, sqlx::Error> {
+        if !self.has_table("_sqlx_migrations").await? {
+            return Ok(0);
+        }
+        let newest: Option<i64> = on_state!(self, pool => {
+            sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(pool).await
+        })?;
+        Ok(newest.unwrap_or(0))
+    }
+
+    /// Migrations only go forward: a state written by a newer version is left alone.
+    async fn refuse_newer(&self, url: &str) -> anyhow::Result<()> {
+        let (newest, known) = (self.newest_migration().await?, newest_known());
+        if newest > known {
+            return Err(SetupError::new(
+                format!(
+                    "the state at {} was written by a newer conversica-sync (its schema is number {}, this program knows \
+                     up to {known})",
+                    display_url(url),
+                    newest
+                ),
+                "install that newer version again, or point [state] url at a backup taken before the upgrade",
+            )
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// Of those that are compiled in; the twins have the same numbers.
+fn newest_known() -> i64 {
+    SQLITE_MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0)
+}
+
+static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How many migrations are compiled in, on SQLite and on PostgreSQL. The `migrate!` macro does not notice a new file on
+/// stable Rust; a test compares this with the folder.
+pub fn embedded_migrations() -> (usize, usize) {
+    (SQLITE_MIGRATIONS.iter().count(), POSTGRES_MIGRATIONS.iter().count())
+}
+
+fn sqlite_options(url: &str) -> anyhow::Result<SqliteConnectOptions> {
+    Ok(SqliteConnectOptions::from_str(url)
+        .map_err(|error| SetupError::new(format!("[state] url is not an SQLite URL: {error}"), URL_CURE))?
+        .foreign_keys(false)
+        .busy_timeout(LOCK_TIMEOUT)
+        .disable_statement_logging())
+}
+
+const URL_CURE: &str = "write it as sqlite:///absolute/path.db or postgres://user@host/database";
+
+/// The state holds names and addresses: its file belongs to the service's user alone, before SQLite ever opens it.
+fn create_private_file(path: &Path) -> Result<(), SetupError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if path.exists() {
+        return Ok(());
+    }
+    let created = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+    created.map(drop).map_err(|error| {
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        SetupError::new(
+            format!("the state file {} cannot be created: {error}", path.display()),
+            format!(
+                "make the directory {} and give it to the user that runs conversica-sync, or set [state] url to a file in a \
+                 directory that user can write",
+                directory.display()
+            ),
+        )
+    })
+}
+
+/// The error of a start whose state fails it. That of a server that is away passes by itself, and so does a lock on a file; any
+/// other failure of a file does not.
+pub fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
+    let is_file = sqlite_path(url).is_some();
+    // Of a file, nothing but a lock keeps the pool waiting.
+    let is_locked = is_file && (is_lock(error) || matches!(error, sqlx::Error::PoolTimedOut));
+    let cure = if is_locked { LOCKED_STATE_CURE } else { state_cure(error) };
+    let setup = SetupError::new(format!("the state at {} cannot be used: {error}", display_url(url)), cure);
+    away_or_unfit(is_locked || is_outage(error) && !is_file, setup)
+}
+
+const LOCKED_STATE_CURE: &str = "end whatever keeps the state locked";
+
+/// What a person does about a state that cannot be opened or written.
+pub fn state_cure(error: &sqlx::Error) -> &'static str {
+    let code = match error {
+        sqlx::Error::Database(database) => database.code(),
+        _ => None,
+    };
+    match code.as_deref() {
+        Some("55P03" | "5" | "6") => LOCKED_STATE_CURE,
+        Some("53100") => "make room on the disk of the server of [state] url",
+        Some(code) if code.len() == 5 => "check that the server of [state] url runs, and that its user may write",
+        // SQLite reports a quota that is used up as any other write that fails.
+        Some(code) if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 13)) => {
+            "make room on the disk, or in the quota, of the state's file; if there is room, see that the disk is sound"
+        }
+        Some(_) if is_damage(error) => {
+            "the state's file is damaged, or is no SQLite database: see that [state] url names the right file. If it does, restore a \
+             backup: stop conversica-sync, move the file and the files -wal and -shm beside it away, put the backup in its place, run \
+             `conversica-sync restored`, and start it"
+        }
+        Some(_) => {
+            "check that the file is an SQLite database and that this user can write it and its directory, or set [state] url"
+        }
+        None => "check that the database of [state] url runs and can be reached",
+    }
+}
