@@ -4,9 +4,11 @@
 //! for.
 
 pub mod notify;
+pub mod open_state;
 mod start;
 
-use crate::store::state_db::state_unusable;
+use crate::daemon::open_state::{AWAY_PAUSE, OpenState};
+use crate::store::state_failure::state_unusable;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,14 +24,17 @@ use tracing::{debug, error, info, warn};
 use crate::config::{self, Settings};
 use crate::db::discreet::{in_words, split_cure};
 use crate::pulse::{Loop, Pulse, StateHealth, Vitals};
-use crate::receive::{self, PostStore, Signals, writeback};
+use crate::receive::post_store::PostStore;
+use crate::receive::signals::Signals;
+use crate::receive::{self, writeback};
 use crate::rules::poll_record::LastPoll;
 use crate::send::deliver::{Deliverer, Intake};
-use crate::send::poll::{Polled, Reach};
+use crate::send::poll::Polled;
+use crate::send::reach::Reach;
 use crate::send::tally::Tally;
 use crate::send::turn::{PollOrder, PollTurn};
 use crate::source::changes::watch::Watch;
-use crate::source::{Crm, FileHistory};
+use crate::source::crm::{Crm, FileHistory};
 use crate::store::control::{self, MappingInUse};
 use crate::store::delivery::{self, Orphans};
 use crate::store::file_lock::{StateFile, StateLock};
@@ -39,47 +44,13 @@ use crate::{admin, alert, clock, db, upkeep};
 
 /// After the first of several commits, the others may come so much later and still be read with it.
 const BURST: Duration = Duration::from_millis(3);
-/// Between two looks at a database that is away.
-const AWAY_PAUSE: Duration = Duration::from_secs(2);
+
 /// Between two looks at who else is there, and at claims whose sender has died.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// So long another instance may have the turn to poll before a short `poll_interval` makes that a warning.
 const REFUSED_LEAST: Duration = Duration::from_secs(5);
 /// What stopping may take beyond the time limit of the requests that are on their way.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
-
-/// The state, ours alone to write.
-pub struct OpenState {
-    pub db: StateDb,
-    writer: Writer,
-    /// Whether others were sending from it when it was opened.
-    pub company: Company,
-    /// An SQLite state's file, which has to stay the one that was opened.
-    pub file: StateFile,
-}
-
-/// Takes the right to write, opens the state, and records what a crash may have left in flight. In this order: of several
-/// processes that start at once, one makes an SQLite state.
-pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<OpenState> {
-    let url = settings.state.url.expose_secret();
-    let lock = StateLock::take(url, command, clock::now()).await?;
-    let db = StateDb::open_state(url).await?;
-    let file = StateFile::open(lock, &db).await.map_err(|error| state_unusable(url, &error))?;
-    let (writer, company) = writer::acquire(&db).await?;
-    // An SQLite state has one sender, and that is this process now. On PostgreSQL an instance that looks alone may not be: a
-    // server that has just restarted knows no other yet. There claims end with their leases.
-    let orphans = match &db {
-        StateDb::Sqlite(_) => Orphans::All,
-        StateDb::Postgres(_) => Orphans::Expired,
-    };
-    let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now())
-        .await
-        .map_err(|error| state_unusable(url, &error))?;
-    if recovered > 0 {
-        warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
-    }
-    Ok(OpenState { db, writer, company, file })
-}
 
 /// The settings, and what becomes of them.
 pub type Changes = watch::Receiver<Arc<Settings>>;

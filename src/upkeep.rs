@@ -1,7 +1,7 @@
 //! Takes out of the state what has been kept for long enough, now and then, while leads are sent: the loop around
 //! [`prune::step`].
 
-use crate::store::state_db::state_cure;
+use crate::store::state_failure::state_cure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -4,9 +4,9 @@
 
 use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
-use conversica_sync::conversica::{consent, vocabulary};
+use conversica_sync::conversica::{consent, vocabulary, heard};
 use conversica_sync::conversica::conversation::Conversation;
-use conversica_sync::conversica::heard::{self, Kind};
+use conversica_sync::conversica::post::Kind;
 
 fuzz_target!(|body: &[u8]| {
     for kind in Kind::ALL {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::answer::Desk;
-use crate::admin::dashboard::Board;
+use crate::admin::dashboard::board::Board;
 use crate::admin::window::Window;
 use crate::config::Settings;
 use crate::http::{self, Limits};

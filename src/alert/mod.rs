@@ -10,7 +10,7 @@ pub mod post;
 pub mod service;
 mod watch;
 
-use crate::store::state_db::state_cure;
+use crate::store::state_failure::state_cure;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use crate::clock;
 use crate::config::{self, Alerts, Settings};
 use crate::db::discreet;
 use crate::pulse::{Loop, Pulse, Vitals};
-use crate::receive::Signals;
+use crate::receive::signals::Signals;
 use crate::rules::retry;
 use crate::store::alert::{self, Taken};
 use crate::store::state_db::StateDb;

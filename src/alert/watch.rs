@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::{OnAmbiguous, Settings};
 use crate::db::discreet::in_words;
 use crate::pulse::{Loop, Vitals};
-use crate::receive::Signals;
+use crate::receive::signals::Signals;
 use crate::rules::poll_record::LastPoll;
 use crate::status::Standing;
 use crate::store::heard::reading;

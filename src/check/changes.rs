@@ -8,8 +8,9 @@ use crate::db::{self, discreet};
 use crate::rules::cursor::{self, Bound, Kind, Newest};
 use crate::rules::settled::Settled;
 use crate::source::changed_at::ChangedAt;
+use crate::source::columns;
+use crate::source::crm::{Crm, Fitting};
 use crate::source::source_db::SourceDb;
-use crate::source::{Crm, Fitting, columns};
 
 const SECTION: &str = "changes";
 

@@ -9,7 +9,7 @@ use sqlx::PgExecutor;
 use crate::check::item::Item;
 use crate::clock::CLOCKS_APART;
 use crate::db::{discreet, trusted};
-use crate::source::Crm;
+use crate::source::crm::Crm;
 use crate::source::source_db::SourceDb;
 use crate::store::server_clock::{CLOCK_CURE, SERVER_MICROS};
 

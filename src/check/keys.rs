@@ -10,8 +10,9 @@ use crate::db;
 use crate::rules::line::{Batch, Line};
 use crate::rules::read_scope::Scope;
 use crate::send::merge::copies;
+use crate::source::columns;
+use crate::source::crm::Crm;
 use crate::source::read::Reading;
-use crate::source::{Crm, columns};
 
 const SECTION: &str = "source";
 const NAME: &str = "key";

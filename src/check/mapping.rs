@@ -10,9 +10,10 @@ use crate::conversica::lead::LeadKey;
 use crate::db::{self, discreet};
 use crate::rules::line::Line;
 use crate::rules::read_scope::Scope;
+use crate::source::columns;
+use crate::source::crm::Crm;
 use crate::source::read::{Reading, number};
 use crate::source::source_db::SourceDb;
-use crate::source::{Crm, columns};
 
 const SECTION: &str = "mapping";
 /// Rows that are mapped as a sample.

@@ -26,8 +26,8 @@ use secrecy::ExposeSecret;
 use crate::check::item::{Item, List};
 use crate::config::{Changes, Loaded, Settings};
 use crate::db::failure_cure::{self, FailureSubject};
-use crate::source::Crm;
 use crate::source::changes::log::ChangeLog;
+use crate::source::crm::Crm;
 
 /// What is looked at after the settings.
 const AFTER_SETTINGS: [&str; 10] =

@@ -13,7 +13,7 @@ use crate::config::layers::Effective;
 use crate::config::secret::{self, HIDDEN};
 use crate::config::{Loaded, Settings};
 use crate::rules::cursor;
-use crate::source::Crm;
+use crate::source::crm::Crm;
 
 pub(super) fn of_file(loaded: &Loaded) -> Vec<Item> {
     let place = loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();

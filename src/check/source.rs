@@ -6,9 +6,10 @@ use secrecy::ExposeSecret;
 use crate::check::item::Item;
 use crate::config::{Changes, Settings, duration};
 use crate::db::{self, discreet};
+use crate::source::columns;
+use crate::source::crm::Crm;
 use crate::source::settled::{self, Sight};
 use crate::source::source_db::SourceDb;
-use crate::source::{Crm, columns};
 
 pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     let place = columns::place(&crm.source);

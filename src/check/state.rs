@@ -2,7 +2,7 @@
 //! sent. It is opened for reading, and not made.
 
 use crate::rules::hold_reason::advice;
-use crate::store::state_db::POSTGRES_SCHEMA;
+use crate::store::postgres::POSTGRES_SCHEMA;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::check::item::Item;
 use crate::db::discreet;
 use crate::db::pooler::{self, SessionKind};
-use crate::source::Crm;
 use crate::source::changes::ground;
 use crate::source::changes::log::{Backlog, ChangeLog};
 use crate::source::changes::standing::{self, Standing};
 use crate::source::changes::watch::{SHARED_SESSION, SHARED_SESSION_CURE};
+use crate::source::crm::Crm;
 
 const SECTION: &str = "triggers";
 

@@ -3,7 +3,7 @@
 
 use crate::check::item::Item;
 use crate::config::{Settings, WritebackMode};
-use crate::conversica::heard::Kind;
+use crate::conversica::post::Kind;
 use crate::error::SetupError;
 use crate::nearest::nearest;
 use crate::source::changes::ddl::Engine;

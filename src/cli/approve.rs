@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use crate::cli::{Exit, confirmed, existing_state, person, settings, table};
+use crate::cli::context::{Exit, confirmed, existing_state, person, settings};
+use crate::cli::table;
 use crate::console::{printable, say};
 use crate::error::SetupError;
 use crate::store::held::{self, Held, Release, Released, Selection};

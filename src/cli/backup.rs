@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use secrecy::ExposeSecret;
 
-use crate::cli::{Exit, existing_state, person, settings, table};
+use crate::cli::context::{Exit, existing_state, person, settings};
+use crate::cli::table;
 use crate::console::say;
 use crate::error::SetupError;
 use crate::store::state_db::StateDb;

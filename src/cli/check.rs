@@ -1,11 +1,13 @@
 //! `check`: is everything ready? Prints what [`crate::check`] finds, a line each; sends nothing and never shows credentials to
 //! anybody, unless a test lead is asked for by name.
 
+use crate::daemon::open_state::open_state;
 use std::io::stdout;
 use std::path::Path;
 
 use crate::check::item::{Item, State, Verdict};
-use crate::cli::{Exit, settings_unsaid, table};
+use crate::cli::context::{Exit, settings_unsaid};
+use crate::cli::table;
 use crate::config::Settings;
 use crate::console::{self, printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
@@ -135,7 +137,7 @@ async fn send_test_lead(settings: &Settings, email: &str, page: &Page) -> anyhow
         )
         .into());
     }
-    let state = daemon::open_state(settings, "check --send-test-lead").await?;
+    let state = open_state(settings, "check --send-test-lead").await?;
     let exit = match test_lead::send(&state.db, state.company, settings, email, clock::now()).await? {
         Sent::Halted(halt) => {
             let since = halt.since.format("%F %T UTC");

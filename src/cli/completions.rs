@@ -3,7 +3,8 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Exit, NAME};
+use crate::cli::Cli;
+use crate::cli::context::{Exit, NAME};
 use crate::console;
 
 #[derive(Debug, clap::Args)]

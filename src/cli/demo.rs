@@ -1,6 +1,7 @@
 //! `demo`: see [`crate::demo`].
 
-use crate::cli::{Exit, signal};
+use crate::cli::context::Exit;
+use crate::cli::signal;
 use crate::demo;
 
 #[derive(Debug, clap::Args)]

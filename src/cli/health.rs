@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::{Exit, settings_unsaid};
+use crate::cli::context::{Exit, settings_unsaid};
 use crate::console::{printable, say};
 use crate::error::SetupError;
 

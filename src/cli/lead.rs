@@ -12,8 +12,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::cli::context::{Exit, readable_state, settings};
 use crate::cli::plan::shown;
-use crate::cli::{Exit, readable_state, settings};
 use crate::clock;
 use crate::console::{self, printable, say};
 use crate::conversica::lead::LeadId;

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::cli::{Exit, readable_state, settings, table};
+use crate::cli::context::{Exit, readable_state, settings};
+use crate::cli::table;
 use crate::console::{printable, say};
 use crate::conversica::token::Veil;
 use crate::rules::lead_status::Status;

@@ -9,7 +9,8 @@ use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::{Cli, Exit};
+use crate::cli::Cli;
+use crate::cli::context::Exit;
 use crate::console::{self, say};
 use crate::error::SetupError;
 

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod context;
 pub mod demo;
 pub mod health;
 mod help;
@@ -29,7 +30,8 @@ pub mod table;
 pub mod triggers;
 pub mod writeback;
 
-use crate::store::state_db::state_cure;
+use crate::cli::context::Exit;
+use crate::store::state_failure::state_cure;
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -46,9 +48,6 @@ use crate::store::file_lock::{self, StateLock};
 use crate::store::held::Release;
 use crate::store::state_db::StateDb;
 use crate::{clock, console, telemetry};
-
-/// What the program is called.
-const NAME: &str = "conversica-sync";
 
 /// Keeps a CRM database (SQLite or PostgreSQL) and Conversica in step.
 ///
@@ -80,7 +79,7 @@ pub enum Command {
     #[command(after_help = help::PLAN)]
     Plan(plan::Args),
     /// Look at a database, propose table, key, change column and mapping, and write a commented configuration file
-    Init(Box<init::Args>),
+    Init(Box<init::args::Args>),
     /// Check settings, source, mapping, state, endpoint and receiver; sends no credentials unless a test lead is asked for
     #[command(after_help = help::CHECK)]
     Check(check::Args),
@@ -151,26 +150,6 @@ pub enum Command {
     },
 }
 
-/// How a command ended, when it did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    Done = 0,
-    /// Leads are rejected, invalid or exhausted.
-    Attention = 3,
-    /// Halted or held: a person must act.
-    Decision = 4,
-}
-
-impl From<Need> for Exit {
-    fn from(need: Need) -> Self {
-        match need {
-            Need::Nothing => Exit::Done,
-            Need::Attention => Exit::Attention,
-            Need::Decision => Exit::Decision,
-        }
-    }
-}
-
 /// The arguments of the process. Prints help, version and mistakes itself, and ends the process with them.
 pub fn parse() -> Cli {
     // Said here, for all output alike: by itself clap knows further variables that force colours into a pipe.
@@ -230,82 +209,4 @@ fn damage_cure(error: &anyhow::Error) -> String {
     let failure = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
     let damage = failure.filter(|failure| db::is_damage(failure) && !discreet::is_of_crm(failure));
     damage.map(|damage| format!("\n  cure: {}", state_cure(damage))).unwrap_or_default()
-}
-
-/// Reads the settings, says what is doubtful about them, and begins to log.
-pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<Loaded> {
-    let loaded = settings_unsaid(file)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    Ok(loaded)
-}
-
-/// The same, for who shows the doubts in a place of its own.
-pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<Loaded> {
-    let environment = Environment::of_process();
-    let loaded = load(&find_file(file, &environment)?, &environment)?;
-    telemetry::init(&loaded.settings.log);
-    Ok(loaded)
-}
-
-/// The state for a command that changes something in it; `None` where there is none yet, which then is not made.
-pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option<StateDb>> {
-    let url = settings.state.url.expose_secret();
-    file_lock::refuse_lost(url)?;
-    let looked = match StateDb::open_state_read_only(url).await {
-        Ok(None) => return Ok(None),
-        Ok(Some(looked)) => looked,
-        Err(_) => {
-            if !StateDb::state_exists(url).await? {
-                return Ok(None);
-            }
-            // One that has to be brought up to date first, which only the holder of the lock may do.
-            let _lock = StateLock::take(url, "a command", clock::now()).await?;
-            return StateDb::open_existing_state(url).await.map(Some);
-        }
-    };
-    looked.close().await;
-    StateDb::open_existing_state(url).await.map(Some)
-}
-
-/// The state for a command that only reads; `None` where there is none yet.
-pub(crate) async fn readable_state(settings: &Settings) -> anyhow::Result<Option<StateDb>> {
-    let url = settings.state.url.expose_secret();
-    file_lock::refuse_lost(url)?;
-    StateDb::open_state_read_only(url).await
-}
-
-/// Who is at the keyboard, for the record of decisions.
-pub(crate) fn person() -> Who {
-    let named = ["SUDO_USER", "LOGNAME", "USER"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
-    let named = named.or_else(account_name);
-    Who::new(format!("{} (command line)", named.as_deref().unwrap_or("unknown user")))
-}
-
-/// Of the user that this process runs as: services and containers set no variable. "uid 1000" where the system has no name for it.
-fn account_name() -> Option<String> {
-    let uid = std::fs::metadata("/proc/self").ok()?.uid();
-    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = accounts.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    Some(name.unwrap_or_else(|| format!("uid {uid}")))
-}
-
-/// Asks for a yes; where there is no terminal to ask on, `cure` says how to do without.
-pub(crate) fn confirmed(question: &str, cure: &str) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        let what = format!("this needs a yes, and there is no terminal to ask on: {question}");
-        return Err(SetupError::new(what, cure).into());
-    }
-    print!("{question} [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

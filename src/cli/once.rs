@@ -1,5 +1,6 @@
 //! `once`: one pass, with a progress bar on a terminal and a summary at the end.
 
+use crate::daemon::open_state::open_state;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,22 +8,23 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::{Exit, progress, settings, signal, status, table};
+use crate::cli::context::{Exit, settings};
+use crate::cli::{progress, signal, status, table};
 use crate::config::duration;
 use crate::console::say;
 use crate::conversica::outcome::Class;
-use crate::daemon;
 use crate::pulse::Pulse;
-use crate::receive::{self, Signals};
+use crate::receive::signals::Signals;
 use crate::send::pass::{self, Passed};
-use crate::send::poll::Reach;
+use crate::send::reach::Reach;
 use crate::send::tally::Tally;
-use crate::source::Crm;
+use crate::source::crm::Crm;
 use crate::status::Report;
 use crate::store::due;
 use crate::store::file_lock::StateLoss;
 use crate::store::state_db::StateDb;
 use crate::wording::counted;
+use crate::{daemon, receive};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -46,7 +48,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let stop = signal::stop_on_signal()?;
     // The source first: for one that does not fit, no state is made.
     let crm = Crm::open(&loaded.settings).await?;
-    let state = daemon::open_state(&loaded.settings, "once").await?;
+    let state = open_state(&loaded.settings, "once").await?;
     let tally = Arc::new(Tally::default());
     let reach = if args.full { Reach::Everything } else { Reach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::cli::context::{Exit, readable_state, settings};
 use crate::cli::pager::{Aside, Pager};
-use crate::cli::{Exit, progress, readable_state, settings};
+use crate::cli::progress;
 use crate::clock;
 use crate::config::Settings;
 use crate::rules::plan_totals::Totals;
 use crate::send::plan::{self, Action, PlannedLead};
 use crate::send::tally::Tally;
-use crate::source::Crm;
+use crate::source::crm::Crm;
 use crate::store::state_db::StateDb;
 
 pub(super) use text::shown;

@@ -11,12 +11,13 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Exit, existing_state, help, person, readable_state, settings, table};
+use crate::cli::context::{Exit, existing_state, person, readable_state, settings};
+use crate::cli::{help, table};
 use crate::clock;
 use crate::console::{printable, say};
-use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
-use crate::conversica::vocabulary;
+use crate::conversica::post::Kind;
+use crate::conversica::{heard, vocabulary};
 use crate::error::SetupError;
 use crate::store::heard::reading::{self, Heard, Wanted};
 use crate::store::heard::replay::{self, Replayed};

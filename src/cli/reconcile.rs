@@ -13,8 +13,9 @@ use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cli::context::{Exit, existing_state, readable_state, settings};
 use crate::cli::output::Output;
-use crate::cli::{Exit, existing_state, help, progress, readable_state, settings};
+use crate::cli::{help, progress};
 use crate::clock;
 use crate::config::{Settings, duration};
 use crate::conversica::token::Veil;
@@ -22,7 +23,7 @@ use crate::reconcile::report::Report;
 use crate::reconcile::{self, Line, Options};
 use crate::rules::verdict::Verdict;
 use crate::send::tally::Tally;
-use crate::source::Crm;
+use crate::source::crm::Crm;
 use crate::store::outcome;
 use crate::store::state_db::StateDb;
 

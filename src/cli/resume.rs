@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cli::{Exit, existing_state, person, settings};
+use crate::cli::context::{Exit, existing_state, person, settings};
 use crate::console::say;
 use crate::{clock, decide, wording};
 

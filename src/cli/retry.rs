@@ -4,7 +4,8 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::cli::{Exit, existing_state, person, settings, table};
+use crate::cli::context::{Exit, existing_state, person, settings};
+use crate::cli::table;
 use crate::console::say;
 use crate::error::SetupError;
 use crate::rules::lead_status::Status;

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use crate::cli::context::{Exit, settings};
 use crate::cli::signal::stop_on_signal;
-use crate::cli::{Exit, settings};
 use crate::config::reload::reload;
 use crate::config::{Environment, Loaded, Settings, load};
 use crate::send::tally::Tally;

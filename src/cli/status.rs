@@ -7,7 +7,8 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
-use crate::cli::{Exit, settings, table};
+use crate::cli::context::{Exit, settings};
+use crate::cli::table;
 use crate::console::{printable, say};
 use crate::db;
 use crate::db::file::FileId;

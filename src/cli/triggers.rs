@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use crate::cli::{Exit, help, settings};
+use crate::cli::context::{Exit, settings};
+use crate::cli::help;
 use crate::config::{Changes, Settings, Source};
 use crate::console::say;
 use crate::db::pooler::StatementPooler;

@@ -5,7 +5,8 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::cli::{Exit, existing_state, help, readable_state, settings, table};
+use crate::cli::context::{Exit, existing_state, readable_state, settings};
+use crate::cli::{help, table};
 use crate::clock;
 use crate::config::{Settings, WritebackMode};
 use crate::console::{printable, say};

@@ -10,7 +10,7 @@ use config::{Map, Value, ValueKind};
 
 use crate::config::check::Problems;
 use crate::config::key::{self, Key, Kind};
-use crate::config::layers::Layer;
+use crate::config::layer::Layer;
 use crate::config::rule;
 use crate::nearest::nearest;
 

@@ -5,7 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::check::Problems;
 use crate::config::key::{self, Kind};
-use crate::config::layers::Layer;
+use crate::config::layer::Layer;
 use crate::error::SetupError;
 
 /// The name of the embedded defaults, whose lines tell a user nothing.

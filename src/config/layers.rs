@@ -3,6 +3,7 @@
 //!
 //! Each value keeps where it came from, for messages and for `config show`. All mistakes are reported at once.
 
+use crate::config::layer::Layer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -16,51 +17,6 @@ use crate::config::merged::Merged;
 use crate::config::reload::Trace;
 use crate::config::{Settings, file, key, schema, secret, show, validate};
 use crate::error::SetupError;
-
-/// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be
-/// secret.
-#[derive(Clone, Default)]
-pub struct Layer {
-    pub values: BTreeMap<Vec<String>, Value>,
-    /// Sections that are there, with keys or without.
-    pub sections: BTreeSet<String>,
-}
-
-impl fmt::Debug for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.values.keys().map(|path| path.join("."))).finish()
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        let mut root = Map::new();
-        for (path, value) in &self.values {
-            nest(&mut root, path, value);
-        }
-        Ok(root)
-    }
-}
-
-/// Puts a value where its path leads. Not by the crate's own path expressions: they would split a key such as `"a.b"`.
-fn nest(table: &mut Map<String, Value>, path: &[String], value: &Value) {
-    match path {
-        [] => {}
-        [last] => {
-            table.insert(last.clone(), value.clone());
-        }
-        [name, rest @ ..] => {
-            let inner = table.entry(name.clone()).or_insert_with(|| Value::new(None, Map::<String, Value>::new()));
-            if let ValueKind::Table(inner) = &mut inner.kind {
-                nest(inner, rest, value);
-            }
-        }
-    }
-}
 
 /// One key of the settings in force, fit to be shown: no secret is in it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

@@ -7,7 +7,7 @@ use config::{Config, Map, Value, ValueKind};
 
 use crate::config::check::Problems;
 use crate::config::key::{self, Key, Kind};
-use crate::config::layers::Layer;
+use crate::config::layer::Layer;
 use crate::config::{FieldRule, Settings};
 use crate::error::SetupError;
 

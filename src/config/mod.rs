@@ -9,6 +9,7 @@ pub mod duration;
 pub mod environment;
 pub mod file;
 pub mod key;
+pub mod layer;
 pub mod layers;
 pub mod merged;
 pub mod reload;
@@ -31,8 +32,8 @@ use serde::Deserialize;
 
 pub use crate::config::environment::Environment;
 pub use crate::config::layers::{ConfigErrors, Effective, Loaded, find_file, load, load_text};
-use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadKey;
+use crate::conversica::post::Kind;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -12,7 +12,7 @@ use config::{Value, ValueKind};
 use crate::config::check::Problems;
 use crate::config::environment::Environment;
 use crate::config::key::{self, Key};
-use crate::config::layers::Layer;
+use crate::config::layer::Layer;
 
 /// What is shown in place of a secret.
 pub const HIDDEN: &str = "(hidden)";

@@ -6,7 +6,9 @@
 mod later;
 mod lead;
 mod place;
+pub mod report;
 
+use crate::config::validate::report::Report;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -51,41 +53,6 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
     for (key, keep) in [("state.keep_outcomes", state.keep_outcomes), ("state.keep_received", state.keep_received)] {
         if keep.is_zero() {
             report.problem(key, format!("`{key}` is zero"), "Write how long, like \"90d\".");
-        }
-    }
-}
-
-/// Where complaints go, each with the place that its key stands at.
-struct Report<'a> {
-    merged: &'a Merged,
-    problems: &'a mut Problems,
-    warnings: &'a mut Vec<String>,
-}
-
-impl Report<'_> {
-    /// Says nothing about a key that was complained about already.
-    fn problem(&mut self, key: &str, what: impl AsRef<str>, cure: impl Into<String>) {
-        if !self.problems.is_spoiled(key) {
-            self.problems.add(&self.merged.place(key), what, cure);
-        }
-    }
-
-    fn warning(&mut self, key: &str, text: impl AsRef<str>) {
-        self.warnings.push(format!("{}: {}", self.merged.place(key), text.as_ref()));
-    }
-
-    fn is_spoiled(&self, key: &str) -> bool {
-        self.problems.is_spoiled(key)
-    }
-
-    fn duration(&mut self, key: &str, value: Duration, least: &str, most: &str) {
-        let bound = |text: &str| duration::parse(text).unwrap_or(Duration::MAX);
-        if value < bound(least) || value > bound(most) {
-            self.problem(
-                key,
-                format!("`{key}` is {}, which is out of range", duration::format(value)),
-                format!("Write a duration from \"{least}\" to \"{most}\"."),
-            );
         }
     }
 }

@@ -4,45 +4,14 @@
 //! withdrawal. A giving of the CRM counts by its date. A giving that Conversica posts also has to come after the withdrawal:
 //! see [`HeardWord`].
 
+use crate::conversica::consent_word::{Channel, Word};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::conversica::conversation::Dates;
+use crate::conversica::heard_dates::Dates;
 use crate::conversica::lead::LeadKey;
 use crate::conversica::stop_words::is_stage_stopped_by_person;
-
-/// What consent is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Channel {
-    Email,
-    Sms,
-}
-
-impl Channel {
-    pub const ALL: [Channel; 2] = [Channel::Email, Channel::Sms];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Channel::Email => "email",
-            Channel::Sms => "sms",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|channel| channel.name() == name)
-    }
-}
-
-/// One word about one channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Word {
-    pub channel: Channel,
-    pub given: bool,
-    /// Since when, as far as was said; else when it was heard.
-    pub at: DateTime<Utc>,
-}
 
 /// Who has said a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,13 +13,14 @@
 //! - No sender makes a picture grow without end: long values, and more unknown keys than [`MAX_UNKNOWN_KEYS`], are left out.
 //!   They are in the event.
 
+use crate::conversica::heard_dates::{BEGINNINGS, Dates};
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::conversica::heard::Kind;
 use crate::conversica::lead::Kind as Type;
+use crate::conversica::post::Kind;
 use crate::conversica::{consent, vocabulary};
 use crate::horizon;
 
@@ -29,24 +30,6 @@ pub const MAX_VALUE_BYTES: usize = 4096;
 pub const MAX_KEY_BYTES: usize = 200;
 /// How many keys a picture holds that nobody has published.
 pub const MAX_UNKNOWN_KEYS: usize = 200;
-
-/// They say when something began: the earliest is right, and no other value is of their time.
-const BEGINNINGS: [&str; 2] = ["dateAdded", "firstMessageDate"];
-
-/// The statuses, each with its own date.
-const OWN_DATES: [(&str, &str); 6] = [
-    ("hotLead", "hotLeadDate"),
-    ("leadAtRisk", "leadAtRiskDate"),
-    ("actionRequired", "actionRequiredDate"),
-    ("leadStatus", "leadStatusDate"),
-    ("conversationStage", "conversationStageDate"),
-    ("conversationStatus", "conversationStatusDate"),
-];
-
-/// The key with the date of a status.
-pub fn own_date_key(key: &str) -> Option<&'static str> {
-    OWN_DATES.iter().find(|(status, _)| *status == key).map(|(_, date)| *date)
-}
 
 /// A lead's picture, and of what age each part of it is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -245,41 +228,6 @@ fn consent_word<'u>(
     let date = dates.of_key(key).filter(|at| *at >= consent::EARLIEST);
     let date = date.map(|at| if withdraws { at } else { at.min(heard_at) });
     Some(ConsentWord { key, value, withdraws, date: date.map(|at| at.timestamp_micros()) })
-}
-
-/// The datetimes of one Lead Update.
-pub struct Dates<'a> {
-    content: &'a Map<String, Value>,
-    newest: Option<DateTime<Utc>>,
-}
-
-impl<'a> Dates<'a> {
-    pub fn of(content: &'a Map<String, Value>) -> Self {
-        let datetimes = Kind::LeadUpdate.keys().iter().filter(|(_, kind)| *kind == Type::Datetime);
-        let counted = datetimes.map(|(key, _)| *key).filter(|key| !BEGINNINGS.contains(key));
-        Self { content, newest: counted.filter_map(|key| datetime(content.get(key)?.as_str()?)).max() }
-    }
-
-    /// Of when this key's value is; `None` where the update does not say.
-    pub fn of_key(&self, key: &str) -> Option<DateTime<Utc>> {
-        let read = |key: &str| self.content.get(key).and_then(Value::as_str).and_then(datetime);
-        if Kind::LeadUpdate.keys().iter().any(|(published, kind)| *published == key && *kind == Type::Datetime) {
-            return read(key);
-        }
-        own_date_key(key).and_then(read).or(self.newest)
-    }
-}
-
-/// A datetime as Conversica writes it (`2019-05-10T05:57:44+00:00`), and as others do: with a space, with an offset
-/// without its colon, or without one, which means UTC. Cut to microseconds.
-pub fn datetime(text: &str) -> Option<DateTime<Utc>> {
-    let text = text.trim();
-    let with_offset = |format| DateTime::parse_from_str(text, format).ok().map(|at| at.to_utc());
-    let without = |format| NaiveDateTime::parse_from_str(text, format).ok().map(|at| at.and_utc());
-    let at = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
-    let at = at.or_else(|| with_offset("%Y-%m-%dT%H:%M:%S%.f%#z")).or_else(|| with_offset("%Y-%m-%d %H:%M:%S%.f%#z"));
-    let at = at.or_else(|| without("%Y-%m-%dT%H:%M:%S%.f")).or_else(|| without("%Y-%m-%d %H:%M:%S%.f"))?;
-    DateTime::from_timestamp_micros(at.timestamp_micros())
 }
 
 #[cfg(test)]

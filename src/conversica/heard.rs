@@ -4,105 +4,12 @@
 //! where it can mean one thing only, and otherwise its key is left out with a note; unknown keys are kept. No error and no note
 //! quotes a value: bodies are personal data.
 
+use crate::conversica::post::{Kind, Post, boolean, named_type, write_sorted};
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
 use crate::conversica::lead::{Fingerprint, Kind as Type, LeadId};
 use crate::conversica::{lenient, withdrawal};
-
-/// By the path that it is posted to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    LeadUpdate,
-    Message,
-    ChatLead,
-}
-
-impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::LeadUpdate, Kind::Message, Kind::ChatLead];
-
-    /// The name in SQL, JSON, logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::LeadUpdate => "lead_update",
-            Kind::Message => "message",
-            Kind::ChatLead => "chat_lead",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// The published keys beside `id`, `leadId` and `clientId`, and the type of each.
-    pub const fn keys(self) -> &'static [(&'static str, Type)] {
-        use Type::{Boolean, Datetime, Text};
-        match self {
-            Kind::LeadUpdate => &[
-                ("apiVersion", Text),
-                ("dateAdded", Datetime),
-                ("firstMessageDate", Datetime),
-                ("lastMessageDate", Datetime),
-                ("lastResponseDate", Datetime),
-                ("hotLead", Boolean),
-                ("hotLeadDate", Datetime),
-                ("leadAtRisk", Boolean),
-                ("leadAtRiskDate", Datetime),
-                ("actionRequired", Boolean),
-                ("actionRequiredDate", Datetime),
-                ("leadStatus", Text),
-                ("leadStatusDate", Datetime),
-                ("conversationStage", Text),
-                ("conversationStageDate", Datetime),
-                ("conversationStatus", Text),
-                ("conversationStatusDate", Datetime),
-                ("doNotEmail", Boolean),
-                ("smsOptIn", Boolean),
-                ("smsOptOut", Boolean),
-                ("discoveredPhone1", Text),
-                ("discoveredPhone2", Text),
-                ("discoveredEmail1", Text),
-                ("discoveredEmail2", Text),
-            ],
-            Kind::Message => {
-                &[("apiVersion", Text), ("action", Text), ("date", Datetime), ("subject", Text), ("body", Text)]
-            }
-            // `conversationHistory` is kept in whatever shape it comes.
-            Kind::ChatLead => &[("apiVersion", Text), ("firstName", Text), ("lastName", Text), ("email", Text)],
-        }
-    }
-
-    /// What a post of this kind is worth nothing without, beside the lead's id.
-    const fn required(self) -> &'static [&'static str] {
-        match self {
-            Kind::LeadUpdate => &[],
-            // Subject, version and client are published as required too; without them a message still says who said what.
-            Kind::Message => &["action", "date", "body"],
-            Kind::ChatLead => &["firstName", "lastName", "email", "conversationHistory"],
-        }
-    }
-
-    fn type_of(self, key: &str) -> Option<Type> {
-        self.keys().iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind)
-    }
-}
-
-/// A post that could be read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Post {
-    pub kind: Kind,
-    /// As posted: `id` or `leadId`, and `clientId` or blank. Both blank for chat leads without them.
-    pub lead: LeadId,
-    /// Every other value of `id` and `leadId`: the post may be about that lead.
-    pub other_ids: Vec<String>,
-    /// The other keys and their values, each of its published type; keys without a value (`null`) are left out.
-    pub content: Map<String, Value>,
-    /// What of the post could not be used, each with its published key: values of a type that can mean nothing, and earlier
-    /// values of a key that comes twice.
-    pub unused: Vec<(String, Value)>,
-    /// What was read although it is damaged, and what was left out: sentences for people.
-    pub notes: Vec<String>,
-}
 
 /// Why a body cannot be read: a sentence for whoever posted it, which quotes nothing of it but key names that are published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -188,60 +95,6 @@ pub fn identity(body: &[u8]) -> Option<LeadId> {
     })
 }
 
-impl Post {
-    /// Takes in a value, where it can mean something. Of a key of consent that comes twice the withdrawal counts, of others the
-    /// last value.
-    fn add(&mut self, key: String, value: Value) {
-        let value = match self.kind.type_of(&key) {
-            None => value,
-            Some(wanted) => match typed(wanted, &value) {
-                Some(value) => value,
-                None => {
-                    self.notes.push(format!("{key} was left out: it is not {}", named_type(wanted)));
-                    self.unused.push((key, value));
-                    return;
-                }
-            },
-        };
-        let withdraws = |value: &Value| match key.as_str() {
-            "doNotEmail" | "smsOptOut" => *value == Value::Bool(true),
-            "smsOptIn" => *value == Value::Bool(false),
-            _ => false,
-        };
-        match self.content.get(&key).cloned() {
-            Some(earlier) if earlier == value => {}
-            Some(earlier) if withdraws(&earlier) => self.replace(&key, value),
-            Some(earlier) => {
-                self.replace(&key, earlier);
-                self.content.insert(key, value);
-            }
-            None => _ = self.content.insert(key, value),
-        }
-    }
-
-    /// Of a key that comes twice, the value that does not count.
-    fn replace(&mut self, key: &str, unused: Value) {
-        let is_published = key == "id" || self.kind.type_of(key).is_some();
-        let name = if is_published { key } else { "an unknown key" };
-        self.notes.push(format!("{name} comes twice, with two values"));
-        self.unused.push((key.to_owned(), unused));
-    }
-
-    /// The same for every arrival of the same kind, lead and content, in whatever order its keys come.
-    pub fn content_hash(&self) -> Fingerprint {
-        let mut canonical = serde_json::json!([self.kind.name(), self.lead.id, self.lead.client_id]).to_string();
-        write_sorted(&self.content, &mut canonical);
-        if !self.other_ids.is_empty() {
-            canonical.push_str(&serde_json::json!(self.other_ids).to_string());
-        }
-        if !self.unused.is_empty() {
-            // They may be what matters.
-            canonical.push_str(&serde_json::json!(self.unused).to_string());
-        }
-        Fingerprint::of(canonical.as_bytes())
-    }
-}
-
 /// Of what cannot be read: the same for the same bytes at the same path.
 pub fn unreadable_hash(kind: Kind, body: &[u8]) -> Fingerprint {
     let mut bytes = format!("unreadable {}\n", kind.name()).into_bytes();
@@ -273,84 +126,6 @@ fn identifier(key: &str, value: Value) -> Result<String, Unreadable> {
         return Err(Unreadable(format!("{key} is longer than {MAX_ID_BYTES} bytes or has control characters")));
     }
     Ok(text)
-}
-
-fn named_type(wanted: Type) -> &'static str {
-    match wanted {
-        Type::Boolean => "a boolean",
-        Type::Text => "a string",
-        Type::Datetime => "a datetime, which is a string",
-    }
-}
-
-/// The value as its published type has it, where it can mean one thing only. Datetimes stay texts, as they came, for others
-/// compare them; those in numbers become such texts.
-fn typed(wanted: Type, value: &Value) -> Option<Value> {
-    match (wanted, value) {
-        (Type::Boolean, Value::Bool(yes)) => Some(Value::Bool(*yes)),
-        (Type::Boolean, Value::String(text)) => boolean(text),
-        (Type::Boolean, Value::Number(number)) => match number.as_f64() {
-            Some(1.0) => Some(Value::Bool(true)),
-            Some(0.0) => Some(Value::Bool(false)),
-            _ => None,
-        },
-        (Type::Boolean, _) => None,
-        (Type::Text, Value::String(text)) => Some(Value::String(text.clone())),
-        (Type::Text, Value::Number(number)) => Some(Value::String(number.to_string())),
-        (Type::Text, Value::Bool(_) | Value::Array(_) | Value::Object(_) | Value::Null) => None,
-        (Type::Datetime, Value::String(text)) => {
-            let instant = text.trim().parse().ok().and_then(epoch);
-            Some(Value::String(instant.unwrap_or_else(|| text.clone())))
-        }
-        (Type::Datetime, Value::Number(number)) => {
-            Some(Value::String(number.as_f64().and_then(epoch).unwrap_or_else(|| number.to_string())))
-        }
-        (Type::Datetime, _) => None,
-    }
-}
-
-fn boolean(text: &str) -> Option<Value> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "yes" | "y" | "t" | "on" | "1" => Some(Value::Bool(true)),
-        "false" | "no" | "n" | "f" | "off" | "0" => Some(Value::Bool(false)),
-        _ => None,
-    }
-}
-
-/// Seconds, milliseconds or microseconds since 1970, of the years 2001 to 2100; another number is no time.
-fn epoch(number: f64) -> Option<String> {
-    let seconds = [1.0, 1e3, 1e6].map(|unit| number / unit).into_iter().find(|s| (1e9..4.2e9).contains(s))?;
-    let at = DateTime::from_timestamp_micros((seconds * 1e6).round() as i64)?;
-    Some(at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
-}
-
-/// The object with its keys in byte order, at every depth.
-fn write_sorted(object: &Map<String, Value>, text: &mut String) {
-    let mut entries: Vec<(&String, &Value)> = object.iter().collect();
-    entries.sort_unstable_by_key(|(key, _)| *key);
-    text.push('{');
-    for (key, value) in entries {
-        text.push_str(&Value::String(key.clone()).to_string());
-        text.push(':');
-        write_value(value, text);
-        text.push(',');
-    }
-    text.push('}');
-}
-
-fn write_value(value: &Value, text: &mut String) {
-    match value {
-        Value::Object(object) => write_sorted(object, text),
-        Value::Array(values) => {
-            text.push('[');
-            for value in values {
-                write_value(value, text);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        other => text.push_str(&other.to_string()),
-    }
 }
 
 #[cfg(test)]

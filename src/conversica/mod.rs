@@ -2,14 +2,17 @@
 
 pub mod acceptance;
 pub mod consent;
+pub mod consent_word;
 pub mod content;
 pub mod conversation;
 pub mod excerpt;
 pub mod heard;
+pub mod heard_dates;
 pub mod lead;
 pub mod lead_name;
 pub mod lenient;
 pub mod outcome;
+pub mod post;
 pub mod post_text;
 pub mod stop_words;
 pub mod token;

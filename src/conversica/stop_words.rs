@@ -6,16 +6,12 @@
 
 mod lists;
 
-use crate::conversica::consent::Channel;
+use crate::conversica::consent_word::{BOTH, Channel, EMAIL, SMS};
 pub use lists::STOPPED_BY_OTHERS;
 use lists::{
     AGAINST, BETWEEN, ENDED_BY_ITSELF, FILLERS, JOINED_STOPS, KEY_STEMS, OFFERS, PERSONS, REFUSED, STATUS_ENDS, STEMS,
     WAYS,
 };
-
-const BOTH: &[Channel] = &Channel::ALL;
-const EMAIL: &[Channel] = &[Channel::Email];
-const SMS: &[Channel] = &[Channel::Sms];
 
 /// More words make no key and no status, and their rest is not compared.
 const MAX_WORDS: usize = 200;

@@ -6,12 +6,16 @@
 
 mod member;
 mod named;
-mod near;
+pub(crate) mod near;
+pub mod phrase;
 
+use crate::conversica::consent_word::{BOTH, EMAIL, SMS};
+use crate::conversica::withdrawal::near::WordComparer;
+use crate::conversica::withdrawal::phrase::{Chunk, KEYS, NO, SAID_NO, SAID_YES, is_no_moment, is_punctuation};
 use serde_json::{Map, Value};
 
-use crate::conversica::consent::{Channel, Word};
-use crate::conversica::heard::{Kind, Post};
+use crate::conversica::consent_word::{Channel, Word};
+use crate::conversica::post::{Kind, Post};
 use crate::conversica::post_text::{self, decode_body};
 use crate::conversica::stop_words::{
     self, KeyMeaning, is_stage_stopped_by_person, is_status_key, meaning_of_key, withdrawn_by_status,
@@ -20,24 +24,6 @@ use crate::conversica::stop_words::{
 use crate::conversica::vocabulary;
 pub use named::NamedLeads;
 use named::{named_in, named_otherwise};
-use near::WordComparer;
-
-const BOTH: &[Channel] = &Channel::ALL;
-const EMAIL: &[Channel] = &[Channel::Email];
-const SMS: &[Channel] = &[Channel::Sms];
-
-/// Keys that withdraw consent unless their value is a clear no, with the channels, and how many letters may be damaged.
-const KEYS: [(&str, &[Channel], usize); 9] = [
-    ("donotemail", EMAIL, 2),
-    ("smsoptout", SMS, 2),
-    ("optout", BOTH, 0),
-    ("emailoptout", EMAIL, 1),
-    ("globaloptout", BOTH, 1),
-    ("donotcontact", BOTH, 1),
-    ("donottext", SMS, 0),
-    ("unsubscribe", EMAIL, 0),
-    ("unsubscribed", EMAIL, 1),
-];
 
 /// Values that withdraw consent by themselves.
 const PHRASES: [(&str, &[Channel]); 7] = [
@@ -163,48 +149,6 @@ fn distinct(mut channels: Vec<Channel>) -> Vec<Channel> {
     channels
 }
 
-/// A piece of text between two marks of punctuation.
-struct Chunk<'t> {
-    raw: &'t str,
-    /// Its letters and digits, in lower case.
-    letters: String,
-    /// Where it ends in the text.
-    end: usize,
-    /// The punctuation between it and the next one.
-    behind: &'t str,
-}
-
-impl Chunk<'_> {
-    fn is_key(&self) -> bool {
-        self.behind.contains([':', '=', '>'])
-    }
-}
-
-/// Other control characters are damaged letters of a word.
-fn is_punctuation(c: char) -> bool {
-    matches!(
-        c,
-        '\0' | '\t'
-            | '\n'
-            | '\r'
-            | '"'
-            | '\''
-            | ':'
-            | ','
-            | '{'
-            | '}'
-            | '['
-            | ']'
-            | '='
-            | '&'
-            | '<'
-            | '>'
-            | ';'
-            | '\\'
-            | '|'
-    )
-}
-
 fn chunks(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks: Vec<Chunk<'_>> = Vec::new();
     let mut at = 0;
@@ -312,11 +256,6 @@ fn said_by_unpublished_key(key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> Option
     })
 }
 
-/// A moment that databases write where there is none.
-fn is_no_moment(value: &str) -> bool {
-    ["0000", "0001"].iter().any(|year| value.trim().starts_with(year))
-}
-
 /// What a key and its value say where people also write freely: the keys and values of Conversica's own Lead Updates, letter
 /// by letter, and other keys whose value is a plain yes or no. A Lead Update that is posted to the address of Messages or Chat Leads
 /// is found by them.
@@ -370,10 +309,6 @@ fn said_by_value(chunk: &Chunk<'_>, before: Option<&Chunk<'_>>, near: &mut WordC
     if is_quoted { withdrawn_by_value(chunk.raw) } else { &[] }
 }
 
-const NO: &[&str] = &["false", "no", "n", "0", "off", "null", "none"];
-/// A value that is a word, unlike `null`.
-const SAID_NO: &[&str] = &["false", "no", "n", "0", "off"];
-const SAID_YES: &[&str] = &["true", "yes", "y", "1", "on"];
 const YES: &[&str] = &["true", "yes", "y", "1", "on", "null", "none"];
 
 /// Whether the value of that key is one of these words, for certain. `0.0` is `0`.

@@ -1,19 +1,19 @@
 //! The start of `run`: what is away is waited for. What no waiting cures ends the program.
 
-use crate::store::state_db::state_cure;
+use crate::store::state_failure::state_cure;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{AWAY_PAUSE, OpenState, open_state};
 use crate::config::Settings;
+use crate::daemon::open_state::{AWAY_PAUSE, OpenState, open_state};
 use crate::db::discreet::in_words;
 use crate::error::SetupError;
 use crate::send::deliver::Deliverer;
 use crate::send::tally::Tally;
-use crate::source::Crm;
+use crate::source::crm::Crm;
 use crate::store::file_lock::StateLoss;
 use crate::store::state_db::StateDb;
 use crate::{clock, db};

@@ -6,7 +6,9 @@
 mod change;
 mod config;
 pub mod people;
+pub mod table;
 
+use crate::demo::crm::table::{FAULTS, Fault, Row, insert, open, stamp};
 use std::path::Path;
 
 use anyhow::Context;
@@ -21,30 +23,6 @@ pub use config::{CONFIG, Places, config_text};
 use people::Person;
 
 const LEADS: i64 = 300;
-
-/// Which leads are faulty.
-const FAULTS: [(i64, Fault); 8] = [
-    (17, Fault::NoEmail),
-    (52, Fault::EmailWithoutAt),
-    (88, Fault::EmailWithoutDomain),
-    (121, Fault::BlankFirstName),
-    (159, Fault::NoFirstName),
-    (203, Fault::ImpossibleDate),
-    (240, Fault::NoOwner),
-    (281, Fault::UnclearOptOut),
-];
-
-#[derive(Clone, Copy)]
-enum Fault {
-    NoEmail,
-    EmailWithoutAt,
-    EmailWithoutDomain,
-    BlankFirstName,
-    NoFirstName,
-    ImpossibleDate,
-    NoOwner,
-    UnclearOptOut,
-}
 
 const TABLE: &str = "
 create table leads (
@@ -74,13 +52,6 @@ pub struct Sample {
     pub leads: u64,
     /// How many of them have something wrong, on purpose.
     pub faulty: u64,
-}
-
-struct Row {
-    id: i64,
-    person: Person,
-    created_at: String,
-    updated_at: String,
 }
 
 /// Makes the CRM at `path`. The same seed makes the same leads.
@@ -118,33 +89,4 @@ fn row(rng: &mut StdRng, id: i64) -> Row {
         Some(Fault::UnclearOptOut) => person.do_not_contact = "ask her",
     }
     Row { id, person, created_at, updated_at: stamp(updated) }
-}
-
-async fn insert(connection: &mut SqliteConnection, rows: Vec<Row>) -> anyhow::Result<()> {
-    let mut statement = QueryBuilder::<Sqlite>::new(
-        "insert into leads (id, first_name, last_name, email, phone, mobile, source, status, owner_name, owner_email, \
-         created_at, updated_at, do_not_contact, vehicle_year, make, model, group_name, notes) ",
-    );
-    statement.push_values(rows, |mut values, Row { id, person, created_at, updated_at }| {
-        values.push_bind(id).push_bind(person.first_name).push_bind(person.last_name).push_bind(person.email);
-        values.push_bind(person.phone).push_bind(person.mobile).push_bind(person.source).push_bind(person.status);
-        values.push_bind(person.owner.map(|owner| owner.0)).push_bind(person.owner.map(|owner| owner.1));
-        values.push_bind(created_at).push_bind(updated_at).push_bind(person.do_not_contact);
-        values.push_bind(person.vehicle_year).push_bind(person.make).push_bind(person.model);
-        values.push_bind(person.group_name).push_bind(person.notes);
-    });
-    statement.build().execute(connection).await.context("cannot add leads to the sample CRM")?;
-    Ok(())
-}
-
-async fn open(path: &Path, create: bool) -> anyhow::Result<SqliteConnection> {
-    // With a write-ahead log the daemon reads on while the CRM is being changed.
-    let options = SqliteConnectOptions::new().filename(path).create_if_missing(create);
-    let connection = options.journal_mode(SqliteJournalMode::Wal).connect().await;
-    connection.with_context(|| format!("cannot open the sample CRM {}", path.display()))
-}
-
-/// As SQLite's own `datetime()` writes it: UTC, to the second, without saying so.
-fn stamp(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S").to_string()
 }

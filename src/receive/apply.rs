@@ -1,6 +1,6 @@
 //! Takes what was stored into the conversations of its leads: the loop around [`heard::apply`].
 
-use crate::store::state_db::state_cure;
+use crate::store::state_failure::state_cure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::pulse::{Loop, Pulse};
-use crate::receive::Signals;
+use crate::receive::signals::Signals;
 use crate::store::heard::{self, Applied, Consequences};
 use crate::store::state_db::StateDb;
 use crate::{clock, db};

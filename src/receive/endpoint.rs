@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::config::{Receive, Settings};
-use crate::conversica::heard::{Kind, TOO_LARGE};
+use crate::conversica::heard::TOO_LARGE;
+use crate::conversica::post::Kind;
 use crate::http::crowd::ConnectionTrust;
 use crate::receive::credentials::{Credentials, Failures, forwarded_for};
 use crate::receive::intake::{Intake, NotStored};

@@ -1,7 +1,7 @@
 //! The way into the state: whoever posts waits here until what they posted is on the disk. One task writes, as many at a time
 //! as have come meanwhile, so that a hundred posts cost one write to the disk.
 
-use crate::store::state_db::state_cure;
+use crate::store::state_failure::state_cure;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info};
 
 use crate::db::discreet::in_words;
-use crate::receive::{PostStore, Signals};
+use crate::receive::post_store::PostStore;
+use crate::receive::signals::Signals;
 use crate::store::event::{self, Arrival};
 use crate::store::file_lock::StateLoss;
 use crate::{clock, db};

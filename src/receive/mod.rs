@@ -8,9 +8,13 @@ pub mod certificate;
 pub mod credentials;
 pub mod endpoint;
 pub mod intake;
+pub mod post_store;
 pub mod server;
+pub mod signals;
 pub mod writeback;
 
+use crate::receive::post_store::PostStore;
+use crate::receive::signals::Signals;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
@@ -22,37 +26,6 @@ use crate::pulse::Pulse;
 use crate::receive::certificate::Certificate;
 use crate::store::file_lock::StateFile;
 use crate::store::state_db::StateDb;
-
-/// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
-#[derive(Debug, Clone, Default)]
-pub struct Signals {
-    /// Something was stored.
-    pub stored: Arc<Notify>,
-    /// Something was stored, for the search of what cannot be read.
-    pub searched: Arc<Notify>,
-    /// Something waits to be written to the CRM.
-    pub writeback: Arc<Notify>,
-    /// Somebody waits to be told.
-    pub alert: Arc<Notify>,
-    /// Something became due to be sent.
-    pub deliver: Arc<Notify>,
-}
-
-impl Signals {
-    /// Wakes those who take in posts.
-    pub fn notify_stored(&self) {
-        self.stored.notify_one();
-        self.searched.notify_one();
-    }
-}
-
-/// Where posts are stored.
-#[derive(Debug, Clone)]
-pub struct PostStore {
-    pub db: StateDb,
-    /// What is stored in a file that is gone must not be acknowledged.
-    pub file: StateFile,
-}
 
 /// What has to be in order before anything begins.
 ///

@@ -11,7 +11,9 @@ use crate::config::Settings;
 use crate::http::{self, Limits};
 use crate::receive::certificate::Certificate;
 use crate::receive::endpoint::{self, Desk};
-use crate::receive::{PostStore, Signals, intake};
+use crate::receive::intake;
+use crate::receive::post_store::PostStore;
+use crate::receive::signals::Signals;
 
 /// A post comes at once and is answered within a second; a state that is slow may take longer. Connections are kept for a
 /// while between two posts, for those over TLS are dear.

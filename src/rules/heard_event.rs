@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
+use crate::conversica::post::Kind;
 
 /// An event to be written, with all that is needed for it.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,10 +1,7 @@
 //! The scalar inside a JSON text, taken out here: PostgreSQL takes into a `json` column what it cannot take out again, and one
 //! such row would stop the statement that reads all of them. Pure.
 
-use crate::rules::mapping::{MAX_CHARS, NOT_SCALAR};
-
-/// Stands in a cell for JSON that holds no text, such as half a surrogate pair, or a number beyond all measure.
-pub const UNREADABLE: &str = "\u{1}json?";
+use crate::rules::value_fault::{MAX_CHARS, NOT_SCALAR, UNREADABLE};
 
 /// What a cell says: one that begins with [`NOT_SCALAR`] goes on with the JSON text of a scalar.
 pub fn scalar(cell: String) -> String {

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::rules::json;
-use crate::rules::mapping::{LOST_CHARACTER, Row};
+use crate::rules::mapping::Row;
+use crate::rules::value_fault::LOST_CHARACTER;
 
 const NULL: &[u8] = b"\\N";
 

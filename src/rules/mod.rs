@@ -26,5 +26,6 @@ pub mod service_alert;
 pub mod settled;
 pub mod source_column;
 pub mod value;
+pub mod value_fault;
 pub mod verdict;
 pub(crate) mod window;

@@ -15,3 +15,12 @@ pub enum Scope {
     /// Those of these leads, at most a few thousand.
     Keys(Vec<LeadId>),
 }
+
+/// What a lead is called whose key is a whole number in a floating-point column of SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WholeNames {
+    /// `7`.
+    Whole,
+    /// `7.0`, as Conversica knows such leads from an earlier version: by another name each would be another person.
+    Decimal,
+}

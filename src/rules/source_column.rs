@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::rules::drift::Family;
-
 /// What kind of thing a table's name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
@@ -76,5 +74,53 @@ impl Found {
     pub fn entered(&self, columns: Vec<Column>) -> Vec<Column> {
         let entry = |name: &str| self.columns.iter().find(|(found, _)| found == name).map(|(_, entry)| *entry);
         columns.into_iter().map(|column| Column { entry: entry(&column.name), ..column }).collect()
+    }
+}
+
+/// Types whose values have the same texts. Within a family a column may change: `varchar(50)` to `text`, `int4` to `int8`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Family {
+    Text,
+    Integer,
+    /// Floating or decimal.
+    Number,
+    Boolean,
+    Date,
+    Timestamp,
+    TimestampTz,
+    Uuid,
+    Json,
+    /// Any other, by its name.
+    Other(String),
+}
+
+impl Family {
+    /// Of a type of PostgreSQL, by its plain name.
+    pub fn of_postgres(name: &str) -> Self {
+        match name.to_ascii_uppercase().as_str() {
+            "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "\"CHAR\"" | "NAME" | "CITEXT" => Self::Text,
+            "INT2" | "INT4" | "INT8" | "OID" => Self::Integer,
+            "FLOAT4" | "FLOAT8" | "NUMERIC" => Self::Number,
+            "BOOL" => Self::Boolean,
+            "DATE" => Self::Date,
+            "TIMESTAMP" => Self::Timestamp,
+            "TIMESTAMPTZ" => Self::TimestampTz,
+            "UUID" => Self::Uuid,
+            "JSON" | "JSONB" => Self::Json,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// Of a declared type of SQLite.
+    pub fn of_sqlite(name: &str) -> Self {
+        match name.to_ascii_uppercase().as_str() {
+            "TEXT" => Self::Text,
+            "INTEGER" => Self::Integer,
+            "REAL" | "NUMERIC" => Self::Number,
+            "BOOLEAN" => Self::Boolean,
+            "DATE" => Self::Date,
+            "DATETIME" => Self::Timestamp,
+            other => Self::Other(other.to_owned()),
+        }
     }
 }

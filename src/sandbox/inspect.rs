@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use crate::sandbox::App;
+use crate::sandbox::app::App;
 use crate::sandbox::post::{json_type, refusal};
 use crate::sandbox::store::Counts;
 

@@ -3,6 +3,7 @@
 //! It answers as Conversica's endpoint does, remembers what it was sent, and fails on request. It must never reach out
 //! to anybody, and must be no kinder than Conversica: what it accepts should be accepted there.
 
+pub mod app;
 pub mod check;
 mod credentials;
 pub mod faults;
@@ -12,6 +13,7 @@ pub mod play;
 mod post;
 pub mod store;
 
+use crate::sandbox::app::App;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,43 +54,6 @@ pub struct Sandbox {
     app: Arc<App>,
     serving: JoinHandle<()>,
     _stop_on_drop: DropGuard,
-}
-
-/// What the handlers share.
-struct App {
-    credentials: Credentials,
-    faults: Faults,
-    dice: Mutex<Dice>,
-    store: Mutex<Store>,
-    player: Option<Player>,
-    stopping: CancellationToken,
-}
-
-impl App {
-    fn store(&self) -> MutexGuard<'_, Store> {
-        // A handler that panicked leaves counts that are off by one at worst: no reason to stop a sandbox.
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the lead.
-    fn accept(&self, place: Place, body: &[u8], ending: Ending) {
-        self.store().accept(place, body, ending, Utc::now());
-        self.follow(body);
-    }
-
-    /// What follows from a lead that was taken.
-    fn follow(&self, body: &[u8]) {
-        if let Some(player) = &self.player {
-            player.accepted(body);
-        }
-    }
-
-    fn roll(&self) -> (Duration, Option<Fault>) {
-        if self.faults.never_strike() {
-            return (Duration::ZERO, None);
-        }
-        self.dice.lock().unwrap_or_else(PoisonError::into_inner).roll(&self.faults)
-    }
 }
 
 /// Binds and serves in the background until stopped or dropped.

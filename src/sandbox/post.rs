@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use futures_util::StreamExt;
 
-use crate::sandbox::App;
+use crate::sandbox::app::App;
 use crate::sandbox::check::check;
 use crate::sandbox::faults::Fault;
 use crate::sandbox::line::Line;

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use crate::rules::read_scope::Scope;
 use crate::send::merge::copies::SHARED;
-use crate::send::merge::{Interest, Item, Merge};
+use crate::send::merge::interest::Interest;
+use crate::send::merge::{Item, Merge};
 use crate::send::writes::Writes;
-use crate::source::{Crm, Fitting};
+use crate::source::crm::{Crm, Fitting};
 use crate::store::compare;
 
 /// Leads that are looked at; a full compare sees all of them.

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
 use crate::rules::guard::{Admission, Earlier};
-use crate::send::writes::Polled;
-use crate::source::Crm;
+use crate::send::polled::Polled;
+use crate::source::crm::Crm;
 use crate::store::control::{self, Facts, Lost, Unasked};
 use crate::store::state_db::StateDb;
 

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::conversica::consent::{Channel, Standing, Word};
+use crate::conversica::consent::Standing;
+use crate::conversica::consent_word::{Channel, Word};
 use crate::conversica::lead::LeadId;
 use crate::rules::mapping::Mapped;
 use crate::store::consent::{self, Entry};

@@ -4,11 +4,12 @@
 use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
-use crate::send::poll::{self, Covered, Polled, Reach};
+use crate::send::poll::{self, Polled};
+use crate::send::reach::{Covered, Reach};
 use crate::send::step::{Behind, Touch};
 use crate::send::tally::Tally;
-use crate::source::Crm;
 use crate::source::changes::log::{ChangeLog, Touched};
+use crate::source::crm::Crm;
 use crate::store::control::{self, ChangeLogInUse};
 use crate::store::state_db::StateDb;
 

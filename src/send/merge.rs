@@ -6,7 +6,9 @@
 
 pub mod copies;
 mod expected_leads;
+pub mod interest;
 
+use crate::send::merge::interest::Interest;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
@@ -17,12 +19,12 @@ use crate::rules::cursor::Newest;
 use crate::rules::lead_change::Known;
 use crate::rules::line::{Batch, Line};
 use crate::rules::mapping::Mapped;
-use crate::rules::read_scope::Scope;
+use crate::rules::read_scope::{Scope, WholeNames};
 use crate::send::consent::{self, Ledger};
 use crate::send::merge::copies::Copies;
 use crate::send::merge::expected_leads::ExpectedLeads;
-use crate::source::read::{BATCH_ROWS, Batches, Reading, WholeNames};
-use crate::source::{Crm, Fitting, SourceSchema};
+use crate::source::crm::{Crm, Fitting, SourceSchema};
+use crate::source::read::{BATCH_ROWS, Batches, Reading};
 use crate::store::compare::{self, Doubted, KnownLeads};
 use crate::store::state_db::StateDb;
 use crate::store::{lead, tombstone};
@@ -36,24 +38,6 @@ pub enum Item {
     Missing(Known),
     /// Nothing of interest for some time: there are more rows.
     Quiet,
-}
-
-/// What the merge passes over in silence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interest {
-    /// Rows that say what they said before, and leads that have been missing for long.
-    Differences,
-    /// Rows that say what they said before and whose leads are not in doubt.
-    Doubts(Doubted),
-    /// Nothing.
-    Everything,
-}
-
-impl Interest {
-    /// Whether leads that have been missing for long are told of.
-    const fn is_in_the_missing(self) -> bool {
-        !matches!(self, Interest::Differences)
-    }
 }
 
 pub struct Merge<'a> {

@@ -14,6 +14,8 @@ pub mod merge;
 pub mod pass;
 pub mod plan;
 pub mod poll;
+pub mod polled;
+pub mod reach;
 mod resume;
 mod step;
 pub mod tally;

@@ -3,6 +3,7 @@
 //! Nothing is sent here.
 
 use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::send::reach::{Covered, Reach};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -19,28 +20,20 @@ use crate::rules::settled::Settled;
 use crate::rules::window::{self, PollSight};
 use crate::send::allowance::Allowance;
 use crate::send::fence::{Fence, Instance};
-use crate::send::merge::{Interest, Merge};
+use crate::send::merge::Merge;
+use crate::send::merge::interest::Interest;
+pub use crate::send::polled::Polled;
 use crate::send::resume::{self, Progress};
 use crate::send::step::{self, Behind, Touch};
 use crate::send::tally::{PollKind, Tally};
-pub use crate::send::writes::Polled;
 use crate::send::writes::Writes;
 use crate::send::{again, drain};
-use crate::source::{Crm, Fitting};
+use crate::source::crm::{Crm, Fitting};
 use crate::store::backup::Restored;
 use crate::store::control::{self, CompareAsked, Comparing, Facts, FirstRunDone, KeptBack, MappingInUse};
 use crate::store::held::{self, Release, Selection};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
-
-/// How much a poll reads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Reach {
-    /// What has changed since the cursor, or everything when a full compare is due.
-    #[default]
-    AsDue,
-    Everything,
-}
 
 /// Reads, writes down what differs, and remembers how it went.
 ///
@@ -112,18 +105,6 @@ pub async fn poll(
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     result
-}
-
-/// What a step of a poll has compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Covered {
-    Everything,
-    /// The rows of the leads that were touched.
-    Touched,
-    /// Some rows, and not by name.
-    Part,
-    /// Everything has to be compared first: what it found is as if it had not been looked at.
-    Nothing,
 }
 
 /// With `touched`, what is due is the rows of these leads.

@@ -2,6 +2,7 @@
 
 mod missing;
 
+use crate::send::polled::Polled;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -21,52 +22,6 @@ use crate::source::read::BATCH_ROWS;
 use crate::store::control::{self, KeptBack};
 use crate::store::state_db::StateDb;
 use crate::store::{consent, gone, held, lead};
-
-/// What a poll found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Polled {
-    pub rows: u64,
-    /// Leads written: new, changed, faulty, gone, returned.
-    pub changed: u64,
-    pub created: u64,
-    pub updated: u64,
-    pub invalid: u64,
-    pub gone: u64,
-    /// Of them: Conversica is told to stop messaging them.
-    pub stopped: u64,
-    /// Changes that wait for a person.
-    pub held: u64,
-    /// Rows whose key names no lead: none at all, not valid UTF-8, too long.
-    pub unnamed: u64,
-    /// Sends that went under `approve_above` unasked.
-    #[serde(skip)]
-    pub unasked: u64,
-    /// Leads that were taken for gone unasked.
-    #[serde(skip)]
-    pub lost: u64,
-    /// Leads that had been, and are there again.
-    #[serde(skip)]
-    pub back: u64,
-}
-
-impl Polled {
-    pub(crate) fn add(&mut self, more: Polled) {
-        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unnamed, unasked, lost, back } =
-            more;
-        self.rows += rows;
-        self.changed += changed;
-        self.created += created;
-        self.updated += updated;
-        self.invalid += invalid;
-        self.gone += gone;
-        self.stopped += stopped;
-        self.held += held;
-        self.unnamed = self.unnamed.max(unnamed);
-        self.unasked += unasked;
-        self.lost += lost;
-        self.back += back;
-    }
-}
 
 /// How many sends, and how many missing leads, are kept in memory until it is known what becomes of them.
 const UNDECIDED: usize = 10_000;

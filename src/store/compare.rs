@@ -1,5 +1,6 @@
 //! The state's side of a full compare: every lead, in the order of the source's rows, and what its row was like.
 
+use crate::store::packed::Compared;
 use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
@@ -17,16 +18,6 @@ use crate::store::state_db::{StateDb, on_state};
 const PAGE: i64 = 2000;
 /// Pages read ahead while one is being worked on.
 const PAGES_AHEAD: usize = 3;
-
-/// What a full compare needs to know of a lead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compared {
-    pub lead: LeadId,
-    /// Of the row that its content was made of; `None` where that has to be looked at.
-    pub row_hash: Option<RowHash>,
-    /// The row was found missing before, and nothing hangs on it any more.
-    pub gone: bool,
-}
 
 /// Which leads are looked at although their rows say what they said before: those that are not settled or only
 /// assumed known, those that Conversica does not work, and those of which nothing was heard although it has had them for long.

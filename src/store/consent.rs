@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::conversica::consent::{Channel, HeardWord, Standing, Word, WordSource};
+use crate::conversica::consent::{HeardWord, Standing, WordSource};
+use crate::conversica::consent_word::{Channel, Word};
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
 use crate::rules::lead_change::Change;
 use crate::store::lead::InOrder;

@@ -4,6 +4,7 @@
 //! claim a lead exists at any time, which is what "one in flight a lead" rests on. [`super::due`] says what may be claimed.
 
 use crate::rules::retry::Next;
+use crate::store::claim::{Claim, Finished, withdrawn_by};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -19,65 +20,6 @@ use crate::store::lead::InOrder;
 pub use crate::store::orphan::{Orphans, any_expired, recover};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{consent, due, instant, late, lead, micros, outcome, pause, withdrawal_apart};
-
-/// A lead that is ours to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    pub lead: LeadId,
-    /// The canonical Lead object: the body of the request.
-    pub body: String,
-    /// This attempt's number in the present series, from 1.
-    pub attempt: i64,
-    /// Since when the present series of attempts counts, less the time for which it came too late.
-    pub first_failed_at: Option<DateTime<Utc>>,
-    /// Names the claim.
-    pub claimed_at: DateTime<Utc>,
-    /// Of the body.
-    pub sent_hash: Vec<u8>,
-    /// Withdraws consent.
-    pub urgent: bool,
-}
-
-impl Claim {
-    /// How long the present series of attempts had lasted when this claim was made; nothing for a first attempt.
-    pub fn failing_for(&self) -> Duration {
-        self.first_failed_at.and_then(|since| (self.claimed_at - since).to_std().ok()).unwrap_or_default()
-    }
-}
-
-/// A claim whose request has ended, and what is to be written of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    pub lead: LeadId,
-    pub claimed_at: DateTime<Utc>,
-    pub attempt: i64,
-    pub class: Class,
-    pub http_status: Option<u16>,
-    pub detail: Option<String>,
-    /// `None` where nobody was left to measure it.
-    pub duration: Option<Duration>,
-    pub at: DateTime<Utc>,
-    pub sent_hash: Vec<u8>,
-    pub next: Next,
-}
-
-impl Finished {
-    /// Of a claim that was given up before its request left.
-    pub fn unsent(claim: Claim, at: DateTime<Utc>) -> Self {
-        Self {
-            lead: claim.lead,
-            claimed_at: claim.claimed_at,
-            attempt: claim.attempt,
-            class: Class::Transient,
-            http_status: None,
-            detail: None,
-            duration: None,
-            at,
-            sent_hash: claim.sent_hash,
-            next: Next::Unsent,
-        }
-    }
-}
 
 /// Of a withdrawal of consent nothing is left to be done: it has arrived, or Conversica never heard what it takes back.
 macro_rules! nothing_to_withdraw {
@@ -326,15 +268,6 @@ where
          returning id, client_id, desired, sent_hash, urgent",
     );
     update
-}
-
-/// Whether one content withdraws consent that another did not, in SQL.
-pub(crate) fn withdrawn_by(new: &str, old: &str) -> String {
-    let withdrawn = WITHDRAWALS.map(|key| {
-        let said = format!("like '%\"{}\":true%'", key.name());
-        format!("({new} {said} and not {old} {said})")
-    });
-    withdrawn.join(" or ")
 }
 
 /// One statement that writes to the leads what came of their claims.

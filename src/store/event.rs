@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, PgConnection, Postgres, QueryBuilder, Sqlite, Type};
 
-use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::conversica::{consent, vocabulary};
+use crate::conversica::post::Kind;
+use crate::conversica::{consent, heard, vocabulary};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
 use crate::store::tombstone::{self, Erased};

@@ -13,8 +13,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::config::{OnAmbiguous, Settings};
-use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
+use crate::conversica::post::Kind;
 use crate::db;
 use crate::store::delivery::OptOuts;
 use crate::store::event::lane;
@@ -255,11 +255,6 @@ pub async fn search_unreadable(
         transaction.commit().await?;
         Ok(applied)
     })
-}
-
-/// A kind as stored; the table admits no other names.
-fn kind_of(name: &str) -> Result<Kind, sqlx::Error> {
-    Kind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {name:?}").into()))
 }
 
 fn stored_of(picture: &str, versions: &str, first: i64, last: i64) -> Stored {

@@ -10,7 +10,7 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::Class;
-use crate::store::delivery::{Finished, withdrawn_by};
+use crate::store::claim::{Finished, withdrawn_by};
 use crate::store::lead::{DELIVERED, SENT};
 use crate::store::micros;
 

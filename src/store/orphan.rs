@@ -11,10 +11,10 @@ use crate::conversica::outcome::Class;
 use crate::db::trusted;
 use crate::horizon::{self, TOLERANCE};
 use crate::rules::retry::Next;
-use crate::store::delivery::{self, Finished};
+use crate::store::claim::Finished;
 use crate::store::lead::{InOrder, SENT, locking};
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::{instant, late, micros, outcome};
+use crate::store::{delivery, instant, late, micros, outcome};
 
 /// Whether a claim whose lease is over waits to be taken up again.
 pub async fn any_expired(db: &StateDb, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {

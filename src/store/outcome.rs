@@ -9,7 +9,7 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::Class;
-use crate::store::delivery::Finished;
+use crate::store::claim::Finished;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 

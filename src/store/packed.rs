@@ -9,7 +9,7 @@ use sqlx::{FromRow, Row};
 
 use crate::conversica::lead::{LeadId, RowHash};
 use crate::rules::hold_reason::SOURCE_SHRANK;
-use crate::store::compare::Compared;
+
 use crate::store::state_db::StateDb;
 
 /// Leads as [`column()`] has them.
@@ -92,6 +92,16 @@ fn of_bytes(mut bytes: &[u8]) -> Option<VecDeque<Compared>> {
         bytes = rest;
     }
     Some(page)
+}
+
+/// What a full compare needs to know of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    pub lead: LeadId,
+    /// Of the row that its content was made of; `None` where that has to be looked at.
+    pub row_hash: Option<RowHash>,
+    /// The row was found missing before, and nothing hangs on it any more.
+    pub gone: bool,
 }
 
 #[cfg(test)]

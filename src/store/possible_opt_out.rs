@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::conversica::consent::{Channel, Word};
+use crate::conversica::consent_word::{Channel, Word};
 use crate::conversica::lead::LeadId;
 use crate::store::consent::{self, Entry};
 use crate::store::decision::Who;

@@ -10,7 +10,9 @@ use crate::db::pooler::{self, SessionKind};
 use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, away_or_unfit, display_url, is_outage, trusted};
 use crate::error::SetupError;
 use crate::store::server_clock;
-use crate::store::state_db::{POSTGRES_SCHEMA, StateDb, state_unusable};
+
+use crate::store::state_db::StateDb;
+use crate::store::state_failure::state_unusable;
 
 /// Connections that each begin with these statements, which hold as long as the connection.
 fn in_session(connections: u32, session: String) -> PgPoolOptions {
@@ -136,3 +138,6 @@ impl StateDb {
         matches!(self, StateDb::Sqlite(_))
     }
 }
+
+/// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
+pub const POSTGRES_SCHEMA: &str = "conversica_sync";

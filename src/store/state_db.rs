@@ -2,6 +2,7 @@
 //!
 //! The customer's database has a type of its own, [`crate::source::source_db::SourceDb`].
 
+use crate::store::state_failure::state_unusable;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -40,8 +41,6 @@ pub(crate) use on_state;
 const LOG_KEPT: u64 = 64 << 20;
 /// How long another process may take to make a state, or to bring one up to date, before it counts as an old one.
 const BEING_MADE: Duration = Duration::from_secs(2);
-/// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.
-pub const POSTGRES_SCHEMA: &str = "conversica_sync";
 
 impl StateDb {
     /// The state, ready to be written: created and migrated where it is missing or old.
@@ -321,43 +320,4 @@ fn create_private_file(path: &Path) -> Result<(), SetupError> {
             ),
         )
     })
-}
-
-/// The error of a start whose state fails it. That of a server that is away passes by itself, and so does a lock on a file; any
-/// other failure of a file does not.
-pub fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
-    let is_file = sqlite_path(url).is_some();
-    // Of a file, nothing but a lock keeps the pool waiting.
-    let is_locked = is_file && (is_lock(error) || matches!(error, sqlx::Error::PoolTimedOut));
-    let cure = if is_locked { LOCKED_STATE_CURE } else { state_cure(error) };
-    let setup = SetupError::new(format!("the state at {} cannot be used: {error}", display_url(url)), cure);
-    away_or_unfit(is_locked || is_outage(error) && !is_file, setup)
-}
-
-const LOCKED_STATE_CURE: &str = "end whatever keeps the state locked";
-
-/// What a person does about a state that cannot be opened or written.
-pub fn state_cure(error: &sqlx::Error) -> &'static str {
-    let code = match error {
-        sqlx::Error::Database(database) => database.code(),
-        _ => None,
-    };
-    match code.as_deref() {
-        Some("55P03" | "5" | "6") => LOCKED_STATE_CURE,
-        Some("53100") => "make room on the disk of the server of [state] url",
-        Some(code) if code.len() == 5 => "check that the server of [state] url runs, and that its user may write",
-        // SQLite reports a quota that is used up as any other write that fails.
-        Some(code) if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 13)) => {
-            "make room on the disk, or in the quota, of the state's file; if there is room, see that the disk is sound"
-        }
-        Some(_) if is_damage(error) => {
-            "the state's file is damaged, or is no SQLite database: see that [state] url names the right file. If it does, restore a \
-             backup: stop conversica-sync, move the file and the files -wal and -shm beside it away, put the backup in its place, run \
-             `conversica-sync restored`, and start it"
-        }
-        Some(_) => {
-            "check that the file is an SQLite database and that this user can write it and its directory, or set [state] url"
-        }
-        None => "check that the database of [state] url runs and can be reached",
-    }
 }

@@ -9,7 +9,7 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS, with_withdrawn, withdraws_consent};
 use crate::conversica::outcome::Class;
 use crate::rules::retry::Next;
-use crate::store::delivery::{Claim, Finished};
+use crate::store::claim::{Claim, Finished};
 use crate::store::lead::DELIVERED;
 use crate::store::micros;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
+use crate::conversica::post::Kind;
 use crate::db::trusted;
 use crate::horizon;
 use crate::store::state_db::{StateDb, on_state};

@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::history::moment;
 use crate::console::{printable, wrapped};
-use crate::conversica::consent::{Channel, HeardWord, Standing};
-use crate::conversica::conversation::datetime;
-use crate::conversica::heard::{self, Kind};
+use crate::conversica::consent::{HeardWord, Standing};
+use crate::conversica::consent_word::Channel;
+use crate::conversica::heard_dates::datetime;
 use crate::conversica::lead::LeadId;
-use crate::conversica::lenient;
+use crate::conversica::post::Kind;
+use crate::conversica::{heard, lenient};
 use crate::store::consent::{self, Entry};
 use crate::store::heard::reading::{self, Heard};
 use crate::store::possible_opt_out::{self, PossibleOptOutShown};

@@ -8,8 +8,9 @@ use crate::config::Settings;
 use crate::conversica::lead::LeadId;
 use crate::rules::mapping::Mapped;
 use crate::rules::read_scope::Scope;
-use crate::send::merge::{Interest, Item, Merge};
-use crate::source::Crm;
+use crate::send::merge::interest::Interest;
+use crate::send::merge::{Item, Merge};
+use crate::source::crm::Crm;
 use crate::store::state_db::StateDb;
 
 /// A person who asks about one lead waits no longer for the source.

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use conversica_sync::conversica::consent::{Channel, HeardWord, Standing, Word};
-use conversica_sync::conversica::heard::Kind;
+use conversica_sync::conversica::consent::{HeardWord, Standing};
+use conversica_sync::conversica::consent_word::{Channel, Word};
+use conversica_sync::conversica::post::Kind;
 use conversica_sync::rules::guard::Hold;
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::fence::{Instance, Polling};
-use conversica_sync::send::poll::{Reach, poll};
+use conversica_sync::send::poll::poll;
+use conversica_sync::send::reach::Reach;
 use conversica_sync::send::tally::Tally;
 use conversica_sync::store::consent::{self as ledger, Entry};
 use conversica_sync::store::control::{self, CompareAsked, Facts, KeptBack, Lost, Resumed, Unasked};

@@ -1,7 +1,7 @@
 //! Opt-outs that Conversica tells us of, against a CRM that says otherwise: through the real program.
 
-use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::conversica::post::Kind;
 use conversica_sync::rules::lead_change::Change;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;

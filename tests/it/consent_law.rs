@@ -15,7 +15,8 @@ use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::send::consent::{self, Ledger};
-use conversica_sync::store::delivery::{self, Claim, Orphans, Wanted};
+use conversica_sync::store::claim::Claim;
+use conversica_sync::store::delivery::{self, Orphans, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{consent as ledger, lead, stuck};
@@ -129,7 +130,7 @@ impl Play {
                 let body = post(k, self.seconds);
                 let words = words(body.as_object().unwrap(), now).into_iter();
                 self.posted.extend(words.map(|word| HeardWord { word, heard_at: now, source: WordSource::Conversica }));
-                store(&self.db, conversica_sync::conversica::heard::Kind::LeadUpdate, &body, now).await;
+                store(&self.db, conversica_sync::conversica::post::Kind::LeadUpdate, &body, now).await;
             }
             Event::Apply => {
                 apply_all(&self.db, now).await;

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use conversica_sync::conversica::consent::{self, Channel};
-use conversica_sync::conversica::heard::{self, Kind};
-use conversica_sync::conversica::withdrawal;
+use conversica_sync::conversica::consent_word::Channel;
+use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::{consent, heard, withdrawal};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Value;

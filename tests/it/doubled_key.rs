@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::merge::{Interest, Item, Merge};
+use conversica_sync::send::merge::interest::Interest;
+use conversica_sync::send::merge::{Item, Merge};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};

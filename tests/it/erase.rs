@@ -1,8 +1,8 @@
 //! A person is erased: nothing of them remains, and they are never written to again, on both engines.
 
-use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::conversica::post::Kind;
 use conversica_sync::rules::admission::{Admit, Cap};
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
@@ -223,8 +223,8 @@ async fn what_a_poll_saw_before_is_not_written_after(engine: Engine) {
         consent::upsert(&db, &[desired("1", "c")], words, at(3), at(3)).await.unwrap();
     }
     returned(&db, &[id("1")], 4).await;
-    let word = conversica_sync::conversica::consent::Word {
-        channel: conversica_sync::conversica::consent::Channel::Email,
+    let word = conversica_sync::conversica::consent_word::Word {
+        channel: conversica_sync::conversica::consent_word::Channel::Email,
         given: true,
         at: at(1),
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conversica_sync::conversica::heard::Kind;
+use conversica_sync::conversica::post::Kind;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};

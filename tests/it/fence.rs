@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::fence::{Instance, Polling};
-use conversica_sync::send::poll::{Reach, poll};
+use conversica_sync::send::poll::poll;
+use conversica_sync::send::reach::Reach;
 use conversica_sync::send::tally::Tally;
 use conversica_sync::send::turn::{PollOrder, PollTurn};
-use conversica_sync::source::Crm;
+use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
 use sqlx::{Connection, Executor, PgConnection};
 

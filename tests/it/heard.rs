@@ -2,8 +2,8 @@
 //! and waiting leads.
 
 use conversica_sync::config::OnAmbiguous;
-use conversica_sync::conversica::heard::Kind;
 use conversica_sync::conversica::outcome::Class;
+use conversica_sync::conversica::post::Kind;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::delivery::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;

@@ -5,10 +5,12 @@ use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::rules::retry::Next;
-use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::poll::{Polled, poll};
+use conversica_sync::send::reach::Reach;
 use conversica_sync::send::tally::Tally;
-use conversica_sync::source::Crm;
-use conversica_sync::store::delivery::{Finished, Wanted, record_and_claim};
+use conversica_sync::source::crm::Crm;
+use conversica_sync::store::claim::Finished;
+use conversica_sync::store::delivery::{Wanted, record_and_claim};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
 

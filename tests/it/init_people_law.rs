@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use conversica_sync::setup::introspect;
-use conversica_sync::setup::propose::{Dialect, Place, Proposal, Wishes, propose, rank};
+use conversica_sync::setup::propose::proposal::{Place, Proposal, Wishes};
+use conversica_sync::setup::propose::{Dialect, propose, rank};
 use conversica_sync::source::source_db::SourceDb;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -3,7 +3,8 @@
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::send::test_lead;
-use conversica_sync::store::delivery::{self, Claim, Orphans};
+use conversica_sync::store::claim::Claim;
+use conversica_sync::store::delivery::{self, Orphans};
 use conversica_sync::store::outcome;
 use conversica_sync::store::state_db::StateDb;
 

@@ -1,6 +1,6 @@
 //! One lead's story as a person reads it: in the order of time, with what was sent, what was heard, what became of it.
 
-use conversica_sync::conversica::heard::Kind;
+use conversica_sync::conversica::post::Kind;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use conversica_sync::conversica::lead::{IdOrder, LeadId, RowHash};
 use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::merge::{Interest, Item, Merge};
+use conversica_sync::send::merge::interest::Interest;
+use conversica_sync::send::merge::{Item, Merge};
 use conversica_sync::store::{compare, lead};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;

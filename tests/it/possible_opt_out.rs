@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use conversica_sync::conversica::heard::Kind;
+use conversica_sync::conversica::post::Kind;
 use conversica_sync::store::event::{self, Arrival};
 use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};

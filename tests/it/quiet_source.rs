@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use conversica_sync::config::Settings;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::poll::{Polled, poll};
+use conversica_sync::send::reach::Reach;
 use conversica_sync::send::tally::Tally;
-use conversica_sync::source::Crm;
+use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
 

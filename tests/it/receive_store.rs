@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use conversica_sync::conversica::heard::Kind;
+use conversica_sync::conversica::post::Kind;
 use conversica_sync::store::event::{self, Arrival};
 use conversica_sync::store::state_db::StateDb;
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use conversica_sync::conversica::heard::Kind;
+use conversica_sync::conversica::post::Kind;
 use conversica_sync::store::event::{self, Arrival};
 use conversica_sync::store::record::{By, PERSONAL};
 use serde_json::{Value, json};

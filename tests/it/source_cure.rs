@@ -5,7 +5,7 @@ use std::time::Duration;
 use conversica_sync::config::Settings;
 use conversica_sync::error::SetupError;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::source::Crm;
+use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
 

@@ -3,10 +3,11 @@
 
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::poll::{Polled, Reach, poll};
+use conversica_sync::send::poll::{Polled, poll};
+use conversica_sync::send::reach::Reach;
 use conversica_sync::send::tally::Tally;
-use conversica_sync::source::Crm;
 use conversica_sync::source::changes::ddl::Wake;
+use conversica_sync::source::crm::Crm;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
 

@@ -12,12 +12,12 @@ use axum::response::{IntoResponse, Redirect, Response};
 use secrecy::ExposeSecret;
 use tracing::{info, warn};
 
-use super::Board;
 use super::door::{is_of_our_pages, same_secret};
 use super::enter::not_ours;
 use super::frame::{Frame, Parameters, away, note, page};
 use super::verdict::counted;
 use super::visitor::{Visitor, page_of_ours};
+use crate::admin::dashboard::board::Board;
 use crate::db::discreet::in_words;
 use crate::error::SetupError;
 use crate::rules::lead_status::Status;

@@ -9,11 +9,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::Board;
 use super::frame::Parameters;
 use super::lead::{Asked, Found, Told};
 use super::list::Wanted;
 use super::visitor::Visitor;
+use crate::admin::dashboard::board::Board;
 use crate::admin::judgement;
 use crate::story::document;
 use crate::story::entry::Entry;

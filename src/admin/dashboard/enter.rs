@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use std::net::SocketAddr;
 use tracing::info;
 
-use super::Board;
 use super::door::{is_https, is_of_our_pages, same_secret};
 use super::frame::{Frame, Parameters, note, page};
 use super::session::LASTS;
 use super::visitor::{self, page_of_ours};
+use crate::admin::dashboard::board::Board;
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/login.html", config = ".askama.toml")]

@@ -10,14 +10,14 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::Board;
 use super::frame::{Frame, Moment, Parameters, Piece, away, lead_link, lead_name, moment, note, page, pieces, query};
 use super::list::clients;
 use super::verdict::counted;
 use super::visitor::Visitor;
+use crate::admin::dashboard::board::Board;
 use crate::clock;
 use crate::console::printable;
-use crate::conversica::consent::Channel;
+use crate::conversica::consent_word::Channel;
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::Veil;
 use crate::rules::lead_status::Status;

@@ -6,6 +6,7 @@
 
 mod act;
 mod api;
+pub mod board;
 mod details;
 mod door;
 mod enter;
@@ -19,6 +20,7 @@ mod session;
 mod verdict;
 mod visitor;
 
+use crate::admin::dashboard::board::Board;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -44,61 +46,6 @@ use crate::conversica::token::Veil;
 use crate::receive::credentials::Failures;
 use crate::status::Report;
 use crate::store::state_db::StateDb;
-
-/// What the pages share.
-pub struct Board {
-    desk: Arc<Desk>,
-    settings: Arc<Settings>,
-    door: Door,
-    /// The name of the session's cookie. With the port in it, for cookies are not told apart by that.
-    cookie: String,
-    sessions: Sessions,
-    failures: Mutex<Failures>,
-    overview: Seen<(Report, Details)>,
-    row_notes: RowNotes,
-    /// One decision at a time.
-    acting: tokio::sync::Mutex<()>,
-}
-
-impl Board {
-    pub fn new(desk: Arc<Desk>, settings: Arc<Settings>, listens_on: SocketAddr) -> Self {
-        Self {
-            desk,
-            door: Door::new(settings.admin.token.as_ref(), listens_on),
-            settings,
-            cookie: format!("conversica_sync_{}", listens_on.port()),
-            sessions: Sessions::default(),
-            failures: Mutex::default(),
-            overview: Seen::default(),
-            row_notes: RowNotes::default(),
-            acting: tokio::sync::Mutex::default(),
-        }
-    }
-
-    /// By one look, so that a page does not say that something is stuck and show nothing that is: what needs a person is
-    /// counted as the groups count it.
-    async fn overview(&self) -> Option<Arc<(Report, Details)>> {
-        let veil = self.veil();
-        let window = &self.desk.window;
-        let read = async |db: &StateDb| {
-            let mut report = Report::of(db).await?;
-            let details = Details::of(db, &veil, clock::now()).await?;
-            details.needing.iter().for_each(|(status, leads)| report.set_leads(*status, *leads));
-            Ok((report, details))
-        };
-        window.see(&self.overview, read).await
-    }
-
-    /// Something has just been changed: what was seen serves no longer.
-    async fn forget(&self) {
-        self.desk.window.forget().await;
-        *self.overview.lock().await = None;
-    }
-
-    fn veil(&self) -> Veil {
-        Veil::over(self.settings.conversica.test_lead_token.as_ref())
-    }
-}
 
 /// The longest form: a few ids and a token.
 const FORM_BYTES: usize = 64 * 1024;

@@ -8,12 +8,12 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Board;
 use super::details::{COARSE, Details, FINE, Group, first_of_day, first_of_hour};
 use super::frame::{Frame, Moment, Piece, ago, away, lead_link, lead_name, moment, page, pieces, query};
 use super::sending::SendingState;
 use super::verdict::{Tone, counted, damaged_posts, verdict};
 use super::visitor::Visitor;
+use crate::admin::dashboard::board::Board;
 use crate::admin::judgement::Reason;
 use crate::chart::{Chart, Span};
 use crate::clock;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Board;
+use crate::admin::dashboard::board::Board;
 use crate::clock;
 use crate::conversica::lead::LeadId;
 use crate::story::row::read_notes;

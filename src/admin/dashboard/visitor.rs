@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
 use tracing::warn;
 
-use super::Board;
 use super::door::{self, Stranger};
 use super::frame::{Frame, note, query};
 use super::session::Key;
+use crate::admin::dashboard::board::Board;
 
 /// Somebody who may look.
 #[derive(Debug, Clone)]

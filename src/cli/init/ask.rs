@@ -10,9 +10,10 @@ use super::store::Target;
 use super::trial::Trial;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::setup::introspect::{COUNT_UP_TO, Table};
+use crate::setup::introspect::COUNT_UP_TO;
+use crate::setup::introspect::table::Table;
+use crate::setup::propose::proposal::{Given, Proposal, Wishes};
 use crate::setup::propose::rank::Candidate;
-use crate::setup::propose::{Given, Proposal, Wishes};
 
 /// Somebody pressed Escape or Ctrl-C, or said no.
 #[derive(Debug, thiserror::Error)]

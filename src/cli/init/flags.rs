@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Args, ask};
+use super::ask;
+use crate::cli::init::args::Args;
 use crate::config::{Environment, secret};
 use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::error::SetupError;
 use crate::nearest::nearest;
-use crate::setup::propose::{Given, Wishes};
+use crate::setup::propose::proposal::{Given, Wishes};
 
 const URL: &str = "CONVERSICA_SYNC__SOURCE__URL";
 

@@ -10,8 +10,8 @@ use super::write;
 use crate::cli::table;
 use crate::config::FieldRule;
 use crate::console::{printable, say};
-use crate::setup::introspect::Table;
-use crate::setup::propose::{Place, Proposal, Unmapped};
+use crate::setup::introspect::table::Table;
+use crate::setup::propose::proposal::{Place, Proposal, Unmapped};
 
 /// Reasons that are listed; the rest is of a kind.
 const REASONS: usize = 5;

@@ -10,7 +10,7 @@ use crate::config::{Environment, load_text};
 use crate::console::printable;
 use crate::conversica::lead::{Kind, LeadKey};
 use crate::rules::read_scope::Scope;
-use crate::source::Crm;
+use crate::source::crm::Crm;
 use crate::source::read::Reading;
 
 /// Rows that are looked at.

@@ -5,14 +5,14 @@
 
 use std::fmt::Write as _;
 
-use super::Args;
 use super::flags::{Kept, Source};
 use super::show;
 use super::store::Target;
+use crate::cli::init::args::Args;
 use crate::config::FieldRule;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::setup::propose::{Place, Proposal, Unmapped};
+use crate::setup::propose::proposal::{Place, Proposal, Unmapped};
 
 /// Where comments end.
 const WIDTH: usize = 120;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::name;
-use crate::cli::{Exit, confirmed, existing_state, person};
+use crate::cli::context::{Exit, confirmed, existing_state, person};
 use crate::clock;
 use crate::config::Settings;
 use crate::console::{printable, say};

@@ -1,6 +1,6 @@
 //! What is set and cannot take effect as the other settings stand: it gets a warning.
 
-use super::Report;
+use crate::config::validate::report::Report;
 use crate::config::{OnAmbiguous, Settings};
 
 pub fn check(settings: &Settings, report: &mut Report<'_>) {

@@ -1,7 +1,7 @@
 //! `[lead]`: whether the mapping makes leads that Conversica can take.
 
 use crate::config::merged::origin;
-use crate::config::validate::Report;
+use crate::config::validate::report::Report;
 use crate::config::{FieldRule, Settings, WhenNull};
 use crate::conversica::lead::{Kind, LeadKey};
 

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::config::Settings;
-use crate::config::validate::Report;
+use crate::config::validate::report::Report;
 
 pub(super) fn endpoint(endpoint: &Url, report: &mut Report<'_>) {
     const KEY: &str = "conversica.endpoint";

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::conversica::heard::Kind;
+use crate::conversica::post::Kind;
 use crate::conversica::vocabulary::{ACTIONS, LEAD_STATUSES, STAGES};
 
 #[test]

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{KEYS, NO, SAID_NO, SAID_YES, is_no_moment, is_punctuation};
-use crate::conversica::consent::Channel;
-use crate::conversica::heard::Kind;
+use crate::conversica::consent_word::Channel;
+use crate::conversica::post::Kind;
 use crate::conversica::stop_words::{
     self, KeyMeaning, is_status_key, meaning_of_key, withdrawn_by_status, withdrawn_by_value,
 };
+use crate::conversica::withdrawal::phrase::{KEYS, NO, SAID_NO, SAID_YES, is_no_moment, is_punctuation};
 
 /// So much of the names around a key counts as its name: `consent`, `email` is `consent email`.
 const MAX_NAMES: usize = 2;

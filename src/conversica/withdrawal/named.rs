@@ -1,7 +1,8 @@
 //! Finds the leads that a damaged text names: their ids, which follow keys such as `id`, and their e-mail addresses. Pure.
 
-use super::{Chunk, WordComparer, is_punctuation};
 use crate::conversica::stop_words::split_words;
+use crate::conversica::withdrawal::near::WordComparer;
+use crate::conversica::withdrawal::phrase::{Chunk, is_punctuation};
 
 /// As long as a key of the source may be.
 const MAX_ID_BYTES: usize = 1000;

@@ -13,7 +13,7 @@ use rand::seq::SliceRandom;
 use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::demo::crm::people::{OWNERS, STATUSES, person, pick};
-use crate::demo::crm::{FAULTS, Row, insert, open, stamp};
+use crate::demo::crm::table::{FAULTS, Row, insert, open, stamp};
 
 /// Leads whose status or owner changes in a round.
 const CHANGED_A_ROUND: usize = 3;

@@ -3,7 +3,7 @@
 //! The CRM knows which events it has (by the keys of our tables, or by a marker in the same transaction as the user's own
 //! statement), so that an event whose row in the queue outlives its writing is not written again.
 
-use crate::store::state_db::state_cure;
+use crate::store::state_failure::state_cure;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::config::{self, Settings, WritebackMode};
 use crate::db::discreet;
 use crate::error::SetupError;
 use crate::pulse::{Loop, Pulse};
-use crate::receive::Signals;
+use crate::receive::signals::Signals;
 use crate::rules::heard_event::Waiting;
 use crate::rules::retry;
 use crate::source::writeback::ddl::Design;

@@ -5,9 +5,8 @@
 
 use chrono::{Datelike, NaiveDate};
 
-use crate::rules::json::UNREADABLE;
-use crate::rules::mapping::{NOT_A_NUMBER, NOT_SCALAR};
 use crate::rules::value;
+use crate::rules::value_fault::{NOT_A_NUMBER, NOT_SCALAR, UNREADABLE};
 
 /// What a value of `optOut`, `smsOptOut` or `stopMessaging` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,9 @@ use chrono_tz::Tz;
 use email_address::{EmailAddress, Options};
 
 use crate::conversica::lead::{ADDRESSES, Kind, LeadKey, WITHDRAWALS};
-use crate::rules::json::UNREADABLE;
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, OptOutValue, read_opt_out};
-use crate::rules::mapping::{LOST_CHARACTER, MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR};
 use crate::rules::value;
+use crate::rules::value_fault::{LOST_CHARACTER, MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR, UNREADABLE};
 
 /// A value that can be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use reqwest::{Certificate, StatusCode, redirect};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::conversica::heard::Kind;
+use crate::conversica::post::Kind;
 
 /// Posts under way at once.
 const AT_ONCE: usize = 16;

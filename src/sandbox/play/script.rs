@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
-use crate::conversica::heard::Kind;
+use crate::conversica::post::Kind;
 
 /// Whom it is about, as the accepted Lead object says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use tracing::info;
 
 use crate::rules::retry;
 use crate::send::deliver::{Deliverer, RECHECK, Unwritten};
+use crate::store::claim::{Claim, Finished};
 use crate::store::control::{self, Halt, MappingInUse, Resumed, Verified};
-use crate::store::delivery::{Claim, Finished};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, pause};
 use crate::{clock, horizon};

@@ -7,8 +7,8 @@ use crate::conversica::lead::{LeadId, LeadKey};
 use crate::rules::line::Line;
 use crate::rules::mapping::{Mapped, Row};
 use crate::rules::read_scope::Scope;
+use crate::source::crm::{Crm, Fitting};
 use crate::source::read::Reading;
-use crate::source::{Crm, Fitting};
 
 /// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
 pub const MAX_KEY_BYTES: usize = 1000;

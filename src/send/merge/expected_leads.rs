@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::send::merge::Interest;
-use crate::store::compare::{Compared, KnownLeads};
+use crate::send::merge::interest::Interest;
+use crate::store::compare::KnownLeads;
+use crate::store::packed::Compared;
 
 /// The state's side.
 pub(crate) enum ExpectedLeads {

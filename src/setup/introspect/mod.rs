@@ -5,10 +5,11 @@
 
 mod postgres;
 mod sqlite;
+pub mod table;
 
 use crate::db::{self, discreet};
-use crate::rules::drift::Family;
-use crate::rules::source_column::Relation;
+use crate::rules::source_column::{Family, Relation};
+use crate::setup::introspect::table::Table;
 use crate::source::source_db::SourceDb;
 
 /// Rows of a table that are looked at.
@@ -17,95 +18,6 @@ pub const SAMPLE_ROWS: usize = 200;
 const SAMPLE_CHARS: usize = 300;
 /// Where counting ends: beyond it a table is just large.
 pub const COUNT_UP_TO: i64 = 10_000;
-
-/// A table or view with what is known of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
-    /// `None` where the name alone finds it.
-    pub schema: Option<String>,
-    pub name: String,
-    pub relation: Relation,
-    pub columns: Vec<Column>,
-    /// The columns of the primary key and of every other unique index without a condition, the primary key first.
-    pub unique: Vec<Unique>,
-    /// References of one column to one column.
-    pub references: Vec<Reference>,
-    /// How many rows there are, at most [`COUNT_UP_TO`] and one; `None` where nobody has counted.
-    pub rows: Option<i64>,
-    /// How many rows the samples are of.
-    pub sampled: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    pub name: String,
-    /// The database's own name of the type.
-    pub type_name: String,
-    pub family: Family,
-    /// Whether its values have a plain text: not arrays, composites, binary.
-    pub readable: bool,
-    pub not_null: bool,
-    /// One value a sampled row.
-    pub samples: Vec<Option<String>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unique {
-    pub columns: Vec<String>,
-    pub primary: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    pub column: String,
-    pub schema: Option<String>,
-    pub table: String,
-    /// `None`: its primary key.
-    pub target: Option<String>,
-}
-
-impl Table {
-    /// As `[source] table` names it.
-    pub fn setting(&self) -> String {
-        let part = |name: &str| match name.contains(['.', '"']) || name.trim() != name || name.is_empty() {
-            true => db::quote(name),
-            false => name.to_owned(),
-        };
-        match &self.schema {
-            Some(schema) => format!("{}.{}", part(schema), part(&self.name)),
-            None => part(&self.name),
-        }
-    }
-
-    /// As SQL names it.
-    pub fn sql(&self) -> String {
-        match &self.schema {
-            Some(schema) => format!("{}.{}", db::quote(schema), db::quote(&self.name)),
-            None => db::quote(&self.name),
-        }
-    }
-
-    pub fn column(&self, name: &str) -> Option<&Column> {
-        let exact = self.columns.iter().find(|column| column.name == name);
-        exact.or_else(|| self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)))
-    }
-
-    /// The primary key, where it is one column.
-    pub fn primary_key(&self) -> Option<&str> {
-        let primary = self.unique.iter().find(|unique| unique.primary)?;
-        match primary.columns.as_slice() {
-            [column] => Some(column),
-            _ => None,
-        }
-    }
-}
-
-impl Column {
-    /// The sampled values that are not blank.
-    pub fn values(&self) -> impl Iterator<Item = &str> {
-        self.samples.iter().flatten().map(|value| value.trim()).filter(|value| !value.is_empty())
-    }
-}
 
 /// Every table and view that this user may read, without samples.
 ///

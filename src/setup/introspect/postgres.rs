@@ -1,8 +1,7 @@
 //! PostgreSQL's catalog: four statements for the whole database.
 
-use super::{Column, Reference, Table, Unique};
-use crate::rules::drift::Family;
-use crate::rules::source_column::Relation;
+use crate::rules::source_column::{Family, Relation};
+use crate::setup::introspect::table::{Column, Reference, Table, Unique};
 use crate::source::guest::SourcePool;
 
 /// Relations that are looked at: what is beyond is no CRM that a person could choose from.

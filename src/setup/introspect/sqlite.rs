@@ -2,9 +2,8 @@
 
 use sqlx::SqlitePool;
 
-use super::{Column, Reference, Table, Unique};
-use crate::rules::drift::Family;
-use crate::rules::source_column::Relation;
+use crate::rules::source_column::{Family, Relation};
+use crate::setup::introspect::table::{Column, Reference, Table, Unique};
 
 /// A view that does not work any more makes a joined look at all of them fail, so views are looked at one by one.
 const MAX_VIEWS: i64 = 200;

@@ -1,11 +1,12 @@
 //! Which column fills which key: the surest name first, each column once, and no name against what the values say. Pure.
 
 use crate::conversica::lead::{Kind, LeadKey};
-use crate::rules::drift::Family;
-use crate::setup::introspect::{Column, Table};
+use crate::rules::source_column::Family;
+use crate::setup::introspect::table::{Column, Table};
 use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
+use crate::setup::propose::proposal::{Given, Wishes};
 use crate::setup::propose::shape::{self, Fit};
-use crate::setup::propose::{Given, Wishes, names, stamp};
+use crate::setup::propose::{names, stamp};
 
 /// What a person has said goes before everything.
 pub fn given(draft: &mut Draft<'_>, wishes: &Wishes) {

@@ -3,11 +3,12 @@
 use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::setup::introspect::{Column, Table};
+use crate::setup::introspect::table::{Column, Table};
 use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
 use crate::setup::propose::flag::{self, FlagMeaning, NO_WORDS, RowsKept};
+use crate::setup::propose::proposal::{Unmapped, Wishes};
 use crate::setup::propose::shape::{self, Fit};
-use crate::setup::propose::{Unmapped, Wishes, names, stamp};
+use crate::setup::propose::{names, stamp};
 
 /// Columns of the table itself. Of several that say the same, one `true` is enough.
 pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {

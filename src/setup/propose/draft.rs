@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::rules::drift::Family;
-use crate::setup::introspect::{Column, Table};
+use crate::rules::source_column::Family;
+use crate::setup::introspect::table::{Column, Table};
+use crate::setup::propose::consent;
 use crate::setup::propose::flag::{self, RowsKept};
 use crate::setup::propose::lineage::RecordLineage;
+use crate::setup::propose::proposal::{Choice, Field, Place, Proposal, Unmapped, system};
 use crate::setup::propose::stamp::Stamp;
-use crate::setup::propose::{Choice, Field, Place, Proposal, Unmapped, consent, system};
 
 /// Whose SQL is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

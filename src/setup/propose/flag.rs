@@ -4,8 +4,8 @@
 //! Only what is plain is used; everything else of this kind is named, so that a person decides.
 
 use crate::db;
-use crate::rules::drift::Family;
-use crate::setup::introspect::Column;
+use crate::rules::source_column::Family;
+use crate::setup::introspect::table::Column;
 use crate::setup::propose::draft::Dialect;
 use crate::setup::propose::shape::{self, Fit};
 use crate::setup::propose::{names, stamp};

@@ -5,8 +5,8 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::rules::drift::Family;
-use crate::setup::introspect::{Column, Table};
+use crate::rules::source_column::Family;
+use crate::setup::introspect::table::{Column, Table};
 use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
 use crate::setup::propose::shape::{self, Fit};
 use crate::setup::propose::{assign, consent, flag, lineage, names, staff};

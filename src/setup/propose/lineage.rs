@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::db;
-use crate::setup::introspect::{Column, Reference, Table};
+use crate::setup::introspect::table::{Column, Reference, Table};
 use crate::setup::propose::draft::BASE;
 use crate::setup::propose::{flag, names, staff};
 

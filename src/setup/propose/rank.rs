@@ -1,7 +1,7 @@
 //! Which of the tables holds the leads. Pure.
 
 use crate::conversica::lead::LeadKey;
-use crate::setup::introspect::Table;
+use crate::setup::introspect::table::Table;
 use crate::setup::propose::shape::{self, Fit};
 use crate::setup::propose::{consent, contact, lineage, names, staff};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono_tz::Tz;
 
 use crate::rules::value;
-use crate::setup::introspect::Column;
+use crate::setup::introspect::table::Column;
 
 /// Fewer values than this say nothing about a column.
 const ENOUGH: usize = 3;

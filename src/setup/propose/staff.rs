@@ -5,7 +5,7 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::setup::introspect::Table;
+use crate::setup::introspect::table::Table;
 use crate::setup::propose::draft::{Draft, RowExclusion};
 use crate::setup::propose::{join, lineage, names};
 

@@ -2,12 +2,13 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::rules::drift::Family;
-use crate::setup::introspect::{Column, Table};
+use crate::rules::source_column::Family;
+use crate::setup::introspect::table::{Column, Table};
 use crate::setup::propose::draft::{Dialect, Draft, RowFilter};
 use crate::setup::propose::flag::{self, RowsKept};
+use crate::setup::propose::names;
+use crate::setup::propose::proposal::{Choice, Unmapped, Wishes};
 use crate::setup::propose::shape::{self, Fit};
-use crate::setup::propose::{Choice, Unmapped, Wishes, names};
 
 /// What says when a row has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

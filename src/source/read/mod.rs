@@ -4,7 +4,7 @@
 //! It reads and never judges: duplicates and missing keys are for whoever merges the rows with the state. `statement`
 //! writes the SQL, `postgres` and `sqlite` run it, [`mod@line`] is what comes out.
 
-use crate::rules::read_scope::Scope;
+use crate::rules::read_scope::{Scope, WholeNames};
 pub mod number;
 mod postgres;
 mod sqlite;
@@ -18,23 +18,14 @@ use crate::conversica::lead::{Fingerprint, IdOrder, RowHash};
 use crate::db::discreet;
 use crate::rules::cursor::Newest;
 use crate::rules::line::{Batch, Line};
+use crate::source::crm::{Crm, Fitting, SourceSchema};
 use crate::source::source_db::SourceDb;
-use crate::source::{Crm, Fitting, SourceSchema};
 use statement::Statements;
 
 /// Rows a batch: large enough that a statement a batch costs little, small enough that three batches are nothing.
 pub const BATCH_ROWS: usize = 1000;
 /// Batches read ahead while one is being worked on.
 const BATCHES_AHEAD: usize = 6;
-
-/// What a lead is called whose key is a whole number in a floating-point column of SQLite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WholeNames {
-    /// `7`.
-    Whole,
-    /// `7.0`, as Conversica knows such leads from an earlier version: by another name each would be another person.
-    Decimal,
-}
 
 /// A prepared way of reading.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! Whole numbers in floating-point columns, in SQL: a telephone number that a table keeps as 3605550123.0, because another
 //! row has none, is 3605550123. Pure.
 
-use crate::rules::mapping::NOT_A_NUMBER;
+use crate::rules::value_fault::NOT_A_NUMBER;
 
 /// Up to here every whole number is exact; what lies beyond stays as the database writes it.
 const EXACT: i64 = 9_007_199_254_740_992;

@@ -15,10 +15,11 @@ use crate::db;
 use crate::rules::cursor::{Newest, Zones};
 use crate::rules::line::Batch;
 use crate::rules::read_scope::Scope;
+use crate::source::crm::SourceSchema;
 use crate::source::guest::SourcePool;
 use crate::source::read::statement::Ordering;
 use crate::source::read::{BATCH_ROWS, Opened, Reading, Sender};
-use crate::source::{SourceSchema, snapshot};
+use crate::source::snapshot;
 
 impl Reading {
     pub(crate) async fn read_postgres(

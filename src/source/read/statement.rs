@@ -3,13 +3,14 @@
 use crate::conversica::lead::{IdOrder, LeadId};
 use crate::db::{self, literal};
 use crate::rules::cursor::{Bound, Newest};
-use crate::rules::mapping::NOT_SCALAR;
-use crate::rules::read_scope::Scope;
+use crate::rules::read_scope::{Scope, WholeNames};
 use crate::rules::source_column::{Column, Form};
+use crate::rules::value_fault::NOT_SCALAR;
 use crate::source::changed_at::ChangedAt;
-use crate::source::read::{WholeNames, number};
+use crate::source::columns;
+use crate::source::crm::{Crm, Fitting};
+use crate::source::read::number;
 use crate::source::source_db::SourceDb;
-use crate::source::{Crm, Fitting, columns};
 
 /// The parts that statements are made of.
 #[derive(Debug, Clone)]

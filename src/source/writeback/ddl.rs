@@ -4,8 +4,8 @@
 //! Rows come as one JSON array a statement, whatever their number. What is shown by `writeback print` is what runs.
 
 use crate::config::{Settings, WritebackMode};
-use crate::conversica::heard::Kind;
 use crate::conversica::lead;
+use crate::conversica::post::Kind;
 use crate::db::{quote, sqlite_path, table_parts};
 use crate::source::changes::ddl::{Engine, Name};
 

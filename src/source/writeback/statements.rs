@@ -12,7 +12,8 @@ use sqlx::{
 };
 
 use crate::config::Writeback;
-use crate::conversica::heard::{self, Kind};
+use crate::conversica::heard;
+use crate::conversica::post::Kind;
 use crate::conversica::post_text::decode_body;
 use crate::db::trusted;
 use crate::error::SetupError;

@@ -6,8 +6,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 
-use crate::conversica::heard::{self, Kind, Post};
+use crate::conversica::heard;
 use crate::conversica::lead::{self, LeadId};
+use crate::conversica::post::{Kind, Post};
 use crate::conversica::post_text::decode_body;
 use crate::rules::heard_event::Waiting;
 use crate::rules::value;

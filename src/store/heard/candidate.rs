@@ -8,7 +8,7 @@ use sqlx::{Database, Decode, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
 use crate::store::heard::fold::{Event, ExaminedEvent};
-use crate::store::heard::kind_of;
+use crate::store::heard::reading::kind_of;
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 

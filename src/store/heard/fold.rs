@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use crate::conversica::consent::{self, Channel, Word};
-use crate::conversica::conversation::{Conversation, Dates, own_date_key};
-use crate::conversica::heard::{self, Kind, Post, Unreadable};
+use crate::conversica::consent;
+use crate::conversica::consent_word::{Channel, Word};
+use crate::conversica::conversation::Conversation;
+use crate::conversica::heard::{self, Unreadable};
+use crate::conversica::heard_dates::{Dates, own_date_key};
 use crate::conversica::lead::LeadId;
+use crate::conversica::post::{Kind, Post};
 use crate::conversica::withdrawal::{self, NamedLeads, PossibleWithdrawal};
 use crate::store::consent::Entry;
 

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::conversica::heard::Kind;
 use crate::conversica::lead::LeadId;
+use crate::conversica::post::Kind;
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 
@@ -40,7 +40,7 @@ macro_rules! heard_of {
     ($row:expr) => {
         Ok::<Heard, sqlx::Error>(Heard {
             seq: $row.try_get(0)?,
-            kind: super::kind_of($row.try_get(1)?)?,
+            kind: kind_of($row.try_get(1)?)?,
             lead: LeadId { id: $row.try_get(2)?, client_id: $row.try_get(3)? },
             received_at: instant($row.try_get(4)?),
             body: $row.try_get(5)?,
@@ -174,4 +174,9 @@ pub async fn numbers(db: &StateDb) -> Result<Numbers, sqlx::Error> {
             stopped: sqlx::query_scalar("select count(*) from writeback where status = 'stopped'").fetch_one(pool).await?,
         })
     })
+}
+
+/// A kind as stored; the table admits no other names.
+pub(crate) fn kind_of(name: &str) -> Result<Kind, sqlx::Error> {
+    Kind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {name:?}").into()))
 }

@@ -3,9 +3,9 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::conversica::heard::{self, Kind};
 use crate::conversica::lead::LeadId;
-use crate::conversica::vocabulary;
+use crate::conversica::post::Kind;
+use crate::conversica::{heard, vocabulary};
 use crate::store::heard::reading::Heard;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{micros, tombstone};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::conversica::consent::Channel;
+use crate::conversica::consent_word::Channel;
 use crate::conversica::lead::LeadId;
 use crate::conversica::lead_name::normal_id;
 use crate::store::consent::Entry;

@@ -1,6 +1,7 @@
 //! What Conversica has sent, as it stands in a state that waits to write it to the CRM: put there past the receiver.
 
-use conversica_sync::conversica::heard::{self, Kind};
+use conversica_sync::conversica::heard;
+use conversica_sync::conversica::post::Kind;
 use serde_json::{Value, json};
 
 use super::scene::Store;

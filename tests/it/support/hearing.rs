@@ -1,7 +1,8 @@
 //! Posts as the receiver stores them, and what becomes of them.
 
 use chrono::{DateTime, Utc};
-use conversica_sync::conversica::heard::{self, Kind};
+use conversica_sync::conversica::heard;
+use conversica_sync::conversica::post::Kind;
 use conversica_sync::store::delivery::OptOuts;
 use conversica_sync::store::heard::{Applied, Consequences, apply};
 use conversica_sync::store::state_db::StateDb;

@@ -10,7 +10,8 @@ use conversica_sync::rules::admission::Admit;
 use conversica_sync::rules::lead_change::{Change, Known};
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::retry::Next;
-use conversica_sync::store::delivery::{self, Claim, Finished, Wanted};
+use conversica_sync::store::claim::{Claim, Finished};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{due, lead};
 

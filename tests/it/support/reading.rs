@@ -5,9 +5,10 @@ use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::error::SetupError;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::poll::{self, Polled, Reach};
+use conversica_sync::send::poll::{self, Polled};
+use conversica_sync::send::reach::Reach;
 use conversica_sync::send::tally::Tally;
-use conversica_sync::source::Crm;
+use conversica_sync::source::crm::Crm;
 use conversica_sync::source::read::Reading;
 use conversica_sync::store::state_db::StateDb;
 

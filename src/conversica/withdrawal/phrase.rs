@@ -1,0 +1,81 @@
+//! The pieces of a post in which a withdrawal is looked for.
+
+use crate::conversica::consent_word::{BOTH, Channel, EMAIL, SMS, Word};
+use crate::conversica::post::{Kind, Post};
+use crate::conversica::post_text::{self, decode_body};
+use crate::conversica::stop_words::{
+    self, KeyMeaning, is_stage_stopped_by_person, is_status_key, meaning_of_key, withdrawn_by_status,
+    withdrawn_by_value,
+};
+use crate::conversica::vocabulary;
+use crate::conversica::withdrawal::named::{NamedLeads, named_in, named_otherwise};
+use crate::conversica::withdrawal::near::WordComparer;
+use serde_json::Map;
+use serde_json::Value;
+
+/// Keys that withdraw consent unless their value is a clear no, with the channels, and how many letters may be damaged.
+pub(crate) const KEYS: [(&str, &[Channel], usize); 9] = [
+    ("donotemail", EMAIL, 2),
+    ("smsoptout", SMS, 2),
+    ("optout", BOTH, 0),
+    ("emailoptout", EMAIL, 1),
+    ("globaloptout", BOTH, 1),
+    ("donotcontact", BOTH, 1),
+    ("donottext", SMS, 0),
+    ("unsubscribe", EMAIL, 0),
+    ("unsubscribed", EMAIL, 1),
+];
+
+pub(crate) const NO: &[&str] = &["false", "no", "n", "0", "off", "null", "none"];
+
+/// A value that is a word, unlike `null`.
+pub(crate) const SAID_NO: &[&str] = &["false", "no", "n", "0", "off"];
+
+pub(crate) const SAID_YES: &[&str] = &["true", "yes", "y", "1", "on"];
+
+/// A moment that databases write where there is none.
+pub(crate) fn is_no_moment(value: &str) -> bool {
+    ["0000", "0001"].iter().any(|year| value.trim().starts_with(year))
+}
+
+/// Other control characters are damaged letters of a word.
+pub(crate) fn is_punctuation(c: char) -> bool {
+    matches!(
+        c,
+        '\0' | '\t'
+            | '\n'
+            | '\r'
+            | '"'
+            | '\''
+            | ':'
+            | ','
+            | '{'
+            | '}'
+            | '['
+            | ']'
+            | '='
+            | '&'
+            | '<'
+            | '>'
+            | ';'
+            | '\\'
+            | '|'
+    )
+}
+
+/// A piece of text between two marks of punctuation.
+pub(crate) struct Chunk<'t> {
+    raw: &'t str,
+    /// Its letters and digits, in lower case.
+    letters: String,
+    /// Where it ends in the text.
+    end: usize,
+    /// The punctuation between it and the next one.
+    behind: &'t str,
+}
+
+impl Chunk<'_> {
+    fn is_key(&self) -> bool {
+        self.behind.contains([':', '=', '>'])
+    }
+}

@@ -1,0 +1,36 @@
+//! How the loops of the receiver wake each other.
+
+use crate::config::Settings;
+use crate::error::SetupError;
+use crate::pulse::Pulse;
+use crate::receive::certificate::Certificate;
+use crate::receive::post_store::PostStore;
+use crate::store::file_lock::StateFile;
+use crate::store::state_db::StateDb;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// Something was stored.
+    pub stored: Arc<Notify>,
+    /// Something was stored, for the search of what cannot be read.
+    pub searched: Arc<Notify>,
+    /// Something waits to be written to the CRM.
+    pub writeback: Arc<Notify>,
+    /// Somebody waits to be told.
+    pub alert: Arc<Notify>,
+    /// Something became due to be sent.
+    pub deliver: Arc<Notify>,
+}
+
+impl Signals {
+    /// Wakes those who take in posts.
+    pub fn notify_stored(&self) {
+        self.stored.notify_one();
+        self.searched.notify_one();
+    }
+}

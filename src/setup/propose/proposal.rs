@@ -1,0 +1,129 @@
+//! What `init` proposes.
+
+use crate::config::FieldRule;
+use crate::conversica::lead::LeadKey;
+use crate::setup::introspect::table::Table;
+use crate::setup::propose::draft::{Dialect, Draft};
+use crate::setup::propose::flag::RowsKept;
+
+/// How a person fills a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    Column(String),
+    /// Of a yes-or-no column, the opposite.
+    Inverted(String),
+    /// The same for every lead; of a column that is mapped, where that is blank.
+    Value(String),
+    Nothing,
+}
+
+/// What a person has said already.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    pub key: Option<String>,
+    pub changed_at: Option<String>,
+    pub client: Option<String>,
+    pub given: Vec<(LeadKey, Given)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmapped {
+    pub column: String,
+    pub why: String,
+    /// The key that it could fill the other way round.
+    pub inverse_of: Option<LeadKey>,
+    /// How it would fill optOut, if an operator says that it means that.
+    pub rule: Option<FieldRule>,
+    /// The condition, in SQL, that would leave out the rows it speaks of.
+    pub condition: Option<String>,
+    kept: Option<RowsKept>,
+}
+
+impl Unmapped {
+    /// Whom its condition leaves out, in words.
+    pub fn who_is_left_out(&self) -> &'static str {
+        match self.kept {
+            Some(RowsKept::Set) => "people without a yes there",
+            Some(RowsKept::NotDenied) => "people with a no there",
+            Some(RowsKept::Unset | RowsKept::WithoutReference) | None => "people with a yes or a time there",
+        }
+    }
+
+    fn new(column: &str, why: impl Into<String>) -> Self {
+        Self { column: column.to_owned(), why: why.into(), inverse_of: None, rule: None, condition: None, kept: None }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// A column, or an expression over columns.
+    pub what: String,
+    pub why: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    pub key: LeadKey,
+    pub rule: FieldRule,
+    pub why: String,
+    pub doubt: Option<String>,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Table { filter: Option<String> },
+    Query(String),
+}
+
+/// What is proposed for one table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// The CRM that the table looks like.
+    pub system: Option<&'static str>,
+    /// As `[source] table` names it.
+    pub table: String,
+    pub place: Place,
+    /// `None` where only a person can say.
+    pub key: Option<Choice>,
+    pub changed_at: Option<Choice>,
+    pub client: Option<String>,
+    /// Why rows are left out.
+    pub filters: Vec<String>,
+    /// In the order of [`LeadKey::ALL`], each key once.
+    pub fields: Vec<Field>,
+    /// What a person should look at.
+    pub doubts: Vec<String>,
+    /// Columns about consent that nothing is made of, with the reason.
+    pub consent: Vec<Unmapped>,
+    /// All other columns that nothing is made of.
+    pub unmapped: Vec<String>,
+    /// The tables that it reads, as indices of the catalog.
+    pub reads: Vec<usize>,
+}
+
+impl Proposal {
+    /// The keys without which no lead can be sent, and which nothing fills.
+    pub fn missing(&self) -> Vec<LeadKey> {
+        let required = [LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
+        required.into_iter().filter(|key| self.field(*key).is_none()).collect()
+    }
+
+    pub fn field(&self, key: LeadKey) -> Option<&Field> {
+        self.fields.iter().find(|field| field.key == key)
+    }
+}
+
+/// The CRM that a table with these columns belongs to.
+pub fn system(table: &Table) -> Option<&'static str> {
+    let has = |names: &[&str]| names.iter().all(|name| table.columns.iter().any(|column| column.name == *name));
+    if table.name == "crm_lead" && has(&["stage_id", "write_date", "email_from"]) {
+        Some("Odoo")
+    } else if has(&["assigned_user_id", "date_entered", "date_modified", "deleted"]) {
+        Some("SuiteCRM")
+    } else if has(&["nameFirstName", "emailsPrimaryEmail"]) {
+        Some("Twenty")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,364 @@
+//! The source as the settings describe it: connected, described, and watched for changes of its columns.
+
+use crate::config::{Changes, Settings, Source};
+use crate::conversica::lead::Fingerprint;
+use crate::db::failure_cure::{self, FailureClass};
+use crate::db::file::{FileId, FileLook};
+use crate::db::pooler::StatementPooler;
+use crate::db::{self, discreet};
+use crate::error::SetupError;
+use crate::rules::drift::{self, Look, Part, Used};
+use crate::rules::mapping::Mapping;
+use crate::rules::read_scope::WholeNames;
+use crate::rules::settled::Settled;
+use crate::rules::source_column::{Column, Form, Found, Relation};
+use crate::source::changed_at::{self, ChangedAt};
+use crate::source::changes::log::ChangeLog;
+use crate::source::read::number;
+use crate::source::settled::{self, Outlook};
+use crate::source::source_db::{SourceDb, on_source};
+use crate::source::source_file::expect_source_file;
+use crate::source::{catalog, columns};
+use chrono::DateTime;
+use chrono::Utc;
+use secrecy::ExposeSecret;
+use sqlx::PgConnection;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::sync::OnceCell;
+
+/// The source as the settings describe it, connected.
+#[derive(Debug, Clone)]
+pub struct Crm {
+    pub db: SourceDb,
+    pub source: Source,
+    pub mapping: Mapping,
+    /// With `changes = "triggers"`.
+    pub log: Option<ChangeLog>,
+    /// Asked of the state before the first reading, where the key may hold such numbers.
+    pub whole_names: Arc<OnceCell<WholeNames>>,
+    seen: Arc<Mutex<Seen>>,
+    /// Of an SQLite source, when it was opened.
+    file: Option<FileId>,
+}
+
+impl Crm {
+    /// Connects, and looks whether the source fits the settings.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it does not fit or cannot be reached; [`db::is_away`] tells the two apart.
+    pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let source = settings.source.clone();
+        let url = source.url.expose_secret();
+        expect_source_file(url)?;
+        let file = FileId::of(url);
+        let db = connect(&source).await?;
+        let mapping = Mapping::new(settings);
+        let (whole_names, seen) = (Arc::default(), Arc::default());
+        let mut crm = Crm { mapping, db, source, log: None, whole_names, seen, file };
+        crm.fitting().await?;
+        if crm.source.changes == Changes::Triggers {
+            let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
+            crm.log = Some(log);
+        }
+        Ok(crm)
+    }
+
+    /// Whether another file has taken the place of the one that was opened.
+    pub fn is_replaced(&self) -> bool {
+        let found = FileId::of(self.source.url.expose_secret());
+        found.is_some() && found != self.file
+    }
+
+    /// To be called before each poll: looks at an SQLite file as it is now, and decides how to open it. Tells whether an older
+    /// content has been copied over it since the last poll: then every row has to be compared. A newer one tells by the stamps
+    /// of its rows; rows with old stamps are found by the next full compare, as those that the CRM itself dates back.
+    pub fn begin_poll(&self) -> FileHistory {
+        let url = self.source.url.expose_secret();
+        let Some(path) = db::sqlite_path(url) else { return FileHistory::Continued };
+        self.db.renew_source_access(url);
+        let Some(now) = FileLook::at(&path) else { return FileHistory::Continued };
+        match self.seen().file.replace(now) {
+            Some(earlier) if now.is_turned_back_since(&earlier) => FileHistory::TurnedBack,
+            _ => FileHistory::Continued,
+        }
+    }
+
+    /// The same source in the file that has taken its place. What it is to be like is still what it was at the first look.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it cannot be opened.
+    pub async fn reopened(&self) -> anyhow::Result<Self> {
+        let url = self.source.url.expose_secret();
+        let file = FileId::of(url);
+        let db = connect(&self.source).await?;
+        let log = self.log.as_ref().map(|log| log.reopened(&db, &self.source, url)).transpose()?;
+        let seen = Seen { first: self.seen().first.clone(), ..Seen::default() };
+        let (source, mapping) = (self.source.clone(), self.mapping.clone());
+        let whole_names = self.whole_names.clone();
+        Ok(Self { db, source, mapping, log, whole_names, seen: Arc::new(Mutex::new(seen)), file })
+    }
+
+    /// What the source has, once it has been found to fit, and to be what it was at the first look. Asked at the beginning
+    /// of every pass, so that a column that is dropped or retyped while we run stops the pass, not the leads.
+    ///
+    /// # Errors
+    /// [`SetupError`] when it does not fit, or not any more; the database's error when it is away.
+    pub async fn fitting(&self) -> anyhow::Result<Fitting> {
+        self.look().await.map_err(|error| self.explained(error))
+    }
+
+    async fn look(&self) -> anyhow::Result<Fitting> {
+        let schema = columns::schema_version(&self.db).await;
+        if let Some((seen, fitting)) = &self.seen().fitted
+            && schema.as_ref() == Some(seen)
+        {
+            return Ok(fitting.clone());
+        }
+        let columns = columns::describe(&self.db, &self.source).await?;
+        let found = catalog::look(&self.db, &self.source).await?;
+        let columns = found.entered(columns);
+        self.refuse_drift(&found, &columns)?;
+        columns::check(&self.db, &self.source, &self.mapping, &columns)?;
+        let changed_at = changed_at::prepare(&self.db, &self.source, &columns).await?;
+        let Found { relation, row_security, has_unique_key, .. } = found;
+        self.seen().first.get_or_insert_with(|| Look { relation, row_security, used: self.used(&columns) });
+        let has_unique_key = has_unique_key && self.has_plain_key(&columns);
+        let fitting = Fitting { relation, row_security, has_unique_key, columns, changed_at };
+        self.seen().fitted = schema.map(|schema| (schema, fitting.clone()));
+        Ok(fitting)
+    }
+
+    /// Looks again, while a pass is reading and keeps the source as it is: whether that is what the pass began with. On
+    /// PostgreSQL the reading itself has looked, as `schema`: a second session may not be free before the reading ends.
+    ///
+    /// # Errors
+    /// As [`Crm::fitting`]; where somebody changed the source just now, one that passes by itself.
+    pub async fn still(&self, fitting: &Fitting, schema: Option<&SourceSchema>) -> anyhow::Result<()> {
+        if self.is_replaced() {
+            let what = format!("{}: another file took its place as a poll began", columns::place(&self.source));
+            return Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll reads that one")));
+        }
+        let is_same = match schema {
+            Some(schema) => schema.fits(self, fitting),
+            None => self.fitting().await? == *fitting,
+        };
+        if is_same {
+            return Ok(());
+        }
+        let what = format!("{}: somebody changed its columns as a poll began", columns::place(&self.source));
+        Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll looks again")))
+    }
+
+    /// Whether leads whose key several rows had are to be looked at again.
+    pub fn may_look_again(&self) -> bool {
+        self.seen().again_at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// They have been, and it took so long: fifty times as long belongs to others.
+    pub fn has_looked_again(&self, took: Duration) {
+        self.seen().again_at = Instant::now().checked_add(took.saturating_mul(50));
+    }
+
+    /// Whether a lead's key or client may be a whole number that is kept as a floating-point one, and written as either.
+    pub fn may_have_whole_names(&self, fitting: &Fitting) -> bool {
+        let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
+        let mut columns = names.into_iter().filter_map(|name| columns::find(&self.db, &fitting.columns, name));
+        matches!(self.db, SourceDb::Sqlite(_)) && columns.any(|column| number::may_be_real(&column.plain_type))
+    }
+
+    /// Of a JSON value only the scalar inside is the key: "7" and 7 are the same.
+    fn has_plain_key(&self, columns: &[Column]) -> bool {
+        let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
+        names.into_iter().all(|name| columns::find(&self.db, columns, name).is_some_and(|c| c.form == Form::Plain))
+    }
+
+    fn used(&self, columns: &[Column]) -> Vec<Used> {
+        let mut wanted = columns::wanted(&self.source, &self.mapping);
+        wanted.extend(self.source.changed_at.as_deref().map(|name| (name, "[source] changed_at".to_owned())));
+        let names = [Some(self.source.key.as_str()), self.source.client.as_deref()];
+        let used = |(name, by): (&str, String)| {
+            let part = if names.contains(&Some(name)) { Part::Name } else { Part::Value };
+            Some(Used { by, part, column: columns::find(&self.db, columns, name)?.clone() })
+        };
+        wanted.into_iter().filter_map(used).collect()
+    }
+
+    fn refuse_drift(&self, found: &Found, columns: &[Column]) -> Result<(), SetupError> {
+        let seen = self.seen();
+        let Some(first) = &seen.first else { return Ok(()) };
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let changes = drift::since(first, found, |name| columns::find(&self.db, columns, name).cloned(), &names);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{} has changed: {}", columns::place(&self.source), changes.join("; "));
+        Err(SetupError::new(what, if changes == [drift::HIDDEN] { HIDDEN_CURE } else { CHANGED_CURE }))
+    }
+
+    /// Up to when everything is committed that ever will be: asked before a snapshot is taken.
+    ///
+    /// # Errors
+    /// The database's when it is away.
+    pub async fn outlook(&self, earlier: Option<&Settled>, now: DateTime<Utc>) -> Result<Outlook, sqlx::Error> {
+        let outlook = settled::look(&self.db, earlier, now).await?;
+        settled::warn_of_long(&outlook.settled, &mut self.seen().long_open);
+        Ok(outlook)
+    }
+
+    /// Says what to do about what the database said, for its own words name no setting.
+    pub fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let Some(cause) = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()) else { return error };
+        if db::is_lock(cause) {
+            return error.context(SetupError::new(
+                format!("{} is locked by somebody; waiting for it", columns::place(&self.source)),
+                "nothing, if an ALTER TABLE, a TRUNCATE or a bulk load is under way: it is tried again by itself. Otherwise end \
+                 the transaction that keeps the lock",
+            ));
+        }
+        // The same steps also read and write the state.
+        let Some(database) = cause.as_database_error().filter(|_| discreet::is_of_crm(cause)) else { return error };
+        let refused = columns::refuse_failure(&self.source, database);
+        match failure_cure::cure_error(database).class {
+            FailureClass::Fix => refused.into(),
+            FailureClass::Wait => {
+                let context = format!("{} cannot be read now (cure: {})", columns::place(&self.source), refused.cure);
+                error.context(context)
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes when other rows may be read, or in another way; not with passwords. A column that was dropped and made again
+    /// holds other values, whatever the rows' stamps say.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let source = &self.source;
+        let place = db::display_url(source.url.expose_secret());
+        // What another file under the same name says of changes says nothing of the first one's.
+        let place = (place, self.file.map(FileId::number));
+        let seen = self.seen();
+        let used = seen.first.iter().flat_map(|first| &first.used);
+        let numbers: Vec<_> = used.map(|used| used.column.entry.map(|entry| entry.number)).collect();
+        let row_security = seen.first.as_ref().is_some_and(|first| first.row_security);
+        let parts = (
+            (place, &source.table, &source.query, &source.filter, &source.key, &source.client, &source.changed_at),
+            (numbers, row_security),
+        );
+        Fingerprint::of(format!("{parts:?}").as_bytes())
+    }
+
+    /// Rows without a key, of those that are to be leads.
+    pub async fn keyless_rows(&self) -> Result<u64, sqlx::Error> {
+        let key = db::quote(&self.source.key);
+        let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
+        let rows: i64 = on_source!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
+            .map_err(discreet::of_source)?;
+        Ok(u64::try_from(rows).unwrap_or(0))
+    }
+
+    /// The message for rows that do not come in the order in which they were asked for.
+    pub fn disorder(&self) -> SetupError {
+        SetupError::new(
+            format!(
+                "{}: the values of the key column \"{}\" do not come in the order of their UTF-8 bytes",
+                columns::place(&self.source),
+                self.source.key
+            ),
+            "nothing was sent; choose a [source] key of numbers or UUIDs, or keep the CRM in a database with encoding UTF8; \
+             if keys change while they are read, the next poll goes on by itself",
+        )
+    }
+}
+
+/// A source that fits the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fitting {
+    pub relation: Option<Relation>,
+    /// Whether row level security applies to this user.
+    pub row_security: bool,
+    /// The database itself refuses a second row with the same key (and client).
+    pub has_unique_key: bool,
+    pub columns: Vec<Column>,
+    pub changed_at: Option<ChangedAt>,
+}
+
+/// What a reading finds of a PostgreSQL source, in its own transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSchema {
+    found: Found,
+    columns: Vec<Column>,
+}
+
+impl SourceSchema {
+    /// # Errors
+    /// The database's.
+    pub async fn read(connection: &mut PgConnection, source: &Source) -> Result<Self, sqlx::Error> {
+        let columns = columns::describe_within(connection, source).await?;
+        let found = catalog::look_within(connection, source).await?;
+        Ok(Self { columns: found.entered(columns), found })
+    }
+
+    fn fits(&self, crm: &Crm, fitting: &Fitting) -> bool {
+        let Found { relation, row_security, has_unique_key, .. } = &self.found;
+        let has_unique_key = *has_unique_key && crm.has_plain_key(&self.columns);
+        let of_table = (*relation, *row_security, has_unique_key);
+        of_table == (fitting.relation, fitting.row_security, fitting.has_unique_key) && self.columns == fitting.columns
+    }
+}
+
+/// What is remembered of the source from look to look, as long as the program runs.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The source at the first look at which it fitted.
+    first: Option<Look>,
+    /// What fitted, and the schema at that look, where the database tells it at once.
+    fitted: Option<(Fingerprint, Fitting)>,
+    /// The start of the last long transaction that was warned of.
+    long_open: Option<DateTime<Utc>>,
+    /// Not before then are leads looked at again whose key several rows had.
+    again_at: Option<Instant>,
+    /// An SQLite file at the last poll.
+    file: Option<FileLook>,
+}
+
+/// How the content of a source is related to what the last poll read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileHistory {
+    Continued,
+    /// An older content has taken its place.
+    TurnedBack,
+}
+
+pub(crate) async fn connect(source: &Source) -> anyhow::Result<SourceDb> {
+    let url = source.url.expose_secret();
+    SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
+        let is_refused = StatementPooler::is_cause_of(&error);
+        let known = error.as_database_error().map(|database| failure_cure::cure_error(database).text);
+        let known = known.or(is_refused.then_some(StatementPooler::CURE));
+        let shown = db::display_url(url);
+        let what = match is_refused {
+            true => format!("[source] url: {shown} cannot be used: {StatementPooler}"),
+            false => format!("[source] url: {shown} cannot be reached: {error}"),
+        };
+        let setup = SetupError::new(
+            what,
+            known.unwrap_or(
+                "check that the database is running, and the host, database, user and password of [source] url",
+            ),
+        );
+        db::away_or_unfit(db::is_outage(&error), setup)
+    })
+}
+
+pub(crate) const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and polling goes on by itself; or, where its policies \
+                           let it see every row that is a lead, look at `conversica-sync plan`, and restart the daemon";
+
+pub(crate) const CHANGED_CURE: &str = "change it back, and polling goes on by itself; or, where it is to stay so, make the settings \
+                            fit, look at `conversica-sync plan`, and restart the daemon";

@@ -1,0 +1,90 @@
+//! A claimed lead, and the end of its attempt.
+
+use crate::config::Consent;
+use crate::conversica::consent::Standing;
+use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
+use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
+use crate::rules::admission::Admit;
+use crate::rules::retry::Next;
+use crate::store::lead::{self, InOrder};
+use crate::store::orphan::{Orphans, any_expired, recover};
+use crate::store::state_db::{StateDb, on_state};
+use crate::store::{consent, due, instant, late, micros, outcome, pause, withdrawal_apart};
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+use sqlx::Database;
+use sqlx::Encode;
+use sqlx::QueryBuilder;
+use sqlx::Row as _;
+use sqlx::Type;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// A lead that is ours to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub lead: LeadId,
+    /// The canonical Lead object: the body of the request.
+    pub body: String,
+    /// This attempt's number in the present series, from 1.
+    pub attempt: i64,
+    /// Since when the present series of attempts counts, less the time for which it came too late.
+    pub first_failed_at: Option<DateTime<Utc>>,
+    /// Names the claim.
+    pub claimed_at: DateTime<Utc>,
+    /// Of the body.
+    pub sent_hash: Vec<u8>,
+    /// Withdraws consent.
+    pub urgent: bool,
+}
+
+impl Claim {
+    /// How long the present series of attempts had lasted when this claim was made; nothing for a first attempt.
+    pub fn failing_for(&self) -> Duration {
+        self.first_failed_at.and_then(|since| (self.claimed_at - since).to_std().ok()).unwrap_or_default()
+    }
+}
+
+/// A claim whose request has ended, and what is to be written of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    pub lead: LeadId,
+    pub claimed_at: DateTime<Utc>,
+    pub attempt: i64,
+    pub class: Class,
+    pub http_status: Option<u16>,
+    pub detail: Option<String>,
+    /// `None` where nobody was left to measure it.
+    pub duration: Option<Duration>,
+    pub at: DateTime<Utc>,
+    pub sent_hash: Vec<u8>,
+    pub next: Next,
+}
+
+impl Finished {
+    /// Of a claim that was given up before its request left.
+    pub fn unsent(claim: Claim, at: DateTime<Utc>) -> Self {
+        Self {
+            lead: claim.lead,
+            claimed_at: claim.claimed_at,
+            attempt: claim.attempt,
+            class: Class::Transient,
+            http_status: None,
+            detail: None,
+            duration: None,
+            at,
+            sent_hash: claim.sent_hash,
+            next: Next::Unsent,
+        }
+    }
+}
+
+/// Whether one content withdraws consent that another did not, in SQL.
+pub(crate) fn withdrawn_by(new: &str, old: &str) -> String {
+    let withdrawn = WITHDRAWALS.map(|key| {
+        let said = format!("like '%\"{}\":true%'", key.name());
+        format!("({new} {said} and not {old} {said})")
+    });
+    withdrawn.join(" or ")
+}
