@@ -8,13 +8,11 @@ pub mod open_state;
 mod start;
 
 use crate::daemon::open_state::{AWAY_PAUSE, OpenState};
-use crate::store::state_failure::state_unusable;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use secrecy::ExposeSecret;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,9 +35,8 @@ use crate::source::changes::watch::Watch;
 use crate::source::crm::{Crm, FileHistory};
 use crate::store::control::{self, MappingInUse};
 use crate::store::delivery::{self, Orphans};
-use crate::store::file_lock::{StateFile, StateLock};
 use crate::store::state_db::StateDb;
-use crate::store::writer::{self, Company, Writer};
+use crate::store::writer;
 use crate::{admin, alert, clock, db, upkeep};
 
 /// After the first of several commits, the others may come so much later and still be read with it.

@@ -14,7 +14,7 @@ use crate::conversica::outcome::{Class, HaltReason};
 use crate::conversica::token::Veil;
 use crate::error::SetupError;
 use crate::send::test_lead::{self, Sent};
-use crate::{check, clock, daemon};
+use crate::{check, clock};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

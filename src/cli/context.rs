@@ -1,27 +1,18 @@
 //! What the commands share: settings, the state, confirmations, exit codes.
 
 use crate::config::{Environment, Loaded, Settings, find_file, load};
-use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::status::Need;
 use crate::store::decision::Who;
 use crate::store::file_lock::{self, StateLock};
-use crate::store::held::Release;
 use crate::store::state_db::StateDb;
-use crate::store::state_failure::state_cure;
-use crate::{clock, console, telemetry};
-use clap::ColorChoice;
-use clap::CommandFactory;
-use clap::FromArgMatches;
-use clap::Parser;
-use clap::Subcommand;
+use crate::{clock, telemetry};
 use secrecy::ExposeSecret;
 use std::io::BufRead;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::path::PathBuf;
 
 /// How a command ended, when it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

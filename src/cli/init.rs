@@ -11,11 +11,10 @@ mod write;
 
 use crate::cli::init::args::Args;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::context::Exit;
-use crate::cli::help;
 use crate::config::Environment;
 use crate::console::say;
 use crate::conversica::lead::LeadKey;

@@ -32,22 +32,14 @@ pub mod writeback;
 
 use crate::cli::context::Exit;
 use crate::store::state_failure::state_cure;
-use std::io::{BufRead, IsTerminal, Write};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
-use secrecy::ExposeSecret;
 
-use crate::config::{Environment, Loaded, Settings, find_file, load};
+use crate::console;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::status::Need;
-use crate::store::decision::Who;
-use crate::store::file_lock::{self, StateLock};
 use crate::store::held::Release;
-use crate::store::state_db::StateDb;
-use crate::{clock, console, telemetry};
 
 /// Keeps a CRM database (SQLite or PostgreSQL) and Conversica in step.
 ///

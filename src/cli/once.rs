@@ -14,6 +14,7 @@ use crate::config::duration;
 use crate::console::say;
 use crate::conversica::outcome::Class;
 use crate::pulse::Pulse;
+use crate::receive;
 use crate::receive::signals::Signals;
 use crate::send::pass::{self, Passed};
 use crate::send::reach::Reach;
@@ -24,7 +25,6 @@ use crate::store::due;
 use crate::store::file_lock::StateLoss;
 use crate::store::state_db::StateDb;
 use crate::wording::counted;
-use crate::{daemon, receive};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

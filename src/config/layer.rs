@@ -1,11 +1,5 @@
 //! One layer of the settings: defaults, file, environment.
 
-use crate::config::check::{self, Problems};
-use crate::config::environment::{self, Environment};
-use crate::config::merged::Merged;
-use crate::config::reload::Trace;
-use crate::config::{Settings, file, key, schema, secret, show, validate};
-use crate::error::SetupError;
 use config::ConfigError;
 use config::Map;
 use config::Source;
@@ -14,9 +8,6 @@ use config::ValueKind;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
 
 /// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be
 /// secret.

@@ -4,12 +4,9 @@
 //! Each value keeps where it came from, for messages and for `config show`. All mistakes are reported at once.
 
 use crate::config::layer::Layer;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use config::{ConfigError, Map, Source, Value, ValueKind};
 
 use crate::config::check::{self, Problems};
 use crate::config::environment::{self, Environment};

@@ -10,7 +10,6 @@ pub mod report;
 
 use crate::config::validate::report::Report;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use secrecy::ExposeSecret;
 

@@ -1,13 +1,8 @@
 //! A word about consent: the channel it concerns, and whether it gives or withdraws consent.
 
-use crate::conversica::heard_dates::Dates;
-use crate::conversica::lead::LeadKey;
-use crate::conversica::stop_words::is_stage_stopped_by_person;
 use chrono::DateTime;
 use chrono::Utc;
 use serde::Serialize;
-use serde_json::Map;
-use serde_json::Value;
 
 /// What consent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

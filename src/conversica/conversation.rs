@@ -16,10 +16,9 @@
 use crate::conversica::heard_dates::{BEGINNINGS, Dates};
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::conversica::lead::Kind as Type;
 use crate::conversica::post::Kind;
 use crate::conversica::{consent, vocabulary};
 use crate::horizon;

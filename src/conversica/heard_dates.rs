@@ -2,19 +2,16 @@
 
 use crate::conversica::lead::Kind as Type;
 use crate::conversica::post::Kind;
-use crate::conversica::{consent, vocabulary};
-use crate::horizon;
 use chrono::DateTime;
 use chrono::NaiveDateTime;
 use chrono::Utc;
 use serde_json::Map;
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// The datetimes of one Lead Update.
 pub struct Dates<'a> {
-    content: &'a Map<String, Value>,
-    newest: Option<DateTime<Utc>>,
+    pub(crate) content: &'a Map<String, Value>,
+    pub(crate) newest: Option<DateTime<Utc>>,
 }
 
 impl<'a> Dates<'a> {

@@ -1,7 +1,6 @@
 //! A post of Conversica, as it was read.
 
 use crate::conversica::lead::{Fingerprint, Kind as Type, LeadId};
-use crate::conversica::{lenient, withdrawal};
 use chrono::DateTime;
 use chrono::SecondsFormat;
 use serde_json::Map;
@@ -70,7 +69,7 @@ impl Kind {
     }
 
     /// What a post of this kind is worth nothing without, beside the lead's id.
-    const fn required(self) -> &'static [&'static str] {
+    pub(crate) const fn required(self) -> &'static [&'static str] {
         match self {
             Kind::LeadUpdate => &[],
             // Subject, version and client are published as required too; without them a message still says who said what.
@@ -79,7 +78,7 @@ impl Kind {
         }
     }
 
-    fn type_of(self, key: &str) -> Option<Type> {
+    pub(crate) fn type_of(self, key: &str) -> Option<Type> {
         self.keys().iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind)
     }
 }
@@ -104,7 +103,7 @@ pub struct Post {
 impl Post {
     /// Takes in a value, where it can mean something. Of a key of consent that comes twice the withdrawal counts, of others the
     /// last value.
-    fn add(&mut self, key: String, value: Value) {
+    pub(crate) fn add(&mut self, key: String, value: Value) {
         let value = match self.kind.type_of(&key) {
             None => value,
             Some(wanted) => match typed(wanted, &value) {
@@ -133,7 +132,7 @@ impl Post {
     }
 
     /// Of a key that comes twice, the value that does not count.
-    fn replace(&mut self, key: &str, unused: Value) {
+    pub(crate) fn replace(&mut self, key: &str, unused: Value) {
         let is_published = key == "id" || self.kind.type_of(key).is_some();
         let name = if is_published { key } else { "an unknown key" };
         self.notes.push(format!("{name} comes twice, with two values"));

@@ -1,41 +1,14 @@
 //! Opening the state when the daemon starts.
 
-use crate::config::{self, Settings};
-use crate::db::discreet::{in_words, split_cure};
-use crate::pulse::{Loop, Pulse, StateHealth, Vitals};
-use crate::receive::post_store::PostStore;
-use crate::receive::signals::Signals;
-use crate::receive::{self, writeback};
-use crate::rules::poll_record::LastPoll;
-use crate::send::deliver::{Deliverer, Intake};
-use crate::send::poll::Polled;
-use crate::send::reach::Reach;
-use crate::send::tally::Tally;
-use crate::send::turn::{PollOrder, PollTurn};
-use crate::source::changes::watch::Watch;
-use crate::source::crm::{Crm, FileHistory};
-use crate::store::control::{self, MappingInUse};
+use crate::clock;
+use crate::config::Settings;
 use crate::store::delivery::{self, Orphans};
 use crate::store::file_lock::{StateFile, StateLock};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_unusable;
 use crate::store::writer::{self, Company, Writer};
-use crate::{admin, alert, clock, db, upkeep};
-use chrono::DateTime;
-use chrono::Utc;
 use secrecy::ExposeSecret;
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
-use tokio::sync::Notify;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
-use tracing::error;
-use tracing::info;
 use tracing::warn;
 
 /// Between two looks at a database that is away.
@@ -44,7 +17,7 @@ pub(crate) const AWAY_PAUSE: Duration = Duration::from_secs(2);
 /// The state, ours alone to write.
 pub struct OpenState {
     pub db: StateDb,
-    writer: Writer,
+    pub(crate) writer: Writer,
     /// Whether others were sending from it when it was opened.
     pub company: Company,
     /// An SQLite state's file, which has to stay the one that was opened.

@@ -12,15 +12,13 @@ use crate::demo::crm::table::{FAULTS, Fault, Row, insert, open, stamp};
 use std::path::Path;
 
 use anyhow::Context;
-use chrono::{DateTime, Duration, NaiveDate, Utc};
+use chrono::{Duration, NaiveDate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sqlx::{ConnectOptions, Connection, QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::Connection;
 
 pub use change::{Changes, change_some};
 pub use config::{CONFIG, Places, config_text};
-use people::Person;
 
 const LEADS: i64 = 300;
 

@@ -17,15 +17,13 @@ use crate::receive::post_store::PostStore;
 use crate::receive::signals::Signals;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::error::SetupError;
 use crate::pulse::Pulse;
 use crate::receive::certificate::Certificate;
-use crate::store::file_lock::StateFile;
-use crate::store::state_db::StateDb;
 
 /// What has to be in order before anything begins.
 ///

@@ -1,16 +1,7 @@
 //! How the loops of the receiver wake each other.
 
-use crate::config::Settings;
-use crate::error::SetupError;
-use crate::pulse::Pulse;
-use crate::receive::certificate::Certificate;
-use crate::receive::post_store::PostStore;
-use crate::store::file_lock::StateFile;
-use crate::store::state_db::StateDb;
 use std::sync::Arc;
 use tokio::sync::Notify;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
 #[derive(Debug, Clone, Default)]

@@ -15,22 +15,21 @@ pub mod store;
 
 use crate::sandbox::app::App;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use axum::routing::{any, get, post as post_method};
-use chrono::Utc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::sandbox::credentials::Credentials;
-use crate::sandbox::faults::{Dice, Fault, Faults};
+use crate::sandbox::faults::{Dice, Faults};
 use crate::sandbox::line::{Line, Lines};
 use crate::sandbox::play::{Played, Player};
-use crate::sandbox::store::{Counts, Ending, Place, Store};
+use crate::sandbox::store::Counts;
 
 /// How long stopping waits for requests under way.
 const STOP_WITHIN: Duration = Duration::from_secs(5);

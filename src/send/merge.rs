@@ -25,7 +25,7 @@ use crate::send::merge::copies::Copies;
 use crate::send::merge::expected_leads::ExpectedLeads;
 use crate::source::crm::{Crm, Fitting, SourceSchema};
 use crate::source::read::{BATCH_ROWS, Batches, Reading};
-use crate::store::compare::{self, Doubted, KnownLeads};
+use crate::store::compare::{self, KnownLeads};
 use crate::store::state_db::StateDb;
 use crate::store::{lead, tombstone};
 

@@ -1,23 +1,6 @@
 //! What one poll did.
 
-use crate::config::Settings;
-use crate::conversica::lead::{LeadId, RowHash};
-use crate::rules::diff::{self, Difference, Kind};
-use crate::rules::guard::{Admission, Found, Hold, Losses, Verdict};
-use crate::rules::hold_reason::{FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
-use crate::rules::lead_change::{Change, Known};
-use crate::rules::mapping::Mapped;
-use crate::send::fence::Fence;
-use crate::send::merge::Item;
-use crate::send::step::Weight;
-use crate::source::read::BATCH_ROWS;
-use crate::store::control::{self, KeptBack};
-use crate::store::state_db::StateDb;
-use crate::store::{consent, gone, held, lead};
-use chrono::DateTime;
-use chrono::Utc;
 use serde::Serialize;
-use std::time::Instant;
 
 /// What a poll found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

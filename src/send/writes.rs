@@ -6,7 +6,6 @@ use crate::send::polled::Polled;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use crate::config::Settings;
 use crate::conversica::lead::{LeadId, RowHash};

@@ -41,9 +41,9 @@ pub struct Crm {
     pub log: Option<ChangeLog>,
     /// Asked of the state before the first reading, where the key may hold such numbers.
     pub whole_names: Arc<OnceCell<WholeNames>>,
-    seen: Arc<Mutex<Seen>>,
+    pub(crate) seen: Arc<Mutex<Seen>>,
     /// Of an SQLite source, when it was opened.
-    file: Option<FileId>,
+    pub(crate) file: Option<FileId>,
 }
 
 impl Crm {
@@ -112,7 +112,7 @@ impl Crm {
         self.look().await.map_err(|error| self.explained(error))
     }
 
-    async fn look(&self) -> anyhow::Result<Fitting> {
+    pub(crate) async fn look(&self) -> anyhow::Result<Fitting> {
         let schema = columns::schema_version(&self.db).await;
         if let Some((seen, fitting)) = &self.seen().fitted
             && schema.as_ref() == Some(seen)
@@ -172,12 +172,12 @@ impl Crm {
     }
 
     /// Of a JSON value only the scalar inside is the key: "7" and 7 are the same.
-    fn has_plain_key(&self, columns: &[Column]) -> bool {
+    pub(crate) fn has_plain_key(&self, columns: &[Column]) -> bool {
         let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
         names.into_iter().all(|name| columns::find(&self.db, columns, name).is_some_and(|c| c.form == Form::Plain))
     }
 
-    fn used(&self, columns: &[Column]) -> Vec<Used> {
+    pub(crate) fn used(&self, columns: &[Column]) -> Vec<Used> {
         let mut wanted = columns::wanted(&self.source, &self.mapping);
         wanted.extend(self.source.changed_at.as_deref().map(|name| (name, "[source] changed_at".to_owned())));
         let names = [Some(self.source.key.as_str()), self.source.client.as_deref()];
@@ -188,7 +188,7 @@ impl Crm {
         wanted.into_iter().filter_map(used).collect()
     }
 
-    fn refuse_drift(&self, found: &Found, columns: &[Column]) -> Result<(), SetupError> {
+    pub(crate) fn refuse_drift(&self, found: &Found, columns: &[Column]) -> Result<(), SetupError> {
         let seen = self.seen();
         let Some(first) = &seen.first else { return Ok(()) };
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
@@ -232,7 +232,7 @@ impl Crm {
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -292,8 +292,8 @@ pub struct Fitting {
 /// What a reading finds of a PostgreSQL source, in its own transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSchema {
-    found: Found,
-    columns: Vec<Column>,
+    pub(crate) found: Found,
+    pub(crate) columns: Vec<Column>,
 }
 
 impl SourceSchema {
@@ -305,7 +305,7 @@ impl SourceSchema {
         Ok(Self { columns: found.entered(columns), found })
     }
 
-    fn fits(&self, crm: &Crm, fitting: &Fitting) -> bool {
+    pub(crate) fn fits(&self, crm: &Crm, fitting: &Fitting) -> bool {
         let Found { relation, row_security, has_unique_key, .. } = &self.found;
         let has_unique_key = *has_unique_key && crm.has_plain_key(&self.columns);
         let of_table = (*relation, *row_security, has_unique_key);
@@ -317,15 +317,15 @@ impl SourceSchema {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// The source at the first look at which it fitted.
-    first: Option<Look>,
+    pub(crate) first: Option<Look>,
     /// What fitted, and the schema at that look, where the database tells it at once.
-    fitted: Option<(Fingerprint, Fitting)>,
+    pub(crate) fitted: Option<(Fingerprint, Fitting)>,
     /// The start of the last long transaction that was warned of.
-    long_open: Option<DateTime<Utc>>,
+    pub(crate) long_open: Option<DateTime<Utc>>,
     /// Not before then are leads looked at again whose key several rows had.
-    again_at: Option<Instant>,
+    pub(crate) again_at: Option<Instant>,
     /// An SQLite file at the last poll.
-    file: Option<FileLook>,
+    pub(crate) file: Option<FileLook>,
 }
 
 /// How the content of a source is related to what the last poll read.

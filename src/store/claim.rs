@@ -1,24 +1,10 @@
 //! A claimed lead, and the end of its attempt.
 
-use crate::config::Consent;
-use crate::conversica::consent::Standing;
-use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
-use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
-use crate::rules::admission::Admit;
+use crate::conversica::lead::{LeadId, WITHDRAWALS};
+use crate::conversica::outcome::Class;
 use crate::rules::retry::Next;
-use crate::store::lead::{self, InOrder};
-use crate::store::orphan::{Orphans, any_expired, recover};
-use crate::store::state_db::{StateDb, on_state};
-use crate::store::{consent, due, instant, late, micros, outcome, pause, withdrawal_apart};
 use chrono::DateTime;
-use chrono::TimeDelta;
 use chrono::Utc;
-use sqlx::Database;
-use sqlx::Encode;
-use sqlx::QueryBuilder;
-use sqlx::Row as _;
-use sqlx::Type;
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// A lead that is ours to send.

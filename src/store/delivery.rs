@@ -13,7 +13,7 @@ use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::config::Consent;
 use crate::conversica::consent::Standing;
-use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS};
+use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
 use crate::rules::admission::Admit;
 use crate::store::lead::InOrder;

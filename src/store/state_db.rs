@@ -12,8 +12,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Connection, PgPool, SqlitePool};
 
 use crate::db::{
-    ACQUIRE_TIMEOUT, LOCK_TIMEOUT, POSTGRES_VERSION, SQLITE_VERSION, away_or_unfit, display_url, is_damage, is_lock,
-    is_outage, named_version, sqlite_path,
+    ACQUIRE_TIMEOUT, LOCK_TIMEOUT, POSTGRES_VERSION, SQLITE_VERSION, display_url, is_damage, is_outage, named_version,
+    sqlite_path,
 };
 use crate::error::SetupError;
 use crate::store::postgres::{create_schema, state_pool};

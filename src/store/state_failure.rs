@@ -1,24 +1,7 @@
 //! Errors of the state: what failed, and what an operator does about it.
 
-use crate::db::{
-    ACQUIRE_TIMEOUT, LOCK_TIMEOUT, POSTGRES_VERSION, SQLITE_VERSION, away_or_unfit, display_url, is_damage, is_lock,
-    is_outage, named_version, sqlite_path,
-};
+use crate::db::{away_or_unfit, display_url, is_damage, is_lock, is_outage, sqlite_path};
 use crate::error::SetupError;
-use crate::store::postgres::{create_schema, state_pool};
-use crate::store::stray_log;
-use anyhow::Context;
-use sqlx::ConnectOptions;
-use sqlx::Connection;
-use sqlx::PgPool;
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::sqlite::SqliteJournalMode;
-use sqlx::sqlite::SqlitePoolOptions;
-use sqlx::sqlite::SqliteSynchronous;
-use std::path::Path;
-use std::str::FromStr;
-use std::time::Duration;
 
 /// The error of a start whose state fails it. That of a server that is away passes by itself, and so does a lock on a file; any
 /// other failure of a file does not.

@@ -12,40 +12,23 @@ use crate::conversica::token::Veil;
 use crate::receive::credentials::Failures;
 use crate::status::Report;
 use crate::store::state_db::StateDb;
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::extract::Request;
-use axum::http::HeaderName;
-use axum::http::HeaderValue;
-use axum::http::header::CACHE_CONTROL;
-use axum::http::header::CONTENT_SECURITY_POLICY;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::header::REFERRER_POLICY;
-use axum::http::header::X_CONTENT_TYPE_OPTIONS;
-use axum::http::header::X_FRAME_OPTIONS;
-use axum::middleware::Next;
-use axum::middleware::from_fn;
-use axum::response::IntoResponse;
-use axum::response::Response;
-use axum::routing::get;
-use axum::routing::post;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 
 /// What the pages share.
 pub struct Board {
-    desk: Arc<Desk>,
-    settings: Arc<Settings>,
-    door: Door,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) door: Door,
     /// The name of the session's cookie. With the port in it, for cookies are not told apart by that.
-    cookie: String,
-    sessions: Sessions,
-    failures: Mutex<Failures>,
-    overview: Seen<(Report, Details)>,
-    row_notes: RowNotes,
+    pub(crate) cookie: String,
+    pub(crate) sessions: Sessions,
+    pub(crate) failures: Mutex<Failures>,
+    pub(crate) overview: Seen<(Report, Details)>,
+    pub(crate) row_notes: RowNotes,
     /// One decision at a time.
-    acting: tokio::sync::Mutex<()>,
+    pub(crate) acting: tokio::sync::Mutex<()>,
 }
 
 impl Board {
@@ -65,7 +48,7 @@ impl Board {
 
     /// By one look, so that a page does not say that something is stuck and show nothing that is: what needs a person is
     /// counted as the groups count it.
-    async fn overview(&self) -> Option<Arc<(Report, Details)>> {
+    pub(crate) async fn overview(&self) -> Option<Arc<(Report, Details)>> {
         let veil = self.veil();
         let window = &self.desk.window;
         let read = async |db: &StateDb| {
@@ -78,12 +61,12 @@ impl Board {
     }
 
     /// Something has just been changed: what was seen serves no longer.
-    async fn forget(&self) {
+    pub(crate) async fn forget(&self) {
         self.desk.window.forget().await;
         *self.overview.lock().await = None;
     }
 
-    fn veil(&self) -> Veil {
+    pub(crate) fn veil(&self) -> Veil {
         Veil::over(self.settings.conversica.test_lead_token.as_ref())
     }
 }

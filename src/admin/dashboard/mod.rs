@@ -21,8 +21,7 @@ mod verdict;
 mod visitor;
 
 use crate::admin::dashboard::board::Board;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -33,19 +32,6 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-
-use self::details::Details;
-use self::door::Door;
-use self::row_notes::RowNotes;
-use self::session::Sessions;
-use crate::admin::answer::Desk;
-use crate::admin::window::Seen;
-use crate::clock;
-use crate::config::Settings;
-use crate::conversica::token::Veil;
-use crate::receive::credentials::Failures;
-use crate::status::Report;
-use crate::store::state_db::StateDb;
 
 /// The longest form: a few ids and a token.
 const FORM_BYTES: usize = 64 * 1024;

@@ -1,27 +1,10 @@
 //! The arguments of `init`.
 
-use crate::cli::context::Exit;
 use crate::cli::help;
 use crate::cli::init::flags;
-use crate::cli::init::store::Target;
-use crate::cli::init::trial::Trial;
-use crate::config::Environment;
-use crate::console::say;
 use crate::conversica::lead::LeadKey;
-use crate::db;
-use crate::db::pooler::StatementPooler;
-use crate::error::SetupError;
-use crate::nearest::nearest;
-use crate::setup::introspect;
-use crate::setup::introspect::table::Table;
-use crate::setup::propose::proposal::{Given, Proposal, Wishes};
-use crate::setup::propose::rank::{self, Candidate};
-use crate::setup::propose::{Dialect, ancestors, propose, staff};
-use crate::source::source_db::SourceDb;
-use std::io::IsTerminal;
-use std::path::Path;
+use crate::setup::propose::proposal::Given;
 use std::path::PathBuf;
-use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = help::INIT)]

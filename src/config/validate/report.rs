@@ -1,37 +1,34 @@
 //! Findings of a validation.
 
 use crate::config::check::Problems;
+use crate::config::duration;
 use crate::config::merged::Merged;
-use crate::config::validate::lead::{Completed, complete};
-use crate::config::{Changes, Delivery, Receive, Safety, Settings, Source, WritebackMode, duration, size};
-use secrecy::ExposeSecret;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Where complaints go, each with the place that its key stands at.
 pub(crate) struct Report<'a> {
-    merged: &'a Merged,
-    problems: &'a mut Problems,
-    warnings: &'a mut Vec<String>,
+    pub(crate) merged: &'a Merged,
+    pub(crate) problems: &'a mut Problems,
+    pub(crate) warnings: &'a mut Vec<String>,
 }
 
 impl Report<'_> {
     /// Says nothing about a key that was complained about already.
-    fn problem(&mut self, key: &str, what: impl AsRef<str>, cure: impl Into<String>) {
+    pub(crate) fn problem(&mut self, key: &str, what: impl AsRef<str>, cure: impl Into<String>) {
         if !self.problems.is_spoiled(key) {
             self.problems.add(&self.merged.place(key), what, cure);
         }
     }
 
-    fn warning(&mut self, key: &str, text: impl AsRef<str>) {
+    pub(crate) fn warning(&mut self, key: &str, text: impl AsRef<str>) {
         self.warnings.push(format!("{}: {}", self.merged.place(key), text.as_ref()));
     }
 
-    fn is_spoiled(&self, key: &str) -> bool {
+    pub(crate) fn is_spoiled(&self, key: &str) -> bool {
         self.problems.is_spoiled(key)
     }
 
-    fn duration(&mut self, key: &str, value: Duration, least: &str, most: &str) {
+    pub(crate) fn duration(&mut self, key: &str, value: Duration, least: &str, most: &str) {
         let bound = |text: &str| duration::parse(text).unwrap_or(Duration::MAX);
         if value < bound(least) || value > bound(most) {
             self.problem(

@@ -1,6 +1,7 @@
 //! Tests of the picture that all Lead Updates of a lead come to.
 
 use super::*;
+use crate::conversica::heard_dates::datetime;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,17 +1,6 @@
 //! The pieces of a post in which a withdrawal is looked for.
 
-use crate::conversica::consent_word::{BOTH, Channel, EMAIL, SMS, Word};
-use crate::conversica::post::{Kind, Post};
-use crate::conversica::post_text::{self, decode_body};
-use crate::conversica::stop_words::{
-    self, KeyMeaning, is_stage_stopped_by_person, is_status_key, meaning_of_key, withdrawn_by_status,
-    withdrawn_by_value,
-};
-use crate::conversica::vocabulary;
-use crate::conversica::withdrawal::named::{NamedLeads, named_in, named_otherwise};
-use crate::conversica::withdrawal::near::WordComparer;
-use serde_json::Map;
-use serde_json::Value;
+use crate::conversica::consent_word::{BOTH, Channel, EMAIL, SMS};
 
 /// Keys that withdraw consent unless their value is a clear no, with the channels, and how many letters may be damaged.
 pub(crate) const KEYS: [(&str, &[Channel], usize); 9] = [
@@ -65,17 +54,17 @@ pub(crate) fn is_punctuation(c: char) -> bool {
 
 /// A piece of text between two marks of punctuation.
 pub(crate) struct Chunk<'t> {
-    raw: &'t str,
+    pub(crate) raw: &'t str,
     /// Its letters and digits, in lower case.
-    letters: String,
+    pub(crate) letters: String,
     /// Where it ends in the text.
-    end: usize,
+    pub(crate) end: usize,
     /// The punctuation between it and the next one.
-    behind: &'t str,
+    pub(crate) behind: &'t str,
 }
 
 impl Chunk<'_> {
-    fn is_key(&self) -> bool {
+    pub(crate) fn is_key(&self) -> bool {
         self.behind.contains([':', '=', '>'])
     }
 }

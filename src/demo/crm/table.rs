@@ -1,18 +1,10 @@
 //! The table of the demo CRM.
 
-use crate::demo::crm::change::{Changes, change_some};
-use crate::demo::crm::config::{CONFIG, Places, config_text};
 use crate::demo::crm::people::Person;
 use anyhow::Context;
 use chrono::DateTime;
-use chrono::Duration;
-use chrono::NaiveDate;
 use chrono::Utc;
-use rand::RngExt;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use sqlx::ConnectOptions;
-use sqlx::Connection;
 use sqlx::QueryBuilder;
 use sqlx::Sqlite;
 use sqlx::SqliteConnection;
@@ -33,10 +25,10 @@ pub(crate) const FAULTS: [(i64, Fault); 8] = [
 ];
 
 pub(crate) struct Row {
-    id: i64,
-    person: Person,
-    created_at: String,
-    updated_at: String,
+    pub(crate) id: i64,
+    pub(crate) person: Person,
+    pub(crate) created_at: String,
+    pub(crate) updated_at: String,
 }
 
 pub(crate) async fn insert(connection: &mut SqliteConnection, rows: Vec<Row>) -> anyhow::Result<()> {

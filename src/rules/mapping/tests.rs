@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{self, Environment};
+use crate::rules::value_fault::{MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR};
 use proptest::prelude::*;
 
 const CONFIG: &str = r#"

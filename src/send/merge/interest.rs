@@ -1,23 +1,6 @@
 //! Which rows a merge returns.
 
-use crate::conversica::lead::{IdOrder, LeadId};
-use crate::rules::cursor::Newest;
-use crate::rules::lead_change::Known;
-use crate::rules::line::{Batch, Line};
-use crate::rules::mapping::Mapped;
-use crate::rules::read_scope::{Scope, WholeNames};
-use crate::send::consent::{self, Ledger};
-use crate::send::merge::copies::Copies;
-use crate::send::merge::expected_leads::ExpectedLeads;
-use crate::source::crm::{Crm, Fitting, SourceSchema};
-use crate::source::read::{BATCH_ROWS, Batches, Reading};
-use crate::store::compare::{self, Doubted, KnownLeads};
-use crate::store::state_db::StateDb;
-use crate::store::{lead, tombstone};
-use chrono::DateTime;
-use chrono::Utc;
-use std::cmp::Ordering;
-use std::collections::VecDeque;
+use crate::store::compare::Doubted;
 
 /// What the merge passes over in silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +15,7 @@ pub enum Interest {
 
 impl Interest {
     /// Whether leads that have been missing for long are told of.
-    const fn is_in_the_missing(self) -> bool {
+    pub(crate) const fn is_in_the_missing(self) -> bool {
         !matches!(self, Interest::Differences)
     }
 }

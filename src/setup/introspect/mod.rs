@@ -8,7 +8,6 @@ mod sqlite;
 pub mod table;
 
 use crate::db::{self, discreet};
-use crate::rules::source_column::{Family, Relation};
 use crate::setup::introspect::table::Table;
 use crate::source::source_db::SourceDb;
 

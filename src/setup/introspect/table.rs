@@ -1,8 +1,7 @@
 //! A table of the database, as `init` sees it.
 
-use crate::db::{self, discreet};
+use crate::db;
 use crate::rules::source_column::{Family, Relation};
-use crate::source::source_db::SourceDb;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {

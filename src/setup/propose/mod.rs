@@ -18,14 +18,11 @@ pub mod shape;
 pub mod staff;
 mod stamp;
 
-use crate::config::FieldRule;
-use crate::conversica::lead::LeadKey;
 use crate::setup::introspect::table::Table;
 use crate::setup::propose::proposal::{Proposal, Wishes};
 
 pub use draft::Dialect;
 use draft::Draft;
-use flag::RowsKept;
 
 /// What is proposed for the table at this index of the catalog.
 pub fn propose(catalog: &[Table], base: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {

@@ -3,7 +3,6 @@
 use crate::config::FieldRule;
 use crate::conversica::lead::LeadKey;
 use crate::setup::introspect::table::Table;
-use crate::setup::propose::draft::{Dialect, Draft};
 use crate::setup::propose::flag::RowsKept;
 
 /// How a person fills a key.
@@ -36,7 +35,7 @@ pub struct Unmapped {
     pub rule: Option<FieldRule>,
     /// The condition, in SQL, that would leave out the rows it speaks of.
     pub condition: Option<String>,
-    kept: Option<RowsKept>,
+    pub(crate) kept: Option<RowsKept>,
 }
 
 impl Unmapped {
@@ -49,7 +48,7 @@ impl Unmapped {
         }
     }
 
-    fn new(column: &str, why: impl Into<String>) -> Self {
+    pub(crate) fn new(column: &str, why: impl Into<String>) -> Self {
         Self { column: column.to_owned(), why: why.into(), inverse_of: None, rule: None, condition: None, kept: None }
     }
 }
