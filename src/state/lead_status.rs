@@ -4,7 +4,7 @@
 //! 'in_sync', and `assumed_at` tells them apart. Every statement that reads or filters a status goes by [`SHOWN_STATUS`] and
 //! [`Status::condition`].
 
-/// The status of a lead. The README's table says what each means and what ends it.
+/// The status of a lead. docs/lead-states.md says what each means and what ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     InSync,

@@ -1,4 +1,4 @@
-//! The runbook: whatever the program warns of has its cause and cure in the README, under the words that stand in the log.
+//! The runbook: whatever the program warns of has its cause and cure in docs/runbook.md, under the words of the log.
 
 use std::path::{Path, PathBuf};
 
@@ -41,12 +41,10 @@ fn literals(code: &str) -> Vec<String> {
     found
 }
 
-/// The section of the README.
+/// The page of the book.
 fn runbook() -> String {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(readme).expect("a README");
-    let (_, runbook) = readme.split_once("## When something is wrong").expect("the runbook's heading");
-    runbook.split("\n## ").next().unwrap_or_default().to_owned()
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbook.md");
+    std::fs::read_to_string(page).expect("a runbook")
 }
 
 /// The value of a constant text in the sources, as `warn!("{NAME}")` prints it.
@@ -76,7 +74,7 @@ fn every_alert_is_in_the_runbook() {
     assert!(alerts.len() > 10, "{alerts:?}");
     let runbook = runbook();
     let missing: Vec<&&str> = alerts.iter().filter(|alert| !runbook.contains(&format!("`{alert}`"))).collect();
-    assert!(missing.is_empty(), "not in the README under \"When something is wrong\": {missing:?}");
+    assert!(missing.is_empty(), "not in docs/runbook.md: {missing:?}");
 }
 
 #[test]
@@ -117,5 +115,5 @@ fn every_warning_and_error_of_the_log_is_in_the_runbook() {
         }
     }
     assert!(messages > 25, "the sources are read: {messages}");
-    assert!(missing.is_empty(), "not in the README under \"When something is wrong\":\n{}", missing.join("\n"));
+    assert!(missing.is_empty(), "not in docs/runbook.md:\n{}", missing.join("\n"));
 }
