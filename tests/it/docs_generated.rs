@@ -31,7 +31,7 @@ This page lists every setting with its default. The program reads three layers; 
   any setting. If there are several, the environment variable wins, then the credentials directory, then the file. No secret appears in
   a log, in a message or in `config show`.
 
-A key without a default is not set. The third column then shows an example.
+A key without a default is not set; an example follows its meaning.
 ";
 
 /// Where the book has more about a section.
@@ -86,6 +86,12 @@ fn in_cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
 }
 
+/// The same, as a sentence that another one may follow.
+fn sentence_in_cell(text: &str) -> String {
+    let text = in_cell(text);
+    if text.is_empty() || text.ends_with(['.', ':', '?', '!']) { text } else { text + "." }
+}
+
 /// Text in a code span within a cell.
 fn code_in_cell(text: &str) -> String {
     format!("`{}`", text.replace('|', "\\|"))
@@ -104,9 +110,14 @@ struct DocumentedKey {
 struct DocumentedSection {
     name: String,
     remark: String,
-    /// Comments that belong to no single key, each with the lines as they stand.
-    notes: Vec<String>,
     keys: Vec<DocumentedKey>,
+}
+
+impl DocumentedSection {
+    /// Whether its keys are filled by field rules.
+    fn is_of_rules(&self) -> bool {
+        self.name == "lead" || self.name == "lead.custom"
+    }
 }
 
 /// A line that sets a key, or shows how it would be set: `key = value` or `#key = value`.
@@ -124,15 +135,12 @@ fn documented_sections() -> Vec<DocumentedSection> {
         let header = line.strip_prefix('#').unwrap_or(line).strip_prefix('[').and_then(|rest| rest.split_once(']'));
         if let Some((name, remark)) = header {
             let remark = remark.trim().trim_start_matches('#').trim().to_owned();
-            sections.push(DocumentedSection { name: name.to_owned(), remark, notes: Vec::new(), keys: Vec::new() });
+            sections.push(DocumentedSection { name: name.to_owned(), remark, keys: Vec::new() });
             comment.clear();
         } else if let Some((is_set, name, value)) = key_line(line) {
             let section = sections.last_mut().expect("a key stands in a section");
-            // The rules of [lead] are explained once, above the first of them.
-            if section.name == "lead" && !comment.is_empty() {
-                section.notes.push(std::mem::take(&mut comment).join("\n"));
-            }
-            let comment = std::mem::take(&mut comment).join(" ");
+            // A table of rules is shown as it is, with its comments in their lines.
+            let comment = std::mem::take(&mut comment).join(if section.is_of_rules() { "\n" } else { " " });
             section.keys.push(DocumentedKey { name: name.to_owned(), value: value.to_owned(), is_set, comment });
         } else if let Some(text) = line.strip_prefix('#') {
             comment.push(text.strip_prefix(' ').unwrap_or(text));
@@ -196,12 +204,15 @@ fn settings_page() -> String {
         if let Some((_, pages)) = SECTION_PAGES.iter().find(|(name, _)| *name == section.name) {
             let _ = writeln!(page, "More: {pages}.");
         }
-        for note in &section.notes {
-            let _ = write!(page, "\n```text\n{note}\n```\n");
-        }
-        if section.name.starts_with("lead") {
-            let lines = section.keys.iter().map(|key| format!("{} = {}\n", key.name, key.value));
-            let _ = write!(page, "\n```toml\n[{}]\n{}```\n", section.name, lines.collect::<String>());
+        if section.is_of_rules() {
+            let _ = write!(page, "\n```toml\n[{}]\n", section.name);
+            for key in &section.keys {
+                for line in key.comment.lines() {
+                    let _ = writeln!(page, "{}", format!("# {line}").trim_end());
+                }
+                let _ = writeln!(page, "{} = {}", key.name, key.value);
+            }
+            page.push_str("```\n");
             continue;
         }
         page.push_str("\n| key | values | default | meaning |\n|---|---|---|---|\n");
@@ -216,7 +227,7 @@ fn settings_page() -> String {
                 "| `{}` | {} | {default} | {}{example} |",
                 key.name,
                 values_in_words(known),
-                in_cell(meaning)
+                sentence_in_cell(meaning)
             );
         }
     }
@@ -240,7 +251,7 @@ fn argument_form(argument: &Arg) -> String {
 /// What the help says of an argument, its choices, default and variable included.
 fn argument_meaning(argument: &Arg) -> String {
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
-    let mut meaning = in_cell(&help);
+    let mut meaning = sentence_in_cell(&help);
     let choices: Vec<String> = argument
         .get_possible_values()
         .iter()
