@@ -1,4 +1,4 @@
-//! The settings tree: one struct a section, exactly as the contract in the README names them.
+//! The settings tree: one struct a section, exactly as docs/settings.md names them.
 //!
 //! There are no defaults in this file: `config/default.toml`, compiled in as the lowest layer, is the only place that
 //! has any. [`layers`] merges the layers, [`schema`] and [`check`] check names and types, [`validate`] checks what the

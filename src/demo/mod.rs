@@ -206,6 +206,6 @@ async fn conclude(state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
         "  {} Lead Updates and {} Messages came home; {} posts came twice and were stored once.",
         report.received.lead_updates, report.received.messages, report.received.repeats
     ));
-    say("\nWhere to go from here: README.md, `conversica-sync --help`, config/example.toml.");
+    say("\nWhere to go from here: docs/tutorial.md, `conversica-sync --help`, config/example.toml.");
     Ok(())
 }

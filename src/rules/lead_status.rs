@@ -1,6 +1,6 @@
 //! The status of a lead, as everything but the store names it.
 
-/// The status of a lead. The README's table says what each means and what ends it.
+/// The status of a lead. docs/lead-states.md says what each means and what ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     InSync,

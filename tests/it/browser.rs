@@ -1,7 +1,7 @@
 //! The dashboard in a real browser: a lead that was refused is found, retried and seen mended, without a reload, without a
 //! complaint of the browser, and without a request to anywhere else.
 //!
-//! With `CONVERSICA_SYNC_SCREENSHOTS=<directory>` the pictures of the README are written there.
+//! With `CONVERSICA_SYNC_SCREENSHOTS=<directory>` the pictures of docs/metrics.md are written there.
 
 use std::path::PathBuf;
 use std::sync::Arc;

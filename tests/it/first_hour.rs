@@ -1,5 +1,5 @@
-//! The README's first hour: every command of its transcript is run, one after the other, on a CRM with a schema of its own,
-//! and says what the README says. Only times, addresses and names of sets may differ.
+//! The tutorial: every command of its transcript is run, one after the other, on a CRM with a schema of its own, and says what
+//! docs/tutorial.md says. Only times, addresses and names of sets may differ.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,10 +36,11 @@ struct Step {
     says: String,
 }
 
-/// What stands in the README's block of that language behind the heading.
+/// The commands of the tutorial's first transcript, each with its output.
 fn transcript() -> Vec<Step> {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
-    let (_, section) = readme.split_once("\n## A first hour\n").expect("the README has a first hour");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tutorial.md");
+    let page = std::fs::read_to_string(page).expect("a tutorial");
+    let section = page.strip_prefix("# A first hour\n").expect("the tutorial is the first hour");
     let (_, block) = section.split_once("```console\n").expect("a transcript");
     let (block, _) = block.split_once("\n```").expect("the transcript's end");
     let mut steps: Vec<Step> = Vec::new();
@@ -103,7 +104,7 @@ fn essence(text: &str) -> String {
 }
 
 #[test]
-fn the_first_hour_goes_as_the_readme_says() {
+fn the_first_hour_goes_as_the_tutorial_says() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let options = Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
@@ -120,7 +121,7 @@ fn the_first_hour_goes_as_the_readme_says() {
     let (mut told, mut wrong) = (String::new(), Vec::new());
     let mut daemon = None;
     let steps = transcript();
-    assert!(steps.len() > 5, "the README's first hour has been lost");
+    assert!(steps.len() > 5, "the tutorial's first hour has been lost");
     for step in steps {
         let line = step.command.replace(FOLDER, &here).replace(ADDRESS, &address);
         let said = if let Some(line) = line.strip_suffix(" &") {
@@ -144,5 +145,5 @@ fn the_first_hour_goes_as_the_readme_says() {
         }
     }
     drop(daemon);
-    assert!(wrong.is_empty(), "the README tells otherwise of {wrong:#?}; this is how it goes today:\n{told}");
+    assert!(wrong.is_empty(), "docs/tutorial.md says otherwise of {wrong:#?}; this is how it goes today:\n{told}");
 }

@@ -56,6 +56,8 @@ mod dashboard_lead;
 mod decision;
 mod demo;
 mod demo_crm;
+mod docs;
+mod docs_generated;
 mod doubled_key;
 mod drift;
 mod erase;

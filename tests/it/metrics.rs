@@ -1,4 +1,4 @@
-//! The metrics are well-formed, are the numbers that `status` shows, and are all explained in the README.
+//! The metrics are well-formed, are the numbers that `status` shows, and are all explained in docs/metrics.md.
 
 use std::time::Duration;
 
@@ -63,10 +63,10 @@ fn numbers_are_those_of_status(scene: &Scene, pacing: impl FnOnce()) {
         .map(|family| metrics.keys().filter(|name| name.starts_with(&format!("conversica_sync_{family}"))).count());
     assert_eq!(counts, [10, 5, 3]);
     watched.end();
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).expect("the page");
     for name in metric_names(&text) {
         let named = [format!("`{name}`"), format!("`{name}{{")];
-        assert!(named.iter().any(|name| readme.contains(name)), "README.md explains {name}");
+        assert!(named.iter().any(|name| page.contains(name)), "docs/metrics.md explains {name}");
     }
 }
 

@@ -107,18 +107,34 @@ fn every_metric_that_dashboard_and_rules_speak_of_is_there_and_every_one_is_expl
         let is_used = used.iter().any(|name| name.trim_end_matches("_bucket").trim_end_matches("_sum") == *family);
         assert!(is_used, "neither the dashboard nor a rule shows {family}");
     }
-    let readme = text("README.md");
+    let page = text("docs/metrics.md");
     for family in families {
         let listed = [format!("\n| `{family}`"), format!("\n| `{family}{{")];
-        assert!(listed.iter().any(|line| readme.contains(line)), "the README's table explains {family}");
+        assert!(listed.iter().any(|line| page.contains(line)), "the table in docs/metrics.md explains {family}");
+    }
+}
+
+/// Whether the page of the book has that heading.
+fn has_heading(page: &str, heading: &str) -> bool {
+    let page = text(&format!("docs/{page}"));
+    page.lines().any(|line| line.starts_with('#') && line.trim_start_matches('#').trim() == heading)
+}
+
+#[test]
+fn what_the_dashboard_says_of_its_panels_leads_to_a_page_and_a_heading() {
+    let mut descriptions = Vec::new();
+    texts_of(&dashboard(), "description", &mut descriptions);
+    let places: Vec<&String> = descriptions.iter().filter(|text| text.contains(".md")).collect();
+    assert!(!places.is_empty(), "{descriptions:?}");
+    for place in places {
+        let (page, heading) = place.split_once(": ").unwrap_or_else(|| panic!("{place}"));
+        let page = page.strip_prefix("docs/").unwrap_or_else(|| panic!("{place}"));
+        assert!(has_heading(page, heading.trim_end_matches('.')), "{place}");
     }
 }
 
 #[test]
 fn every_rule_says_what_is_wrong_what_cures_it_and_where_to_read_on() {
-    let readme = text("README.md");
-    let headings: BTreeSet<&str> =
-        readme.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim()).collect();
     let mut names = BTreeSet::new();
     for rule in rules() {
         let name = rule["alert"].as_str().expect("a name").to_owned();
@@ -126,8 +142,10 @@ fn every_rule_says_what_is_wrong_what_cures_it_and_where_to_read_on() {
             |key: &str| rule["annotations"][key].as_str().unwrap_or_else(|| panic!("{name}: {key}")).to_owned();
         assert!(annotation("summary").ends_with('.'), "{name}");
         let description = annotation("description");
-        let heading = description.split("README.md: \"").nth(1).and_then(|rest| rest.strip_suffix("\"."));
-        assert!(heading.is_some_and(|heading| headings.contains(heading)), "{name}: {description}");
+        let place = description.split("docs/").nth(1).and_then(|rest| rest.strip_suffix("\"."));
+        let (page, heading) =
+            place.and_then(|place| place.split_once(": \"")).unwrap_or_else(|| panic!("{name}: {description}"));
+        assert!(has_heading(page, heading), "{name}: {description}");
         assert!(["warning", "critical"].contains(&rule["labels"]["severity"].as_str().unwrap_or_default()), "{name}");
         assert!(names.insert(name.clone()), "{name} comes twice");
     }

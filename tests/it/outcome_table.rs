@@ -161,7 +161,7 @@ async fn every_outcome_leaves_what_the_table_says(engine: Engine) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a row of the README's table says of a status: the class, where the row names the status itself, and where it names
+/// What a row of the table in docs/lead-states.md says of a status: the class, where the row names the status itself, and where it names
 /// all of a kind.
 fn row_of(status: u16, rows: &[Vec<String>]) -> &Vec<String> {
     let class = format!("{}xx", status / 100);
@@ -174,9 +174,9 @@ fn row_of(status: u16, rows: &[Vec<String>]) -> &Vec<String> {
 }
 
 #[test]
-fn the_readme_shows_the_outcome_policy_as_it_is() {
-    let readme = include_str!("../../README.md");
-    let section = readme.split("### What an answer means").nth(1).expect("the section is there");
+fn the_book_shows_the_outcome_policy_as_it_is() {
+    let page = include_str!("../../docs/lead-states.md");
+    let section = page.split("## What an answer means").nth(1).expect("the section is there");
     let lines =
         section.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();

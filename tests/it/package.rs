@@ -47,6 +47,12 @@ fn every_file_that_goes_into_the_package_is_there_or_made_for_it() {
 }
 
 #[test]
+fn the_package_has_the_book_that_the_readme_leads_to() {
+    let release = text(".ci/release");
+    assert!(release.contains("cp README.md ") && release.contains("cp -r config docs \"$packaged/doc/\""), "{release}");
+}
+
+#[test]
 fn the_units_run_what_the_package_installs() {
     for unit in ["conversica-sync.service", "conversica-sync@.service"] {
         assert!(text(&format!("config/systemd/{unit}")).contains("\nExecStart=/usr/bin/conversica-sync "), "{unit}");

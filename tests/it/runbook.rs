@@ -1,4 +1,4 @@
-//! The runbook: whatever the program warns of has its cause and cure in the README, under the words that stand in the log.
+//! The runbook: whatever the program warns of has its cause and cure in docs/runbook.md, under the words of the log.
 
 use std::path::{Path, PathBuf};
 
@@ -41,18 +41,18 @@ fn literals(code: &str) -> Vec<String> {
     found
 }
 
-/// The section of the README.
+/// The page of the book.
 fn runbook() -> String {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(readme).expect("a README");
-    let (_, runbook) = readme.split_once("## When something is wrong").expect("the runbook's heading");
-    runbook.split("\n## ").next().unwrap_or_default().to_owned()
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbook.md");
+    std::fs::read_to_string(page).expect("a runbook")
 }
 
 /// The value of a constant text in the sources, as `warn!("{NAME}")` prints it.
 fn constant(sources: &str, name: &str) -> Option<String> {
-    let at = sources.find(&format!("const {name}: &str = "))?;
-    literals(&sources[at..]).into_iter().next()
+    let (_, behind) = sources.split_once(&format!("const {name}: &str ="))?;
+    let (statement, _) = behind.split_once("\";")?;
+    // As if it were the only argument of a call.
+    literals(&format!("{statement}\")")).into_iter().next()
 }
 
 /// A literal as the log shows it; where it is nothing but the name of a constant, that constant's text.
@@ -76,7 +76,7 @@ fn every_alert_is_in_the_runbook() {
     assert!(alerts.len() > 10, "{alerts:?}");
     let runbook = runbook();
     let missing: Vec<&&str> = alerts.iter().filter(|alert| !runbook.contains(&format!("`{alert}`"))).collect();
-    assert!(missing.is_empty(), "not in the README under \"When something is wrong\": {missing:?}");
+    assert!(missing.is_empty(), "not in docs/runbook.md: {missing:?}");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn every_warning_and_error_of_the_log_is_in_the_runbook() {
     };
     let files: Vec<(PathBuf, String)> = files.into_iter().map(read).collect();
     let all: String = files.iter().map(|(_, code)| code.as_str()).collect();
-    for (file, code) in files {
+    for (file, code) in &files {
         for call in ["warn!(", "error!("] {
             for (at, _) in code.match_indices(call) {
                 let literals: Vec<String> =
@@ -102,7 +102,7 @@ fn every_warning_and_error_of_the_log_is_in_the_runbook() {
                     literals.iter().filter(|text| text.len() > 20 && !text.contains('{')).collect();
                 messages += usize::from(!words.is_empty());
                 if !words.is_empty() && !words.iter().any(|text| runbook.contains(text.as_str())) {
-                    missing.push(format!("{}: {words:?}", file.strip_prefix(root).unwrap_or(&file).display()));
+                    missing.push(format!("{}: {words:?}", file.strip_prefix(root).unwrap_or(file).display()));
                 }
             }
         }
@@ -116,6 +116,19 @@ fn every_warning_and_error_of_the_log_is_in_the_runbook() {
             }
         }
     }
+    // Messages that are handed to the listener, which logs them.
+    let mut listeners = 0;
+    for (file, code) in &files {
+        for (at, _) in code.match_indices("http::listen(") {
+            let name = code[at..].split(',').nth(1).expect("a message behind the address").trim();
+            let message = constant(code, name).unwrap_or_else(|| panic!("{}: {name}", file.display()));
+            listeners += 1;
+            if !runbook.contains(&message) {
+                missing.push(format!("{}: {message:?}", file.strip_prefix(root).unwrap_or(file).display()));
+            }
+        }
+    }
+    assert_eq!(listeners, 2, "the admin server and the receiver listen");
     assert!(messages > 25, "the sources are read: {messages}");
-    assert!(missing.is_empty(), "not in the README under \"When something is wrong\":\n{}", missing.join("\n"));
+    assert!(missing.is_empty(), "not in docs/runbook.md:\n{}", missing.join("\n"));
 }

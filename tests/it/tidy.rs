@@ -164,9 +164,8 @@ fn migrations_are_twins() {
 }
 
 #[test]
-fn the_readme_names_every_command() {
-    assert!(root().join("README.md").exists(), "the repository has a README.md");
-    let readme = text(Path::new("README.md"));
+fn the_book_names_every_command() {
+    let page = text(Path::new("docs/commands.md"));
     let directory = tempfile::tempdir().expect("a directory");
     let help = crate::support::binary::Cli::new(directory.path()).run(&["--help"]).expect_code(0).stdout;
     let commands: Vec<&str> = help
@@ -181,21 +180,48 @@ fn the_readme_names_every_command() {
     assert!(commands.len() > 5, "the help lists the commands:\n{help}");
     let missing = commands.iter().filter(|command| {
         let names = [format!("conversica-sync {command}"), format!("`{command}`"), format!("`{command} ")];
-        !names.iter().any(|name| readme.contains(name.as_str()))
+        !names.iter().any(|name| page.contains(name.as_str()))
     });
-    no_findings("README.md names each command", missing.map(|command| (*command).to_owned()));
+    no_findings("docs/commands.md names each command", missing.map(|command| (*command).to_owned()));
 }
 
 #[test]
-fn every_test_that_the_readme_names_exists() {
-    let readme = std::fs::read_to_string(root().join("README.md")).expect("the repository has a README.md");
-    let promises =
-        readme.split("## What it promises").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("promises");
-    let named = promises.split('`').filter(|word| word.contains("::") && !word.ends_with('…'));
+fn every_promise_has_tests_and_every_test_that_is_named_exists() {
+    let page = text(Path::new("CONTRIBUTING.md"));
+    let (_, tables) = page.split_once("## Promises and their tests").expect("promises");
+    let (table, _) = tables.split_once("\n## ").expect("a section behind it");
+    let mut kept: Vec<(u8, &str)> = Vec::new();
+    for line in table.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let [_, number, title, tests, _] = cells[..]
+            && let Ok(number) = number.parse()
+        {
+            assert!(tests.contains("::"), "promise {number} has no tests");
+            kept.push((number, title));
+        }
+    }
+    let given = text(Path::new("docs/promises.md"));
+    let given: Vec<(u8, &str)> = given
+        .lines()
+        .filter_map(|line| {
+            let (number, rest) = line.split_once(". **")?;
+            Some((number.parse().ok()?, rest.split("**").next()?.trim_end_matches('.')))
+        })
+        .collect();
+    assert!(given.len() > 20, "{given:?}");
+    assert_eq!(
+        kept, given,
+        "CONTRIBUTING.md has the promises of docs/promises.md, in the same order, each with its tests"
+    );
+
+    let named = tables.split('`').filter(|word| word.contains("::"));
     let missing = named.filter(|name| {
         let (file, test) = name.split_once("::").expect("a file and a test");
         let text = std::fs::read_to_string(root().join(format!("tests/it/{file}.rs"))).unwrap_or_default();
-        !text.contains(&format!("fn {test}("))
+        let test = test.trim_end_matches('…').trim_end_matches("::");
+        let is_there =
+            test.is_empty() || text.contains(&format!("fn {test}(")) || text.contains(&format!("mod {test} "));
+        text.is_empty() || !is_there
     });
-    no_findings("the README names tests that exist", missing.map(str::to_owned));
+    no_findings("CONTRIBUTING.md names tests that exist", missing.map(str::to_owned));
 }

@@ -78,7 +78,7 @@ impl Statements {
         let read = |kind: Kind, text: &Option<String>| {
             let Some(text) = text else { return Ok(Vec::new()) };
             named::parse(text, engine).map_err(|error| {
-                let cure = "parameters are written `:leadStatus`, as the keys of what Conversica posts; see the README";
+                let cure = "parameters are written `:leadStatus`, as the keys of what Conversica posts; see docs/write-back.md";
                 SetupError::new(format!("[writeback] {}: {error}", kind.name()), cure)
             })
         };
