@@ -8,6 +8,7 @@ pub mod open_state;
 mod start;
 
 use crate::daemon::open_state::{AWAY_PAUSE, OpenState};
+use crate::store::orphan::{self, Orphans};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +35,6 @@ use crate::send::turn::{PollOrder, PollTurn};
 use crate::source::changes::watch::Watch;
 use crate::source::crm::{Crm, FileHistory};
 use crate::store::control::{self, MappingInUse};
-use crate::store::delivery::{self, Orphans};
 use crate::store::state_db::StateDb;
 use crate::store::writer;
 use crate::{admin, alert, clock, db, upkeep};
@@ -418,7 +418,7 @@ async fn deliver_round(
         // The time may be another by what the server has said.
         now = clock::now();
         deliverer.share_with(instances, now);
-        upkeep.orphans = delivery::any_expired(&state.db, now).await?;
+        upkeep.orphans = orphan::any_expired(&state.db, now).await?;
         upkeep.due_at = Some(now + UPKEEP_INTERVAL);
     }
     // At the last moment before anything is claimed: what is claimed in a file that is gone is sent again by the next start.
@@ -435,7 +435,7 @@ async fn deliver_round(
         upkeep.due_at = None;
     }
     if upkeep.orphans && is_quiet {
-        delivery::recover(&state.db, Orphans::Expired, delivery, now).await?;
+        orphan::recover(&state.db, Orphans::Expired, delivery, now).await?;
         upkeep.orphans = false;
         deliverer.look_again();
     }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::check::changes;
 use crate::check::item::Item;
 use crate::config::key::{self, Secrecy};
-use crate::config::layers::Effective;
+use crate::config::loaded::Effective;
 use crate::config::secret::{self, HIDDEN};
 use crate::config::{Loaded, Settings};
 use crate::rules::cursor;

@@ -1,9 +1,8 @@
 //! `completions`: what a shell needs to complete this program's arguments, made of the same definitions as `--help`.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::cli::context::{Exit, NAME};
 use crate::console;
 
@@ -13,10 +12,10 @@ pub struct Args {
     pub shell: Shell,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Exit> {
+pub fn run(args: Args, mut program: Command) -> anyhow::Result<Exit> {
     // Into memory first: the crate panics where the reader of the output goes away.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
+    clap_complete::generate(args.shell, &mut program, NAME, &mut script);
     if args.shell == Shell::Bash {
         script = mended(&String::from_utf8_lossy(&script)).into_bytes();
     }

@@ -4,8 +4,11 @@
 pub mod args;
 mod ask;
 mod flags;
+pub mod kept;
+pub mod proposal_text;
 mod show;
 mod store;
+pub mod suggested_line;
 mod trial;
 mod write;
 

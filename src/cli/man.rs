@@ -5,11 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::Cli;
 use crate::cli::context::Exit;
 use crate::console::{self, say};
 use crate::error::SetupError;
@@ -21,8 +20,8 @@ pub struct Args {
     pub directory: Option<PathBuf>,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let mut program = Cli::command().disable_help_subcommand(true);
+pub fn run(args: Args, program: Command) -> anyhow::Result<Exit> {
+    let mut program = program.disable_help_subcommand(true);
     program.build();
     match args.directory {
         None => console::put(&page(program)?),

@@ -176,8 +176,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Writeback { command } => writeback::run(command, file).await,
         Command::Sandbox(args) => sandbox::run(*args).await.map(|()| Exit::Done),
         Command::Demo(args) => demo::run(args).await,
-        Command::Completions(args) => completions::run(args),
-        Command::Man(args) => man::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
         Command::Config { command } => config::run(command, file).map(|()| Exit::Done),
     }
 }

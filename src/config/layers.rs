@@ -4,6 +4,7 @@
 //! Each value keeps where it came from, for messages and for `config show`. All mistakes are reported at once.
 
 use crate::config::layer::Layer;
+use crate::config::loaded::{Effective, Loaded};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,33 +12,8 @@ use std::path::{Path, PathBuf};
 use crate::config::check::{self, Problems};
 use crate::config::environment::{self, Environment};
 use crate::config::merged::Merged;
-use crate::config::reload::Trace;
-use crate::config::{Settings, file, key, schema, secret, show, validate};
+use crate::config::{file, key, schema, secret, show, validate};
 use crate::error::SetupError;
-
-/// One key of the settings in force, fit to be shown: no secret is in it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Effective {
-    pub key: String,
-    /// `None`: not set.
-    pub value: Option<serde_json::Value>,
-    /// Where the value came from: `default`, `conversica-sync.toml:12`, `environment variable …`; empty if not set.
-    pub layer: String,
-    /// Of the value itself, hidden or not: by this two readings are compared.
-    #[serde(skip)]
-    pub trace: Trace,
-}
-
-/// Settings that have passed every check.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    pub settings: Settings,
-    pub effective: Vec<Effective>,
-    /// Legal, but worth a word.
-    pub warnings: Vec<String>,
-    /// The file they came from, if it was one.
-    pub file: Option<PathBuf>,
-}
 
 /// Everything that is wrong with the settings. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq)]

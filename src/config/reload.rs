@@ -3,23 +3,8 @@
 //! Taken over is what can change between two requests: the account, the pace, who may post, how much is logged. The rest says
 //! what is read, how it is mapped and where it is kept: half of it changed in the middle would be neither the old nor the new.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
-
 use crate::config::Settings;
-use crate::config::layers::Loaded;
-
-/// Tells a value from another one without giving it away: it may be a secret. Means nothing outside this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trace(u64);
-
-static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
-impl Trace {
-    pub fn of(value: &str) -> Self {
-        Self(KEY.hash_one(value))
-    }
-}
+use crate::config::loaded::Loaded;
 
 /// What is taken over while the daemon runs.
 const TAKEN: [&str; 8] = [

@@ -5,9 +5,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::config::key::{self, Key, Kind, Secrecy};
-use crate::config::layers::Effective;
+use crate::config::loaded::{Effective, Trace};
 use crate::config::merged::{Merged, json as to_json, origin};
-use crate::config::reload::Trace;
 use crate::config::secret::{HIDDEN, redact_url};
 use crate::config::validate::Completed;
 

@@ -2,8 +2,8 @@
 
 use crate::clock;
 use crate::config::Settings;
-use crate::store::delivery::{self, Orphans};
 use crate::store::file_lock::{StateFile, StateLock};
+use crate::store::orphan::{self, Orphans};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_unusable;
 use crate::store::writer::{self, Company, Writer};
@@ -38,7 +38,7 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
         StateDb::Sqlite(_) => Orphans::All,
         StateDb::Postgres(_) => Orphans::Expired,
     };
-    let recovered = delivery::recover(&db, orphans, &settings.delivery, clock::now())
+    let recovered = orphan::recover(&db, orphans, &settings.delivery, clock::now())
         .await
         .map_err(|error| state_unusable(url, &error))?;
     if recovered > 0 {

@@ -5,8 +5,7 @@
 //! request, missing one does. Rows whose value no bound can be compared with (NULL, another form, a time long past) are
 //! seen by the next full compare.
 
-mod quiet;
-mod stamp;
+pub(crate) mod stamp;
 
 #[cfg(test)]
 mod tests;
@@ -39,8 +38,7 @@ pub struct Cursor {
     pub passed: Option<Newest>,
 }
 
-pub use quiet::{QuietTime, StampPolicy, bound_behind};
-use stamp::{Form, Zone};
+use self::stamp::{Form, Zone};
 
 /// The newest value seen, and what kind of value it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,14 +103,14 @@ pub struct Range<T> {
 /// Local times of two offsets lie at most this far apart.
 const OFFSETS_APART: TimeDelta = TimeDelta::hours(26);
 /// No clock on earth shows a local time that is further behind UTC.
-const WESTMOST: TimeDelta = TimeDelta::hours(12);
+pub(crate) const WESTMOST: TimeDelta = TimeDelta::hours(12);
 /// What clocks explain.
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
 /// A number that is less is a version or a code.
 pub const LEAST_EPOCH: i64 = 100_000_000;
 const SECONDS: &str = "%H:%M:%S";
 const MINUTES: &str = "%H:%M";
-const DAYS: &str = "%Y-%m-%d";
+pub(crate) const DAYS: &str = "%Y-%m-%d";
 
 impl Newest {
     pub fn new(text: String, kind: Kind) -> Self {
@@ -269,7 +267,7 @@ fn back(at: NaiveDateTime, by: TimeDelta) -> Option<NaiveDateTime> {
 }
 
 /// A number that may be a time, as it is counted, with its unit. Some write fractions, and large numbers with an exponent.
-fn epoch(text: &str) -> Option<(Epoch, i64)> {
+pub(crate) fn epoch(text: &str) -> Option<(Epoch, i64)> {
     let number = text.parse::<i64>().ok().or_else(|| {
         let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
         Some(number.floor() as i64)
@@ -287,7 +285,7 @@ fn numbers(text: &str, lookback: TimeDelta, before: DateTime<Utc>) -> Option<Vec
     Some(ranges_from(unit, unit.at(number)?.min(before).checked_sub_signed(lookback)?))
 }
 
-fn ranges_from(unit: Epoch, from: DateTime<Utc>) -> Vec<Range<i64>> {
+pub(crate) fn ranges_from(unit: Epoch, from: DateTime<Utc>) -> Vec<Range<i64>> {
     let units = Epoch::ALL.into_iter().rev().filter(|other| other.least() <= unit.least());
     let range = |other: Epoch| {
         let from = other.count(from).max(other.least());
@@ -297,7 +295,7 @@ fn ranges_from(unit: Epoch, from: DateTime<Utc>) -> Vec<Range<i64>> {
 }
 
 /// As text, `2026-01-02` sorts before `2026-01-02 03:04`, and that before `2026-01-02T03:04`.
-fn texts(form: Form, at: NaiveDateTime) -> Vec<Range<String>> {
+pub(crate) fn texts(form: Form, at: NaiveDateTime) -> Vec<Range<String>> {
     let day = at.format(DAYS).to_string();
     let (separator, time) = match form {
         Form::Day => return vec![Range { from: day, below: None }],

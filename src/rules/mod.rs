@@ -20,6 +20,7 @@ pub mod plan_address;
 pub mod plan_forecast;
 pub mod plan_totals;
 pub mod poll_record;
+pub mod quiet_source;
 pub mod read_scope;
 pub mod retry;
 pub mod service_alert;

@@ -7,7 +7,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::horizon;
-use crate::rules::cursor::{self, Cursor, Newest, QuietTime, ReadWindow, StampPolicy};
+use crate::rules::cursor::{self, Cursor, Newest, ReadWindow};
+use crate::rules::quiet_source::{QuietTime, StampPolicy, bound_behind};
 use crate::rules::settled::Settled;
 
 /// What a whole poll has seen.
@@ -32,7 +33,7 @@ pub(crate) fn read_window(cursor: &Cursor, policy: StampPolicy, now: DateTime<Ut
         Some(passed) => since(passed)?,
         None => {
             let quiet = cursor.unchanged_since.map(|unchanged_since| QuietTime { settled, unchanged_since });
-            let behind = quiet.and_then(|quiet| cursor::bound_behind(newest, policy, &quiet, now));
+            let behind = quiet.and_then(|quiet| bound_behind(newest, policy, &quiet, now));
             behind.unwrap_or_else(|| whole.clone())
         }
     };

@@ -4,8 +4,12 @@
 //! Never more leads are claimed than requests may be in flight, and a claim is given up only when its outcome is on the
 //! disk: so a crash can repeat no more than what was in flight.
 
+mod deliverer;
 mod ending;
 mod shared_facts;
+
+pub use deliverer::Deliverer;
+use deliverer::{RECHECK, Unwritten};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +37,6 @@ use crate::store::due;
 use crate::store::state_db::StateDb;
 use crate::{clock, horizon};
 
-/// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.
-const RECHECK: Duration = Duration::from_secs(1);
 /// How soon what somebody else was just claiming is looked at again.
 const CONTENTION_PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,45 +56,6 @@ pub struct Step {
     /// Requests on their way.
     pub in_flight: usize,
     pub halted: bool,
-}
-
-pub struct Deliverer {
-    state: StateDb,
-    client: Client,
-    settings: Settings,
-    /// Fingerprint of the credentials in use.
-    account: String,
-    /// Whether these credentials have ever had a 2xx; until then, one request at a time.
-    verified: bool,
-    halt: Option<Halt>,
-    /// A halt, a first 2xx or a pause that is not on the disk yet.
-    unwritten: Vec<Unwritten>,
-    /// `None` where the claim was too old when its request was to be written.
-    requests: JoinSet<(Claim, Option<Attempt>)>,
-    finished: Vec<Finished>,
-    throttle: Throttle,
-    /// Who may be claimed, by caps and Test Lead Token.
-    admit: Admit,
-    /// What is in the queue was made by another mapping, until a poll has been through.
-    mapping: String,
-    remapping: bool,
-    /// Halt and mapping are looked at again then: other processes change them.
-    look_at: DateTime<Utc>,
-    /// Conversica answers again: withdrawals of consent are to be tried at once.
-    hurry: bool,
-    capped_until: Option<DateTime<Utc>>,
-    /// Nothing was due when last looked; look again then.
-    idle_until: Option<DateTime<Utc>>,
-    tally: Arc<Tally>,
-    wake: Arc<Notify>,
-}
-
-#[derive(Debug)]
-enum Unwritten {
-    Halt(Halt),
-    Verified,
-    /// Conversica asked for silence until then.
-    Pause(DateTime<Utc>),
 }
 
 impl Deliverer {

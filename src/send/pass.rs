@@ -17,7 +17,7 @@ use crate::send::reach::Reach;
 use crate::send::tally::Tally;
 use crate::send::turn::{PollOrder, PollTurn};
 use crate::source::crm::Crm;
-use crate::store::delivery::{self, Orphans};
+use crate::store::orphan::{self, Orphans};
 use crate::store::state_db::StateDb;
 use crate::store::{due, pause};
 
@@ -134,7 +134,7 @@ async fn deliver_until_idle(
         if step.claimed == 0 && step.in_flight == 0 {
             if step.recorded == 0 {
                 // Claims of an instance that has died come back when their lease is over.
-                delivery::recover(state, Orphans::Expired, &settings.delivery, now).await?;
+                orphan::recover(state, Orphans::Expired, &settings.delivery, now).await?;
             }
             let due_in = deliverer.next_due_at(now).await?.map(|due| (due - now).to_std().unwrap_or_default());
             // What is due and only waits for its turn at our own pace is no retry.

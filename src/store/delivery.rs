@@ -16,10 +16,9 @@ use crate::conversica::consent::Standing;
 use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
 use crate::rules::admission::Admit;
-use crate::store::lead::InOrder;
-pub use crate::store::orphan::{Orphans, any_expired, recover};
+use crate::store::lead::{self, InOrder};
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::{consent, due, instant, late, lead, micros, outcome, pause, withdrawal_apart};
+use crate::store::{consent, due, instant, late, micros, outcome, pause, withdrawal_apart};
 
 /// Of a withdrawal of consent nothing is left to be done: it has arrived, or Conversica never heard what it takes back.
 macro_rules! nothing_to_withdraw {

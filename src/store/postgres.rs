@@ -11,7 +11,6 @@ use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, away_or_unfit, display_url, is_ou
 use crate::error::SetupError;
 use crate::store::server_clock;
 
-use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_unusable;
 
 /// Connections that each begin with these statements, which hold as long as the connection.
@@ -129,14 +128,6 @@ async fn refuse_encoding(pool: &PgPool, url: &str) -> anyhow::Result<()> {
         "name another one in state.url: create database conversica encoding 'UTF8' template template0",
     )
     .into())
-}
-
-impl StateDb {
-    /// Whether a statement that looks up many leads may be kept with its plan. PostgreSQL would keep one that it made
-    /// while the table was empty, and by which each look reads all of what has come in since, until the table is analysed.
-    pub const fn keeps_plans(&self) -> bool {
-        matches!(self, StateDb::Sqlite(_))
-    }
 }
 
 /// The schema that holds our tables on PostgreSQL, so that they never meet the CRM's own.

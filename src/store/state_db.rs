@@ -177,6 +177,12 @@ impl StateDb {
         Ok(StateDb::Sqlite(pool.connect_with(options).await?))
     }
 
+    /// Whether a statement that looks up many leads may be kept with its plan. PostgreSQL would keep one that it made
+    /// while the table was empty, and by which each look reads all of what has come in since, until the table is analysed.
+    pub const fn keeps_plans(&self) -> bool {
+        matches!(self, StateDb::Sqlite(_))
+    }
+
     /// How a transaction that writes begins. On SQLite it takes the write lock at once: one that reads first and writes
     /// later can fail with `SQLITE_BUSY_SNAPSHOT`, which no busy time-out covers.
     pub fn begin_write(&self) -> &'static str {

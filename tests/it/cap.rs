@@ -7,8 +7,9 @@ use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::admission::{Admit, Cap};
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::claim::{Claim, Finished};
-use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::due;
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use serde_json::json;
 
@@ -92,7 +93,7 @@ async fn a_refused_or_failed_first_contact_frees_its_place_and_an_unknown_one_do
     let third = claim(&db, &caps, &[], 2 + HOUR).await;
     assert_eq!(ids(&third), ["5", "6"]);
     // As a crash leaves them: they may have been contacted.
-    assert_eq!(delivery::recover(&db, Orphans::All, &resend(), at(3 + HOUR)).await.unwrap(), 2);
+    assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(3 + HOUR)).await.unwrap(), 2);
     let again = claim(&db, &caps, &[], 4 + HOUR).await;
     assert_eq!(ids(&again), ["5", "6"], "nobody new: they are known by now");
 }

@@ -6,8 +6,9 @@ use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::admission::Admit;
 use conversica_sync::rules::lead_change::Change;
 use conversica_sync::rules::retry::Next;
-use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::lead;
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use serde_json::json;
 
@@ -50,7 +51,7 @@ async fn a_withdrawal_goes_before_twenty_thousand_others_however_its_first_try_e
         match end {
             0 => record(&db, &[finished(&first, Class::Transient, Next::RetryAt(at(21)), 20)]).await,
             1 => record(&db, &[finished(&first, Class::Ambiguous, Next::RetryAt(at(22)), 21)]).await,
-            2 => assert_eq!(delivery::recover(&db, Orphans::All, &settings, at(22)).await.unwrap(), 1),
+            2 => assert_eq!(orphan::recover(&db, Orphans::All, &settings, at(22)).await.unwrap(), 1),
             _ => record(&db, &[finished(&first, Class::Accepted, Next::Done, 23)]).await,
         }
     }
@@ -167,7 +168,7 @@ async fn withdrawals_that_waited_out_an_outage_are_due_at_once(engine: Engine) {
     assert!(claim(&db, 10, 4).await.is_empty());
     assert_eq!(conversica_sync::store::due::hurry_withdrawals(&db, at(5)).await.unwrap(), 1);
     assert_eq!(claim_one(&db, 5).await.lead, id("1"));
-    assert_eq!(delivery::recover(&db, Orphans::All, &resend(), at(6)).await.unwrap(), 1);
+    assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(6)).await.unwrap(), 1);
 }
 
 mod program {

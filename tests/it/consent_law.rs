@@ -3,6 +3,7 @@
 //! said, or what the CRM says where nobody objects.
 
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::store::orphan::{self, Orphans};
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
@@ -16,7 +17,7 @@ use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::send::consent::{self, Ledger};
 use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{consent as ledger, lead, stuck};
@@ -153,7 +154,7 @@ impl Play {
             }
             Event::Crash(unknown) => {
                 self.in_flight = None;
-                delivery::recover(&self.db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
+                orphan::recover(&self.db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
             }
             Event::Vanish => {
                 if self.known().await.is_some_and(|known| !known.gone) {

@@ -18,7 +18,7 @@ use conversica_sync::store::heard::replay::{Replayed, replay};
 use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::record::{By, IMPERSONAL, PERSONAL};
 use conversica_sync::store::state_db::StateDb;
-use conversica_sync::store::{lead, tombstone};
+use conversica_sync::store::{lead, orphan, tombstone};
 use serde_json::json;
 
 use crate::support::engine::{Engine, on_both_engines};
@@ -243,7 +243,7 @@ async fn an_answer_that_comes_late_is_not_journalled(engine: Engine) {
     let claims = claim(&db, 10, 1).await;
     // As another instance takes them for lost.
     let unknown = crate::support::lead_row::resend();
-    delivery::recover(&db, delivery::Orphans::All, &unknown, at(2)).await.unwrap();
+    orphan::recover(&db, orphan::Orphans::All, &unknown, at(2)).await.unwrap();
     erased(&db, &id("1"), 3).await;
     let late: Vec<_> = claims.iter().map(|claim| finished(claim, Class::Accepted, Next::Done, 4)).collect();
     record(&db, &late).await;

@@ -2,6 +2,7 @@
 //! from the tombstone on nothing leaves but the word to stop, and from the erasure on nothing is held, until somebody allows it.
 
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::store::orphan::{self, Orphans};
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
@@ -15,7 +16,7 @@ use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::send::consent::{self, Ledger};
 use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::erase::{self, Erasure, Reach, Told};
 use conversica_sync::store::event::{self, Arrival};
 use conversica_sync::store::held::{self, Release, Selection};
@@ -118,7 +119,7 @@ impl Play {
             Event::Crash(holds) => {
                 self.lost = self.in_flight.take().or(self.lost.take());
                 let unknown = if holds { OnAmbiguous::Hold } else { OnAmbiguous::Resend };
-                delivery::recover(&self.db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
+                orphan::recover(&self.db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
             }
             Event::Late(class) => {
                 let Some(claim) = self.lost.take() else { return };

@@ -4,9 +4,9 @@
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::retry::Next;
-use conversica_sync::store::delivery::{self, Orphans};
 use conversica_sync::store::gone;
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
@@ -164,7 +164,7 @@ async fn a_stop_goes_before_all_others_and_outlives_failures_and_crashes(engine:
         assert_eq!((first.lead.id.as_str(), first.body.as_str()), ("1", A_STOPPED), "after {end} tries");
         match end {
             0 => record(&db, &[finished(&first, Class::Transient, Next::RetryAt(at(11)), 10)]).await,
-            1 => assert_eq!(delivery::recover(&db, Orphans::All, &resend(), at(12)).await.unwrap(), 1),
+            1 => assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(12)).await.unwrap(), 1),
             _ => record(&db, &[finished(&first, Class::Accepted, Next::Done, 12)]).await,
         }
     }

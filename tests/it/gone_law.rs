@@ -3,6 +3,7 @@
 
 use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
 use conversica_sync::rules::lead_change::Known;
+use conversica_sync::store::orphan::{self, Orphans};
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
@@ -13,7 +14,7 @@ use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, gone, lead, stuck};
@@ -148,7 +149,7 @@ impl Play {
                 if let Some(claim) = self.in_flight.take().filter(|_| taken) {
                     self.endpoint = Some(claim.body);
                 }
-                delivery::recover(&self.db, Orphans::All, &unknown_is(OnAmbiguous::Resend), now).await.unwrap();
+                orphan::recover(&self.db, Orphans::All, &unknown_is(OnAmbiguous::Resend), now).await.unwrap();
             }
         }
     }

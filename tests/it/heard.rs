@@ -5,7 +5,7 @@ use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::conversica::post::Kind;
 use conversica_sync::rules::retry::Next;
-use conversica_sync::store::delivery::{self, Orphans};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
@@ -129,7 +129,7 @@ async fn a_word_about_a_lead_ends_the_wait_after_an_unknown_outcome(engine: Engi
     assert_eq!(apply_all(&db, at(21)).await.due, 1);
     assert_eq!(claim_one(&db, 21).await.lead.id, "1");
     let settings = unknown_is(OnAmbiguous::Wait);
-    assert_eq!(delivery::recover(&db, Orphans::All, &settings, at(22)).await.unwrap(), 1);
+    assert_eq!(orphan::recover(&db, Orphans::All, &settings, at(22)).await.unwrap(), 1);
     update(&db, json!({"id": "1", "hotLead": false}), at(30)).await;
     assert_eq!(claim_one(&db, 31).await.lead.id, "1", "the end of the program is an unknown outcome too");
 }

@@ -3,6 +3,7 @@
 //! never make a withdrawal of consent wait.
 
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::store::orphan::{self, Orphans};
 use std::time::Duration;
 
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
@@ -13,7 +14,7 @@ use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, lead, stuck};
@@ -123,7 +124,7 @@ impl Play {
                         self.endpoint = Some(claim.body);
                     }
                 }
-                delivery::recover(&self.db, Orphans::All, &unknown_is(unknown), at(self.seconds)).await.unwrap();
+                orphan::recover(&self.db, Orphans::All, &unknown_is(unknown), at(self.seconds)).await.unwrap();
             }
             Event::Decide(release) => {
                 if release == Release::Baseline

@@ -4,7 +4,7 @@ use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::send::test_lead;
 use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Orphans};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::outcome;
 use conversica_sync::store::state_db::StateDb;
 
@@ -32,7 +32,7 @@ async fn overtaken(db: &StateDb, newest: &str) -> Claim {
     deliver(db, desired("1", "first"), 0).await;
     write(db, &[desired("1", "old")], 1).await;
     let late = claim_one(db, 2).await;
-    assert_eq!(delivery::recover(db, Orphans::Expired, &resend(), at(63)).await.unwrap(), 1);
+    assert_eq!(orphan::recover(db, Orphans::Expired, &resend(), at(63)).await.unwrap(), 1);
     write(db, &[desired("1", newest)], 64).await;
     late
 }

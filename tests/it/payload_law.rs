@@ -9,8 +9,9 @@ use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{gone, lead, payload, stuck};
 use proptest::prelude::*;
@@ -98,7 +99,7 @@ impl Play<'_> {
             Event::Crash(holds) => {
                 self.lost = self.in_flight.take().or(self.lost.take());
                 let unknown = if holds { OnAmbiguous::Hold } else { OnAmbiguous::Resend };
-                delivery::recover(db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
+                orphan::recover(db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
             }
             Event::Decide(release) => {
                 let _ = held::release_all(db, &Selection::default(), release, now).await.unwrap();

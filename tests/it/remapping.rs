@@ -2,6 +2,7 @@
 
 use conversica_sync::rules::guard::Hold;
 use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
+use conversica_sync::store::orphan;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -95,7 +96,7 @@ async fn a_mapping_that_is_taken_back_half_way_leaves_nothing_behind(engine: Eng
     assert!(!claim(&state, 1, 700).await.is_empty(), "some were written");
     let half = control::read::<MappingInUse>(&state).await.unwrap().unwrap();
     accept_leads(&place).await;
-    delivery::recover(&state, delivery::Orphans::All, &right.delivery, at(701)).await.unwrap();
+    orphan::recover(&state, orphan::Orphans::All, &right.delivery, at(701)).await.unwrap();
 
     let fingerprint = Crm::open(&right).await.unwrap().mapping.fingerprint().to_string();
     assert_ne!(half.fingerprint, fingerprint, "what is in the queue is nobody's: it waits for the poll");

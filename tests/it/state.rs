@@ -8,7 +8,8 @@ use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::lead_change::Change;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::retry::Next;
-use conversica_sync::store::delivery::{self, Orphans, Wanted};
+use conversica_sync::store::delivery::{self, Wanted};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, due, facts, gone, lead, outcome};
 
@@ -108,7 +109,7 @@ async fn an_outcome_for_another_claim_changes_nothing_of_the_lead(engine: Engine
     let db = place.state().await;
     write(&db, &[desired("1", "a")], 0).await;
     let late = claim_one(&db, 1).await;
-    delivery::recover(&db, Orphans::All, &resend(), at(2)).await.unwrap();
+    orphan::recover(&db, Orphans::All, &resend(), at(2)).await.unwrap();
     let current = claim_one(&db, 3).await;
     let before = row(&db, "1").await;
 
@@ -178,7 +179,7 @@ async fn a_crash_is_journalled_as_ambiguous_and_its_leads_are_due_at_once(engine
     lead::mark_gone(&db, &[id("gone")], at(2)).await.unwrap();
     write(&db, &[desired("idle", "a")], 2).await;
 
-    assert_eq!(delivery::recover(&db, Orphans::All, &resend(), at(3)).await.unwrap(), 5);
+    assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(3)).await.unwrap(), 5);
     for (id, status) in
         [("same", "pending"), ("changed", "pending"), ("invalid", "invalid"), ("gone", "gone"), ("held", "held")]
     {
@@ -193,7 +194,7 @@ async fn a_crash_is_journalled_as_ambiguous_and_its_leads_are_due_at_once(engine
     }
     assert_eq!(row(&db, "same").await.due_at, Some(3));
     assert_eq!(row(&db, "idle").await.last_outcome, None);
-    assert_eq!(delivery::recover(&db, Orphans::All, &resend(), at(4)).await.unwrap(), 0, "once is enough");
+    assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(4)).await.unwrap(), 0, "once is enough");
 }
 
 async fn only_claims_whose_lease_is_over_are_taken_from_another_instance(engine: Engine) {
@@ -203,8 +204,8 @@ async fn only_claims_whose_lease_is_over_are_taken_from_another_instance(engine:
     assert_eq!(claim_one(&db, 0).await.lead, id("1"));
     write(&db, &[desired("2", "a")], 30).await;
     assert_eq!(claim_one(&db, 30).await.lead, id("2"));
-    assert_eq!(delivery::recover(&db, Orphans::Expired, &resend(), at(59)).await.unwrap(), 0);
-    assert_eq!(delivery::recover(&db, Orphans::Expired, &resend(), at(60)).await.unwrap(), 1);
+    assert_eq!(orphan::recover(&db, Orphans::Expired, &resend(), at(59)).await.unwrap(), 0);
+    assert_eq!(orphan::recover(&db, Orphans::Expired, &resend(), at(60)).await.unwrap(), 1);
     assert_eq!((row(&db, "1").await.status.as_str(), row(&db, "2").await.status.as_str()), ("pending", "in_flight"));
 }
 

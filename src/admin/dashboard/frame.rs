@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::debug;
 
-use super::visitor::Visitor;
 use crate::admin::dashboard::board::Board;
+use crate::admin::dashboard::session::Visitor;
 use crate::conversica::lead::LeadId;
 use crate::wording::roughly;
 

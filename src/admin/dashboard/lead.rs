@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use super::frame::{Frame, Moment, Parameters, Piece, away, lead_link, lead_name, moment, note, page, pieces, query};
 use super::list::clients;
 use super::verdict::counted;
-use super::visitor::Visitor;
 use crate::admin::dashboard::board::Board;
+use crate::admin::dashboard::session::Visitor;
 use crate::clock;
 use crate::console::printable;
 use crate::conversica::consent_word::Channel;
@@ -70,7 +70,7 @@ impl Asked {
         if let Found::Told(told) = &mut found
             && told.story.is_some()
         {
-            told.notes = board.row_notes.of_lead(board, &told.lead).await;
+            told.notes = board.row_notes.of_lead(&board.desk.window, &board.settings, &told.lead).await;
         }
         Some(found)
     }

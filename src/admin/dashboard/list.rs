@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::frame::{Frame, Moment, Parameters, away, lead_link, lead_name, moment, note, page, query};
-use super::visitor::Visitor;
 use crate::admin::dashboard::board::Board;
+use crate::admin::dashboard::session::Visitor;
 use crate::clock;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;

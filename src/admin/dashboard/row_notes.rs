@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::admin::dashboard::board::Board;
+use crate::admin::window::Window;
 use crate::clock;
+use crate::config::Settings;
 use crate::conversica::lead::LeadId;
 use crate::story::row::read_notes;
 
@@ -20,14 +21,13 @@ pub struct RowNotes(Mutex<HashMap<LeadId, (Instant, Vec<String>)>>);
 
 impl RowNotes {
     /// The notes on the row of a lead that the state knows.
-    pub async fn of_lead(&self, board: &Board, lead: &LeadId) -> Vec<String> {
+    pub async fn of_lead(&self, window: &Window, settings: &Settings, lead: &LeadId) -> Vec<String> {
         if let Some((asked_at, notes)) = self.remembered().get(lead)
             && asked_at.elapsed() < SERVES
         {
             return notes.clone();
         }
-        let window = &board.desk.window;
-        let notes = window.read(async |db| Ok(read_notes(&board.settings, db, lead, clock::now()).await)).await;
+        let notes = window.read(async |db| Ok(read_notes(settings, db, lead, clock::now()).await)).await;
         let notes = notes.flatten().unwrap_or_default();
         let mut remembered = self.remembered();
         if remembered.len() >= REMEMBERED {

@@ -1,6 +1,7 @@
 //! Who has signed in: kept in memory, so that a restart ends every session.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,23 @@ fn random() -> String {
 
 fn key(cookie: &str) -> Key {
     Sha256::digest(cookie.as_bytes()).into()
+}
+
+/// Somebody who may look.
+#[derive(Debug, Clone)]
+pub struct Visitor {
+    pub address: IpAddr,
+    /// Who has signed in: their session, and what its forms carry.
+    pub session: Option<(Key, String)>,
+    /// A page that looks for news of itself: what is said once is not for it.
+    pub is_live: bool,
+}
+
+impl Visitor {
+    /// Whether they may do something, given a form of theirs.
+    pub fn may_act(&self) -> bool {
+        self.session.is_some()
+    }
 }
 
 #[cfg(test)]

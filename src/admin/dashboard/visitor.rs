@@ -1,5 +1,6 @@
 //! Whoever asks for a page: what they may do, and what becomes of those who may not.
 
+use crate::admin::dashboard::session::Visitor;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,25 +16,7 @@ use tracing::warn;
 
 use super::door::{self, Stranger};
 use super::frame::{Frame, note, query};
-use super::session::Key;
 use crate::admin::dashboard::board::Board;
-
-/// Somebody who may look.
-#[derive(Debug, Clone)]
-pub struct Visitor {
-    pub address: IpAddr,
-    /// Who has signed in: their session, and what its forms carry.
-    pub session: Option<(Key, String)>,
-    /// A page that looks for news of itself: what is said once is not for it.
-    pub is_live: bool,
-}
-
-impl Visitor {
-    /// Whether they may do something, given a form of theirs.
-    pub fn may_act(&self) -> bool {
-        self.session.is_some()
-    }
-}
 
 impl FromRequestParts<Arc<Board>> for Visitor {
     type Rejection = Response;

@@ -1,8 +1,8 @@
 //! The arguments of `init`.
 
 use crate::cli::help;
-use crate::cli::init::flags;
 use crate::conversica::lead::LeadKey;
+use crate::nearest::nearest;
 use crate::setup::propose::proposal::Given;
 use std::path::PathBuf;
 
@@ -29,10 +29,10 @@ pub struct Args {
     #[arg(long, value_name = "COLUMN", help_heading = "What to sync")]
     pub client: Option<String>,
     /// Fill a key of the Lead object from a column; KEY=!COLUMN takes the opposite of yes and no, KEY= leaves the key out
-    #[arg(long, value_name = "KEY=COLUMN", value_parser = flags::map, help_heading = "What to sync")]
+    #[arg(long, value_name = "KEY=COLUMN", value_parser = map, help_heading = "What to sync")]
     pub map: Vec<(LeadKey, Given)>,
     /// Fill a key with the same text for every lead, or where the column that was found is blank
-    #[arg(long, value_name = "KEY=TEXT", value_parser = flags::value, help_heading = "What to sync")]
+    #[arg(long, value_name = "KEY=TEXT", value_parser = value, help_heading = "What to sync")]
     pub value: Vec<(LeadKey, Given)>,
     /// The conversation's name, exactly as Conversica gave it to you
     #[arg(long, value_name = "NAME", help_heading = "Conversica")]
@@ -64,4 +64,42 @@ pub struct Args {
     /// Say what is proposed as one JSON document, without any row; does not ask
     #[arg(long, help_heading = "What is written")]
     pub json: bool,
+}
+
+/// `KEY=COLUMN`, `KEY=!COLUMN`, `KEY=`.
+pub fn map(text: &str) -> Result<(LeadKey, Given), String> {
+    let (key, column) = pair(text)?;
+    Ok((
+        key,
+        match (column, column.strip_prefix('!')) {
+            ("", _) => Given::Nothing,
+            (_, Some("")) => return Err("no column follows the !".to_owned()),
+            (_, Some(column)) => Given::Inverted(column.to_owned()),
+            (column, None) => Given::Column(column.to_owned()),
+        },
+    ))
+}
+
+/// `KEY=TEXT`.
+pub fn value(text: &str) -> Result<(LeadKey, Given), String> {
+    let (key, value) = pair(text)?;
+    if value.is_empty() {
+        return Err("the text is blank".to_owned());
+    }
+    Ok((key, Given::Value(value.to_owned())))
+}
+
+pub(crate) fn pair(text: &str) -> Result<(LeadKey, &str), String> {
+    let (name, rest) = text.split_once('=').ok_or("write it as KEY=…, like email=mail_address")?;
+    let (name, rest) = (name.trim(), rest.trim());
+    match LeadKey::from_name(name) {
+        Some(LeadKey::Id) => Err("`id` is always the key: take --key".to_owned()),
+        Some(LeadKey::ClientId) => Err("`clientId` is always the client: take --client".to_owned()),
+        Some(key) => Ok((key, rest)),
+        None => {
+            let near = nearest(name, LeadKey::ALL.iter().map(|key| key.name()));
+            let hint = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
+            Err(format!("Conversica has no key {name}{hint}"))
+        }
+    }
 }

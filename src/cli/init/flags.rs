@@ -1,7 +1,8 @@
 //! What the command line and the environment say: the way to the database, and what a person has decided already.
 
+use crate::cli::init::kept::{Kept, Source, absolute};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::ask;
 use crate::cli::init::args::Args;
@@ -9,28 +10,9 @@ use crate::config::{Environment, secret};
 use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::error::SetupError;
-use crate::nearest::nearest;
 use crate::setup::propose::proposal::{Given, Wishes};
 
 const URL: &str = "CONVERSICA_SYNC__SOURCE__URL";
-
-/// The CRM database.
-pub struct Source {
-    pub url: String,
-    pub kept: Kept,
-}
-
-/// Where the URL stays.
-pub enum Kept {
-    /// In the configuration: there is no secret in it.
-    Config,
-    /// In a file that is there already.
-    File(PathBuf),
-    /// In a file of its own, which is written with the configuration: there is a secret in it.
-    NewFile,
-    /// In an environment variable.
-    Environment,
-}
 
 pub fn source(args: &Args, environment: &Environment, asks: bool) -> anyhow::Result<Source> {
     let variable = |name: &str| environment.variables.get(name).filter(|value| !value.is_empty()).cloned();
@@ -91,10 +73,6 @@ pub fn has_secret(url: &str) -> bool {
     (shown.contains("***") && !url.contains("***")) || shown.contains(secret::HIDDEN)
 }
 
-pub fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
 pub fn wishes(args: &Args) -> Wishes {
     // What comes later wins, and a column before a text: the text then is for its blanks.
     let mut given: BTreeMap<LeadKey, Given> = BTreeMap::new();
@@ -103,42 +81,4 @@ pub fn wishes(args: &Args) -> Wishes {
     let mut given: Vec<(LeadKey, Given)> = given.into_iter().collect();
     given.extend(args.value.iter().cloned());
     Wishes { key: args.key.clone(), changed_at: args.changed_at.clone(), client: args.client.clone(), given }
-}
-
-/// `KEY=COLUMN`, `KEY=!COLUMN`, `KEY=`.
-pub fn map(text: &str) -> Result<(LeadKey, Given), String> {
-    let (key, column) = pair(text)?;
-    Ok((
-        key,
-        match (column, column.strip_prefix('!')) {
-            ("", _) => Given::Nothing,
-            (_, Some("")) => return Err("no column follows the !".to_owned()),
-            (_, Some(column)) => Given::Inverted(column.to_owned()),
-            (column, None) => Given::Column(column.to_owned()),
-        },
-    ))
-}
-
-/// `KEY=TEXT`.
-pub fn value(text: &str) -> Result<(LeadKey, Given), String> {
-    let (key, value) = pair(text)?;
-    if value.is_empty() {
-        return Err("the text is blank".to_owned());
-    }
-    Ok((key, Given::Value(value.to_owned())))
-}
-
-fn pair(text: &str) -> Result<(LeadKey, &str), String> {
-    let (name, rest) = text.split_once('=').ok_or("write it as KEY=…, like email=mail_address")?;
-    let (name, rest) = (name.trim(), rest.trim());
-    match LeadKey::from_name(name) {
-        Some(LeadKey::Id) => Err("`id` is always the key: take --key".to_owned()),
-        Some(LeadKey::ClientId) => Err("`clientId` is always the client: take --client".to_owned()),
-        Some(key) => Ok((key, rest)),
-        None => {
-            let near = nearest(name, LeadKey::ALL.iter().map(|key| key.name()));
-            let hint = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
-            Err(format!("Conversica has no key {name}{hint}"))
-        }
-    }
 }

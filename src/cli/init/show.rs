@@ -1,12 +1,13 @@
 //! What `init` says: the proposal with its reasons, what would come of it, and what to do next.
 
+use crate::cli::init::proposal_text::{doubts, from};
+use crate::cli::init::suggested_line::{suggest_condition, suggest_opt_out};
 use serde_json::{Value, json};
 
 use super::ask::rows;
-use super::flags::{Kept, Source};
 use super::store::Target;
 use super::trial::{self, ROWS, Trial};
-use super::write;
+use crate::cli::init::kept::{Kept, Source};
 use crate::cli::table;
 use crate::config::FieldRule;
 use crate::console::{printable, say};
@@ -58,25 +59,6 @@ fn capital(table: &Table) -> String {
     let name = table.relation.to_string();
     let mut letters = name.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-/// Everything unsure, the fields' own among them.
-pub fn doubts(proposal: &Proposal) -> Vec<String> {
-    let of_fields =
-        proposal.fields.iter().filter_map(|field| Some(format!("{}: {}", field.key, field.doubt.as_ref()?)));
-    of_fields.chain(proposal.doubts.iter().cloned()).collect()
-}
-
-/// Where a key comes from, in a few words.
-fn from(rule: &FieldRule) -> String {
-    match rule {
-        FieldRule::Value(value) => format!("always \"{value}\""),
-        FieldRule::Column { column, default, map, .. } => {
-            let map = if map.is_empty() { "" } else { ", translated" };
-            let default = default.as_ref().map(|text| format!(", or \"{text}\"")).unwrap_or_default();
-            format!("{column}{map}{default}")
-        }
-    }
 }
 
 fn list(title: &str, lines: &[String]) {
@@ -173,8 +155,8 @@ fn quoted(word: &str) -> String {
 }
 
 fn suggested(proposal: &Proposal, unmapped: &Unmapped) -> Vec<Value> {
-    let of_lead = write::suggest_opt_out(unmapped).map(|suggested| ("lead", suggested));
-    let of_source = write::suggest_condition(proposal, unmapped).map(|suggested| ("source", suggested));
+    let of_lead = suggest_opt_out(unmapped).map(|suggested| ("lead", suggested));
+    let of_source = suggest_condition(proposal, unmapped).map(|suggested| ("source", suggested));
     let lines = of_lead.into_iter().chain(of_source);
     lines.map(|(section, of)| json!({ "section": section, "meaning": of.meaning, "write": of.line })).collect()
 }

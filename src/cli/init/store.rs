@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::flags::{Kept, Source, absolute};
 use crate::cli::init::args::Args;
+use crate::cli::init::kept::{Kept, Source, absolute};
 use crate::error::SetupError;
 
 /// What is written, and the files that it names.

@@ -3,13 +3,13 @@
 //! No value of a row is in it. Names come from the database, and stand in it as TOML and comments allow: one with a line
 //! break cannot end a comment.
 
+use crate::cli::init::proposal_text::doubts;
+use crate::cli::init::suggested_line::{SuggestedLine, quoted, rule, suggest_condition, suggest_opt_out};
 use std::fmt::Write as _;
 
-use super::flags::{Kept, Source};
-use super::show;
 use super::store::Target;
 use crate::cli::init::args::Args;
-use crate::config::FieldRule;
+use crate::cli::init::kept::{Kept, Source};
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
 use crate::setup::propose::proposal::{Place, Proposal, Unmapped};
@@ -44,7 +44,7 @@ fn head(text: &mut String, proposal: &Proposal) {
         "#\n# Every line says why it was chosen. Read it, then `conversica-sync check` and `conversica-sync plan`, which send\n\
          # nothing. The first run of all holds what it finds until you decide about it.\n",
     );
-    listed(text, "Not sure:", &show::doubts(proposal));
+    listed(text, "Not sure:", &doubts(proposal));
     let consent: Vec<String> =
         proposal.consent.iter().map(|unmapped| format!("\"{}\" {}", unmapped.column, unmapped.why)).collect();
     listed(text, "CONSENT THAT IS NOT MAPPED. Decide before anything is sent:", &consent);
@@ -128,38 +128,6 @@ fn lead(text: &mut String, proposal: &Proposal) {
     }
 }
 
-/// What an operator may write for a column about consent or use: the meaning that it then has, and the line.
-pub struct SuggestedLine {
-    pub meaning: String,
-    pub line: String,
-}
-
-/// Under `[lead]`: how the column fills optOut.
-pub fn suggest_opt_out(unmapped: &Unmapped) -> Option<SuggestedLine> {
-    let by_column = unmapped.rule.as_ref()?;
-    let meaning = match unmapped.inverse_of {
-        Some(_) => "To take each person without a yes there for opted out",
-        None => "If a yes there means that the person wants no messages",
-    };
-    Some(SuggestedLine { meaning: meaning.to_owned(), line: format!("optOut = {}", rule(by_column)) })
-}
-
-/// Under `[source]`: how the rows that the column speaks of are left out.
-pub fn suggest_condition(proposal: &Proposal, unmapped: &Unmapped) -> Option<SuggestedLine> {
-    let condition = unmapped.condition.as_ref()?;
-    let (place, line) = match &proposal.place {
-        Place::Table { filter: None } => ("", format!("where = {}", quoted(condition))),
-        Place::Table { filter: Some(filter) } => {
-            (", in place of the where above", format!("where = {}", quoted(&format!("{filter} AND {condition}"))))
-        }
-        Place::Query(query) => {
-            let word = if query.contains("\nWHERE ") { "AND" } else { "WHERE" };
-            (", as the last line of the query", format!("{word} {condition}"))
-        }
-    };
-    Some(SuggestedLine { meaning: format!("To leave out {}{place}", unmapped.who_is_left_out()), line })
-}
-
 fn suggested(text: &mut String, unmapped: &Unmapped, line: Option<SuggestedLine>) {
     if let Some(SuggestedLine { meaning, line }) = line {
         comment(text, &format!("\"{}\" {}. {meaning}:", unmapped.column, unmapped.why));
@@ -232,37 +200,4 @@ fn harmless(words: &str) -> String {
 fn several_lines(value: &str) -> String {
     let plain = !value.contains("'''") && !value.ends_with('\'') && value.chars().all(|c| c == '\n' || !c.is_control());
     if plain { format!("'''\n{value}\n'''") } else { quoted(value) }
-}
-
-fn rule(rule: &FieldRule) -> String {
-    match rule {
-        FieldRule::Value(value) => format!("{{ value = {} }}", quoted(value)),
-        FieldRule::Column { column, default: None, map, .. } if map.is_empty() => quoted(column),
-        FieldRule::Column { column, default, map, .. } => {
-            let mut parts = vec![format!("column = {}", quoted(column))];
-            parts.extend(default.as_ref().map(|text| format!("default = {}", quoted(text))));
-            if !map.is_empty() {
-                let entries = map.iter().map(|(from, to)| format!("{} = {}", quoted(from), quoted(to)));
-                parts.push(format!("map = {{ {} }}", entries.collect::<Vec<_>>().join(", ")));
-            }
-            format!("{{ {} }}", parts.join(", "))
-        }
-    }
-}
-
-/// A basic string of TOML, never on several lines.
-fn quoted(value: &str) -> String {
-    let mut text = String::from("\"");
-    for c in value.chars() {
-        match c {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            c if c.is_control() => {
-                let _ = write!(text, "\\u{:04X}", u32::from(c));
-            }
-            c => text.push(c),
-        }
-    }
-    text.push('"');
-    text
 }

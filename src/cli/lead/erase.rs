@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::name;
 use crate::cli::context::{Exit, confirmed, existing_state, person};
 use crate::clock;
 use crate::config::Settings;
@@ -12,6 +11,7 @@ use crate::error::SetupError;
 use crate::store::erase::{self, Erasure, Reach, Told};
 use crate::store::state_db::StateDb;
 use crate::store::{instant, payload, record, tombstone};
+use crate::story::{name, which};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -53,7 +53,7 @@ pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &Setting
 /// Also who is not known here: they are not to be written to when their row is read one day.
 async fn whom(state: &StateDb, id: &str, client: Option<&str>, settings: &Settings) -> anyhow::Result<LeadId> {
     let named = |client: &str| LeadId { id: id.to_owned(), client_id: client.to_owned() };
-    match (super::which(state, id, client).await?, client) {
+    match (which(state, id, client).await?, client) {
         (Ok(lead), _) => Ok(lead),
         (Err(_), Some(client)) => Ok(named(client)),
         (Err(_), None) if settings.source.client.is_none() => Ok(named("")),

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::info;
 
 use crate::rules::retry;
-use crate::send::deliver::{Deliverer, RECHECK, Unwritten};
+use crate::send::deliver::deliverer::{Deliverer, RECHECK, Unwritten};
 use crate::store::claim::{Claim, Finished};
 use crate::store::control::{self, Halt, MappingInUse, Resumed, Verified};
 use crate::store::state_db::StateDb;

@@ -91,3 +91,8 @@ pub struct Unique {
     pub columns: Vec<String>,
     pub primary: bool,
 }
+
+/// Whether a reference leads to a table.
+pub fn leads_to(reference: &Reference, table: &Table) -> bool {
+    table.schema == reference.schema && table.name.eq_ignore_ascii_case(&reference.table)
+}

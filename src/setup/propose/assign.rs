@@ -3,10 +3,11 @@
 use crate::conversica::lead::{Kind, LeadKey};
 use crate::rules::source_column::Family;
 use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
+use crate::setup::propose::dialect::Dialect;
+use crate::setup::propose::draft::{Draft, Origin, Part};
+use crate::setup::propose::names;
 use crate::setup::propose::proposal::{Given, Wishes};
-use crate::setup::propose::shape::{self, Fit};
-use crate::setup::propose::{names, stamp};
+use crate::setup::propose::shape::{self, Fit, is_time_column};
 
 /// What a person has said goes before everything.
 pub fn given(draft: &mut Draft<'_>, wishes: &Wishes) {
@@ -257,7 +258,7 @@ pub fn person(draft: &mut Draft<'_>) {
         return;
     }
     let base = draft.base;
-    let is_name = |column: &&Column| !stamp::is_time(column) && fits(base, LeadKey::FirstName, column).is_ok();
+    let is_name = |column: &&Column| !is_time_column(column) && fits(base, LeadKey::FirstName, column).is_ok();
     let full = draft.free().into_iter().filter(is_name);
     let full = full.filter_map(|column| Some((names::likeness(&column.name, names::FULL_NAME)?, column)));
     let Some((_, column)) = full.max_by_key(|(likeness, _)| *likeness) else { return };

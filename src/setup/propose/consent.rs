@@ -4,11 +4,12 @@ use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
-use crate::setup::propose::flag::{self, FlagMeaning, NO_WORDS, RowsKept};
-use crate::setup::propose::proposal::{Unmapped, Wishes};
-use crate::setup::propose::shape::{self, Fit};
-use crate::setup::propose::{names, stamp};
+use crate::setup::propose::dialect::Dialect;
+use crate::setup::propose::draft::{Draft, Origin, Part};
+use crate::setup::propose::flag::{self, FlagMeaning, NO_WORDS};
+use crate::setup::propose::names;
+use crate::setup::propose::proposal::{RowsKept, Unmapped, Wishes};
+use crate::setup::propose::shape::{self, Fit, is_time_column};
 
 /// Columns of the table itself. Of several that say the same, one `true` is enough.
 pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
@@ -17,9 +18,9 @@ pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
         let mut found: Vec<(u32, &Column)> = Vec::new();
         for column in draft.free() {
             let Some(likeness) = names::likeness(&column.name, names::of(key)) else { continue };
-            let time = stamp::is_time(column) && key == LeadKey::OptOut;
+            let time = is_time_column(column) && key == LeadKey::OptOut;
             if time
-                || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !stamp::is_time(column)
+                || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !is_time_column(column)
             {
                 found.push((likeness, column));
             } else {
@@ -74,7 +75,7 @@ pub fn name_leftovers(draft: &mut Draft<'_>) -> Vec<String> {
         if draft.consent.iter().any(|known| known.column == column.name) {
             continue;
         }
-        let is_time = stamp::is_time(column);
+        let is_time = is_time_column(column);
         let meaning = flag::find_meaning(column).filter(|_| column.readable);
         let why = match meaning {
             Some(FlagMeaning::Refusal) if is_time => "may be the time at which a person refused messages",
@@ -125,7 +126,7 @@ fn part(draft: &Draft<'_>, found: &[&Column]) -> Part {
     // An inherited column of the same name counts as well.
     let all: Vec<(&str, &Column)> = found.iter().flat_map(|column| draft.find_columns(&column.name)).collect();
     match (found, all.as_slice()) {
-        ([column], [_]) if !stamp::is_time(column) => {
+        ([column], [_]) if !is_time_column(column) => {
             let mut part = Part::new(Origin::Column(column.name.clone()), why(column));
             part.map = shape::truth_map(column, false);
             if shape::fit(column, |text| shape::truth(text).is_some()) == Fit::Unsure
@@ -157,7 +158,7 @@ fn why(column: &Column) -> String {
 
 /// The condition for an opt-out, whatever the type.
 pub fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
-    if stamp::is_time(column) {
+    if is_time_column(column) {
         // A text may be blank instead of NULL.
         return match dialect {
             Dialect::Postgres => format!("{name} IS NOT NULL"),

@@ -4,9 +4,11 @@
 use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::rules::source_column::Family;
-use crate::setup::introspect::table::{Column, Table};
+use crate::setup::introspect::table::{Column, Table, leads_to};
 use crate::setup::propose::draft::{Draft, Origin, Part};
-use crate::setup::propose::{assign, consent, flag, join, lineage, names, shape, staff, stamp};
+use crate::setup::propose::proposal::RowsKept;
+use crate::setup::propose::shape::{self, is_time_column};
+use crate::setup::propose::{assign, consent, flag, join, names, staff, stamp};
 
 /// What the columns are called by which a record refers to its person, the surest first.
 const PERSON: &str = "contactid contact personid person partyid party leadpersonid customerid customer clientid client partnerid partner prospectid \
@@ -48,7 +50,7 @@ pub fn find_contact<'a>(catalog: &'a [Table], record: &'a Table, index: usize) -
     named.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
     let found = named.into_iter().filter_map(|(_, column)| {
         let reference = record.references.iter().find(|reference| reference.column == column.name)?;
-        let person = catalog.iter().position(|table| lineage::leads_to(reference, table))?;
+        let person = catalog.iter().position(|table| leads_to(reference, table))?;
         let is_whole_key =
             reference.target.as_deref().is_none_or(|target| catalog[person].primary_key() == Some(target));
         if person == index || !is_whole_key || staff::is_staff_in(catalog, person) {
@@ -74,7 +76,7 @@ fn find_mechanism(catalog: &[Table], person: usize) -> Option<ContactMechanism<'
                 .find(|column| !assign::is_reference(table, column))
         };
         let (kind, value, key) = (of(TYPE)?, of(VALUE)?, table.primary_key()?);
-        let holders = table.references.iter().filter(|reference| lineage::leads_to(reference, &catalog[person]));
+        let holders = table.references.iter().filter(|reference| leads_to(reference, &catalog[person]));
         let holder = holders.map(|reference| reference.column.as_str()).next()?;
         // Before its values have been seen, it may be one.
         let fits = table.rows.is_none() || find_kind(kind, "mail").is_some();
@@ -204,7 +206,7 @@ fn fill_from_person(draft: &mut Draft<'_>, person: &Table, alias: &str, why: &st
 fn take_consent(draft: &mut Draft<'_>, person: &Table, alias: &str) {
     let is_refusal = |column: &&Column| {
         names::likeness(&column.name, names::of(LeadKey::OptOut)).is_some()
-            && (stamp::is_time(column)
+            && (is_time_column(column)
                 || shape::fit(column, |text| shape::truth(text).is_some()) != shape::Fit::Misfits)
     };
     let readable: Vec<&Column> = person.columns.iter().filter(|column| column.readable).collect();
@@ -241,7 +243,7 @@ fn take_consent(draft: &mut Draft<'_>, person: &Table, alias: &str) {
     }
 }
 
-fn ways_out(table: &Table) -> impl Iterator<Item = (&Column, flag::RowsKept)> {
+fn ways_out(table: &Table) -> impl Iterator<Item = (&Column, RowsKept)> {
     let readable = table.columns.iter().filter(|column| column.readable);
     readable.filter_map(|column| Some((column, stamp::find_way_out(table, column)?)))
 }

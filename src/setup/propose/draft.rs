@@ -1,6 +1,8 @@
 //! A proposal in the making, and how it becomes one: a table where columns suffice, a query where anything is joined or
 //! computed. Pure.
 
+use crate::setup::propose::dialect::Dialect;
+use crate::setup::propose::record_lineage::BASE;
 use std::collections::BTreeMap;
 
 use crate::config::{FieldRule, WhenNull};
@@ -8,21 +10,9 @@ use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::rules::source_column::Family;
 use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::consent;
-use crate::setup::propose::flag::{self, RowsKept};
-use crate::setup::propose::lineage::RecordLineage;
-use crate::setup::propose::proposal::{Choice, Field, Place, Proposal, Unmapped, system};
-use crate::setup::propose::stamp::Stamp;
-
-/// Whose SQL is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    Sqlite,
-    Postgres,
-}
-
-/// The table's name in a query.
-pub const BASE: &str = "l";
+use crate::setup::propose::flag;
+use crate::setup::propose::proposal::{Choice, Field, Place, Proposal, RowsKept, Stamp, Unmapped, system};
+use crate::setup::propose::record_lineage::RecordLineage;
 
 pub struct Draft<'a> {
     pub catalog: &'a [Table],
@@ -219,10 +209,9 @@ impl<'a> Draft<'a> {
         alias
     }
 
-    pub fn finish(mut self, key: Option<Choice>, stamp: Option<Stamp>) -> Proposal {
+    pub fn finish(mut self, key: Option<Choice>, stamp: Option<Stamp>, unmapped: Vec<String>) -> Proposal {
         let computed = |part: &Part| matches!(part.origin, Origin::Sql(..));
         let is_query = !self.joins.is_empty() || self.fields.values().any(computed);
-        let unmapped = consent::name_leftovers(&mut self);
         if !self.fields.contains_key(&LeadKey::OptOut) {
             self.doubts.push(
                 "optOut is not mapped: who opts out in the CRM goes on getting messages, until Conversica hears of it itself"

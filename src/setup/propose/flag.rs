@@ -6,9 +6,10 @@
 use crate::db;
 use crate::rules::source_column::Family;
 use crate::setup::introspect::table::Column;
-use crate::setup::propose::draft::Dialect;
-use crate::setup::propose::shape::{self, Fit};
-use crate::setup::propose::{names, stamp};
+use crate::setup::propose::dialect::Dialect;
+use crate::setup::propose::names;
+use crate::setup::propose::proposal::RowsKept;
+use crate::setup::propose::shape::{self, Fit, is_time_column};
 
 /// What a yes in a column seems to mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,19 +24,6 @@ pub enum FlagMeaning {
     InUse,
     /// The person works with the CRM.
     StaffMark,
-}
-
-/// Which rows a condition leaves in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowsKept {
-    /// Those without a yes, or without a time.
-    Unset,
-    /// Those without a plain no.
-    NotDenied,
-    /// Those with a yes.
-    Set,
-    /// Those that refer to nothing.
-    WithoutReference,
 }
 
 const REFUSALS: &str = "unsubscri optout optedout donot dont nocontact nocall nomail noemail nosms notext blacklist suppress objection \
@@ -79,7 +67,7 @@ pub fn is_yes_or_no(column: &Column) -> bool {
 
 /// What a yes there seems to mean, by the name; `None` where the name speaks of nothing of the kind.
 pub fn find_meaning(column: &Column) -> Option<FlagMeaning> {
-    let is_time = stamp::is_time(column);
+    let is_time = is_time_column(column);
     if !is_yes_or_no(column) && !is_time {
         return None;
     }
@@ -135,7 +123,7 @@ pub fn write_condition(column: &Column, kept: RowsKept, dialect: Dialect, prefix
     if kept == RowsKept::WithoutReference {
         return format!("{name} IS NULL");
     }
-    if stamp::is_time(column) && kept == RowsKept::Unset {
+    if is_time_column(column) && kept == RowsKept::Unset {
         return match (dialect, &column.family) {
             (Dialect::Postgres, Family::Date | Family::Timestamp | Family::TimestampTz) => format!("{name} IS NULL"),
             // A text may be blank instead, and copies of other engines' tables write a time that is none.

@@ -6,13 +6,13 @@
 use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::rules::source_column::Family;
-use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::draft::{Dialect, Draft, Origin, Part};
+use crate::setup::introspect::table::{Column, Table, leads_to};
+use crate::setup::propose::dialect::Dialect;
+use crate::setup::propose::draft::{Draft, Origin, Part};
+use crate::setup::propose::names::{self, is_person};
 use crate::setup::propose::shape::{self, Fit};
-use crate::setup::propose::{assign, consent, flag, lineage, names, staff};
+use crate::setup::propose::{assign, consent, flag, staff};
 
-/// Columns by which a member of staff is a person, or a person belongs to a company.
-const PERSON: [&str; 8] = ["partnerid", "personid", "contactid", "employeeid", "partner", "person", "party", "partyid"];
 const COMPANY: [&str; 4] = ["companyid", "accountid", "organizationid", "organisationid"];
 const LABEL: [&str; 11] = [
     "name",
@@ -43,11 +43,6 @@ const CLERKS: [&str; 11] = [
     "modifi",
 ];
 
-/// Whether a column of this name says which person a row is.
-pub fn is_person(column: &str) -> bool {
-    PERSON.contains(&names::folded(column).as_str())
-}
-
 /// Where a column leads to.
 struct Target {
     table: usize,
@@ -64,7 +59,7 @@ fn target(catalog: &[Table], from: &Table, column: &Column, is_likely: &dyn Fn(&
     };
     let declared = from.references.iter().find(|reference| reference.column == column.name);
     if let Some(reference) = declared {
-        let table = catalog.iter().position(|table| lineage::leads_to(reference, table))?;
+        let table = catalog.iter().position(|table| leads_to(reference, table))?;
         return Some(Target { table, column: usable(table, reference.target.as_deref())?, declared: true });
     }
     let folded = names::folded(&column.name);

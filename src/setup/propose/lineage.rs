@@ -1,34 +1,14 @@
 //! Joined inheritance: where the primary key of a table is itself a reference to the key of another (Django's multi-table
 //! inheritance, SQLAlchemy, Doctrine, Hibernate), both rows are one record, and the parent's columns are the table's own. Pure.
 
+use crate::setup::introspect::table::leads_to;
+use crate::setup::propose::record_lineage::{RecordAncestor, RecordLineage};
 use std::borrow::Cow;
 
 use crate::db;
-use crate::setup::introspect::table::{Column, Reference, Table};
-use crate::setup::propose::draft::BASE;
+use crate::setup::introspect::table::{Column, Table};
+use crate::setup::propose::record_lineage::BASE;
 use crate::setup::propose::{flag, names, staff};
-
-/// A table with all that it inherits.
-pub struct RecordLineage<'a> {
-    /// The columns of the table and of its ancestors under one roof, each name once: the nearest table's.
-    pub table: Cow<'a, Table>,
-    /// The nearest first.
-    pub ancestors: Vec<RecordAncestor>,
-}
-
-/// A table that another inherits from.
-pub struct RecordAncestor {
-    /// The index in the catalog.
-    pub table: usize,
-    pub alias: String,
-    /// The condition by which its row is the same record, in SQL.
-    pub on: String,
-}
-
-/// Whether a reference leads to a table.
-pub fn leads_to(reference: &Reference, table: &Table) -> bool {
-    table.schema == reference.schema && table.name.eq_ignore_ascii_case(&reference.table)
-}
 
 /// The table at this index, and the tables that it inherits from, over any number of levels.
 pub fn trace_ancestors(catalog: &[Table], base: usize) -> RecordLineage<'_> {

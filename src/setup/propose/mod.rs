@@ -7,6 +7,7 @@
 mod assign;
 mod consent;
 mod contact;
+pub mod dialect;
 mod draft;
 mod flag;
 mod join;
@@ -14,6 +15,7 @@ mod lineage;
 pub mod names;
 pub mod proposal;
 pub mod rank;
+pub mod record_lineage;
 pub mod shape;
 pub mod staff;
 mod stamp;
@@ -21,7 +23,7 @@ mod stamp;
 use crate::setup::introspect::table::Table;
 use crate::setup::propose::proposal::{Proposal, Wishes};
 
-pub use draft::Dialect;
+pub use crate::setup::propose::dialect::Dialect;
 use draft::Draft;
 
 /// What is proposed for the table at this index of the catalog.
@@ -62,7 +64,8 @@ pub fn propose(catalog: &[Table], base: usize, dialect: Dialect, wishes: &Wishes
     join::addresses(&mut draft);
     assign::defaults(&mut draft, wishes);
     assign::name_left_out(&mut draft);
-    draft.finish(key, changed_at)
+    let unmapped = consent::name_leftovers(&mut draft);
+    draft.finish(key, changed_at, unmapped)
 }
 
 /// The tables that the one at this index inherits from, as indices of the catalog.

@@ -289,6 +289,15 @@ pub fn table_likeness(name: &str) -> i32 {
     score
 }
 
+/// Whether a column of this name says which person a row is.
+pub fn is_person(column: &str) -> bool {
+    PERSON.contains(&folded(column).as_str())
+}
+
+/// Columns by which a member of staff is a person, or a person belongs to a company.
+pub(crate) const PERSON: [&str; 8] =
+    ["partnerid", "personid", "contactid", "employeeid", "partner", "person", "party", "partyid"];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,8 @@
 
 use crate::config::FieldRule;
 use crate::conversica::lead::LeadKey;
+use crate::db;
 use crate::setup::introspect::table::Table;
-use crate::setup::propose::flag::RowsKept;
 
 /// How a person fills a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,4 +125,66 @@ pub fn system(table: &Table) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// What says when a row has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    pub(crate) from: StampSource,
+    pub why: String,
+}
+
+impl Stamp {
+    /// The column, where it is one alone.
+    pub fn column(&self) -> Option<&str> {
+        match &self.from {
+            StampSource::Column { name, .. } => Some(name),
+            StampSource::Either { .. } | StampSource::Expression(_) => None,
+        }
+    }
+
+    /// As `[source] changed_at` names it beside a table.
+    pub fn setting(&self) -> String {
+        match &self.from {
+            StampSource::Column { name, .. } => name.clone(),
+            StampSource::Either { first, second, .. } => {
+                format!("coalesce({}, {})", db::quote(first), db::quote(second))
+            }
+            StampSource::Expression(text) => format!("({text})"),
+        }
+    }
+
+    /// As a query selects it.
+    pub fn sql(&self) -> String {
+        match &self.from {
+            StampSource::Column { alias, name } => format!("{alias}.{}", db::quote(name)),
+            StampSource::Either { alias, first, second } => {
+                format!("coalesce({alias}.{}, {alias}.{})", db::quote(first), db::quote(second))
+            }
+            StampSource::Expression(text) => format!("({text})"),
+        }
+    }
+}
+
+/// Which rows a condition leaves in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsKept {
+    /// Those without a yes, or without a time.
+    Unset,
+    /// Those without a plain no.
+    NotDenied,
+    /// Those with a yes.
+    Set,
+    /// Those that refer to nothing.
+    WithoutReference,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StampSource {
+    /// A column of the record, with the alias of its table.
+    Column { alias: String, name: String },
+    /// The second column of that table where the first is NULL.
+    Either { alias: String, first: String, second: String },
+    /// An operator's own words.
+    Expression(String),
 }

@@ -1,5 +1,6 @@
 //! What sampled values look like. Pure.
 
+use crate::rules::source_column::Family;
 use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
@@ -131,6 +132,14 @@ pub fn truth_map(column: &Column, inverted: bool) -> BTreeMap<String, String> {
         }
     }
     map
+}
+
+pub fn is_time_column(column: &Column) -> bool {
+    match column.family {
+        Family::Date | Family::Timestamp | Family::TimestampTz => true,
+        Family::Text | Family::Other(_) => fit(column, is_time) == Fit::Fits && column.values().next().is_some(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

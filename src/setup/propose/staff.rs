@@ -5,9 +5,9 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::setup::introspect::table::Table;
+use crate::setup::introspect::table::{Table, leads_to};
 use crate::setup::propose::draft::{Draft, RowExclusion};
-use crate::setup::propose::{join, lineage, names};
+use crate::setup::propose::names::{self, is_person};
 
 /// Words of a table's name that mean people who work there, or who log in.
 const STAFF: &str = "user users usr usrs resuser resusers login logins employee employees staff admin admins administrator administrators \
@@ -90,12 +90,10 @@ pub fn find_staff_among(catalog: &[Table], persons: &[usize]) -> Vec<(String, St
             continue;
         }
         for reference in &table.references {
-            let is_same_person =
-                table.primary_key() == Some(reference.column.as_str()) || join::is_person(&reference.column);
+            let is_same_person = table.primary_key() == Some(reference.column.as_str()) || is_person(&reference.column);
             let is_to_key = |person: &&Table| {
                 let key = person.primary_key();
-                lineage::leads_to(reference, person)
-                    && reference.target.as_deref().is_none_or(|target| key == Some(target))
+                leads_to(reference, person) && reference.target.as_deref().is_none_or(|target| key == Some(target))
             };
             let person = persons.iter().map(|person| &catalog[*person]).find(is_to_key).filter(|_| is_same_person);
             let Some(person) = person else { continue };
@@ -129,7 +127,7 @@ fn is_owner_elsewhere(catalog: &[Table], table: &Table) -> bool {
         [LeadKey::RepId, LeadKey::RepName].into_iter().any(|key| names::likeness(column, names::of(key)).is_some())
     };
     catalog.iter().filter(|other| other.name != table.name).any(|other| {
-        let to_this = other.references.iter().filter(|reference| lineage::leads_to(reference, table));
+        let to_this = other.references.iter().filter(|reference| leads_to(reference, table));
         to_this.into_iter().any(|reference| is_owner(&reference.column))
     })
 }
@@ -141,7 +139,7 @@ fn belongs_to_staff(catalog: &[Table], table: &Table) -> bool {
     has(names::of(LeadKey::Email))
         && !has_name
         && table.references.iter().any(|reference| {
-            catalog.iter().any(|other| lineage::leads_to(reference, other) && by_name(&other.name) == Some(true))
+            catalog.iter().any(|other| leads_to(reference, other) && by_name(&other.name) == Some(true))
         })
 }
 

@@ -4,58 +4,11 @@ use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::rules::source_column::Family;
 use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::draft::{Dialect, Draft, RowFilter};
-use crate::setup::propose::flag::{self, RowsKept};
-use crate::setup::propose::names;
-use crate::setup::propose::proposal::{Choice, Unmapped, Wishes};
-use crate::setup::propose::shape::{self, Fit};
-
-/// What says when a row has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
-    from: From,
-    pub why: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum From {
-    /// A column of the record, with the alias of its table.
-    Column { alias: String, name: String },
-    /// The second column of that table where the first is NULL.
-    Either { alias: String, first: String, second: String },
-    /// An operator's own words.
-    Expression(String),
-}
-
-impl Stamp {
-    /// The column, where it is one alone.
-    pub fn column(&self) -> Option<&str> {
-        match &self.from {
-            From::Column { name, .. } => Some(name),
-            From::Either { .. } | From::Expression(_) => None,
-        }
-    }
-
-    /// As `[source] changed_at` names it beside a table.
-    pub fn setting(&self) -> String {
-        match &self.from {
-            From::Column { name, .. } => name.clone(),
-            From::Either { first, second, .. } => format!("coalesce({}, {})", db::quote(first), db::quote(second)),
-            From::Expression(text) => format!("({text})"),
-        }
-    }
-
-    /// As a query selects it.
-    pub fn sql(&self) -> String {
-        match &self.from {
-            From::Column { alias, name } => format!("{alias}.{}", db::quote(name)),
-            From::Either { alias, first, second } => {
-                format!("coalesce({alias}.{}, {alias}.{})", db::quote(first), db::quote(second))
-            }
-            From::Expression(text) => format!("({text})"),
-        }
-    }
-}
+use crate::setup::propose::dialect::Dialect;
+use crate::setup::propose::draft::{Draft, RowFilter};
+use crate::setup::propose::proposal::{Choice, RowsKept, Stamp, StampSource, Unmapped, Wishes};
+use crate::setup::propose::shape::{self, Fit, is_time_column};
+use crate::setup::propose::{flag, names};
 
 pub fn key(draft: &Draft<'_>, wishes: &Wishes) -> Option<Choice> {
     let table = draft.base;
@@ -128,7 +81,7 @@ pub fn deleted(draft: &mut Draft<'_>) {
 fn way_out(table: &Table, column: &Column) -> Option<(RowsKept, &'static str)> {
     if names::likeness(&column.name, names::DELETED).is_some() {
         Some((RowsKept::Unset, "is deleted"))
-    } else if names::likeness(&column.name, names::ACTIVE).is_some() && !is_time(column) {
+    } else if names::likeness(&column.name, names::ACTIVE).is_some() && !is_time_column(column) {
         Some((RowsKept::NotDenied, "is in use or not"))
     } else if flag::is_staff_mark(&column.name) {
         let is_reference = table.references.iter().any(|reference| reference.column == column.name);
@@ -147,18 +100,8 @@ pub fn find_way_out(table: &Table, column: &Column) -> Option<RowsKept> {
 
 fn can_be_read(column: &Column, kept: RowsKept) -> bool {
     kept == RowsKept::WithoutReference
-        || kept == RowsKept::Unset && is_time(column)
-        || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !is_time(column)
-}
-
-pub fn is_time(column: &Column) -> bool {
-    match column.family {
-        Family::Date | Family::Timestamp | Family::TimestampTz => true,
-        Family::Text | Family::Other(_) => {
-            shape::fit(column, shape::is_time) == Fit::Fits && column.values().next().is_some()
-        }
-        _ => false,
-    }
+        || kept == RowsKept::Unset && is_time_column(column)
+        || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !is_time_column(column)
 }
 
 /// Whether the values can be compared with a time: not those of which nobody knows the month.
@@ -175,10 +118,10 @@ fn can_be_followed(column: &Column) -> bool {
 pub fn changed_at(draft: &mut Draft<'_>, wishes: &Wishes) -> Option<Stamp> {
     if let Some(asked) = &wishes.changed_at {
         let from = match draft.find_columns(asked).first() {
-            Some((alias, column)) => From::Column { alias: (*alias).to_owned(), name: column.name.clone() },
-            None => From::Expression(asked.clone()),
+            Some((alias, column)) => StampSource::Column { alias: (*alias).to_owned(), name: column.name.clone() },
+            None => StampSource::Expression(asked.clone()),
         };
-        if let From::Column { name, .. } = &from {
+        if let StampSource::Column { name, .. } = &from {
             draft.take(name);
         }
         return Some(Stamp { from, why: "as you said".to_owned() });
@@ -264,7 +207,7 @@ fn changed_at_of<'t>(draft: &mut Draft<'_>, table: &'t Table, alias: &str) -> Op
     let stamp = match created.filter(|_| blanks) {
         Some(created) => Stamp {
             why: format!("column name; some rows have no \"{}\", so \"{}\" takes its place", name, created.name),
-            from: From::Either { alias, first: name, second: created.name.clone() },
+            from: StampSource::Either { alias, first: name, second: created.name.clone() },
         },
         None => {
             if blanks {
@@ -272,7 +215,7 @@ fn changed_at_of<'t>(draft: &mut Draft<'_>, table: &'t Table, alias: &str) -> Op
                     "some rows have no \"{name}\": only the daily comparison of everything finds their changes"
                 ));
             }
-            Stamp { why: format!("column name{like_times}"), from: From::Column { alias, name } }
+            Stamp { why: format!("column name{like_times}"), from: StampSource::Column { alias, name } }
         }
     };
     Some((column, stamp))

@@ -5,9 +5,14 @@
 //! then had begun later than the look-back after that value: by its own reading, and by how long it has been the newest, for
 //! the clock that writes the stamps need not be ours.
 
-use chrono::Timelike as _;
+use std::time::Duration;
 
-use super::*;
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Timelike as _, Utc};
+use chrono_tz::Tz;
+
+use crate::rules::cursor::stamp::{self, Form, Zone};
+use crate::rules::cursor::{Bound, DAYS, Kind, Newest, WESTMOST, Zones, epoch, ranges_from, texts};
+use crate::rules::settled::Settled;
 
 /// The shortest time between two stamps that are kept by the second.
 const SECOND: TimeDelta = TimeDelta::seconds(1);

@@ -1,0 +1,23 @@
+//! What a proposal says of itself.
+
+use crate::config::FieldRule;
+use crate::setup::propose::proposal::Proposal;
+
+/// Everything unsure, the fields' own among them.
+pub fn doubts(proposal: &Proposal) -> Vec<String> {
+    let of_fields =
+        proposal.fields.iter().filter_map(|field| Some(format!("{}: {}", field.key, field.doubt.as_ref()?)));
+    of_fields.chain(proposal.doubts.iter().cloned()).collect()
+}
+
+/// Where a key comes from, in a few words.
+pub(crate) fn from(rule: &FieldRule) -> String {
+    match rule {
+        FieldRule::Value(value) => format!("always \"{value}\""),
+        FieldRule::Column { column, default, map, .. } => {
+            let map = if map.is_empty() { "" } else { ", translated" };
+            let default = default.as_ref().map(|text| format!(", or \"{text}\"")).unwrap_or_default();
+            format!("{column}{map}{default}")
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Settings as they were loaded, with the layer that each came from.
+
+use crate::config::Settings;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// One key of the settings in force, fit to be shown: no secret is in it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Effective {
+    pub key: String,
+    /// `None`: not set.
+    pub value: Option<serde_json::Value>,
+    /// Where the value came from: `default`, `conversica-sync.toml:12`, `environment variable …`; empty if not set.
+    pub layer: String,
+    /// Of the value itself, hidden or not: by this two readings are compared.
+    #[serde(skip)]
+    pub trace: Trace,
+}
+
+/// Settings that have passed every check.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub effective: Vec<Effective>,
+    /// Legal, but worth a word.
+    pub warnings: Vec<String>,
+    /// The file they came from, if it was one.
+    pub file: Option<PathBuf>,
+}
+
+/// Tells a value from another one without giving it away: it may be a secret. Means nothing outside this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace(u64);
+
+impl Trace {
+    pub fn of(value: &str) -> Self {
+        Self(KEY.hash_one(value))
+    }
+}
+
+pub(crate) static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);

@@ -1,0 +1,411 @@
+//! The settings tree: one struct a section, exactly as docs/settings.md names them. It has no defaults: `config/default.toml` is the
+//! only place that has any.
+
+use crate::config::{duration, size};
+use crate::conversica::lead::LeadKey;
+use crate::conversica::post::Kind;
+use chrono_tz::Tz;
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub source: Source,
+    pub lead: Lead,
+    pub conversica: Conversica,
+    pub delivery: Delivery,
+    pub safety: Safety,
+    pub consent: Consent,
+    pub state: State,
+    /// Absent: no receiver.
+    pub receive: Option<Receive>,
+    pub writeback: Writeback,
+    pub alerts: Alerts,
+    pub admin: Admin,
+    pub log: Log,
+}
+
+/// `[source]`: the CRM database that leads are read from.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// `sqlite:///path/crm.db` or `postgres://user@host/database`.
+    #[schemars(with = "String", extend("x-secret" = "url"))]
+    pub url: SecretString,
+    /// Table or view, optionally qualified: `leads`, `crm.leads`. Either this or `query`.
+    pub table: Option<String>,
+    /// `SELECT …` for joins, renames and filters. Either this or `table`.
+    pub query: Option<String>,
+    /// Column that identifies a lead; it becomes Conversica's `id`.
+    pub key: String,
+    /// Column or expression that changes whenever a row does.
+    pub changed_at: Option<String>,
+    /// Filter, an SQL expression; only with `table`.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// Column that fills `clientId` and is part of the lead's identity.
+    pub client: Option<String>,
+    /// How changes are found: by polling, or by triggers in the CRM database.
+    pub changes: Changes,
+    /// Table of the change log that the triggers fill; `conversica_sync_<table>` beside the table unless set.
+    pub change_log: Option<String>,
+    /// Time between two polls.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub poll_interval: Duration,
+    /// Each poll reads again this much behind the newest change it has seen.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub lookback: Duration,
+    /// Time between two comparisons of every row.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub full_compare_interval: Duration,
+    /// What a row that has vanished means.
+    pub on_delete: OnDelete,
+    /// For timestamps without a zone.
+    #[schemars(with = "String", extend("x-kind" = "time-zone"))]
+    pub time_zone: Tz,
+    /// Longest that one statement may run in the CRM database.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub statement_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Changes {
+    Poll,
+    Triggers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDelete {
+    Ignore,
+    StopMessaging,
+}
+
+/// `[lead]`: which column fills which key of Conversica's Lead object.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Lead {
+    /// Keys agreed with Conversica beyond the published ones.
+    #[serde(default)]
+    pub custom: BTreeMap<String, FieldRule>,
+    #[serde(flatten)]
+    pub published: BTreeMap<LeadKey, FieldRule>,
+}
+
+/// How one key of the Lead object gets its value: `"column"`, `{ column, default, map, when_null }` or `{ value }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldRule {
+    Column {
+        column: String,
+        /// Used where the column is NULL or blank.
+        default: Option<String>,
+        /// CRM value → Conversica value; the entry `"*"` catches every other value. Empty: values pass unchanged.
+        map: BTreeMap<String, String>,
+        when_null: WhenNull,
+    },
+    Value(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenNull {
+    Omit,
+    Empty,
+}
+
+/// `[conversica]`: the account that leads are sent to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Conversica {
+    /// Where leads are posted to; HTTPS, except on this machine.
+    #[schemars(with = "String", extend("x-secret" = "url", "x-kind" = "url"))]
+    pub endpoint: url::Url,
+    /// Of the account that Conversica gave you; at least five characters.
+    pub username: String,
+    /// Its password; better kept in a file of its own and named by `password_file`.
+    #[schemars(with = "String", extend("x-secret" = "secret"))]
+    pub password: SecretString,
+    /// Sent as `apiVersion` with every lead.
+    pub api_version: String,
+    /// Whether a lead without `conversationId` is invalid.
+    pub require_conversation_id: bool,
+    /// Whether Conversica writes text messages: then `cellPhone` and `smsOptIn` or `smsOptOut` are required.
+    pub sms: bool,
+    /// Marks every lead as a test by replacing its `lastName`.
+    #[schemars(with = "Option<String>", extend("x-secret" = "secret"))]
+    pub test_lead_token: Option<SecretString>,
+    /// How many distinct leads may be sent with `test_lead_token`.
+    pub test_lead_limit: u32,
+}
+
+/// `[delivery]`: how fast, how long, and what after a failure.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// Ceiling; 0.01 to 100000.
+    pub requests_per_second: f64,
+    /// Requests in flight at once; 1 to 1024.
+    pub concurrency: u32,
+    /// Longest that one request may take; 1s to 10m.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub timeout: Duration,
+    /// What to do when it is unknown whether Conversica has a lead.
+    pub on_ambiguous: OnAmbiguous,
+    /// With `on_ambiguous = "wait"`: how long to wait for a word from Conversica before the lead is sent again; 1s to 90d.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub ambiguous_wait: Duration,
+    pub retry: Retry,
+    pub breaker: Breaker,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAmbiguous {
+    Resend,
+    Wait,
+    Hold,
+}
+
+/// `[delivery.retry]`: delays after transient failures.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// First delay after a transient failure.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub initial_interval: Duration,
+    /// 1.0 to 10.0.
+    pub multiplier: f64,
+    /// Longest delay.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub max_interval: Duration,
+    /// Counted from a lead's first failure; then it is exhausted.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub max_elapsed: Duration,
+}
+
+/// `[delivery.breaker]`: when to stop trying for a while.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// Transient failures in a row, over all leads.
+    pub failures: u32,
+}
+
+/// `[safety]`: what waits for a person before it is sent.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Safety {
+    /// Unset with leads present: hold and ask.
+    pub first_run: Option<FirstRun>,
+    /// A poll that would send more than this is held; 0 = off.
+    pub approve_above: u32,
+    /// People contacted for the first time, an hour; 0 = no cap.
+    pub new_leads_per_hour: u32,
+    /// The same, a day.
+    pub new_leads_per_day: u32,
+    /// What a changed `conversationId` of a known person means.
+    pub conversation_changes: ConversationChanges,
+    /// A full compare that finds a smaller share of the known leads still there takes nobody for gone, and holds; 0 to 1,
+    /// 0 = off.
+    pub source_shrinks_below: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstRun {
+    Send,
+    Baseline,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConversationChanges {
+    Send,
+    Hold,
+}
+
+/// `[consent]`: whose word counts when a person wants no more messages.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consent {
+    /// Whether an opt-out heard from Conversica outlives a stale CRM value.
+    pub keep_opt_outs: bool,
+    /// Column of the source with the time at which the person gave their consent: one later than an opt-out ends it.
+    pub given_at: Option<String>,
+}
+
+/// `[state]`: our own tables.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// `sqlite:///path/state.db`, or `postgres://…` to be shared by several instances.
+    #[schemars(with = "String", extend("x-secret" = "url"))]
+    pub url: SecretString,
+    /// How long the journal of requests is kept.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub keep_outcomes: Duration,
+    /// How long what Conversica has posted is kept, once it is taken in and written to the CRM.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub keep_received: Duration,
+}
+
+/// `[receive]`: the endpoint that Conversica posts Lead Updates, Messages and Chat Leads to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Receive {
+    /// Address and port.
+    #[schemars(with = "String", extend("x-kind" = "address"))]
+    pub listen: SocketAddr,
+    /// What Conversica must present.
+    pub username: String,
+    /// What Conversica must present.
+    #[schemars(with = "String", extend("x-secret" = "secret"))]
+    pub password: SecretString,
+    /// PEM file with the certificate chain; together with `tls_key`.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub tls_key: Option<PathBuf>,
+    /// Whether a proxy in front does TLS, so that plain HTTP off loopback is meant.
+    #[serde(default)]
+    pub behind_proxy: bool,
+    /// Longest request body, e.g. `1MiB`.
+    #[schemars(extend("x-kind" = "size"))]
+    pub max_body: Option<String>,
+    /// Where Lead Updates are posted to; unset: the published paths.
+    pub lead_update_path: Option<String>,
+    /// The same for Messages.
+    pub message_path: Option<String>,
+    /// The same for Chat Leads.
+    pub chat_lead_path: Option<String>,
+}
+
+impl Receive {
+    /// Where each kind is posted to, without a last slash: the path of the settings, or else the two that are published.
+    pub fn paths(&self) -> [(Kind, Vec<String>); 3] {
+        [
+            (Kind::LeadUpdate, &self.lead_update_path, ["/conversica/lead", "/conversicaLead"]),
+            (Kind::Message, &self.message_path, ["/conversica/message", "/conversicaMessage"]),
+            (Kind::ChatLead, &self.chat_lead_path, ["/conversica/create", "/conversicaCreate"]),
+        ]
+        .map(|(kind, own, published)| match own {
+            Some(path) => (kind, vec![path.trim_end_matches('/').to_owned()]),
+            None => (kind, published.map(str::to_owned).into()),
+        })
+    }
+
+    /// Longest request body. The embedded defaults always give `max_body`; the fallback is the limit of the contract.
+    pub fn max_body_bytes(&self) -> usize {
+        let bytes = self.max_body.as_deref().and_then(|text| size::parse(text).ok());
+        bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(1024 * 1024)
+    }
+}
+
+/// `[writeback]`: how what Conversica sends reaches the CRM database.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Writeback {
+    /// Own tables in the CRM database, your own statements, or nothing.
+    pub mode: WritebackMode,
+    /// The CRM database with a user that may write; unset: `source.url`.
+    #[schemars(with = "Option<String>", extend("x-secret" = "url"))]
+    pub url: Option<SecretString>,
+    /// Statement with `:named` parameters, run for each Lead Update; only with `mode = "sql"`.
+    pub lead_update: Option<String>,
+    /// The same for each Message.
+    pub message: Option<String>,
+    /// The same for each Chat Lead.
+    pub chat_lead: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WritebackMode {
+    Tables,
+    Sql,
+    Off,
+}
+
+/// `[alerts]`: who is told when a person is needed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alerts {
+    /// Web address that a JSON document is posted to; HTTPS, except on this machine. A secret as a whole: whoever has it may
+    /// post.
+    #[schemars(with = "Option<String>", extend("x-secret" = "secret", "x-kind" = "url"))]
+    pub url: Option<url::Url>,
+    /// Command line for `/bin/sh`, given the document on its standard input.
+    pub command: Option<String>,
+    /// Longest that one try may take; 1s to 10m.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub timeout: Duration,
+    /// People are told when a lead has waited for longer than this to be sent; `0s` = off.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub backlog_older_than: Duration,
+}
+
+impl Alerts {
+    /// Whether anybody is told anything.
+    pub fn is_on(&self) -> bool {
+        self.url.is_some() || self.command.is_some()
+    }
+}
+
+/// `[admin]`: health, metrics, dashboard.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port; port 0 picks a free one.
+    #[schemars(with = "String", extend("x-kind" = "address"))]
+    pub listen: SocketAddr,
+    /// Opens the dashboard; required off loopback.
+    #[schemars(with = "Option<String>", extend("x-secret" = "secret"))]
+    pub token: Option<SecretString>,
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// `auto` is pretty on a terminal and JSON elsewhere.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Auto,
+    Pretty,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}

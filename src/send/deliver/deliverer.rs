@@ -1,0 +1,60 @@
+//! The deliverer: what it knows between two steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::client::{Attempt, Client};
+use crate::config::Settings;
+use crate::rules::admission::Admit;
+use crate::send::tally::Tally;
+use crate::send::throttle::Throttle;
+use crate::store::claim::{Claim, Finished};
+use crate::store::control::Halt;
+use crate::store::state_db::StateDb;
+
+/// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.
+pub(crate) const RECHECK: Duration = Duration::from_secs(1);
+
+/// Claims leads, posts them and records the answers.
+pub struct Deliverer {
+    pub(crate) state: StateDb,
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+    /// Fingerprint of the credentials in use.
+    pub(crate) account: String,
+    /// Whether these credentials have ever had a 2xx; until then, one request at a time.
+    pub(crate) verified: bool,
+    pub(crate) halt: Option<Halt>,
+    /// A halt, a first 2xx or a pause that is not on the disk yet.
+    pub(crate) unwritten: Vec<Unwritten>,
+    /// `None` where the claim was too old when its request was to be written.
+    pub(crate) requests: JoinSet<(Claim, Option<Attempt>)>,
+    pub(crate) finished: Vec<Finished>,
+    pub(crate) throttle: Throttle,
+    /// Who may be claimed, by caps and Test Lead Token.
+    pub(crate) admit: Admit,
+    /// What is in the queue was made by another mapping, until a poll has been through.
+    pub(crate) mapping: String,
+    pub(crate) remapping: bool,
+    /// Halt and mapping are looked at again then: other processes change them.
+    pub(crate) look_at: DateTime<Utc>,
+    /// Conversica answers again: withdrawals of consent are to be tried at once.
+    pub(crate) hurry: bool,
+    pub(crate) capped_until: Option<DateTime<Utc>>,
+    /// Nothing was due when last looked; look again then.
+    pub(crate) idle_until: Option<DateTime<Utc>>,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) wake: Arc<Notify>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    Halt(Halt),
+    Verified,
+    /// Conversica asked for silence until then.
+    Pause(DateTime<Utc>),
+}

@@ -1,0 +1,344 @@
+//! Reads the rows that one poll covers, compares them with the state, and writes what has changed.
+
+use crate::config::{FirstRun, Settings, Source};
+use crate::rules::cursor::{Cursor, Newest};
+use crate::rules::guard::{self, Admission, History, Hold, Losses};
+use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::quiet_source::StampPolicy;
+use crate::rules::read_scope::Scope;
+use crate::rules::settled::Settled;
+use crate::rules::window::{self, PollSight};
+use crate::send::again;
+use crate::send::allowance::Allowance;
+use crate::send::fence::{Fence, Instance};
+use crate::send::merge::Merge;
+use crate::send::merge::interest::Interest;
+use crate::send::polled::Polled;
+use crate::send::reach::{Covered, Reach};
+use crate::send::resume::{self, Progress};
+use crate::send::step::{self, Behind, Touch};
+use crate::send::tally::Tally;
+use crate::send::writes::Writes;
+use crate::source::crm::{Crm, Fitting};
+use crate::store::backup::Restored;
+use crate::store::control::{self, CompareAsked, Comparing, Facts, FirstRunDone, KeptBack, MappingInUse};
+use crate::store::held::{self, Release, Selection};
+use crate::store::state_db::StateDb;
+use crate::store::{ahead, consent};
+use chrono::DateTime;
+use chrono::Utc;
+use std::time::Duration;
+
+/// With `touched`, what is due is the rows of these leads.
+#[expect(clippy::too_many_arguments, reason = "what a poll is made of; each is used once")]
+pub(crate) async fn read_and_write(
+    crm: &Crm,
+    state: &StateDb,
+    settings: &Settings,
+    reach: Reach,
+    touched: Option<Touch>,
+    tally: &Tally,
+    kind: &mut &'static str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<(Polled, Covered)> {
+    let fitting = crm.fitting().await?;
+    let memory = Memory::read(crm, state, settings, tally.instance, now).await?;
+    let (behind, unnamed) = touched.as_ref().map_or((Behind::Nothing, 0), |touch| (touch.behind, touch.unnamed));
+    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, touched, now) };
+    if scope != Scope::All {
+        *kind = "incremental";
+    }
+    let interval = guard::full_compare_interval(settings, memory.standing.as_ref());
+    let is_shrunk = guard::is_shrunk(memory.standing.as_ref());
+    let (source, mapping) = (memory.source.clone(), memory.mapping.fingerprint.clone());
+    let earlier = match scope {
+        Scope::All if reach == Reach::AsDue && !memory.history.mapping_changed && !is_shrunk => {
+            resume::fresh(memory.begun(), &source, &mapping, interval, now)
+        }
+        _ => None,
+    };
+    let scope = earlier.as_ref().map_or(scope, resume::scope);
+    let covered = match scope {
+        Scope::All => Covered::Everything,
+        Scope::Keys(_) => Covered::Touched,
+        Scope::From(..) | Scope::Since(_) => Covered::Part,
+    };
+    let allowance = memory.allowance.clone();
+    let admission = guard::admission(&settings.safety, memory.history, memory.standing.as_ref());
+    let admission = allowance.narrow(admission);
+    let decided = match admission {
+        Admission::Send if !memory.history.first_run_done => Some(FirstRun::Send),
+        Admission::Baseline => Some(FirstRun::Baseline),
+        Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
+    };
+    let losses = Losses::of(settings, &scope, memory.standing.as_ref(), allowance.earlier());
+    let in_the_end = admission.clone();
+    let admission = match covered {
+        Covered::Touched => guard::kept_back(admission),
+        Covered::Everything | Covered::Part | Covered::Nothing => losses.keep_back(admission, memory.history),
+    };
+    let words = consent::newest(state).await?;
+    let mut writes = Writes::new(state, settings, memory.fence, admission, losses, words, now);
+    writes.settle().await?;
+    if let Some(kept) = &memory.kept_back {
+        writes.take_over(kept).await?;
+    }
+    if covered == Covered::Touched {
+        writes.polled.unnamed = unnamed;
+    }
+    if scope == Scope::Keys(Vec::new()) {
+        return Ok((writes.polled, covered));
+    }
+    memory.begin(state, now).await?;
+    let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences, now).await;
+    let mut merge = begun.map_err(|error| crm.explained(error))?;
+    // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
+    crm.still(&fitting, merge.schema()).await?;
+    let mut progress = Progress::new(&merge, earlier, &source, &mapping, &memory.settled, now);
+    while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
+        writes.take(item).await?;
+        tally.set_rows(progress.rows(&merge));
+        if let Some(mark) = progress.due(&merge)
+            && writes.rest().await?
+        {
+            control::write(state, &mark, now).await?;
+        }
+    }
+    if merge.is_resumed() && writes.misses_much(merge.present()) {
+        // The part that was compared before may have lost as much since.
+        drop(merge);
+        control::clear::<Comparing>(state).await?;
+        tally.announce();
+        let whole = read_and_write(crm, state, settings, Reach::Everything, None, tally, kind, now);
+        return Box::pin(whole).await;
+    }
+    if let (Covered::Touched, Some(log)) = (covered, &crm.log)
+        && !guard::is_shrunk(memory.standing.as_ref())
+        && step::is_part(writes.weighed().await?, behind, log, state, settings, &allowance).await?
+    {
+        writes.leave().await?;
+        // A withdrawal does not wait for that.
+        tally.announce();
+        return Ok((Polled::default(), Covered::Nothing));
+    }
+    if covered == Covered::Part && !merge.is_full() {
+        again::look(crm, &fitting, &mut writes).await.map_err(|error| crm.explained(error))?;
+    }
+    if covered == Covered::Touched {
+        writes.admit(in_the_end).await?;
+    }
+    writes.polled.rows = progress.rows(&merge);
+    writes.polled.unnamed = progress.unnamed(&merge).max(writes.polled.unnamed);
+    let spares = writes.spares_missing();
+    let polled = writes.finish(merge.present()).await?;
+    if polled.changed > 0 {
+        tally.announce();
+    }
+    allowance.spend(state, &polled, now).await?;
+    decide_first_run(state, memory.history, decided, now).await?;
+    let has_lost_its_newest = covered == Covered::Part && !merge.is_full() && memory.has_lost_its_newest(&progress);
+    memory.renew(state, settings, &progress, merge.is_full(), now).await?;
+    if has_lost_its_newest || covered == Covered::Touched && spares {
+        control::write(state, &CompareAsked { at: now }, now).await?;
+    }
+    Ok((polled, covered))
+}
+
+/// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What is held without
+/// one, by a poll that did not live to say so, is such a hold too.
+pub(crate) async fn standing_hold(state: &StateDb, facts: &Facts, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
+    let kept_back = facts.get::<KeptBack>()?;
+    let mut hold = facts.get::<Hold>()?;
+    let any_held = held::any(state, None).await?;
+    if let Some(standing) = &hold
+        && !(any_held && held::any(state, Some(&standing.reason)).await?)
+    {
+        control::clear::<Hold>(state).await?;
+        hold = None;
+    }
+    if hold.is_none() && any_held {
+        for reason in [SOURCE_SHRANK, TOO_MANY_CHANGES, MAPPING_CHANGED, RESTORED] {
+            // Undecided, and no hold yet.
+            if kept_back.as_ref().is_some_and(|kept| kept.reason == reason) {
+                continue;
+            }
+            if held::any(state, Some(reason)).await? {
+                let hold = Hold { reason: reason.to_owned(), since: now };
+                control::write(state, &hold, now).await?;
+                return Ok(Some(hold));
+            }
+        }
+    }
+    Ok(hold)
+}
+
+/// A first run that is held is decided upon by `approve` or `baseline`, or by the setting once it is made, which then goes
+/// for what an earlier pass has held as well; not by having been read.
+pub(crate) async fn decide_first_run(
+    state: &StateDb,
+    history: History,
+    decided: Option<FirstRun>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let by = match decided {
+        Some(FirstRun::Send) => {
+            held::release_all(state, &Selection::reason(FIRST_RUN), Release::Send, now).await?;
+            "send"
+        }
+        Some(FirstRun::Baseline) => {
+            held::release_all(state, &Selection::reason(FIRST_RUN), Release::Baseline, now).await?;
+            "baseline"
+        }
+        // There was nothing to decide upon.
+        None if !history.first_run_done && control::read::<Hold>(state).await?.is_none() => "send",
+        None => return Ok(()),
+    };
+    control::clear::<Hold>(state).await?;
+    Ok(control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?)
+}
+
+/// What earlier polls left for this one to know.
+pub(crate) struct Memory {
+    history: History,
+    standing: Option<Hold>,
+    allowance: Allowance,
+    cursor: Option<Cursor>,
+    /// A comparison of every row that has not come to its end.
+    comparing: Option<Comparing>,
+    asked: Option<CompareAsked>,
+    /// What an earlier poll did not live to decide upon.
+    kept_back: Option<KeptBack>,
+    fence: Fence,
+    mapping: MappingInUse,
+    in_use: Option<MappingInUse>,
+    source: String,
+    /// Up to when everything is committed, known before anything is read.
+    settled: Settled,
+}
+
+impl Memory {
+    async fn read(
+        crm: &Crm,
+        state: &StateDb,
+        settings: &Settings,
+        instance: Instance,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Self> {
+        let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
+        let source = crm.fingerprint().to_string();
+        let facts = ahead::correct_facts(state, Facts::read(state).await?, now).await?;
+        let cursor = facts.get::<Cursor>()?.filter(|cursor| cursor.source == source);
+        let earlier = cursor.as_ref().and_then(|cursor| cursor.settled.as_ref());
+        let settled = crm.outlook(earlier, now).await?.settled;
+        let asked = facts.get::<CompareAsked>()?;
+        Ok(Self {
+            history: History {
+                first_run_done: facts.get::<FirstRunDone>()?.is_some(),
+                mapping_changed: facts.get::<MappingInUse>()?.is_some_and(|in_use| in_use != mapping),
+                restored: facts.get::<Restored>()?.is_some(),
+            },
+            standing: standing_hold(state, &facts, now).await?,
+            allowance: Allowance::of(crm, &facts, settings, now)?,
+            in_use: facts.get()?,
+            comparing: facts.get()?,
+            kept_back: facts.get()?,
+            fence: Fence::raise(state, &facts, instance, now).await?,
+            asked,
+            cursor,
+            mapping,
+            source,
+            settled,
+        })
+    }
+
+    /// The comparison to go on with, unless somebody has asked for another since it began.
+    fn begun(&self) -> Option<Comparing> {
+        let is_asked_since = |comparing: &Comparing| self.asked.as_ref().is_some_and(|a| a.at > comparing.began_at);
+        self.comparing.clone().filter(|comparing| !is_asked_since(comparing))
+    }
+
+    /// Before the first lead is written: what this poll begins, and a crash may leave half done, belongs to this mapping where
+    /// it is the first, and else to none. So no later start takes the queue for its own, whichever mapping it has.
+    async fn begin(&self, state: &StateDb, now: DateTime<Utc>) -> anyhow::Result<()> {
+        if self.history.mapping_changed {
+            control::write(state, &MappingInUse { fingerprint: String::new() }, now).await?;
+        } else if self.in_use.is_none() {
+            control::write(state, &self.mapping, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
+    /// leads of rows that have not changed.
+    fn scope(&self, settings: &Settings, fitting: &Fitting, touched: Option<Touch>, now: DateTime<Utc>) -> Scope {
+        let source = &settings.source;
+        let is_free = !self.history.mapping_changed && self.asked.is_none() && self.kept_back.is_none();
+        let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return Scope::All };
+        let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
+        let interval = guard::full_compare_interval(settings, self.standing.as_ref());
+        if age >= interval || self.clock_was_put_back(cursor, source) {
+            return Scope::All;
+        }
+        if let Some(touched) = touched {
+            return Scope::Keys(touched.leads);
+        }
+        // Of another type than when it was last read: nothing can be compared with that value.
+        let kind = fitting.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
+        let is_of_kind = |newest: &Newest| kind.is_none_or(|kind| kind == newest.kind);
+        if !cursor.newest.as_ref().is_none_or(is_of_kind) {
+            return Scope::All;
+        }
+        window::read_window(cursor, stamp_policy(source), now).map_or(Scope::All, Scope::Since)
+    }
+
+    /// Rows may have been written since with stamps that the cursor has passed.
+    fn clock_was_put_back(&self, cursor: &Cursor, source: &Source) -> bool {
+        cursor.settled.as_ref().is_some_and(|settled| self.settled.at + source.lookback < settled.before)
+    }
+
+    /// Not even the newest row of the last time is among those that were read: it was deleted, or all of the source was put back to
+    /// an earlier time.
+    fn has_lost_its_newest(&self, progress: &Progress) -> bool {
+        progress.newest().is_none() && self.cursor.as_ref().is_some_and(|cursor| cursor.newest.is_some())
+    }
+
+    /// What is only true once a whole poll has gone through.
+    async fn renew(
+        self,
+        state: &StateDb,
+        settings: &Settings,
+        progress: &Progress,
+        everything: bool,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<()> {
+        let before = self.cursor;
+        let seen = PollSight {
+            newest: progress.newest(),
+            settled: progress.settled(),
+            full_at: Some(progress.began_at()).filter(|_| everything),
+            source: self.source,
+        };
+        let policy = stamp_policy(&settings.source);
+        let cursor = window::renew_cursor(before.as_ref(), seen, policy, now);
+        if !before.as_ref().is_some_and(|before| window::is_as_good(before, &cursor, policy, now)) {
+            control::write(state, &cursor, now).await?;
+        }
+        if everything && (self.comparing.is_some() || progress.is_marked()) {
+            control::clear::<Comparing>(state).await?;
+        }
+        if everything && self.history.restored {
+            control::clear::<Restored>(state).await?;
+        }
+        if everything && self.asked.is_some_and(|asked| asked.at <= progress.began_at()) {
+            control::clear::<CompareAsked>(state).await?;
+        }
+        if self.in_use.as_ref() != Some(&self.mapping) {
+            control::write(state, &self.mapping, now).await?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn stamp_policy(source: &Source) -> StampPolicy {
+    StampPolicy { lookback: source.lookback, time_zone: source.time_zone }
+}

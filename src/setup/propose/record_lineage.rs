@@ -1,0 +1,24 @@
+//! A table with the tables that it inherits from.
+
+use crate::setup::introspect::table::Table;
+use std::borrow::Cow;
+
+/// A table with all that it inherits.
+pub struct RecordLineage<'a> {
+    /// The columns of the table and of its ancestors under one roof, each name once: the nearest table's.
+    pub table: Cow<'a, Table>,
+    /// The nearest first.
+    pub ancestors: Vec<RecordAncestor>,
+}
+
+/// A table that another inherits from.
+pub struct RecordAncestor {
+    /// The index in the catalog.
+    pub table: usize,
+    pub alias: String,
+    /// The condition by which its row is the same record, in SQL.
+    pub on: String,
+}
+
+/// The table's name in a query.
+pub const BASE: &str = "l";
