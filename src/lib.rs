@@ -8,31 +8,28 @@
 //!  CRM database (SQLite | PostgreSQL)                                           Conversica
 //!    │ read-only, one snapshot a poll                                             ▲
 //!    ▼                                                                            │ HTTPS + Basic
-//!  crm::read ──► crm::mapping ──► sync::diff ──► state::lead ──► sync::deliver ───┘
-//!                                   ▲              │ desired, delivered, due
-//!                                   │              ▼
-//!                                   │     state::outcome (journal) ──► status
-//!                                   │ opt-outs
-//!  crm::writeback ◄── receive::apply (heard) ◄── state::event ◄── receive::server ◄── what Conversica posts
+//!  source::read ──► rules::mapping ──► rules::diff ──► store::lead ──► send::deliver ──► client
+//!                                         ▲              │ desired, delivered, due
+//!                                         │              ▼
+//!                                         │     store::outcome (journal) ──► status, reconcile
+//!                                         │ opt-outs
+//!  source::writeback ◄── receive::apply (heard) ◄── store::event ◄── receive::server ◄── what Conversica posts
 //! ```
 //!
-//! In reading order:
+//! Modules stand on floors. A module imports from the floors below its own, or one way within its floor; no files import each
+//! other in a circle. A test holds the sources against this table.
 //!
-//! 1. [`conversica`]: what Conversica defines, the Lead object, the meaning of its answers, a client for its endpoint.
-//! 2. [`crm`]: the customer's database, its columns, the streaming reader, the mapping of a row to a lead.
-//! 3. [`state`]: our own tables, one file a table. [`state::delivery`] is where "at least once" and "one in flight a lead" live.
-//! 4. [`sync`]: the pure cores (diff, guard, retry, pace, breaker), one poll, one delivery step, one whole pass, the plan.
-//!    The road back: [`receive`] stores and applies what Conversica posts, [`crm::writeback`] writes it to the customer's
-//!    database, [`alert`] tells people.
-//! 5. [`daemon`]: which loops run, who stops whom. [`upkeep`]: what goes after its time. [`decide`]: what a person decides.
-//!    [`status`]: how things stand. [`story`]: one lead's. [`check`]: whether all is ready. [`admin`]: the same over HTTP, by way
-//!    of [`http`] (the accept loop) and [`pulse`] (signs of life), and [`notify`], to systemd.
-//! 6. [`sandbox`] and [`demo`]: a local Conversica, and a sample CRM to try everything with.
-//! 7. [`config`], [`cli`], [`db`], and the small ones: [`error`], [`clock`], [`horizon`], [`console`], [`wording`],
-//!    [`chart`], [`nearest`], [`telemetry`].
+//! | floor | modules | what they are |
+//! |---|---|---|
+//! | 7 | `cli` | arguments; one file for each command |
+//! | 6 | `daemon` `admin` `setup` `demo` | programs made of the parts below: the loops, the admin listener with the dashboard, `init`, the demonstration |
+//! | 5 | `send` `receive` `reconcile` `alert` `check` `story` `status` `decide` `upkeep` `pulse` `wording` `chart` | the engine: steps as public functions, loops of a few lines; what operators see and decide |
+//! | 4 | `source` `store` `client` `sandbox` `db` | I/O: the customer's database, our own state, Conversica, a local Conversica; `db` is what both databases need |
+//! | 3 | `rules` | pure decisions; the present moment is an argument |
+//! | 2 | `config` `telemetry` | settings, logging |
+//! | 1 | `conversica` `clock` `error` `http` `horizon` `console` `nearest` `histogram` | what Conversica defines, as plain data; small parts that know nothing of leads |
 //!
-//! Calls go `main → cli → daemon → sync → (crm | state | conversica) → db`. Pure files import no runtime, database or HTTP
-//! crate. Time is an argument; only [`clock`] reads it.
+//! ARCHITECTURE.md follows one changed row through these modules.
 
 pub mod admin;
 pub mod alert;

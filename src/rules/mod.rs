@@ -1,4 +1,5 @@
-//! TODO: what rules is.
+//! Decisions as pure functions: what is sent, held, retried, compared, reported. The present moment is an argument. No file here
+//! imports a runtime, a database or an HTTP crate.
 
 pub mod admission;
 pub mod breaker;

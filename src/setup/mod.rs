@@ -1,4 +1,4 @@
-//! TODO: what setup is.
+//! `init`: inspects a database and proposes a configuration for it.
 
 pub mod introspect;
 pub mod propose;

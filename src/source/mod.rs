@@ -1,8 +1,6 @@
-//! The customer's database: [`read`] streams its rows, [`columns`] looks at what it has, [`catalog`] at what kind of thing it is,
-//! [`drift`] at what has become of it; [`changed_at`] says in SQL which rows have changed, [`cursor`] and [`settled`] where to go on
-//! reading, [`snapshot`] how a reading begins; [`changes`] finds out by triggers which rows were touched; [`mapping`] makes Lead
-//! objects of them, [`value`] and [`json`] read what CRMs write; [`writeback`] writes to it what Conversica has sent.
-//! [`introspect`] and [`propose`] are for who has no settings yet.
+//! The customer's database. [`source_db`] connects to it, [`guest`] leaves nothing behind in it. [`read`] streams its rows,
+//! [`columns`] and [`catalog`] describe them, [`changed_at`] says in SQL which rows have changed, [`settled`] up to where reading is
+//! complete, [`snapshot`] how a reading begins. [`changes`] has the change-log triggers, [`writeback`] writes what Conversica sent.
 
 pub mod catalog;
 pub(crate) mod change_log;

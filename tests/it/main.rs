@@ -66,6 +66,7 @@ mod erase_program;
 mod fault;
 mod fence;
 mod first_hour;
+mod floors;
 mod full;
 mod gone;
 mod gone_law;

@@ -1,4 +1,4 @@
-//! TODO: what source::writeback is.
+//! Writes to the CRM's database what Conversica has sent. The loop is [`crate::receive::writeback`].
 
 pub mod ddl;
 pub mod failure;
