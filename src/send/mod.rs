@@ -1,7 +1,6 @@
-//! Keeping Conversica in step: [`poll`] finds what has changed and writes it down, [`deliver`] sends what is written down.
+//! Sends leads: [`poll`] finds changed rows and writes them to the state, [`deliver`] sends the leads that are due.
 //!
-//! Pure cores: [`diff`], [`guard`], [`retry`], [`pace`], [`breaker`]. One pass of either is one function; the loops around
-//! them are in [`crate::daemon`].
+//! The decisions are pure functions in [`crate::rules`]. One step of either is one function; the loops are in [`crate::daemon`].
 
 pub mod account;
 mod again;

@@ -56,7 +56,7 @@ impl SourceDb {
         pool.map(SourceDb::Postgres).map_err(discreet::of_source)
     }
 
-    /// How a transaction that writes begins; see [`StateDb::begin_write`]. On PostgreSQL with all its settings, as nothing is set
+    /// How a transaction that writes begins; see [`crate::store::state_db::StateDb::begin_write`]. On PostgreSQL with all its settings, as nothing is set
     /// for longer than a transaction.
     pub fn begin_write(&self) -> SqlStr {
         match self {

@@ -127,7 +127,7 @@ impl SourceTree {
 fn module_path(file: &Path) -> ModulePath {
     let file =
         if file.ends_with("mod.rs") { file.parent().unwrap_or(Path::new("")).to_owned() } else { file.to_owned() };
-    let file = if file == PathBuf::from("lib.rs") { PathBuf::new() } else { file.with_extension("") };
+    let file = if file == Path::new("lib.rs") { PathBuf::new() } else { file.with_extension("") };
     file.iter().map(|part| part.to_string_lossy().into_owned()).collect()
 }
 

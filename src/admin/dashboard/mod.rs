@@ -1,8 +1,8 @@
 //! The dashboard: pages that say whether it works, what is stuck, why, and what to do; and forms for a person who decides.
 //!
-//! Whoever asks is a [`visitor::Visitor`] by the rules of [`door`]. Pages are made of the state, in a few bounded
-//! statements; only the notes on a lead's row are asked of the source; what a person decides goes the way of the command line ([`crate::decide`]), after a page that says what it
-//! comes to. No page has a script, a style or an image but our own.
+//! Each request comes from a [`session::Visitor`], by the rules of [`door`]. Pages read the state in a few bounded statements; only
+//! the notes on a lead's row come from the source. A decision takes the way of the command line ([`crate::decide`]), after a page
+//! that says what it will do. No page loads a script, a style or an image from elsewhere.
 
 mod act;
 mod api;

@@ -44,7 +44,7 @@ pub struct Table {
     pub unique: Vec<Unique>,
     /// References of one column to one column.
     pub references: Vec<Reference>,
-    /// How many rows there are, at most [`COUNT_UP_TO`] and one; `None` where nobody has counted.
+    /// How many rows there are, at most `COUNT_UP_TO` and one; `None` where nobody has counted.
     pub rows: Option<i64>,
     /// How many rows the samples are of.
     pub sampled: usize,

@@ -2,9 +2,8 @@
 //! constant memory.
 //!
 //! It reads and never judges: duplicates and missing keys are for whoever merges the rows with the state. `statement`
-//! writes the SQL, `postgres` and `sqlite` run it, [`mod@line`] is what comes out.
+//! writes the SQL, `postgres` and `sqlite` run it, [`crate::rules::line`] has the rows.
 
-use crate::rules::read_scope::{Scope, WholeNames};
 pub mod number;
 mod postgres;
 mod sqlite;
@@ -18,6 +17,7 @@ use crate::conversica::lead::{Fingerprint, IdOrder, RowHash};
 use crate::db::discreet;
 use crate::rules::cursor::Newest;
 use crate::rules::line::{Batch, Line};
+use crate::rules::read_scope::{Scope, WholeNames};
 use crate::source::crm::{Crm, Fitting, SourceSchema};
 use crate::source::source_db::SourceDb;
 use statement::Statements;
