@@ -99,6 +99,7 @@ mod missed_rows;
 mod monitoring;
 mod named_otherwise;
 mod notify;
+mod odd_opt_out;
 mod odd_value;
 mod once;
 mod outage;
