@@ -37,6 +37,7 @@ mod check_list;
 mod check_source;
 mod clock_ahead;
 mod clock_apart;
+mod clock_behind;
 mod closed_source;
 mod colour;
 mod commands;
