@@ -418,7 +418,7 @@ async fn deliver_round(
         // The time may be another by what the server has said.
         now = clock::now();
         deliverer.share_with(instances, now);
-        upkeep.orphans = orphan::any_expired(&state.db, now).await?;
+        upkeep.orphans = orphan::any_expired(&state.db, delivery, now).await?;
         upkeep.due_at = Some(now + UPKEEP_INTERVAL);
     }
     // At the last moment before anything is claimed: what is claimed in a file that is gone is sent again by the next start.

@@ -40,11 +40,37 @@ impl HeardWord {
         let withdrawn_at = self.word.at;
         let is_later = |heard: &HeardWord| {
             let HeardWord { word, heard_at, .. } = heard;
-            word.given && word.channel == self.word.channel && withdrawn_at < word.at && withdrawn_at < *heard_at
+            word.given
+                && word.channel == self.word.channel
+                && withdrawn_at < word.at
+                && withdrawn_at < *heard_at
+                && !heard.was_ahead()
         };
         let is_of_crm = |heard: &HeardWord| heard.source == WordSource::Crm && heard.heard_at <= self.heard_at;
         after.iter().any(is_later) || before.iter().any(|heard| is_later(heard) && is_of_crm(heard))
     }
+}
+
+impl HeardWord {
+    /// Whether the CRM dated this giving later than the clock said when the row was read. It gives no consent: the ledger has it so that
+    /// the same giving ends no withdrawal that is heard afterwards.
+    fn was_ahead(&self) -> bool {
+        self.source == WordSource::Crm && self.word.given && self.word.at > self.heard_at
+    }
+}
+
+/// Whether the CRM's row held this giving before an undated withdrawal of that channel was heard, as the ledger remembers it. Such a
+/// giving is older than the withdrawal, whatever the clocks say.
+pub fn was_given_before(ledger: &[HeardWord], channel: Channel, given_at: DateTime<Utc>) -> bool {
+    let of_channel = |heard: &&HeardWord| heard.word.channel == channel;
+    let is_same = |heard: &HeardWord| {
+        heard.source == WordSource::Crm
+            && heard.word.given
+            && heard.word.channel == channel
+            && heard.word.at.timestamp_micros() == given_at.timestamp_micros()
+    };
+    let Some(place) = ledger.iter().position(is_same) else { return false };
+    ledger[place..].iter().filter(of_channel).any(|heard| !heard.word.given && heard.word.at == heard.heard_at)
 }
 
 /// Statuses of the stage "Lead Stopped" that are a person's own word against e-mails. No other stage has them, so that they
@@ -251,6 +277,24 @@ mod tests {
 
     fn posted(word: Word, heard_at: DateTime<Utc>) -> HeardWord {
         HeardWord { word, heard_at, source: WordSource::Conversica }
+    }
+
+    #[test]
+    fn a_giving_that_the_row_held_before_the_withdrawal_ends_nothing_whatever_the_clock_said() {
+        let (channel, given_at) = (Channel::Email, at(600));
+        // The clock is ten minutes behind: the row's giving seems to lie ahead.
+        let mark =
+            HeardWord { word: Word { channel, given: true, at: given_at }, heard_at: at(10), source: WordSource::Crm };
+        let withdrawal = posted(Word { channel, given: false, at: at(20) }, at(20));
+        assert!(was_given_before(&[mark, withdrawal], channel, given_at));
+        assert!(!was_given_before(&[withdrawal, mark], channel, given_at), "given after the withdrawal");
+        assert!(!was_given_before(&[mark, withdrawal], channel, at(700)), "another giving");
+        assert!(!was_given_before(&[mark, withdrawal], Channel::Sms, given_at));
+        let dated = posted(Word { channel, given: false, at: at(15) }, at(20));
+        assert!(!was_given_before(&[mark, dated], channel, given_at), "its date is compared");
+        for ledger in [[mark, withdrawal], [withdrawal, mark], [mark, dated]] {
+            assert!(Standing::of(&ledger).email.is_some(), "a giving ahead of the clock gives nothing");
+        }
     }
 
     proptest! {

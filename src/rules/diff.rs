@@ -135,6 +135,7 @@ mod tests {
             desired: body.map(str::to_owned).map_err(|reason| vec![reason.to_owned()]),
             withdrawn: Vec::new(),
             row_hash: None,
+            odd: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         }

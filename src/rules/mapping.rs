@@ -15,7 +15,9 @@ use secrecy::ExposeSecret;
 use crate::config::{FieldRule, Settings, WhenNull};
 use crate::conversica::consent::{Override, Standing};
 use crate::conversica::lead::{CONSENT, Fingerprint, LeadId, LeadKey, RowHash, WITHDRAWALS};
-use crate::rules::mapping::opt_out::{OptOutValue, UNMAPPED_COUNTS, UNMAPPED_MAY_BE, read_opt_out, read_unmapped};
+use crate::rules::mapping::opt_out::{
+    OptOutValue, UNMAPPED_COUNTS, UNMAPPED_MAY_BE, names_opt_out, read_opt_out, read_unmapped,
+};
 use crate::rules::mapping::sendable::{Sendable, read};
 use crate::rules::value;
 
@@ -80,6 +82,8 @@ pub struct Mapped {
     pub desired: Result<String, Vec<String>>,
     /// Of a row that makes no lead: which keys withdraw consent all the same. A person's word is not lost with an address.
     pub withdrawn: Vec<LeadKey>,
+    /// Of `withdrawn`: the keys whose values are odd, so that many rows like this one wait for the operator.
+    pub odd: Vec<LeadKey>,
     /// Of the row it was made of, where it makes a lead: as long as that is the same, this is.
     pub row_hash: Option<RowHash>,
     /// What of it is not as the row has it, because a person's opt-out stands against that.
@@ -237,10 +241,18 @@ impl Mapping {
         }
         let lead = LeadId { id: key, client_id: row.client.clone().unwrap_or_default() };
         if reasons.is_empty() {
-            return Mapped { lead, desired: Ok(body), withdrawn: Vec::new(), row_hash: None, kept: Vec::new(), notes };
+            return Mapped {
+                lead,
+                desired: Ok(body),
+                withdrawn: Vec::new(),
+                odd: Vec::new(),
+                row_hash: None,
+                kept: Vec::new(),
+                notes,
+            };
         }
-        let withdrawn = self.withdrawn(row);
-        Mapped { lead, desired: Err(reasons), withdrawn, row_hash: None, kept: Vec::new(), notes: Vec::new() }
+        let (withdrawn, odd) = (self.withdrawn(row), self.odd_withdrawn(row));
+        Mapped { lead, desired: Err(reasons), withdrawn, odd, row_hash: None, kept: Vec::new(), notes: Vec::new() }
     }
 
     /// Whether the lead is nothing without this key: what tells who and where a person is, whether they may be written to, and
@@ -259,6 +271,31 @@ impl Mapping {
     pub fn withdrawn(&self, row: &Row) -> Vec<LeadKey> {
         let fields = self.fields.iter().filter(|field| field.key.is_some_and(|key| WITHDRAWALS.contains(&key)));
         fields.filter(|field| self.opt_out_value(field, row).withdraws()).filter_map(|field| field.key).collect()
+    }
+
+    /// Of the keys that withdraw consent: those whose values are odd, see [`crate::rules::odd_opt_out`].
+    pub fn odd_withdrawn(&self, row: &Row) -> Vec<LeadKey> {
+        let is_odd = |field: &&Field| {
+            let Origin::Column { index, map, .. } = &field.from else { return false };
+            let own = row.cells[*index].as_deref().map(str::trim).unwrap_or_default();
+            // A value that is not in the map counts only where it is like a yes of the map, or names an opt-out.
+            self.opt_out_value(field, row) == OptOutValue::LikelyYes
+                && !is_unmapped(own, map)
+                && !self.text(field, row, &mut Vec::new()).is_some_and(names_opt_out)
+        };
+        let fields = self.fields.iter().filter(|field| field.key.is_some_and(|key| WITHDRAWALS.contains(&key)));
+        fields.filter(is_odd).filter_map(|field| field.key).collect()
+    }
+
+    /// A fingerprint of the mapping of each opt-out key that has a column.
+    pub fn opt_out_columns(&self) -> BTreeMap<LeadKey, String> {
+        let of = |field: &Field| {
+            let key = field.key.filter(|key| WITHDRAWALS.contains(key))?;
+            let Origin::Column { index, default, map, when_null } = &field.from else { return None };
+            let mapped = format!("{:?}", (&self.columns[*index], default, map, when_null));
+            Some((key, Fingerprint::of(mapped.as_bytes()).to_string()))
+        };
+        self.fields.iter().filter_map(of).collect()
     }
 
     /// What the row, its default or a constant says in an opt-out column. Only a row's own value may be one that counts as an

@@ -16,6 +16,7 @@ pub mod lead_status;
 pub mod lease;
 pub mod line;
 pub mod mapping;
+pub mod odd_opt_out;
 pub mod pace;
 pub mod plan_address;
 pub mod plan_forecast;

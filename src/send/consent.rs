@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::conversica::consent::Standing;
+use crate::conversica::consent::{HeardWord, Standing, WordSource, was_given_before};
 use crate::conversica::consent_word::{Channel, Word};
 use crate::conversica::lead::LeadId;
 use crate::rules::mapping::Mapped;
@@ -11,6 +11,9 @@ use crate::store::state_db::StateDb;
 
 /// Clocks explain no more: a later time is a typing mistake or stands for "never".
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
+
+/// A clock that is behind by more is noticed otherwise, and a later time stands for "never".
+const FAR_AHEAD: TimeDelta = TimeDelta::hours(24);
 
 /// Whether what the CRM says of consent goes into the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,24 +37,62 @@ pub async fn keep(
     let leads: Vec<LeadId> = rows.iter().map(|(mapped, _)| mapped.lead.clone()).collect();
     let standing = consent::stands(state, &leads).await?;
     let mut given = Vec::new();
-    let kept = rows.into_iter().map(|(mapped, given_at)| {
-        let Some(mut standing) = standing.get(&mapped.lead).copied() else { return mapped };
+    let mut kept = Vec::with_capacity(rows.len());
+    for (mapped, given_at) in rows {
+        let ahead = given_at.filter(|at| now < *at && *at <= now + FAR_AHEAD && ledger == Ledger::Write);
+        let standing = standing.get(&mapped.lead).copied();
         // Nobody has given consent in the future: such a time says nothing, and ends no opt-out.
         let given_at = given_at.filter(|at| *at <= now + CLOCKS_APART);
-        given.extend(given_at.into_iter().flat_map(|at| give(&mapped.lead, &mut standing, at.min(now), now)));
-        mapped.kept_by(&standing)
-    });
-    let kept: Vec<Mapped> = kept.collect();
+        let heard = if ahead.is_some() || may_end(standing.as_ref(), given_at) {
+            let entries = consent::of_lead(state, &mapped.lead).await?;
+            entries.iter().map(Entry::heard_word).collect()
+        } else {
+            Vec::new()
+        };
+        let mut standing = standing.unwrap_or_default();
+        given.extend(given_at.into_iter().flat_map(|at| give(&mapped.lead, &mut standing, at, &heard, now)));
+        given.extend(ahead.into_iter().flat_map(|at| remember_ahead(&mapped.lead, at, &heard, now)));
+        kept.push(mapped.kept_by(&standing));
+    }
     if ledger == Ledger::Write {
         consent::record(state, &given).await?;
     }
     Ok(kept)
 }
 
-/// Consent that was given later than it was withdrawn counts, for whatever it was withdrawn from.
-fn give(lead: &LeadId, standing: &mut Standing, at: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Entry> {
-    let is_ended =
-        |channel: &Channel| standing.get(*channel).is_some_and(|since| since < at) && !standing.is_unsettled(*channel);
+fn may_end(standing: Option<&Standing>, given_at: Option<DateTime<Utc>>) -> bool {
+    let is_later =
+        |standing: &Standing, at| Channel::ALL.into_iter().any(|of| standing.get(of).is_some_and(|since| since < at));
+    standing.zip(given_at).is_some_and(|(standing, at)| is_later(standing, at))
+}
+
+/// A giving that lies ahead of the clock shows a clock that is behind. It goes into the ledger once, so that it ends no opt-out that is
+/// heard after it.
+fn remember_ahead(lead: &LeadId, at: DateTime<Utc>, heard: &[HeardWord], now: DateTime<Utc>) -> Vec<Entry> {
+    let is_known = heard.iter().any(|heard| {
+        heard.source == WordSource::Crm && heard.word.given && heard.word.at.timestamp_micros() == at.timestamp_micros()
+    });
+    let channels = if is_known { Vec::new() } else { Channel::ALL.to_vec() };
+    let entry =
+        |channel| Entry { lead: lead.clone(), word: Word { channel, given: true, at }, heard_at: now, event_seq: None };
+    channels.into_iter().map(entry).collect()
+}
+
+/// Consent that was given later than it was withdrawn counts, for whatever it was withdrawn from; not where the row held it already
+/// when the withdrawal was heard.
+fn give(
+    lead: &LeadId,
+    standing: &mut Standing,
+    given_at: DateTime<Utc>,
+    heard: &[HeardWord],
+    now: DateTime<Utc>,
+) -> Vec<Entry> {
+    let at = given_at.min(now);
+    let is_ended = |channel: &Channel| {
+        standing.get(*channel).is_some_and(|since| since < at)
+            && !standing.is_unsettled(*channel)
+            && !was_given_before(heard, *channel, given_at)
+    };
     let ended = Channel::ALL.into_iter().filter(is_ended);
     let ended: Vec<Channel> = ended.collect();
     for channel in &ended {

@@ -1,7 +1,7 @@
 //! What a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
 
 use crate::rules::hold_reason::{SOURCE_SHRANK, TEST_LEAD_LIMIT};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{ConversationChanges, OnDelete, Settings};
 use crate::conversica::consent::Override;
-use crate::conversica::lead::{LeadId, withdraws_consent};
+use crate::conversica::lead::{LeadId, LeadKey, withdraws_consent};
 use crate::conversica::token::{self, Veil};
 use crate::rules::admission::Admit;
 use crate::rules::diff::{self, Difference};
@@ -17,6 +17,7 @@ use crate::rules::guard::{self, Admission, Found, History, Hold, Losses, Verdict
 use crate::rules::lead_change::Known;
 use crate::rules::lead_status::Status;
 use crate::rules::mapping::Mapped;
+use crate::rules::odd_opt_out::{MappingChange, OptOutColumns, hold_odd};
 use crate::rules::plan_address::Addresses;
 use crate::rules::plan_forecast::Forecast;
 use crate::rules::plan_totals::{Counts, Halted, HeldShown, TestLeads, Totals};
@@ -88,6 +89,7 @@ pub async fn plan(
 ) -> anyhow::Result<Totals> {
     let fitting = crm.fitting().await?;
     let mut planning = Planning::new(settings, tested::leads(state).await?);
+    planning.doubted = doubted_keys(crm, state).await?;
     // Before the first row is read: what is held meanwhile has not been shown.
     let held = held::look(state, &held::Selection::default()).await?;
     let merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything, now).await;
@@ -163,6 +165,8 @@ fn is_settled(mapped: &Mapped, known: Option<&Known>) -> bool {
 struct Planning {
     totals: Totals,
     conversations: ConversationChanges,
+    /// Opt-out keys whose odd values wait for the operator.
+    doubted: BTreeSet<LeadKey>,
     counts: Counts,
     addresses: Addresses,
     veil: Veil,
@@ -184,6 +188,7 @@ impl Planning {
         Self {
             totals: Totals::default(),
             conversations: settings.safety.conversation_changes,
+            doubted: BTreeSet::new(),
             counts: Counts::default(),
             addresses: Addresses::default(),
             veil: Veil::over(settings.conversica.test_lead_token.as_ref()),
@@ -245,6 +250,7 @@ impl Planning {
         let delivered = lead::delivered(state, &known).await?;
         for (mapped, known) in batch {
             let delivered = delivered.get(&mapped.lead).map(String::as_str);
+            let mapped = hold_odd(mapped, &self.doubted);
             let mapped = diff::rescue_withdrawal(mapped, known.as_ref(), delivered);
             let mut stops = false;
             let mut holds = None;
@@ -413,6 +419,17 @@ async fn hold(
         Admission::Hold(_) | Admission::UpTo { .. } | Admission::Send | Admission::Baseline => None,
     };
     Ok((reason, baseline))
+}
+
+/// Opt-out keys whose odd values the next poll does not send, whatever their number.
+async fn doubted_keys(crm: &Crm, state: &StateDb) -> anyhow::Result<BTreeSet<LeadKey>> {
+    let fingerprint = crm.mapping.fingerprint().to_string();
+    let change = match control::read::<MappingInUse>(state).await? {
+        Some(in_use) if in_use.fingerprint != fingerprint => MappingChange::Changed,
+        Some(_) | None => MappingChange::Unchanged,
+    };
+    let earlier = control::read::<OptOutColumns>(state).await?;
+    Ok(OptOutColumns::renewed(crm.mapping.opt_out_columns(), earlier.as_ref(), change).doubted)
 }
 
 /// The halt that stands for the account in the settings: for another one, it is lifted as soon as something would be sent.

@@ -4,6 +4,7 @@ use crate::config::{FirstRun, Settings, Source};
 use crate::rules::cursor::{Cursor, Newest};
 use crate::rules::guard::{self, Admission, History, Hold, Losses};
 use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::odd_opt_out::{MappingChange, OptOutColumns};
 use crate::rules::quiet_source::StampPolicy;
 use crate::rules::read_scope::Scope;
 use crate::rules::settled::Settled;
@@ -19,6 +20,7 @@ use crate::send::resume::{self, Progress};
 use crate::send::step::{self, Behind, Touch};
 use crate::send::tally::Tally;
 use crate::send::writes::Writes;
+use crate::send::writes::odd::OddValues;
 use crate::source::crm::{Crm, Fitting};
 use crate::store::backup::Restored;
 use crate::store::control::{self, CompareAsked, Comparing, Facts, FirstRunDone, KeptBack, MappingInUse};
@@ -79,6 +81,7 @@ pub(crate) async fn read_and_write(
     };
     let words = consent::newest(state).await?;
     let mut writes = Writes::new(state, settings, memory.fence, admission, losses, words, now);
+    writes.odd = memory.odd_values(crm);
     writes.settle().await?;
     if let Some(kept) = &memory.kept_back {
         writes.take_over(kept).await?;
@@ -209,6 +212,7 @@ pub(crate) struct Memory {
     /// What an earlier poll did not live to decide upon.
     kept_back: Option<KeptBack>,
     fence: Fence,
+    opt_out_columns: Option<OptOutColumns>,
     mapping: MappingInUse,
     in_use: Option<MappingInUse>,
     source: String,
@@ -239,6 +243,7 @@ impl Memory {
             },
             standing: standing_hold(state, &facts, now).await?,
             allowance: Allowance::of(crm, &facts, settings, now)?,
+            opt_out_columns: facts.get()?,
             in_use: facts.get()?,
             comparing: facts.get()?,
             kept_back: facts.get()?,
@@ -255,6 +260,13 @@ impl Memory {
     fn begun(&self) -> Option<Comparing> {
         let is_asked_since = |comparing: &Comparing| self.asked.as_ref().is_some_and(|a| a.at > comparing.began_at);
         self.comparing.clone().filter(|comparing| !is_asked_since(comparing))
+    }
+
+    /// Which opt-out columns may hold something else.
+    fn odd_values(&self, crm: &Crm) -> OddValues {
+        let change = if self.history.mapping_changed { MappingChange::Changed } else { MappingChange::Unchanged };
+        let stored = self.opt_out_columns.clone();
+        OddValues::new(OptOutColumns::renewed(crm.mapping.opt_out_columns(), stored.as_ref(), change), stored)
     }
 
     /// Before the first lead is written: what this poll begins, and a crash may leave half done, belongs to this mapping where

@@ -1,6 +1,7 @@
 //! What a poll writes down: gathered in batches, and kept back where more has to be known before it may leave.
 
 mod missing;
+pub(crate) mod odd;
 
 use crate::send::polled::Polled;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use crate::rules::mapping::Mapped;
 use crate::send::fence::Fence;
 use crate::send::merge::Item;
 use crate::send::step::Weight;
+use crate::send::writes::odd::OddValues;
 use crate::source::read::BATCH_ROWS;
 use crate::store::control::{self, KeptBack};
 use crate::store::state_db::StateDb;
@@ -58,6 +60,8 @@ pub(crate) struct Writes<'a> {
     gone: Vec<LeadId>,
     returned: Vec<Known>,
     reread: Vec<(LeadId, RowHash)>,
+    /// Withdrawals by odd values, see [`odd`].
+    pub(crate) odd: OddValues,
     pub(crate) polled: Polled,
 }
 
@@ -93,6 +97,7 @@ impl<'a> Writes<'a> {
             gone: Vec::new(),
             returned: Vec::new(),
             reread: Vec::new(),
+            odd: OddValues::default(),
             polled: Polled::default(),
         }
     }
@@ -139,7 +144,13 @@ impl<'a> Writes<'a> {
         let doubtful = self.doubtful.iter().map(|(mapped, _)| &mapped.lead);
         let (returned, reread) =
             (self.returned.iter().map(|known| &known.lead), self.reread.iter().map(|(lead, _)| lead));
-        changes.chain(doubtful).chain(returned).chain(reread).chain(&self.gone).any(|gathered| gathered == lead)
+        changes
+            .chain(doubtful)
+            .chain(self.odd.leads())
+            .chain(returned)
+            .chain(reread)
+            .chain(&self.gone)
+            .any(|gathered| gathered == lead)
     }
 
     /// What a merge has come upon.
@@ -174,8 +185,15 @@ impl<'a> Writes<'a> {
         let delivered = lead::delivered(self.state, &leads).await?;
         for (mapped, known) in doubtful {
             let delivered = delivered.get(&mapped.lead).map(String::as_str);
-            let difference =
-                diff::compare(mapped, known.as_ref(), delivered, self.settings.safety.conversation_changes);
+            let conversations = self.settings.safety.conversation_changes;
+            if !mapped.odd.is_empty() {
+                let difference = diff::compare(mapped.clone(), known.as_ref(), delivered, conversations);
+                if matches!(difference, Difference::Changed(_, Kind::Stop)) {
+                    self.keep_odd(mapped, known, delivered).await?;
+                    continue;
+                }
+            }
+            let difference = diff::compare(mapped, known.as_ref(), delivered, conversations);
             self.different(difference, known).await?;
         }
         Ok(())
@@ -344,7 +362,7 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    /// Writes what does not depend on any decision, and leaves the rest to a comparison of every row.
+    /// Writes what does not depend on any decision, and leaves the rest to a comparison of every row: also withdrawals by odd values.
     pub(crate) async fn leave(mut self) -> anyhow::Result<()> {
         self.flush().await
     }
@@ -355,7 +373,11 @@ impl<'a> Writes<'a> {
         self.flush().await?;
         let Self { undecided, provisional, kept_back, missing, withheld, joined, found, .. } = self;
         let Found { present: _, missing: lost, withheld: before, back } = *found;
-        let decided = undecided.is_empty() && provisional.is_none() && kept_back.is_none() && *joined == 0;
+        let decided = undecided.is_empty()
+            && provisional.is_none()
+            && kept_back.is_none()
+            && *joined == 0
+            && !self.odd.is_waiting();
         Ok(decided && missing.is_empty() && *withheld == 0 && lost + before + back == 0)
     }
 
@@ -374,6 +396,7 @@ impl<'a> Writes<'a> {
     /// `present` of the leads that the source is expected to have have been met.
     pub(crate) async fn finish(mut self, present: u64) -> anyhow::Result<Polled> {
         self.settle_doubtful().await?;
+        self.decide_odd(self.polled.rows).await?;
         if self.polled.changed > 0 || self.found != Found::default() {
             self.fence.check(self.state).await?;
         }
@@ -406,6 +429,7 @@ impl<'a> Writes<'a> {
             // Decided, one way or the other.
             control::clear::<KeptBack>(self.state).await?;
         }
+        self.record_odd().await?;
         Ok(self.polled)
     }
 }

@@ -57,7 +57,7 @@ where
         ") select w.id, w.client_id, w.channel, max(w.at), cast(0 as bigint) from asked \
          join consent w on w.id = asked_id and w.client_id = asked_client_id where w.given = 0 and not exists ( \
            select 1 from consent g where g.id = w.id and g.client_id = w.client_id and g.channel = w.channel and g.given = 1 \
-           and g.at > w.at and g.heard_at > w.at \
+           and g.at > w.at and g.heard_at > w.at and (g.source <> 'crm' or g.at <= g.heard_at) \
            and (g.seq > w.seq or g.source = 'crm' and g.heard_at <= w.heard_at) \
          ) group by w.id, w.client_id, w.channel",
     );

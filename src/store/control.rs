@@ -10,6 +10,7 @@ use crate::conversica::lead::IdOrder;
 use crate::conversica::outcome::HaltReason;
 use crate::rules::cursor::{Cursor, Newest};
 use crate::rules::guard::Hold;
+use crate::rules::odd_opt_out::OptOutColumns;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::settled::Settled;
 use crate::store::state_db::{StateDb, on_state};
@@ -149,6 +150,10 @@ pub struct Lost {
 
 impl Fact for Cursor {
     const NAME: &'static str = "cursor";
+}
+
+impl Fact for OptOutColumns {
+    const NAME: &'static str = "opt_out_columns";
 }
 
 impl Fact for LastPoll {

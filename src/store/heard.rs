@@ -5,6 +5,7 @@ mod candidate;
 pub mod fold;
 pub mod reading;
 pub mod replay;
+mod similar;
 mod withdraw;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::store::heard::candidate::{
     AT_ONCE, EventCandidates, next_candidates, search_lock, still_waiting, still_waiting_query,
 };
 use crate::store::heard::fold::{Alert, Event, ExaminedEvent, Folded, Stored};
+use crate::store::heard::similar::find_similar_ids;
 use crate::store::heard::withdraw::withdraw;
 use crate::store::lead::{DELIVERED, InOrder};
 use crate::store::state_db::{StateDb, on_state};
@@ -105,6 +107,7 @@ async fn set_aside(db: &StateDb, consequences: Consequences, now: DateTime<Utc>)
     if events.is_empty() {
         return Ok(Applied::default());
     }
+    let similar = find_similar_ids(db, &fold::fold(&events, BTreeMap::new())).await?;
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         if let Some(lock) = tombstone::shared_lock(db) {
@@ -125,7 +128,7 @@ async fn set_aside(db: &StateDb, consequences: Consequences, now: DateTime<Utc>)
         let folded = fold::fold(&events, BTreeMap::new());
         let mut applied = Applied { events: events.len(), unreadable: events.len(), words: folded.words.len(), ..Applied::default() };
         applied.possible = folded.possible.len();
-        applied.due += withdraw!(db, transaction, folded, consequences, now);
+        applied.due += withdraw!(db, transaction, folded, similar, consequences, now);
         for event in &events {
             sqlx::query("update event set problem = $1, examined_at = $2 where seq = $3")
                 .bind("The state did not take it in; what it says about consent counts").bind(micros(now)).bind(event.event.seq)
@@ -146,6 +149,7 @@ async fn apply_some(
     if events.is_empty() {
         return Ok(Applied::default());
     }
+    let similar = find_similar_ids(db, &fold::fold(&events, BTreeMap::new())).await?;
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         // What is read below is of nobody who is erased before all that follows from it is written.
@@ -189,7 +193,7 @@ async fn apply_some(
         let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
         possible_opt_out::mended_query(&seqs, now).build().execute(&mut *transaction).await?;
         if !folded.words.is_empty() || !folded.possible.is_empty() || !folded.withdrawals.is_empty() {
-            applied.due += withdraw!(db, transaction, folded, consequences, now);
+            applied.due += withdraw!(db, transaction, folded, similar, consequences, now);
         }
         if consequences.ends_wait && !folded.conversations.is_empty() {
             applied.due += end_wait_query(db, &events, now).build().execute(&mut *transaction).await?.rows_affected();
@@ -227,6 +231,8 @@ pub async fn search_unreadable(
     if events.is_empty() {
         return Ok(Applied::default());
     }
+    let possible = fold::possible_opt_outs(&events);
+    let similar = find_similar_ids(db, &Folded { possible, ..Folded::default() }).await?;
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         if let Some(lock) = tombstone::shared_lock(db) {
@@ -247,7 +253,7 @@ pub async fn search_unreadable(
         let folded = Folded { possible: fold::possible_opt_outs(&examined), ..Folded::default() };
         let mut applied = Applied { events: examined.len(), possible: folded.possible.len(), ..Applied::default() };
         if !folded.possible.is_empty() {
-            applied.due += withdraw!(db, transaction, folded, consequences, now);
+            applied.due += withdraw!(db, transaction, folded, similar, consequences, now);
         }
         if !examined.is_empty() {
             examined_query(&examined, now).build().execute(&mut *transaction).await?;

@@ -17,20 +17,27 @@ use crate::store::state_db::{StateDb, on_state};
 use crate::store::{delivery, instant, late, micros, outcome};
 
 /// Whether a claim whose lease is over waits to be taken up again.
-pub async fn any_expired(db: &StateDb, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+pub async fn any_expired(db: &StateDb, settings: &Delivery, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let latest = horizon::latest(longest_lease(settings), now);
     let found: Option<i64> = on_state!(db, pool => {
         sqlx::query_scalar(
             "select cast(1 as bigint) from lead where status = 'in_flight' and status <> 'in_sync' and (lease_until <= $1 or lease_until > $2) limit 1")
-            .bind(micros(now)).bind(micros(horizon::latest(LONGEST_LEASE, now))).fetch_optional(pool).await
+            .bind(micros(now)).bind(micros(latest)).fetch_optional(pool).await
     })?;
     Ok(found.is_some())
 }
 
+/// An instance whose settings are not read again yet may have a longer time limit: a lease of this length is always believed.
+const ALWAYS_BELIEVED: Duration = Duration::from_secs(300);
+
 /// No lease is longer than this: one that lasts longer was written by a clock that was ahead.
-const LONGEST_LEASE: Duration = Duration::from_secs(3600);
+fn longest_lease(settings: &Delivery) -> Duration {
+    (settings.timeout * 2 + TOLERANCE).max(ALWAYS_BELIEVED)
+}
 
 /// A lease that ends later than any can counts as one that began now: the instance that claimed with that clock may still be sending.
-async fn shorten_leases(db: &StateDb, left: Duration, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+async fn shorten_leases(db: &StateDb, settings: &Delivery, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let (latest, left) = (horizon::latest(longest_lease(settings), now), settings.timeout * 2 + TOLERANCE);
     let sql = format!(
         "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
          where status = 'in_flight' and status <> 'in_sync' and lease_until > $1{}) \
@@ -38,7 +45,7 @@ async fn shorten_leases(db: &StateDb, left: Duration, now: DateTime<Utc>) -> Res
         locking(db)
     );
     on_state!(db, pool => {
-        sqlx::query(trusted(sql)).bind(micros(horizon::latest(LONGEST_LEASE, now))).bind(micros(now + left))
+        sqlx::query(trusted(sql)).bind(micros(latest)).bind(micros(now + left))
             .execute(pool).await.map(drop)
     })
 }
@@ -63,7 +70,7 @@ pub async fn recover(
     settings: &Delivery,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    shorten_leases(db, settings.timeout * 2 + TOLERANCE, now).await?;
+    shorten_leases(db, settings, now).await?;
     let mut recovered = 0;
     loop {
         let part = recover_some(db, orphans, settings, now).await?;

@@ -147,7 +147,7 @@ pub fn standing(story: &Story) -> (String, &'static str) {
     const NOTHING: &str = "nothing";
     match story.status {
         Status::InSync if story.delivered_at.is_none() => (
-            "a baseline took its content as delivered; Conversica has, or may have, an earlier one".to_owned(),
+            "the operator took this content as delivered (baseline): it was not sent, and counts as what Conversica holds".to_owned(),
             "nothing; its next change is sent",
         ),
         Status::InSync => ("Conversica holds what the CRM says".to_owned(), NOTHING),

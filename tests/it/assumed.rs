@@ -188,6 +188,7 @@ fn a_baseline_of_a_known_person_is_neither_assumed_nor_called_accepted(engine: E
     assert_eq!((&story["delivered"], &story["taken_as_delivered"]), (&Value::Null, &story["desired"]));
     let text = scene.run(&["lead", "2"]).expect_code(0).stdout;
     assert!(text.contains("taken as delivered by a baseline") && text.contains("first took it"), "{text}");
+    assert!(text.contains("the operator took this content as delivered") && !text.contains("an earlier one"), "{text}");
     assert!(!text.contains("accepted last") && !text.contains("and holds\n"), "{text}");
     let sent = endpoint.answered();
     scene.crm("update leads set first_name = 'Una' where id = 2");

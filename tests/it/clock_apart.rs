@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::retry::Next;
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::pause;
 
 use crate::support::binary::Running;
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
-use crate::support::lead_row::{at, claim_one, desired, finished, record, write};
+use crate::support::lead_row::{at, claim_one, desired, finished, record, resend, write};
 use crate::support::postgres::cluster;
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
@@ -135,10 +136,32 @@ mod of_the_state {
     use super::*;
 
     on_both_engines!(
+        a_lease_that_lies_further_ahead_than_any_can_blocks_its_lead_for_minutes_at_most,
         time_in_which_a_lead_was_not_tried_does_not_count_as_failure,
         time_that_a_lead_was_to_wait_counts_as_failure,
         a_first_failure_that_lies_ahead_counts_as_of_now,
     );
+
+    pub(super) async fn a_lease_that_lies_further_ahead_than_any_can_blocks_its_lead_for_minutes_at_most(
+        engine: Engine,
+    ) {
+        let place = engine.place();
+        let db = place.state().await;
+        write(&db, &[desired("1", "a")], 0).await;
+        claim_one(&db, 0).await;
+        let ahead = at(30 * 60).timestamp_micros();
+        on_state!(&db, pool => sqlx::query("update lead set lease_until = $1").bind(ahead).execute(pool).await.map(drop).unwrap());
+        let settings = resend();
+        assert!(orphan::any_expired(&db, &settings, at(10)).await.unwrap());
+        assert_eq!(
+            orphan::recover(&db, Orphans::Expired, &settings, at(10)).await.unwrap(),
+            0,
+            "it may still be sending"
+        );
+        let over = 12 + 60 + 2 * i64::try_from(settings.timeout.as_secs()).unwrap();
+        assert!(orphan::any_expired(&db, &settings, at(over)).await.unwrap());
+        assert_eq!(orphan::recover(&db, Orphans::Expired, &settings, at(over)).await.unwrap(), 1);
+    }
 
     pub(super) async fn time_in_which_a_lead_was_not_tried_does_not_count_as_failure(engine: Engine) {
         let place = engine.place();

@@ -188,6 +188,7 @@ impl Play {
             desired: Ok(body(k)),
             withdrawn: Vec::new(),
             row_hash: None,
+            odd: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         };

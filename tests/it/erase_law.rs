@@ -173,6 +173,7 @@ impl Play {
             desired,
             withdrawn: Vec::new(),
             row_hash: None,
+            odd: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         };

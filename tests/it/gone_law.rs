@@ -82,6 +82,7 @@ impl Play {
                     desired: Ok(content(k)),
                     withdrawn: Vec::new(),
                     row_hash: None,
+                    odd: Vec::new(),
                     kept: Vec::new(),
                     notes: Vec::new(),
                 };

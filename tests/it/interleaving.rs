@@ -163,6 +163,7 @@ impl Play {
             desired,
             withdrawn: Vec::new(),
             row_hash: None,
+            odd: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         };

@@ -22,6 +22,7 @@ const FALSE: &str = r#"{"id":"1","optOut":false,"smsOptOut":false}"#;
 
 on_both_engines!(
     a_damaged_post_withdraws_consent_and_no_later_word_gives_it_again,
+    many_posts_that_name_leads_in_another_way_of_writing_are_matched_by_one_look,
     an_event_that_the_state_does_not_take_loses_no_opt_out_and_holds_up_no_other,
 );
 
@@ -57,6 +58,28 @@ async fn a_damaged_post_withdraws_consent_and_no_later_word_gives_it_again(engin
     conversica_sync::store::prune::step(&db, conversica_sync::store::prune::Kept::Posts, 0, until).await.unwrap();
     let kept = ask(&db, "select problem from event where problem is not null").await;
     assert_eq!(kept.len(), 1, "it waits for an operator");
+}
+
+async fn many_posts_that_name_leads_in_another_way_of_writing_are_matched_by_one_look(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    for n in 1..=15 {
+        deliver(&db, desired(&format!("Lead{n}"), &format!(r#"{{"id":"Lead{n}","optOut":false}}"#)), n * 2).await;
+    }
+    for n in 1..=15 {
+        store(&db, Kind::LeadUpdate, &json!({"id": format!("LEAD{n}"), "doNotEmail": true}), at(50 + n)).await;
+        store(&db, Kind::LeadUpdate, &json!({"id": format!("stranger{n}"), "doNotEmail": true}), at(50 + n)).await;
+    }
+    for id in ["-", "?"] {
+        store(&db, Kind::LeadUpdate, &json!({"id": id, "doNotEmail": true}), at(70)).await;
+    }
+    apply_all(&db, at(80)).await;
+    for n in 1..=15 {
+        let body = row(&db, &format!("Lead{n}")).await.desired.unwrap_or_default();
+        assert!(body.contains(r#""optOut":true"#), "{n}: {body}");
+    }
+    let unknown = "select cast(count(*) as text) from possible_opt_out where id = '' and settled_at is null";
+    assert_eq!(ask(&db, unknown).await, ["17"], "those that are like no lead wait for the operator");
 }
 
 async fn an_event_that_the_state_does_not_take_loses_no_opt_out_and_holds_up_no_other(engine: Engine) {

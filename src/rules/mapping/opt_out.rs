@@ -22,6 +22,9 @@ pub enum OptOutValue {
 /// Behind "it": why a lead with such a value is not sent. Both are reasons that people read and that the state is asked for.
 pub const COUNTS_AS_OPT_OUT: &str = "is neither yes nor no, so it counts as an opt-out";
 pub const MAY_BE_OPT_OUT: &str = "is neither yes nor no, and may be an opt-out";
+/// The same of an odd value where many are: see [`crate::rules::odd_opt_out`]. It begins like [`MAY_BE_OPT_OUT`], which the state is asked for.
+pub const TOO_MANY_OPT_OUTS: &str = "is neither yes nor no, and may be an opt-out; it is not sent as one, because many values are \
+                                     like it or the key was mapped anew: correct the mapping or the values, or map what each value means";
 /// The same of a value that its column's map does not have, behind the words that say so.
 pub const UNMAPPED_COUNTS: &str = "until then it counts as an opt-out";
 pub const UNMAPPED_MAY_BE: &str = "until then it may be an opt-out";
@@ -110,6 +113,48 @@ pub fn read_opt_out(text: &str) -> OptOutValue {
     if says_nothing(text) { OptOutValue::Unclear } else { OptOutValue::LikelyYes }
 }
 
+/// Parts of texts that name an opt-out.
+const OPT_OUT_WORDS: [&str; 14] = [
+    "optout",
+    "optedout",
+    "optsout",
+    "optingout",
+    "unsubscri",
+    "donot",
+    "dont",
+    "stop",
+    "nocontact",
+    "noemail",
+    "suppress",
+    "désinscri",
+    "abgemeldet",
+    "abbestellt",
+];
+
+/// Whole values that people tick an opt-out with.
+const OPT_OUT_MARKS: [&str; 9] = ["x", "dnc", "dne", "ja", "oui", "si", "sí", "sim", "tak"];
+
+/// Whether a value that counts as an opt-out does so for certain: it names an opt-out, is a tick, or a flag in another way of writing
+/// it. Any other value counts as one only where few are like it: see [`crate::rules::odd_opt_out`].
+pub fn names_opt_out(text: &str) -> bool {
+    if let Some(bytes) = text.strip_prefix("\\x").and_then(decode_hex) {
+        return match std::str::from_utf8(&bytes).map(str::trim) {
+            Ok(text) if text.chars().any(|c| !c.is_control()) => {
+                value::boolean(text) == Some(true) || names_opt_out(text)
+            }
+            Ok(_) | Err(_) => true,
+        };
+    }
+    if let Ok(number) = text.parse::<f64>() {
+        return number.abs() == 1.0;
+    }
+    let letters = letters_of(text);
+    text.chars().all(char::is_control)
+        || is_ticked(text)
+        || OPT_OUT_MARKS.contains(&letters.as_str())
+        || OPT_OUT_WORDS.iter().any(|word| letters.contains(word))
+}
+
 /// A value that has no entry in the map of its column. The map says what the values mean, so that only a value that is written
 /// like one of its yeses, or that names an opt-out in words, counts as one.
 pub fn read_unmapped<'m>(text: &str, map: impl Iterator<Item = (&'m String, &'m String)>) -> OptOutValue {
@@ -130,13 +175,16 @@ fn says_nothing(text: &str) -> bool {
     let first_word = text.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty()).unwrap_or_default();
     let is_negated = ["not", "no", "never", "non"].iter().any(|no| first_word.eq_ignore_ascii_case(no));
     let is_subscribed = letters.contains("subscribed") && !letters.contains("unsubscribed");
-    let is_ticked = text.contains(['\u{2713}', '\u{2714}', '\u{2611}', '\u{2612}', '\u{2717}', '\u{2718}', '\u{2705}']);
-    letters.chars().all(|c| c == '0') && !is_ticked
+    letters.chars().all(|c| c == '0') && !is_ticked(text)
         || NOTHING_SET.contains(&letters.as_str())
         || OPPOSITES.iter().any(|opposite| letters.contains(opposite))
         || is_negated
         || is_subscribed
         || is_placeholder_date(text)
+}
+
+fn is_ticked(text: &str) -> bool {
+    text.contains(['\u{2713}', '\u{2714}', '\u{2611}', '\u{2612}', '\u{2717}', '\u{2718}', '\u{2705}'])
 }
 
 /// 1900-01-01, 1970-01-01 and 9999-12-31 stand for "never".
@@ -211,6 +259,40 @@ mod tests {
             (NOT_A_NUMBER, Unclear),
         ] {
             assert_eq!(read_opt_out(value), said, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_opt_out_is_certain_where_the_value_names_it_or_is_a_flag() {
+        for certain in [
+            "-1",
+            "1.00",
+            "X",
+            "\u{2713}",
+            "\\x01",
+            "\u{1}",
+            "Opted out",
+            "Unsubscribed",
+            "DO NOT CONTACT",
+            "Désinscrit",
+            "Stopped",
+        ] {
+            assert!(names_opt_out(certain), "{certain:?}");
+        }
+        for odd in [
+            "2",
+            "-5",
+            "New",
+            "Open",
+            "Eligible",
+            "email,sms",
+            "2026-11-20 10:00",
+            "20/11/2026",
+            "\\x4e6577",
+            "Valid",
+            "$1.00",
+        ] {
+            assert!(read_opt_out(odd).withdraws() && !names_opt_out(odd), "{odd:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Rows that share a key: no rule says which of them is the lead, so the lead is invalid until one is left. What any of them
 //! withdraws counts all the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::rules::line::Line;
@@ -21,12 +21,20 @@ pub const SHARED: &str = "rows of the source have this key";
 pub struct Copies {
     pub rows: u64,
     withdrawn: Vec<LeadKey>,
+    odd: BTreeSet<LeadKey>,
+    clear: BTreeSet<LeadKey>,
 }
 
 impl Copies {
     pub fn add(&mut self, crm: &Crm, row: &Row) {
         self.rows += 1;
+        let odd = crm.mapping.odd_withdrawn(row);
         for key in crm.mapping.withdrawn(row) {
+            if odd.contains(&key) {
+                self.odd.insert(key)
+            } else {
+                self.clear.insert(key)
+            };
             if !self.withdrawn.contains(&key) {
                 self.withdrawn.push(key);
             }
@@ -41,6 +49,7 @@ impl Copies {
             lead,
             desired: Err(vec![reason]),
             withdrawn: self.withdrawn,
+            odd: self.odd.difference(&self.clear).copied().collect(),
             row_hash: None,
             kept: Vec::new(),
             notes: Vec::new(),

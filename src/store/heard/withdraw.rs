@@ -12,23 +12,17 @@ use crate::store::consent::Entry;
 use crate::store::heard::fold::{Folded, PossibleOptOut};
 
 /// In a transaction: what was said about consent, or may have been, goes into the tables and into what is to be sent. Returns
-/// how many leads are due because of it.
+/// how many leads are due because of it. `similar` are the ids of leads that the posts may mean by another way of writing.
 macro_rules! withdraw {
-    ($db:expr, $transaction:expr, $folded:expr, $consequences:expr, $now:expr) => {{
+    ($db:expr, $transaction:expr, $folded:expr, $similar:expr, $consequences:expr, $now:expr) => {{
         let mut known = Vec::new();
-        let ids = $crate::store::heard::withdraw::named_ids(&$folded);
+        let mut ids = $crate::store::heard::withdraw::named_ids(&$folded);
+        ids.extend($similar.iter().map(String::as_str));
+        ids.sort_unstable();
+        ids.dedup();
         for some in ids.chunks(1000) {
             for row in possible_opt_out::known_query(some).build().fetch_all(&mut *$transaction).await? {
                 known.push(LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? });
-            }
-        }
-        let wanted = $crate::store::heard::withdraw::unknown_names(&$folded, &known);
-        for some in wanted.chunks(100) {
-            for row in possible_opt_out::similar_query(some).build().fetch_all(&mut *$transaction).await? {
-                let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
-                if !known.contains(&lead) && some.contains(&$crate::conversica::lead_name::normal_id(&lead.id)) {
-                    known.push(lead);
-                }
             }
         }
         let words = $crate::store::heard::withdraw::addressed_words(&$folded, &known);
@@ -66,11 +60,13 @@ fn ids_of(post: &PossibleOptOut) -> impl Iterator<Item = &str> {
     post.lead.iter().map(|lead| lead.id.as_str()).chain(post.named.ids.iter().map(String::as_str))
 }
 
-/// The ids by which posts that may withdraw consent name no lead to the letter, in their normal form.
+/// The ids by which posts that may withdraw consent name no lead to the letter, in their normal form. A name without any letter or digit
+/// is like no id.
 pub(crate) fn unknown_names(folded: &Folded, known: &[LeadId]) -> Vec<String> {
     let known: BTreeSet<&str> = known.iter().map(|lead| lead.id.as_str()).collect();
     let ids = folded.possible.iter().chain(&folded.withdrawals).flat_map(ids_of);
-    let names = ids.filter(|id| !known.contains(id)).map(normal_id).filter(|name| !name.is_empty());
+    let names =
+        ids.filter(|id| !known.contains(id)).map(normal_id).filter(|name| name.chars().any(char::is_alphanumeric));
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
@@ -188,6 +184,20 @@ mod tests {
             at: DateTime::UNIX_EPOCH,
         };
         leads_in_doubt(&post, known).into_iter().collect()
+    }
+
+    #[test]
+    fn a_name_without_any_letter_or_digit_is_not_looked_for() {
+        let post = |id: &str| PossibleOptOut {
+            event_seq: 1,
+            lead: Some(lead(id, "")),
+            named: NamedLeads::default(),
+            by_email: Vec::new(),
+            channels: vec![Channel::Email],
+            at: DateTime::UNIX_EPOCH,
+        };
+        let folded = Folded { withdrawals: ["-", "?", "--", "7x", "1"].map(post).into(), ..Folded::default() };
+        assert_eq!(unknown_names(&folded, &[lead("1", "")]), ["7x"]);
     }
 
     #[test]

@@ -1,0 +1,118 @@
+//! How many odd opt-out values one poll may send as withdrawals without asking the operator. Pure.
+//!
+//! An odd value is neither yes nor no and names no opt-out: `2`, a date, `New`. One of them in an opt-out column is most likely an
+//! opt-out, and is sent. Many of them are most likely a column that holds something else. Conversica cannot take an opt-out
+//! back, so the operator decides about those.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::conversica::lead::LeadKey;
+use crate::rules::mapping::Mapped;
+use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, TOO_MANY_OPT_OUTS};
+
+/// So many odd values of one key are always sent.
+const ALWAYS_SENT: u64 = 5;
+/// So many are never sent by one poll, however many rows it reads.
+const NEVER_SENT: u64 = 100;
+
+/// What the last poll knew about the columns of the opt-out keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptOutColumns {
+    /// A fingerprint of the mapping of each key.
+    pub mapped: BTreeMap<LeadKey, String>,
+    /// Keys whose odd values wait for the operator: until a comparison of every row finds none that would be sent.
+    pub doubted: BTreeSet<LeadKey>,
+}
+
+impl OptOutColumns {
+    /// The columns as `[lead]` maps them now. A key that was mapped otherwise before is doubted: its column may be the wrong one.
+    /// Without an `earlier` record, `mapping_changed` says whether anything in `[lead]` has changed.
+    pub fn renewed(mapped: BTreeMap<LeadKey, String>, earlier: Option<&Self>, mapping_changed: MappingChange) -> Self {
+        let is_doubted = |key: &LeadKey| match earlier {
+            Some(earlier) => earlier.doubted.contains(key) || earlier.mapped.get(key) != mapped.get(key),
+            None => mapping_changed == MappingChange::Changed,
+        };
+        let doubted = mapped.keys().copied().filter(is_doubted).collect();
+        Self { mapped, doubted }
+    }
+}
+
+/// Whether `[lead]` is what it was when the last poll ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappingChange {
+    Unchanged,
+    Changed,
+}
+
+/// Whether so many odd values of one key, among so many rows read, are too many to be opt-outs.
+pub const fn are_too_many(odd: u64, rows: u64) -> bool {
+    odd > NEVER_SENT || odd > ALWAYS_SENT && odd > rows / 10
+}
+
+/// The row without the withdrawals that its odd values of these keys stand for: nothing is sent for it, and its reasons say why.
+pub fn hold_odd(mut mapped: Mapped, doubted: &BTreeSet<LeadKey>) -> Mapped {
+    let held: BTreeSet<LeadKey> = mapped.odd.iter().copied().filter(|key| doubted.contains(key)).collect();
+    mapped.odd.retain(|key| !held.contains(key));
+    mapped.withdrawn.retain(|key| !held.contains(key));
+    let Err(reasons) = &mut mapped.desired else { return mapped };
+    for key in held {
+        let name = format!("{}: ", key.name());
+        let counts = reasons.iter_mut().find(|why| why.starts_with(&name) && why.contains(COUNTS_AS_OPT_OUT));
+        match counts {
+            Some(why) => *why = why.replace(COUNTS_AS_OPT_OUT, TOO_MANY_OPT_OUTS),
+            // Rows that share a key say nothing of their values.
+            None => reasons.push(format!("{name}{TOO_MANY_OPT_OUTS}")),
+        }
+    }
+    mapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversica::lead::LeadId;
+    use LeadKey::{OptOut, StopMessaging};
+
+    #[test]
+    fn a_handful_of_odd_values_is_sent_and_a_large_share_or_number_is_not() {
+        for (odd, rows, too_many) in
+            [(1, 1, false), (5, 5, false), (6, 6, true), (6, 100, false), (11, 100, true), (101, 100_000, true)]
+        {
+            assert_eq!(are_too_many(odd, rows), too_many, "{odd} of {rows}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_doubted_once_its_mapping_changes_and_as_long_as_it_was() {
+        let mapped = |status: &str| BTreeMap::from([(OptOut, status.to_owned()), (StopMessaging, "stop".to_owned())]);
+        let earlier = OptOutColumns { mapped: mapped("opt_out"), doubted: BTreeSet::new() };
+        let doubted = |now: &str, earlier: Option<&OptOutColumns>, change| {
+            OptOutColumns::renewed(mapped(now), earlier, change).doubted.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(doubted("opt_out", Some(&earlier), MappingChange::Changed), [], "another key has changed");
+        assert_eq!(doubted("status", Some(&earlier), MappingChange::Changed), [OptOut]);
+        assert_eq!(doubted("status", None, MappingChange::Changed), [OptOut, StopMessaging], "an upgrade");
+        assert_eq!(doubted("status", None, MappingChange::Unchanged), []);
+        let still = OptOutColumns { mapped: mapped("status"), doubted: BTreeSet::from([OptOut]) };
+        assert_eq!(doubted("status", Some(&still), MappingChange::Unchanged), [OptOut]);
+    }
+
+    #[test]
+    fn a_row_whose_odd_value_waits_keeps_its_clear_withdrawals() {
+        let mapped = Mapped {
+            lead: LeadId::default(),
+            desired: Err(vec![format!("optOut: {COUNTS_AS_OPT_OUT} (column \"status\")")]),
+            withdrawn: vec![OptOut, StopMessaging],
+            odd: vec![OptOut],
+            row_hash: None,
+            kept: Vec::new(),
+            notes: Vec::new(),
+        };
+        let held = hold_odd(mapped.clone(), &BTreeSet::from([OptOut]));
+        assert_eq!(held.withdrawn, [StopMessaging]);
+        assert_eq!(held.desired, Err(vec![format!("optOut: {TOO_MANY_OPT_OUTS} (column \"status\")")]));
+        assert_eq!(hold_odd(mapped.clone(), &BTreeSet::from([StopMessaging])), mapped, "its value is clear");
+    }
+}

@@ -1,0 +1,98 @@
+//! Withdrawals by odd opt-out values: kept back until the poll knows how many there are. See [`crate::rules::odd_opt_out`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::warn;
+
+use crate::conversica::lead::LeadKey;
+use crate::rules::diff;
+use crate::rules::lead_change::Known;
+use crate::rules::mapping::Mapped;
+use crate::rules::odd_opt_out::{OptOutColumns, are_too_many, hold_odd};
+use crate::send::writes::{UNDECIDED, Writes};
+use crate::store::control;
+
+/// What this poll knows about odd opt-out values.
+#[derive(Debug, Default)]
+pub(crate) struct OddValues {
+    columns: OptOutColumns,
+    stored: Option<OptOutColumns>,
+    /// Withdrawals that wait for the count; never more than [`UNDECIDED`].
+    waiting: Vec<OddWithdrawal>,
+    /// How many each key has, those that were decided upon included.
+    counts: BTreeMap<LeadKey, u64>,
+}
+
+/// A row that withdraws consent by an odd value, of a lead that Conversica has.
+#[derive(Debug)]
+struct OddWithdrawal {
+    mapped: Mapped,
+    known: Option<Known>,
+    delivered: Option<String>,
+}
+
+impl OddValues {
+    pub(crate) fn new(columns: OptOutColumns, stored: Option<OptOutColumns>) -> Self {
+        Self { columns, stored, ..Self::default() }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn leads(&self) -> impl Iterator<Item = &crate::conversica::lead::LeadId> {
+        self.waiting.iter().map(|odd| &odd.mapped.lead)
+    }
+}
+
+impl Writes<'_> {
+    pub(crate) async fn keep_odd(
+        &mut self,
+        mapped: Mapped,
+        known: Option<Known>,
+        delivered: Option<&str>,
+    ) -> anyhow::Result<()> {
+        for key in &mapped.odd {
+            *self.odd.counts.entry(*key).or_default() += 1;
+        }
+        self.odd.waiting.push(OddWithdrawal { mapped, known, delivered: delivered.map(str::to_owned) });
+        if self.odd.waiting.len() < UNDECIDED {
+            return Ok(());
+        }
+        // Far too many, whatever the other rows hold.
+        self.decide_odd(0).await
+    }
+
+    /// Sends the withdrawals of the keys that have few of them, among so many rows; the others wait for the operator.
+    pub(crate) async fn decide_odd(&mut self, rows: u64) -> anyhow::Result<()> {
+        let many = self.odd.counts.iter().filter(|(_, odd)| are_too_many(**odd, rows)).map(|(key, _)| *key);
+        let many: BTreeSet<LeadKey> = many.collect();
+        let new: Vec<&str> = many.difference(&self.odd.columns.doubted).map(|key| key.name()).collect();
+        if !new.is_empty() {
+            warn!(
+                keys = new.join(", "),
+                "too many opt-out values are neither yes nor no: none of them is sent; look with `status`"
+            );
+        }
+        self.odd.columns.doubted.extend(many);
+        let conversations = self.settings.safety.conversation_changes;
+        for OddWithdrawal { mapped, known, delivered } in std::mem::take(&mut self.odd.waiting) {
+            let mapped = hold_odd(mapped, &self.odd.columns.doubted);
+            let difference = diff::compare(mapped, known.as_ref(), delivered.as_deref(), conversations);
+            self.different(difference, known).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers which keys wait for the operator. A comparison of every row that found no odd value of a key ends its wait.
+    pub(crate) async fn record_odd(&self) -> anyhow::Result<()> {
+        let mut columns = self.odd.columns.clone();
+        if self.losses.is_of_everything() {
+            columns.doubted.retain(|key| self.odd.counts.contains_key(key));
+        }
+        if self.odd.stored.as_ref() != Some(&columns) && (self.odd.stored.is_some() || !columns.mapped.is_empty()) {
+            control::write(self.state, &columns, self.now).await?;
+        }
+        Ok(())
+    }
+}

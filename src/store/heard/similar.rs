@@ -1,0 +1,51 @@
+//! Leads whose ids differ from those that posts name only in their way of writing. The search reads every lead, so it runs once for
+//! all posts of a batch and before their transaction begins: an SQLite state takes no post while one is open.
+
+use std::collections::BTreeSet;
+
+use futures_util::TryStreamExt as _;
+
+use crate::conversica::lead::LeadId;
+use crate::conversica::lead_name::normal_id;
+use crate::store::heard::fold::Folded;
+use crate::store::heard::withdraw::{named_ids, unknown_names};
+use crate::store::possible_opt_out;
+use crate::store::state_db::{StateDb, on_state};
+
+/// More names than this are compared with every id here: the database would compare each of them with every id.
+const NAMES_IN_SQL: usize = 10;
+
+/// The ids of leads that posts may mean by a name that is no lead's to the letter.
+pub(crate) async fn find_similar_ids(db: &StateDb, folded: &Folded) -> Result<Vec<String>, sqlx::Error> {
+    let ids = named_ids(folded);
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut known = Vec::new();
+    for some in ids.chunks(1000) {
+        let rows: Vec<(String, String)> =
+            on_state!(db, pool => possible_opt_out::known_query(some).build_query_as().fetch_all(pool).await?);
+        known.extend(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }));
+    }
+    let names = unknown_names(folded, &known);
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut similar = BTreeSet::new();
+    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    if names.len() <= NAMES_IN_SQL {
+        let rows: Vec<(String, String)> =
+            on_state!(db, pool => possible_opt_out::similar_query(&names).build_query_as().fetch_all(pool).await?);
+        similar.extend(rows.into_iter().map(|(id, _)| id).filter(|id| wanted.contains(normal_id(id).as_str())));
+    } else {
+        on_state!(db, pool => {
+            let mut rows = sqlx::query_scalar::<_, String>("select id from lead").fetch(pool);
+            while let Some(id) = rows.try_next().await? {
+                if wanted.contains(normal_id(&id).as_str()) {
+                    similar.insert(id);
+                }
+            }
+        });
+    }
+    Ok(similar.into_iter().collect())
+}
