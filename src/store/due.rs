@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::db::trusted;
 use crate::store::control::{self, TestLeadSent};
 use crate::store::lead::locking;
+use crate::store::possible_opt_out::NOT_HELD;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
@@ -87,7 +88,10 @@ pub struct NextDue {
 pub async fn next_due_at(db: &StateDb, admit: &Admit, now: DateTime<Utc>) -> Result<NextDue, sqlx::Error> {
     let mut next = NextDue::default();
     for arm in admit.arms(1, 1) {
-        let sql = format!("select min(due_at) from lead where status in ('pending', 'retrying') and {}", arm.condition);
+        let sql = format!(
+            "select min(due_at) from lead where status in ('pending', 'retrying') and {}{NOT_HELD}",
+            arm.condition
+        );
         let due: Option<i64> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
         let Some(due) = due.map(instant) else { continue };
         let mut at = due;
@@ -189,8 +193,8 @@ pub async fn longest_wait(db: &StateDb) -> Result<Longest, sqlx::Error> {
     let mut longest = Longest::default();
     for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
         let sql = format!(
-            "select min(due_at) from lead where status in ('pending', 'retrying') and {condition} union all \
-             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {condition}"
+            "select min(due_at) from lead where status in ('pending', 'retrying') and {condition}{NOT_HELD} union all \
+             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {condition}{NOT_HELD}"
         );
         let found: Vec<Option<i64>> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await)?;
         let since = if is_new { &mut longest.new } else { &mut longest.known };
