@@ -203,11 +203,13 @@ pub async fn longest_wait(db: &StateDb) -> Result<Longest, sqlx::Error> {
     Ok(longest)
 }
 
-/// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`.
+/// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`. Not those that a post
+/// holds until an operator has looked.
 pub async fn backlog(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
+    let sql =
+        format!("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'{NOT_HELD}");
     on_state!(db, pool => {
-        let waiting = sqlx::query_scalar("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'")
-            .fetch_one(pool).await?;
+        let waiting = sqlx::query_scalar(trusted(sql)).fetch_one(pool).await?;
         let in_flight = sqlx::query_scalar("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'")
             .fetch_one(pool).await?;
         Ok((waiting, in_flight))
