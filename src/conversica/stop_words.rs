@@ -196,14 +196,21 @@ fn refused(words: &[&str]) -> Option<&'static [Channel]> {
     let has = |names: &[&str]| words.iter().any(|word| names.contains(word));
     let starts = |names: &[&str]| words.iter().any(|word| names.iter().any(|name| word.starts_with(name)));
     let is_listed = starts(&["dncl", "blacklist", "blocklist", "suppress"]) || has(&["dnc", "dnd", "dne"]);
-    if opts_out(words) || forbids(words) || is_listed || asks_to_be_removed(words) || withdraws_consent(words) {
+    if opts_out(words)
+        || forbids(words)
+        || is_listed
+        || asks_to_be_removed(words)
+        || withdraws_consent(words)
+        || rejects(words)
+    {
         return Some(stop_channels(words));
     }
     let is_all = has(&["all", "everything", "global", "globally"]);
     let is_spam = starts(&["spam", "abuse", "junk", "markedspam", "markspam"])
         && words.iter().any(|word| ["mark", "complain", "report", "flag"].iter().any(|stem| word.contains(stem)))
         || words == ["complaint"]
-        || words == ["complained"];
+        || words == ["complained"]
+        || has(&["fbl"]) && starts(&["complain"]);
     if unsubscribes(words) || is_spam {
         // A word of e-mails.
         let names_sms = named_channels(words) == Some(SMS);
@@ -228,8 +235,10 @@ fn opts_out(words: &[&str]) -> bool {
 }
 
 fn unsubscribes(words: &[&str]) -> bool {
-    let is_unsubscribed =
-        |word: &str| word == "unsub" || ["unsubs", "desubscri", "unsuscri"].iter().any(|stem| word.contains(stem));
+    let is_unsubscribed = |word: &str| {
+        ["unsub", "unsubbed"].contains(&word)
+            || ["unsubs", "desubscri", "unsuscri"].iter().any(|stem| word.contains(stem))
+    };
     let ends = ["cancel", "ended", "remove", "delete", "terminat"];
     let has_subscription = words.iter().any(|word| word.starts_with("subscription"));
     words.iter().enumerate().any(|(place, word)| {
@@ -252,7 +261,7 @@ fn forbids(words: &[&str]) -> bool {
             "dont" | "donot" | "doesnt" => leads_to_way(behind),
             "never" => ["contact", "email", "mail", "text", "call", "message"].contains(&next),
             "not" => next == "to" && leads_to_way(&behind[1..]),
-            "no" if ["more", "longer"].contains(&next) => leads_to_way(&behind[1..]),
+            "no" if ["more", "longer", "further"].contains(&next) => leads_to_way(&behind[1..]),
             "no" => {
                 let wants = ["want", "wish", "ask", "request"];
                 is_way(next) && words.iter().any(|word| wants.iter().any(|want| word.starts_with(want)))
@@ -276,6 +285,22 @@ fn asks_to_be_removed(words: &[&str]) -> bool {
             && words.iter().any(|word| word.contains("list"))
 }
 
+/// "Contact declined", "Removal requested", "Blocked by lead", "Lead ended conversation", "Leave me alone".
+fn rejects(words: &[&str]) -> bool {
+    let starts = |names: &[&str]| words.iter().any(|word| names.iter().any(|name| word.starts_with(name)));
+    let is_person = |word: &str| is_in(PERSONS, word);
+    let asks = starts(&["request", "asked", "ask"]);
+    let wants_removal = asks && starts(&["remov", "deletion", "erasure", "forgotten"]);
+    let declines = words.len() <= 3
+        && starts(&["declin", "refus"])
+        && starts(&["contact", "communicat", "messag", "email", "text", "sms", "market"]);
+    let blocks = words.windows(3).any(|three| three[0] == "blocked" && three[1] == "by" && is_person(three[2]));
+    let ends = words.windows(3).any(|three| {
+        is_person(three[0]) && ["ended", "ends"].contains(&three[1]) && ["conversation", "chat"].contains(&three[2])
+    });
+    wants_removal || declines || blocks || ends || words == ["leave", "me", "alone"]
+}
+
 fn withdraws_consent(words: &[&str]) -> bool {
     let is_consent = |word: &&&str| ["consent", "permission"].iter().any(|stem| word.contains(stem));
     let against =
@@ -295,7 +320,16 @@ fn is_consent(words: &[&str]) -> bool {
     };
     words.iter().enumerate().any(opts_in)
         || words.iter().any(|word| ["consent", "permission"].iter().any(|stem| word.starts_with(stem)))
-        || words.iter().any(|word| ["subscribe", "subscribed", "subscription", "contactable"].contains(word))
+        || words.iter().any(|word| {
+            ["subscribe", "subscribed", "subscription", "contactable", "mailable", "emailable", "textable"]
+                .contains(word)
+        })
+        || words.windows(2).any(|pair| {
+            ["receive", "receives", "send", "sends", "wants"].contains(&pair[0])
+                && ["email", "mail", "text", "sms", "newsletter", "messag", "market"]
+                    .iter()
+                    .any(|way| pair[1].starts_with(way))
+        })
         || words.windows(2).any(allows)
         || words.windows(3).any(|three| three[1] == "to" && allows(&[three[0], three[2]]))
         || words.windows(2).any(|pair| is_way(pair[0]) && ["allowed", "accepted", "permitted", "ok"].contains(&pair[1]))

@@ -4,9 +4,11 @@
 //! operator has looked; an explicit no does not. The text is cut at JSON's punctuation, and words are compared by their letters,
 //! so that a few damaged bytes hide nothing.
 
+mod leaf;
 mod member;
 mod named;
 pub(crate) mod near;
+mod objects;
 pub mod phrase;
 
 use crate::conversica::consent_word::{BOTH, EMAIL, SMS};
@@ -37,7 +39,7 @@ const PHRASES: [(&str, &[Channel]); 7] = [
 ];
 
 /// Keys whose values say how a conversation stands.
-const STATUS_KEYS: [&str; 6] =
+pub(crate) const STATUS_KEYS: [&str; 6] =
     ["conversationstatus", "conversationstage", "leadstatus", "leadsubstatus", "status", "stage"];
 
 /// A post that may withdraw consent.
@@ -46,6 +48,9 @@ pub struct PossibleWithdrawal {
     /// Beside the lead of a post that could be read.
     pub named: NamedLeads,
     pub channels: Vec<Channel>,
+    /// Channels whose consent it leaves in doubt: nothing is sent to the lead until an operator has looked, and Conversica is
+    /// told nothing.
+    pub unclear: Vec<Channel>,
 }
 
 /// Whom a body names.
@@ -64,6 +69,13 @@ fn name_leads(text: &str, chunks: &[Chunk<'_>], near: &mut WordComparer, named: 
 
 /// What a body that cannot be read may say. A Lead Update may say anything where a part of it could not be looked at.
 pub fn in_unreadable(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
+    match objects::split(body).and_then(|parts| objects::withdrawn_by_each(kind, &parts)) {
+        Some(found) => Some(found).filter(|found| !found.channels.is_empty()),
+        None => in_text(kind, body),
+    }
+}
+
+fn in_text(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
     let decoded = decode_body(body);
     let (mut named, mut near) = (NamedLeads::default(), WordComparer::default());
     let mut channels = Vec::new();
@@ -76,13 +88,15 @@ pub fn in_unreadable(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
         channels.extend(BOTH);
     }
     let channels = distinct(channels);
-    (!channels.is_empty()).then_some(PossibleWithdrawal { named, channels })
+    (!channels.is_empty()).then_some(PossibleWithdrawal { named, channels, unclear: Vec::new() })
 }
 
 /// As [`in_unreadable`], of a body whose end was not kept, because it is too large.
 pub fn in_too_large(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
     match kind {
-        Kind::LeadUpdate => Some(PossibleWithdrawal { named: named_leads(body), channels: BOTH.to_vec() }),
+        Kind::LeadUpdate => {
+            Some(PossibleWithdrawal { named: named_leads(body), channels: BOTH.to_vec(), unclear: Vec::new() })
+        }
         Kind::Message | Kind::ChatLead => in_unreadable(kind, body),
     }
 }
@@ -105,27 +119,33 @@ pub fn in_readable(post: &Post, words: &[Word]) -> Option<PossibleWithdrawal> {
     };
     let mut rest: Vec<(&String, &Value)> = post.unused.iter().map(|(key, value)| (key, value)).collect();
     rest.extend(post.content.iter().filter(|(key, value)| !is_understood(key, value)));
-    let (mut text, mut said) = (String::new(), Vec::new());
-    let mut named = NamedLeads::default();
+    let (mut text, mut said, mut unclear) = (String::new(), Vec::new(), Vec::new());
+    let (mut named, mut near) = (NamedLeads::default(), WordComparer::default());
     for (key, value) in rest {
         if key == "id" {
             named.ids.extend(value.as_str().map(str::to_owned));
         }
-        said.extend(member::withdrawn_by_member(post.kind, key, value));
+        let Some(value) = leaf::without_prose(&mut vec![key.clone()], value, &mut near, &mut unclear) else { continue };
+        said.extend(member::withdrawn_by_member(post.kind, key, &value));
         // Written as JSON, also within texts that hold JSON themselves.
-        let member: Map<String, Value> = [(key.clone(), value.clone())].into_iter().collect();
+        let member: Map<String, Value> = [(key.clone(), value)].into_iter().collect();
         text.push_str(&Value::Object(member).to_string());
         text.push('\n');
     }
     // What was understood is said; a second lead by the same post is not.
     said.retain(|channel| !withdrawn.contains(channel));
-    let (mut channels, mut near) = (said, WordComparer::default());
+    if post.kind != Kind::LeadUpdate {
+        // People write freely there.
+        unclear.clear();
+    }
+    let mut channels = said;
+    let mut nested = NamedLeads::default();
     for text in post_text::readings(&text) {
         let chunks = chunks(&text);
         let mut found = withdrawn_in(post.kind, &chunks, &mut near);
         found.retain(|channel| !withdrawn.contains(channel));
         if !found.is_empty() {
-            named_in(&text, &chunks, &mut near, &mut named);
+            named_in(&text, &chunks, &mut near, &mut nested);
         }
         channels.extend(found);
     }
@@ -133,14 +153,40 @@ pub fn in_readable(post: &Post, words: &[Word]) -> Option<PossibleWithdrawal> {
         channels.extend(BOTH);
     }
     if channels.is_empty() && !named.ids.is_empty() {
-        channels = withdrawn;
+        channels.clone_from(&withdrawn);
     }
     named.ids.retain(|id| *id != post.lead.id);
     if post.lead.id.is_empty() {
         named.emails.extend(post.content.get("email").and_then(Value::as_str).map(|email| email.trim().to_lowercase()));
     }
+    named.set_nested(nested, &post.lead.id, &leads_of_members(post));
     let channels = distinct(channels);
-    (!channels.is_empty()).then_some(PossibleWithdrawal { named, channels })
+    unclear.retain(|channel| !withdrawn.contains(channel) && !channels.contains(channel));
+    let unclear = distinct(unclear);
+    (!channels.is_empty() || !unclear.is_empty()).then_some(PossibleWithdrawal { named, channels, unclear })
+}
+
+/// The ids under the name `leadId`, however deep.
+fn leads_of_members(post: &Post) -> Vec<String> {
+    fn search(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                for (key, value) in members {
+                    let letters: String = key.chars().filter(|c| c.is_alphanumeric()).collect();
+                    match value {
+                        Value::String(id) if letters.eq_ignore_ascii_case("leadid") => found.push(id.trim().to_owned()),
+                        Value::Number(id) if letters.eq_ignore_ascii_case("leadid") => found.push(id.to_string()),
+                        other => search(other, found),
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| search(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    search(&Value::Object(post.content.clone()), &mut found);
+    found
 }
 
 fn distinct(mut channels: Vec<Channel>) -> Vec<Channel> {

@@ -64,7 +64,7 @@ where
     // Until an operator has looked, nothing that is heard later gives consent again.
     query.push(
         " union all select id, client_id, channel, max(at), cast(1 as bigint) from asked \
-         join possible_opt_out on id = asked_id and client_id = asked_client_id where settled_at is null \
+         join possible_opt_out on id = asked_id and client_id = asked_client_id where settled_at is null and settled_by is null \
          group by id, client_id, channel",
     );
     query

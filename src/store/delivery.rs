@@ -18,7 +18,7 @@ use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
 use crate::rules::admission::Admit;
 use crate::store::lead::{self, InOrder};
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::{consent, due, instant, late, micros, outcome, pause, withdrawal_apart};
+use crate::store::{consent, due, instant, late, micros, outcome, pause, possible_opt_out, withdrawal_apart};
 
 /// Of a withdrawal of consent nothing is left to be done: it has arrived, or Conversica never heard what it takes back.
 macro_rules! nothing_to_withdraw {
@@ -158,7 +158,7 @@ pub async fn record_and_claim(
                 claim.push(" as place from lead where status in ('pending', 'retrying') and ");
                 claim.push(arm.condition).push(" and due_at <= ").push_bind(micros(now));
                 if opt_outs == OptOuts::Keep {
-                    claim.push(NOTHING_TO_TAKE_IN);
+                    claim.push(NOTHING_TO_TAKE_IN).push(possible_opt_out::NOT_HELD);
                 }
                 claim.push(" order by due_at, id limit ").push_bind(arm.limit);
                 claim.push(" ").push(db.skip_locked()).push(") arm");

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::db::trusted;
 use crate::store::control::{self, TestLeadSent};
 use crate::store::lead::locking;
+use crate::store::possible_opt_out::NOT_HELD;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
@@ -87,7 +88,10 @@ pub struct NextDue {
 pub async fn next_due_at(db: &StateDb, admit: &Admit, now: DateTime<Utc>) -> Result<NextDue, sqlx::Error> {
     let mut next = NextDue::default();
     for arm in admit.arms(1, 1) {
-        let sql = format!("select min(due_at) from lead where status in ('pending', 'retrying') and {}", arm.condition);
+        let sql = format!(
+            "select min(due_at) from lead where status in ('pending', 'retrying') and {}{NOT_HELD}",
+            arm.condition
+        );
         let due: Option<i64> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
         let Some(due) = due.map(instant) else { continue };
         let mut at = due;
@@ -189,8 +193,8 @@ pub async fn longest_wait(db: &StateDb) -> Result<Longest, sqlx::Error> {
     let mut longest = Longest::default();
     for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
         let sql = format!(
-            "select min(due_at) from lead where status in ('pending', 'retrying') and {condition} union all \
-             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {condition}"
+            "select min(due_at) from lead where status in ('pending', 'retrying') and {condition}{NOT_HELD} union all \
+             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {condition}{NOT_HELD}"
         );
         let found: Vec<Option<i64>> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await)?;
         let since = if is_new { &mut longest.new } else { &mut longest.known };
@@ -199,11 +203,13 @@ pub async fn longest_wait(db: &StateDb) -> Result<Longest, sqlx::Error> {
     Ok(longest)
 }
 
-/// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`.
+/// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`. Not those that a post
+/// holds until an operator has looked.
 pub async fn backlog(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
+    let sql =
+        format!("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'{NOT_HELD}");
     on_state!(db, pool => {
-        let waiting = sqlx::query_scalar("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'")
-            .fetch_one(pool).await?;
+        let waiting = sqlx::query_scalar(trusted(sql)).fetch_one(pool).await?;
         let in_flight = sqlx::query_scalar("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'")
             .fetch_one(pool).await?;
         Ok((waiting, in_flight))

@@ -1,5 +1,5 @@
 //! Table `possible_opt_out`: posts that are damaged, or name no lead to the letter, and may withdraw a person's consent. Each counts
-//! as a withdrawal until an operator has looked; [`super::consent`] reads it together with the ledger.
+//! as a withdrawal until an operator has looked, or holds its lead ([`HOLD`]); [`super::consent`] reads it together with the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,29 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 use crate::conversica::consent_word::{Channel, Word};
 use crate::conversica::lead::LeadId;
 use crate::store::consent::{self, Entry};
+use crate::store::control::{self, CompareAsked};
 use crate::store::decision::Who;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
+
+/// In column `settled_by` of a post that no operator has looked at: it leaves consent in doubt. Nothing is sent to the lead, and
+/// Conversica is not told of an opt-out.
+pub(crate) const HOLD: &str = "hold";
+
+/// In SQL, of a lead: no post holds it.
+pub(crate) const NOT_HELD: &str = " and (urgent = 1 or not exists (select 1 from possible_opt_out p where p.id = lead.id \
+     and p.client_id = lead.client_id and p.settled_at is null and p.settled_by is not null))";
+
+/// What is written into the table of a post, a lead and a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PossibleRow {
+    pub event_seq: i64,
+    pub lead: LeadId,
+    pub channel: Channel,
+    pub at: DateTime<Utc>,
+    /// [`HOLD`], or nothing where it counts as a withdrawal.
+    pub hold: Option<&'static str>,
+}
 
 /// What an operator says of such a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,22 +114,25 @@ where
 }
 
 /// Adds rows, or opens them again. Not for an empty list.
-pub(crate) fn insert_query<DB: Database>(rows: &[(i64, LeadId, Channel, DateTime<Utc>)]) -> QueryBuilder<DB>
+pub(crate) fn insert_query<DB: Database>(rows: &[PossibleRow]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
+    for<'e> Option<&'e str>: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
 {
-    let mut query = QueryBuilder::new("insert into possible_opt_out (event_seq, id, client_id, channel, at) ");
-    query.push_values(rows, |mut row, (event_seq, lead, channel, at)| {
-        row.push_bind(*event_seq)
-            .push_bind(lead.id.as_str())
-            .push_bind(lead.client_id.as_str())
-            .push_bind(channel.name())
-            .push_bind(micros(*at));
+    let mut query =
+        QueryBuilder::new("insert into possible_opt_out (event_seq, id, client_id, channel, at, settled_by) ");
+    query.push_values(rows, |mut row, possible| {
+        row.push_bind(possible.event_seq)
+            .push_bind(possible.lead.id.as_str())
+            .push_bind(possible.lead.client_id.as_str())
+            .push_bind(possible.channel.name())
+            .push_bind(micros(possible.at))
+            .push_bind(possible.hold);
     });
     query.push(
         " on conflict (event_seq, id, client_id, channel) do update \
-         set settled_at = null, decision = null, settled_by = null",
+         set settled_at = null, decision = null, settled_by = excluded.settled_by",
     );
     query
 }
@@ -156,6 +179,10 @@ pub async fn settle(
     who: &Who,
     now: DateTime<Utc>,
 ) -> Result<SettleOutcome, sqlx::Error> {
+    if decision == OptOutDecision::Confirmed && holds_lead(db, event_seq).await? {
+        // Conversica was not told of it: the rows of the leads are read at once, and not at the next full comparison.
+        control::write(db, &CompareAsked { at: now }, now).await?;
+    }
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let rows: Vec<(String, String, String)> = sqlx::query_as(
@@ -204,6 +231,16 @@ pub async fn settle(
     })
 }
 
+/// Whether the post holds a lead.
+async fn holds_lead(db: &StateDb, event_seq: i64) -> Result<bool, sqlx::Error> {
+    let held: i64 = on_state!(db, pool => {
+        sqlx::query_scalar(
+            "select count(*) from possible_opt_out where event_seq = $1 and settled_at is null and settled_by is not null")
+            .bind(event_seq).fetch_one(pool).await
+    })?;
+    Ok(held > 0)
+}
+
 /// The leads that each of these posts may be about, in the order of their ids; not those of posts that an operator has dismissed
 /// or replaced.
 pub async fn leads_of_events(db: &StateDb, event_seqs: &[i64]) -> Result<BTreeMap<i64, Vec<LeadId>>, sqlx::Error> {
@@ -243,7 +280,8 @@ pub async fn waiting_leads(db: &StateDb, limit: i64) -> Result<Vec<LeadId>, sqlx
 pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<PossibleOptOutShown>, sqlx::Error> {
     let rows: Vec<ShownRow> = on_state!(db, pool => {
         sqlx::query_as(
-            "select event_seq, channel, at, decision, settled_at from possible_opt_out where id = $1 and client_id = $2 \
+            "select event_seq, channel, at, \
+             case when settled_at is null and settled_by is not null then 'held' else decision end, settled_at from possible_opt_out where id = $1 and client_id = $2 \
              order by seq")
             .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await?
     });

@@ -180,7 +180,10 @@ impl Hearing {
             }
         }
         for possible in self.possible.iter().filter(|possible| possible.settled_at.is_none()) {
-            let PossibleOptOutShown { event_seq, channel, .. } = possible;
+            let PossibleOptOutShown { event_seq, channel, decision, .. } = possible;
+            if decision.is_some() {
+                text.push_str("\nHELD: nothing is sent to this lead until an operator has looked\n");
+            }
             let _ = writeln!(
                 text,
                 "  the damaged post {event_seq} may be an opt-out of {channel}: look with `received show {event_seq}`, then `received \

@@ -117,6 +117,7 @@ mod plan_shown;
 mod playback;
 mod pooler;
 mod possible_opt_out;
+mod prose;
 mod quiet_source;
 mod receive;
 mod receive_bad_input;

@@ -47,7 +47,8 @@ pub(super) const REFUSED: &str = "revok withdr denied deny refus declin reject n
 /// Parts of letters without marks between them that may be words about consent.
 pub(super) const STEMS: &str = "opt stop subscri unsub unsuscri donot dont doesnt doesnot nomore nolonger never notto nowant want wish nosms \
      noemail nocontact notext nomarketing remov delete take forget unlist dnc dnd dne list suppress consent \
-     permission complain spam abuse junk";
+     permission complain spam abuse junk nofurther removal deletion erasure declin refus block ended alone";
 
 /// As [`STEMS`], of keys.
-pub(super) const KEY_STEMS: &str = "ask request repl texted answered sent keyword allow accept can may ok";
+pub(super) const KEY_STEMS: &str =
+    "ask request repl texted answered sent keyword allow accept can may ok able receiv send";

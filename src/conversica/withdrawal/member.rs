@@ -33,6 +33,14 @@ fn search_value<'v>(kind: Kind, names: &mut Vec<&'v str>, value: &'v Value, chan
                 names.pop();
             }
         }
+        Value::Array(values) if values.len() > 1 && values.iter().any(is_yes) => {
+            let letters = names.last().map(|name| letters_of(name)).unwrap_or_default();
+            let published = KEYS.iter().find(|(key, ..)| *key == letters);
+            match published {
+                Some((_, withdrawn, _)) => channels.extend(withdrawn.iter()),
+                None => values.iter().for_each(|value| search_value(kind, names, value, channels)),
+            }
+        }
         Value::Array(values) => values.iter().for_each(|value| search_value(kind, names, value, channels)),
         Value::Null => {}
         Value::Bool(_) | Value::Number(_) | Value::String(_) => {
@@ -65,6 +73,13 @@ fn withdrawn_by_plain(kind: Kind, names: &[&str], value: &Value) -> &'static [Ch
         }
         Value::String(text) if kind == Kind::LeadUpdate => withdrawn_by_value(text),
         _ => &[],
+    }
+}
+
+fn is_yes(value: &Value) -> bool {
+    match value {
+        Value::String(text) => SAID_YES.contains(&letters_of(text).as_str()),
+        other => other == &Value::Bool(true) || other.as_f64() == Some(1.0),
     }
 }
 

@@ -40,6 +40,28 @@ pub struct NamedLeads {
     pub client_ids: Vec<String>,
     /// In lower case.
     pub emails: Vec<String>,
+    /// Ids within the post that count only where the post's own id is no lead's.
+    pub nested: Vec<String>,
+}
+
+impl NamedLeads {
+    /// Takes in what another object names.
+    pub(super) fn add(&mut self, other: NamedLeads) {
+        add(&mut self.ids, other.ids);
+        add(&mut self.client_ids, other.client_ids);
+        add(&mut self.emails, other.emails);
+        add(&mut self.nested, other.nested);
+    }
+
+    /// Takes in what is named within a post: the ids under the name `leadId` count as the post's own, others in place of it.
+    pub(super) fn set_nested(&mut self, found: NamedLeads, own: &str, lead_ids: &[String]) {
+        let is_other = |id: &String| id != own;
+        let (of_leads, others): (Vec<String>, Vec<String>) =
+            found.ids.into_iter().filter(is_other).partition(|id| own.is_empty() || lead_ids.contains(id));
+        add(&mut self.ids, of_leads);
+        add(&mut self.client_ids, found.client_ids);
+        add(&mut self.nested, others);
+    }
 }
 
 fn add(names: &mut Vec<String>, found: Vec<String>) {
@@ -146,7 +168,9 @@ fn values_at(text: &str) -> Vec<String> {
         }
     }
     found.push(whole);
-    found.extend(whole.split_once('.').map(|(integer, _)| integer));
+    // `12.5` is no other way of writing 12.
+    let is_part = |fraction: &str| fraction.bytes().any(|b| b.is_ascii_digit() && b != b'0');
+    found.extend(whole.split_once('.').filter(|(_, fraction)| !is_part(fraction)).map(|(integer, _)| integer));
     let first = whole.chars().next().map_or(0, char::len_utf8);
     let last = whole.chars().next_back().map_or(0, char::len_utf8);
     if !quoted && behind.starts_with('"') {

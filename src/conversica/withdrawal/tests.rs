@@ -139,7 +139,7 @@ fn a_stop_in_words_that_are_not_published_counts() {
         r#""consent":{"email":false,"sms":true}"#,
         r#""preferences":[{"channel":"email","status":"unsubscribed"}]"#,
         r#""event":"unsubscribe""#,
-        r#""note":"Opted out of all""#,
+        r#""outcome":"Opted out of all""#,
         "\"doNotE=\r\nmail\":true",
     ];
     for said in said {

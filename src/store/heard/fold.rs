@@ -74,7 +74,7 @@ impl ExaminedEvent {
         if channels.is_empty() {
             return None;
         }
-        let found = PossibleWithdrawal { named: NamedLeads::default(), channels };
+        let found = PossibleWithdrawal { named: NamedLeads::default(), channels, unclear: Vec::new() };
         Some(self.as_possible(with_other_ids(found, post)))
     }
 
@@ -83,13 +83,14 @@ impl ExaminedEvent {
     }
 
     fn as_possible(&self, found: PossibleWithdrawal) -> PossibleOptOut {
-        let PossibleWithdrawal { named, channels } = found;
+        let PossibleWithdrawal { named, channels, unclear } = found;
         PossibleOptOut {
             event_seq: self.event.seq,
             lead: self.lead().cloned(),
             named,
             by_email: self.by_email.clone(),
             channels,
+            unclear,
             at: self.event.received_at,
         }
     }
@@ -138,6 +139,8 @@ pub struct PossibleOptOut {
     /// Whom it names by their e-mail address alone.
     pub by_email: Vec<LeadId>,
     pub channels: Vec<Channel>,
+    /// Channels whose consent it leaves in doubt: Conversica is told nothing, and nothing is sent.
+    pub unclear: Vec<Channel>,
     pub at: DateTime<Utc>,
 }
 

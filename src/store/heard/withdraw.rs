@@ -3,13 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
-
-use crate::conversica::consent_word::Channel;
 use crate::conversica::lead::LeadId;
 use crate::conversica::lead_name::normal_id;
 use crate::store::consent::Entry;
 use crate::store::heard::fold::{Folded, PossibleOptOut};
+use crate::store::possible_opt_out::{HOLD, PossibleRow};
 
 /// In a transaction: what was said about consent, or may have been, goes into the tables and into what is to be sent. Returns
 /// how many leads are due because of it. `similar` are the ids of leads that the posts may mean by another way of writing.
@@ -30,11 +28,15 @@ macro_rules! withdraw {
         for some in words.chunks(1000) {
             consent::insert_query(some).build().execute(&mut *$transaction).await?;
         }
-        let rows = $crate::store::heard::withdraw::possible_rows(&$folded, &known);
+        let mut rows = $crate::store::heard::withdraw::possible_rows(&$folded, &known);
+        if $consequences.opt_outs != OptOuts::Keep {
+            // The CRM's value is sent whatever was heard.
+            rows.iter_mut().for_each(|row| row.hold = None);
+        }
         for some in rows.chunks(1000) {
             possible_opt_out::insert_query(some).build().execute(&mut *$transaction).await?;
         }
-        leads.extend(rows.into_iter().map(|(_, lead, ..)| lead).filter(|lead| !lead.id.is_empty()));
+        leads.extend(rows.into_iter().map(|row| row.lead).filter(|lead| !lead.id.is_empty()));
         let mut due = 0;
         let leads: Vec<LeadId> = leads.into_iter().collect();
         for some in leads.chunks(1000) {
@@ -57,7 +59,10 @@ pub(crate) fn named_ids(folded: &Folded) -> Vec<&str> {
 }
 
 fn ids_of(post: &PossibleOptOut) -> impl Iterator<Item = &str> {
-    post.lead.iter().map(|lead| lead.id.as_str()).chain(post.named.ids.iter().map(String::as_str))
+    post.lead
+        .iter()
+        .map(|lead| lead.id.as_str())
+        .chain(post.named.ids.iter().chain(&post.named.nested).map(String::as_str))
 }
 
 /// The ids by which posts that may withdraw consent name no lead to the letter, in their normal form. A name without any letter or digit
@@ -104,21 +109,21 @@ pub(crate) fn addressed_words(folded: &Folded, known: &[LeadId]) -> Vec<Entry> {
     folded.words.iter().map(addressed).collect()
 }
 
-/// A row of table `possible_opt_out`.
-pub(crate) type PossibleRow = (i64, LeadId, Channel, DateTime<Utc>);
-
 pub(crate) fn possible_rows(folded: &Folded, known: &[LeadId]) -> Vec<PossibleRow> {
     let damaged = folded.possible.iter().map(|post| (post, leads_of_damaged(post, known)));
     let withdrawals = folded.withdrawals.iter().map(|post| (post, leads_in_doubt(post, known)));
     let rows = damaged.chain(withdrawals).flat_map(|(post, leads)| {
         let of_lead = move |lead: LeadId| {
-            post.channels.iter().map(move |channel| (post.event_seq, lead.clone(), *channel, post.at))
+            let certain = post.channels.iter().map(|channel| (*channel, None));
+            certain.chain(post.unclear.iter().map(|channel| (*channel, Some(HOLD)))).map(move |(channel, hold)| {
+                PossibleRow { event_seq: post.event_seq, lead: lead.clone(), channel, at: post.at, hold }
+            })
         };
         leads.into_iter().flat_map(of_lead)
     });
     // One post may say the same twice: of what it withdraws, and of what is damaged in it.
     let mut seen = BTreeSet::new();
-    rows.filter(|(seq, lead, channel, _)| seen.insert((*seq, lead.clone(), *channel))).collect()
+    rows.filter(|row| seen.insert((row.event_seq, row.lead.clone(), row.channel))).collect()
 }
 
 /// The leads that a damaged post may be about: its own and those that it names, as far as they are known; the names themselves
@@ -129,7 +134,11 @@ fn leads_of_damaged(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId>
         let found = meant(&own.id, std::slice::from_ref(&own.client_id), known);
         leads.extend(if found.is_empty() { vec![own] } else { found }.into_iter().cloned());
     }
-    for id in &post.named.ids {
+    // Of an object that names a lead that is known, the ids within it are those of others.
+    let is_known =
+        post.lead.as_ref().is_some_and(|own| !meant(&own.id, std::slice::from_ref(&own.client_id), known).is_empty());
+    let nested = post.named.nested.iter().filter(|_| !is_known);
+    for id in post.named.ids.iter().chain(nested) {
         let found = meant(id, &post.named.client_ids, known);
         if found.is_empty() {
             let client_ids = post.named.client_ids.iter().cloned().chain([String::new()]);
@@ -167,11 +176,32 @@ fn leads_in_doubt(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
+    use crate::conversica::consent_word::Channel;
     use crate::conversica::withdrawal::NamedLeads;
 
     fn lead(id: &str, client_id: &str) -> LeadId {
         LeadId { id: id.to_owned(), client_id: client_id.to_owned() }
+    }
+
+    #[test]
+    fn an_id_within_a_post_names_a_lead_only_where_the_post_itself_names_none_that_is_known() {
+        let named = NamedLeads { nested: vec!["2".to_owned()], ..NamedLeads::default() };
+        let of = |own: &str| PossibleOptOut {
+            event_seq: 1,
+            lead: Some(lead(own, "")),
+            named: named.clone(),
+            by_email: Vec::new(),
+            channels: vec![Channel::Email],
+            unclear: Vec::new(),
+            at: DateTime::UNIX_EPOCH,
+        };
+        let known = [lead("1", ""), lead("2", "")];
+        let of = |own: &str| leads_of_damaged(&of(own), &known).into_iter().collect::<Vec<_>>();
+        assert_eq!(of("1"), [lead("1", "")], "lead 2 is another person's");
+        assert_eq!(of("9"), [lead("2", ""), lead("9", "")]);
     }
 
     fn in_doubt(own: LeadId, others: &[&str], known: &[LeadId]) -> Vec<LeadId> {
@@ -181,6 +211,7 @@ mod tests {
             named: NamedLeads { ids: others.iter().map(|id| (*id).to_owned()).collect(), ..NamedLeads::default() },
             by_email: Vec::new(),
             channels: vec![Channel::Email],
+            unclear: Vec::new(),
             at: DateTime::UNIX_EPOCH,
         };
         leads_in_doubt(&post, known).into_iter().collect()
@@ -194,6 +225,7 @@ mod tests {
             named: NamedLeads::default(),
             by_email: Vec::new(),
             channels: vec![Channel::Email],
+            unclear: Vec::new(),
             at: DateTime::UNIX_EPOCH,
         };
         let folded = Folded { withdrawals: ["-", "?", "--", "7x", "1"].map(post).into(), ..Folded::default() };

@@ -1,0 +1,312 @@
+//! Sorts the plain values of a post that could be read: which may withdraw consent, which leave it in doubt, and which are prose. Pure.
+
+use serde_json::{Map, Value};
+
+use crate::conversica::consent_word::{Channel, EMAIL};
+use crate::conversica::stop_words::{self, is_status_key, meaning_of_key, split_words};
+use crate::conversica::withdrawal::STATUS_KEYS;
+use crate::conversica::withdrawal::near::WordComparer;
+use crate::conversica::withdrawal::phrase::{KEYS, NO};
+
+/// A longer text with blanks in it is prose.
+const MAX_STATUS_BYTES: usize = 120;
+/// A text without blanks that is longer may be encoded.
+const MAX_WORD_BYTES: usize = 24;
+/// So many names around a value count as its key.
+const MAX_NAMES: usize = 2;
+
+/// The last words of keys under which people, or templates of mails, write freely.
+const PROSE: &str = "history note notes body bodies text texts footer comment comments message messages description disclaimer \
+     signature summary transcript html subject snippet template content keyword keywords reply response answer question \
+     conversation chat details remark remarks furtheraction html5 preview excerpt";
+
+/// The last words of keys that say who a person is, and where, but not what the person wants.
+const PLACES: &str = "name city town street address country county company employer dealer dealership make model vehicle title \
+     source campaign url uri link links href";
+
+/// Words of a business that others than messages can stop, and that others than persons can opt out of.
+const BUSINESS: &str = "lease leases deal deals bank loan loans order orders sale sales sold vehicle car truck trade warranty insurance \
+     contract offer payment credit lender finance financing required needed necessary applicable recall";
+
+/// Words of a key which is about a check, or a time of the day, and not about a wish of the person.
+const CHECKS: &str = "scrub scrubbed scrubs check checked checks before after until registry listed verified";
+
+/// The keys of consent of a Lead Update: of them a blank value is damaged.
+const IN_POSTS: [&str; 3] = ["doNotEmail", "smsOptOut", "smsOptIn"];
+
+/// Of a value: what it may say.
+enum Leaf {
+    /// It counts by the rules of keys and statuses.
+    Judged,
+    /// It may withdraw consent from these channels.
+    Unclear(&'static [Channel]),
+    /// It says nothing about consent.
+    Unrelated,
+}
+
+fn is_in(list: &str, word: &str) -> bool {
+    list.split_whitespace().any(|listed| listed == word)
+}
+
+/// The value with its prose left out, and with what leaves consent in doubt left out; `None` where nothing is left. The channels
+/// of the latter are added to `unclear`.
+pub(super) fn without_prose(
+    names: &mut Vec<String>,
+    value: &Value,
+    near: &mut WordComparer,
+    unclear: &mut Vec<Channel>,
+) -> Option<Value> {
+    match value {
+        Value::Object(members) => {
+            let mut kept = Map::new();
+            for (key, value) in members {
+                names.push(key.clone());
+                if let Some(value) = without_prose(names, value, near, unclear) {
+                    kept.insert(key.clone(), value);
+                }
+                names.pop();
+            }
+            Some(Value::Object(kept))
+        }
+        Value::Array(values) => {
+            let kept = values.iter().filter_map(|value| without_prose(names, value, near, unclear)).collect();
+            Some(Value::Array(kept))
+        }
+        plain => match sorted(names, plain, near) {
+            Leaf::Judged => Some(plain.clone()),
+            Leaf::Unclear(channels) => {
+                unclear.extend(channels);
+                None
+            }
+            Leaf::Unrelated => None,
+        },
+    }
+}
+
+fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> Leaf {
+    let nearest: Vec<&str> = names.iter().rev().take(MAX_NAMES).map(String::as_str).collect();
+    let published = nearest.iter().any(|name| is_published(name, near));
+    let text = match value {
+        Value::String(text) => text.as_str(),
+        Value::Null => return Leaf::Judged,
+        _ if published => return Leaf::Judged,
+        other => return of_flag(nearest.first().copied().unwrap_or_default(), &other.to_string()),
+    };
+    if holds_json(text) {
+        return Leaf::Judged;
+    }
+    let key = nearest.first().copied().unwrap_or_default();
+    if text.trim().is_empty() && !IN_POSTS.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+        return Leaf::Unrelated;
+    }
+    let is_status = nearest.iter().any(|name| name.len() < MAX_STATUS_BYTES && is_status_key(name));
+    if published || is_status && !is_free_text(key, text) && !is_under_prose(names) {
+        return of_status(text);
+    }
+    if is_free_text(key, text) || ends_in(PLACES, key) || text.contains("://") {
+        return Leaf::Unrelated;
+    }
+    if key.len() < MAX_STATUS_BYTES
+        && meaning_of_key(&nearest.iter().rev().copied().collect::<Vec<_>>().join(" ")).is_some()
+    {
+        return of_flag(key, text);
+    }
+    let has_blank = text.contains(char::is_whitespace);
+    if !has_blank && (text.len() > MAX_WORD_BYTES || text.contains(['{', '[', '<', '=', '&', '%'])) {
+        // An encoded text.
+        return Leaf::Judged;
+    }
+    match stop_words::withdrawn_by_value(text) {
+        [] => Leaf::Unrelated,
+        channels => Leaf::Unclear(channels),
+    }
+}
+
+/// A key that is published, or differs from one by a damaged letter, and one whose name says status or stage.
+fn is_published(name: &str, near: &mut WordComparer) -> bool {
+    let letters: String = name.chars().take(80).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    near.is_near(&letters, "smsoptin", 1)
+        || KEYS.iter().any(|(key, _, damage)| near.is_near(&letters, key, *damage))
+        || STATUS_KEYS.iter().any(|key| near.is_near(&letters, key, 1))
+}
+
+fn holds_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+        && serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object() || value.is_array())
+}
+
+fn is_free_text(key: &str, text: &str) -> bool {
+    ends_in(PROSE, key)
+        || text.trim().contains('\n')
+        || text.len() > MAX_STATUS_BYTES && text.contains(char::is_whitespace)
+        || text.contains("</") && text.contains(char::is_whitespace)
+}
+
+fn ends_in(list: &str, key: &str) -> bool {
+    let words = split_words(key);
+    words.last().is_some_and(|last| is_in(list, last)) || is_in(list, &words.concat())
+}
+
+fn is_under_prose(names: &[String]) -> bool {
+    names.iter().any(|name| ends_in(PROSE, name))
+}
+
+fn of_status(text: &str) -> Leaf {
+    let words = split_words(text);
+    match stop_words::withdrawn_by_status(text) {
+        // The lead may be spam, or may have said so of a message.
+        [] if words == ["spam"] => Leaf::Unclear(EMAIL),
+        [] => Leaf::Judged,
+        channels if words.iter().any(|word| is_in(BUSINESS, word)) => Leaf::Unclear(channels),
+        _ => Leaf::Judged,
+    }
+}
+
+/// Of a key that is not published.
+fn of_flag(key: &str, text: &str) -> Leaf {
+    let words = split_words(key);
+    let no: String = text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    let is_no = no.is_empty() || NO.contains(&no.as_str());
+    if words.len() == 2
+        && words[0] == "no"
+        && ["email", "emails", "mail", "sms", "text", "texts", "contact", "marketing"].contains(&words[1].as_str())
+    {
+        return if is_no { Leaf::Unrelated } else { Leaf::Unclear(&Channel::ALL) };
+    }
+    let is_refusal = stop_words::meaning_of_key(key).is_some();
+    if is_refusal && words.iter().any(|word| is_in(CHECKS, word)) {
+        return if is_no { Leaf::Unrelated } else { Leaf::Unclear(&Channel::ALL) };
+    }
+    Leaf::Judged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversica::heard;
+    use crate::conversica::post::Kind;
+    use crate::conversica::withdrawal::in_readable;
+
+    /// The channels that count, and the channels that are in doubt.
+    fn found(said: &str) -> (Vec<Channel>, Vec<Channel>) {
+        let body = format!(r#"{{"id":"12",{said}}}"#);
+        let post = heard::read(Kind::LeadUpdate, body.as_bytes()).expect("it can be read");
+        let words = crate::conversica::consent::words(&post.content, chrono::DateTime::UNIX_EPOCH);
+        in_readable(&post, &words).map(|found| (found.channels, found.unclear)).unwrap_or_default()
+    }
+
+    #[test]
+    fn prose_with_an_offer_to_stop_says_nothing() {
+        let keys = [
+            "conversationHistory",
+            "conversation",
+            "lastMessage",
+            "lastMessageBody",
+            "history",
+            "notes",
+            "furtherAction",
+            "comment",
+            "footer",
+            "emailFooter",
+            "disclaimer",
+            "keywords",
+            "description",
+        ];
+        let texts = [
+            "Hi,\\nthanks.\\n--\\nUnsubscribe: https://go.example.com/u?id=77\\nPrivacy",
+            "If you no longer wish to receive these emails, click unsubscribe. Reply STOP to opt out.",
+            "<p>Hi</p><a href=\\\"https://x.example/unsubscribe\\\">Unsubscribe</a>",
+            "Text STOP to end",
+            "Reply STOP to unsubscribe",
+            "STOP, UNSUBSCRIBE, END",
+            "Stop",
+        ];
+        for key in keys {
+            for text in texts {
+                for said in
+                    [format!(r#""{key}":"{text}""#), format!(r#""{key}":[{{"from":"assistant","body":"{text}"}}]"#)]
+                {
+                    assert_eq!(found(&said), (vec![], vec![]), "{said}");
+                }
+            }
+        }
+        let others = [
+            r#""doNotEmailReason":"""#,
+            r#""globalOptOut":"""#,
+            r#""city":"Stopping""#,
+            r#""optOutKeyword":"STOP""#,
+            r#""unsubscribeLink":"https://x.example/u/1""#,
+            r#""list":"Do Not Contact Test""#,
+            r#""dncChecked":false"#,
+        ];
+        for said in others {
+            assert_eq!(found(said), (vec![], vec![]), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_status_nor_prose_leaves_consent_in_doubt() {
+        let said = [
+            r#""dncScrubDate":"2026-11-01""#,
+            r#""dncChecked":true"#,
+            r#""doNotCallBefore":"09:00""#,
+            r#""contactList":"Do Not Contact""#,
+            r#""tags":["unsubscribed"]"#,
+            r#""leadStatus":"Lease opt out""#,
+            r#""leadStatus":"Deal stopped by bank""#,
+            r#""conversationStatus":"Consent not required""#,
+            r#""conversationStatus":"Spam""#,
+            r#""noEmail":true"#,
+            r#""noSms":true"#,
+            r#""noContact":true"#,
+            r#""noMarketing":true"#,
+        ];
+        for said in said {
+            let (clear, unclear) = found(said);
+            assert!(clear.is_empty() && !unclear.is_empty(), "{said}: {clear:?} {unclear:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_and_a_key_of_consent_count_at_once() {
+        let said = [
+            r#""contactable":false"#,
+            r#""emailable":false"#,
+            r#""mailable":false"#,
+            r#""receiveEmails":false"#,
+            r#""sendEmails":false"#,
+            r#""doNotEmail":["false","true"]"#,
+            r#""conversationStatus":"Requested removal""#,
+            r#""conversationStatus":"Removal requested""#,
+            r#""conversationStatus":"Asked to be removed""#,
+            r#""conversationStatus":"Removed by request""#,
+            r#""conversationStatus":"No further contact""#,
+            r#""conversationStatus":"Unsubbed""#,
+            r#""conversationStatus":"FBL complaint""#,
+            r#""conversationStatus":"Blocked by lead""#,
+            r#""conversationStatus":"Deletion Requested""#,
+            r#""conversationStatus":"GDPR erasure request""#,
+            r#""conversationStatus":"Contact declined""#,
+            r#""conversationStatus":"Refused contact""#,
+            r#""conversationStatus":"Lead Ended Conversation""#,
+            r#""conversationStatus":"Leave me alone""#,
+            r#""conversationStatus":"Opted Out via Text""#,
+            r#""payload":"{\"doNotEmail\":true}""#,
+            r#""data":{"conversationStatus":"Unsubscribed"}"#,
+        ];
+        for said in said {
+            let (clear, unclear) = found(said);
+            assert!(clear.contains(&Channel::Email) && unclear.is_empty(), "{said}: {clear:?} {unclear:?}");
+        }
+        for said in [
+            r#""contactable":true"#,
+            r#""sendEmails":true"#,
+            r#""leadStatus":"Removed from lot""#,
+            r#""leadStatus":"Vehicle removed""#,
+            r#""leadStatus":"Declined appointment""#,
+            r#""conversationStatus":"No Email","conversationStage":"Unworkable""#,
+        ] {
+            assert_eq!(found(said), (vec![], vec![]), "{said}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Judges a list of posts, or posts line by line, object by object: what one of them says is not about the leads of the others. Pure.
+
+use serde_json::Value;
+
+use crate::conversica::post::Kind;
+use crate::conversica::withdrawal::{NamedLeads, PossibleWithdrawal, in_text};
+
+/// A longer list is searched as one text.
+const MAX_OBJECTS: usize = 200;
+
+/// The objects of a list, or of lines each of which is one, as they were written: a key may come twice in one. `None` where the body
+/// is something else, or one object.
+pub(super) fn split(body: &[u8]) -> Option<Vec<&str>> {
+    let text = std::str::from_utf8(body).ok()?.trim_start_matches('\u{feff}').trim();
+    let mut rest = match text.strip_prefix('[') {
+        Some(list) => list.strip_suffix(']')?,
+        None => text,
+    };
+    let mut objects = Vec::new();
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
+        if rest.is_empty() {
+            break;
+        }
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        if !rest.starts_with('{') || objects.len() == MAX_OBJECTS || values.next()?.is_err() {
+            return None;
+        }
+        let (object, behind) = rest.split_at(values.byte_offset());
+        objects.push(object);
+        rest = behind;
+    }
+    (objects.len() > 1).then_some(objects)
+}
+
+/// What the objects say, each of the leads that it names itself; `None` where one that withdraws consent names no lead. Without channels
+/// where none of them withdraws consent.
+pub(super) fn withdrawn_by_each(kind: Kind, objects: &[&str]) -> Option<PossibleWithdrawal> {
+    let mut all = PossibleWithdrawal { named: NamedLeads::default(), channels: Vec::new(), unclear: Vec::new() };
+    for object in objects {
+        let Some(found) = in_text(kind, object.as_bytes()) else { continue };
+        if found.named.ids.is_empty() {
+            return None;
+        }
+        all.channels.extend(found.channels);
+        all.named.add(found.named);
+    }
+    all.channels.sort();
+    all.channels.dedup();
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::conversica::post::Kind;
+    use crate::conversica::withdrawal::in_unreadable;
+
+    fn ids(body: &str) -> Vec<String> {
+        in_unreadable(Kind::LeadUpdate, body.as_bytes()).map(|found| found.named.ids).unwrap_or_default()
+    }
+
+    #[test]
+    fn each_object_of_a_list_names_its_own_lead() {
+        let list = r#"[{"id":"21","doNotEmail":true},{"id":"22","hotLead":true},{"id":"23","doNotEmail":false}]"#;
+        assert_eq!(ids(list), ["21"]);
+        let lines = "{\"id\":\"24\",\"doNotEmail\":true}\n{\"id\":\"25\",\"hotLead\":true}";
+        assert_eq!(ids(lines), ["24"]);
+        assert_eq!(
+            ids(r#"{"id":"26"}{"doNotEmail":true}"#),
+            ["26"],
+            "an object that names no lead means the one before it"
+        );
+        assert_eq!(
+            ids(r#"{"id":"30","doNotEmail":true,"doNotEmail":false}{"id":"31"}"#),
+            ["30"],
+            "a key that comes twice"
+        );
+        assert_eq!(ids(r#"[{"id":"27","hotLead":true},{"id":"28"}]"#), Vec::<String>::new());
+        assert_eq!(ids(r#"{"id":18.5,"doNotEmail":true}"#), ["18.5"], "no part of a number is an id");
+    }
+}
