@@ -1,5 +1,5 @@
 //! Table `possible_opt_out`: posts that are damaged, or name no lead to the letter, and may withdraw a person's consent. Each counts
-//! as a withdrawal until an operator has looked, or holds its lead ([`HOLD`]); [`super::consent`] reads it together with the ledger.
+//! as a withdrawal until an operator has looked, or holds its lead (`HOLD`); [`super::consent`] reads it together with the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
