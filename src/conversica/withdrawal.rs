@@ -13,7 +13,9 @@ pub mod phrase;
 
 use crate::conversica::consent_word::{BOTH, EMAIL, SMS};
 use crate::conversica::withdrawal::near::WordComparer;
-use crate::conversica::withdrawal::phrase::{Chunk, KEYS, NO, SAID_NO, SAID_YES, is_no_moment, is_punctuation};
+use crate::conversica::withdrawal::phrase::{
+    Chunk, KEYS, NO, SAID_NO, SAID_YES, STATUS_KEYS, is_no_moment, is_punctuation,
+};
 use serde_json::{Map, Value};
 
 use crate::conversica::consent_word::{Channel, Word};
@@ -37,10 +39,6 @@ const PHRASES: [(&str, &[Channel]); 7] = [
     ("leadstopped", BOTH),
     ("customerstopped", BOTH),
 ];
-
-/// Keys whose values say how a conversation stands.
-pub(crate) const STATUS_KEYS: [&str; 6] =
-    ["conversationstatus", "conversationstage", "leadstatus", "leadsubstatus", "status", "stage"];
 
 /// A post that may withdraw consent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +67,27 @@ fn name_leads(text: &str, chunks: &[Chunk<'_>], near: &mut WordComparer, named: 
 
 /// What a body that cannot be read may say. A Lead Update may say anything where a part of it could not be looked at.
 pub fn in_unreadable(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
-    match objects::split(body).and_then(|parts| objects::withdrawn_by_each(kind, &parts)) {
+    match objects::split(body).and_then(|parts| withdrawn_by_each(kind, &parts)) {
         Some(found) => Some(found).filter(|found| !found.channels.is_empty()),
         None => in_text(kind, body),
     }
+}
+
+/// What the objects say, each of the leads that it names itself; `None` where one that withdraws consent names no lead. Without channels
+/// where none of them withdraws consent.
+fn withdrawn_by_each(kind: Kind, objects: &[&str]) -> Option<PossibleWithdrawal> {
+    let mut all = PossibleWithdrawal { named: NamedLeads::default(), channels: Vec::new(), unclear: Vec::new() };
+    for object in objects {
+        let Some(found) = in_text(kind, object.as_bytes()) else { continue };
+        if found.named.ids.is_empty() {
+            return None;
+        }
+        all.channels.extend(found.channels);
+        all.named.add(found.named);
+    }
+    all.channels.sort();
+    all.channels.dedup();
+    Some(all)
 }
 
 fn in_text(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {

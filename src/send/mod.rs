@@ -10,6 +10,7 @@ pub mod deliver;
 pub mod drain;
 pub mod fence;
 pub mod merge;
+pub mod odd_values;
 pub mod pass;
 pub mod plan;
 pub mod poll;

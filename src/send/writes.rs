@@ -1,8 +1,9 @@
 //! What a poll writes down: gathered in batches, and kept back where more has to be known before it may leave.
 
 mod missing;
-pub(crate) mod odd;
+mod odd;
 
+use crate::send::odd_values::UNDECIDED;
 use crate::send::polled::Polled;
 use std::time::Instant;
 
@@ -17,15 +18,12 @@ use crate::rules::lead_change::{Change, Known};
 use crate::rules::mapping::Mapped;
 use crate::send::fence::Fence;
 use crate::send::merge::Item;
+use crate::send::odd_values::OddValues;
 use crate::send::step::Weight;
-use crate::send::writes::odd::OddValues;
 use crate::source::read::BATCH_ROWS;
 use crate::store::control::{self, KeptBack};
 use crate::store::state_db::StateDb;
 use crate::store::{consent, gone, held, lead};
-
-/// How many sends, and how many missing leads, are kept in memory until it is known what becomes of them.
-const UNDECIDED: usize = 10_000;
 
 /// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
 pub(crate) struct Writes<'a> {

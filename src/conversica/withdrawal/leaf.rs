@@ -4,9 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::conversica::consent_word::{Channel, EMAIL};
 use crate::conversica::stop_words::{self, is_status_key, meaning_of_key, split_words};
-use crate::conversica::withdrawal::STATUS_KEYS;
 use crate::conversica::withdrawal::near::WordComparer;
-use crate::conversica::withdrawal::phrase::{KEYS, NO};
+use crate::conversica::withdrawal::phrase::{KEYS, NO, STATUS_KEYS};
 
 /// A longer text with blanks in it is prose.
 const MAX_STATUS_BYTES: usize = 120;

@@ -1,9 +1,7 @@
-//! Judges a list of posts, or posts line by line, object by object: what one of them says is not about the leads of the others. Pure.
+//! Splits a list of posts, or posts line by line, into their objects: each is judged by itself, because it is not about the leads of
+//! the others. Pure.
 
 use serde_json::Value;
-
-use crate::conversica::post::Kind;
-use crate::conversica::withdrawal::{NamedLeads, PossibleWithdrawal, in_text};
 
 /// A longer list is searched as one text.
 const MAX_OBJECTS: usize = 200;
@@ -31,23 +29,6 @@ pub(super) fn split(body: &[u8]) -> Option<Vec<&str>> {
         rest = behind;
     }
     (objects.len() > 1).then_some(objects)
-}
-
-/// What the objects say, each of the leads that it names itself; `None` where one that withdraws consent names no lead. Without channels
-/// where none of them withdraws consent.
-pub(super) fn withdrawn_by_each(kind: Kind, objects: &[&str]) -> Option<PossibleWithdrawal> {
-    let mut all = PossibleWithdrawal { named: NamedLeads::default(), channels: Vec::new(), unclear: Vec::new() };
-    for object in objects {
-        let Some(found) = in_text(kind, object.as_bytes()) else { continue };
-        if found.named.ids.is_empty() {
-            return None;
-        }
-        all.channels.extend(found.channels);
-        all.named.add(found.named);
-    }
-    all.channels.sort();
-    all.channels.dedup();
-    Some(all)
 }
 
 #[cfg(test)]

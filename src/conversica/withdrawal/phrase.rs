@@ -68,3 +68,7 @@ impl Chunk<'_> {
         self.behind.contains([':', '=', '>'])
     }
 }
+
+/// Keys whose values say how a conversation stands.
+pub(crate) const STATUS_KEYS: [&str; 6] =
+    ["conversationstatus", "conversationstage", "leadstatus", "leadsubstatus", "status", "stage"];

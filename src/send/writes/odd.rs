@@ -1,6 +1,7 @@
 //! Withdrawals by odd opt-out values: kept back until the poll knows how many there are. See [`crate::rules::odd_opt_out`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use crate::send::odd_values::OddWithdrawal;
+use std::collections::BTreeSet;
 
 use tracing::warn;
 
@@ -8,42 +9,10 @@ use crate::conversica::lead::LeadKey;
 use crate::rules::diff;
 use crate::rules::lead_change::Known;
 use crate::rules::mapping::Mapped;
-use crate::rules::odd_opt_out::{OptOutColumns, are_too_many, hold_odd};
-use crate::send::writes::{UNDECIDED, Writes};
+use crate::rules::odd_opt_out::{are_too_many, hold_odd};
+use crate::send::odd_values::UNDECIDED;
+use crate::send::writes::Writes;
 use crate::store::control;
-
-/// What this poll knows about odd opt-out values.
-#[derive(Debug, Default)]
-pub(crate) struct OddValues {
-    columns: OptOutColumns,
-    stored: Option<OptOutColumns>,
-    /// Withdrawals that wait for the count; never more than [`UNDECIDED`].
-    waiting: Vec<OddWithdrawal>,
-    /// How many each key has, those that were decided upon included.
-    counts: BTreeMap<LeadKey, u64>,
-}
-
-/// A row that withdraws consent by an odd value, of a lead that Conversica has.
-#[derive(Debug)]
-struct OddWithdrawal {
-    mapped: Mapped,
-    known: Option<Known>,
-    delivered: Option<String>,
-}
-
-impl OddValues {
-    pub(crate) fn new(columns: OptOutColumns, stored: Option<OptOutColumns>) -> Self {
-        Self { columns, stored, ..Self::default() }
-    }
-
-    pub(crate) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    pub(crate) fn leads(&self) -> impl Iterator<Item = &crate::conversica::lead::LeadId> {
-        self.waiting.iter().map(|odd| &odd.mapped.lead)
-    }
-}
 
 impl Writes<'_> {
     pub(crate) async fn keep_odd(

@@ -1,0 +1,43 @@
+//! Withdrawals by odd opt-out values: what one poll knows of them. See [`crate::rules::odd_opt_out`].
+
+use crate::conversica::lead::LeadKey;
+use crate::rules::lead_change::Known;
+use crate::rules::mapping::Mapped;
+use crate::rules::odd_opt_out::OptOutColumns;
+use std::collections::BTreeMap;
+
+/// What this poll knows about odd opt-out values.
+#[derive(Debug, Default)]
+pub(crate) struct OddValues {
+    pub(crate) columns: OptOutColumns,
+    pub(crate) stored: Option<OptOutColumns>,
+    /// Withdrawals that wait for the count; never more than [`UNDECIDED`].
+    pub(crate) waiting: Vec<OddWithdrawal>,
+    /// How many each key has, those that were decided upon included.
+    pub(crate) counts: BTreeMap<LeadKey, u64>,
+}
+
+impl OddValues {
+    pub(crate) fn new(columns: OptOutColumns, stored: Option<OptOutColumns>) -> Self {
+        Self { columns, stored, ..Self::default() }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn leads(&self) -> impl Iterator<Item = &crate::conversica::lead::LeadId> {
+        self.waiting.iter().map(|odd| &odd.mapped.lead)
+    }
+}
+
+/// A row that withdraws consent by an odd value, of a lead that Conversica has.
+#[derive(Debug)]
+pub(crate) struct OddWithdrawal {
+    pub(crate) mapped: Mapped,
+    pub(crate) known: Option<Known>,
+    pub(crate) delivered: Option<String>,
+}
+
+/// How many sends, and how many missing leads, are kept in memory until it is known what becomes of them.
+pub(crate) const UNDECIDED: usize = 10_000;
