@@ -25,6 +25,15 @@ pub struct Cli {
     deadline: Duration,
 }
 
+/// Whether every thread of a process is stopped, as Linux says.
+fn has_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("stopping a program takes Linux's /proc");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
 /// What a finished run left behind. `code` is `None` when a signal ended it.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -168,8 +177,12 @@ impl Running {
         })
     }
 
+    /// A program that is told to stop has stopped, with all its threads, when this returns.
     pub fn signal(&self, signal: Signal) {
         signal.send(self.child.id());
+        if matches!(signal, Signal::Stop) {
+            wait_until("the program to stand still", DEADLINE, || has_stopped(self.child.id()));
+        }
     }
 
     /// As by `kill -9`: no chance to finish anything. Hands back the output up to then.
