@@ -7,8 +7,6 @@ pub mod notify;
 pub mod open_state;
 mod start;
 
-use crate::daemon::open_state::{AWAY_PAUSE, OpenState};
-use crate::store::orphan::{self, Orphans};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Settings};
+use crate::daemon::open_state::{AWAY_PAUSE, OpenState};
 use crate::db::discreet::{in_words, split_cure};
 use crate::pulse::{Loop, Pulse, StateHealth, Vitals};
 use crate::receive::post_store::PostStore;
@@ -35,6 +34,7 @@ use crate::send::turn::{PollOrder, PollTurn};
 use crate::source::changes::watch::Watch;
 use crate::source::crm::{Crm, FileHistory};
 use crate::store::control::{self, MappingInUse};
+use crate::store::orphan::{self, Orphans};
 use crate::store::state_db::StateDb;
 use crate::store::writer;
 use crate::{admin, alert, clock, db, upkeep};

@@ -1,12 +1,12 @@
 //! What a person decides: to send what is held, or to take it as delivered; to put stuck leads back; to lift a halt. Each is
 //! written down with who did it. The command line and the dashboard ask and tell in their own ways, and act here.
 
-use crate::rules::hold_reason::{FIRST_RUN, TEST_LEAD_LIMIT};
 use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
 use crate::error::SetupError;
 use crate::rules::guard::Hold;
+use crate::rules::hold_reason::{FIRST_RUN, TEST_LEAD_LIMIT};
 use crate::rules::lead_status::Status;
 use crate::store::control::{self, CompareAsked, FirstRunDone, Halt, Resumed};
 use crate::store::decision::{self, Action, Who};

@@ -1,7 +1,6 @@
 //! Takes out of the state what has been kept for long enough, now and then, while leads are sent: the loop around
 //! [`prune::step`].
 
-use crate::store::state_failure::state_cure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use crate::config::{self, Settings};
 use crate::db::discreet;
 use crate::store::prune::{self, Kept};
 use crate::store::state_db::StateDb;
+use crate::store::state_failure::state_cure;
 
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(3600);

@@ -1,11 +1,11 @@
 //! The numbers as Prometheus reads them: which there are, and what each says. Pure: from the status report, and from what
 //! this process has counted.
 
-use crate::rules::hold_reason::REASONS;
 use chrono::{DateTime, Utc};
 
 use crate::admin::exposition::{Exposition, Format, Sample};
 use crate::conversica::outcome::{Class, HaltReason};
+use crate::rules::hold_reason::REASONS;
 use crate::send::tally::{PollKind, Tally};
 use crate::status::Report;
 use crate::store::control::BreakerState;

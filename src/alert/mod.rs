@@ -10,7 +10,6 @@ pub mod post;
 pub mod service;
 mod watch;
 
-use crate::store::state_failure::state_cure;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +28,7 @@ use crate::receive::signals::Signals;
 use crate::rules::retry;
 use crate::store::alert::{self, Taken};
 use crate::store::state_db::StateDb;
+use crate::store::state_failure::state_cure;
 
 /// Told at once at most: one that hangs keeps no other waiting.
 const AT_ONCE: usize = 4;

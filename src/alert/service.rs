@@ -1,14 +1,13 @@
 //! What people are told of the service itself: that it has come to a stop somewhere, and that it goes on again. Once a
 //! change, not once a look. Pure.
 
-use crate::rules::hold_reason::advice;
-use crate::rules::service_alert::{Account, News, Told};
-
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use crate::horizon;
+use crate::rules::hold_reason::advice;
 use crate::rules::poll_record::LastPoll;
+use crate::rules::service_alert::{Account, News, Told};
 use crate::status::{HaltShown, HoldShown};
 use crate::store::due::Longest;
 

@@ -1,8 +1,6 @@
 //! What `check` says of the state: whether it is there, or could be made, who runs on it, and whether it keeps leads from being
 //! sent. It is opened for reading, and not made.
 
-use crate::rules::hold_reason::advice;
-use crate::store::postgres::POSTGRES_SCHEMA;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,9 +14,11 @@ use crate::check::disk::{directory_of, size};
 use crate::check::item::Item;
 use crate::config::Settings;
 use crate::error::SetupError;
+use crate::rules::hold_reason::advice;
 use crate::rules::lead_status::Status;
 use crate::source::source_db::SourceDb;
 use crate::status::Standing;
+use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
 use crate::store::{file_lock, lead, writer};
 use crate::{db, wording};

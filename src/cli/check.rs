@@ -1,7 +1,6 @@
 //! `check`: is everything ready? Prints what [`crate::check`] finds, a line each; sends nothing and never shows credentials to
 //! anybody, unless a test lead is asked for by name.
 
-use crate::daemon::open_state::open_state;
 use std::io::stdout;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use crate::config::Settings;
 use crate::console::{self, printable, say};
 use crate::conversica::outcome::{Class, HaltReason};
 use crate::conversica::token::Veil;
+use crate::daemon::open_state::open_state;
 use crate::error::SetupError;
 use crate::send::test_lead::{self, Sent};
 use crate::{check, clock};
@@ -52,7 +52,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         // What waits for a person is `status`'s to say by an exit code; here it is worth a look.
         Verdict::Ready | Verdict::Decision => Ok(Exit::Done),
         Verdict::Unready => Err(SetupError::new(
-            format!("{} of the points above must be mended before anything can be sent", list.count(State::Fail)),
+            format!("{} of the points above must be fixed before anything can be sent", list.count(State::Fail)),
             "mend them in the order in which they stand, then run `conversica-sync check` again",
         )
         .into()),

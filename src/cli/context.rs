@@ -1,5 +1,13 @@
 //! What the commands share: settings, the state, confirmations, exit codes.
 
+use std::io::BufRead;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use secrecy::ExposeSecret;
+
 use crate::config::{Environment, Loaded, Settings, find_file, load};
 use crate::error::SetupError;
 use crate::status::Need;
@@ -7,12 +15,6 @@ use crate::store::decision::Who;
 use crate::store::file_lock::{self, StateLock};
 use crate::store::state_db::StateDb;
 use crate::{clock, telemetry};
-use secrecy::ExposeSecret;
-use std::io::BufRead;
-use std::io::IsTerminal;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 /// How a command ended, when it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,10 +50,10 @@ Examples:
   conversica-sync check --send-test-lead    when all is well, send one made-up lead
   conversica-sync check --send-test-lead --test-email me@example.com    to an address of your own
 
-Each line begins with ok, look (works, but worth a look), BAD (must be mended) or skip (depends on \
+Each line begins with ok, look (works, but worth a look), BAD (must be fixed) or skip (depends on \
 something that is BAD).
 
-Exit codes: 0 nothing to mend, 2 something must be mended; with --send-test-lead also 3 it was not accepted, 4 halted.";
+Exit codes: 0 nothing to fix, 2 something must be fixed; with --send-test-lead also 3 it was not accepted, 4 halted.";
 
 pub const HEALTH: &str = "\
 Examples:
@@ -75,7 +75,7 @@ an opt-out, or a running service has lost its state file.";
 
 pub const LEADS: &str = "\
 Examples:
-  conversica-sync leads                            whoever waits or needs a person
+  conversica-sync leads                            leads that wait or need the operator
   conversica-sync leads --status rejected          what Conversica refused
   conversica-sync leads --reason email --limit 10  ten that have to do with an e-mail address
   conversica-sync leads --status held --json       for scripts";
@@ -92,7 +92,7 @@ Examples:
 An erasure needs Conversica to have stopped: --stop-first tells it and waits; --conversica-told says that it \
 was taken care of there. Nothing of the CRM or of Conversica is deleted.
 
-Exit codes: 0 done, 2 usage or configuration, or not erased yet, 4 not done: somebody said no.";
+Exit codes: 0 done, 2 usage or configuration, or not erased yet, 4 not done: the operator declined.";
 
 pub const RECEIVED: &str = "\
 Examples:
@@ -193,14 +193,14 @@ Examples:
   conversica-sync triggers install                              show, ask, make
   conversica-sync triggers install --url-file owner.url --yes    as the table's owner, unasked
 
-Exit codes: 0 done, 2 usage or configuration, 4 not done: somebody said no.";
+Exit codes: 0 done, 2 usage or configuration, 4 not done: the operator declined.";
 
 pub const TRIGGERS_REMOVE: &str = "\
 Examples:
   conversica-sync triggers remove                              show, ask, remove
   conversica-sync triggers remove --url-file owner.url --yes    as the table's owner, unasked
 
-Exit codes: 0 done, 2 usage or configuration, 4 not done: somebody said no.";
+Exit codes: 0 done, 2 usage or configuration, 4 not done: the operator declined.";
 
 pub const WRITEBACK: &str = "\
 Examples:

@@ -12,12 +12,12 @@ pub mod suggested_line;
 mod trial;
 mod write;
 
-use crate::cli::init::args::Args;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::context::Exit;
+use crate::cli::init::args::Args;
 use crate::config::Environment;
 use crate::console::say;
 use crate::conversica::lead::LeadKey;

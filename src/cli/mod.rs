@@ -30,16 +30,16 @@ pub mod table;
 pub mod triggers;
 pub mod writeback;
 
-use crate::cli::context::Exit;
-use crate::store::state_failure::state_cure;
 use std::path::PathBuf;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::context::Exit;
 use crate::console;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::store::held::Release;
+use crate::store::state_failure::state_cure;
 
 /// Keeps a CRM database (SQLite or PostgreSQL) and Conversica in step.
 ///
@@ -87,7 +87,7 @@ pub enum Command {
     /// Tell everything that is known of one lead
     #[command(after_help = help::LEAD)]
     Lead(lead::Args),
-    /// Compare the CRM, what Conversica accepted and what it sent back: one verdict a lead, and how to mend it
+    /// Compare the CRM, what Conversica accepted and what it sent back: one verdict a lead, and how to fix it
     Reconcile(reconcile::Args),
     /// What Conversica has posted; what could not be read is shown, and read again
     #[command(after_help = help::RECEIVED)]

@@ -1,6 +1,5 @@
 //! `once`: one pass, with a progress bar on a terminal and a summary at the end.
 
-use crate::daemon::open_state::open_state;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use crate::cli::{progress, signal, status, table};
 use crate::config::duration;
 use crate::console::say;
 use crate::conversica::outcome::Class;
+use crate::daemon::open_state::open_state;
 use crate::pulse::Pulse;
 use crate::receive;
 use crate::receive::signals::Signals;

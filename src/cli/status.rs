@@ -1,6 +1,5 @@
 //! `status`: how things stand, and what needs a person.
 
-use crate::rules::hold_reason::advice;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use crate::cli::table;
 use crate::console::{printable, say};
 use crate::db;
 use crate::db::file::FileId;
+use crate::rules::hold_reason::advice;
 use crate::rules::lead_status::Status;
 use crate::status::{LostNumbers, Received, Report, StateLostShown};
 use crate::store::control::{BreakerState, Pacing};

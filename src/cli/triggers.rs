@@ -238,7 +238,7 @@ fn print(design: &Design, script: &str) {
     say(format_args!("-- conversica-sync: triggers on {table}, change log {log}\n{}", script.trim_end()));
 }
 
-/// Shows the script, asks, and runs exactly that; `None` where somebody said no.
+/// Shows the script, asks, and runs exactly that; `None` where the operator declined.
 async fn execute(design: &Design, script: &str, run: &Running, settings: &Settings) -> anyhow::Result<Option<()>> {
     print(design, script);
     if !run.yes && !confirmed()? {

@@ -1,13 +1,14 @@
 //! One layer of the settings: defaults, file, environment.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+
 use config::ConfigError;
 use config::Map;
 use config::Source;
 use config::Value;
 use config::ValueKind;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::fmt;
 
 /// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be
 /// secret.

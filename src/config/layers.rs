@@ -3,14 +3,14 @@
 //!
 //! Each value keeps where it came from, for messages and for `config show`. All mistakes are reported at once.
 
-use crate::config::layer::Layer;
-use crate::config::loaded::{Effective, Loaded};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::check::{self, Problems};
 use crate::config::environment::{self, Environment};
+use crate::config::layer::Layer;
+use crate::config::loaded::{Effective, Loaded};
 use crate::config::merged::Merged;
 use crate::config::{file, key, schema, secret, show, validate};
 use crate::error::SetupError;

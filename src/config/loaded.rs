@@ -1,10 +1,11 @@
 //! Settings as they were loaded, with the layer that each came from.
 
-use crate::config::Settings;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+
+use crate::config::Settings;
 
 /// One key of the settings in force, fit to be shown: no secret is in it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

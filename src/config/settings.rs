@@ -1,17 +1,19 @@
 //! The settings tree: one struct a section, exactly as docs/settings.md names them. It has no defaults: `config/default.toml` is the
 //! only place that has any.
 
-use crate::config::{duration, size};
-use crate::conversica::lead::LeadKey;
-use crate::conversica::post::Kind;
-use chrono_tz::Tz;
-use schemars::JsonSchema;
-use secrecy::SecretString;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use chrono_tz::Tz;
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::config::{duration, size};
+use crate::conversica::lead::LeadKey;
+use crate::conversica::post::Kind;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -8,13 +8,13 @@ mod lead;
 mod place;
 pub mod report;
 
-use crate::config::validate::report::Report;
 use std::net::SocketAddr;
 
 use secrecy::ExposeSecret;
 
 use crate::config::check::Problems;
 use crate::config::merged::Merged;
+use crate::config::validate::report::Report;
 use crate::config::{Changes, Delivery, Receive, Safety, Settings, Source, WritebackMode, duration, size};
 
 pub use lead::{Completed, complete};

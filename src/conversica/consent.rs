@@ -4,11 +4,11 @@
 //! withdrawal. A giving of the CRM counts by its date. A giving that Conversica posts also has to come after the withdrawal:
 //! see [`HeardWord`].
 
-use crate::conversica::consent_word::{Channel, Word};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::conversica::consent_word::{Channel, Word};
 use crate::conversica::heard_dates::Dates;
 use crate::conversica::lead::LeadKey;
 use crate::conversica::stop_words::is_stage_stopped_by_person;

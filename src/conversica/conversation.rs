@@ -13,12 +13,12 @@
 //! - No sender makes a picture grow without end: long values, and more unknown keys than [`MAX_UNKNOWN_KEYS`], are left out.
 //!   They are in the event.
 
-use crate::conversica::heard_dates::{BEGINNINGS, Dates};
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use crate::conversica::heard_dates::{BEGINNINGS, Dates};
 use crate::conversica::post::Kind;
 use crate::conversica::{consent, vocabulary};
 use crate::horizon;

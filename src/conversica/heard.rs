@@ -4,10 +4,10 @@
 //! where it can mean one thing only, and otherwise its key is left out with a note; unknown keys are kept. No error and no note
 //! quotes a value: bodies are personal data.
 
-use crate::conversica::post::{Kind, Post, named_type};
 use serde_json::{Map, Value};
 
 use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::conversica::post::{Kind, Post, named_type};
 use crate::conversica::{lenient, withdrawal};
 
 /// Why a body cannot be read: a sentence for whoever posted it, which quotes nothing of it but key names that are published.

@@ -1,12 +1,13 @@
 //! The dates of what Conversica has said of a lead.
 
-use crate::conversica::lead::Kind as Type;
-use crate::conversica::post::Kind;
 use chrono::DateTime;
 use chrono::NaiveDateTime;
 use chrono::Utc;
 use serde_json::Map;
 use serde_json::Value;
+
+use crate::conversica::lead::Kind as Type;
+use crate::conversica::post::Kind;
 
 /// The datetimes of one Lead Update.
 pub struct Dates<'a> {

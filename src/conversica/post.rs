@@ -1,10 +1,11 @@
 //! A post of Conversica, as it was read.
 
-use crate::conversica::lead::{Fingerprint, Kind as Type, LeadId};
 use chrono::DateTime;
 use chrono::SecondsFormat;
 use serde_json::Map;
 use serde_json::Value;
+
+use crate::conversica::lead::{Fingerprint, Kind as Type, LeadId};
 
 /// By the path that it is posted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

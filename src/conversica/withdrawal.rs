@@ -11,13 +11,9 @@ pub(crate) mod near;
 mod objects;
 pub mod phrase;
 
-use crate::conversica::consent_word::{BOTH, EMAIL, SMS};
-use crate::conversica::withdrawal::near::WordComparer;
-use crate::conversica::withdrawal::phrase::{
-    Chunk, KEYS, NO, SAID_NO, SAID_YES, STATUS_KEYS, is_no_moment, is_punctuation,
-};
 use serde_json::{Map, Value};
 
+use crate::conversica::consent_word::{BOTH, EMAIL, SMS};
 use crate::conversica::consent_word::{Channel, Word};
 use crate::conversica::post::{Kind, Post};
 use crate::conversica::post_text::{self, decode_body};
@@ -26,6 +22,10 @@ use crate::conversica::stop_words::{
     withdrawn_by_value,
 };
 use crate::conversica::vocabulary;
+use crate::conversica::withdrawal::near::WordComparer;
+use crate::conversica::withdrawal::phrase::{
+    Chunk, KEYS, NO, SAID_NO, SAID_YES, STATUS_KEYS, is_no_moment, is_punctuation,
+};
 pub use named::NamedLeads;
 use named::{named_in, named_otherwise};
 

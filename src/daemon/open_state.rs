@@ -1,5 +1,10 @@
 //! Opening the state when the daemon starts.
 
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tracing::warn;
+
 use crate::clock;
 use crate::config::Settings;
 use crate::store::file_lock::{StateFile, StateLock};
@@ -7,9 +12,6 @@ use crate::store::orphan::{self, Orphans};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_unusable;
 use crate::store::writer::{self, Company, Writer};
-use secrecy::ExposeSecret;
-use std::time::Duration;
-use tracing::warn;
 
 /// Between two looks at a database that is away.
 pub(crate) const AWAY_PAUSE: Duration = Duration::from_secs(2);

@@ -1,6 +1,5 @@
 //! The start of `run`: what is away is waited for. What no waiting cures ends the program.
 
-use crate::store::state_failure::state_cure;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -16,6 +15,7 @@ use crate::send::tally::Tally;
 use crate::source::crm::Crm;
 use crate::store::file_lock::StateLoss;
 use crate::store::state_db::StateDb;
+use crate::store::state_failure::state_cure;
 use crate::{clock, db};
 
 /// Reads from the state what the deliverer has to know; a session that is cut meanwhile is waited for. `None` when told to

@@ -8,7 +8,6 @@ mod config;
 pub mod people;
 pub mod table;
 
-use crate::demo::crm::table::{FAULTS, Fault, Row, insert, open, stamp};
 use std::path::Path;
 
 use anyhow::Context;
@@ -16,6 +15,8 @@ use chrono::{Duration, NaiveDate};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::Connection;
+
+use crate::demo::crm::table::{FAULTS, Fault, Row, insert, open, stamp};
 
 pub use change::{Changes, change_some};
 pub use config::{CONFIG, Places, config_text};

@@ -1,6 +1,5 @@
 //! Takes what was stored into the conversations of its leads: the loop around [`heard::apply`].
 
-use crate::store::state_failure::state_cure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use crate::pulse::{Loop, Pulse};
 use crate::receive::signals::Signals;
 use crate::store::heard::{self, Applied, Consequences};
 use crate::store::state_db::StateDb;
+use crate::store::state_failure::state_cure;
 use crate::{clock, db};
 
 /// How often it looks by itself: what another instance has stored gives no signal here.

@@ -1,7 +1,6 @@
 //! The way into the state: whoever posts waits here until what they posted is on the disk. One task writes, as many at a time
 //! as have come meanwhile, so that a hundred posts cost one write to the disk.
 
-use crate::store::state_failure::state_cure;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,6 +12,7 @@ use crate::receive::post_store::PostStore;
 use crate::receive::signals::Signals;
 use crate::store::event::{self, Arrival};
 use crate::store::file_lock::StateLoss;
+use crate::store::state_failure::state_cure;
 use crate::{clock, db};
 
 /// In one transaction.

@@ -13,8 +13,6 @@ pub mod server;
 pub mod signals;
 pub mod writeback;
 
-use crate::receive::post_store::PostStore;
-use crate::receive::signals::Signals;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -24,6 +22,8 @@ use crate::config::Settings;
 use crate::error::SetupError;
 use crate::pulse::Pulse;
 use crate::receive::certificate::Certificate;
+use crate::receive::post_store::PostStore;
+use crate::receive::signals::Signals;
 
 /// What has to be in order before anything begins.
 ///

@@ -1,6 +1,7 @@
 //! How the loops of the receiver wake each other.
 
 use std::sync::Arc;
+
 use tokio::sync::Notify;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.

@@ -1,13 +1,13 @@
 //! What a reconciliation comes to: totals, and what needs a person, grouped by reason. Pure; its size does not grow with the
 //! number of leads.
 
-use crate::rules::hold_reason::advice;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
+use crate::rules::hold_reason::advice;
 use crate::rules::verdict::{Judged, Verdict};
 
 /// Leads that are named in each group.

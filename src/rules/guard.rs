@@ -9,10 +9,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Changes, FirstRun, OnDelete, Safety, Settings};
-use crate::rules::read_scope::Scope;
-
 use crate::rules::admission::{Admit, Cap};
 use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::read_scope::Scope;
 
 /// How a poll treats the sends it finds. Withdrawals of consent are never held, whatever this says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! One verdict a lead: what the CRM says, what we believe, and what Conversica has said, put side by side. Pure.
 
-use crate::rules::hold_reason::advice;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -8,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::conversica::lead::Fingerprint;
 use crate::horizon;
+use crate::rules::hold_reason::advice;
 use crate::rules::lead_facts::{Answer, Facts};
 use crate::rules::lead_status::Status;
 

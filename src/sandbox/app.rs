@@ -1,15 +1,17 @@
 //! What the routes of the sandbox share.
 
-use crate::sandbox::credentials::Credentials;
-use crate::sandbox::faults::{Dice, Fault, Faults};
-use crate::sandbox::play::Player;
-use crate::sandbox::store::{Ending, Place, Store};
-use chrono::Utc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+
+use chrono::Utc;
 use tokio_util::sync::CancellationToken;
+
+use crate::sandbox::credentials::Credentials;
+use crate::sandbox::faults::{Dice, Fault, Faults};
+use crate::sandbox::play::Player;
+use crate::sandbox::store::{Ending, Place, Store};
 
 /// What the handlers share.
 pub(crate) struct App {

@@ -3,13 +3,14 @@
 //! The dice are seeded, so that a run with the same seed and the same order of requests meets the same faults. It must
 //! not know about HTTP beyond status numbers; what a fault looks like on the wire is the server's business.
 
-use crate::nearest::nearest;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use crate::nearest::nearest;
 
 /// Refused passwords in a row after which the account is locked, unless said otherwise.
 const LOCK_AFTER: u32 = 5;

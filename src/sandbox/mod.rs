@@ -13,7 +13,6 @@ pub mod play;
 mod post;
 pub mod store;
 
-use crate::sandbox::app::App;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::sandbox::app::App;
 use crate::sandbox::credentials::Credentials;
 use crate::sandbox::faults::{Dice, Faults};
 use crate::sandbox::line::{Line, Lines};

@@ -9,8 +9,6 @@ mod ending;
 mod shared_facts;
 
 pub use deliverer::Deliverer;
-use deliverer::{RECHECK, Unwritten};
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +34,7 @@ use crate::store::delivery::{self, OptOuts, Wanted};
 use crate::store::due;
 use crate::store::state_db::StateDb;
 use crate::{clock, horizon};
+use deliverer::{RECHECK, Unwritten};
 
 /// How soon what somebody else was just claiming is looked at again.
 const CONTENTION_PAUSE: Duration = Duration::from_millis(100);

@@ -1,11 +1,11 @@
 //! A poll with triggers: reads what the change log names, until nothing is left in it, and takes out of the log what has
 //! been written to the state, in that order. What a crash leaves in the log is read again, which sends nothing.
 
-use crate::send::poll_rows::read_and_write;
 use chrono::{DateTime, Utc};
 
 use crate::config::Settings;
 use crate::send::poll::Polled;
+use crate::send::poll_rows::read_and_write;
 use crate::send::reach::{Covered, Reach};
 use crate::send::step::{Behind, Touch};
 use crate::send::tally::Tally;

@@ -8,7 +8,6 @@ pub mod copies;
 mod expected_leads;
 pub mod interest;
 
-use crate::send::merge::interest::Interest;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
@@ -23,6 +22,7 @@ use crate::rules::read_scope::{Scope, WholeNames};
 use crate::send::consent::{self, Ledger};
 use crate::send::merge::copies::Copies;
 use crate::send::merge::expected_leads::ExpectedLeads;
+use crate::send::merge::interest::Interest;
 use crate::source::crm::{Crm, Fitting, SourceSchema};
 use crate::source::read::{BATCH_ROWS, Batches, Reading};
 use crate::store::compare::{self, KnownLeads};

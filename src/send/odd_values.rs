@@ -1,10 +1,11 @@
 //! Withdrawals by odd opt-out values: what one poll knows of them. See [`crate::rules::odd_opt_out`].
 
+use std::collections::BTreeMap;
+
 use crate::conversica::lead::LeadKey;
 use crate::rules::lead_change::Known;
 use crate::rules::mapping::Mapped;
 use crate::rules::odd_opt_out::OptOutColumns;
-use std::collections::BTreeMap;
 
 /// What this poll knows about odd opt-out values.
 #[derive(Debug, Default)]

@@ -1,6 +1,5 @@
 //! What a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
 
-use crate::rules::hold_reason::{SOURCE_SHRANK, TEST_LEAD_LIMIT};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
@@ -14,6 +13,7 @@ use crate::conversica::token::{self, Veil};
 use crate::rules::admission::Admit;
 use crate::rules::diff::{self, Difference};
 use crate::rules::guard::{self, Admission, Found, History, Hold, Losses, Verdict};
+use crate::rules::hold_reason::{SOURCE_SHRANK, TEST_LEAD_LIMIT};
 use crate::rules::lead_change::Known;
 use crate::rules::lead_status::Status;
 use crate::rules::mapping::Mapped;

@@ -2,8 +2,6 @@
 //!
 //! Nothing is sent here.
 
-use crate::send::poll_rows::read_and_write;
-use crate::send::reach::Reach;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -14,7 +12,9 @@ use crate::db::discreet::{in_words, split_cure};
 use crate::histogram::Histogram;
 use crate::rules::poll_record::{self, LastPoll};
 use crate::send::drain;
+use crate::send::poll_rows::read_and_write;
 pub use crate::send::polled::Polled;
+use crate::send::reach::Reach;
 use crate::send::tally::{PollKind, Tally};
 use crate::source::crm::Crm;
 use crate::store::control::{self, CompareAsked};

@@ -1,5 +1,10 @@
 //! Reads the rows that one poll covers, compares them with the state, and writes what has changed.
 
+use std::time::Duration;
+
+use chrono::DateTime;
+use chrono::Utc;
+
 use crate::config::{FirstRun, Settings, Source};
 use crate::rules::cursor::{Cursor, Newest};
 use crate::rules::guard::{self, Admission, History, Hold, Losses};
@@ -27,9 +32,6 @@ use crate::store::control::{self, CompareAsked, Comparing, Facts, FirstRunDone, 
 use crate::store::held::{self, Release, Selection};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
-use chrono::DateTime;
-use chrono::Utc;
-use std::time::Duration;
 
 /// With `touched`, what is due is the rows of these leads.
 #[expect(clippy::too_many_arguments, reason = "what a poll is made of; each is used once")]

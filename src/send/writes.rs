@@ -3,8 +3,6 @@
 mod missing;
 mod odd;
 
-use crate::send::odd_values::UNDECIDED;
-use crate::send::polled::Polled;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -19,6 +17,8 @@ use crate::rules::mapping::Mapped;
 use crate::send::fence::Fence;
 use crate::send::merge::Item;
 use crate::send::odd_values::OddValues;
+use crate::send::odd_values::UNDECIDED;
+use crate::send::polled::Polled;
 use crate::send::step::Weight;
 use crate::source::read::BATCH_ROWS;
 use crate::store::control::{self, KeptBack};

@@ -1,12 +1,11 @@
 //! What the catalog says of `[source] table` that a prepared statement does not: what kind of thing it is, which of its
 //! columns are still the same ones, and whether rows of it are hidden from this user.
 
-use crate::rules::source_column::{Entry, Found, Relation};
-
 use sqlx::{PgConnection, PgExecutor};
 
 use crate::config::Source;
 use crate::db::{self, discreet};
+use crate::rules::source_column::{Entry, Found, Relation};
 use crate::source::source_db::SourceDb;
 
 type PostgresRow = (i64, String, bool, bool, Vec<String>, Vec<i32>, Vec<i32>);

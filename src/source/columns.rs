@@ -2,7 +2,6 @@
 //!
 //! Every misfit between settings and source is found here, all at once, before anything is read.
 
-use crate::rules::source_column::{Column, Form};
 use secrecy::ExposeSecret;
 use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
@@ -17,6 +16,7 @@ use crate::error::SetupError;
 use crate::nearest::nearest;
 use crate::rules::mapping::Mapping;
 use crate::rules::source_column::Family;
+use crate::rules::source_column::{Column, Form};
 use crate::source::guest::SourcePool;
 use crate::source::source_db::{SourceDb, on_source};
 use crate::source::source_file::unopened_source;

@@ -1,5 +1,18 @@
 //! The source as the settings describe it: connected, described, and watched for changes of its columns.
 
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use chrono::DateTime;
+use chrono::Utc;
+use secrecy::ExposeSecret;
+use sqlx::PgConnection;
+use tokio::sync::OnceCell;
+
 use crate::config::{Changes, Settings, Source};
 use crate::conversica::lead::Fingerprint;
 use crate::db::failure_cure::{self, FailureClass};
@@ -19,17 +32,6 @@ use crate::source::settled::{self, Outlook};
 use crate::source::source_db::{SourceDb, on_source};
 use crate::source::source_file::expect_source_file;
 use crate::source::{catalog, columns};
-use chrono::DateTime;
-use chrono::Utc;
-use secrecy::ExposeSecret;
-use sqlx::PgConnection;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::time::Duration;
-use std::time::Instant;
-use tokio::sync::OnceCell;
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]

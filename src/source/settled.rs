@@ -5,12 +5,12 @@
 //! not, on a standby, which does not know its primary's transactions, and wherever else rows come from another server, the
 //! look-back alone has to cover them.
 
-use crate::rules::settled::Settled;
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::warn;
 
 use crate::config::Source;
 use crate::db::{self, discreet};
+use crate::rules::settled::Settled;
 use crate::source::columns;
 use crate::source::guest::SourcePool;
 use crate::source::source_db::SourceDb;

@@ -4,13 +4,13 @@
 //! A reader that closes last must leave the file as it found it. SQLite removes the log at the last close only over a
 //! connection that may write. So the file is opened for writing, with `query_only` on, where that is safe; see [`SourceAccess`].
 
-use crate::db::file::beside;
 use std::path::Path;
 use std::str::FromStr;
 
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
+use crate::db::file::beside;
 use crate::db::file::{FileId, FileLook};
 use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, away_or_unfit, discreet, sqlite_path};
 use crate::error::SetupError;

@@ -1,11 +1,13 @@
 //! A claimed lead, and the end of its attempt.
 
+use std::time::Duration;
+
+use chrono::DateTime;
+use chrono::Utc;
+
 use crate::conversica::lead::{LeadId, WITHDRAWALS};
 use crate::conversica::outcome::Class;
 use crate::rules::retry::Next;
-use chrono::DateTime;
-use chrono::Utc;
-use std::time::Duration;
 
 /// A lead that is ours to send.
 #[derive(Debug, Clone, PartialEq, Eq)]

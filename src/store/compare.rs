@@ -1,6 +1,5 @@
 //! The state's side of a full compare: every lead, in the order of the source's rows, and what its row was like.
 
-use crate::store::packed::Compared;
 use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
@@ -11,6 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::conversica::lead::{IdOrder, LeadId, RowHash};
 use crate::db::trusted;
 use crate::store::micros;
+use crate::store::packed::Compared;
 use crate::store::packed::{self, Packed};
 use crate::store::state_db::{StateDb, on_state};
 

@@ -3,8 +3,6 @@
 //! A claim is on the disk before its request leaves. An outcome counts only for the claim it belongs to. At most one
 //! claim a lead exists at any time, which is what "one in flight a lead" rests on. [`super::due`] says what may be claimed.
 
-use crate::rules::retry::Next;
-use crate::store::claim::{Claim, Finished, withdrawn_by};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -16,6 +14,8 @@ use crate::conversica::consent::Standing;
 use crate::conversica::lead::{Fingerprint, LeadId};
 use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
 use crate::rules::admission::Admit;
+use crate::rules::retry::Next;
+use crate::store::claim::{Claim, Finished, withdrawn_by};
 use crate::store::lead::{self, InOrder};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{consent, due, instant, late, micros, outcome, pause, possible_opt_out, withdrawal_apart};

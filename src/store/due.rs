@@ -1,12 +1,11 @@
 //! What may be claimed, and when: three groups of due leads, each with an index of its own, of which withdrawals of consent
 //! always go first. Caps on people contacted for the first time, and the Test Lead Token, close the other groups.
 
-use crate::rules::admission::{Admit, Cap};
-use crate::rules::hold_reason::TEST_LEAD_LIMIT;
-
 use chrono::{DateTime, Utc};
 
 use crate::db::trusted;
+use crate::rules::admission::{Admit, Cap};
+use crate::rules::hold_reason::TEST_LEAD_LIMIT;
 use crate::store::control::{self, TestLeadSent};
 use crate::store::lead::locking;
 use crate::store::possible_opt_out::NOT_HELD;

@@ -331,7 +331,7 @@ async fn bury_who_stops(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Resu
     })
 }
 
-/// Takes the tombstone away: the person may be written to again, as somebody new. What they had said against e-mails or text
+/// Takes the tombstone away: the person may be written to again, as a new person. What they had said against e-mails or text
 /// messages counts again. Whether there was one.
 pub async fn allow(db: &StateDb, lead: &LeadId, who: &Who, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let Some(key) = tombstone::key(db).await? else { return Ok(false) };

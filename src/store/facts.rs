@@ -1,7 +1,6 @@
 //! Tables `lead` and `conversation`, for who compares: all that is known of a lead but its contents, and what is put back in
 //! the queue.
 
-use crate::rules::lead_facts::{Answer, Facts, Heard};
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
@@ -9,6 +8,7 @@ use serde_json::Value;
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::rules::lead_facts::{Answer, Facts, Heard};
 use crate::store::lead::InOrder;
 use crate::store::lead_status::{SHOWN_STATUS, status_named};
 use crate::store::listing::reasons_of;

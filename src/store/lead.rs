@@ -3,7 +3,6 @@
 //! Every statement decides by the row as it stands, never by what was read earlier: poll, delivery and operator commands
 //! run at the same time, and the last line of each `case` is right for whichever came first.
 
-use crate::rules::lead_change::{Change, Known};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,6 +11,7 @@ use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::conversica::lead::{Fingerprint, LeadId, RowHash, WITHDRAWALS};
 use crate::db::trusted;
+use crate::rules::lead_change::{Change, Known};
 use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, status_named};
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};

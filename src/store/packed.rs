@@ -9,7 +9,6 @@ use sqlx::{FromRow, Row};
 
 use crate::conversica::lead::{LeadId, RowHash};
 use crate::rules::hold_reason::SOURCE_SHRANK;
-
 use crate::store::state_db::StateDb;
 
 /// Leads as [`column()`] has them.

@@ -1,16 +1,14 @@
 //! How connections to a PostgreSQL server are made, and the sessions of the state, which keep settings and locks as long as they
 //! last.
 
-use crate::db::postgres_options;
-
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 use crate::db::pooler::{self, SessionKind};
+use crate::db::postgres_options;
 use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, away_or_unfit, display_url, is_outage, trusted};
 use crate::error::SetupError;
 use crate::store::server_clock;
-
 use crate::store::state_failure::state_unusable;
 
 /// Connections that each begin with these statements, which hold as long as the connection.

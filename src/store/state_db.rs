@@ -2,7 +2,6 @@
 //!
 //! The customer's database has a type of its own, [`crate::source::source_db::SourceDb`].
 
-use crate::store::state_failure::state_unusable;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use crate::db::{
 };
 use crate::error::SetupError;
 use crate::store::postgres::{create_schema, state_pool};
+use crate::store::state_failure::state_unusable;
 use crate::store::stray_log;
 
 /// A pool of connections to the state.

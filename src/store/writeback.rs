@@ -2,7 +2,6 @@
 //!
 //! Events of one lane arrive in their order: whatever is not done yet holds up those behind it in its lane, and no other.
 
-use crate::rules::heard_event::{Conversation, Waiting};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,6 +11,7 @@ use crate::conversica::lead::LeadId;
 use crate::conversica::post::Kind;
 use crate::db::trusted;
 use crate::horizon;
+use crate::rules::heard_event::{Conversation, Waiting};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 

@@ -1,11 +1,11 @@
 //! What happened to a lead, in the order of time: what the CRM said, what was sent and why, and each answer.
 
-use crate::rules::hold_reason::advice;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 
 use crate::console::{printable, wrapped};
+use crate::rules::hold_reason::advice;
 use crate::store::decision::Decided;
 use crate::store::outcome::Recorded;
 use crate::store::story::Story;

@@ -1,21 +1,11 @@
 //! A person's word covers what they were shown: sets that grow and shrink, single leads, a terminal, and everything else
 //! going on at the same time.
 
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::admission::Admit;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::decision::Who;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::{due, lead, stuck};
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
@@ -23,6 +13,16 @@ use crate::support::lead_row::{LEASE, at, desired, finished, urgent, write};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::rules::admission::Admit;
+use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::decision::Who;
+use conversica_sync::store::delivery::{self, Wanted};
+use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::{due, lead, stuck};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -3,6 +3,12 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
+use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
+use crate::support::lead_row::{LEASE, at, deliver, desired, finished, id, resend, urgent, write};
+use crate::support::scene::Scene;
+use crate::support::stand_in::{Reaction, StandIn};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::admission::{Admit, Cap};
 use conversica_sync::rules::retry::Next;
@@ -11,12 +17,6 @@ use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::due;
 use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
-use serde_json::json;
-
-use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
-use crate::support::lead_row::{LEASE, at, deliver, desired, finished, id, resend, urgent, write};
-use crate::support::scene::Scene;
-use crate::support::stand_in::{Reaction, StandIn};
 
 const HOUR: i64 = 3600;
 

@@ -297,7 +297,7 @@ fn an_endpoint_that_is_away_is_one_thing_to_mend() {
     says(&scene, "endpoint", "connect", "fail", &["cannot be reached", "firewall"]);
     let output = scene.run(&["check"]).expect_code(2);
     assert!(output.stdout.contains("1 thing to mend"), "{output}");
-    assert!(output.stderr.contains("1 of the points above must be mended"), "{output}");
+    assert!(output.stderr.contains("1 of the points above must be fixed"), "{output}");
     let refused = scene.run(&["check", "--json", "--send-test-lead"]).expect_code(2);
     assert!(refused.stderr.contains("cannot be used with"), "{refused}");
 }

@@ -3,6 +3,17 @@
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::json;
+
+use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
+use crate::support::hearing::{apply_all, store, update};
+use crate::support::lead_row::{at, claim_one, desired, held as held_change, id, row, write};
+use crate::support::reading::{open, settings};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
 use conversica_sync::conversica::consent::{HeardWord, Standing};
 use conversica_sync::conversica::consent_word::{Channel, Word};
 use conversica_sync::conversica::post::Kind;
@@ -18,17 +29,6 @@ use conversica_sync::store::control::{self, CompareAsked, Facts, KeptBack, Lost,
 use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{ahead, alert, pause, writeback};
-use proptest::prelude::*;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
-use serde_json::json;
-
-use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
-use crate::support::hearing::{apply_all, store, update};
-use crate::support::lead_row::{at, claim_one, desired, held as held_change, id, row, write};
-use crate::support::reading::{open, settings};
-use crate::support::scene::Scene;
-use crate::support::stand_in::StandIn;
 
 const YEAR: i64 = 365 * 24 * 3600;
 

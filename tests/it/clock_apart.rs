@@ -4,10 +4,6 @@
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::orphan::{self, Orphans};
-use conversica_sync::store::pause;
 
 use crate::support::binary::Running;
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -17,6 +13,10 @@ use crate::support::scene::Scene;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
 use crate::support::wait::wait_until;
 use crate::support::wrong_clock::with_clock;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::store::pause;
 
 const SOON: Duration = Duration::from_secs(60);
 const DAY: i64 = 24 * 3600;

@@ -5,13 +5,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use conversica_sync::http::{self, Limits};
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::watched::{Watched, ask};
+use conversica_sync::http::{self, Limits};
 
 const SOON: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(60);

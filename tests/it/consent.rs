@@ -1,6 +1,14 @@
 //! Withdrawals of consent: before everybody else whatever became of their first try, never lost with a row, and only of
 //! people who have been contacted.
 
+use serde_json::json;
+
+use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
+use crate::support::lead_row::{
+    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, resend, row, unknown_is, urgent, write,
+};
+use crate::support::scene::Scene;
+use crate::support::stand_in::{Reaction, StandIn};
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::admission::Admit;
@@ -10,14 +18,6 @@ use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::lead;
 use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
-use serde_json::json;
-
-use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
-use crate::support::lead_row::{
-    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, resend, row, unknown_is, urgent, write,
-};
-use crate::support::scene::Scene;
-use crate::support::stand_in::{Reaction, StandIn};
 
 const STOP: &str = r#"{"id":"1","optOut":true}"#;
 

@@ -1,5 +1,13 @@
 //! Opt-outs that Conversica tells us of, against a CRM that says otherwise: through the real program.
 
+use serde_json::{Value, json};
+
+use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
+use crate::support::hearing::{apply_all, store, update};
+use crate::support::lead_row::{LEASE, at, claim_one, deliver, desired, finished, held, id, record, row, write};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
+use crate::support::wait::wait_until;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::conversica::post::Kind;
 use conversica_sync::rules::lead_change::Change;
@@ -9,14 +17,6 @@ use conversica_sync::send::consent::{self, Ledger};
 use conversica_sync::store::consent as ledger;
 use conversica_sync::store::delivery::{self, OptOuts, Wanted};
 use conversica_sync::store::event::{self, Arrival};
-use serde_json::{Value, json};
-
-use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
-use crate::support::hearing::{apply_all, store, update};
-use crate::support::lead_row::{LEASE, at, claim_one, deliver, desired, finished, held, id, record, row, write};
-use crate::support::scene::Scene;
-use crate::support::stand_in::StandIn;
-use crate::support::wait::wait_until;
 
 on_both_engines!(
     whatever_was_written_a_claim_leaves_with_the_opt_out,

@@ -2,15 +2,19 @@
 //! payload that is claimed after the opt-out was taken in says otherwise, and in the end Conversica holds what the person
 //! said, or what the CRM says where nobody objects.
 
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
-use conversica_sync::store::orphan::{self, Orphans};
 use std::time::Duration;
 
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::support::hearing::{apply_all, store};
+use crate::support::lead_row::{at, finished, id, record, row, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::consent::{HeardWord, Standing, WordSource, words};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use conversica_sync::rules::lead_change::{Change, Known};
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
@@ -19,13 +23,9 @@ use conversica_sync::send::consent::{self, Ledger};
 use conversica_sync::store::claim::Claim;
 use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{consent as ledger, lead, stuck};
-use proptest::prelude::*;
-use serde_json::{Value, json};
-
-use crate::support::hearing::{apply_all, store};
-use crate::support::lead_row::{at, finished, id, record, row, unknown_is};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {

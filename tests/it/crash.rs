@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use conversica_sync::conversica::lead::Fingerprint;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -19,6 +18,7 @@ use crate::support::settled::settled;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until;
+use conversica_sync::conversica::lead::Fingerprint;
 
 const KILLS: usize = 100;
 /// On top, before anything was ever sent: while the state is being made, and the first poll is written down.

@@ -5,9 +5,6 @@
 
 use std::time::Duration;
 
-use conversica_sync::conversica::consent_word::Channel;
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::conversica::{consent, heard, withdrawal};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -17,6 +14,9 @@ use crate::support::receiver::{PASSWORD, Receiver, USERNAME, basic, request, wit
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
+use conversica_sync::conversica::consent_word::Channel;
+use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::{consent, heard, withdrawal};
 
 const SOON: Duration = Duration::from_secs(60);
 /// The lead of a number in the CRM; its id is in no other text of a post.

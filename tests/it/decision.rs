@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::{
+    at, claim, claim_one, deliver, desired, finished, held, id, invalid, record, returned, row, statuses, write,
+};
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::lead::{IdOrder, RowHash};
 use conversica_sync::conversica::outcome::Class;
@@ -13,11 +17,6 @@ use conversica_sync::rules::retry::Next;
 use conversica_sync::store::decision::{self, Who};
 use conversica_sync::store::held::{self, Release, Released, ReleasedLeads, Selection};
 use conversica_sync::store::{compare, gone, lead, outcome, stuck};
-
-use crate::support::engine::{Engine, on_both_engines};
-use crate::support::lead_row::{
-    at, claim, claim_one, deliver, desired, finished, held, id, invalid, record, returned, row, statuses, write,
-};
 
 on_both_engines!(
     what_is_held_waits_until_it_is_approved,

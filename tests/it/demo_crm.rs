@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use conversica_sync::demo::crm::{Sample, change_some, create};
 use sqlx::{Connection, SqliteConnection};
+
+use conversica_sync::demo::crm::{Sample, change_some, create};
 
 async fn opened(path: &Path) -> SqliteConnection {
     SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap()

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
+use serde_json::Value;
+
 use conversica_sync::cli::Cli;
 use conversica_sync::config::schema::{DEFAULTS, json_schema};
-use serde_json::Value;
 
 const SETTINGS_INTRO: &str = "\
 # Settings

@@ -3,10 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::merge::interest::Interest;
-use conversica_sync::send::merge::{Item, Merge};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -14,6 +10,10 @@ use crate::support::lead_row::at;
 use crate::support::reading::open;
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
+use conversica_sync::conversica::lead::LeadId;
+use conversica_sync::rules::read_scope::Scope;
+use conversica_sync::send::merge::interest::Interest;
+use conversica_sync::send::merge::{Item, Merge};
 
 blocking_on_both_engines!(
     a_doubled_key_stops_nobody_and_is_sent_by_neither_row,

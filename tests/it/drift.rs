@@ -3,6 +3,13 @@
 
 use std::time::Duration;
 
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::lead_row::at;
+use crate::support::reading::settings;
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
 use conversica_sync::config::Settings;
 use conversica_sync::db;
 use conversica_sync::error::SetupError;
@@ -16,13 +23,6 @@ use conversica_sync::source::crm::{Crm, SourceSchema};
 use conversica_sync::source::read::Reading;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
-use sqlx::{Connection, Executor, PgConnection};
-
-use crate::support::engine::{Engine, Place, on_both_engines};
-use crate::support::lead_row::at;
-use crate::support::reading::settings;
-use crate::support::scene::Scene;
-use crate::support::stand_in::StandIn;
 
 on_both_engines!(
     a_column_that_is_dropped_or_renamed_holds_the_pass_until_it_is_back,

@@ -1,5 +1,13 @@
 //! A person is erased: nothing of them remains, and they are never written to again, on both engines.
 
+use serde_json::json;
+
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::everything::{dump, hex, tables};
+use crate::support::hearing::{apply_all, update};
+use crate::support::lead_row::{
+    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, returned, write,
+};
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::conversica::post::Kind;
@@ -19,14 +27,6 @@ use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::record::{By, IMPERSONAL, PERSONAL};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{lead, orphan, tombstone};
-use serde_json::json;
-
-use crate::support::engine::{Engine, on_both_engines};
-use crate::support::everything::{dump, hex, tables};
-use crate::support::hearing::{apply_all, update};
-use crate::support::lead_row::{
-    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, returned, write,
-};
 
 on_both_engines!(
     every_table_is_known_to_name_people_or_not,

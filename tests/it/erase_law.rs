@@ -1,15 +1,21 @@
 //! A person is erased at any moment, among polls that have looked before, holds, approvals, claims, answers, posts and crashes:
 //! from the tombstone on nothing leaves but the word to stop, and from the erasure on nothing is held, until somebody allows it.
 
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
-use conversica_sync::store::orphan::{self, Orphans};
 use std::time::Duration;
 
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::erase::{erased, somebody};
+use crate::support::everything::dump;
+use crate::support::hearing::apply_all;
+use crate::support::lead_row::{at, finished, id, record, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::conversica::post::Kind;
 use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use conversica_sync::rules::lead_change::{Change, Known};
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
@@ -20,16 +26,10 @@ use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::erase::{self, Erasure, Reach, Told};
 use conversica_sync::store::event::{self, Arrival};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::record::PERSONAL;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{consent as ledger, lead, stuck, tombstone};
-use proptest::prelude::*;
-use serde_json::json;
-
-use crate::erase::{erased, somebody};
-use crate::support::everything::dump;
-use crate::support::hearing::apply_all;
-use crate::support::lead_row::{at, finished, id, record, unknown_is};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {

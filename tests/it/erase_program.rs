@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use conversica_sync::conversica::post::Kind;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
@@ -10,6 +9,7 @@ use crate::support::scene::Scene;
 use crate::support::settled::settled;
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until;
+use conversica_sync::conversica::post::Kind;
 
 blocking_on_both_engines!(
     who_was_erased_is_never_sent_again_whatever_is_done,

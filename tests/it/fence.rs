@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::support::engine::Engine;
+use crate::support::lead_row::{at, row};
+use crate::support::reading::settings;
+use crate::support::wait::wait_until_async;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::fence::{Instance, Polling};
 use conversica_sync::send::poll::poll;
@@ -10,12 +16,6 @@ use conversica_sync::send::tally::Tally;
 use conversica_sync::send::turn::{PollOrder, PollTurn};
 use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
-use sqlx::{Connection, Executor, PgConnection};
-
-use crate::support::engine::Engine;
-use crate::support::lead_row::{at, row};
-use crate::support::reading::settings;
-use crate::support::wait::wait_until_async;
 
 #[tokio::test]
 async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one() {

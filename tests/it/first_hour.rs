@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use conversica_sync::sandbox::faults::Faults;
-use conversica_sync::sandbox::{Options, start};
 use serde_json::Value;
 
 use crate::support::scene::sqlite;
 use crate::support::wait::wait_until;
+use conversica_sync::sandbox::faults::Faults;
+use conversica_sync::sandbox::{Options, start};
 
 const FOLDER: &str = "/srv/dealer";
 const ADDRESS: &str = "127.0.0.1:8099";

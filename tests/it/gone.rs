@@ -1,13 +1,6 @@
 //! Rows that are deleted, or leave the filter: with `on_delete = "stop_messaging"` Conversica is told once, with what it holds;
 //! else nothing is sent.
 
-use conversica_sync::config::OnDelete;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::gone;
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::orphan::{self, Orphans};
-use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -16,6 +9,13 @@ use crate::support::lead_row::{
 };
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
+use conversica_sync::config::OnDelete;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::rules::retry::Next;
+use conversica_sync::store::gone;
+use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::store::state_db::StateDb;
 
 const A: &str = r#"{"id":"1","firstName":"Ann"}"#;
 const B: &str = r#"{"id":"1","firstName":"Bea"}"#;

@@ -1,26 +1,26 @@
 //! One lead whose row comes, goes and is lost with most others, in any order of claims, answers and crashes: whoever may be
 //! written to and has no row is stopped in the end, and nobody else.
 
-use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
-use conversica_sync::rules::lead_change::Known;
-use conversica_sync::store::orphan::{self, Orphans};
 use std::time::Duration;
 
+use proptest::prelude::*;
+
+use crate::support::lead_row::{at, finished, id, record, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
+use conversica_sync::rules::lead_change::Known;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::claim::Claim;
 use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, gone, lead, stuck};
-use proptest::prelude::*;
-
-use crate::support::lead_row::{at, finished, id, record, unknown_is};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {

@@ -1,17 +1,17 @@
 //! What becomes of stored posts: one picture a lead, in whatever batches they are taken; what follows for write-back, alerts
 //! and waiting leads.
 
+use serde_json::{Value, json};
+
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::hearing::{ALL, apply_all, ask, store, update};
+use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, row, unknown_is, write};
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::conversica::post::Kind;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
-use serde_json::{Value, json};
-
-use crate::support::engine::{Engine, on_both_engines};
-use crate::support::hearing::{ALL, apply_all, ask, store, update};
-use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, row, unknown_is, write};
 
 on_both_engines!(
     updates_of_many_leads_are_taken_into_their_pictures_once,

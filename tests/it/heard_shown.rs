@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use conversica_sync::conversica::post::Kind;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
+use conversica_sync::conversica::post::Kind;
 
 blocking_on_both_engines!(
     a_lead_tells_what_was_heard_of_it,

@@ -1,9 +1,9 @@
 //! `--help` and `man`: every command says what it does and shows it by examples that work; the manual has a page for each.
 
 use clap::{Command, CommandFactory, Parser};
-use conversica_sync::cli::Cli as Arguments;
 
 use crate::support::binary::Cli;
+use conversica_sync::cli::Cli as Arguments;
 
 /// As wide as help may be.
 const WIDTH: usize = 100;

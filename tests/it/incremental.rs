@@ -1,6 +1,9 @@
 //! Polls by `changed_at`: what they read, what they leave to the next full compare, and that reading again sends nothing.
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::reading::settings;
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
@@ -13,9 +16,6 @@ use conversica_sync::store::claim::Finished;
 use conversica_sync::store::delivery::{Wanted, record_and_claim};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
-
-use crate::support::engine::{Engine, Place, on_both_engines};
-use crate::support::reading::settings;
 
 on_both_engines!(
     a_poll_reads_what_changed_and_what_the_lookback_covers,

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use conversica_sync::config::FieldRule;
 use conversica_sync::conversica::lead::LeadKey;
 use conversica_sync::db;
@@ -9,9 +13,6 @@ use conversica_sync::rules::source_column::{Family, Relation};
 use conversica_sync::setup::introspect::table::{Column, Reference, Table, Unique};
 use conversica_sync::setup::propose::proposal::{Given, Place, Wishes};
 use conversica_sync::setup::propose::{Dialect, ancestors, names, propose, rank};
-use proptest::collection::vec;
-use proptest::prelude::*;
-use proptest::sample::select;
 
 /// Names that mean something, and names that mean nothing.
 fn name() -> impl Strategy<Value = String> {

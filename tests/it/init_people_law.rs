@@ -4,10 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use conversica_sync::setup::introspect;
-use conversica_sync::setup::propose::proposal::{Place, Proposal, Wishes};
-use conversica_sync::setup::propose::{Dialect, propose, rank};
-use conversica_sync::source::source_db::SourceDb;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -16,6 +12,10 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use crate::support::crms;
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
+use conversica_sync::setup::introspect;
+use conversica_sync::setup::propose::proposal::{Place, Proposal, Wishes};
+use conversica_sync::setup::propose::{Dialect, propose, rank};
+use conversica_sync::source::source_db::SourceDb;
 
 /// How rows are marked as deleted: name, type, the value of a row that is there, and of one that is not.
 type Mark = (&'static str, &'static str, &'static str, &'static str);

@@ -2,25 +2,25 @@
 //! the endpoint really holds. The state may never believe more than is true, may never lose what is to be sent, and may
 //! never make a withdrawal of consent wait.
 
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
-use conversica_sync::store::orphan::{self, Orphans};
 use std::time::Duration;
 
+use proptest::prelude::*;
+
+use crate::support::lead_row::{LeadRow, at, finished, id, record, row, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::lead::{Fingerprint, RowHash};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::mapping::Mapped;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::claim::Claim;
 use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, lead, stuck};
-use proptest::prelude::*;
-
-use crate::support::lead_row::{LeadRow, at, finished, id, record, row, unknown_is};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {

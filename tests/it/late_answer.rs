@@ -1,5 +1,7 @@
 //! Answers to claims that are not this instance's any more: their lease was over, and another instance has sent since.
 
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, resend, row, write};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::retry::Next;
 use conversica_sync::send::test_lead;
@@ -7,9 +9,6 @@ use conversica_sync::store::claim::Claim;
 use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::outcome;
 use conversica_sync::store::state_db::StateDb;
-
-use crate::support::engine::{Engine, on_both_engines};
-use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, resend, row, write};
 
 on_both_engines!(
     after_a_late_answer_the_newest_content_is_sent_again,

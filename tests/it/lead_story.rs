@@ -1,11 +1,11 @@
 //! One lead's story as a person reads it: in the order of time, with what was sent, what was heard, what became of it.
 
-use conversica_sync::conversica::post::Kind;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
+use conversica_sync::conversica::post::Kind;
 
 blocking_on_both_engines!(
     the_story_is_told_in_the_order_of_time_with_what_was_sent,

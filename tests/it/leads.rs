@@ -3,10 +3,6 @@
 
 use std::time::Duration;
 
-use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::store::listing::{self, PAGE, Pages};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, on_both_engines};
@@ -15,6 +11,10 @@ use crate::support::postgres::cluster;
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Reaction, StandIn};
+use conversica_sync::conversica::lead::LeadId;
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::store::listing::{self, PAGE, Pages};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use conversica_sync::conversica::lead::{IdOrder, LeadId, RowHash};
-use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::merge::interest::Interest;
-use conversica_sync::send::merge::{Item, Merge};
-use conversica_sync::store::{compare, lead};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{at, desired};
 use crate::support::reading::open;
+use conversica_sync::conversica::lead::{IdOrder, LeadId, RowHash};
+use conversica_sync::rules::read_scope::Scope;
+use conversica_sync::send::merge::interest::Interest;
+use conversica_sync::send::merge::{Item, Merge};
+use conversica_sync::store::{compare, lead};
 
 on_both_engines!(
     single_leads_are_read_by_their_keys_whatever_type_these_have,

@@ -4,6 +4,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+
+use crate::support::engine::{Engine, Place};
+use crate::support::postgres::Cluster;
+use crate::support::reading::settings;
 use conversica_sync::config::Settings;
 use conversica_sync::rules::cursor::Cursor;
 use conversica_sync::rules::poll_record::LastPoll;
@@ -13,12 +19,6 @@ use conversica_sync::send::tally::Tally;
 use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
-use proptest::prelude::*;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
-
-use crate::support::engine::{Engine, Place};
-use crate::support::postgres::Cluster;
-use crate::support::reading::settings;
 
 /// One row in each of the ranges that somebody writes to, so that nobody waits for anybody's row lock.
 const ROWS: i64 = 4;

@@ -1,13 +1,12 @@
 //! What each outcome leaves behind, for each thing that can happen to the row while its request is on its way: one table,
 //! held against both engines.
 
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::{at, claim_one, deliver, desired, finished, id, invalid, record, row, write};
 use conversica_sync::conversica::lead::Fingerprint;
 use conversica_sync::conversica::outcome::{Class, HaltReason, TransportFailure, of_status, of_transport};
 use conversica_sync::rules::retry::Next;
 use conversica_sync::store::lead;
-
-use crate::support::engine::{Engine, on_both_engines};
-use crate::support::lead_row::{at, claim_one, deliver, desired, finished, id, invalid, record, row, write};
 
 /// What happens to the row between claim and outcome. Before the claim, "old" was delivered and "new" is desired.
 #[derive(Debug, Clone, Copy)]

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use conversica_sync::sandbox::{Options, Sandbox, start};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::binary::Cli;
 use crate::support::crm_leads::{body, body_named, create, insert, places, program};
 use crate::support::engine::{Engine, Place, on_both_engines};
+use conversica_sync::sandbox::{Options, Sandbox, start};
 
 on_both_engines!(
     ten_thousand_leads_arrive_once_and_then_only_what_changes,

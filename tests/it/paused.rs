@@ -4,12 +4,13 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use sqlx::{Connection, Executor, PgConnection};
+
 use crate::support::postgres::{Database, cluster};
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until;
-use sqlx::{Connection, Executor, PgConnection};
 
 const SOON: Duration = Duration::from_secs(60);
 

@@ -3,6 +3,13 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
+
+use crate::support::engine::Engine;
+use crate::support::hearing::update;
+use crate::support::lead_row::{at, desired, finished, held, id, invalid, record, unknown_is};
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::lead::Fingerprint;
 use conversica_sync::conversica::outcome::Class;
@@ -14,13 +21,6 @@ use conversica_sync::store::held::{self, Release, Selection};
 use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{gone, lead, payload, stuck};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
-use serde_json::json;
-
-use crate::support::engine::Engine;
-use crate::support::hearing::update;
-use crate::support::lead_row::{at, desired, finished, held, id, invalid, record, unknown_is};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use conversica_sync::sandbox::play::{self, Receiver};
-use conversica_sync::sandbox::{Options, Sandbox, start};
 use serde_json::{Value, json};
 
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until_async;
+use conversica_sync::sandbox::play::{self, Receiver};
+use conversica_sync::sandbox::{Options, Sandbox, start};
 
 const SOON: Duration = Duration::from_secs(20);
 

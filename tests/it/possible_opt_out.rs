@@ -4,9 +4,6 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::store::event::{self, Arrival};
-use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -16,6 +13,9 @@ use crate::support::receiver::{Receiver, connect, request, with_receiver};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
+use conversica_sync::conversica::post::Kind;
+use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::state_db::StateDb;
 
 const SOON: Duration = Duration::from_secs(30);
 const FALSE: &str = r#"{"id":"1","optOut":false,"smsOptOut":false}"#;

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::reading::settings;
 use conversica_sync::config::Settings;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, poll};
@@ -13,9 +16,6 @@ use conversica_sync::send::tally::Tally;
 use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
-
-use crate::support::engine::{Engine, Place, on_both_engines};
-use crate::support::reading::settings;
 
 on_both_engines!(a_bulk_load_with_one_stamp_is_left_alone_once_it_is_old);
 

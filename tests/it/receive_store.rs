@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::store::event::{self, Arrival};
-use conversica_sync::store::state_db::StateDb;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::postgres::cluster;
+use conversica_sync::conversica::post::Kind;
+use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::state_db::StateDb;
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).expect("an instant")

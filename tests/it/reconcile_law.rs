@@ -1,14 +1,6 @@
 //! What a reconciliation passes over in silence matches: whatever has happened to leads, one whose row says what it said
 //! before and that is not looked at would have been judged to match.
 
-use conversica_sync::conversica::lead::{IdOrder, RowHash};
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::rules::verdict::{Row, Rules, Verdict, judge};
-use conversica_sync::store::compare::{self, Doubted};
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::{facts, lead};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -17,6 +9,14 @@ use serde_json::json;
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::hearing::update;
 use crate::support::lead_row::{at, claim, desired, finished, held, id, invalid, record, returned, write};
+use conversica_sync::conversica::lead::{IdOrder, RowHash};
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::rules::lead_change::Change;
+use conversica_sync::rules::retry::Next;
+use conversica_sync::rules::verdict::{Row, Rules, Verdict, judge};
+use conversica_sync::store::compare::{self, Doubted};
+use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::store::{facts, lead};
 
 on_both_engines!(what_is_passed_over_in_silence_matches);
 

@@ -2,14 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::store::event::{self, Arrival};
-use conversica_sync::store::record::{By, PERSONAL};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
+use conversica_sync::conversica::post::Kind;
+use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::record::{By, PERSONAL};
 
 blocking_on_both_engines!(
     an_export_has_everything_that_is_held_of_a_person,

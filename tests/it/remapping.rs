@@ -1,25 +1,8 @@
 //! `[lead]` changed while leads wait: what the old one made is not sent any more.
 
-use conversica_sync::rules::guard::Hold;
-use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
-use conversica_sync::store::orphan;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use conversica_sync::config::Settings;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::admission::Admit;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
-use conversica_sync::store::control::{self, KeptBack, MappingInUse};
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::held::{self, Release};
-use conversica_sync::store::state_db::StateDb;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{
@@ -30,6 +13,23 @@ use crate::support::postgres::Cluster;
 use crate::support::reading::settings;
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
+use conversica_sync::config::Settings;
+use conversica_sync::conversica::outcome::Class;
+use conversica_sync::rules::admission::Admit;
+use conversica_sync::rules::guard::Hold;
+use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
+use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::poll_record::LastPoll;
+use conversica_sync::rules::retry::Next;
+use conversica_sync::send::poll::{Polled, poll};
+use conversica_sync::send::reach::Reach;
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::crm::Crm;
+use conversica_sync::store::control::{self, KeptBack, MappingInUse};
+use conversica_sync::store::delivery::{self, Wanted};
+use conversica_sync::store::held::{self, Release};
+use conversica_sync::store::orphan;
+use conversica_sync::store::state_db::StateDb;
 
 on_both_engines!(
     a_mapping_that_is_taken_back_half_way_leaves_nothing_behind,

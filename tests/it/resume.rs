@@ -1,6 +1,10 @@
 //! A comparison of every row that was interrupted goes on where it had come to, and misses nothing for it.
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::lead_row::{accept_leads, at, refuse_lead, row};
+use crate::support::reading::settings;
 use conversica_sync::config::{OnDelete, Settings};
 use conversica_sync::rules::cursor::Cursor;
 use conversica_sync::rules::guard::Hold;
@@ -12,10 +16,6 @@ use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control::{self, Comparing};
 use conversica_sync::store::lead;
 use conversica_sync::store::state_db::StateDb;
-
-use crate::support::engine::{Engine, Place, on_both_engines};
-use crate::support::lead_row::{accept_leads, at, refuse_lead, row};
-use crate::support::reading::settings;
 
 on_both_engines!(
     an_interrupted_compare_goes_on_where_it_had_come_to,

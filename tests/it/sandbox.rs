@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use conversica_sync::sandbox::{Options, Sandbox, start};
 use reqwest::{Client, Method, Response, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
+
+use conversica_sync::sandbox::{Options, Sandbox, start};
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 const UNAUTHORIZED: &str = "{\"message\":\"Invalid username or password. Additional failed attempts may result in your \

@@ -4,14 +4,6 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use conversica_sync::config::Settings;
-use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::poll::poll;
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
-use conversica_sync::store::control;
-use conversica_sync::store::state_db::StateDb;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
@@ -20,6 +12,14 @@ use crate::support::reading;
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until;
+use conversica_sync::config::Settings;
+use conversica_sync::rules::poll_record::LastPoll;
+use conversica_sync::send::poll::poll;
+use conversica_sync::send::reach::Reach;
+use conversica_sync::send::tally::Tally;
+use conversica_sync::source::crm::Crm;
+use conversica_sync::store::control;
+use conversica_sync::store::state_db::StateDb;
 
 blocking_on_both_engines!(
     most_rows_deleted_are_held_and_an_approval_stops_whoever_conversica_knows,

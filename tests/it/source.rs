@@ -1,15 +1,15 @@
 //! Reading the customer's database as it is: tables, views, queries, names of every kind, order, tenants, time zones.
 
-use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::db;
-use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::source::read::Reading;
-use conversica_sync::store::state_db::StateDb;
 use serde_json::Value;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::row;
 use crate::support::reading::{ids, open, poll, read, refusal, rows, settings};
+use conversica_sync::conversica::lead::LeadId;
+use conversica_sync::db;
+use conversica_sync::rules::read_scope::Scope;
+use conversica_sync::source::read::Reading;
+use conversica_sync::store::state_db::StateDb;
 
 on_both_engines!(
     a_view_is_as_good_as_a_table,

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::reading::{poll, refusal, settings};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
 use conversica_sync::config::Settings;
 use conversica_sync::error::SetupError;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
-
-use crate::support::engine::{Engine, Place, on_both_engines};
-use crate::support::reading::{poll, refusal, settings};
-use crate::support::scene::Scene;
-use crate::support::stand_in::StandIn;
 
 on_both_engines!(
     a_condition_that_names_what_is_not_there_is_told_from_the_table,

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use conversica_sync::rules::mapping::Mapped;
-
 use crate::support::engine::{Engine, Place};
 use crate::support::reading::{read, refusal};
+use conversica_sync::rules::mapping::Mapped;
 
 /// The Conversica key that a column fills: of text, of booleans, of datetimes.
 const TEXT: &str = "[lead.custom]\nprobe";

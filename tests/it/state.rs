@@ -3,6 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::{
+    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, invalid, next_due, record, resend, row,
+    statuses, urgent, write,
+};
 use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
 use conversica_sync::rules::lead_change::Change;
@@ -12,12 +17,6 @@ use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::orphan::{self, Orphans};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, due, facts, gone, lead, outcome};
-
-use crate::support::engine::{Engine, on_both_engines};
-use crate::support::lead_row::{
-    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, invalid, next_due, record, resend, row,
-    statuses, urgent, write,
-};
 
 on_both_engines!(
     claims_are_disjoint_and_never_more_than_wanted,

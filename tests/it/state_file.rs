@@ -1,8 +1,9 @@
 //! The state as a whole, on both engines: created, opened again, refused when it is from the future, its facts, its file.
 
-use conversica_sync::store::state_db::embedded_migrations;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::{at, deliver, desired, row};
 use conversica_sync::conversica::outcome::{Class, HaltReason};
 use conversica_sync::db;
 use conversica_sync::error::SetupError;
@@ -10,10 +11,8 @@ use conversica_sync::rules::guard::Hold;
 use conversica_sync::store::control::{self, Halt};
 use conversica_sync::store::held::{self, Selection};
 use conversica_sync::store::state_db::StateDb;
+use conversica_sync::store::state_db::embedded_migrations;
 use conversica_sync::store::{lead, outcome};
-
-use crate::support::engine::{Engine, on_both_engines};
-use crate::support::lead_row::{at, deliver, desired, row};
 
 on_both_engines!(
     a_state_from_an_older_version_is_named_by_who_looks_and_brought_up_to_date_by_who_writes,

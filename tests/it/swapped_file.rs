@@ -4,13 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use conversica_sync::source::source_db::SourceDb;
-
 use crate::support::engine::Engine;
 use crate::support::scene::{Scene, Store, sqlite};
 use crate::support::settled::settled;
 use crate::support::stand_in::StandIn;
 use crate::triggers;
+use conversica_sync::source::source_db::SourceDb;
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use conversica_sync::config::{duration, key, schema};
 use tempfile::TempDir;
+
+use conversica_sync::config::{duration, key, schema};
 
 const SINGLE: &str = "conversica-sync.service";
 const SEVERAL: &str = "conversica-sync@.service";

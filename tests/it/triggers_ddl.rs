@@ -1,6 +1,12 @@
 //! Triggers, and what people do to the table under them: swapped, renamed, dropped, rewritten, replicated. Nothing is given up
 //! that is there, no write of the CRM's fails, and what was made can always be removed.
 
+use crate::support::engine::{Engine, Place, blocking_on_both_engines};
+use crate::support::lead_row::at;
+use crate::support::postgres::Cluster;
+use crate::support::reading::settings;
+use crate::support::scene::{Scene, Store};
+use crate::support::stand_in::StandIn;
 use conversica_sync::rules::lead_status::Status;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, poll};
@@ -10,13 +16,6 @@ use conversica_sync::source::changes::ddl::Wake;
 use conversica_sync::source::crm::Crm;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
-
-use crate::support::engine::{Engine, Place, blocking_on_both_engines};
-use crate::support::lead_row::at;
-use crate::support::postgres::Cluster;
-use crate::support::reading::settings;
-use crate::support::scene::{Scene, Store};
-use crate::support::stand_in::StandIn;
 
 blocking_on_both_engines!(
     triggers_are_removed_where_the_table_is_there_no_more,

@@ -1,11 +1,15 @@
 //! What triggers find at once is judged as a poll of old would have judged it: a source that lost its leads, a bulk change
 //! larger than one read of the log, and the same in many small commits.
 
-use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
+
+use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::lead_row::at;
+use crate::support::reading;
 use conversica_sync::config::{FirstRun, OnDelete, Settings};
+use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, poll};
 use conversica_sync::send::reach::Reach;
@@ -15,10 +19,6 @@ use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
 use conversica_sync::store::held::{self, Selection};
 use conversica_sync::store::state_db::StateDb;
-
-use crate::support::engine::{Engine, Place, on_both_engines};
-use crate::support::lead_row::at;
-use crate::support::reading;
 
 on_both_engines!(
     leads_that_go_in_one_statement_are_held_however_many_steps_it_takes_to_read_them,

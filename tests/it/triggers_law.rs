@@ -2,6 +2,11 @@
 //! drained a comparison of every row finds nothing that is not known yet.
 
 use chrono::TimeDelta;
+use proptest::prelude::*;
+
+use crate::support::engine::Engine;
+use crate::support::lead_row::at;
+use crate::support::reading::settings;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{Polled, poll};
 use conversica_sync::send::reach::Reach;
@@ -9,11 +14,6 @@ use conversica_sync::send::tally::Tally;
 use conversica_sync::source::changes::ddl::Wake;
 use conversica_sync::source::crm::Crm;
 use conversica_sync::store::control;
-use proptest::prelude::*;
-
-use crate::support::engine::Engine;
-use crate::support::lead_row::at;
-use crate::support::reading::settings;
 
 /// Ids that a column may take for each other (case, blanks), or that have to be quoted somewhere.
 const IDS: [&str; 7] = ["1", "2", "Abc", "aBC", "é", "it''s \"x\"", " 2"];

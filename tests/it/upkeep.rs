@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use conversica_sync::store::prune::{self, Kept};
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -10,6 +9,7 @@ use crate::support::lead_row::at;
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
+use conversica_sync::store::prune::{self, Kept};
 
 on_both_engines!(a_step_is_small_and_goes_on_where_the_last_one_ended);
 

@@ -1,5 +1,9 @@
 //! What all pages of the dashboard share.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+
 use crate::admin::answer::Desk;
 use crate::admin::dashboard::details::Details;
 use crate::admin::dashboard::door::Door;
@@ -12,9 +16,6 @@ use crate::conversica::token::Veil;
 use crate::receive::credentials::Failures;
 use crate::status::Report;
 use crate::store::state_db::StateDb;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
 
 /// What the pages share.
 pub struct Board {

@@ -1,5 +1,6 @@
 //! Signing in with the admin token, and out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,6 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::header::{RETRY_AFTER, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use std::net::SocketAddr;
 use tracing::info;
 
 use super::door::{is_https, is_of_our_pages, same_secret};

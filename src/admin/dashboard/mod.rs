@@ -20,7 +20,6 @@ mod session;
 mod verdict;
 mod visitor;
 
-use crate::admin::dashboard::board::Board;
 use std::sync::Arc;
 
 use axum::Router;
@@ -32,6 +31,8 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+
+use crate::admin::dashboard::board::Board;
 
 /// The longest form: a few ids and a token.
 const FORM_BYTES: usize = 64 * 1024;

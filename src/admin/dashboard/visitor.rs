@@ -1,6 +1,5 @@
 //! Whoever asks for a page: what they may do, and what becomes of those who may not.
 
-use crate::admin::dashboard::session::Visitor;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +16,7 @@ use tracing::warn;
 use super::door::{self, Stranger};
 use super::frame::{Frame, note, query};
 use crate::admin::dashboard::board::Board;
+use crate::admin::dashboard::session::Visitor;
 
 impl FromRequestParts<Arc<Board>> for Visitor {
     type Rejection = Response;

@@ -1,7 +1,8 @@
 //! What is told of the service: each change once, whatever is seen in whatever order.
 
-use proptest::prelude::*;
 use std::collections::BTreeMap;
+
+use proptest::prelude::*;
 
 use super::*;
 

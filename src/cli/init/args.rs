@@ -1,10 +1,11 @@
 //! The arguments of `init`.
 
+use std::path::PathBuf;
+
 use crate::cli::help;
 use crate::conversica::lead::LeadKey;
 use crate::nearest::nearest;
 use crate::setup::propose::proposal::Given;
-use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = help::INIT)]

@@ -1,11 +1,11 @@
 //! What the command line and the environment say: the way to the database, and what a person has decided already.
 
-use crate::cli::init::kept::{Kept, Source, absolute};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ask;
 use crate::cli::init::args::Args;
+use crate::cli::init::kept::{Kept, Source, absolute};
 use crate::config::{Environment, secret};
 use crate::conversica::lead::LeadKey;
 use crate::db;

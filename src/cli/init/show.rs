@@ -1,13 +1,13 @@
 //! What `init` says: the proposal with its reasons, what would come of it, and what to do next.
 
-use crate::cli::init::proposal_text::{doubts, from};
-use crate::cli::init::suggested_line::{suggest_condition, suggest_opt_out};
 use serde_json::{Value, json};
 
 use super::ask::rows;
 use super::store::Target;
 use super::trial::{self, ROWS, Trial};
 use crate::cli::init::kept::{Kept, Source};
+use crate::cli::init::proposal_text::{doubts, from};
+use crate::cli::init::suggested_line::{suggest_condition, suggest_opt_out};
 use crate::cli::table;
 use crate::config::FieldRule;
 use crate::console::{printable, say};

@@ -1,8 +1,9 @@
 //! A line that a new configuration suggests as a comment.
 
+use std::fmt::Write as _;
+
 use crate::config::FieldRule;
 use crate::setup::propose::proposal::{Place, Proposal, Unmapped};
-use std::fmt::Write as _;
 
 /// What an operator may write for a column about consent or use: the meaning that it then has, and the line.
 pub struct SuggestedLine {

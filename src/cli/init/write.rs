@@ -3,13 +3,13 @@
 //! No value of a row is in it. Names come from the database, and stand in it as TOML and comments allow: one with a line
 //! break cannot end a comment.
 
-use crate::cli::init::proposal_text::doubts;
-use crate::cli::init::suggested_line::{SuggestedLine, quoted, rule, suggest_condition, suggest_opt_out};
 use std::fmt::Write as _;
 
 use super::store::Target;
 use crate::cli::init::args::Args;
 use crate::cli::init::kept::{Kept, Source};
+use crate::cli::init::proposal_text::doubts;
+use crate::cli::init::suggested_line::{SuggestedLine, quoted, rule, suggest_condition, suggest_opt_out};
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
 use crate::setup::propose::proposal::{Place, Proposal, Unmapped};

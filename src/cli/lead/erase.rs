@@ -25,7 +25,7 @@ pub struct Args {
     /// With --erase: Conversica knows, through its support or by hand, that it must not write to them any more
     #[arg(long, requires = "erase")]
     pub conversica_told: bool,
-    /// Take an erasure back: the person may be written to again, as somebody new; asks first
+    /// Take an erasure back: the person may be written to again, as a new person; asks first
     #[arg(long, conflicts_with_all = ["json", "export", "erase"])]
     pub allow: bool,
     /// With --erase and --allow: do not ask
@@ -178,7 +178,7 @@ async fn allow(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Ex
         );
     };
     let question = format!(
-        "{} was erased on {}. They may be written to again, as somebody new, if their row is in the CRM. Allow it?",
+        "{} was erased on {}. They may be written to again, as a new person, if their row is in the CRM. Allow it?",
         name(lead),
         since.format("%F %T UTC")
     );

@@ -1,6 +1,5 @@
 //! A plan in words: the numbers first, then lead by lead.
 
-use crate::rules::hold_reason::{SOURCE_SHRANK, advice};
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -8,6 +7,7 @@ use serde_json::Value;
 use crate::cli::table::{self, number};
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
+use crate::rules::hold_reason::{SOURCE_SHRANK, advice};
 use crate::rules::plan_forecast::Forecast;
 use crate::rules::plan_totals::{Reason, Totals};
 use crate::send::plan::PlannedLead;

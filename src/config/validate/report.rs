@@ -1,9 +1,10 @@
 //! Findings of a validation.
 
+use std::time::Duration;
+
 use crate::config::check::Problems;
 use crate::config::duration;
 use crate::config::merged::Merged;
-use std::time::Duration;
 
 /// Where complaints go, each with the place that its key stands at.
 pub(crate) struct Report<'a> {

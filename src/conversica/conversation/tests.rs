@@ -1,9 +1,10 @@
 //! Tests of the picture that all Lead Updates of a lead come to.
 
-use super::*;
-use crate::conversica::heard_dates::datetime;
 use proptest::prelude::*;
 use serde_json::json;
+
+use super::*;
+use crate::conversica::heard_dates::datetime;
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()

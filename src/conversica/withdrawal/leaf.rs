@@ -19,6 +19,12 @@ const PROSE: &str = "history note notes body bodies text texts footer comment co
      signature summary transcript html subject snippet template content keyword keywords reply response answer question \
      conversation chat details remark remarks furtheraction html5 preview excerpt";
 
+/// Keys of prose, by their last words, in which the lead's own answer may stand.
+const ANSWERS: &str = "message messages body reply response answer comment comments";
+
+/// A stop that is a whole answer has no more words: `Stop`, `Opt out`. A longer text may be an offer to stop.
+const MAX_ANSWER_WORDS: usize = 2;
+
 /// The last words of keys that say who a person is, and where, but not what the person wants.
 const PLACES: &str = "name city town street address country county company employer dealer dealership make model vehicle title \
      source campaign url uri link links href";
@@ -101,6 +107,13 @@ fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> Leaf {
     let is_status = nearest.iter().any(|name| name.len() < MAX_STATUS_BYTES && is_status_key(name));
     if published || is_status && !is_free_text(key, text) && !is_under_prose(names) {
         return of_status(text);
+    }
+    if ends_in(ANSWERS, key) && split_words(text).len() <= MAX_ANSWER_WORDS {
+        // The sender is not known: the lead, who wants no more messages, or a template.
+        return match stop_words::withdrawn_by_value(text) {
+            [] => Leaf::Unrelated,
+            channels => Leaf::Unclear(channels),
+        };
     }
     if is_free_text(key, text) || ends_in(PLACES, key) || text.contains("://") {
         return Leaf::Unrelated;
@@ -195,6 +208,20 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_nothing_but_a_stop_holds_the_lead() {
+        for said in [
+            r#""lastMessage":"Stop""#,
+            r#""lastMessageBody":"STOP!""#,
+            r#""reply":"Unsubscribe""#,
+            r#""leadComment":"Opt out""#,
+            r#""conversation":[{"from":"lead","body":"stop"}]"#,
+        ] {
+            let (counts, unclear) = found(said);
+            assert!(counts.is_empty() && !unclear.is_empty(), "{said}: {counts:?} {unclear:?}");
+        }
+    }
+
+    #[test]
     fn prose_with_an_offer_to_stop_says_nothing() {
         let keys = [
             "conversationHistory",
@@ -218,7 +245,6 @@ mod tests {
             "Text STOP to end",
             "Reply STOP to unsubscribe",
             "STOP, UNSUBSCRIBE, END",
-            "Stop",
         ];
         for key in keys {
             for text in texts {
@@ -230,6 +256,9 @@ mod tests {
             }
         }
         let others = [
+            r#""keywords":"Stop""#,
+            r#""emailFooter":"Unsubscribe""#,
+            r#""lastMessage":"Yes please""#,
             r#""doNotEmailReason":"""#,
             r#""globalOptOut":"""#,
             r#""city":"Stopping""#,

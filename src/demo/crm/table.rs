@@ -1,6 +1,7 @@
 //! The table of the demo CRM.
 
-use crate::demo::crm::people::Person;
+use std::path::Path;
+
 use anyhow::Context;
 use chrono::DateTime;
 use chrono::Utc;
@@ -10,7 +11,8 @@ use sqlx::Sqlite;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::sqlite::SqliteJournalMode;
-use std::path::Path;
+
+use crate::demo::crm::people::Person;
 
 /// Which leads are faulty.
 pub(crate) const FAULTS: [(i64, Fault); 8] = [

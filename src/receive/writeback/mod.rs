@@ -3,7 +3,6 @@
 //! The CRM knows which events it has (by the keys of our tables, or by a marker in the same transaction as the user's own
 //! statement), so that an event whose row in the queue outlives its writing is not written again.
 
-use crate::store::state_failure::state_cure;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,6 +25,7 @@ use crate::source::writeback::failure::Failure;
 use crate::source::writeback::statements::Statements;
 use crate::source::writeback::writer::Writer;
 use crate::store::state_db::StateDb;
+use crate::store::state_failure::state_cure;
 use crate::store::writeback::{self as queue, Failed};
 
 /// An event that was refused so often waits for a person.

@@ -1,8 +1,9 @@
 //! What the bound is of every kind of stamp, and that nothing sorts below it which is written later.
 
-use super::*;
 use proptest::prelude::*;
 use stamp::iso;
+
+use super::*;
 
 const LOOKBACK: Duration = Duration::from_secs(300);
 

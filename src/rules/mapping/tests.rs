@@ -1,9 +1,10 @@
 //! Rows and the Lead objects that they make.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::config::{self, Environment};
 use crate::rules::value_fault::{MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR};
-use proptest::prelude::*;
 
 const CONFIG: &str = r#"
     [source]

@@ -1,6 +1,5 @@
 //! Withdrawals by odd opt-out values: kept back until the poll knows how many there are. See [`crate::rules::odd_opt_out`].
 
-use crate::send::odd_values::OddWithdrawal;
 use std::collections::BTreeSet;
 
 use tracing::warn;
@@ -10,6 +9,7 @@ use crate::rules::diff;
 use crate::rules::lead_change::Known;
 use crate::rules::mapping::Mapped;
 use crate::rules::odd_opt_out::{are_too_many, hold_odd};
+use crate::send::odd_values::OddWithdrawal;
 use crate::send::odd_values::UNDECIDED;
 use crate::send::writes::Writes;
 use crate::store::control;

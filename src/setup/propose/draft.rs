@@ -1,8 +1,6 @@
 //! A proposal in the making, and how it becomes one: a table where columns suffice, a query where anything is joined or
 //! computed. Pure.
 
-use crate::setup::propose::dialect::Dialect;
-use crate::setup::propose::record_lineage::BASE;
 use std::collections::BTreeMap;
 
 use crate::config::{FieldRule, WhenNull};
@@ -10,8 +8,10 @@ use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::rules::source_column::Family;
 use crate::setup::introspect::table::{Column, Table};
+use crate::setup::propose::dialect::Dialect;
 use crate::setup::propose::flag;
 use crate::setup::propose::proposal::{Choice, Field, Place, Proposal, RowsKept, Stamp, Unmapped, system};
+use crate::setup::propose::record_lineage::BASE;
 use crate::setup::propose::record_lineage::RecordLineage;
 
 pub struct Draft<'a> {

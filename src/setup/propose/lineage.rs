@@ -1,13 +1,13 @@
 //! Joined inheritance: where the primary key of a table is itself a reference to the key of another (Django's multi-table
 //! inheritance, SQLAlchemy, Doctrine, Hibernate), both rows are one record, and the parent's columns are the table's own. Pure.
 
-use crate::setup::introspect::table::leads_to;
-use crate::setup::propose::record_lineage::{RecordAncestor, RecordLineage};
 use std::borrow::Cow;
 
 use crate::db;
+use crate::setup::introspect::table::leads_to;
 use crate::setup::introspect::table::{Column, Table};
 use crate::setup::propose::record_lineage::BASE;
+use crate::setup::propose::record_lineage::{RecordAncestor, RecordLineage};
 use crate::setup::propose::{flag, names, staff};
 
 /// The table at this index, and the tables that it inherits from, over any number of levels.

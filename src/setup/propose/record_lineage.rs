@@ -1,7 +1,8 @@
 //! A table with the tables that it inherits from.
 
-use crate::setup::introspect::table::Table;
 use std::borrow::Cow;
+
+use crate::setup::introspect::table::Table;
 
 /// A table with all that it inherits.
 pub struct RecordLineage<'a> {

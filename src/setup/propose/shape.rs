@@ -1,10 +1,10 @@
 //! What sampled values look like. Pure.
 
-use crate::rules::source_column::Family;
 use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
 
+use crate::rules::source_column::Family;
 use crate::rules::value;
 use crate::setup::introspect::table::Column;
 

@@ -1,11 +1,11 @@
 //! How log and triggers stand in the database: there as designed, missing, different, or somebody else's.
 
-use crate::rules::source_column::Form;
 use sqlx::Row as _;
 
 use crate::config::Source;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
+use crate::rules::source_column::Form;
 use crate::source::changes::ddl::{COLUMNS, Design, EXACT_FLOATS, Engine, LOG_NAME_BYTES, Name, Wake};
 use crate::source::columns;
 use crate::source::guest::SourcePool;

@@ -1,9 +1,10 @@
 //! Lead Updates as Conversica posts them, and damaged forms of those that withdraw consent: made from a seed, for the tests of
 //! the law that no damage hides a withdrawal, and of its reverse, that no ordinary post is taken for one.
 
-use conversica_sync::conversica::consent_word::Channel;
 use rand::RngExt;
 use rand::rngs::StdRng;
+
+use conversica_sync::conversica::consent_word::Channel;
 
 /// A damaged post that says stop.
 #[derive(Debug, Clone)]

@@ -1,10 +1,6 @@
 //! Writing to the CRM, step by step: a CRM on one engine, a state on the other, and a clock that only the test moves.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use conversica_sync::config::{Environment, Settings, layers};
-use conversica_sync::receive::writeback::{self, Stepped, Trouble};
-use conversica_sync::source::writeback::writer::Writer;
-use conversica_sync::store::state_db::StateDb;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -12,6 +8,10 @@ use super::engine::Engine;
 use super::heard::Heard;
 use super::postgres::cluster;
 use super::scene::Store;
+use conversica_sync::config::{Environment, Settings, layers};
+use conversica_sync::receive::writeback::{self, Stepped, Trouble};
+use conversica_sync::source::writeback::writer::Writer;
+use conversica_sync::store::state_db::StateDb;
 
 pub struct Desk {
     pub engine: Engine,

@@ -1,10 +1,10 @@
 //! What Conversica has sent, as it stands in a state that waits to write it to the CRM: put there past the receiver.
 
-use conversica_sync::conversica::heard;
-use conversica_sync::conversica::post::Kind;
 use serde_json::{Value, json};
 
 use super::scene::Store;
+use conversica_sync::conversica::heard;
+use conversica_sync::conversica::post::Kind;
 
 /// A post, and what applying it has made of it.
 #[derive(Clone, Debug)]

@@ -1,14 +1,14 @@
 //! Posts as the receiver stores them, and what becomes of them.
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::scene::Scene;
 use conversica_sync::conversica::heard;
 use conversica_sync::conversica::post::Kind;
 use conversica_sync::store::delivery::OptOuts;
 use conversica_sync::store::heard::{Applied, Consequences, apply};
 use conversica_sync::store::state_db::StateDb;
-use serde_json::Value;
-
-use super::scene::Scene;
 
 /// Everything follows.
 pub const ALL: Consequences = Consequences { writeback: true, alerts: true, opt_outs: OptOuts::Keep, ends_wait: true };

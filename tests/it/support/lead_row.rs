@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::support::engine::{Engine, Place};
 use conversica_sync::config::{self, OnAmbiguous};
 use conversica_sync::conversica::lead::{Fingerprint, LeadId};
 use conversica_sync::conversica::outcome::Class;
@@ -14,8 +16,6 @@ use conversica_sync::store::claim::{Claim, Finished};
 use conversica_sync::store::delivery::{self, Wanted};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{due, lead};
-
-use crate::support::engine::{Engine, Place};
 
 /// The settings that decide about an unknown outcome; the rest is the usual.
 pub fn unknown_is(on_ambiguous: OnAmbiguous) -> config::Delivery {

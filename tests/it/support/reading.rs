@@ -1,5 +1,7 @@
 //! Reads a source as a poll does: settings from a text, the real connection, every row mapped.
 
+use super::engine::Place;
+use super::lead_row::at;
 use conversica_sync::config::{Environment, Settings, layers};
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::error::SetupError;
@@ -11,9 +13,6 @@ use conversica_sync::send::tally::Tally;
 use conversica_sync::source::crm::Crm;
 use conversica_sync::source::read::Reading;
 use conversica_sync::store::state_db::StateDb;
-
-use super::engine::Place;
-use super::lead_row::at;
 
 /// Fills what every lead needs, so that a test maps only what it is about.
 pub const CONSTANTS: &str = r#"
