@@ -3,14 +3,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::conversica::outcome::Class;
-use crate::store::outcome::Stretch;
+use crate::conversica::outcome::OutcomeClass;
+use crate::store::outcome::OutcomeStretch;
 use crate::wording::number;
 
 /// Outcomes a stretch of time, stacked.
 #[derive(Debug, Clone)]
-pub struct Chart {
-    pub bars: Vec<Bar>,
+pub struct OutcomeChart {
+    pub bars: Vec<ChartBar>,
     /// Class, and how many in all.
     pub classes: Vec<(&'static str, String)>,
     /// The highest stretch.
@@ -20,7 +20,7 @@ pub struct Chart {
 }
 
 #[derive(Debug, Clone)]
-pub struct Bar {
+pub struct ChartBar {
     pub class: &'static str,
     pub x: f64,
     pub y: f64,
@@ -31,7 +31,7 @@ pub struct Bar {
 
 /// The time that a chart spans.
 #[derive(Debug, Clone, Copy)]
-pub struct Span {
+pub struct ChartSpan {
     /// The beginning of its first stretch.
     pub first: DateTime<Utc>,
     pub step: TimeDelta,
@@ -44,17 +44,17 @@ pub struct Span {
 pub const WIDTH: f64 = 720.0;
 pub const HEIGHT: f64 = 160.0;
 
-impl Chart {
+impl OutcomeChart {
     /// Every stretch has its place, whether anything happened in it or not.
-    pub fn of(outcomes: &[Stretch], span: Span) -> Self {
+    pub fn of(outcomes: &[OutcomeStretch], span: ChartSpan) -> Self {
         let place = |at: DateTime<Utc>| {
             let since = (at - span.first).num_seconds();
             let place = since.div_euclid(span.step.num_seconds().max(1));
             usize::try_from(place).ok().filter(|place| *place < span.stretches as usize)
         };
-        let mut counts = vec![[0_u64; Class::ALL.len()]; span.stretches as usize];
+        let mut counts = vec![[0_u64; OutcomeClass::ALL.len()]; span.stretches as usize];
         for outcome in outcomes {
-            let class = Class::ALL.iter().position(|class| *class == outcome.class);
+            let class = OutcomeClass::ALL.iter().position(|class| *class == outcome.class);
             if let (Some(place), Some(class)) = (place(outcome.at), class) {
                 counts[place][class] += u64::try_from(outcome.count).unwrap_or(0);
             }
@@ -65,11 +65,11 @@ impl Chart {
         for (stretch, of_classes) in (0..span.stretches).zip(&counts) {
             let at = (span.first + span.step * i32::try_from(stretch).unwrap_or(0)).format(span.format).to_string();
             let mut y = HEIGHT;
-            for (class, count) in Class::ALL.into_iter().zip(of_classes).filter(|(_, count)| **count > 0) {
+            for (class, count) in OutcomeClass::ALL.into_iter().zip(of_classes).filter(|(_, count)| **count > 0) {
                 // A single failure among thousands is still seen.
                 let height = (share(*count, most.max(1)) * HEIGHT).max(1.5);
                 y -= height;
-                bars.push(Bar {
+                bars.push(ChartBar {
                     class: class.name(),
                     x: f64::from(stretch) * width,
                     y: y.max(0.0),
@@ -80,7 +80,7 @@ impl Chart {
             }
         }
         let total = |class: usize| counts.iter().map(|of_classes| of_classes[class]).sum::<u64>();
-        let classes = Class::ALL.into_iter().enumerate().map(|(at, class)| (class.name(), number(total(at))));
+        let classes = OutcomeClass::ALL.into_iter().enumerate().map(|(at, class)| (class.name(), number(total(at))));
         let last = span.first + span.step * i32::try_from(span.stretches.saturating_sub(1)).unwrap_or(0);
         Self {
             bars,
@@ -107,18 +107,18 @@ mod tests {
     fn a_stretch_is_a_stack_that_fits_the_picture_and_one_without_outcomes_is_empty() {
         let today = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap();
         let day = |ago: u64| (today - Days::new(ago)).and_time(NaiveTime::MIN).and_utc();
-        let on = |ago, class, count| Stretch { at: day(ago), class, count };
+        let on = |ago, class, count| OutcomeStretch { at: day(ago), class, count };
         let outcomes = [
-            on(0, Class::Accepted, 300),
-            on(0, Class::Rejected, 100),
-            on(2, Class::Accepted, 200),
-            on(30, Class::Accepted, 9000),
+            on(0, OutcomeClass::Accepted, 300),
+            on(0, OutcomeClass::Rejected, 100),
+            on(2, OutcomeClass::Accepted, 200),
+            on(30, OutcomeClass::Accepted, 9000),
         ];
-        let span = Span { first: day(29), step: TimeDelta::days(1), stretches: 30, format: "%-d %B" };
-        let chart = Chart::of(&outcomes, span);
+        let span = ChartSpan { first: day(29), step: TimeDelta::days(1), stretches: 30, format: "%-d %B" };
+        let chart = OutcomeChart::of(&outcomes, span);
         assert_eq!((chart.most.as_str(), chart.bars.len()), ("400", 3), "what was before the first day is left out");
         assert_eq!((chart.first.as_str(), chart.last.as_str()), ("25 October", "23 November"));
-        let today: Vec<&Bar> = chart.bars.iter().filter(|bar| (bar.x - 29.0 * 24.0).abs() < 0.1).collect();
+        let today: Vec<&ChartBar> = chart.bars.iter().filter(|bar| (bar.x - 29.0 * 24.0).abs() < 0.1).collect();
         assert_eq!(today.len(), 2);
         assert!((today.iter().map(|bar| bar.height).sum::<f64>() - HEIGHT).abs() < 0.1);
         assert!(chart.bars.iter().all(|bar| bar.y >= 0.0 && bar.y + bar.height <= HEIGHT + 0.1));

@@ -18,12 +18,12 @@ use crate::client::permit::SendPermit;
 use crate::config;
 use crate::conversica::content::{AnswerText, TEXT_BYTES, read_body};
 use crate::conversica::excerpt::{EXCERPT_CHARS, excerpt_of};
-use crate::conversica::outcome::{self, Class, HaltReason, TransportFailure};
+use crate::conversica::outcome::{self, HaltReason, OutcomeClass, TransportFailure};
 
 /// What came of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    pub class: Class,
+pub struct RequestAttempt {
+    pub class: OutcomeClass,
     /// Set where the class is halting.
     pub halt: Option<HaltReason>,
     pub http_status: Option<u16>,
@@ -40,16 +40,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPTED_EXCERPT_CHARS: usize = 200;
 
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct ConversicaClient {
     http: reqwest::Client,
     endpoint: Url,
 }
 
-impl Client {
+impl ConversicaClient {
     /// # Errors
     /// When no store of root certificates can be found (even for `http://` endpoints), or the credentials contain
     /// characters that a header cannot carry.
-    pub fn new(account: &config::Conversica, timeout: Duration, concurrency: u32) -> anyhow::Result<Self> {
+    pub fn new(account: &config::ConversicaSettings, timeout: Duration, concurrency: u32) -> anyhow::Result<Self> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, basic(&account.username, account.password.expose_secret())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -77,7 +77,12 @@ impl Client {
     }
 
     /// Posts one Lead object if its permit still lasts when the connection writes it; `None` where nothing has left.
-    pub async fn post_permitted(&self, body: String, permit: &SendPermit, now: DateTime<Utc>) -> Option<Attempt> {
+    pub async fn post_permitted(
+        &self,
+        body: String,
+        permit: &SendPermit,
+        now: DateTime<Utc>,
+    ) -> Option<RequestAttempt> {
         if permit.is_over() {
             return None;
         }
@@ -86,7 +91,7 @@ impl Client {
     }
 
     /// Posts one Lead object. `now` is only for reading a `Retry-After` date.
-    pub async fn post(&self, body: impl Into<reqwest::Body>, now: DateTime<Utc>) -> Attempt {
+    pub async fn post(&self, body: impl Into<reqwest::Body>, now: DateTime<Utc>) -> RequestAttempt {
         let started = Instant::now();
         let answer = self.http.post(self.endpoint.clone()).body(body).send().await;
         match answer {
@@ -99,16 +104,23 @@ impl Client {
                 let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
                 let text = read_body(encoding.as_deref(), &read_bytes(response).await);
                 let (class, halt) = outcome::of_answer(status, content_type.as_deref(), &text);
-                let chars = if class == Class::Accepted { ACCEPTED_EXCERPT_CHARS } else { EXCERPT_CHARS };
+                let chars = if class == OutcomeClass::Accepted { ACCEPTED_EXCERPT_CHARS } else { EXCERPT_CHARS };
                 let detail = match text {
                     AnswerText::Text(text) => excerpt_of(&text, chars),
                     AnswerText::Unreadable(encoding) => {
                         Some(format!("(an answer in the encoding {encoding}, which cannot be read)"))
                     }
                 };
-                Attempt { class, halt, http_status: Some(status), detail, retry_after, duration: started.elapsed() }
+                RequestAttempt {
+                    class,
+                    halt,
+                    http_status: Some(status),
+                    detail,
+                    retry_after,
+                    duration: started.elapsed(),
+                }
             }
-            Err(error) => Attempt {
+            Err(error) => RequestAttempt {
                 class: outcome::of_transport(failure(&error)),
                 halt: None,
                 http_status: None,

@@ -18,23 +18,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
-use crate::config::{self, Settings};
+use crate::config::{self, ServiceSettings};
 use crate::daemon::open_state::{AWAY_PAUSE, OpenState};
 use crate::db::discreet::{in_words, split_cure};
-use crate::pulse::{Loop, Pulse, StateHealth, Vitals};
+use crate::pulse::{DaemonLoop, LoopPulse, ProcessVitals, StateHealth};
 use crate::receive::post_store::PostStore;
-use crate::receive::signals::Signals;
+use crate::receive::signals::LoopSignals;
 use crate::receive::{self, writeback};
 use crate::rules::poll_record::LastPoll;
-use crate::send::deliver::{Deliverer, Intake};
-use crate::send::poll::Polled;
-use crate::send::reach::Reach;
-use crate::send::tally::Tally;
+use crate::send::deliver::{ClaimIntake, LeadDeliverer};
+use crate::send::poll::PollOutcome;
+use crate::send::reach::PollReach;
+use crate::send::tally::RunTally;
 use crate::send::turn::{PollOrder, PollTurn};
-use crate::source::changes::watch::Watch;
-use crate::source::crm::{Crm, FileHistory};
+use crate::source::changes::watch::LogWaiter;
+use crate::source::crm::{ConnectedCrm, FileHistory};
 use crate::store::control::{self, MappingInUse};
-use crate::store::orphan::{self, Orphans};
+use crate::store::orphan::{self, OrphanScope};
 use crate::store::state_db::StateDb;
 use crate::store::writer;
 use crate::{admin, alert, clock, db, upkeep};
@@ -50,14 +50,14 @@ const REFUSED_LEAST: Duration = Duration::from_secs(5);
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
 /// The settings, and what becomes of them.
-pub type Changes = watch::Receiver<Arc<Settings>>;
+pub type SettingsChanges = watch::Receiver<Arc<ServiceSettings>>;
 
 /// What the loops have in common.
 #[derive(Clone)]
-struct Common {
-    settings: Arc<Settings>,
-    pulse: Arc<Pulse>,
-    tally: Arc<Tally>,
+struct LoopContext {
+    settings: Arc<ServiceSettings>,
+    pulse: Arc<LoopPulse>,
+    tally: Arc<RunTally>,
     stop: CancellationToken,
 }
 
@@ -66,7 +66,7 @@ struct Common {
 ///
 /// # Errors
 /// [`crate::error::SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
-pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: CancellationToken) -> anyhow::Result<()> {
     let began_at = clock::now();
     let settings = changes.borrow_and_update().clone();
     if settings.receive.is_some() {
@@ -75,7 +75,7 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
     let certificate = receive::prepare(&settings)?;
     // The source is looked at first: for one that does not fit, no state is made. One that is away is waited for later.
     let opened = tokio::select! {
-        opened = Crm::open(&settings) => opened,
+        opened = ConnectedCrm::open(&settings) => opened,
         () = stop.cancelled() => return Ok(()),
     };
     if let Err(error) = &opened
@@ -83,8 +83,8 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
     {
         return opened.map(drop);
     }
-    let pulse = Arc::new(Pulse::new(Instant::now()));
-    let vitals = Vitals { pulse: pulse.clone(), tally: tally.clone(), began_at };
+    let pulse = Arc::new(LoopPulse::new(Instant::now()));
+    let vitals = ProcessVitals { pulse: pulse.clone(), tally: tally.clone(), began_at };
     // Not one of the loops below: whatever becomes of it, delivery goes on.
     let watch = || AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), vitals.clone(), stop.clone())));
     let notify = notify::run(settings.clone(), pulse.clone(), stop.clone());
@@ -106,7 +106,7 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
     // Nor are these: what they hold up nobody is kept waiting for, and they wait for their databases by themselves.
-    let signals = Signals { deliver: wake.clone(), ..Signals::default() };
+    let signals = LoopSignals { deliver: wake.clone(), ..LoopSignals::default() };
     let store = PostStore { db: db.clone(), file: state.file.clone() };
     let receive = receive::run(changes.clone(), certificate, store, signals.clone(), pulse.clone(), stop.clone());
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
@@ -117,7 +117,7 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
     // What it does not come to today it does tomorrow.
     let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep::run(settings.clone(), db.clone(), stop.clone())));
     let mut loops = JoinSet::new();
-    let common = Common { settings, pulse, tally, stop: stop.clone() };
+    let common = LoopContext { settings, pulse, tally, stop: stop.clone() };
     loops.spawn(poll_loop(opened, db.clone(), common.clone(), wake));
     loops.spawn(deliver_loop(deliverer, state, common, changes));
     notify::ready();
@@ -146,25 +146,25 @@ pub async fn run(mut changes: Changes, tally: Arc<Tally>, stop: CancellationToke
 
 /// Connects to the source, however long that takes: what is due is delivered meanwhile.
 async fn poll_loop(
-    opened: anyhow::Result<Crm>,
+    opened: anyhow::Result<ConnectedCrm>,
     state: StateDb,
-    common: Common,
+    common: LoopContext,
     wake: Arc<Notify>,
 ) -> anyhow::Result<()> {
-    let Common { settings, pulse, tally, stop } = common;
+    let LoopContext { settings, pulse, tally, stop } = common;
     let Some(mut crm) = start::connect(opened, &settings, &stop).await? else { return Ok(()) };
     let mut first = true;
     let mut failing: Option<(String, Option<String>)> = None;
     let mut stuck = false;
-    let mut turns = Turns::default();
-    let mut watch = crm.log.as_ref().map(Watch::start);
+    let mut turns = PollTurns::default();
+    let mut watch = crm.log.as_ref().map(LogWaiter::start);
     loop {
         if crm.is_replaced() {
             match crm.reopened().await {
                 Ok(reopened) => {
                     info!("another file has taken the place of the source's: every row is compared");
                     crm = reopened;
-                    watch = crm.log.as_ref().map(Watch::start);
+                    watch = crm.log.as_ref().map(LogWaiter::start);
                     // Its log may be empty, and its rows are others all the same.
                     turns.woken = false;
                 }
@@ -174,12 +174,12 @@ async fn poll_loop(
         if crm.begin_poll() == FileHistory::TurnedBack {
             info!("an older content was copied over the source's file: every row is compared");
             turns.woken = false;
-            turns.reach = Reach::Everything;
+            turns.reach = PollReach::Everything;
         }
         let polled = tokio::select! {
             polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally) => polled,
             () = stop.cancelled() => return Ok(()),
-            never = pulse.follow(Loop::Poll, || tally.rows()) => match never {},
+            never = pulse.follow(DaemonLoop::Poll, || tally.rows()) => match never {},
             never = pass_on(&tally, &wake) => match never {},
         };
         turns.turn.give_back(&state).await;
@@ -228,13 +228,13 @@ async fn poll_loop(
             () = tokio::time::sleep(if soon { interval.min(AWAY_PAUSE) } else { interval }) => false,
             () = changed(&mut watch), if !stuck => true,
             () = stop.cancelled() => return Ok(()),
-            never = pulse.rest(Loop::Poll) => match never {},
+            never = pulse.rest(DaemonLoop::Poll) => match never {},
         };
     }
 }
 
 /// Delivery begins with what a poll has written so far, before the poll is at its end.
-async fn pass_on(tally: &Tally, wake: &Notify) -> Infallible {
+async fn pass_on(tally: &RunTally, wake: &Notify) -> Infallible {
     loop {
         tally.announced().await;
         wake.notify_one();
@@ -242,7 +242,7 @@ async fn pass_on(tally: &Tally, wake: &Notify) -> Infallible {
 }
 
 /// Returns shortly after the change log has something new; never where there is none.
-async fn changed(watch: &mut Option<Watch>) {
+async fn changed(watch: &mut Option<LogWaiter>) {
     match watch {
         Some(watch) => {
             watch.changed().await;
@@ -254,7 +254,7 @@ async fn changed(watch: &mut Option<Watch>) {
 
 /// What the poll loop knows from turn to turn.
 #[derive(Default)]
-struct Turns {
+struct PollTurns {
     turn: PollTurn,
     /// Since when another instance has had the turn whenever this one asked, and whether that was said.
     refused: Option<(Instant, bool)>,
@@ -265,10 +265,10 @@ struct Turns {
     /// The change log has something new: no reason to wait for the next poll.
     woken: bool,
     /// Stays until a poll has come to its end.
-    reach: Reach,
+    reach: PollReach,
 }
 
-impl Turns {
+impl PollTurns {
     /// Warns once after three intervals, and not before a comparison of some thousand rows may be at its end.
     fn note_refusal(&mut self, interval: Duration, now: Instant) {
         let (since, said) = self.refused.get_or_insert((now, false));
@@ -285,12 +285,12 @@ impl Turns {
 
 /// Polls, unless another instance does, or has done so just now, or maps rows in another way.
 async fn poll_in_turn(
-    turns: &mut Turns,
-    crm: &Crm,
+    turns: &mut PollTurns,
+    crm: &ConnectedCrm,
     state: &StateDb,
-    settings: &Settings,
-    tally: &Tally,
-) -> anyhow::Result<Option<Polled>> {
+    settings: &ServiceSettings,
+    tally: &RunTally,
+) -> anyhow::Result<Option<PollOutcome>> {
     if !turns.turn.try_take(state).await? {
         turns.note_refusal(settings.source.poll_interval, Instant::now());
         return Ok(None);
@@ -319,12 +319,12 @@ async fn poll_in_turn(
     turns.superseded = false;
     let polled = turns.turn.poll(PollOrder { crm, state, settings, reach: turns.reach, tally, now }).await?;
     turns.polled = true;
-    turns.reach = Reach::AsDue;
+    turns.reach = PollReach::AsDue;
     Ok(Some(polled))
 }
 
 /// Another instance was faster. What is wrong with the log is for the poll to say.
-async fn is_drained(crm: &Crm) -> bool {
+async fn is_drained(crm: &ConnectedCrm) -> bool {
     match &crm.log {
         Some(log) => log.is_empty().await.unwrap_or(false),
         None => false,
@@ -332,17 +332,17 @@ async fn is_drained(crm: &Crm) -> bool {
 }
 
 async fn deliver_loop(
-    mut deliverer: Deliverer,
+    mut deliverer: LeadDeliverer,
     mut state: OpenState,
-    common: Common,
-    mut changes: Changes,
+    common: LoopContext,
+    mut changes: SettingsChanges,
 ) -> anyhow::Result<()> {
-    let Common { settings, pulse, tally, stop } = common;
+    let LoopContext { settings, pulse, tally, stop } = common;
     let mut failing = false;
-    let mut upkeep = Upkeep { tally, due_at: None, orphans: false, changed: None };
+    let mut upkeep = DeliveryUpkeep { tally, due_at: None, orphans: false, changed: None };
     let patience = settings.delivery.timeout + STOP_MARGIN;
     while !stop.is_cancelled() {
-        pulse.beat(Loop::Deliver, Instant::now());
+        pulse.beat(DaemonLoop::Deliver, Instant::now());
         if changes.has_changed().unwrap_or(false) {
             upkeep.changed = Some(changes.borrow_and_update().clone());
         }
@@ -391,22 +391,22 @@ async fn patience_over(stop: &CancellationToken, patience: Duration) {
 }
 
 /// What has to be looked at now and then beside delivering.
-struct Upkeep {
-    tally: Arc<Tally>,
+struct DeliveryUpkeep {
+    tally: Arc<RunTally>,
     due_at: Option<DateTime<Utc>>,
     /// Claims of a sender that has died wait to be taken up again. So that none of ours is taken for one of them, however the
     /// clock was set, nothing of ours is in flight then.
     orphans: bool,
     /// Settings to be taken over. So that no answer to the old credentials is taken for one to the new, nothing is in flight
     /// then either.
-    changed: Option<Arc<Settings>>,
+    changed: Option<Arc<ServiceSettings>>,
 }
 
 async fn deliver_round(
-    deliverer: &mut Deliverer,
+    deliverer: &mut LeadDeliverer,
     state: &mut OpenState,
-    upkeep: &mut Upkeep,
-    delivery: &config::Delivery,
+    upkeep: &mut DeliveryUpkeep,
+    delivery: &config::DeliverySettings,
     mut now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     if upkeep.due_at.is_none_or(|due_at| due_at <= now || now + UPKEEP_INTERVAL < due_at) {
@@ -424,7 +424,7 @@ async fn deliver_round(
     // At the last moment before anything is claimed: what is claimed in a file that is gone is sent again by the next start.
     let file = state.file.check();
     let is_busy = upkeep.orphans || upkeep.changed.is_some() || file.is_err();
-    let intake = if is_busy { Intake::Closed } else { Intake::Open };
+    let intake = if is_busy { ClaimIntake::Closed } else { ClaimIntake::Open };
     let step = deliverer.step(intake, now).await?;
     file?;
     let is_quiet = step.in_flight == 0 && step.recorded == 0;
@@ -435,7 +435,7 @@ async fn deliver_round(
         upkeep.due_at = None;
     }
     if upkeep.orphans && is_quiet {
-        orphan::recover(&state.db, Orphans::Expired, delivery, now).await?;
+        orphan::recover(&state.db, OrphanScope::Expired, delivery, now).await?;
         upkeep.orphans = false;
         deliverer.look_again();
     }

@@ -112,11 +112,11 @@ pub fn is_lock(error: &sqlx::Error) -> bool {
 /// Marks an error as a database being away: worth waiting for.
 #[derive(Debug, thiserror::Error)]
 #[error("the database is away")]
-pub struct Away;
+pub struct DatabaseAway;
 
 /// Whether an error passes by itself: a database is away, or another instance has the turn, as opposed to not fitting the settings.
 pub fn is_away(error: &anyhow::Error) -> bool {
-    let passes = |cause: &(dyn std::error::Error + 'static)| cause.is::<Away>() || cause.is::<TurnLost>();
+    let passes = |cause: &(dyn std::error::Error + 'static)| cause.is::<DatabaseAway>() || cause.is::<TurnLost>();
     error.chain().any(|cause| passes(cause) || cause.downcast_ref::<sqlx::Error>().is_some_and(is_outage))
 }
 
@@ -128,7 +128,7 @@ pub fn is_damage(error: &sqlx::Error) -> bool {
 
 /// What went wrong and its cure, marked where it passes by itself.
 pub fn away_or_unfit(away: bool, setup: SetupError) -> anyhow::Error {
-    if away { anyhow::Error::from(Away).context(setup) } else { setup.into() }
+    if away { anyhow::Error::from(DatabaseAway).context(setup) } else { setup.into() }
 }
 
 /// No statement is logged: the customer's own conditions may quote personal data. `extra_float_digits`, which the driver would send

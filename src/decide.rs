@@ -3,14 +3,14 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::error::SetupError;
-use crate::rules::guard::Hold;
+use crate::rules::guard::StandingHold;
 use crate::rules::hold_reason::{FIRST_RUN, TEST_LEAD_LIMIT};
-use crate::rules::lead_status::Status;
-use crate::store::control::{self, CompareAsked, FirstRunDone, Halt, Resumed};
-use crate::store::decision::{self, Action, Who};
-use crate::store::held::{self, Held, Release, Released, Selection};
+use crate::rules::lead_status::LeadStatus;
+use crate::store::control::{self, CompareAsked, FirstRunDone, ResumedAt, StoredHalt};
+use crate::store::decision::{self, DecisionAction, DecisionMaker};
+use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOutcome};
 use crate::store::state_db::StateDb;
 use crate::store::{due, gone, stuck};
 
@@ -20,26 +20,26 @@ use crate::store::{due, gone, stuck};
 /// [`SetupError`] where no more test leads may be sent; otherwise the state's.
 pub async fn release(
     state: &StateDb,
-    settings: &Settings,
-    selection: &Selection,
-    shown: &Held,
-    release: Release,
-    who: &Who,
+    settings: &ServiceSettings,
+    selection: &HeldSelection,
+    shown: &HeldLeads,
+    release: ReleaseKind,
+    who: &DecisionMaker,
     now: DateTime<Utc>,
-) -> anyhow::Result<Released> {
+) -> anyhow::Result<ReleaseOutcome> {
     refuse_more_tests(shown, release, settings, state).await?;
     // A poll that comes before us takes a hold of which nothing is left for over.
-    let hold = control::read::<Hold>(state).await?;
-    if release == Release::Send {
+    let hold = control::read::<StandingHold>(state).await?;
+    if release == ReleaseKind::Send {
         // Only a comparison of every row notices that a row was deleted while its lead was held. It is asked for first: were this process
         // killed in between, the lead would be sent without it.
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     let released = held::release(state, selection, shown, release, Some(who), now).await?;
-    if released == Released::Grown {
+    if released == ReleaseOutcome::Grown {
         return Ok(released);
     }
-    if release == Release::Send {
+    if release == ReleaseKind::Send {
         gone::settle(state, settings.source.on_delete, now, now).await?;
     }
     if let Some(hold) = &hold {
@@ -53,14 +53,14 @@ pub async fn release(
 /// # Errors
 /// [`SetupError`] where that is so; otherwise the state's.
 pub async fn refuse_more_tests(
-    held: &Held,
-    release: Release,
-    settings: &Settings,
+    held: &HeldLeads,
+    release: ReleaseKind,
+    settings: &ServiceSettings,
     state: &StateDb,
 ) -> anyhow::Result<()> {
     let conversica = &settings.conversica;
     let concerned = held.reasons.contains_key(TEST_LEAD_LIMIT) && conversica.test_lead_token.is_some();
-    if !concerned || release == Release::Baseline {
+    if !concerned || release == ReleaseKind::Baseline {
         return Ok(());
     }
     if due::test_leads_left(state, conversica.test_lead_limit).await? > 0 {
@@ -76,18 +76,23 @@ pub async fn refuse_more_tests(
 
 /// The hold is over when nothing is left of what it held. The leads came first: were the hold lifted first, a poll in
 /// between could send what nobody approved.
-async fn settle_hold(state: &StateDb, hold: &Hold, release: Release, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+async fn settle_hold(
+    state: &StateDb,
+    hold: &StandingHold,
+    release: ReleaseKind,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
     if held::any(state, Some(&hold.reason)).await? {
         return Ok(());
     }
     if hold.reason == FIRST_RUN {
         let by = match release {
-            Release::Send => "approve",
-            Release::Baseline => "baseline",
+            ReleaseKind::Send => "approve",
+            ReleaseKind::Baseline => "baseline",
         };
         control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?;
     }
-    control::clear::<Hold>(state).await?;
+    control::clear::<StandingHold>(state).await?;
     Ok(())
 }
 
@@ -95,19 +100,19 @@ async fn settle_hold(state: &StateDb, hold: &Hold, release: Release, now: DateTi
 /// many that was.
 pub async fn retry(
     state: &StateDb,
-    statuses: &[Status],
+    statuses: &[LeadStatus],
     ids: Option<&[String]>,
-    who: &Who,
+    who: &DecisionMaker,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
     stuck::requeue(state, statuses, ids, Some(who), now).await
 }
 
 /// Lifts a halt; whether there was one.
-pub async fn resume(state: &StateDb, who: &Who, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let Some(halt) = control::read::<Halt>(state).await? else { return Ok(false) };
+pub async fn resume(state: &StateDb, who: &DecisionMaker, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let Some(halt) = control::read::<StoredHalt>(state).await? else { return Ok(false) };
     // Before the halt goes: whoever finds none asks whether a person has lifted it.
-    control::write(state, &Resumed { at: now }, now).await?;
-    decision::note(state, Action::Resume, who, Some(halt.reason.name()), now).await?;
-    control::clear::<Halt>(state).await
+    control::write(state, &ResumedAt { at: now }, now).await?;
+    decision::note(state, DecisionAction::Resume, who, Some(halt.reason.name()), now).await?;
+    control::clear::<StoredHalt>(state).await
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub const BOUNDS: [f64; 14] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
 #[derive(Debug, Default)]
-pub struct Histogram {
+pub struct DurationHistogram {
     /// How many were no longer than each bound, and longer than the one before; the last: longer than all.
     counts: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
@@ -16,14 +16,14 @@ pub struct Histogram {
 
 /// A histogram as it was at a moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Observed {
+pub struct ObservedHistogram {
     /// How many were no longer than each bound, all shorter ones included.
     pub up_to: [u64; BOUNDS.len()],
     pub count: u64,
     pub sum_seconds: f64,
 }
 
-impl Histogram {
+impl DurationHistogram {
     pub fn observe(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
@@ -35,7 +35,7 @@ impl Histogram {
         self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    pub fn observed(&self) -> Observed {
+    pub fn observed(&self) -> ObservedHistogram {
         let mut count = 0;
         let mut running = self.counts.iter().map(|one| {
             count += one.load(Ordering::Relaxed);
@@ -44,7 +44,7 @@ impl Histogram {
         let up_to = std::array::from_fn(|_| running.next().unwrap_or_default());
         // Taken from the same look, so that the buckets never hold more than there were.
         let count = running.next().unwrap_or_default();
-        Observed { up_to, count, sum_seconds: self.micros.load(Ordering::Relaxed) as f64 / 1e6 }
+        ObservedHistogram { up_to, count, sum_seconds: self.micros.load(Ordering::Relaxed) as f64 / 1e6 }
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
     proptest! {
         #[test]
         fn each_bucket_holds_what_is_no_longer_than_its_bound(millis in proptest::collection::vec(0..4_000_000_u64, 0..50)) {
-            let histogram = Histogram::default();
+            let histogram = DurationHistogram::default();
             millis.iter().for_each(|ms| histogram.observe(Duration::from_millis(*ms)));
             let observed = histogram.observed();
             for (bound, up_to) in BOUNDS.iter().zip(observed.up_to) {

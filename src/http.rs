@@ -30,7 +30,7 @@ use self::crowd::{ConnectionTable, ConnectionTrust};
 
 /// What one peer may take of us.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct PeerLimits {
     /// For a TLS handshake, and for a request's headers, counted from the connection's start or from the last answer: idle
     /// connections end by it.
     pub headers: Duration,
@@ -44,7 +44,7 @@ pub struct Limits {
 }
 
 /// The certificate to show, which may change: each connection takes the one of its moment.
-pub type Tls = watch::Receiver<Arc<rustls::ServerConfig>>;
+pub type TlsAcceptors = watch::Receiver<Arc<rustls::ServerConfig>>;
 
 /// After a failure to accept, as by want of file descriptors, which only time mends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -74,7 +74,13 @@ pub async fn listen(address: SocketAddr, message: &str, cure: &str, stop: &Cance
 }
 
 /// Serves until `stop`, then lets the answers under way finish.
-pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, limits: Limits, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<TlsAcceptors>,
+    limits: PeerLimits,
+    stop: CancellationToken,
+) {
     let (mut connections, mut table) = (JoinSet::new(), ConnectionTable::default());
     let mut crowd = CrowdNotice::default();
     let address = listener.local_addr().ok();
@@ -93,7 +99,7 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, limi
                     // Answers are short and wait for nothing.
                     drop(stream.set_nodelay(true));
                     let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
-                    let caller = Caller { peer, trust: ConnectionTrust::default() };
+                    let caller = HttpCaller { peer, trust: ConnectionTrust::default() };
                     let task = connections.spawn(connection(stream, acceptor, caller.clone(), router.clone(), (limits, stop.clone())));
                     table.add(peer.ip(), caller.trust, task);
                 }
@@ -133,7 +139,7 @@ impl CrowdNotice {
 
 /// Who is connected, and whether they have shown credentials.
 #[derive(Debug, Clone)]
-struct Caller {
+struct HttpCaller {
     peer: SocketAddr,
     trust: ConnectionTrust,
 }
@@ -142,9 +148,9 @@ struct Caller {
 async fn connection(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
-    caller: Caller,
+    caller: HttpCaller,
     router: Router,
-    (limits, stop): (Limits, CancellationToken),
+    (limits, stop): (PeerLimits, CancellationToken),
 ) {
     let Some(acceptor) = acceptor else { return converse(stream, caller, router, limits, stop).await };
     let shaken = tokio::select! {
@@ -159,7 +165,7 @@ async fn connection(
 }
 
 /// From the first request to the last.
-async fn converse<S>(stream: S, caller: Caller, router: Router, limits: Limits, stop: CancellationToken)
+async fn converse<S>(stream: S, caller: HttpCaller, router: Router, limits: PeerLimits, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use crate::send::tally::Tally;
+use crate::send::tally::RunTally;
 use crate::store::file_lock::StateLoss;
 
 /// The loops that have to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loop {
+pub enum DaemonLoop {
     Poll,
     Deliver,
     /// Takes in what was received.
@@ -24,18 +24,19 @@ pub enum Loop {
     Alert,
 }
 
-impl Loop {
-    pub const ALL: [Loop; 5] = [Loop::Poll, Loop::Deliver, Loop::Receive, Loop::Writeback, Loop::Alert];
+impl DaemonLoop {
+    pub const ALL: [DaemonLoop; 5] =
+        [DaemonLoop::Poll, DaemonLoop::Deliver, DaemonLoop::Receive, DaemonLoop::Writeback, DaemonLoop::Alert];
 }
 
 /// When each loop last beat; `None` for one that has not begun.
-pub type Beats = [(Loop, Option<Instant>); Loop::ALL.len()];
+pub type LoopBeats = [(DaemonLoop, Option<Instant>); DaemonLoop::ALL.len()];
 
 #[derive(Debug)]
-pub struct Pulse {
+pub struct LoopPulse {
     start: Instant,
     /// Milliseconds from the start to the newest beat, and one more: 0 stands for none.
-    beats: [AtomicU64; Loop::ALL.len()],
+    beats: [AtomicU64; DaemonLoop::ALL.len()],
     /// How writing to the state went when that was last tried.
     state: Mutex<StateHealth>,
 }
@@ -58,16 +59,16 @@ impl StateHealth {
 
 /// What is known of this process, whatever becomes of its databases.
 #[derive(Debug, Clone)]
-pub struct Vitals {
-    pub pulse: Arc<Pulse>,
-    pub tally: Arc<Tally>,
+pub struct ProcessVitals {
+    pub pulse: Arc<LoopPulse>,
+    pub tally: Arc<RunTally>,
     pub began_at: DateTime<Utc>,
 }
 
 /// Between two beats, or two looks at whether something has moved.
 const TICK: Duration = Duration::from_secs(1);
 
-impl Pulse {
+impl LoopPulse {
     pub fn new(now: Instant) -> Self {
         Self { start: now, beats: Default::default(), state: Mutex::default() }
     }
@@ -81,20 +82,20 @@ impl Pulse {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn beat(&self, which: Loop, now: Instant) {
+    pub fn beat(&self, which: DaemonLoop, now: Instant) {
         let since = now.saturating_duration_since(self.start).as_millis();
         self.beats[which as usize].store(u64::try_from(since).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
     }
 
-    pub fn beats(&self) -> Beats {
-        Loop::ALL.map(|which| {
+    pub fn beats(&self) -> LoopBeats {
+        DaemonLoop::ALL.map(|which| {
             let beat = self.beats[which as usize].load(Ordering::Relaxed).checked_sub(1);
             (which, beat.and_then(|since| self.start.checked_add(Duration::from_millis(since))))
         })
     }
 
     /// Beats for a loop whose work takes long, as long as `progress` changes. Never ends: to be raced against the work.
-    pub async fn follow(&self, which: Loop, progress: impl Fn() -> u64) -> Infallible {
+    pub async fn follow(&self, which: DaemonLoop, progress: impl Fn() -> u64) -> Infallible {
         let mut last = None;
         loop {
             let now = Some(progress());
@@ -107,7 +108,7 @@ impl Pulse {
     }
 
     /// Beats for a loop that rests. Never ends: to be raced against the rest.
-    pub async fn rest(&self, which: Loop) -> Infallible {
+    pub async fn rest(&self, which: DaemonLoop) -> Infallible {
         loop {
             self.beat(which, Instant::now());
             tokio::time::sleep(TICK).await;
@@ -123,23 +124,23 @@ mod tests {
     #[test]
     fn each_loop_has_its_own_beat_and_none_before_the_first() {
         let start = Instant::now();
-        let pulse = Pulse::new(start);
-        assert_eq!(pulse.beats(), Loop::ALL.map(|which| (which, None)));
-        pulse.beat(Loop::Deliver, start);
-        pulse.beat(Loop::Poll, start + Duration::from_secs(7));
+        let pulse = LoopPulse::new(start);
+        assert_eq!(pulse.beats(), DaemonLoop::ALL.map(|which| (which, None)));
+        pulse.beat(DaemonLoop::Deliver, start);
+        pulse.beat(DaemonLoop::Poll, start + Duration::from_secs(7));
         let seven = start + Duration::from_secs(7);
         assert_eq!(
             pulse.beats()[..3],
-            [(Loop::Poll, Some(seven)), (Loop::Deliver, Some(start)), (Loop::Receive, None)]
+            [(DaemonLoop::Poll, Some(seven)), (DaemonLoop::Deliver, Some(start)), (DaemonLoop::Receive, None)]
         );
     }
 
     #[tokio::test]
     async fn long_work_beats_while_it_moves_and_falls_silent_when_it_hangs() {
         let start = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
-        let pulse = Pulse::new(start);
+        let pulse = LoopPulse::new(start);
         let rows = AtomicU64::new(0);
-        let beat = || pulse.beats()[Loop::Poll as usize].1;
+        let beat = || pulse.beats()[DaemonLoop::Poll as usize].1;
         let moved = async {
             rows.store(512, Ordering::Relaxed);
             tokio::time::sleep(TICK * 2).await;
@@ -149,7 +150,7 @@ mod tests {
         };
         let (moved, hung) = tokio::select! {
             beats = moved => beats,
-            never = pulse.follow(Loop::Poll, || rows.load(Ordering::Relaxed)) => match never {},
+            never = pulse.follow(DaemonLoop::Poll, || rows.load(Ordering::Relaxed)) => match never {},
         };
         assert!(moved.is_some_and(|at| at > start));
         assert_eq!(moved, hung, "nothing moved meanwhile");

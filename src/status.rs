@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::console::printable;
 use crate::conversica::excerpt::quotes_a_person;
-use crate::conversica::outcome::Class;
-use crate::rules::guard::Hold;
-use crate::rules::lead_status::Status;
+use crate::conversica::outcome::OutcomeClass;
+use crate::rules::guard::StandingHold;
+use crate::rules::lead_status::LeadStatus;
 use crate::rules::poll_record::LastPoll;
-use crate::store::alert::{self, Backlog};
-use crate::store::control::{self, Halt, Pacing};
+use crate::store::alert::{self, AlertBacklog};
+use crate::store::control::{self, StoredHalt, StoredPace};
 use crate::store::heard::reading;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
@@ -21,7 +21,7 @@ use crate::store::{due, held, lead, outcome, story};
 use crate::wording;
 
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct StatusReport {
     pub version: &'static str,
     pub halt: Option<HaltShown>,
     pub hold: Option<HoldShown>,
@@ -31,14 +31,14 @@ pub struct Report {
     pub opt_out_values: UnclearOptOuts,
     /// Class → number of outcomes in the journal; all five are present.
     pub outcomes: BTreeMap<&'static str, i64>,
-    pub received: Received,
+    pub received: ReceivedCounts,
     pub last_poll: Option<LastPoll>,
     /// Absent until something has been delivered.
-    pub pacing: Option<Pacing>,
+    pub pacing: Option<StoredPace>,
     /// Since when the lead that has waited longest to be sent waits: due, or failed and tried again.
     pub oldest_waiting_since: Option<DateTime<Utc>>,
     /// What people have not been told yet.
-    pub alerts: Backlog,
+    pub alerts: AlertBacklog,
     /// What the state takes on its disk.
     pub state_bytes: Option<i64>,
     /// A process that runs has lost the state's file.
@@ -96,7 +96,7 @@ pub struct HoldShown {
 
 /// What Conversica has sent back, each content once.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Received {
+pub struct ReceivedCounts {
     pub lead_updates: i64,
     pub messages: i64,
     pub chat_leads: i64,
@@ -115,7 +115,7 @@ pub struct Received {
     pub outside_vocabulary: i64,
 }
 
-impl Received {
+impl ReceivedCounts {
     async fn of(state: &StateDb) -> Result<Self, sqlx::Error> {
         let numbers = reading::numbers(state).await?;
         Ok(Self {
@@ -146,25 +146,25 @@ impl Received {
 
 /// What may keep work from being done, without the counts that take long: for probes, which come often and wait briefly.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct ServiceStanding {
     pub halt: Option<HaltShown>,
     pub hold: Option<HoldShown>,
     pub poll_failed: bool,
 }
 
-impl Standing {
+impl ServiceStanding {
     /// Reads the state.
     pub async fn of(state: &StateDb) -> Result<Self, sqlx::Error> {
         Ok(Self {
-            halt: control::read::<Halt>(state).await?.map(HaltShown::from),
+            halt: control::read::<StoredHalt>(state).await?.map(HaltShown::from),
             hold: hold(state, held::count(state).await?).await?,
             poll_failed: control::read::<LastPoll>(state).await?.is_some_and(|poll| poll.error.is_some()),
         })
     }
 }
 
-impl From<&Report> for Standing {
-    fn from(report: &Report) -> Self {
+impl From<&StatusReport> for ServiceStanding {
+    fn from(report: &StatusReport) -> Self {
         let poll_failed = report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some());
         Self { halt: report.halt.clone(), hold: report.hold.clone(), poll_failed }
     }
@@ -177,15 +177,15 @@ impl HoldShown {
     }
 }
 
-impl From<Halt> for HaltShown {
-    fn from(halt: Halt) -> Self {
+impl From<StoredHalt> for HaltShown {
+    fn from(halt: StoredHalt) -> Self {
         Self { reason: halt.reason.name(), since: halt.since, detail: None, cure: halt.reason.cure() }
     }
 }
 
 /// How much a person is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum OperatorNeed {
     Nothing,
     /// Leads are rejected, invalid or exhausted, or rows have no key that names a lead.
     Attention,
@@ -193,20 +193,20 @@ pub enum Need {
     Decision,
 }
 
-impl Report {
+impl StatusReport {
     /// Reads the state.
     pub async fn of(state: &StateDb) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             halt: halt(state).await?,
-            hold: hold(state, counts[&Status::Held]).await?,
+            hold: hold(state, counts[&LeadStatus::Held]).await?,
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
             opt_out_values: unclear_opt_out::count(state).await?,
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
-            received: Received::of(state).await?,
+            received: ReceivedCounts::of(state).await?,
             last_poll: control::read::<LastPoll>(state).await?,
-            pacing: control::read::<Pacing>(state).await?,
+            pacing: control::read::<StoredPace>(state).await?,
             oldest_waiting_since: due::longest_wait(state).await?.of_all(),
             alerts: alert::backlog(state).await?,
             state_bytes: Some(bytes(state).await?),
@@ -220,20 +220,20 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             halt: None,
             hold: None,
-            leads: Status::ALL.into_iter().map(|status| (status.name(), 0)).collect(),
+            leads: LeadStatus::ALL.into_iter().map(|status| (status.name(), 0)).collect(),
             opt_out_values: UnclearOptOuts::default(),
-            outcomes: Class::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
-            received: Received::default(),
+            outcomes: OutcomeClass::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
+            received: ReceivedCounts::default(),
             last_poll: None,
             pacing: None,
             oldest_waiting_since: None,
-            alerts: Backlog::default(),
+            alerts: AlertBacklog::default(),
             state_bytes: None,
             state_lost: None,
         }
     }
 
-    pub fn leads(&self, status: Status) -> i64 {
+    pub fn leads(&self, status: LeadStatus) -> i64 {
         self.leads.get(status.name()).copied().unwrap_or(0)
     }
 
@@ -243,9 +243,9 @@ impl Report {
     }
 
     /// Puts a newer count in place of the one that was read; the hold agrees with it.
-    pub fn set_leads(&mut self, status: Status, leads: i64) {
+    pub fn set_leads(&mut self, status: LeadStatus, leads: i64) {
         self.leads.insert(status.name(), leads);
-        if status == Status::Held {
+        if status == LeadStatus::Held {
             self.hold = self.hold.take().filter(|_| leads > 0);
             if let Some(hold) = &mut self.hold {
                 hold.leads = leads;
@@ -255,15 +255,15 @@ impl Report {
         }
     }
 
-    pub fn need(&self) -> Need {
-        let attention = [Status::Rejected, Status::Invalid, Status::Exhausted];
+    pub fn need(&self) -> OperatorNeed {
+        let attention = [LeadStatus::Rejected, LeadStatus::Invalid, LeadStatus::Exhausted];
         let may_be_opt_out = self.received.possible_opt_outs > 0 || self.opt_out_values.unclear > 0;
         if self.halt.is_some() || self.hold.is_some() || self.state_lost.is_some() || may_be_opt_out {
-            Need::Decision
+            OperatorNeed::Decision
         } else if attention.into_iter().any(|status| self.leads(status) > 0) || self.unnamed() > 0 {
-            Need::Attention
+            OperatorNeed::Attention
         } else {
-            Need::Nothing
+            OperatorNeed::Nothing
         }
     }
 }
@@ -284,7 +284,7 @@ async fn bytes(state: &StateDb) -> Result<i64, sqlx::Error> {
 }
 
 async fn halt(state: &StateDb) -> Result<Option<HaltShown>, sqlx::Error> {
-    let Some(halt) = control::read::<Halt>(state).await? else { return Ok(None) };
+    let Some(halt) = control::read::<StoredHalt>(state).await? else { return Ok(None) };
     let detail = match halt.detail {
         Some(said) => Some(presentable(state, said).await?),
         None => None,
@@ -294,8 +294,8 @@ async fn halt(state: &StateDb) -> Result<Option<HaltShown>, sqlx::Error> {
 
 /// The answer itself where it is known to quote nobody, and otherwise the place where it can be read.
 async fn presentable(state: &StateDb, said: String) -> Result<String, sqlx::Error> {
-    let sent = story::answered_with(state, Class::Halting, &said).await?;
-    let quotes = |sent: &story::Sent| sent.body.as_ref().is_none_or(|body| quotes_a_person(&said, body));
+    let sent = story::answered_with(state, OutcomeClass::Halting, &said).await?;
+    let quotes = |sent: &story::SentContent| sent.body.as_ref().is_none_or(|body| quotes_a_person(&said, body));
     Ok(match sent.iter().find(|sent| quotes(sent)) {
         Some(sent) => {
             format!("(an answer that may quote the lead: `conversica-sync lead {}` shows it)", printable(&sent.lead.id))
@@ -311,7 +311,7 @@ async fn hold(state: &StateDb, leads: i64) -> Result<Option<HoldShown>, sqlx::Er
         return Ok(None);
     }
     let (new_people, assumed_known) = held::first_contacts(state).await?;
-    if let Some(Hold { reason, since }) = control::read::<Hold>(state).await? {
+    if let Some(StandingHold { reason, since }) = control::read::<StandingHold>(state).await? {
         return Ok(Some(HoldShown { reason, since, leads, new_people, assumed_known }));
     }
     let first = held::longest_held(state).await?;

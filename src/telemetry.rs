@@ -12,16 +12,16 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, reload};
 
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::console;
 
 /// The lines of a format, for the journal each with its priority in front, which `journalctl --priority` goes by.
-struct Lines<F> {
+struct LogLines<F> {
     format: F,
     journal: bool,
 }
 
-impl<S, N, F> FormatEvent<S, N> for Lines<F>
+impl<S, N, F> FormatEvent<S, N> for LogLines<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -74,7 +74,7 @@ pub fn set_level(level: LogLevel) {
 }
 
 /// Begins to log. A second call in the same process changes nothing.
-pub fn init(log: &Log) {
+pub fn init(log: &LogSettings) {
     let terminal = std::io::stderr().is_terminal();
     let pretty = match log.format {
         LogFormat::Auto => terminal,
@@ -86,10 +86,10 @@ pub fn init(log: &Log) {
     let layer = lines::layer().with_writer(std::io::stderr);
     let journal = is_journal();
     let layer = if pretty {
-        layer.with_ansi(colours).event_format(Lines { format: lines::format().with_target(false), journal }).boxed()
+        layer.with_ansi(colours).event_format(LogLines { format: lines::format().with_target(false), journal }).boxed()
     } else {
         let format = lines::format().json().flatten_event(true).with_target(false);
-        layer.fmt_fields(JsonFields::new()).event_format(Lines { format, journal }).boxed()
+        layer.fmt_fields(JsonFields::new()).event_format(LogLines { format, journal }).boxed()
     };
     // Already started: in tests, and in the demo, which runs the daemon in its own process.
     if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::config::{self, Settings};
+use crate::config::{self, ServiceSettings};
 use crate::db::discreet;
-use crate::store::prune::{self, Kept};
+use crate::store::prune::{self, PrunedKind};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 
@@ -25,9 +25,9 @@ const LEAST_YIELD: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// The state's; what went has gone.
-pub async fn round(state: &StateDb, settings: &config::State, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+pub async fn round(state: &StateDb, settings: &config::StateSettings, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let mut gone = 0;
-    for kept in Kept::ALL {
+    for kept in PrunedKind::ALL {
         let until = prune::until(kept, settings, now);
         let mut after = Some(0);
         while let Some(seq) = after {
@@ -43,7 +43,7 @@ pub async fn round(state: &StateDb, settings: &config::State, now: DateTime<Utc>
 }
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: StateDb, stop: CancellationToken) {
+pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, stop: CancellationToken) {
     loop {
         let ended = tokio::select! {
             ended = round(&state, &settings.state, clock::now()) => ended,

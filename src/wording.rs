@@ -2,8 +2,8 @@
 //! is done.
 
 use crate::config::OnDelete;
-use crate::rules::lead_status::Status;
-use crate::store::held::{Held, Release, ReleasedLeads};
+use crate::rules::lead_status::LeadStatus;
+use crate::store::held::{HeldLeads, ReleaseKind, ReleasedLeads};
 
 /// `1 lead`, `2 leads`.
 pub fn leads(number: impl Into<i64>) -> String {
@@ -74,33 +74,33 @@ pub fn roughly(seconds: u64) -> String {
 pub const WAITS_TO_BE_SENT: &str = "waits until requests leave again";
 
 /// What a status means, and what to do about it.
-pub fn meaning(status: Status) -> &'static str {
+pub fn meaning(status: LeadStatus) -> &'static str {
     match status {
-        Status::InSync => "Conversica holds what the CRM says",
-        Status::Pending => "to be sent now",
-        Status::InFlight => "on its way",
-        Status::Retrying => "failed for a passing reason; tried again by itself",
-        Status::Held => "waits for a person: approve or baseline",
-        Status::Invalid => "the row lacks something; mend it in the CRM (plan says what)",
-        Status::Rejected => "refused by Conversica; mend the row, or retry",
-        Status::Exhausted => "failed for too long; mend the cause, then retry",
-        Status::Gone => "no longer in the source",
-        Status::Assumed => "assumed known to Conversica, never sent",
+        LeadStatus::InSync => "Conversica holds what the CRM says",
+        LeadStatus::Pending => "to be sent now",
+        LeadStatus::InFlight => "on its way",
+        LeadStatus::Retrying => "failed for a passing reason; tried again by itself",
+        LeadStatus::Held => "waits for a person: approve or baseline",
+        LeadStatus::Invalid => "the row lacks something; mend it in the CRM (plan says what)",
+        LeadStatus::Rejected => "refused by Conversica; mend the row, or retry",
+        LeadStatus::Exhausted => "failed for too long; mend the cause, then retry",
+        LeadStatus::Gone => "no longer in the source",
+        LeadStatus::Assumed => "assumed known to Conversica, never sent",
     }
 }
 
 /// What becomes of leads whose row is missing.
-pub fn parting(release: Release, on_delete: OnDelete) -> &'static str {
+pub fn parting(release: ReleaseKind, on_delete: OnDelete) -> &'static str {
     match (release, on_delete) {
-        (Release::Send, OnDelete::StopMessaging) => {
+        (ReleaseKind::Send, OnDelete::StopMessaging) => {
             "are gone from the source: Conversica is told to stop messaging those that it knows"
         }
-        (Release::Send | Release::Baseline, _) => "are gone from the source: nothing is sent for them",
+        (ReleaseKind::Send | ReleaseKind::Baseline, _) => "are gone from the source: nothing is sent for them",
     }
 }
 
 /// What a person is asked before they decide.
-pub fn question(held: &Held, release: Release, on_delete: OnDelete) -> String {
+pub fn question(held: &HeldLeads, release: ReleaseKind, on_delete: OnDelete) -> String {
     let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
     let reasons = reasons.join(", ");
     let gone = match held.missing {
@@ -112,10 +112,10 @@ pub fn question(held: &Held, release: Release, on_delete: OnDelete) -> String {
     }
     let held_for = format!("{} (held: {reasons})", leads(held.leads - held.missing));
     match release {
-        Release::Send => {
+        ReleaseKind::Send => {
             format!("{gone}Send {held_for}? {}.", first_contacts(held.new_people, held.assumed_known, "will be"))
         }
-        Release::Baseline => format!(
+        ReleaseKind::Baseline => format!(
             "{gone}Treat {held_for} as already delivered, and send nothing? {} that Conversica may not know will not be \
              contacted.",
             people(held.new_people)
@@ -124,7 +124,7 @@ pub fn question(held: &Held, release: Release, on_delete: OnDelete) -> String {
 }
 
 /// What became of the leads that were released, a sentence each.
-pub fn released(released: &ReleasedLeads, release: Release, on_delete: OnDelete) -> Vec<String> {
+pub fn released(released: &ReleasedLeads, release: ReleaseKind, on_delete: OnDelete) -> Vec<String> {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let others = released.leads.saturating_sub(released.missing);
     let known = others.saturating_sub(released.new_people);
@@ -136,7 +136,7 @@ pub fn released(released: &ReleasedLeads, release: Release, on_delete: OnDelete)
         return sentences;
     }
     match release {
-        Release::Send => {
+        ReleaseKind::Send => {
             let updates = if known == 1 { "1 update".to_owned() } else { format!("{} updates", number(known)) };
             sentences.push(format!("{} will be sent.", leads(signed(others))));
             let new_people = people(signed(released.new_people));
@@ -146,7 +146,7 @@ pub fn released(released: &ReleasedLeads, release: Release, on_delete: OnDelete)
                 sentences.push(format!("Of these, {assumed}: assumed known to Conversica, and never sent before."));
             }
         }
-        Release::Baseline => {
+        ReleaseKind::Baseline => {
             if released.new_people > 0 || known == 0 {
                 let are = if released.new_people == 1 { "is" } else { "are" };
                 sentences.push(format!("{} {are} now assumed known, never sent.", leads(signed(released.new_people))));

@@ -10,23 +10,23 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use crate::admin::exposition::Format;
-use crate::admin::judgement::{self, Reason};
-use crate::admin::metrics::{self, Process};
-use crate::admin::window::Window;
+use crate::admin::exposition::MetricsFormat;
+use crate::admin::judgement::{self, UnreadyReason};
+use crate::admin::metrics::{self, ProcessMetrics};
+use crate::admin::window::StatusCache;
 use crate::clock;
-use crate::pulse::{StateHealth, Vitals};
-use crate::status::Standing;
+use crate::pulse::{ProcessVitals, StateHealth};
+use crate::status::ServiceStanding;
 
 /// What the handlers share.
-pub struct Desk {
-    pub window: Window,
-    pub vitals: Vitals,
+pub struct AdminContext {
+    pub window: StatusCache,
+    pub vitals: ProcessVitals,
     pub statement_timeout: Duration,
 }
 
-impl Desk {
-    pub(super) fn readiness(&self, standing: Option<&Standing>) -> Vec<Reason> {
+impl AdminContext {
+    pub(super) fn readiness(&self, standing: Option<&ServiceStanding>) -> Vec<UnreadyReason> {
         let pulse = &self.vitals.pulse;
         // A state that was lost just now may be unreadable before the deliverer has noticed the loss.
         let loss = if standing.is_none() { self.window.find_loss() } else { None };
@@ -34,7 +34,7 @@ impl Desk {
     }
 }
 
-pub fn router(desk: Arc<Desk>) -> Router {
+pub fn router(desk: Arc<AdminContext>) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -45,7 +45,7 @@ pub fn router(desk: Arc<Desk>) -> Router {
 }
 
 /// Looks at no database: a daemon whose databases are away is alive.
-async fn healthz(State(desk): State<Arc<Desk>>) -> Response {
+async fn healthz(State(desk): State<Arc<AdminContext>>) -> Response {
     let reasons = judgement::health(desk.vitals.pulse.beats(), desk.statement_timeout, Instant::now());
     if reasons.is_empty() {
         return Json(json!({ "healthy": true })).into_response();
@@ -53,9 +53,9 @@ async fn healthz(State(desk): State<Arc<Desk>>) -> Response {
     unavailable(json!({ "healthy": false, "reasons": reasons }))
 }
 
-async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
+async fn readyz(State(desk): State<Arc<AdminContext>>) -> Response {
     let standing = desk.window.standing().await;
-    let reasons: Vec<Reason> = desk.readiness(standing.as_deref());
+    let reasons: Vec<UnreadyReason> = desk.readiness(standing.as_deref());
     let ready = reasons.is_empty();
     let mut answer = json!({ "ready": ready, "reasons": reasons });
     // A hold is a decision to be made, not a fault: everything else goes on being sent.
@@ -65,15 +65,16 @@ async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
     if ready { Json(answer).into_response() } else { unavailable(answer) }
 }
 
-async fn numbers(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+async fn numbers(State(desk): State<Arc<AdminContext>>, headers: HeaderMap) -> Response {
     let Some(report) = desk.window.report().await else {
         return unavailable(json!({ "reasons": [judgement::state_unreadable()] }));
     };
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let format = Format::accepted(accept.unwrap_or_default());
-    let Vitals { pulse, tally, began_at } = &desk.vitals;
-    let ready = desk.readiness(Some(&Standing::from(&*report))).is_empty();
-    let process = Process { tally, began_at: *began_at, ready, writable: pulse.state() == StateHealth::Writable };
+    let format = MetricsFormat::accepted(accept.unwrap_or_default());
+    let ProcessVitals { pulse, tally, began_at } = &desk.vitals;
+    let ready = desk.readiness(Some(&ServiceStanding::from(&*report))).is_empty();
+    let process =
+        ProcessMetrics { tally, began_at: *began_at, ready, writable: pulse.state() == StateHealth::Writable };
     let text = metrics::render(&report, &process, format, clock::now());
     ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
@@ -97,30 +98,31 @@ fn unavailable(answer: serde_json::Value) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pulse::{Loop, Pulse};
-    use crate::send::tally::Tally;
+    use crate::pulse::{DaemonLoop, LoopPulse};
+    use crate::send::tally::RunTally;
 
     #[tokio::test]
     async fn a_loop_that_hangs_is_told_with_its_reason() {
         let now = Instant::now();
-        let pulse = Arc::new(Pulse::new(now.checked_sub(Duration::from_secs(100)).unwrap()));
-        let window = Window::new("sqlite:///nowhere/state.db".into());
-        let vitals = Vitals { pulse: pulse.clone(), tally: Arc::new(Tally::default()), began_at: clock::now() };
-        let desk = Arc::new(Desk { window, vitals, statement_timeout: Duration::from_secs(600) });
+        let pulse = Arc::new(LoopPulse::new(now.checked_sub(Duration::from_secs(100)).unwrap()));
+        let window = StatusCache::new("sqlite:///nowhere/state.db".into());
+        let vitals =
+            ProcessVitals { pulse: pulse.clone(), tally: Arc::new(RunTally::default()), began_at: clock::now() };
+        let desk = Arc::new(AdminContext { window, vitals, statement_timeout: Duration::from_secs(600) });
         let ask = async || {
             let answer = healthz(State(desk.clone())).await;
             let status = answer.status().as_u16();
             let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
             (status, serde_json::from_slice::<serde_json::Value>(&body).unwrap())
         };
-        pulse.beat(Loop::Poll, now);
-        pulse.beat(Loop::Deliver, now.checked_sub(Duration::from_secs(90)).unwrap());
+        pulse.beat(DaemonLoop::Poll, now);
+        pulse.beat(DaemonLoop::Deliver, now.checked_sub(Duration::from_secs(90)).unwrap());
         let (status, answer) = ask().await;
         assert_eq!((status, &answer["healthy"]), (503, &json!(false)));
         assert_eq!(answer["reasons"].as_array().map(Vec::len), Some(1), "{answer}");
         assert_eq!(answer["reasons"][0]["reason"], "deliver_loop");
         assert_eq!(answer["reasons"][0]["detail"], "no sign of life for 90 s");
-        pulse.beat(Loop::Deliver, now);
+        pulse.beat(DaemonLoop::Deliver, now);
         assert_eq!(ask().await, (200, json!({ "healthy": true })), "and a state that is away is not looked at");
     }
 }

@@ -6,15 +6,15 @@
 
 use std::fmt::Write as _;
 
-use crate::histogram::{BOUNDS, Observed};
+use crate::histogram::{BOUNDS, ObservedHistogram};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum MetricsFormat {
     Text,
     OpenMetrics,
 }
 
-impl Format {
+impl MetricsFormat {
     /// What a scraper that says `Accept: …` is served: OpenMetrics where it is named and wanted no less than the plain text.
     pub fn accepted(accept: &str) -> Self {
         let wanted = |name: &str, version: &str| {
@@ -30,51 +30,51 @@ impl Format {
         };
         let openmetrics = wanted("application/openmetrics-text", "1.0.0");
         if openmetrics > 0.0 && openmetrics >= wanted("text/plain", "0.0.4") {
-            Format::OpenMetrics
+            MetricsFormat::OpenMetrics
         } else {
-            Format::Text
+            MetricsFormat::Text
         }
     }
 
     pub const fn content_type(self) -> &'static str {
         match self {
-            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            MetricsFormat::Text => "text/plain; version=0.0.4; charset=utf-8",
+            MetricsFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         }
     }
 }
 
 /// A value, with its label where there are several of a kind. Labels are our own words and need no escaping.
-pub type Sample<'a> = (Option<(&'static str, &'a str)>, f64);
+pub type MetricSample<'a> = (Option<(&'static str, &'a str)>, f64);
 
 /// Units that a name may end with, as OpenMetrics wants them said again.
 const UNITS: [&str; 2] = ["seconds", "bytes"];
 
 #[derive(Debug)]
-pub struct Exposition {
-    format: Format,
+pub struct MetricsText {
+    format: MetricsFormat,
     text: String,
 }
 
-impl Exposition {
-    pub fn new(format: Format) -> Self {
+impl MetricsText {
+    pub fn new(format: MetricsFormat) -> Self {
         Self { format, text: String::new() }
     }
 
-    pub fn gauge<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+    pub fn gauge<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = MetricSample<'a>>) {
         self.head(name, name, "gauge", help);
         self.samples(name, samples);
     }
 
     /// The name without `_total`, with which the samples end.
-    pub fn counter<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+    pub fn counter<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = MetricSample<'a>>) {
         let total = format!("{name}_total");
         self.head(name, &total, "counter", help);
         self.samples(&total, samples);
     }
 
     /// One histogram a value of the label.
-    pub fn histogram(&mut self, name: &str, help: &str, label: &str, each: &[(&str, Observed)]) {
+    pub fn histogram(&mut self, name: &str, help: &str, label: &str, each: &[(&str, ObservedHistogram)]) {
         self.head(name, name, "histogram", help);
         for (word, observed) in each {
             let label = format!("{label}=\"{word}\"");
@@ -89,7 +89,7 @@ impl Exposition {
     }
 
     pub fn finish(mut self) -> String {
-        if self.format == Format::OpenMetrics {
+        if self.format == MetricsFormat::OpenMetrics {
             self.text.push_str("# EOF\n");
         }
         self.text
@@ -97,16 +97,16 @@ impl Exposition {
 
     /// The plain text names a counter as its samples are, OpenMetrics without their `_total`.
     fn head(&mut self, name: &str, plain: &str, kind: &str, help: &str) {
-        let name = if self.format == Format::Text { plain } else { name };
+        let name = if self.format == MetricsFormat::Text { plain } else { name };
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        if self.format == Format::OpenMetrics
+        if self.format == MetricsFormat::OpenMetrics
             && let Some(unit) = UNITS.iter().find(|unit| name.ends_with(&format!("_{unit}")))
         {
             let _ = writeln!(self.text, "# UNIT {name} {unit}");
         }
     }
 
-    fn samples<'a>(&mut self, name: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+    fn samples<'a>(&mut self, name: &str, samples: impl IntoIterator<Item = MetricSample<'a>>) {
         for (label, value) in samples {
             // An `f64` is written without an exponent.
             let _ = match label {
@@ -124,40 +124,40 @@ mod tests {
     #[test]
     fn openmetrics_is_for_those_who_ask_for_it() {
         for (accept, format) in [
-            ("", Format::Text),
-            ("*/*", Format::Text),
-            ("text/plain;version=0.0.4", Format::Text),
-            ("application/openmetrics-text", Format::OpenMetrics),
-            ("application/openmetrics-text; version=0.0.1", Format::Text),
-            ("application/openmetrics-text; version=1.0.0; q=0", Format::Text),
+            ("", MetricsFormat::Text),
+            ("*/*", MetricsFormat::Text),
+            ("text/plain;version=0.0.4", MetricsFormat::Text),
+            ("application/openmetrics-text", MetricsFormat::OpenMetrics),
+            ("application/openmetrics-text; version=0.0.1", MetricsFormat::Text),
+            ("application/openmetrics-text; version=1.0.0; q=0", MetricsFormat::Text),
             (
                 "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
                  text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
-                Format::OpenMetrics,
+                MetricsFormat::OpenMetrics,
             ),
-            ("text/plain;version=0.0.4;q=0.5,application/openmetrics-text;version=1.0.0;q=0.4", Format::Text),
-            ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6", Format::OpenMetrics),
-            ("application/openmetrics-text;version=1.0.0;q=much", Format::Text),
+            ("text/plain;version=0.0.4;q=0.5,application/openmetrics-text;version=1.0.0;q=0.4", MetricsFormat::Text),
+            ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6", MetricsFormat::OpenMetrics),
+            ("application/openmetrics-text;version=1.0.0;q=much", MetricsFormat::Text),
         ] {
-            assert_eq!(Format::accepted(accept), format, "{accept}");
+            assert_eq!(MetricsFormat::accepted(accept), format, "{accept}");
         }
     }
 
     #[test]
     fn both_formats_say_the_same_in_their_own_way() {
         let write = |format| {
-            let mut exposition = Exposition::new(format);
+            let mut exposition = MetricsText::new(format);
             exposition.counter("sent", "What was sent.", [(Some(("class", "accepted")), 7.0)]);
             exposition.gauge("wait_seconds", "How long.", [(None, 0.25)]);
             exposition.finish()
         };
         assert_eq!(
-            write(Format::Text),
+            write(MetricsFormat::Text),
             "# HELP sent_total What was sent.\n# TYPE sent_total counter\nsent_total{class=\"accepted\"} 7\n\
              # HELP wait_seconds How long.\n# TYPE wait_seconds gauge\nwait_seconds 0.25\n"
         );
         assert_eq!(
-            write(Format::OpenMetrics),
+            write(MetricsFormat::OpenMetrics),
             "# HELP sent What was sent.\n# TYPE sent counter\nsent_total{class=\"accepted\"} 7\n\
              # HELP wait_seconds How long.\n# TYPE wait_seconds gauge\n# UNIT wait_seconds seconds\nwait_seconds 0.25\n# EOF\n"
         );

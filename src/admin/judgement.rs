@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::pulse::{Beats, Loop, StateHealth};
-use crate::status::Standing;
+use crate::pulse::{DaemonLoop, LoopBeats, StateHealth};
+use crate::status::ServiceStanding;
 
 /// One thing that is wrong. Never the text of an error, which may quote a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reason {
+pub struct UnreadyReason {
     pub reason: &'static str,
     pub detail: String,
     pub cure: &'static str,
@@ -21,17 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Loops that have been silent for too long. What works in the CRM's database may spend `[source] statement_timeout` waiting
 /// for its first row; a loop that has not begun waits for the source, which is no fault of its own, or is not wanted.
-pub fn health(beats: Beats, statement_timeout: Duration, now: Instant) -> Vec<Reason> {
+pub fn health(beats: LoopBeats, statement_timeout: Duration, now: Instant) -> Vec<UnreadyReason> {
     let silent = beats.into_iter().filter_map(|(which, beat)| {
         let silence = now.saturating_duration_since(beat?);
         let (reason, patience) = match which {
-            Loop::Poll => ("poll_loop", PATIENCE + statement_timeout),
-            Loop::Deliver => ("deliver_loop", PATIENCE),
-            Loop::Receive => ("receive_loop", PATIENCE),
-            Loop::Writeback => ("writeback_loop", PATIENCE + statement_timeout),
-            Loop::Alert => ("alert_loop", PATIENCE),
+            DaemonLoop::Poll => ("poll_loop", PATIENCE + statement_timeout),
+            DaemonLoop::Deliver => ("deliver_loop", PATIENCE),
+            DaemonLoop::Receive => ("receive_loop", PATIENCE),
+            DaemonLoop::Writeback => ("writeback_loop", PATIENCE + statement_timeout),
+            DaemonLoop::Alert => ("alert_loop", PATIENCE),
         };
-        (silence > patience).then(|| Reason {
+        (silence > patience).then(|| UnreadyReason {
             reason,
             detail: format!("no sign of life for {} s", silence.as_secs()),
             cure: "look at the log for a database that has stopped answering, then restart conversica-sync",
@@ -41,26 +41,26 @@ pub fn health(beats: Beats, statement_timeout: Duration, now: Instant) -> Vec<Re
 }
 
 /// Why nothing is found or sent. `standing` is `None` where the state cannot be read; `health` is how writing to it went.
-pub fn readiness(standing: Option<&Standing>, beats: Beats, health: StateHealth) -> Vec<Reason> {
+pub fn readiness(standing: Option<&ServiceStanding>, beats: LoopBeats, health: StateHealth) -> Vec<UnreadyReason> {
     if let StateHealth::Lost(loss) = health {
-        return vec![Reason { reason: "state", detail: loss.to_string(), cure: loss.cure() }];
+        return vec![UnreadyReason { reason: "state", detail: loss.to_string(), cure: loss.cure() }];
     }
     let Some(standing) = standing else { return vec![state_unreadable()] };
     let mut reasons = Vec::new();
     if health != StateHealth::Writable {
-        reasons.push(Reason {
+        reasons.push(UnreadyReason {
             reason: "state",
             detail: "it cannot be written".to_owned(),
             cure: "see that its disk has room and that it may be written; the log says what is wrong, and it goes on by itself",
         });
     }
     if let Some(halt) = &standing.halt {
-        reasons.push(Reason { reason: "halted", detail: halt.reason.to_owned(), cure: halt.cure });
+        reasons.push(UnreadyReason { reason: "halted", detail: halt.reason.to_owned(), cure: halt.cure });
     }
-    let waiting = beats.contains(&(Loop::Poll, None));
+    let waiting = beats.contains(&(DaemonLoop::Poll, None));
     if waiting || standing.poll_failed {
         let detail = if waiting { "not connected yet" } else { "the last poll failed" };
-        reasons.push(Reason {
+        reasons.push(UnreadyReason {
             reason: "source",
             detail: detail.to_owned(),
             cure: "see that the database of [source] url answers and still fits [source] and [lead]; the log and \
@@ -70,8 +70,8 @@ pub fn readiness(standing: Option<&Standing>, beats: Beats, health: StateHealth)
     reasons
 }
 
-pub fn state_unreadable() -> Reason {
-    Reason {
+pub fn state_unreadable() -> UnreadyReason {
+    UnreadyReason {
         reason: "state",
         detail: "it cannot be read".to_owned(),
         cure: "see that the database of [state] url answers, or that its file is there and readable; `conversica-sync \
@@ -88,8 +88,8 @@ mod tests {
     const STATEMENT: Duration = Duration::from_secs(600);
 
     /// Loops that have not begun, but for these.
-    fn beats<const N: usize>(of: [(Loop, Option<Instant>); N]) -> Beats {
-        Loop::ALL.map(|which| (which, of.iter().find(|(one, _)| *one == which).and_then(|(_, beat)| *beat)))
+    fn beats<const N: usize>(of: [(DaemonLoop, Option<Instant>); N]) -> LoopBeats {
+        DaemonLoop::ALL.map(|which| (which, of.iter().find(|(one, _)| *one == which).and_then(|(_, beat)| *beat)))
     }
 
     #[test]
@@ -97,7 +97,9 @@ mod tests {
         let start = Instant::now();
         let unhealthy = |after: u64| -> Vec<&'static str> {
             let now = start + Duration::from_secs(after);
-            let beats = beats([Loop::Receive, Loop::Writeback, Loop::Alert].map(|which| (which, Some(start))));
+            let beats = beats(
+                [DaemonLoop::Receive, DaemonLoop::Writeback, DaemonLoop::Alert].map(|which| (which, Some(start))),
+            );
             health(beats, STATEMENT, now).into_iter().map(|reason| reason.reason).collect()
         };
         assert_eq!(unhealthy(60), [""; 0]);
@@ -109,7 +111,7 @@ mod tests {
         let start = Instant::now();
         let now = start + Duration::from_secs(10_000);
         let ago = |seconds| Some(now - Duration::from_secs(seconds));
-        let beats = beats([(Loop::Poll, ago(poll)), (Loop::Deliver, ago(deliver))]);
+        let beats = beats([(DaemonLoop::Poll, ago(poll)), (DaemonLoop::Deliver, ago(deliver))]);
         health(beats, STATEMENT, now).into_iter().map(|reason| reason.reason).collect()
     }
 
@@ -126,19 +128,19 @@ mod tests {
     fn loops_that_have_not_begun_and_beats_of_the_future_are_healthy() {
         let now = Instant::now();
         let ahead = now + Duration::from_secs(5);
-        assert_eq!(health(beats([(Loop::Poll, None), (Loop::Deliver, Some(ahead))]), STATEMENT, now), []);
+        assert_eq!(health(beats([(DaemonLoop::Poll, None), (DaemonLoop::Deliver, Some(ahead))]), STATEMENT, now), []);
     }
 
     #[test]
     fn every_stop_has_its_reason_and_a_hold_is_none() {
-        let begun = beats([(Loop::Poll, Some(Instant::now()))]);
-        let reasons = |standing: &Standing, beats| -> Vec<(&str, String)> {
+        let begun = beats([(DaemonLoop::Poll, Some(Instant::now()))]);
+        let reasons = |standing: &ServiceStanding, beats| -> Vec<(&str, String)> {
             readiness(Some(standing), beats, StateHealth::Writable)
                 .into_iter()
                 .map(|reason| (reason.reason, reason.detail))
                 .collect()
         };
-        let mut standing = Standing { halt: None, hold: None, poll_failed: false };
+        let mut standing = ServiceStanding { halt: None, hold: None, poll_failed: false };
         assert_eq!(reasons(&standing, begun), []);
         assert_eq!(reasons(&standing, beats([])), [("source", "not connected yet".to_owned())]);
         standing.poll_failed = true;

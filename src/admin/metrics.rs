@@ -3,17 +3,17 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::admin::exposition::{Exposition, Format, Sample};
-use crate::conversica::outcome::{Class, HaltReason};
+use crate::admin::exposition::{MetricSample, MetricsFormat, MetricsText};
+use crate::conversica::outcome::{HaltReason, OutcomeClass};
 use crate::rules::hold_reason::REASONS;
-use crate::send::tally::{PollKind, Tally};
-use crate::status::Report;
+use crate::send::tally::{PollKind, RunTally};
+use crate::status::StatusReport;
 use crate::store::control::BreakerState;
 
 /// What this process knows besides the state.
 #[derive(Debug, Clone, Copy)]
-pub struct Process<'a> {
-    pub tally: &'a Tally,
+pub struct ProcessMetrics<'a> {
+    pub tally: &'a RunTally,
     pub began_at: DateTime<Utc>,
     /// What `/readyz` says.
     pub ready: bool,
@@ -22,8 +22,13 @@ pub struct Process<'a> {
 }
 
 /// Numbers that are not known (before the first poll, before the first delivery) are left out: a zero would be a lie.
-pub fn render(report: &Report, process: &Process<'_>, format: Format, now: DateTime<Utc>) -> String {
-    let mut to = Exposition::new(format);
+pub fn render(
+    report: &StatusReport,
+    process: &ProcessMetrics<'_>,
+    format: MetricsFormat,
+    now: DateTime<Utc>,
+) -> String {
+    let mut to = MetricsText::new(format);
     service(&mut to, report, process);
     leads(&mut to, report, now);
     delivery(&mut to, report, process.tally, now);
@@ -45,11 +50,11 @@ fn age(since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
     since.map_or(0.0, |since| (now - since).num_milliseconds().max(0) as f64 / 1e3)
 }
 
-fn one<'a>(value: impl Into<Option<f64>>) -> impl Iterator<Item = Sample<'a>> {
+fn one<'a>(value: impl Into<Option<f64>>) -> impl Iterator<Item = MetricSample<'a>> {
     value.into().into_iter().map(|value| (None, value))
 }
 
-fn service(to: &mut Exposition, report: &Report, process: &Process<'_>) {
+fn service(to: &mut MetricsText, report: &StatusReport, process: &ProcessMetrics<'_>) {
     let help = "The version that runs; always 1.";
     to.gauge("conversica_sync_build_info", help, [(Some(("version", report.version)), 1.0)]);
     let help = "When this process began, in seconds since 1970.";
@@ -64,7 +69,7 @@ fn service(to: &mut Exposition, report: &Report, process: &Process<'_>) {
     to.gauge("conversica_sync_state_size_bytes", help, one(report.state_bytes.map(|bytes| bytes as f64)));
 }
 
-fn leads(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
+fn leads(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
     let leads = report.leads.iter().map(|(status, leads)| (Some(("status", *status)), *leads as f64));
     to.gauge("conversica_sync_leads", "Leads in the state, by where they stand.", leads);
     let held = report.hold.as_ref().map_or(0, |hold| hold.leads);
@@ -82,11 +87,11 @@ fn leads(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
     to.gauge("conversica_sync_oldest_waiting_seconds", help, one(age(report.oldest_waiting_since, now)));
 }
 
-fn delivery(to: &mut Exposition, report: &Report, tally: &Tally, now: DateTime<Utc>) {
+fn delivery(to: &mut MetricsText, report: &StatusReport, tally: &RunTally, now: DateTime<Utc>) {
     let outcomes = report.outcomes.iter().map(|(class, count)| (Some(("class", *class)), *count as f64));
     let help = "Attempts to deliver a lead, by what came of them; counted from the journal, so restarts reset nothing.";
     to.counter("conversica_sync_deliveries", help, outcomes);
-    let durations = Class::ALL.map(|class| (class.name(), tally.deliveries[class as usize].observed()));
+    let durations = OutcomeClass::ALL.map(|class| (class.name(), tally.deliveries[class as usize].observed()));
     let help = "How long attempts took, by what came of them; counted by this process, from 0 at its start.";
     to.histogram("conversica_sync_delivery_duration_seconds", help, "class", &durations);
 
@@ -107,7 +112,7 @@ fn delivery(to: &mut Exposition, report: &Report, tally: &Tally, now: DateTime<U
     to.gauge("conversica_sync_breaker_open", help, open);
 }
 
-fn polls(to: &mut Exposition, report: &Report, tally: &Tally) {
+fn polls(to: &mut MetricsText, report: &StatusReport, tally: &RunTally) {
     let poll = report.last_poll.as_ref();
     let help = "When the last poll began, in seconds since 1970.";
     to.gauge("conversica_sync_last_poll_timestamp_seconds", help, one(poll.map(|poll| seconds(poll.at))));
@@ -130,7 +135,7 @@ fn polls(to: &mut Exposition, report: &Report, tally: &Tally) {
     to.counter("conversica_sync_poll_changed_leads", help, one(tally.changed() as f64));
 }
 
-fn road_back(to: &mut Exposition, report: &Report, now: DateTime<Utc>) {
+fn road_back(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
     let received = &report.received;
     let kinds =
         [("lead_update", received.lead_updates), ("message", received.messages), ("chat_lead", received.chat_leads)];
@@ -158,33 +163,33 @@ mod tests {
     use super::*;
     use crate::rules::poll_record::LastPoll;
     use crate::status::{HaltShown, HoldShown};
-    use crate::store::control::Pacing;
+    use crate::store::control::StoredPace;
     use chrono::TimeDelta;
     use std::time::Duration;
 
-    fn rendered(report: &Report, format: Format) -> String {
+    fn rendered(report: &StatusReport, format: MetricsFormat) -> String {
         let at = DateTime::from_timestamp_micros(1_800_000_000_250_000).unwrap();
-        let tally = Tally::default();
+        let tally = RunTally::default();
         if report.last_poll.is_some() {
-            tally.add(Class::Accepted, Duration::from_millis(1250));
+            tally.add(OutcomeClass::Accepted, Duration::from_millis(1250));
             tally.polled(PollKind::Drain, 10, 2, Duration::from_millis(3));
             tally.set_instances(2);
         }
-        render(report, &Process { tally: &tally, began_at: at, ready: true, writable: true }, format, at)
+        render(report, &ProcessMetrics { tally: &tally, began_at: at, ready: true, writable: true }, format, at)
     }
 
     #[test]
     fn both_formats_have_the_same_samples() {
         let samples = |format| {
-            let text = rendered(&Report::before_the_first_run(), format);
+            let text = rendered(&StatusReport::before_the_first_run(), format);
             text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(samples(Format::Text), samples(Format::OpenMetrics));
+        assert_eq!(samples(MetricsFormat::Text), samples(MetricsFormat::OpenMetrics));
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let text = rendered(&Report::before_the_first_run(), Format::Text);
+        let text = rendered(&StatusReport::before_the_first_run(), MetricsFormat::Text);
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         for unknown in
             ["instances", "state_size_bytes", "pace_", "paused", "breaker_open", "last_poll", "last_successful"]
@@ -197,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_report_in_full() {
-        let mut report = Report::before_the_first_run();
+        let mut report = StatusReport::before_the_first_run();
         let at = DateTime::from_timestamp_micros(1_800_000_000_250_000).unwrap();
         report.leads.insert("in_sync", 12_345_678_901);
         report.outcomes.insert("accepted", 7);
@@ -219,7 +224,7 @@ mod tests {
         report.oldest_waiting_since = Some(at - TimeDelta::milliseconds(1500));
         report.received.messages = 4;
         report.alerts.since = Some(at + TimeDelta::hours(1));
-        report.pacing = Some(Pacing {
+        report.pacing = Some(StoredPace {
             at,
             requests_per_second: 2.5,
             ceiling: 5.0,
@@ -229,7 +234,7 @@ mod tests {
             failures: 5,
             new_people_wait_until: None,
         });
-        let text = rendered(&report, Format::Text);
+        let text = rendered(&report, MetricsFormat::Text);
         for line in [
             "# HELP conversica_sync_leads Leads in the state, by where they stand.",
             "# TYPE conversica_sync_leads gauge",

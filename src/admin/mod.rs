@@ -17,15 +17,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admin::answer::Desk;
-use crate::admin::dashboard::board::Board;
-use crate::admin::window::Window;
-use crate::config::Settings;
-use crate::http::{self, Limits};
-use crate::pulse::Vitals;
+use crate::admin::answer::AdminContext;
+use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::window::StatusCache;
+use crate::config::ServiceSettings;
+use crate::http::{self, PeerLimits};
+use crate::pulse::ProcessVitals;
 
 /// Probes and scrapers ask in one packet and read at once. A dashboard or two on top, and that is all there should be.
-const LIMITS: Limits = Limits {
+const LIMITS: PeerLimits = PeerLimits {
     headers: Duration::from_secs(5),
     lifetime: Duration::from_secs(300),
     connections: 64,
@@ -35,16 +35,16 @@ const TAKEN: &str = "the admin server cannot listen; delivery goes on without it
 const CURE: &str = "end whatever listens there, or set [admin] listen to another address (port 0 picks a free one)";
 
 /// Serves on `[admin] listen` until `stop`, and tries for as long as it takes to get the address.
-pub async fn run(settings: Arc<Settings>, vitals: Vitals, stop: CancellationToken) {
+pub async fn run(settings: Arc<ServiceSettings>, vitals: ProcessVitals, stop: CancellationToken) {
     let Some(listener) = http::listen(settings.admin.listen, TAKEN, CURE, &stop).await else { return };
     let address = listener.local_addr().unwrap_or(settings.admin.listen);
     info!(%address, "admin listening");
-    let desk = Arc::new(Desk {
-        window: Window::new(settings.state.url.clone()),
+    let desk = Arc::new(AdminContext {
+        window: StatusCache::new(settings.state.url.clone()),
         statement_timeout: settings.source.statement_timeout,
         vitals,
     });
-    let board = Arc::new(Board::new(desk.clone(), settings, address));
+    let board = Arc::new(DashboardContext::new(desk.clone(), settings, address));
     let router = answer::router(desk.clone()).merge(dashboard::router(board));
     http::serve(listener, router, None, LIMITS, stop).await;
     desk.window.close().await;

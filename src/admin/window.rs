@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tracing::debug;
 
 use crate::db::discreet::in_words;
-use crate::status::{Report, Standing};
+use crate::status::{ServiceStanding, StatusReport};
 use crate::store::file_lock::{self, StateLoss};
 use crate::store::state_db::StateDb;
 
@@ -29,19 +29,19 @@ const REST: u32 = 10;
 const TURNS: usize = 2;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
-pub struct Window {
+pub struct StatusCache {
     url: SecretString,
     db: OnceCell<StateDb>,
-    standing: Seen<Standing>,
-    report: Seen<Report>,
+    standing: CachedStatus<ServiceStanding>,
+    report: CachedStatus<StatusReport>,
     turns: Semaphore,
 }
 
 /// The newest look and until when it serves; `None` in it for one that failed, which serves as well: those who wait for
 /// their turn meanwhile need not all wait for a database that is away.
-pub type Seen<T> = Mutex<Option<(Instant, Option<Arc<T>>)>>;
+pub type CachedStatus<T> = Mutex<Option<(Instant, Option<Arc<T>>)>>;
 
-impl Window {
+impl StatusCache {
     /// Whether the state's file is another one than this process has opened, and how.
     pub fn find_loss(&self) -> Option<StateLoss> {
         file_lock::loss_of_holder(self.url.expose_secret()).map(|(loss, _)| loss)
@@ -51,26 +51,26 @@ impl Window {
         Self {
             url,
             db: OnceCell::new(),
-            standing: Seen::default(),
-            report: Seen::default(),
+            standing: CachedStatus::default(),
+            report: CachedStatus::default(),
             turns: Semaphore::new(TURNS),
         }
     }
 
     /// What may keep work from being done; `None` when the state cannot be read.
-    pub async fn standing(&self) -> Option<Arc<Standing>> {
-        look(&self.standing, STANDING_WITHIN, async || Ok(Standing::of(self.db().await?).await?)).await
+    pub async fn standing(&self) -> Option<Arc<ServiceStanding>> {
+        look(&self.standing, STANDING_WITHIN, async || Ok(ServiceStanding::of(self.db().await?).await?)).await
     }
 
     /// All the numbers; `None` when the state cannot be read.
-    pub async fn report(&self) -> Option<Arc<Report>> {
-        look(&self.report, REPORT_WITHIN, async || Ok(Report::of(self.db().await?).await?)).await
+    pub async fn report(&self) -> Option<Arc<StatusReport>> {
+        look(&self.report, REPORT_WITHIN, async || Ok(StatusReport::of(self.db().await?).await?)).await
     }
 
     /// Something else, of which whoever asks keeps what was seen.
     pub async fn see<T>(
         &self,
-        seen: &Seen<T>,
+        seen: &CachedStatus<T>,
         read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>,
     ) -> Option<Arc<T>> {
         look(seen, REPORT_WITHIN, async || read(self.db().await?).await).await
@@ -125,7 +125,11 @@ impl Window {
     }
 }
 
-async fn look<T>(seen: &Seen<T>, within: Duration, read: impl AsyncFnOnce() -> anyhow::Result<T>) -> Option<Arc<T>> {
+async fn look<T>(
+    seen: &CachedStatus<T>,
+    within: Duration,
+    read: impl AsyncFnOnce() -> anyhow::Result<T>,
+) -> Option<Arc<T>> {
     let mut seen = seen.lock().await;
     let begun = Instant::now();
     if let Some((until, value)) = &*seen

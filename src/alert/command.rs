@@ -16,9 +16,9 @@ fn is_ours(name: &str) -> bool {
 }
 
 /// The command with all that it has started, which goes when this is dropped before the command's own end.
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // Gone already: all the better.
@@ -38,7 +38,7 @@ pub async fn tell(command: &str, document: &str, timeout: Duration) -> Result<()
     }
     let mut child = shell.spawn().map_err(|error| format!("/bin/sh cannot be started: {}", error.kind()))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-    let mut group = Group(pid);
+    let mut group = ProcessGroup(pid);
     let input = child.stdin.take();
     let write = async {
         if let Some(mut input) = input {

@@ -9,11 +9,11 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::alert::{RETRY, TOLD, Ways};
+use crate::alert::{AlertChannels, RETRY, TOLD};
 use crate::clock;
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::rules::retry;
-use crate::store::alert::Taken;
+use crate::store::alert::TakenAlert;
 use crate::store::file_lock::{StateFile, StateLoss};
 
 /// The `kind` of the alert.
@@ -25,7 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, file: StateFile, stop: CancellationToken) {
+pub async fn run(settings: Arc<ServiceSettings>, file: StateFile, stop: CancellationToken) {
     if !settings.alerts.is_on() || !file.is_watched() {
         return;
     }
@@ -35,9 +35,9 @@ pub async fn run(settings: Arc<Settings>, file: StateFile, stop: CancellationTok
     }
 }
 
-async fn watch(settings: &Settings, file: &StateFile) {
+async fn watch(settings: &ServiceSettings, file: &StateFile) {
     // The loop that hands over the other alerts logs why this fails.
-    let Ok(ways) = Ways::new(&settings.alerts) else { return };
+    let Ok(ways) = AlertChannels::new(&settings.alerts) else { return };
     loop {
         let (loss, since) = wait_for_loss(file).await;
         tell(&ways, document("begun", Some(loss), since)).await;
@@ -82,9 +82,9 @@ fn document(state: &str, loss: Option<StateLoss>, since: DateTime<Utc>) -> Strin
 }
 
 /// Tries until every way has told it.
-async fn tell(ways: &Ways, body: String) {
+async fn tell(ways: &AlertChannels, body: String) {
     let (kind, id) = (KIND.to_owned(), String::new());
-    let mut alert = Taken { seq: 0, kind, id, body, created_at: clock::now(), attempts: 0, detail: None };
+    let mut alert = TakenAlert { seq: 0, kind, id, body, created_at: clock::now(), attempts: 0, detail: None };
     loop {
         alert.attempts += 1;
         let results = ways.tell(&alert).await;

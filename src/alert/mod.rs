@@ -19,14 +19,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::alert::post::Post;
+use crate::alert::post::AlertPost;
 use crate::clock;
-use crate::config::{self, Alerts, Settings};
+use crate::config::{self, AlertSettings, ServiceSettings};
 use crate::db::discreet;
-use crate::pulse::{Loop, Pulse, Vitals};
-use crate::receive::signals::Signals;
+use crate::pulse::{DaemonLoop, LoopPulse, ProcessVitals};
+use crate::receive::signals::LoopSignals;
 use crate::rules::retry;
-use crate::store::alert::{self, Taken};
+use crate::store::alert::{self, TakenAlert};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 
@@ -44,7 +44,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 const PATIENCE: TimeDelta = TimeDelta::days(1);
 const LEAST_TRIES: i64 = 10;
 /// Pauses between the tries.
-const RETRY: config::Retry = config::Retry {
+const RETRY: config::RetrySettings = config::RetrySettings {
     initial_interval: Duration::from_secs(1),
     multiplier: 2.0,
     max_interval: Duration::from_secs(15 * 60),
@@ -56,20 +56,20 @@ pub const TOLD: &str = "told";
 
 /// The ways in which people are told.
 #[derive(Debug, Clone)]
-struct Ways {
-    post: Option<Post>,
+struct AlertChannels {
+    post: Option<AlertPost>,
     command: Option<String>,
     timeout: Duration,
 }
 
-impl Ways {
-    fn new(settings: &Alerts) -> anyhow::Result<Self> {
-        let post = settings.url.as_ref().map(|url| Post::new(url, settings.timeout)).transpose()?;
+impl AlertChannels {
+    fn new(settings: &AlertSettings) -> anyhow::Result<Self> {
+        let post = settings.url.as_ref().map(|url| AlertPost::new(url, settings.timeout)).transpose()?;
         Ok(Self { post, command: settings.command.clone(), timeout: settings.timeout })
     }
 
     /// Tries each way in which this alert has not been told yet; hands back what each has come to.
-    async fn tell(&self, alert: &Taken) -> BTreeMap<&'static str, String> {
+    async fn tell(&self, alert: &TakenAlert) -> BTreeMap<&'static str, String> {
         let before: BTreeMap<String, String> =
             alert.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
         let is_told = |way: &str| before.get(way).is_some_and(|came_to| came_to == TOLD);
@@ -96,7 +96,13 @@ impl Ways {
 }
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: StateDb, signals: Signals, vitals: Vitals, stop: CancellationToken) {
+pub async fn run(
+    settings: Arc<ServiceSettings>,
+    state: StateDb,
+    signals: LoopSignals,
+    vitals: ProcessVitals,
+    stop: CancellationToken,
+) {
     let pulse = vitals.pulse.clone();
     let hand_on = hand_on(settings.clone(), state.clone(), signals.clone(), pulse, stop.clone());
     tokio::join!(hand_on, watch::run(settings, state, signals, vitals, stop));
@@ -104,16 +110,16 @@ pub async fn run(settings: Arc<Settings>, state: StateDb, signals: Signals, vita
 
 /// Hands over what is due, whoever has noticed it.
 async fn hand_on(
-    settings: Arc<Settings>,
+    settings: Arc<ServiceSettings>,
     state: StateDb,
-    signals: Signals,
-    pulse: Arc<Pulse>,
+    signals: LoopSignals,
+    pulse: Arc<LoopPulse>,
     stop: CancellationToken,
 ) {
     if !settings.alerts.is_on() {
         return stop.cancelled().await;
     }
-    let ways = match Ways::new(&settings.alerts) {
+    let ways = match AlertChannels::new(&settings.alerts) {
         Ok(ways) => Arc::new(ways),
         Err(error) => {
             error!(error = format!("{error:#}"), "nobody can be told of anything");
@@ -123,7 +129,7 @@ async fn hand_on(
     let mut failing = false;
     let mut tasks = JoinSet::new();
     loop {
-        pulse.beat(Loop::Alert, Instant::now());
+        pulse.beat(DaemonLoop::Alert, Instant::now());
         let now = clock::now();
         let free = AT_ONCE - tasks.len();
         let lease_until = now + ways.timeout + LEASE_MARGIN;
@@ -164,13 +170,13 @@ async fn hand_on(
 }
 
 /// Tries, and writes down what came of it.
-async fn hand_over(ways: Arc<Ways>, state: StateDb, alert: Taken) {
+async fn hand_over(ways: Arc<AlertChannels>, state: StateDb, alert: TakenAlert) {
     let came_to = ways.tell(&alert).await;
     let now = clock::now();
     let (seq, kind, id, attempts) = (alert.seq, &alert.kind, &alert.id, alert.attempts);
     let detail = serde_json::json!(came_to).to_string();
     let written = match next(&alert, &came_to, now) {
-        Next::Over(told) => {
+        NextAlert::Over(told) => {
             if told {
                 info!(alert = seq, kind, id, attempts, "told");
             } else {
@@ -178,7 +184,7 @@ async fn hand_over(ways: Arc<Ways>, state: StateDb, alert: Taken) {
             }
             alert::over(&state, seq, &detail, now).await
         }
-        Next::Again(due_at) => {
+        NextAlert::Again(due_at) => {
             warn!(alert = seq, kind, id, attempts, detail, "people could not be told of this yet; tried again");
             alert::again(&state, seq, &detail, due_at).await
         }
@@ -190,30 +196,30 @@ async fn hand_over(ways: Arc<Ways>, state: StateDb, alert: Taken) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+enum NextAlert {
     /// Told, or given up.
     Over(bool),
     Again(DateTime<Utc>),
 }
 
-fn next(alert: &Taken, came_to: &BTreeMap<&'static str, String>, now: DateTime<Utc>) -> Next {
+fn next(alert: &TakenAlert, came_to: &BTreeMap<&'static str, String>, now: DateTime<Utc>) -> NextAlert {
     if came_to.values().all(|came_to| came_to == TOLD) {
-        return Next::Over(true);
+        return NextAlert::Over(true);
     }
     if now - alert.created_at >= PATIENCE && alert.attempts >= LEAST_TRIES {
-        return Next::Over(false);
+        return NextAlert::Over(false);
     }
-    Next::Again(now + retry::delay(&RETRY, alert.attempts))
+    NextAlert::Again(now + retry::delay(&RETRY, alert.attempts))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn taken(attempts: i64) -> Taken {
+    fn taken(attempts: i64) -> TakenAlert {
         let created_at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let (kind, id, body) = ("hot_lead".to_owned(), "1".to_owned(), "{}".to_owned());
-        Taken { seq: 1, kind, id, body, created_at, attempts, detail: None }
+        TakenAlert { seq: 1, kind, id, body, created_at, attempts, detail: None }
     }
 
     #[test]
@@ -222,10 +228,10 @@ mod tests {
         let half = BTreeMap::from([("url", TOLD.to_owned()), ("command", "exit code 1".to_owned())]);
         let soon = taken(1).created_at + TimeDelta::hours(1);
         let late = taken(1).created_at + TimeDelta::hours(25);
-        assert_eq!(next(&taken(1), &told, late), Next::Over(true));
-        assert!(matches!(next(&taken(1), &half, soon), Next::Again(at) if at <= soon + TimeDelta::seconds(1)));
-        assert!(matches!(next(&taken(500), &half, soon), Next::Again(at) if at <= soon + TimeDelta::minutes(15)));
-        assert!(matches!(next(&taken(2), &half, late), Next::Again(_)), "down for a day: still tried");
-        assert_eq!(next(&taken(10), &half, late), Next::Over(false));
+        assert_eq!(next(&taken(1), &told, late), NextAlert::Over(true));
+        assert!(matches!(next(&taken(1), &half, soon), NextAlert::Again(at) if at <= soon + TimeDelta::seconds(1)));
+        assert!(matches!(next(&taken(500), &half, soon), NextAlert::Again(at) if at <= soon + TimeDelta::minutes(15)));
+        assert!(matches!(next(&taken(2), &half, late), NextAlert::Again(_)), "down for a day: still tried");
+        assert_eq!(next(&taken(10), &half, late), NextAlert::Over(false));
     }
 }

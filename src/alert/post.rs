@@ -11,12 +11,12 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]
-pub struct Post {
+pub struct AlertPost {
     http: reqwest::Client,
     url: Url,
 }
 
-impl Post {
+impl AlertPost {
     /// # Errors
     /// When no store of root certificates can be found.
     pub fn new(url: &Url, timeout: Duration) -> anyhow::Result<Self> {

@@ -11,14 +11,14 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::alert::service::{self, Circumstances, Reading, Teller};
+use crate::alert::service::{self, AlertSender, ProcessCircumstances, ServiceReading};
 use crate::clock;
-use crate::config::{OnAmbiguous, Settings};
+use crate::config::{OnAmbiguous, ServiceSettings};
 use crate::db::discreet::in_words;
-use crate::pulse::{Loop, Vitals};
-use crate::receive::signals::Signals;
+use crate::pulse::{DaemonLoop, ProcessVitals};
+use crate::receive::signals::LoopSignals;
 use crate::rules::poll_record::LastPoll;
-use crate::status::Standing;
+use crate::status::ServiceStanding;
 use crate::store::heard::reading;
 use crate::store::state_db::StateDb;
 use crate::store::{alert, control, due, lead};
@@ -29,12 +29,18 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<Settings>, state: StateDb, signals: Signals, vitals: Vitals, stop: CancellationToken) {
+pub async fn run(
+    settings: Arc<ServiceSettings>,
+    state: StateDb,
+    signals: LoopSignals,
+    vitals: ProcessVitals,
+    stop: CancellationToken,
+) {
     if !settings.alerts.is_on() {
         return;
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let teller = Teller { host, version: env!("CARGO_PKG_VERSION") };
+    let teller = AlertSender { host, version: env!("CARGO_PKG_VERSION") };
     let mut window = None;
     loop {
         let look = async {
@@ -62,14 +68,14 @@ pub async fn run(settings: Arc<Settings>, state: StateDb, signals: Signals, vita
     }
 }
 
-fn circumstances(settings: &Settings, vitals: &Vitals) -> Circumstances {
+fn circumstances(settings: &ServiceSettings, vitals: &ProcessVitals) -> ProcessCircumstances {
     let (safety, delivery) = (&settings.safety, &settings.delivery);
     // Those that wait for a word of Conversica do so as long as they were told to.
     let more = if delivery.on_ambiguous == OnAmbiguous::Wait { delivery.ambiguous_wait } else { Duration::ZERO };
     let longest = Some(settings.alerts.backlog_older_than).filter(|longest| !longest.is_zero());
-    Circumstances {
+    ProcessCircumstances {
         began_at: vitals.began_at,
-        connected: vitals.pulse.beats()[Loop::Poll as usize].1.is_some(),
+        connected: vitals.pulse.beats()[DaemonLoop::Poll as usize].1.is_some(),
         longest_wait: longest.and_then(|longest| TimeDelta::from_std(longest + more).ok()),
         capped: safety.new_leads_per_hour > 0 || safety.new_leads_per_day > 0,
     }
@@ -77,11 +83,11 @@ fn circumstances(settings: &Settings, vitals: &Vitals) -> Circumstances {
 
 /// Looks, and writes down what is to be told. Returns how much that is.
 async fn look(
-    settings: &Settings,
+    settings: &ServiceSettings,
     window: &mut Option<StateDb>,
     state: &StateDb,
-    circumstances: Circumstances,
-    teller: &Teller,
+    circumstances: ProcessCircumstances,
+    teller: &AlertSender,
     now: DateTime<Utc>,
 ) -> anyhow::Result<usize> {
     // Connections of its own: the only one to an SQLite state is for delivery, which must not wait for somebody who counts.
@@ -105,12 +111,12 @@ async fn look(
     Ok(news.len())
 }
 
-async fn read(state: &StateDb) -> Result<Reading, sqlx::Error> {
-    let Standing { halt, hold, .. } = Standing::of(state).await?;
+async fn read(state: &StateDb) -> Result<ServiceReading, sqlx::Error> {
+    let ServiceStanding { halt, hold, .. } = ServiceStanding::of(state).await?;
     let (rejected, exhausted) = lead::failed(state).await?;
     let last_poll = control::read::<LastPoll>(state).await?;
     let longest = due::longest_wait(state).await?;
     let numbers = reading::numbers(state).await?;
     let (stopped, unreadable, possible_opt_outs) = (numbers.stopped, numbers.unreadable, numbers.possible_opt_outs);
-    Ok(Reading { halt, hold, rejected, exhausted, last_poll, longest, stopped, unreadable, possible_opt_outs })
+    Ok(ServiceReading { halt, hold, rejected, exhausted, last_poll, longest, stopped, unreadable, possible_opt_outs })
 }

@@ -3,23 +3,23 @@
 use chrono::{DateTime, Utc};
 use sqlx::Executor;
 
-use crate::check::item::Item;
+use crate::check::item::CheckItem;
 use crate::db::{self, discreet};
-use crate::rules::cursor::{self, Bound, Kind, Newest};
-use crate::rules::settled::Settled;
+use crate::rules::cursor::{self, NewestStamp, StampBound, StampKind};
+use crate::rules::settled::SettledMoment;
 use crate::source::changed_at::ChangedAt;
 use crate::source::columns;
-use crate::source::crm::{Crm, Fitting};
+use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::source::source_db::SourceDb;
 
 const SECTION: &str = "changes";
 
-pub(super) async fn of_changes(crm: &Crm, now: DateTime<Utc>) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_changes(crm: &ConnectedCrm, now: DateTime<Utc>) -> anyhow::Result<Vec<CheckItem>> {
     let fitting = crm.fitting().await?;
-    let Fitting { changed_at: Some(changed_at), .. } = &fitting else {
+    let FittingSource { changed_at: Some(changed_at), .. } = &fitting else {
         let text = "no [source] changed_at: every poll compares all rows";
         let cure = "set it to a column or expression that changes whenever a row does, or write changes = \"triggers\"";
-        return Ok(vec![Item::warn(SECTION, "changed_at", text).cure(cure)]);
+        return Ok(vec![CheckItem::warn(SECTION, "changed_at", text).cure(cure)]);
     };
     let newest = newest(crm, changed_at).await?;
     let mut items = Vec::new();
@@ -29,9 +29,9 @@ pub(super) async fn of_changes(crm: &Crm, now: DateTime<Utc>) -> anyhow::Result<
     if newest.as_ref().is_some_and(|newest| cursor::is_ahead(newest, source.time_zone, now)) {
         let text = "the newest changed_at lies in the future: a typing mistake, or the clock of whoever writes it is wrong; what \
              changes until then is found all the same, as long as clocks differ by less than [source] lookback";
-        items.push(Item::warn(SECTION, "future", text).cure("mend those rows, and the clock that stamped them"));
+        items.push(CheckItem::warn(SECTION, "future", text).cure("mend those rows, and the clock that stamped them"));
     }
-    let settled = Settled::at(now);
+    let settled = SettledMoment::at(now);
     let bound = |newest| cursor::bound(newest, source.lookback, source.time_zone, &settled, now);
     let bound = newest.as_ref().and_then(bound);
     match (&newest, &bound) {
@@ -43,8 +43,9 @@ pub(super) async fn of_changes(crm: &Crm, now: DateTime<Utc>) -> anyhow::Result<
         (Some(_), None) => {
             let text =
                 "the newest changed_at is no date, time or epoch number that can be read: every poll compares all rows";
-            items
-                .push(Item::warn(SECTION, "changed_at", text).cure("mend that row, or name a column that holds times"));
+            items.push(
+                CheckItem::warn(SECTION, "changed_at", text).cure("mend that row, or name a column that holds times"),
+            );
         }
         (None, _) => {}
     }
@@ -52,34 +53,38 @@ pub(super) async fn of_changes(crm: &Crm, now: DateTime<Utc>) -> anyhow::Result<
 }
 
 /// How finely changes can be told apart.
-fn of_kind(kind: Kind) -> Item {
+fn of_kind(kind: StampKind) -> CheckItem {
     let text = match kind {
-        Kind::Number => "changed_at is a number: seconds, milliseconds or microseconds since 1970",
-        Kind::TimestampTz => "changed_at is a timestamp with its zone",
-        Kind::Timestamp => "changed_at is a timestamp without a zone: [source] time_zone says whose time it is",
-        Kind::Date => "changed_at is a date: every poll reads again whatever has changed on the newest day",
-        Kind::Text => "changed_at is a text, compared as text: ISO 8601 sorts like the times it stands for",
+        StampKind::Number => "changed_at is a number: seconds, milliseconds or microseconds since 1970",
+        StampKind::TimestampTz => "changed_at is a timestamp with its zone",
+        StampKind::Timestamp => "changed_at is a timestamp without a zone: [source] time_zone says whose time it is",
+        StampKind::Date => "changed_at is a date: every poll reads again whatever has changed on the newest day",
+        StampKind::Text => "changed_at is a text, compared as text: ISO 8601 sorts like the times it stands for",
     };
-    Item::ok(SECTION, "type", text)
+    CheckItem::ok(SECTION, "type", text)
 }
 
 /// Rows that sort below whatever is written in the form of the newest, however new they are.
-async fn of_other_forms(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> anyhow::Result<Option<Item>> {
+async fn of_other_forms(
+    crm: &ConnectedCrm,
+    changed_at: &ChangedAt,
+    newest: &NewestStamp,
+) -> anyhow::Result<Option<CheckItem>> {
     let expression = &changed_at.expression;
     let is_other = match (newest.kind, &crm.db) {
-        (Kind::Text, SourceDb::Postgres(_)) => format!(
+        (StampKind::Text, SourceDb::Postgres(_)) => format!(
             "{expression} !~ '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\
              ([ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}([.,][0-9]+)?)?([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)?)?$'"
         ),
-        (Kind::Text, SourceDb::Sqlite(_)) => {
+        (StampKind::Text, SourceDb::Sqlite(_)) => {
             let day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]";
             format!(
                 "typeof({expression}) = 'text' and {expression} not glob '{day}' \
                  and {expression} not glob '{day}[ T][0-9][0-9]:[0-9][0-9]*'"
             )
         }
-        (Kind::Number, _) => format!("{expression} < {}", cursor::LEAST_EPOCH),
-        (Kind::TimestampTz | Kind::Timestamp | Kind::Date, _) => return Ok(None),
+        (StampKind::Number, _) => format!("{expression} < {}", cursor::LEAST_EPOCH),
+        (StampKind::TimestampTz | StampKind::Timestamp | StampKind::Date, _) => return Ok(None),
     };
     let sql = format!("select count(*) from {} and {is_other}", columns::from_clause(&crm.source));
     let rows: i64 = crm.db.fetch_number(sql).await.map_err(discreet::of_source)?;
@@ -88,11 +93,15 @@ async fn of_other_forms(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> a
          sure to see them"
     );
     let cure = "write all of them in one form: ISO 8601, or numbers of one unit";
-    Ok((rows > 0).then(|| Item::warn(SECTION, "form", text).cure(cure)))
+    Ok((rows > 0).then(|| CheckItem::warn(SECTION, "form", text).cure(cure)))
 }
 
 /// Texts of several zones do not sort like the times they stand for.
-async fn of_zones(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> anyhow::Result<Option<Item>> {
+async fn of_zones(
+    crm: &ConnectedCrm,
+    changed_at: &ChangedAt,
+    newest: &NewestStamp,
+) -> anyhow::Result<Option<CheckItem>> {
     let Some(tell_tale) = newest.tell_tale() else { return Ok(None) };
     let (from, shows) = (columns::from_clause(&crm.source), changed_at.shows(tell_tale));
     let sql = format!("select count(*) from {from} and {shows}");
@@ -101,48 +110,51 @@ async fn of_zones(crm: &Crm, changed_at: &ChangedAt, newest: &Newest) -> anyhow:
         "{rows} row(s) have a changed_at of another zone than the newest, or say none where others do: every poll reads again \
          what was stamped in the last 26 hours"
     );
-    Ok((rows > 0).then(|| Item::warn(SECTION, "zones", text).cure("write all of them in UTC, with a Z at the end")))
+    Ok((rows > 0)
+        .then(|| CheckItem::warn(SECTION, "zones", text).cure("write all of them in UTC, with a Z at the end")))
 }
 
-async fn of_blanks(crm: &Crm, changed_at: &ChangedAt) -> anyhow::Result<Item> {
+async fn of_blanks(crm: &ConnectedCrm, changed_at: &ChangedAt) -> anyhow::Result<CheckItem> {
     let from = columns::from_clause(&crm.source);
     let sql = format!("select count(*) from {from} and {} is null", changed_at.expression);
     let blank: i64 = crm.db.fetch_number(sql).await.map_err(discreet::of_source)?;
     Ok(if blank == 0 {
-        Item::ok(SECTION, "blank", "every row has a changed_at")
+        CheckItem::ok(SECTION, "blank", "every row has a changed_at")
     } else {
         let text = format!("{blank} row(s) have no changed_at: only full compares see them");
-        Item::warn(SECTION, "blank", text)
+        CheckItem::warn(SECTION, "blank", text)
             .cure("fill it, give the column a default, or write coalesce(changed_at, created_at)")
     })
 }
 
 /// The newest stamp; `None` where there is none.
-pub(super) async fn newest(crm: &Crm, changed_at: &ChangedAt) -> Result<Option<Newest>, sqlx::Error> {
+pub(super) async fn newest(crm: &ConnectedCrm, changed_at: &ChangedAt) -> Result<Option<NewestStamp>, sqlx::Error> {
     let (from, expression) = (columns::from_clause(&crm.source), &changed_at.expression);
     let found = match &crm.db {
         SourceDb::Sqlite(pool) => {
             let sql = format!("select cast(max({expression}) as text), typeof(max({expression})) from {from}");
             let found: (Option<String>, String) =
                 sqlx::query_as(db::trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
-            found.0.map(|text| Newest::new(text, if found.1 == "text" { Kind::Text } else { Kind::Number }))
+            found
+                .0
+                .map(|text| NewestStamp::new(text, if found.1 == "text" { StampKind::Text } else { StampKind::Number }))
         }
         SourceDb::Postgres(pool) => {
             // Of a type that is no time, there need be no newest.
             let Some(kind) = changed_at.kind else {
-                return Ok(Some(Newest::new(String::new(), Kind::Text)));
+                return Ok(Some(NewestStamp::new(String::new(), StampKind::Text)));
             };
             let sql = format!("select max({expression})::text from {from}");
             let text: Option<String> =
                 sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
-            text.map(|text| Newest::new(text, kind))
+            text.map(|text| NewestStamp::new(text, kind))
         }
     };
     Ok(found)
 }
 
 /// Asks the planner: the catalog alone does not say whether an index serves an expression or a view.
-async fn of_index(crm: &Crm, changed_at: &ChangedAt, bound: &Bound) -> Result<Item, sqlx::Error> {
+async fn of_index(crm: &ConnectedCrm, changed_at: &ChangedAt, bound: &StampBound) -> Result<CheckItem, sqlx::Error> {
     let select = format!("select 1 from {} and {}", columns::from_clause(&crm.source), changed_at.since(bound));
     let serves = match &crm.db {
         SourceDb::Sqlite(pool) => {
@@ -167,9 +179,9 @@ async fn of_index(crm: &Crm, changed_at: &ChangedAt, bound: &Bound) -> Result<It
         }
     };
     Ok(if serves {
-        Item::ok(SECTION, "index", "an index serves changed_at: a poll reads only what has changed")
+        CheckItem::ok(SECTION, "index", "an index serves changed_at: a poll reads only what has changed")
     } else {
         let text = "no index serves changed_at: every poll looks through the whole table for what has changed";
-        Item::warn(SECTION, "index", text).cure("in a large table, create an index on that column or expression")
+        CheckItem::warn(SECTION, "index", text).cure("in a large table, create an index on that column or expression")
     })
 }

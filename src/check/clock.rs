@@ -6,10 +6,10 @@ use std::time::Instant;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgExecutor;
 
-use crate::check::item::Item;
+use crate::check::item::CheckItem;
 use crate::clock::CLOCKS_APART;
 use crate::db::{discreet, trusted};
-use crate::source::crm::Crm;
+use crate::source::crm::ConnectedCrm;
 use crate::source::source_db::SourceDb;
 use crate::store::server_clock::{CLOCK_CURE, SERVER_MICROS};
 
@@ -17,24 +17,24 @@ const SECTION: &str = "clock";
 
 /// When the check began: by the wall, and by a clock that nobody sets.
 #[derive(Clone, Copy)]
-pub(super) struct Began {
+pub(super) struct CheckStart {
     pub now: DateTime<Utc>,
     pub at: Instant,
 }
 
-pub(super) async fn of_source(crm: &Crm, began: Began) -> Item {
+pub(super) async fn of_source(crm: &ConnectedCrm, began: CheckStart) -> CheckItem {
     match &crm.db {
         SourceDb::Postgres(pool) => of_server("source", pool, began).await,
         SourceDb::Sqlite(_) => {
             let text =
                 "nothing to compare with: a file has no clock, and Conversica is sent no request that it would date";
-            Item::skipped(SECTION, "source", text)
+            CheckItem::skipped(SECTION, "source", text)
         }
     }
 }
 
 /// `name` says whose clock it is.
-pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, began: Began) -> Item {
+pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, began: CheckStart) -> CheckItem {
     let asked = began.at.elapsed();
     let theirs: Result<i64, sqlx::Error> =
         sqlx::query_scalar(trusted(format!("select {SERVER_MICROS}"))).fetch_one(pool).await;
@@ -43,37 +43,37 @@ pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, beg
     match (theirs.map_err(discreet::of_source), ours) {
         (Ok(theirs), Ok(ours)) => compared(name, DateTime::from_timestamp_micros(theirs).unwrap_or(ours) - ours),
         (Err(error), _) => {
-            Item::fail(SECTION, name, format!("the {name}'s server does not say what time it is: {error}"))
+            CheckItem::fail(SECTION, name, format!("the {name}'s server does not say what time it is: {error}"))
                 .cure("look at the server's log, and at what lies between it and this machine")
         }
-        (_, Err(_)) => Item::skipped(SECTION, name, "the check has taken too long to compare clocks"),
+        (_, Err(_)) => CheckItem::skipped(SECTION, name, "the check has taken too long to compare clocks"),
     }
 }
 
 /// How far theirs is ahead.
-fn compared(name: &'static str, ahead: TimeDelta) -> Item {
+fn compared(name: &'static str, ahead: TimeDelta) -> CheckItem {
     let apart = ahead.abs();
     if apart <= CLOCKS_APART {
         let text = format!("the clock of the {name}'s server and ours agree to {} s", apart.num_seconds() + 1);
-        return Item::ok(SECTION, name, text);
+        return CheckItem::ok(SECTION, name, text);
     }
     let which = if ahead > TimeDelta::zero() { "ahead of" } else { "behind" };
     let text = format!("the clock of the {name}'s server is {} s {which} ours", apart.num_seconds());
-    Item::warn(SECTION, name, text).cure(CLOCK_CURE)
+    CheckItem::warn(SECTION, name, text).cure(CLOCK_CURE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::item::State;
+    use crate::check::item::ItemState;
 
     #[test]
     fn clocks_may_differ_a_little_either_way() {
         for (seconds, state, words) in [
-            (0, State::Ok, "agree"),
-            (-9, State::Ok, "agree"),
-            (11, State::Warn, "11 s ahead of ours"),
-            (-3600, State::Warn, "3600 s behind ours"),
+            (0, ItemState::Ok, "agree"),
+            (-9, ItemState::Ok, "agree"),
+            (11, ItemState::Warn, "11 s ahead of ours"),
+            (-3600, ItemState::Warn, "3600 s behind ours"),
         ] {
             let item = compared("source", TimeDelta::seconds(seconds));
             assert_eq!(item.state, state, "{seconds}");

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use crate::check::item::Item;
-use crate::config::{Settings, WritebackMode};
+use crate::check::item::CheckItem;
+use crate::config::{ServiceSettings, WritebackMode};
 use crate::db;
 
 const SECTION: &str = "disk";
 /// Less may be gone by the time somebody looks again: journals, logs and backups share a disk with the state.
 const LITTLE: u64 = 1 << 30;
 
-pub(super) fn of_disks(settings: &Settings) -> Vec<Item> {
+pub(super) fn of_disks(settings: &ServiceSettings) -> Vec<CheckItem> {
     let mut items = Vec::new();
     // What is received is stored in the state before it is acknowledged.
     if let Some(file) = db::sqlite_path(settings.state.url.expose_secret()) {
@@ -25,11 +25,13 @@ pub(super) fn of_disks(settings: &Settings) -> Vec<Item> {
     items
 }
 
-fn of_disk(name: &'static str, what: &str, file: &Path) -> Item {
+fn of_disk(name: &'static str, what: &str, file: &Path) -> CheckItem {
     let directory = directory_of(file);
     match rustix::fs::statvfs(&directory) {
         Ok(found) => room(name, what, found.f_bavail.saturating_mul(found.f_frsize)),
-        Err(error) => Item::skipped(SECTION, name, format!("{} cannot be looked at: {error}", directory.display())),
+        Err(error) => {
+            CheckItem::skipped(SECTION, name, format!("{} cannot be looked at: {error}", directory.display()))
+        }
     }
 }
 
@@ -38,13 +40,13 @@ pub(super) fn directory_of(file: &Path) -> PathBuf {
     directory.unwrap_or(Path::new(".")).to_owned()
 }
 
-fn room(name: &'static str, what: &str, bytes: u64) -> Item {
+fn room(name: &'static str, what: &str, bytes: u64) -> CheckItem {
     let text = format!("{} free where {what} is", size(bytes));
     if bytes >= LITTLE {
-        return Item::ok(SECTION, name, text);
+        return CheckItem::ok(SECTION, name, text);
     }
     let text = format!("{text}: when it is full, nothing is sent and nothing received");
-    Item::warn(SECTION, name, text).cure("make room, or move it to a larger disk")
+    CheckItem::warn(SECTION, name, text).cure("make room, or move it to a larger disk")
 }
 
 /// In the unit that leaves one to three digits.
@@ -61,7 +63,7 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::item::State;
+    use crate::check::item::ItemState;
 
     #[test]
     fn sizes_are_written_for_people() {
@@ -74,8 +76,8 @@ mod tests {
 
     #[test]
     fn less_than_a_gibibyte_is_little() {
-        assert_eq!(room("state", "the state", LITTLE).state, State::Ok);
+        assert_eq!(room("state", "the state", LITTLE).state, ItemState::Ok);
         let little = room("state", "the state", LITTLE - 1);
-        assert!(little.state == State::Warn && little.detail.contains("1024 MiB free"), "{little:?}");
+        assert!(little.state == ItemState::Warn && little.detail.contains("1024 MiB free"), "{little:?}");
     }
 }

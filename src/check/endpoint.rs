@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpStream;
 
-use crate::check::item::Item;
-use crate::config::Settings;
+use crate::check::item::CheckItem;
+use crate::config::ServiceSettings;
 use crate::error::SetupError;
 
 const SECTION: &str = "endpoint";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) async fn of_endpoint(settings: &Settings) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_endpoint(settings: &ServiceSettings) -> anyhow::Result<Vec<CheckItem>> {
     let endpoint = &settings.conversica.endpoint;
     let host = endpoint.host_str().context("the endpoint has a host")?;
     let port = endpoint.port_or_known_default().context("the endpoint has a port")?;
@@ -27,7 +27,7 @@ pub(super) async fn of_endpoint(settings: &Settings) -> anyhow::Result<Vec<Item>
         .map_err(|error| unreachable(format!("{host} port {port} cannot be reached: {error}")))?;
     if endpoint.scheme() == "http" {
         let text = format!("{host} port {port} answers (plain HTTP, on this machine)");
-        return Ok(vec![Item::ok(SECTION, "connect", text)]);
+        return Ok(vec![CheckItem::ok(SECTION, "connect", text)]);
     }
     let name = rustls::pki_types::ServerName::try_from(host.to_owned()).context("the endpoint's host name")?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -52,5 +52,5 @@ pub(super) async fn of_endpoint(settings: &Settings) -> anyhow::Result<Vec<Item>
             SetupError::new(format!("TLS with {host} failed: {said}"), cure)
         })?;
     let text = format!("{host} port {port} answers, its certificate is valid; no credentials were sent");
-    Ok(vec![Item::ok(SECTION, "connect", text)])
+    Ok(vec![CheckItem::ok(SECTION, "connect", text)])
 }

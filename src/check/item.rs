@@ -8,7 +8,7 @@ use crate::error::SetupError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum ItemState {
     Ok,
     /// Works, and is worth a look.
     Warn,
@@ -20,35 +20,35 @@ pub enum State {
 
 /// Ids and counts only, no value of a row; no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Item {
+pub struct CheckItem {
     pub section: &'static str,
     /// Names the point within its section, for scripts.
     pub name: &'static str,
-    pub state: State,
+    pub state: ItemState,
     pub detail: String,
     /// What to do about it.
     pub cure: Option<String>,
 }
 
-impl Item {
-    fn new(section: &'static str, name: &'static str, state: State, detail: impl Into<String>) -> Self {
+impl CheckItem {
+    fn new(section: &'static str, name: &'static str, state: ItemState, detail: impl Into<String>) -> Self {
         Self { section, name, state, detail: detail.into(), cure: None }
     }
 
     pub fn ok(section: &'static str, name: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(section, name, State::Ok, detail)
+        Self::new(section, name, ItemState::Ok, detail)
     }
 
     pub fn warn(section: &'static str, name: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(section, name, State::Warn, detail)
+        Self::new(section, name, ItemState::Warn, detail)
     }
 
     pub fn fail(section: &'static str, name: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(section, name, State::Fail, detail)
+        Self::new(section, name, ItemState::Fail, detail)
     }
 
     pub fn skipped(section: &'static str, name: &'static str, reason: impl Into<String>) -> Self {
-        Self::new(section, name, State::Skipped, reason)
+        Self::new(section, name, ItemState::Skipped, reason)
     }
 
     #[must_use]
@@ -81,53 +81,53 @@ impl Item {
 
 /// All of it, in the order in which it was looked at.
 #[derive(Debug, Clone, Default)]
-pub struct List {
-    pub items: Vec<Item>,
+pub struct CheckReport {
+    pub items: Vec<CheckItem>,
     /// Nothing, or not everything, is sent until a person has decided.
     pub waits_for_a_person: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckVerdict {
     Ready,
     /// Halted or held, and nothing else stands in the way.
     Decision,
     Unready,
 }
 
-impl List {
-    pub fn count(&self, state: State) -> usize {
+impl CheckReport {
+    pub fn count(&self, state: ItemState) -> usize {
         self.items.iter().filter(|item| item.state == state).count()
     }
 
-    pub fn verdict(&self) -> Verdict {
-        if self.count(State::Fail) > 0 {
-            Verdict::Unready
+    pub fn verdict(&self) -> CheckVerdict {
+        if self.count(ItemState::Fail) > 0 {
+            CheckVerdict::Unready
         } else if self.waits_for_a_person {
-            Verdict::Decision
+            CheckVerdict::Decision
         } else {
-            Verdict::Ready
+            CheckVerdict::Ready
         }
     }
 
     /// The document for scripts; what is halted or held is not ready. Keys may be added, and none may go.
     pub fn document(&self) -> serde_json::Value {
-        serde_json::json!({ "ready": self.verdict() == Verdict::Ready, "items": self.items })
+        serde_json::json!({ "ready": self.verdict() == CheckVerdict::Ready, "items": self.items })
     }
 
     /// The line at the end.
     pub fn summary(&self) -> String {
         let things = |number: usize| if number == 1 { "1 thing".to_owned() } else { format!("{number} things") };
-        let (bad, look) = (self.count(State::Fail), self.count(State::Warn));
+        let (bad, look) = (self.count(ItemState::Fail), self.count(ItemState::Warn));
         let look = (look > 0).then(|| format!("{look} to look at"));
         match (self.verdict(), look) {
-            (Verdict::Unready, None) => format!("{} to mend.", things(bad)),
-            (Verdict::Unready, Some(look)) => format!("{} to mend, {look}.", things(bad)),
-            (Verdict::Decision, look) => {
+            (CheckVerdict::Unready, None) => format!("{} to mend.", things(bad)),
+            (CheckVerdict::Unready, Some(look)) => format!("{} to mend, {look}.", things(bad)),
+            (CheckVerdict::Decision, look) => {
                 format!("Nothing to mend, {}; a person has to decide.", look.unwrap_or_default())
             }
-            (Verdict::Ready, None) => "Ready. Next: conversica-sync plan".to_owned(),
-            (Verdict::Ready, Some(look)) => format!("Ready, {look}. Next: conversica-sync plan"),
+            (CheckVerdict::Ready, None) => "Ready. Next: conversica-sync plan".to_owned(),
+            (CheckVerdict::Ready, Some(look)) => format!("Ready, {look}. Next: conversica-sync plan"),
         }
     }
 }
@@ -136,35 +136,35 @@ impl List {
 mod tests {
     use super::*;
 
-    fn list(states: &[State], waits_for_a_person: bool) -> List {
-        let items = states.iter().map(|state| Item::new("source", "rows", *state, "so it is")).collect();
-        List { items, waits_for_a_person }
+    fn list(states: &[ItemState], waits_for_a_person: bool) -> CheckReport {
+        let items = states.iter().map(|state| CheckItem::new("source", "rows", *state, "so it is")).collect();
+        CheckReport { items, waits_for_a_person }
     }
 
     #[test]
     fn what_fails_outweighs_what_waits_and_what_waits_what_is_worth_a_look() {
-        use State::{Fail, Ok, Skipped, Warn};
+        use ItemState::{Fail, Ok, Skipped, Warn};
         for (states, waits, verdict, summary) in [
-            (&[Ok, Ok][..], false, Verdict::Ready, "Ready. Next: conversica-sync plan"),
-            (&[Ok, Warn, Skipped], false, Verdict::Ready, "Ready, 1 to look at. Next: conversica-sync plan"),
-            (&[Warn], true, Verdict::Decision, "Nothing to mend, 1 to look at; a person has to decide."),
-            (&[Fail, Skipped], true, Verdict::Unready, "1 thing to mend."),
-            (&[Fail, Fail, Warn], false, Verdict::Unready, "2 things to mend, 1 to look at."),
+            (&[Ok, Ok][..], false, CheckVerdict::Ready, "Ready. Next: conversica-sync plan"),
+            (&[Ok, Warn, Skipped], false, CheckVerdict::Ready, "Ready, 1 to look at. Next: conversica-sync plan"),
+            (&[Warn], true, CheckVerdict::Decision, "Nothing to mend, 1 to look at; a person has to decide."),
+            (&[Fail, Skipped], true, CheckVerdict::Unready, "1 thing to mend."),
+            (&[Fail, Fail, Warn], false, CheckVerdict::Unready, "2 things to mend, 1 to look at."),
         ] {
             let list = list(states, waits);
             assert_eq!((list.verdict(), list.summary().as_str()), (verdict, summary));
-            assert_eq!(list.document()["ready"], verdict == Verdict::Ready);
+            assert_eq!(list.document()["ready"], verdict == CheckVerdict::Ready);
         }
     }
 
     #[test]
     fn a_text_with_a_cure_is_taken_apart() {
-        let item = Item::warning("settings", "warning", "a.toml can be read by all; cure: chmod 600 a.toml");
+        let item = CheckItem::warning("settings", "warning", "a.toml can be read by all; cure: chmod 600 a.toml");
         assert_eq!(
             (item.detail.as_str(), item.cure.as_deref()),
             ("a.toml can be read by all", Some("chmod 600 a.toml"))
         );
-        let item = Item::warning("settings", "warning", "as it is");
+        let item = CheckItem::warning("settings", "warning", "as it is");
         assert_eq!((item.detail.as_str(), item.cure), ("as it is", None));
     }
 }

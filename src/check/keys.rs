@@ -4,15 +4,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::check::item::Item;
+use crate::check::item::CheckItem;
 use crate::console::printable;
 use crate::db;
-use crate::rules::line::{Batch, Line};
-use crate::rules::read_scope::Scope;
+use crate::rules::line::{RowBatch, RowLine};
+use crate::rules::read_scope::ReadScope;
 use crate::send::merge::copies;
 use crate::source::columns;
-use crate::source::crm::Crm;
-use crate::source::read::Reading;
+use crate::source::crm::ConnectedCrm;
+use crate::source::read::PreparedReading;
 
 const SECTION: &str = "source";
 const NAME: &str = "key";
@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Keys that are named.
 const NAMED: usize = 5;
 
-pub(super) async fn of_names(crm: &Crm) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_names(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
     let fitting = crm.fitting().await?;
     let started = Instant::now();
-    let mut batches = Reading::new(crm, &fitting, Scope::All).names_only().start(&crm.db);
-    let mut found = Found::default();
+    let mut batches = PreparedReading::new(crm, &fitting, ReadScope::All).names_only().start(&crm.db);
+    let mut found = KeyFindings::default();
     let is_whole = loop {
         match tokio::time::timeout(PATIENCE.saturating_sub(started.elapsed()), batches.next()).await {
             Ok(Ok(Some(batch))) => found.add(batch),
@@ -41,13 +41,13 @@ pub(super) async fn of_names(crm: &Crm) -> anyhow::Result<Vec<Item>> {
 
 /// What was found in the keys that were read.
 #[derive(Default)]
-struct Found {
+struct KeyFindings {
     rows: u64,
     without_key: u64,
     broken: u64,
     unfit: u64,
     /// The batch that was read last, whose last key the next batch may go on with.
-    last: Batch,
+    last: RowBatch,
     /// Rows with that key.
     same: u64,
     repeated_keys: u64,
@@ -55,8 +55,8 @@ struct Found {
     first: Vec<String>,
 }
 
-impl Found {
-    fn add(&mut self, batch: Batch) {
+impl KeyFindings {
+    fn add(&mut self, batch: RowBatch) {
         let mut previous = std::mem::take(&mut self.last);
         for index in 0..batch.len() {
             let line = batch.line(index);
@@ -85,7 +85,7 @@ impl Found {
     }
 
     /// No more rows have the key of that line.
-    fn end_of(&mut self, line: Option<Line<'_>>) {
+    fn end_of(&mut self, line: Option<RowLine<'_>>) {
         if self.same > 1 {
             self.repeated_keys += 1;
             self.repeated_rows += self.same;
@@ -100,7 +100,7 @@ impl Found {
         self.same = 0;
     }
 
-    fn is_named(&mut self, line: Line<'_>) -> bool {
+    fn is_named(&mut self, line: RowLine<'_>) -> bool {
         if copies::named(line).is_some() {
             return true;
         }
@@ -112,7 +112,7 @@ impl Found {
         false
     }
 
-    fn items(self, crm: &Crm, is_whole: bool, is_unique: bool) -> Vec<Item> {
+    fn items(self, crm: &ConnectedCrm, is_whole: bool, is_unique: bool) -> Vec<CheckItem> {
         let (place, key) = (columns::place(&crm.source), &crm.source.key);
         let mut items = Vec::new();
         if self.repeated_keys > 0 {
@@ -125,7 +125,7 @@ impl Found {
             );
             let cure = "remove the rows that are too many, choose a [source] key that is unique, add [source] client where each \
                         tenant counts for itself, or use [source] query with one row a lead";
-            items.push(Item::fail(SECTION, NAME, text).cure(cure));
+            items.push(CheckItem::fail(SECTION, NAME, text).cure(cure));
         }
         let faults = [
             (self.without_key, "have no value in"),
@@ -139,19 +139,19 @@ impl Found {
             );
             let cure = "a lead needs a key that stays the same: give those rows one, leave them out with [source] where, or \
                         choose another [source] key";
-            items.push(Item::fail(SECTION, NAME, text).cure(cure));
+            items.push(CheckItem::fail(SECTION, NAME, text).cure(cure));
         }
         if items.is_empty() {
             let rows = self.rows;
             items.push(match (is_whole, is_unique) {
-                (true, _) => Item::ok(SECTION, NAME, "every row has a key, and no two rows the same"),
+                (true, _) => CheckItem::ok(SECTION, NAME, "every row has a key, and no two rows the same"),
                 (false, true) => {
-                    Item::ok(SECTION, NAME, format!("the key is unique; the first {rows} keys can be used"))
+                    CheckItem::ok(SECTION, NAME, format!("the key is unique; the first {rows} keys can be used"))
                 }
                 (false, false) => {
                     let text =
                         format!("not all keys could be compared in time: of the first {rows}, no two are the same");
-                    Item::warn(SECTION, NAME, text)
+                    CheckItem::warn(SECTION, NAME, text)
                         .cure("create a unique index on the key, where the source is a table")
                 }
             });
@@ -160,6 +160,6 @@ impl Found {
     }
 }
 
-fn last_of(batch: &Batch) -> Option<Line<'_>> {
+fn last_of(batch: &RowBatch) -> Option<RowLine<'_>> {
     batch.len().checked_sub(1).map(|last| batch.line(last))
 }

@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::item::Item;
-use crate::config::Settings;
+use crate::check::item::CheckItem;
+use crate::config::ServiceSettings;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
 use crate::db::{self, discreet};
-use crate::rules::line::Line;
-use crate::rules::read_scope::Scope;
+use crate::rules::line::RowLine;
+use crate::rules::read_scope::ReadScope;
 use crate::source::columns;
-use crate::source::crm::Crm;
-use crate::source::read::{Reading, number};
+use crate::source::crm::ConnectedCrm;
+use crate::source::read::{PreparedReading, number};
 use crate::source::source_db::SourceDb;
 
 const SECTION: &str = "mapping";
@@ -25,19 +25,19 @@ const NAMED: usize = 3;
 
 /// Rows that make no lead for the same reason.
 #[derive(Default)]
-struct Unfit {
+struct InvalidRows {
     rows: u64,
     first: Vec<String>,
 }
 
-pub(super) async fn of_rows(crm: &Crm) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_rows(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
     let fitting = crm.fitting().await?;
-    let mut batches = Reading::new(crm, &fitting, Scope::All).sample(SAMPLE_ROWS).start(&crm.db);
+    let mut batches = PreparedReading::new(crm, &fitting, ReadScope::All).sample(SAMPLE_ROWS).start(&crm.db);
     let (mut rows, mut valid) = (0_u64, 0_u64);
-    let mut reasons: BTreeMap<String, Unfit> = BTreeMap::new();
-    let mut notes: BTreeMap<String, Unfit> = BTreeMap::new();
+    let mut reasons: BTreeMap<String, InvalidRows> = BTreeMap::new();
+    let mut notes: BTreeMap<String, InvalidRows> = BTreeMap::new();
     while let Some(batch) = batches.next().await? {
-        for row in batch.lines().map(Line::row) {
+        for row in batch.lines().map(RowLine::row) {
             rows += 1;
             // Rows without a key are counted by `keys`.
             let Some(key) = &row.key else { continue };
@@ -53,16 +53,16 @@ pub(super) async fn of_rows(crm: &Crm) -> anyhow::Result<Vec<Item>> {
     }
     let text = format!("{valid} of {rows} sample rows make a valid lead");
     let mut items = vec![match (rows, valid) {
-        (0, _) => Item::warn(SECTION, "rows", "the source has no rows"),
-        (_, 0) => Item::fail(SECTION, "rows", text).cure("mend [lead], or the rows: the reasons follow"),
-        _ => Item::ok(SECTION, "rows", text),
+        (0, _) => CheckItem::warn(SECTION, "rows", "the source has no rows"),
+        (_, 0) => CheckItem::fail(SECTION, "rows", text).cure("mend [lead], or the rows: the reasons follow"),
+        _ => CheckItem::ok(SECTION, "rows", text),
     }];
     items.extend(most_frequent("reason", reasons));
     items.extend(most_frequent("note", notes));
     Ok(items)
 }
 
-impl Unfit {
+impl InvalidRows {
     fn add(&mut self, key: &str) {
         self.rows += 1;
         if self.first.len() < NAMED {
@@ -72,27 +72,28 @@ impl Unfit {
 }
 
 /// The first of them, and how many others there are.
-fn most_frequent(name: &'static str, reasons: BTreeMap<String, Unfit>) -> Vec<Item> {
+fn most_frequent(name: &'static str, reasons: BTreeMap<String, InvalidRows>) -> Vec<CheckItem> {
     let mut items = Vec::new();
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by_key(|(_, unfit)| std::cmp::Reverse(unfit.rows));
     let more = reasons.len().saturating_sub(REASONS);
-    for (why, Unfit { rows, first }) in reasons.into_iter().take(REASONS) {
+    for (why, InvalidRows { rows, first }) in reasons.into_iter().take(REASONS) {
         let ids = if u64::try_from(first.len()).is_ok_and(|named| named < rows) { "the first" } else { "id" };
         let text = format!("{rows} row(s): {why}; {ids}: {}", first.join(", "));
-        items.push(Item::warn(SECTION, name, text));
+        items.push(CheckItem::warn(SECTION, name, text));
     }
     if more > 0 {
         let text = format!("{more} more {name}(s)");
         items.push(
-            Item::warn(SECTION, name, text).cure(format!("`conversica-sync plan` shows each row with its {name}s")),
+            CheckItem::warn(SECTION, name, text)
+                .cure(format!("`conversica-sync plan` shows each row with its {name}s")),
         );
     }
     items
 }
 
 /// Which mapped columns hold whole numbers as floating-point ones, as tables do that a program made of a spreadsheet.
-pub(super) async fn of_whole_numbers(crm: &Crm) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_whole_numbers(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
     let fitting = crm.fitting().await?;
     let mut names: Vec<&str> = Vec::new();
     let mut tests = Vec::new();
@@ -125,14 +126,14 @@ pub(super) async fn of_whole_numbers(crm: &Crm) -> anyhow::Result<Vec<Item>> {
         "column(s) {} hold whole numbers as floating-point ones (REAL): they are sent as whole numbers, 7 and not 7.0",
         found.join(", ")
     );
-    Ok(vec![Item::ok(SECTION, "whole_numbers", text)])
+    Ok(vec![CheckItem::ok(SECTION, "whole_numbers", text)])
 }
 
 /// Keys that may be left out, and are missed later. Of `conversationId` the settings' own warnings speak.
-pub(super) fn of_keys(settings: &Settings) -> Vec<Item> {
+pub(super) fn of_keys(settings: &ServiceSettings) -> Vec<CheckItem> {
     if settings.lead.published.contains_key(&LeadKey::OptOut) {
         return Vec::new();
     }
     let text = "optOut is not mapped: whoever has opted out in the CRM is written to all the same";
-    vec![Item::warn(SECTION, "optOut", text).cure("add under [lead]: optOut = \"<column>\"")]
+    vec![CheckItem::warn(SECTION, "optOut", text).cure("add under [lead]: optOut = \"<column>\"")]
 }

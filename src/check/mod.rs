@@ -23,28 +23,32 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
-use crate::check::item::{Item, List};
-use crate::config::{Changes, Loaded, Settings};
+use crate::check::item::{CheckItem, CheckReport};
+use crate::config::{ChangeDetection, LoadedConfig, ServiceSettings};
 use crate::db::failure_cure::{self, FailureSubject};
 use crate::source::changes::log::ChangeLog;
-use crate::source::crm::Crm;
+use crate::source::crm::ConnectedCrm;
 
 /// What is looked at after the settings.
 const AFTER_SETTINGS: [&str; 10] =
     ["source", "rights", "changes", "mapping", "time zone", "clock", "state", "disk", "endpoint", "receiver"];
 
 /// Looks at everything; `tell` hears of each point as soon as it is known.
-pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell: impl FnMut(&Item)) -> List {
-    let mut list = List::default();
-    let mut add = |list: &mut List, items: Vec<Item>| {
+pub async fn walk(
+    loaded: &anyhow::Result<LoadedConfig>,
+    now: DateTime<Utc>,
+    mut tell: impl FnMut(&CheckItem),
+) -> CheckReport {
+    let mut list = CheckReport::default();
+    let mut add = |list: &mut CheckReport, items: Vec<CheckItem>| {
         items.iter().for_each(&mut tell);
         list.items.extend(items);
     };
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
-            add(&mut list, Item::failed("settings", "file", error));
-            let skipped = |section| Item::skipped(section, "all", "needs the settings");
+            add(&mut list, CheckItem::failed("settings", "file", error));
+            let skipped = |section| CheckItem::skipped(section, "all", "needs the settings");
             add(&mut list, AFTER_SETTINGS.map(skipped).into());
             return list;
         }
@@ -52,7 +56,7 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
     let settings = &loaded.settings;
     add(&mut list, settings::of_file(loaded));
     add(&mut list, settings::of_secrets(loaded));
-    let began = clock::Began { now, at: Instant::now() };
+    let began = clock::CheckStart { now, at: Instant::now() };
     match open(settings).await {
         Ok((crm, log)) => {
             let mut source = SourceLook { crm: &crm, is_refused: false };
@@ -60,7 +64,7 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
             add(&mut list, source.items("source", "key", keys::of_names(&crm)).await);
             // The server tells what the role may do also where the role may not read the table.
             add(&mut list, or_failed("rights", "role", source::of_rights(&crm, settings, now).await));
-            if settings.source.changes == Changes::Poll {
+            if settings.source.changes == ChangeDetection::Poll {
                 add(&mut list, source.items("changes", "changed_at", changes::of_changes(&crm, now)).await);
             }
             add(&mut list, or_failed("triggers", "log", triggers::of_triggers(&crm, log).await));
@@ -72,8 +76,8 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
             crm.db.close().await;
         }
         Err(error) => {
-            add(&mut list, Item::failed("source", "connect", &error));
-            let skipped = |section, name| Item::skipped(section, name, "needs the source");
+            add(&mut list, CheckItem::failed("source", "connect", &error));
+            let skipped = |section, name| CheckItem::skipped(section, name, "needs the source");
             add(
                 &mut list,
                 vec![skipped("rights", "role"), skipped("changes", "changed_at"), skipped("mapping", "rows")],
@@ -82,9 +86,9 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
             add(&mut list, vec![skipped("time zone", "stamps"), skipped("clock", "source")]);
         }
     }
-    let state = state::of_state(settings, began).await.unwrap_or_else(|error| state::Found {
-        items: Item::failed("state", "place", &error),
-        ..state::Found::default()
+    let state = state::of_state(settings, began).await.unwrap_or_else(|error| state::StateFindings {
+        items: CheckItem::failed("state", "place", &error),
+        ..state::StateFindings::default()
     });
     list.waits_for_a_person = state.waits_for_a_person;
     add(&mut list, state.items);
@@ -97,13 +101,13 @@ pub async fn walk(loaded: &anyhow::Result<Loaded>, now: DateTime<Utc>, mut tell:
 }
 
 /// The source, and the change log or why it cannot be used: the rest of the source can be looked at without it.
-async fn open(settings: &Settings) -> anyhow::Result<(Crm, Option<anyhow::Result<ChangeLog>>)> {
+async fn open(settings: &ServiceSettings) -> anyhow::Result<(ConnectedCrm, Option<anyhow::Result<ChangeLog>>)> {
     let mut without_log = settings.clone();
-    without_log.source.changes = Changes::Poll;
-    let crm = Crm::open(&without_log).await?;
+    without_log.source.changes = ChangeDetection::Poll;
+    let crm = ConnectedCrm::open(&without_log).await?;
     let log = match settings.source.changes {
-        Changes::Poll => None,
-        Changes::Triggers => {
+        ChangeDetection::Poll => None,
+        ChangeDetection::Triggers => {
             Some(ChangeLog::open(&crm.db, &settings.source, settings.source.url.expose_secret()).await)
         }
     };
@@ -112,7 +116,7 @@ async fn open(settings: &Settings) -> anyhow::Result<(Crm, Option<anyhow::Result
 
 /// Reads the rows of the source point by point, until the database refuses that.
 struct SourceLook<'a> {
-    crm: &'a Crm,
+    crm: &'a ConnectedCrm,
     is_refused: bool,
 }
 
@@ -123,14 +127,14 @@ impl SourceLook<'_> {
         &mut self,
         section: &'static str,
         name: &'static str,
-        looked: impl Future<Output = anyhow::Result<Vec<Item>>>,
-    ) -> Vec<Item> {
+        looked: impl Future<Output = anyhow::Result<Vec<CheckItem>>>,
+    ) -> Vec<CheckItem> {
         if self.is_refused {
-            return vec![Item::skipped(section, name, "needs the source")];
+            return vec![CheckItem::skipped(section, name, "needs the source")];
         }
         looked.await.unwrap_or_else(|error| {
             self.is_refused = is_access_refused(&error);
-            Item::failed(section, name, &self.crm.explained(error))
+            CheckItem::failed(section, name, &self.crm.explained(error))
         })
     }
 }
@@ -140,6 +144,6 @@ fn is_access_refused(error: &anyhow::Error) -> bool {
     database.is_some_and(|database| failure_cure::cure_error(database).subject == FailureSubject::Rights)
 }
 
-fn or_failed(section: &'static str, name: &'static str, items: anyhow::Result<Vec<Item>>) -> Vec<Item> {
-    items.unwrap_or_else(|error| Item::failed(section, name, &error))
+fn or_failed(section: &'static str, name: &'static str, items: anyhow::Result<Vec<CheckItem>>) -> Vec<CheckItem> {
+    items.unwrap_or_else(|error| CheckItem::failed(section, name, &error))
 }

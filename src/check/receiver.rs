@@ -10,8 +10,8 @@ use secrecy::ExposeSecret;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::check::item::Item;
-use crate::config::{Receive, Settings};
+use crate::check::item::CheckItem;
+use crate::config::{ReceiveSettings, ServiceSettings};
 use crate::receive;
 
 const SECTION: &str = "receiver";
@@ -21,9 +21,9 @@ const SHORT_PASSWORD: usize = 12;
 const FEW_DAYS: i64 = 21;
 
 /// `is_running`: somebody sends from the state, and so probably listens as well.
-pub(super) fn of_receiver(settings: &Settings, now: DateTime<Utc>, is_running: bool) -> Vec<Item> {
+pub(super) fn of_receiver(settings: &ServiceSettings, now: DateTime<Utc>, is_running: bool) -> Vec<CheckItem> {
     let Some(receive) = &settings.receive else {
-        return vec![Item::ok(SECTION, "listen", "no [receive]: nothing that Conversica sends back is taken")];
+        return vec![CheckItem::ok(SECTION, "listen", "no [receive]: nothing that Conversica sends back is taken")];
     };
     let mut items = Vec::new();
     let by = match (receive::prepare(settings), receive.behind_proxy) {
@@ -34,7 +34,7 @@ pub(super) fn of_receiver(settings: &Settings, now: DateTime<Utc>, is_running: b
         (Ok(None), true) => "without TLS, behind a proxy",
         (Ok(None), false) => "without TLS, on this machine only",
         (Err(error), _) => {
-            items.extend(Item::failed(SECTION, "certificate", &error.into()));
+            items.extend(CheckItem::failed(SECTION, "certificate", &error.into()));
             "once the certificate is mended"
         }
     };
@@ -45,31 +45,31 @@ pub(super) fn of_receiver(settings: &Settings, now: DateTime<Utc>, is_running: b
              guess"
         );
         items.push(
-            Item::warn(SECTION, "password", text).cure("take a long one made by chance: openssl rand -base64 24"),
+            CheckItem::warn(SECTION, "password", text).cure("take a long one made by chance: openssl rand -base64 24"),
         );
     }
     items
 }
 
-fn of_address(receive: &Receive, by: &str, is_running: bool) -> Item {
+fn of_address(receive: &ReceiveSettings, by: &str, is_running: bool) -> CheckItem {
     let address = receive.listen;
     match TcpListener::bind(address) {
-        Ok(_) => Item::ok(SECTION, "listen", format!("{address} can be listened on, {by}")),
+        Ok(_) => CheckItem::ok(SECTION, "listen", format!("{address} can be listened on, {by}")),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_running => {
-            Item::ok(SECTION, "listen", format!("{address} is listened on, by the daemon that runs now; {by}"))
+            CheckItem::ok(SECTION, "listen", format!("{address} is listened on, by the daemon that runs now; {by}"))
         }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let text = format!("{address} is in use: by `conversica-sync run`, or by somebody else; {by}");
-            Item::warn(SECTION, "listen", text)
+            CheckItem::warn(SECTION, "listen", text)
                 .cure("nothing, if the daemon is running; otherwise set [receive] listen")
         }
-        Err(error) => Item::fail(SECTION, "listen", format!("{address} cannot be listened on: {error}"))
+        Err(error) => CheckItem::fail(SECTION, "listen", format!("{address} cannot be listened on: {error}"))
             .cure("set [receive] listen to an address of this machine, and to a port that this user may take"),
     }
 }
 
 /// From when until when the server's own certificate is valid.
-fn of_dates(receive: &Receive, now: DateTime<Utc>) -> Option<Item> {
+fn of_dates(receive: &ReceiveSettings, now: DateTime<Utc>) -> Option<CheckItem> {
     let chain = std::fs::read(receive.tls_certificate.as_ref()?).ok()?;
     let own = CertificateDer::pem_slice_iter(&chain).next()?.ok()?;
     let (_, certificate) = X509Certificate::from_der(&own).ok()?;
@@ -79,26 +79,31 @@ fn of_dates(receive: &Receive, now: DateTime<Utc>) -> Option<Item> {
     Some(dates(from, until, now))
 }
 
-fn dates(from: DateTime<Utc>, until: DateTime<Utc>, now: DateTime<Utc>) -> Item {
+fn dates(from: DateTime<Utc>, until: DateTime<Utc>, now: DateTime<Utc>) -> CheckItem {
     const NAME: &str = "dates";
     const RENEW: &str =
         "have it renewed, and write the new one over the old files: the daemon takes it without a restart";
     let (day, days) = (until.format("%F"), (until - now).num_days());
     if now < from {
         let from = from.format("%F %T UTC");
-        Item::fail(
+        CheckItem::fail(
             SECTION,
             NAME,
             format!("the certificate is valid from {from} on, and it is {} now", now.format("%F %T UTC")),
         )
         .cure("look at this machine's clock, or wait")
     } else if until < now {
-        Item::fail(SECTION, NAME, format!("the certificate has been invalid since {day}: Conversica's posts are lost"))
-            .cure(RENEW)
+        CheckItem::fail(
+            SECTION,
+            NAME,
+            format!("the certificate has been invalid since {day}: Conversica's posts are lost"),
+        )
+        .cure(RENEW)
     } else if days < FEW_DAYS {
-        Item::warn(SECTION, NAME, format!("the certificate is valid until {day}: {days} day(s) are left")).cure(RENEW)
+        CheckItem::warn(SECTION, NAME, format!("the certificate is valid until {day}: {days} day(s) are left"))
+            .cure(RENEW)
     } else {
-        Item::ok(SECTION, NAME, format!("the certificate is valid until {day}: {days} days are left"))
+        CheckItem::ok(SECTION, NAME, format!("the certificate is valid until {day}: {days} days are left"))
     }
 }
 
@@ -107,7 +112,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::check::item::State;
+    use crate::check::item::ItemState;
 
     #[test]
     fn a_certificate_is_good_for_three_weeks_more_or_worth_a_word() {
@@ -116,10 +121,10 @@ mod tests {
             let at = |days| now + TimeDelta::days(days);
             dates(at(from), at(until), now).state
         };
-        assert_eq!(state(-1, 21), State::Ok);
-        assert_eq!(state(-1, 20), State::Warn);
-        assert_eq!(state(-1, 0), State::Warn);
-        assert_eq!(state(-9, -1), State::Fail);
-        assert_eq!(state(1, 90), State::Fail);
+        assert_eq!(state(-1, 21), ItemState::Ok);
+        assert_eq!(state(-1, 20), ItemState::Warn);
+        assert_eq!(state(-1, 0), ItemState::Warn);
+        assert_eq!(state(-9, -1), ItemState::Fail);
+        assert_eq!(state(1, 90), ItemState::Fail);
     }
 }

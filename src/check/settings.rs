@@ -7,34 +7,34 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use crate::check::changes;
-use crate::check::item::Item;
-use crate::config::key::{self, Secrecy};
-use crate::config::loaded::Effective;
+use crate::check::item::CheckItem;
+use crate::config::key::{self, KeySecrecy};
+use crate::config::loaded::EffectiveSetting;
 use crate::config::secret::{self, HIDDEN};
-use crate::config::{Loaded, Settings};
+use crate::config::{LoadedConfig, ServiceSettings};
 use crate::rules::cursor;
-use crate::source::crm::Crm;
+use crate::source::crm::ConnectedCrm;
 
-pub(super) fn of_file(loaded: &Loaded) -> Vec<Item> {
+pub(super) fn of_file(loaded: &LoadedConfig) -> Vec<CheckItem> {
     let place = loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
-    let mut items = vec![Item::ok("settings", "file", format!("{place} is complete and consistent"))];
+    let mut items = vec![CheckItem::ok("settings", "file", format!("{place} is complete and consistent"))];
     if let Some(file) = &loaded.file {
-        items.extend(changeable(file).map(|warning| Item { section: "settings", name: "permissions", ..warning }));
+        items.extend(changeable(file).map(|warning| CheckItem { section: "settings", name: "permissions", ..warning }));
     }
-    items.extend(loaded.warnings.iter().map(|warning| Item::warning("settings", "warning", warning)));
+    items.extend(loaded.warnings.iter().map(|warning| CheckItem::warning("settings", "warning", warning)));
     items
 }
 
 /// Whoever may write to it decides where leads are sent, and what is run.
-fn changeable(file: &Path) -> Option<Item> {
+fn changeable(file: &Path) -> Option<CheckItem> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
     let file = file.display();
     let text = format!("{file} can be changed by every user of this machine");
-    (mode & 0o002 != 0).then(|| Item::warn("secrets", "permissions", text).cure(format!("chmod o-w {file}")))
+    (mode & 0o002 != 0).then(|| CheckItem::warn("secrets", "permissions", text).cure(format!("chmod o-w {file}")))
 }
 
 /// Each secret that is set, by the layer it comes from; never its value.
-pub(super) fn of_secrets(loaded: &Loaded) -> Vec<Item> {
+pub(super) fn of_secrets(loaded: &LoadedConfig) -> Vec<CheckItem> {
     let mut items = Vec::new();
     for effective in loaded.effective.iter().filter(|effective| is_secret(effective)) {
         let mut detail = format!("{} is set: {}", effective.key, effective.layer);
@@ -43,23 +43,23 @@ pub(super) fn of_secrets(loaded: &Loaded) -> Vec<Item> {
         {
             detail.push_str(&format!(", mode {:04o}", mode & 0o7777));
         }
-        items.push(Item::ok("secrets", "secret", detail));
+        items.push(CheckItem::ok("secrets", "secret", detail));
         items.extend(file.and_then(changeable));
     }
     items
 }
 
 /// A URL is one where a password is in it.
-fn is_secret(effective: &Effective) -> bool {
+fn is_secret(effective: &EffectiveSetting) -> bool {
     let Some(value) = effective.value.as_ref().and_then(|value| value.as_str()) else { return false };
     match key::by_name(&effective.key).and_then(|key| key.secrecy) {
-        Some(Secrecy::Whole) => true,
-        Some(Secrecy::Url) => value.contains("***") || value.contains(HIDDEN),
+        Some(KeySecrecy::Whole) => true,
+        Some(KeySecrecy::Url) => value.contains("***") || value.contains(HIDDEN),
         None => false,
     }
 }
 
-pub(super) fn of_alerts(settings: &Settings) -> Vec<Item> {
+pub(super) fn of_alerts(settings: &ServiceSettings) -> Vec<CheckItem> {
     let alerts = &settings.alerts;
     let told = match (&alerts.url, &alerts.command) {
         (Some(_), Some(_)) => "by [alerts] url and by [alerts] command",
@@ -67,7 +67,7 @@ pub(super) fn of_alerts(settings: &Settings) -> Vec<Item> {
         (None, Some(_)) => "by [alerts] command",
         (None, None) if settings.receive.is_some() => {
             let text = "nobody is told when a lead wants to be contacted: it stands in the CRM and in `received` only";
-            return vec![Item::warn("alerts", "ways", text).cure("set [alerts] url or [alerts] command")];
+            return vec![CheckItem::warn("alerts", "ways", text).cure("set [alerts] url or [alerts] command")];
         }
         // Nothing comes that anybody would have to be told of.
         (None, None) => return Vec::new(),
@@ -75,11 +75,11 @@ pub(super) fn of_alerts(settings: &Settings) -> Vec<Item> {
     let of_leads = if settings.receive.is_some() { "of leads that need somebody, and " } else { "" };
     let text =
         format!("people are told {told}: {of_leads}when the service itself needs somebody, and when it no longer does");
-    vec![Item::ok("alerts", "ways", text)]
+    vec![CheckItem::ok("alerts", "ways", text)]
 }
 
 /// Stamps that are later than now are usually those of another zone.
-pub(super) async fn of_time_zone(crm: &Crm, now: DateTime<Utc>) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_time_zone(crm: &ConnectedCrm, now: DateTime<Utc>) -> anyhow::Result<Vec<CheckItem>> {
     let zone = crm.source.time_zone;
     let there = now.with_timezone(&zone).format("%F %H:%M");
     let fitting = crm.fitting().await?;
@@ -91,8 +91,8 @@ pub(super) async fn of_time_zone(crm: &Crm, now: DateTime<Utc>) -> anyhow::Resul
             "the newest changed_at is later than now, where times without a zone are those of {zone} (there it is {there})"
         );
         let cure = "set [source] time_zone to the zone in which the CRM writes its times";
-        return Ok(vec![Item::warn("time zone", "stamps", text).cure(cure)]);
+        return Ok(vec![CheckItem::warn("time zone", "stamps", text).cure(cure)]);
     }
     let text = format!("times without a zone are those of {zone}, where it is {there}");
-    Ok(vec![Item::ok("time zone", "stamps", text)])
+    Ok(vec![CheckItem::ok("time zone", "stamps", text)])
 }

@@ -3,35 +3,35 @@
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
-use crate::check::item::Item;
-use crate::config::{Changes, Settings, duration};
+use crate::check::item::CheckItem;
+use crate::config::{ChangeDetection, ServiceSettings, duration};
 use crate::db::{self, discreet};
 use crate::source::columns;
-use crate::source::crm::Crm;
-use crate::source::settled::{self, Sight};
+use crate::source::crm::ConnectedCrm;
+use crate::source::settled::{self, TransactionSight};
 use crate::source::source_db::SourceDb;
 
-pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_source(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
     let place = columns::place(&crm.source);
     let url = db::display_url(crm.source.url.expose_secret());
     let mut items = vec![
-        Item::ok(
+        CheckItem::ok(
             "source",
             "connect",
             format!("{} at {url}", crm.db.engine_version().await.map_err(discreet::of_source)?),
         ),
-        Item::ok("source", "columns", format!("{place} can be read, and has every column that is mapped")),
+        CheckItem::ok("source", "columns", format!("{place} can be read, and has every column that is mapped")),
     ];
     let sql = format!("select count(*) from {}", columns::from_clause(&crm.source));
     let rows: Result<i64, _> = crm.db.fetch_number(sql).await;
     items.push(match rows.map_err(discreet::of_source) {
-        Ok(0) => Item::warn("source", "rows", "the source has no rows"),
-        Ok(1) => Item::ok("source", "rows", "1 row"),
-        Ok(rows) => Item::ok("source", "rows", format!("{rows} rows")),
+        Ok(0) => CheckItem::warn("source", "rows", "the source has no rows"),
+        Ok(1) => CheckItem::ok("source", "rows", "1 row"),
+        Ok(rows) => CheckItem::ok("source", "rows", format!("{rows} rows")),
         Err(error) if db::is_outage(&error) => {
             let limit = duration::format(crm.source.statement_timeout);
             let text = format!("the rows could not be counted within [source] statement_timeout ({limit})");
-            Item::warn("source", "rows", text).cure("raise it where comparing every row takes longer than that")
+            CheckItem::warn("source", "rows", text).cure("raise it where comparing every row takes longer than that")
         }
         Err(error) => return Err(error.into()),
     });
@@ -39,9 +39,13 @@ pub(super) async fn of_source(crm: &Crm) -> anyhow::Result<Vec<Item>> {
 }
 
 /// What the role may do that reading does not need.
-pub(super) async fn of_rights(crm: &Crm, settings: &Settings, now: DateTime<Utc>) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_rights(
+    crm: &ConnectedCrm,
+    settings: &ServiceSettings,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<CheckItem>> {
     let SourceDb::Postgres(pool) = &crm.db else {
-        return Ok(vec![Item::ok("rights", "role", "the file is opened for reading only")]);
+        return Ok(vec![CheckItem::ok("rights", "role", "the file is opened for reading only")]);
     };
     let table = crm.source.table.as_deref().map(db::quote_table);
     let (role, all, some): (String, bool, Option<bool>) = sqlx::query_as(
@@ -58,22 +62,24 @@ pub(super) async fn of_rights(crm: &Crm, settings: &Settings, now: DateTime<Utc>
         (false, _) => None,
     };
     let mut items = vec![match more {
-        None => Item::ok("rights", "role", format!("sessions are read-only, and {role} may not write to what is read")),
+        None => {
+            CheckItem::ok("rights", "role", format!("sessions are read-only, and {role} may not write to what is read"))
+        }
         Some(more) => {
             let text = format!("sessions are read-only, but {more}: a role that may only read could do no harm at all");
             let what = table.unwrap_or_else(|| "the tables of [source] query".to_owned());
             let cure = format!("make a role for it, `grant select on {what}` to it, and name it in [source] url");
-            Item::warn("rights", "role", text).cure(cure)
+            CheckItem::warn("rights", "role", text).cure(cure)
         }
     }];
-    if settings.source.changes == Changes::Poll && crm.source.changed_at.is_some() {
+    if settings.source.changes == ChangeDetection::Poll && crm.source.changed_at.is_some() {
         items.extend(of_open_transactions(crm, &role, now).await?);
     }
     Ok(items)
 }
 
 /// Which of the two keeps a late commit from being skipped: the sight of open transactions, or the look-back alone.
-async fn of_open_transactions(crm: &Crm, role: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<Item>> {
+async fn of_open_transactions(crm: &ConnectedCrm, role: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<CheckItem>> {
     const NAME: &str = "open_transactions";
     let outlook = crm.outlook(None, now).await?;
     let lookback = duration::format(crm.source.lookback);
@@ -83,18 +89,18 @@ async fn of_open_transactions(crm: &Crm, role: &str, now: DateTime<Utc>) -> anyh
     );
     let elsewhere = settled::from_elsewhere(&crm.db, &crm.source).await?;
     let mut items = vec![match elsewhere.unwrap_or(outlook.sight) {
-        Sight::Everybodys => Item::ok(
+        TransactionSight::Everybodys => CheckItem::ok(
             "rights",
             NAME,
             "open transactions can be seen: the cursor waits for them, and however late they commit, nothing is skipped",
         ),
-        Sight::Standby => Item::warn(
+        TransactionSight::Standby => CheckItem::warn(
             "rights",
             NAME,
             format!("this is a standby, where the primary's open transactions cannot be seen, {alone}"),
         )
         .cure("set lookback above the longest transaction, or read from the primary"),
-        Sight::Subscriber => Item::warn(
+        TransactionSight::Subscriber => CheckItem::warn(
             "rights",
             NAME,
             format!(
@@ -102,27 +108,27 @@ async fn of_open_transactions(crm: &Crm, role: &str, now: DateTime<Utc>) -> anyh
             ),
         )
         .cure("set lookback above the time by which they may be late, or read from the publisher"),
-        Sight::Foreign => Item::warn(
+        TransactionSight::Foreign => CheckItem::warn(
             "rights",
             NAME,
             format!("the source reads a foreign table, and open transactions on its server cannot be seen, {alone}"),
         )
         .cure("set lookback above the longest transaction there, or read from that server"),
-        Sight::Untracked => Item::warn(
+        TransactionSight::Untracked => CheckItem::warn(
             "rights",
             NAME,
             format!("some sessions do not tell of their transactions (track_activities is off for them), {alone}"),
         )
         .cure("let an administrator set track_activities = on, for the server and for each role that has it off"),
-        Sight::OwnOnly | Sight::Nobodys => {
-            Item::warn("rights", NAME, format!("open transactions of other users cannot be seen, {alone}"))
+        TransactionSight::OwnOnly | TransactionSight::Nobodys => {
+            CheckItem::warn("rights", NAME, format!("open transactions of other users cannot be seen, {alone}"))
                 .cure(format!("let an administrator run: grant pg_read_all_stats to {role}"))
         }
     }];
     if outlook.settled.is_of_unknown_age() {
         let text = "a transaction has been prepared, and nobody knows when it began: until it ends, every poll of a daemon that \
              starts now reads every row that has a stamp";
-        items.push(Item::warn("rights", NAME, text).cure("commit or roll back what stands in pg_prepared_xacts"));
+        items.push(CheckItem::warn("rights", NAME, text).cure("commit or roll back what stands in pg_prepared_xacts"));
     }
     if let Some(since) = outlook.settled.long_open() {
         let since = since.format("%F %T UTC");
@@ -130,7 +136,7 @@ async fn of_open_transactions(crm: &Crm, role: &str, now: DateTime<Utc>) -> anyh
             "a transaction has been open since {since}: until it ends, every poll reads again what has changed since then"
         );
         let cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, and end it";
-        items.push(Item::warn("rights", NAME, text).cure(cure));
+        items.push(CheckItem::warn("rights", NAME, text).cure(cure));
     }
     Ok(items)
 }

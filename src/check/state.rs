@@ -9,15 +9,15 @@ use rustix::fs::{Access, access};
 use rustix::process::{Pid, test_kill_process};
 use secrecy::ExposeSecret;
 
-use crate::check::clock::{self, Began};
+use crate::check::clock::{self, CheckStart};
 use crate::check::disk::{directory_of, size};
-use crate::check::item::Item;
-use crate::config::Settings;
+use crate::check::item::CheckItem;
+use crate::config::ServiceSettings;
 use crate::error::SetupError;
 use crate::rules::hold_reason::advice;
-use crate::rules::lead_status::Status;
+use crate::rules::lead_status::LeadStatus;
 use crate::source::source_db::SourceDb;
-use crate::status::Standing;
+use crate::status::ServiceStanding;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
 use crate::store::{file_lock, lead, writer};
@@ -27,42 +27,42 @@ const SECTION: &str = "state";
 
 /// What was found, and what the rest of the list wants to know of it.
 #[derive(Default)]
-pub(super) struct Found {
-    pub items: Vec<Item>,
+pub(super) struct StateFindings {
+    pub items: Vec<CheckItem>,
     /// Halted or held: a person has to decide before all that waits is sent.
     pub waits_for_a_person: bool,
     /// Somebody sends from it at present.
     pub is_in_use: bool,
 }
 
-pub(super) async fn of_state(settings: &Settings, began: Began) -> anyhow::Result<Found> {
+pub(super) async fn of_state(settings: &ServiceSettings, began: CheckStart) -> anyhow::Result<StateFindings> {
     let url = settings.state.url.expose_secret();
     let place = db::display_url(url);
     file_lock::refuse_lost(url)?;
     let Some(state) = StateDb::open_state_read_only(url).await? else {
         could_be_made(url).await?;
-        let item = Item::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
-        return Ok(Found { items: vec![item], ..Found::default() });
+        let item = CheckItem::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
+        return Ok(StateFindings { items: vec![item], ..StateFindings::default() });
     };
     let found = of_existing(&state, url, &place, began).await;
     state.close().await;
     found
 }
 
-async fn of_existing(state: &StateDb, url: &str, place: &str, began: Began) -> anyhow::Result<Found> {
+async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart) -> anyhow::Result<StateFindings> {
     let (engine, schema) = (state.engine_version().await?, state.newest_migration().await?);
     let counts = lead::counts(state).await?;
     let known: i64 = counts.values().sum();
-    let assumed = match counts[&Status::Assumed] {
+    let assumed = match counts[&LeadStatus::Assumed] {
         0 => String::new(),
         assumed => format!(
             ", {} of them {}",
             wording::number(u64::try_from(assumed).unwrap_or(0)),
-            wording::meaning(Status::Assumed)
+            wording::meaning(LeadStatus::Assumed)
         ),
     };
     let bytes = bytes_of(state, url).await?;
-    let mut items = vec![Item::ok(
+    let mut items = vec![CheckItem::ok(
         SECTION,
         "place",
         format!(
@@ -74,11 +74,11 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: Began) -> a
     let company = company(state, url).await?;
     let is_in_use = company.is_some();
     let text = company.map_or("nobody sends from it at present".to_owned(), |company| format!("in use by {company}"));
-    items.push(Item::ok(SECTION, "company", text));
-    let standing = Standing::of(state).await?;
+    items.push(CheckItem::ok(SECTION, "company", text));
+    let standing = ServiceStanding::of(state).await?;
     if let Some(halt) = &standing.halt {
         let text = format!("halted ({}) since {}: nothing is sent", halt.reason, halt.since.format("%F %T UTC"));
-        items.push(Item::warn(SECTION, "halt", text).cure(halt.cure));
+        items.push(CheckItem::warn(SECTION, "halt", text).cure(halt.cure));
     }
     if let Some(hold) = &standing.hold {
         let since = hold.since.format("%F %T UTC");
@@ -89,13 +89,13 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: Began) -> a
             hold.first_contacts()
         );
         let cure = format!("look: conversica-sync plan; then: {}", advice(&hold.reason));
-        items.push(Item::warn(SECTION, "hold", text).cure(cure));
+        items.push(CheckItem::warn(SECTION, "hold", text).cure(cure));
     }
     if let StateDb::Postgres(pool) = state {
         items.push(clock::of_server("state", pool, began).await);
     }
     let waits_for_a_person = standing.halt.is_some() || standing.hold.is_some();
-    Ok(Found { items, waits_for_a_person, is_in_use })
+    Ok(StateFindings { items, waits_for_a_person, is_in_use })
 }
 
 /// Tries whether it could be made, without making it.
@@ -134,7 +134,7 @@ async fn could_be_made(url: &str) -> anyhow::Result<()> {
     .into())
 }
 
-async fn of_writing(state: &StateDb, url: &str) -> anyhow::Result<Item> {
+async fn of_writing(state: &StateDb, url: &str) -> anyhow::Result<CheckItem> {
     let refused = match state {
         StateDb::Sqlite(_) => {
             let file = db::sqlite_path(url).unwrap_or_default();
@@ -158,8 +158,8 @@ async fn of_writing(state: &StateDb, url: &str) -> anyhow::Result<Item> {
         }
     };
     Ok(match refused {
-        None => Item::ok(SECTION, "writable", "it can be written"),
-        Some(text) => Item::fail(SECTION, "writable", text)
+        None => CheckItem::ok(SECTION, "writable", "it can be written"),
+        Some(text) => CheckItem::fail(SECTION, "writable", text)
             .cure("give it to the user that runs conversica-sync, or set [state] url to one that it may write"),
     })
 }

@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use crate::check::item::Item;
+use crate::check::item::CheckItem;
 use crate::db::discreet;
 use crate::db::pooler::{self, SessionKind};
 use crate::source::changes::ground;
-use crate::source::changes::log::{Backlog, ChangeLog};
-use crate::source::changes::standing::{self, Standing};
+use crate::source::changes::log::{ChangeLog, LogBacklog};
+use crate::source::changes::standing::{self, TriggerStanding};
 use crate::source::changes::watch::{SHARED_SESSION, SHARED_SESSION_CURE};
-use crate::source::crm::Crm;
+use crate::source::crm::ConnectedCrm;
 
 const SECTION: &str = "triggers";
 
 /// `log` is `None` where changes are found by polling: then only whether triggers were forgotten.
-pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>>) -> anyhow::Result<Vec<Item>> {
+pub(super) async fn of_triggers(
+    crm: &ConnectedCrm,
+    log: Option<anyhow::Result<ChangeLog>>,
+) -> anyhow::Result<Vec<CheckItem>> {
     let log = match log {
         None => return unused(crm).await,
         Some(log) => log?,
@@ -22,79 +25,81 @@ pub(super) async fn of_triggers(crm: &Crm, log: Option<anyhow::Result<ChangeLog>
     let standing = log.look().await?;
     let silent = standing::is_silent(&standing, &log.design);
     let wake = match &standing {
-        Standing::Complete { wake, .. } => Some(*wake),
-        Standing::Absent | Standing::Incomplete(_) | Standing::Foreign => None,
+        TriggerStanding::Complete { wake, .. } => Some(*wake),
+        TriggerStanding::Absent | TriggerStanding::Incomplete(_) | TriggerStanding::Foreign => None,
     };
     let misowned = of_owner(&standing);
     standing.complete(&log.design)?;
     log.try_writing().await.map_err(|error| standing::unwritable(&log.design, &error))?;
-    let Backlog { rows, oldest_seconds } = log.backlog().await?;
+    let LogBacklog { rows, oldest_seconds } = log.backlog().await?;
     let name = log.design.log.quoted();
     let mut items = vec![if rows == 0 {
-        Item::ok(SECTION, "log", format!("installed; the change log {name} is empty"))
+        CheckItem::ok(SECTION, "log", format!("installed; the change log {name} is empty"))
     } else {
         let oldest = Duration::from_secs(u64::try_from(oldest_seconds).unwrap_or(0));
         let text = format!("installed; {rows} row(s) wait in the change log {name}, the oldest for {oldest:?}");
-        Item::ok(SECTION, "log", text)
+        CheckItem::ok(SECTION, "log", text)
     }];
     if silent {
         let text = "installed with --no-notify: changes are found at the next poll";
         items.push(
-            Item::warn(SECTION, "notify", text).cure("nothing, if that is meant; else `triggers install --notify`"),
+            CheckItem::warn(SECTION, "notify", text)
+                .cure("nothing, if that is meant; else `triggers install --notify`"),
         );
     }
     if !silent {
         items.extend(of_notifications(&log).await);
     }
     let doubts = ground::doubts(&crm.db, &log.design, wake).await?;
-    items.extend(doubts.into_iter().map(|doubt| Item::warn(SECTION, "table", doubt.what).cure(doubt.cure)));
+    items.extend(doubts.into_iter().map(|doubt| CheckItem::warn(SECTION, "table", doubt.what).cure(doubt.cure)));
     items.extend(misowned);
     if let Err(error) = ground::refuse_foreign_type(&crm.db, &log.design).await {
-        items.extend(Item::failed(SECTION, "type", &error));
+        items.extend(CheckItem::failed(SECTION, "type", &error));
     }
     Ok(items)
 }
 
 /// Behind a pooler that shares sessions no notification comes; `run` then waits for the next poll.
-async fn of_notifications(log: &ChangeLog) -> Option<Item> {
+async fn of_notifications(log: &ChangeLog) -> Option<CheckItem> {
     let options = log.listener_options()?;
     match pooler::session_kind(&options).await {
-        Ok(SessionKind::Own) => Some(Item::ok(SECTION, "notify", "notifications come: a change is read at once")),
-        Ok(SessionKind::Shared) => Some(Item::warn(SECTION, "notify", SHARED_SESSION).cure(SHARED_SESSION_CURE)),
+        Ok(SessionKind::Own) => Some(CheckItem::ok(SECTION, "notify", "notifications come: a change is read at once")),
+        Ok(SessionKind::Shared) => Some(CheckItem::warn(SECTION, "notify", SHARED_SESSION).cure(SHARED_SESSION_CURE)),
         Err(error) => {
             let error = discreet::of_source(error);
             let text = format!(
                 "it cannot be found out whether notifications come ({error}): without them changes are found at the next poll"
             );
             let cure = "if a connection pooler is in front of the database, give it four sessions for this user (default_pool_size)";
-            Some(Item::warn(SECTION, "notify", text).cure(cure))
+            Some(CheckItem::warn(SECTION, "notify", text).cure(cure))
         }
     }
 }
 
 /// Triggers that run with the rights of another role than the table's owner: found before the owner finds it.
-fn of_owner(standing: &Standing) -> Option<Item> {
-    let Standing::Complete { misowned: Some(what), .. } = standing else { return None };
+fn of_owner(standing: &TriggerStanding) -> Option<CheckItem> {
+    let TriggerStanding::Complete { misowned: Some(what), .. } = standing else { return None };
     let cure = "run `conversica-sync triggers install` as a superuser (--url-file): it makes log and function again, as the \
                 owner's";
-    Some(Item::fail(SECTION, "owner", what.clone()).cure(cure))
+    Some(CheckItem::fail(SECTION, "owner", what.clone()).cure(cure))
 }
 
 /// A log that nobody drains only grows.
-async fn unused(crm: &Crm) -> anyhow::Result<Vec<Item>> {
+async fn unused(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
     // Most sources have none, and many cannot have any: that is no finding.
     let Ok(design) = standing::design(&crm.db, &crm.source).await else { return Ok(Vec::new()) };
     let others = ground::other_logs(&crm.db, &design).await?;
     let others = others.iter().map(|other| ground::other_log(&design, other));
-    let mut items: Vec<Item> = others.map(|other| Item::warn(SECTION, "table", other.what).cure(other.cure)).collect();
+    let mut items: Vec<CheckItem> =
+        others.map(|other| CheckItem::warn(SECTION, "table", other.what).cure(other.cure)).collect();
     let standing = standing::look(&crm.db, &design).await?;
     items.extend(of_owner(&standing));
     let unused = match standing {
-        Standing::Complete { .. } | Standing::Incomplete(_) => true,
-        Standing::Absent | Standing::Foreign => false,
+        TriggerStanding::Complete { .. } | TriggerStanding::Incomplete(_) => true,
+        TriggerStanding::Absent | TriggerStanding::Foreign => false,
     };
     let log = design.log.quoted();
-    let item = Item::warn(SECTION, "log", format!("there are triggers that fill {log}, which nobody drains"))
+    let item = CheckItem::warn(SECTION, "log", format!("there are triggers that fill {log}, which nobody drains"))
         .cure("write [source] changes = \"triggers\", or run `conversica-sync triggers remove`");
     items.extend(unused.then_some(item));
     Ok(items)

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use crate::cli::context::{Exit, confirmed, existing_state, person, settings};
+use crate::cli::context::{ExitCode, confirmed, existing_state, person, settings};
 use crate::cli::table;
 use crate::console::{printable, say};
 use crate::error::SetupError;
-use crate::store::held::{self, Held, Release, Released, Selection};
+use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOutcome};
 use crate::wording::{self, outgrown, question};
 use crate::{clock, decide};
 
@@ -30,10 +30,10 @@ pub struct Args {
 /// What to do where nobody can be asked.
 const WITHOUT_ASKING: &str = "look at `plan`, then add --yes, or --shown SET --yes for exactly what it showed";
 
-pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, release: ReleaseKind, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let shown = args.shown.as_deref().map(set_named).transpose()?;
-    let selection = Selection { ids: args.ids, reason: args.reason };
+    let selection = HeldSelection { ids: args.ids, reason: args.reason };
     let Some(state) = existing_state(&loaded.settings).await? else {
         return nothing_held("Nothing is held: there is no state yet.", &selection);
     };
@@ -42,26 +42,26 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
     loop {
         let held = held::look(&state, &selection).await?;
         if held.leads == 0 {
-            return if decided { Ok(Exit::Done) } else { nothing_held("Nothing is held.", &selection) };
+            return if decided { Ok(ExitCode::Done) } else { nothing_held("Nothing is held.", &selection) };
         }
         decide::refuse_more_tests(&held, release, &loaded.settings, &state).await?;
         if let Some(shown) = shown.take().filter(|shown| held.has_outgrown(shown)) {
             say(outgrown(shown.leads, held.leads));
             if args.yes {
                 say("Nothing was changed. Look at `plan` again; it names the set as it is now.");
-                return Ok(Exit::Decision);
+                return Ok(ExitCode::Decision);
             }
         }
         let on_delete = loaded.settings.source.on_delete;
         if !args.yes && !confirmed(&question(&held, release, on_delete), WITHOUT_ASKING)? {
             say(if decided { "Nothing else was changed." } else { "Nothing was changed." });
-            return Ok(Exit::Decision);
+            return Ok(ExitCode::Decision);
         }
         let now = clock::now();
         let released =
             match decide::release(&state, &loaded.settings, &selection, &held, release, &person(), now).await? {
-                Released::Leads(leads) => leads,
-                Released::Grown => {
+                ReleaseOutcome::Leads(leads) => leads,
+                ReleaseOutcome::Grown => {
                     // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
                     shown = (!args.yes || args.shown.is_some()).then_some(held);
                     continue;
@@ -75,17 +75,17 @@ pub async fn run(args: Args, release: Release, file: Option<&Path>) -> anyhow::R
         if left.leads > 0 {
             say(format_args!("{} joined meanwhile and still wait: look at `plan`.", table::leads(left.leads)));
             if args.yes || released.leads == 0 {
-                return Ok(Exit::Decision);
+                return Ok(ExitCode::Decision);
             }
         }
     }
 }
 
 /// A selection that fits no held lead may be misspelt: what the operator wants to decide is then not decided.
-fn nothing_held(otherwise: &str, selection: &Selection) -> anyhow::Result<Exit> {
+fn nothing_held(otherwise: &str, selection: &HeldSelection) -> anyhow::Result<ExitCode> {
     if selection.is_everything() {
         say(otherwise);
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     }
     let ids = (!selection.ids.is_empty()).then(|| format!("with the id {}", table::ids_of(&selection.ids)));
     let reason = selection.reason.as_ref().map(|reason| format!("for the reason {}", printable(reason)));
@@ -97,8 +97,8 @@ fn nothing_held(otherwise: &str, selection: &Selection) -> anyhow::Result<Exit> 
     .into())
 }
 
-fn set_named(name: &str) -> Result<Held, SetupError> {
-    Held::named(name).ok_or_else(|| {
+fn set_named(name: &str) -> Result<HeldLeads, SetupError> {
+    HeldLeads::named(name).ok_or_else(|| {
         SetupError::new(format!("--shown {name}: there is no such set"), "copy the name from the output of `plan`")
     })
 }

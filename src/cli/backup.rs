@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use secrecy::ExposeSecret;
 
-use crate::cli::context::{Exit, existing_state, person, settings};
+use crate::cli::context::{ExitCode, existing_state, person, settings};
 use crate::cli::table;
 use crate::console::say;
 use crate::error::SetupError;
@@ -20,7 +20,7 @@ pub struct Args {
     pub file: PathBuf,
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let url = loaded.settings.state.url.expose_secret();
     let Some(state) = db::sqlite_path(url) else {
@@ -65,15 +65,15 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         "To restore it: stop conversica-sync, move the files -wal and -shm beside the state away, put the copy in place of the state, \
          start conversica-sync, look at `plan`, then `approve`.",
     );
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-pub async fn restored(file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn restored(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     stray_log::accept_lost_log(loaded.settings.state.url.expose_secret());
     let Some(state) = existing_state(&loaded.settings).await? else {
         say("There is no state yet.");
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     };
     let leads = backup::mark_restored(&state, &person(), clock::now()).await?;
     say(format_args!(
@@ -81,5 +81,5 @@ pub async fn restored(file: Option<&Path>) -> anyhow::Result<Exit> {
         table::leads(i64::try_from(leads).unwrap_or(i64::MAX))
     ));
     say("Look at `plan`, then `approve` or `baseline`. Withdrawals of consent are sent all the same.");
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }

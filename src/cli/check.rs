@@ -4,16 +4,16 @@
 use std::io::stdout;
 use std::path::Path;
 
-use crate::check::item::{Item, State, Verdict};
-use crate::cli::context::{Exit, settings_unsaid};
+use crate::check::item::{CheckItem, CheckVerdict, ItemState};
+use crate::cli::context::{ExitCode, settings_unsaid};
 use crate::cli::table;
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::console::{self, printable, say};
-use crate::conversica::outcome::{Class, HaltReason};
-use crate::conversica::token::Veil;
+use crate::conversica::outcome::{HaltReason, OutcomeClass};
+use crate::conversica::token::TokenVeil;
 use crate::daemon::open_state::open_state;
 use crate::error::SetupError;
-use crate::send::test_lead::{self, Sent};
+use crate::send::test_lead::{self, TestLeadOutcome};
 use crate::{check, clock};
 
 #[derive(Debug, clap::Args)]
@@ -29,9 +29,9 @@ pub struct Args {
     pub test_email: String,
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings_unsaid(file);
-    let page = Page::of_terminal();
+    let page = CheckTable::of_terminal();
     let list = check::walk(&loaded, clock::own(), |item| {
         if !args.json {
             page.show(item);
@@ -42,7 +42,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         say(format_args!("{:#}", list.document()));
     }
     let verdict = list.verdict();
-    if verdict != Verdict::Unready && args.send_test_lead {
+    if verdict != CheckVerdict::Unready && args.send_test_lead {
         return send_test_lead(&loaded?.settings, &args.test_email, &page).await;
     }
     if !args.json {
@@ -50,9 +50,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     }
     match verdict {
         // What waits for a person is `status`'s to say by an exit code; here it is worth a look.
-        Verdict::Ready | Verdict::Decision => Ok(Exit::Done),
-        Verdict::Unready => Err(SetupError::new(
-            format!("{} of the points above must be fixed before anything can be sent", list.count(State::Fail)),
+        CheckVerdict::Ready | CheckVerdict::Decision => Ok(ExitCode::Done),
+        CheckVerdict::Unready => Err(SetupError::new(
+            format!("{} of the points above must be fixed before anything can be sent", list.count(ItemState::Fail)),
             "mend them in the order in which they stand, then run `conversica-sync check` again",
         )
         .into()),
@@ -60,7 +60,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
 }
 
 /// How the list is written: one line a point, in columns, its cure below it.
-struct Page {
+struct CheckTable {
     /// Whether the locale has ticks.
     ticks: bool,
     colours: bool,
@@ -73,7 +73,7 @@ const SECTION_WIDTH: usize = 9;
 /// A narrower terminal wraps by itself.
 const NARROW: usize = 60;
 
-impl Page {
+impl CheckTable {
     fn of_terminal() -> Self {
         Self {
             ticks: console::is_utf8(console::variable),
@@ -83,12 +83,12 @@ impl Page {
     }
 
     /// A tick and a word of four letters: who hears the list, or greps it, has the word.
-    fn mark(&self, state: State) -> String {
+    fn mark(&self, state: ItemState) -> String {
         let (tick, word, colour) = match state {
-            State::Ok => ('\u{2713}', "ok  ", "32"),
-            State::Warn => ('!', "look", "33"),
-            State::Fail => ('\u{2717}', "BAD ", "31"),
-            State::Skipped => ('-', "skip", "2"),
+            ItemState::Ok => ('\u{2713}', "ok  ", "32"),
+            ItemState::Warn => ('!', "look", "33"),
+            ItemState::Fail => ('\u{2717}', "BAD ", "31"),
+            ItemState::Skipped => ('-', "skip", "2"),
         };
         let mark = if self.ticks { format!("{tick} {word}") } else { word.to_owned() };
         if self.colours { format!("\u{1b}[{colour}m{mark}\u{1b}[0m") } else { mark }
@@ -98,7 +98,7 @@ impl Page {
         if self.ticks { 6 } else { 4 }
     }
 
-    fn show(&self, item: &Item) {
+    fn show(&self, item: &CheckItem) {
         let indent = self.mark_width() + 2 + SECTION_WIDTH + 1;
         let detail = self.wrapped(&item.detail, indent);
         say(format_args!("{}  {:<SECTION_WIDTH$} {detail}", self.mark(item.state), item.section));
@@ -128,7 +128,7 @@ impl Page {
 }
 
 /// The one thing here that sends, and only when asked for by name.
-async fn send_test_lead(settings: &Settings, email: &str, page: &Page) -> anyhow::Result<Exit> {
+async fn send_test_lead(settings: &ServiceSettings, email: &str, page: &CheckTable) -> anyhow::Result<ExitCode> {
     if settings.conversica.test_lead_token.is_none() {
         // Before a state is made for it.
         return Err(SetupError::new(
@@ -139,20 +139,20 @@ async fn send_test_lead(settings: &Settings, email: &str, page: &Page) -> anyhow
     }
     let state = open_state(settings, "check --send-test-lead").await?;
     let exit = match test_lead::send(&state.db, state.company, settings, email, clock::now()).await? {
-        Sent::Halted(halt) => {
+        TestLeadOutcome::Halted(halt) => {
             let since = halt.since.format("%F %T UTC");
             say(format_args!(
                 "{}  test lead halted ({}) since {since}: nothing is sent. cure: {}",
-                page.mark(State::Fail),
+                page.mark(ItemState::Fail),
                 halt.reason.name(),
                 halt.reason.cure()
             ));
-            Exit::Decision
+            ExitCode::Decision
         }
-        Sent::Answered(attempt) => {
+        TestLeadOutcome::Answered(attempt) => {
             let status = attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
             // An answer may repeat the lead, whose last name is the token.
-            let veil = Veil::over(settings.conversica.test_lead_token.as_ref());
+            let veil = TokenVeil::over(settings.conversica.test_lead_token.as_ref());
             let said = attempt
                 .detail
                 .as_deref()
@@ -160,13 +160,15 @@ async fn send_test_lead(settings: &Settings, email: &str, page: &Page) -> anyhow
                 .unwrap_or_default();
             let class = attempt.class;
             let (mark, exit) = match class {
-                Class::Accepted => (State::Ok, Exit::Done),
-                Class::Halting => (State::Fail, Exit::Decision),
-                Class::Rejected | Class::Transient | Class::Ambiguous => (State::Fail, Exit::Attention),
+                OutcomeClass::Accepted => (ItemState::Ok, ExitCode::Done),
+                OutcomeClass::Halting => (ItemState::Fail, ExitCode::Decision),
+                OutcomeClass::Rejected | OutcomeClass::Transient | OutcomeClass::Ambiguous => {
+                    (ItemState::Fail, ExitCode::Attention)
+                }
             };
             say(format_args!("{}  test lead {} ({status}){said}", page.mark(mark), class.name()));
             let remedy = attempt.halt.map_or(class.remedy(), HaltReason::cure);
-            if class == Class::Accepted {
+            if class == OutcomeClass::Accepted {
                 say("\nReady. Conversica should show the lead conversica-sync-test-lead. Next: conversica-sync plan");
             } else {
                 say(format_args!("{:width$}cure: {remedy}", "", width = page.mark_width() + 2));

@@ -3,7 +3,7 @@
 use clap::Command;
 use clap_complete::Shell;
 
-use crate::cli::context::{Exit, NAME};
+use crate::cli::context::{ExitCode, NAME};
 use crate::console;
 
 #[derive(Debug, clap::Args)]
@@ -12,7 +12,7 @@ pub struct Args {
     pub shell: Shell,
 }
 
-pub fn run(args: Args, mut program: Command) -> anyhow::Result<Exit> {
+pub fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
     // Into memory first: the crate panics where the reader of the output goes away.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, NAME, &mut script);
@@ -20,7 +20,7 @@ pub fn run(args: Args, mut program: Command) -> anyhow::Result<Exit> {
         script = mended(&String::from_utf8_lossy(&script)).into_bytes();
     }
     console::put(&script);
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
 /// Nothing would be completed behind a command: where a program has a hyphen in its name, the crate (4.6.11) spells the labels

@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::cli::help;
-use crate::config::environment::Environment;
+use crate::config::environment::ProcessEnvironment;
 use crate::config::{find_file, load, schema, show};
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub enum ConfigCommand {
     /// Show every setting in force, secrets hidden, with the layer it came from
     #[command(after_help = help::CONFIG_SHOW)]
     Show {
@@ -24,11 +24,11 @@ pub enum Command {
 }
 
 /// Prints to standard output; warnings go to standard error.
-pub fn run(command: Command, file: Option<&Path>) -> anyhow::Result<()> {
+pub fn run(command: ConfigCommand, file: Option<&Path>) -> anyhow::Result<()> {
     let text = match command {
-        Command::Schema => format!("{:#}\n", schema::json_schema()),
-        Command::Show { json } => {
-            let environment = Environment::of_process();
+        ConfigCommand::Schema => format!("{:#}\n", schema::json_schema()),
+        ConfigCommand::Show { json } => {
+            let environment = ProcessEnvironment::of_process();
             let loaded = load(&find_file(file, &environment)?, &environment)?;
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");

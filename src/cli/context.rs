@@ -8,17 +8,17 @@ use std::path::Path;
 
 use secrecy::ExposeSecret;
 
-use crate::config::{Environment, Loaded, Settings, find_file, load};
+use crate::config::{LoadedConfig, ProcessEnvironment, ServiceSettings, find_file, load};
 use crate::error::SetupError;
-use crate::status::Need;
-use crate::store::decision::Who;
+use crate::status::OperatorNeed;
+use crate::store::decision::DecisionMaker;
 use crate::store::file_lock::{self, StateLock};
 use crate::store::state_db::StateDb;
 use crate::{clock, telemetry};
 
 /// How a command ended, when it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub enum ExitCode {
     Done = 0,
     /// Leads are rejected, invalid or exhausted.
     Attention = 3,
@@ -26,12 +26,12 @@ pub enum Exit {
     Decision = 4,
 }
 
-impl From<Need> for Exit {
-    fn from(need: Need) -> Self {
+impl From<OperatorNeed> for ExitCode {
+    fn from(need: OperatorNeed) -> Self {
         match need {
-            Need::Nothing => Exit::Done,
-            Need::Attention => Exit::Attention,
-            Need::Decision => Exit::Decision,
+            OperatorNeed::Nothing => ExitCode::Done,
+            OperatorNeed::Attention => ExitCode::Attention,
+            OperatorNeed::Decision => ExitCode::Decision,
         }
     }
 }
@@ -50,7 +50,7 @@ pub(crate) fn confirmed(question: &str, cure: &str) -> anyhow::Result<bool> {
 }
 
 /// The state for a command that changes something in it; `None` where there is none yet, which then is not made.
-pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option<StateDb>> {
+pub(crate) async fn existing_state(settings: &ServiceSettings) -> anyhow::Result<Option<StateDb>> {
     let url = settings.state.url.expose_secret();
     file_lock::refuse_lost(url)?;
     let looked = match StateDb::open_state_read_only(url).await {
@@ -70,16 +70,16 @@ pub(crate) async fn existing_state(settings: &Settings) -> anyhow::Result<Option
 }
 
 /// Who is at the keyboard, for the record of decisions.
-pub(crate) fn person() -> Who {
+pub(crate) fn person() -> DecisionMaker {
     let named = ["SUDO_USER", "LOGNAME", "USER"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
     let named = named.or_else(account_name);
-    Who::new(format!("{} (command line)", named.as_deref().unwrap_or("unknown user")))
+    DecisionMaker::new(format!("{} (command line)", named.as_deref().unwrap_or("unknown user")))
 }
 
 /// Reads the settings, says what is doubtful about them, and begins to log.
-pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<Loaded> {
+pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<LoadedConfig> {
     let loaded = settings_unsaid(file)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -88,15 +88,15 @@ pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<Loaded> {
 }
 
 /// The state for a command that only reads; `None` where there is none yet.
-pub(crate) async fn readable_state(settings: &Settings) -> anyhow::Result<Option<StateDb>> {
+pub(crate) async fn readable_state(settings: &ServiceSettings) -> anyhow::Result<Option<StateDb>> {
     let url = settings.state.url.expose_secret();
     file_lock::refuse_lost(url)?;
     StateDb::open_state_read_only(url).await
 }
 
 /// The same, for who shows the doubts in a place of its own.
-pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<Loaded> {
-    let environment = Environment::of_process();
+pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<LoadedConfig> {
+    let environment = ProcessEnvironment::of_process();
     let loaded = load(&find_file(file, &environment)?, &environment)?;
     telemetry::init(&loaded.settings.log);
     Ok(loaded)

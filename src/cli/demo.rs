@@ -1,6 +1,6 @@
 //! `demo`: see [`crate::demo`].
 
-use crate::cli::context::Exit;
+use crate::cli::context::ExitCode;
 use crate::cli::signal;
 use crate::demo;
 
@@ -11,9 +11,9 @@ pub struct Args {
     pub once: bool,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<Exit> {
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = signal::stop_on_signal()?;
-    let ending = if args.once { demo::Ending::ByItself } else { demo::Ending::OnSignal };
+    let ending = if args.once { demo::DemoEnding::ByItself } else { demo::DemoEnding::OnSignal };
     demo::run(ending, stop).await?;
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::context::{Exit, settings_unsaid};
+use crate::cli::context::{ExitCode, settings_unsaid};
 use crate::console::{printable, say};
 use crate::error::SetupError;
 
@@ -37,26 +37,26 @@ pub struct Args {
 
 /// What both paths answer; of it, what is shown.
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct HealthAnswer {
     #[serde(default)]
-    reasons: Vec<Reason>,
-    held: Option<Held>,
+    reasons: Vec<ShownReason>,
+    held: Option<ShownHold>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Reason {
+struct ShownReason {
     reason: String,
     detail: String,
     cure: String,
 }
 
 #[derive(Debug, Deserialize)]
-struct Held {
+struct ShownHold {
     reason: String,
     leads: u64,
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     // The doubts about settings are the daemon's to say: a check that runs every half minute would say nothing else.
     let listen = match args.address {
         Some(address) => address,
@@ -70,12 +70,12 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         .map_err(|_| anyhow!("{no}: {address} gave no answer within {} s", TIME_LIMIT.as_secs()))?
         .with_context(|| format!("{no}: {address} cannot be asked (is the daemon running?)"))?;
     // Something else may happen to listen there.
-    let answer: Answer = serde_json::from_slice(&body)
+    let answer: HealthAnswer = serde_json::from_slice(&body)
         .map_err(|_| anyhow!("{no}: what answers at {address} (status {}) is not conversica-sync", status.as_u16()))?;
     if status == StatusCode::OK {
         let held = answer.held.map(|held| format!("; held ({}): {} leads wait for a person", held.reason, held.leads));
         say(printable(&format!("{yes}{}", held.unwrap_or_default())));
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     }
     if answer.reasons.is_empty() {
         bail!("{no}: {address}{path} answered with status {}", status.as_u16());

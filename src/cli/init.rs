@@ -16,9 +16,9 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::context::Exit;
+use crate::cli::context::ExitCode;
 use crate::cli::init::args::Args;
-use crate::config::Environment;
+use crate::config::ProcessEnvironment;
 use crate::console::say;
 use crate::conversica::lead::LeadKey;
 use crate::db;
@@ -26,39 +26,39 @@ use crate::db::pooler::StatementPooler;
 use crate::error::SetupError;
 use crate::nearest::nearest;
 use crate::setup::introspect;
-use crate::setup::introspect::table::Table;
-use crate::setup::propose::proposal::{Given, Proposal, Wishes};
-use crate::setup::propose::rank::{self, Candidate};
-use crate::setup::propose::{Dialect, ancestors, propose, staff};
+use crate::setup::introspect::table::InspectedTable;
+use crate::setup::propose::proposal::{GivenValue, OperatorWishes, SourceProposal};
+use crate::setup::propose::rank::{self, TableCandidate};
+use crate::setup::propose::{SqlDialect, ancestors, propose, staff};
 use crate::source::source_db::SourceDb;
-use store::Target;
-use trial::Trial;
+use store::ConfigTarget;
+use trial::ConfigTrial;
 
 /// Longest that one look may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Tables whose values are looked at before one is chosen.
 const SAMPLED_TABLES: usize = 6;
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     match propose_and_write(args, file).await {
-        Err(error) if error.is::<ask::Stopped>() => {
+        Err(error) if error.is::<ask::InitStopped>() => {
             say("Nothing was written.");
-            Ok(Exit::Decision)
+            Ok(ExitCode::Decision)
         }
         ended => ended,
     }
 }
 
-async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let asks = !args.yes && !args.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    let target = Target::new(&args, file)?;
-    let source = flags::source(&args, &Environment::of_process(), asks)?;
+    let target = ConfigTarget::new(&args, file)?;
+    let source = flags::source(&args, &ProcessEnvironment::of_process(), asks)?;
     let db = connect(&source.url).await?;
     let mut catalog = introspect::tables(&db).await?;
     let table = choose(&args, &db, &mut catalog, asks).await?;
     let dialect = match db {
-        SourceDb::Sqlite(_) => Dialect::Sqlite,
-        SourceDb::Postgres(_) => Dialect::Postgres,
+        SourceDb::Sqlite(_) => SqlDialect::Sqlite,
+        SourceDb::Postgres(_) => SqlDialect::Postgres,
     };
     let mut wishes = flags::wishes(&args);
     refuse_unknown_columns(&catalog[table], &wishes)?;
@@ -72,9 +72,9 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     let username = refuse_missing(&proposal, &wishes, username)?;
     let text = write::config(
         &proposal,
-        &write::Setting { source: &source, target: &target, args: &args, username: &username },
+        &write::ConfigSettings { source: &source, target: &target, args: &args, username: &username },
     );
-    let trial = Trial::of(&target, &text, &source.url, asks || std::io::stdout().is_terminal()).await?;
+    let trial = ConfigTrial::of(&target, &text, &source.url, asks || std::io::stdout().is_terminal()).await?;
     if args.json {
         say(show::json(&proposal, &trial, &target, &catalog[table]));
     } else {
@@ -88,13 +88,13 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
         if !args.json {
             say("Nothing was written, because no row makes a valid lead. To write the file all the same: --yes");
         }
-        return Ok(Exit::Attention);
+        return Ok(ExitCode::Attention);
     }
     target.write(&text, &source)?;
     if !args.json {
         show::next_steps(&target, &source, &trial);
     }
-    Ok(if trial.valid == 0 { Exit::Attention } else { Exit::Done })
+    Ok(if trial.valid == 0 { ExitCode::Attention } else { ExitCode::Done })
 }
 
 async fn connect(url: &str) -> anyhow::Result<SourceDb> {
@@ -121,7 +121,7 @@ async fn connect(url: &str) -> anyhow::Result<SourceDb> {
 }
 
 /// The table: the one that was named, the one that a person picks, or the only likely one.
-async fn choose(args: &Args, db: &SourceDb, catalog: &mut [Table], asks: bool) -> anyhow::Result<usize> {
+async fn choose(args: &Args, db: &SourceDb, catalog: &mut [InspectedTable], asks: bool) -> anyhow::Result<usize> {
     if let Some(asked) = &args.table {
         let found = named(catalog, asked)?;
         introspect::sample(db, &mut catalog[found]).await;
@@ -138,7 +138,7 @@ async fn choose(args: &Args, db: &SourceDb, catalog: &mut [Table], asks: bool) -
     if candidates.is_empty() {
         return Err(no_candidate(catalog).into());
     }
-    let likely: Vec<&Candidate> = candidates.iter().take(SAMPLED_TABLES).collect();
+    let likely: Vec<&TableCandidate> = candidates.iter().take(SAMPLED_TABLES).collect();
     if asks {
         return ask::which_table(&likely, catalog);
     }
@@ -154,12 +154,12 @@ async fn choose(args: &Args, db: &SourceDb, catalog: &mut [Table], asks: bool) -
 }
 
 /// The tables that may be advised to take: none of users or staff.
-fn advisable(catalog: &[Table]) -> Vec<String> {
+fn advisable(catalog: &[InspectedTable]) -> Vec<String> {
     let others = (0..catalog.len()).filter(|index| !staff::is_staff_in(catalog, *index));
     others.map(|index| catalog[index].setting()).collect()
 }
 
-fn no_candidate(catalog: &[Table]) -> SetupError {
+fn no_candidate(catalog: &[InspectedTable]) -> SetupError {
     let mut names = advisable(catalog);
     names.truncate(20);
     let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -177,9 +177,9 @@ fn no_candidate(catalog: &[Table]) -> SetupError {
     )
 }
 
-fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
+fn named(catalog: &[InspectedTable], asked: &str) -> Result<usize, SetupError> {
     let wanted = db::table_parts(asked);
-    let parts = |table: &Table| match wanted.as_slice() {
+    let parts = |table: &InspectedTable| match wanted.as_slice() {
         [name] => table.name.eq_ignore_ascii_case(name),
         [schema, name] => {
             let own = table.schema.as_deref().unwrap_or(if schema == "main" { "main" } else { "public" });
@@ -187,7 +187,7 @@ fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
         }
         _ => false,
     };
-    let exact = |table: &Table| table.setting() == asked;
+    let exact = |table: &InspectedTable| table.setting() == asked;
     if let Some(found) = catalog.iter().position(exact).or_else(|| catalog.iter().position(parts)) {
         return Ok(found);
     }
@@ -202,7 +202,13 @@ fn named(catalog: &[Table], asked: &str) -> Result<usize, SetupError> {
 }
 
 /// Proposes, looks at the tables that the proposal would join, and proposes again with what was seen there.
-async fn proposed(db: &SourceDb, catalog: &mut [Table], table: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
+async fn proposed(
+    db: &SourceDb,
+    catalog: &mut [InspectedTable],
+    table: usize,
+    dialect: SqlDialect,
+    wishes: &OperatorWishes,
+) -> SourceProposal {
     loop {
         let proposal = propose(catalog, table, dialect, wishes);
         let unseen: Vec<usize> =
@@ -221,16 +227,16 @@ async fn proposed(db: &SourceDb, catalog: &mut [Table], table: usize, dialect: D
 /// A table of words in several languages is joined only once its values have been seen.
 async fn labels_seen(
     db: &SourceDb,
-    catalog: &mut [Table],
+    catalog: &mut [InspectedTable],
     table: usize,
-    dialect: Dialect,
-    wishes: &Wishes,
-    proposal: Proposal,
-) -> Proposal {
+    dialect: SqlDialect,
+    wishes: &OperatorWishes,
+    proposal: SourceProposal,
+) -> SourceProposal {
     let references = catalog[table].references.clone();
     let mut seen = false;
     for reference in references {
-        let place = |t: &Table| t.schema == reference.schema && t.name == reference.table && t.rows.is_none();
+        let place = |t: &InspectedTable| t.schema == reference.schema && t.name == reference.table && t.rows.is_none();
         let Some(index) = catalog.iter().position(place) else { continue };
         introspect::sample(db, &mut catalog[index]).await;
         catalog[index].rows.get_or_insert(0);
@@ -239,12 +245,12 @@ async fn labels_seen(
     if seen { propose(catalog, table, dialect, wishes) } else { proposal }
 }
 
-fn refuse_unknown_columns(table: &Table, wishes: &Wishes) -> Result<(), SetupError> {
+fn refuse_unknown_columns(table: &InspectedTable, wishes: &OperatorWishes) -> Result<(), SetupError> {
     let flags = [("--key", &wishes.key), ("--client", &wishes.client)];
     let mut asked: Vec<(String, &str)> =
         flags.iter().filter_map(|(flag, column)| Some(((*flag).to_owned(), column.as_deref()?))).collect();
     for (key, given) in &wishes.given {
-        if let Given::Column(column) | Given::Inverted(column) = given {
+        if let GivenValue::Column(column) | GivenValue::Inverted(column) = given {
             asked.push((format!("--map {key}"), column));
         }
     }
@@ -263,7 +269,11 @@ fn refuse_unknown_columns(table: &Table, wishes: &Wishes) -> Result<(), SetupErr
 }
 
 /// Everything that is still unknown, in one message.
-fn refuse_missing(proposal: &Proposal, wishes: &Wishes, username: Option<String>) -> Result<String, SetupError> {
+fn refuse_missing(
+    proposal: &SourceProposal,
+    wishes: &OperatorWishes,
+    username: Option<String>,
+) -> Result<String, SetupError> {
     let mut missing: Vec<String> = Vec::new();
     if proposal.key.is_none() {
         missing.push("--key COLUMN (no column is unique, as far as can be seen)".to_owned());
@@ -275,7 +285,7 @@ fn refuse_missing(proposal: &Proposal, wishes: &Wishes, username: Option<String>
             other => format!("--map {other}=COLUMN"),
         });
     }
-    let left_out = wishes.given.contains(&(LeadKey::ConversationId, Given::Nothing));
+    let left_out = wishes.given.contains(&(LeadKey::ConversationId, GivenValue::Nothing));
     if proposal.field(LeadKey::ConversationId).is_none() && !left_out {
         missing.push(
             "--conversation NAME, or --map conversationId=COLUMN (--map conversationId= leaves it out)".to_owned(),

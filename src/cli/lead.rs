@@ -12,18 +12,18 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::context::{Exit, readable_state, settings};
+use crate::cli::context::{ExitCode, readable_state, settings};
 use crate::cli::plan::shown;
 use crate::clock;
 use crate::console::{self, printable, say};
 use crate::conversica::lead::LeadId;
-use crate::conversica::token::Veil;
+use crate::conversica::token::TokenVeil;
 use crate::error::SetupError;
 use crate::store::state_db::StateDb;
-use crate::store::story::{self, Story};
+use crate::store::story::{self, LeadStory};
 use crate::store::{instant, tombstone};
 use crate::story::basis::DeliveredBasis;
-use crate::story::hearing::Hearing;
+use crate::story::hearing::LeadHearing;
 use crate::story::history::{self, history, moment};
 use crate::story::row::{find_rows, read_notes};
 use crate::story::{document, hide_token, name, several, standing, unknown, which};
@@ -44,7 +44,7 @@ pub struct Args {
     pub erase: erase::Args,
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let settings = &loaded.settings;
     let client = args.client.as_deref();
@@ -64,7 +64,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         )
         .into());
     };
-    let veil = Veil::over(settings.conversica.test_lead_token.as_ref());
+    let veil = TokenVeil::over(settings.conversica.test_lead_token.as_ref());
     let lead = match which(&state, &args.id, client).await? {
         Ok(lead) => lead,
         Err(unknown) => {
@@ -78,7 +78,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
                     moment(at)
                 );
                 print(document, text, &veil, args.json || args.export.export);
-                return Ok(Exit::Done);
+                return Ok(ExitCode::Done);
             }
             let rows = find_rows(settings, &state, &args.id, client, clock::now()).await;
             match rows.as_deref() {
@@ -89,10 +89,10 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
                 }
                 Some([]) | None => return Err(unknown.into()),
             }
-            return Ok(Exit::Done);
+            return Ok(ExitCode::Done);
         }
     };
-    let hearing = Hearing::of(&state, &lead, settings.consent.keep_opt_outs).await?;
+    let hearing = LeadHearing::of(&state, &lead, settings.consent.keep_opt_outs).await?;
     let Some(mut story) = story::of(&state, &lead).await? else {
         // Conversica speaks of leads that the CRM does not have, or that were not read yet.
         if hearing.is_nothing() {
@@ -103,7 +103,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         if args.export.export {
             let mut document = export::document(&state, &lead, None, document, clock::now()).await?;
             veil.value(&mut document);
-            return export::write(&args.export, &document).map(|()| Exit::Done);
+            return export::write(&args.export, &document).map(|()| ExitCode::Done);
         }
         let rows = find_rows(settings, &state, &lead.id, Some(&lead.client_id), clock::now()).await;
         hearing.add_to(&mut document, None);
@@ -116,7 +116,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         text.push_str(&hearing.standing_text(None));
         text.push_str(&history(hearing.events(console::width())));
         print(document, text, &veil, args.json);
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     };
     let veil = hide_token(&mut story, &state, settings, veil).await?;
     let mut document = document(&story);
@@ -126,7 +126,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
             export::hide_earlier_tokens(&mut document);
         }
         veil.value(&mut document);
-        return export::write(&args.export, &document).map(|()| Exit::Done);
+        return export::write(&args.export, &document).map(|()| ExitCode::Done);
     }
     hearing.add_to(&mut document, story.desired.as_ref());
     let notes = read_notes(settings, &state, &lead, clock::now()).await.unwrap_or_default();
@@ -134,11 +134,11 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         document["notes"] = json!(notes);
     }
     print(document, text(&story, &hearing, &notes, console::width()), &veil, args.json);
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
 /// The token is a secret, wherever it stands.
-fn print(mut document: Value, text: String, veil: &Veil, json: bool) {
+fn print(mut document: Value, text: String, veil: &TokenVeil, json: bool) {
     if json {
         veil.value(&mut document);
         say(format_args!("{document:#}"));
@@ -148,7 +148,7 @@ fn print(mut document: Value, text: String, veil: &Veil, json: bool) {
 }
 
 /// For people: where it stands and what to do, what Conversica should hold and holds, and how that came about.
-fn text(story: &Story, hearing: &Hearing, notes: &[String], width: usize) -> String {
+fn text(story: &LeadStory, hearing: &LeadHearing, notes: &[String], width: usize) -> String {
     let mut text = name(&story.lead);
     let (stands, to_do) = standing(story);
     let _ = writeln!(text, ": {}\n  {}\n  to do: {to_do}\n", story.status.name(), printable(&stands));
@@ -163,7 +163,7 @@ fn text(story: &Story, hearing: &Hearing, notes: &[String], width: usize) -> Str
 }
 
 /// Field by field; where the two differ, old and new.
-fn contents(story: &Story) -> String {
+fn contents(story: &LeadStory) -> String {
     let nothing = Map::new();
     let (desired, delivered) =
         (story.desired.as_ref().unwrap_or(&nothing), story.delivered.as_ref().unwrap_or(&nothing));

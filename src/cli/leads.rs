@@ -6,21 +6,21 @@ use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::cli::context::{Exit, readable_state, settings};
+use crate::cli::context::{ExitCode, readable_state, settings};
 use crate::cli::table;
 use crate::console::{printable, say};
-use crate::conversica::token::Veil;
-use crate::rules::lead_status::Status;
+use crate::conversica::token::TokenVeil;
+use crate::rules::lead_status::LeadStatus;
 use crate::store::lead;
-use crate::store::listing::{self, Listed, Pages};
+use crate::store::listing::{self, ListedLead, ListingPages};
 use crate::store::state_db::StateDb;
-use crate::story::entry::{Entry, why};
+use crate::story::entry::{StoryEntry, why};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Leads of that status, and of no other; may be repeated [default: all but in_sync, gone and assumed]
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status_parser())]
-    pub status: Vec<Status>,
+    pub status: Vec<LeadStatus>,
     /// Leads with this in the reason they are held or invalid for, or in Conversica's last answer (words of it, its
     /// status, its class)
     #[arg(long, value_name = "TEXT")]
@@ -36,12 +36,12 @@ pub struct Args {
 /// How many leads are listed for people who did not say.
 const LIMIT: u32 = 50;
 
-fn status_parser() -> impl TypedValueParser<Value = Status> {
-    PossibleValuesParser::new(Status::ALL.map(Status::name))
-        .try_map(|name| Status::from_name(&name).ok_or("there is no such status"))
+fn status_parser() -> impl TypedValueParser<Value = LeadStatus> {
+    PossibleValuesParser::new(LeadStatus::ALL.map(LeadStatus::name))
+        .try_map(|name| LeadStatus::from_name(&name).ok_or("there is no such status"))
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let Some(state) = readable_state(&loaded.settings).await? else {
         say(if args.json {
@@ -49,37 +49,38 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         } else {
             "There is no state yet: nothing has been read. `conversica-sync plan` shows what a first pass would do."
         });
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     };
-    let veil = Veil::over(loaded.settings.conversica.test_lead_token.as_ref());
-    let wanted = Wanted::new(&state, &args, veil).await?;
+    let veil = TokenVeil::over(loaded.settings.conversica.test_lead_token.as_ref());
+    let wanted = LeadsQuery::new(&state, &args, veil).await?;
     if args.json {
         print_json(&state, &wanted).await?
     } else {
         print_text(&state, &wanted).await?
     };
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
 /// What was asked for.
-struct Wanted<'a> {
+struct LeadsQuery<'a> {
     /// With the number of leads that have it, in the order in which they are listed.
-    statuses: Vec<(Status, i64)>,
+    statuses: Vec<(LeadStatus, i64)>,
     /// Leads in the state, of any status.
     all: i64,
     reason: Option<&'a str>,
     limit: Option<i64>,
-    veil: Veil,
+    veil: TokenVeil,
 }
 
-impl<'a> Wanted<'a> {
-    async fn new(state: &StateDb, args: &'a Args, veil: Veil) -> Result<Self, sqlx::Error> {
+impl<'a> LeadsQuery<'a> {
+    async fn new(state: &StateDb, args: &'a Args, veil: TokenVeil) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
-        let by_default = |status: Status| !status.is_settled();
-        let is_wanted =
-            |status: Status| if args.status.is_empty() { by_default(status) } else { args.status.contains(&status) };
+        let by_default = |status: LeadStatus| !status.is_settled();
+        let is_wanted = |status: LeadStatus| {
+            if args.status.is_empty() { by_default(status) } else { args.status.contains(&status) }
+        };
         Ok(Self {
-            statuses: Status::ALL.into_iter().filter(|s| is_wanted(*s)).map(|s| (s, counts[&s])).collect(),
+            statuses: LeadStatus::ALL.into_iter().filter(|s| is_wanted(*s)).map(|s| (s, counts[&s])).collect(),
             all: counts.values().sum(),
             reason: args.reason.as_deref(),
             limit: match args.limit {
@@ -101,11 +102,15 @@ impl<'a> Wanted<'a> {
     }
 
     /// Hands over the leads, up to the limit; returns how many.
-    async fn each(&self, state: &StateDb, mut take: impl FnMut(Listed) -> anyhow::Result<()>) -> anyhow::Result<i64> {
+    async fn each(
+        &self,
+        state: &StateDb,
+        mut take: impl FnMut(ListedLead) -> anyhow::Result<()>,
+    ) -> anyhow::Result<i64> {
         let mut listed = 0;
         for (status, count) in &self.statuses {
             let left = |listed: i64| self.limit.map_or(i64::MAX, |limit| limit - listed);
-            let mut pages = Pages::new(state, *status, self.reason, *count, self.all, left(listed));
+            let mut pages = ListingPages::new(state, *status, self.reason, *count, self.all, left(listed));
             loop {
                 let page = pages.next(left(listed)).await?;
                 if page.is_empty() {
@@ -126,7 +131,7 @@ impl<'a> Wanted<'a> {
 }
 
 /// Written as it is read. A document that closes is whole.
-async fn print_json(state: &StateDb, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+async fn print_json(state: &StateDb, wanted: &LeadsQuery<'_>) -> anyhow::Result<()> {
     let mut out = BufWriter::new(std::io::stdout());
     match write_json(&mut out, state, wanted).await {
         // Whoever reads may stop reading.
@@ -135,13 +140,13 @@ async fn print_json(state: &StateDb, wanted: &Wanted<'_>) -> anyhow::Result<()> 
     }
 }
 
-async fn write_json(out: &mut impl Write, state: &StateDb, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+async fn write_json(out: &mut impl Write, state: &StateDb, wanted: &LeadsQuery<'_>) -> anyhow::Result<()> {
     let mut separator = "\n";
     write!(out, "{{\"leads\":[")?;
     let listed = wanted.each(state, |lead| {
         write!(out, "{separator}")?;
         separator = ",\n";
-        Ok(serde_json::to_writer(&mut *out, &Entry::of(&lead))?)
+        Ok(serde_json::to_writer(&mut *out, &StoryEntry::of(&lead))?)
     });
     let listed = listed.await?;
     let total = if wanted.limit.is_some_and(|limit| listed >= limit) { wanted.total(state).await? } else { listed };
@@ -157,7 +162,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-async fn print_text(state: &StateDb, wanted: &Wanted<'_>) -> anyhow::Result<()> {
+async fn print_text(state: &StateDb, wanted: &LeadsQuery<'_>) -> anyhow::Result<()> {
     let mut leads = Vec::new();
     let listed = wanted
         .each(state, |lead| {
@@ -174,7 +179,7 @@ async fn print_text(state: &StateDb, wanted: &Wanted<'_>) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn text(leads: &[Listed], total: i64) -> String {
+fn text(leads: &[ListedLead], total: i64) -> String {
     let clients = leads.iter().any(|lead| !lead.lead.client_id.is_empty());
     let columns = ["id", "client", "status", "why", "since"];
     let chosen = |cells: [String; 5]| cells.into_iter().enumerate().filter(|(at, _)| clients || *at != 1).map(|c| c.1);

@@ -9,7 +9,7 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::context::Exit;
+use crate::cli::context::ExitCode;
 use crate::console::{self, say};
 use crate::error::SetupError;
 
@@ -20,7 +20,7 @@ pub struct Args {
     pub directory: Option<PathBuf>,
 }
 
-pub fn run(args: Args, program: Command) -> anyhow::Result<Exit> {
+pub fn run(args: Args, program: Command) -> anyhow::Result<ExitCode> {
     let mut program = program.disable_help_subcommand(true);
     program.build();
     match args.directory {
@@ -36,7 +36,7 @@ pub fn run(args: Args, program: Command) -> anyhow::Result<Exit> {
             say(format_args!("{pages} pages in {}", directory.display()));
         }
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
 /// How many there are.

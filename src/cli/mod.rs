@@ -34,11 +34,11 @@ use std::path::PathBuf;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::cli::context::Exit;
+use crate::cli::context::ExitCode;
 use crate::console;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::store::held::Release;
+use crate::store::held::ReleaseKind;
 use crate::store::state_failure::state_cure;
 
 /// Keeps a CRM database (SQLite or PostgreSQL) and Conversica in step.
@@ -50,17 +50,17 @@ use crate::store::state_failure::state_cure;
     max_term_width = 100,
     after_help = help::PROGRAM
 )]
-pub struct Cli {
+pub struct CommandLine {
     /// Configuration file [default: $CONVERSICA_SYNC_CONFIG, ./conversica-sync.toml,
     /// /etc/conversica-sync/conversica-sync.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Run the daemon: poll, deliver, until told to stop
     #[command(after_help = help::RUN)]
     Run,
@@ -114,13 +114,13 @@ pub enum Command {
     #[command(after_help = help::TRIGGERS)]
     Triggers {
         #[command(subcommand)]
-        command: triggers::Command,
+        command: triggers::TriggersCommand,
     },
     /// What Conversica sends, on its way to the CRM database: the tables for it, and what the CRM refuses
     #[command(after_help = help::WRITEBACK)]
     Writeback {
         #[command(subcommand)]
-        command: writeback::Command,
+        command: writeback::WritebackCommand,
     },
     /// A local Conversica to try things against
     #[command(after_help = help::SANDBOX)]
@@ -138,47 +138,47 @@ pub enum Command {
     #[command(after_help = help::CONFIG)]
     Config {
         #[command(subcommand)]
-        command: config::Command,
+        command: config::ConfigCommand,
     },
 }
 
 /// The arguments of the process. Prints help, version and mistakes itself, and ends the process with them.
-pub fn parse() -> Cli {
+pub fn parse() -> CommandLine {
     // Said here, for all output alike: by itself clap knows further variables that force colours into a pipe.
     let colours = console::colours(&std::io::stdout()) && console::colours(&std::io::stderr());
     let colours = if colours { ColorChoice::Auto } else { ColorChoice::Never };
-    let matches = Cli::command().color(colours).get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let matches = CommandLine::command().color(colours).get_matches();
+    CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// Does what was asked.
-pub async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
     let file = cli.config.as_deref();
     match cli.command {
-        Command::Run => run::run(file).await,
-        Command::Once(args) => once::run(args, file).await,
-        Command::Plan(args) => plan::run(args, file).await,
-        Command::Check(args) => check::run(args, file).await,
-        Command::Health(args) => health::run(args, file).await,
-        Command::Status(args) => status::run(args, file).await,
-        Command::Leads(args) => leads::run(args, file).await,
-        Command::Lead(args) => lead::run(args, file).await,
-        Command::Init(args) => init::run(*args, file).await,
-        Command::Reconcile(args) => reconcile::run(args, file).await,
-        Command::Received(args) => received::run(args, file).await,
-        Command::Approve(args) => approve::run(args, Release::Send, file).await,
-        Command::Baseline(args) => approve::run(args, Release::Baseline, file).await,
-        Command::Retry(args) => retry::run(args, file).await,
-        Command::Resume => resume::run(file).await,
-        Command::Backup(args) => backup::run(args, file).await,
-        Command::Restored => backup::restored(file).await,
-        Command::Triggers { command } => triggers::run(command, file).await,
-        Command::Writeback { command } => writeback::run(command, file).await,
-        Command::Sandbox(args) => sandbox::run(*args).await.map(|()| Exit::Done),
-        Command::Demo(args) => demo::run(args).await,
-        Command::Completions(args) => completions::run(args, Cli::command()),
-        Command::Man(args) => man::run(args, Cli::command()),
-        Command::Config { command } => config::run(command, file).map(|()| Exit::Done),
+        CliCommand::Run => run::run(file).await,
+        CliCommand::Once(args) => once::run(args, file).await,
+        CliCommand::Plan(args) => plan::run(args, file).await,
+        CliCommand::Check(args) => check::run(args, file).await,
+        CliCommand::Health(args) => health::run(args, file).await,
+        CliCommand::Status(args) => status::run(args, file).await,
+        CliCommand::Leads(args) => leads::run(args, file).await,
+        CliCommand::Lead(args) => lead::run(args, file).await,
+        CliCommand::Init(args) => init::run(*args, file).await,
+        CliCommand::Reconcile(args) => reconcile::run(args, file).await,
+        CliCommand::Received(args) => received::run(args, file).await,
+        CliCommand::Approve(args) => approve::run(args, ReleaseKind::Send, file).await,
+        CliCommand::Baseline(args) => approve::run(args, ReleaseKind::Baseline, file).await,
+        CliCommand::Retry(args) => retry::run(args, file).await,
+        CliCommand::Resume => resume::run(file).await,
+        CliCommand::Backup(args) => backup::run(args, file).await,
+        CliCommand::Restored => backup::restored(file).await,
+        CliCommand::Triggers { command } => triggers::run(command, file).await,
+        CliCommand::Writeback { command } => writeback::run(command, file).await,
+        CliCommand::Sandbox(args) => sandbox::run(*args).await.map(|()| ExitCode::Done),
+        CliCommand::Demo(args) => demo::run(args).await,
+        CliCommand::Completions(args) => completions::run(args, CommandLine::command()),
+        CliCommand::Man(args) => man::run(args, CommandLine::command()),
+        CliCommand::Config { command } => config::run(command, file).map(|()| ExitCode::Done),
     }
 }
 

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::context::{Exit, settings};
+use crate::cli::context::{ExitCode, settings};
 use crate::cli::{progress, signal, status, table};
 use crate::config::duration;
 use crate::console::say;
-use crate::conversica::outcome::Class;
+use crate::conversica::outcome::OutcomeClass;
 use crate::daemon::open_state::open_state;
-use crate::pulse::Pulse;
+use crate::pulse::LoopPulse;
 use crate::receive;
-use crate::receive::signals::Signals;
-use crate::send::pass::{self, Passed};
-use crate::send::reach::Reach;
-use crate::send::tally::Tally;
-use crate::source::crm::Crm;
-use crate::status::Report;
+use crate::receive::signals::LoopSignals;
+use crate::send::pass::{self, PassOutcome};
+use crate::send::reach::PollReach;
+use crate::send::tally::RunTally;
+use crate::source::crm::ConnectedCrm;
+use crate::status::StatusReport;
 use crate::store::due;
 use crate::store::file_lock::StateLoss;
 use crate::store::state_db::StateDb;
@@ -43,14 +43,14 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     duration::parse(text).map_err(|error| error.to_string())
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let stop = signal::stop_on_signal()?;
     // The source first: for one that does not fit, no state is made.
-    let crm = Crm::open(&loaded.settings).await?;
+    let crm = ConnectedCrm::open(&loaded.settings).await?;
     let state = open_state(&loaded.settings, "once").await?;
-    let tally = Arc::new(Tally::default());
-    let reach = if args.full { Reach::Everything } else { Reach::AsDue };
+    let tally = Arc::new(RunTally::default());
+    let reach = if args.full { PollReach::Everything } else { PollReach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));
     // What was posted before this pass counts in it. A failure of the state is the pass's own to tell.
     let _ = receive::apply::apply_waiting(&loaded.settings, &state.db).await;
@@ -58,8 +58,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let taking_in = receive::apply::run(
         Arc::new(loaded.settings.clone()),
         state.db.clone(),
-        Signals::default(),
-        Arc::new(Pulse::new(Instant::now())),
+        LoopSignals::default(),
+        Arc::new(LoopPulse::new(Instant::now())),
         stop.clone(),
     );
     let taking_in = AbortOnDropHandle::new(tokio::spawn(taking_in));
@@ -77,7 +77,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
         return Err(anyhow::Error::from(loss).context(format!("nothing more is sent; cure: {}", loss.cure())));
     }
     let passed = passed?;
-    let report = Report::of(&state.db).await?;
+    let report = StatusReport::of(&state.db).await?;
     if args.json {
         let mut document = serde_json::json!(report);
         document["pass"] = serde_json::json!(passed);
@@ -88,7 +88,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     if passed.interrupted {
         anyhow::bail!("interrupted; what was not sent stays due");
     }
-    Ok(if passed.nothing_delivered { Exit::Decision } else { report.need().into() })
+    Ok(if passed.nothing_delivered { ExitCode::Decision } else { report.need().into() })
 }
 
 /// The pass to its end, and what of the state was lost meanwhile.
@@ -103,7 +103,7 @@ async fn pass_unless_lost<T>(
     }
 }
 
-fn summary(passed: &Passed) -> String {
+fn summary(passed: &PassOutcome) -> String {
     let seconds = passed.duration_ms as f64 / 1000.0;
     let polled = &passed.polled;
     let mut text = format!(
@@ -141,7 +141,7 @@ fn summary(passed: &Passed) -> String {
 }
 
 /// Why a pass that had leads to deliver delivered none, and when they are tried next.
-fn undelivered(passed: &Passed) -> String {
+fn undelivered(passed: &PassOutcome) -> String {
     let waiting = table::leads(passed.waiting);
     let wait = if passed.waiting == 1 { "waits" } else { "wait" };
     if passed.halted {
@@ -172,12 +172,12 @@ fn undelivered(passed: &Passed) -> String {
 }
 
 /// On a terminal only: rows while reading, leads while sending.
-async fn show_progress(state: StateDb, tally: Arc<Tally>) {
+async fn show_progress(state: StateDb, tally: Arc<RunTally>) {
     let Some((bar, mut ticks)) = progress::bar() else { return };
     let known = progress::known(&state).await;
     loop {
         ticks.tick().await;
-        let decided = tally.outcomes(Class::Accepted) + tally.outcomes(Class::Rejected);
+        let decided = tally.outcomes(OutcomeClass::Accepted) + tally.outcomes(OutcomeClass::Rejected);
         if tally.is_reading() {
             progress::show_reading(&bar, &tally, known);
             continue;

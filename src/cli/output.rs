@@ -8,31 +8,31 @@ use tempfile::NamedTempFile;
 use crate::error::SetupError;
 
 /// Standard output, or a file.
-pub enum Output {
+pub enum OutputTarget {
     Standard(BufWriter<std::io::Stdout>),
     File(BufWriter<NamedTempFile>, PathBuf),
 }
 
-impl Output {
+impl OutputTarget {
     pub fn open(file: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(file) = file else { return Ok(Output::Standard(BufWriter::new(std::io::stdout()))) };
+        let Some(file) = file else { return Ok(OutputTarget::Standard(BufWriter::new(std::io::stdout()))) };
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let begun = NamedTempFile::new_in(folder).map_err(|error| cannot_write(file, &error))?;
-        Ok(Output::File(BufWriter::new(begun), file.to_owned()))
+        Ok(OutputTarget::File(BufWriter::new(begun), file.to_owned()))
     }
 
     pub fn writer(&mut self) -> &mut (dyn Write + Send) {
         match self {
-            Output::Standard(out) => out,
-            Output::File(out, _) => out,
+            OutputTarget::Standard(out) => out,
+            OutputTarget::File(out, _) => out,
         }
     }
 
     pub fn finish(self) -> anyhow::Result<()> {
         match self {
             // Whoever reads may stop reading.
-            Output::Standard(mut out) => drop(out.flush()),
-            Output::File(out, file) => {
+            OutputTarget::Standard(mut out) => drop(out.flush()),
+            OutputTarget::File(out, file) => {
                 let begun = out.into_inner().map_err(|error| cannot_write(&file, error.error()))?;
                 begun.persist(&file).map_err(|error| cannot_write(&file, &error.error))?;
             }

@@ -13,18 +13,18 @@ const IN_MEMORY: usize = 1024 * 1024;
 const MOST: u64 = 256 * 1024 * 1024;
 
 /// A text that is written piece by piece, and shown later.
-pub struct Aside {
+pub struct BufferedText {
     text: SpooledTempFile,
     bytes: u64,
 }
 
-impl Default for Aside {
+impl Default for BufferedText {
     fn default() -> Self {
         Self { text: SpooledTempFile::new(IN_MEMORY), bytes: 0 }
     }
 }
 
-impl Aside {
+impl BufferedText {
     /// Adds a piece; whether there was room for it.
     ///
     /// # Errors
@@ -42,8 +42,10 @@ impl Aside {
     ///
     /// # Errors
     /// The temporary file's. Whoever reads may stop reading: that is none.
-    pub fn show(mut self, above: &str, below: &str, pager: Option<Pager>) -> std::io::Result<()> {
-        let Some(mut pager) = pager.and_then(Pager::start) else { return self.write(above, below, std::io::stdout()) };
+    pub fn show(mut self, above: &str, below: &str, pager: Option<TextPager>) -> std::io::Result<()> {
+        let Some(mut pager) = pager.and_then(TextPager::start) else {
+            return self.write(above, below, std::io::stdout());
+        };
         if let Some(input) = pager.stdin.take() {
             self.write(above, below, input)?;
         }
@@ -70,9 +72,9 @@ impl Aside {
 
 /// The program that shows a long text page by page.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Pager(Option<OsString>);
+pub struct TextPager(Option<OsString>);
 
-impl Pager {
+impl TextPager {
     /// The one that `$PAGER` names, or `less -FRX`; none where nobody would see it, or nobody wants it.
     pub fn of_terminal() -> Option<Self> {
         if std::io::stdout().is_terminal() { Self::named(std::env::var_os("PAGER")) } else { None }
@@ -110,10 +112,10 @@ mod tests {
 
     #[test]
     fn a_blank_pager_and_cat_are_none() {
-        assert_eq!(Pager::named(None), Some(Pager(None)));
+        assert_eq!(TextPager::named(None), Some(TextPager(None)));
         for none in ["", " ", "cat"] {
-            assert_eq!(Pager::named(Some(none.into())), None);
+            assert_eq!(TextPager::named(Some(none.into())), None);
         }
-        assert_eq!(Pager::named(Some("more -d".into())), Some(Pager(Some("more -d".into()))));
+        assert_eq!(TextPager::named(Some("more -d".into())), Some(TextPager(Some("more -d".into()))));
     }
 }

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::cli::context::{Exit, readable_state, settings};
-use crate::cli::pager::{Aside, Pager};
+use crate::cli::context::{ExitCode, readable_state, settings};
+use crate::cli::pager::{BufferedText, TextPager};
 use crate::cli::progress;
 use crate::clock;
-use crate::config::Settings;
-use crate::rules::plan_totals::Totals;
-use crate::send::plan::{self, Action, PlannedLead};
-use crate::send::tally::Tally;
-use crate::source::crm::Crm;
+use crate::config::ServiceSettings;
+use crate::rules::plan_totals::PlanTotals;
+use crate::send::plan::{self, PlannedAction, PlannedLead};
+use crate::send::tally::RunTally;
+use crate::source::crm::ConnectedCrm;
 use crate::store::state_db::StateDb;
 
 pub(super) use text::shown;
@@ -31,7 +31,7 @@ pub struct Args {
     pub limit: Option<u64>,
     /// Show only leads with which this would be done; may be repeated. The numbers are of all leads
     #[arg(long, value_name = "ACTION", value_delimiter = ',', value_parser = action_parser())]
-    pub only: Vec<Action>,
+    pub only: Vec<PlannedAction>,
     /// Show only the lead of this id; may be repeated. The numbers are of all leads
     #[arg(long, value_name = "ID")]
     pub lead: Vec<String>,
@@ -43,46 +43,46 @@ pub struct Args {
 /// How many leads are shown for people who did not say, where nobody turns pages.
 const LIMIT: u64 = 20;
 
-fn action_parser() -> impl TypedValueParser<Value = Action> {
-    PossibleValuesParser::new(Action::ALL.map(Action::name))
-        .try_map(|name| Action::from_name(&name).ok_or("there is no such action"))
+fn action_parser() -> impl TypedValueParser<Value = PlannedAction> {
+    PossibleValuesParser::new(PlannedAction::ALL.map(PlannedAction::name))
+        .try_map(|name| PlannedAction::from_name(&name).ok_or("there is no such action"))
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
-    let crm = Crm::open(&loaded.settings).await?;
+    let crm = ConnectedCrm::open(&loaded.settings).await?;
     let state = match readable_state(&loaded.settings).await? {
         Some(state) => state,
         None => StateDb::open_state_in_memory().await?,
     };
-    let planner = Planner { crm, state, settings: &loaded.settings };
-    let pager = if args.no_pager || args.json { None } else { Pager::of_terminal() };
+    let planner = PlanReader { crm, state, settings: &loaded.settings };
+    let pager = if args.no_pager || args.json { None } else { TextPager::of_terminal() };
     let limit = match args.limit {
         None if args.json || pager.is_some() => None,
         limit => Some(limit.unwrap_or(LIMIT)),
     };
-    let chosen = Chosen { only: &args.only, ids: &args.lead, limit, found: 0 };
+    let chosen = PlanSelection { only: &args.only, ids: &args.lead, limit, found: 0 };
     let totals =
         if args.json { print_json(&planner, chosen).await? } else { print_text(&planner, chosen, pager).await? };
     Ok(if totals.hold.is_some() {
-        Exit::Decision
+        ExitCode::Decision
     } else if totals.invalid > 0 {
-        Exit::Attention
+        ExitCode::Attention
     } else {
-        Exit::Done
+        ExitCode::Done
     })
 }
 
-struct Planner<'a> {
-    crm: Crm,
+struct PlanReader<'a> {
+    crm: ConnectedCrm,
     state: StateDb,
-    settings: &'a Settings,
+    settings: &'a ServiceSettings,
 }
 
-impl Planner<'_> {
+impl PlanReader<'_> {
     /// With a bar for whoever waits, which is gone at the end.
-    async fn plan(&self, each: impl FnMut(PlannedLead) -> anyhow::Result<()>) -> anyhow::Result<Totals> {
-        let tally = Arc::new(Tally::default());
+    async fn plan(&self, each: impl FnMut(PlannedLead) -> anyhow::Result<()>) -> anyhow::Result<PlanTotals> {
+        let tally = Arc::new(RunTally::default());
         let bar = tokio::spawn(progress::reading(self.state.clone(), tally.clone()));
         let totals = plan::plan(&self.crm, &self.state, self.settings, &tally, clock::now(), each).await;
         bar.abort();
@@ -92,15 +92,15 @@ impl Planner<'_> {
 }
 
 /// Which leads are shown.
-struct Chosen<'a> {
-    only: &'a [Action],
+struct PlanSelection<'a> {
+    only: &'a [PlannedAction],
     ids: &'a [String],
     limit: Option<u64>,
     /// How many there were so far, shown or not.
     found: u64,
 }
 
-impl Chosen<'_> {
+impl PlanSelection<'_> {
     fn is_all(&self) -> bool {
         self.only.is_empty() && self.ids.is_empty()
     }
@@ -116,7 +116,7 @@ impl Chosen<'_> {
 
 /// One document, its leads written as they are found: ten million of them need no memory. Errors come before the end, so
 /// a document that closes is whole.
-async fn print_json(planner: &Planner<'_>, mut chosen: Chosen<'_>) -> anyhow::Result<Totals> {
+async fn print_json(planner: &PlanReader<'_>, mut chosen: PlanSelection<'_>) -> anyhow::Result<PlanTotals> {
     let mut out = BufWriter::new(std::io::stdout());
     let mut separator = "{\"leads\":[\n";
     let totals = planner
@@ -136,9 +136,13 @@ async fn print_json(planner: &Planner<'_>, mut chosen: Chosen<'_>) -> anyhow::Re
     Ok(totals)
 }
 
-async fn print_text(planner: &Planner<'_>, mut chosen: Chosen<'_>, pager: Option<Pager>) -> anyhow::Result<Totals> {
+async fn print_text(
+    planner: &PlanReader<'_>,
+    mut chosen: PlanSelection<'_>,
+    pager: Option<TextPager>,
+) -> anyhow::Result<PlanTotals> {
     // What stands above the leads is known at the end.
-    let mut leads = Aside::default();
+    let mut leads = BufferedText::default();
     let mut shown = 0;
     let totals = planner
         .plan(|lead| {

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Interval, interval};
 
 use crate::console::can_redraw;
-use crate::send::tally::Tally;
+use crate::send::tally::RunTally;
 use crate::store::lead;
 use crate::store::state_db::StateDb;
 
@@ -29,14 +29,14 @@ pub async fn known(state: &StateDb) -> u64 {
 }
 
 /// Shows how far the rows are read.
-pub fn show_reading(bar: &ProgressBar, tally: &Tally, known: u64) {
+pub fn show_reading(bar: &ProgressBar, tally: &RunTally, known: u64) {
     bar.set_message(format!("{} rows read", tally.rows()));
     bar.set_length(known.max(tally.rows()));
     bar.set_position(tally.rows());
 }
 
 /// The same as long as this runs.
-pub async fn reading(state: StateDb, tally: Arc<Tally>) {
+pub async fn reading(state: StateDb, tally: Arc<RunTally>) {
     let Some((bar, mut ticks)) = bar() else { return };
     let known = known(&state).await;
     loop {

@@ -11,16 +11,16 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Map, Value, json};
 
-use crate::cli::context::{Exit, existing_state, person, readable_state, settings};
+use crate::cli::context::{ExitCode, existing_state, person, readable_state, settings};
 use crate::cli::{help, table};
 use crate::clock;
 use crate::console::{printable, say};
 use crate::conversica::lead::LeadId;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::conversica::{heard, vocabulary};
 use crate::error::SetupError;
-use crate::store::heard::reading::{self, Heard, Wanted};
-use crate::store::heard::replay::{self, Replayed};
+use crate::store::heard::reading::{self, EventFilter, HeardEvent};
+use crate::store::heard::replay::{self, ReplayOutcome};
 use crate::store::possible_opt_out::{self, OptOutDecision, SettleOutcome};
 use crate::store::state_db::StateDb;
 
@@ -28,16 +28,16 @@ use crate::store::state_db::StateDb;
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<ReceivedCommand>,
     #[command(flatten)]
-    pub list: List,
+    pub list: ReceivedList,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct List {
+pub struct ReceivedList {
     /// Posts of that kind
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
-    pub kind: Option<Kind>,
+    pub kind: Option<PostKind>,
     /// Posts that cannot be read, and have not been mended or put aside
     #[arg(long)]
     pub unreadable: bool,
@@ -56,7 +56,7 @@ pub struct List {
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub enum ReceivedCommand {
     /// One post, exactly as it came
     #[command(after_help = help::RECEIVED_SHOW)]
     Show {
@@ -93,18 +93,18 @@ pub enum Command {
     },
 }
 
-fn kind_parser() -> impl TypedValueParser<Value = Kind> {
-    PossibleValuesParser::new(Kind::ALL.map(Kind::name))
-        .try_map(|name| Kind::from_name(&name).ok_or("there is no such kind"))
+fn kind_parser() -> impl TypedValueParser<Value = PostKind> {
+    PossibleValuesParser::new(PostKind::ALL.map(PostKind::name))
+        .try_map(|name| PostKind::from_name(&name).ok_or("there is no such kind"))
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     match args.command {
         None => list(args.list, file).await,
-        Some(Command::Show { seq }) => show(seq, file).await,
-        Some(Command::Confirm { seqs }) => settle(seqs, OptOutDecision::Confirmed, file).await,
-        Some(Command::Dismiss { seqs }) => settle(seqs, OptOutDecision::Dismissed, file).await,
-        Some(Command::Replay { seqs, all, body }) => again(seqs, all, body, file).await,
+        Some(ReceivedCommand::Show { seq }) => show(seq, file).await,
+        Some(ReceivedCommand::Confirm { seqs }) => settle(seqs, OptOutDecision::Confirmed, file).await,
+        Some(ReceivedCommand::Dismiss { seqs }) => settle(seqs, OptOutDecision::Dismissed, file).await,
+        Some(ReceivedCommand::Replay { seqs, all, body }) => again(seqs, all, body, file).await,
     }
 }
 
@@ -112,9 +112,9 @@ async fn state(file: Option<&Path>) -> anyhow::Result<Option<StateDb>> {
     readable_state(&settings(file)?.settings).await
 }
 
-async fn list(args: List, file: Option<&Path>) -> anyhow::Result<Exit> {
+async fn list(args: ReceivedList, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (unreadable, possible_opt_outs) = (args.unreadable, args.possible_opt_outs);
-    let wanted = Wanted { kind: args.kind, unreadable, possible_opt_outs, id: args.id, ..Wanted::default() };
+    let wanted = EventFilter { kind: args.kind, unreadable, possible_opt_outs, id: args.id, ..EventFilter::default() };
     let events = match state(file).await? {
         Some(state) => with_suspects(&state, reading::list(&state, &wanted, args.limit.into()).await?).await?,
         None => Vec::new(),
@@ -138,7 +138,7 @@ async fn list(args: List, file: Option<&Path>) -> anyhow::Result<Exit> {
         }
         say(rows.trim_fmt());
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
 /// Posts of one statement that asks whom they may be about: SQLite admits a limited number of values in it.
@@ -147,7 +147,10 @@ const POSTS_AT_ONCE: usize = 500;
 const SUSPECTS_NAMED: usize = 5;
 
 /// Each post with the leads that it may be about, other than the one that it names for certain.
-async fn with_suspects(state: &StateDb, events: Vec<Heard>) -> Result<Vec<(Heard, Vec<LeadId>)>, sqlx::Error> {
+async fn with_suspects(
+    state: &StateDb,
+    events: Vec<HeardEvent>,
+) -> Result<Vec<(HeardEvent, Vec<LeadId>)>, sqlx::Error> {
     let mut suspects = BTreeMap::new();
     let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
     for seqs in seqs.chunks(POSTS_AT_ONCE) {
@@ -170,7 +173,7 @@ fn named(lead: &LeadId) -> String {
 }
 
 /// The lead that the post is about; those that it only may be about with a question mark.
-fn whose(event: &Heard, suspects: &[LeadId]) -> String {
+fn whose(event: &HeardEvent, suspects: &[LeadId]) -> String {
     let mut leads = Vec::new();
     if !event.lead.id.is_empty() {
         leads.push(format!("{}{}", named(&event.lead), if event.is_known { "" } else { " (not known here)" }));
@@ -198,14 +201,14 @@ const TELLING: [&str; 11] = [
 ];
 
 /// What the list shows of the content, which of its keys have values that are not published, and what is damaged.
-fn said(event: &Heard) -> (Map<String, Value>, Vec<&'static str>, Vec<String>) {
+fn said(event: &HeardEvent) -> (Map<String, Value>, Vec<&'static str>, Vec<String>) {
     let Ok(post) = heard::read(event.kind, &event.body) else { return Default::default() };
-    let outside = if event.kind == Kind::ChatLead { Vec::new() } else { vocabulary::outside(&post.content) };
+    let outside = if event.kind == PostKind::ChatLead { Vec::new() } else { vocabulary::outside(&post.content) };
     let told = TELLING.into_iter().filter_map(|key| Some((key.to_owned(), post.content.get(key)?.clone())));
     (told.collect(), outside, post.notes)
 }
 
-fn what(event: &Heard) -> String {
+fn what(event: &HeardEvent) -> String {
     let mut parts = Vec::new();
     match (&event.problem, event.mended_as) {
         (Some(problem), None) if event.settled_at.is_some() => {
@@ -240,7 +243,7 @@ fn what(event: &Heard) -> String {
     parts.join("; ")
 }
 
-fn document(event: &Heard, suspects: &[LeadId]) -> Value {
+fn document(event: &HeardEvent, suspects: &[LeadId]) -> Value {
     let suspects: Vec<Value> =
         suspects.iter().map(|lead| json!({ "id": lead.id, "client_id": lead.client_id })).collect();
     let (said, outside, notes) = said(event);
@@ -269,7 +272,7 @@ fn unknown(seq: i64) -> SetupError {
     SetupError::new(format!("nothing was received under the number {seq}"), "look at `conversica-sync received`")
 }
 
-async fn show(seq: i64, file: Option<&Path>) -> anyhow::Result<Exit> {
+async fn show(seq: i64, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let found = match state(file).await? {
         Some(state) => reading::one(&state, seq).await?,
         None => None,
@@ -285,10 +288,10 @@ async fn show(seq: i64, file: Option<&Path>) -> anyhow::Result<Exit> {
         // Whoever reads may stop reading.
         let _ = out.write_all(&event.body).and_then(|()| out.flush());
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-async fn settle(seqs: Vec<i64>, decision: OptOutDecision, file: Option<&Path>) -> anyhow::Result<Exit> {
+async fn settle(seqs: Vec<i64>, decision: OptOutDecision, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let Some(state) = existing_state(&settings(file)?.settings).await? else {
         return Err(SetupError::new("nothing has been received: there is no state yet", "`run` receives").into());
     };
@@ -313,10 +316,10 @@ async fn settle(seqs: Vec<i64>, decision: OptOutDecision, file: Option<&Path>) -
             }
         }
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&Path>) -> anyhow::Result<Exit> {
+async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     if body.is_some() && seqs.len() != 1 {
         return Err(SetupError::new("--body is the body of one post", "name the number of that one").into());
     }
@@ -327,7 +330,7 @@ async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&P
     };
     let has_clients = loaded.settings.source.client.is_some();
     let mut tally = (0_u64, 0_u64);
-    let mut wanted = Wanted { unreadable: all, seqs: seqs.clone(), ..Wanted::default() };
+    let mut wanted = EventFilter { unreadable: all, seqs: seqs.clone(), ..EventFilter::default() };
     for seq in &seqs {
         let event = reading::one(&state, *seq).await?.ok_or_else(|| unknown(*seq))?;
         if event.problem.is_none() || event.mended_as.is_some() {
@@ -342,16 +345,16 @@ async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&P
         for event in &page {
             let seq = event.seq;
             match replay::replay(&state, event, body.as_deref(), has_clients, clock::now()).await? {
-                Replayed::As(now) => {
+                ReplayOutcome::As(now) => {
                     tally.0 += 1;
                     say(format_args!("{seq}: read, as {now}"));
                 }
-                Replayed::Known(now) => {
+                ReplayOutcome::Known(now) => {
                     tally.0 += 1;
                     say(format_args!("{seq}: read; the same had arrived as {now}"));
                 }
-                Replayed::Erased => say(format_args!("{seq}: about somebody who was erased; it was not kept")),
-                Replayed::Unreadable(problem) => {
+                ReplayOutcome::Erased => say(format_args!("{seq}: about somebody who was erased; it was not kept")),
+                ReplayOutcome::Unreadable(problem) => {
                     tally.1 += 1;
                     say(format_args!("{seq}: still cannot be read: {}", printable(&problem)));
                 }
@@ -360,7 +363,7 @@ async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&P
     }
     let (read, unreadable) = tally;
     say(format_args!("{read} read, {unreadable} still unreadable. `run` takes in what was read."));
-    Ok(if unreadable > 0 { Exit::Attention } else { Exit::Done })
+    Ok(if unreadable > 0 { ExitCode::Attention } else { ExitCode::Done })
 }
 
 fn read_body(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::cli::context::{Exit, existing_state, person, settings};
+use crate::cli::context::{ExitCode, existing_state, person, settings};
 use crate::cli::table;
 use crate::console::say;
 use crate::error::SetupError;
-use crate::rules::lead_status::Status;
+use crate::rules::lead_status::LeadStatus;
 use crate::{clock, decide, wording};
 
 #[derive(Debug, clap::Args)]
@@ -19,19 +19,19 @@ pub struct Args {
     pub ids: Vec<String>,
     /// All leads of that status
     #[arg(long)]
-    pub status: Option<Stuck>,
+    pub status: Option<StuckStatus>,
     /// All rejected and exhausted leads
     #[arg(long)]
     pub all: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Stuck {
+pub enum StuckStatus {
     Rejected,
     Exhausted,
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let ids = (!args.ids.is_empty()).then_some(args.ids.as_slice());
     let Some(state) = existing_state(&loaded.settings).await? else {
@@ -39,19 +39,19 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
             return Err(nothing_stuck(ids).into());
         }
         say("Nothing to retry: there is no state yet.");
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     };
-    let statuses: &[Status] = match args.status {
-        Some(Stuck::Rejected) => &[Status::Rejected],
-        Some(Stuck::Exhausted) => &[Status::Exhausted],
-        None => &[Status::Rejected, Status::Exhausted],
+    let statuses: &[LeadStatus] = match args.status {
+        Some(StuckStatus::Rejected) => &[LeadStatus::Rejected],
+        Some(StuckStatus::Exhausted) => &[LeadStatus::Exhausted],
+        None => &[LeadStatus::Rejected, LeadStatus::Exhausted],
     };
     let requeued = decide::retry(&state, statuses, ids, &person(), clock::now()).await?;
     match ids {
         Some(ids) if requeued == 0 => Err(nothing_stuck(ids).into()),
         _ => {
             say(wording::requeued(requeued));
-            Ok(Exit::Done)
+            Ok(ExitCode::Done)
         }
     }
 }

@@ -8,33 +8,33 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::cli::context::{Exit, settings};
+use crate::cli::context::{ExitCode, settings};
 use crate::cli::signal::stop_on_signal;
 use crate::config::reload::reload;
-use crate::config::{Environment, Loaded, Settings, load};
-use crate::send::tally::Tally;
+use crate::config::{LoadedConfig, ProcessEnvironment, ServiceSettings, load};
+use crate::send::tally::RunTally;
 use crate::{daemon, telemetry};
 
-pub async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let stop = stop_on_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
     let (running, changes) = watch::channel(Arc::new(loaded.settings.clone()));
     let _follow = AbortOnDropHandle::new(tokio::spawn(follow(hang_up, loaded, running)));
-    daemon::run(changes, Arc::new(Tally::default()), stop).await?;
-    Ok(Exit::Done)
+    daemon::run(changes, Arc::new(RunTally::default()), stop).await?;
+    Ok(ExitCode::Done)
 }
 
-async fn follow(mut hang_up: Signal, mut started: Loaded, running: watch::Sender<Arc<Settings>>) {
+async fn follow(mut hang_up: Signal, mut started: LoadedConfig, running: watch::Sender<Arc<ServiceSettings>>) {
     while hang_up.recv().await.is_some() {
         read_again(&mut started, &running);
     }
 }
 
 /// Takes over what can be, and says what was not. Settings with a mistake change nothing.
-fn read_again(started: &mut Loaded, running: &watch::Sender<Arc<Settings>>) {
+fn read_again(started: &mut LoadedConfig, running: &watch::Sender<Arc<ServiceSettings>>) {
     let Some(file) = &started.file else { return };
-    let read = match load(file, &Environment::of_process()) {
+    let read = match load(file, &ProcessEnvironment::of_process()) {
         Ok(read) => read,
         Err(errors) => {
             for mistake in errors.0 {

@@ -10,10 +10,10 @@ use url::Url;
 use crate::config::duration;
 use crate::console::say;
 use crate::error::SetupError;
-use crate::sandbox::faults::Faults;
-use crate::sandbox::play::{self, Played, Receiver};
-use crate::sandbox::store::Counts;
-use crate::sandbox::{Options, start};
+use crate::sandbox::faults::FaultPlan;
+use crate::sandbox::play::{self, PlayReceiver, PlayedCounts};
+use crate::sandbox::store::SandboxCounts;
+use crate::sandbox::{SandboxOptions, start};
 
 /// How often what has changed is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub struct Args {
     /// lead was not taken; `login_page` answers 200 with a page; `timeout` takes the lead and never answers; `cut` takes
     /// it and cuts the connection; `drop` cuts without taking it.
     #[arg(long, value_name = "FAULTS", default_value = "", hide_default_value = true)]
-    pub faults: Faults,
+    pub faults: FaultPlan,
     /// The same seed meets the same faults
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let greeting_ends = greeting_end(&username, &password, &faults);
     // Before anything is printed: whoever waits for the first line may send a signal right after it.
     let mut stop = Box::pin(stop_signal()?);
-    let sandbox = start(Options { listen, username, password, faults, seed, play }).await?;
+    let sandbox = start(SandboxOptions { listen, username, password, faults, seed, play }).await?;
     let (endpoint, address) = (sandbox.endpoint(), sandbox.address);
     say(format_args!("sandbox listening on {endpoint}\n\n[conversica]\nendpoint = \"{endpoint}\"\n{greeting_ends}"));
     say(format_args!("look at what it received:   curl http://{address}/leads"));
@@ -89,7 +89,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         say(format_args!("conversations are played back to {receiver}\n"));
     }
 
-    let mut told = (Counts::default(), Played::default());
+    let mut told = (SandboxCounts::default(), PlayedCounts::default());
     let mut ticks = tokio::time::interval(TELL_EVERY);
     loop {
         tokio::select! {
@@ -111,7 +111,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// What is to be played back, and to whom.
-fn play(args: &Args) -> anyhow::Result<Option<play::Options>> {
+fn play(args: &Args) -> anyhow::Result<Option<play::PlayOptions>> {
     let Some(url) = args.receiver.clone() else { return Ok(None) };
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         let what = "--receiver is no web address".to_owned();
@@ -125,22 +125,22 @@ fn play(args: &Args) -> anyhow::Result<Option<play::Options>> {
             )
         })
     });
-    let receiver = Receiver {
+    let receiver = PlayReceiver {
         url,
         username: args.receiver_username.clone(),
         password: args.receiver_password.clone(),
         certificate: certificate.transpose()?,
     };
     let (beat, repeated, disordered) = (args.beat, args.repeated, args.disordered);
-    Ok(Some(play::Options { receiver, beat, repeated, disordered }))
+    Ok(Some(play::PlayOptions { receiver, beat, repeated, disordered }))
 }
 
-fn greeting_end(username: &str, password: &str, faults: &Faults) -> String {
+fn greeting_end(username: &str, password: &str, faults: &FaultPlan) -> String {
     let (username, password) = (toml::Value::from(username), toml::Value::from(password));
     format!("username = {username}\npassword = {password}\n\nfaults: {faults}\n")
 }
 
-fn line(counts: &Counts, played: &Played) -> String {
+fn line(counts: &SandboxCounts, played: &PlayedCounts) -> String {
     let mut line = format!("{} leads · {} posts · {} accepted", counts.leads, counts.posts, counts.accepted);
     let more = [
         (counts.repeated, "repeated"),
@@ -181,14 +181,21 @@ mod tests {
 
     #[test]
     fn the_line_tells_only_what_happened() {
-        let counts = Counts { leads: 2, posts: 4, accepted: 3, unauthorized_401: 1, locked: true, ..Counts::default() };
-        let told = line(&counts, &Played::default());
+        let counts = SandboxCounts {
+            leads: 2,
+            posts: 4,
+            accepted: 3,
+            unauthorized_401: 1,
+            locked: true,
+            ..SandboxCounts::default()
+        };
+        let told = line(&counts, &PlayedCounts::default());
         assert!(told.starts_with("2 leads · 4 posts · 3 accepted · 1 unauthorized (401) · ACCOUNT LOCKED"), "{told}");
         assert!(!told.contains("repeated"));
     }
 
     #[test]
     fn the_snippet_quotes_what_needs_quoting() {
-        assert!(greeting_end("a", "b\"c", &Faults::default()).contains(r#"password = 'b"c'"#));
+        assert!(greeting_end("a", "b\"c", &FaultPlan::default()).contains(r#"password = 'b"c'"#));
     }
 }

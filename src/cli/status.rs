@@ -6,15 +6,15 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
-use crate::cli::context::{Exit, settings};
+use crate::cli::context::{ExitCode, settings};
 use crate::cli::table;
 use crate::console::{printable, say};
 use crate::db;
 use crate::db::file::FileId;
 use crate::rules::hold_reason::advice;
-use crate::rules::lead_status::Status;
-use crate::status::{LostNumbers, Received, Report, StateLostShown};
-use crate::store::control::{BreakerState, Pacing};
+use crate::rules::lead_status::LeadStatus;
+use crate::status::{LostNumbers, ReceivedCounts, StateLostShown, StatusReport};
+use crate::store::control::{BreakerState, StoredPace};
 use crate::store::file_lock;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::UnclearOptOuts;
@@ -27,7 +27,7 @@ pub struct Args {
     pub json: bool,
 }
 
-pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let url = loaded.settings.state.url.expose_secret();
     let lost = file_lock::loss_of_holder(url);
@@ -40,7 +40,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let mut report = match read {
         Ok(report) => report,
         // Whatever is there instead of the state may be no state at all.
-        Err(_) if lost.is_some() => Report::before_the_first_run(),
+        Err(_) if lost.is_some() => StatusReport::before_the_first_run(),
         Err(error) => return Err(error),
     };
     report.state_lost =
@@ -71,15 +71,15 @@ fn missing_directory(url: &str) -> Option<String> {
     ))
 }
 
-async fn read_report(url: &str) -> anyhow::Result<Report> {
+async fn read_report(url: &str) -> anyhow::Result<StatusReport> {
     Ok(match StateDb::open_state_read_only(url).await? {
-        Some(state) => Report::of(&state).await?,
-        None => Report::before_the_first_run(),
+        Some(state) => StatusReport::of(&state).await?,
+        None => StatusReport::before_the_first_run(),
     })
 }
 
 /// The report for people.
-pub fn text(report: &Report) -> String {
+pub fn text(report: &StatusReport) -> String {
     let mut text = String::new();
     if let Some(lost) = &report.state_lost {
         let _ = writeln!(text, "STATE LOST: {}; it sends nothing, and answers posts with 500.", lost.detail);
@@ -139,9 +139,9 @@ pub fn text(report: &Report) -> String {
     }
     text.push_str(&opt_out_values(report.opt_out_values));
     let mut leads = table::plain(&[]);
-    for status in Status::ALL {
+    for status in LeadStatus::ALL {
         let says = match status {
-            Status::Pending | Status::Retrying if report.halt.is_some() => WAITS_TO_BE_SENT,
+            LeadStatus::Pending | LeadStatus::Retrying if report.halt.is_some() => WAITS_TO_BE_SENT,
             status => meaning(status),
         };
         leads.add_row([status.name().to_owned(), report.leads(status).to_string(), says.to_owned()]);
@@ -185,12 +185,13 @@ fn opt_out_values(values: UnclearOptOuts) -> String {
 }
 
 /// What came back, and what of it needs a person; blank where nothing came.
-fn received(received: &Received) -> String {
+fn received(received: &ReceivedCounts) -> String {
     if received.is_nothing() {
         return String::new();
     }
-    let Received { lead_updates, messages, chat_leads, repeats, unknown_leads, outside_vocabulary, .. } = received;
-    let Received { unreadable, possible_opt_outs, waiting_writeback, stopped_writeback, .. } = received;
+    let ReceivedCounts { lead_updates, messages, chat_leads, repeats, unknown_leads, outside_vocabulary, .. } =
+        received;
+    let ReceivedCounts { unreadable, possible_opt_outs, waiting_writeback, stopped_writeback, .. } = received;
     let mut text = format!(
         "Received: {}, {}, {}",
         counted(*lead_updates, "Lead Update", "Lead Updates"),
@@ -237,7 +238,7 @@ fn received(received: &Received) -> String {
 }
 
 /// What keeps leads from leaving at full pace; blank where nothing does.
-fn pacing(pacing: Option<&Pacing>, halted: bool) -> String {
+fn pacing(pacing: Option<&StoredPace>, halted: bool) -> String {
     let Some(pacing) = pacing.filter(|_| !halted) else { return String::new() };
     let time = |at: DateTime<Utc>| at.format("%F %T UTC");
     let mut text = String::new();

@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use crate::cli::context::{Exit, settings};
+use crate::cli::context::{ExitCode, settings};
 use crate::cli::help;
-use crate::config::{Changes, Settings, Source};
+use crate::config::{ChangeDetection, ServiceSettings, SourceSettings};
 use crate::console::say;
 use crate::db::pooler::StatementPooler;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::source::changes::ddl::{Design, Engine, Wake};
+use crate::source::changes::ddl::{ListenerWake, SourceEngine, TriggerDesign};
 use crate::source::changes::ground;
-use crate::source::changes::standing::{self, Standing};
+use crate::source::changes::standing::{self, TriggerStanding};
 use crate::source::source_db::SourceDb;
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub enum TriggersCommand {
     /// Show the script, to read it or to run it yourself: `… | psql -v ON_ERROR_STOP=1 URL`, `… | sqlite3 -bail FILE`
     #[command(after_help = help::TRIGGERS_PRINT)]
     Print {
@@ -27,26 +27,26 @@ pub enum Command {
         #[arg(long, conflicts_with_all = ["role", "no_notify", "notify", "published"])]
         remove: bool,
         #[command(flatten)]
-        made: Made,
+        made: InstalledTriggers,
     },
     /// Make change log and triggers, after showing the statements and asking
     #[command(after_help = help::TRIGGERS_INSTALL)]
     Install {
         #[command(flatten)]
-        made: Made,
+        made: InstalledTriggers,
         #[command(flatten)]
-        run: Running,
+        run: RunningDaemon,
     },
     /// Remove triggers and change log without a trace, after showing the statements and asking
     #[command(after_help = help::TRIGGERS_REMOVE)]
     Remove {
         #[command(flatten)]
-        run: Running,
+        run: RunningDaemon,
     },
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Made {
+pub struct InstalledTriggers {
     /// PostgreSQL: the role that conversica-sync reads with [default: that of source.url]
     #[arg(long)]
     pub role: Option<String>,
@@ -65,7 +65,7 @@ pub struct Made {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Running {
+pub struct RunningDaemon {
     /// File with the database URL of the table's owner [default: $CONVERSICA_SYNC_OWNER_URL, or source.url]
     #[arg(long, value_name = "FILE")]
     pub url_file: Option<PathBuf>,
@@ -77,26 +77,26 @@ pub struct Running {
 /// A variable of the process, for a URL that may hold a password: an argument would stand in every list of processes.
 const OWNER_URL: &str = "CONVERSICA_SYNC_OWNER_URL";
 
-pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(command: TriggersCommand, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = settings(file)?.settings;
     let url = settings.source.url.expose_secret();
     let reader = open(url, &settings.source).await?;
-    let removes = matches!(command, Command::Print { remove: true, .. } | Command::Remove { .. });
+    let removes = matches!(command, TriggersCommand::Print { remove: true, .. } | TriggersCommand::Remove { .. });
     let design = match removes {
         true => standing::design_of_removal(&reader, &settings.source).await?,
         false => standing::design(&reader, &settings.source).await?,
     };
     let elsewhere = ground::elsewhere(&reader, &design).await?;
     let standing = standing::look(&reader, &design).await?;
-    if standing == Standing::Foreign {
+    if standing == TriggerStanding::Foreign {
         return Err(standing::foreign(&design).into());
     }
     let exit = match command {
-        Command::Print { remove: true, .. } => {
+        TriggersCommand::Print { remove: true, .. } => {
             print(&design, &design.remove(&elsewhere));
-            Exit::Done
+            ExitCode::Done
         }
-        Command::Print { made, .. } => {
+        TriggersCommand::Print { made, .. } => {
             ground::refuse_foreign_parts(&reader, &design).await?;
             ground::refuse_powerless_owner(&reader, &design).await?;
             ground::refuse_foreign_type(&reader, &design).await?;
@@ -109,11 +109,11 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
             }
             let role = role(made.role, &reader).await?;
             print(&design, &design.install(role.as_deref(), wake));
-            Exit::Done
+            ExitCode::Done
         }
-        Command::Install { made, run } => {
+        TriggersCommand::Install { made, run } => {
             ground::refuse_foreign_parts(&reader, &design).await?;
-            let is_new = !matches!(standing, Standing::Complete { .. });
+            let is_new = !matches!(standing, TriggerStanding::Complete { .. });
             if is_new && !made.published {
                 ground::refuse_published(&reader, &design).await?;
             }
@@ -122,29 +122,29 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
             let named = made.role.is_some();
             let role = role(made.role, &reader).await?;
             let script = match (standing, &role) {
-                (Standing::Complete { misowned: Some(_), .. }, role) => {
+                (TriggerStanding::Complete { misowned: Some(_), .. }, role) => {
                     Some(design.replace(role.as_deref(), wake, &elsewhere))
                 }
-                (Standing::Complete { wake: found, .. }, Some(role)) if found == wake && named => {
+                (TriggerStanding::Complete { wake: found, .. }, Some(role)) if found == wake && named => {
                     Some(format!("{};\n", design.grant(role)))
                 }
-                (Standing::Complete { wake: found, .. }, Some(_)) if found == wake => None,
-                (Standing::Complete { .. }, None) => None,
-                (Standing::Absent, role) => Some(design.install(role.as_deref(), wake)),
+                (TriggerStanding::Complete { wake: found, .. }, Some(_)) if found == wake => None,
+                (TriggerStanding::Complete { .. }, None) => None,
+                (TriggerStanding::Absent, role) => Some(design.install(role.as_deref(), wake)),
                 (_, role) => Some(design.replace(role.as_deref(), wake, &elsewhere)),
             };
             let Some(script) = script else {
                 say("Installed already; nothing was changed.");
-                return Ok(Exit::Done);
+                return Ok(ExitCode::Done);
             };
             ground::refuse_powerless_owner(&reader, &design).await?;
             ground::refuse_foreign_type(&reader, &design).await?;
-            let Some(()) = execute(&design, &script, &run, &settings).await? else { return Ok(Exit::Decision) };
+            let Some(()) = execute(&design, &script, &run, &settings).await? else { return Ok(ExitCode::Decision) };
             say(format_args!("Installed: {} is logged in {}.", design.table.quoted(), design.log.quoted()));
             if is_left_out {
                 say(WITHOUT_NOTIFY);
             }
-            if is_new && design.engine == Engine::Postgres {
+            if is_new && design.engine == SourceEngine::Postgres {
                 say(format_args!(
                     "A role that runs pg_dump and is neither owner nor superuser fails from now on without: grant select on {}, \
                      {} to it; or leave the log out with --exclude-table.",
@@ -156,30 +156,30 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
                 let SetupError { what, cure } = ground::other_log(&design, &other);
                 say(format_args!("Beside that, {what}: {cure}."));
             }
-            if settings.source.changes == Changes::Poll {
+            if settings.source.changes == ChangeDetection::Poll {
                 say(
                     "Next: write changes = \"triggers\" under [source], and start conversica-sync again. Until then the log grows.",
                 );
             }
-            Exit::Done
+            ExitCode::Done
         }
-        Command::Remove { run } => {
-            if standing == Standing::Absent {
+        TriggersCommand::Remove { run } => {
+            if standing == TriggerStanding::Absent {
                 say("There is nothing to remove.");
                 for other in ground::other_logs(&reader, &design).await? {
                     let SetupError { what, cure } = ground::other_log(&design, &other);
                     say(format_args!("But {what}: {cure}."));
                 }
-                return Ok(Exit::Done);
+                return Ok(ExitCode::Done);
             }
             let Some(()) = execute(&design, &design.remove(&elsewhere), &run, &settings).await? else {
-                return Ok(Exit::Decision);
+                return Ok(ExitCode::Decision);
             };
             say("Removed.");
-            if settings.source.changes == Changes::Triggers {
+            if settings.source.changes == ChangeDetection::Triggers {
                 say("[source] changes is still \"triggers\": write changes = \"poll\", or polls will fail and say so.");
             }
-            Exit::Done
+            ExitCode::Done
         }
     };
     reader.close().await;
@@ -190,17 +190,17 @@ const WITHOUT_NOTIFY: &str = "Without NOTIFY: max_prepared_transactions of this 
                               notified cannot be prepared for two-phase commit. Changes are found at the next poll; where \
                               nobody uses two-phase commit, give --notify.";
 
-async fn wake(made: &Made, reader: &SourceDb) -> Result<Wake, sqlx::Error> {
+async fn wake(made: &InstalledTriggers, reader: &SourceDb) -> Result<ListenerWake, sqlx::Error> {
     let is_silent = made.no_notify || (!made.notify && ground::has_two_phase_commit(reader).await?);
-    Ok(if is_silent { Wake::Silent } else { Wake::Notify })
+    Ok(if is_silent { ListenerWake::Silent } else { ListenerWake::Notify })
 }
 
 /// Whether nobody is woken, and nobody has said so.
-fn is_left_out(made: &Made, wake: Wake, engine: Engine) -> bool {
-    engine == Engine::Postgres && wake == Wake::Silent && !made.no_notify
+fn is_left_out(made: &InstalledTriggers, wake: ListenerWake, engine: SourceEngine) -> bool {
+    engine == SourceEngine::Postgres && wake == ListenerWake::Silent && !made.no_notify
 }
 
-async fn open(url: &str, source: &Source) -> anyhow::Result<SourceDb> {
+async fn open(url: &str, source: &SourceSettings) -> anyhow::Result<SourceDb> {
     if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
         return Err(SetupError::new(
             format!("there is no file {}", path.display()),
@@ -233,13 +233,18 @@ async fn role(named: Option<String>, reader: &SourceDb) -> Result<Option<String>
     }
 }
 
-fn print(design: &Design, script: &str) {
+fn print(design: &TriggerDesign, script: &str) {
     let (table, log) = (design.table.quoted(), design.log.quoted());
     say(format_args!("-- conversica-sync: triggers on {table}, change log {log}\n{}", script.trim_end()));
 }
 
 /// Shows the script, asks, and runs exactly that; `None` where the operator declined.
-async fn execute(design: &Design, script: &str, run: &Running, settings: &Settings) -> anyhow::Result<Option<()>> {
+async fn execute(
+    design: &TriggerDesign,
+    script: &str,
+    run: &RunningDaemon,
+    settings: &ServiceSettings,
+) -> anyhow::Result<Option<()>> {
     print(design, script);
     if !run.yes && !confirmed()? {
         say("Nothing was changed.");
@@ -247,7 +252,7 @@ async fn execute(design: &Design, script: &str, run: &Running, settings: &Settin
     }
     let own = settings.source.url.expose_secret();
     let url = owner_url(run)?.unwrap_or_else(|| own.to_owned());
-    let same_engine = db::sqlite_path(&url).is_some() == (design.engine == Engine::Sqlite);
+    let same_engine = db::sqlite_path(&url).is_some() == (design.engine == SourceEngine::Sqlite);
     if !same_engine {
         return Err(SetupError::new(
             "the owner's URL is of another kind of database than [source] url",
@@ -299,7 +304,7 @@ fn refused(error: &sqlx::Error) -> SetupError {
     SetupError::new(format!("the database refused, and nothing was changed: {error}"), cure)
 }
 
-fn owner_url(run: &Running) -> Result<Option<String>, SetupError> {
+fn owner_url(run: &RunningDaemon) -> Result<Option<String>, SetupError> {
     let Some(path) = &run.url_file else {
         return Ok(std::env::var(OWNER_URL).ok().filter(|url| !url.is_empty()));
     };

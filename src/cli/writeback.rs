@@ -5,17 +5,17 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::cli::context::{Exit, existing_state, readable_state, settings};
+use crate::cli::context::{ExitCode, existing_state, readable_state, settings};
 use crate::cli::{help, table};
 use crate::clock;
-use crate::config::{Settings, WritebackMode};
+use crate::config::{ServiceSettings, WritebackMode};
 use crate::console::{printable, say};
 use crate::error::SetupError;
-use crate::source::writeback::ddl::Design;
-use crate::store::writeback::{self as queue, Stopped};
+use crate::source::writeback::ddl::WritebackDesign;
+use crate::store::writeback::{self as queue, StoppedEvent};
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub enum WritebackCommand {
     /// Show the script that makes the tables in the CRM database, to run it yourself: `… | psql -v ON_ERROR_STOP=1 URL`,
     /// `… | sqlite3 -bail FILE`. They are made at first use where the role may
     #[command(after_help = help::WRITEBACK_PRINT)]
@@ -47,12 +47,12 @@ pub enum Command {
     },
 }
 
-pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> {
+pub async fn run(command: WritebackCommand, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = settings(file)?.settings;
     match command {
-        Command::Print { role } => print(&settings, role),
-        Command::Stopped { json } => stopped(&settings, json).await?,
-        Command::Retry { ids, event, all } => {
+        WritebackCommand::Print { role } => print(&settings, role),
+        WritebackCommand::Stopped { json } => stopped(&settings, json).await?,
+        WritebackCommand::Retry { ids, event, all } => {
             let which = (!all).then_some((ids.as_slice(), event.as_slice()));
             let retried = match existing_state(&settings).await? {
                 Some(state) => queue::retry(&state, which, clock::now()).await?,
@@ -68,19 +68,20 @@ pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<Exit> 
             say(format_args!("{} back in the queue.", events(retried)));
         }
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-fn print(settings: &Settings, role: Option<String>) {
-    let design = Design::of(settings);
+fn print(settings: &ServiceSettings, role: Option<String>) {
+    let design = WritebackDesign::of(settings);
     if settings.writeback.mode == WritebackMode::Off {
         say("-- [writeback] mode is \"off\": nothing is written, and there is nothing to make");
         return;
     }
     let url = settings.writeback.url.as_ref().unwrap_or(&settings.source.url).expose_secret();
-    let role = role.or_else(|| user_of(url)).filter(|_| design.engine == crate::source::changes::ddl::Engine::Postgres);
+    let role =
+        role.or_else(|| user_of(url)).filter(|_| design.engine == crate::source::changes::ddl::SourceEngine::Postgres);
     let names: Vec<&str> = design.tables.iter().map(|table| table.name).collect();
-    if design.engine == crate::source::changes::ddl::Engine::Postgres {
+    if design.engine == crate::source::changes::ddl::SourceEngine::Postgres {
         say("-- Where a publication is `for all tables` or of their schema, make these on every subscriber first.");
     }
     say(format_args!("-- conversica-sync: {}\n{}", names.join(", "), design.script(role.as_deref()).trim_end()));
@@ -94,7 +95,7 @@ fn user_of(url: &str) -> Option<String> {
     (!named.username().is_empty() || parameter).then(|| options.get_username().to_owned())
 }
 
-async fn stopped(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+async fn stopped(settings: &ServiceSettings, as_json: bool) -> anyhow::Result<()> {
     let found = match readable_state(settings).await? {
         Some(state) => queue::stopped(&state).await?,
         None => Vec::new(),
@@ -121,7 +122,7 @@ async fn stopped(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text(found: &[Stopped]) -> String {
+fn text(found: &[StoppedEvent]) -> String {
     let mut list = table::plain(&["event", "id", "client", "kind", "tries", "behind", "since", "why"]);
     for stopped in found {
         list.add_row([

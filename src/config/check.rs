@@ -9,31 +9,31 @@ use std::str::FromStr;
 use chrono_tz::Tz;
 use config::{Value, ValueKind};
 
-use crate::config::key::{Key, Kind};
+use crate::config::key::{ConfigKey, KeyKind};
 use crate::config::{duration, size};
 use crate::error::SetupError;
 use crate::nearest::nearest;
 
 /// All mistakes found, so that a person mends them in one go.
 #[derive(Debug, Default)]
-pub struct Problems {
-    found: Vec<Problem>,
+pub struct ConfigProblems {
+    found: Vec<ConfigProblem>,
     /// Keys already complained about: what follows from them is not worth a second message.
     spoiled: BTreeSet<String>,
 }
 
 #[derive(Debug)]
-struct Problem {
+struct ConfigProblem {
     place: String,
     error: SetupError,
 }
 
-impl Problems {
+impl ConfigProblems {
     /// `place` is where the mistake stands: `conversica-sync.toml:12` or an environment variable.
     pub fn add(&mut self, place: &str, what: impl AsRef<str>, cure: impl Into<String>) {
         let error = SetupError::new(format!("{place}: {}", what.as_ref()), cure);
         if !self.found.iter().any(|other| other.error == error) {
-            self.found.push(Problem { place: place.to_owned(), error });
+            self.found.push(ConfigProblem { place: place.to_owned(), error });
         }
     }
 
@@ -64,29 +64,29 @@ fn line_of(place: &str) -> u32 {
 
 /// What is wrong with a value, and the cure.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Misfit {
+pub struct ValueMisfit {
     pub what: String,
     pub cure: String,
 }
 
-fn misfit<T>(what: impl Into<String>, cure: impl Into<String>) -> Result<T, Misfit> {
-    Err(Misfit { what: what.into(), cure: cure.into() })
+fn misfit<T>(what: impl Into<String>, cure: impl Into<String>) -> Result<T, ValueMisfit> {
+    Err(ValueMisfit { what: what.into(), cure: cure.into() })
 }
 
 /// Whether a value fits its key. Field rules are judged when they are read, after the layers are merged.
-pub fn fits(key: &Key, value: &Value) -> Result<(), Misfit> {
+pub fn fits(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
     match (&key.kind, &value.kind) {
-        (Kind::Rule, _) | (Kind::Boolean, ValueKind::Boolean(_)) => Ok(()),
-        (Kind::Integer, ValueKind::I64(number)) => whole(key, *number),
-        (Kind::Integer, ValueKind::Float(number)) => {
+        (KeyKind::Rule, _) | (KeyKind::Boolean, ValueKind::Boolean(_)) => Ok(()),
+        (KeyKind::Integer, ValueKind::I64(number)) => whole(key, *number),
+        (KeyKind::Integer, ValueKind::Float(number)) => {
             misfit(format!("`{}` is {number}, which is not a whole number", key.name), "Write a whole number.")
         }
-        (Kind::Number, ValueKind::I64(_)) => Ok(()),
-        (Kind::Number, ValueKind::Float(number)) if number.is_finite() => Ok(()),
-        (Kind::Number, ValueKind::Float(number)) => {
+        (KeyKind::Number, ValueKind::I64(_)) => Ok(()),
+        (KeyKind::Number, ValueKind::Float(number)) if number.is_finite() => Ok(()),
+        (KeyKind::Number, ValueKind::Float(number)) => {
             misfit(format!("`{}` is {number}, which is not a number to work with", key.name), "Write a finite number.")
         }
-        (Kind::Boolean | Kind::Integer | Kind::Number, _) => mistyped(key, value),
+        (KeyKind::Boolean | KeyKind::Integer | KeyKind::Number, _) => mistyped(key, value),
         (_, ValueKind::String(text)) if text.trim().is_empty() => {
             misfit(format!("`{}` is empty", key.name), "Write a value, or remove the key.")
         }
@@ -95,7 +95,7 @@ pub fn fits(key: &Key, value: &Value) -> Result<(), Misfit> {
     }
 }
 
-fn whole(key: &Key, number: i64) -> Result<(), Misfit> {
+fn whole(key: &ConfigKey, number: i64) -> Result<(), ValueMisfit> {
     match u32::try_from(number) {
         Ok(_) => Ok(()),
         Err(_) => misfit(
@@ -105,7 +105,7 @@ fn whole(key: &Key, number: i64) -> Result<(), Misfit> {
     }
 }
 
-fn mistyped(key: &Key, value: &Value) -> Result<(), Misfit> {
+fn mistyped(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
     let found = match &value.kind {
         ValueKind::Boolean(_) => "a boolean",
         ValueKind::String(_) => "text",
@@ -115,42 +115,44 @@ fn mistyped(key: &Key, value: &Value) -> Result<(), Misfit> {
         _ => "of another kind",
     };
     let (expected, cure) = match &key.kind {
-        Kind::Boolean => ("true or false", "Write true or false, without quotes.".to_owned()),
-        Kind::Integer => ("a whole number", "Write a whole number, without quotes.".to_owned()),
-        Kind::Number => ("a number", "Write a number, without quotes.".to_owned()),
-        Kind::Duration => ("a duration", "Write it with a unit and in quotes, like \"15s\" or \"1h30m\".".to_owned()),
-        Kind::Size => ("a size", "Write it with a unit and in quotes, like \"1MiB\".".to_owned()),
-        Kind::Choice(words) => ("one of some words", format!("Write {}.", listed(words))),
-        Kind::Text | Kind::Address | Kind::TimeZone | Kind::Url | Kind::Rule => {
+        KeyKind::Boolean => ("true or false", "Write true or false, without quotes.".to_owned()),
+        KeyKind::Integer => ("a whole number", "Write a whole number, without quotes.".to_owned()),
+        KeyKind::Number => ("a number", "Write a number, without quotes.".to_owned()),
+        KeyKind::Duration => {
+            ("a duration", "Write it with a unit and in quotes, like \"15s\" or \"1h30m\".".to_owned())
+        }
+        KeyKind::Size => ("a size", "Write it with a unit and in quotes, like \"1MiB\".".to_owned()),
+        KeyKind::Choice(words) => ("one of some words", format!("Write {}.", listed(words))),
+        KeyKind::Text | KeyKind::Address | KeyKind::TimeZone | KeyKind::Url | KeyKind::Rule => {
             ("text", "Write it in quotes.".to_owned())
         }
     };
     misfit(format!("`{}` must be {expected}, but is {found}", key.name), cure)
 }
 
-fn shaped(key: &Key, kind: &Kind, text: &str) -> Result<(), Misfit> {
+fn shaped(key: &ConfigKey, kind: &KeyKind, text: &str) -> Result<(), ValueMisfit> {
     let shown = if key.secrecy.is_some() { "unreadable".to_owned() } else { format!("`{text}`") };
     let is = format!("`{}` is {shown}", key.name);
     match kind {
-        Kind::Duration => match duration::parse(text) {
+        KeyKind::Duration => match duration::parse(text) {
             Ok(_) => Ok(()),
             Err(error) => misfit(
                 format!("{is}, which is not a duration: {error}"),
                 "Write it like \"200ms\", \"15s\", \"5m\", \"24h\" or \"1h30m\".",
             ),
         },
-        Kind::Size => match size::parse(text) {
+        KeyKind::Size => match size::parse(text) {
             Ok(_) => Ok(()),
             Err(error) => misfit(format!("{is}, which is not a size: {error}"), "Write it like \"1MiB\"."),
         },
-        Kind::Address => match SocketAddr::from_str(text) {
+        KeyKind::Address => match SocketAddr::from_str(text) {
             Ok(_) => Ok(()),
             Err(_) => misfit(
                 format!("{is}, which is not an IP address and port"),
                 "Write them like \"127.0.0.1:9464\", \"0.0.0.0:8443\" or \"[::1]:9464\"; host names are not resolved.",
             ),
         },
-        Kind::TimeZone => match Tz::from_str(text) {
+        KeyKind::TimeZone => match Tz::from_str(text) {
             Ok(_) => Ok(()),
             Err(_) => misfit(
                 match nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name())) {
@@ -160,13 +162,13 @@ fn shaped(key: &Key, kind: &Kind, text: &str) -> Result<(), Misfit> {
                 "Write an IANA name like \"UTC\" or \"America/New_York\".",
             ),
         },
-        Kind::Url => match url::Url::parse(text) {
+        KeyKind::Url => match url::Url::parse(text) {
             Ok(_) => Ok(()),
             Err(error) => {
                 misfit(format!("`{}` is not a URL: {error}", key.name), "Write it whole, like \"https://host/path/\".")
             }
         },
-        Kind::Choice(words) if !words.iter().any(|word| word == text) => misfit(
+        KeyKind::Choice(words) if !words.iter().any(|word| word == text) => misfit(
             match nearest(text, words.iter().map(String::as_str)) {
                 Some(near) => format!("{is}, which is not known: did you mean `{near}`?"),
                 None => format!("{is}, which is not known"),

@@ -86,8 +86,8 @@ pub fn format(duration: Duration) -> String {
 
 /// For `#[serde(with = "duration")]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    struct Reader;
-    impl Visitor<'_> for Reader {
+    struct DurationVisitor;
+    impl Visitor<'_> for DurationVisitor {
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,13 +98,13 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
             parse(text).map_err(|error| E::custom(format_args!("`{text}` is not a duration: {error}")))
         }
     }
-    deserializer.deserialize_str(Reader)
+    deserializer.deserialize_str(DurationVisitor)
 }
 
 /// How a duration looks in the JSON Schema.
-pub struct Text;
+pub struct DurationText;
 
-impl JsonSchema for Text {
+impl JsonSchema for DurationText {
     fn inline_schema() -> bool {
         true
     }

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use config::{Map, Value, ValueKind};
 
-use crate::config::check::Problems;
-use crate::config::key::{self, Key, Kind};
-use crate::config::layer::Layer;
+use crate::config::check::ConfigProblems;
+use crate::config::key::{self, ConfigKey, KeyKind};
+use crate::config::layer::ConfigLayer;
 use crate::config::rule;
 use crate::nearest::nearest;
 
@@ -19,14 +19,14 @@ const PREFIX: &str = "CONVERSICA_SYNC__";
 /// What of the process's surroundings can hold settings. An argument everywhere, so that tests never change the real
 /// one.
 #[derive(Clone, Default)]
-pub struct Environment {
+pub struct ProcessEnvironment {
     pub variables: BTreeMap<String, String>,
     /// systemd's `$CREDENTIALS_DIRECTORY`.
     pub credentials_directory: Option<PathBuf>,
 }
 
 /// Variables hold secrets, ours and others': only their number is shown.
-impl std::fmt::Debug for Environment {
+impl std::fmt::Debug for ProcessEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Environment")
             .field("variables", &self.variables.len())
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Environment {
     }
 }
 
-impl Environment {
+impl ProcessEnvironment {
     /// The real one.
     pub fn of_process() -> Self {
         let lossy = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -52,8 +52,13 @@ impl Environment {
 }
 
 /// Reads the variables that set a key. `file` tells how the user writes the keys of `[lead.custom]`.
-pub fn layer(environment: &Environment, file: &Layer, problems: &mut Problems, warnings: &mut Vec<String>) -> Layer {
-    let mut layer = Layer::default();
+pub fn layer(
+    environment: &ProcessEnvironment,
+    file: &ConfigLayer,
+    problems: &mut ConfigProblems,
+    warnings: &mut Vec<String>,
+) -> ConfigLayer {
+    let mut layer = ConfigLayer::default();
     let mut names: BTreeMap<Vec<String>, &str> = BTreeMap::new();
     for (variable, text) in &environment.variables {
         let Some(segments) = segments(variable) else {
@@ -118,7 +123,7 @@ fn segments(variable: &str) -> Option<Vec<String>> {
 }
 
 /// Which key a name means, and which part of a field rule, if only a part.
-fn target(segments: &[String], file: &Layer) -> Option<(Vec<String>, Option<String>)> {
+fn target(segments: &[String], file: &ConfigLayer) -> Option<(Vec<String>, Option<String>)> {
     if let [lead, custom, name, part @ ..] = segments
         && lead.eq_ignore_ascii_case("lead")
         && custom.eq_ignore_ascii_case("custom")
@@ -145,7 +150,7 @@ fn target(segments: &[String], file: &Layer) -> Option<(Vec<String>, Option<Stri
             }
             return Some((path, None));
         }
-        if key.kind == Kind::Rule && segments.len() == 3 && wanted.starts_with(&format!("{name}.")) {
+        if key.kind == KeyKind::Rule && segments.len() == 3 && wanted.starts_with(&format!("{name}.")) {
             return Some((path(), rule_part(&segments[2..])?));
         }
     }
@@ -165,17 +170,17 @@ fn rule_part(rest: &[String]) -> Option<Option<String>> {
 }
 
 /// A text that does not look like what its key holds stays text; the check of values refuses it by name.
-fn typed(key: &Key, text: &str) -> ValueKind {
+fn typed(key: &ConfigKey, text: &str) -> ValueKind {
     match key.kind {
-        Kind::Boolean => text.parse().map(ValueKind::Boolean).ok(),
-        Kind::Integer => text.parse().map(ValueKind::I64).ok().or_else(|| text.parse().map(ValueKind::Float).ok()),
-        Kind::Number => text.parse().map(ValueKind::Float).ok(),
+        KeyKind::Boolean => text.parse().map(ValueKind::Boolean).ok(),
+        KeyKind::Integer => text.parse().map(ValueKind::I64).ok().or_else(|| text.parse().map(ValueKind::Float).ok()),
+        KeyKind::Number => text.parse().map(ValueKind::Float).ok(),
         _ => None,
     }
     .unwrap_or_else(|| ValueKind::String(text.to_owned()))
 }
 
-fn unknown(place: &str, segments: &[String], problems: &mut Problems) {
+fn unknown(place: &str, segments: &[String], problems: &mut ConfigProblems) {
     let wanted = segments.join("__").to_uppercase();
     let names: Vec<String> = key::all()
         .iter()

@@ -3,18 +3,18 @@
 use config::{Map, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use crate::config::check::Problems;
-use crate::config::key::{self, Kind};
-use crate::config::layer::Layer;
+use crate::config::check::ConfigProblems;
+use crate::config::key::{self, KeyKind};
+use crate::config::layer::ConfigLayer;
 use crate::error::SetupError;
 
 /// The name of the embedded defaults, whose lines tell a user nothing.
 pub const DEFAULT: &str = "default";
 
 /// Reads a file's text. `Err` is a text that is not TOML; everything else wrong goes to `problems`.
-pub fn layer(name: &str, text: &str, problems: &mut Problems) -> Result<Layer, SetupError> {
+pub fn layer(name: &str, text: &str, problems: &mut ConfigProblems) -> Result<ConfigLayer, SetupError> {
     let document = DeTable::parse(text).map_err(|error| syntax_error(name, text, &error))?;
-    let mut reader = Reader { name, text, layer: Layer::default(), problems };
+    let mut reader = FileReader { name, text, layer: ConfigLayer::default(), problems };
     reader.section(document.get_ref(), &[]);
     Ok(reader.layer)
 }
@@ -35,14 +35,14 @@ fn position(text: &str, byte: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-struct Reader<'a> {
+struct FileReader<'a> {
     name: &'a str,
     text: &'a str,
-    layer: Layer,
-    problems: &'a mut Problems,
+    layer: ConfigLayer,
+    problems: &'a mut ConfigProblems,
 }
 
-impl Reader<'_> {
+impl FileReader<'_> {
     fn section(&mut self, table: &DeTable<'_>, path: &[String]) {
         for (name, value) in table {
             let place = match self.name {
@@ -71,7 +71,7 @@ impl Reader<'_> {
             }
         } else if let Some(key) = key::find(&path) {
             let value = match key.kind {
-                Kind::Rule => rule(place, value),
+                KeyKind::Rule => rule(place, value),
                 _ => plain(place, value),
             };
             self.layer.values.insert(path, value);

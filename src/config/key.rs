@@ -12,7 +12,7 @@ use crate::nearest::nearest;
 
 /// What a key holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum KeyKind {
     Text,
     Integer,
     Number,
@@ -30,7 +30,7 @@ pub enum Kind {
 
 /// How much of a value may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Secrecy {
+pub enum KeySecrecy {
     /// All but the password in it.
     Url,
     /// Nothing.
@@ -38,27 +38,27 @@ pub enum Secrecy {
 }
 
 #[derive(Debug, Clone)]
-pub struct Key {
+pub struct ConfigKey {
     /// With its section: `delivery.retry.multiplier`.
     pub name: String,
-    pub kind: Kind,
-    pub secrecy: Option<Secrecy>,
+    pub kind: KeyKind,
+    pub secrecy: Option<KeySecrecy>,
     /// Whether the settings mean nothing without it (in `[receive]`: once that section is there).
     pub required: bool,
 }
 
 /// Any key of `[lead.custom]`: the names are the user's own.
-static CUSTOM: LazyLock<Key> =
-    LazyLock::new(|| Key { name: "lead.custom".to_owned(), kind: Kind::Rule, secrecy: None, required: false });
+static CUSTOM: LazyLock<ConfigKey> =
+    LazyLock::new(|| ConfigKey { name: "lead.custom".to_owned(), kind: KeyKind::Rule, secrecy: None, required: false });
 
-static KEYS: LazyLock<(Vec<Key>, Vec<String>)> = LazyLock::new(|| {
+static KEYS: LazyLock<(Vec<ConfigKey>, Vec<String>)> = LazyLock::new(|| {
     let (mut keys, mut sections) = (Vec::new(), Vec::new());
     collect(&schema::of_settings(), "", &mut keys, &mut sections);
     (keys, sections)
 });
 
 /// All keys, in the order of the settings tree. `[lead.custom]` has none of its own.
-pub fn all() -> &'static [Key] {
+pub fn all() -> &'static [ConfigKey] {
     &KEYS.0
 }
 
@@ -68,19 +68,19 @@ pub fn sections() -> &'static [String] {
 }
 
 /// The key at this path. In `[lead.custom]`, every name is one.
-pub fn find(path: &[String]) -> Option<&'static Key> {
+pub fn find(path: &[String]) -> Option<&'static ConfigKey> {
     match path {
         [lead, custom, _] if lead == "lead" && custom == "custom" => Some(&CUSTOM),
         _ => by_name(&path.join(".")),
     }
 }
 
-pub fn by_name(name: &str) -> Option<&'static Key> {
+pub fn by_name(name: &str) -> Option<&'static ConfigKey> {
     all().iter().find(|key| key.name == name)
 }
 
 /// The secret whose `_file` twin this path is.
-pub fn twin_of(path: &[String]) -> Option<&'static Key> {
+pub fn twin_of(path: &[String]) -> Option<&'static ConfigKey> {
     let name = path.join(".");
     by_name(name.strip_suffix("_file")?).filter(|key| key.secrecy.is_some())
 }
@@ -92,14 +92,14 @@ pub fn example(name: &str) -> Option<String> {
 }
 
 /// A key as it stands in `config/default.toml`, set or commented out (`#key = …`, no space after `#`).
-pub struct Documented {
+pub struct DocumentedKey {
     pub section: &'static str,
     pub key: &'static str,
     /// The line without `#`.
     pub text: &'static str,
 }
 
-pub fn documented() -> Vec<Documented> {
+pub fn documented() -> Vec<DocumentedKey> {
     let mut section = "";
     let mut keys = Vec::new();
     for line in schema::DEFAULTS.lines() {
@@ -110,7 +110,7 @@ pub fn documented() -> Vec<Documented> {
             && !key.is_empty()
             && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         {
-            keys.push(Documented { section, key, text });
+            keys.push(DocumentedKey { section, key, text });
         }
     }
     keys
@@ -130,11 +130,11 @@ pub fn nearest_to(section: &str, name: &str) -> Option<String> {
     if let Some(near) = nearest(name, here.iter().map(String::as_str)) {
         return Some(near.to_owned());
     }
-    let elsewhere = |key: &&Key| key.name.rsplit_once('.').is_some_and(|(_, last)| last == name);
+    let elsewhere = |key: &&ConfigKey| key.name.rsplit_once('.').is_some_and(|(_, last)| last == name);
     all().iter().find(elsewhere).map(|key| key.name.clone())
 }
 
-fn collect(schema: &Value, prefix: &str, keys: &mut Vec<Key>, sections: &mut Vec<String>) {
+fn collect(schema: &Value, prefix: &str, keys: &mut Vec<ConfigKey>, sections: &mut Vec<String>) {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let full = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -143,31 +143,36 @@ fn collect(schema: &Value, prefix: &str, keys: &mut Vec<Key>, sections: &mut Vec
             collect(property, &full, keys, sections);
         } else {
             let secrecy = match property["x-secret"].as_str() {
-                Some("url") => Some(Secrecy::Url),
-                Some(_) => Some(Secrecy::Whole),
+                Some("url") => Some(KeySecrecy::Url),
+                Some(_) => Some(KeySecrecy::Whole),
                 None => None,
             };
-            keys.push(Key { name: full, kind: kind(property), secrecy, required: required.contains(&name.as_str()) });
+            keys.push(ConfigKey {
+                name: full,
+                kind: kind(property),
+                secrecy,
+                required: required.contains(&name.as_str()),
+            });
         }
     }
 }
 
-fn kind(schema: &Value) -> Kind {
+fn kind(schema: &Value) -> KeyKind {
     let choices = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let choices: Vec<String> = choices.map(str::to_owned).collect();
     let is = |name: &str| schema["type"] == name;
     match schema["x-kind"].as_str() {
-        Some("duration") => Kind::Duration,
-        Some("size") => Kind::Size,
-        Some("address") => Kind::Address,
-        Some("time-zone") => Kind::TimeZone,
-        Some("url") => Kind::Url,
-        Some("rule") => Kind::Rule,
-        _ if !choices.is_empty() => Kind::Choice(choices),
-        _ if is("integer") => Kind::Integer,
-        _ if is("number") => Kind::Number,
-        _ if is("boolean") => Kind::Boolean,
-        _ => Kind::Text,
+        Some("duration") => KeyKind::Duration,
+        Some("size") => KeyKind::Size,
+        Some("address") => KeyKind::Address,
+        Some("time-zone") => KeyKind::TimeZone,
+        Some("url") => KeyKind::Url,
+        Some("rule") => KeyKind::Rule,
+        _ if !choices.is_empty() => KeyKind::Choice(choices),
+        _ if is("integer") => KeyKind::Integer,
+        _ if is("number") => KeyKind::Number,
+        _ if is("boolean") => KeyKind::Boolean,
+        _ => KeyKind::Text,
     }
 }
 
@@ -191,20 +196,20 @@ mod tests {
     #[test]
     fn keys_know_what_they_hold() {
         let kind = |name: &str| by_name(name).unwrap().kind.clone();
-        assert_eq!(kind("source.poll_interval"), Kind::Duration);
-        assert_eq!(kind("source.time_zone"), Kind::TimeZone);
-        assert_eq!(kind("delivery.concurrency"), Kind::Integer);
-        assert_eq!(kind("delivery.requests_per_second"), Kind::Number);
-        assert_eq!(kind("conversica.sms"), Kind::Boolean);
-        assert_eq!(kind("receive.listen"), Kind::Address);
-        assert_eq!(kind("receive.max_body"), Kind::Size);
-        assert_eq!(kind("lead.firstName"), Kind::Rule);
-        assert_eq!(kind("source.where"), Kind::Text);
+        assert_eq!(kind("source.poll_interval"), KeyKind::Duration);
+        assert_eq!(kind("source.time_zone"), KeyKind::TimeZone);
+        assert_eq!(kind("delivery.concurrency"), KeyKind::Integer);
+        assert_eq!(kind("delivery.requests_per_second"), KeyKind::Number);
+        assert_eq!(kind("conversica.sms"), KeyKind::Boolean);
+        assert_eq!(kind("receive.listen"), KeyKind::Address);
+        assert_eq!(kind("receive.max_body"), KeyKind::Size);
+        assert_eq!(kind("lead.firstName"), KeyKind::Rule);
+        assert_eq!(kind("source.where"), KeyKind::Text);
         let choices = ["send", "baseline"].map(str::to_owned).to_vec();
-        assert_eq!(kind("safety.first_run"), Kind::Choice(choices));
+        assert_eq!(kind("safety.first_run"), KeyKind::Choice(choices));
         assert_eq!(
             kind("log.level"),
-            Kind::Choice(["error", "warn", "info", "debug", "trace"].map(str::to_owned).to_vec())
+            KeyKind::Choice(["error", "warn", "info", "debug", "trace"].map(str::to_owned).to_vec())
         );
     }
 

@@ -13,19 +13,19 @@ use config::ValueKind;
 /// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be
 /// secret.
 #[derive(Clone, Default)]
-pub struct Layer {
+pub struct ConfigLayer {
     pub values: BTreeMap<Vec<String>, Value>,
     /// Sections that are there, with keys or without.
     pub sections: BTreeSet<String>,
 }
 
-impl fmt::Debug for Layer {
+impl fmt::Debug for ConfigLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys().map(|path| path.join("."))).finish()
     }
 }
 
-impl Source for Layer {
+impl Source for ConfigLayer {
     fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
         Box::new(self.clone())
     }

@@ -7,11 +7,11 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::config::check::{self, Problems};
-use crate::config::environment::{self, Environment};
-use crate::config::layer::Layer;
-use crate::config::loaded::{Effective, Loaded};
-use crate::config::merged::Merged;
+use crate::config::check::{self, ConfigProblems};
+use crate::config::environment::{self, ProcessEnvironment};
+use crate::config::layer::ConfigLayer;
+use crate::config::loaded::{EffectiveSetting, LoadedConfig};
+use crate::config::merged::MergedConfig;
 use crate::config::{file, key, schema, secret, show, validate};
 use crate::error::SetupError;
 
@@ -40,7 +40,7 @@ impl From<SetupError> for ConfigErrors {
 }
 
 /// The file to read: the one asked for, `$CONVERSICA_SYNC_CONFIG`, then the usual places.
-pub fn find_file(explicit: Option<&Path>, environment: &Environment) -> Result<PathBuf, SetupError> {
+pub fn find_file(explicit: Option<&Path>, environment: &ProcessEnvironment) -> Result<PathBuf, SetupError> {
     const USUAL: [&str; 2] = ["conversica-sync.toml", "/etc/conversica-sync/conversica-sync.toml"];
     const VARIABLE: &str = "CONVERSICA_SYNC_CONFIG";
     const CURE: &str = "Let `conversica-sync init` write one, copy config/example.toml to one of these places and edit it, or name a file with --config FILE.";
@@ -60,7 +60,7 @@ pub fn find_file(explicit: Option<&Path>, environment: &Environment) -> Result<P
 }
 
 /// Reads and checks the settings.
-pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+pub fn load(file: &Path, environment: &ProcessEnvironment) -> Result<LoadedConfig, ConfigErrors> {
     let name = file.display().to_string();
     let text = fs::read_to_string(file).map_err(|error| {
         SetupError::new(
@@ -70,7 +70,7 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
     })?;
     let mut loaded = load_text(&name, &text, environment)?;
     let from_here = format!("{name}:");
-    let has_secret = |effective: &Effective| {
+    let has_secret = |effective: &EffectiveSetting| {
         effective.value == Some(secret::HIDDEN.into()) && effective.layer.starts_with(&from_here)
     };
     if secret::world_readable(file)
@@ -86,8 +86,8 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
 }
 
 /// The same from a text; `name` stands for the file in messages.
-pub fn load_text(name: &str, toml: &str, environment: &Environment) -> Result<Loaded, ConfigErrors> {
-    let (mut problems, mut warnings) = (Problems::default(), Vec::new());
+pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Result<LoadedConfig, ConfigErrors> {
+    let (mut problems, mut warnings) = (ConfigProblems::default(), Vec::new());
     let defaults = file::layer(file::DEFAULT, schema::DEFAULTS, &mut problems)?;
     let from_file = file::layer(name, toml, &mut problems)?;
     let from_environment = environment::layer(environment, &from_file, &mut problems, &mut warnings);
@@ -100,7 +100,7 @@ pub fn load_text(name: &str, toml: &str, environment: &Environment) -> Result<Lo
     secret::settle(&mut layers, &mut problems, &mut warnings);
     layers.iter_mut().for_each(|layer| drop_misfits(layer, &mut problems));
 
-    let mut merged = Merged::of(&layers, name)?;
+    let mut merged = MergedConfig::of(&layers, name)?;
     merged.complain_of_missing(&mut problems, wants_receiver);
     merged.complain_of_rules(&mut problems);
     let mut settings = merged.settings(&problems, wants_receiver).map_err(|error| {
@@ -115,14 +115,14 @@ pub fn load_text(name: &str, toml: &str, environment: &Environment) -> Result<Lo
         return Err(ConfigErrors(problems.into_errors()));
     }
     let effective = show::effective(&merged, wants_receiver, completed);
-    Ok(Loaded { settings, effective, warnings, file: None })
+    Ok(LoadedConfig { settings, effective, warnings, file: None })
 }
 
-fn mentions(layer: &Layer, section: &str) -> bool {
+fn mentions(layer: &ConfigLayer, section: &str) -> bool {
     layer.sections.contains(section) || layer.values.keys().any(|path| path[0] == section)
 }
 
-fn drop_misfits(layer: &mut Layer, problems: &mut Problems) {
+fn drop_misfits(layer: &mut ConfigLayer, problems: &mut ConfigProblems) {
     layer.values.retain(|path, value| {
         let Some(key) = key::find(path) else { return false };
         match check::fits(key, value) {

@@ -5,11 +5,11 @@ use std::hash::RandomState;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 
 /// One key of the settings in force, fit to be shown: no secret is in it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Effective {
+pub struct EffectiveSetting {
     pub key: String,
     /// `None`: not set.
     pub value: Option<serde_json::Value>,
@@ -17,14 +17,14 @@ pub struct Effective {
     pub layer: String,
     /// Of the value itself, hidden or not: by this two readings are compared.
     #[serde(skip)]
-    pub trace: Trace,
+    pub trace: ValueTrace,
 }
 
 /// Settings that have passed every check.
 #[derive(Debug, Clone)]
-pub struct Loaded {
-    pub settings: Settings,
-    pub effective: Vec<Effective>,
+pub struct LoadedConfig {
+    pub settings: ServiceSettings,
+    pub effective: Vec<EffectiveSetting>,
     /// Legal, but worth a word.
     pub warnings: Vec<String>,
     /// The file they came from, if it was one.
@@ -33,9 +33,9 @@ pub struct Loaded {
 
 /// Tells a value from another one without giving it away: it may be a secret. Means nothing outside this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trace(u64);
+pub struct ValueTrace(u64);
 
-impl Trace {
+impl ValueTrace {
     pub fn of(value: &str) -> Self {
         Self(KEY.hash_one(value))
     }

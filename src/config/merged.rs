@@ -5,20 +5,20 @@ use std::collections::BTreeSet;
 
 use config::{Config, Map, Value, ValueKind};
 
-use crate::config::check::Problems;
-use crate::config::key::{self, Key, Kind};
-use crate::config::layer::Layer;
-use crate::config::{FieldRule, Settings};
+use crate::config::check::ConfigProblems;
+use crate::config::key::{self, ConfigKey, KeyKind};
+use crate::config::layer::ConfigLayer;
+use crate::config::{FieldRule, ServiceSettings};
 use crate::error::SetupError;
 
 /// The layers laid over each other.
-pub struct Merged {
+pub struct MergedConfig {
     root: Value,
     file: String,
 }
 
-impl Merged {
-    pub(super) fn of(layers: &[Layer], file: &str) -> Result<Self, SetupError> {
+impl MergedConfig {
+    pub(super) fn of(layers: &[ConfigLayer], file: &str) -> Result<Self, SetupError> {
         let builder = layers.iter().fold(Config::builder(), |builder, layer| builder.add_source(layer.clone()));
         let config = builder.build().map_err(|error| {
             SetupError::new(format!("{file}: the settings cannot be merged: {error}"), "Please report this as a bug.")
@@ -48,7 +48,7 @@ impl Merged {
         entries
     }
 
-    pub(super) fn complain_of_missing(&self, problems: &mut Problems, wants_receiver: bool) {
+    pub(super) fn complain_of_missing(&self, problems: &mut ConfigProblems, wants_receiver: bool) {
         for key in required(wants_receiver) {
             if self.value(key.name.split('.')).is_none() && !problems.is_spoiled(&key.name) {
                 let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
@@ -67,7 +67,7 @@ impl Merged {
         }
     }
 
-    pub(super) fn complain_of_rules(&mut self, problems: &mut Problems) {
+    pub(super) fn complain_of_rules(&mut self, problems: &mut ConfigProblems) {
         let Some(ValueKind::Table(sections)) = Some(&mut self.root.kind) else { return };
         let Some(ValueKind::Table(lead)) = sections.get_mut("lead").map(|lead| &mut lead.kind) else { return };
         retain_rules(lead, "lead", problems);
@@ -77,12 +77,16 @@ impl Merged {
     }
 
     /// The settings; where a mistake has left a hole, a stand-in fills it, so that the rest can still be checked.
-    pub(super) fn settings(&self, problems: &Problems, wants_receiver: bool) -> Result<Settings, SetupError> {
+    pub(super) fn settings(
+        &self,
+        problems: &ConfigProblems,
+        wants_receiver: bool,
+    ) -> Result<ServiceSettings, SetupError> {
         let mut tree = json(&self.root);
         for key in required(wants_receiver).filter(|key| problems.is_spoiled(&key.name)) {
             let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
             let stand_in = match key.kind {
-                Kind::Address => "127.0.0.1:0",
+                KeyKind::Address => "127.0.0.1:0",
                 _ => "sqlite:stand-in",
             };
             let section = section.split('.').fold(&mut tree, |tree, name| &mut tree[name]);
@@ -103,11 +107,11 @@ impl Merged {
     }
 }
 
-fn required(wants_receiver: bool) -> impl Iterator<Item = &'static Key> {
+fn required(wants_receiver: bool) -> impl Iterator<Item = &'static ConfigKey> {
     key::all().iter().filter(move |key| key.required && (wants_receiver || !key.name.starts_with("receive.")))
 }
 
-fn retain_rules(rules: &mut Map<String, Value>, section: &str, problems: &mut Problems) {
+fn retain_rules(rules: &mut Map<String, Value>, section: &str, problems: &mut ConfigProblems) {
     rules.retain(|name, value| {
         if section == "lead" && name == "custom" {
             return true;

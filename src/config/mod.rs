@@ -22,15 +22,16 @@ pub mod show;
 pub mod size;
 pub mod validate;
 
-pub use crate::config::environment::Environment;
+pub use crate::config::environment::ProcessEnvironment;
 pub use crate::config::layers::ConfigErrors;
 pub use crate::config::layers::find_file;
 pub use crate::config::layers::load;
 pub use crate::config::layers::load_text;
-pub use crate::config::loaded::Effective;
-pub use crate::config::loaded::Loaded;
+pub use crate::config::loaded::EffectiveSetting;
+pub use crate::config::loaded::LoadedConfig;
 pub use crate::config::settings::{
-    Admin, Alerts, Breaker, Changes, Consent, ConversationChanges, Conversica, Delivery, FieldRule, FirstRun, Lead,
-    Log, LogFormat, LogLevel, OnAmbiguous, OnDelete, Receive, Retry, Safety, Settings, Source, State, WhenNull,
-    Writeback, WritebackMode,
+    AdminSettings, AlertSettings, BreakerSettings, ChangeDetection, ConsentSettings, ConversationChanges,
+    ConversicaSettings, DeliverySettings, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel, LogSettings,
+    OnAmbiguous, OnDelete, ReceiveSettings, RetrySettings, SafetySettings, ServiceSettings, SourceSettings,
+    StateSettings, WhenNull, WritebackMode, WritebackSettings,
 };

@@ -3,8 +3,8 @@
 //! Taken over is what can change between two requests: the account, the pace, who may post, how much is logged. The rest says
 //! what is read, how it is mapped and where it is kept: half of it changed in the middle would be neither the old nor the new.
 
-use crate::config::Settings;
-use crate::config::loaded::Loaded;
+use crate::config::ServiceSettings;
+use crate::config::loaded::LoadedConfig;
 
 /// What is taken over while the daemon runs.
 const TAKEN: [&str; 8] = [
@@ -20,9 +20,9 @@ const TAKEN: [&str; 8] = [
 
 /// What came of reading the settings again.
 #[derive(Debug, Clone)]
-pub struct Reloaded {
+pub struct ReloadOutcome {
     /// The old ones, with what is taken over.
-    pub settings: Settings,
+    pub settings: ServiceSettings,
     /// Keys that have changed and are in force now.
     pub taken: Vec<String>,
     /// Keys that have changed and wait for a restart.
@@ -30,7 +30,7 @@ pub struct Reloaded {
 }
 
 /// `running` is what is in force, `started` what was read at the start or taken over since.
-pub fn reload(running: &Settings, started: &Loaded, read: &Loaded) -> Reloaded {
+pub fn reload(running: &ServiceSettings, started: &LoadedConfig, read: &LoadedConfig) -> ReloadOutcome {
     let mut changed: Vec<String> = Vec::new();
     for new in &read.effective {
         let old = started.effective.iter().find(|old| old.key == new.key);
@@ -57,20 +57,20 @@ pub fn reload(running: &Settings, started: &Loaded, read: &Loaded) -> Reloaded {
         receive.username = new.username.clone();
         receive.password = new.password.clone();
     }
-    Reloaded { settings, taken, left }
+    ReloadOutcome { settings, taken, left }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, load_text};
+    use crate::config::{ProcessEnvironment, load_text};
 
     const BASE: &str = "[source]\nurl = \"sqlite:///crm.db\"\ntable = \"leads\"\nkey = \"id\"\n\
         [lead]\nfirstName = \"f\"\nemail = \"e\"\nleadSource = { value = \"Web\" }\nrepName = { value = \"R\" }\n\
         [conversica]\nusername = \"acme-api\"\npassword = \"first-secret\"\n";
 
-    fn loaded(toml: &str) -> Loaded {
-        load_text("test.toml", toml, &Environment::default()).unwrap()
+    fn loaded(toml: &str) -> LoadedConfig {
+        load_text("test.toml", toml, &ProcessEnvironment::default()).unwrap()
     }
 
     #[test]

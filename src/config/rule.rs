@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-use crate::config::{FieldRule, Lead, WhenNull};
+use crate::config::{FieldRule, LeadSettings, WhenNull};
 use crate::conversica::lead::LeadKey;
 use crate::nearest::nearest;
 
@@ -29,13 +29,13 @@ impl FieldRule {
 
 impl<'de> Deserialize<'de> for FieldRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Rule)
+        deserializer.deserialize_any(RuleVisitor)
     }
 }
 
-struct Rule;
+struct RuleVisitor;
 
-impl<'de> Visitor<'de> for Rule {
+impl<'de> Visitor<'de> for RuleVisitor {
     type Value = FieldRule;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,7 +181,7 @@ impl JsonSchema for FieldRule {
     }
 }
 
-impl JsonSchema for Lead {
+impl JsonSchema for LeadSettings {
     fn schema_name() -> Cow<'static, str> {
         "Lead".into()
     }

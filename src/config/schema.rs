@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 
 /// The lowest layer, and the only place with defaults.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -11,7 +11,7 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 /// The schema as the settings tree itself has it: everything inline, every key of the tree required unless optional.
 pub(super) fn of_settings() -> Value {
     let generator = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
-    let mut schema = generator.into_root_schema_for::<Settings>().to_value();
+    let mut schema = generator.into_root_schema_for::<ServiceSettings>().to_value();
     without_null(&mut schema);
     schema
 }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use config::{Value, ValueKind};
 
-use crate::config::check::Problems;
-use crate::config::environment::Environment;
-use crate::config::key::{self, Key};
-use crate::config::layer::Layer;
+use crate::config::check::ConfigProblems;
+use crate::config::environment::ProcessEnvironment;
+use crate::config::key::{self, ConfigKey};
+use crate::config::layer::ConfigLayer;
 
 /// What is shown in place of a secret.
 pub const HIDDEN: &str = "(hidden)";
@@ -22,8 +22,8 @@ const FROM_FILE: &str = "file ";
 const NAMED_BY: &str = ", named by ";
 
 /// The layer that the credentials directory makes: a file named `conversica.password` sets that key.
-pub fn credentials(environment: &Environment) -> Layer {
-    let mut layer = Layer::default();
+pub fn credentials(environment: &ProcessEnvironment) -> ConfigLayer {
+    let mut layer = ConfigLayer::default();
     let Some(directory) = &environment.credentials_directory else { return layer };
     for key in secrets() {
         let file = directory.join(&key.name);
@@ -37,7 +37,7 @@ pub fn credentials(environment: &Environment) -> Layer {
 
 /// Leaves each secret in one layer only, the last that has it, and reads it from its file there. Layers that are
 /// outranked are not read: a file that is missing but not needed is no mistake.
-pub fn settle(layers: &mut [Layer], problems: &mut Problems, warnings: &mut Vec<String>) {
+pub fn settle(layers: &mut [ConfigLayer], problems: &mut ConfigProblems, warnings: &mut Vec<String>) {
     for key in secrets() {
         let (path, twin) = (key_path(key), twin(key));
         for layer in layers.iter_mut() {
@@ -50,7 +50,7 @@ pub fn settle(layers: &mut [Layer], problems: &mut Problems, warnings: &mut Vec<
                 );
             }
         }
-        let has = |layer: &Layer| layer.values.contains_key(&path) || layer.values.contains_key(&twin);
+        let has = |layer: &ConfigLayer| layer.values.contains_key(&path) || layer.values.contains_key(&twin);
         let Some(top) = layers.iter().rposition(has) else { continue };
         for layer in &mut layers[..top] {
             layer.values.remove(&path);
@@ -70,19 +70,19 @@ pub fn settle(layers: &mut [Layer], problems: &mut Problems, warnings: &mut Vec<
     }
 }
 
-fn secrets() -> impl Iterator<Item = &'static Key> {
+fn secrets() -> impl Iterator<Item = &'static ConfigKey> {
     key::all().iter().filter(|key| key.secrecy.is_some())
 }
 
-fn key_path(key: &Key) -> Vec<String> {
+fn key_path(key: &ConfigKey) -> Vec<String> {
     key.name.split('.').map(str::to_owned).collect()
 }
 
-fn twin(key: &Key) -> Vec<String> {
+fn twin(key: &ConfigKey) -> Vec<String> {
     format!("{}_file", key.name).split('.').map(str::to_owned).collect()
 }
 
-fn read(key: &Key, file: &Value, warnings: &mut Vec<String>) -> Result<Value, (String, String)> {
+fn read(key: &ConfigKey, file: &Value, warnings: &mut Vec<String>) -> Result<Value, (String, String)> {
     let place = file.origin().unwrap_or("settings");
     let ValueKind::String(name) = &file.kind else {
         return Err((format!("`{}_file` must be the path of a file", key.name), "Write it in quotes.".to_owned()));

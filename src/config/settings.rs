@@ -13,31 +13,31 @@ use serde::Deserialize;
 
 use crate::config::{duration, size};
 use crate::conversica::lead::LeadKey;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
-    pub source: Source,
-    pub lead: Lead,
-    pub conversica: Conversica,
-    pub delivery: Delivery,
-    pub safety: Safety,
-    pub consent: Consent,
-    pub state: State,
+pub struct ServiceSettings {
+    pub source: SourceSettings,
+    pub lead: LeadSettings,
+    pub conversica: ConversicaSettings,
+    pub delivery: DeliverySettings,
+    pub safety: SafetySettings,
+    pub consent: ConsentSettings,
+    pub state: StateSettings,
     /// Absent: no receiver.
-    pub receive: Option<Receive>,
-    pub writeback: Writeback,
-    pub alerts: Alerts,
-    pub admin: Admin,
-    pub log: Log,
+    pub receive: Option<ReceiveSettings>,
+    pub writeback: WritebackSettings,
+    pub alerts: AlertSettings,
+    pub admin: AdminSettings,
+    pub log: LogSettings,
 }
 
 /// `[source]`: the CRM database that leads are read from.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct SourceSettings {
     /// `sqlite:///path/crm.db` or `postgres://user@host/database`.
     #[schemars(with = "String", extend("x-secret" = "url"))]
     pub url: SecretString,
@@ -55,20 +55,20 @@ pub struct Source {
     /// Column that fills `clientId` and is part of the lead's identity.
     pub client: Option<String>,
     /// How changes are found: by polling, or by triggers in the CRM database.
-    pub changes: Changes,
+    pub changes: ChangeDetection,
     /// Table of the change log that the triggers fill; `conversica_sync_<table>` beside the table unless set.
     pub change_log: Option<String>,
     /// Time between two polls.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub poll_interval: Duration,
     /// Each poll reads again this much behind the newest change it has seen.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub lookback: Duration,
     /// Time between two comparisons of every row.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub full_compare_interval: Duration,
     /// What a row that has vanished means.
     pub on_delete: OnDelete,
@@ -77,13 +77,13 @@ pub struct Source {
     pub time_zone: Tz,
     /// Longest that one statement may run in the CRM database.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub statement_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Changes {
+pub enum ChangeDetection {
     Poll,
     Triggers,
 }
@@ -97,7 +97,7 @@ pub enum OnDelete {
 
 /// `[lead]`: which column fills which key of Conversica's Lead object.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Lead {
+pub struct LeadSettings {
     /// Keys agreed with Conversica beyond the published ones.
     #[serde(default)]
     pub custom: BTreeMap<String, FieldRule>,
@@ -129,7 +129,7 @@ pub enum WhenNull {
 /// `[conversica]`: the account that leads are sent to.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Conversica {
+pub struct ConversicaSettings {
     /// Where leads are posted to; HTTPS, except on this machine.
     #[schemars(with = "String", extend("x-secret" = "url", "x-kind" = "url"))]
     pub endpoint: url::Url,
@@ -154,23 +154,23 @@ pub struct Conversica {
 /// `[delivery]`: how fast, how long, and what after a failure.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Delivery {
+pub struct DeliverySettings {
     /// Ceiling; 0.01 to 100000.
     pub requests_per_second: f64,
     /// Requests in flight at once; 1 to 1024.
     pub concurrency: u32,
     /// Longest that one request may take; 1s to 10m.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub timeout: Duration,
     /// What to do when it is unknown whether Conversica has a lead.
     pub on_ambiguous: OnAmbiguous,
     /// With `on_ambiguous = "wait"`: how long to wait for a word from Conversica before the lead is sent again; 1s to 90d.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub ambiguous_wait: Duration,
-    pub retry: Retry,
-    pub breaker: Breaker,
+    pub retry: RetrySettings,
+    pub breaker: BreakerSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -184,27 +184,27 @@ pub enum OnAmbiguous {
 /// `[delivery.retry]`: delays after transient failures.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Retry {
+pub struct RetrySettings {
     /// First delay after a transient failure.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub initial_interval: Duration,
     /// 1.0 to 10.0.
     pub multiplier: f64,
     /// Longest delay.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub max_interval: Duration,
     /// Counted from a lead's first failure; then it is exhausted.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub max_elapsed: Duration,
 }
 
 /// `[delivery.breaker]`: when to stop trying for a while.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Breaker {
+pub struct BreakerSettings {
     /// Transient failures in a row, over all leads.
     pub failures: u32,
 }
@@ -212,7 +212,7 @@ pub struct Breaker {
 /// `[safety]`: what waits for a person before it is sent.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Safety {
+pub struct SafetySettings {
     /// Unset with leads present: hold and ask.
     pub first_run: Option<FirstRun>,
     /// A poll that would send more than this is held; 0 = off.
@@ -245,7 +245,7 @@ pub enum ConversationChanges {
 /// `[consent]`: whose word counts when a person wants no more messages.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Consent {
+pub struct ConsentSettings {
     /// Whether an opt-out heard from Conversica outlives a stale CRM value.
     pub keep_opt_outs: bool,
     /// Column of the source with the time at which the person gave their consent: one later than an opt-out ends it.
@@ -255,24 +255,24 @@ pub struct Consent {
 /// `[state]`: our own tables.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct StateSettings {
     /// `sqlite:///path/state.db`, or `postgres://…` to be shared by several instances.
     #[schemars(with = "String", extend("x-secret" = "url"))]
     pub url: SecretString,
     /// How long the journal of requests is kept.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub keep_outcomes: Duration,
     /// How long what Conversica has posted is kept, once it is taken in and written to the CRM.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub keep_received: Duration,
 }
 
 /// `[receive]`: the endpoint that Conversica posts Lead Updates, Messages and Chat Leads to.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Receive {
+pub struct ReceiveSettings {
     /// Address and port.
     #[schemars(with = "String", extend("x-kind" = "address"))]
     pub listen: SocketAddr,
@@ -299,13 +299,13 @@ pub struct Receive {
     pub chat_lead_path: Option<String>,
 }
 
-impl Receive {
+impl ReceiveSettings {
     /// Where each kind is posted to, without a last slash: the path of the settings, or else the two that are published.
-    pub fn paths(&self) -> [(Kind, Vec<String>); 3] {
+    pub fn paths(&self) -> [(PostKind, Vec<String>); 3] {
         [
-            (Kind::LeadUpdate, &self.lead_update_path, ["/conversica/lead", "/conversicaLead"]),
-            (Kind::Message, &self.message_path, ["/conversica/message", "/conversicaMessage"]),
-            (Kind::ChatLead, &self.chat_lead_path, ["/conversica/create", "/conversicaCreate"]),
+            (PostKind::LeadUpdate, &self.lead_update_path, ["/conversica/lead", "/conversicaLead"]),
+            (PostKind::Message, &self.message_path, ["/conversica/message", "/conversicaMessage"]),
+            (PostKind::ChatLead, &self.chat_lead_path, ["/conversica/create", "/conversicaCreate"]),
         ]
         .map(|(kind, own, published)| match own {
             Some(path) => (kind, vec![path.trim_end_matches('/').to_owned()]),
@@ -323,7 +323,7 @@ impl Receive {
 /// `[writeback]`: how what Conversica sends reaches the CRM database.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Writeback {
+pub struct WritebackSettings {
     /// Own tables in the CRM database, your own statements, or nothing.
     pub mode: WritebackMode,
     /// The CRM database with a user that may write; unset: `source.url`.
@@ -348,7 +348,7 @@ pub enum WritebackMode {
 /// `[alerts]`: who is told when a person is needed.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Alerts {
+pub struct AlertSettings {
     /// Web address that a JSON document is posted to; HTTPS, except on this machine. A secret as a whole: whoever has it may
     /// post.
     #[schemars(with = "Option<String>", extend("x-secret" = "secret", "x-kind" = "url"))]
@@ -357,15 +357,15 @@ pub struct Alerts {
     pub command: Option<String>,
     /// Longest that one try may take; 1s to 10m.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub timeout: Duration,
     /// People are told when a lead has waited for longer than this to be sent; `0s` = off.
     #[serde(with = "duration")]
-    #[schemars(with = "duration::Text")]
+    #[schemars(with = "duration::DurationText")]
     pub backlog_older_than: Duration,
 }
 
-impl Alerts {
+impl AlertSettings {
     /// Whether anybody is told anything.
     pub fn is_on(&self) -> bool {
         self.url.is_some() || self.command.is_some()
@@ -375,7 +375,7 @@ impl Alerts {
 /// `[admin]`: health, metrics, dashboard.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Admin {
+pub struct AdminSettings {
     /// Address and port; port 0 picks a free one.
     #[schemars(with = "String", extend("x-kind" = "address"))]
     pub listen: SocketAddr,
@@ -387,7 +387,7 @@ pub struct Admin {
 /// `[log]`: what is written to standard error.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Log {
+pub struct LogSettings {
     /// `auto` is pretty on a terminal and JSON elsewhere.
     pub format: LogFormat,
     /// The least severe level that is written.

@@ -4,55 +4,59 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::config::key::{self, Key, Kind, Secrecy};
-use crate::config::loaded::{Effective, Trace};
-use crate::config::merged::{Merged, json as to_json, origin};
+use crate::config::key::{self, ConfigKey, KeyKind, KeySecrecy};
+use crate::config::loaded::{EffectiveSetting, ValueTrace};
+use crate::config::merged::{MergedConfig, json as to_json, origin};
 use crate::config::secret::{HIDDEN, redact_url};
-use crate::config::validate::Completed;
+use crate::config::validate::CompletedKey;
 
 /// Every key of the sections in force. Keys of `[lead]` only where they are set: there are too many that nobody needs.
-pub(super) fn effective(merged: &Merged, has_receiver: bool, completed: Vec<Completed>) -> Vec<Effective> {
+pub(super) fn effective(
+    merged: &MergedConfig,
+    has_receiver: bool,
+    completed: Vec<CompletedKey>,
+) -> Vec<EffectiveSetting> {
     let mut shown = Vec::new();
     for key in key::all() {
         let value = merged.value(key.name.split('.'));
         if let Some(value) = value {
             let layer = origin(value).unwrap_or_default();
             let value = to_json(value);
-            let trace = Trace::of(&value.to_string());
-            shown.push(Effective { key: key.name.clone(), value: Some(fit_to_show(key, value)), layer, trace });
+            let trace = ValueTrace::of(&value.to_string());
+            shown.push(EffectiveSetting { key: key.name.clone(), value: Some(fit_to_show(key, value)), layer, trace });
         } else if let Some(completed) = completed.iter().find(|completed| key.name == format!("lead.{}", completed.key))
         {
             let layer = format!("follows from {}", completed.from);
-            let trace = Trace::of(&completed.column);
-            shown.push(Effective { key: key.name.clone(), value: Some(json!(completed.column)), layer, trace });
-        } else if key.kind != Kind::Rule && (has_receiver || !key.name.starts_with("receive.")) {
-            let trace = Trace::of("");
-            shown.push(Effective { key: key.name.clone(), value: None, layer: String::new(), trace });
+            let trace = ValueTrace::of(&completed.column);
+            shown.push(EffectiveSetting { key: key.name.clone(), value: Some(json!(completed.column)), layer, trace });
+        } else if key.kind != KeyKind::Rule && (has_receiver || !key.name.starts_with("receive.")) {
+            let trace = ValueTrace::of("");
+            shown.push(EffectiveSetting { key: key.name.clone(), value: None, layer: String::new(), trace });
         }
     }
     let lead_ends =
         shown.iter().rposition(|effective| effective.key.starts_with("lead.")).map_or(shown.len(), |i| i + 1);
-    let custom = merged.custom().into_iter().map(|(name, value)| Effective {
+    let custom = merged.custom().into_iter().map(|(name, value)| EffectiveSetting {
         key: format!("lead.custom.{name}"),
         value: Some(to_json(value)),
         layer: origin(value).unwrap_or_default(),
-        trace: Trace::of(&to_json(value).to_string()),
+        trace: ValueTrace::of(&to_json(value).to_string()),
     });
     shown.splice(lead_ends..lead_ends, custom);
     shown
 }
 
-fn fit_to_show(key: &Key, value: Value) -> Value {
+fn fit_to_show(key: &ConfigKey, value: Value) -> Value {
     match (key.secrecy, &value) {
         (None, _) => value,
-        (Some(Secrecy::Url), Value::String(url)) => redact_url(url).into(),
+        (Some(KeySecrecy::Url), Value::String(url)) => redact_url(url).into(),
         (Some(_), _) => HIDDEN.into(),
     }
 }
 
 /// One line a key: name, value, layer, in columns.
-pub fn text(effective: &[Effective]) -> String {
-    let value = |effective: &Effective| effective.value.as_ref().map_or_else(|| "(not set)".to_owned(), as_toml);
+pub fn text(effective: &[EffectiveSetting]) -> String {
+    let value = |effective: &EffectiveSetting| effective.value.as_ref().map_or_else(|| "(not set)".to_owned(), as_toml);
     let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
     let keys = width(&mut effective.iter().map(|effective| effective.key.chars().count()));
     // A long query must not push the layer of every other key out of sight.
@@ -66,8 +70,8 @@ pub fn text(effective: &[Effective]) -> String {
 }
 
 /// The same for programs.
-pub fn json(effective: &[Effective]) -> Value {
-    let entry = |effective: &Effective| {
+pub fn json(effective: &[EffectiveSetting]) -> Value {
+    let entry = |effective: &EffectiveSetting| {
         let layer = Some(&effective.layer).filter(|layer| !layer.is_empty());
         json!({ "key": effective.key, "value": effective.value, "layer": layer })
     };

@@ -12,16 +12,24 @@ use std::net::SocketAddr;
 
 use secrecy::ExposeSecret;
 
-use crate::config::check::Problems;
-use crate::config::merged::Merged;
-use crate::config::validate::report::Report;
-use crate::config::{Changes, Delivery, Receive, Safety, Settings, Source, WritebackMode, duration, size};
+use crate::config::check::ConfigProblems;
+use crate::config::merged::MergedConfig;
+use crate::config::validate::report::ValidationReport;
+use crate::config::{
+    ChangeDetection, DeliverySettings, ReceiveSettings, SafetySettings, ServiceSettings, SourceSettings, WritebackMode,
+    duration, size,
+};
 
-pub use lead::{Completed, complete};
+pub use lead::{CompletedKey, complete};
 
 /// Collects what is wrong and what is worth a word.
-pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warnings: &mut Vec<String>) {
-    let mut report = Report { merged, problems, warnings };
+pub fn check(
+    settings: &ServiceSettings,
+    merged: &MergedConfig,
+    problems: &mut ConfigProblems,
+    warnings: &mut Vec<String>,
+) {
+    let mut report = ValidationReport { merged, problems, warnings };
     source(&settings.source, &mut report);
     lead::check(settings, &mut report);
     place::databases(settings, &mut report);
@@ -56,7 +64,7 @@ pub fn check(settings: &Settings, merged: &Merged, problems: &mut Problems, warn
     }
 }
 
-fn source(source: &Source, report: &mut Report<'_>) {
+fn source(source: &SourceSettings, report: &mut ValidationReport<'_>) {
     match (&source.table, &source.query) {
         (Some(_), Some(_)) => report.problem(
             "source.query",
@@ -68,7 +76,7 @@ fn source(source: &Source, report: &mut Report<'_>) {
             "neither `source.table` nor `source.query` is set",
             "Add under [source]: table = \"leads\"",
         ),
-        (None, _) if source.changes == Changes::Triggers => report.problem(
+        (None, _) if source.changes == ChangeDetection::Triggers => report.problem(
             "source.changes",
             "`source.changes` is `triggers`, which needs a table, but `source.query` is set",
             "Set `table`, or write changes = \"poll\".",
@@ -94,7 +102,7 @@ fn source(source: &Source, report: &mut Report<'_>) {
     report.duration("source.statement_timeout", source.statement_timeout, "1s", "24h");
 }
 
-fn conversica(settings: &Settings, report: &mut Report<'_>) {
+fn conversica(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     let conversica = &settings.conversica;
     place::endpoint(&conversica.endpoint, report);
     // Never shown: with a secret beside it, a half-typed user name is worth protecting too.
@@ -124,7 +132,7 @@ fn conversica(settings: &Settings, report: &mut Report<'_>) {
     }
 }
 
-fn delivery(delivery: &Delivery, report: &mut Report<'_>) {
+fn delivery(delivery: &DeliverySettings, report: &mut ValidationReport<'_>) {
     if !(0.01..=100_000.0).contains(&delivery.requests_per_second) {
         report.problem(
             "delivery.requests_per_second",
@@ -168,7 +176,7 @@ fn delivery(delivery: &Delivery, report: &mut Report<'_>) {
     }
 }
 
-fn safety(safety: &Safety, report: &mut Report<'_>) {
+fn safety(safety: &SafetySettings, report: &mut ValidationReport<'_>) {
     if !(0.0..=1.0).contains(&safety.source_shrinks_below) {
         report.problem(
             "safety.source_shrinks_below",
@@ -178,7 +186,7 @@ fn safety(safety: &Safety, report: &mut Report<'_>) {
     }
 }
 
-fn receiver(receive: &Receive, report: &mut Report<'_>) {
+fn receiver(receive: &ReceiveSettings, report: &mut ValidationReport<'_>) {
     let missing = match (&receive.tls_certificate, &receive.tls_key) {
         (Some(_), None) => Some(("tls_key", "tls_certificate")),
         (None, Some(_)) => Some(("tls_certificate", "tls_key")),
@@ -215,7 +223,7 @@ fn receiver(receive: &Receive, report: &mut Report<'_>) {
     receiver_paths(receive, report);
 }
 
-fn receiver_paths(receive: &Receive, report: &mut Report<'_>) {
+fn receiver_paths(receive: &ReceiveSettings, report: &mut ValidationReport<'_>) {
     let own = [&receive.lead_update_path, &receive.message_path, &receive.chat_lead_path];
     let keys = ["receive.lead_update_path", "receive.message_path", "receive.chat_lead_path"];
     for (key, path) in keys.into_iter().zip(own).filter_map(|(key, path)| Some((key, path.as_ref()?))) {
@@ -250,7 +258,7 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn writeback(settings: &Settings, report: &mut Report<'_>) {
+fn writeback(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     let writeback = &settings.writeback;
     let statements = [
         ("writeback.lead_update", &writeback.lead_update),

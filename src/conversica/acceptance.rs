@@ -70,9 +70,9 @@ fn judge_text(text: &str) -> TextVerdict {
     }
     TextVerdict::Plain(match text.find(['{', '[']) {
         // Damaged JSON, whose words are not sentences.
-        Some(0) => Findings::of(&as_json(text)).0.verdict,
+        Some(0) => AnswerFindings::of(&as_json(text)).0.verdict,
         // A script's warnings, or a prefix against hijacking, before the JSON.
-        Some(at) => judge_plain_text(text).max(Findings::of(&text[at..]).0.verdict),
+        Some(at) => judge_plain_text(text).max(AnswerFindings::of(&text[at..]).0.verdict),
         None => judge_plain_text(text),
     })
 }
@@ -103,12 +103,12 @@ fn is_short_yes(text: &str) -> bool {
 
 /// `None` where the text is no JSON, nor the beginning of an object or a list.
 fn judge_json(text: &str) -> Option<AnswerVerdict> {
-    match Findings::of(text) {
-        (Findings { verdict }, _) if verdict != AnswerVerdict::Accepted => Some(verdict),
+    match AnswerFindings::of(text) {
+        (AnswerFindings { verdict }, _) if verdict != AnswerVerdict::Accepted => Some(verdict),
         (_, JsonEnd::Whole | JsonEnd::Cut) if text.starts_with(['{', '[']) => {
             // One value a line: the first may only say that the work has begun.
             let further = text.lines().skip(1).filter(|line| line.starts_with(['{', '[']));
-            Some(further.map(|line| Findings::of(line).0.verdict).max().unwrap_or(AnswerVerdict::Accepted))
+            Some(further.map(|line| AnswerFindings::of(line).0.verdict).max().unwrap_or(AnswerVerdict::Accepted))
         }
         _ => match serde_json::from_str(text).ok()? {
             // JSON in a string of JSON.
@@ -125,7 +125,7 @@ fn judge_json(text: &str) -> Option<AnswerVerdict> {
 fn judge_plain_text(text: &str) -> AnswerVerdict {
     let says_false = words(text).first().is_some_and(|word| word == "false");
     let pairs = text.split(['&', '\n']).filter_map(|pair| pair.split_once(['=', ':']));
-    let of_pairs = pairs.map(|(key, value)| judge_entry(key, &Value::from(value), Place::Top)).max();
+    let of_pairs = pairs.map(|(key, value)| judge_entry(key, &Value::from(value), AnswerPlace::Top)).max();
     let of_text = if says_false || has_error_number(text) { AnswerVerdict::Rejected } else { AnswerVerdict::Accepted };
     judge_sentence(text).max(of_text).max(of_pairs.unwrap_or(AnswerVerdict::Accepted))
 }
@@ -161,7 +161,7 @@ fn sentence_refuses(text: &str) -> bool {
 
 /// What an object or a list says, as far as it came: an answer may be cut, or longer than is read.
 #[derive(Debug)]
-struct Findings {
+struct AnswerFindings {
     verdict: AnswerVerdict,
 }
 
@@ -174,7 +174,7 @@ enum JsonEnd {
     Damaged,
 }
 
-impl Findings {
+impl AnswerFindings {
     /// What comes before an error counts.
     fn of(text: &str) -> (Self, JsonEnd) {
         let mut findings = Self { verdict: AnswerVerdict::Accepted };
@@ -187,7 +187,7 @@ impl Findings {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for &mut Findings {
+impl<'de> DeserializeSeed<'de> for &mut AnswerFindings {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -195,7 +195,7 @@ impl<'de> DeserializeSeed<'de> for &mut Findings {
     }
 }
 
-impl<'de> Visitor<'de> for &mut Findings {
+impl<'de> Visitor<'de> for &mut AnswerFindings {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -212,14 +212,17 @@ impl<'de> Visitor<'de> for &mut Findings {
             }
         };
         let entries = entries.iter().map(|(key, value)| (key.as_str(), value));
-        self.verdict = self.verdict.max(judge_object(entries, Place::Top));
+        self.verdict = self.verdict.max(judge_object(entries, AnswerPlace::Top));
         end
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(value) = seq.next_element::<Value>()? {
-            let of_value =
-                if value == Value::Bool(false) { AnswerVerdict::Rejected } else { judge_nested(&value, Place::Top) };
+            let of_value = if value == Value::Bool(false) {
+                AnswerVerdict::Rejected
+            } else {
+                judge_nested(&value, AnswerPlace::Top)
+            };
             self.verdict = self.verdict.max(of_value);
         }
         Ok(())
@@ -228,7 +231,7 @@ impl<'de> Visitor<'de> for &mut Findings {
 
 /// Where an object stands in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum AnswerPlace {
     Top,
     /// So deep, in an object that may be the answer itself in a wrapping.
     Wrapped(usize),
@@ -236,16 +239,16 @@ enum Place {
     Repeated(usize),
 }
 
-impl Place {
+impl AnswerPlace {
     const fn depth(self) -> usize {
         match self {
-            Place::Top => 0,
-            Place::Wrapped(depth) | Place::Repeated(depth) => depth,
+            AnswerPlace::Top => 0,
+            AnswerPlace::Wrapped(depth) | AnswerPlace::Repeated(depth) => depth,
         }
     }
 }
 
-fn judge_object<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)> + Clone, place: Place) -> AnswerVerdict {
+fn judge_object<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)> + Clone, place: AnswerPlace) -> AnswerVerdict {
     let says_yes = entries.clone().any(|(key, value)| says_acceptance(key, value));
     let of_entry = |(name, value): (&str, &Value)| {
         let key = plain_key(name);
@@ -257,15 +260,15 @@ fn judge_object<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)> + Clone,
             return verdict;
         }
         let is_beneath_yes = says_yes && !RESULTS.contains(&key.as_str());
-        let is_repeated = is_beneath_yes || matches!(place, Place::Repeated(_)) || ECHOES.contains(&key.as_str());
+        let is_repeated = is_beneath_yes || matches!(place, AnswerPlace::Repeated(_)) || ECHOES.contains(&key.as_str());
         let depth = place.depth() + 1;
-        judge_nested(value, if is_repeated { Place::Repeated(depth) } else { Place::Wrapped(depth) })
+        judge_nested(value, if is_repeated { AnswerPlace::Repeated(depth) } else { AnswerPlace::Wrapped(depth) })
     };
     entries.into_iter().map(of_entry).max().unwrap_or(AnswerVerdict::Accepted)
 }
 
 /// What an object says, or one in a list.
-fn judge_nested(value: &Value, place: Place) -> AnswerVerdict {
+fn judge_nested(value: &Value, place: AnswerPlace) -> AnswerVerdict {
     match value {
         _ if place.depth() > DEPTH => AnswerVerdict::Accepted,
         Value::Object(object) => judge_object(object.iter().map(|(key, value)| (key.as_str(), value)), place),
@@ -277,19 +280,21 @@ fn judge_nested(value: &Value, place: Place) -> AnswerVerdict {
     }
 }
 
-fn judge_entry(key: &str, value: &Value, place: Place) -> AnswerVerdict {
+fn judge_entry(key: &str, value: &Value, place: AnswerPlace) -> AnswerVerdict {
     if says_refusal(key, value, place) {
         return AnswerVerdict::Rejected;
     }
     match value {
-        Value::String(text) if !matches!(place, Place::Repeated(_)) && MESSAGES.contains(&plain_key(key).as_str()) => {
+        Value::String(text)
+            if !matches!(place, AnswerPlace::Repeated(_)) && MESSAGES.contains(&plain_key(key).as_str()) =>
+        {
             judge_sentence(text)
         }
         _ => AnswerVerdict::Accepted,
     }
 }
 
-fn says_refusal(key: &str, value: &Value, place: Place) -> bool {
+fn says_refusal(key: &str, value: &Value, place: AnswerPlace) -> bool {
     if names_errors(key) {
         return reports_errors(value);
     }
@@ -298,7 +303,7 @@ fn says_refusal(key: &str, value: &Value, place: Place) -> bool {
     if names_answer && *value == Value::Bool(false) {
         return true;
     }
-    if matches!(place, Place::Repeated(_)) {
+    if matches!(place, AnswerPlace::Repeated(_)) {
         return false;
     }
     let says_so = || value.as_str().is_some_and(word_refuses);
@@ -315,7 +320,7 @@ fn says_refusal(key: &str, value: &Value, place: Place) -> bool {
         }
         "ack" | "acknowledgement" | "state" => says_so(),
         "type" | "level" | "severity" => {
-            place == Place::Top && value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("error"))
+            place == AnswerPlace::Top && value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("error"))
         }
         _ => false,
     }

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::conversica::consent_word::{Channel, Word};
-use crate::conversica::heard_dates::Dates;
+use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
+use crate::conversica::heard_dates::HeardDates;
 use crate::conversica::lead::LeadKey;
 use crate::conversica::stop_words::is_stage_stopped_by_person;
 
@@ -25,7 +25,7 @@ pub enum WordSource {
 /// A word as the ledger holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeardWord {
-    pub word: Word,
+    pub word: ChannelWord,
     /// By the clock of the machine that heard it.
     pub heard_at: DateTime<Utc>,
     pub source: WordSource,
@@ -61,7 +61,7 @@ impl HeardWord {
 
 /// Whether the CRM's row held this giving before an undated withdrawal of that channel was heard, as the ledger remembers it. Such a
 /// giving is older than the withdrawal, whatever the clocks say.
-pub fn was_given_before(ledger: &[HeardWord], channel: Channel, given_at: DateTime<Utc>) -> bool {
+pub fn was_given_before(ledger: &[HeardWord], channel: ConsentChannel, given_at: DateTime<Utc>) -> bool {
     let of_channel = |heard: &&HeardWord| heard.word.channel == channel;
     let is_same = |heard: &HeardWord| {
         heard.source == WordSource::Crm
@@ -81,18 +81,20 @@ const STOPPED: [&str; 4] = ["Unsubscribed", "Marked Spam", "Do Not Email", "Lead
 pub(super) const EARLIEST: DateTime<Utc> = DateTime::from_timestamp(978_307_200, 0).expect("an instant that exists");
 
 /// What a Lead Update says about consent.
-pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word> {
-    let dates = Dates::of(content);
+pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<ChannelWord> {
+    let dates = HeardDates::of(content);
     let mut words = Vec::new();
-    let mut say = |key: &str, channel: Channel, given: bool| {
+    let mut say = |key: &str, channel: ConsentChannel, given: bool| {
         // A date before e-mail assistants stands for none: a withdrawal would be older than whatever gave consent.
         let at = dates.of_key(key).filter(|at| *at >= EARLIEST).unwrap_or(heard_at);
         // A giving that lies in the future would outlive withdrawals that are still to come.
-        words.push(Word { channel, given, at: if given { at.min(heard_at) } else { at } });
+        words.push(ChannelWord { channel, given, at: if given { at.min(heard_at) } else { at } });
     };
-    for (key, channel, given_when) in
-        [("doNotEmail", Channel::Email, false), ("smsOptOut", Channel::Sms, false), ("smsOptIn", Channel::Sms, true)]
-    {
+    for (key, channel, given_when) in [
+        ("doNotEmail", ConsentChannel::Email, false),
+        ("smsOptOut", ConsentChannel::Sms, false),
+        ("smsOptIn", ConsentChannel::Sms, true),
+    ] {
         if let Some(value) = content.get(key).and_then(Value::as_bool) {
             say(key, channel, value == given_when);
         }
@@ -103,7 +105,7 @@ pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Word>
     // Without a status that says otherwise, the stage is a person's word by itself.
     let is_unexplained = stage.is_some() && status.is_none_or(|status| status != "No Longer at Company");
     if is_stopped && (is_unexplained || status.is_some_and(|status| STOPPED.contains(&status))) {
-        say("conversationStatus", Channel::Email, false);
+        say("conversationStatus", ConsentChannel::Email, false);
     }
     // The ledger takes givings in first: within one post, a withdrawal stands whatever is dated later in it.
     words.sort_by_key(|word| !word.given);
@@ -117,7 +119,7 @@ pub fn withdraws(content: &Map<String, Value>) -> bool {
 
 /// Since when the consent of each channel stands withdrawn; `None` where it does not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct WithdrawnConsent {
     pub email: Option<DateTime<Utc>>,
     pub sms: Option<DateTime<Utc>>,
     /// Channels that a damaged post may withdraw consent from: nothing gives it again until an operator has looked.
@@ -125,7 +127,7 @@ pub struct Standing {
     pub unsettled: [bool; 2],
 }
 
-impl Standing {
+impl WithdrawnConsent {
     /// What a lead's words come to, in the order in which the ledger has taken them in.
     pub fn of(ledger: &[HeardWord]) -> Self {
         let of = |channel| {
@@ -135,53 +137,53 @@ impl Standing {
                 withdrawals.filter(|(place, heard)| !heard.is_ended(&ledger[..*place], &ledger[place + 1..]));
             standing.map(|(_, heard)| heard.word.at).max()
         };
-        Self { email: of(Channel::Email), sms: of(Channel::Sms), ..Self::default() }
+        Self { email: of(ConsentChannel::Email), sms: of(ConsentChannel::Sms), ..Self::default() }
     }
 
-    pub fn set(&mut self, channel: Channel, withdrawn_at: Option<DateTime<Utc>>) {
+    pub fn set(&mut self, channel: ConsentChannel, withdrawn_at: Option<DateTime<Utc>>) {
         match channel {
-            Channel::Email => self.email = withdrawn_at,
-            Channel::Sms => self.sms = withdrawn_at,
+            ConsentChannel::Email => self.email = withdrawn_at,
+            ConsentChannel::Sms => self.sms = withdrawn_at,
         }
     }
 
     /// Consent is withdrawn since then, until an operator has looked.
-    pub fn set_unsettled(&mut self, channel: Channel, at: DateTime<Utc>) {
+    pub fn set_unsettled(&mut self, channel: ConsentChannel, at: DateTime<Utc>) {
         self.set(channel, Some(self.get(channel).map_or(at, |since| since.max(at))));
         self.unsettled[channel as usize] = true;
     }
 
     /// Whether an operator has to look before anything ends the withdrawal.
-    pub fn is_unsettled(&self, channel: Channel) -> bool {
+    pub fn is_unsettled(&self, channel: ConsentChannel) -> bool {
         self.unsettled[channel as usize]
     }
 
-    pub fn get(&self, channel: Channel) -> Option<DateTime<Utc>> {
+    pub fn get(&self, channel: ConsentChannel) -> Option<DateTime<Utc>> {
         match channel {
-            Channel::Email => self.email,
-            Channel::Sms => self.sms,
+            ConsentChannel::Email => self.email,
+            ConsentChannel::Sms => self.sms,
         }
     }
 
     /// What of a Lead object it does not let pass; none where it contradicts nothing.
-    pub fn overrides(&self, body: &str) -> Vec<Override> {
+    pub fn overrides(&self, body: &str) -> Vec<ConsentOverride> {
         // Canonical: a quote inside a value is escaped, so that a key with its value is found by its letters.
         let says = |key: LeadKey, value: bool| body.contains(&format!("\"{}\":{value}", key.name()));
         let rules = [
-            (LeadKey::OptOut, Channel::Email, false),
-            (LeadKey::SmsOptOut, Channel::Sms, false),
-            (LeadKey::SmsOptIn, Channel::Sms, true),
+            (LeadKey::OptOut, ConsentChannel::Email, false),
+            (LeadKey::SmsOptOut, ConsentChannel::Sms, false),
+            (LeadKey::SmsOptIn, ConsentChannel::Sms, true),
         ];
         let stands = rules.into_iter().filter(|(key, _, value)| says(*key, *value));
         stands
-            .filter_map(|(key, channel, value)| Some(Override { key, value: !value, since: self.get(channel)? }))
+            .filter_map(|(key, channel, value)| Some(ConsentOverride { key, value: !value, since: self.get(channel)? }))
             .collect()
     }
 
     /// The Lead object as it may be sent; `None` where it may as it is. A key that it does not have is not added.
     pub fn keep(&self, body: &str) -> Option<String> {
         let overrides = self.overrides(body);
-        let kept = overrides.iter().fold(body.to_owned(), |body, Override { key, value, .. }| {
+        let kept = overrides.iter().fold(body.to_owned(), |body, ConsentOverride { key, value, .. }| {
             body.replace(&format!("\"{}\":{}", key.name(), !value), &format!("\"{}\":{value}", key.name()))
         });
         (!overrides.is_empty()).then_some(kept)
@@ -190,7 +192,7 @@ impl Standing {
 
 /// A value of the CRM's that a person's word stands against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Override {
+pub struct ConsentOverride {
     pub key: LeadKey,
     /// What is sent; the CRM says the contrary.
     pub value: bool,
@@ -198,7 +200,7 @@ pub struct Override {
     pub since: DateTime<Utc>,
 }
 
-impl Override {
+impl ConsentOverride {
     /// For people.
     pub fn in_words(&self) -> String {
         let Self { key, value, since } = self;
@@ -216,13 +218,13 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
     }
 
-    fn said(content: Value) -> Vec<(Channel, bool)> {
+    fn said(content: Value) -> Vec<(ConsentChannel, bool)> {
         words(content.as_object().unwrap(), at(0)).iter().map(|word| (word.channel, word.given)).collect()
     }
 
     #[test]
     fn each_key_of_consent_is_a_word() {
-        use Channel::{Email, Sms};
+        use ConsentChannel::{Email, Sms};
         assert_eq!(said(json!({"doNotEmail": true})), [(Email, false)]);
         assert_eq!(said(json!({"doNotEmail": false})), [(Email, true)]);
         assert_eq!(said(json!({"smsOptOut": true, "smsOptIn": true})), [(Sms, true), (Sms, false)]);
@@ -253,13 +255,13 @@ mod tests {
 
     #[test]
     fn only_what_contradicts_is_changed_and_nothing_is_added() {
-        let both = Standing { email: Some(at(0)), sms: Some(at(0)), ..Standing::default() };
+        let both = WithdrawnConsent { email: Some(at(0)), sms: Some(at(0)), ..WithdrawnConsent::default() };
         let body = r#"{"id":"1","firstName":"\"optOut\":false","optOut":false,"smsOptOut":false,"smsOptIn":true}"#;
         let kept = r#"{"id":"1","firstName":"\"optOut\":false","optOut":true,"smsOptOut":true,"smsOptIn":false}"#;
         assert_eq!(both.keep(body).as_deref(), Some(kept));
         assert_eq!(both.keep(kept), None);
         assert_eq!(both.keep(r#"{"id":"1"}"#), None);
-        let email = Standing { email: Some(at(0)), ..Standing::default() };
+        let email = WithdrawnConsent { email: Some(at(0)), ..WithdrawnConsent::default() };
         assert_eq!(email.keep(r#"{"id":"1","smsOptIn":true}"#), None);
     }
 
@@ -272,28 +274,31 @@ mod tests {
         let heard_at = "2026-03-01T00:00:00Z".parse().unwrap();
         let ledger: Vec<HeardWord> =
             words(content.as_object().unwrap(), heard_at).into_iter().map(|word| posted(word, heard_at)).collect();
-        assert!(Standing::of(&ledger).email.is_some());
+        assert!(WithdrawnConsent::of(&ledger).email.is_some());
     }
 
-    fn posted(word: Word, heard_at: DateTime<Utc>) -> HeardWord {
+    fn posted(word: ChannelWord, heard_at: DateTime<Utc>) -> HeardWord {
         HeardWord { word, heard_at, source: WordSource::Conversica }
     }
 
     #[test]
     fn a_giving_that_the_row_held_before_the_withdrawal_ends_nothing_whatever_the_clock_said() {
-        let (channel, given_at) = (Channel::Email, at(600));
+        let (channel, given_at) = (ConsentChannel::Email, at(600));
         // The clock is ten minutes behind: the row's giving seems to lie ahead.
-        let mark =
-            HeardWord { word: Word { channel, given: true, at: given_at }, heard_at: at(10), source: WordSource::Crm };
-        let withdrawal = posted(Word { channel, given: false, at: at(20) }, at(20));
+        let mark = HeardWord {
+            word: ChannelWord { channel, given: true, at: given_at },
+            heard_at: at(10),
+            source: WordSource::Crm,
+        };
+        let withdrawal = posted(ChannelWord { channel, given: false, at: at(20) }, at(20));
         assert!(was_given_before(&[mark, withdrawal], channel, given_at));
         assert!(!was_given_before(&[withdrawal, mark], channel, given_at), "given after the withdrawal");
         assert!(!was_given_before(&[mark, withdrawal], channel, at(700)), "another giving");
-        assert!(!was_given_before(&[mark, withdrawal], Channel::Sms, given_at));
-        let dated = posted(Word { channel, given: false, at: at(15) }, at(20));
+        assert!(!was_given_before(&[mark, withdrawal], ConsentChannel::Sms, given_at));
+        let dated = posted(ChannelWord { channel, given: false, at: at(15) }, at(20));
         assert!(!was_given_before(&[mark, dated], channel, given_at), "its date is compared");
         for ledger in [[mark, withdrawal], [withdrawal, mark], [mark, dated]] {
-            assert!(Standing::of(&ledger).email.is_some(), "a giving ahead of the clock gives nothing");
+            assert!(WithdrawnConsent::of(&ledger).email.is_some(), "a giving ahead of the clock gives nothing");
         }
     }
 
@@ -304,17 +309,17 @@ mod tests {
             shift in 0_usize..8,
         ) {
             let words: Vec<HeardWord> = words.into_iter().map(|(sms, given, second)| HeardWord {
-                word: Word { channel: if sms { Channel::Sms } else { Channel::Email }, given, at: at(second) },
+                word: ChannelWord { channel: if sms { ConsentChannel::Sms } else { ConsentChannel::Email }, given, at: at(second) },
                 heard_at: at(9),
                 source: WordSource::Crm,
             }).collect();
-            let standing = Standing::of(&words);
+            let standing = WithdrawnConsent::of(&words);
             let mut others = [words.clone(), words.clone()].concat();
             let shift = shift.min(others.len());
             others.rotate_left(shift);
             others.reverse();
-            prop_assert_eq!(Standing::of(&others), standing);
-            for channel in Channel::ALL {
+            prop_assert_eq!(WithdrawnConsent::of(&others), standing);
+            for channel in ConsentChannel::ALL {
                 let of = |given| {
                     let of_kind = words.iter().map(|heard| heard.word).filter(|w| w.channel == channel && w.given == given);
                     of_kind.map(|w| w.at).max()
@@ -333,16 +338,16 @@ mod tests {
             givings in prop::collection::vec((0_i64..100_000_000, 0_i64..100_000_000), 1..6),
             dated_before in 0_i64..600,
         ) {
-            let email = |given, at| Word { channel: Channel::Email, given, at };
+            let email = |given, at| ChannelWord { channel: ConsentChannel::Email, given, at };
             let mut ledger: Vec<HeardWord> = givings.into_iter()
                 .map(|(dated, heard)| posted(email(true, at(1000 + dated)), at(1000 + heard))).collect();
             let heard_at = at(999);
             // The withdrawal is heard with the clock right, and dated some minutes earlier.
             ledger.push(posted(email(false, at(999 - dated_before)), heard_at));
-            prop_assert!(Standing::of(&ledger).email.is_some());
+            prop_assert!(WithdrawnConsent::of(&ledger).email.is_some());
             // Consent that is given after that counts, with the clock right.
             ledger.push(posted(email(true, at(1001)), at(1001)));
-            prop_assert_eq!(Standing::of(&ledger).email, None);
+            prop_assert_eq!(WithdrawnConsent::of(&ledger).email, None);
         }
 
         /// Conversica repeats what it holds with every post, under dates of its own.
@@ -351,11 +356,11 @@ mod tests {
             givings in prop::collection::vec(0_i64..1000, 1..6),
             withdrawn in 0_i64..1000,
         ) {
-            let email = |given, at| Word { channel: Channel::Email, given, at };
+            let email = |given, at| ChannelWord { channel: ConsentChannel::Email, given, at };
             let mut ledger: Vec<HeardWord> =
                 givings.into_iter().map(|dated| posted(email(true, at(dated)), at(1000))).collect();
             ledger.push(posted(email(false, at(withdrawn)), at(1001)));
-            prop_assert_eq!(Standing::of(&ledger).email, Some(at(withdrawn)));
+            prop_assert_eq!(WithdrawnConsent::of(&ledger).email, Some(at(withdrawn)));
         }
     }
 }

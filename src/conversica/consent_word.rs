@@ -7,18 +7,18 @@ use serde::Serialize;
 /// What consent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Channel {
+pub enum ConsentChannel {
     Email,
     Sms,
 }
 
-impl Channel {
-    pub const ALL: [Channel; 2] = [Channel::Email, Channel::Sms];
+impl ConsentChannel {
+    pub const ALL: [ConsentChannel; 2] = [ConsentChannel::Email, ConsentChannel::Sms];
 
     pub const fn name(self) -> &'static str {
         match self {
-            Channel::Email => "email",
-            Channel::Sms => "sms",
+            ConsentChannel::Email => "email",
+            ConsentChannel::Sms => "sms",
         }
     }
 
@@ -29,15 +29,15 @@ impl Channel {
 
 /// One word about one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Word {
-    pub channel: Channel,
+pub struct ChannelWord {
+    pub channel: ConsentChannel,
     pub given: bool,
     /// Since when, as far as was said; else when it was heard.
     pub at: DateTime<Utc>,
 }
 
-pub(crate) const BOTH: &[Channel] = &Channel::ALL;
+pub(crate) const BOTH: &[ConsentChannel] = &ConsentChannel::ALL;
 
-pub(crate) const EMAIL: &[Channel] = &[Channel::Email];
+pub(crate) const EMAIL: &[ConsentChannel] = &[ConsentChannel::Email];
 
-pub(crate) const SMS: &[Channel] = &[Channel::Sms];
+pub(crate) const SMS: &[ConsentChannel] = &[ConsentChannel::Sms];

@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::conversica::heard_dates::{BEGINNINGS, Dates};
-use crate::conversica::post::Kind;
+use crate::conversica::heard_dates::{BEGINNINGS, HeardDates};
+use crate::conversica::post::PostKind;
 use crate::conversica::{consent, vocabulary};
 use crate::horizon;
 
@@ -32,22 +32,22 @@ pub const MAX_UNKNOWN_KEYS: usize = 200;
 
 /// A lead's picture, and of what age each part of it is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Conversation {
+pub struct HeardConversation {
     pub picture: BTreeMap<String, Value>,
-    versions: BTreeMap<String, Version>,
+    versions: BTreeMap<String, ValueVersion>,
 }
 
 /// Of what age a value is. In JSON: the date in microseconds; or, of a value without a date, a pair of the newest date that
 /// was heard for its key (or null) and the instant at which the value was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Version {
+struct ValueVersion {
     /// The newest date that was heard for this key; of [`BEGINNINGS`], the earliest.
     date: Option<i64>,
     /// When the value was heard, where it has no date itself.
     undated: Option<i64>,
 }
 
-impl Version {
+impl ValueVersion {
     /// Of when the value is.
     fn at(self) -> i64 {
         self.undated.or(self.date).unwrap_or(i64::MIN)
@@ -71,13 +71,13 @@ impl Version {
     }
 }
 
-impl Conversation {
+impl HeardConversation {
     /// As it was stored.
     pub fn of_json(picture: &str, versions: &str) -> Self {
         let versions: BTreeMap<String, Value> = serde_json::from_str(versions).unwrap_or_default();
         Self {
             picture: serde_json::from_str(picture).unwrap_or_default(),
-            versions: versions.iter().map(|(key, version)| (key.clone(), Version::of_json(version))).collect(),
+            versions: versions.iter().map(|(key, version)| (key.clone(), ValueVersion::of_json(version))).collect(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Conversation {
     /// Takes in the content of a Lead Update that was heard at that time. Hands back what of it was news: the keys whose value
     /// is another now, or of a newer date.
     pub fn hear(&mut self, content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Map<String, Value> {
-        let dates = Dates::of(content);
+        let dates = HeardDates::of(content);
         let mut news = Map::new();
         for (key, value) in content {
             if !self.has_room_for(key, value) {
@@ -134,7 +134,7 @@ impl Conversation {
         let held = self.versions.get(key).copied();
         let known_date = held.and_then(|version| version.date);
         let Some(date) = date else {
-            return self.replace(key, value, Version { date: known_date, undated: Some(heard) });
+            return self.replace(key, value, ValueVersion { date: known_date, undated: Some(heard) });
         };
         let is_later = |a: i64, b: i64| if BEGINNINGS.contains(&key) { a < b } else { a > b };
         let wins = match (known_date, held.and_then(|version| version.undated)) {
@@ -144,7 +144,7 @@ impl Conversation {
             (Some(_), Some(_)) => true,
             (Some(_), None) => self.picture.get(key).is_none_or(|old| prevails(value, old)),
         };
-        wins && self.replace(key, value, Version { date: Some(date), undated: None })
+        wins && self.replace(key, value, ValueVersion { date: Some(date), undated: None })
     }
 
     /// The same of a key of consent, by the rule of the ledger: a withdrawal always counts, and a giving ends the withdrawals that
@@ -152,7 +152,7 @@ impl Conversation {
     fn hear_consent(&mut self, word: ConsentWord<'_>, heard: i64) -> bool {
         let ConsentWord { key, value, withdraws, date } = word;
         let held = self.versions.get(key).copied();
-        let held_at = held.map_or(i64::MIN, Version::at);
+        let held_at = held.map_or(i64::MIN, ValueVersion::at);
         let is_withdrawn = self.picture.get(key).and_then(Value::as_bool) == withdrawal(key);
         let at = date.unwrap_or(heard);
         if is_withdrawn && !withdraws && !(held_at < at && held_at < heard) {
@@ -160,7 +160,7 @@ impl Conversation {
         }
         let version = match held {
             Some(held) if is_withdrawn == withdraws && held_at >= at => held,
-            held => Version {
+            held => ValueVersion {
                 date: date.or(held.and_then(|version| version.date)),
                 undated: date.is_none().then_some(heard),
             },
@@ -169,7 +169,7 @@ impl Conversation {
     }
 
     /// Puts a value in place of the one that is held. Whether that was news.
-    fn replace(&mut self, key: &str, value: &Value, version: Version) -> bool {
+    fn replace(&mut self, key: &str, value: &Value, version: ValueVersion) -> bool {
         let held = self.versions.insert(key.to_owned(), version);
         let is_another = self.picture.get(key) != Some(value);
         if is_another {
@@ -184,7 +184,7 @@ impl Conversation {
             Value::Bool(_) | Value::Number(_) | Value::Null => true,
             Value::Array(_) | Value::Object(_) => value.to_string().len() <= MAX_VALUE_BYTES,
         };
-        let is_published = |key: &str| Kind::LeadUpdate.keys().iter().any(|(published, _)| *published == key);
+        let is_published = |key: &str| PostKind::LeadUpdate.keys().iter().any(|(published, _)| *published == key);
         is_short
             && (is_published(key)
                 || self.picture.contains_key(key)
@@ -220,7 +220,7 @@ struct ConsentWord<'u> {
 fn consent_word<'u>(
     key: &'u str,
     value: &'u Value,
-    dates: &Dates<'_>,
+    dates: &HeardDates<'_>,
     heard_at: DateTime<Utc>,
 ) -> Option<ConsentWord<'u>> {
     let withdraws = value.as_bool()? == withdrawal(key)?;

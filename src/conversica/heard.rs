@@ -6,14 +6,14 @@
 
 use serde_json::{Map, Value};
 
-use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::conversica::post::{Kind, Post, named_type};
+use crate::conversica::lead::{ContentFingerprint, LeadId};
+use crate::conversica::post::{PostKind, ReceivedPost, named_type};
 use crate::conversica::{lenient, withdrawal};
 
 /// Why a body cannot be read: a sentence for whoever posted it, which quotes nothing of it but key names that are published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Unreadable(pub String);
+pub struct UnreadablePost(pub String);
 
 /// Why a body cannot be read that was not kept to its end.
 pub const TOO_LARGE: &str = "The body is larger than max_body";
@@ -27,17 +27,23 @@ const MAX_ID_BYTES: usize = 1000;
 ///
 /// # Errors
 /// [`Unreadable`] for what is no JSON object, or lacks a required key.
-pub fn read(kind: Kind, body: &[u8]) -> Result<Post, Unreadable> {
+pub fn read(kind: PostKind, body: &[u8]) -> Result<ReceivedPost, UnreadablePost> {
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(Unreadable("The body is empty".to_owned()));
+        return Err(UnreadablePost("The body is empty".to_owned()));
     }
-    let object = lenient::read_object(body).map_err(Unreadable)?;
+    let object = lenient::read_object(body).map_err(UnreadablePost)?;
     if object.members.len() > MAX_KEYS {
-        return Err(Unreadable(format!("The body has {} keys, more than {MAX_KEYS}", object.members.len())));
+        return Err(UnreadablePost(format!("The body has {} keys, more than {MAX_KEYS}", object.members.len())));
     }
     let notes = object.notes.into_iter().map(str::to_owned).collect();
-    let mut post =
-        Post { kind, lead: LeadId::default(), other_ids: Vec::new(), content: Map::new(), unused: Vec::new(), notes };
+    let mut post = ReceivedPost {
+        kind,
+        lead: LeadId::default(),
+        other_ids: Vec::new(),
+        content: Map::new(),
+        unused: Vec::new(),
+        notes,
+    };
     let (mut id, mut lead_id) = (None, None);
     let keys: Vec<String> = object.members.iter().map(|(key, _)| key.clone()).collect();
     for (key, value) in object.members {
@@ -63,19 +69,19 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Post, Unreadable> {
     // Posts of version 7.1 name it so.
     post.lead.id = id.filter(|id| !id.is_empty()).or(lead_id).unwrap_or_default();
     post.other_ids.retain(|other| !other.is_empty() && *other != post.lead.id);
-    if post.lead.id.is_empty() && kind != Kind::ChatLead {
+    if post.lead.id.is_empty() && kind != PostKind::ChatLead {
         return Err(missing("id"));
     }
     let Some(key) = kind.required().iter().find(|key| is_blank(post.content.get(**key))) else { return Ok(post) };
     let unused = post.unused.iter().any(|(unused, _)| unused == key);
     match kind.type_of(key).filter(|_| unused) {
-        Some(wanted) => Err(Unreadable(format!("{key} is not {}", named_type(wanted)))),
+        Some(wanted) => Err(UnreadablePost(format!("{key} is not {}", named_type(wanted)))),
         None => Err(missing(key)),
     }
 }
 
 /// The published key that is meant: written in other cases or with blanks around it, where the post does not have it otherwise.
-fn published_name(kind: Kind, key: &str, keys: &[String]) -> Option<&'static str> {
+fn published_name(kind: PostKind, key: &str, keys: &[String]) -> Option<&'static str> {
     let identifiers = ["id", "leadId", "clientId"];
     let mut names = kind.keys().iter().map(|(name, _)| *name).chain(identifiers);
     let is_exact = |name: &str| keys.iter().any(|key| key == name);
@@ -95,14 +101,14 @@ pub fn identity(body: &[u8]) -> Option<LeadId> {
 }
 
 /// Of what cannot be read: the same for the same bytes at the same path.
-pub fn unreadable_hash(kind: Kind, body: &[u8]) -> Fingerprint {
+pub fn unreadable_hash(kind: PostKind, body: &[u8]) -> ContentFingerprint {
     let mut bytes = format!("unreadable {}\n", kind.name()).into_bytes();
     bytes.extend_from_slice(body);
-    Fingerprint::of(&bytes)
+    ContentFingerprint::of(&bytes)
 }
 
-fn missing(key: &str) -> Unreadable {
-    Unreadable(format!("Missing required field: {key}"))
+fn missing(key: &str) -> UnreadablePost {
+    UnreadablePost(format!("Missing required field: {key}"))
 }
 
 /// Conversica's own wording for a chat lead's fields; blank texts and empty lists are as good as none.
@@ -115,14 +121,14 @@ fn is_blank(value: Option<&Value>) -> bool {
 }
 
 /// An identifier is a string; some senders write numbers.
-fn identifier(key: &str, value: Value) -> Result<String, Unreadable> {
+fn identifier(key: &str, value: Value) -> Result<String, UnreadablePost> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
         Value::Number(number) if !number.is_f64() => number.to_string(),
-        _ => return Err(Unreadable(format!("{key} is neither a string nor a whole number"))),
+        _ => return Err(UnreadablePost(format!("{key} is neither a string nor a whole number"))),
     };
     if text.len() > MAX_ID_BYTES || text.chars().any(char::is_control) {
-        return Err(Unreadable(format!("{key} is longer than {MAX_ID_BYTES} bytes or has control characters")));
+        return Err(UnreadablePost(format!("{key} is longer than {MAX_ID_BYTES} bytes or has control characters")));
     }
     Ok(text)
 }
@@ -132,7 +138,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn reason(kind: Kind, body: &str) -> String {
+    fn reason(kind: PostKind, body: &str) -> String {
         read(kind, body.as_bytes()).expect_err("is refused").0
     }
 
@@ -141,25 +147,25 @@ mod tests {
         for body in
             [r#"{"id":"12","clientId":"c"}"#, r#"{"leadId":"12","clientId":"c"}"#, r#"{"id":12,"clientId":"c"}"#]
         {
-            let post = read(Kind::LeadUpdate, body.as_bytes()).unwrap();
+            let post = read(PostKind::LeadUpdate, body.as_bytes()).unwrap();
             assert_eq!(post.lead, LeadId { id: "12".into(), client_id: "c".into() }, "{body}");
         }
-        assert_eq!(read(Kind::LeadUpdate, br#"{"id":"1","leadId":"2"}"#).unwrap().lead.id, "1");
+        assert_eq!(read(PostKind::LeadUpdate, br#"{"id":"1","leadId":"2"}"#).unwrap().lead.id, "1");
     }
 
     #[test]
     fn a_refusal_says_what_is_wrong_and_quotes_nobody() {
-        assert_eq!(reason(Kind::LeadUpdate, "{}"), "Missing required field: id");
-        assert_eq!(reason(Kind::LeadUpdate, r#"{"id":" "}"#), "Missing required field: id");
+        assert_eq!(reason(PostKind::LeadUpdate, "{}"), "Missing required field: id");
+        assert_eq!(reason(PostKind::LeadUpdate, r#"{"id":" "}"#), "Missing required field: id");
         let chat = r#"{"firstName":"Ann","lastName":"Lee","conversationHistory":"…"}"#;
-        assert_eq!(reason(Kind::ChatLead, chat), "Missing required field: email");
+        assert_eq!(reason(PostKind::ChatLead, chat), "Missing required field: email");
         let message = r#"{"id":"1","action":"sent","date":"2019-05-10T05:57:44+00:00"}"#;
-        assert_eq!(reason(Kind::Message, message), "Missing required field: body");
-        assert_eq!(reason(Kind::Message, r#"{"id":"1","action":["Sally"]}"#), "action is not a string");
-        assert_eq!(reason(Kind::LeadUpdate, r#"{"id":{}}"#), "id is neither a string nor a whole number");
-        assert_eq!(reason(Kind::LeadUpdate, "[]"), "The body is not a JSON object");
-        assert_eq!(reason(Kind::LeadUpdate, " \n"), "The body is empty");
-        let broken = reason(Kind::Message, "{\"id\":\"1\",\"body\":\"Sally\nLee");
+        assert_eq!(reason(PostKind::Message, message), "Missing required field: body");
+        assert_eq!(reason(PostKind::Message, r#"{"id":"1","action":["Sally"]}"#), "action is not a string");
+        assert_eq!(reason(PostKind::LeadUpdate, r#"{"id":{}}"#), "id is neither a string nor a whole number");
+        assert_eq!(reason(PostKind::LeadUpdate, "[]"), "The body is not a JSON object");
+        assert_eq!(reason(PostKind::LeadUpdate, " \n"), "The body is empty");
+        let broken = reason(PostKind::Message, "{\"id\":\"1\",\"body\":\"Sally\nLee");
         assert!(broken.starts_with("The body is not valid JSON: EOF while parsing a string"), "{broken}");
         assert!(!broken.contains("Sally"));
     }
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn a_bad_value_costs_its_key_and_not_the_post() {
         let read =
-            |body: &str| read(Kind::LeadUpdate, body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"));
+            |body: &str| read(PostKind::LeadUpdate, body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"));
         let post = read(r#"{"id":"1","doNotEmail":true,"hotLead":"Sally said so","leadStatus":{"a":1}}"#);
         assert_eq!(Value::Object(post.content), serde_json::json!({"doNotEmail": true}));
         let notes = ["hotLead was left out: it is not a boolean", "leadStatus was left out: it is not a string"];
@@ -194,7 +200,7 @@ mod tests {
     #[test]
     fn what_nobody_knows_is_kept_and_what_has_no_value_is_left_out() {
         let body = r#"{"id":"1","apiVersion":"9.0","mood":{"x":[1]},"leadStatus":null,"doNotEmail":"True"}"#;
-        let post = read(Kind::LeadUpdate, body.as_bytes()).unwrap();
+        let post = read(PostKind::LeadUpdate, body.as_bytes()).unwrap();
         let expected = serde_json::json!({"apiVersion": "9.0", "mood": {"x": [1]}, "doNotEmail": true});
         assert_eq!(Value::Object(post.content), expected);
     }
@@ -202,23 +208,23 @@ mod tests {
     #[test]
     fn too_many_keys_are_refused() {
         let keys: Vec<String> = (0..2000).map(|k| format!("\"k{k}\":1")).collect();
-        assert!(reason(Kind::LeadUpdate, &format!("{{\"id\":\"1\",{}}}", keys.join(","))).contains("2001 keys"));
+        assert!(reason(PostKind::LeadUpdate, &format!("{{\"id\":\"1\",{}}}", keys.join(","))).contains("2001 keys"));
     }
 
     #[test]
     fn the_same_content_is_known_by_its_hash_in_whatever_order_its_keys_come() {
         let hash = |kind, body: &str| read(kind, body.as_bytes()).unwrap().content_hash();
-        let a = hash(Kind::LeadUpdate, r#"{"id":"1","hotLead":true,"x":{"a":1,"b":2}}"#);
-        assert_eq!(a, hash(Kind::LeadUpdate, r#"{ "x":{"b":2,"a":1}, "hotLead":true, "leadId":"1" }"#));
-        assert_ne!(a, hash(Kind::LeadUpdate, r#"{"id":"2","hotLead":true,"x":{"a":1,"b":2}}"#));
-        assert_ne!(a, hash(Kind::LeadUpdate, r#"{"id":"1","hotLead":false,"x":{"a":1,"b":2}}"#));
-        assert_ne!(a, hash(Kind::LeadUpdate, r#"{"id":"1","clientId":"c","hotLead":true,"x":{"a":1,"b":2}}"#));
+        let a = hash(PostKind::LeadUpdate, r#"{"id":"1","hotLead":true,"x":{"a":1,"b":2}}"#);
+        assert_eq!(a, hash(PostKind::LeadUpdate, r#"{ "x":{"b":2,"a":1}, "hotLead":true, "leadId":"1" }"#));
+        assert_ne!(a, hash(PostKind::LeadUpdate, r#"{"id":"2","hotLead":true,"x":{"a":1,"b":2}}"#));
+        assert_ne!(a, hash(PostKind::LeadUpdate, r#"{"id":"1","hotLead":false,"x":{"a":1,"b":2}}"#));
+        assert_ne!(a, hash(PostKind::LeadUpdate, r#"{"id":"1","clientId":"c","hotLead":true,"x":{"a":1,"b":2}}"#));
     }
 
     proptest! {
         #[test]
         fn whatever_comes_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            for kind in Kind::ALL {
+            for kind in PostKind::ALL {
                 if let Ok(post) = read(kind, &body) {
                     post.content_hash();
                 }

@@ -6,18 +6,18 @@ use chrono::Utc;
 use serde_json::Map;
 use serde_json::Value;
 
-use crate::conversica::lead::Kind as Type;
-use crate::conversica::post::Kind;
+use crate::conversica::lead::ValueKind;
+use crate::conversica::post::PostKind;
 
 /// The datetimes of one Lead Update.
-pub struct Dates<'a> {
+pub struct HeardDates<'a> {
     pub(crate) content: &'a Map<String, Value>,
     pub(crate) newest: Option<DateTime<Utc>>,
 }
 
-impl<'a> Dates<'a> {
+impl<'a> HeardDates<'a> {
     pub fn of(content: &'a Map<String, Value>) -> Self {
-        let datetimes = Kind::LeadUpdate.keys().iter().filter(|(_, kind)| *kind == Type::Datetime);
+        let datetimes = PostKind::LeadUpdate.keys().iter().filter(|(_, kind)| *kind == ValueKind::Datetime);
         let counted = datetimes.map(|(key, _)| *key).filter(|key| !BEGINNINGS.contains(key));
         Self { content, newest: counted.filter_map(|key| datetime(content.get(key)?.as_str()?)).max() }
     }
@@ -25,7 +25,8 @@ impl<'a> Dates<'a> {
     /// Of when this key's value is; `None` where the update does not say.
     pub fn of_key(&self, key: &str) -> Option<DateTime<Utc>> {
         let read = |key: &str| self.content.get(key).and_then(Value::as_str).and_then(datetime);
-        if Kind::LeadUpdate.keys().iter().any(|(published, kind)| *published == key && *kind == Type::Datetime) {
+        if PostKind::LeadUpdate.keys().iter().any(|(published, kind)| *published == key && *kind == ValueKind::Datetime)
+        {
             return read(key);
         }
         own_date_key(key).and_then(read).or(self.newest)

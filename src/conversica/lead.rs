@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 /// What a value must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     Text,
     /// Sent as `true` or `false`.
     Boolean,
@@ -35,8 +35,8 @@ macro_rules! lead_keys {
                 match self { $(LeadKey::$variant => $name,)* }
             }
 
-            pub const fn kind(self) -> Kind {
-                match self { $(LeadKey::$variant => Kind::$kind,)* }
+            pub const fn kind(self) -> ValueKind {
+                match self { $(LeadKey::$variant => ValueKind::$kind,)* }
             }
         }
     };
@@ -176,18 +176,18 @@ pub fn with_withdrawn(body: &str, withdrawn: &[LeadKey]) -> Option<String> {
 /// What starts a series of messages: the Lead object's `conversationId`, where it has one.
 pub fn conversation_id(body: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Conversation {
+    struct ConversationKey {
         #[serde(rename = "conversationId")]
         id: Option<String>,
     }
-    serde_json::from_str::<Conversation>(body).ok()?.id
+    serde_json::from_str::<ConversationKey>(body).ok()?.id
 }
 
 /// 128 bits of SHA-256: enough that two different leads never look alike, short enough to keep for every lead.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint(pub [u8; 16]);
+pub struct ContentFingerprint(pub [u8; 16]);
 
-impl Fingerprint {
+impl ContentFingerprint {
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::{Digest, Sha256};
         let digest = Sha256::digest(bytes);
@@ -201,7 +201,7 @@ impl Fingerprint {
     }
 }
 
-impl fmt::Debug for Fingerprint {
+impl fmt::Debug for ContentFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -232,7 +232,7 @@ impl IdOrder {
 }
 
 /// Lower-case hexadecimal.
-impl fmt::Display for Fingerprint {
+impl fmt::Display for ContentFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }

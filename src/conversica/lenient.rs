@@ -44,8 +44,8 @@ pub fn read_object(body: &[u8]) -> Result<LenientObject, String> {
     }
     let mut reader = JsonReader { text: &text, at: 0, notes };
     let members = reader.document().map_err(|problem| match problem {
-        Problem::NoObject => "The body is not a JSON object".to_owned(),
-        Problem::Invalid(what) => {
+        JsonProblem::NoObject => "The body is not a JSON object".to_owned(),
+        JsonProblem::Invalid(what) => {
             let (line, column) = position(&text, reader.at);
             format!("The body is not valid JSON: {what} at line {line} column {column}")
         }
@@ -61,7 +61,7 @@ fn position(text: &str, at: usize) -> (usize, usize) {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Problem {
+enum JsonProblem {
     NoObject,
     Invalid(&'static str),
 }
@@ -73,20 +73,20 @@ struct JsonReader<'t> {
 }
 
 impl JsonReader<'_> {
-    fn document(&mut self) -> Result<Vec<(String, Value)>, Problem> {
+    fn document(&mut self) -> Result<Vec<(String, Value)>, JsonProblem> {
         self.skip_blanks();
         let members = match self.peek() {
             Some('{') => self.members(MAX_DEPTH)?,
             _ => {
                 self.value(MAX_DEPTH)?;
-                return Err(Problem::NoObject);
+                return Err(JsonProblem::NoObject);
             }
         };
         let tail = &self.text[self.at..];
         if tail.chars().any(|c| !c.is_whitespace()) {
             // Anything else may be another object, which has a meaning of its own.
             if tail.chars().any(|c| !(c.is_whitespace() || c.is_control() || "}],;\u{feff}".contains(c))) {
-                return Err(Problem::Invalid("trailing characters"));
+                return Err(JsonProblem::Invalid("trailing characters"));
             }
             self.notes.insert(TAIL);
         }
@@ -133,22 +133,22 @@ impl JsonReader<'_> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, Problem> {
+    fn value(&mut self, depth: usize) -> Result<Value, JsonProblem> {
         if depth == 0 {
-            return Err(Problem::Invalid("recursion limit exceeded"));
+            return Err(JsonProblem::Invalid("recursion limit exceeded"));
         }
         match self.peek() {
-            None => Err(Problem::Invalid("EOF while parsing a value")),
+            None => Err(JsonProblem::Invalid("EOF while parsing a value")),
             Some('{') => Ok(Value::Object(self.members(depth)?.into_iter().collect::<Map<_, _>>())),
             Some('[') => self.array(depth),
             Some('"') => self.string().map(Value::String),
             Some(c) if c.is_ascii_digit() || "-+.".contains(c) => self.number(),
             Some(c) if c.is_ascii_alphabetic() => self.word(),
-            Some(_) => Err(Problem::Invalid("expected value")),
+            Some(_) => Err(JsonProblem::Invalid("expected value")),
         }
     }
 
-    fn members(&mut self, depth: usize) -> Result<Vec<(String, Value)>, Problem> {
+    fn members(&mut self, depth: usize) -> Result<Vec<(String, Value)>, JsonProblem> {
         self.next();
         let mut members = Vec::new();
         loop {
@@ -159,24 +159,24 @@ impl JsonReader<'_> {
                     return Ok(members);
                 }
                 Some('"') => {}
-                None => return Err(Problem::Invalid("EOF while parsing an object")),
-                Some(_) => return Err(Problem::Invalid("key must be a string")),
+                None => return Err(JsonProblem::Invalid("EOF while parsing an object")),
+                Some(_) => return Err(JsonProblem::Invalid("key must be a string")),
             }
             let key = self.string()?;
             self.skip_blanks();
             if self.peek() != Some(':') {
-                return Err(Problem::Invalid("expected `:`"));
+                return Err(JsonProblem::Invalid("expected `:`"));
             }
             self.next();
             self.skip_blanks();
             members.push((key, self.value(depth - 1)?));
             if !self.ends_item('}')? {
-                return Err(Problem::Invalid("expected `,` or `}`"));
+                return Err(JsonProblem::Invalid("expected `,` or `}`"));
             }
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Value, Problem> {
+    fn array(&mut self, depth: usize) -> Result<Value, JsonProblem> {
         self.next();
         let mut values = Vec::new();
         loop {
@@ -187,13 +187,13 @@ impl JsonReader<'_> {
             }
             values.push(self.value(depth - 1)?);
             if !self.ends_item(']')? {
-                return Err(Problem::Invalid("expected `,` or `]`"));
+                return Err(JsonProblem::Invalid("expected `,` or `]`"));
             }
         }
     }
 
     /// Whether a comma follows, which is passed, or the closing bracket, which is not. A comma before that bracket is noted.
-    fn ends_item(&mut self, closing: char) -> Result<bool, Problem> {
+    fn ends_item(&mut self, closing: char) -> Result<bool, JsonProblem> {
         self.skip_blanks();
         match self.peek() {
             Some(',') => {
@@ -205,16 +205,16 @@ impl JsonReader<'_> {
                 Ok(true)
             }
             Some(c) => Ok(c == closing),
-            None => Err(Problem::Invalid("EOF while parsing")),
+            None => Err(JsonProblem::Invalid("EOF while parsing")),
         }
     }
 
-    fn string(&mut self) -> Result<String, Problem> {
+    fn string(&mut self) -> Result<String, JsonProblem> {
         self.next();
         let mut text = String::new();
         loop {
             match self.next() {
-                None => return Err(Problem::Invalid("EOF while parsing a string")),
+                None => return Err(JsonProblem::Invalid("EOF while parsing a string")),
                 Some('"') => return Ok(text),
                 Some('\\') => self.escaped(&mut text)?,
                 Some(c) => {
@@ -227,9 +227,9 @@ impl JsonReader<'_> {
         }
     }
 
-    fn escaped(&mut self, text: &mut String) -> Result<(), Problem> {
+    fn escaped(&mut self, text: &mut String) -> Result<(), JsonProblem> {
         let plain = match self.next() {
-            None => return Err(Problem::Invalid("EOF while parsing a string")),
+            None => return Err(JsonProblem::Invalid("EOF while parsing a string")),
             Some(c @ ('"' | '\\' | '/')) => c,
             Some('b') => '\u{8}',
             Some('f') => '\u{c}',
@@ -275,7 +275,7 @@ impl JsonReader<'_> {
         Some(number)
     }
 
-    fn number(&mut self) -> Result<Value, Problem> {
+    fn number(&mut self) -> Result<Value, JsonProblem> {
         let start = self.at;
         let token = self.run(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)).to_owned();
         if let Ok(number) = serde_json::from_str::<Number>(&token) {
@@ -296,12 +296,12 @@ impl JsonReader<'_> {
             }
             Err(_) => {
                 self.at = start;
-                Err(Problem::Invalid("invalid number"))
+                Err(JsonProblem::Invalid("invalid number"))
             }
         }
     }
 
-    fn word(&mut self) -> Result<Value, Problem> {
+    fn word(&mut self) -> Result<Value, JsonProblem> {
         let start = self.at;
         let word = self.run(|c| c.is_ascii_alphanumeric() || c == '_').to_owned();
         let (value, is_json) = match word.as_str() {
@@ -315,7 +315,7 @@ impl JsonReader<'_> {
                     "null" | "none" | "nil" | "undefined" | "nan" | "infinity" | "inf" => Value::Null,
                     _ => {
                         self.at = start;
-                        return Err(Problem::Invalid("expected value"));
+                        return Err(JsonProblem::Invalid("expected value"));
                     }
                 };
                 (value, false)

@@ -12,7 +12,7 @@ use crate::conversica::content::AnswerText;
 /// The class of an attempt, as the journal records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Class {
+pub enum OutcomeClass {
     /// Conversica has it.
     Accepted,
     /// Conversica refused this content; that lead stops, others go on.
@@ -25,17 +25,23 @@ pub enum Class {
     Halting,
 }
 
-impl Class {
-    pub const ALL: [Class; 5] = [Class::Accepted, Class::Rejected, Class::Transient, Class::Ambiguous, Class::Halting];
+impl OutcomeClass {
+    pub const ALL: [OutcomeClass; 5] = [
+        OutcomeClass::Accepted,
+        OutcomeClass::Rejected,
+        OutcomeClass::Transient,
+        OutcomeClass::Ambiguous,
+        OutcomeClass::Halting,
+    ];
 
     /// The name in SQL, JSON, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
-            Class::Accepted => "accepted",
-            Class::Rejected => "rejected",
-            Class::Transient => "transient",
-            Class::Ambiguous => "ambiguous",
-            Class::Halting => "halting",
+            OutcomeClass::Accepted => "accepted",
+            OutcomeClass::Rejected => "rejected",
+            OutcomeClass::Transient => "transient",
+            OutcomeClass::Ambiguous => "ambiguous",
+            OutcomeClass::Halting => "halting",
         }
     }
 
@@ -46,11 +52,13 @@ impl Class {
     /// What the person who runs this does about it.
     pub const fn remedy(self) -> &'static str {
         match self {
-            Class::Accepted => "nothing",
-            Class::Rejected => "mend the row in the CRM, or `conversica-sync retry ID` after mending the account",
-            Class::Transient => "nothing: it is tried again by itself until [delivery.retry] max_elapsed",
-            Class::Ambiguous => "nothing: [delivery] on_ambiguous says what happens",
-            Class::Halting => "what the halt's reason asks for",
+            OutcomeClass::Accepted => "nothing",
+            OutcomeClass::Rejected => {
+                "mend the row in the CRM, or `conversica-sync retry ID` after mending the account"
+            }
+            OutcomeClass::Transient => "nothing: it is tried again by itself until [delivery.retry] max_elapsed",
+            OutcomeClass::Ambiguous => "nothing: [delivery] on_ambiguous says what happens",
+            OutcomeClass::Halting => "what the halt's reason asks for",
         }
     }
 }
@@ -106,39 +114,39 @@ pub enum TransportFailure {
 }
 
 /// The class of an HTTP status, and the reason where it halts. A 2xx may still say otherwise: [`of_answer`].
-pub const fn of_status(status: u16) -> (Class, Option<HaltReason>) {
+pub const fn of_status(status: u16) -> (OutcomeClass, Option<HaltReason>) {
     match status {
-        200..=299 => (Class::Accepted, None),
-        401 => (Class::Halting, Some(HaltReason::Credentials)),
-        403 => (Class::Halting, Some(HaltReason::Forbidden)),
+        200..=299 => (OutcomeClass::Accepted, None),
+        401 => (OutcomeClass::Halting, Some(HaltReason::Credentials)),
+        403 => (OutcomeClass::Halting, Some(HaltReason::Forbidden)),
         // Redirects are never followed: a 302 would turn the POST into a GET, a 307 would hand the lead to another host.
-        300..=399 | 404 | 405 | 407 | 410 | 421 | 426 | 451 => (Class::Halting, Some(HaltReason::Endpoint)),
-        408 | 425 | 429 | 500..=599 => (Class::Transient, None),
+        300..=399 | 404 | 405 | 407 | 410 | 421 | 426 | 451 => (OutcomeClass::Halting, Some(HaltReason::Endpoint)),
+        408 | 425 | 429 | 500..=599 => (OutcomeClass::Transient, None),
         // 400, 413, 415, 422 by contract; any other refusal stops its lead for a person to look at.
-        400..=499 => (Class::Rejected, None),
+        400..=499 => (OutcomeClass::Rejected, None),
         // Outside HTTP: something answered, but nobody knows what it did.
-        0..=199 | 600..=u16::MAX => (Class::Ambiguous, None),
+        0..=199 | 600..=u16::MAX => (OutcomeClass::Ambiguous, None),
     }
 }
 
 /// The class of an answer: its status decides, and where that is a 2xx, what the answer says.
-pub fn of_answer(status: u16, content_type: Option<&str>, text: &AnswerText) -> (Class, Option<HaltReason>) {
+pub fn of_answer(status: u16, content_type: Option<&str>, text: &AnswerText) -> (OutcomeClass, Option<HaltReason>) {
     match of_status(status) {
-        (Class::Accepted, halt) => match judge_answer(content_type, text) {
-            AnswerVerdict::Accepted => (Class::Accepted, halt),
-            AnswerVerdict::Rejected => (Class::Rejected, halt),
-            AnswerVerdict::WebPage => (Class::Halting, Some(HaltReason::Endpoint)),
-            AnswerVerdict::CredentialsRefused => (Class::Halting, Some(HaltReason::Credentials)),
+        (OutcomeClass::Accepted, halt) => match judge_answer(content_type, text) {
+            AnswerVerdict::Accepted => (OutcomeClass::Accepted, halt),
+            AnswerVerdict::Rejected => (OutcomeClass::Rejected, halt),
+            AnswerVerdict::WebPage => (OutcomeClass::Halting, Some(HaltReason::Endpoint)),
+            AnswerVerdict::CredentialsRefused => (OutcomeClass::Halting, Some(HaltReason::Credentials)),
         },
         by_status => by_status,
     }
 }
 
 /// The class of a missing answer.
-pub const fn of_transport(failure: TransportFailure) -> Class {
+pub const fn of_transport(failure: TransportFailure) -> OutcomeClass {
     match failure {
-        TransportFailure::NotSent => Class::Transient,
-        TransportFailure::Unanswered => Class::Ambiguous,
+        TransportFailure::NotSent => OutcomeClass::Transient,
+        TransportFailure::Unanswered => OutcomeClass::Ambiguous,
     }
 }
 
@@ -165,17 +173,17 @@ mod tests {
     #[test]
     fn every_status_of_the_contract_has_its_class() {
         let classes = |statuses: &[u16]| statuses.iter().map(|s| of_status(*s).0).collect::<Vec<_>>();
-        assert!(classes(&[200, 201, 202, 204]).iter().all(|c| *c == Class::Accepted));
-        assert!(classes(&[400, 413, 415, 422]).iter().all(|c| *c == Class::Rejected));
-        assert!(classes(&[408, 425, 429, 500, 502, 503, 504]).iter().all(|c| *c == Class::Transient));
-        assert!(classes(&[401, 403, 404, 405, 301, 302, 307, 308]).iter().all(|c| *c == Class::Halting));
+        assert!(classes(&[200, 201, 202, 204]).iter().all(|c| *c == OutcomeClass::Accepted));
+        assert!(classes(&[400, 413, 415, 422]).iter().all(|c| *c == OutcomeClass::Rejected));
+        assert!(classes(&[408, 425, 429, 500, 502, 503, 504]).iter().all(|c| *c == OutcomeClass::Transient));
+        assert!(classes(&[401, 403, 404, 405, 301, 302, 307, 308]).iter().all(|c| *c == OutcomeClass::Halting));
     }
 
     #[test]
     fn a_halting_status_and_only_a_halting_status_has_a_reason() {
         for status in 0..=999 {
             let (class, reason) = of_status(status);
-            assert_eq!(class == Class::Halting, reason.is_some(), "{status}");
+            assert_eq!(class == OutcomeClass::Halting, reason.is_some(), "{status}");
         }
     }
 
@@ -186,8 +194,8 @@ mod tests {
             for text in [page, refusal, r#"{"status":true}"#] {
                 let (class, halt) = of_answer(status, Some("application/json"), &AnswerText::Text(text.to_owned()));
                 let wanted = match (status, text) {
-                    (200..=299, text) if text == page => (Class::Halting, Some(HaltReason::Endpoint)),
-                    (200..=299, text) if text == refusal => (Class::Rejected, None),
+                    (200..=299, text) if text == page => (OutcomeClass::Halting, Some(HaltReason::Endpoint)),
+                    (200..=299, text) if text == refusal => (OutcomeClass::Rejected, None),
                     _ => of_status(status),
                 };
                 assert_eq!((class, halt), wanted, "{status}: {text}");
@@ -197,8 +205,8 @@ mod tests {
 
     #[test]
     fn a_request_that_never_left_is_not_ambiguous() {
-        assert_eq!(of_transport(TransportFailure::NotSent), Class::Transient);
-        assert_eq!(of_transport(TransportFailure::Unanswered), Class::Ambiguous);
+        assert_eq!(of_transport(TransportFailure::NotSent), OutcomeClass::Transient);
+        assert_eq!(of_transport(TransportFailure::Unanswered), OutcomeClass::Ambiguous);
     }
 
     #[test]

@@ -5,25 +5,25 @@ use chrono::SecondsFormat;
 use serde_json::Map;
 use serde_json::Value;
 
-use crate::conversica::lead::{Fingerprint, Kind as Type, LeadId};
+use crate::conversica::lead::{ContentFingerprint, LeadId, ValueKind};
 
 /// By the path that it is posted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum PostKind {
     LeadUpdate,
     Message,
     ChatLead,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::LeadUpdate, Kind::Message, Kind::ChatLead];
+impl PostKind {
+    pub const ALL: [PostKind; 3] = [PostKind::LeadUpdate, PostKind::Message, PostKind::ChatLead];
 
     /// The name in SQL, JSON, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::LeadUpdate => "lead_update",
-            Kind::Message => "message",
-            Kind::ChatLead => "chat_lead",
+            PostKind::LeadUpdate => "lead_update",
+            PostKind::Message => "message",
+            PostKind::ChatLead => "chat_lead",
         }
     }
 
@@ -32,10 +32,10 @@ impl Kind {
     }
 
     /// The published keys beside `id`, `leadId` and `clientId`, and the type of each.
-    pub const fn keys(self) -> &'static [(&'static str, Type)] {
-        use Type::{Boolean, Datetime, Text};
+    pub const fn keys(self) -> &'static [(&'static str, ValueKind)] {
+        use ValueKind::{Boolean, Datetime, Text};
         match self {
-            Kind::LeadUpdate => &[
+            PostKind::LeadUpdate => &[
                 ("apiVersion", Text),
                 ("dateAdded", Datetime),
                 ("firstMessageDate", Datetime),
@@ -61,33 +61,33 @@ impl Kind {
                 ("discoveredEmail1", Text),
                 ("discoveredEmail2", Text),
             ],
-            Kind::Message => {
+            PostKind::Message => {
                 &[("apiVersion", Text), ("action", Text), ("date", Datetime), ("subject", Text), ("body", Text)]
             }
             // `conversationHistory` is kept in whatever shape it comes.
-            Kind::ChatLead => &[("apiVersion", Text), ("firstName", Text), ("lastName", Text), ("email", Text)],
+            PostKind::ChatLead => &[("apiVersion", Text), ("firstName", Text), ("lastName", Text), ("email", Text)],
         }
     }
 
     /// What a post of this kind is worth nothing without, beside the lead's id.
     pub(crate) const fn required(self) -> &'static [&'static str] {
         match self {
-            Kind::LeadUpdate => &[],
+            PostKind::LeadUpdate => &[],
             // Subject, version and client are published as required too; without them a message still says who said what.
-            Kind::Message => &["action", "date", "body"],
-            Kind::ChatLead => &["firstName", "lastName", "email", "conversationHistory"],
+            PostKind::Message => &["action", "date", "body"],
+            PostKind::ChatLead => &["firstName", "lastName", "email", "conversationHistory"],
         }
     }
 
-    pub(crate) fn type_of(self, key: &str) -> Option<Type> {
+    pub(crate) fn type_of(self, key: &str) -> Option<ValueKind> {
         self.keys().iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind)
     }
 }
 
 /// A post that could be read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Post {
-    pub kind: Kind,
+pub struct ReceivedPost {
+    pub kind: PostKind,
     /// As posted: `id` or `leadId`, and `clientId` or blank. Both blank for chat leads without them.
     pub lead: LeadId,
     /// Every other value of `id` and `leadId`: the post may be about that lead.
@@ -101,7 +101,7 @@ pub struct Post {
     pub notes: Vec<String>,
 }
 
-impl Post {
+impl ReceivedPost {
     /// Takes in a value, where it can mean something. Of a key of consent that comes twice the withdrawal counts, of others the
     /// last value.
     pub(crate) fn add(&mut self, key: String, value: Value) {
@@ -141,7 +141,7 @@ impl Post {
     }
 
     /// The same for every arrival of the same kind, lead and content, in whatever order its keys come.
-    pub fn content_hash(&self) -> Fingerprint {
+    pub fn content_hash(&self) -> ContentFingerprint {
         let mut canonical = serde_json::json!([self.kind.name(), self.lead.id, self.lead.client_id]).to_string();
         write_sorted(&self.content, &mut canonical);
         if !self.other_ids.is_empty() {
@@ -151,41 +151,41 @@ impl Post {
             // They may be what matters.
             canonical.push_str(&serde_json::json!(self.unused).to_string());
         }
-        Fingerprint::of(canonical.as_bytes())
+        ContentFingerprint::of(canonical.as_bytes())
     }
 }
 
-pub(crate) fn named_type(wanted: Type) -> &'static str {
+pub(crate) fn named_type(wanted: ValueKind) -> &'static str {
     match wanted {
-        Type::Boolean => "a boolean",
-        Type::Text => "a string",
-        Type::Datetime => "a datetime, which is a string",
+        ValueKind::Boolean => "a boolean",
+        ValueKind::Text => "a string",
+        ValueKind::Datetime => "a datetime, which is a string",
     }
 }
 
 /// The value as its published type has it, where it can mean one thing only. Datetimes stay texts, as they came, for others
 /// compare them; those in numbers become such texts.
-pub(crate) fn typed(wanted: Type, value: &Value) -> Option<Value> {
+pub(crate) fn typed(wanted: ValueKind, value: &Value) -> Option<Value> {
     match (wanted, value) {
-        (Type::Boolean, Value::Bool(yes)) => Some(Value::Bool(*yes)),
-        (Type::Boolean, Value::String(text)) => boolean(text),
-        (Type::Boolean, Value::Number(number)) => match number.as_f64() {
+        (ValueKind::Boolean, Value::Bool(yes)) => Some(Value::Bool(*yes)),
+        (ValueKind::Boolean, Value::String(text)) => boolean(text),
+        (ValueKind::Boolean, Value::Number(number)) => match number.as_f64() {
             Some(1.0) => Some(Value::Bool(true)),
             Some(0.0) => Some(Value::Bool(false)),
             _ => None,
         },
-        (Type::Boolean, _) => None,
-        (Type::Text, Value::String(text)) => Some(Value::String(text.clone())),
-        (Type::Text, Value::Number(number)) => Some(Value::String(number.to_string())),
-        (Type::Text, Value::Bool(_) | Value::Array(_) | Value::Object(_) | Value::Null) => None,
-        (Type::Datetime, Value::String(text)) => {
+        (ValueKind::Boolean, _) => None,
+        (ValueKind::Text, Value::String(text)) => Some(Value::String(text.clone())),
+        (ValueKind::Text, Value::Number(number)) => Some(Value::String(number.to_string())),
+        (ValueKind::Text, Value::Bool(_) | Value::Array(_) | Value::Object(_) | Value::Null) => None,
+        (ValueKind::Datetime, Value::String(text)) => {
             let instant = text.trim().parse().ok().and_then(epoch);
             Some(Value::String(instant.unwrap_or_else(|| text.clone())))
         }
-        (Type::Datetime, Value::Number(number)) => {
+        (ValueKind::Datetime, Value::Number(number)) => {
             Some(Value::String(number.as_f64().and_then(epoch).unwrap_or_else(|| number.to_string())))
         }
-        (Type::Datetime, _) => None,
+        (ValueKind::Datetime, _) => None,
     }
 }
 

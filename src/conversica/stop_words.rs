@@ -6,7 +6,7 @@
 
 mod lists;
 
-use crate::conversica::consent_word::{BOTH, Channel, EMAIL, SMS};
+use crate::conversica::consent_word::{BOTH, ConsentChannel, EMAIL, SMS};
 pub use lists::STOPPED_BY_OTHERS;
 use lists::{
     AGAINST, BETWEEN, ENDED_BY_ITSELF, FILLERS, JOINED_STOPS, KEY_STEMS, OFFERS, PERSONS, REFUSED, STATUS_ENDS, STEMS,
@@ -20,13 +20,13 @@ const MAX_WORDS: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyMeaning {
     /// Consent is withdrawn unless the value says no.
-    Refusal(&'static [Channel]),
+    Refusal(&'static [ConsentChannel]),
     /// As [`KeyMeaning::Refusal`], where the value is a moment: a blank one says no.
-    RefusedAt(&'static [Channel]),
+    RefusedAt(&'static [ConsentChannel]),
     /// Consent is withdrawn where the value says yes: the key may be about an offer to stop.
-    MaybeRefusal(&'static [Channel]),
+    MaybeRefusal(&'static [ConsentChannel]),
     /// Consent is withdrawn where the value says no.
-    Consent(&'static [Channel]),
+    Consent(&'static [ConsentChannel]),
 }
 
 fn is_in(list: &str, word: &str) -> bool {
@@ -89,14 +89,14 @@ pub fn is_status_key(key: &str) -> bool {
 }
 
 /// The channels whose consent a status withdraws.
-pub fn withdrawn_by_status(status: &str) -> &'static [Channel] {
+pub fn withdrawn_by_status(status: &str) -> &'static [ConsentChannel] {
     let owned = split_words(status);
     let words: Vec<&str> = owned.iter().map(String::as_str).collect();
     refused(&words).or_else(|| stopped_by_person(&words).then(|| stop_channels(&words))).unwrap_or_default()
 }
 
 /// The channels whose consent a value withdraws that says nothing else, whatever its key.
-pub fn withdrawn_by_value(value: &str) -> &'static [Channel] {
+pub fn withdrawn_by_value(value: &str) -> &'static [ConsentChannel] {
     let owned = split_words(value);
     let words: Vec<&str> = owned.iter().map(String::as_str).collect();
     if words.is_empty() || words.len() > 12 || !words.iter().all(|word| is_about_stopping(word)) {
@@ -173,7 +173,7 @@ fn is_stop(word: &str) -> bool {
 }
 
 /// The channels that words name; `None` where they name none or all.
-fn named_channels(words: &[&str]) -> Option<&'static [Channel]> {
+fn named_channels(words: &[&str]) -> Option<&'static [ConsentChannel]> {
     let names_email = |word: &&str| word.contains("mail") || word.starts_with("newsletter");
     let names_sms = |word: &&str| {
         word.contains("sms")
@@ -187,12 +187,12 @@ fn named_channels(words: &[&str]) -> Option<&'static [Channel]> {
 }
 
 /// Of a refusal. To a text that says stop Conversica ends all messaging: only e-mail is refused alone.
-fn stop_channels(words: &[&str]) -> &'static [Channel] {
+fn stop_channels(words: &[&str]) -> &'static [ConsentChannel] {
     if named_channels(words) == Some(EMAIL) { EMAIL } else { BOTH }
 }
 
 /// The channels that the words refuse; `None` where they refuse none. It does not matter whom the words name.
-fn refused(words: &[&str]) -> Option<&'static [Channel]> {
+fn refused(words: &[&str]) -> Option<&'static [ConsentChannel]> {
     let has = |names: &[&str]| words.iter().any(|word| names.contains(word));
     let starts = |names: &[&str]| words.iter().any(|word| names.iter().any(|name| word.starts_with(name)));
     let is_listed = starts(&["dncl", "blacklist", "blocklist", "suppress"]) || has(&["dnc", "dnd", "dne"]);
@@ -336,7 +336,7 @@ fn is_consent(words: &[&str]) -> bool {
 }
 
 /// Of a key: it says nothing but that messages stop. Who stopped them, why and when is said by its value.
-fn stops_by_key(words: &[&str]) -> Option<&'static [Channel]> {
+fn stops_by_key(words: &[&str]) -> Option<&'static [ConsentChannel]> {
     let is_said_by_value = words.iter().any(|word| ["by", "reason", "status", "type"].contains(word));
     let is_moment = words.iter().all(|word| is_stop(word) || ["date", "time", "at", "on"].contains(word));
     let is_part = |word: &&str| is_stop(word) || is_in(FILLERS, word) || is_in(PERSONS, word) || is_way(word);

@@ -15,13 +15,13 @@ const UNMISTAKABLE_BYTES: usize = 6;
 
 /// Hides the token.
 #[derive(Debug, Clone)]
-pub struct Veil {
+pub struct TokenVeil {
     secret: Option<SecretString>,
     /// What is shown in its place.
     shown: &'static str,
 }
 
-impl Veil {
+impl TokenVeil {
     /// The token of the settings.
     pub fn over(token: Option<&SecretString>) -> Self {
         Self::of(token.map(ExposeSecret::expose_secret), SHOWN)
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn the_token_is_hidden_wherever_it_stands_and_nothing_else_is() {
-        let veil = Veil::over(Some(&" Plugh-1977 ".into()));
+        let veil = TokenVeil::over(Some(&" Plugh-1977 ".into()));
         let mut lead = json!({"lastName": "Plugh-1977", "said": ["no Plugh-1977!", {"x": 7}], "firstName": "Ann"});
         veil.value(&mut lead);
         let expected = json!({"lastName": SHOWN, "said": ["no (test lead token)!", {"x": 7}], "firstName": "Ann"});
         assert_eq!(lead, expected);
-        let short = Veil::over(Some(&"Ann".into()));
+        let short = TokenVeil::over(Some(&"Ann".into()));
         assert_eq!((short.text("Anna"), short.text("Ann")), (Cow::Borrowed("Anna"), Cow::Borrowed(SHOWN)));
-        assert_eq!(Veil::over(Some(&"  ".into())).text("  "), "  ");
-        assert!(!Veil::over(None).is_on());
+        assert_eq!(TokenVeil::over(Some(&"  ".into())).text("  "), "  ");
+        assert!(!TokenVeil::over(None).is_on());
     }
 }

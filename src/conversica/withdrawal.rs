@@ -14,8 +14,8 @@ pub mod phrase;
 use serde_json::{Map, Value};
 
 use crate::conversica::consent_word::{BOTH, EMAIL, SMS};
-use crate::conversica::consent_word::{Channel, Word};
-use crate::conversica::post::{Kind, Post};
+use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
+use crate::conversica::post::{PostKind, ReceivedPost};
 use crate::conversica::post_text::{self, decode_body};
 use crate::conversica::stop_words::{
     self, KeyMeaning, is_stage_stopped_by_person, is_status_key, meaning_of_key, withdrawn_by_status,
@@ -24,13 +24,13 @@ use crate::conversica::stop_words::{
 use crate::conversica::vocabulary;
 use crate::conversica::withdrawal::near::WordComparer;
 use crate::conversica::withdrawal::phrase::{
-    Chunk, KEYS, NO, SAID_NO, SAID_YES, STATUS_KEYS, is_no_moment, is_punctuation,
+    KEYS, NO, SAID_NO, SAID_YES, STATUS_KEYS, TextChunk, is_no_moment, is_punctuation,
 };
 pub use named::NamedLeads;
 use named::{named_in, named_otherwise};
 
 /// Values that withdraw consent by themselves.
-const PHRASES: [(&str, &[Channel]); 7] = [
+const PHRASES: [(&str, &[ConsentChannel]); 7] = [
     ("unsubscribed", EMAIL),
     ("donotemail", EMAIL),
     ("smsoptout", SMS),
@@ -45,10 +45,10 @@ const PHRASES: [(&str, &[Channel]); 7] = [
 pub struct PossibleWithdrawal {
     /// Beside the lead of a post that could be read.
     pub named: NamedLeads,
-    pub channels: Vec<Channel>,
+    pub channels: Vec<ConsentChannel>,
     /// Channels whose consent it leaves in doubt: nothing is sent to the lead until an operator has looked, and Conversica is
     /// told nothing.
-    pub unclear: Vec<Channel>,
+    pub unclear: Vec<ConsentChannel>,
 }
 
 /// Whom a body names.
@@ -60,13 +60,13 @@ pub fn named_leads(body: &[u8]) -> NamedLeads {
     named
 }
 
-fn name_leads(text: &str, chunks: &[Chunk<'_>], near: &mut WordComparer, named: &mut NamedLeads) {
+fn name_leads(text: &str, chunks: &[TextChunk<'_>], near: &mut WordComparer, named: &mut NamedLeads) {
     named_in(text, chunks, near, named);
     named_otherwise(text, chunks, named);
 }
 
 /// What a body that cannot be read may say. A Lead Update may say anything where a part of it could not be looked at.
-pub fn in_unreadable(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
+pub fn in_unreadable(kind: PostKind, body: &[u8]) -> Option<PossibleWithdrawal> {
     match objects::split(body).and_then(|parts| withdrawn_by_each(kind, &parts)) {
         Some(found) => Some(found).filter(|found| !found.channels.is_empty()),
         None => in_text(kind, body),
@@ -75,7 +75,7 @@ pub fn in_unreadable(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
 
 /// What the objects say, each of the leads that it names itself; `None` where one that withdraws consent names no lead. Without channels
 /// where none of them withdraws consent.
-fn withdrawn_by_each(kind: Kind, objects: &[&str]) -> Option<PossibleWithdrawal> {
+fn withdrawn_by_each(kind: PostKind, objects: &[&str]) -> Option<PossibleWithdrawal> {
     let mut all = PossibleWithdrawal { named: NamedLeads::default(), channels: Vec::new(), unclear: Vec::new() };
     for object in objects {
         let Some(found) = in_text(kind, object.as_bytes()) else { continue };
@@ -90,7 +90,7 @@ fn withdrawn_by_each(kind: Kind, objects: &[&str]) -> Option<PossibleWithdrawal>
     Some(all)
 }
 
-fn in_text(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
+fn in_text(kind: PostKind, body: &[u8]) -> Option<PossibleWithdrawal> {
     let decoded = decode_body(body);
     let (mut named, mut near) = (NamedLeads::default(), WordComparer::default());
     let mut channels = Vec::new();
@@ -99,7 +99,7 @@ fn in_text(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
         channels.extend(withdrawn_in(kind, &chunks, &mut near));
         name_leads(&text, &chunks, &mut near, &mut named);
     }
-    if near.is_exhausted() || kind == Kind::LeadUpdate && (decoded.is_cut || decoded.is_opaque) {
+    if near.is_exhausted() || kind == PostKind::LeadUpdate && (decoded.is_cut || decoded.is_opaque) {
         channels.extend(BOTH);
     }
     let channels = distinct(channels);
@@ -107,18 +107,18 @@ fn in_text(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
 }
 
 /// As [`in_unreadable`], of a body whose end was not kept, because it is too large.
-pub fn in_too_large(kind: Kind, body: &[u8]) -> Option<PossibleWithdrawal> {
+pub fn in_too_large(kind: PostKind, body: &[u8]) -> Option<PossibleWithdrawal> {
     match kind {
-        Kind::LeadUpdate => {
+        PostKind::LeadUpdate => {
             Some(PossibleWithdrawal { named: named_leads(body), channels: BOTH.to_vec(), unclear: Vec::new() })
         }
-        Kind::Message | Kind::ChatLead => in_unreadable(kind, body),
+        PostKind::Message | PostKind::ChatLead => in_unreadable(kind, body),
     }
 }
 
 /// What a post may say beside the `words` that were understood: in values that could not be used, and in unknown keys.
-pub fn in_readable(post: &Post, words: &[Word]) -> Option<PossibleWithdrawal> {
-    let withdrawn: Vec<Channel> = words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
+pub fn in_readable(post: &ReceivedPost, words: &[ChannelWord]) -> Option<PossibleWithdrawal> {
+    let withdrawn: Vec<ConsentChannel> = words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
     let is_published = |key: &str| post.kind.keys().iter().any(|(name, _)| *name == key);
     let is_status = |key: &str| key == "action" || STATUS_KEYS.contains(&key.to_lowercase().as_str());
     // Of the published statuses those that are not published, or stand beside a stage that is not theirs.
@@ -149,7 +149,7 @@ pub fn in_readable(post: &Post, words: &[Word]) -> Option<PossibleWithdrawal> {
     }
     // What was understood is said; a second lead by the same post is not.
     said.retain(|channel| !withdrawn.contains(channel));
-    if post.kind != Kind::LeadUpdate {
+    if post.kind != PostKind::LeadUpdate {
         // People write freely there.
         unclear.clear();
     }
@@ -182,7 +182,7 @@ pub fn in_readable(post: &Post, words: &[Word]) -> Option<PossibleWithdrawal> {
 }
 
 /// The ids under the name `leadId`, however deep.
-fn leads_of_members(post: &Post) -> Vec<String> {
+fn leads_of_members(post: &ReceivedPost) -> Vec<String> {
     fn search(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(members) => {
@@ -204,14 +204,14 @@ fn leads_of_members(post: &Post) -> Vec<String> {
     found
 }
 
-fn distinct(mut channels: Vec<Channel>) -> Vec<Channel> {
+fn distinct(mut channels: Vec<ConsentChannel>) -> Vec<ConsentChannel> {
     channels.sort();
     channels.dedup();
     channels
 }
 
-fn chunks(text: &str) -> Vec<Chunk<'_>> {
-    let mut chunks: Vec<Chunk<'_>> = Vec::new();
+fn chunks(text: &str) -> Vec<TextChunk<'_>> {
+    let mut chunks: Vec<TextChunk<'_>> = Vec::new();
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
@@ -222,7 +222,7 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
         let gap = behind.find(|c: char| !is_gap(c)).unwrap_or(behind.len());
         let letters: String = raw.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
         if !letters.is_empty() {
-            chunks.push(Chunk { raw, letters, end: at + length, behind: &behind[..gap] });
+            chunks.push(TextChunk { raw, letters, end: at + length, behind: &behind[..gap] });
         }
         at += (length + gap).max(1);
         while !text.is_char_boundary(at) {
@@ -234,8 +234,8 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
 
 /// The channels whose consent these pieces withdraw. In messages and chats people write freely: there only
 /// keys and their values count.
-fn withdrawn_in(kind: Kind, chunks: &[Chunk<'_>], near: &mut WordComparer) -> Vec<Channel> {
-    let is_prose = kind != Kind::LeadUpdate;
+fn withdrawn_in(kind: PostKind, chunks: &[TextChunk<'_>], near: &mut WordComparer) -> Vec<ConsentChannel> {
+    let is_prose = kind != PostKind::LeadUpdate;
     let mut channels = Vec::new();
     for (place, chunk) in chunks.iter().enumerate() {
         if chunk.raw.trim_start().starts_with('/') {
@@ -266,7 +266,7 @@ fn withdrawn_in(kind: Kind, chunks: &[Chunk<'_>], near: &mut WordComparer) -> Ve
         } else if near.is_near(&chunk.letters, "smsoptin", 1) {
             // The mark between key and value may be lost.
             if is_key && !is_clear(YES, chunk, next) || is_clear(SAID_NO, chunk, next) {
-                channels.push(Channel::Sms);
+                channels.push(ConsentChannel::Sms);
             }
         } else if let Some(value) = chunk.letters.strip_prefix("donotemail").or(chunk.letters.strip_prefix("smsoptout"))
             && ["true", "yes", "1"].contains(&value)
@@ -291,7 +291,7 @@ fn withdrawn_in(kind: Kind, chunks: &[Chunk<'_>], near: &mut WordComparer) -> Ve
 }
 
 /// What a key that is not published and its value say; `None` where it is no key, or has no meaning for consent.
-fn said_by_unpublished_key(key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> Option<&'static [Channel]> {
+fn said_by_unpublished_key(key: &TextChunk<'_>, value: Option<&TextChunk<'_>>) -> Option<&'static [ConsentChannel]> {
     let says_yes = is_clear(SAID_YES, key, value);
     if !(key.is_key() || says_yes) || !stop_words::may_be_about_consent(&key.letters) {
         return None;
@@ -320,7 +320,7 @@ fn said_by_unpublished_key(key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> Option
 /// What a key and its value say where people also write freely: the keys and values of Conversica's own Lead Updates, letter
 /// by letter, and other keys whose value is a plain yes or no. A Lead Update that is posted to the address of Messages or Chat Leads
 /// is found by them.
-fn said_by_key(key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> &'static [Channel] {
+fn said_by_key(key: &TextChunk<'_>, value: Option<&TextChunk<'_>>) -> &'static [ConsentChannel] {
     let letters = key.letters.as_str();
     if let Some((_, channels, _)) = KEYS.iter().find(|(name, ..)| *name == letters) {
         let withdraws = key.is_key() && !is_clear(NO, key, value) || is_clear(SAID_YES, key, value);
@@ -345,14 +345,18 @@ fn said_by_key(key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> &'static [Channel]
     }
 }
 
-fn is_status(key: Option<&Chunk<'_>>, near: &mut WordComparer) -> bool {
+fn is_status(key: Option<&TextChunk<'_>>, near: &mut WordComparer) -> bool {
     key.is_some_and(|key| {
         key.raw.len() < 80 && is_status_key(key.raw)
             || STATUS_KEYS.iter().any(|name| near.is_near(&key.letters, name, 1))
     })
 }
 
-fn said_by_value(chunk: &Chunk<'_>, before: Option<&Chunk<'_>>, near: &mut WordComparer) -> &'static [Channel] {
+fn said_by_value(
+    chunk: &TextChunk<'_>,
+    before: Option<&TextChunk<'_>>,
+    near: &mut WordComparer,
+) -> &'static [ConsentChannel] {
     if let Some((_, of)) = PHRASES.iter().find(|(phrase, _)| near.is_near(&chunk.letters, phrase, 1)) {
         return of;
     }
@@ -373,12 +377,12 @@ fn said_by_value(chunk: &Chunk<'_>, before: Option<&Chunk<'_>>, near: &mut WordC
 const YES: &[&str] = &["true", "yes", "y", "1", "on", "null", "none"];
 
 /// Whether the value of that key is one of these words, for certain. `0.0` is `0`.
-fn is_clear(words: &[&str], key: &Chunk<'_>, value: Option<&Chunk<'_>>) -> bool {
+fn is_clear(words: &[&str], key: &TextChunk<'_>, value: Option<&TextChunk<'_>>) -> bool {
     let is_number = |raw: &str| {
         let number = raw.trim().parse::<f64>().ok();
         number.is_some_and(|number| words.iter().any(|word| word.parse::<f64>() == Ok(number)))
     };
-    let is_word = |value: &Chunk<'_>| words.contains(&value.letters.as_str()) || is_number(value.raw);
+    let is_word = |value: &TextChunk<'_>| words.contains(&value.letters.as_str()) || is_number(value.raw);
     !key.behind.contains([',', '}', '&', ';']) && value.is_some_and(is_word)
 }
 

@@ -8,12 +8,12 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::admin::judgement::{self, Reason};
-use crate::admin::window::Window;
-use crate::config::Settings;
-use crate::pulse::Pulse;
-use crate::rules::lead_status::Status;
-use crate::status::Report;
+use crate::admin::judgement::{self, UnreadyReason};
+use crate::admin::window::StatusCache;
+use crate::config::ServiceSettings;
+use crate::pulse::LoopPulse;
+use crate::rules::lead_status::LeadStatus;
+use crate::status::StatusReport;
 
 /// Between two looks at how things stand.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ fn say(states: &[NotifyState<'_>]) {
 }
 
 /// Runs until it is dropped: being alive is told until the end.
-pub async fn run(settings: Arc<Settings>, pulse: Arc<Pulse>, stop: CancellationToken) {
+pub async fn run(settings: Arc<ServiceSettings>, pulse: Arc<LoopPulse>, stop: CancellationToken) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
@@ -43,7 +43,7 @@ pub async fn run(settings: Arc<Settings>, pulse: Arc<Pulse>, stop: CancellationT
 }
 
 /// Twice in the time that systemd gives us.
-async fn watchdog(settings: &Settings, pulse: &Pulse) {
+async fn watchdog(settings: &ServiceSettings, pulse: &LoopPulse) {
     let Some(patience) = sd_notify::watchdog_enabled() else { return };
     let mut silent = false;
     loop {
@@ -67,12 +67,12 @@ async fn watchdog(settings: &Settings, pulse: &Pulse) {
 }
 
 /// The sign of life, where there is nothing wrong that a restart may help.
-fn beat(reasons: &[Reason]) -> Option<NotifyState<'static>> {
+fn beat(reasons: &[UnreadyReason]) -> Option<NotifyState<'static>> {
     reasons.is_empty().then_some(NotifyState::Watchdog)
 }
 
-async fn tell_status(settings: &Settings, stop: &CancellationToken) {
-    let window = Window::new(settings.state.url.clone());
+async fn tell_status(settings: &ServiceSettings, stop: &CancellationToken) {
+    let window = StatusCache::new(settings.state.url.clone());
     let mut said = String::new();
     while !stop.is_cancelled() {
         let line = line(window.report().await.as_deref());
@@ -89,7 +89,7 @@ async fn tell_status(settings: &Settings, stop: &CancellationToken) {
 }
 
 /// How things stand, in one line of counts.
-fn line(report: Option<&Report>) -> String {
+fn line(report: Option<&StatusReport>) -> String {
     let Some(report) = report else { return "waiting: the state cannot be read".to_owned() };
     let mut parts = Vec::new();
     if let Some(halt) = &report.halt {
@@ -101,12 +101,12 @@ fn line(report: Option<&Report>) -> String {
     if report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some()) {
         parts.push("the source cannot be polled".to_owned());
     }
-    let sum = |statuses: &[Status]| statuses.iter().map(|status| report.leads(*status)).sum::<i64>();
-    let waiting = sum(&[Status::Pending, Status::InFlight, Status::Retrying]);
-    let wrong = sum(&[Status::Rejected, Status::Invalid, Status::Exhausted]);
-    parts.push(format!("leads in step: {}", report.leads(Status::InSync)));
-    if report.leads(Status::Assumed) > 0 {
-        parts.push(format!("assumed known, never sent: {}", report.leads(Status::Assumed)));
+    let sum = |statuses: &[LeadStatus]| statuses.iter().map(|status| report.leads(*status)).sum::<i64>();
+    let waiting = sum(&[LeadStatus::Pending, LeadStatus::InFlight, LeadStatus::Retrying]);
+    let wrong = sum(&[LeadStatus::Rejected, LeadStatus::Invalid, LeadStatus::Exhausted]);
+    parts.push(format!("leads in step: {}", report.leads(LeadStatus::InSync)));
+    if report.leads(LeadStatus::Assumed) > 0 {
+        parts.push(format!("assumed known, never sent: {}", report.leads(LeadStatus::Assumed)));
     }
     parts.push(format!("to be sent: {waiting}"));
     parts.push(format!("for a person: {wrong}"));
@@ -116,14 +116,14 @@ fn line(report: Option<&Report>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pulse::Loop;
+    use crate::pulse::DaemonLoop;
     use crate::status::HoldShown;
 
     #[test]
     fn a_loop_that_hangs_is_no_sign_of_life() {
         let start = Instant::now();
-        let pulse = Pulse::new(start);
-        for which in Loop::ALL {
+        let pulse = LoopPulse::new(start);
+        for which in DaemonLoop::ALL {
             pulse.beat(which, start);
         }
         let beat_after = |seconds| {
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_line_says_what_stops_it_and_how_much_there_is() {
         assert_eq!(line(None), "waiting: the state cannot be read");
-        let mut report = Report::before_the_first_run();
+        let mut report = StatusReport::before_the_first_run();
         assert_eq!(line(Some(&report)), "leads in step: 0; to be sent: 0; for a person: 0");
         report.leads.extend([("in_sync", 7), ("retrying", 2), ("pending", 1), ("rejected", 3), ("invalid", 1)]);
         let since = chrono::DateTime::UNIX_EPOCH;

@@ -6,12 +6,12 @@ use secrecy::ExposeSecret;
 use tracing::warn;
 
 use crate::clock;
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::store::file_lock::{StateFile, StateLock};
-use crate::store::orphan::{self, Orphans};
+use crate::store::orphan::{self, OrphanScope};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_unusable;
-use crate::store::writer::{self, Company, Writer};
+use crate::store::writer::{self, OtherSenders, SendRight};
 
 /// Between two looks at a database that is away.
 pub(crate) const AWAY_PAUSE: Duration = Duration::from_secs(2);
@@ -19,16 +19,16 @@ pub(crate) const AWAY_PAUSE: Duration = Duration::from_secs(2);
 /// The state, ours alone to write.
 pub struct OpenState {
     pub db: StateDb,
-    pub(crate) writer: Writer,
+    pub(crate) writer: SendRight,
     /// Whether others were sending from it when it was opened.
-    pub company: Company,
+    pub company: OtherSenders,
     /// An SQLite state's file, which has to stay the one that was opened.
     pub file: StateFile,
 }
 
 /// Takes the right to write, opens the state, and records what a crash may have left in flight. In this order: of several
 /// processes that start at once, one makes an SQLite state.
-pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<OpenState> {
+pub async fn open_state(settings: &ServiceSettings, command: &str) -> anyhow::Result<OpenState> {
     let url = settings.state.url.expose_secret();
     let lock = StateLock::take(url, command, clock::now()).await?;
     let db = StateDb::open_state(url).await?;
@@ -37,8 +37,8 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
     // An SQLite state has one sender, and that is this process now. On PostgreSQL an instance that looks alone may not be: a
     // server that has just restarted knows no other yet. There claims end with their leases.
     let orphans = match &db {
-        StateDb::Sqlite(_) => Orphans::All,
-        StateDb::Postgres(_) => Orphans::Expired,
+        StateDb::Sqlite(_) => OrphanScope::All,
+        StateDb::Postgres(_) => OrphanScope::Expired,
     };
     let recovered = orphan::recover(&db, orphans, &settings.delivery, clock::now())
         .await

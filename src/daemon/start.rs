@@ -6,13 +6,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::daemon::open_state::{AWAY_PAUSE, OpenState, open_state};
 use crate::db::discreet::in_words;
 use crate::error::SetupError;
-use crate::send::deliver::Deliverer;
-use crate::send::tally::Tally;
-use crate::source::crm::Crm;
+use crate::send::deliver::LeadDeliverer;
+use crate::send::tally::RunTally;
+use crate::source::crm::ConnectedCrm;
 use crate::store::file_lock::StateLoss;
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
@@ -22,13 +22,13 @@ use crate::{clock, db};
 /// stop.
 pub(super) async fn wait_for_deliverer(
     db: &StateDb,
-    settings: &Settings,
-    tally: &Arc<Tally>,
+    settings: &ServiceSettings,
+    tally: &Arc<RunTally>,
     wake: &Arc<Notify>,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<Deliverer>> {
+) -> anyhow::Result<Option<LeadDeliverer>> {
     loop {
-        match Deliverer::new(db.clone(), settings, tally.clone(), wake.clone(), clock::now()).await {
+        match LeadDeliverer::new(db.clone(), settings, tally.clone(), wake.clone(), clock::now()).await {
             Ok(deliverer) => return Ok(Some(deliverer)),
             Err(error) if db::is_away(&error) => {
                 warn!(error = what_of(&error), cure = cure_of(&error), "the state is away; waiting for it");
@@ -45,7 +45,7 @@ pub(super) async fn wait_for_deliverer(
 /// Opens the state, waiting for its server or its directory while that is away, and calling `meanwhile` once when it is; `None` when told to
 /// stop before it came.
 pub(super) async fn wait_for_state(
-    settings: &Settings,
+    settings: &ServiceSettings,
     stop: &CancellationToken,
     mut meanwhile: impl FnMut(),
 ) -> anyhow::Result<Option<OpenState>> {
@@ -92,10 +92,10 @@ const SOURCE_CURE: &str =
 
 /// Connects to the source, waiting for it while it is away; `None` when told to stop meanwhile.
 pub(super) async fn connect(
-    mut opened: anyhow::Result<Crm>,
-    settings: &Settings,
+    mut opened: anyhow::Result<ConnectedCrm>,
+    settings: &ServiceSettings,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<Crm>> {
+) -> anyhow::Result<Option<ConnectedCrm>> {
     let mut said = false;
     loop {
         let error = match opened {
@@ -113,7 +113,7 @@ pub(super) async fn connect(
             () = tokio::time::sleep(AWAY_PAUSE) => {}
         }
         opened = tokio::select! {
-            opened = Crm::open(settings) => opened,
+            opened = ConnectedCrm::open(settings) => opened,
             () = stop.cancelled() => return Ok(None),
         };
     }

@@ -63,7 +63,7 @@ pub fn of_writeback(error: sqlx::Error) -> sqlx::Error {
 fn told(error: sqlx::Error, look: &str) -> sqlx::Error {
     match error {
         sqlx::Error::Database(database) => {
-            let told = Told::of(&*database, look);
+            let told = DiscreetError::of(&*database, look);
             sqlx::Error::Database(Box::new(told))
         }
         sqlx::Error::ColumnDecode { index, .. } => {
@@ -80,7 +80,7 @@ fn told(error: sqlx::Error, look: &str) -> sqlx::Error {
 
 /// Whether an error is of a statement on the CRM's database, and not of one on the state.
 pub fn is_of_crm(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|database| database.try_downcast_ref::<Told>().is_some())
+    error.as_database_error().is_some_and(|database| database.try_downcast_ref::<DiscreetError>().is_some())
 }
 
 /// What of the schema a value did not fit: the name of a constraint or a column, where the database itself says it, and no
@@ -105,10 +105,10 @@ pub fn constraint_of(error: &sqlx::Error) -> Option<String> {
 pub fn of_sqlite(code: i32, message: String) -> sqlx::Error {
     let shown = format!("(code: {code}) {message}");
     let told = if is_plain_sqlite(code.unsigned_abs(), &message) {
-        Told { message, shown, code: Some(code.to_string()) }
+        DiscreetError { message, shown, code: Some(code.to_string()) }
     } else {
         let text = replacement(Some(&code.to_string()), WHERE_TO_LOOK);
-        Told { message: text.clone(), shown: text, code: Some(code.to_string()) }
+        DiscreetError { message: text.clone(), shown: text, code: Some(code.to_string()) }
     };
     sqlx::Error::Database(Box::new(told))
 }
@@ -135,7 +135,10 @@ fn join_causes(error: &anyhow::Error) -> String {
     for cause in error.chain() {
         match cause.downcast_ref::<sqlx::Error>() {
             Some(sqlx::Error::Database(database)) => {
-                words.push(format!("the database says: {}", Told::of(&**database, "look into the database's own log")));
+                words.push(format!(
+                    "the database says: {}",
+                    DiscreetError::of(&**database, "look into the database's own log")
+                ));
                 break;
             }
             // Its text repeats its cause.
@@ -151,14 +154,14 @@ fn join_causes(error: &anyhow::Error) -> String {
 
 /// An error of a database, in words without data. `Debug` is as discreet as `Display`: the drivers' own prints rows.
 #[derive(Debug)]
-struct Told {
+struct DiscreetError {
     /// As a part of a sentence, without the driver's additions.
     message: String,
     shown: String,
     code: Option<String>,
 }
 
-impl Told {
+impl DiscreetError {
     fn of(database: &dyn DatabaseError, where_to_look: &str) -> Self {
         let code = database.code().map(Cow::into_owned);
         let (message, shown) = if is_plain(database) {
@@ -175,7 +178,7 @@ impl Told {
 }
 
 fn is_plain(database: &dyn DatabaseError) -> bool {
-    if database.try_downcast_ref::<Told>().is_some() {
+    if database.try_downcast_ref::<DiscreetError>().is_some() {
         return true;
     }
     let code = database.code().unwrap_or_default();
@@ -225,15 +228,15 @@ fn class_name(class: &str) -> Option<&'static str> {
     })
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for DiscreetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
     }
 }
 
-impl StdError for Told {}
+impl StdError for DiscreetError {}
 
-impl DatabaseError for Told {
+impl DatabaseError for DiscreetError {
     fn message(&self) -> &str {
         &self.message
     }
@@ -275,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn an_outage_is_still_one_after_it_was_told() {
         let told = |code: &str| {
-            let told = Told { message: String::new(), shown: String::new(), code: Some(code.to_owned()) };
+            let told = DiscreetError { message: String::new(), shown: String::new(), code: Some(code.to_owned()) };
             of_source(sqlx::Error::Database(Box::new(told)))
         };
         assert!(["57P01", "08006", "53300", "40001", "5", "13"].iter().all(|code| is_outage(&told(code))));

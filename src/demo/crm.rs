@@ -16,10 +16,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::Connection;
 
-use crate::demo::crm::table::{FAULTS, Fault, Row, insert, open, stamp};
+use crate::demo::crm::table::{DemoRow, FAULTS, RowFault, insert, open, stamp};
 
-pub use change::{Changes, change_some};
-pub use config::{CONFIG, Places, config_text};
+pub use change::{DemoChanges, change_some};
+pub use config::{CONFIG, DemoPlaces, config_text};
 
 const LEADS: i64 = 300;
 
@@ -47,29 +47,29 @@ create table leads (
 
 /// What was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
+pub struct SampleCrm {
     pub leads: u64,
     /// How many of them have something wrong, on purpose.
     pub faulty: u64,
 }
 
 /// Makes the CRM at `path`. The same seed makes the same leads.
-pub async fn create(path: &Path, seed: u64) -> anyhow::Result<Sample> {
+pub async fn create(path: &Path, seed: u64) -> anyhow::Result<SampleCrm> {
     let mut connection = open(path, true).await?;
     let mut transaction = connection.begin_with("begin immediate").await?;
     let making = || format!("cannot make the sample CRM at {}: delete the file, or choose another", path.display());
     sqlx::query(TABLE).execute(&mut *transaction).await.with_context(making)?;
     sqlx::query("create index leads_updated_at on leads (updated_at, id)").execute(&mut *transaction).await?;
     let mut rng = StdRng::seed_from_u64(seed);
-    let rows: Vec<Row> = (1..=LEADS).map(|id| row(&mut rng, id)).collect();
+    let rows: Vec<DemoRow> = (1..=LEADS).map(|id| row(&mut rng, id)).collect();
     // SQLite's limit is 32,766 parameters a statement: 300 rows of 18 fit into one.
     insert(&mut transaction, rows).await?;
     transaction.commit().await?;
     connection.close().await?;
-    Ok(Sample { leads: LEADS.unsigned_abs(), faulty: FAULTS.len() as u64 })
+    Ok(SampleCrm { leads: LEADS.unsigned_abs(), faulty: FAULTS.len() as u64 })
 }
 
-fn row(rng: &mut StdRng, id: i64) -> Row {
+fn row(rng: &mut StdRng, id: i64) -> DemoRow {
     let mut person = people::person(rng, id);
     // Fixed dates, so that the same seed makes the same file on any day.
     let first_day = NaiveDate::from_ymd_opt(2026, 1, 5).unwrap_or_default().and_hms_opt(8, 0, 0).unwrap_or_default();
@@ -78,14 +78,14 @@ fn row(rng: &mut StdRng, id: i64) -> Row {
     let mut created_at = stamp(created);
     match FAULTS.iter().find(|(faulty, _)| *faulty == id).map(|(_, fault)| fault) {
         None => {}
-        Some(Fault::NoEmail) => person.email = None,
-        Some(Fault::EmailWithoutAt) => person.email = person.email.map(|email| email.replace('@', "(at)")),
-        Some(Fault::EmailWithoutDomain) => person.email = person.email.map(|email| email.replace("example", "")),
-        Some(Fault::BlankFirstName) => person.first_name = Some("  ".to_owned()),
-        Some(Fault::NoFirstName) => person.first_name = None,
-        Some(Fault::ImpossibleDate) => created_at = "2026-02-30 10:15:00".to_owned(),
-        Some(Fault::NoOwner) => person.owner = None,
-        Some(Fault::UnclearOptOut) => person.do_not_contact = "ask her",
+        Some(RowFault::NoEmail) => person.email = None,
+        Some(RowFault::EmailWithoutAt) => person.email = person.email.map(|email| email.replace('@', "(at)")),
+        Some(RowFault::EmailWithoutDomain) => person.email = person.email.map(|email| email.replace("example", "")),
+        Some(RowFault::BlankFirstName) => person.first_name = Some("  ".to_owned()),
+        Some(RowFault::NoFirstName) => person.first_name = None,
+        Some(RowFault::ImpossibleDate) => created_at = "2026-02-30 10:15:00".to_owned(),
+        Some(RowFault::NoOwner) => person.owner = None,
+        Some(RowFault::UnclearOptOut) => person.do_not_contact = "ask her",
     }
-    Row { id, person, created_at, updated_at: stamp(updated) }
+    DemoRow { id, person, created_at, updated_at: stamp(updated) }
 }

@@ -15,19 +15,19 @@ use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Environment, layers};
+use crate::config::{ProcessEnvironment, layers};
 use crate::console::say;
-use crate::demo::crm::{Places, change_some, config_text};
-use crate::rules::lead_status::Status;
-use crate::sandbox::{self, Sandbox, play};
-use crate::send::tally::Tally;
-use crate::status::Report;
+use crate::demo::crm::{DemoPlaces, change_some, config_text};
+use crate::rules::lead_status::LeadStatus;
+use crate::sandbox::{self, RunningSandbox, play};
+use crate::send::tally::RunTally;
+use crate::status::StatusReport;
 use crate::store::state_db::StateDb;
 use crate::{clock, daemon};
 
 /// How the demo ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum DemoEnding {
     /// After the first pass and three rounds of changes have arrived.
     ByItself,
     OnSignal,
@@ -49,19 +49,19 @@ const PASSWORD: &str = "sandbox-password";
 ///
 /// # Errors
 /// When something that should arrive does not: the demo is also the shortest test of the whole program.
-pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(ending: DemoEnding, stop: CancellationToken) -> anyhow::Result<()> {
     let directory = tempfile::Builder::new().prefix("conversica-sync-demo-").tempdir()?;
     let crm_file = directory.path().join("crm.db");
     let sample = crm::create(&crm_file, SEED).await.context("making the sample CRM")?;
     let receive = free_address()?;
-    let sandbox = sandbox::start(sandbox::Options {
+    let sandbox = sandbox::start(sandbox::SandboxOptions {
         listen: ([127, 0, 0, 1], 0).into(),
         username: "sandbox".to_owned(),
         password: PASSWORD.to_owned(),
         faults: "500=1%,429=1%,retry_after=1s,latency=5ms..30ms".parse()?,
         seed: SEED,
-        play: Some(play::Options {
-            receiver: play::Receiver {
+        play: Some(play::PlayOptions {
+            receiver: play::PlayReceiver {
                 url: format!("http://{receive}").parse()?,
                 username: "sandbox".to_owned(),
                 password: PASSWORD.to_owned(),
@@ -85,7 +85,7 @@ pub async fn run(ending: Ending, stop: CancellationToken) -> anyhow::Result<()> 
     say(format_args!("  how it stands  conversica-sync --config {} status\n", config_file.display()));
 
     let daemon_stop = stop.child_token();
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(RunTally::default());
     let state_url = settings.state.url.expose_secret().to_owned();
     let mut daemon = tokio::spawn(daemon::run(watch::channel(Arc::new(settings)).1, tally, daemon_stop.clone()));
     let shown = tokio::select! {
@@ -114,10 +114,10 @@ fn settings(
     file: &Path,
     crm: &Path,
     state: &Path,
-    sandbox: &Sandbox,
+    sandbox: &RunningSandbox,
     receive: SocketAddr,
-) -> anyhow::Result<crate::config::Settings> {
-    let places = Places {
+) -> anyhow::Result<crate::config::ServiceSettings> {
+    let places = DemoPlaces {
         crm,
         state,
         endpoint: &sandbox.endpoint(),
@@ -129,16 +129,16 @@ fn settings(
     let text = config_text(&places);
     std::fs::write(file, &text).context("writing the demo's configuration")?;
     // Not the environment of the user's own installation.
-    Ok(layers::load_text(&file.display().to_string(), &text, &Environment::default())?.settings)
+    Ok(layers::load_text(&file.display().to_string(), &text, &ProcessEnvironment::default())?.settings)
 }
 
 /// The first pass, then rounds of changes, until it is enough.
-async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
+async fn show(ending: DemoEnding, crm_file: &Path, state_url: &str, sandbox: &RunningSandbox) -> anyhow::Result<()> {
     let settled = settle(state_url, clock::now()).await?;
     say(format_args!(
         "First pass: {} leads delivered, {} invalid rows left out and reported.\n",
-        settled.leads(Status::InSync),
-        settled.leads(Status::Invalid)
+        settled.leads(LeadStatus::InSync),
+        settled.leads(LeadStatus::Invalid)
     ));
     for line in homecoming::one_conversation(crm_file, PATIENCE).await? {
         say(line);
@@ -153,10 +153,10 @@ async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbo
         }
         settle(state_url, clock::now()).await?;
         say(format_args!("  → {} updates arrived at Conversica.\n", sandbox.counts().accepted - posts_before));
-        if ending == Ending::ByItself && round >= ROUNDS_BY_ITSELF {
+        if ending == DemoEnding::ByItself && round >= ROUNDS_BY_ITSELF {
             return Ok(());
         }
-        if ending == Ending::OnSignal {
+        if ending == DemoEnding::OnSignal {
             if round == ROUNDS_BY_ITSELF {
                 say("This goes on until Ctrl-C.\n");
             }
@@ -167,13 +167,15 @@ async fn show(ending: Ending, crm_file: &Path, state_url: &str, sandbox: &Sandbo
 }
 
 /// Waits until a poll that began after that has been through, and nothing is on its way any more.
-async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<Report> {
+async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<StatusReport> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(state) = StateDb::open_state_read_only(state_url).await? {
-            let report = Report::of(&state).await?;
+            let report = StatusReport::of(&state).await?;
             state.close().await;
-            let busy = [Status::Pending, Status::InFlight, Status::Retrying].into_iter().any(|s| report.leads(s) > 0);
+            let busy = [LeadStatus::Pending, LeadStatus::InFlight, LeadStatus::Retrying]
+                .into_iter()
+                .any(|s| report.leads(s) > 0);
             if report.last_poll.as_ref().is_some_and(|poll| poll.at >= changed_at) && !busy {
                 return Ok(report);
             }
@@ -183,11 +185,11 @@ async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<Re
     }
 }
 
-async fn conclude(state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
+async fn conclude(state_url: &str, sandbox: &RunningSandbox) -> anyhow::Result<()> {
     let counts = sandbox.counts();
     // A signal in the first moments may have left it half made.
     let Ok(Some(state)) = StateDb::open_state_read_only(state_url).await else { return Ok(()) };
-    let report = Report::of(&state).await?;
+    let report = StatusReport::of(&state).await?;
     state.close().await;
     say("What happened:");
     say(format_args!(
@@ -200,7 +202,7 @@ async fn conclude(state_url: &str, sandbox: &Sandbox) -> anyhow::Result<()> {
     ));
     say(format_args!(
         "  {} rows are invalid: their leads wait until somebody mends them in the CRM.",
-        report.leads(Status::Invalid)
+        report.leads(LeadStatus::Invalid)
     ));
     say(format_args!(
         "  {} Lead Updates and {} Messages came home; {} posts came twice and were stored once.",

@@ -7,10 +7,10 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Settings;
-use crate::pulse::{Loop, Pulse};
-use crate::receive::signals::Signals;
-use crate::store::heard::{self, Applied, Consequences};
+use crate::config::ServiceSettings;
+use crate::pulse::{DaemonLoop, LoopPulse};
+use crate::receive::signals::LoopSignals;
+use crate::store::heard::{self, AppliedEvents, HeardPolicy};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 use crate::{clock, db};
@@ -23,10 +23,10 @@ const YIELD: u32 = 4;
 
 /// Runs until `stop`. What cannot be read is searched beside the posts that can: to search a large body takes longer.
 pub async fn run(
-    settings: Arc<Settings>,
+    settings: Arc<ServiceSettings>,
     state: StateDb,
-    signals: Signals,
-    pulse: Arc<Pulse>,
+    signals: LoopSignals,
+    pulse: Arc<LoopPulse>,
     stop: CancellationToken,
 ) {
     tokio::join!(
@@ -39,15 +39,20 @@ pub async fn run(
 ///
 /// # Errors
 /// The database's; nothing has happened then.
-pub async fn apply_waiting(settings: &Settings, state: &StateDb) -> Result<Applied, sqlx::Error> {
-    heard::apply_readable(state, Consequences::of(settings), clock::now()).await
+pub async fn apply_waiting(settings: &ServiceSettings, state: &StateDb) -> Result<AppliedEvents, sqlx::Error> {
+    heard::apply_readable(state, HeardPolicy::of(settings), clock::now()).await
 }
 
 /// An outage is told by [`apply_readable`], which needs the same database.
-async fn search_unreadable(settings: Arc<Settings>, state: StateDb, signals: Signals, stop: CancellationToken) {
+async fn search_unreadable(
+    settings: Arc<ServiceSettings>,
+    state: StateDb,
+    signals: LoopSignals,
+    stop: CancellationToken,
+) {
     let mut failing = false;
     while !stop.is_cancelled() {
-        let searched = heard::search_unreadable(&state, Consequences::of(&settings), clock::now()).await;
+        let searched = heard::search_unreadable(&state, HeardPolicy::of(&settings), clock::now()).await;
         let is_done = searched.is_ok();
         match searched {
             Ok(applied) => {
@@ -72,16 +77,16 @@ async fn search_unreadable(settings: Arc<Settings>, state: StateDb, signals: Sig
 }
 
 async fn apply_readable(
-    settings: Arc<Settings>,
+    settings: Arc<ServiceSettings>,
     state: StateDb,
-    signals: Signals,
-    pulse: Arc<Pulse>,
+    signals: LoopSignals,
+    pulse: Arc<LoopPulse>,
     stop: CancellationToken,
 ) {
     let mut failing = false;
     while !stop.is_cancelled() {
         let began = Instant::now();
-        pulse.beat(Loop::Receive, began);
+        pulse.beat(DaemonLoop::Receive, began);
         match apply_waiting(&settings, &state).await {
             Ok(applied) => {
                 if std::mem::take(&mut failing) {
@@ -111,7 +116,7 @@ async fn apply_readable(
     }
 }
 
-fn pass_on(applied: Applied, signals: &Signals) {
+fn pass_on(applied: AppliedEvents, signals: &LoopSignals) {
     if applied.unreadable > 0 {
         warn!(events = applied.unreadable, "posts can no longer be read: look with `received --unreadable`");
     }

@@ -13,47 +13,47 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Receive;
+use crate::config::ReceiveSettings;
 use crate::error::SetupError;
-use crate::http::Tls;
+use crate::http::TlsAcceptors;
 
 /// Between two looks at the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The two files, and what was made of them.
-pub struct Certificate {
-    files: Files,
+pub struct ReceiverCertificate {
+    files: CertificateFiles,
     /// What the files said when they were last read, whether it could be used or not.
-    read: Option<Pair>,
+    read: Option<CertificatePair>,
     current: watch::Sender<Arc<ServerConfig>>,
 }
 
-struct Files {
+struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
 }
 
 /// The content of both.
 #[derive(Clone, PartialEq, Eq)]
-struct Pair {
+struct CertificatePair {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
-impl Certificate {
+impl ReceiverCertificate {
     /// Reads the pair that the settings name; `None` where TLS is not for us to do.
     ///
     /// # Errors
     /// [`SetupError`] for a file that is missing, cannot be read or is not PEM, and for a key that does not match.
-    pub fn open(receive: &Receive) -> Result<Option<Self>, SetupError> {
+    pub fn open(receive: &ReceiveSettings) -> Result<Option<Self>, SetupError> {
         let (Some(certificate), Some(key)) = (&receive.tls_certificate, &receive.tls_key) else { return Ok(None) };
-        let files = Files { certificate: certificate.clone(), key: key.clone() };
+        let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
         let pair = files.read()?;
         let current = watch::Sender::new(Arc::new(files.understand(&pair)?));
         Ok(Some(Self { files, read: Some(pair), current }))
     }
 
-    pub fn tls(&self) -> Tls {
+    pub fn tls(&self) -> TlsAcceptors {
         self.current.subscribe()
     }
 
@@ -74,7 +74,7 @@ impl Certificate {
 
     /// Two files are never replaced in one moment, and a copy takes a while: what cannot be used is looked at twice before a
     /// word is said of it, unless somebody asks for it to be read now.
-    fn look(&mut self, asked: bool, unsettled: &mut Option<Option<Pair>>) {
+    fn look(&mut self, asked: bool, unsettled: &mut Option<Option<CertificatePair>>) {
         let read = self.files.read();
         let found = read.as_ref().ok().cloned();
         if found == self.read && !asked {
@@ -102,8 +102,8 @@ impl Certificate {
     }
 }
 
-impl Files {
-    fn read(&self) -> Result<Pair, SetupError> {
+impl CertificateFiles {
+    fn read(&self) -> Result<CertificatePair, SetupError> {
         let read = |path: &Path, setting: &str| {
             std::fs::read(path).map_err(|error| {
                 let reason = match error.kind() {
@@ -119,11 +119,14 @@ impl Files {
                 )
             })
         };
-        Ok(Pair { certificate: read(&self.certificate, "tls_certificate")?, key: read(&self.key, "tls_key")? })
+        Ok(CertificatePair {
+            certificate: read(&self.certificate, "tls_certificate")?,
+            key: read(&self.key, "tls_key")?,
+        })
     }
 
     /// Never quotes a file: one of them holds a secret.
-    fn understand(&self, pair: &Pair) -> Result<ServerConfig, SetupError> {
+    fn understand(&self, pair: &CertificatePair) -> Result<ServerConfig, SetupError> {
         let chain: Result<Vec<CertificateDer<'static>>, _> =
             CertificateDer::pem_slice_iter(&pair.certificate).collect();
         let certificate = self.certificate.display();

@@ -19,11 +19,11 @@ use subtle::ConstantTimeEq;
 use crate::http::crowd::network_of;
 
 /// The pair that lets a post in, as a digest of the one text that shows it.
-pub struct Credentials {
+pub struct ReceiverCredentials {
     digest: [u8; 32],
 }
 
-impl Credentials {
+impl ReceiverCredentials {
     pub fn new(username: &str, password: &str) -> Self {
         Self { digest: digest(STANDARD.encode(format!("{username}:{password}")).as_bytes()) }
     }
@@ -51,41 +51,41 @@ const ADDRESSES: usize = 4096;
 
 /// Failures to authenticate, by address.
 #[derive(Default)]
-pub struct Failures {
-    windows: HashMap<IpAddr, Window>,
+pub struct LoginFailures {
+    windows: HashMap<IpAddr, FailureWindow>,
 }
 
-struct Window {
+struct FailureWindow {
     began: Instant,
     failures: u32,
 }
 
 /// What one more failure comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failure {
+pub struct LoginFailure {
     /// The first of its address and window: worth a line in the log.
     pub first: bool,
     /// Too many: for so long.
     pub come_back: Option<Duration>,
 }
 
-impl Failures {
-    pub fn note(&mut self, address: IpAddr, now: Instant) -> Failure {
+impl LoginFailures {
+    pub fn note(&mut self, address: IpAddr, now: Instant) -> LoginFailure {
         let address = network_of(address);
-        let is_over = |window: &Window| now.duration_since(window.began) >= WINDOW;
+        let is_over = |window: &FailureWindow| now.duration_since(window.began) >= WINDOW;
         if self.windows.len() >= ADDRESSES && !self.windows.contains_key(&address) {
             self.windows.retain(|_, window| !is_over(window));
             if self.windows.len() >= ADDRESSES {
                 self.windows.clear();
             }
         }
-        let window = self.windows.entry(address).or_insert(Window { began: now, failures: 0 });
+        let window = self.windows.entry(address).or_insert(FailureWindow { began: now, failures: 0 });
         if is_over(window) {
-            *window = Window { began: now, failures: 0 };
+            *window = FailureWindow { began: now, failures: 0 };
         }
         window.failures = window.failures.saturating_add(1);
         let left = WINDOW.saturating_sub(now.duration_since(window.began));
-        Failure { first: window.failures == 1, come_back: (window.failures > TOLERATED).then_some(left) }
+        LoginFailure { first: window.failures == 1, come_back: (window.failures > TOLERATED).then_some(left) }
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn only_the_right_pair_gets_in() {
-        let credentials = Credentials::new("Aladdin", "open sesame");
+        let credentials = ReceiverCredentials::new("Aladdin", "open sesame");
         let shows = |value: &str| credentials.shown_in(&headers("authorization", &[value]));
         assert!(shows("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
         assert!(shows("basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
@@ -132,21 +132,21 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let (a, b): (IpAddr, IpAddr) = ("2001:db8:1:2:3::4".parse().unwrap(), "2001:db8:1:2:ffff::1".parse().unwrap());
-        let mut failures = Failures::default();
-        assert_eq!(failures.note(a, start), Failure { first: true, come_back: None });
+        let mut failures = LoginFailures::default();
+        assert_eq!(failures.note(a, start), LoginFailure { first: true, come_back: None });
         for second in 1..10 {
-            assert_eq!(failures.note(b, at(second)), Failure { first: false, come_back: None });
+            assert_eq!(failures.note(b, at(second)), LoginFailure { first: false, come_back: None });
         }
         assert_eq!(failures.note(a, at(20)).come_back, Some(Duration::from_secs(40)));
         assert!(failures.note("2001:db8:1:3::1".parse().unwrap(), at(20)).first, "another network");
         assert!(failures.note("::ffff:192.0.2.1".parse().unwrap(), at(20)).first);
         assert!(!failures.note("192.0.2.1".parse().unwrap(), at(20)).first);
-        assert_eq!(failures.note(a, at(60)), Failure { first: true, come_back: None }, "a new minute");
+        assert_eq!(failures.note(a, at(60)), LoginFailure { first: true, come_back: None }, "a new minute");
     }
 
     #[test]
     fn no_more_addresses_are_remembered_than_there_is_room_for() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (LoginFailures::default(), Instant::now());
         for n in 0..20_000_u32 {
             failures.note(std::net::Ipv4Addr::from_bits(n).into(), now);
             assert!(failures.windows.len() <= ADDRESSES);

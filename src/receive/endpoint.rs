@@ -18,13 +18,13 @@ use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::config::{Receive, Settings};
+use crate::config::{ReceiveSettings, ServiceSettings};
 use crate::conversica::heard::TOO_LARGE;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::http::crowd::ConnectionTrust;
-use crate::receive::credentials::{Credentials, Failures, forwarded_for};
-use crate::receive::intake::{Intake, NotStored};
-use crate::store::event::Arrival;
+use crate::receive::credentials::{LoginFailures, ReceiverCredentials, forwarded_for};
+use crate::receive::intake::{NotStored, PostIntake};
+use crate::store::event::PostArrival;
 
 /// For a whole body, from its first byte to its last.
 const BODY_WITHIN: Duration = Duration::from_secs(15);
@@ -40,20 +40,20 @@ const DELAY: Duration = Duration::from_secs(1);
 const DELAYED: usize = 32;
 
 /// What the handlers share.
-pub struct Desk {
-    kinds: HashMap<String, Kind>,
-    credentials: RwLock<Credentials>,
-    failures: Mutex<Failures>,
+pub struct EndpointContext {
+    kinds: HashMap<String, PostKind>,
+    credentials: RwLock<ReceiverCredentials>,
+    failures: Mutex<LoginFailures>,
     delays: Semaphore,
     behind_proxy: bool,
     max_body: usize,
     has_clients: bool,
-    intake: Intake,
+    intake: PostIntake,
 }
 
-impl Desk {
+impl EndpointContext {
     /// From now on these credentials let a post in, and no others.
-    pub fn let_in(&self, receive: &Receive) {
+    pub fn let_in(&self, receive: &ReceiveSettings) {
         *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials(receive);
     }
 
@@ -61,7 +61,7 @@ impl Desk {
         self.credentials.read().unwrap_or_else(PoisonError::into_inner).shown_in(headers)
     }
 
-    pub fn new(settings: &Settings, receive: &Receive, intake: Intake) -> Self {
+    pub fn new(settings: &ServiceSettings, receive: &ReceiveSettings, intake: PostIntake) -> Self {
         let kinds = receive.paths().into_iter().flat_map(|(kind, paths)| {
             paths.into_iter().flat_map(move |path| [(format!("{path}/"), kind), (path, kind)])
         });
@@ -78,22 +78,22 @@ impl Desk {
     }
 }
 
-fn credentials(receive: &Receive) -> Credentials {
-    Credentials::new(&receive.username, receive.password.expose_secret())
+fn credentials(receive: &ReceiveSettings) -> ReceiverCredentials {
+    ReceiverCredentials::new(&receive.username, receive.password.expose_secret())
 }
 
 /// Paths are looked up as they are, without slashes that a proxy has doubled: what the settings say is no pattern.
-pub fn router(desk: Arc<Desk>) -> Router {
+pub fn router(desk: Arc<EndpointContext>) -> Router {
     Router::new().fallback(take).with_state(desk)
 }
 
-async fn take(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+async fn take(State(desk): State<Arc<EndpointContext>>, request: Request) -> Response {
     let path = plain_path(request.uri().path());
     let kind = desk.kinds.get(request.uri().path()).or_else(|| desk.kinds.get(&path)).copied();
     let Some(kind) = kind.filter(|_| request.method() == Method::POST) else {
         let kept = match desk.is_let_in(request.headers()) {
             true if kind.is_none() => desk.keep_misdirected(likely_kind(&path), WRONG_PATH, request).await,
-            true => desk.keep_misdirected(kind.unwrap_or(Kind::LeadUpdate), WRONG_METHOD, request).await,
+            true => desk.keep_misdirected(kind.unwrap_or(PostKind::LeadUpdate), WRONG_METHOD, request).await,
             false => Ok(()),
         };
         let Ok(()) = kept else { return not_stored() };
@@ -113,23 +113,23 @@ async fn take(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     let (bytes, is_empty) = (body.len(), body.is_empty());
     let has_clients = desk.has_clients;
     let (refusal, problem) = match received {
-        Received::Whole => (StatusCode::BAD_REQUEST, None),
-        Received::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, Some(TOO_LARGE)),
-        Received::TooSlow => (StatusCode::REQUEST_TIMEOUT, Some("The body did not come to its end in time")),
-        Received::Cut => (StatusCode::BAD_REQUEST, Some("The body ended early")),
+        BodyRead::Whole => (StatusCode::BAD_REQUEST, None),
+        BodyRead::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, Some(TOO_LARGE)),
+        BodyRead::TooSlow => (StatusCode::REQUEST_TIMEOUT, Some("The body did not come to its end in time")),
+        BodyRead::Cut => (StatusCode::BAD_REQUEST, Some("The body ended early")),
     };
     let read = move || match problem {
-        None => Arrival::of(kind, body, has_clients),
-        Some(problem) => Arrival::unreadable(kind, body, problem),
+        None => PostArrival::of(kind, body, has_clients),
+        Some(problem) => PostArrival::unreadable(kind, body, problem),
     };
     // Nobody is left to be answered, and this handler may be dropped at its next pause.
-    if matches!(received, Received::Cut) {
+    if matches!(received, BodyRead::Cut) {
         if !is_empty {
             desk.intake.leave(read());
         }
         return answer(refusal, problem.unwrap_or_default());
     }
-    if is_empty && matches!(received, Received::TooSlow) {
+    if is_empty && matches!(received, BodyRead::TooSlow) {
         // Nothing to keep.
         return answer(refusal, problem.unwrap_or_default());
     }
@@ -147,7 +147,10 @@ fn not_stored() -> Response {
 }
 
 /// Reads a post, beside the threads that answer others where that takes time.
-async fn read_post(bytes: usize, read: impl FnOnce() -> Arrival + Send + 'static) -> Result<Arrival, NotStored> {
+async fn read_post(
+    bytes: usize,
+    read: impl FnOnce() -> PostArrival + Send + 'static,
+) -> Result<PostArrival, NotStored> {
     if bytes < LARGE {
         return Ok(read());
     }
@@ -166,24 +169,24 @@ fn plain_path(path: &str) -> String {
 }
 
 /// What is posted to a path that is not served.
-fn likely_kind(path: &str) -> Kind {
+fn likely_kind(path: &str) -> PostKind {
     let path = path.to_ascii_lowercase();
     match () {
-        () if path.contains("message") => Kind::Message,
-        () if path.contains("create") || path.contains("chat") => Kind::ChatLead,
-        () => Kind::LeadUpdate,
+        () if path.contains("message") => PostKind::Message,
+        () if path.contains("create") || path.contains("chat") => PostKind::ChatLead,
+        () => PostKind::LeadUpdate,
     }
 }
 
-impl Desk {
+impl EndpointContext {
     /// Keeps a body that came to a wrong path, or with a wrong method.
-    async fn keep_misdirected(&self, kind: Kind, problem: &'static str, request: Request) -> Result<(), NotStored> {
+    async fn keep_misdirected(&self, kind: PostKind, problem: &'static str, request: Request) -> Result<(), NotStored> {
         let (received, body) = read(request.into_body(), self.max_body).await;
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        let problem = if matches!(received, Received::TooLong) { TOO_LARGE } else { problem };
-        let arrival = read_post(body.len(), move || Arrival::unreadable(kind, body, problem)).await?;
+        let problem = if matches!(received, BodyRead::TooLong) { TOO_LARGE } else { problem };
+        let arrival = read_post(body.len(), move || PostArrival::unreadable(kind, body, problem)).await?;
         self.intake.store(arrival).await
     }
 
@@ -232,7 +235,7 @@ impl Desk {
 
 /// How reading a body ended.
 #[derive(Debug, Clone, Copy)]
-enum Received {
+enum BodyRead {
     Whole,
     TooLong,
     TooSlow,
@@ -240,15 +243,15 @@ enum Received {
 }
 
 /// As much of a body as came, up to `most`.
-async fn read(body: Body, most: usize) -> (Received, Vec<u8>) {
+async fn read(body: Body, most: usize) -> (BodyRead, Vec<u8>) {
     let deadline = tokio::time::Instant::now() + BODY_WITHIN;
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
     loop {
         let chunk = match tokio::time::timeout_at(deadline, chunks.next()).await {
-            Err(_) => return (Received::TooSlow, bytes),
-            Ok(None) => return (Received::Whole, bytes),
-            Ok(Some(Err(_))) => return (Received::Cut, bytes),
+            Err(_) => return (BodyRead::TooSlow, bytes),
+            Ok(None) => return (BodyRead::Whole, bytes),
+            Ok(Some(Err(_))) => return (BodyRead::Cut, bytes),
             Ok(Some(Ok(chunk))) => chunk,
         };
         let room = most - bytes.len();
@@ -256,7 +259,7 @@ async fn read(body: Body, most: usize) -> (Received, Vec<u8>) {
         if chunk.len() > room {
             let rest = read_past(Body::from_stream(chunks), READ_PAST);
             let _ = tokio::time::timeout_at(deadline, rest).await;
-            return (Received::TooLong, bytes);
+            return (BodyRead::TooLong, bytes);
         }
     }
 }

@@ -9,8 +9,8 @@ use tracing::{debug, error, info};
 
 use crate::db::discreet::in_words;
 use crate::receive::post_store::PostStore;
-use crate::receive::signals::Signals;
-use crate::store::event::{self, Arrival};
+use crate::receive::signals::LoopSignals;
+use crate::store::event::{self, PostArrival};
 use crate::store::file_lock::StateLoss;
 use crate::store::state_failure::state_cure;
 use crate::{clock, db};
@@ -25,8 +25,8 @@ const STORE_WITHIN: Duration = Duration::from_secs(15);
 const WAIT: Duration = Duration::from_secs(20);
 
 /// A post, and who waits for it to be stored.
-struct Waiting {
-    arrival: Arrival,
+struct WaitingPost {
+    arrival: PostArrival,
     stored: oneshot::Sender<()>,
 }
 
@@ -36,40 +36,40 @@ pub struct NotStored;
 
 /// The end that posts are handed in at.
 #[derive(Clone)]
-pub struct Intake(mpsc::Sender<Waiting>);
+pub struct PostIntake(mpsc::Sender<WaitingPost>);
 
 /// The end that they are written at.
-pub struct Writer(mpsc::Receiver<Waiting>);
+pub struct PostWriter(mpsc::Receiver<WaitingPost>);
 
-pub fn open() -> (Intake, Writer) {
+pub fn open() -> (PostIntake, PostWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Intake(sender), Writer(receiver))
+    (PostIntake(sender), PostWriter(receiver))
 }
 
-impl Intake {
+impl PostIntake {
     /// Returns well once the post is on the disk.
-    pub async fn store(&self, arrival: Arrival) -> Result<(), NotStored> {
+    pub async fn store(&self, arrival: PostArrival) -> Result<(), NotStored> {
         let (stored, waits) = oneshot::channel();
         let handed_in = async {
-            self.0.send(Waiting { arrival, stored }).await.map_err(|_| NotStored)?;
+            self.0.send(WaitingPost { arrival, stored }).await.map_err(|_| NotStored)?;
             waits.await.map_err(|_| NotStored)
         };
         tokio::time::timeout(WAIT, handed_in).await.unwrap_or(Err(NotStored))
     }
 
     /// For somebody who has gone and waits for no answer; passed over where there is no room.
-    pub fn leave(&self, arrival: Arrival) {
-        let _ = self.0.try_send(Waiting { arrival, stored: oneshot::channel().0 });
+    pub fn leave(&self, arrival: PostArrival) {
+        let _ = self.0.try_send(WaitingPost { arrival, stored: oneshot::channel().0 });
     }
 }
 
-impl Writer {
+impl PostWriter {
     /// Writes until nobody can hand in anything any more.
-    pub async fn run(mut self, state: PostStore, signals: Signals) {
+    pub async fn run(mut self, state: PostStore, signals: LoopSignals) {
         let mut failing = false;
         let mut batch = Vec::with_capacity(BATCH);
         while self.0.recv_many(&mut batch, BATCH).await > 0 {
-            let (arrivals, waiting): (Vec<Arrival>, Vec<_>) =
+            let (arrivals, waiting): (Vec<PostArrival>, Vec<_>) =
                 batch.drain(..).map(|waiting| (waiting.arrival, waiting.stored)).unzip();
             match store(&state, &arrivals).await {
                 Ok(()) => {
@@ -100,10 +100,10 @@ impl Writer {
     }
 }
 
-async fn store(state: &PostStore, arrivals: &[Arrival]) -> anyhow::Result<()> {
+async fn store(state: &PostStore, arrivals: &[PostArrival]) -> anyhow::Result<()> {
     state.file.check()?;
     let stored = tokio::time::timeout(STORE_WITHIN, event::store(&state.db, arrivals, clock::now())).await;
-    stored.map_err(|_| anyhow::Error::from(db::Away)).context("the state does not answer")??;
+    stored.map_err(|_| anyhow::Error::from(db::DatabaseAway)).context("the state does not answer")??;
     // What was written meanwhile to a file that is gone is not stored.
     state.file.check()?;
     Ok(())

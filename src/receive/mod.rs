@@ -18,29 +18,29 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::error::SetupError;
-use crate::pulse::Pulse;
-use crate::receive::certificate::Certificate;
+use crate::pulse::LoopPulse;
+use crate::receive::certificate::ReceiverCertificate;
 use crate::receive::post_store::PostStore;
-use crate::receive::signals::Signals;
+use crate::receive::signals::LoopSignals;
 
 /// What has to be in order before anything begins.
 ///
 /// # Errors
 /// [`SetupError`] for a certificate that cannot be shown.
-pub fn prepare(settings: &Settings) -> Result<Option<Certificate>, SetupError> {
-    settings.receive.as_ref().map_or(Ok(None), Certificate::open)
+pub fn prepare(settings: &ServiceSettings) -> Result<Option<ReceiverCertificate>, SetupError> {
+    settings.receive.as_ref().map_or(Ok(None), ReceiverCertificate::open)
 }
 
 /// Runs all of it until `stop`. Without a `[receive]` section it takes in what another instance has stored, and no more: that
 /// instance may have ended, and a post may be an opt-out.
 pub async fn run(
-    mut changes: watch::Receiver<Arc<Settings>>,
-    certificate: Option<Certificate>,
+    mut changes: watch::Receiver<Arc<ServiceSettings>>,
+    certificate: Option<ReceiverCertificate>,
     store: PostStore,
-    signals: Signals,
-    pulse: Arc<Pulse>,
+    signals: LoopSignals,
+    pulse: Arc<LoopPulse>,
     stop: CancellationToken,
 ) {
     let settings = changes.borrow_and_update().clone();

@@ -7,17 +7,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::config::Settings;
-use crate::http::{self, Limits};
-use crate::receive::certificate::Certificate;
-use crate::receive::endpoint::{self, Desk};
+use crate::config::ServiceSettings;
+use crate::http::{self, PeerLimits};
+use crate::receive::certificate::ReceiverCertificate;
+use crate::receive::endpoint::{self, EndpointContext};
 use crate::receive::intake;
 use crate::receive::post_store::PostStore;
-use crate::receive::signals::Signals;
+use crate::receive::signals::LoopSignals;
 
 /// A post comes at once and is answered within a second; a state that is slow may take longer. Connections are kept for a
 /// while between two posts, for those over TLS are dear.
-const LIMITS: Limits = Limits {
+const LIMITS: PeerLimits = PeerLimits {
     headers: Duration::from_secs(10),
     lifetime: Duration::from_secs(300),
     connections: 256,
@@ -29,10 +29,10 @@ const CURE: &str = "end whatever listens there, or set [receive] listen to anoth
 
 /// Serves on `[receive] listen` until `stop`, then finishes what is under way.
 pub async fn run(
-    mut changes: watch::Receiver<Arc<Settings>>,
-    certificate: Option<Certificate>,
+    mut changes: watch::Receiver<Arc<ServiceSettings>>,
+    certificate: Option<ReceiverCertificate>,
     store: PostStore,
-    signals: Signals,
+    signals: LoopSignals,
     stop: CancellationToken,
 ) {
     let settings = changes.borrow_and_update().clone();
@@ -41,9 +41,9 @@ pub async fn run(
     let address = listener.local_addr().unwrap_or(receive.listen);
     info!(%address, tls = certificate.is_some(), "receiving");
     let (intake, writer) = intake::open();
-    let desk = Arc::new(Desk::new(&settings, receive, intake));
+    let desk = Arc::new(EndpointContext::new(&settings, receive, intake));
     let router = endpoint::router(desk.clone());
-    let tls = certificate.as_ref().map(Certificate::tls);
+    let tls = certificate.as_ref().map(ReceiverCertificate::tls);
     let follow = async {
         if let Some(certificate) = certificate {
             certificate.follow(stop.clone()).await;

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
 #[derive(Debug, Clone, Default)]
-pub struct Signals {
+pub struct LoopSignals {
     /// Something was stored.
     pub stored: Arc<Notify>,
     /// Something was stored, for the search of what cannot be read.
@@ -19,7 +19,7 @@ pub struct Signals {
     pub deliver: Arc<Notify>,
 }
 
-impl Signals {
+impl LoopSignals {
     /// Wakes those who take in posts.
     pub fn notify_stored(&self) {
         self.stored.notify_one();

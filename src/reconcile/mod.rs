@@ -11,25 +11,25 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::reconcile::report::{Repaired, Report, Tally};
-use crate::rules::lead_facts::Facts;
-use crate::rules::mapping::Mapped;
-use crate::rules::read_scope::Scope;
-use crate::rules::verdict::{Judged, Row, Rules, Verdict, judge};
-use crate::send::merge::interest::Interest;
-use crate::send::merge::{Item, Merge};
+use crate::reconcile::report::{ReconcileReport, RepairedLeads, ReportTally};
+use crate::rules::lead_facts::LeadFacts;
+use crate::rules::mapping::MappedRow;
+use crate::rules::read_scope::ReadScope;
+use crate::rules::verdict::{JudgedLead, LeadVerdict, RowState, VerdictRules, judge};
+use crate::send::merge::interest::MergeInterest;
+use crate::send::merge::{MergeItem, RowMerge};
 use crate::send::plan::changes;
 use crate::send::tally;
-use crate::source::crm::Crm;
+use crate::source::crm::ConnectedCrm;
 use crate::source::read::BATCH_ROWS;
-use crate::store::compare::Doubted;
+use crate::store::compare::DoubtedLeads;
 use crate::store::control::{self, CompareAsked};
 use crate::store::state_db::StateDb;
 use crate::store::{facts, lead};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct ReconcileOptions {
     /// Leads that were taken before then ought to have been heard of; `None` where nothing can be heard.
     pub silent_since: Option<DateTime<Utc>>,
     /// Puts back in the queue what can be put back.
@@ -38,10 +38,10 @@ pub struct Options {
 
 /// A lead that does not match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct LeadDifference {
     pub id: String,
     pub client_id: String,
-    pub verdict: Verdict,
+    pub verdict: LeadVerdict,
     pub detail: String,
 }
 
@@ -50,25 +50,33 @@ pub struct Line {
 /// # Errors
 /// [`crate::error::SetupError`] when the source does not fit the settings; the databases' errors; those of `each`.
 pub async fn reconcile(
-    crm: &Crm,
+    crm: &ConnectedCrm,
     state: &StateDb,
-    options: Options,
-    progress: &tally::Tally,
+    options: ReconcileOptions,
+    progress: &tally::RunTally,
     now: DateTime<Utc>,
-    each: impl FnMut(Line) -> anyhow::Result<()>,
-) -> anyhow::Result<Report> {
+    each: impl FnMut(LeadDifference) -> anyhow::Result<()>,
+) -> anyhow::Result<ReconcileReport> {
     let fitting = crm.fitting().await?;
-    let doubts = Interest::Doubts(Doubted { silent_since: options.silent_since });
-    let merge = Merge::begin(crm, state, &fitting, Scope::All, doubts, now).await;
+    let doubts = MergeInterest::Doubts(DoubtedLeads { silent_since: options.silent_since });
+    let merge = RowMerge::begin(crm, state, &fitting, ReadScope::All, doubts, now).await;
     let mut merge = merge.map_err(|error| crm.explained(error))?;
-    let rules = Rules { began_at: now, silent_since: options.silent_since };
-    let mut walk = Walk { state, options, rules, tally: Tally::default(), repaired: Repaired::default(), now, each };
+    let rules = VerdictRules { began_at: now, silent_since: options.silent_since };
+    let mut walk = ReconcileWalk {
+        state,
+        options,
+        rules,
+        tally: ReportTally::default(),
+        repaired: RepairedLeads::default(),
+        now,
+        each,
+    };
     let (mut batch, mut looked_at) = (Vec::with_capacity(BATCH_ROWS), 0);
     while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
         match item {
-            Item::Quiet => {}
-            Item::Missing(known) => batch.push((known.lead, None)),
-            Item::Row(mapped, _) => {
+            MergeItem::Quiet => {}
+            MergeItem::Missing(known) => batch.push((known.lead, None)),
+            MergeItem::Row(mapped, _) => {
                 looked_at += 1;
                 batch.push((mapped.lead.clone(), Some(mapped)));
             }
@@ -90,24 +98,24 @@ pub async fn reconcile(
 }
 
 /// A reconciliation under way.
-struct Walk<'a, F> {
+struct ReconcileWalk<'a, F> {
     state: &'a StateDb,
-    options: Options,
-    rules: Rules,
-    tally: Tally,
-    repaired: Repaired,
+    options: ReconcileOptions,
+    rules: VerdictRules,
+    tally: ReportTally,
+    repaired: RepairedLeads,
     now: DateTime<Utc>,
     each: F,
 }
 
-impl<F: FnMut(Line) -> anyhow::Result<()>> Walk<'_, F> {
+impl<F: FnMut(LeadDifference) -> anyhow::Result<()>> ReconcileWalk<'_, F> {
     /// A few statements a batch.
-    async fn judge(&mut self, batch: &mut Vec<(LeadId, Option<Mapped>)>, order: IdOrder) -> anyhow::Result<()> {
+    async fn judge(&mut self, batch: &mut Vec<(LeadId, Option<MappedRow>)>, order: IdOrder) -> anyhow::Result<()> {
         let mut batch = std::mem::take(batch);
         batch.sort_by(|(a, _), (b, _)| order.compare(a.as_pair(), b.as_pair()));
         let leads: Vec<LeadId> = batch.iter().map(|(lead, _)| lead.clone()).collect();
         let facts = facts::of(self.state, &leads).await?;
-        let mut judged: Vec<(LeadId, Option<Mapped>, Judged)> = Vec::with_capacity(batch.len());
+        let mut judged: Vec<(LeadId, Option<MappedRow>, JudgedLead)> = Vec::with_capacity(batch.len());
         for (lead, mapped) in batch {
             if let Some(verdict) = judge(row_of(mapped.as_ref()), facts.get(&lead), self.rules) {
                 judged.push((lead, mapped, verdict));
@@ -119,18 +127,21 @@ impl<F: FnMut(Line) -> anyhow::Result<()>> Walk<'_, F> {
         }
         for (lead, _, judged) in judged {
             self.tally.add(&lead, &judged);
-            if judged.verdict != Verdict::Matched {
+            if judged.verdict != LeadVerdict::Matched {
                 let LeadId { id, client_id } = lead;
-                (self.each)(Line { id, client_id, verdict: judged.verdict, detail: judged.detail })?;
+                (self.each)(LeadDifference { id, client_id, verdict: judged.verdict, detail: judged.detail })?;
             }
         }
         Ok(())
     }
 
     /// Of stale leads: the keys that differ, by name.
-    async fn name_differences(state: &StateDb, judged: &mut [(LeadId, Option<Mapped>, Judged)]) -> anyhow::Result<()> {
+    async fn name_differences(
+        state: &StateDb,
+        judged: &mut [(LeadId, Option<MappedRow>, JudgedLead)],
+    ) -> anyhow::Result<()> {
         let stale: Vec<LeadId> =
-            judged.iter().filter(|(_, _, j)| j.verdict == Verdict::Stale).map(|(lead, ..)| lead.clone()).collect();
+            judged.iter().filter(|(_, _, j)| j.verdict == LeadVerdict::Stale).map(|(lead, ..)| lead.clone()).collect();
         let delivered = lead::delivered(state, &stale).await?;
         for (lead, mapped, judged) in judged {
             let (Some(old), Some(Ok(new))) = (delivered.get(lead), mapped.as_ref().map(|mapped| &mapped.desired))
@@ -152,28 +163,28 @@ impl<F: FnMut(Line) -> anyhow::Result<()>> Walk<'_, F> {
 
     async fn repair(
         &mut self,
-        judged: &[(LeadId, Option<Mapped>, Judged)],
-        facts: &std::collections::HashMap<LeadId, Facts>,
+        judged: &[(LeadId, Option<MappedRow>, JudgedLead)],
+        facts: &std::collections::HashMap<LeadId, LeadFacts>,
     ) -> anyhow::Result<()> {
-        let of = |wanted: fn(Verdict) -> bool| -> Vec<LeadId> {
+        let of = |wanted: fn(LeadVerdict) -> bool| -> Vec<LeadId> {
             judged.iter().filter(|(_, _, j)| wanted(j.verdict)).map(|(lead, ..)| lead.clone()).collect()
         };
-        let unread = of(|verdict| matches!(verdict, Verdict::NeverSent | Verdict::Stale));
+        let unread = of(|verdict| matches!(verdict, LeadVerdict::NeverSent | LeadVerdict::Stale));
         let known: Vec<LeadId> = unread.iter().filter(|lead| facts.contains_key(lead)).cloned().collect();
         facts::doubt(self.state, &known).await?;
         self.repaired.read_again += unread.len() as u64;
         self.repaired.send_again +=
-            facts::send_again(self.state, &of(|verdict| verdict == Verdict::Ambiguous), self.now).await?;
+            facts::send_again(self.state, &of(|verdict| verdict == LeadVerdict::Ambiguous), self.now).await?;
         Ok(())
     }
 }
 
-fn row_of(mapped: Option<&Mapped>) -> Row<'_> {
+fn row_of(mapped: Option<&MappedRow>) -> RowState<'_> {
     match mapped {
-        None => Row::Missing,
+        None => RowState::Missing,
         Some(mapped) => match &mapped.desired {
-            Ok(_) => Row::Content(mapped.fingerprint()),
-            Err(reasons) => Row::Invalid(reasons),
+            Ok(_) => RowState::Content(mapped.fingerprint()),
+            Err(reasons) => RowState::Invalid(reasons),
         },
     }
 }

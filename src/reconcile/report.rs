@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
 use crate::rules::hold_reason::advice;
-use crate::rules::verdict::{Judged, Verdict};
+use crate::rules::verdict::{JudgedLead, LeadVerdict};
 
 /// Leads that are named in each group.
 const EXAMPLES: usize = 3;
@@ -19,24 +19,24 @@ pub const OTHER_REASONS: &str = "other reasons";
 
 /// A finished reconciliation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct ReconcileReport {
     pub generated_at: DateTime<Utc>,
     /// Verdict → leads; all verdicts are present.
-    pub totals: BTreeMap<Verdict, u64>,
+    pub totals: BTreeMap<LeadVerdict, u64>,
     /// All but `matched`; the largest first in each verdict.
-    pub groups: Vec<Group>,
+    pub groups: Vec<VerdictGroup>,
     /// Leads that were taken before then ought to have been heard of; `None` where that was not judged.
     pub silent_since: Option<DateTime<Utc>>,
     /// Rows of people who were erased: nothing is made of them, and they are not judged.
     pub erased: u64,
     /// What `--repair` did; `None` where it was not asked for.
-    pub repaired: Option<Repaired>,
+    pub repaired: Option<RepairedLeads>,
 }
 
 /// Leads of one verdict for one reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Group {
-    pub verdict: Verdict,
+pub struct VerdictGroup {
+    pub verdict: LeadVerdict,
     pub reason: String,
     /// A lead with several reasons counts under each.
     pub leads: u64,
@@ -48,16 +48,16 @@ pub struct Group {
 
 /// What was put back in the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Repaired {
+pub struct RepairedLeads {
     /// Read anew by the next poll, which then compares every row.
     pub read_again: u64,
     /// Sent again with the same content, now.
     pub send_again: u64,
 }
 
-impl Report {
+impl ReconcileReport {
     /// Leads of that verdict.
-    pub fn total(&self, verdict: Verdict) -> u64 {
+    pub fn total(&self, verdict: LeadVerdict) -> u64 {
         self.totals.get(&verdict).copied().unwrap_or(0)
     }
 
@@ -67,24 +67,24 @@ impl Report {
     }
 
     /// Leads with another verdict than `matched`, `assumed`, and than these.
-    pub fn differences(&self, ignored: &[Verdict]) -> u64 {
-        let counts = |verdict: &Verdict| !verdict.agrees() && !ignored.contains(verdict);
+    pub fn differences(&self, ignored: &[LeadVerdict]) -> u64 {
+        let counts = |verdict: &LeadVerdict| !verdict.agrees() && !ignored.contains(verdict);
         self.totals.iter().filter(|(verdict, _)| counts(verdict)).map(|(_, leads)| leads).sum()
     }
 }
 
 /// A report that grows.
 #[derive(Debug, Default)]
-pub struct Tally {
-    totals: BTreeMap<Verdict, u64>,
-    groups: BTreeMap<(Verdict, String), (u64, Vec<LeadId>)>,
+pub struct ReportTally {
+    totals: BTreeMap<LeadVerdict, u64>,
+    groups: BTreeMap<(LeadVerdict, String), (u64, Vec<LeadId>)>,
     erased: u64,
 }
 
-impl Tally {
+impl ReportTally {
     /// So many leads that are as they should be.
     pub fn matched(&mut self, leads: u64) {
-        *self.totals.entry(Verdict::Matched).or_default() += leads;
+        *self.totals.entry(LeadVerdict::Matched).or_default() += leads;
     }
 
     /// So many rows of people who were erased.
@@ -92,9 +92,9 @@ impl Tally {
         self.erased += rows;
     }
 
-    pub fn add(&mut self, lead: &LeadId, judged: &Judged) {
+    pub fn add(&mut self, lead: &LeadId, judged: &JudgedLead) {
         *self.totals.entry(judged.verdict).or_default() += 1;
-        if judged.verdict == Verdict::Matched {
+        if judged.verdict == LeadVerdict::Matched {
             return;
         }
         for reason in &judged.reasons {
@@ -114,60 +114,61 @@ impl Tally {
         self,
         generated_at: DateTime<Utc>,
         silent_since: Option<DateTime<Utc>>,
-        repaired: Option<Repaired>,
-    ) -> Report {
-        let group = |((verdict, reason), (leads, examples)): ((Verdict, String), _)| Group {
+        repaired: Option<RepairedLeads>,
+    ) -> ReconcileReport {
+        let group = |((verdict, reason), (leads, examples)): ((LeadVerdict, String), _)| VerdictGroup {
             cure: cure(verdict, &reason),
             verdict,
             reason,
             leads,
             examples,
         };
-        let mut groups: Vec<Group> = self.groups.into_iter().map(group).collect();
+        let mut groups: Vec<VerdictGroup> = self.groups.into_iter().map(group).collect();
         groups.sort_by_key(|group| (group.verdict, std::cmp::Reverse(group.leads)));
-        let totals = Verdict::ALL.into_iter().map(|verdict| (verdict, self.totals.get(&verdict).copied().unwrap_or(0)));
-        Report { generated_at, totals: totals.collect(), groups, silent_since, erased: self.erased, repaired }
+        let totals =
+            LeadVerdict::ALL.into_iter().map(|verdict| (verdict, self.totals.get(&verdict).copied().unwrap_or(0)));
+        ReconcileReport { generated_at, totals: totals.collect(), groups, silent_since, erased: self.erased, repaired }
     }
 }
 
 /// What a person does about leads of this verdict.
-pub fn cure(verdict: Verdict, reason: &str) -> String {
+pub fn cure(verdict: LeadVerdict, reason: &str) -> String {
     match verdict {
-        Verdict::Matched => "nothing".to_owned(),
-        Verdict::Assumed => {
+        LeadVerdict::Matched => "nothing".to_owned(),
+        LeadVerdict::Assumed => {
             "nothing, if Conversica knows them: what changes from now on is sent. If it does not, nobody has written to them; ask \
              Conversica (your account manager, or apisupport@conversica.com) for a list, and compare"
                 .to_owned()
         }
-        Verdict::NeverSent | Verdict::Stale => {
+        LeadVerdict::NeverSent | LeadVerdict::Stale => {
             "`conversica-sync reconcile --repair`: the next poll reads them anew, and sends them as all else is sent".to_owned()
         }
-        Verdict::Pending => {
+        LeadVerdict::Pending => {
             "nothing while `run` works; `conversica-sync status` says whether it does, and whether it is halted".to_owned()
         }
-        Verdict::Held => advice(reason).to_owned(),
-        Verdict::Invalid => "mend the rows in the CRM; they are sent by themselves then".to_owned(),
-        Verdict::Rejected => {
+        LeadVerdict::Held => advice(reason).to_owned(),
+        LeadVerdict::Invalid => "mend the rows in the CRM; they are sent by themselves then".to_owned(),
+        LeadVerdict::Rejected => {
             "mend the rows in the CRM, or the account and then `conversica-sync retry --status rejected`; `conversica-sync \
              lead ID` shows what Conversica said"
                 .to_owned()
         }
-        Verdict::Exhausted => "mend the cause, then `conversica-sync retry --status exhausted`".to_owned(),
-        Verdict::Ambiguous => {
+        LeadVerdict::Exhausted => "mend the cause, then `conversica-sync retry --status exhausted`".to_owned(),
+        LeadVerdict::Ambiguous => {
             "they are sent again by themselves; at once with `conversica-sync reconcile --repair`. The same lead twice is an \
              update"
                 .to_owned()
         }
-        Verdict::Gone => {
+        LeadVerdict::Gone => {
             "nothing, if they were deleted on purpose; with [source] on_delete = \"stop_messaging\" Conversica is told to stop"
                 .to_owned()
         }
-        Verdict::Unconfirmed => {
+        LeadVerdict::Unconfirmed => {
             "ask Conversica (your account manager, or apisupport@conversica.com) whether it has them and where it posts its Lead \
              Updates to; `conversica-sync status` says whether any have come"
                 .to_owned()
         }
-        Verdict::NotWorked => not_worked(reason),
+        LeadVerdict::NotWorked => not_worked(reason),
     }
 }
 

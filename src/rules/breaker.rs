@@ -9,31 +9,31 @@ use crate::rules::retry;
 use crate::{config, horizon};
 
 #[derive(Debug, Clone)]
-pub struct Breaker {
+pub struct DeliveryBreaker {
     limit: u32,
     failures: u32,
-    open: Option<Open>,
+    open: Option<OpenBreaker>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Open {
+struct OpenBreaker {
     probes: i64,
     next_probe_at: DateTime<Utc>,
     /// The longest pause between two probes, by which a pause that a clock that was ahead has made is known.
     longest: Duration,
 }
 
-impl Breaker {
-    pub fn new(settings: &config::Breaker) -> Self {
+impl DeliveryBreaker {
+    pub fn new(settings: &config::BreakerSettings) -> Self {
         Self { limit: settings.failures, failures: 0, open: None }
     }
 
     /// Open, as an earlier process left it; the first probe may leave at once.
-    pub fn resume(settings: &config::Breaker, failures: u32, now: DateTime<Utc>) -> Self {
+    pub fn resume(settings: &config::BreakerSettings, failures: u32, now: DateTime<Utc>) -> Self {
         Self {
             limit: settings.failures,
             failures,
-            open: Some(Open { probes: 0, next_probe_at: now, longest: Duration::ZERO }),
+            open: Some(OpenBreaker { probes: 0, next_probe_at: now, longest: Duration::ZERO }),
         }
     }
 
@@ -60,7 +60,7 @@ impl Breaker {
     }
 
     /// A transient or ambiguous outcome; whether the breaker opened by it.
-    pub fn failed(&mut self, settings: &config::Retry, now: DateTime<Utc>) -> bool {
+    pub fn failed(&mut self, settings: &config::RetrySettings, now: DateTime<Utc>) -> bool {
         self.failures = self.failures.saturating_add(1);
         if self.failures < self.limit {
             return false;
@@ -70,7 +70,7 @@ impl Breaker {
         // Not less than half the window: a probe at once would be no rest at all.
         let wait = retry::ceiling(settings, probes) / 2 + retry::delay(settings, probes) / 2;
         let wait = wait.max(Duration::from_millis(10));
-        self.open = Some(Open { probes, next_probe_at: now + wait, longest: settings.max_interval.max(wait) });
+        self.open = Some(OpenBreaker { probes, next_probe_at: now + wait, longest: settings.max_interval.max(wait) });
         opened
     }
 
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
     use chrono::TimeDelta;
 
-    fn settings() -> config::Retry {
-        config::Retry {
+    fn settings() -> config::RetrySettings {
+        config::RetrySettings {
             initial_interval: Duration::from_secs(1),
             multiplier: 2.0,
             max_interval: Duration::from_secs(60),
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn it_opens_after_so_many_failures_in_a_row_and_lets_one_probe_through_at_a_time() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut breaker = Breaker::new(&config::Breaker { failures: 3 });
+        let mut breaker = DeliveryBreaker::new(&config::BreakerSettings { failures: 3 });
         assert!(!breaker.failed(&settings(), now));
         assert!(!breaker.failed(&settings(), now));
         assert_eq!(breaker.slots(64, now), 64);
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_probe_that_a_clock_that_was_ahead_has_put_off_is_due() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut breaker = Breaker::new(&config::Breaker { failures: 1 });
+        let mut breaker = DeliveryBreaker::new(&config::BreakerSettings { failures: 1 });
         breaker.failed(&settings(), now + TimeDelta::days(730));
         assert_eq!(breaker.slots(64, now), 1);
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn an_answer_between_failures_starts_the_count_anew() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut breaker = Breaker::new(&config::Breaker { failures: 2 });
+        let mut breaker = DeliveryBreaker::new(&config::BreakerSettings { failures: 2 });
         for _ in 0..10 {
             assert!(!breaker.failed(&settings(), now));
             assert!(!breaker.answered());
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn probes_come_ever_more_rarely() {
         let mut now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut breaker = Breaker::new(&config::Breaker { failures: 1 });
+        let mut breaker = DeliveryBreaker::new(&config::BreakerSettings { failures: 1 });
         let mut waits = Vec::new();
         for _ in 0..8 {
             breaker.failed(&settings(), now);

@@ -16,42 +16,42 @@ use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::settled::Settled;
-use crate::rules::value::Epoch;
+use crate::rules::settled::SettledMoment;
+use crate::rules::value::EpochUnit;
 /// Where polling goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
+pub struct PollCursor {
     /// The newest `changed_at` seen; `None` where there was none, so that the next poll reads everything.
-    pub newest: Option<Newest>,
+    pub newest: Option<NewestStamp>,
     /// Fingerprint of the source settings it belongs to: of another source it says nothing.
     pub source: String,
     /// When everything was last read.
     pub full_at: DateTime<Utc>,
     /// What was committed for certain at that reading; `None` where an older version wrote this: then everything is read.
     #[serde(default)]
-    pub settled: Option<Settled>,
+    pub settled: Option<SettledMoment>,
     /// The source's clock when the newest value was first found again; `None` until then.
     #[serde(default)]
     pub unchanged_since: Option<DateTime<Utc>>,
     /// The newest value before, whose look-back was not read any more when this one came: it is read once again.
     #[serde(default)]
-    pub passed: Option<Newest>,
+    pub passed: Option<NewestStamp>,
 }
 
-use self::stamp::{Form, Zone};
+use self::stamp::{IsoForm, StampZone};
 
 /// The newest value seen, and what kind of value it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Newest {
+pub struct NewestStamp {
     pub text: String,
-    pub kind: Kind,
+    pub kind: StampKind,
     #[serde(default)]
-    pub zones: Zones,
+    pub zones: ZoneMix,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum StampKind {
     /// Seconds, milliseconds or microseconds since 1970.
     Number,
     /// PostgreSQL `timestamptz`, in a session set to UTC.
@@ -67,7 +67,7 @@ pub enum Kind {
 /// Whether texts that say their zone stand beside others: as text, those do not sort like the times they stand for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Zones {
+pub enum ZoneMix {
     One,
     /// Also where an older version wrote the cursor, and did not look.
     #[default]
@@ -77,24 +77,24 @@ pub enum Zones {
 /// The values of `changed_at` that are read again. Of several ranges, which do not overlap, the one comes first in which the
 /// newest value lies, or would if it were not in the future.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Bound {
-    Numbers(Vec<Range<i64>>),
+pub enum StampBound {
+    Numbers(Vec<NumberRange<i64>>),
     /// PostgreSQL's text of a date or a timestamp, and all that is later.
     Moment(String),
-    Texts(Vec<Range<String>>),
+    Texts(Vec<NumberRange<String>>),
 }
 
 /// What an incremental poll reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadWindow {
     /// The rows.
-    pub rows: Bound,
+    pub rows: StampBound,
     /// Where the newest value is looked for, which may lie further back: it must still be there.
-    pub newest: Bound,
+    pub newest: StampBound,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range<T> {
+pub struct NumberRange<T> {
     pub from: T,
     /// `None`: without an end.
     pub below: Option<T>,
@@ -112,29 +112,30 @@ const SECONDS: &str = "%H:%M:%S";
 const MINUTES: &str = "%H:%M";
 pub(crate) const DAYS: &str = "%Y-%m-%d";
 
-impl Newest {
-    pub fn new(text: String, kind: Kind) -> Self {
-        Self { text, kind, zones: Zones::One }
+impl NewestStamp {
+    pub fn new(text: String, kind: StampKind) -> Self {
+        Self { text, kind, zones: ZoneMix::One }
     }
 
     /// Seen by a poll that has read some rows only: what is known of all the others stays true.
-    pub fn after(self, earlier: &Newest) -> Self {
-        let zone = |newest: &Newest| stamp::iso(&newest.text).map(|iso| iso.zone);
-        let is_of_another = self.kind == Kind::Text && earlier.kind == Kind::Text && zone(&self) != zone(earlier);
-        let zones = if is_of_another { Zones::Several } else { earlier.zones };
+    pub fn after(self, earlier: &NewestStamp) -> Self {
+        let zone = |newest: &NewestStamp| stamp::iso(&newest.text).map(|iso| iso.zone);
+        let is_of_another =
+            self.kind == StampKind::Text && earlier.kind == StampKind::Text && zone(&self) != zone(earlier);
+        let zones = if is_of_another { ZoneMix::Several } else { earlier.zones };
         Self { zones, ..self }
     }
 
     /// How a row's text shows that it is of another zone; `None` where that cannot be seen, or makes no difference.
     pub fn tell_tale(&self) -> Option<TellTale> {
-        if self.kind != Kind::Text {
+        if self.kind != StampKind::Text {
             return None;
         }
         match stamp::iso(&self.text)?.zone {
-            Zone::Unsaid => Some(TellTale::SaysAZone),
-            Zone::Utc => Some(TellTale::SaysNoUtc),
+            StampZone::Unsaid => Some(TellTale::SaysAZone),
+            StampZone::Utc => Some(TellTale::SaysNoUtc),
             // Those of one place have two in a year: the bound always allows for it.
-            Zone::Offset(_) => None,
+            StampZone::Offset(_) => None,
         }
     }
 }
@@ -148,13 +149,13 @@ pub enum TellTale {
     SaysNoUtc,
 }
 
-impl Bound {
+impl StampBound {
     /// The least value of each range, as the database writes it.
     pub fn least(&self) -> Vec<String> {
         match self {
-            Bound::Numbers(ranges) => ranges.iter().map(|range| range.from.to_string()).collect(),
-            Bound::Moment(text) => vec![text.clone()],
-            Bound::Texts(ranges) => ranges.iter().map(|range| range.from.clone()).collect(),
+            StampBound::Numbers(ranges) => ranges.iter().map(|range| range.from.to_string()).collect(),
+            StampBound::Moment(text) => vec![text.clone()],
+            StampBound::Texts(ranges) => ranges.iter().map(|range| range.from.clone()).collect(),
         }
     }
 }
@@ -163,46 +164,52 @@ impl Bound {
 ///
 /// `settled` is what was known when the newest value was seen, `now` the present. A value later than that (a typing mistake,
 /// a wrong clock) counts as that: it must not hide what was written since.
-pub fn bound(newest: &Newest, lookback: Duration, zone: Tz, settled: &Settled, now: DateTime<Utc>) -> Option<Bound> {
+pub fn bound(
+    newest: &NewestStamp,
+    lookback: Duration,
+    zone: Tz,
+    settled: &SettledMoment,
+    now: DateTime<Utc>,
+) -> Option<StampBound> {
     let lookback = TimeDelta::from_std(lookback).ok()?;
     let before = settled.before.min(now);
     let text = newest.text.trim();
     match newest.kind {
-        Kind::Number => numbers(text, lookback, before).map(Bound::Numbers),
-        Kind::TimestampTz => {
+        StampKind::Number => numbers(text, lookback, before).map(StampBound::Numbers),
+        StampKind::TimestampTz => {
             let at = back(stamp::zoned(text)?.min(before.naive_utc()), lookback)?;
-            Some(Bound::Moment(format!("{}+00", at.format("%F %T"))))
+            Some(StampBound::Moment(format!("{}+00", at.format("%F %T"))))
         }
-        Kind::Timestamp => {
+        StampKind::Timestamp => {
             let at = back(zoneless(stamp::postgres(text)?, zone, settled, now)?, lookback)?;
-            Some(Bound::Moment(at.format("%F %T").to_string()))
+            Some(StampBound::Moment(at.format("%F %T").to_string()))
         }
-        Kind::Date => {
+        StampKind::Date => {
             let at = back(zoneless(stamp::postgres(text)?, zone, settled, now)?, lookback)?;
-            Some(Bound::Moment(at.format(DAYS).to_string()))
+            Some(StampBound::Moment(at.format(DAYS).to_string()))
         }
-        Kind::Text => {
+        StampKind::Text => {
             let iso = stamp::iso(&newest.text)?;
             let at = match (newest.zones, iso.zone) {
-                (Zones::One, Zone::Utc) => iso.at.min(before.naive_utc()),
-                (Zones::One, Zone::Unsaid) => zoneless(iso.at, zone, settled, now)?,
-                (Zones::One, Zone::Offset(_)) | (Zones::Several, _) => {
+                (ZoneMix::One, StampZone::Utc) => iso.at.min(before.naive_utc()),
+                (ZoneMix::One, StampZone::Unsaid) => zoneless(iso.at, zone, settled, now)?,
+                (ZoneMix::One, StampZone::Offset(_)) | (ZoneMix::Several, _) => {
                     back(iso.at.min(before.naive_utc()), OFFSETS_APART)?
                 }
             };
-            Some(Bound::Texts(texts(iso.form, back(at, lookback)?)))
+            Some(StampBound::Texts(texts(iso.form, back(at, lookback)?)))
         }
     }
 }
 
 /// Of a newest value that lies in the future: what does. Where nobody knows when the transactions began that are open, as on
 /// SQLite, the newest value below says until when everything was committed.
-pub fn ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> Option<Bound> {
-    is_ahead(newest, zone, now).then(|| bound(newest, Duration::ZERO, zone, &Settled::at(now), now))?
+pub fn ahead(newest: &NewestStamp, zone: Tz, now: DateTime<Utc>) -> Option<StampBound> {
+    is_ahead(newest, zone, now).then(|| bound(newest, Duration::ZERO, zone, &SettledMoment::at(now), now))?
 }
 
 /// Whether the newest value lies in the future, further than clocks and zones explain.
-pub fn is_ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
+pub fn is_ahead(newest: &NewestStamp, zone: Tz, now: DateTime<Utc>) -> bool {
     let text = newest.text.trim();
     let utc = (now + CLOCKS_APART).naive_utc();
     // Local, perhaps of another zone than that of the settings.
@@ -210,17 +217,17 @@ pub fn is_ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
     let zoneless = lowest_local(zone, zoneless, zoneless).min(zoneless.naive_utc());
     let is_later = |at: Option<NaiveDateTime>, limit| at.is_some_and(|at| at > limit);
     match newest.kind {
-        Kind::Number => {
-            is_later(epoch(text).and_then(|(_, number)| Some(Epoch::of(number).at(number)?.naive_utc())), utc)
+        StampKind::Number => {
+            is_later(epoch(text).and_then(|(_, number)| Some(EpochUnit::of(number).at(number)?.naive_utc())), utc)
         }
-        Kind::TimestampTz => is_later(stamp::zoned(text), utc),
-        Kind::Timestamp | Kind::Date => is_later(stamp::postgres(text), zoneless),
-        Kind::Text => match stamp::iso(&newest.text) {
+        StampKind::TimestampTz => is_later(stamp::zoned(text), utc),
+        StampKind::Timestamp | StampKind::Date => is_later(stamp::postgres(text), zoneless),
+        StampKind::Text => match stamp::iso(&newest.text) {
             None => false,
             Some(iso) => match iso.zone {
-                Zone::Unsaid => iso.at > zoneless,
-                Zone::Utc => iso.at > utc,
-                Zone::Offset(east) => is_later(iso.at.checked_sub_signed(east), utc),
+                StampZone::Unsaid => iso.at > zoneless,
+                StampZone::Utc => iso.at > utc,
+                StampZone::Offset(east) => is_later(iso.at.checked_sub_signed(east), utc),
             },
         },
     }
@@ -228,11 +235,11 @@ pub fn is_ahead(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
 
 /// Whether the newest value, which says nothing of its zone, is later than now where it counts as a time of this zone: by
 /// less than [`is_ahead`] wants, but further than clocks explain.
-pub fn is_of_another_zone(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool {
+pub fn is_of_another_zone(newest: &NewestStamp, zone: Tz, now: DateTime<Utc>) -> bool {
     let at = match newest.kind {
-        Kind::Timestamp => stamp::postgres(newest.text.trim()),
-        Kind::Text => stamp::iso(&newest.text).filter(|iso| iso.zone == Zone::Unsaid).map(|iso| iso.at),
-        Kind::Number | Kind::TimestampTz | Kind::Date => None,
+        StampKind::Timestamp => stamp::postgres(newest.text.trim()),
+        StampKind::Text => stamp::iso(&newest.text).filter(|iso| iso.zone == StampZone::Unsaid).map(|iso| iso.at),
+        StampKind::Number | StampKind::TimestampTz | StampKind::Date => None,
     };
     let local = now.with_timezone(&zone).naive_local() + CLOCKS_APART;
     at.is_some_and(|at| at > local) && !is_ahead(newest, zone, now)
@@ -240,7 +247,7 @@ pub fn is_of_another_zone(newest: &Newest, zone: Tz, now: DateTime<Utc>) -> bool
 
 /// What a newest value without a zone counts as. Whose clock wrote it, nobody knows for certain: that of the settings' zone
 /// or UTC is a matter of habit, and where nothing is set, it may be any.
-fn zoneless(newest: NaiveDateTime, zone: Tz, settled: &Settled, now: DateTime<Utc>) -> Option<NaiveDateTime> {
+fn zoneless(newest: NaiveDateTime, zone: Tz, settled: &SettledMoment, now: DateTime<Utc>) -> Option<NaiveDateTime> {
     let before = settled.before.min(now);
     let local = settled.at.with_timezone(&zone).naive_local();
     if newest > local.max(settled.at.naive_utc()) + CLOCKS_APART {
@@ -267,7 +274,7 @@ fn back(at: NaiveDateTime, by: TimeDelta) -> Option<NaiveDateTime> {
 }
 
 /// A number that may be a time, as it is counted, with its unit. Some write fractions, and large numbers with an exponent.
-pub(crate) fn epoch(text: &str) -> Option<(Epoch, i64)> {
+pub(crate) fn epoch(text: &str) -> Option<(EpochUnit, i64)> {
     let number = text.parse::<i64>().ok().or_else(|| {
         let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
         Some(number.floor() as i64)
@@ -275,37 +282,37 @@ pub(crate) fn epoch(text: &str) -> Option<(Epoch, i64)> {
     // More are nanoseconds, or nothing.
     (LEAST_EPOCH.unsigned_abs()..10_000_000_000_000_000)
         .contains(&number.unsigned_abs())
-        .then(|| (Epoch::of(number), number))
+        .then(|| (EpochUnit::of(number), number))
 }
 
 /// Rows may be counted in other units than the newest, whose number is the largest, not its time: each unit has a range of
 /// its own, from the same moment.
-fn numbers(text: &str, lookback: TimeDelta, before: DateTime<Utc>) -> Option<Vec<Range<i64>>> {
+fn numbers(text: &str, lookback: TimeDelta, before: DateTime<Utc>) -> Option<Vec<NumberRange<i64>>> {
     let (unit, number) = epoch(text)?;
     Some(ranges_from(unit, unit.at(number)?.min(before).checked_sub_signed(lookback)?))
 }
 
-pub(crate) fn ranges_from(unit: Epoch, from: DateTime<Utc>) -> Vec<Range<i64>> {
-    let units = Epoch::ALL.into_iter().rev().filter(|other| other.least() <= unit.least());
-    let range = |other: Epoch| {
+pub(crate) fn ranges_from(unit: EpochUnit, from: DateTime<Utc>) -> Vec<NumberRange<i64>> {
+    let units = EpochUnit::ALL.into_iter().rev().filter(|other| other.least() <= unit.least());
+    let range = |other: EpochUnit| {
         let from = other.count(from).max(other.least());
-        Range { from, below: other.next().filter(|_| other != unit).map(Epoch::least) }
+        NumberRange { from, below: other.next().filter(|_| other != unit).map(EpochUnit::least) }
     };
     units.map(range).collect()
 }
 
 /// As text, `2026-01-02` sorts before `2026-01-02 03:04`, and that before `2026-01-02T03:04`.
-pub(crate) fn texts(form: Form, at: NaiveDateTime) -> Vec<Range<String>> {
+pub(crate) fn texts(form: IsoForm, at: NaiveDateTime) -> Vec<NumberRange<String>> {
     let day = at.format(DAYS).to_string();
     let (separator, time) = match form {
-        Form::Day => return vec![Range { from: day, below: None }],
-        Form::Minutes { separator } => (separator, at.format(MINUTES)),
-        Form::Seconds { separator } => (separator, at.format(SECONDS)),
+        IsoForm::Day => return vec![NumberRange { from: day, below: None }],
+        IsoForm::Minutes { separator } => (separator, at.format(MINUTES)),
+        IsoForm::Seconds { separator } => (separator, at.format(SECONDS)),
     };
-    let mut ranges = vec![Range { from: format!("{day}{separator}{time}"), below: None }];
+    let mut ranges = vec![NumberRange { from: format!("{day}{separator}{time}"), below: None }];
     if separator == 'T' {
-        ranges.push(Range { from: format!("{day} {time}"), below: Some(format!("{day}T")) });
+        ranges.push(NumberRange { from: format!("{day} {time}"), below: Some(format!("{day}T")) });
     }
-    ranges.push(Range { below: Some(format!("{day} ")), from: day });
+    ranges.push(NumberRange { below: Some(format!("{day} ")), from: day });
     ranges
 }

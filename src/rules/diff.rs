@@ -3,13 +3,13 @@
 use crate::config::ConversationChanges;
 use crate::conversica::lead::{LeadId, RowHash, conversation_id, with_withdrawn, withdraws_consent};
 use crate::rules::hold_reason::CONVERSATION_CHANGED;
-use crate::rules::lead_change::{Change, Known};
-use crate::rules::lead_status::Status;
-use crate::rules::mapping::Mapped;
+use crate::rules::lead_change::{KnownLead, LeadChange};
+use crate::rules::lead_status::LeadStatus;
+use crate::rules::mapping::MappedRow;
 
 /// What is to be done about one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Difference {
+pub enum RowDifference {
     /// The state says the same.
     None,
     /// The state says the same, and does not know this row's hash.
@@ -17,12 +17,12 @@ pub enum Difference {
     /// The row is back, says what it said before it went, and its lead stands where it stood.
     Returned,
     /// The state is to be written.
-    Changed(Change, Kind),
+    Changed(LeadChange, ChangeKind),
 }
 
 /// What a change comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChangeKind {
     /// Conversica has never heard of this lead.
     Create,
     Update,
@@ -33,16 +33,16 @@ pub enum Kind {
     Invalid,
 }
 
-impl Kind {
+impl ChangeKind {
     /// Whether a request will leave because of this change.
     pub const fn sends(self) -> bool {
-        matches!(self, Kind::Create | Kind::Update | Kind::Stop)
+        matches!(self, ChangeKind::Create | ChangeKind::Update | ChangeKind::Stop)
     }
 }
 
 /// Whether [`compare`] has to be told what was delivered: what may withdraw consent, or change a conversation that is not
 /// to be changed unasked, depends on it.
-pub fn needs_delivered(mapped: &Mapped, known: Option<&Known>, changes: ConversationChanges) -> bool {
+pub fn needs_delivered(mapped: &MappedRow, known: Option<&KnownLead>, changes: ConversationChanges) -> bool {
     let Some(known) = known.filter(|known| known.may_be_contacted()) else { return false };
     match &mapped.desired {
         Ok(_) if known.desired_hash == mapped.fingerprint() && !known.gone => false,
@@ -52,72 +52,72 @@ pub fn needs_delivered(mapped: &Mapped, known: Option<&Known>, changes: Conversa
     }
 }
 
-fn is_delivered(mapped: &Mapped, known: &Known) -> bool {
+fn is_delivered(mapped: &MappedRow, known: &KnownLead) -> bool {
     known.delivered_hash == Some(mapped.fingerprint())
 }
 
 /// Compares a row with what is known of its lead; `delivered` is the content last accepted, where [`needs_delivered`].
 pub fn compare(
-    mapped: Mapped,
-    known: Option<&Known>,
+    mapped: MappedRow,
+    known: Option<&KnownLead>,
     delivered: Option<&str>,
     changes: ConversationChanges,
-) -> Difference {
+) -> RowDifference {
     let mapped = rescue_withdrawal(mapped, known, delivered);
     let desired_hash = mapped.fingerprint();
     if let Some(known) = known.filter(|known| known.desired_hash == desired_hash) {
         if !known.gone {
             return match mapped.row_hash {
-                Some(hash) if known.row_hash != Some(hash) => Difference::Reread(mapped.lead, hash),
-                _ => Difference::None,
+                Some(hash) if known.row_hash != Some(hash) => RowDifference::Reread(mapped.lead, hash),
+                _ => RowDifference::None,
             };
         }
         // What was still to be sent when the row went is found anew, and may have to wait for a person.
         let rests = mapped.desired.is_err() || is_delivered(&mapped, known);
-        if rests || known.is_withheld() || known.status == Status::InFlight {
-            return Difference::Returned;
+        if rests || known.is_withheld() || known.status == LeadStatus::InFlight {
+            return RowDifference::Returned;
         }
     }
-    let contacted = known.is_some_and(Known::may_be_contacted);
+    let contacted = known.is_some_and(KnownLead::may_be_contacted);
     let kind = if mapped.desired.is_err() {
-        Kind::Invalid
+        ChangeKind::Invalid
     } else if known.is_some_and(|known| is_delivered(&mapped, known)) {
-        Kind::Reverted
+        ChangeKind::Reverted
     } else if !contacted {
-        Kind::Create
+        ChangeKind::Create
     } else if mapped.desired.as_ref().is_ok_and(|body| withdraws_consent(certain(known, delivered), body)) {
-        Kind::Stop
+        ChangeKind::Stop
     } else {
-        Kind::Update
+        ChangeKind::Update
     };
-    let another_conversation = kind == Kind::Update
+    let another_conversation = kind == ChangeKind::Update
         && changes == ConversationChanges::Hold
         && mapped.desired.as_ref().is_ok_and(|body| conversation_id(body) != delivered.and_then(conversation_id));
-    let change = Change {
+    let change = LeadChange {
         lead: mapped.lead,
         desired_hash,
         desired: mapped.desired,
         hold_reason: another_conversation.then_some(CONVERSATION_CHANGED),
-        urgent: kind == Kind::Stop,
+        urgent: kind == ChangeKind::Stop,
         row_hash: mapped.row_hash,
     };
-    Difference::Changed(change, kind)
+    RowDifference::Changed(change, kind)
 }
 
 /// What Conversica holds for certain. After an ambiguous answer nobody knows: then a withdrawal counts as new.
-fn certain<'a>(known: Option<&Known>, delivered: Option<&'a str>) -> &'a str {
+fn certain<'a>(known: Option<&KnownLead>, delivered: Option<&'a str>) -> &'a str {
     delivered.filter(|_| known.is_some_and(|known| known.delivered_hash.is_some())).unwrap_or("")
 }
 
 /// A row that makes no lead any more, but withdraws consent, as when somebody opts out and their address is wiped: what
 /// Conversica holds is sent once again with the withdrawal in it. When that has arrived, the row is invalid like others.
-pub fn rescue_withdrawal(mapped: Mapped, known: Option<&Known>, delivered: Option<&str>) -> Mapped {
+pub fn rescue_withdrawal(mapped: MappedRow, known: Option<&KnownLead>, delivered: Option<&str>) -> MappedRow {
     let rescued = delivered.filter(|_| mapped.desired.is_err() && !mapped.withdrawn.is_empty()).and_then(|delivered| {
         let body = with_withdrawn(delivered, &mapped.withdrawn)?;
         withdraws_consent(certain(known, Some(delivered)), &body).then_some(body)
     });
     match rescued {
-        Some(body) => Mapped { desired: Ok(body), ..mapped },
+        Some(body) => MappedRow { desired: Ok(body), ..mapped },
         None => mapped,
     }
 }
@@ -125,12 +125,12 @@ pub fn rescue_withdrawal(mapped: Mapped, known: Option<&Known>, delivered: Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversica::lead::{Fingerprint, LeadKey};
+    use crate::conversica::lead::{ContentFingerprint, LeadKey};
     use ConversationChanges::{Hold, Send};
     use proptest::prelude::*;
 
-    fn mapped(body: Result<&str, &str>) -> Mapped {
-        Mapped {
+    fn mapped(body: Result<&str, &str>) -> MappedRow {
+        MappedRow {
             lead: LeadId { id: "1".into(), client_id: String::new() },
             desired: body.map(str::to_owned).map_err(|reason| vec![reason.to_owned()]),
             withdrawn: Vec::new(),
@@ -141,12 +141,12 @@ mod tests {
         }
     }
 
-    fn known(desired: &str, delivered: Option<&str>) -> Known {
-        Known {
+    fn known(desired: &str, delivered: Option<&str>) -> KnownLead {
+        KnownLead {
             lead: LeadId { id: "1".into(), client_id: String::new() },
-            status: Status::InSync,
-            desired_hash: Fingerprint::of(desired.as_bytes()),
-            delivered_hash: delivered.map(|body| Fingerprint::of(body.as_bytes())),
+            status: LeadStatus::InSync,
+            desired_hash: ContentFingerprint::of(desired.as_bytes()),
+            delivered_hash: delivered.map(|body| ContentFingerprint::of(body.as_bytes())),
             contacted: delivered.is_some(),
             assumed: false,
             hold_reason: None,
@@ -155,42 +155,49 @@ mod tests {
         }
     }
 
-    fn kind_of(difference: Difference) -> Option<Kind> {
+    fn kind_of(difference: RowDifference) -> Option<ChangeKind> {
         match difference {
-            Difference::Changed(_, kind) => Some(kind),
-            Difference::None | Difference::Reread(..) | Difference::Returned => None,
+            RowDifference::Changed(_, kind) => Some(kind),
+            RowDifference::None | RowDifference::Reread(..) | RowDifference::Returned => None,
         }
     }
 
     #[test]
     fn a_row_never_seen_is_a_create() {
-        assert_eq!(kind_of(compare(mapped(Ok("a")), None, None, Send)), Some(Kind::Create));
+        assert_eq!(kind_of(compare(mapped(Ok("a")), None, None, Send)), Some(ChangeKind::Create));
     }
 
     #[test]
     fn a_row_that_says_the_same_is_no_difference() {
-        assert_eq!(compare(mapped(Ok("a")), Some(&known("a", Some("a"))), None, Send), Difference::None);
+        assert_eq!(compare(mapped(Ok("a")), Some(&known("a", Some("a"))), None, Send), RowDifference::None);
     }
 
     #[test]
     fn a_change_and_its_reversal_before_it_was_sent_send_nothing() {
-        assert_eq!(kind_of(compare(mapped(Ok("a")), Some(&known("b", Some("a"))), None, Send)), Some(Kind::Reverted));
+        assert_eq!(
+            kind_of(compare(mapped(Ok("a")), Some(&known("b", Some("a"))), None, Send)),
+            Some(ChangeKind::Reverted)
+        );
     }
 
     #[test]
     fn consent_withdrawn_by_a_person_conversica_knows_is_urgent_once() {
         let (given, out, moved) = (r#"{"id":"1"}"#, r#"{"id":"1","optOut":true}"#, r#"{"id":"2","optOut":true}"#);
         let urgent =
-            |row: &str, known: Option<&Known>, delivered| match compare(mapped(Ok(row)), known, delivered, Send) {
-                Difference::Changed(change, kind) => (kind, change.urgent),
+            |row: &str, known: Option<&KnownLead>, delivered| match compare(mapped(Ok(row)), known, delivered, Send) {
+                RowDifference::Changed(change, kind) => (kind, change.urgent),
                 other => panic!("{other:?}"),
             };
-        assert_eq!(urgent(out, Some(&known(given, Some(given))), Some(given)), (Kind::Stop, true));
-        assert_eq!(urgent(moved, Some(&known(out, Some(out))), Some(out)), (Kind::Update, false), "said before");
-        assert_eq!(urgent(out, None, None), (Kind::Create, false), "nobody has been written to yet");
+        assert_eq!(urgent(out, Some(&known(given, Some(given))), Some(given)), (ChangeKind::Stop, true));
+        assert_eq!(urgent(moved, Some(&known(out, Some(out))), Some(out)), (ChangeKind::Update, false), "said before");
+        assert_eq!(urgent(out, None, None), (ChangeKind::Create, false), "nobody has been written to yet");
         let mut unsure = known(given, Some(given));
         unsure.delivered_hash = None;
-        assert_eq!(urgent(out, Some(&unsure), Some(out)), (Kind::Stop, true), "nobody knows what Conversica holds");
+        assert_eq!(
+            urgent(out, Some(&unsure), Some(out)),
+            (ChangeKind::Stop, true),
+            "nobody knows what Conversica holds"
+        );
     }
 
     #[test]
@@ -198,13 +205,13 @@ mod tests {
         let (a, b) = (r#"{"id":"1","conversationId":"A"}"#, r#"{"id":"1","conversationId":"B"}"#);
         let (renamed, out) =
             (r#"{"id":"1","conversationId":"A","city":"Ulm"}"#, r#"{"id":"1","conversationId":"B","optOut":true}"#);
-        let reason = |row: &str, known: Option<&Known>, delivered, changes| match compare(
+        let reason = |row: &str, known: Option<&KnownLead>, delivered, changes| match compare(
             mapped(Ok(row)),
             known,
             delivered,
             changes,
         ) {
-            Difference::Changed(change, _) => change.hold_reason,
+            RowDifference::Changed(change, _) => change.hold_reason,
             other => panic!("{other:?}"),
         };
         let holds = Some(CONVERSATION_CHANGED);
@@ -226,29 +233,33 @@ mod tests {
         row.withdrawn = vec![LeadKey::OptOut];
         let before = known(given, Some(given));
         assert!(needs_delivered(&row, Some(&before), Send));
-        let Difference::Changed(change, kind) = compare(row.clone(), Some(&before), Some(given), Send) else {
+        let RowDifference::Changed(change, kind) = compare(row.clone(), Some(&before), Some(given), Send) else {
             panic!()
         };
         let expected = r#"{"apiVersion":"7.2","id":"1","firstName":"Ann","optOut":true}"#;
-        assert_eq!((change.desired.as_deref(), kind, change.urgent), (Ok(expected), Kind::Stop, true));
+        assert_eq!((change.desired.as_deref(), kind, change.urgent), (Ok(expected), ChangeKind::Stop, true));
         let mut waiting = known(expected, Some(given));
-        waiting.status = Status::Pending;
-        assert_eq!(compare(row.clone(), Some(&waiting), Some(given), Send), Difference::None, "until it has arrived");
+        waiting.status = LeadStatus::Pending;
+        assert_eq!(
+            compare(row.clone(), Some(&waiting), Some(given), Send),
+            RowDifference::None,
+            "until it has arrived"
+        );
         let arrived = known(expected, Some(expected));
-        assert_eq!(kind_of(compare(row.clone(), Some(&arrived), Some(expected), Send)), Some(Kind::Invalid));
-        assert_eq!(kind_of(compare(row, None, None, Send)), Some(Kind::Invalid), "nobody has been written to");
+        assert_eq!(kind_of(compare(row.clone(), Some(&arrived), Some(expected), Send)), Some(ChangeKind::Invalid));
+        assert_eq!(kind_of(compare(row, None, None, Send)), Some(ChangeKind::Invalid), "nobody has been written to");
     }
 
     #[test]
     fn a_row_that_comes_back_unchanged_has_returned() {
         let mut gone = known("a", Some("a"));
-        (gone.status, gone.gone) = (Status::Gone, true);
-        assert_eq!(compare(mapped(Ok("a")), Some(&gone), None, Send), Difference::Returned);
+        (gone.status, gone.gone) = (LeadStatus::Gone, true);
+        assert_eq!(compare(mapped(Ok("a")), Some(&gone), None, Send), RowDifference::Returned);
         let mut never_sent = known("a", None);
-        (never_sent.status, never_sent.gone) = (Status::Gone, true);
-        assert_eq!(kind_of(compare(mapped(Ok("a")), Some(&never_sent), None, Send)), Some(Kind::Create));
-        never_sent.status = Status::Held;
-        assert_eq!(compare(mapped(Ok("a")), Some(&never_sent), None, Send), Difference::Returned, "held as it was");
+        (never_sent.status, never_sent.gone) = (LeadStatus::Gone, true);
+        assert_eq!(kind_of(compare(mapped(Ok("a")), Some(&never_sent), None, Send)), Some(ChangeKind::Create));
+        never_sent.status = LeadStatus::Held;
+        assert_eq!(compare(mapped(Ok("a")), Some(&never_sent), None, Send), RowDifference::Returned, "held as it was");
     }
 
     proptest! {
@@ -257,7 +268,7 @@ mod tests {
             let first = mapped(if valid { Ok(&body) } else { Err(&body) });
             let mut seen = known("", None);
             seen.desired_hash = first.fingerprint();
-            prop_assert_eq!(compare(first, Some(&seen), None, Send), Difference::None);
+            prop_assert_eq!(compare(first, Some(&seen), None, Send), RowDifference::None);
         }
     }
 }

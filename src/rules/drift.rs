@@ -4,23 +4,23 @@
 //! nothing at all of them: so that stops the pass, until the column is as it was or a person has had a look.
 
 use crate::nearest::nearest;
-use crate::rules::source_column::{Column, Family, Found, Relation};
+use crate::rules::source_column::{CatalogTable, RelationKind, SourceColumn, TypeFamily};
 
 /// The source at one look: what it is, and the columns that are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
-    pub relation: Option<Relation>,
+pub struct SourceShape {
+    pub relation: Option<RelationKind>,
     /// Whether row level security applied to this user even then.
     pub row_security: bool,
-    pub used: Vec<Used>,
+    pub used: Vec<UsedColumn>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Used {
+pub struct UsedColumn {
     /// The setting that names it, as people write it: `[lead] email`.
     pub by: String,
-    pub part: Part,
-    pub column: Column,
+    pub part: ColumnPart,
+    pub column: SourceColumn,
 }
 
 /// The change that no column shows.
@@ -29,27 +29,29 @@ pub const HIDDEN: &str = "row level security has been switched on, and may hide 
 
 /// What a column is to a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ColumnPart {
     /// Its key or client: with another text the row is another lead.
     Name,
     Value,
 }
 
 /// Whether values of the column still have the texts that they had.
-fn has_same_texts(was: &Column, is: &Column, part: Part) -> bool {
+fn has_same_texts(was: &SourceColumn, is: &SourceColumn, part: ColumnPart) -> bool {
     was.family == is.family
         && match was.family {
             // 7 is 7 as an integer, 7.00 as `numeric(9,2)`, and 0.1 is another number in four bytes than in eight.
-            Family::Number => was.plain_type == is.plain_type && scale(was) == scale(is),
+            TypeFamily::Number => was.plain_type == is.plain_type && scale(was) == scale(is),
             // Blanks at the end, what is beyond 63 bytes, negative numbers: no matter in a value, the wrong lead in a key.
-            Family::Text | Family::Integer if part == Part::Name => spelling(was) == spelling(is),
-            Family::Timestamp | Family::TimestampTz if part == Part::Name => modifier(was) == modifier(is),
+            TypeFamily::Text | TypeFamily::Integer if part == ColumnPart::Name => spelling(was) == spelling(is),
+            TypeFamily::Timestamp | TypeFamily::TimestampTz if part == ColumnPart::Name => {
+                modifier(was) == modifier(is)
+            }
             _ => true,
         }
 }
 
 /// Types that spell every value alike have one name here.
-fn spelling(column: &Column) -> &str {
+fn spelling(column: &SourceColumn) -> &str {
     match column.plain_type.as_str() {
         "varchar" | "citext" => "text",
         "int2" | "int4" | "int8" => "integer",
@@ -58,34 +60,39 @@ fn spelling(column: &Column) -> &str {
     }
 }
 
-fn modifier(column: &Column) -> Option<i32> {
+fn modifier(column: &SourceColumn) -> Option<i32> {
     column.entry.map(|entry| entry.modifier)
 }
 
 /// Whether it only has the name of the earlier one: that was dropped, or called otherwise. In another table all are others,
 /// and whoever swaps tables means them to be the same.
-fn is_another(was: &Column, is: &Column) -> bool {
+fn is_another(was: &SourceColumn, is: &SourceColumn) -> bool {
     let entries = was.entry.zip(is.entry);
     entries.is_some_and(|(was, is)| was.table == is.table && was.number != is.number)
 }
 
 /// Digits behind the point that every value has; `None` where each has its own. PostgreSQL keeps it in eleven bits, which
 /// may be negative, four above the modifier's zero.
-fn scale(column: &Column) -> Option<i32> {
+fn scale(column: &SourceColumn) -> Option<i32> {
     let modifier = modifier(column).filter(|modifier| *modifier >= 4)?;
     Some((((modifier - 4) & 0x7ff) ^ 1024) - 1024)
 }
 
 /// A type with what tells it from its like.
-fn described(column: &Column) -> String {
+fn described(column: &SourceColumn) -> String {
     match (&column.family, scale(column)) {
-        (Family::Number, Some(scale)) => format!("{} with {scale} digit(s) behind the point", column.type_name),
+        (TypeFamily::Number, Some(scale)) => format!("{} with {scale} digit(s) behind the point", column.type_name),
         _ => column.type_name.clone(),
     }
 }
 
 /// What is no longer as it was, in words; none when all is.
-pub fn since(first: &Look, found: &Found, find: impl Fn(&str) -> Option<Column>, names: &[&str]) -> Vec<String> {
+pub fn since(
+    first: &SourceShape,
+    found: &CatalogTable,
+    find: impl Fn(&str) -> Option<SourceColumn>,
+    names: &[&str],
+) -> Vec<String> {
     let mut changes = Vec::new();
     if let (Some(was), Some(is)) = (first.relation, found.relation)
         && was != is
@@ -96,7 +103,7 @@ pub fn since(first: &Look, found: &Found, find: impl Fn(&str) -> Option<Column>,
         changes.push(HIDDEN.to_owned());
     }
     let mut said: Vec<&str> = Vec::new();
-    for Used { by, part, column: was } in &first.used {
+    for UsedColumn { by, part, column: was } in &first.used {
         if said.contains(&was.name.as_str()) {
             continue;
         }
@@ -126,23 +133,30 @@ pub fn since(first: &Look, found: &Found, find: impl Fn(&str) -> Option<Column>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::source_column::Entry;
-    use crate::rules::source_column::Form;
+    use crate::rules::source_column::CatalogColumn;
+    use crate::rules::source_column::ColumnForm;
 
-    fn column(kind: &str, modifier: i32) -> Column {
-        let (name, entry) = ("id".to_owned(), Some(Entry { table: 1, number: 1, modifier }));
+    fn column(kind: &str, modifier: i32) -> SourceColumn {
+        let (name, entry) = ("id".to_owned(), Some(CatalogColumn { table: 1, number: 1, modifier }));
         let (type_name, plain_type) = (kind.to_owned(), kind.to_owned());
-        Column { name, type_name, plain_type, family: Family::of_postgres(kind), form: Form::Plain, entry }
+        SourceColumn {
+            name,
+            type_name,
+            plain_type,
+            family: TypeFamily::of_postgres(kind),
+            form: ColumnForm::Plain,
+            entry,
+        }
     }
 
     /// As PostgreSQL keeps `numeric(precision, scale)`.
-    fn numeric(precision: i32, scale: i32) -> Column {
+    fn numeric(precision: i32, scale: i32) -> SourceColumn {
         column("numeric", ((precision << 16) | (scale & 0x7ff)) + 4)
     }
 
     #[test]
     fn numbers_have_the_same_texts_where_they_have_as_many_digits_behind_the_point() {
-        let same = |was: &Column, is: &Column| has_same_texts(was, is, Part::Value);
+        let same = |was: &SourceColumn, is: &SourceColumn| has_same_texts(was, is, ColumnPart::Value);
         assert!(same(&numeric(10, 2), &numeric(14, 2)) && same(&numeric(5, -2), &numeric(9, -2)));
         for other in [numeric(10, 2), numeric(10, -1), column("numeric", -1), column("float8", -1)] {
             assert!(!same(&numeric(10, 0), &other), "{other:?}");
@@ -155,22 +169,25 @@ mod tests {
     fn a_key_has_to_be_spelled_alike_and_a_value_need_not() {
         let pairs = [("text", "char"), ("varchar", "name"), ("int4", "oid"), ("\"char\"", "char")];
         for (was, is) in pairs.map(|(was, is)| (column(was, -1), column(is, -1))) {
-            assert!(!has_same_texts(&was, &is, Part::Name) && has_same_texts(&was, &is, Part::Value), "{was:?}");
+            assert!(
+                !has_same_texts(&was, &is, ColumnPart::Name) && has_same_texts(&was, &is, ColumnPart::Value),
+                "{was:?}"
+            );
         }
         for (was, is) in [("text", "varchar"), ("citext", "text"), ("int2", "int8"), ("char", "char")] {
-            assert!(has_same_texts(&column(was, 14), &column(is, 24), Part::Name), "{was} {is}");
+            assert!(has_same_texts(&column(was, 14), &column(is, 24), ColumnPart::Name), "{was} {is}");
         }
-        assert!(!has_same_texts(&column("timestamp", -1), &column("timestamp", 0), Part::Name));
+        assert!(!has_same_texts(&column("timestamp", -1), &column("timestamp", 0), ColumnPart::Name));
     }
 
     #[test]
     fn types_of_one_family_have_the_same_texts() {
-        assert_eq!(Family::of_postgres("VARCHAR"), Family::of_postgres("TEXT"));
-        assert_eq!(Family::of_postgres("INT4"), Family::of_postgres("INT8"));
+        assert_eq!(TypeFamily::of_postgres("VARCHAR"), TypeFamily::of_postgres("TEXT"));
+        assert_eq!(TypeFamily::of_postgres("INT4"), TypeFamily::of_postgres("INT8"));
         for (one, other) in [("INT8", "NUMERIC"), ("TIMESTAMP", "TIMESTAMPTZ"), ("TEXT", "UUID"), ("DATE", "TIMESTAMP")]
         {
-            assert_ne!(Family::of_postgres(one), Family::of_postgres(other));
+            assert_ne!(TypeFamily::of_postgres(one), TypeFamily::of_postgres(other));
         }
-        assert_ne!(Family::of_postgres("inet"), Family::of_postgres("money"));
+        assert_ne!(TypeFamily::of_postgres("inet"), TypeFamily::of_postgres("money"));
     }
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Changes, FirstRun, OnDelete, Safety, Settings};
-use crate::rules::admission::{Admit, Cap};
+use crate::config::{ChangeDetection, FirstRun, OnDelete, SafetySettings, ServiceSettings};
+use crate::rules::admission::{ClaimFilter, NewPeopleCap};
 use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
-use crate::rules::read_scope::Scope;
+use crate::rules::read_scope::ReadScope;
 
 /// How a poll treats the sends it finds. Withdrawals of consent are never held, whatever this says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
+pub enum SendPolicy {
     /// Send them all.
     Send,
     /// Hold them all, for this reason.
@@ -28,7 +28,7 @@ pub enum Admission {
 
 /// Whether the first pass has been decided upon, and whether the mapping is the one it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct History {
+pub struct PollHistory {
     pub first_run_done: bool,
     pub mapping_changed: bool,
     /// The state came out of a backup, and nothing has compared everything since.
@@ -37,7 +37,7 @@ pub struct History {
 
 /// What a poll found of the leads that the source is expected to have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ExpectedCount {
     pub present: u64,
     pub missing: u64,
     /// Of the missing: found missing by an earlier poll, and held for it since.
@@ -48,7 +48,7 @@ pub struct Found {
 
 /// What is made of leads that are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum MissingVerdict {
     /// Their rows were deleted, or left the filter.
     Gone,
     /// So many at once are more likely a mistake: a person decides, or the rows come back.
@@ -57,7 +57,7 @@ pub enum Verdict {
 
 /// How a poll judges missing leads.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Losses {
+pub enum MissingLeadPolicy {
     /// It has compared everything: they are held where a smaller share than `below` is left (0 = off) of them and of those
     /// that went `earlier`, and where there are more than `limit`.
     Share { below: f64, earlier: u64, limit: u64 },
@@ -69,16 +69,21 @@ pub enum Losses {
 
 /// Leads that polls before this one took for gone, where polls follow each other at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Earlier {
+pub struct EarlierLosses {
     /// Since so long as a source may take to lose its leads bit by bit.
     pub lost: u64,
     /// Within `poll_interval`.
     pub lost_of_late: u64,
 }
 
-impl Losses {
+impl MissingLeadPolicy {
     /// As the settings have it, for a poll of that scope.
-    pub fn of(settings: &Settings, scope: &Scope, standing: Option<&Hold>, earlier: Earlier) -> Self {
+    pub fn of(
+        settings: &ServiceSettings,
+        scope: &ReadScope,
+        standing: Option<&StandingHold>,
+        earlier: EarlierLosses,
+    ) -> Self {
         let limit = match settings.safety.approve_above {
             limit if settings.source.on_delete == OnDelete::StopMessaging && limit > 0 => {
                 u64::from(limit).saturating_sub(earlier.lost_of_late)
@@ -86,46 +91,48 @@ impl Losses {
             _ => u64::MAX,
         };
         match scope {
-            Scope::All | Scope::From(..) => Losses::Share {
+            ReadScope::All | ReadScope::From(..) => MissingLeadPolicy::Share {
                 below: settings.safety.source_shrinks_below,
                 earlier: earlier.lost,
-                limit: if settings.source.changes == Changes::Triggers { limit } else { u64::MAX },
+                limit: if settings.source.changes == ChangeDetection::Triggers { limit } else { u64::MAX },
             },
-            Scope::Since(_) | Scope::Keys(_) if is_shrunk(standing) => Losses::Hold,
-            Scope::Since(_) | Scope::Keys(_) => Losses::UpTo(limit),
+            ReadScope::Since(_) | ReadScope::Keys(_) if is_shrunk(standing) => MissingLeadPolicy::Hold,
+            ReadScope::Since(_) | ReadScope::Keys(_) => MissingLeadPolicy::UpTo(limit),
         }
     }
 
     /// By the share alone.
     pub const fn share(below: f64) -> Self {
-        Losses::Share { below, earlier: 0, limit: u64::MAX }
+        MissingLeadPolicy::Share { below, earlier: 0, limit: u64::MAX }
     }
 
     /// Whether everything is compared, so that it is known which rows are back.
     pub const fn is_of_everything(self) -> bool {
-        matches!(self, Losses::Share { .. })
+        matches!(self, MissingLeadPolicy::Share { .. })
     }
 
-    pub fn verdict(self, found: Found) -> Verdict {
+    pub fn verdict(self, found: ExpectedCount) -> MissingVerdict {
         let held = match self {
-            Losses::Share { below, earlier, limit } => {
+            MissingLeadPolicy::Share { below, earlier, limit } => {
                 // What was held before stays so until rows come back: it is not let go because a person has decided about some
                 // of the others.
                 found.missing > limit
                     || found.missing > 0 && has_shrunk(below, found.present, found.missing + earlier)
                     || found.withheld > 0 && found.back == 0
             }
-            Losses::UpTo(limit) => found.missing > limit,
-            Losses::Hold => found.missing > 0,
+            MissingLeadPolicy::UpTo(limit) => found.missing > limit,
+            MissingLeadPolicy::Hold => found.missing > 0,
         };
-        if held { Verdict::Hold } else { Verdict::Gone }
+        if held { MissingVerdict::Hold } else { MissingVerdict::Gone }
     }
 
     /// Where it may turn out at the end that the source shrank, nothing is sent before the end.
-    pub fn keep_back(self, admission: Admission, history: History) -> Admission {
+    pub fn keep_back(self, admission: SendPolicy, history: PollHistory) -> SendPolicy {
         match self {
-            Losses::Share { below, .. } if below > 0.0 && history.first_run_done && admission == Admission::Send => {
-                Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK }
+            MissingLeadPolicy::Share { below, .. }
+                if below > 0.0 && history.first_run_done && admission == SendPolicy::Send =>
+            {
+                SendPolicy::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK }
             }
             _ => admission,
         }
@@ -133,16 +140,16 @@ impl Losses {
 }
 
 /// A step of a drain keeps its few sends until it is known whether it can be judged by itself.
-pub fn kept_back(admission: Admission) -> Admission {
+pub fn kept_back(admission: SendPolicy) -> SendPolicy {
     match admission {
-        Admission::Send => Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK },
-        Admission::UpTo { reason, .. } => Admission::UpTo { limit: usize::MAX, reason },
-        Admission::Hold(_) | Admission::Baseline => admission,
+        SendPolicy::Send => SendPolicy::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK },
+        SendPolicy::UpTo { reason, .. } => SendPolicy::UpTo { limit: usize::MAX, reason },
+        SendPolicy::Hold(_) | SendPolicy::Baseline => admission,
     }
 }
 
 /// Between two comparisons of every row: as set, and sooner while one is awaited that ends a hold.
-pub fn full_compare_interval(settings: &Settings, standing: Option<&Hold>) -> Duration {
+pub fn full_compare_interval(settings: &ServiceSettings, standing: Option<&StandingHold>) -> Duration {
     /// While most leads are missing.
     const SHRUNK: Duration = Duration::from_secs(300);
     let interval = settings.source.full_compare_interval;
@@ -162,28 +169,28 @@ pub fn enough_left(below: f64, lost: u64) -> u64 {
 }
 
 /// Whether a hold stands because most leads are missing.
-pub fn is_shrunk(standing: Option<&Hold>) -> bool {
+pub fn is_shrunk(standing: Option<&StandingHold>) -> bool {
     standing.is_some_and(|hold| hold.reason == SOURCE_SHRANK)
 }
 
-pub fn admission(safety: &Safety, history: History, standing: Option<&Hold>) -> Admission {
+pub fn admission(safety: &SafetySettings, history: PollHistory, standing: Option<&StandingHold>) -> SendPolicy {
     if history.restored {
-        return Admission::Hold(RESTORED);
+        return SendPolicy::Hold(RESTORED);
     }
     if !history.first_run_done {
         // The setting is itself the approval of the first pass, whatever its size.
         return match safety.first_run {
-            Some(FirstRun::Send) => Admission::Send,
-            Some(FirstRun::Baseline) => Admission::Baseline,
-            None => Admission::Hold(FIRST_RUN),
+            Some(FirstRun::Send) => SendPolicy::Send,
+            Some(FirstRun::Baseline) => SendPolicy::Baseline,
+            None => SendPolicy::Hold(FIRST_RUN),
         };
     }
     if let Some(hold) = standing {
-        return Admission::Hold(reason_named(&hold.reason));
+        return SendPolicy::Hold(reason_named(&hold.reason));
     }
     match safety.approve_above {
-        0 => Admission::Send,
-        limit => Admission::UpTo {
+        0 => SendPolicy::Send,
+        limit => SendPolicy::UpTo {
             limit: limit as usize,
             reason: if history.mapping_changed { MAPPING_CHANGED } else { TOO_MANY_CHANGES },
         },
@@ -191,16 +198,19 @@ pub fn admission(safety: &Safety, history: History, standing: Option<&Hold>) -> 
 }
 
 /// Who may be claimed, as the settings have it; with the Test Lead Token, at most so many distinct leads.
-pub fn admit(settings: &Settings, test_leads: u32) -> Admit {
+pub fn admit(settings: &ServiceSettings, test_leads: u32) -> ClaimFilter {
     const HOUR: Duration = Duration::from_secs(3600);
     let safety = &settings.safety;
     if settings.conversica.test_lead_token.is_some() {
-        return Admit::TestLeads(test_leads);
+        return ClaimFilter::TestLeads(test_leads);
     }
     let caps = [(safety.new_leads_per_hour, HOUR), (safety.new_leads_per_day, 24 * HOUR)];
-    let caps: Vec<Cap> =
-        caps.into_iter().filter(|(people, _)| *people > 0).map(|(people, within)| Cap { people, within }).collect();
-    if caps.is_empty() { Admit::Everybody } else { Admit::Capped(caps) }
+    let caps: Vec<NewPeopleCap> = caps
+        .into_iter()
+        .filter(|(people, _)| *people > 0)
+        .map(|(people, within)| NewPeopleCap { people, within })
+        .collect();
+    if caps.is_empty() { ClaimFilter::Everybody } else { ClaimFilter::Capped(caps) }
 }
 
 fn reason_named(name: &str) -> &'static str {
@@ -212,7 +222,7 @@ fn reason_named(name: &str) -> &'static str {
 
 /// Whole polls wait for a person while this stands; what they find joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct StandingHold {
     pub reason: String,
     pub since: DateTime<Utc>,
 }
@@ -223,8 +233,8 @@ mod tests {
     use crate::config::ConversationChanges;
     use proptest::prelude::*;
 
-    fn safety(first_run: Option<FirstRun>, approve_above: u32) -> Safety {
-        Safety {
+    fn safety(first_run: Option<FirstRun>, approve_above: u32) -> SafetySettings {
+        SafetySettings {
             first_run,
             approve_above,
             new_leads_per_hour: 0,
@@ -234,102 +244,111 @@ mod tests {
         }
     }
 
-    const FIRST: History = History { first_run_done: false, mapping_changed: false, restored: false };
-    const LATER: History = History { first_run_done: true, mapping_changed: false, restored: false };
+    const FIRST: PollHistory = PollHistory { first_run_done: false, mapping_changed: false, restored: false };
+    const LATER: PollHistory = PollHistory { first_run_done: true, mapping_changed: false, restored: false };
 
     #[test]
     fn a_first_run_nobody_decided_upon_is_held() {
-        assert_eq!(admission(&safety(None, 1000), FIRST, None), Admission::Hold(FIRST_RUN));
-        assert_eq!(admission(&safety(None, 0), FIRST, None), Admission::Hold(FIRST_RUN));
+        assert_eq!(admission(&safety(None, 1000), FIRST, None), SendPolicy::Hold(FIRST_RUN));
+        assert_eq!(admission(&safety(None, 0), FIRST, None), SendPolicy::Hold(FIRST_RUN));
     }
 
     #[test]
     fn a_first_run_set_to_send_is_approved_whatever_its_size() {
-        assert_eq!(admission(&safety(Some(FirstRun::Send), 1), FIRST, None), Admission::Send);
+        assert_eq!(admission(&safety(Some(FirstRun::Send), 1), FIRST, None), SendPolicy::Send);
     }
 
     #[test]
     fn later_polls_send_up_to_the_limit() {
-        let up_to = |reason| Admission::UpTo { limit: 1000, reason };
+        let up_to = |reason| SendPolicy::UpTo { limit: 1000, reason };
         assert_eq!(admission(&safety(Some(FirstRun::Send), 1000), LATER, None), up_to(TOO_MANY_CHANGES));
-        let remapped = History { mapping_changed: true, ..LATER };
+        let remapped = PollHistory { mapping_changed: true, ..LATER };
         assert_eq!(admission(&safety(None, 1000), remapped, None), up_to(MAPPING_CHANGED));
-        assert_eq!(admission(&safety(None, 0), LATER, None), Admission::Send);
+        assert_eq!(admission(&safety(None, 0), LATER, None), SendPolicy::Send);
     }
 
     #[test]
     fn a_state_that_came_out_of_a_backup_sends_nothing_unasked() {
-        let restored = History { restored: true, ..LATER };
-        assert_eq!(admission(&safety(Some(FirstRun::Send), 0), restored, None), Admission::Hold(RESTORED));
+        let restored = PollHistory { restored: true, ..LATER };
+        assert_eq!(admission(&safety(Some(FirstRun::Send), 0), restored, None), SendPolicy::Hold(RESTORED));
         assert_eq!(
-            admission(&safety(Some(FirstRun::Send), 0), History { restored: true, ..FIRST }, None),
-            Admission::Hold(RESTORED)
+            admission(&safety(Some(FirstRun::Send), 0), PollHistory { restored: true, ..FIRST }, None),
+            SendPolicy::Hold(RESTORED)
         );
     }
 
     #[test]
     fn changes_that_arrive_during_a_hold_join_it() {
-        let hold = Hold { reason: MAPPING_CHANGED.into(), since: chrono::DateTime::UNIX_EPOCH };
-        assert_eq!(admission(&safety(None, 0), LATER, Some(&hold)), Admission::Hold(MAPPING_CHANGED));
-        let hold = Hold { reason: SOURCE_SHRANK.into(), ..hold };
-        assert_eq!(admission(&safety(None, 9), LATER, Some(&hold)), Admission::Hold(SOURCE_SHRANK));
+        let hold = StandingHold { reason: MAPPING_CHANGED.into(), since: chrono::DateTime::UNIX_EPOCH };
+        assert_eq!(admission(&safety(None, 0), LATER, Some(&hold)), SendPolicy::Hold(MAPPING_CHANGED));
+        let hold = StandingHold { reason: SOURCE_SHRANK.into(), ..hold };
+        assert_eq!(admission(&safety(None, 9), LATER, Some(&hold)), SendPolicy::Hold(SOURCE_SHRANK));
     }
 
-    fn verdict(share: f64, present: u64, missing: u64) -> Verdict {
-        Losses::share(share).verdict(Found { present, missing, ..Found::default() })
+    fn verdict(share: f64, present: u64, missing: u64) -> MissingVerdict {
+        MissingLeadPolicy::share(share).verdict(ExpectedCount { present, missing, ..ExpectedCount::default() })
     }
 
     #[test]
     fn more_than_half_of_the_leads_missing_is_a_shrunken_source_and_half_is_not() {
-        assert_eq!(verdict(0.5, 5, 5), Verdict::Gone);
-        assert_eq!(verdict(0.5, 4, 5), Verdict::Hold);
-        assert_eq!(verdict(0.5, 0, 2), Verdict::Hold);
-        assert_eq!(verdict(0.5, 0, 1), Verdict::Gone, "one lead of one");
-        assert_eq!(verdict(0.0, 0, 1000), Verdict::Gone, "off");
-        assert_eq!(verdict(1.0, 1000, 2), Verdict::Hold, "all have to be there");
-        assert_eq!(verdict(1.0, 1000, 0), Verdict::Gone);
+        assert_eq!(verdict(0.5, 5, 5), MissingVerdict::Gone);
+        assert_eq!(verdict(0.5, 4, 5), MissingVerdict::Hold);
+        assert_eq!(verdict(0.5, 0, 2), MissingVerdict::Hold);
+        assert_eq!(verdict(0.5, 0, 1), MissingVerdict::Gone, "one lead of one");
+        assert_eq!(verdict(0.0, 0, 1000), MissingVerdict::Gone, "off");
+        assert_eq!(verdict(1.0, 1000, 2), MissingVerdict::Hold, "all have to be there");
+        assert_eq!(verdict(1.0, 1000, 0), MissingVerdict::Gone);
     }
 
     #[test]
     fn what_is_held_for_a_shrunken_source_stays_so_until_rows_come_back() {
-        let decided_in_part = Found { present: 40, missing: 3, withheld: 3, back: 0 };
-        assert_eq!(Losses::share(0.5).verdict(decided_in_part), Verdict::Hold);
-        assert_eq!(Losses::share(0.5).verdict(Found { back: 37, ..decided_in_part }), Verdict::Gone);
-        assert_eq!(Losses::share(0.5).verdict(Found { present: 2, back: 2, ..decided_in_part }), Verdict::Hold);
+        let decided_in_part = ExpectedCount { present: 40, missing: 3, withheld: 3, back: 0 };
+        assert_eq!(MissingLeadPolicy::share(0.5).verdict(decided_in_part), MissingVerdict::Hold);
+        assert_eq!(
+            MissingLeadPolicy::share(0.5).verdict(ExpectedCount { back: 37, ..decided_in_part }),
+            MissingVerdict::Gone
+        );
+        assert_eq!(
+            MissingLeadPolicy::share(0.5).verdict(ExpectedCount { present: 2, back: 2, ..decided_in_part }),
+            MissingVerdict::Hold
+        );
     }
 
     #[test]
     fn a_part_that_is_seen_may_lose_as_many_as_need_no_approval() {
-        let found = |missing| Found { missing, ..Found::default() };
-        assert_eq!(Losses::UpTo(10).verdict(found(10)), Verdict::Gone);
-        assert_eq!(Losses::UpTo(10).verdict(found(11)), Verdict::Hold);
-        assert_eq!(Losses::Hold.verdict(found(1)), Verdict::Hold);
-        assert_eq!(Losses::Hold.verdict(found(0)), Verdict::Gone);
+        let found = |missing| ExpectedCount { missing, ..ExpectedCount::default() };
+        assert_eq!(MissingLeadPolicy::UpTo(10).verdict(found(10)), MissingVerdict::Gone);
+        assert_eq!(MissingLeadPolicy::UpTo(10).verdict(found(11)), MissingVerdict::Hold);
+        assert_eq!(MissingLeadPolicy::Hold.verdict(found(1)), MissingVerdict::Hold);
+        assert_eq!(MissingLeadPolicy::Hold.verdict(found(0)), MissingVerdict::Gone);
     }
 
     #[test]
     fn what_went_earlier_counts_together_with_what_is_missing_now() {
-        let found = |present, missing| Found { present, missing, ..Found::default() };
-        let after = |earlier, limit| Losses::Share { below: 0.5, earlier, limit };
-        assert_eq!(after(5, u64::MAX).verdict(found(6, 1)), Verdict::Gone);
-        assert_eq!(after(5, u64::MAX).verdict(found(5, 1)), Verdict::Hold);
-        assert_eq!(after(9, u64::MAX).verdict(found(1, 0)), Verdict::Gone, "nothing is missing now");
-        assert_eq!(after(0, 3).verdict(found(100, 3)), Verdict::Gone);
-        assert_eq!(after(0, 3).verdict(found(100, 4)), Verdict::Hold);
+        let found = |present, missing| ExpectedCount { present, missing, ..ExpectedCount::default() };
+        let after = |earlier, limit| MissingLeadPolicy::Share { below: 0.5, earlier, limit };
+        assert_eq!(after(5, u64::MAX).verdict(found(6, 1)), MissingVerdict::Gone);
+        assert_eq!(after(5, u64::MAX).verdict(found(5, 1)), MissingVerdict::Hold);
+        assert_eq!(after(9, u64::MAX).verdict(found(1, 0)), MissingVerdict::Gone, "nothing is missing now");
+        assert_eq!(after(0, 3).verdict(found(100, 3)), MissingVerdict::Gone);
+        assert_eq!(after(0, 3).verdict(found(100, 4)), MissingVerdict::Hold);
     }
 
     #[test]
     fn without_a_limit_a_full_compare_still_waits_for_its_end() {
-        let waits = Admission::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK };
-        assert_eq!(Losses::share(0.5).keep_back(Admission::Send, LATER), waits);
+        let waits = SendPolicy::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK };
+        assert_eq!(MissingLeadPolicy::share(0.5).keep_back(SendPolicy::Send, LATER), waits);
         assert_eq!(
-            Losses::share(0.5).keep_back(Admission::Send, FIRST),
-            Admission::Send,
+            MissingLeadPolicy::share(0.5).keep_back(SendPolicy::Send, FIRST),
+            SendPolicy::Send,
             "the setting is the approval"
         );
-        assert_eq!(Losses::share(0.0).keep_back(Admission::Send, LATER), Admission::Send);
-        assert_eq!(Losses::UpTo(9).keep_back(Admission::Send, LATER), Admission::Send);
-        assert_eq!(Losses::share(0.5).keep_back(Admission::Hold(FIRST_RUN), LATER), Admission::Hold(FIRST_RUN));
+        assert_eq!(MissingLeadPolicy::share(0.0).keep_back(SendPolicy::Send, LATER), SendPolicy::Send);
+        assert_eq!(MissingLeadPolicy::UpTo(9).keep_back(SendPolicy::Send, LATER), SendPolicy::Send);
+        assert_eq!(
+            MissingLeadPolicy::share(0.5).keep_back(SendPolicy::Hold(FIRST_RUN), LATER),
+            SendPolicy::Hold(FIRST_RUN)
+        );
     }
 
     proptest! {
@@ -348,16 +367,16 @@ mod tests {
             share in 0.0..=1.0_f64, known in 0..2000_u64, missing in 0..2000_u64, back in 0..2_u64, withheld in 0..2000_u64
         ) {
             let missing = missing.min(known);
-            let found = |missing| Found { present: known - missing, missing, withheld: withheld.min(missing), back };
-            let losses = Losses::share(share);
-            if missing > 0 && losses.verdict(found(missing)) == Verdict::Gone {
-                prop_assert_eq!(losses.verdict(found(missing - 1)), Verdict::Gone);
+            let found = |missing| ExpectedCount { present: known - missing, missing, withheld: withheld.min(missing), back };
+            let losses = MissingLeadPolicy::share(share);
+            if missing > 0 && losses.verdict(found(missing)) == MissingVerdict::Gone {
+                prop_assert_eq!(losses.verdict(found(missing - 1)), MissingVerdict::Gone);
             }
-            prop_assert_eq!(losses.verdict(found(0)), Verdict::Gone);
+            prop_assert_eq!(losses.verdict(found(0)), MissingVerdict::Gone);
             // Exactly as it is said: a share, and more than one.
             let shrank = missing > 1 && ((known - missing) as f64) < share * known as f64;
             let stays = withheld.min(missing) > 0 && back == 0;
-            prop_assert_eq!(losses.verdict(found(missing)) == Verdict::Hold, shrank || stays);
+            prop_assert_eq!(losses.verdict(found(missing)) == MissingVerdict::Hold, shrank || stays);
         }
     }
 }

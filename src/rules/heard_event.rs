@@ -3,16 +3,16 @@
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 
 /// An event to be written, with all that is needed for it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Waiting {
+pub struct WaitingEvent {
     pub seq: i64,
     pub lane: String,
     /// Tries that failed.
     pub attempts: i64,
-    pub kind: Kind,
+    pub kind: PostKind,
     /// As table `lead` has it.
     pub lead: LeadId,
     pub received_at: DateTime<Utc>,
@@ -21,12 +21,12 @@ pub struct Waiting {
     pub key: String,
     /// JSON object: the keys of a Lead Update that were news.
     pub effect: Option<String>,
-    pub conversation: Option<Conversation>,
+    pub conversation: Option<StoredConversation>,
 }
 
 /// What all Lead Updates of a lead come to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Conversation {
+pub struct StoredConversation {
     pub picture: String,
     pub first_heard_at: DateTime<Utc>,
     pub last_heard_at: DateTime<Utc>,

@@ -1,17 +1,17 @@
 //! What a poll compares (what the state knows of a lead) and what it writes (a lead whose content has changed).
 
-use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
+use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::hold_reason::SOURCE_SHRANK;
-use crate::rules::lead_status::Status;
+use crate::rules::lead_status::LeadStatus;
 
 /// What the diff needs to know of a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownLead {
     pub lead: LeadId,
-    pub status: Status,
-    pub desired_hash: Fingerprint,
+    pub status: LeadStatus,
+    pub desired_hash: ContentFingerprint,
     /// `None`: never accepted, or nobody knows.
-    pub delivered_hash: Option<Fingerprint>,
+    pub delivered_hash: Option<ContentFingerprint>,
     /// Conversica has, or may have, taken this lead before, or a baseline assumes so.
     pub contacted: bool,
     /// It was never sent from here: a baseline assumes that Conversica knows it.
@@ -23,15 +23,15 @@ pub struct Known {
     pub row_hash: Option<RowHash>,
 }
 
-impl Known {
+impl KnownLead {
     /// Conversica has this lead, may have it, or is about to: a request is on its way.
     pub fn may_be_contacted(&self) -> bool {
-        self.contacted || self.status == Status::InFlight
+        self.contacted || self.status == LeadStatus::InFlight
     }
 
     /// Its row was found missing together with most others: it is held as it was.
     pub fn is_withheld(&self) -> bool {
-        self.gone && self.status == Status::Held
+        self.gone && self.status == LeadStatus::Held
     }
 
     /// Whether the source is expected to have it. Who was first seen in a source that had lost most of its leads, and waits
@@ -41,15 +41,15 @@ impl Known {
     }
 
     fn is_doubtful(&self) -> bool {
-        self.status == Status::Held && !self.contacted && self.hold_reason.as_deref() == Some(SOURCE_SHRANK)
+        self.status == LeadStatus::Held && !self.contacted && self.hold_reason.as_deref() == Some(SOURCE_SHRANK)
     }
 }
 
 /// A row to write: a lead whose content differs from what the state holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct LeadChange {
     pub lead: LeadId,
-    pub desired_hash: Fingerprint,
+    pub desired_hash: ContentFingerprint,
     /// The canonical Lead object, or the reasons why there is none.
     pub desired: Result<String, Vec<String>>,
     /// Set: it waits for a person instead of being sent.

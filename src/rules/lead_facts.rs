@@ -2,16 +2,16 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::conversica::lead::Fingerprint;
-use crate::rules::lead_status::Status;
+use crate::conversica::lead::ContentFingerprint;
+use crate::rules::lead_status::LeadStatus;
 
 /// What the state knows of a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    pub status: Status,
-    pub desired_hash: Fingerprint,
+pub struct LeadFacts {
+    pub status: LeadStatus,
+    pub desired_hash: ContentFingerprint,
     /// Of the content last accepted, or taken as delivered by a baseline; `None`: never, or unknown.
-    pub delivered_hash: Option<Fingerprint>,
+    pub delivered_hash: Option<ContentFingerprint>,
     pub invalid_reasons: Vec<String>,
     pub hold_reason: Option<String>,
     /// When desired was last written.
@@ -25,13 +25,13 @@ pub struct Facts {
     pub due_at: Option<DateTime<Utc>>,
     pub gone_at: Option<DateTime<Utc>>,
     /// The newest attempt.
-    pub answer: Option<Answer>,
-    pub heard: Option<Heard>,
+    pub answer: Option<RecordedAnswer>,
+    pub heard: Option<LeadHeard>,
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct RecordedAnswer {
     pub class: String,
     pub http_status: Option<i64>,
     pub detail: Option<String>,
@@ -40,7 +40,7 @@ pub struct Answer {
 
 /// What Conversica has said of a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct LeadHeard {
     pub last_at: DateTime<Utc>,
     /// Its `conversationStage` and `conversationStatus`, where leads of that stage are not worked.
     pub not_worked: Option<(String, Option<String>)>,

@@ -2,7 +2,7 @@
 
 /// The status of a lead. docs/lead-states.md says what each means and what ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
+pub enum LeadStatus {
     InSync,
     Pending,
     InFlight,
@@ -16,33 +16,33 @@ pub enum Status {
     Assumed,
 }
 
-impl Status {
-    pub const ALL: [Status; 10] = [
-        Status::InSync,
-        Status::Pending,
-        Status::InFlight,
-        Status::Retrying,
-        Status::Held,
-        Status::Invalid,
-        Status::Rejected,
-        Status::Exhausted,
-        Status::Gone,
-        Status::Assumed,
+impl LeadStatus {
+    pub const ALL: [LeadStatus; 10] = [
+        LeadStatus::InSync,
+        LeadStatus::Pending,
+        LeadStatus::InFlight,
+        LeadStatus::Retrying,
+        LeadStatus::Held,
+        LeadStatus::Invalid,
+        LeadStatus::Rejected,
+        LeadStatus::Exhausted,
+        LeadStatus::Gone,
+        LeadStatus::Assumed,
     ];
 
     /// The name in SQL, JSON, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
-            Status::InSync => "in_sync",
-            Status::Pending => "pending",
-            Status::InFlight => "in_flight",
-            Status::Retrying => "retrying",
-            Status::Held => "held",
-            Status::Invalid => "invalid",
-            Status::Rejected => "rejected",
-            Status::Exhausted => "exhausted",
-            Status::Gone => "gone",
-            Status::Assumed => "assumed",
+            LeadStatus::InSync => "in_sync",
+            LeadStatus::Pending => "pending",
+            LeadStatus::InFlight => "in_flight",
+            LeadStatus::Retrying => "retrying",
+            LeadStatus::Held => "held",
+            LeadStatus::Invalid => "invalid",
+            LeadStatus::Rejected => "rejected",
+            LeadStatus::Exhausted => "exhausted",
+            LeadStatus::Gone => "gone",
+            LeadStatus::Assumed => "assumed",
         }
     }
 
@@ -52,6 +52,6 @@ impl Status {
 
     /// Nothing is under way for it, and no person has to do anything.
     pub const fn is_settled(self) -> bool {
-        matches!(self, Status::InSync | Status::Gone | Status::Assumed)
+        matches!(self, LeadStatus::InSync | LeadStatus::Gone | LeadStatus::Assumed)
     }
 }

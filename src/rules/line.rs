@@ -7,20 +7,20 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::rules::json;
-use crate::rules::mapping::Row;
+use crate::rules::mapping::SourceRow;
 use crate::rules::value_fault::LOST_CHARACTER;
 
 const NULL: &[u8] = b"\\N";
 
 /// Lines without their ends, one after another.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Batch {
+pub struct RowBatch {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     has_client: bool,
 }
 
-impl Batch {
+impl RowBatch {
     pub fn new(has_client: bool) -> Self {
         Self { bytes: Vec::new(), ends: Vec::new(), has_client }
     }
@@ -74,24 +74,24 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
-    pub fn line(&self, index: usize) -> Line<'_> {
+    pub fn line(&self, index: usize) -> RowLine<'_> {
         let from = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        Line { text: &self.bytes[Range { start: from, end: self.ends[index] }], has_client: self.has_client }
+        RowLine { text: &self.bytes[Range { start: from, end: self.ends[index] }], has_client: self.has_client }
     }
 
-    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+    pub fn lines(&self) -> impl Iterator<Item = RowLine<'_>> {
         (0..self.len()).map(|index| self.line(index))
     }
 }
 
 /// One row, as text.
 #[derive(Debug, Clone, Copy)]
-pub struct Line<'a> {
+pub struct RowLine<'a> {
     text: &'a [u8],
     has_client: bool,
 }
 
-impl<'a> Line<'a> {
+impl<'a> RowLine<'a> {
     /// The key and the client; `None` for NULL. What is not UTF-8 is replaced.
     pub fn key_and_client(self) -> (Option<Cow<'a, str>>, Option<Cow<'a, str>>) {
         let mut fields = self.fields();
@@ -107,7 +107,7 @@ impl<'a> Line<'a> {
     }
 
     /// Whether both rows have the same key and client; no client and a blank one are the same.
-    pub fn has_name_of(self, other: Line<'_>) -> bool {
+    pub fn has_name_of(self, other: RowLine<'_>) -> bool {
         let mut names = self.fields().zip(other.fields());
         if names.next().is_none_or(|(a, b)| a != b) {
             return false;
@@ -122,7 +122,7 @@ impl<'a> Line<'a> {
     }
 
     /// Taken apart.
-    pub fn row(self) -> Row {
+    pub fn row(self) -> SourceRow {
         let mut fields = self.fields().map(|field| value(field).map(Cow::into_owned));
         let key = fields.next().flatten();
         let client = if self.has_client { fields.next().flatten() } else { None };
@@ -134,7 +134,7 @@ impl<'a> Line<'a> {
                 *cell = cell.replace(char::REPLACEMENT_CHARACTER, LOST_CHARACTER);
             }
         }
-        Row { key, client, cells }
+        SourceRow { key, client, cells }
     }
 
     fn fields(self) -> impl Iterator<Item = &'a [u8]> {
@@ -177,8 +177,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn batch(rows: &[Vec<Option<String>>], has_client: bool) -> Batch {
-        let mut batch = Batch::new(has_client);
+    fn batch(rows: &[Vec<Option<String>>], has_client: bool) -> RowBatch {
+        let mut batch = RowBatch::new(has_client);
         for row in rows {
             for value in row {
                 batch.push_value(value.as_deref().map(str::as_bytes));
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_postgresql_writes_is_read() {
-        let mut batch = Batch::new(true);
+        let mut batch = RowBatch::new(true);
         batch.push_line(b"7\tnorth\t\\N\ta\\tb\\\\c\\nd\\re\\vf\t\t\\\\N\n");
         let row = batch.line(0).row();
         assert_eq!((row.key.as_deref(), row.client.as_deref()), (Some("7"), Some("north")));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_not_utf_8_is_replaced() {
-        let mut batch = Batch::new(false);
+        let mut batch = RowBatch::new(false);
         batch.push_value(Some(b"1"));
         batch.push_value(Some(b"Mu\xfcller\\"));
         batch.end_row();
@@ -217,13 +217,13 @@ mod tests {
             vec![text("70"), None, None],
         ];
         let (with_client, without) = (batch(&rows, true), batch(&rows, false));
-        let same = |batch: &Batch, a, b| batch.line(a).has_name_of(batch.line(b));
+        let same = |batch: &RowBatch, a, b| batch.line(a).has_name_of(batch.line(b));
         assert_eq!(
             [same(&with_client, 0, 1), same(&with_client, 1, 2), same(&with_client, 0, 3)],
             [true, false, false]
         );
         assert_eq!([same(&without, 0, 2), same(&without, 2, 3)], [true, false]);
-        let mut broken = Batch::new(true);
+        let mut broken = RowBatch::new(true);
         for value in [&b"7"[..], b"M\xfcnchen", b"x", b"M\xfc", b"", b"x", b"7", b"", b"\xfc"] {
             broken.push_value(Some(value));
             if value == b"x" || value == b"\xfc" {

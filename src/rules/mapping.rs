@@ -12,13 +12,13 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use secrecy::ExposeSecret;
 
-use crate::config::{FieldRule, Settings, WhenNull};
-use crate::conversica::consent::{Override, Standing};
-use crate::conversica::lead::{CONSENT, Fingerprint, LeadId, LeadKey, RowHash, WITHDRAWALS};
+use crate::config::{FieldRule, ServiceSettings, WhenNull};
+use crate::conversica::consent::{ConsentOverride, WithdrawnConsent};
+use crate::conversica::lead::{CONSENT, ContentFingerprint, LeadId, LeadKey, RowHash, WITHDRAWALS};
 use crate::rules::mapping::opt_out::{
     OptOutValue, UNMAPPED_COUNTS, UNMAPPED_MAY_BE, names_opt_out, read_opt_out, read_unmapped,
 };
-use crate::rules::mapping::sendable::{Sendable, read};
+use crate::rules::mapping::sendable::{SendableValue, read};
 use crate::rules::value;
 
 /// The way in which rows are read; another number makes the mapping another one, so that a version that makes other leads of
@@ -28,13 +28,13 @@ const READING: u32 = 2;
 /// One row of the source: the key, the client where one is configured, then the cells of [`Mapping::columns`] in order.
 /// All as the database's own text; `None` for NULL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct SourceRow {
     pub key: Option<String>,
     pub client: Option<String>,
     pub cells: Vec<Option<String>>,
 }
 
-impl Row {
+impl SourceRow {
     /// Whose row it is; `None` where the key is NULL.
     pub fn lead(&self) -> Option<LeadId> {
         Some(LeadId { id: self.key.clone()?, client_id: self.client.clone().unwrap_or_default() })
@@ -43,12 +43,12 @@ impl Row {
 
 /// The `[lead]` section made ready for rows.
 #[derive(Debug, Clone)]
-pub struct Mapping {
+pub struct LeadMapping {
     /// Only there to be part of the fingerprint.
     #[expect(dead_code, reason = "read by way of Debug, in the fingerprint")]
     reading: u32,
     columns: Vec<String>,
-    fields: Vec<Field>,
+    fields: Vec<MappedField>,
     api_version: String,
     zone: Tz,
     sms: bool,
@@ -59,15 +59,15 @@ pub struct Mapping {
 }
 
 #[derive(Debug, Clone)]
-struct Field {
+struct MappedField {
     name: String,
     /// `None` for custom keys, which are text.
     key: Option<LeadKey>,
-    from: Origin,
+    from: FieldOrigin,
 }
 
 #[derive(Debug, Clone)]
-enum Origin {
+enum FieldOrigin {
     Key,
     Client,
     Constant(String),
@@ -76,7 +76,7 @@ enum Origin {
 
 /// What a row became.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mapped {
+pub struct MappedRow {
     pub lead: LeadId,
     /// The canonical Lead object, or every reason why there is none.
     pub desired: Result<String, Vec<String>>,
@@ -87,12 +87,12 @@ pub struct Mapped {
     /// Of the row it was made of, where it makes a lead: as long as that is the same, this is.
     pub row_hash: Option<RowHash>,
     /// What of it is not as the row has it, because a person's opt-out stands against that.
-    pub kept: Vec<Override>,
+    pub kept: Vec<ConsentOverride>,
     /// Of a valid lead: which values were cleaned, and which keys left out because their values cannot be used.
     pub notes: Vec<String>,
 }
 
-impl Mapped {
+impl MappedRow {
     /// Made of a row of this hash.
     pub fn of_row(self, hash: RowHash) -> Self {
         // A row that makes no lead is looked at each time: what it withdraws may not have arrived.
@@ -100,7 +100,7 @@ impl Mapped {
     }
 
     /// With the opt-outs that stand.
-    pub fn kept_by(self, standing: &Standing) -> Self {
+    pub fn kept_by(self, standing: &WithdrawnConsent) -> Self {
         let Ok(body) = &self.desired else { return self };
         let kept = standing.overrides(body);
         match standing.keep(body) {
@@ -110,17 +110,17 @@ impl Mapped {
     }
 
     /// Of the Lead object, or of the reasons: equal fingerprints mean that nothing has changed.
-    pub fn fingerprint(&self) -> Fingerprint {
+    pub fn fingerprint(&self) -> ContentFingerprint {
         match &self.desired {
-            Ok(body) => Fingerprint::of(body.as_bytes()),
-            Err(reasons) => Fingerprint::of(reasons.join("\n").as_bytes()),
+            Ok(body) => ContentFingerprint::of(body.as_bytes()),
+            Err(reasons) => ContentFingerprint::of(reasons.join("\n").as_bytes()),
         }
     }
 }
 
-impl Mapping {
-    pub fn new(settings: &Settings) -> Self {
-        let mut mapping = Mapping {
+impl LeadMapping {
+    pub fn new(settings: &ServiceSettings) -> Self {
+        let mut mapping = LeadMapping {
             reading: READING,
             columns: Vec::new(),
             fields: Vec::new(),
@@ -134,17 +134,17 @@ impl Mapping {
         for key in LeadKey::ALL.iter().copied() {
             let rule = settings.lead.published.get(&key);
             let from = match (key, rule, &settings.conversica.test_lead_token) {
-                (LeadKey::LastName, _, Some(token)) => Origin::Constant(token.expose_secret().to_owned()),
-                (LeadKey::Id, _, _) => Origin::Key,
-                (LeadKey::ClientId, _, _) if settings.source.client.is_some() => Origin::Client,
+                (LeadKey::LastName, _, Some(token)) => FieldOrigin::Constant(token.expose_secret().to_owned()),
+                (LeadKey::Id, _, _) => FieldOrigin::Key,
+                (LeadKey::ClientId, _, _) if settings.source.client.is_some() => FieldOrigin::Client,
                 (_, Some(rule), _) => mapping.origin_by(rule),
                 (_, None, _) => continue,
             };
-            mapping.fields.push(Field { name: key.name().to_owned(), key: Some(key), from });
+            mapping.fields.push(MappedField { name: key.name().to_owned(), key: Some(key), from });
         }
         for (name, rule) in &settings.lead.custom {
             let from = mapping.origin_by(rule);
-            mapping.fields.push(Field { name: name.clone(), key: None, from });
+            mapping.fields.push(MappedField { name: name.clone(), key: None, from });
         }
         let given_at = settings.consent.given_at.as_deref().filter(|_| settings.consent.keep_opt_outs);
         mapping.given_at = given_at.map(|column| mapping.index_of(column));
@@ -162,7 +162,7 @@ impl Mapping {
     }
 
     /// When the row says that consent was given; `None` also where that cannot be read.
-    pub fn given_at(&self, row: &Row) -> Option<DateTime<Utc>> {
+    pub fn given_at(&self, row: &SourceRow) -> Option<DateTime<Utc>> {
         let text = row.cells[self.given_at?].as_deref().map(str::trim).filter(|text| !text.is_empty())?;
         value::datetime(text, self.zone)
     }
@@ -181,20 +181,20 @@ impl Mapping {
 
     /// Where each mapped column is used: `(column, Conversica key)`, for messages about columns.
     pub fn uses(&self) -> Vec<(&str, &str)> {
-        let of = |field: &Field| match &field.from {
-            Origin::Column { index, .. } => Some(*index),
-            Origin::Key | Origin::Client | Origin::Constant(_) => None,
+        let of = |field: &MappedField| match &field.from {
+            FieldOrigin::Column { index, .. } => Some(*index),
+            FieldOrigin::Key | FieldOrigin::Client | FieldOrigin::Constant(_) => None,
         };
         self.fields.iter().filter_map(|f| Some((self.columns[of(f)?].as_str(), f.name.as_str()))).collect()
     }
 
     /// A fingerprint of the whole mapping: changes when `[lead]` or the API version does.
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(format!("{self:?}").as_bytes())
+    pub fn fingerprint(&self) -> ContentFingerprint {
+        ContentFingerprint::of(format!("{self:?}").as_bytes())
     }
 
     /// Makes the Lead object of a row. The row has a key: rows without one never get here.
-    pub fn map(&self, row: &Row) -> Mapped {
+    pub fn map(&self, row: &SourceRow) -> MappedRow {
         let key = row.key.clone().unwrap_or_default();
         let (mut reasons, mut notes) = (Vec::new(), Vec::new());
         let mut present: u64 = 0;
@@ -241,7 +241,7 @@ impl Mapping {
         }
         let lead = LeadId { id: key, client_id: row.client.clone().unwrap_or_default() };
         if reasons.is_empty() {
-            return Mapped {
+            return MappedRow {
                 lead,
                 desired: Ok(body),
                 withdrawn: Vec::new(),
@@ -252,12 +252,12 @@ impl Mapping {
             };
         }
         let (withdrawn, odd) = (self.withdrawn(row), self.odd_withdrawn(row));
-        Mapped { lead, desired: Err(reasons), withdrawn, odd, row_hash: None, kept: Vec::new(), notes: Vec::new() }
+        MappedRow { lead, desired: Err(reasons), withdrawn, odd, row_hash: None, kept: Vec::new(), notes: Vec::new() }
     }
 
     /// Whether the lead is nothing without this key: what tells who and where a person is, whether they may be written to, and
     /// which messages they get.
-    fn is_needed(&self, field: &Field) -> bool {
+    fn is_needed(&self, field: &MappedField) -> bool {
         use LeadKey::{CellPhone, ClientId, ConversationId};
         field.key.is_some_and(|key| {
             REQUIRED.contains(&key)
@@ -268,15 +268,15 @@ impl Mapping {
     }
 
     /// Which keys withdraw consent, as the row has it: also by a value that is neither yes nor no.
-    pub fn withdrawn(&self, row: &Row) -> Vec<LeadKey> {
+    pub fn withdrawn(&self, row: &SourceRow) -> Vec<LeadKey> {
         let fields = self.fields.iter().filter(|field| field.key.is_some_and(|key| WITHDRAWALS.contains(&key)));
         fields.filter(|field| self.opt_out_value(field, row).withdraws()).filter_map(|field| field.key).collect()
     }
 
     /// Of the keys that withdraw consent: those whose values are odd, see [`crate::rules::odd_opt_out`].
-    pub fn odd_withdrawn(&self, row: &Row) -> Vec<LeadKey> {
-        let is_odd = |field: &&Field| {
-            let Origin::Column { index, map, .. } = &field.from else { return false };
+    pub fn odd_withdrawn(&self, row: &SourceRow) -> Vec<LeadKey> {
+        let is_odd = |field: &&MappedField| {
+            let FieldOrigin::Column { index, map, .. } = &field.from else { return false };
             let own = row.cells[*index].as_deref().map(str::trim).unwrap_or_default();
             // A value that is not in the map counts only where it is like a yes of the map, or names an opt-out.
             self.opt_out_value(field, row) == OptOutValue::LikelyYes
@@ -289,23 +289,23 @@ impl Mapping {
 
     /// A fingerprint of the mapping of each opt-out key that has a column.
     pub fn opt_out_columns(&self) -> BTreeMap<LeadKey, String> {
-        let of = |field: &Field| {
+        let of = |field: &MappedField| {
             let key = field.key.filter(|key| WITHDRAWALS.contains(key))?;
-            let Origin::Column { index, default, map, when_null } = &field.from else { return None };
+            let FieldOrigin::Column { index, default, map, when_null } = &field.from else { return None };
             let mapped = format!("{:?}", (&self.columns[*index], default, map, when_null));
-            Some((key, Fingerprint::of(mapped.as_bytes()).to_string()))
+            Some((key, ContentFingerprint::of(mapped.as_bytes()).to_string()))
         };
         self.fields.iter().filter_map(of).collect()
     }
 
     /// What the row, its default or a constant says in an opt-out column. Only a row's own value may be one that counts as an
     /// opt-out: a default and a constant are the operator's, who can write yes or no.
-    fn opt_out_value(&self, field: &Field, row: &Row) -> OptOutValue {
+    fn opt_out_value(&self, field: &MappedField, row: &SourceRow) -> OptOutValue {
         let own = match &field.from {
-            Origin::Column { index, map, .. } => {
+            FieldOrigin::Column { index, map, .. } => {
                 row.cells[*index].as_deref().map(str::trim).filter(|text| !text.is_empty()).map(|text| (text, map))
             }
-            Origin::Key | Origin::Client | Origin::Constant(_) => None,
+            FieldOrigin::Key | FieldOrigin::Client | FieldOrigin::Constant(_) => None,
         };
         if let Some((text, map)) = own.filter(|(text, map)| is_unmapped(text, map)) {
             return read_unmapped(text, map.iter());
@@ -317,26 +317,26 @@ impl Mapping {
         }
     }
 
-    fn origin_by(&mut self, rule: &FieldRule) -> Origin {
+    fn origin_by(&mut self, rule: &FieldRule) -> FieldOrigin {
         match rule {
-            FieldRule::Value(value) => Origin::Constant(value.clone()),
+            FieldRule::Value(value) => FieldOrigin::Constant(value.clone()),
             FieldRule::Column { column, default, map, when_null } => {
                 let index = self.index_of(column);
-                Origin::Column { index, default: default.clone(), map: map.clone(), when_null: *when_null }
+                FieldOrigin::Column { index, default: default.clone(), map: map.clone(), when_null: *when_null }
             }
         }
     }
 
     /// The trimmed text of a field, mapped and defaulted; `None` where the key is to be left out.
-    fn text<'a>(&'a self, field: &'a Field, row: &'a Row, reasons: &mut Vec<String>) -> Option<&'a str> {
+    fn text<'a>(&'a self, field: &'a MappedField, row: &'a SourceRow, reasons: &mut Vec<String>) -> Option<&'a str> {
         fn trimmed(cell: &Option<String>) -> Option<&str> {
             cell.as_deref().map(str::trim).filter(|text| !text.is_empty())
         }
         match &field.from {
-            Origin::Key => trimmed(&row.key),
-            Origin::Client => trimmed(&row.client),
-            Origin::Constant(text) => Some(text.trim()).filter(|text| !text.is_empty()),
-            Origin::Column { index, default, map, when_null } => {
+            FieldOrigin::Key => trimmed(&row.key),
+            FieldOrigin::Client => trimmed(&row.client),
+            FieldOrigin::Constant(text) => Some(text.trim()).filter(|text| !text.is_empty()),
+            FieldOrigin::Column { index, default, map, when_null } => {
                 let Some(text) = trimmed(&row.cells[*index]) else {
                     let default = default.as_deref().map(str::trim).filter(|text| !text.is_empty());
                     return match when_null {
@@ -394,12 +394,12 @@ impl Mapping {
         }
     }
 
-    fn place(&self, field: &Field) -> String {
+    fn place(&self, field: &MappedField) -> String {
         match &field.from {
-            Origin::Column { index, .. } => format!(" (column \"{}\")", self.columns[*index]),
-            Origin::Key => " (the source's key)".to_owned(),
-            Origin::Client => " (the source's client)".to_owned(),
-            Origin::Constant(_) => " (a constant in [lead])".to_owned(),
+            FieldOrigin::Column { index, .. } => format!(" (column \"{}\")", self.columns[*index]),
+            FieldOrigin::Key => " (the source's key)".to_owned(),
+            FieldOrigin::Client => " (the source's client)".to_owned(),
+            FieldOrigin::Constant(_) => " (a constant in [lead])".to_owned(),
         }
     }
 }
@@ -413,16 +413,16 @@ fn is_unmapped(text: &str, map: &BTreeMap<String, String>) -> bool {
 const REQUIRED: [LeadKey; 5] = [LeadKey::Id, LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
 
 /// Appends `,"key":value`.
-fn push_field(body: &mut String, name: &str, value: &Sendable<'_>) {
+fn push_field(body: &mut String, name: &str, value: &SendableValue<'_>) {
     body.push(',');
     push_json_text(body, name);
     body.push(':');
     match value {
-        Sendable::Boolean(true) => body.push_str("true"),
-        Sendable::Boolean(false) => body.push_str("false"),
-        Sendable::Moment(at) => push_json_text(body, &value::format_datetime(*at)),
-        Sendable::Text(text) => push_json_text(body, text),
-        Sendable::Cleaned { text, .. } => push_json_text(body, text),
+        SendableValue::Boolean(true) => body.push_str("true"),
+        SendableValue::Boolean(false) => body.push_str("false"),
+        SendableValue::Moment(at) => push_json_text(body, &value::format_datetime(*at)),
+        SendableValue::Text(text) => push_json_text(body, text),
+        SendableValue::Cleaned { text, .. } => push_json_text(body, text),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::conversica::lead::LeadKey;
-use crate::rules::mapping::Mapped;
+use crate::rules::mapping::MappedRow;
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, TOO_MANY_OPT_OUTS};
 
 /// So many odd values of one key are always sent.
@@ -52,7 +52,7 @@ pub const fn are_too_many(odd: u64, rows: u64) -> bool {
 }
 
 /// The row without the withdrawals that its odd values of these keys stand for: nothing is sent for it, and its reasons say why.
-pub fn hold_odd(mut mapped: Mapped, doubted: &BTreeSet<LeadKey>) -> Mapped {
+pub fn hold_odd(mut mapped: MappedRow, doubted: &BTreeSet<LeadKey>) -> MappedRow {
     let held: BTreeSet<LeadKey> = mapped.odd.iter().copied().filter(|key| doubted.contains(key)).collect();
     mapped.odd.retain(|key| !held.contains(key));
     mapped.withdrawn.retain(|key| !held.contains(key));
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_row_whose_odd_value_waits_keeps_its_clear_withdrawals() {
-        let mapped = Mapped {
+        let mapped = MappedRow {
             lead: LeadId::default(),
             desired: Err(vec![format!("optOut: {COUNTS_AS_OPT_OUT} (column \"status\")")]),
             withdrawn: vec![OptOut, StopMessaging],

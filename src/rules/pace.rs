@@ -14,7 +14,7 @@ const FLOOR: f64 = 1.0 / 64.0;
 const RECOVERY: f64 = 1.0 / 100.0;
 
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub struct SendPace {
     ceiling: f64,
     rate: f64,
     tokens: f64,
@@ -22,7 +22,7 @@ pub struct Pace {
     paused_until: Option<DateTime<Utc>>,
 }
 
-impl Pace {
+impl SendPace {
     /// `requests_per_second` is the ceiling, above 0.
     pub fn new(requests_per_second: f64, now: DateTime<Utc>) -> Self {
         Self {
@@ -136,7 +136,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_more_leaves_than_the_ceiling_allows(rate in 0.5f64..5000.0, steps in proptest::collection::vec(1i64..500, 1..200)) {
-            let mut pace = Pace::new(rate, start());
+            let mut pace = SendPace::new(rate, start());
             let mut now = start();
             let mut sent = 0;
             for step in steps {
@@ -151,7 +151,7 @@ mod tests {
 
         #[test]
         fn after_next_at_there_is_a_token(rate in 0.01f64..5000.0) {
-            let mut pace = Pace::new(rate, start());
+            let mut pace = SendPace::new(rate, start());
             pace.take(pace.clone().available(start()));
             let next = pace.next_at(start()) + TimeDelta::milliseconds(1);
             prop_assert!(pace.available(next) >= 1);
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_throttled_pace_halves_waits_and_recovers() {
-        let mut pace = Pace::new(100.0, start());
+        let mut pace = SendPace::new(100.0, start());
         pace.slow_down(Some(Duration::from_secs(2)), start());
         assert_eq!(pace.rate(), 50.0);
         assert_eq!(pace.available(start() + TimeDelta::seconds(1)), 0, "everybody waits");
@@ -173,19 +173,19 @@ mod tests {
 
     #[test]
     fn a_restart_keeps_the_pace_and_the_pause_but_no_pause_longer_than_may_be_asked_for() {
-        let resumed = Pace::resume(100.0, 0.25, Some(start() + TimeDelta::seconds(9)), start());
+        let resumed = SendPace::resume(100.0, 0.25, Some(start() + TimeDelta::seconds(9)), start());
         assert_eq!(resumed.rate(), 25.0);
         assert_eq!(resumed.paused_until(start()), Some(start() + TimeDelta::seconds(9)));
-        let after_a_clock_step = Pace::resume(100.0, f64::NAN, Some(start() + TimeDelta::days(365)), start());
+        let after_a_clock_step = SendPace::resume(100.0, f64::NAN, Some(start() + TimeDelta::days(365)), start());
         assert_eq!(after_a_clock_step.rate(), 100.0);
         assert_eq!(after_a_clock_step.paused_until(start()), Some(start() + TimeDelta::hours(1)));
-        assert_eq!(Pace::resume(100.0, 5.0, Some(start()), start()).paused_until(start()), None);
+        assert_eq!(SendPace::resume(100.0, 5.0, Some(start()), start()).paused_until(start()), None);
     }
 
     #[test]
     fn a_clock_that_was_ahead_and_is_put_back_neither_pauses_nor_slows_anybody() {
         let ahead = start() + TimeDelta::days(730);
-        let mut pace = Pace::new(100.0, ahead);
+        let mut pace = SendPace::new(100.0, ahead);
         pace.slow_down(Some(Duration::from_secs(60)), ahead);
         assert!(!pace.is_paused(start()));
         assert!(pace.next_at(start()) <= start() + TimeDelta::seconds(1));
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn another_ceiling_changes_the_pace_in_proportion() {
-        let mut pace = Pace::new(100.0, start());
+        let mut pace = SendPace::new(100.0, start());
         pace.slow_down(None, start());
         pace.set_ceiling(50.0, start());
         assert_eq!(pace.rate(), 25.0);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_pace_never_stops_altogether() {
-        let mut pace = Pace::new(64.0, start());
+        let mut pace = SendPace::new(64.0, start());
         for _ in 0..100 {
             pace.slow_down(None, start());
         }

@@ -26,7 +26,7 @@ pub struct SameEmail {
 
 /// What came of the comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Repeated {
+pub struct RepeatedAddresses {
     /// Addresses that stand under more than one id.
     pub addresses: u64,
     pub examples: Vec<SameEmail>,
@@ -35,7 +35,7 @@ pub struct Repeated {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Seen {
+struct SeenAddress {
     address: u64,
     /// Where the name of its lead begins; greater ones came later.
     name: u32,
@@ -45,8 +45,8 @@ struct Seen {
 const UNNAMED: u32 = u32::MAX;
 
 #[derive(Debug)]
-pub struct Addresses {
-    seen: Vec<Seen>,
+pub struct AddressBook {
+    seen: Vec<SeenAddress>,
     /// Of each lead: the lengths of id and client, then both.
     names: Vec<u8>,
     most: usize,
@@ -54,13 +54,13 @@ pub struct Addresses {
     uncompared: u64,
 }
 
-impl Default for Addresses {
+impl Default for AddressBook {
     fn default() -> Self {
         Self::up_to(MOST, NAMES_BYTES)
     }
 }
 
-impl Addresses {
+impl AddressBook {
     pub fn up_to(most: usize, names_bytes: usize) -> Self {
         Self { seen: Vec::new(), names: Vec::new(), most, names_bytes, uncompared: 0 }
     }
@@ -74,7 +74,7 @@ impl Addresses {
         let mut hasher = DefaultHasher::new();
         address.to_lowercase().hash(&mut hasher);
         let name = self.name(lead);
-        self.seen.push(Seen { address: hasher.finish(), name });
+        self.seen.push(SeenAddress { address: hasher.finish(), name });
     }
 
     fn name(&mut self, (id, client): (&str, &str)) -> u32 {
@@ -100,20 +100,20 @@ impl Addresses {
         Some(LeadId { id: text(id), client_id: text(client) })
     }
 
-    pub fn repeated(mut self) -> Repeated {
+    pub fn repeated(mut self) -> RepeatedAddresses {
         self.seen.sort_unstable();
         let runs = || self.seen.chunk_by(|a, b| a.address == b.address).filter(|run| run.len() > 1);
-        let mut first: Vec<&[Seen]> = Vec::with_capacity(EXAMPLES + 1);
+        let mut first: Vec<&[SeenAddress]> = Vec::with_capacity(EXAMPLES + 1);
         for run in runs().filter(|run| run[1].name != UNNAMED) {
             let place = first.partition_point(|other| other[0].name < run[0].name);
             first.insert(place, run);
             first.truncate(EXAMPLES);
         }
-        let example = |run: &&[Seen]| SameEmail {
+        let example = |run: &&[SeenAddress]| SameEmail {
             leads: run.len() as u64,
             first: run.iter().take(LEADS_OF_ONE).filter_map(|seen| self.named(seen.name)).collect(),
         };
-        Repeated {
+        RepeatedAddresses {
             addresses: runs().count() as u64,
             examples: first.iter().map(example).collect(),
             uncompared: self.uncompared,
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn examples_are_named_in_the_order_in_which_they_came() {
-        let mut addresses = Addresses::default();
+        let mut addresses = AddressBook::default();
         for (id, address) in [("1", "b@x.org"), ("2", "a@x.org"), ("3", "A@X.org"), ("4", "B@x.org"), ("5", "c@x.org")]
         {
             addresses.add(address, (id, "north"));
@@ -146,7 +146,7 @@ mod tests {
         fn it_is_exact_up_to_the_limit_and_names_only_leads_that_share_an_address(
             addresses in proptest::collection::vec(0u8..20, 0..60), most in 0usize..70, names_bytes in 0usize..400,
         ) {
-            let mut counted = Addresses::up_to(most, names_bytes);
+            let mut counted = AddressBook::up_to(most, names_bytes);
             for (id, address) in addresses.iter().enumerate() {
                 counted.add(&format!("{address}@example.com"), (&id.to_string(), ""));
             }

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::rules::admission::Cap;
+use crate::rules::admission::NewPeopleCap;
 
 /// In seconds.
 const HOUR: u64 = 3600;
 
 /// What the settings make of the plan, were it sent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Forecast {
+pub struct PlanForecast {
     /// `[delivery] requests_per_second`: a ceiling.
     pub requests_per_second: f64,
     /// At that pace, for all of it.
@@ -24,13 +24,13 @@ pub struct Forecast {
     pub last_new_person_at: Option<DateTime<Utc>>,
 }
 
-impl Forecast {
+impl PlanForecast {
     /// `introduced` are those who were contacted for the first time of late, oldest first.
     pub fn of(
         requests: u64,
         new_people: u64,
         requests_per_second: f64,
-        caps: &[Cap],
+        caps: &[NewPeopleCap],
         introduced: &[(DateTime<Utc>, u64)],
         now: DateTime<Utc>,
     ) -> Self {
@@ -49,7 +49,7 @@ impl Forecast {
 }
 
 /// The people that one cap counts.
-struct Window {
+struct CapWindow {
     people: u64,
     within: i64,
     /// When, and how many; oldest first.
@@ -57,7 +57,7 @@ struct Window {
     count: u64,
 }
 
-impl Window {
+impl CapWindow {
     fn room(&mut self, now: i64) -> u64 {
         while let Some((_, people)) = self.inside.front().copied().filter(|(at, _)| at + self.within <= now) {
             self.inside.pop_front();
@@ -80,16 +80,16 @@ impl Window {
 /// Everybody goes as soon as every cap lets them. `None` beyond all calendars.
 fn last_at(
     people: u64,
-    caps: &[Cap],
+    caps: &[NewPeopleCap],
     introduced: &[(DateTime<Utc>, u64)],
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     let mut at = now.timestamp() + i64::from(now.timestamp_subsec_nanos() > 0);
-    let mut windows: Vec<Window> = caps
+    let mut windows: Vec<CapWindow> = caps
         .iter()
         .map(|cap| {
             let within = i64::try_from(cap.within.as_secs()).unwrap_or(i64::MAX / 4);
-            let mut window = Window { people: cap.people.into(), within, inside: VecDeque::new(), count: 0 };
+            let mut window = CapWindow { people: cap.people.into(), within, inside: VecDeque::new(), count: 0 };
             introduced.iter().for_each(|(then, people)| window.add(then.timestamp().min(at), *people));
             window
         })
@@ -106,7 +106,7 @@ fn last_at(
             return DateTime::from_timestamp(at, 0).map(|at| at.max(now));
         }
         let full = windows.iter().filter(|window| window.count >= window.people);
-        at = full.filter_map(Window::frees_at).max()?;
+        at = full.filter_map(CapWindow::frees_at).max()?;
     }
 }
 
@@ -121,13 +121,13 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000, 0).unwrap()
     }
 
-    fn cap(people: u32, seconds: u64) -> Cap {
-        Cap { people, within: Duration::from_secs(seconds) }
+    fn cap(people: u32, seconds: u64) -> NewPeopleCap {
+        NewPeopleCap { people, within: Duration::from_secs(seconds) }
     }
 
     #[test]
     fn a_cap_of_fifty_a_day_lets_the_hundred_and_first_go_after_two_days() {
-        let last = |people, caps: &[Cap]| last_at(people, caps, &[], start()).unwrap() - start();
+        let last = |people, caps: &[NewPeopleCap]| last_at(people, caps, &[], start()).unwrap() - start();
         let daily = [cap(50, 86_400)];
         assert_eq!((last(50, &daily), last(101, &daily)), (TimeDelta::zero(), TimeDelta::days(2)));
         let both = [cap(10, 3600), cap(50, 86_400)];
@@ -139,15 +139,15 @@ mod tests {
 
     #[test]
     fn without_a_cap_only_the_pace_counts() {
-        let forecast = Forecast::of(901, 901, 5.0, &[], &[], start());
+        let forecast = PlanForecast::of(901, 901, 5.0, &[], &[], start());
         assert_eq!((forecast.seconds, forecast.last_new_person_at), (181, None));
     }
 
     /// One person after the other, each as soon as fewer than the cap lie inside every window.
-    fn one_by_one(people: u64, caps: &[Cap], before: &[i64], now: i64) -> i64 {
+    fn one_by_one(people: u64, caps: &[NewPeopleCap], before: &[i64], now: i64) -> i64 {
         let (mut went, mut at) = (before.to_vec(), now);
         for _ in 0..people {
-            let lets = |cap: &Cap, at: i64, went: &[i64]| {
+            let lets = |cap: &NewPeopleCap, at: i64, went: &[i64]| {
                 went.iter().filter(|then| **then > at - cap.within.as_secs() as i64).count() < cap.people as usize
             };
             while !caps.iter().all(|cap| lets(cap, at, &went)) {

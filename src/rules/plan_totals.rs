@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
-use crate::rules::mapping::Mapped;
+use crate::rules::mapping::MappedRow;
 use crate::rules::plan_address::SameEmail;
-use crate::rules::plan_forecast::Forecast;
+use crate::rules::plan_forecast::PlanForecast;
 
 /// How many of what.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Totals {
+pub struct PlanTotals {
     pub create: u64,
     pub update: u64,
     /// First requests to leads of which a baseline assumes that Conversica knows them: neither new people nor updates.
@@ -36,11 +36,11 @@ pub struct Totals {
     /// People in conversations beyond those.
     pub new_people_in_other_conversations: u64,
     /// The most frequent reasons; a lead counts for each of its own.
-    pub invalid_reasons: Vec<Reason>,
+    pub invalid_reasons: Vec<RowReason>,
     /// How often other reasons were found.
     pub invalid_other_reasons: u64,
     /// The most frequent notes on rows that make a lead: values that were cleaned, and keys that are left out.
-    pub notes: Vec<Reason>,
+    pub notes: Vec<RowReason>,
     /// How often other notes were made.
     pub other_notes: u64,
     /// Of leads that Conversica has: key → leads for which it would change.
@@ -51,19 +51,19 @@ pub struct Totals {
     /// Leads to be sent whose addresses were not compared with the others': there are too many.
     pub same_email_uncompared: u64,
     /// Nothing is sent while this stands.
-    pub halt: Option<Halted>,
+    pub halt: Option<PlannedHalt>,
     /// `[safety] first_run = "baseline"` would take all of it as delivered.
     pub baseline: bool,
     /// While the Test Lead Token is set.
     pub test_leads: Option<TestLeads>,
-    pub forecast: Option<Forecast>,
+    pub forecast: Option<PlanForecast>,
     /// Why this is held for a person, or would be by a pass.
     pub hold: Option<String>,
     /// What the state holds for a person already.
     pub held: HeldShown,
 }
 
-impl Totals {
+impl PlanTotals {
     /// Requests that a pass would send.
     pub fn requests(&self) -> u64 {
         self.create + self.update + self.assumed_known + self.stop
@@ -77,7 +77,7 @@ impl Totals {
 
 /// Why rows make no lead, or what is noted of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reason {
+pub struct RowReason {
     pub reason: String,
     pub leads: u64,
     /// The first of them.
@@ -85,7 +85,7 @@ pub struct Reason {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Halted {
+pub struct PlannedHalt {
     pub reason: &'static str,
     pub since: DateTime<Utc>,
     pub cure: &'static str,
@@ -125,21 +125,21 @@ const LEADS_OF_ONE: usize = 5;
 
 /// What is counted by name while the plan goes over the rows.
 #[derive(Debug)]
-pub struct Counts {
-    conversations: Counted,
-    reasons: Counted,
-    notes: Counted,
-    keys: Counted,
+pub struct PlanCounts {
+    conversations: NamedCounts,
+    reasons: NamedCounts,
+    notes: NamedCounts,
+    keys: NamedCounts,
 }
 
-impl Default for Counts {
+impl Default for PlanCounts {
     fn default() -> Self {
-        let (conversations, keys) = (Counted::up_to(CONVERSATIONS), Counted::up_to(KEYS));
-        Self { conversations, reasons: Counted::up_to(REASONS), notes: Counted::up_to(REASONS), keys }
+        let (conversations, keys) = (NamedCounts::up_to(CONVERSATIONS), NamedCounts::up_to(KEYS));
+        Self { conversations, reasons: NamedCounts::up_to(REASONS), notes: NamedCounts::up_to(REASONS), keys }
     }
 }
 
-impl Counts {
+impl PlanCounts {
     pub fn new_person(&mut self, conversation: &str) {
         self.conversations.add(conversation, None);
     }
@@ -148,7 +148,7 @@ impl Counts {
         reasons.for_each(|reason| self.reasons.add(reason, Some(lead)));
     }
 
-    pub fn notes(&mut self, mapped: &Mapped) {
+    pub fn notes(&mut self, mapped: &MappedRow) {
         mapped.notes.iter().for_each(|note| self.notes.add(note, Some(mapped.lead.as_pair())));
     }
 
@@ -156,8 +156,8 @@ impl Counts {
         keys.for_each(|key| self.keys.add(key, None));
     }
 
-    pub fn put_into(self, totals: &mut Totals) {
-        let counts = |counted: Counted| -> BTreeMap<String, u64> {
+    pub fn put_into(self, totals: &mut PlanTotals) {
+        let counts = |counted: NamedCounts| -> BTreeMap<String, u64> {
             counted.by_name.into_iter().map(|(name, (count, _))| (name, count)).collect()
         };
         (totals.invalid_reasons, totals.invalid_other_reasons) = self.reasons.most_frequent(REASONS_SHOWN);
@@ -170,13 +170,13 @@ impl Counts {
 
 /// Counts by name, of so many names.
 #[derive(Debug)]
-struct Counted {
+struct NamedCounts {
     by_name: BTreeMap<String, (u64, Vec<LeadId>)>,
     most: usize,
     others: u64,
 }
 
-impl Counted {
+impl NamedCounts {
     fn up_to(most: usize) -> Self {
         Self { by_name: BTreeMap::new(), most, others: 0 }
     }
@@ -200,9 +200,9 @@ impl Counted {
     }
 
     /// And how many others there were; of equal counts, in the order of their names.
-    fn most_frequent(self, wanted: usize) -> (Vec<Reason>, u64) {
-        let mut all: Vec<Reason> =
-            self.by_name.into_iter().map(|(reason, (leads, first))| Reason { reason, leads, first }).collect();
+    fn most_frequent(self, wanted: usize) -> (Vec<RowReason>, u64) {
+        let mut all: Vec<RowReason> =
+            self.by_name.into_iter().map(|(reason, (leads, first))| RowReason { reason, leads, first }).collect();
         all.sort_by_key(|reason| std::cmp::Reverse(reason.leads));
         let others = all.iter().skip(wanted).map(|reason| reason.leads).sum::<u64>() + self.others;
         all.truncate(wanted);
@@ -220,7 +220,7 @@ mod tests {
         fn nothing_is_lost_in_counting_and_no_more_names_are_kept_than_may_be(
             names in proptest::collection::vec(0u16..40, 0..200), most in 1usize..50, wanted in 0usize..20,
         ) {
-            let mut counted = Counted::up_to(most);
+            let mut counted = NamedCounts::up_to(most);
             for (id, name) in names.iter().enumerate() {
                 counted.add(&format!("{name:02}"), Some((&id.to_string(), "")));
             }

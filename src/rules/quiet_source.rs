@@ -10,9 +10,9 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Timelike as _, Utc};
 use chrono_tz::Tz;
 
-use crate::rules::cursor::stamp::{self, Form, Zone};
-use crate::rules::cursor::{Bound, DAYS, Kind, Newest, WESTMOST, Zones, epoch, ranges_from, texts};
-use crate::rules::settled::Settled;
+use crate::rules::cursor::stamp::{self, IsoForm, StampZone};
+use crate::rules::cursor::{DAYS, NewestStamp, StampBound, StampKind, WESTMOST, ZoneMix, epoch, ranges_from, texts};
+use crate::rules::settled::SettledMoment;
 
 /// The shortest time between two stamps that are kept by the second.
 const SECOND: TimeDelta = TimeDelta::seconds(1);
@@ -32,7 +32,7 @@ pub struct StampPolicy {
 #[derive(Debug, Clone, Copy)]
 pub struct QuietTime<'a> {
     /// What was committed for certain when that poll began to read.
-    pub settled: &'a Settled,
+    pub settled: &'a SettledMoment,
     /// By the source's clock, a moment at which the newest value had been seen already.
     pub unchanged_since: DateTime<Utc>,
 }
@@ -54,46 +54,51 @@ enum StampClock {
 }
 
 /// The bound behind the newest value; `None` where rows with that value, or before it, may still come.
-pub fn bound_behind(newest: &Newest, policy: StampPolicy, quiet: &QuietTime<'_>, now: DateTime<Utc>) -> Option<Bound> {
+pub fn bound_behind(
+    newest: &NewestStamp,
+    policy: StampPolicy,
+    quiet: &QuietTime<'_>,
+    now: DateTime<Utc>,
+) -> Option<StampBound> {
     let moment = NewestMoment::of(newest)?;
     if !moment.is_passed(policy, quiet, now)? {
         return None;
     }
     let next = moment.at.checked_add_signed(moment.unit)?;
     Some(match newest.kind {
-        Kind::Number => {
+        StampKind::Number => {
             let (unit, _) = epoch(newest.text.trim())?;
-            Bound::Numbers(ranges_from(unit, next.and_utc()))
+            StampBound::Numbers(ranges_from(unit, next.and_utc()))
         }
-        Kind::TimestampTz => Bound::Moment(format!("{}+00", next.format("%F %T"))),
-        Kind::Timestamp => Bound::Moment(next.format("%F %T").to_string()),
-        Kind::Date => Bound::Moment(next.format(DAYS).to_string()),
-        Kind::Text => Bound::Texts(texts(stamp::iso(&newest.text)?.form, next)),
+        StampKind::TimestampTz => StampBound::Moment(format!("{}+00", next.format("%F %T"))),
+        StampKind::Timestamp => StampBound::Moment(next.format("%F %T").to_string()),
+        StampKind::Date => StampBound::Moment(next.format(DAYS).to_string()),
+        StampKind::Text => StampBound::Texts(texts(stamp::iso(&newest.text)?.form, next)),
     })
 }
 
 impl NewestMoment {
-    fn of(newest: &Newest) -> Option<Self> {
+    fn of(newest: &NewestStamp) -> Option<Self> {
         let text = newest.text.trim();
         let (at, unit, clock) = match newest.kind {
-            Kind::Number => {
+            StampKind::Number => {
                 let (unit, number) = epoch(text)?;
                 (unit.at(number)?.naive_utc(), SECOND, StampClock::Utc)
             }
-            Kind::TimestampTz => (stamp::zoned(text)?, SECOND, StampClock::Utc),
-            Kind::Timestamp => (stamp::postgres(text)?, SECOND, StampClock::Unsaid),
-            Kind::Date => (stamp::postgres(text)?, TimeDelta::days(1), StampClock::Unsaid),
-            Kind::Text => {
+            StampKind::TimestampTz => (stamp::zoned(text)?, SECOND, StampClock::Utc),
+            StampKind::Timestamp => (stamp::postgres(text)?, SECOND, StampClock::Unsaid),
+            StampKind::Date => (stamp::postgres(text)?, TimeDelta::days(1), StampClock::Unsaid),
+            StampKind::Text => {
                 let iso = stamp::iso(&newest.text)?;
                 let unit = match iso.form {
-                    Form::Day => TimeDelta::days(1),
-                    Form::Minutes { .. } => TimeDelta::minutes(1),
-                    Form::Seconds { .. } => SECOND,
+                    IsoForm::Day => TimeDelta::days(1),
+                    IsoForm::Minutes { .. } => TimeDelta::minutes(1),
+                    IsoForm::Seconds { .. } => SECOND,
                 };
                 let clock = match (newest.zones, iso.zone) {
-                    (Zones::One, Zone::Utc) => StampClock::Utc,
-                    (Zones::One, Zone::Unsaid) => StampClock::Unsaid,
-                    (Zones::One, Zone::Offset(_)) | (Zones::Several, _) => StampClock::Any,
+                    (ZoneMix::One, StampZone::Utc) => StampClock::Utc,
+                    (ZoneMix::One, StampZone::Unsaid) => StampClock::Unsaid,
+                    (ZoneMix::One, StampZone::Offset(_)) | (ZoneMix::Several, _) => StampClock::Any,
                 };
                 (iso.at, unit, clock)
             }
@@ -129,25 +134,25 @@ mod tests {
     }
 
     /// The bound when the newest value was first found again so many minutes ago.
-    fn behind(newest: &Newest, minutes: i64) -> Option<Bound> {
+    fn behind(newest: &NewestStamp, minutes: i64) -> Option<StampBound> {
         let unchanged_since = now() - TimeDelta::minutes(minutes);
-        bound_behind(newest, POLICY, &QuietTime { settled: &Settled::at(now()), unchanged_since }, now())
+        bound_behind(newest, POLICY, &QuietTime { settled: &SettledMoment::at(now()), unchanged_since }, now())
     }
 
-    fn newest(kind: Kind, text: &str) -> Newest {
-        Newest::new(text.to_owned(), kind)
+    fn newest(kind: StampKind, text: &str) -> NewestStamp {
+        NewestStamp::new(text.to_owned(), kind)
     }
 
     #[test]
     fn rows_of_the_newest_stamp_are_passed_once_they_have_been_quiet_for_the_look_back() {
         for (kind, text, least) in [
-            (Kind::TimestampTz, "2026-06-01 11:00:00.123456+00", "2026-06-01 11:00:01+00"),
-            (Kind::Number, "1780311600", "1780311601"),
-            (Kind::Number, "1780311600500", "1780311601000"),
-            (Kind::Text, "2026-06-01T11:00:00Z", "2026-06-01T11:00:01"),
-            (Kind::Text, "2026-06-01 11:00Z", "2026-06-01 11:01"),
-            (Kind::Timestamp, "2026-05-31 11:00:00", "2026-05-31 11:00:01"),
-            (Kind::Text, "2026-05-31 11:00:00", "2026-05-31 11:00:01"),
+            (StampKind::TimestampTz, "2026-06-01 11:00:00.123456+00", "2026-06-01 11:00:01+00"),
+            (StampKind::Number, "1780311600", "1780311601"),
+            (StampKind::Number, "1780311600500", "1780311601000"),
+            (StampKind::Text, "2026-06-01T11:00:00Z", "2026-06-01T11:00:01"),
+            (StampKind::Text, "2026-06-01 11:00Z", "2026-06-01 11:01"),
+            (StampKind::Timestamp, "2026-05-31 11:00:00", "2026-05-31 11:00:01"),
+            (StampKind::Text, "2026-05-31 11:00:00", "2026-05-31 11:00:01"),
         ] {
             let newest = newest(kind, text);
             assert_eq!(behind(&newest, 60).map(|bound| bound.least()[0].clone()).as_deref(), Some(least), "{text}");
@@ -157,9 +162,9 @@ mod tests {
 
     #[test]
     fn what_was_open_at_the_last_whole_poll_may_still_bring_such_rows() {
-        let newest = newest(Kind::TimestampTz, "2026-06-01 11:00:00+00");
+        let newest = newest(StampKind::TimestampTz, "2026-06-01 11:00:00+00");
         for (open_since, passed) in [("2026-06-01T11:05:02Z", false), ("2026-06-01T11:05:03Z", true)] {
-            let settled = Settled { before: open_since.parse().unwrap(), ..Settled::at(now()) };
+            let settled = SettledMoment { before: open_since.parse().unwrap(), ..SettledMoment::at(now()) };
             let quiet = QuietTime { settled: &settled, unchanged_since: now() - TimeDelta::hours(1) };
             assert_eq!(bound_behind(&newest, POLICY, &quiet, now()).is_some(), passed, "{open_since}");
         }
@@ -168,25 +173,25 @@ mod tests {
     #[test]
     fn a_stamp_that_may_lie_in_the_future_on_some_clock_is_never_passed() {
         for (kind, text) in [
-            (Kind::TimestampTz, "2026-06-01 11:55:00+00"),
-            (Kind::TimestampTz, "2099-01-01 00:00:00+00"),
-            (Kind::TimestampTz, "infinity"),
-            (Kind::Number, "4070908800"),
-            (Kind::Text, "2026-06-01T12:30:00Z"),
-            (Kind::Timestamp, "2026-06-01 11:00:00"),
-            (Kind::Date, "2026-06-01"),
-            (Kind::Text, "2026-06-01"),
-            (Kind::Text, "2026-06-01 02:00:00+02"),
+            (StampKind::TimestampTz, "2026-06-01 11:55:00+00"),
+            (StampKind::TimestampTz, "2099-01-01 00:00:00+00"),
+            (StampKind::TimestampTz, "infinity"),
+            (StampKind::Number, "4070908800"),
+            (StampKind::Text, "2026-06-01T12:30:00Z"),
+            (StampKind::Timestamp, "2026-06-01 11:00:00"),
+            (StampKind::Date, "2026-06-01"),
+            (StampKind::Text, "2026-06-01"),
+            (StampKind::Text, "2026-06-01 02:00:00+02"),
         ] {
             assert_eq!(behind(&newest(kind, text), 6000), None, "{text}");
         }
-        let several = Newest { zones: Zones::Several, ..newest(Kind::Text, "2026-06-01T02:00:00Z") };
+        let several = NewestStamp { zones: ZoneMix::Several, ..newest(StampKind::Text, "2026-06-01T02:00:00Z") };
         assert_eq!(behind(&several, 6000), None);
     }
 
     #[test]
     fn local_time_waits_for_the_hour_that_comes_twice() {
-        let text = newest(Kind::Text, "2026-06-01 09:00:00");
+        let text = newest(StampKind::Text, "2026-06-01 09:00:00");
         assert_eq!(behind(&text, 120), None);
         assert!(behind(&text, 126).is_some());
     }

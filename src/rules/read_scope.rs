@@ -5,7 +5,7 @@ use crate::rules::cursor::ReadWindow;
 
 /// Which rows are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum ReadScope {
     All,
     /// Those that come after this lead in this order, and it: where a reading of all rows goes on. All rows where the
     /// source cannot be read in that order any more.

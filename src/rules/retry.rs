@@ -15,20 +15,20 @@ use crate::config::{self, OnAmbiguous};
 use crate::conversica::outcome::RETRY_AFTER_MAX;
 
 /// The longest delay before any jitter: initial × multiplier^(attempt − 1), at most the longest interval.
-pub fn ceiling(retry: &config::Retry, attempt: i64) -> Duration {
+pub fn ceiling(retry: &config::RetrySettings, attempt: i64) -> Duration {
     let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX).clamp(0, 1000);
     let seconds = retry.initial_interval.as_secs_f64() * retry.multiplier.powi(exponent);
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(retry.max_interval)
 }
 
 /// The longest delay that a lead can have before its next try.
-pub fn longest_wait(delivery: &config::Delivery) -> Duration {
+pub fn longest_wait(delivery: &config::DeliverySettings) -> Duration {
     delivery.retry.max_interval.max(RETRY_AFTER_MAX).max(delivery.ambiguous_wait)
 }
 
 /// How long to wait after that attempt failed: anything between nothing and [`ceiling`], so that leads that failed
 /// together do not return together.
-pub fn delay(retry: &config::Retry, attempt: i64) -> Duration {
+pub fn delay(retry: &config::RetrySettings, attempt: i64) -> Duration {
     let ceiling = ceiling(retry, attempt);
     // Half the ceiling, give or take all of it: uniform between nothing and the ceiling.
     let mut generator = ExponentialBackoffBuilder::new()
@@ -45,37 +45,42 @@ pub fn delay(retry: &config::Retry, attempt: i64) -> Duration {
 const WITHDRAWAL_MAX_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The settings as they go for a lead that withdraws consent.
-pub fn for_withdrawals(retry: &config::Retry) -> config::Retry {
-    config::Retry { max_interval: retry.max_interval.min(WITHDRAWAL_MAX_INTERVAL), ..retry.clone() }
+pub fn for_withdrawals(retry: &config::RetrySettings) -> config::RetrySettings {
+    config::RetrySettings { max_interval: retry.max_interval.min(WITHDRAWAL_MAX_INTERVAL), ..retry.clone() }
 }
 
 /// What becomes of a lead whose attempt failed for a passing reason. `failing_for` is how long the series of attempts has lasted.
 pub fn next(
-    retry: &config::Retry,
+    retry: &config::RetrySettings,
     attempt: i64,
     failing_for: Duration,
     retry_after: Option<Duration>,
     now: DateTime<Utc>,
-) -> Next {
+) -> NextStep {
     if failing_for >= retry.max_elapsed {
-        return Next::Exhausted;
+        return NextStep::Exhausted;
     }
     let wait = delay(retry, attempt).max(retry_after.unwrap_or(Duration::ZERO));
-    Next::RetryAt(now + wait)
+    NextStep::RetryAt(now + wait)
 }
 
 /// What becomes of a lead that Conversica may or may not have.
-pub fn next_unknown(delivery: &config::Delivery, attempt: i64, failing_for: Duration, now: DateTime<Utc>) -> Next {
+pub fn next_unknown(
+    delivery: &config::DeliverySettings,
+    attempt: i64,
+    failing_for: Duration,
+    now: DateTime<Utc>,
+) -> NextStep {
     match (delivery.on_ambiguous, next(&delivery.retry, attempt, failing_for, None, now)) {
-        (OnAmbiguous::Hold, _) => Next::Hold,
-        (OnAmbiguous::Wait, Next::RetryAt(_)) => Next::RetryAt(now + delivery.ambiguous_wait),
+        (OnAmbiguous::Hold, _) => NextStep::Hold,
+        (OnAmbiguous::Wait, NextStep::RetryAt(_)) => NextStep::RetryAt(now + delivery.ambiguous_wait),
         (OnAmbiguous::Wait | OnAmbiguous::Resend, next) => next,
     }
 }
 
 /// What the retry policy says of the content that was sent. Content that has changed since is always sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextStep {
     /// Accepted: nothing more to do.
     Done,
     /// Refused: waits for a change or a person.
@@ -103,8 +108,8 @@ mod tests {
     use chrono::TimeDelta;
     use proptest::prelude::*;
 
-    fn retry(initial_ms: u64, multiplier: f64, max_ms: u64) -> config::Retry {
-        config::Retry {
+    fn retry(initial_ms: u64, multiplier: f64, max_ms: u64) -> config::RetrySettings {
+        config::RetrySettings {
             initial_interval: Duration::from_millis(initial_ms),
             multiplier,
             max_interval: Duration::from_millis(max_ms),
@@ -129,7 +134,7 @@ mod tests {
         #[test]
         fn a_retry_after_is_never_undercut(seconds in 0u64..3600, attempt in 1i64..50) {
             let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-            let Next::RetryAt(at) = next(&retry(1000, 2.0, 900_000), attempt, Duration::ZERO, Some(Duration::from_secs(seconds)), now) else {
+            let NextStep::RetryAt(at) = next(&retry(1000, 2.0, 900_000), attempt, Duration::ZERO, Some(Duration::from_secs(seconds)), now) else {
                 panic!("not exhausted")
             };
             prop_assert!(at >= now + TimeDelta::seconds(seconds as i64));
@@ -152,7 +157,7 @@ mod tests {
     fn failing_for_longer_than_the_limit_exhausts() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let next_after = |hours: u64| next(&retry(1000, 2.0, 900_000), 9, Duration::from_secs(hours * 3600), None, now);
-        assert_eq!(next_after(25), Next::Exhausted);
-        assert!(matches!(next_after(23), Next::RetryAt(_)));
+        assert_eq!(next_after(25), NextStep::Exhausted);
+        assert!(matches!(next_after(23), NextStep::RetryAt(_)));
     }
 }

@@ -8,7 +8,7 @@ const LONG: TimeDelta = TimeDelta::hours(1);
 
 /// What was known just before a snapshot was taken. Kept with the cursor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settled {
+pub struct SettledMoment {
     /// The source's clock.
     pub at: DateTime<Utc>,
     /// The start of the oldest transaction that a session had open; `at` where there was none.
@@ -20,7 +20,7 @@ pub struct Settled {
     pub open_seconds: i64,
 }
 
-impl Settled {
+impl SettledMoment {
     /// Nothing is open.
     pub const fn at(at: DateTime<Utc>) -> Self {
         Self { at, open_since: at, before: at, open_seconds: 0 }

@@ -4,14 +4,14 @@ use std::fmt;
 
 /// What kind of thing a table's name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relation {
+pub enum RelationKind {
     Table,
     View,
     MaterialisedView,
     ForeignTable,
 }
 
-impl fmt::Display for Relation {
+impl fmt::Display for RelationKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Table => "table",
@@ -24,7 +24,7 @@ impl fmt::Display for Relation {
 
 /// A column of PostgreSQL's catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct CatalogColumn {
     /// The number of its table, which another one of the same name does not have.
     pub table: i64,
     /// Its own number, which no other column of that table ever has, before or after.
@@ -35,21 +35,21 @@ pub struct Entry {
 
 /// A column of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
+pub struct SourceColumn {
     pub name: String,
     /// The database's own name of the type, for messages.
     pub type_name: String,
     /// The same of the type below all domains.
     pub plain_type: String,
-    pub family: Family,
-    pub form: Form,
+    pub family: TypeFamily,
+    pub form: ColumnForm,
     /// What else PostgreSQL's catalog says of it; `None` where the source is no table.
-    pub entry: Option<Entry>,
+    pub entry: Option<CatalogColumn>,
 }
 
 /// How a column's values become text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum ColumnForm {
     /// The database's own text of the value.
     Plain,
     /// PostgreSQL `json` and `jsonb`: the scalar inside.
@@ -60,26 +60,26 @@ pub enum Form {
 
 /// `[source] table` in the catalog; empty for a query, and where the catalog does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
-    pub relation: Option<Relation>,
+pub struct CatalogTable {
+    pub relation: Option<RelationKind>,
     /// PostgreSQL: row level security applies to this user, who may see none or only some of the rows.
     pub row_security: bool,
     /// No two rows can have the same key and client, as texts: the database refuses a second one.
     pub has_unique_key: bool,
-    pub(crate) columns: Vec<(String, Entry)>,
+    pub(crate) columns: Vec<(String, CatalogColumn)>,
 }
 
-impl Found {
+impl CatalogTable {
     /// The columns, each with what the catalog says of it.
-    pub fn entered(&self, columns: Vec<Column>) -> Vec<Column> {
+    pub fn entered(&self, columns: Vec<SourceColumn>) -> Vec<SourceColumn> {
         let entry = |name: &str| self.columns.iter().find(|(found, _)| found == name).map(|(_, entry)| *entry);
-        columns.into_iter().map(|column| Column { entry: entry(&column.name), ..column }).collect()
+        columns.into_iter().map(|column| SourceColumn { entry: entry(&column.name), ..column }).collect()
     }
 }
 
 /// Types whose values have the same texts. Within a family a column may change: `varchar(50)` to `text`, `int4` to `int8`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Family {
+pub enum TypeFamily {
     Text,
     Integer,
     /// Floating or decimal.
@@ -94,7 +94,7 @@ pub enum Family {
     Other(String),
 }
 
-impl Family {
+impl TypeFamily {
     /// Of a type of PostgreSQL, by its plain name.
     pub fn of_postgres(name: &str) -> Self {
         match name.to_ascii_uppercase().as_str() {

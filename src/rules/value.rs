@@ -43,17 +43,17 @@ pub fn format_datetime(at: DateTime<Utc>) -> String {
 /// far away, such as the sentinel 253402300799 (the end of the year 9999); likewise with microseconds. So each number
 /// has one unit, and numbers of a larger one are larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Epoch {
+pub enum EpochUnit {
     Seconds,
     Milliseconds,
     Microseconds,
 }
 
-impl Epoch {
-    pub const ALL: [Epoch; 3] = [Self::Seconds, Self::Milliseconds, Self::Microseconds];
+impl EpochUnit {
+    pub const ALL: [EpochUnit; 3] = [Self::Seconds, Self::Milliseconds, Self::Microseconds];
 
     pub fn of(number: i64) -> Self {
-        let counts = |unit: &Epoch| number >= unit.least();
+        let counts = |unit: &EpochUnit| number >= unit.least();
         Self::ALL.into_iter().rev().find(counts).unwrap_or(Self::Seconds)
     }
 
@@ -102,7 +102,7 @@ fn epoch(text: &str) -> Option<DateTime<Utc>> {
         return None;
     }
     let number: i64 = whole.parse().ok()?;
-    [9, 10, 12, 13, 15, 16].contains(&whole.len()).then(|| Epoch::of(number).at(number))?
+    [9, 10, 12, 13, 15, 16].contains(&whole.len()).then(|| EpochUnit::of(number).at(number))?
 }
 
 /// Cuts `Z`, `UTC`, `+02`, `+0200`, `+02:00`, `-03:30` off the end; the offset in minutes east of UTC.
@@ -213,10 +213,10 @@ mod tests {
 
     #[test]
     fn every_number_has_one_unit() {
-        for unit in Epoch::ALL {
-            assert_eq!(Epoch::of(unit.least()), unit);
+        for unit in EpochUnit::ALL {
+            assert_eq!(EpochUnit::of(unit.least()), unit);
             let now = unit.count("2026-06-01T12:00:00Z".parse().unwrap());
-            assert_eq!((Epoch::of(now), unit.at(now)), (unit, Some("2026-06-01T12:00:00Z".parse().unwrap())));
+            assert_eq!((EpochUnit::of(now), unit.at(now)), (unit, Some("2026-06-01T12:00:00Z".parse().unwrap())));
         }
     }
 

@@ -5,16 +5,16 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-use crate::conversica::lead::Fingerprint;
+use crate::conversica::lead::ContentFingerprint;
 use crate::horizon;
 use crate::rules::hold_reason::advice;
-use crate::rules::lead_facts::{Answer, Facts};
-use crate::rules::lead_status::Status;
+use crate::rules::lead_facts::{LeadFacts, RecordedAnswer};
+use crate::rules::lead_status::LeadStatus;
 
 /// What is to be said of a lead. The first that is true counts, in the order of [`judge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum LeadVerdict {
     /// Conversica holds what the CRM says, as far as can be known.
     Matched,
     /// A baseline took it as known to Conversica; it was never sent from here.
@@ -43,73 +43,73 @@ pub enum Verdict {
     NotWorked,
 }
 
-impl Verdict {
-    pub const ALL: [Verdict; 13] = [
-        Verdict::Matched,
-        Verdict::Assumed,
-        Verdict::NeverSent,
-        Verdict::Stale,
-        Verdict::Pending,
-        Verdict::Held,
-        Verdict::Invalid,
-        Verdict::Rejected,
-        Verdict::Exhausted,
-        Verdict::Ambiguous,
-        Verdict::Gone,
-        Verdict::Unconfirmed,
-        Verdict::NotWorked,
+impl LeadVerdict {
+    pub const ALL: [LeadVerdict; 13] = [
+        LeadVerdict::Matched,
+        LeadVerdict::Assumed,
+        LeadVerdict::NeverSent,
+        LeadVerdict::Stale,
+        LeadVerdict::Pending,
+        LeadVerdict::Held,
+        LeadVerdict::Invalid,
+        LeadVerdict::Rejected,
+        LeadVerdict::Exhausted,
+        LeadVerdict::Ambiguous,
+        LeadVerdict::Gone,
+        LeadVerdict::Unconfirmed,
+        LeadVerdict::NotWorked,
     ];
 
     /// The name in JSON, CSV, and of `--ignore`.
     pub const fn name(self) -> &'static str {
         match self {
-            Verdict::Matched => "matched",
-            Verdict::Assumed => "assumed",
-            Verdict::NeverSent => "never_sent",
-            Verdict::Stale => "stale",
-            Verdict::Pending => "pending",
-            Verdict::Held => "held",
-            Verdict::Invalid => "invalid",
-            Verdict::Rejected => "rejected",
-            Verdict::Exhausted => "exhausted",
-            Verdict::Ambiguous => "ambiguous",
-            Verdict::Gone => "gone",
-            Verdict::Unconfirmed => "unconfirmed",
-            Verdict::NotWorked => "not_worked",
+            LeadVerdict::Matched => "matched",
+            LeadVerdict::Assumed => "assumed",
+            LeadVerdict::NeverSent => "never_sent",
+            LeadVerdict::Stale => "stale",
+            LeadVerdict::Pending => "pending",
+            LeadVerdict::Held => "held",
+            LeadVerdict::Invalid => "invalid",
+            LeadVerdict::Rejected => "rejected",
+            LeadVerdict::Exhausted => "exhausted",
+            LeadVerdict::Ambiguous => "ambiguous",
+            LeadVerdict::Gone => "gone",
+            LeadVerdict::Unconfirmed => "unconfirmed",
+            LeadVerdict::NotWorked => "not_worked",
         }
     }
 
     /// For people.
     pub const fn meaning(self) -> &'static str {
         match self {
-            Verdict::Matched => "Conversica holds what the CRM says",
-            Verdict::Assumed => "assumed known to Conversica, never sent",
-            Verdict::NeverSent => "in the CRM, never accepted by Conversica",
-            Verdict::Stale => "the CRM differs from what Conversica accepted, or is assumed to know",
-            Verdict::Pending => "on its way, or waiting for its turn",
-            Verdict::Held => "waits for a person",
-            Verdict::Invalid => "the row makes no valid lead",
-            Verdict::Rejected => "Conversica refused this content",
-            Verdict::Exhausted => "failed for too long",
-            Verdict::Ambiguous => "nobody knows whether it arrived",
-            Verdict::Gone => "known to Conversica, or assumed to be; no longer in the CRM",
-            Verdict::Unconfirmed => "accepted, and nothing heard of it since",
-            Verdict::NotWorked => "Conversica does not work it",
+            LeadVerdict::Matched => "Conversica holds what the CRM says",
+            LeadVerdict::Assumed => "assumed known to Conversica, never sent",
+            LeadVerdict::NeverSent => "in the CRM, never accepted by Conversica",
+            LeadVerdict::Stale => "the CRM differs from what Conversica accepted, or is assumed to know",
+            LeadVerdict::Pending => "on its way, or waiting for its turn",
+            LeadVerdict::Held => "waits for a person",
+            LeadVerdict::Invalid => "the row makes no valid lead",
+            LeadVerdict::Rejected => "Conversica refused this content",
+            LeadVerdict::Exhausted => "failed for too long",
+            LeadVerdict::Ambiguous => "nobody knows whether it arrived",
+            LeadVerdict::Gone => "known to Conversica, or assumed to be; no longer in the CRM",
+            LeadVerdict::Unconfirmed => "accepted, and nothing heard of it since",
+            LeadVerdict::NotWorked => "Conversica does not work it",
         }
     }
 
     /// Whether nothing differs, as far as is known: nobody has to look.
     pub const fn agrees(self) -> bool {
-        matches!(self, Verdict::Matched | Verdict::Assumed)
+        matches!(self, LeadVerdict::Matched | LeadVerdict::Assumed)
     }
 
     /// Whether `--repair` does something about it.
     pub const fn is_repairable(self) -> bool {
-        matches!(self, Verdict::NeverSent | Verdict::Stale | Verdict::Ambiguous)
+        matches!(self, LeadVerdict::NeverSent | LeadVerdict::Stale | LeadVerdict::Ambiguous)
     }
 }
 
-impl Serialize for Verdict {
+impl Serialize for LeadVerdict {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
@@ -120,18 +120,18 @@ const LONGEST_RECONCILIATION: Duration = Duration::from_secs(24 * 3600);
 
 /// What the CRM says of a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Row<'a> {
+pub enum RowState<'a> {
     /// There is none.
     Missing,
     /// It makes no valid lead, for these reasons.
     Invalid(&'a [String]),
     /// The fingerprint of the Lead object that it makes.
-    Content(Fingerprint),
+    Content(ContentFingerprint),
 }
 
 /// By what is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct VerdictRules {
     /// When the CRM's snapshot was taken: of what was written to our state since then, it says nothing.
     pub began_at: DateTime<Utc>,
     /// Leads that were taken before then ought to have been heard of; `None` where nothing can be heard.
@@ -140,8 +140,8 @@ pub struct Rules {
 
 /// A verdict, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged {
-    pub verdict: Verdict,
+pub struct JudgedLead {
+    pub verdict: LeadVerdict,
     /// What it is counted under: without ids, dates and data. Several for a row with several faults.
     pub reasons: Vec<String>,
     /// The evidence: without the lead's data, but for what Conversica itself answered.
@@ -149,12 +149,12 @@ pub struct Judged {
 }
 
 /// Judges a lead. `None`: nothing is to be said of it, being neither in the CRM nor known to Conversica.
-pub fn judge(row: Row<'_>, facts: Option<&Facts>, rules: Rules) -> Option<Judged> {
+pub fn judge(row: RowState<'_>, facts: Option<&LeadFacts>, rules: VerdictRules) -> Option<JudgedLead> {
     let Some(facts) = facts else {
         return match row {
-            Row::Missing => None,
-            Row::Invalid(reasons) => Some(invalid(reasons)),
-            Row::Content(_) => Some(simple(Verdict::NeverSent, "not read yet")),
+            RowState::Missing => None,
+            RowState::Invalid(reasons) => Some(invalid(reasons)),
+            RowState::Content(_) => Some(simple(LeadVerdict::NeverSent, "not read yet")),
         };
     };
     // The state has moved on since the snapshot: what it says of the row is newer. A change that lies further ahead than any
@@ -162,51 +162,51 @@ pub fn judge(row: Row<'_>, facts: Option<&Facts>, rules: Rules) -> Option<Judged
     let has_moved_on = !horizon::is_over(facts.changed_at, LONGEST_RECONCILIATION, rules.began_at);
     let row = if has_moved_on && facts.gone_at.is_none() {
         match facts.invalid_reasons.as_slice() {
-            [] => Row::Content(facts.desired_hash),
-            reasons => Row::Invalid(reasons),
+            [] => RowState::Content(facts.desired_hash),
+            reasons => RowState::Invalid(reasons),
         }
     } else {
         row
     };
     let is_contacted =
-        facts.first_contact_at.is_some() || facts.assumed_at.is_some() || facts.status == Status::InFlight;
+        facts.first_contact_at.is_some() || facts.assumed_at.is_some() || facts.status == LeadStatus::InFlight;
     // What is under way, or waits for somebody, is told before what the CRM says: it is being dealt with.
     match facts.status {
-        Status::Held => return Some(held(facts)),
-        Status::Pending | Status::Retrying | Status::InFlight => return Some(under_way(facts, row)),
+        LeadStatus::Held => return Some(held(facts)),
+        LeadStatus::Pending | LeadStatus::Retrying | LeadStatus::InFlight => return Some(under_way(facts, row)),
         _ => {}
     }
     match row {
-        Row::Missing if !is_contacted && facts.delivered_hash.is_none() => None,
-        Row::Missing => Some(gone(facts)),
-        Row::Invalid(reasons) => Some(invalid(reasons)),
-        Row::Content(hash) => Some(content(hash, facts, rules)),
+        RowState::Missing if !is_contacted && facts.delivered_hash.is_none() => None,
+        RowState::Missing => Some(gone(facts)),
+        RowState::Invalid(reasons) => Some(invalid(reasons)),
+        RowState::Content(hash) => Some(content(hash, facts, rules)),
     }
 }
 
 /// Of a row that makes a valid lead, of which nothing is under way.
-fn content(hash: Fingerprint, facts: &Facts, rules: Rules) -> Judged {
+fn content(hash: ContentFingerprint, facts: &LeadFacts, rules: VerdictRules) -> JudgedLead {
     let is_the_one = hash == facts.desired_hash;
     match facts.status {
-        Status::Rejected if is_the_one => return answered(Verdict::Rejected, "refused", facts),
-        Status::Exhausted if is_the_one => return answered(Verdict::Exhausted, "gave up", facts),
+        LeadStatus::Rejected if is_the_one => return answered(LeadVerdict::Rejected, "refused", facts),
+        LeadStatus::Exhausted if is_the_one => return answered(LeadVerdict::Exhausted, "gave up", facts),
         _ => {}
     }
     match facts.delivered_hash {
         None if facts.first_contact_at.is_none() => {
             let why = match facts.status {
-                Status::Rejected => "changed since it was refused",
-                Status::Exhausted => "changed since it was given up",
-                Status::Invalid => "mended since it was last read",
+                LeadStatus::Rejected => "changed since it was refused",
+                LeadStatus::Exhausted => "changed since it was given up",
+                LeadStatus::Invalid => "mended since it was last read",
                 _ => "known, but not sent",
             };
-            return simple(Verdict::NeverSent, why);
+            return simple(LeadVerdict::NeverSent, why);
         }
-        None => return answered(Verdict::Ambiguous, "unknown whether it arrived", facts),
+        None => return answered(LeadVerdict::Ambiguous, "unknown whether it arrived", facts),
         Some(delivered) if delivered != hash => {
             let detail = last_known(facts, "accepted");
             let why = if is_the_one { "not put in the queue" } else { "changed since it was last read" };
-            return judged(Verdict::Stale, why, format!("{why}; {detail}"));
+            return judged(LeadVerdict::Stale, why, format!("{why}; {detail}"));
         }
         Some(_) => {}
     }
@@ -216,57 +216,57 @@ fn content(hash: Fingerprint, facts: &Facts, rules: Rules) -> Judged {
             _ => stage.clone(),
         };
         let heard = facts.heard.as_ref().map(|heard| moment(heard.last_at)).unwrap_or_default();
-        return judged(Verdict::NotWorked, &why, format!("{why}; last heard {heard}"));
+        return judged(LeadVerdict::NotWorked, &why, format!("{why}; last heard {heard}"));
     }
     if facts.assumed_at.is_some() {
-        return judged(Verdict::Assumed, "never sent", last_known(facts, "accepted"));
+        return judged(LeadVerdict::Assumed, "never sent", last_known(facts, "accepted"));
     }
     // What a baseline took as delivered need not be heard of.
     let is_accepted = facts.answer.as_ref().is_some_and(|answer| answer.class == "accepted");
     match (facts.first_contact_at, rules.silent_since) {
         (Some(first), Some(since)) if is_accepted && facts.heard.is_none() && first <= since => {
             let detail = format!("known to Conversica since {}, and nothing heard", moment(first));
-            judged(Verdict::Unconfirmed, "nothing heard", detail)
+            judged(LeadVerdict::Unconfirmed, "nothing heard", detail)
         }
-        _ => simple(Verdict::Matched, ""),
+        _ => simple(LeadVerdict::Matched, ""),
     }
 }
 
-fn under_way(facts: &Facts, row: Row<'_>) -> Judged {
+fn under_way(facts: &LeadFacts, row: RowState<'_>) -> JudgedLead {
     let is_unknown = facts.answer.as_ref().is_some_and(|answer| answer.class == "ambiguous");
-    if is_unknown && facts.status != Status::InFlight {
-        return answered(Verdict::Ambiguous, "unknown whether it arrived", facts);
+    if is_unknown && facts.status != LeadStatus::InFlight {
+        return answered(LeadVerdict::Ambiguous, "unknown whether it arrived", facts);
     }
     let due = facts.due_at.map(|at| format!("due {}", moment(at))).unwrap_or_default();
     let why = match facts.status {
-        Status::InFlight => "on its way",
-        Status::Retrying => "waits for its next try",
+        LeadStatus::InFlight => "on its way",
+        LeadStatus::Retrying => "waits for its next try",
         _ => "waits for its turn",
     };
-    let mut detail = if facts.status == Status::InFlight { why.to_owned() } else { format!("{why}; {due}") };
-    if facts.status == Status::Retrying
+    let mut detail = if facts.status == LeadStatus::InFlight { why.to_owned() } else { format!("{why}; {due}") };
+    if facts.status == LeadStatus::Retrying
         && let Some(answer) = &facts.answer
     {
         detail.push_str(&format!(" after {}", in_words(answer)));
     }
-    if row == Row::Missing {
+    if row == RowState::Missing {
         detail.push_str("; its row is no longer in the CRM");
     }
-    judged(Verdict::Pending, why, detail)
+    judged(LeadVerdict::Pending, why, detail)
 }
 
-fn held(facts: &Facts) -> Judged {
+fn held(facts: &LeadFacts) -> JudgedLead {
     let reason = facts.hold_reason.as_deref().unwrap_or("a person has to decide");
-    judged(Verdict::Held, reason, format!("{reason}; {}", advice(reason)))
+    judged(LeadVerdict::Held, reason, format!("{reason}; {}", advice(reason)))
 }
 
-fn gone(facts: &Facts) -> Judged {
+fn gone(facts: &LeadFacts) -> JudgedLead {
     let detail = last_known(facts, "last accepted");
-    judged(Verdict::Gone, "no longer in the CRM", format!("no longer in the CRM; {detail}"))
+    judged(LeadVerdict::Gone, "no longer in the CRM", format!("no longer in the CRM; {detail}"))
 }
 
 /// When Conversica accepted what it is taken to hold; or that it never did.
-fn last_known(facts: &Facts, accepted: &str) -> String {
+fn last_known(facts: &LeadFacts, accepted: &str) -> String {
     match (facts.assumed_at, facts.delivered_at) {
         (Some(since), _) => format!("assumed known to Conversica since {}, never sent", moment(since)),
         (None, Some(at)) => format!("{accepted} {}", moment(at)),
@@ -274,18 +274,18 @@ fn last_known(facts: &Facts, accepted: &str) -> String {
     }
 }
 
-fn invalid(reasons: &[String]) -> Judged {
-    Judged { verdict: Verdict::Invalid, reasons: reasons.to_vec(), detail: reasons.join("; ") }
+fn invalid(reasons: &[String]) -> JudgedLead {
+    JudgedLead { verdict: LeadVerdict::Invalid, reasons: reasons.to_vec(), detail: reasons.join("; ") }
 }
 
-fn answered(verdict: Verdict, why: &str, facts: &Facts) -> Judged {
+fn answered(verdict: LeadVerdict, why: &str, facts: &LeadFacts) -> JudgedLead {
     let Some(answer) = &facts.answer else { return simple(verdict, why) };
     let status = answer.http_status.map_or_else(|| why.to_owned(), |status| format!("{why}: status {status}"));
     let at = answer.at.map(|at| format!(", {}", moment(at))).unwrap_or_default();
     judged(verdict, &status, format!("{}{at}", in_words(answer)))
 }
 
-fn in_words(answer: &Answer) -> String {
+fn in_words(answer: &RecordedAnswer) -> String {
     match (answer.http_status, answer.detail.as_deref().filter(|detail| !detail.is_empty())) {
         (Some(status), Some(detail)) => format!("{}, status {status}: {detail}", answer.class),
         (Some(status), None) => format!("{}, status {status}", answer.class),
@@ -294,12 +294,12 @@ fn in_words(answer: &Answer) -> String {
     }
 }
 
-fn simple(verdict: Verdict, why: &str) -> Judged {
+fn simple(verdict: LeadVerdict, why: &str) -> JudgedLead {
     judged(verdict, why, why.to_owned())
 }
 
-fn judged(verdict: Verdict, why: &str, detail: String) -> Judged {
-    Judged { verdict, reasons: vec![why.to_owned()], detail }
+fn judged(verdict: LeadVerdict, why: &str, detail: String) -> JudgedLead {
+    JudgedLead { verdict, reasons: vec![why.to_owned()], detail }
 }
 
 fn moment(at: DateTime<Utc>) -> String {
@@ -310,19 +310,19 @@ fn moment(at: DateTime<Utc>) -> String {
 mod tests {
     use super::*;
     use crate::rules::hold_reason::AMBIGUOUS;
-    use crate::rules::lead_facts::Heard;
+    use crate::rules::lead_facts::LeadHeard;
 
-    const HASH: Fingerprint = Fingerprint([1; 16]);
-    const OTHER: Fingerprint = Fingerprint([2; 16]);
+    const HASH: ContentFingerprint = ContentFingerprint([1; 16]);
+    const OTHER: ContentFingerprint = ContentFingerprint([2; 16]);
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).expect("an instant")
     }
 
     /// A lead that was delivered, and whose row has not changed.
-    fn settled() -> Facts {
-        Facts {
-            status: Status::InSync,
+    fn settled() -> LeadFacts {
+        LeadFacts {
+            status: LeadStatus::InSync,
             desired_hash: HASH,
             delivered_hash: Some(HASH),
             invalid_reasons: Vec::new(),
@@ -338,98 +338,114 @@ mod tests {
         }
     }
 
-    fn answer(class: &str, http_status: Option<i64>) -> Answer {
-        Answer { class: class.to_owned(), http_status, detail: None, at: Some(at(20)) }
+    fn answer(class: &str, http_status: Option<i64>) -> RecordedAnswer {
+        RecordedAnswer { class: class.to_owned(), http_status, detail: None, at: Some(at(20)) }
     }
 
-    fn verdict(row: Row<'_>, facts: &Facts) -> Option<Verdict> {
-        let rules = Rules { began_at: at(100), silent_since: None };
+    fn verdict(row: RowState<'_>, facts: &LeadFacts) -> Option<LeadVerdict> {
+        let rules = VerdictRules { began_at: at(100), silent_since: None };
         judge(row, Some(facts), rules).map(|judged| judged.verdict)
     }
 
     #[test]
     fn what_differs_from_what_was_accepted_is_stale_and_what_never_was_is_never_sent() {
-        assert_eq!(verdict(Row::Content(HASH), &settled()), Some(Verdict::Matched));
-        assert_eq!(verdict(Row::Content(OTHER), &settled()), Some(Verdict::Stale));
-        let refused = Facts {
-            status: Status::Rejected,
+        assert_eq!(verdict(RowState::Content(HASH), &settled()), Some(LeadVerdict::Matched));
+        assert_eq!(verdict(RowState::Content(OTHER), &settled()), Some(LeadVerdict::Stale));
+        let refused = LeadFacts {
+            status: LeadStatus::Rejected,
             delivered_hash: None,
             first_contact_at: None,
             delivered_at: None,
             ..settled()
         };
-        assert_eq!(verdict(Row::Content(HASH), &refused), Some(Verdict::Rejected));
-        assert_eq!(verdict(Row::Content(OTHER), &refused), Some(Verdict::NeverSent), "the row has changed since");
-        let invalid = Facts { status: Status::Invalid, ..refused.clone() };
-        assert_eq!(verdict(Row::Content(OTHER), &invalid), Some(Verdict::NeverSent), "the row was mended");
-        assert_eq!(verdict(Row::Invalid(&["email: blank".to_owned()]), &settled()), Some(Verdict::Invalid));
+        assert_eq!(verdict(RowState::Content(HASH), &refused), Some(LeadVerdict::Rejected));
+        assert_eq!(
+            verdict(RowState::Content(OTHER), &refused),
+            Some(LeadVerdict::NeverSent),
+            "the row has changed since"
+        );
+        let invalid = LeadFacts { status: LeadStatus::Invalid, ..refused.clone() };
+        assert_eq!(verdict(RowState::Content(OTHER), &invalid), Some(LeadVerdict::NeverSent), "the row was mended");
+        assert_eq!(verdict(RowState::Invalid(&["email: blank".to_owned()]), &settled()), Some(LeadVerdict::Invalid));
     }
 
     #[test]
     fn what_was_never_sent_is_assumed_and_never_called_accepted() {
-        let assumed = Facts {
-            status: Status::Assumed,
+        let assumed = LeadFacts {
+            status: LeadStatus::Assumed,
             delivered_at: None,
             first_contact_at: None,
             assumed_at: Some(at(20)),
             answer: None,
             ..settled()
         };
-        let judge = |row, facts: &Facts| {
-            let rules = Rules { began_at: at(100), silent_since: Some(at(90)) };
+        let judge = |row, facts: &LeadFacts| {
+            let rules = VerdictRules { began_at: at(100), silent_since: Some(at(90)) };
             super::judge(row, Some(facts), rules).map(|judged| (judged.verdict, judged.detail)).unwrap()
         };
         for (row, verdict) in [
-            (Row::Content(HASH), Verdict::Assumed),
-            (Row::Content(OTHER), Verdict::Stale),
-            (Row::Missing, Verdict::Gone),
+            (RowState::Content(HASH), LeadVerdict::Assumed),
+            (RowState::Content(OTHER), LeadVerdict::Stale),
+            (RowState::Missing, LeadVerdict::Gone),
         ] {
             let (judged, detail) = judge(row, &assumed);
             assert_eq!(judged, verdict, "{detail}");
             assert!(detail.contains("never sent") && !detail.contains("accepted"), "{detail}");
         }
-        let refused = Facts { answer: Some(answer("rejected", Some(422))), ..assumed.clone() };
-        assert_eq!(judge(Row::Content(HASH), &refused).0, Verdict::Assumed, "its content is the assumed one again");
-        let heard = Heard { last_at: at(30), not_worked: Some(("Excluded".to_owned(), None)) };
-        let excluded = Facts { heard: Some(heard), ..assumed };
-        assert_eq!(judge(Row::Content(HASH), &excluded).0, Verdict::NotWorked, "Conversica has said more of it");
-        let updated = Facts { delivered_at: None, ..settled() };
-        let (verdict, detail) = judge(Row::Content(OTHER), &updated);
-        assert!(verdict == Verdict::Stale && detail.contains("taken as delivered by a baseline"), "{detail}");
+        let refused = LeadFacts { answer: Some(answer("rejected", Some(422))), ..assumed.clone() };
+        assert_eq!(
+            judge(RowState::Content(HASH), &refused).0,
+            LeadVerdict::Assumed,
+            "its content is the assumed one again"
+        );
+        let heard = LeadHeard { last_at: at(30), not_worked: Some(("Excluded".to_owned(), None)) };
+        let excluded = LeadFacts { heard: Some(heard), ..assumed };
+        assert_eq!(
+            judge(RowState::Content(HASH), &excluded).0,
+            LeadVerdict::NotWorked,
+            "Conversica has said more of it"
+        );
+        let updated = LeadFacts { delivered_at: None, ..settled() };
+        let (verdict, detail) = judge(RowState::Content(OTHER), &updated);
+        assert!(verdict == LeadVerdict::Stale && detail.contains("taken as delivered by a baseline"), "{detail}");
     }
 
     #[test]
     fn what_the_state_learned_after_the_snapshot_counts_for_more_than_the_snapshot() {
-        let ahead = Facts { changed_at: at(365 * 24 * 3600), ..settled() };
-        assert_eq!(verdict(Row::Content(OTHER), &ahead), Some(Verdict::Stale), "of a clock that was ahead");
-        let newer = Facts { changed_at: at(101), ..settled() };
-        assert_eq!(verdict(Row::Content(OTHER), &newer), Some(Verdict::Matched));
-        assert_eq!(verdict(Row::Missing, &newer), Some(Verdict::Matched), "its row came after the snapshot");
-        let invalid = Facts { status: Status::Invalid, invalid_reasons: vec!["email: blank".to_owned()], ..newer };
-        assert_eq!(verdict(Row::Content(OTHER), &invalid), Some(Verdict::Invalid));
+        let ahead = LeadFacts { changed_at: at(365 * 24 * 3600), ..settled() };
+        assert_eq!(verdict(RowState::Content(OTHER), &ahead), Some(LeadVerdict::Stale), "of a clock that was ahead");
+        let newer = LeadFacts { changed_at: at(101), ..settled() };
+        assert_eq!(verdict(RowState::Content(OTHER), &newer), Some(LeadVerdict::Matched));
+        assert_eq!(verdict(RowState::Missing, &newer), Some(LeadVerdict::Matched), "its row came after the snapshot");
+        let invalid =
+            LeadFacts { status: LeadStatus::Invalid, invalid_reasons: vec!["email: blank".to_owned()], ..newer };
+        assert_eq!(verdict(RowState::Content(OTHER), &invalid), Some(LeadVerdict::Invalid));
     }
 
     #[test]
     fn an_unknown_answer_is_ambiguous_until_it_is_known_and_held_where_a_person_has_to_say() {
-        let unsure = |status| Facts {
+        let unsure = |status| LeadFacts {
             status,
             delivered_hash: None,
             answer: Some(answer("ambiguous", None)),
-            hold_reason: (status == Status::Held).then(|| AMBIGUOUS.to_owned()),
+            hold_reason: (status == LeadStatus::Held).then(|| AMBIGUOUS.to_owned()),
             ..settled()
         };
-        assert_eq!(verdict(Row::Content(HASH), &unsure(Status::Retrying)), Some(Verdict::Ambiguous));
-        assert_eq!(verdict(Row::Content(OTHER), &unsure(Status::Pending)), Some(Verdict::Ambiguous));
-        assert_eq!(verdict(Row::Content(HASH), &unsure(Status::InFlight)), Some(Verdict::Pending));
-        assert_eq!(verdict(Row::Content(HASH), &unsure(Status::Held)), Some(Verdict::Held));
+        assert_eq!(verdict(RowState::Content(HASH), &unsure(LeadStatus::Retrying)), Some(LeadVerdict::Ambiguous));
+        assert_eq!(verdict(RowState::Content(OTHER), &unsure(LeadStatus::Pending)), Some(LeadVerdict::Ambiguous));
+        assert_eq!(verdict(RowState::Content(HASH), &unsure(LeadStatus::InFlight)), Some(LeadVerdict::Pending));
+        assert_eq!(verdict(RowState::Content(HASH), &unsure(LeadStatus::Held)), Some(LeadVerdict::Held));
     }
 
     #[test]
     fn who_is_in_neither_is_not_spoken_of_and_who_is_known_and_has_no_row_is_gone() {
-        let never = Facts { status: Status::Gone, delivered_hash: None, first_contact_at: None, ..settled() };
-        assert_eq!(verdict(Row::Missing, &never), None);
-        assert_eq!(verdict(Row::Missing, &Facts { status: Status::Gone, ..settled() }), Some(Verdict::Gone));
-        assert_eq!(verdict(Row::Missing, &settled()), Some(Verdict::Gone), "no poll has seen it yet");
-        assert_eq!(judge(Row::Missing, None, Rules { began_at: at(0), silent_since: None }), None);
+        let never = LeadFacts { status: LeadStatus::Gone, delivered_hash: None, first_contact_at: None, ..settled() };
+        assert_eq!(verdict(RowState::Missing, &never), None);
+        assert_eq!(
+            verdict(RowState::Missing, &LeadFacts { status: LeadStatus::Gone, ..settled() }),
+            Some(LeadVerdict::Gone)
+        );
+        assert_eq!(verdict(RowState::Missing, &settled()), Some(LeadVerdict::Gone), "no poll has seen it yet");
+        assert_eq!(judge(RowState::Missing, None, VerdictRules { began_at: at(0), silent_since: None }), None);
     }
 }

@@ -7,17 +7,17 @@
 use chrono::{DateTime, Utc};
 
 use crate::horizon;
-use crate::rules::cursor::{self, Cursor, Newest, ReadWindow};
+use crate::rules::cursor::{self, NewestStamp, PollCursor, ReadWindow};
 use crate::rules::quiet_source::{QuietTime, StampPolicy, bound_behind};
-use crate::rules::settled::Settled;
+use crate::rules::settled::SettledMoment;
 
 /// What a whole poll has seen.
 #[derive(Debug, Clone)]
 pub(crate) struct PollSight {
     /// The newest value; `None` where it was not found, or not looked for.
-    pub newest: Option<Newest>,
+    pub newest: Option<NewestStamp>,
     /// What was committed for certain before it read.
-    pub settled: Settled,
+    pub settled: SettledMoment,
     /// When it began, where it has compared every row.
     pub full_at: Option<DateTime<Utc>>,
     /// As in [`Cursor`].
@@ -25,9 +25,9 @@ pub(crate) struct PollSight {
 }
 
 /// What is read; `None` where nothing says it: then all of it.
-pub(crate) fn read_window(cursor: &Cursor, policy: StampPolicy, now: DateTime<Utc>) -> Option<ReadWindow> {
+pub(crate) fn read_window(cursor: &PollCursor, policy: StampPolicy, now: DateTime<Utc>) -> Option<ReadWindow> {
     let (newest, settled) = (cursor.newest.as_ref()?, cursor.settled.as_ref()?);
-    let since = |newest: &Newest| cursor::bound(newest, policy.lookback, policy.time_zone, settled, now);
+    let since = |newest: &NewestStamp| cursor::bound(newest, policy.lookback, policy.time_zone, settled, now);
     let whole = since(newest)?;
     let rows = match &cursor.passed {
         Some(passed) => since(passed)?,
@@ -42,17 +42,18 @@ pub(crate) fn read_window(cursor: &Cursor, policy: StampPolicy, now: DateTime<Ut
 
 /// The cursor after a poll that has come to its end.
 pub(crate) fn renew_cursor(
-    before: Option<&Cursor>,
+    before: Option<&PollCursor>,
     seen: PollSight,
     policy: StampPolicy,
     now: DateTime<Utc>,
-) -> Cursor {
+) -> PollCursor {
     let earlier = before.and_then(|cursor| cursor.newest.as_ref());
-    let is_same = |newest: &Newest, earlier: &Newest| (&newest.text, newest.kind) == (&earlier.text, earlier.kind);
+    let is_same =
+        |newest: &NewestStamp, earlier: &NewestStamp| (&newest.text, newest.kind) == (&earlier.text, earlier.kind);
     let is_found_again = seen.newest.as_ref().zip(earlier).is_some_and(|(newest, earlier)| is_same(newest, earlier));
     let is_newer = seen.newest.is_some() && !is_found_again;
     let was_passed =
-        |cursor: &Cursor| read_window(cursor, policy, now).is_some_and(|window| window.rows != window.newest);
+        |cursor: &PollCursor| read_window(cursor, policy, now).is_some_and(|window| window.rows != window.newest);
     let passed = before
         .filter(|cursor| is_newer && seen.full_at.is_none() && cursor.passed.is_none() && was_passed(cursor))
         .and_then(|cursor| cursor.newest.clone());
@@ -64,7 +65,7 @@ pub(crate) fn renew_cursor(
         // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
         (newest, earlier) => newest.or(earlier.cloned()),
     };
-    Cursor {
+    PollCursor {
         full_at: seen.full_at.or(before.map(|cursor| cursor.full_at)).unwrap_or(now),
         newest,
         source: seen.source,
@@ -75,8 +76,8 @@ pub(crate) fn renew_cursor(
 }
 
 /// Whether the cursor before leads to the same rows: then the new one is not worth a write.
-pub(crate) fn is_as_good(before: &Cursor, cursor: &Cursor, policy: StampPolicy, now: DateTime<Utc>) -> bool {
-    let kind = |cursor: &Cursor| cursor.newest.as_ref().map(|newest| newest.kind);
+pub(crate) fn is_as_good(before: &PollCursor, cursor: &PollCursor, policy: StampPolicy, now: DateTime<Utc>) -> bool {
+    let kind = |cursor: &PollCursor| cursor.newest.as_ref().map(|newest| newest.kind);
     before.full_at == cursor.full_at
         && before.settled.is_some()
         && kind(before) == kind(cursor)

@@ -8,29 +8,29 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use crate::sandbox::credentials::Credentials;
-use crate::sandbox::faults::{Dice, Fault, Faults};
-use crate::sandbox::play::Player;
-use crate::sandbox::store::{Ending, Place, Store};
+use crate::sandbox::credentials::SandboxCredentials;
+use crate::sandbox::faults::{FaultDice, FaultPlan, RequestFault};
+use crate::sandbox::play::ConversationPlayer;
+use crate::sandbox::store::{HeldPlace, PostEnding, SandboxStore};
 
 /// What the handlers share.
-pub(crate) struct App {
-    pub(crate) credentials: Credentials,
-    pub(crate) faults: Faults,
-    pub(crate) dice: Mutex<Dice>,
-    pub(crate) store: Mutex<Store>,
-    pub(crate) player: Option<Player>,
+pub(crate) struct SandboxContext {
+    pub(crate) credentials: SandboxCredentials,
+    pub(crate) faults: FaultPlan,
+    pub(crate) dice: Mutex<FaultDice>,
+    pub(crate) store: Mutex<SandboxStore>,
+    pub(crate) player: Option<ConversationPlayer>,
     pub(crate) stopping: CancellationToken,
 }
 
-impl App {
-    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+impl SandboxContext {
+    pub(crate) fn store(&self) -> MutexGuard<'_, SandboxStore> {
         // A handler that panicked leaves counts that are off by one at worst: no reason to stop a sandbox.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the lead.
-    pub(crate) fn accept(&self, place: Place, body: &[u8], ending: Ending) {
+    pub(crate) fn accept(&self, place: HeldPlace, body: &[u8], ending: PostEnding) {
         self.store().accept(place, body, ending, Utc::now());
         self.follow(body);
     }
@@ -42,7 +42,7 @@ impl App {
         }
     }
 
-    pub(crate) fn roll(&self) -> (Duration, Option<Fault>) {
+    pub(crate) fn roll(&self) -> (Duration, Option<RequestFault>) {
         if self.faults.never_strike() {
             return (Duration::ZERO, None);
         }

@@ -10,11 +10,11 @@ use chrono::DateTime;
 use email_address::{EmailAddress, Options};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::conversica::lead::{Kind, LeadKey};
+use crate::conversica::lead::{LeadKey, ValueKind};
 
 /// Whom a body is about; together the identity of a lead.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Identity<'a> {
+pub struct LeadIdentity<'a> {
     /// Empty where the body has none.
     pub client_id: Cow<'a, str>,
     pub id: Cow<'a, str>,
@@ -26,10 +26,10 @@ const API_VERSION: &str = "apiVersion";
 const REQUIRED: [LeadKey; 5] = [LeadKey::Id, LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
 
 /// The lead's identity, or every problem of the body, each a sentence for people.
-pub fn check(body: &[u8]) -> Result<Identity<'_>, Vec<String>> {
+pub fn check(body: &[u8]) -> Result<LeadIdentity<'_>, Vec<String>> {
     // Strings that are skipped would otherwise not be looked at, and `GET /leads` hands bodies out again as JSON.
     let text = std::str::from_utf8(body).map_err(|_| vec!["the body is not UTF-8".to_owned()])?;
-    let reading: Reading<'_> = serde_json::from_str(text).map_err(|error| {
+    let reading: BodyCheck<'_> = serde_json::from_str(text).map_err(|error| {
         // A data error of serde quotes what it found; a syntax error names only the place.
         vec![if error.is_data() { "the body is not a JSON object".into() } else { format!("not JSON: {error}") }]
     })?;
@@ -37,7 +37,7 @@ pub fn check(body: &[u8]) -> Result<Identity<'_>, Vec<String>> {
 }
 
 #[derive(Default)]
-struct Reading<'a> {
+struct BodyCheck<'a> {
     client_id: Cow<'a, str>,
     id: Cow<'a, str>,
     /// One bit for each published key that was seen, right or wrong.
@@ -46,7 +46,7 @@ struct Reading<'a> {
     problems: Vec<String>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> BodyCheck<'a> {
     fn take(&mut self, name: &str, value: Value<'a>) {
         if matches!(value, Value::Null) {
             self.problems.push(format!("{name} is null: leave out a key that has no value"));
@@ -64,10 +64,10 @@ impl<'a> Reading<'a> {
         }
         self.seen |= bit;
         match key.kind() {
-            Kind::Boolean if matches!(value, Value::Boolean | Value::Null) => {}
-            Kind::Boolean => self.problems.push(format!("{name} must be true or false, not {}", value.describe())),
-            Kind::Text => self.text(name, REQUIRED.contains(&key), &value),
-            Kind::Datetime => self.datetime(name, &value),
+            ValueKind::Boolean if matches!(value, Value::Boolean | Value::Null) => {}
+            ValueKind::Boolean => self.problems.push(format!("{name} must be true or false, not {}", value.describe())),
+            ValueKind::Text => self.text(name, REQUIRED.contains(&key), &value),
+            ValueKind::Datetime => self.datetime(name, &value),
         }
         match (key, value) {
             (LeadKey::Id, Value::Text(id)) => self.id = id,
@@ -97,7 +97,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Identity<'a>, Vec<String>> {
+    fn finish(mut self) -> Result<LeadIdentity<'a>, Vec<String>> {
         if !self.version_seen {
             self.problems.push(format!("{API_VERSION} is missing"));
         }
@@ -107,7 +107,7 @@ impl<'a> Reading<'a> {
             }
         }
         if self.problems.is_empty() {
-            Ok(Identity { client_id: self.client_id, id: self.id })
+            Ok(LeadIdentity { client_id: self.client_id, id: self.id })
         } else {
             Err(self.problems)
         }
@@ -119,20 +119,20 @@ fn shaped_like_an_address(text: &str) -> bool {
     EmailAddress::parse_with_options(text, options).is_ok()
 }
 
-impl<'de> Deserialize<'de> for Reading<'de> {
+impl<'de> Deserialize<'de> for BodyCheck<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Body;
+        struct BodyVisitor;
 
-        impl<'de> Visitor<'de> for Body {
-            type Value = Reading<'de>;
+        impl<'de> Visitor<'de> for BodyVisitor {
+            type Value = BodyCheck<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut reading = Reading::default();
-                while let Some(Key(name)) = map.next_key()? {
+                let mut reading = BodyCheck::default();
+                while let Some(BodyKey(name)) = map.next_key()? {
                     let value = map.next_value()?;
                     reading.take(&name, value);
                 }
@@ -140,12 +140,12 @@ impl<'de> Deserialize<'de> for Reading<'de> {
             }
         }
 
-        deserializer.deserialize_map(Body)
+        deserializer.deserialize_map(BodyVisitor)
     }
 }
 
 #[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BodyKey<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A JSON value as far as the check needs it: only strings keep their content.
 enum Value<'a> {

@@ -6,11 +6,11 @@ use axum::http::{HeaderMap, header::AUTHORIZATION};
 use subtle::ConstantTimeEq;
 
 /// The value of the `Authorization` header that lets a request in, without the scheme.
-pub struct Credentials {
+pub struct SandboxCredentials {
     token: String,
 }
 
-impl Credentials {
+impl SandboxCredentials {
     pub fn new(username: &str, password: &str) -> Self {
         Self { token: base64(format!("{username}:{password}").as_bytes()) }
     }
@@ -44,7 +44,7 @@ mod tests {
 
     fn shows(value: &str) -> bool {
         let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
-        Credentials::new("Aladdin", "open sesame").shown_in(&headers)
+        SandboxCredentials::new("Aladdin", "open sesame").shown_in(&headers)
     }
 
     #[test]
@@ -71,6 +71,6 @@ mod tests {
         assert!(!shows("Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
         assert!(!shows("Basic QWxhZGRpbjp3cm9uZw=="));
         assert!(!shows("Basic"));
-        assert!(!Credentials::new("a", "b").shown_in(&HeaderMap::new()));
+        assert!(!SandboxCredentials::new("a", "b").shown_in(&HeaderMap::new()));
     }
 }

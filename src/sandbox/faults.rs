@@ -21,7 +21,7 @@ const NAMES: &[&str] =
 
 /// What happens to a request instead of an honest answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum RequestFault {
     /// Answers with this status; the lead is not stored.
     Status(u16),
     /// Stores the lead, then never answers.
@@ -40,9 +40,9 @@ pub enum Fault {
 
 /// The faults in play, read from text such as `500=5%,timeout=1%,latency=20ms..80ms,lock_after=5`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Faults {
+pub struct FaultPlan {
     /// Each with its share of the requests in percent; together at most 100.
-    shares: Vec<(Fault, f64)>,
+    shares: Vec<(RequestFault, f64)>,
     /// Shortest and longest wait before a lead is looked at.
     latency: Option<(Duration, Duration)>,
     /// Refused passwords in a row until the account is locked; 0 is never.
@@ -51,13 +51,13 @@ pub struct Faults {
     pub retry_after: Option<u64>,
 }
 
-impl Default for Faults {
+impl Default for FaultPlan {
     fn default() -> Self {
         Self { shares: Vec::new(), latency: None, lock_after: LOCK_AFTER, retry_after: None }
     }
 }
 
-impl Faults {
+impl FaultPlan {
     /// Whether every request is answered at once and honestly.
     pub fn never_strike(&self) -> bool {
         self.shares.is_empty() && self.latency.is_none()
@@ -86,7 +86,7 @@ pub enum FaultsError {
     Twice(String),
 }
 
-impl FromStr for Faults {
+impl FromStr for FaultPlan {
     type Err = FaultsError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -114,16 +114,16 @@ impl FromStr for Faults {
     }
 }
 
-fn named(name: &str) -> Result<Fault, FaultsError> {
+fn named(name: &str) -> Result<RequestFault, FaultsError> {
     match name {
-        "timeout" => Ok(Fault::Timeout),
-        "cut" => Ok(Fault::Cut),
-        "drop" => Ok(Fault::Drop),
-        "refuse" => Ok(Fault::Refuse),
-        "status_false" => Ok(Fault::StatusFalse),
-        "login_page" => Ok(Fault::LoginPage),
+        "timeout" => Ok(RequestFault::Timeout),
+        "cut" => Ok(RequestFault::Cut),
+        "drop" => Ok(RequestFault::Drop),
+        "refuse" => Ok(RequestFault::Refuse),
+        "status_false" => Ok(RequestFault::StatusFalse),
+        "login_page" => Ok(RequestFault::LoginPage),
         number if number.bytes().all(|byte| byte.is_ascii_digit()) => match number.parse() {
-            Ok(status @ 300..=599) => Ok(Fault::Status(status)),
+            Ok(status @ 300..=599) => Ok(RequestFault::Status(status)),
             _ => Err(FaultsError::Status(name.to_owned())),
         },
         _ => {
@@ -169,22 +169,22 @@ fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for RequestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Status(status) => write!(f, "{status}"),
-            Fault::Timeout => f.write_str("timeout"),
-            Fault::Cut => f.write_str("cut"),
-            Fault::Drop => f.write_str("drop"),
-            Fault::Refuse => f.write_str("refuse"),
-            Fault::StatusFalse => f.write_str("status_false"),
-            Fault::LoginPage => f.write_str("login_page"),
+            RequestFault::Status(status) => write!(f, "{status}"),
+            RequestFault::Timeout => f.write_str("timeout"),
+            RequestFault::Cut => f.write_str("cut"),
+            RequestFault::Drop => f.write_str("drop"),
+            RequestFault::Refuse => f.write_str("refuse"),
+            RequestFault::StatusFalse => f.write_str("status_false"),
+            RequestFault::LoginPage => f.write_str("login_page"),
         }
     }
 }
 
 /// Writes what [`FromStr`] reads.
-impl fmt::Display for Faults {
+impl fmt::Display for FaultPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (fault, share) in &self.shares {
             write!(f, "{fault}={share}%,")?;
@@ -202,17 +202,17 @@ impl fmt::Display for Faults {
 }
 
 /// Decides, request after request, what happens to it.
-pub struct Dice {
+pub struct FaultDice {
     rng: StdRng,
 }
 
-impl Dice {
+impl FaultDice {
     pub fn new(seed: u64) -> Self {
         Self { rng: StdRng::seed_from_u64(seed) }
     }
 
     /// How long to wait, and what goes wrong then.
-    pub fn roll(&mut self, faults: &Faults) -> (Duration, Option<Fault>) {
+    pub fn roll(&mut self, faults: &FaultPlan) -> (Duration, Option<RequestFault>) {
         let wait = match faults.latency {
             Some((from, to)) => Duration::from_micros(self.rng.random_range(micros(from)..=micros(to))),
             None => Duration::ZERO,
@@ -236,12 +236,12 @@ fn micros(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Faults {
+    fn parsed(text: &str) -> FaultPlan {
         text.parse().unwrap()
     }
 
     fn refusal(text: &str) -> String {
-        text.parse::<Faults>().unwrap_err().to_string()
+        text.parse::<FaultPlan>().unwrap_err().to_string()
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
                     lock_after=3";
         assert_eq!(parsed(text).to_string(), text);
         assert_eq!(parsed(" latency = 1s , 500 = 5% ").to_string(), "500=5%,latency=1000ms,lock_after=5");
-        assert_eq!(parsed(""), Faults::default());
+        assert_eq!(parsed(""), FaultPlan::default());
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
     fn the_same_seed_meets_the_same_faults() {
         let faults = parsed("500=20%,cut=10%,latency=1ms..9ms");
         let run = |seed| {
-            let mut dice = Dice::new(seed);
+            let mut dice = FaultDice::new(seed);
             (0..200).map(|_| dice.roll(&faults)).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
@@ -287,9 +287,9 @@ mod tests {
     #[test]
     fn faults_strike_about_as_often_as_asked() {
         let faults = parsed("500=20%,timeout=5%");
-        let mut dice = Dice::new(1);
+        let mut dice = FaultDice::new(1);
         let struck: Vec<_> = (0..10_000).filter_map(|_| dice.roll(&faults).1).collect();
-        let timeouts = struck.iter().filter(|fault| **fault == Fault::Timeout).count();
+        let timeouts = struck.iter().filter(|fault| **fault == RequestFault::Timeout).count();
         assert!((2_300..2_700).contains(&struck.len()), "{}", struck.len());
         assert!((400..600).contains(&timeouts), "{timeouts}");
     }
@@ -297,10 +297,10 @@ mod tests {
     #[test]
     fn certain_faults_always_strike_and_waits_stay_in_their_range() {
         let faults = parsed("cut=100%,latency=2ms..4ms");
-        let mut dice = Dice::new(3);
+        let mut dice = FaultDice::new(3);
         for _ in 0..1_000 {
             let (wait, fault) = dice.roll(&faults);
-            assert_eq!(fault, Some(Fault::Cut));
+            assert_eq!(fault, Some(RequestFault::Cut));
             assert!(wait >= Duration::from_millis(2) && wait <= Duration::from_millis(4));
         }
     }

@@ -10,9 +10,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use crate::sandbox::app::App;
+use crate::sandbox::app::SandboxContext;
 use crate::sandbox::post::{json_type, refusal};
-use crate::sandbox::store::Counts;
+use crate::sandbox::store::SandboxCounts;
 
 const PAGE: &str = "\
 This is the sandbox of conversica-sync: a local stand-in for Conversica that writes to nobody.
@@ -26,17 +26,17 @@ DELETE /leads    forgets leads, posts and counts
 ";
 
 #[derive(Deserialize)]
-pub struct Wanted {
+pub struct PostsQuery {
     id: Option<String>,
     #[serde(rename = "clientId")]
     client_id: Option<String>,
 }
 
-pub async fn page(State(app): State<Arc<App>>) -> String {
+pub async fn page(State(app): State<Arc<SandboxContext>>) -> String {
     format!("{PAGE}\nFaults in play: {}\n", app.faults)
 }
 
-pub async fn leads(State(app): State<Arc<App>>, Query(wanted): Query<Wanted>) -> Response {
+pub async fn leads(State(app): State<Arc<SandboxContext>>, Query(wanted): Query<PostsQuery>) -> Response {
     let mut text = vec![b'['];
     for body in app.store().bodies(wanted.id.as_deref(), wanted.client_id.as_deref()) {
         if text.len() > 1 {
@@ -48,20 +48,20 @@ pub async fn leads(State(app): State<Arc<App>>, Query(wanted): Query<Wanted>) ->
     ([json_type()], text).into_response()
 }
 
-pub async fn posts(State(app): State<Arc<App>>) -> Response {
+pub async fn posts(State(app): State<Arc<SandboxContext>>) -> Response {
     Json(app.store().posts()).into_response()
 }
 
-pub async fn counts(State(app): State<Arc<App>>) -> Json<Counts> {
+pub async fn counts(State(app): State<Arc<SandboxContext>>) -> Json<SandboxCounts> {
     Json(app.store().counts())
 }
 
-pub async fn unlock(State(app): State<Arc<App>>) -> Response {
+pub async fn unlock(State(app): State<Arc<SandboxContext>>) -> Response {
     app.store().unlock();
     done("Account unlocked")
 }
 
-pub async fn forget(State(app): State<Arc<App>>) -> Response {
+pub async fn forget(State(app): State<Arc<SandboxContext>>) -> Response {
     app.store().forget();
     done("Everything forgotten")
 }

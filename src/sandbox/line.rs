@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// The handler's end of a connection.
 #[derive(Clone, Default)]
-pub struct Line(Arc<AtomicBool>);
+pub struct ConnectionLine(Arc<AtomicBool>);
 
-impl Line {
+impl ConnectionLine {
     /// Nothing is sent on this connection any more, and it closes.
     pub fn cut(&self) {
         self.0.store(true, Ordering::Release);
@@ -31,26 +31,26 @@ impl Line {
     }
 }
 
-impl Connected<IncomingStream<'_, Lines>> for Line {
-    fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
+impl Connected<IncomingStream<'_, CuttableListener>> for ConnectionLine {
+    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
         stream.io().line.clone()
     }
 }
 
 /// Listens for connections that can be cut.
-pub struct Lines(pub TcpListener);
+pub struct CuttableListener(pub TcpListener);
 
-impl Listener for Lines {
-    type Io = Connection;
+impl Listener for CuttableListener {
+    type Io = CuttableConnection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (CuttableConnection, SocketAddr) {
         loop {
             match self.0.accept().await {
                 Ok((stream, peer)) => {
                     // Answers are small and complete: waiting to fill a packet only adds delay. Failing costs just that.
                     let _ = stream.set_nodelay(true);
-                    return (Connection { stream, line: Line::default() }, peer);
+                    return (CuttableConnection { stream, line: ConnectionLine::default() }, peer);
                 }
                 // Usually too many open files: it passes when somebody hangs up.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -63,12 +63,12 @@ impl Listener for Lines {
     }
 }
 
-pub struct Connection {
+pub struct CuttableConnection {
     stream: TcpStream,
-    line: Line,
+    line: ConnectionLine,
 }
 
-impl Connection {
+impl CuttableConnection {
     fn still_up(&self) -> io::Result<()> {
         if !self.line.is_cut() {
             return Ok(());
@@ -79,13 +79,13 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for CuttableConnection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for CuttableConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.still_up()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)

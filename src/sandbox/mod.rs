@@ -24,64 +24,65 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::sandbox::app::App;
-use crate::sandbox::credentials::Credentials;
-use crate::sandbox::faults::{Dice, Faults};
-use crate::sandbox::line::{Line, Lines};
-use crate::sandbox::play::{Played, Player};
-use crate::sandbox::store::Counts;
+use crate::sandbox::app::SandboxContext;
+use crate::sandbox::credentials::SandboxCredentials;
+use crate::sandbox::faults::{FaultDice, FaultPlan};
+use crate::sandbox::line::{ConnectionLine, CuttableListener};
+use crate::sandbox::play::{ConversationPlayer, PlayedCounts};
+use crate::sandbox::store::SandboxCounts;
 
 /// How long stopping waits for requests under way.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to run.
-pub struct Options {
+pub struct SandboxOptions {
     /// Port 0 picks a free one; [`Sandbox::address`] says which.
     pub listen: SocketAddr,
     pub username: String,
     pub password: String,
-    pub faults: Faults,
+    pub faults: FaultPlan,
     /// The same seed meets the same faults, as long as requests come in the same order.
     pub seed: u64,
     /// Where conversations are played back to; `None` leaves it at taking leads.
-    pub play: Option<play::Options>,
+    pub play: Option<play::PlayOptions>,
 }
 
 /// A running sandbox. Dropping it stops it as well, without waiting.
-pub struct Sandbox {
+pub struct RunningSandbox {
     pub address: SocketAddr,
-    app: Arc<App>,
+    app: Arc<SandboxContext>,
     serving: JoinHandle<()>,
     _stop_on_drop: DropGuard,
 }
 
 /// Binds and serves in the background until stopped or dropped.
-pub async fn start(options: Options) -> anyhow::Result<Sandbox> {
-    let Options { listen, username, password, faults, seed, play } = options;
+pub async fn start(options: SandboxOptions) -> anyhow::Result<RunningSandbox> {
+    let SandboxOptions { listen, username, password, faults, seed, play } = options;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("the sandbox cannot listen on {listen}: choose another address, or port 0"))?;
     let address = listener.local_addr().context("the sandbox's listening socket has no address")?;
     let stopping = CancellationToken::new();
-    let player = play.map(|play| Player::start(play, seed, stopping.clone())).transpose()?;
-    let app = Arc::new(App {
-        credentials: Credentials::new(&username, &password),
+    let player = play.map(|play| ConversationPlayer::start(play, seed, stopping.clone())).transpose()?;
+    let app = Arc::new(SandboxContext {
+        credentials: SandboxCredentials::new(&username, &password),
         faults,
-        dice: Mutex::new(Dice::new(seed)),
+        dice: Mutex::new(FaultDice::new(seed)),
         store: Mutex::default(),
         player,
         stopping: stopping.clone(),
     });
-    let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<Line>();
-    let server = axum::serve(Lines(listener), service).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<ConnectionLine>();
+    let server =
+        axum::serve(CuttableListener(listener), service).with_graceful_shutdown(stopping.clone().cancelled_owned());
     // Serving ends only by being stopped: accepting is retried for ever, and a broken connection concerns nobody else.
     let serving = tokio::spawn(async move {
         let _ = server.await;
     });
-    Ok(Sandbox { address, app, serving, _stop_on_drop: stopping.drop_guard() })
+    Ok(RunningSandbox { address, app, serving, _stop_on_drop: stopping.drop_guard() })
 }
 
-fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<SandboxContext>) -> Router {
     Router::new()
         .route("/json/", any(post::json))
         .route("/json", any(post::json))
@@ -95,19 +96,19 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-impl Sandbox {
+impl RunningSandbox {
     /// What belongs into `[conversica] endpoint`.
     pub fn endpoint(&self) -> String {
         format!("http://{}/json/", self.address)
     }
 
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> SandboxCounts {
         self.app.store().counts()
     }
 
     /// What was posted to the receiver.
-    pub fn played(&self) -> Played {
-        self.app.player.as_ref().map(Player::played).unwrap_or_default()
+    pub fn played(&self) -> PlayedCounts {
+        self.app.player.as_ref().map(ConversationPlayer::played).unwrap_or_default()
     }
 
     /// The Lead objects as last received, byte for byte, in order of first arrival.
@@ -118,7 +119,7 @@ impl Sandbox {
     /// Stops listening, finishes what is under way, cuts what is being held unanswered.
     pub async fn stop(self) {
         self.app.stopping.cancel();
-        let Sandbox { mut serving, .. } = self;
+        let RunningSandbox { mut serving, .. } = self;
         if tokio::time::timeout(STOP_WITHIN, &mut serving).await.is_err() {
             // Somebody keeps a connection busy: the process, or the test, need not wait for that.
             serving.abort();

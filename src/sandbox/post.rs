@@ -14,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use chrono::Utc;
 use futures_util::StreamExt;
 
-use crate::sandbox::app::App;
+use crate::sandbox::app::SandboxContext;
 use crate::sandbox::check::check;
-use crate::sandbox::faults::Fault;
-use crate::sandbox::line::Line;
-use crate::sandbox::store::{Admission, Ending, Place};
+use crate::sandbox::faults::RequestFault;
+use crate::sandbox::line::ConnectionLine;
+use crate::sandbox::store::{HeldPlace, PostEnding, RequestAdmission};
 
 /// A lead is some hundred bytes; more than this is a mistake.
 const BODY_LIMIT_BYTES: usize = 1 << 20;
@@ -38,8 +38,8 @@ const LOGIN_PAGE: &str =
 
 /// Counts a request out when it ends, also where that is because the client left.
 struct InFlight {
-    app: Arc<App>,
-    place: Option<Place>,
+    app: Arc<SandboxContext>,
+    place: Option<HeldPlace>,
 }
 
 impl Drop for InFlight {
@@ -49,7 +49,11 @@ impl Drop for InFlight {
 }
 
 /// Every method on `/json/` and `/json`.
-pub async fn json(State(app): State<Arc<App>>, ConnectInfo(line): ConnectInfo<Line>, request: Request) -> Response {
+pub async fn json(
+    State(app): State<Arc<SandboxContext>>,
+    ConnectInfo(line): ConnectInfo<ConnectionLine>,
+    request: Request,
+) -> Response {
     if request.method() != Method::POST {
         let _ = whole(request.into_body()).await;
         let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed: a lead is sent with POST.");
@@ -60,29 +64,29 @@ pub async fn json(State(app): State<Arc<App>>, ConnectInfo(line): ConnectInfo<Li
     let in_flight = InFlight { app: Arc::clone(&app), place: None };
     let body = whole(request.into_body()).await;
     match admission {
-        Admission::Admitted => {}
-        Admission::Unauthorized => {
+        RequestAdmission::Admitted => {}
+        RequestAdmission::Unauthorized => {
             let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Conversica\""));
             return (StatusCode::UNAUTHORIZED, [challenge, json_type()], UNAUTHORIZED).into_response();
         }
-        Admission::Locked => {
+        RequestAdmission::Locked => {
             return refusal(StatusCode::FORBIDDEN, "Account locked after too many failed attempts.");
         }
     }
     match body {
         Ok(body) => lead(&app, &line, in_flight, &body).await,
-        Err(Unread::TooLarge) => {
+        Err(UnreadBody::TooLarge) => {
             app.store().count_too_large();
             refusal(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 1 MiB.")
         }
-        Err(Unread::Broken) => {
+        Err(UnreadBody::Broken) => {
             app.store().count_rejected();
             refusal(StatusCode::BAD_REQUEST, "The body ended early.")
         }
     }
 }
 
-async fn lead(app: &App, line: &Line, mut in_flight: InFlight, body: &Bytes) -> Response {
+async fn lead(app: &SandboxContext, line: &ConnectionLine, mut in_flight: InFlight, body: &Bytes) -> Response {
     let identity = match check(body) {
         Ok(identity) => identity,
         Err(problems) => {
@@ -96,7 +100,7 @@ async fn lead(app: &App, line: &Line, mut in_flight: InFlight, body: &Bytes) -> 
         let mut store = app.store();
         let place = store.enter(&identity);
         in_flight.place = Some(place);
-        store.accept(place, body, Ending::Answered, Utc::now());
+        store.accept(place, body, PostEnding::Answered, Utc::now());
         drop(store);
         app.follow(body);
         return accepted();
@@ -109,20 +113,24 @@ async fn lead(app: &App, line: &Line, mut in_flight: InFlight, body: &Bytes) -> 
     }
     match fault {
         None => {
-            app.accept(place, body, Ending::Answered);
+            app.accept(place, body, PostEnding::Answered);
             accepted()
         }
-        Some(Fault::Status(status)) => status_fault(app, status),
-        Some(Fault::Refuse) => refusal(StatusCode::BAD_REQUEST, "Lead not accepted: refused by a sandbox fault."),
-        Some(Fault::StatusFalse) => refusal(StatusCode::OK, "Lead not accepted: refused by a sandbox fault."),
-        Some(Fault::LoginPage) => ([(CONTENT_TYPE, HeaderValue::from_static("text/html"))], LOGIN_PAGE).into_response(),
-        Some(Fault::Drop) => cut(line),
-        Some(Fault::Cut) => {
-            app.accept(place, body, Ending::Cut);
+        Some(RequestFault::Status(status)) => status_fault(app, status),
+        Some(RequestFault::Refuse) => {
+            refusal(StatusCode::BAD_REQUEST, "Lead not accepted: refused by a sandbox fault.")
+        }
+        Some(RequestFault::StatusFalse) => refusal(StatusCode::OK, "Lead not accepted: refused by a sandbox fault."),
+        Some(RequestFault::LoginPage) => {
+            ([(CONTENT_TYPE, HeaderValue::from_static("text/html"))], LOGIN_PAGE).into_response()
+        }
+        Some(RequestFault::Drop) => cut(line),
+        Some(RequestFault::Cut) => {
+            app.accept(place, body, PostEnding::Cut);
             cut(line)
         }
-        Some(Fault::Timeout) => {
-            app.accept(place, body, Ending::Timeout);
+        Some(RequestFault::Timeout) => {
+            app.accept(place, body, PostEnding::Timeout);
             // The work is done, only the answer is missing: a client that gives up and asks again does not overlap.
             drop(in_flight);
             tokio::select! {
@@ -134,7 +142,7 @@ async fn lead(app: &App, line: &Line, mut in_flight: InFlight, body: &Bytes) -> 
     }
 }
 
-fn status_fault(app: &App, status: u16) -> Response {
+fn status_fault(app: &SandboxContext, status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = refusal(status, "Sandbox fault.");
     if let (Some(seconds), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) =
@@ -146,7 +154,7 @@ fn status_fault(app: &App, status: u16) -> Response {
 }
 
 /// The answer is never seen: writing it is what finds the line cut.
-fn cut(line: &Line) -> Response {
+fn cut(line: &ConnectionLine) -> Response {
     line.cut();
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
@@ -165,22 +173,22 @@ pub fn json_type() -> (axum::http::HeaderName, HeaderValue) {
     (CONTENT_TYPE, HeaderValue::from_static("application/json"))
 }
 
-enum Unread {
+enum UnreadBody {
     TooLarge,
     Broken,
 }
 
 /// The body, without a copy where it came in one piece, as almost every lead does.
-async fn whole(body: Body) -> Result<Bytes, Unread> {
+async fn whole(body: Body) -> Result<Bytes, UnreadBody> {
     let mut pieces = body.into_data_stream();
     let mut first = Bytes::new();
     let mut joined: Vec<u8> = Vec::new();
     let mut length = 0_usize;
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| Unread::Broken)?;
+        let piece = piece.map_err(|_| UnreadBody::Broken)?;
         length += piece.len();
         if length > PATIENCE_BYTES {
-            return Err(Unread::TooLarge);
+            return Err(UnreadBody::TooLarge);
         }
         if length > BODY_LIMIT_BYTES {
             continue;
@@ -193,7 +201,7 @@ async fn whole(body: Body) -> Result<Bytes, Unread> {
         }
     }
     match length > BODY_LIMIT_BYTES {
-        true => Err(Unread::TooLarge),
+        true => Err(UnreadBody::TooLarge),
         false if joined.is_empty() => Ok(first),
         false => Ok(joined.into()),
     }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
-use crate::sandbox::check::Identity;
+use crate::sandbox::check::LeadIdentity;
 
 /// What happened so far; `GET /counts` answers it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct SandboxCounts {
     /// Different leads held.
     pub leads: u64,
     /// Requests to post a lead, whatever became of them.
@@ -37,7 +37,7 @@ pub struct Counts {
 
 /// Whether a request gets as far as its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
+pub enum RequestAdmission {
     Admitted,
     Unauthorized,
     Locked,
@@ -45,7 +45,7 @@ pub enum Admission {
 
 /// How an accepted post ended for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum PostEnding {
     Answered,
     Timeout,
     Cut,
@@ -53,64 +53,64 @@ pub enum Ending {
 
 /// A lead's place among the held ones; worthless after [`Store::forget`], which the generation gives away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct HeldPlace {
     generation: u64,
     at: usize,
 }
 
 #[derive(Default)]
-pub struct Store {
-    leads: Vec<Held>,
-    places: HashMap<Arc<Key>, usize>,
-    posts: Vec<Post>,
-    counts: Counts,
+pub struct SandboxStore {
+    leads: Vec<HeldLead>,
+    places: HashMap<Arc<SandboxKey>, usize>,
+    posts: Vec<SandboxPost>,
+    counts: SandboxCounts,
     generation: u64,
     in_flight: u64,
     refused_in_a_row: u32,
 }
 
 #[derive(PartialEq, Eq, Hash)]
-struct Key {
+struct SandboxKey {
     client_id: Box<str>,
     id: Box<str>,
 }
 
-struct Held {
-    key: Arc<Key>,
+struct HeldLead {
+    key: Arc<SandboxKey>,
     /// `None` until a post for this lead is stored.
     body: Option<Box<[u8]>>,
     in_flight: u64,
 }
 
 /// Small on purpose: there may be millions.
-struct Post {
+struct SandboxPost {
     at: DateTime<Utc>,
     lead: usize,
-    ending: Ending,
+    ending: PostEnding,
 }
 
-impl Store {
+impl SandboxStore {
     /// Counts a request in, and says whether its credentials let it pass. `lock_after` 0 never locks.
-    pub fn admit(&mut self, credentials_right: bool, lock_after: u32) -> Admission {
+    pub fn admit(&mut self, credentials_right: bool, lock_after: u32) -> RequestAdmission {
         self.counts.posts += 1;
         self.in_flight += 1;
         self.counts.max_in_flight = self.counts.max_in_flight.max(self.in_flight);
         if self.counts.locked {
             self.counts.refused_403 += 1;
-            return Admission::Locked;
+            return RequestAdmission::Locked;
         }
         if credentials_right {
             self.refused_in_a_row = 0;
-            return Admission::Admitted;
+            return RequestAdmission::Admitted;
         }
         self.counts.unauthorized_401 += 1;
         self.refused_in_a_row += 1;
         self.counts.locked = lock_after > 0 && self.refused_in_a_row >= lock_after;
-        Admission::Unauthorized
+        RequestAdmission::Unauthorized
     }
 
     /// Counts a request out again.
-    pub fn depart(&mut self, place: Option<Place>) {
+    pub fn depart(&mut self, place: Option<HeldPlace>) {
         self.in_flight -= 1;
         if let Some(held) = place.and_then(|place| self.held(place)) {
             held.in_flight -= 1;
@@ -118,13 +118,13 @@ impl Store {
     }
 
     /// A request for this lead is being worked on from now on.
-    pub fn enter(&mut self, identity: &Identity<'_>) -> Place {
-        let key = Key { client_id: identity.client_id.as_ref().into(), id: identity.id.as_ref().into() };
+    pub fn enter(&mut self, identity: &LeadIdentity<'_>) -> HeldPlace {
+        let key = SandboxKey { client_id: identity.client_id.as_ref().into(), id: identity.id.as_ref().into() };
         let at = match self.places.get(&key) {
             Some(at) => *at,
             None => {
                 let key = Arc::new(key);
-                self.leads.push(Held { key: Arc::clone(&key), body: None, in_flight: 0 });
+                self.leads.push(HeldLead { key: Arc::clone(&key), body: None, in_flight: 0 });
                 self.places.insert(key, self.leads.len() - 1);
                 self.leads.len() - 1
             }
@@ -132,11 +132,11 @@ impl Store {
         let held = &mut self.leads[at];
         held.in_flight += 1;
         self.counts.max_in_flight_per_lead = self.counts.max_in_flight_per_lead.max(held.in_flight);
-        Place { generation: self.generation, at }
+        HeldPlace { generation: self.generation, at }
     }
 
     /// Takes the lead. After a [`Store::forget`] in between, it is not taken: whoever forgets wants to start empty.
-    pub fn accept(&mut self, place: Place, body: &[u8], ending: Ending, at: DateTime<Utc>) {
+    pub fn accept(&mut self, place: HeldPlace, body: &[u8], ending: PostEnding, at: DateTime<Utc>) {
         let Some(held) = self.held(place) else { return };
         let known = held.body.as_deref();
         let (new, repeated) = (known.is_none(), known == Some(body));
@@ -147,7 +147,7 @@ impl Store {
         self.counts.leads += u64::from(new);
         self.counts.repeated += u64::from(repeated);
         self.counts.accepted += 1;
-        self.posts.push(Post { at, lead: place.at, ending });
+        self.posts.push(SandboxPost { at, lead: place.at, ending });
     }
 
     pub fn count_rejected(&mut self) {
@@ -171,7 +171,7 @@ impl Store {
     pub fn forget(&mut self) {
         let locked = self.counts.locked;
         *self = Self {
-            counts: Counts { locked, ..Counts::default() },
+            counts: SandboxCounts { locked, ..SandboxCounts::default() },
             generation: self.generation + 1,
             in_flight: self.in_flight,
             refused_in_a_row: self.refused_in_a_row,
@@ -179,13 +179,13 @@ impl Store {
         };
     }
 
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> SandboxCounts {
         self.counts.clone()
     }
 
     /// Bodies as last received, in order of first arrival; `None` lets every id or client pass.
     pub fn bodies(&self, id: Option<&str>, client_id: Option<&str>) -> impl Iterator<Item = &[u8]> {
-        let wanted = move |key: &Key| {
+        let wanted = move |key: &SandboxKey| {
             id.is_none_or(|id| id == &*key.id) && client_id.is_none_or(|client_id| client_id == &*key.client_id)
         };
         self.leads.iter().filter(move |held| wanted(&held.key)).filter_map(|held| held.body.as_deref())
@@ -193,12 +193,12 @@ impl Store {
 
     /// Every accepted post in order; `status` is null where no answer was given, and `fault` says why.
     pub fn posts(&self) -> Vec<PostEntry<'_>> {
-        let entry = |(index, post): (usize, &Post)| {
+        let entry = |(index, post): (usize, &SandboxPost)| {
             let key = &*self.leads[post.lead].key;
             let (status, fault) = match post.ending {
-                Ending::Answered => (Some(200), None),
-                Ending::Timeout => (None, Some("timeout")),
-                Ending::Cut => (None, Some("cut")),
+                PostEnding::Answered => (Some(200), None),
+                PostEnding::Timeout => (None, Some("timeout")),
+                PostEnding::Cut => (None, Some("cut")),
             };
             let at = post.at.to_rfc3339_opts(SecondsFormat::Micros, true);
             PostEntry { seq: index + 1, at, id: &key.id, client_id: &key.client_id, status, fault }
@@ -206,7 +206,7 @@ impl Store {
         self.posts.iter().enumerate().map(entry).collect()
     }
 
-    fn held(&mut self, place: Place) -> Option<&mut Held> {
+    fn held(&mut self, place: HeldPlace) -> Option<&mut HeldLead> {
         if place.generation == self.generation { self.leads.get_mut(place.at) } else { None }
     }
 }
@@ -229,16 +229,16 @@ pub struct PostEntry<'a> {
 mod tests {
     use super::*;
 
-    fn post(store: &mut Store, client_id: &'static str, id: &'static str, body: &str) {
-        assert_eq!(store.admit(true, 5), Admission::Admitted);
-        let place = store.enter(&Identity { client_id: client_id.into(), id: id.into() });
-        store.accept(place, body.as_bytes(), Ending::Answered, DateTime::UNIX_EPOCH);
+    fn post(store: &mut SandboxStore, client_id: &'static str, id: &'static str, body: &str) {
+        assert_eq!(store.admit(true, 5), RequestAdmission::Admitted);
+        let place = store.enter(&LeadIdentity { client_id: client_id.into(), id: id.into() });
+        store.accept(place, body.as_bytes(), PostEnding::Answered, DateTime::UNIX_EPOCH);
         store.depart(Some(place));
     }
 
     #[test]
     fn a_lead_is_known_by_client_and_id_and_keeps_its_place() {
-        let mut store = Store::default();
+        let mut store = SandboxStore::default();
         for (client_id, id, body) in [("", "1", "a"), ("x", "1", "b"), ("", "1", "c"), ("", "1", "c")] {
             post(&mut store, client_id, id, body);
         }
@@ -252,28 +252,28 @@ mod tests {
 
     #[test]
     fn refusals_lock_only_when_they_come_in_a_row() {
-        let mut store = Store::default();
+        let mut store = SandboxStore::default();
         store.admit(false, 2);
         store.admit(true, 2);
-        assert_eq!(store.admit(false, 2), Admission::Unauthorized);
-        assert_eq!(store.admit(false, 2), Admission::Unauthorized);
-        assert_eq!(store.admit(true, 2), Admission::Locked);
+        assert_eq!(store.admit(false, 2), RequestAdmission::Unauthorized);
+        assert_eq!(store.admit(false, 2), RequestAdmission::Unauthorized);
+        assert_eq!(store.admit(true, 2), RequestAdmission::Locked);
         store.unlock();
-        assert_eq!(store.admit(true, 2), Admission::Admitted);
+        assert_eq!(store.admit(true, 2), RequestAdmission::Admitted);
         for _ in 0..50 {
-            assert_eq!(store.admit(false, 0), Admission::Unauthorized);
+            assert_eq!(store.admit(false, 0), RequestAdmission::Unauthorized);
         }
     }
 
     #[test]
     fn forgetting_leaves_the_lock_and_outlives_requests_under_way() {
-        let mut store = Store::default();
+        let mut store = SandboxStore::default();
         store.admit(true, 5);
-        let place = store.enter(&Identity { client_id: "".into(), id: "1".into() });
+        let place = store.enter(&LeadIdentity { client_id: "".into(), id: "1".into() });
         store.admit(false, 1);
         store.forget();
-        store.accept(place, b"late", Ending::Answered, DateTime::UNIX_EPOCH);
+        store.accept(place, b"late", PostEnding::Answered, DateTime::UNIX_EPOCH);
         store.depart(Some(place));
-        assert_eq!(store.counts(), Counts { locked: true, ..Counts::default() });
+        assert_eq!(store.counts(), SandboxCounts { locked: true, ..SandboxCounts::default() });
     }
 }

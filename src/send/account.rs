@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Conversica;
-use crate::conversica::lead::Fingerprint;
-use crate::store::control::{self, Fact};
+use crate::config::ConversicaSettings;
+use crate::conversica::lead::ContentFingerprint;
+use crate::store::control::{self, ControlFact};
 use crate::store::state_db::StateDb;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,12 +15,16 @@ struct FingerprintKey {
     key: String,
 }
 
-impl Fact for FingerprintKey {
+impl ControlFact for FingerprintKey {
     const NAME: &'static str = "fingerprint_key";
 }
 
 /// The fingerprint of these credentials for this state, in hexadecimal.
-pub async fn fingerprint(db: &StateDb, account: &Conversica, now: DateTime<Utc>) -> Result<String, sqlx::Error> {
+pub async fn fingerprint(
+    db: &StateDb,
+    account: &ConversicaSettings,
+    now: DateTime<Utc>,
+) -> Result<String, sqlx::Error> {
     let key = match control::read::<FingerprintKey>(db).await? {
         Some(fact) => fact.key,
         None => {
@@ -33,16 +37,16 @@ pub async fn fingerprint(db: &StateDb, account: &Conversica, now: DateTime<Utc>)
 }
 
 /// The same, without making the key: `None` where there is none yet.
-pub async fn known_fingerprint(db: &StateDb, account: &Conversica) -> Result<Option<String>, sqlx::Error> {
+pub async fn known_fingerprint(db: &StateDb, account: &ConversicaSettings) -> Result<Option<String>, sqlx::Error> {
     Ok(control::read::<FingerprintKey>(db).await?.map(|fact| keyed(&fact.key, account)))
 }
 
-fn keyed(key: &str, account: &Conversica) -> String {
+fn keyed(key: &str, account: &ConversicaSettings) -> String {
     let mut keyed = Vec::new();
     for part in [key, account.endpoint.as_str(), &account.username, account.password.expose_secret()] {
         // Lengths keep "ab"+"c" apart from "a"+"bc".
         keyed.extend_from_slice(&(part.len() as u64).to_le_bytes());
         keyed.extend_from_slice(part.as_bytes());
     }
-    Fingerprint::of(&keyed).to_string()
+    ContentFingerprint::of(&keyed).to_string()
 }

@@ -3,12 +3,12 @@
 
 use std::time::Instant;
 
-use crate::rules::read_scope::Scope;
+use crate::rules::read_scope::ReadScope;
 use crate::send::merge::copies::SHARED;
-use crate::send::merge::interest::Interest;
-use crate::send::merge::{Item, Merge};
-use crate::send::writes::Writes;
-use crate::source::crm::{Crm, Fitting};
+use crate::send::merge::interest::MergeInterest;
+use crate::send::merge::{MergeItem, RowMerge};
+use crate::send::writes::PollWriter;
+use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::compare;
 
 /// Leads that are looked at; a full compare sees all of them.
@@ -16,7 +16,11 @@ const LEADS: i64 = 1000;
 
 /// Writes down what has become of them. Without an index on the key this reads the whole source, so that it is done only now and
 /// then where it takes long.
-pub(crate) async fn look(crm: &Crm, fitting: &Fitting, writes: &mut Writes<'_>) -> anyhow::Result<()> {
+pub(crate) async fn look(
+    crm: &ConnectedCrm,
+    fitting: &FittingSource,
+    writes: &mut PollWriter<'_>,
+) -> anyhow::Result<()> {
     if fitting.has_unique_key || !crm.may_look_again() {
         return Ok(());
     }
@@ -25,11 +29,11 @@ pub(crate) async fn look(crm: &Crm, fitting: &Fitting, writes: &mut Writes<'_>) 
     // This poll has met them already.
     leads.retain(|lead| !writes.has(lead));
     if !leads.is_empty() {
-        let (scope, interest) = (Scope::Keys(leads), Interest::Differences);
-        let mut merge = Merge::begin(crm, writes.state(), fitting, scope, interest, writes.now()).await?;
+        let (scope, interest) = (ReadScope::Keys(leads), MergeInterest::Differences);
+        let mut merge = RowMerge::begin(crm, writes.state(), fitting, scope, interest, writes.now()).await?;
         while let Some(item) = merge.next().await? {
             // Whether a lead is gone is for the full compare to say.
-            if !matches!(item, Item::Missing(_)) {
+            if !matches!(item, MergeItem::Missing(_)) {
                 writes.take(item).await?;
             }
         }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Settings;
-use crate::rules::guard::{Admission, Earlier};
-use crate::send::polled::Polled;
-use crate::source::crm::Crm;
-use crate::store::control::{self, Facts, Lost, Unasked};
+use crate::config::ServiceSettings;
+use crate::rules::guard::{EarlierLosses, SendPolicy};
+use crate::send::polled::PollOutcome;
+use crate::source::crm::ConnectedCrm;
+use crate::store::control::{self, ControlFacts, UnaskedLosses, UnaskedSends};
 use crate::store::state_db::StateDb;
 
 /// A script that deletes in small commits, with pauses, is done by then.
@@ -18,31 +18,36 @@ const LOST_WITHIN: Duration = Duration::from_secs(3600);
 
 /// What has gone unasked so far; `None` where polls are as far apart as the settings say.
 #[derive(Debug, Clone)]
-pub struct Allowance(Option<(Unasked, Lost)>);
+pub struct UnaskedAllowance(Option<(UnaskedSends, UnaskedLosses)>);
 
-impl Allowance {
-    pub fn of(crm: &Crm, facts: &Facts, settings: &Settings, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
+impl UnaskedAllowance {
+    pub fn of(
+        crm: &ConnectedCrm,
+        facts: &ControlFacts,
+        settings: &ServiceSettings,
+        now: DateTime<Utc>,
+    ) -> Result<Self, sqlx::Error> {
         if crm.log.is_none() {
             return Ok(Self(None));
         }
         let interval = settings.source.poll_interval;
         // Of a clock that was set back nothing is believed but the count.
-        let unasked = facts.get::<Unasked>()?.filter(|unasked| now < unasked.since + interval);
-        let lost = facts.get::<Lost>()?.filter(|lost| now < lost.since + LOST_WITHIN.max(interval));
+        let unasked = facts.get::<UnaskedSends>()?.filter(|unasked| now < unasked.since + interval);
+        let lost = facts.get::<UnaskedLosses>()?.filter(|lost| now < lost.since + LOST_WITHIN.max(interval));
         Ok(Self(Some((
-            unasked.unwrap_or(Unasked { since: now, leads: 0, lost: 0 }),
-            lost.unwrap_or(Lost { since: now, leads: 0 }),
+            unasked.unwrap_or(UnaskedSends { since: now, leads: 0, lost: 0 }),
+            lost.unwrap_or(UnaskedLosses { since: now, leads: 0 }),
         ))))
     }
 
     /// The same with less to send.
-    pub fn narrow(&self, admission: Admission) -> Admission {
+    pub fn narrow(&self, admission: SendPolicy) -> SendPolicy {
         match admission {
-            Admission::UpTo { limit, reason } => {
+            SendPolicy::UpTo { limit, reason } => {
                 let limit = self.left(limit as u64);
-                Admission::UpTo { limit: usize::try_from(limit).unwrap_or(usize::MAX), reason }
+                SendPolicy::UpTo { limit: usize::try_from(limit).unwrap_or(usize::MAX), reason }
             }
-            Admission::Send | Admission::Hold(_) | Admission::Baseline => admission,
+            SendPolicy::Send | SendPolicy::Hold(_) | SendPolicy::Baseline => admission,
         }
     }
 
@@ -51,21 +56,27 @@ impl Allowance {
         limit.saturating_sub(self.0.as_ref().map_or(0, |(unasked, _)| unasked.leads))
     }
 
-    pub fn earlier(&self) -> Earlier {
-        let earlier = |(unasked, lost): &(Unasked, Lost)| Earlier { lost: lost.leads, lost_of_late: unasked.lost };
+    pub fn earlier(&self) -> EarlierLosses {
+        let earlier = |(unasked, lost): &(UnaskedSends, UnaskedLosses)| EarlierLosses {
+            lost: lost.leads,
+            lost_of_late: unasked.lost,
+        };
         self.0.as_ref().map(earlier).unwrap_or_default()
     }
 
-    pub async fn spend(self, state: &StateDb, polled: &Polled, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    pub async fn spend(self, state: &StateDb, polled: &PollOutcome, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         let Some((unasked, lost)) = self.0 else { return Ok(()) };
         let less = |leads: u64| (leads + polled.lost).saturating_sub(polled.back);
-        let spent =
-            Unasked { since: unasked.since.min(now), leads: unasked.leads + polled.unasked, lost: less(unasked.lost) };
+        let spent = UnaskedSends {
+            since: unasked.since.min(now),
+            leads: unasked.leads + polled.unasked,
+            lost: less(unasked.lost),
+        };
         if (spent.leads, spent.lost) != (unasked.leads, unasked.lost) {
             control::write(state, &spent, now).await?;
         }
         if less(lost.leads) != lost.leads {
-            control::write(state, &Lost { since: lost.since.min(now), leads: less(lost.leads) }, now).await?;
+            control::write(state, &UnaskedLosses { since: lost.since.min(now), leads: less(lost.leads) }, now).await?;
         }
         Ok(())
     }

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::conversica::consent::{HeardWord, Standing, WordSource, was_given_before};
-use crate::conversica::consent_word::{Channel, Word};
+use crate::conversica::consent::{HeardWord, WithdrawnConsent, WordSource, was_given_before};
+use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
 use crate::conversica::lead::LeadId;
-use crate::rules::mapping::Mapped;
-use crate::store::consent::{self, Entry};
+use crate::rules::mapping::MappedRow;
+use crate::store::consent::{self, LedgerEntry};
 use crate::store::state_db::StateDb;
 
 /// Clocks explain no more: a later time is a typing mistake or stands for "never".
@@ -17,7 +17,7 @@ const FAR_AHEAD: TimeDelta = TimeDelta::hours(24);
 
 /// Whether what the CRM says of consent goes into the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ledger {
+pub enum LedgerUse {
     Write,
     /// As if it were written.
     Leave,
@@ -30,22 +30,22 @@ pub enum Ledger {
 /// The state's.
 pub async fn keep(
     state: &StateDb,
-    rows: Vec<(Mapped, Option<DateTime<Utc>>)>,
-    ledger: Ledger,
+    rows: Vec<(MappedRow, Option<DateTime<Utc>>)>,
+    ledger: LedgerUse,
     now: DateTime<Utc>,
-) -> Result<Vec<Mapped>, sqlx::Error> {
+) -> Result<Vec<MappedRow>, sqlx::Error> {
     let leads: Vec<LeadId> = rows.iter().map(|(mapped, _)| mapped.lead.clone()).collect();
     let standing = consent::stands(state, &leads).await?;
     let mut given = Vec::new();
     let mut kept = Vec::with_capacity(rows.len());
     for (mapped, given_at) in rows {
-        let ahead = given_at.filter(|at| now < *at && *at <= now + FAR_AHEAD && ledger == Ledger::Write);
+        let ahead = given_at.filter(|at| now < *at && *at <= now + FAR_AHEAD && ledger == LedgerUse::Write);
         let standing = standing.get(&mapped.lead).copied();
         // Nobody has given consent in the future: such a time says nothing, and ends no opt-out.
         let given_at = given_at.filter(|at| *at <= now + CLOCKS_APART);
         let heard = if ahead.is_some() || may_end(standing.as_ref(), given_at) {
             let entries = consent::of_lead(state, &mapped.lead).await?;
-            entries.iter().map(Entry::heard_word).collect()
+            entries.iter().map(LedgerEntry::heard_word).collect()
         } else {
             Vec::new()
         };
@@ -54,27 +54,32 @@ pub async fn keep(
         given.extend(ahead.into_iter().flat_map(|at| remember_ahead(&mapped.lead, at, &heard, now)));
         kept.push(mapped.kept_by(&standing));
     }
-    if ledger == Ledger::Write {
+    if ledger == LedgerUse::Write {
         consent::record(state, &given).await?;
     }
     Ok(kept)
 }
 
-fn may_end(standing: Option<&Standing>, given_at: Option<DateTime<Utc>>) -> bool {
-    let is_later =
-        |standing: &Standing, at| Channel::ALL.into_iter().any(|of| standing.get(of).is_some_and(|since| since < at));
+fn may_end(standing: Option<&WithdrawnConsent>, given_at: Option<DateTime<Utc>>) -> bool {
+    let is_later = |standing: &WithdrawnConsent, at| {
+        ConsentChannel::ALL.into_iter().any(|of| standing.get(of).is_some_and(|since| since < at))
+    };
     standing.zip(given_at).is_some_and(|(standing, at)| is_later(standing, at))
 }
 
 /// A giving that lies ahead of the clock shows a clock that is behind. It goes into the ledger once, so that it ends no opt-out that is
 /// heard after it.
-fn remember_ahead(lead: &LeadId, at: DateTime<Utc>, heard: &[HeardWord], now: DateTime<Utc>) -> Vec<Entry> {
+fn remember_ahead(lead: &LeadId, at: DateTime<Utc>, heard: &[HeardWord], now: DateTime<Utc>) -> Vec<LedgerEntry> {
     let is_known = heard.iter().any(|heard| {
         heard.source == WordSource::Crm && heard.word.given && heard.word.at.timestamp_micros() == at.timestamp_micros()
     });
-    let channels = if is_known { Vec::new() } else { Channel::ALL.to_vec() };
-    let entry =
-        |channel| Entry { lead: lead.clone(), word: Word { channel, given: true, at }, heard_at: now, event_seq: None };
+    let channels = if is_known { Vec::new() } else { ConsentChannel::ALL.to_vec() };
+    let entry = |channel| LedgerEntry {
+        lead: lead.clone(),
+        word: ChannelWord { channel, given: true, at },
+        heard_at: now,
+        event_seq: None,
+    };
     channels.into_iter().map(entry).collect()
 }
 
@@ -82,23 +87,27 @@ fn remember_ahead(lead: &LeadId, at: DateTime<Utc>, heard: &[HeardWord], now: Da
 /// when the withdrawal was heard.
 fn give(
     lead: &LeadId,
-    standing: &mut Standing,
+    standing: &mut WithdrawnConsent,
     given_at: DateTime<Utc>,
     heard: &[HeardWord],
     now: DateTime<Utc>,
-) -> Vec<Entry> {
+) -> Vec<LedgerEntry> {
     let at = given_at.min(now);
-    let is_ended = |channel: &Channel| {
+    let is_ended = |channel: &ConsentChannel| {
         standing.get(*channel).is_some_and(|since| since < at)
             && !standing.is_unsettled(*channel)
             && !was_given_before(heard, *channel, given_at)
     };
-    let ended = Channel::ALL.into_iter().filter(is_ended);
-    let ended: Vec<Channel> = ended.collect();
+    let ended = ConsentChannel::ALL.into_iter().filter(is_ended);
+    let ended: Vec<ConsentChannel> = ended.collect();
     for channel in &ended {
         standing.set(*channel, None);
     }
-    let entry =
-        |channel| Entry { lead: lead.clone(), word: Word { channel, given: true, at }, heard_at: now, event_seq: None };
+    let entry = |channel| LedgerEntry {
+        lead: lead.clone(),
+        word: ChannelWord { channel, given: true, at },
+        heard_at: now,
+        event_seq: None,
+    };
     ended.into_iter().map(entry).collect()
 }

@@ -8,7 +8,7 @@ mod deliverer;
 mod ending;
 mod shared_facts;
 
-pub use deliverer::Deliverer;
+pub use deliverer::LeadDeliverer;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,30 +18,30 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::client::permit::SendPermit;
-use crate::client::{Attempt, Client};
-use crate::config::Settings;
-use crate::conversica::outcome::Class;
-use crate::rules::admission::Admit;
-use crate::rules::mapping::Mapping;
-use crate::rules::retry::{self, Next};
+use crate::client::{ConversicaClient, RequestAttempt};
+use crate::config::ServiceSettings;
+use crate::conversica::outcome::OutcomeClass;
+use crate::rules::admission::ClaimFilter;
+use crate::rules::mapping::LeadMapping;
+use crate::rules::retry::{self, NextStep};
 use crate::rules::{guard, lease};
 use crate::send::account;
-use crate::send::tally::Tally;
-use crate::send::throttle::Throttle;
-use crate::store::claim::{Claim, Finished};
-use crate::store::control::{self, Halt, Pacing, Verified};
-use crate::store::delivery::{self, OptOuts, Wanted};
+use crate::send::tally::RunTally;
+use crate::send::throttle::DeliveryThrottle;
+use crate::store::claim::{FinishedAttempt, LeadClaim};
+use crate::store::control::{self, StoredHalt, StoredPace, VerifiedAccount};
+use crate::store::delivery::{self, ClaimRequest, OptOuts};
 use crate::store::due;
 use crate::store::state_db::StateDb;
 use crate::{clock, horizon};
-use deliverer::{RECHECK, Unwritten};
+use deliverer::{RECHECK, UnwrittenFact};
 
 /// How soon what somebody else was just claiming is looked at again.
 const CONTENTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether leads may still be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intake {
+pub enum ClaimIntake {
     Open,
     /// Finish what is in flight, begin nothing.
     Closed,
@@ -49,7 +49,7 @@ pub enum Intake {
 
 /// Where a step left things.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct DeliveryStep {
     pub claimed: usize,
     pub recorded: usize,
     /// Requests on their way.
@@ -57,21 +57,22 @@ pub struct Step {
     pub halted: bool,
 }
 
-impl Deliverer {
+impl LeadDeliverer {
     /// `wake` is rung when leads have become due.
     pub async fn new(
         state: StateDb,
-        settings: &Settings,
-        tally: Arc<Tally>,
+        settings: &ServiceSettings,
+        tally: Arc<RunTally>,
         wake: Arc<Notify>,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
-        let client = Client::new(&settings.conversica, settings.delivery.timeout, settings.delivery.concurrency)?;
+        let client =
+            ConversicaClient::new(&settings.conversica, settings.delivery.timeout, settings.delivery.concurrency)?;
         let account = account::fingerprint(&state, &settings.conversica, now).await?;
-        let known = control::read::<Verified>(&state).await?;
+        let known = control::read::<VerifiedAccount>(&state).await?;
         let verified = known.as_ref().is_some_and(|known| known.account == account);
         // How another account was doing says nothing about this one.
-        let noted = control::read::<Pacing>(&state).await?.filter(|_| verified || known.is_none());
+        let noted = control::read::<StoredPace>(&state).await?.filter(|_| verified || known.is_none());
         let test_leads = due::test_leads_for_the_crm(&state, settings.conversica.test_lead_limit).await?;
         let admit = guard::admit(settings, test_leads);
         let mut deliverer = Self {
@@ -84,9 +85,9 @@ impl Deliverer {
             unwritten: Vec::new(),
             requests: JoinSet::new(),
             finished: Vec::new(),
-            throttle: Throttle::resume(&settings.delivery, noted, now),
+            throttle: DeliveryThrottle::resume(&settings.delivery, noted, now),
             admit,
-            mapping: Mapping::new(settings).fingerprint().to_string(),
+            mapping: LeadMapping::new(settings).fingerprint().to_string(),
             remapping: false,
             look_at: now,
             hurry: false,
@@ -101,12 +102,12 @@ impl Deliverer {
 
     /// One for settings that have changed, while nothing is on its way: an account that was refused is known again, a new one
     /// goes alone at first.
-    pub async fn renewed(&self, settings: &Settings, now: DateTime<Utc>) -> anyhow::Result<Self> {
+    pub async fn renewed(&self, settings: &ServiceSettings, now: DateTime<Utc>) -> anyhow::Result<Self> {
         Self::new(self.state.clone(), settings, self.tally.clone(), self.wake.clone(), now).await
     }
 
     /// The halt that stands, if one does.
-    pub fn halt(&self) -> Option<&Halt> {
+    pub fn halt(&self) -> Option<&StoredHalt> {
         self.halt.as_ref()
     }
 
@@ -114,7 +115,7 @@ impl Deliverer {
     ///
     /// # Errors
     /// The database's. Nothing is lost by it: outcomes wait for the next round, and so do their slots.
-    pub async fn step(&mut self, intake: Intake, now: DateTime<Utc>) -> anyhow::Result<Step> {
+    pub async fn step(&mut self, intake: ClaimIntake, now: DateTime<Utc>) -> anyhow::Result<DeliveryStep> {
         while let Some(joined) = self.requests.try_join_next() {
             self.finish(joined, now);
         }
@@ -130,7 +131,7 @@ impl Deliverer {
             due::hurry_withdrawals(&self.state, now).await?;
             self.hurry = false;
         }
-        let wanted = if intake == Intake::Open { self.wanted(now) } else { 0 };
+        let wanted = if intake == ClaimIntake::Open { self.wanted(now) } else { 0 };
         let recorded = self.finished.len();
         let mut claims = Vec::new();
         // Counted from before the claim's statement leaves: its answer may be slow to come.
@@ -138,9 +139,9 @@ impl Deliverer {
         if recorded > 0 || wanted > 0 {
             let lease = lease::duration(self.settings.delivery.timeout);
             permitted_until = clock::since_boot().saturating_add(lease::time_to_write(lease));
-            let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
+            let admit = if self.remapping { &ClaimFilter::Withdrawals } else { &self.admit };
             let opt_outs = OptOuts::of(&self.settings.consent);
-            let wanted = Wanted { leads: wanted, admit, alone: !self.verified, opt_outs };
+            let wanted = ClaimRequest { leads: wanted, admit, alone: !self.verified, opt_outs };
             claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
             self.finished.clear();
             claims = self.withhold_in_pause(claims).await;
@@ -155,7 +156,7 @@ impl Deliverer {
             self.rest(now).await?;
         }
         self.throttle.note(&self.state, self.capped_until, now).await?;
-        Ok(Step { claimed, recorded, in_flight: self.requests.len(), halted: self.halt.is_some() })
+        Ok(DeliveryStep { claimed, recorded, in_flight: self.requests.len(), halted: self.halt.is_some() })
     }
 
     /// Waits until something has finished, something is due, a token is there, or somebody rings; at most a second.
@@ -179,7 +180,7 @@ impl Deliverer {
 
     /// When the next lead that may be claimed is due, if any waits.
     pub async fn next_due_at(&mut self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-        let admit = if self.remapping { &Admit::Withdrawals } else { &self.admit };
+        let admit = if self.remapping { &ClaimFilter::Withdrawals } else { &self.admit };
         let next = due::next_due_at(&self.state, admit, now).await?;
         if self.capped_until.is_none()
             && let Some(until) = next.capped_until
@@ -236,7 +237,7 @@ impl Deliverer {
 
     /// Nothing more is due: until when?
     async fn rest(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        if let Admit::TestLeads(limit) = self.admit
+        if let ClaimFilter::TestLeads(limit) = self.admit
             && !self.remapping
         {
             let held = due::hold_surplus_tests(&self.state, limit, now).await?;
@@ -252,7 +253,7 @@ impl Deliverer {
         Ok(())
     }
 
-    fn send(&mut self, claim: Claim, permit: SendPermit, now: DateTime<Utc>) {
+    fn send(&mut self, claim: LeadClaim, permit: SendPermit, now: DateTime<Utc>) {
         let (client, state) = (self.client.clone(), self.state.clone());
         self.requests.spawn(async move {
             let mut claim = claim;
@@ -264,7 +265,11 @@ impl Deliverer {
         });
     }
 
-    fn finish(&mut self, joined: Result<(Claim, Option<Attempt>), tokio::task::JoinError>, now: DateTime<Utc>) {
+    fn finish(
+        &mut self,
+        joined: Result<(LeadClaim, Option<RequestAttempt>), tokio::task::JoinError>,
+        now: DateTime<Utc>,
+    ) {
         // A task that panics has lost its claim's name: the claim stays in flight, and its lease or the next start ends it.
         let Ok((claim, attempt)) = joined else {
             error!("a request's task failed; its lead stays claimed until the lease is over");
@@ -275,12 +280,12 @@ impl Deliverer {
                 id = claim.lead.id,
                 "a claim was too old when its request was to leave: nothing was sent, the lead is due again"
             );
-            self.finished.push(Finished::unsent(claim, now));
+            self.finished.push(FinishedAttempt::unsent(claim, now));
             return;
         };
         self.tally.add(attempt.class, attempt.duration);
         let next = self.consequence(&claim, &attempt, now);
-        self.finished.push(Finished {
+        self.finished.push(FinishedAttempt {
             lead: claim.lead,
             claimed_at: claim.claimed_at,
             attempt: claim.attempt,
@@ -295,28 +300,28 @@ impl Deliverer {
     }
 
     /// What an attempt means: for its lead (returned), and for everybody (pace, breaker, halt).
-    fn consequence(&mut self, claim: &Claim, attempt: &Attempt, now: DateTime<Utc>) -> Next {
+    fn consequence(&mut self, claim: &LeadClaim, attempt: &RequestAttempt, now: DateTime<Utc>) -> NextStep {
         let delivery = &self.settings.delivery;
         match attempt.class {
-            Class::Accepted => {
+            OutcomeClass::Accepted => {
                 self.throttle.pace.recover();
                 self.answered();
                 if !self.verified {
                     self.verified = true;
-                    self.unwritten.push(Unwritten::Verified);
+                    self.unwritten.push(UnwrittenFact::Verified);
                 }
-                Next::Done
+                NextStep::Done
             }
-            Class::Rejected => {
+            OutcomeClass::Rejected => {
                 self.answered();
-                Next::Rejected
+                NextStep::Rejected
             }
-            Class::Transient | Class::Ambiguous => {
+            OutcomeClass::Transient | OutcomeClass::Ambiguous => {
                 if slows_down(attempt) {
                     self.throttle.pace.slow_down(attempt.retry_after, now);
                 }
                 if let Some(wait) = asked_pause(attempt) {
-                    self.unwritten.push(Unwritten::Pause(now + wait));
+                    self.unwritten.push(UnwrittenFact::Pause(now + wait));
                 }
                 if self.throttle.breaker.failed(&delivery.retry, now) {
                     let detail =
@@ -334,13 +339,13 @@ impl Deliverer {
                         attempt.retry_after,
                         now,
                     ),
-                    Class::Ambiguous => retry::next_unknown(delivery, number, failing_for, now),
+                    OutcomeClass::Ambiguous => retry::next_unknown(delivery, number, failing_for, now),
                     _ => retry::next(&delivery.retry, number, failing_for, attempt.retry_after, now),
                 }
             }
-            Class::Halting => {
+            OutcomeClass::Halting => {
                 self.stop_everything(attempt, now);
-                Next::Untried
+                NextStep::Untried
             }
         }
     }
@@ -352,9 +357,9 @@ impl Deliverer {
         }
     }
 
-    fn stop_everything(&mut self, attempt: &Attempt, now: DateTime<Utc>) {
+    fn stop_everything(&mut self, attempt: &RequestAttempt, now: DateTime<Utc>) {
         let Some(reason) = attempt.halt.filter(|_| self.halt.is_none()) else { return };
-        let halt = Halt { reason, since: now, detail: attempt.detail.clone(), account: self.account.clone() };
+        let halt = StoredHalt { reason, since: now, detail: attempt.detail.clone(), account: self.account.clone() };
         error!(
             reason = reason.name(),
             http_status = attempt.http_status,
@@ -363,19 +368,19 @@ impl Deliverer {
         );
         // Whatever these credentials were worth before, the next request goes alone.
         self.verified = false;
-        self.unwritten.push(Unwritten::Halt(halt.clone()));
+        self.unwritten.push(UnwrittenFact::Halt(halt.clone()));
         self.halt = Some(halt);
     }
 }
 
 /// Whether Conversica has too much to do, as far as this answer shows.
-fn slows_down(attempt: &Attempt) -> bool {
-    let is_overloaded = attempt.class == Class::Transient && matches!(attempt.http_status, Some(429 | 503));
-    is_overloaded || attempt.class == Class::Ambiguous
+fn slows_down(attempt: &RequestAttempt) -> bool {
+    let is_overloaded = attempt.class == OutcomeClass::Transient && matches!(attempt.http_status, Some(429 | 503));
+    is_overloaded || attempt.class == OutcomeClass::Ambiguous
 }
 
 /// For how long Conversica has asked every instance to be silent.
-fn asked_pause(attempt: &Attempt) -> Option<Duration> {
+fn asked_pause(attempt: &RequestAttempt) -> Option<Duration> {
     attempt.retry_after.filter(|_| slows_down(attempt))
 }
 

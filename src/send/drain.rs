@@ -3,14 +3,14 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Settings;
-use crate::send::poll::Polled;
+use crate::config::ServiceSettings;
+use crate::send::poll::PollOutcome;
 use crate::send::poll_rows::read_and_write;
-use crate::send::reach::{Covered, Reach};
-use crate::send::step::{Behind, Touch};
-use crate::send::tally::Tally;
-use crate::source::changes::log::{ChangeLog, Touched};
-use crate::source::crm::Crm;
+use crate::send::reach::{PollCoverage, PollReach};
+use crate::send::step::{LogBehind, TouchedRows};
+use crate::send::tally::RunTally;
+use crate::source::changes::log::{ChangeLog, TouchedLeads};
+use crate::source::crm::ConnectedCrm;
 use crate::store::control::{self, ChangeLogInUse};
 use crate::store::state_db::StateDb;
 
@@ -22,16 +22,16 @@ use crate::store::state_db::StateDb;
 /// [`crate::error::SetupError`] where log or triggers are not there as these settings want them.
 #[expect(clippy::too_many_arguments, reason = "those of a poll, and the log")]
 pub(crate) async fn drain(
-    crm: &Crm,
+    crm: &ConnectedCrm,
     log: &ChangeLog,
     state: &StateDb,
-    settings: &Settings,
-    mut reach: Reach,
-    tally: &Tally,
+    settings: &ServiceSettings,
+    mut reach: PollReach,
+    tally: &RunTally,
     kind: &mut &'static str,
     now: DateTime<Utc>,
-) -> anyhow::Result<Polled> {
-    let mut total = Polled::default();
+) -> anyhow::Result<PollOutcome> {
+    let mut total = PollOutcome::default();
     let mut first = true;
     // So many rows of the log were there when everything was last compared, and still are.
     let mut compared = 0;
@@ -50,20 +50,20 @@ pub(crate) async fn drain(
         let known = control::read::<ChangeLogInUse>(state).await?.as_ref() == Some(&in_use);
         let read = log.read().await?;
         let touched = match &read.touched {
-            Touched::Leads(leads) if known => leads.clone(),
-            Touched::Leads(_) | Touched::Anything => {
-                reach = Reach::Everything;
+            TouchedLeads::Leads(leads) if known => leads.clone(),
+            TouchedLeads::Leads(_) | TouchedLeads::Anything => {
+                reach = PollReach::Everything;
                 Vec::new()
             }
         };
-        let behind = if read.is_full() && compared == 0 { Behind::Rows } else { Behind::Nothing };
+        let behind = if read.is_full() && compared == 0 { LogBehind::Rows } else { LogBehind::Nothing };
         let waiting = match reach {
-            Reach::Everything if read.is_full() => u64::try_from(log.backlog().await?.rows).unwrap_or(0),
-            Reach::Everything | Reach::AsDue => read.rows(),
+            PollReach::Everything if read.is_full() => u64::try_from(log.backlog().await?.rows).unwrap_or(0),
+            PollReach::Everything | PollReach::AsDue => read.rows(),
         };
         let keyless = if read.has_keyless { crm.keyless_rows().await? } else { 0 };
         let unnamed = keyless.max(u64::from(read.has_unnamed));
-        let touched = Touch { leads: touched, behind, unnamed };
+        let touched = TouchedRows { leads: touched, behind, unnamed };
         let mut step = "full";
         let covered = read_and_write(crm, state, settings, reach, Some(touched), tally, &mut step, now).await;
         if step == "full" || first {
@@ -72,24 +72,24 @@ pub(crate) async fn drain(
         first = false;
         let (polled, covered) = covered?;
         total.add(polled);
-        if covered == Covered::Nothing {
-            reach = Reach::Everything;
+        if covered == PollCoverage::Nothing {
+            reach = PollReach::Everything;
             continue;
         }
-        if covered == Covered::Everything {
+        if covered == PollCoverage::Everything {
             compared = waiting;
         }
-        if covered == Covered::Everything && !known {
+        if covered == PollCoverage::Everything && !known {
             control::write(state, &in_use, now).await?;
         }
-        let at_end = covered == Covered::Touched && !read.is_full();
-        if covered != Covered::Part {
+        let at_end = covered == PollCoverage::Touched && !read.is_full();
+        if covered != PollCoverage::Part {
             compared = compared.saturating_sub(read.rows());
             log.forget(read).await?;
         }
         if at_end {
             return Ok(total);
         }
-        reach = Reach::AsDue;
+        reach = PollReach::AsDue;
     }
 }

@@ -7,14 +7,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TurnLost;
-use crate::store::control::{self, Fact, Facts};
+use crate::store::control::{self, ControlFact, ControlFacts};
 use crate::store::state_db::StateDb;
 
 /// Tells a process from all others that share its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance(u64);
+pub struct InstanceId(u64);
 
-impl Default for Instance {
+impl Default for InstanceId {
     fn default() -> Self {
         Self(rand::random())
     }
@@ -22,31 +22,31 @@ impl Default for Instance {
 
 /// Who began the newest poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Polling {
-    pub instance: Instance,
+pub struct NewestPoller {
+    pub instance: InstanceId,
 }
 
-impl Fact for Polling {
+impl ControlFact for NewestPoller {
     const NAME: &'static str = "polling";
 }
 
 /// Stands as long as no other instance begins a poll. An SQLite state has no other.
 #[derive(Debug, Clone, Copy)]
-pub struct Fence(Option<Instance>);
+pub struct PollerFence(Option<InstanceId>);
 
-impl Fence {
+impl PollerFence {
     /// To be raised by whoever has the turn, before anything is read.
     pub async fn raise(
         state: &StateDb,
-        facts: &Facts,
-        instance: Instance,
+        facts: &ControlFacts,
+        instance: InstanceId,
         now: DateTime<Utc>,
     ) -> Result<Self, sqlx::Error> {
         if matches!(state, StateDb::Sqlite(_)) {
             return Ok(Self(None));
         }
-        let polling = Polling { instance };
-        if facts.get::<Polling>()?.as_ref() != Some(&polling) {
+        let polling = NewestPoller { instance };
+        if facts.get::<NewestPoller>()?.as_ref() != Some(&polling) {
             control::write(state, &polling, now).await?;
         }
         Ok(Self(Some(instance)))
@@ -58,7 +58,7 @@ impl Fence {
     /// Another instance has begun a poll since.
     pub async fn check(self, state: &StateDb) -> anyhow::Result<()> {
         let Some(instance) = self.0 else { return Ok(()) };
-        let polling = control::read::<Polling>(state).await?;
+        let polling = control::read::<NewestPoller>(state).await?;
         if polling.is_none_or(|polling| polling.instance != instance) {
             return Err(TurnLost.into());
         }

@@ -14,42 +14,42 @@ use std::collections::VecDeque;
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::rules::cursor::Newest;
-use crate::rules::lead_change::Known;
-use crate::rules::line::{Batch, Line};
-use crate::rules::mapping::Mapped;
-use crate::rules::read_scope::{Scope, WholeNames};
-use crate::send::consent::{self, Ledger};
-use crate::send::merge::copies::Copies;
+use crate::rules::cursor::NewestStamp;
+use crate::rules::lead_change::KnownLead;
+use crate::rules::line::{RowBatch, RowLine};
+use crate::rules::mapping::MappedRow;
+use crate::rules::read_scope::{ReadScope, WholeNames};
+use crate::send::consent::{self, LedgerUse};
+use crate::send::merge::copies::RowCopies;
 use crate::send::merge::expected_leads::ExpectedLeads;
-use crate::send::merge::interest::Interest;
-use crate::source::crm::{Crm, Fitting, SourceSchema};
-use crate::source::read::{BATCH_ROWS, Batches, Reading};
+use crate::send::merge::interest::MergeInterest;
+use crate::source::crm::{ConnectedCrm, FittingSource, SourceSchema};
+use crate::source::read::{BATCH_ROWS, PreparedReading, RowBatches};
 use crate::store::compare::{self, KnownLeads};
 use crate::store::state_db::StateDb;
 use crate::store::{lead, tombstone};
 
 /// What the merge comes upon.
 #[derive(Debug)]
-pub enum Item {
+pub enum MergeItem {
     /// A row of the source that may differ from what is known of its lead.
-    Row(Mapped, Option<Known>),
+    Row(MappedRow, Option<KnownLead>),
     /// A lead that is no longer in the source.
-    Missing(Known),
+    Missing(KnownLead),
     /// Nothing of interest for some time: there are more rows.
     Quiet,
 }
 
-pub struct Merge<'a> {
-    crm: &'a Crm,
+pub struct RowMerge<'a> {
+    crm: &'a ConnectedCrm,
     state: &'a StateDb,
-    fitting: &'a Fitting,
-    interest: Interest,
+    fitting: &'a FittingSource,
+    interest: MergeInterest,
     now: DateTime<Utc>,
-    batches: Batches,
-    batch: Batch,
+    batches: RowBatches,
+    batch: RowBatch,
     /// The batch after it: rows of one key may stand in both.
-    ahead: Option<Batch>,
+    ahead: Option<RowBatch>,
     /// The next line of the batch.
     next: usize,
     source_at_end: bool,
@@ -63,24 +63,24 @@ pub struct Merge<'a> {
     unnamed: u64,
     /// Leads that the source is expected to have, and has.
     present: u64,
-    newest: Option<Newest>,
+    newest: Option<NewestStamp>,
     schema: Option<SourceSchema>,
     known: ExpectedLeads,
-    items: VecDeque<Item>,
+    items: VecDeque<MergeItem>,
     /// Set where anybody was ever erased.
-    erasure: Option<tombstone::Key>,
+    erasure: Option<tombstone::TombstoneKey>,
     /// Rows of people who were erased.
     erased: u64,
 }
 
 /// What is gathered for one look at the state.
 #[derive(Default)]
-struct Gathered {
-    rows: Vec<Met>,
+struct GatheredRows {
+    rows: Vec<MetLead>,
     missing: Vec<LeadId>,
 }
 
-impl Gathered {
+impl GatheredRows {
     fn is_full(&self) -> bool {
         self.rows.len() + self.missing.len() >= BATCH_ROWS
     }
@@ -91,7 +91,7 @@ impl Gathered {
 }
 
 /// A lead, and the row or rows that the source has of it.
-struct Met {
+struct MetLead {
     lead: LeadId,
     rows: MetRows,
 }
@@ -99,21 +99,21 @@ struct Met {
 enum MetRows {
     /// The line of the batch.
     One(usize),
-    Several(Copies),
+    Several(RowCopies),
 }
 
-impl<'a> Merge<'a> {
+impl<'a> RowMerge<'a> {
     /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only. Comes back once the
     /// snapshot stands.
     ///
     /// # Errors
     /// The source's.
     pub async fn begin(
-        crm: &'a Crm,
+        crm: &'a ConnectedCrm,
         state: &'a StateDb,
-        fitting: &'a Fitting,
-        scope: Scope,
-        interest: Interest,
+        fitting: &'a FittingSource,
+        scope: ReadScope,
+        interest: MergeInterest,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
         if crm.may_have_whole_names(fitting) {
@@ -123,18 +123,20 @@ impl<'a> Merge<'a> {
             };
             crm.whole_names.get_or_try_init(names).await?;
         }
-        let mut batches = Reading::new(crm, fitting, scope.clone()).at(now).start(&crm.db);
+        let mut batches = PreparedReading::new(crm, fitting, scope.clone()).at(now).start(&crm.db);
         let opened = batches.opened().await?;
         let mut passed = None;
-        let doubted = if let Interest::Doubts(doubted) = interest { Some(doubted) } else { None };
+        let doubted = if let MergeInterest::Doubts(doubted) = interest { Some(doubted) } else { None };
         let known = match scope {
-            Scope::All => ExpectedLeads::InOrder(opened.order, KnownLeads::read(state, opened.order, None, doubted)),
-            Scope::From(_, lead) => {
+            ReadScope::All => {
+                ExpectedLeads::InOrder(opened.order, KnownLeads::read(state, opened.order, None, doubted))
+            }
+            ReadScope::From(_, lead) => {
                 passed = Some(lead).filter(|_| opened.resumed);
                 ExpectedLeads::InOrder(opened.order, KnownLeads::read(state, opened.order, passed.clone(), doubted))
             }
-            Scope::Since(_) => ExpectedLeads::LookedUp,
-            Scope::Keys(mut leads) => {
+            ReadScope::Since(_) => ExpectedLeads::LookedUp,
+            ReadScope::Keys(mut leads) => {
                 leads.sort();
                 leads.dedup();
                 ExpectedLeads::Asked(leads.into())
@@ -147,7 +149,7 @@ impl<'a> Merge<'a> {
             interest,
             now,
             batches,
-            batch: Batch::default(),
+            batch: RowBatch::default(),
             ahead: None,
             next: 0,
             source_at_end: false,
@@ -213,7 +215,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The newest `changed_at` of the snapshot.
-    pub fn newest(&self) -> Option<&Newest> {
+    pub fn newest(&self) -> Option<&NewestStamp> {
         self.newest.as_ref()
     }
 
@@ -232,7 +234,7 @@ impl<'a> Merge<'a> {
     ///
     /// # Errors
     /// [`crate::error::SetupError`] for rows that do not come in order; the databases' errors.
-    pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub async fn next(&mut self) -> anyhow::Result<Option<MergeItem>> {
         while self.items.is_empty() {
             self.load().await?;
             let gathered = self.gather().await?;
@@ -240,7 +242,7 @@ impl<'a> Merge<'a> {
                 return Ok(None);
             }
             if gathered.is_empty() {
-                return Ok(Some(Item::Quiet));
+                return Ok(Some(MergeItem::Quiet));
             }
             self.look_up(gathered).await?;
         }
@@ -268,7 +270,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The line that comes next after that one of the batch.
-    fn line_after(&self, index: usize) -> Option<Line<'_>> {
+    fn line_after(&self, index: usize) -> Option<RowLine<'_>> {
         if index + 1 < self.batch.len() {
             return Some(self.batch.line(index + 1));
         }
@@ -278,7 +280,7 @@ impl<'a> Merge<'a> {
     /// Whether the next line is the first of several with the same key, and if so, whether they go on in the next batch.
     fn copies_ahead(&self) -> Option<GoesOn> {
         let line = self.batch.line(self.next);
-        let is_same = |other: Option<Line<'_>>| other.is_some_and(|other| line.has_name_of(other));
+        let is_same = |other: Option<RowLine<'_>>| other.is_some_and(|other| line.has_name_of(other));
         if !is_same(self.line_after(self.next)) {
             return None;
         }
@@ -287,8 +289,8 @@ impl<'a> Merge<'a> {
     }
 
     /// Takes all lines of this key.
-    async fn take_copies(&mut self) -> anyhow::Result<Copies> {
-        let mut copies = Copies::default();
+    async fn take_copies(&mut self) -> anyhow::Result<RowCopies> {
+        let mut copies = RowCopies::default();
         loop {
             let line = self.batch.line(self.next);
             copies.add(self.crm, &line.row());
@@ -304,8 +306,8 @@ impl<'a> Merge<'a> {
     }
 
     /// Goes on until there is enough for one look at the state, or the batch is at its end.
-    async fn gather(&mut self) -> anyhow::Result<Gathered> {
-        let mut gathered = Gathered::default();
+    async fn gather(&mut self) -> anyhow::Result<GatheredRows> {
+        let mut gathered = GatheredRows::default();
         while self.next < self.batch.len() {
             let line = self.batch.line(self.next);
             let (key, client) = line.key_and_client();
@@ -347,14 +349,14 @@ impl<'a> Merge<'a> {
                 }
                 let copies = self.take_copies().await?;
                 self.last.get_or_insert_default().set(lead.as_pair());
-                gathered.rows.push(Met { lead, rows: MetRows::Several(copies) });
+                gathered.rows.push(MetLead { lead, rows: MetRows::Several(copies) });
                 continue;
             }
             let found = if found { self.known.pop() } else { None };
-            let differs = self.interest == Interest::Everything
+            let differs = self.interest == MergeInterest::Everything
                 || found.is_none_or(|found| found.row_hash != Some(self.batches.hash(line)));
             if differs {
-                gathered.rows.push(Met { lead: LeadId::of_pair(row), rows: MetRows::One(self.next) });
+                gathered.rows.push(MetLead { lead: LeadId::of_pair(row), rows: MetRows::One(self.next) });
             } else {
                 self.present += 1;
             }
@@ -369,8 +371,8 @@ impl<'a> Merge<'a> {
     }
 
     /// What the state says of the leads, beside what their rows say.
-    async fn look_up(&mut self, mut gathered: Gathered) -> anyhow::Result<()> {
-        if matches!(self.known, ExpectedLeads::LookedUp) && self.interest == Interest::Differences {
+    async fn look_up(&mut self, mut gathered: GatheredRows) -> anyhow::Result<()> {
+        if matches!(self.known, ExpectedLeads::LookedUp) && self.interest == MergeInterest::Differences {
             self.look_closer(&mut gathered).await?;
         }
         if let Some(key) = &self.erasure {
@@ -383,9 +385,9 @@ impl<'a> Merge<'a> {
         let leads: Vec<LeadId> = met.chain(&gathered.missing).cloned().collect();
         let mut known = lead::known(self.state, &leads).await?;
         let mut rows = Vec::with_capacity(gathered.rows.len());
-        for Met { lead, rows: met } in gathered.rows {
+        for MetLead { lead, rows: met } in gathered.rows {
             let found = known.get(&lead);
-            self.present += u64::from(found.is_some_and(Known::is_expected));
+            self.present += u64::from(found.is_some_and(KnownLead::is_expected));
             let index = match met {
                 MetRows::One(index) => index,
                 MetRows::Several(copies) => {
@@ -396,31 +398,31 @@ impl<'a> Merge<'a> {
             let line = self.batch.line(index);
             let hash = self.batches.hash(line);
             let says_the_same = found.is_some_and(|known| !known.gone && known.row_hash == Some(hash));
-            if self.interest != Interest::Differences || !says_the_same {
+            if self.interest != MergeInterest::Differences || !says_the_same {
                 let row = line.row();
                 rows.push((self.crm.mapping.map(&row).of_row(hash), self.crm.mapping.given_at(&row)));
             }
         }
         // Before anything is compared: what a person has said counts for more than what the CRM says of them.
         let rows = if self.crm.mapping.keeps_opt_outs() {
-            let ledger = if self.interest == Interest::Differences { Ledger::Write } else { Ledger::Leave };
+            let ledger = if self.interest == MergeInterest::Differences { LedgerUse::Write } else { LedgerUse::Leave };
             consent::keep(self.state, rows, ledger, self.now).await?
         } else {
             rows.into_iter().map(|(mapped, _)| mapped).collect()
         };
         for mapped in rows {
             let known = known.remove(&mapped.lead);
-            self.items.push_back(Item::Row(mapped, known));
+            self.items.push_back(MergeItem::Row(mapped, known));
         }
         let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
         let missing = missing.filter(|known| self.interest.is_in_the_missing() || !known.gone || known.is_withheld());
-        self.items.extend(missing.map(Item::Missing));
+        self.items.extend(missing.map(MergeItem::Missing));
         Ok(())
     }
 
     /// Of the rows of a look-back, most have been read before: a short look tells them from the others. Of those, some share
     /// their key with rows that have not changed.
-    async fn look_closer(&self, gathered: &mut Gathered) -> anyhow::Result<()> {
+    async fn look_closer(&self, gathered: &mut GatheredRows) -> anyhow::Result<()> {
         let leads: Vec<LeadId> = gathered.rows.iter().map(|met| met.lead.clone()).collect();
         let hashes = compare::hashes(self.state, &leads).await?;
         gathered.rows.retain(|met| match &met.rows {

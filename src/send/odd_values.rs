@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::conversica::lead::LeadKey;
-use crate::rules::lead_change::Known;
-use crate::rules::mapping::Mapped;
+use crate::rules::lead_change::KnownLead;
+use crate::rules::mapping::MappedRow;
 use crate::rules::odd_opt_out::OptOutColumns;
 
 /// What this poll knows about odd opt-out values.
@@ -35,8 +35,8 @@ impl OddValues {
 /// A row that withdraws consent by an odd value, of a lead that Conversica has.
 #[derive(Debug)]
 pub(crate) struct OddWithdrawal {
-    pub(crate) mapped: Mapped,
-    pub(crate) known: Option<Known>,
+    pub(crate) mapped: MappedRow,
+    pub(crate) known: Option<KnownLead>,
     pub(crate) delivered: Option<String>,
 }
 

@@ -9,15 +9,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::config::Settings;
-use crate::conversica::outcome::Class;
-use crate::send::deliver::{Deliverer, Intake};
-use crate::send::poll::Polled;
-use crate::send::reach::Reach;
-use crate::send::tally::Tally;
+use crate::config::ServiceSettings;
+use crate::conversica::outcome::OutcomeClass;
+use crate::send::deliver::{ClaimIntake, LeadDeliverer};
+use crate::send::poll::PollOutcome;
+use crate::send::reach::PollReach;
+use crate::send::tally::RunTally;
 use crate::send::turn::{PollOrder, PollTurn};
-use crate::source::crm::Crm;
-use crate::store::orphan::{self, Orphans};
+use crate::source::crm::ConnectedCrm;
+use crate::store::orphan::{self, OrphanScope};
 use crate::store::state_db::StateDb;
 use crate::store::{due, pause};
 
@@ -26,8 +26,8 @@ const TURN_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a pass did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Passed {
-    pub polled: Polled,
+pub struct PassOutcome {
+    pub polled: PollOutcome,
     pub accepted: u64,
     pub rejected: u64,
     pub transient: u64,
@@ -52,26 +52,26 @@ pub struct Passed {
 /// Polls once, then delivers until nothing is due; waits for retries as long as something was decided within the last
 /// `max_wait`.
 pub async fn pass(
-    crm: &Crm,
+    crm: &ConnectedCrm,
     state: &StateDb,
-    settings: &Settings,
-    reach: Reach,
-    tally: Arc<Tally>,
+    settings: &ServiceSettings,
+    reach: PollReach,
+    tally: Arc<RunTally>,
     max_wait: Duration,
     stop: &CancellationToken,
-) -> anyhow::Result<Passed> {
+) -> anyhow::Result<PassOutcome> {
     let started = Instant::now();
     let mut turn = PollTurn::new();
     let order = PollOrder { crm, state, settings, reach, tally: &tally, now: clock::now() };
     let polled = tokio::select! {
         polled = poll_in_turn(&mut turn, order) => polled,
-        () = stop.cancelled() => Ok(Polled::default()),
+        () = stop.cancelled() => Ok(PollOutcome::default()),
     };
     turn.give_back(state).await;
     let polled = polled?;
     tally.set_read();
     let wake = Arc::new(Notify::new());
-    let mut deliverer = Deliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
+    let mut deliverer = LeadDeliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
     deliver_until_idle(&mut deliverer, state, settings, &tally, max_wait, stop).await?;
     deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout).await?;
     let now = clock::now();
@@ -82,16 +82,16 @@ pub async fn pass(
     };
     let (waiting, _) = due::backlog(state).await?;
     let capped = if deliverer.capped_until().is_some() { due::count_untried_people(state).await? } else { 0 };
-    Ok(Passed {
+    Ok(PassOutcome {
         polled,
-        accepted: tally.outcomes(Class::Accepted),
-        rejected: tally.outcomes(Class::Rejected),
-        transient: tally.outcomes(Class::Transient),
-        ambiguous: tally.outcomes(Class::Ambiguous),
-        halting: tally.outcomes(Class::Halting),
+        accepted: tally.outcomes(OutcomeClass::Accepted),
+        rejected: tally.outcomes(OutcomeClass::Rejected),
+        transient: tally.outcomes(OutcomeClass::Transient),
+        ambiguous: tally.outcomes(OutcomeClass::Ambiguous),
+        halting: tally.outcomes(OutcomeClass::Halting),
         waiting,
         new_people_wait_until: deliverer.capped_until(),
-        nothing_delivered: tally.outcomes(Class::Accepted) == 0 && waiting > capped,
+        nothing_delivered: tally.outcomes(OutcomeClass::Accepted) == 0 && waiting > capped,
         next_try_at,
         halted: deliverer.halt().is_some(),
         interrupted: stop.is_cancelled(),
@@ -100,7 +100,7 @@ pub async fn pass(
 }
 
 /// Waits for an instance that is polling; what it finds is no less ours to deliver, but it may have begun too early.
-async fn poll_in_turn(turn: &mut PollTurn, order: PollOrder<'_>) -> anyhow::Result<Polled> {
+async fn poll_in_turn(turn: &mut PollTurn, order: PollOrder<'_>) -> anyhow::Result<PollOutcome> {
     let mut said = false;
     while !turn.try_take(order.state).await? {
         if !std::mem::replace(&mut said, true) {
@@ -112,19 +112,19 @@ async fn poll_in_turn(turn: &mut PollTurn, order: PollOrder<'_>) -> anyhow::Resu
 }
 
 async fn deliver_until_idle(
-    deliverer: &mut Deliverer,
+    deliverer: &mut LeadDeliverer,
     state: &StateDb,
-    settings: &Settings,
-    tally: &Tally,
+    settings: &ServiceSettings,
+    tally: &RunTally,
     max_wait: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let decided = || tally.outcomes(Class::Accepted) + tally.outcomes(Class::Rejected);
+    let decided = || tally.outcomes(OutcomeClass::Accepted) + tally.outcomes(OutcomeClass::Rejected);
     let mut decided_before = decided();
     let mut decided_at = Instant::now();
     while !stop.is_cancelled() {
         let now = clock::now();
-        let step = deliverer.step(Intake::Open, now).await?;
+        let step = deliverer.step(ClaimIntake::Open, now).await?;
         if decided() != decided_before {
             (decided_before, decided_at) = (decided(), Instant::now());
         }
@@ -134,7 +134,7 @@ async fn deliver_until_idle(
         if step.claimed == 0 && step.in_flight == 0 {
             if step.recorded == 0 {
                 // Claims of an instance that has died come back when their lease is over.
-                orphan::recover(state, Orphans::Expired, &settings.delivery, now).await?;
+                orphan::recover(state, OrphanScope::Expired, &settings.delivery, now).await?;
             }
             let due_in = deliverer.next_due_at(now).await?.map(|due| (due - now).to_std().unwrap_or_default());
             // What is due and only waits for its turn at our own pace is no retry.

@@ -6,30 +6,32 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::{ConversationChanges, OnDelete, Settings};
-use crate::conversica::consent::Override;
+use crate::config::{ConversationChanges, OnDelete, ServiceSettings};
+use crate::conversica::consent::ConsentOverride;
 use crate::conversica::lead::{LeadId, LeadKey, withdraws_consent};
-use crate::conversica::token::{self, Veil};
-use crate::rules::admission::Admit;
-use crate::rules::diff::{self, Difference};
-use crate::rules::guard::{self, Admission, Found, History, Hold, Losses, Verdict};
+use crate::conversica::token::{self, TokenVeil};
+use crate::rules::admission::ClaimFilter;
+use crate::rules::diff::{self, RowDifference};
+use crate::rules::guard::{
+    self, ExpectedCount, MissingLeadPolicy, MissingVerdict, PollHistory, SendPolicy, StandingHold,
+};
 use crate::rules::hold_reason::{SOURCE_SHRANK, TEST_LEAD_LIMIT};
-use crate::rules::lead_change::Known;
-use crate::rules::lead_status::Status;
-use crate::rules::mapping::Mapped;
+use crate::rules::lead_change::KnownLead;
+use crate::rules::lead_status::LeadStatus;
+use crate::rules::mapping::MappedRow;
 use crate::rules::odd_opt_out::{MappingChange, OptOutColumns, hold_odd};
-use crate::rules::plan_address::Addresses;
-use crate::rules::plan_forecast::Forecast;
-use crate::rules::plan_totals::{Counts, Halted, HeldShown, TestLeads, Totals};
-use crate::rules::read_scope::Scope;
+use crate::rules::plan_address::AddressBook;
+use crate::rules::plan_forecast::PlanForecast;
+use crate::rules::plan_totals::{HeldShown, PlanCounts, PlanTotals, PlannedHalt, TestLeads};
+use crate::rules::read_scope::ReadScope;
 use crate::send::account;
-use crate::send::merge::interest::Interest;
-use crate::send::merge::{Item, Merge};
-use crate::send::tally::Tally;
-use crate::source::crm::Crm;
+use crate::send::merge::interest::MergeInterest;
+use crate::send::merge::{MergeItem, RowMerge};
+use crate::send::tally::RunTally;
+use crate::source::crm::ConnectedCrm;
 use crate::source::read::BATCH_ROWS;
-use crate::store::backup::Restored;
-use crate::store::control::{self, FirstRunDone, Halt, MappingInUse};
+use crate::store::backup::RestoredState;
+use crate::store::control::{self, FirstRunDone, MappingInUse, StoredHalt};
 use crate::store::state_db::StateDb;
 use crate::store::{due, gone, held, introduced, lead, tested};
 use crate::wording::meaning;
@@ -37,7 +39,7 @@ use crate::wording::meaning;
 /// What would happen to a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum PlannedAction {
     Create,
     Update,
     /// The first request to a lead of which a baseline assumes that Conversica knows it.
@@ -48,16 +50,22 @@ pub enum Action {
     Invalid,
 }
 
-impl Action {
-    pub const ALL: [Action; 5] = [Action::Create, Action::Update, Action::AssumedKnown, Action::Stop, Action::Invalid];
+impl PlannedAction {
+    pub const ALL: [PlannedAction; 5] = [
+        PlannedAction::Create,
+        PlannedAction::Update,
+        PlannedAction::AssumedKnown,
+        PlannedAction::Stop,
+        PlannedAction::Invalid,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
-            Action::Create => "create",
-            Action::Update => "update",
-            Action::AssumedKnown => "assumed_known",
-            Action::Stop => "stop",
-            Action::Invalid => "invalid",
+            PlannedAction::Create => "create",
+            PlannedAction::Update => "update",
+            PlannedAction::AssumedKnown => "assumed_known",
+            PlannedAction::Stop => "stop",
+            PlannedAction::Invalid => "invalid",
         }
     }
 
@@ -71,7 +79,7 @@ impl Action {
 pub struct PlannedLead {
     pub id: String,
     pub client_id: String,
-    pub action: Action,
+    pub action: PlannedAction,
     /// Key → [value last accepted, or taken as delivered by a baseline, or null; value to be sent or null].
     pub changes: BTreeMap<String, [Value; 2]>,
     pub reasons: Vec<String>,
@@ -80,28 +88,28 @@ pub struct PlannedLead {
 /// Goes over everything, in constant memory; `each` is given the leads of the plan, in order of their ids, and `tally` the
 /// number of rows read so far.
 pub async fn plan(
-    crm: &Crm,
+    crm: &ConnectedCrm,
     state: &StateDb,
-    settings: &Settings,
-    tally: &Tally,
+    settings: &ServiceSettings,
+    tally: &RunTally,
     now: DateTime<Utc>,
     mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
-) -> anyhow::Result<Totals> {
+) -> anyhow::Result<PlanTotals> {
     let fitting = crm.fitting().await?;
-    let mut planning = Planning::new(settings, tested::leads(state).await?);
+    let mut planning = PlanBuilder::new(settings, tested::leads(state).await?);
     planning.doubted = doubted_keys(crm, state).await?;
     // Before the first row is read: what is held meanwhile has not been shown.
-    let held = held::look(state, &held::Selection::default()).await?;
-    let merge = Merge::begin(crm, state, &fitting, Scope::All, Interest::Everything, now).await;
+    let held = held::look(state, &held::HeldSelection::default()).await?;
+    let merge = RowMerge::begin(crm, state, &fitting, ReadScope::All, MergeInterest::Everything, now).await;
     let mut merge = merge.map_err(|error| crm.explained(error))?;
     loop {
         match merge.next().await.map_err(|error| crm.explained(error))? {
-            Some(Item::Quiet) => {}
-            Some(Item::Missing(known)) => planning.missing(known, merge.unnamed()),
-            Some(Item::Row(mapped, known)) => {
+            Some(MergeItem::Quiet) => {}
+            Some(MergeItem::Missing(known)) => planning.missing(known, merge.unnamed()),
+            Some(MergeItem::Row(mapped, known)) => {
                 planning.totals.kept_opt_outs += u64::from(!mapped.kept.is_empty());
                 planning.counts.notes(&mapped);
-                planning.found.back += u64::from(known.as_ref().is_some_and(Known::is_withheld));
+                planning.found.back += u64::from(known.as_ref().is_some_and(KnownLead::is_withheld));
                 if is_settled(&mapped, known.as_ref()) {
                     planning.totals.unchanged += 1;
                 } else {
@@ -119,15 +127,15 @@ pub async fn plan(
     planning.found.present = merge.present();
     planning.totals.erased = merge.erased();
     planning.totals.unnamed = merge.unnamed();
-    let Planning { mut totals, counts, addresses, new_sends, would_hold, found, .. } = planning;
+    let PlanBuilder { mut totals, counts, addresses, new_sends, would_hold, found, .. } = planning;
     counts.put_into(&mut totals);
     let repeated = addresses.repeated();
     totals.same_email = repeated.addresses;
     (totals.same_email_examples, totals.same_email_uncompared) = (repeated.examples, repeated.uncompared);
-    let losses = Losses::share(settings.safety.source_shrinks_below);
+    let losses = MissingLeadPolicy::share(settings.safety.source_shrinks_below);
     totals.hold = match losses.verdict(found) {
-        Verdict::Hold => Some(SOURCE_SHRANK.to_owned()),
-        Verdict::Gone => {
+        MissingVerdict::Hold => Some(SOURCE_SHRANK.to_owned()),
+        MissingVerdict::Gone => {
             // Rows that are back end that hold, and let go what had joined it.
             let ends = |reason: &str| found.back > 0 && reason == SOURCE_SHRANK;
             let (hold, baseline) = hold(crm, state, settings, new_sends, ends).await?;
@@ -153,63 +161,64 @@ pub async fn plan(
 }
 
 /// Nothing would be sent: Conversica holds this, or a person has to act before it is tried again.
-fn is_settled(mapped: &Mapped, known: Option<&Known>) -> bool {
+fn is_settled(mapped: &MappedRow, known: Option<&KnownLead>) -> bool {
     let Some(known) = known else { return false };
     let fingerprint = mapped.fingerprint();
     mapped.desired.is_ok()
         && (known.delivered_hash == Some(fingerprint)
-            || known.desired_hash == fingerprint && matches!(known.status, Status::Rejected | Status::Exhausted))
+            || known.desired_hash == fingerprint
+                && matches!(known.status, LeadStatus::Rejected | LeadStatus::Exhausted))
 }
 
 /// A plan that grows.
-struct Planning {
-    totals: Totals,
+struct PlanBuilder {
+    totals: PlanTotals,
     conversations: ConversationChanges,
     /// Opt-out keys whose odd values wait for the operator.
     doubted: BTreeSet<LeadKey>,
-    counts: Counts,
-    addresses: Addresses,
-    veil: Veil,
+    counts: PlanCounts,
+    addresses: AddressBook,
+    veil: TokenVeil,
     /// Leads that were ever sent with the Test Lead Token.
     tested: HashSet<LeadId>,
-    batch: Vec<(Mapped, Option<Known>)>,
+    batch: Vec<(MappedRow, Option<KnownLead>)>,
     /// Leads whose rows are missing, and who may have to be told so.
-    parting: Vec<Known>,
+    parting: Vec<KnownLead>,
     on_delete: OnDelete,
-    found: Found,
+    found: ExpectedCount,
     /// Sends that a pass would have to decide upon.
     new_sends: u64,
     /// Why single leads are held already, or would be.
     would_hold: Option<String>,
 }
 
-impl Planning {
-    fn new(settings: &Settings, tested: HashSet<LeadId>) -> Self {
+impl PlanBuilder {
+    fn new(settings: &ServiceSettings, tested: HashSet<LeadId>) -> Self {
         Self {
-            totals: Totals::default(),
+            totals: PlanTotals::default(),
             conversations: settings.safety.conversation_changes,
             doubted: BTreeSet::new(),
-            counts: Counts::default(),
-            addresses: Addresses::default(),
-            veil: Veil::over(settings.conversica.test_lead_token.as_ref()),
+            counts: PlanCounts::default(),
+            addresses: AddressBook::default(),
+            veil: TokenVeil::over(settings.conversica.test_lead_token.as_ref()),
             tested,
             batch: Vec::new(),
             parting: Vec::new(),
             on_delete: settings.source.on_delete,
-            found: Found::default(),
+            found: ExpectedCount::default(),
             new_sends: 0,
             would_hold: None,
         }
     }
 
     /// Of this many rows met before it nobody knows whose they are.
-    fn missing(&mut self, known: Known, unnamed: u64) {
+    fn missing(&mut self, known: KnownLead, unnamed: u64) {
         let counts = known.is_expected();
         self.found.missing += u64::from(counts);
         self.found.withheld += u64::from(known.is_withheld());
         self.totals.gone += u64::from(counts || !known.gone);
         // Also who is gone and has not been told yet.
-        let waits = matches!(known.status, Status::Pending | Status::Retrying);
+        let waits = matches!(known.status, LeadStatus::Pending | LeadStatus::Retrying);
         let is_told = self.on_delete == OnDelete::StopMessaging && unnamed == 0;
         if is_told && known.may_be_contacted() && (!known.gone || counts || waits) {
             self.parting.push(known);
@@ -230,7 +239,7 @@ impl Planning {
             let mut reasons = vec!["no longer in the source".to_owned()];
             reasons.extend(known.hold_reason.map(|reason| format!("held: {reason}")));
             let LeadId { id, client_id } = known.lead;
-            let mut lead = PlannedLead { id, client_id, action: Action::Stop, changes, reasons };
+            let mut lead = PlannedLead { id, client_id, action: PlannedAction::Stop, changes, reasons };
             self.counts.changed(lead.changes.keys());
             self.hide_token(&mut lead);
             told.push_back(lead);
@@ -255,12 +264,12 @@ impl Planning {
             let mut stops = false;
             let mut holds = None;
             match diff::compare(mapped.clone(), known.as_ref(), delivered, self.conversations) {
-                Difference::Changed(change, kind) => {
+                RowDifference::Changed(change, kind) => {
                     self.new_sends += u64::from(kind.sends() && !change.urgent && change.hold_reason.is_none());
                     stops = change.urgent;
                     holds = change.hold_reason;
                 }
-                Difference::None | Difference::Reread(..) | Difference::Returned => {
+                RowDifference::None | RowDifference::Reread(..) | RowDifference::Returned => {
                     let reason =
                         known.as_ref().filter(|known| !known.is_withheld()).and_then(|k| k.hold_reason.clone());
                     self.would_hold = self.would_hold.take().or(reason);
@@ -269,7 +278,7 @@ impl Planning {
                 }
             }
             let old = delivered.map(object).unwrap_or_default();
-            let mut asides: Vec<String> = mapped.kept.iter().map(Override::in_words).collect();
+            let mut asides: Vec<String> = mapped.kept.iter().map(ConsentOverride::in_words).collect();
             asides.extend(mapped.notes.iter().cloned());
             let mut planned = planned(mapped, known.as_ref(), stops, &old);
             planned.lead.reasons.extend(asides);
@@ -288,27 +297,27 @@ impl Planning {
         told.into_iter().try_for_each(each)
     }
 
-    fn count(&mut self, planned: &Planned) {
+    fn count(&mut self, planned: &PassPlan) {
         let totals = &mut self.totals;
         match planned.lead.action {
-            Action::Create => totals.create += 1,
-            Action::Update => totals.update += 1,
-            Action::AssumedKnown => totals.assumed_known += 1,
-            Action::Stop => totals.stop += 1,
-            Action::Invalid => totals.invalid += 1,
+            PlannedAction::Create => totals.create += 1,
+            PlannedAction::Update => totals.update += 1,
+            PlannedAction::AssumedKnown => totals.assumed_known += 1,
+            PlannedAction::Stop => totals.stop += 1,
+            PlannedAction::Invalid => totals.invalid += 1,
         }
         let lead = (&*planned.lead.id, &*planned.lead.client_id);
         match planned.lead.action {
-            Action::Create => {
+            PlannedAction::Create => {
                 totals.new_people += 1;
                 self.counts.new_person(&planned.conversation);
             }
             // Where it is not known what Conversica has, every key seems to change.
-            Action::Update | Action::AssumedKnown | Action::Stop if planned.has_old => {
+            PlannedAction::Update | PlannedAction::AssumedKnown | PlannedAction::Stop if planned.has_old => {
                 self.counts.changed(planned.lead.changes.keys());
             }
-            Action::Update | Action::AssumedKnown | Action::Stop => {}
-            Action::Invalid => self.counts.invalid(planned.lead.reasons.iter(), lead),
+            PlannedAction::Update | PlannedAction::AssumedKnown | PlannedAction::Stop => {}
+            PlannedAction::Invalid => self.counts.invalid(planned.lead.reasons.iter(), lead),
         }
         if !planned.address.is_empty() {
             self.addresses.add(&planned.address, lead);
@@ -331,7 +340,7 @@ impl Planning {
     }
 }
 
-struct Planned {
+struct PassPlan {
     lead: PlannedLead,
     conversation: String,
     address: String,
@@ -339,42 +348,42 @@ struct Planned {
     has_old: bool,
 }
 
-fn planned(mapped: Mapped, known: Option<&Known>, stops: bool, old: &Map<String, Value>) -> Planned {
+fn planned(mapped: MappedRow, known: Option<&KnownLead>, stops: bool, old: &Map<String, Value>) -> PassPlan {
     let contacted = known.is_some_and(|known| known.contacted);
     let LeadId { id, client_id } = mapped.lead;
     let body = match &mapped.desired {
         Ok(body) => object(body),
         Err(reasons) => {
             let reasons = reasons.clone();
-            let lead = PlannedLead { id, client_id, action: Action::Invalid, changes: BTreeMap::new(), reasons };
-            return Planned { lead, conversation: String::new(), address: String::new(), has_old: false };
+            let lead = PlannedLead { id, client_id, action: PlannedAction::Invalid, changes: BTreeMap::new(), reasons };
+            return PassPlan { lead, conversation: String::new(), address: String::new(), has_old: false };
         }
     };
     let assumed = known.is_some_and(|known| known.assumed);
     let action = match (contacted, stops, assumed) {
-        (false, _, _) => Action::Create,
-        (true, true, _) => Action::Stop,
-        (true, false, true) => Action::AssumedKnown,
-        (true, false, false) => Action::Update,
+        (false, _, _) => PlannedAction::Create,
+        (true, true, _) => PlannedAction::Stop,
+        (true, false, true) => PlannedAction::AssumedKnown,
+        (true, false, false) => PlannedAction::Update,
     };
     let mut reasons = Vec::new();
     if assumed {
-        reasons.push(meaning(Status::Assumed).to_owned());
+        reasons.push(meaning(LeadStatus::Assumed).to_owned());
     }
     match known.map(|known| known.status) {
         None => reasons.push("not known to Conversica".to_owned()),
-        Some(Status::Held) => {
+        Some(LeadStatus::Held) => {
             let why = known.and_then(|known| known.hold_reason.as_deref()).unwrap_or("held");
             reasons.push(format!("held: {why}"));
         }
-        Some(Status::Retrying) => reasons.push("waiting for its next try".to_owned()),
-        Some(Status::Gone) => reasons.push("back in the source".to_owned()),
+        Some(LeadStatus::Retrying) => reasons.push("waiting for its next try".to_owned()),
+        Some(LeadStatus::Gone) => reasons.push("back in the source".to_owned()),
         Some(_) => {}
     }
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
     let (conversation, address) = (text("conversationId").to_owned(), text("email").to_owned());
     let lead = PlannedLead { id, client_id, action, changes: changes(old, &body), reasons };
-    Planned { lead, conversation, address, has_old: !old.is_empty() }
+    PassPlan { lead, conversation, address, has_old: !old.is_empty() }
 }
 
 /// The keys whose values differ.
@@ -394,35 +403,35 @@ fn object(body: &str) -> Map<String, Value> {
 /// Whether a pass would hold what it finds, and whether it would take it as delivered. What has been released already, and
 /// only waits to be sent, does not count, nor a hold that the pass ends.
 async fn hold(
-    crm: &Crm,
+    crm: &ConnectedCrm,
     state: &StateDb,
-    settings: &Settings,
+    settings: &ServiceSettings,
     new_sends: u64,
     ends: impl Fn(&str) -> bool,
 ) -> anyhow::Result<(Option<String>, bool)> {
     let in_use = control::read::<MappingInUse>(state).await?;
     let fingerprint = crm.mapping.fingerprint().to_string();
-    let history = History {
+    let history = PollHistory {
         first_run_done: control::read::<FirstRunDone>(state).await?.is_some(),
         mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
-        restored: control::read::<Restored>(state).await?.is_some(),
+        restored: control::read::<RestoredState>(state).await?.is_some(),
     };
-    let standing = match control::read::<Hold>(state).await? {
+    let standing = match control::read::<StandingHold>(state).await? {
         Some(hold) if !ends(&hold.reason) && held::any(state, Some(&hold.reason)).await? => Some(hold),
         _ => None,
     };
     let admission = guard::admission(&settings.safety, history, standing.as_ref());
-    let baseline = admission == Admission::Baseline;
+    let baseline = admission == SendPolicy::Baseline;
     let reason = match admission {
-        Admission::Hold(reason) if new_sends > 0 => Some(reason.to_owned()),
-        Admission::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason.to_owned()),
-        Admission::Hold(_) | Admission::UpTo { .. } | Admission::Send | Admission::Baseline => None,
+        SendPolicy::Hold(reason) if new_sends > 0 => Some(reason.to_owned()),
+        SendPolicy::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason.to_owned()),
+        SendPolicy::Hold(_) | SendPolicy::UpTo { .. } | SendPolicy::Send | SendPolicy::Baseline => None,
     };
     Ok((reason, baseline))
 }
 
 /// Opt-out keys whose odd values the next poll does not send, whatever their number.
-async fn doubted_keys(crm: &Crm, state: &StateDb) -> anyhow::Result<BTreeSet<LeadKey>> {
+async fn doubted_keys(crm: &ConnectedCrm, state: &StateDb) -> anyhow::Result<BTreeSet<LeadKey>> {
     let fingerprint = crm.mapping.fingerprint().to_string();
     let change = match control::read::<MappingInUse>(state).await? {
         Some(in_use) if in_use.fingerprint != fingerprint => MappingChange::Changed,
@@ -433,35 +442,39 @@ async fn doubted_keys(crm: &Crm, state: &StateDb) -> anyhow::Result<BTreeSet<Lea
 }
 
 /// The halt that stands for the account in the settings: for another one, it is lifted as soon as something would be sent.
-async fn halt(state: &StateDb, settings: &Settings) -> anyhow::Result<Option<Halted>> {
-    let Some(halt) = control::read::<Halt>(state).await? else { return Ok(None) };
+async fn halt(state: &StateDb, settings: &ServiceSettings) -> anyhow::Result<Option<PlannedHalt>> {
+    let Some(halt) = control::read::<StoredHalt>(state).await? else { return Ok(None) };
     let account = account::known_fingerprint(state, &settings.conversica).await?;
     let stands = account.is_none_or(|account| account == halt.account);
-    Ok(stands.then(|| Halted { reason: halt.reason.name(), since: halt.since, cure: halt.reason.cure() }))
+    Ok(stands.then(|| PlannedHalt { reason: halt.reason.name(), since: halt.since, cure: halt.reason.cure() }))
 }
 
 /// How long all of it takes; `None` where not all of it may be sent.
 async fn forecast(
-    totals: &Totals,
+    totals: &PlanTotals,
     state: &StateDb,
-    settings: &Settings,
+    settings: &ServiceSettings,
     now: DateTime<Utc>,
-) -> anyhow::Result<Option<Forecast>> {
+) -> anyhow::Result<Option<PlanForecast>> {
     let caps = match guard::admit(settings, settings.conversica.test_lead_limit) {
-        Admit::TestLeads(_) => return Ok(None),
-        Admit::Capped(caps) => caps,
-        Admit::Everybody | Admit::Withdrawals => Vec::new(),
+        ClaimFilter::TestLeads(_) => return Ok(None),
+        ClaimFilter::Capped(caps) => caps,
+        ClaimFilter::Everybody | ClaimFilter::Withdrawals => Vec::new(),
     };
     let introduced = match caps.iter().map(|cap| cap.within).max() {
         Some(within) if totals.first_contacts() > 0 => introduced::since(state, now - within).await?,
         Some(_) | None => Vec::new(),
     };
     let (requests, pace) = (totals.requests(), settings.delivery.requests_per_second);
-    Ok(Some(Forecast::of(requests, totals.first_contacts(), pace, &caps, &introduced, now)))
+    Ok(Some(PlanForecast::of(requests, totals.first_contacts(), pace, &caps, &introduced, now)))
 }
 
 /// With the Test Lead Token, the leads beyond the limit would be held.
-async fn too_many_tests(totals: &Totals, state: &StateDb, settings: &Settings) -> anyhow::Result<Option<String>> {
+async fn too_many_tests(
+    totals: &PlanTotals,
+    state: &StateDb,
+    settings: &ServiceSettings,
+) -> anyhow::Result<Option<String>> {
     if settings.conversica.test_lead_token.is_none() {
         return Ok(None);
     }

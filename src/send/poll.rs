@@ -7,16 +7,16 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use tracing::warn;
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::db::discreet::{in_words, split_cure};
-use crate::histogram::Histogram;
+use crate::histogram::DurationHistogram;
 use crate::rules::poll_record::{self, LastPoll};
 use crate::send::drain;
 use crate::send::poll_rows::read_and_write;
-pub use crate::send::polled::Polled;
-use crate::send::reach::Reach;
-use crate::send::tally::{PollKind, Tally};
-use crate::source::crm::Crm;
+pub use crate::send::polled::PollOutcome;
+use crate::send::reach::PollReach;
+use crate::send::tally::{PollKind, RunTally};
+use crate::source::crm::ConnectedCrm;
 use crate::store::control::{self, CompareAsked};
 use crate::store::state_db::StateDb;
 
@@ -26,13 +26,13 @@ use crate::store::state_db::StateDb;
 /// [`crate::error::SetupError`] when the source does not fit the settings; the database's error when one is away. What was
 /// written until then stands, and is right.
 pub async fn poll(
-    crm: &Crm,
+    crm: &ConnectedCrm,
     state: &StateDb,
-    settings: &Settings,
-    reach: Reach,
-    tally: &Tally,
+    settings: &ServiceSettings,
+    reach: PollReach,
+    tally: &RunTally,
     now: DateTime<Utc>,
-) -> anyhow::Result<Polled> {
+) -> anyhow::Result<PollOutcome> {
     let started = Instant::now();
     let mut kind = "full";
     let result = match &crm.log {
@@ -81,7 +81,7 @@ pub async fn poll(
         succeeded_at,
     };
     let is_alone = tally.instances().is_none_or(|instances| instances <= 1);
-    let is_first = tally.polls.iter().map(Histogram::count).sum::<u64>() <= 1;
+    let is_first = tally.polls.iter().map(DurationHistogram::count).sum::<u64>() <= 1;
     if is_first || !is_alone || poll_record::is_news(before.as_ref(), &last, settings.source.poll_interval) {
         control::write(state, &last, now).await?;
     }

@@ -5,101 +5,104 @@ use std::time::Duration;
 use chrono::DateTime;
 use chrono::Utc;
 
-use crate::config::{FirstRun, Settings, Source};
-use crate::rules::cursor::{Cursor, Newest};
-use crate::rules::guard::{self, Admission, History, Hold, Losses};
+use crate::config::{FirstRun, ServiceSettings, SourceSettings};
+use crate::rules::cursor::{NewestStamp, PollCursor};
+use crate::rules::guard::{self, MissingLeadPolicy, PollHistory, SendPolicy, StandingHold};
 use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
 use crate::rules::odd_opt_out::{MappingChange, OptOutColumns};
 use crate::rules::quiet_source::StampPolicy;
-use crate::rules::read_scope::Scope;
-use crate::rules::settled::Settled;
+use crate::rules::read_scope::ReadScope;
+use crate::rules::settled::SettledMoment;
 use crate::rules::window::{self, PollSight};
 use crate::send::again;
-use crate::send::allowance::Allowance;
-use crate::send::fence::{Fence, Instance};
-use crate::send::merge::Merge;
-use crate::send::merge::interest::Interest;
+use crate::send::allowance::UnaskedAllowance;
+use crate::send::fence::{InstanceId, PollerFence};
+use crate::send::merge::RowMerge;
+use crate::send::merge::interest::MergeInterest;
 use crate::send::odd_values::OddValues;
-use crate::send::polled::Polled;
-use crate::send::reach::{Covered, Reach};
-use crate::send::resume::{self, Progress};
-use crate::send::step::{self, Behind, Touch};
-use crate::send::tally::Tally;
-use crate::send::writes::Writes;
-use crate::source::crm::{Crm, Fitting};
-use crate::store::backup::Restored;
-use crate::store::control::{self, CompareAsked, Comparing, Facts, FirstRunDone, KeptBack, MappingInUse};
-use crate::store::held::{self, Release, Selection};
+use crate::send::polled::PollOutcome;
+use crate::send::reach::{PollCoverage, PollReach};
+use crate::send::resume::{self, CompareProgress};
+use crate::send::step::{self, LogBehind, TouchedRows};
+use crate::send::tally::RunTally;
+use crate::send::writes::PollWriter;
+use crate::source::crm::{ConnectedCrm, FittingSource};
+use crate::store::backup::RestoredState;
+use crate::store::control::{self, CompareAsked, CompareMark, ControlFacts, FirstRunDone, KeptBack, MappingInUse};
+use crate::store::held::{self, HeldSelection, ReleaseKind};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
 
 /// With `touched`, what is due is the rows of these leads.
 #[expect(clippy::too_many_arguments, reason = "what a poll is made of; each is used once")]
 pub(crate) async fn read_and_write(
-    crm: &Crm,
+    crm: &ConnectedCrm,
     state: &StateDb,
-    settings: &Settings,
-    reach: Reach,
-    touched: Option<Touch>,
-    tally: &Tally,
+    settings: &ServiceSettings,
+    reach: PollReach,
+    touched: Option<TouchedRows>,
+    tally: &RunTally,
     kind: &mut &'static str,
     now: DateTime<Utc>,
-) -> anyhow::Result<(Polled, Covered)> {
+) -> anyhow::Result<(PollOutcome, PollCoverage)> {
     let fitting = crm.fitting().await?;
-    let memory = Memory::read(crm, state, settings, tally.instance, now).await?;
-    let (behind, unnamed) = touched.as_ref().map_or((Behind::Nothing, 0), |touch| (touch.behind, touch.unnamed));
-    let scope = if reach == Reach::Everything { Scope::All } else { memory.scope(settings, &fitting, touched, now) };
-    if scope != Scope::All {
+    let memory = PollMemory::read(crm, state, settings, tally.instance, now).await?;
+    let (behind, unnamed) = touched.as_ref().map_or((LogBehind::Nothing, 0), |touch| (touch.behind, touch.unnamed));
+    let scope =
+        if reach == PollReach::Everything { ReadScope::All } else { memory.scope(settings, &fitting, touched, now) };
+    if scope != ReadScope::All {
         *kind = "incremental";
     }
     let interval = guard::full_compare_interval(settings, memory.standing.as_ref());
     let is_shrunk = guard::is_shrunk(memory.standing.as_ref());
     let (source, mapping) = (memory.source.clone(), memory.mapping.fingerprint.clone());
     let earlier = match scope {
-        Scope::All if reach == Reach::AsDue && !memory.history.mapping_changed && !is_shrunk => {
+        ReadScope::All if reach == PollReach::AsDue && !memory.history.mapping_changed && !is_shrunk => {
             resume::fresh(memory.begun(), &source, &mapping, interval, now)
         }
         _ => None,
     };
     let scope = earlier.as_ref().map_or(scope, resume::scope);
     let covered = match scope {
-        Scope::All => Covered::Everything,
-        Scope::Keys(_) => Covered::Touched,
-        Scope::From(..) | Scope::Since(_) => Covered::Part,
+        ReadScope::All => PollCoverage::Everything,
+        ReadScope::Keys(_) => PollCoverage::Touched,
+        ReadScope::From(..) | ReadScope::Since(_) => PollCoverage::Part,
     };
     let allowance = memory.allowance.clone();
     let admission = guard::admission(&settings.safety, memory.history, memory.standing.as_ref());
     let admission = allowance.narrow(admission);
     let decided = match admission {
-        Admission::Send if !memory.history.first_run_done => Some(FirstRun::Send),
-        Admission::Baseline => Some(FirstRun::Baseline),
-        Admission::Send | Admission::Hold(_) | Admission::UpTo { .. } => None,
+        SendPolicy::Send if !memory.history.first_run_done => Some(FirstRun::Send),
+        SendPolicy::Baseline => Some(FirstRun::Baseline),
+        SendPolicy::Send | SendPolicy::Hold(_) | SendPolicy::UpTo { .. } => None,
     };
-    let losses = Losses::of(settings, &scope, memory.standing.as_ref(), allowance.earlier());
+    let losses = MissingLeadPolicy::of(settings, &scope, memory.standing.as_ref(), allowance.earlier());
     let in_the_end = admission.clone();
     let admission = match covered {
-        Covered::Touched => guard::kept_back(admission),
-        Covered::Everything | Covered::Part | Covered::Nothing => losses.keep_back(admission, memory.history),
+        PollCoverage::Touched => guard::kept_back(admission),
+        PollCoverage::Everything | PollCoverage::Part | PollCoverage::Nothing => {
+            losses.keep_back(admission, memory.history)
+        }
     };
     let words = consent::newest(state).await?;
-    let mut writes = Writes::new(state, settings, memory.fence, admission, losses, words, now);
+    let mut writes = PollWriter::new(state, settings, memory.fence, admission, losses, words, now);
     writes.odd = memory.odd_values(crm);
     writes.settle().await?;
     if let Some(kept) = &memory.kept_back {
         writes.take_over(kept).await?;
     }
-    if covered == Covered::Touched {
+    if covered == PollCoverage::Touched {
         writes.polled.unnamed = unnamed;
     }
-    if scope == Scope::Keys(Vec::new()) {
+    if scope == ReadScope::Keys(Vec::new()) {
         return Ok((writes.polled, covered));
     }
     memory.begin(state, now).await?;
-    let begun = Merge::begin(crm, state, &fitting, scope, Interest::Differences, now).await;
+    let begun = RowMerge::begin(crm, state, &fitting, scope, MergeInterest::Differences, now).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
     crm.still(&fitting, merge.schema()).await?;
-    let mut progress = Progress::new(&merge, earlier, &source, &mapping, &memory.settled, now);
+    let mut progress = CompareProgress::new(&merge, earlier, &source, &mapping, &memory.settled, now);
     while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
         writes.take(item).await?;
         tally.set_rows(progress.rows(&merge));
@@ -112,24 +115,24 @@ pub(crate) async fn read_and_write(
     if merge.is_resumed() && writes.misses_much(merge.present()) {
         // The part that was compared before may have lost as much since.
         drop(merge);
-        control::clear::<Comparing>(state).await?;
+        control::clear::<CompareMark>(state).await?;
         tally.announce();
-        let whole = read_and_write(crm, state, settings, Reach::Everything, None, tally, kind, now);
+        let whole = read_and_write(crm, state, settings, PollReach::Everything, None, tally, kind, now);
         return Box::pin(whole).await;
     }
-    if let (Covered::Touched, Some(log)) = (covered, &crm.log)
+    if let (PollCoverage::Touched, Some(log)) = (covered, &crm.log)
         && !guard::is_shrunk(memory.standing.as_ref())
         && step::is_part(writes.weighed().await?, behind, log, state, settings, &allowance).await?
     {
         writes.leave().await?;
         // A withdrawal does not wait for that.
         tally.announce();
-        return Ok((Polled::default(), Covered::Nothing));
+        return Ok((PollOutcome::default(), PollCoverage::Nothing));
     }
-    if covered == Covered::Part && !merge.is_full() {
+    if covered == PollCoverage::Part && !merge.is_full() {
         again::look(crm, &fitting, &mut writes).await.map_err(|error| crm.explained(error))?;
     }
-    if covered == Covered::Touched {
+    if covered == PollCoverage::Touched {
         writes.admit(in_the_end).await?;
     }
     writes.polled.rows = progress.rows(&merge);
@@ -141,9 +144,10 @@ pub(crate) async fn read_and_write(
     }
     allowance.spend(state, &polled, now).await?;
     decide_first_run(state, memory.history, decided, now).await?;
-    let has_lost_its_newest = covered == Covered::Part && !merge.is_full() && memory.has_lost_its_newest(&progress);
+    let has_lost_its_newest =
+        covered == PollCoverage::Part && !merge.is_full() && memory.has_lost_its_newest(&progress);
     memory.renew(state, settings, &progress, merge.is_full(), now).await?;
-    if has_lost_its_newest || covered == Covered::Touched && spares {
+    if has_lost_its_newest || covered == PollCoverage::Touched && spares {
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     Ok((polled, covered))
@@ -151,14 +155,18 @@ pub(crate) async fn read_and_write(
 
 /// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What is held without
 /// one, by a poll that did not live to say so, is such a hold too.
-pub(crate) async fn standing_hold(state: &StateDb, facts: &Facts, now: DateTime<Utc>) -> anyhow::Result<Option<Hold>> {
+pub(crate) async fn standing_hold(
+    state: &StateDb,
+    facts: &ControlFacts,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Option<StandingHold>> {
     let kept_back = facts.get::<KeptBack>()?;
-    let mut hold = facts.get::<Hold>()?;
+    let mut hold = facts.get::<StandingHold>()?;
     let any_held = held::any(state, None).await?;
     if let Some(standing) = &hold
         && !(any_held && held::any(state, Some(&standing.reason)).await?)
     {
-        control::clear::<Hold>(state).await?;
+        control::clear::<StandingHold>(state).await?;
         hold = None;
     }
     if hold.is_none() && any_held {
@@ -168,7 +176,7 @@ pub(crate) async fn standing_hold(state: &StateDb, facts: &Facts, now: DateTime<
                 continue;
             }
             if held::any(state, Some(reason)).await? {
-                let hold = Hold { reason: reason.to_owned(), since: now };
+                let hold = StandingHold { reason: reason.to_owned(), since: now };
                 control::write(state, &hold, now).await?;
                 return Ok(Some(hold));
             }
@@ -181,75 +189,75 @@ pub(crate) async fn standing_hold(state: &StateDb, facts: &Facts, now: DateTime<
 /// for what an earlier pass has held as well; not by having been read.
 pub(crate) async fn decide_first_run(
     state: &StateDb,
-    history: History,
+    history: PollHistory,
     decided: Option<FirstRun>,
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     let by = match decided {
         Some(FirstRun::Send) => {
-            held::release_all(state, &Selection::reason(FIRST_RUN), Release::Send, now).await?;
+            held::release_all(state, &HeldSelection::reason(FIRST_RUN), ReleaseKind::Send, now).await?;
             "send"
         }
         Some(FirstRun::Baseline) => {
-            held::release_all(state, &Selection::reason(FIRST_RUN), Release::Baseline, now).await?;
+            held::release_all(state, &HeldSelection::reason(FIRST_RUN), ReleaseKind::Baseline, now).await?;
             "baseline"
         }
         // There was nothing to decide upon.
-        None if !history.first_run_done && control::read::<Hold>(state).await?.is_none() => "send",
+        None if !history.first_run_done && control::read::<StandingHold>(state).await?.is_none() => "send",
         None => return Ok(()),
     };
-    control::clear::<Hold>(state).await?;
+    control::clear::<StandingHold>(state).await?;
     Ok(control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?)
 }
 
 /// What earlier polls left for this one to know.
-pub(crate) struct Memory {
-    history: History,
-    standing: Option<Hold>,
-    allowance: Allowance,
-    cursor: Option<Cursor>,
+pub(crate) struct PollMemory {
+    history: PollHistory,
+    standing: Option<StandingHold>,
+    allowance: UnaskedAllowance,
+    cursor: Option<PollCursor>,
     /// A comparison of every row that has not come to its end.
-    comparing: Option<Comparing>,
+    comparing: Option<CompareMark>,
     asked: Option<CompareAsked>,
     /// What an earlier poll did not live to decide upon.
     kept_back: Option<KeptBack>,
-    fence: Fence,
+    fence: PollerFence,
     opt_out_columns: Option<OptOutColumns>,
     mapping: MappingInUse,
     in_use: Option<MappingInUse>,
     source: String,
     /// Up to when everything is committed, known before anything is read.
-    settled: Settled,
+    settled: SettledMoment,
 }
 
-impl Memory {
+impl PollMemory {
     async fn read(
-        crm: &Crm,
+        crm: &ConnectedCrm,
         state: &StateDb,
-        settings: &Settings,
-        instance: Instance,
+        settings: &ServiceSettings,
+        instance: InstanceId,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
         let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
         let source = crm.fingerprint().to_string();
-        let facts = ahead::correct_facts(state, Facts::read(state).await?, now).await?;
-        let cursor = facts.get::<Cursor>()?.filter(|cursor| cursor.source == source);
+        let facts = ahead::correct_facts(state, ControlFacts::read(state).await?, now).await?;
+        let cursor = facts.get::<PollCursor>()?.filter(|cursor| cursor.source == source);
         let earlier = cursor.as_ref().and_then(|cursor| cursor.settled.as_ref());
         let settled = crm.outlook(earlier, now).await?.settled;
         let asked = facts.get::<CompareAsked>()?;
         Ok(Self {
-            history: History {
+            history: PollHistory {
                 first_run_done: facts.get::<FirstRunDone>()?.is_some(),
                 mapping_changed: facts.get::<MappingInUse>()?.is_some_and(|in_use| in_use != mapping),
-                restored: facts.get::<Restored>()?.is_some(),
+                restored: facts.get::<RestoredState>()?.is_some(),
             },
             standing: standing_hold(state, &facts, now).await?,
-            allowance: Allowance::of(crm, &facts, settings, now)?,
+            allowance: UnaskedAllowance::of(crm, &facts, settings, now)?,
             opt_out_columns: facts.get()?,
             in_use: facts.get()?,
             comparing: facts.get()?,
             kept_back: facts.get()?,
-            fence: Fence::raise(state, &facts, instance, now).await?,
+            fence: PollerFence::raise(state, &facts, instance, now).await?,
             asked,
             cursor,
             mapping,
@@ -259,13 +267,13 @@ impl Memory {
     }
 
     /// The comparison to go on with, unless somebody has asked for another since it began.
-    fn begun(&self) -> Option<Comparing> {
-        let is_asked_since = |comparing: &Comparing| self.asked.as_ref().is_some_and(|a| a.at > comparing.began_at);
+    fn begun(&self) -> Option<CompareMark> {
+        let is_asked_since = |comparing: &CompareMark| self.asked.as_ref().is_some_and(|a| a.at > comparing.began_at);
         self.comparing.clone().filter(|comparing| !is_asked_since(comparing))
     }
 
     /// Which opt-out columns may hold something else.
-    fn odd_values(&self, crm: &Crm) -> OddValues {
+    fn odd_values(&self, crm: &ConnectedCrm) -> OddValues {
         let change = if self.history.mapping_changed { MappingChange::Changed } else { MappingChange::Unchanged };
         let stored = self.opt_out_columns.clone();
         OddValues::new(OptOutColumns::renewed(crm.mapping.opt_out_columns(), stored.as_ref(), change), stored)
@@ -284,35 +292,41 @@ impl Memory {
 
     /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
     /// leads of rows that have not changed.
-    fn scope(&self, settings: &Settings, fitting: &Fitting, touched: Option<Touch>, now: DateTime<Utc>) -> Scope {
+    fn scope(
+        &self,
+        settings: &ServiceSettings,
+        fitting: &FittingSource,
+        touched: Option<TouchedRows>,
+        now: DateTime<Utc>,
+    ) -> ReadScope {
         let source = &settings.source;
         let is_free = !self.history.mapping_changed && self.asked.is_none() && self.kept_back.is_none();
-        let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return Scope::All };
+        let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return ReadScope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
         let interval = guard::full_compare_interval(settings, self.standing.as_ref());
         if age >= interval || self.clock_was_put_back(cursor, source) {
-            return Scope::All;
+            return ReadScope::All;
         }
         if let Some(touched) = touched {
-            return Scope::Keys(touched.leads);
+            return ReadScope::Keys(touched.leads);
         }
         // Of another type than when it was last read: nothing can be compared with that value.
         let kind = fitting.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
-        let is_of_kind = |newest: &Newest| kind.is_none_or(|kind| kind == newest.kind);
+        let is_of_kind = |newest: &NewestStamp| kind.is_none_or(|kind| kind == newest.kind);
         if !cursor.newest.as_ref().is_none_or(is_of_kind) {
-            return Scope::All;
+            return ReadScope::All;
         }
-        window::read_window(cursor, stamp_policy(source), now).map_or(Scope::All, Scope::Since)
+        window::read_window(cursor, stamp_policy(source), now).map_or(ReadScope::All, ReadScope::Since)
     }
 
     /// Rows may have been written since with stamps that the cursor has passed.
-    fn clock_was_put_back(&self, cursor: &Cursor, source: &Source) -> bool {
+    fn clock_was_put_back(&self, cursor: &PollCursor, source: &SourceSettings) -> bool {
         cursor.settled.as_ref().is_some_and(|settled| self.settled.at + source.lookback < settled.before)
     }
 
     /// Not even the newest row of the last time is among those that were read: it was deleted, or all of the source was put back to
     /// an earlier time.
-    fn has_lost_its_newest(&self, progress: &Progress) -> bool {
+    fn has_lost_its_newest(&self, progress: &CompareProgress) -> bool {
         progress.newest().is_none() && self.cursor.as_ref().is_some_and(|cursor| cursor.newest.is_some())
     }
 
@@ -320,8 +334,8 @@ impl Memory {
     async fn renew(
         self,
         state: &StateDb,
-        settings: &Settings,
-        progress: &Progress,
+        settings: &ServiceSettings,
+        progress: &CompareProgress,
         everything: bool,
         now: DateTime<Utc>,
     ) -> anyhow::Result<()> {
@@ -338,10 +352,10 @@ impl Memory {
             control::write(state, &cursor, now).await?;
         }
         if everything && (self.comparing.is_some() || progress.is_marked()) {
-            control::clear::<Comparing>(state).await?;
+            control::clear::<CompareMark>(state).await?;
         }
         if everything && self.history.restored {
-            control::clear::<Restored>(state).await?;
+            control::clear::<RestoredState>(state).await?;
         }
         if everything && self.asked.is_some_and(|asked| asked.at <= progress.began_at()) {
             control::clear::<CompareAsked>(state).await?;
@@ -353,6 +367,6 @@ impl Memory {
     }
 }
 
-pub(crate) fn stamp_policy(source: &Source) -> StampPolicy {
+pub(crate) fn stamp_policy(source: &SourceSettings) -> StampPolicy {
     StampPolicy { lookback: source.lookback, time_zone: source.time_zone }
 }

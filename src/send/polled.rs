@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// What a poll found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Polled {
+pub struct PollOutcome {
     pub rows: u64,
     /// Leads written: new, changed, faulty, gone, returned.
     pub changed: u64,
@@ -29,9 +29,9 @@ pub struct Polled {
     pub back: u64,
 }
 
-impl Polled {
-    pub(crate) fn add(&mut self, more: Polled) {
-        let Polled { rows, changed, created, updated, invalid, gone, stopped, held, unnamed, unasked, lost, back } =
+impl PollOutcome {
+    pub(crate) fn add(&mut self, more: PollOutcome) {
+        let PollOutcome { rows, changed, created, updated, invalid, gone, stopped, held, unnamed, unasked, lost, back } =
             more;
         self.rows += rows;
         self.changed += changed;

@@ -2,7 +2,7 @@
 
 /// What a step of a poll has compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Covered {
+pub(crate) enum PollCoverage {
     Everything,
     /// The rows of the leads that were touched.
     Touched,
@@ -14,7 +14,7 @@ pub(crate) enum Covered {
 
 /// How much a poll reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Reach {
+pub enum PollReach {
     /// What has changed since the cursor, or everything when a full compare is due.
     #[default]
     AsDue,

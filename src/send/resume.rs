@@ -10,18 +10,18 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::LeadId;
-use crate::rules::cursor::Newest;
-use crate::rules::read_scope::Scope;
-use crate::rules::settled::Settled;
-use crate::send::merge::Merge;
-use crate::store::control::Comparing;
+use crate::rules::cursor::NewestStamp;
+use crate::rules::read_scope::ReadScope;
+use crate::rules::settled::SettledMoment;
+use crate::send::merge::RowMerge;
+use crate::store::control::CompareMark;
 
 /// Rows between two marks: some seconds.
 const MARK_ROWS: u64 = 50_000;
 
 /// How far a comparison of every row has come, written down now and then.
-pub(crate) struct Progress {
-    mark: Comparing,
+pub(crate) struct CompareProgress {
+    mark: CompareMark,
     /// Of this process.
     marked_rows: u64,
     is_full: bool,
@@ -29,12 +29,12 @@ pub(crate) struct Progress {
 
 /// What there is to go on with, if it is of this source and mapping, and not too old.
 pub(crate) fn fresh(
-    mark: Option<Comparing>,
+    mark: Option<CompareMark>,
     source: &str,
     mapping: &str,
     interval: Duration,
     now: DateTime<Utc>,
-) -> Option<Comparing> {
+) -> Option<CompareMark> {
     mark.filter(|mark| {
         let age = (now - mark.began_at).to_std().unwrap_or(Duration::MAX);
         mark.source == source && mark.mapping == mapping && age < interval
@@ -42,21 +42,21 @@ pub(crate) fn fresh(
 }
 
 /// Where a reading goes on.
-pub(crate) fn scope(mark: &Comparing) -> Scope {
-    Scope::From(mark.order, LeadId { id: mark.id.clone(), client_id: mark.client_id.clone() })
+pub(crate) fn scope(mark: &CompareMark) -> ReadScope {
+    ReadScope::From(mark.order, LeadId { id: mark.id.clone(), client_id: mark.client_id.clone() })
 }
 
-impl Progress {
+impl CompareProgress {
     /// `earlier` is what this reading goes on with, if it does.
     pub fn new(
-        merge: &Merge<'_>,
-        earlier: Option<Comparing>,
+        merge: &RowMerge<'_>,
+        earlier: Option<CompareMark>,
         source: &str,
         mapping: &str,
-        settled: &Settled,
+        settled: &SettledMoment,
         now: DateTime<Utc>,
     ) -> Self {
-        let begun = || Comparing {
+        let begun = || CompareMark {
             source: source.to_owned(),
             mapping: mapping.to_owned(),
             order: merge.order(),
@@ -73,22 +73,22 @@ impl Progress {
     }
 
     /// Rows, those of an earlier part included.
-    pub fn rows(&self, merge: &Merge<'_>) -> u64 {
+    pub fn rows(&self, merge: &RowMerge<'_>) -> u64 {
         self.mark.rows + merge.rows()
     }
 
     /// Rows whose key names no lead, likewise.
-    pub fn unnamed(&self, merge: &Merge<'_>) -> u64 {
+    pub fn unnamed(&self, merge: &RowMerge<'_>) -> u64 {
         self.mark.unnamed + merge.unnamed()
     }
 
     /// As when the comparison began.
-    pub fn newest(&self) -> Option<Newest> {
+    pub fn newest(&self) -> Option<NewestStamp> {
         self.mark.newest.clone()
     }
 
     /// As when the comparison began.
-    pub fn settled(&self) -> Settled {
+    pub fn settled(&self) -> SettledMoment {
         self.mark.settled.clone()
     }
 
@@ -101,13 +101,13 @@ impl Progress {
     }
 
     /// The place to mark, once enough rows lie behind it.
-    pub fn due(&mut self, merge: &Merge<'_>) -> Option<Comparing> {
+    pub fn due(&mut self, merge: &RowMerge<'_>) -> Option<CompareMark> {
         if !self.is_full || merge.rows() < self.marked_rows + MARK_ROWS {
             return None;
         }
         let lead = merge.position()?;
         self.marked_rows = merge.rows();
         let (rows, unnamed) = (self.rows(merge), self.unnamed(merge));
-        Some(Comparing { id: lead.id.clone(), client_id: lead.client_id.clone(), rows, unnamed, ..self.mark.clone() })
+        Some(CompareMark { id: lead.id.clone(), client_id: lead.client_id.clone(), rows, unnamed, ..self.mark.clone() })
     }
 }

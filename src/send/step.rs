@@ -1,26 +1,26 @@
 //! One step of a drain: as many rows of the change log as are read at a time. Whether it can be judged by itself, or is part
 //! of something larger, of which only a comparison of every row can tell what it is.
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::conversica::lead::LeadId;
 use crate::rules::guard;
-use crate::send::allowance::Allowance;
+use crate::send::allowance::UnaskedAllowance;
 use crate::source::changes::log::ChangeLog;
 use crate::store::gone;
 use crate::store::state_db::StateDb;
 
 /// What a step reads.
 #[derive(Debug, Clone)]
-pub struct Touch {
+pub struct TouchedRows {
     pub leads: Vec<LeadId>,
-    pub behind: Behind,
+    pub behind: LogBehind,
     /// Rows whose key names no lead, where such rows were touched as well: they may be those of leads that seem to be missing.
     pub unnamed: u64,
 }
 
 /// What waits in the log behind a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Behind {
+pub enum LogBehind {
     /// Nothing, or only what was there when everything was last compared.
     Nothing,
     /// Rows that nobody has looked at.
@@ -29,7 +29,7 @@ pub enum Behind {
 
 /// What a step has found that must not happen unasked at any size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weight {
+pub struct StepWeight {
     /// Leads that the source was expected to have.
     pub missing: u64,
     /// Of the sends: people who are told of for the first time.
@@ -40,16 +40,16 @@ pub struct Weight {
 /// Whether everything has to be compared before anything of this leaves or goes. The number of leads is asked for where some
 /// have gone, and no further than it takes to know that enough are left.
 pub async fn is_part(
-    weight: Weight,
-    behind: Behind,
+    weight: StepWeight,
+    behind: LogBehind,
     log: &ChangeLog,
     state: &StateDb,
-    settings: &Settings,
-    allowance: &Allowance,
+    settings: &ServiceSettings,
+    allowance: &UnaskedAllowance,
 ) -> Result<bool, sqlx::Error> {
     let below = settings.safety.source_shrinks_below;
     let limit = u64::from(settings.safety.approve_above);
-    if behind == Behind::Rows {
+    if behind == LogBehind::Rows {
         // Where a key has changed everywhere, the new ones may come first, and the old ones behind them.
         if below > 0.0 && weight.missing + weight.created > 0 {
             return Ok(true);

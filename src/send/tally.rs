@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::conversica::outcome::Class;
-use crate::histogram::Histogram;
-use crate::send::fence::Instance;
+use crate::conversica::outcome::OutcomeClass;
+use crate::histogram::DurationHistogram;
+use crate::send::fence::InstanceId;
 
 /// What a poll was, as a chart has to keep it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +34,16 @@ impl PollKind {
 }
 
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct RunTally {
     /// This process.
-    pub instance: Instance,
+    pub instance: InstanceId,
     rows: AtomicU64,
     read: AtomicBool,
     written: Notify,
     /// How long requests took, by what came of them.
-    pub deliveries: [Histogram; Class::ALL.len()],
+    pub deliveries: [DurationHistogram; OutcomeClass::ALL.len()],
     /// How long polls took that went through, by kind.
-    pub polls: [Histogram; PollKind::ALL.len()],
+    pub polls: [DurationHistogram; PollKind::ALL.len()],
     failed_polls: AtomicU64,
     rows_read: AtomicU64,
     changed: AtomicU64,
@@ -51,7 +51,7 @@ pub struct Tally {
     instances: AtomicU32,
 }
 
-impl Tally {
+impl RunTally {
     pub fn set_rows(&self, rows: u64) {
         self.rows.store(rows, Ordering::Relaxed);
     }
@@ -75,7 +75,7 @@ impl Tally {
         self.written.notified().await;
     }
 
-    pub fn add(&self, class: Class, duration: Duration) {
+    pub fn add(&self, class: OutcomeClass, duration: Duration) {
         self.deliveries[class as usize].observe(duration);
     }
 
@@ -85,7 +85,7 @@ impl Tally {
     }
 
     /// Outcomes of that class.
-    pub fn outcomes(&self, class: Class) -> u64 {
+    pub fn outcomes(&self, class: OutcomeClass) -> u64 {
         self.deliveries[class as usize].count()
     }
 

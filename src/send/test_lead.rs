@@ -7,17 +7,17 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::client::{Attempt, Client};
-use crate::config::{FieldRule, Settings};
-use crate::conversica::lead::{Fingerprint, LeadId, LeadKey};
-use crate::conversica::outcome::Class;
+use crate::client::{ConversicaClient, RequestAttempt};
+use crate::config::{FieldRule, ServiceSettings};
+use crate::conversica::lead::{ContentFingerprint, LeadId, LeadKey};
+use crate::conversica::outcome::OutcomeClass;
 use crate::error::SetupError;
-use crate::rules::retry::Next;
+use crate::rules::retry::NextStep;
 use crate::send::account;
-use crate::store::claim::Finished;
-use crate::store::control::{self, Halt, TestLeadSent, Verified};
+use crate::store::claim::FinishedAttempt;
+use crate::store::control::{self, StoredHalt, TestLeadSent, VerifiedAccount};
 use crate::store::state_db::StateDb;
-use crate::store::writer::Company;
+use crate::store::writer::OtherSenders;
 use crate::store::{due, outcome};
 
 /// Always the same one, so that trying again is an update of one test lead and not another of few.
@@ -27,9 +27,9 @@ pub const EMAIL: &str = "conversica-sync-test@example.com";
 
 /// Why it was not sent, or what came of it.
 #[derive(Debug)]
-pub enum Sent {
-    Halted(Halt),
-    Answered(Attempt),
+pub enum TestLeadOutcome {
+    Halted(StoredHalt),
+    Answered(RequestAttempt),
 }
 
 /// Sends the test lead to `email`.
@@ -38,11 +38,11 @@ pub enum Sent {
 /// [`SetupError`] where there is no token, or no test lead is left; the database's.
 pub async fn send(
     state: &StateDb,
-    company: Company,
-    settings: &Settings,
+    company: OtherSenders,
+    settings: &ServiceSettings,
     email: &str,
     now: DateTime<Utc>,
-) -> anyhow::Result<Sent> {
+) -> anyhow::Result<TestLeadOutcome> {
     let Some(token) = &settings.conversica.test_lead_token else {
         return Err(SetupError::new(
             "[conversica] test_lead_token is not set",
@@ -51,11 +51,11 @@ pub async fn send(
         .into());
     };
     let account = account::fingerprint(state, &settings.conversica, now).await?;
-    if let Some(halt) = control::read::<Halt>(state).await?.filter(|halt| halt.account == account) {
-        return Ok(Sent::Halted(halt));
+    if let Some(halt) = control::read::<StoredHalt>(state).await?.filter(|halt| halt.account == account) {
+        return Ok(TestLeadOutcome::Halted(halt));
     }
-    let verified = control::read::<Verified>(state).await?.is_some_and(|verified| verified.account == account);
-    if company == Company::Shared && !verified {
+    let verified = control::read::<VerifiedAccount>(state).await?.is_some_and(|verified| verified.account == account);
+    if company == OtherSenders::Shared && !verified {
         return Err(SetupError::new(
             "another instance sends from this state, and these credentials have never been accepted",
             "stop the other instances first, so that a wrong password costs one refusal and not two",
@@ -73,28 +73,28 @@ pub async fn send(
     }
     control::write(state, &TestLeadSent { at: now }, now).await?;
     let body = body(settings, token, email);
-    let sent_hash = Fingerprint::of(body.as_bytes()).as_bytes().to_vec();
-    let attempt = Client::new(&settings.conversica, settings.delivery.timeout, 1)?.post(body, now).await;
+    let sent_hash = ContentFingerprint::of(body.as_bytes()).as_bytes().to_vec();
+    let attempt = ConversicaClient::new(&settings.conversica, settings.delivery.timeout, 1)?.post(body, now).await;
     write_down(state, &attempt, account, sent_hash, now).await?;
-    Ok(Sent::Answered(attempt))
+    Ok(TestLeadOutcome::Answered(attempt))
 }
 
 /// What it brought about, before what it was: after a crash in between, a halt still stands.
 async fn write_down(
     state: &StateDb,
-    attempt: &Attempt,
+    attempt: &RequestAttempt,
     account: String,
     sent_hash: Vec<u8>,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     if let Some(reason) = attempt.halt {
-        let halt = Halt { reason, since: now, detail: attempt.detail.clone(), account };
+        let halt = StoredHalt { reason, since: now, detail: attempt.detail.clone(), account };
         control::write(state, &halt, now).await?;
-        control::clear::<Verified>(state).await?;
-    } else if attempt.class == Class::Accepted {
-        control::write(state, &Verified { account }, now).await?;
+        control::clear::<VerifiedAccount>(state).await?;
+    } else if attempt.class == OutcomeClass::Accepted {
+        control::write(state, &VerifiedAccount { account }, now).await?;
     }
-    let finished = Finished {
+    let finished = FinishedAttempt {
         lead: LeadId { id: ID.to_owned(), client_id: String::new() },
         claimed_at: now,
         attempt: 1,
@@ -104,13 +104,13 @@ async fn write_down(
         duration: Some(attempt.duration),
         at: now,
         sent_hash,
-        next: Next::Done,
+        next: NextStep::Done,
     };
     outcome::record_test(state, &finished).await
 }
 
 /// The Lead object: required keys, what is the same for every lead, and the token as the last name.
-fn body(settings: &Settings, token: &SecretString, email: &str) -> String {
+fn body(settings: &ServiceSettings, token: &SecretString, email: &str) -> String {
     let mut body = json!({ "apiVersion": settings.conversica.api_version, "id": ID });
     let constant = |key: LeadKey| match settings.lead.published.get(&key) {
         Some(FieldRule::Value(value)) => Some(value.clone()),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Delivery;
-use crate::rules::breaker::Breaker;
-use crate::rules::pace::Pace;
-use crate::store::control::{self, BreakerState, Pacing};
+use crate::config::DeliverySettings;
+use crate::rules::breaker::DeliveryBreaker;
+use crate::rules::pace::SendPace;
+use crate::store::control::{self, BreakerState, StoredPace};
 use crate::store::pause;
 use crate::store::state_db::StateDb;
 
@@ -16,31 +16,31 @@ use crate::store::state_db::StateDb;
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub struct Throttle {
-    pub pace: Pace,
-    pub breaker: Breaker,
+pub struct DeliveryThrottle {
+    pub pace: SendPace,
+    pub breaker: DeliveryBreaker,
     /// `[delivery] requests_per_second`, for all instances together.
     ceiling: f64,
     /// Instances that share it.
     instances: u32,
     /// As last written down.
-    noted: Option<Pacing>,
+    noted: Option<StoredPace>,
 }
 
-impl Throttle {
+impl DeliveryThrottle {
     /// Goes on from what was noted. A breaker that was open stays open, but lets its first probe through at once: whoever
     /// restarts the program may have mended what was wrong.
-    pub fn resume(delivery: &Delivery, noted: Option<Pacing>, now: DateTime<Utc>) -> Self {
+    pub fn resume(delivery: &DeliverySettings, noted: Option<StoredPace>, now: DateTime<Utc>) -> Self {
         let ceiling = delivery.requests_per_second;
         let (pace, breaker) = match &noted {
-            None => (Pace::new(ceiling, now), Breaker::new(&delivery.breaker)),
+            None => (SendPace::new(ceiling, now), DeliveryBreaker::new(&delivery.breaker)),
             Some(noted) => {
                 let share = noted.requests_per_second / noted.ceiling;
                 let breaker = match noted.breaker {
-                    BreakerState::Closed => Breaker::new(&delivery.breaker),
-                    BreakerState::Open => Breaker::resume(&delivery.breaker, noted.failures, now),
+                    BreakerState::Closed => DeliveryBreaker::new(&delivery.breaker),
+                    BreakerState::Open => DeliveryBreaker::resume(&delivery.breaker, noted.failures, now),
                 };
-                (Pace::resume(ceiling, share, noted.paused_until, now), breaker)
+                (SendPace::resume(ceiling, share, noted.paused_until, now), breaker)
             }
         };
         Self { pace, breaker, ceiling, instances: 1, noted }
@@ -84,8 +84,8 @@ impl Throttle {
         Ok(())
     }
 
-    fn pacing(&self, capped_until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Pacing {
-        Pacing {
+    fn pacing(&self, capped_until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> StoredPace {
+        StoredPace {
             at: now,
             requests_per_second: self.pace.rate() * f64::from(self.instances),
             ceiling: self.ceiling,
@@ -98,12 +98,13 @@ impl Throttle {
     }
 }
 
-fn is_news(noted: &Pacing, pacing: &Pacing) -> bool {
-    let turn = |pacing: &Pacing| (pacing.ceiling, pacing.paused_until, pacing.breaker, pacing.new_people_wait_until);
+fn is_news(noted: &StoredPace, pacing: &StoredPace) -> bool {
+    let turn =
+        |pacing: &StoredPace| (pacing.ceiling, pacing.paused_until, pacing.breaker, pacing.new_people_wait_until);
     if turn(noted) != turn(pacing) || pacing.requests_per_second < noted.requests_per_second {
         return true;
     }
-    let same = Pacing { at: pacing.at, ..noted.clone() } == *pacing;
+    let same = StoredPace { at: pacing.at, ..noted.clone() } == *pacing;
     let just_now = noted.at <= pacing.at && pacing.at < noted.at + NOTE_INTERVAL;
     !same && !just_now
 }
@@ -115,31 +116,32 @@ mod tests {
     use crate::config::OnAmbiguous;
     use chrono::TimeDelta;
 
-    fn delivery() -> Delivery {
+    fn delivery() -> DeliverySettings {
         let second = Duration::from_secs(1);
-        Delivery {
+        DeliverySettings {
             requests_per_second: 100.0,
             concurrency: 4,
             timeout: second,
             on_ambiguous: OnAmbiguous::Resend,
             ambiguous_wait: second,
-            retry: config::Retry {
+            retry: config::RetrySettings {
                 initial_interval: second,
                 multiplier: 2.0,
                 max_interval: second,
                 max_elapsed: second,
             },
-            breaker: config::Breaker { failures: 1 },
+            breaker: config::BreakerSettings { failures: 1 },
         }
     }
 
     #[test]
     fn a_restart_remembers_the_pause_the_pace_and_that_conversica_fails() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut before = Throttle::resume(&delivery(), None, now);
+        let mut before = DeliveryThrottle::resume(&delivery(), None, now);
         before.pace.slow_down(Some(Duration::from_secs(60)), now);
         before.breaker.failed(&delivery().retry, now);
-        let mut after = Throttle::resume(&delivery(), Some(before.pacing(None, now)), now + TimeDelta::seconds(1));
+        let mut after =
+            DeliveryThrottle::resume(&delivery(), Some(before.pacing(None, now)), now + TimeDelta::seconds(1));
         assert!(after.is_obstructed(now + TimeDelta::seconds(59)));
         assert_eq!(after.pace.available(now + TimeDelta::seconds(59)), 0, "everybody waits, whoever restarts what");
         assert_eq!(after.pace.rate(), 50.0);
@@ -149,13 +151,13 @@ mod tests {
     #[test]
     fn what_matters_is_news_at_once_and_the_rest_once_a_second() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let noted = Throttle::resume(&delivery(), None, now).pacing(None, now);
-        let later = |at: i64| Pacing { at: now + TimeDelta::milliseconds(at), ..noted.clone() };
+        let noted = DeliveryThrottle::resume(&delivery(), None, now).pacing(None, now);
+        let later = |at: i64| StoredPace { at: now + TimeDelta::milliseconds(at), ..noted.clone() };
         assert!(!is_news(&noted, &later(5_000)), "nothing has changed");
-        assert!(is_news(&noted, &Pacing { breaker: BreakerState::Open, ..later(1) }));
-        assert!(is_news(&noted, &Pacing { paused_until: Some(now), ..later(1) }));
-        assert!(is_news(&noted, &Pacing { requests_per_second: 50.0, ..later(1) }), "slower");
-        let slow = Pacing { requests_per_second: 10.0, ..noted.clone() };
+        assert!(is_news(&noted, &StoredPace { breaker: BreakerState::Open, ..later(1) }));
+        assert!(is_news(&noted, &StoredPace { paused_until: Some(now), ..later(1) }));
+        assert!(is_news(&noted, &StoredPace { requests_per_second: 50.0, ..later(1) }), "slower");
+        let slow = StoredPace { requests_per_second: 10.0, ..noted.clone() };
         assert!(!is_news(&slow, &later(1)), "faster, a little");
         assert!(is_news(&slow, &later(1_000)));
         assert!(is_news(&slow, &later(-1)), "the clock was set back");

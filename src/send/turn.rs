@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::error::TurnLost;
-use crate::send::fence::{Instance, Polling};
-use crate::send::poll::{self, Polled};
-use crate::send::reach::Reach;
-use crate::send::tally::Tally;
-use crate::source::crm::Crm;
+use crate::send::fence::{InstanceId, NewestPoller};
+use crate::send::poll::{self, PollOutcome};
+use crate::send::reach::PollReach;
+use crate::send::tally::RunTally;
+use crate::source::crm::ConnectedCrm;
 use crate::store::fenced::{FenceMark, fenced_pool};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
@@ -24,11 +24,11 @@ pub struct PollTurn {
 /// What a poll in turn needs.
 #[derive(Clone, Copy)]
 pub struct PollOrder<'a> {
-    pub crm: &'a Crm,
+    pub crm: &'a ConnectedCrm,
     pub state: &'a StateDb,
-    pub settings: &'a Settings,
-    pub reach: Reach,
-    pub tally: &'a Tally,
+    pub settings: &'a ServiceSettings,
+    pub reach: PollReach,
+    pub tally: &'a RunTally,
     pub now: DateTime<Utc>,
 }
 
@@ -53,7 +53,7 @@ impl PollTurn {
     ///
     /// # Errors
     /// As [`poll::poll`], and [`TurnLost`] when another instance has taken the turn meanwhile.
-    pub async fn poll(&mut self, order: PollOrder<'_>) -> anyhow::Result<Polled> {
+    pub async fn poll(&mut self, order: PollOrder<'_>) -> anyhow::Result<PollOutcome> {
         let PollOrder { crm, state, settings, reach, tally, now } = order;
         let StateDb::Postgres(pool) = state else { return poll::poll(crm, state, settings, reach, tally, now).await };
         let Self { lease, fence } = self;
@@ -97,12 +97,12 @@ const RAISE: &str = "insert into control (name, body, at) values ('polling', $1,
 impl PollFence {
     /// Raises the fence unless the one that stands is ours: from then on no other poll can write, and those that are in the
     /// midst of it are waited for. Hands back the state as this poll may write it.
-    async fn raise(&mut self, pool: &PgPool, instance: Instance, now: DateTime<Utc>) -> anyhow::Result<StateDb> {
+    async fn raise(&mut self, pool: &PgPool, instance: InstanceId, now: DateTime<Utc>) -> anyhow::Result<StateDb> {
         let standing: Option<String> = sqlx::query_scalar(STANDING).fetch_optional(pool).await?;
         let raised = match self.raised.take().filter(|raised| standing.as_ref() == Some(raised)) {
             Some(raised) => raised,
             None => {
-                let body = serde_json::to_string(&Polling { instance })?;
+                let body = serde_json::to_string(&NewestPoller { instance })?;
                 sqlx::query_scalar(RAISE).bind(body).bind(micros(now)).fetch_one(pool).await?
             }
         };

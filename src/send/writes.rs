@@ -7,41 +7,41 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::conversica::lead::{LeadId, RowHash};
-use crate::rules::diff::{self, Difference, Kind};
-use crate::rules::guard::{Admission, Found, Hold, Losses, Verdict};
+use crate::rules::diff::{self, ChangeKind, RowDifference};
+use crate::rules::guard::{ExpectedCount, MissingLeadPolicy, MissingVerdict, SendPolicy, StandingHold};
 use crate::rules::hold_reason::{FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
-use crate::rules::lead_change::{Change, Known};
-use crate::rules::mapping::Mapped;
-use crate::send::fence::Fence;
-use crate::send::merge::Item;
+use crate::rules::lead_change::{KnownLead, LeadChange};
+use crate::rules::mapping::MappedRow;
+use crate::send::fence::PollerFence;
+use crate::send::merge::MergeItem;
 use crate::send::odd_values::OddValues;
 use crate::send::odd_values::UNDECIDED;
-use crate::send::polled::Polled;
-use crate::send::step::Weight;
+use crate::send::polled::PollOutcome;
+use crate::send::step::StepWeight;
 use crate::source::read::BATCH_ROWS;
 use crate::store::control::{self, KeptBack};
 use crate::store::state_db::StateDb;
 use crate::store::{consent, gone, held, lead};
 
 /// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
-pub(crate) struct Writes<'a> {
+pub(crate) struct PollWriter<'a> {
     state: &'a StateDb,
-    fence: Fence,
-    settings: &'a Settings,
+    fence: PollerFence,
+    settings: &'a ServiceSettings,
     now: DateTime<Utc>,
     started: Instant,
-    admission: Admission,
-    losses: Losses,
-    found: Found,
-    ready: Vec<Change>,
+    admission: SendPolicy,
+    losses: MissingLeadPolicy,
+    found: ExpectedCount,
+    ready: Vec<LeadChange>,
     /// Rows of which it matters what was delivered.
-    doubtful: Vec<(Mapped, Option<Known>)>,
+    doubtful: Vec<(MappedRow, Option<KnownLead>)>,
     /// The newest word about consent when this poll began.
     words: i64,
     /// Sends that wait for the decision; never more than [`UNDECIDED`].
-    undecided: Vec<Change>,
+    undecided: Vec<LeadChange>,
     /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
     provisional: Option<(usize, DateTime<Utc>)>,
     /// Why and since when this poll holds sends that it has kept back.
@@ -56,20 +56,20 @@ pub(crate) struct Writes<'a> {
     withheld: u64,
     /// Missing leads that nobody would miss.
     gone: Vec<LeadId>,
-    returned: Vec<Known>,
+    returned: Vec<KnownLead>,
     reread: Vec<(LeadId, RowHash)>,
     /// Withdrawals by odd values, see [`odd`].
     pub(crate) odd: OddValues,
-    pub(crate) polled: Polled,
+    pub(crate) polled: PollOutcome,
 }
 
-impl<'a> Writes<'a> {
+impl<'a> PollWriter<'a> {
     pub(crate) fn new(
         state: &'a StateDb,
-        settings: &'a Settings,
-        fence: Fence,
-        admission: Admission,
-        losses: Losses,
+        settings: &'a ServiceSettings,
+        fence: PollerFence,
+        admission: SendPolicy,
+        losses: MissingLeadPolicy,
         words: i64,
         now: DateTime<Utc>,
     ) -> Self {
@@ -81,7 +81,7 @@ impl<'a> Writes<'a> {
             started: Instant::now(),
             admission,
             losses,
-            found: Found::default(),
+            found: ExpectedCount::default(),
             ready: Vec::new(),
             doubtful: Vec::new(),
             words,
@@ -96,7 +96,7 @@ impl<'a> Writes<'a> {
             returned: Vec::new(),
             reread: Vec::new(),
             odd: OddValues::default(),
-            polled: Polled::default(),
+            polled: PollOutcome::default(),
         }
     }
 
@@ -104,20 +104,20 @@ impl<'a> Writes<'a> {
     /// this one keeps nothing back.
     pub(crate) async fn take_over(&mut self, kept: &KeptBack) -> anyhow::Result<()> {
         let reason = match self.admission {
-            Admission::Send => {
+            SendPolicy::Send => {
                 held::release_since(self.state, &kept.reason, kept.since, self.now).await?;
                 control::clear::<KeptBack>(self.state).await?;
                 return Ok(());
             }
-            Admission::UpTo { reason, .. } | Admission::Hold(reason) => reason,
-            Admission::Baseline => FIRST_RUN,
+            SendPolicy::UpTo { reason, .. } | SendPolicy::Hold(reason) => reason,
+            SendPolicy::Baseline => FIRST_RUN,
         };
         if kept.reason != reason {
             held::rename(self.state, &kept.reason, Some(kept.since), reason).await?;
             let renamed = KeptBack { reason: reason.to_owned(), since: kept.since };
             control::write(self.state, &renamed, self.now).await?;
         }
-        if let Admission::UpTo { limit, .. } = self.admission {
+        if let SendPolicy::UpTo { limit, .. } = self.admission {
             let leads = held::kept_since(self.state, reason, kept.since).await?;
             self.provisional = Some((usize::try_from(leads).unwrap_or(usize::MAX), kept.since));
             self.kept_back = Some((reason, kept.since));
@@ -152,15 +152,15 @@ impl<'a> Writes<'a> {
     }
 
     /// What a merge has come upon.
-    pub(crate) async fn take(&mut self, item: Item) -> anyhow::Result<()> {
+    pub(crate) async fn take(&mut self, item: MergeItem) -> anyhow::Result<()> {
         let conversations = self.settings.safety.conversation_changes;
         match item {
-            Item::Quiet => Ok(()),
-            Item::Missing(known) => self.missing(known).await,
-            Item::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
+            MergeItem::Quiet => Ok(()),
+            MergeItem::Missing(known) => self.missing(known).await,
+            MergeItem::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
                 self.doubtful(mapped, known).await
             }
-            Item::Row(mapped, known) => {
+            MergeItem::Row(mapped, known) => {
                 let difference = diff::compare(mapped, known.as_ref(), None, conversations);
                 self.different(difference, known).await
             }
@@ -172,7 +172,7 @@ impl<'a> Writes<'a> {
         self.now + self.started.elapsed()
     }
 
-    pub(crate) async fn doubtful(&mut self, mapped: Mapped, known: Option<Known>) -> anyhow::Result<()> {
+    pub(crate) async fn doubtful(&mut self, mapped: MappedRow, known: Option<KnownLead>) -> anyhow::Result<()> {
         self.doubtful.push((mapped, known));
         if self.doubtful.len() >= BATCH_ROWS { self.settle_doubtful().await } else { Ok(()) }
     }
@@ -186,7 +186,7 @@ impl<'a> Writes<'a> {
             let conversations = self.settings.safety.conversation_changes;
             if !mapped.odd.is_empty() {
                 let difference = diff::compare(mapped.clone(), known.as_ref(), delivered, conversations);
-                if matches!(difference, Difference::Changed(_, Kind::Stop)) {
+                if matches!(difference, RowDifference::Changed(_, ChangeKind::Stop)) {
                     self.keep_odd(mapped, known, delivered).await?;
                     continue;
                 }
@@ -197,11 +197,15 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    pub(crate) async fn different(&mut self, difference: Difference, known: Option<Known>) -> anyhow::Result<()> {
-        if known.as_ref().is_some_and(Known::is_withheld) {
+    pub(crate) async fn different(
+        &mut self,
+        difference: RowDifference,
+        known: Option<KnownLead>,
+    ) -> anyhow::Result<()> {
+        if known.as_ref().is_some_and(KnownLead::is_withheld) {
             if self.losses.is_of_everything() {
                 self.found.back += 1;
-            } else if !matches!(&difference, Difference::Changed(change, _) if change.urgent) {
+            } else if !matches!(&difference, RowDifference::Changed(change, _) if change.urgent) {
                 // Only a compare of everything can tell that the others are back too, and it is soon due.
                 return Ok(());
             }
@@ -209,20 +213,20 @@ impl<'a> Writes<'a> {
             self.polled.back += 1;
         }
         match difference {
-            Difference::None => Ok(()),
-            Difference::Reread(lead, hash) => self.reread(lead, hash).await,
-            Difference::Returned => self.returned(known).await,
-            Difference::Changed(change, kind) => self.changed(change, kind).await,
+            RowDifference::None => Ok(()),
+            RowDifference::Reread(lead, hash) => self.reread(lead, hash).await,
+            RowDifference::Returned => self.returned(known).await,
+            RowDifference::Changed(change, kind) => self.changed(change, kind).await,
         }
     }
 
-    async fn changed(&mut self, mut change: Change, kind: Kind) -> anyhow::Result<()> {
+    async fn changed(&mut self, mut change: LeadChange, kind: ChangeKind) -> anyhow::Result<()> {
         self.polled.changed += 1;
         match kind {
-            Kind::Create => self.polled.created += 1,
-            Kind::Update | Kind::Stop => self.polled.updated += 1,
-            Kind::Invalid => self.polled.invalid += 1,
-            Kind::Reverted => {}
+            ChangeKind::Create => self.polled.created += 1,
+            ChangeKind::Update | ChangeKind::Stop => self.polled.updated += 1,
+            ChangeKind::Invalid => self.polled.invalid += 1,
+            ChangeKind::Reverted => {}
         }
         if change.hold_reason.is_some() {
             self.polled.held += 1;
@@ -231,16 +235,16 @@ impl<'a> Writes<'a> {
             return self.write(change).await;
         }
         match &self.admission {
-            Admission::Send => self.write(change).await,
-            Admission::Hold(reason) => {
+            SendPolicy::Send => self.write(change).await,
+            SendPolicy::Hold(reason) => {
                 change.hold_reason = Some(reason);
                 self.hold(change).await
             }
-            Admission::Baseline => {
+            SendPolicy::Baseline => {
                 change.hold_reason = Some(FIRST_RUN);
                 self.write(change).await
             }
-            Admission::UpTo { limit, reason } => {
+            SendPolicy::UpTo { limit, reason } => {
                 let (limit, reason) = (*limit, *reason);
                 self.undecided.push(change);
                 if self.hold_surplus(limit, reason).await? {
@@ -274,7 +278,7 @@ impl<'a> Writes<'a> {
         if provisional + self.undecided.len() <= limit {
             return Ok(false);
         }
-        self.admission = Admission::Hold(reason);
+        self.admission = SendPolicy::Hold(reason);
         self.polled.held += provisional as u64;
         let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
         self.kept_back = Some((reason, since));
@@ -292,27 +296,27 @@ impl<'a> Writes<'a> {
     }
 
     async fn begin_hold(&mut self, reason: &'static str) -> anyhow::Result<()> {
-        if !self.hold_stands && control::read::<Hold>(self.state).await?.is_none() {
-            control::write(self.state, &Hold { reason: reason.to_owned(), since: self.now }, self.now).await?;
+        if !self.hold_stands && control::read::<StandingHold>(self.state).await?.is_none() {
+            control::write(self.state, &StandingHold { reason: reason.to_owned(), since: self.now }, self.now).await?;
         }
         self.hold_stands = true;
         Ok(())
     }
 
     /// The hold is written before the first lead that it holds.
-    async fn hold(&mut self, change: Change) -> anyhow::Result<()> {
+    async fn hold(&mut self, change: LeadChange) -> anyhow::Result<()> {
         self.begin_hold(change.hold_reason.unwrap_or(TOO_MANY_CHANGES)).await?;
         self.polled.held += 1;
         self.joined += u64::from(change.hold_reason == Some(SOURCE_SHRANK));
         self.write(change).await
     }
 
-    async fn write(&mut self, change: Change) -> anyhow::Result<()> {
+    async fn write(&mut self, change: LeadChange) -> anyhow::Result<()> {
         self.ready.push(change);
         if self.ready.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
     }
 
-    async fn returned(&mut self, known: Option<Known>) -> anyhow::Result<()> {
+    async fn returned(&mut self, known: Option<KnownLead>) -> anyhow::Result<()> {
         self.polled.changed += 1;
         self.returned.extend(known);
         if self.returned.len() >= BATCH_ROWS { self.flush().await } else { Ok(()) }
@@ -344,17 +348,17 @@ impl<'a> Writes<'a> {
     }
 
     /// What a step of a drain would let leave and go; nothing of that is written yet.
-    pub(crate) async fn weighed(&mut self) -> anyhow::Result<Weight> {
+    pub(crate) async fn weighed(&mut self) -> anyhow::Result<StepWeight> {
         self.settle_doubtful().await?;
         let sends = self.undecided.len() as u64;
         let created = if sends > 0 { self.polled.created } else { 0 };
-        Ok(Weight { missing: self.found.missing, created, sends })
+        Ok(StepWeight { missing: self.found.missing, created, sends })
     }
 
     /// What is to become of the sends that a step has kept back.
-    pub(crate) async fn admit(&mut self, admission: Admission) -> anyhow::Result<()> {
+    pub(crate) async fn admit(&mut self, admission: SendPolicy) -> anyhow::Result<()> {
         self.admission = admission;
-        if let Admission::UpTo { limit, reason } = self.admission {
+        if let SendPolicy::UpTo { limit, reason } = self.admission {
             self.hold_surplus(limit, reason).await?;
         }
         Ok(())
@@ -370,7 +374,7 @@ impl<'a> Writes<'a> {
         self.settle_doubtful().await?;
         self.flush().await?;
         let Self { undecided, provisional, kept_back, missing, withheld, joined, found, .. } = self;
-        let Found { present: _, missing: lost, withheld: before, back } = *found;
+        let ExpectedCount { present: _, missing: lost, withheld: before, back } = *found;
         let decided = undecided.is_empty()
             && provisional.is_none()
             && kept_back.is_none()
@@ -392,20 +396,20 @@ impl<'a> Writes<'a> {
     }
 
     /// `present` of the leads that the source is expected to have have been met.
-    pub(crate) async fn finish(mut self, present: u64) -> anyhow::Result<Polled> {
+    pub(crate) async fn finish(mut self, present: u64) -> anyhow::Result<PollOutcome> {
         self.settle_doubtful().await?;
         self.decide_odd(self.polled.rows).await?;
-        if self.polled.changed > 0 || self.found != Found::default() {
+        if self.polled.changed > 0 || self.found != ExpectedCount::default() {
             self.fence.check(self.state).await?;
         }
         self.found.present = present;
         let spares = self.spares_missing();
         match self.losses.verdict(self.found) {
-            Verdict::Hold => self.hold_missing().await?,
+            MissingVerdict::Hold => self.hold_missing().await?,
             // So many that they are held already.
-            Verdict::Gone if spares && self.withheld + self.found.withheld > 0 => self.hold_missing().await?,
-            Verdict::Gone => {
-                if matches!(self.admission, Admission::UpTo { .. }) {
+            MissingVerdict::Gone if spares && self.withheld + self.found.withheld > 0 => self.hold_missing().await?,
+            MissingVerdict::Gone => {
+                if matches!(self.admission, SendPolicy::UpTo { .. }) {
                     let provisional = self.provisional.map_or(0, |(leads, _)| leads);
                     self.polled.unasked = (provisional + self.undecided.len()) as u64;
                 }
@@ -420,7 +424,7 @@ impl<'a> Writes<'a> {
                 self.let_missing_go().await?;
             }
         }
-        if let (Admission::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
+        if let (SendPolicy::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
             held::release_since(self.state, reason, since, self.now).await?;
         }
         if self.provisional.is_some() {

@@ -3,9 +3,9 @@
 
 use sqlx::{PgConnection, PgExecutor};
 
-use crate::config::Source;
+use crate::config::SourceSettings;
 use crate::db::{self, discreet};
-use crate::rules::source_column::{Entry, Found, Relation};
+use crate::rules::source_column::{CatalogColumn, CatalogTable, RelationKind};
 use crate::source::source_db::SourceDb;
 
 type PostgresRow = (i64, String, bool, bool, Vec<String>, Vec<i32>, Vec<i32>);
@@ -39,8 +39,8 @@ const IN_POSTGRES: &str = "select c.oid::bigint, c.relkind::text, pg_catalog.row
 ///
 /// # Errors
 /// The database's when it is away.
-pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> {
-    let Some(table) = &source.table else { return Ok(Found::default()) };
+pub async fn look(db: &SourceDb, source: &SourceSettings) -> Result<CatalogTable, sqlx::Error> {
+    let Some(table) = &source.table else { return Ok(CatalogTable::default()) };
     match db {
         SourceDb::Sqlite(pool) => {
             let name = db::quote_table(table);
@@ -50,7 +50,7 @@ pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> 
             let kind: Option<String> = sqlx::query_scalar(sql).bind(&plain).fetch_optional(pool).await?;
             let has_unique_key: bool =
                 sqlx::query_scalar(ROW_NUMBERS_AS_KEYS).bind(&plain).bind(&source.key).fetch_one(pool).await?;
-            Ok(Found { relation: kind.as_deref().and_then(relation), has_unique_key, ..Found::default() })
+            Ok(CatalogTable { relation: kind.as_deref().and_then(relation), has_unique_key, ..CatalogTable::default() })
         }
         SourceDb::Postgres(pool) => look_postgres(pool, source, table).await,
     }
@@ -61,31 +61,36 @@ pub async fn look(db: &SourceDb, source: &Source) -> Result<Found, sqlx::Error> 
 ///
 /// # Errors
 /// The database's.
-pub async fn look_within(connection: &mut PgConnection, source: &Source) -> Result<Found, sqlx::Error> {
+pub async fn look_within(connection: &mut PgConnection, source: &SourceSettings) -> Result<CatalogTable, sqlx::Error> {
     match &source.table {
-        None => Ok(Found::default()),
+        None => Ok(CatalogTable::default()),
         Some(table) => look_postgres(connection, source, table).await,
     }
 }
 
-async fn look_postgres(database: impl PgExecutor<'_>, source: &Source, table: &str) -> Result<Found, sqlx::Error> {
+async fn look_postgres(
+    database: impl PgExecutor<'_>,
+    source: &SourceSettings,
+    table: &str,
+) -> Result<CatalogTable, sqlx::Error> {
     let query = sqlx::query_as(IN_POSTGRES).bind(db::quote_table(table)).bind(&source.key).bind(&source.client);
     let found: Option<PostgresRow> = query.persistent(false).fetch_optional(database).await?;
     Ok(found.map(postgres).unwrap_or_default())
 }
 
-fn postgres((table, kind, row_security, has_unique_key, names, numbers, modifiers): PostgresRow) -> Found {
-    let entries = numbers.into_iter().zip(modifiers).map(|(number, modifier)| Entry { table, number, modifier });
+fn postgres((table, kind, row_security, has_unique_key, names, numbers, modifiers): PostgresRow) -> CatalogTable {
+    let entries =
+        numbers.into_iter().zip(modifiers).map(|(number, modifier)| CatalogColumn { table, number, modifier });
     let columns = names.into_iter().zip(entries).collect();
-    Found { relation: relation(&kind), row_security, has_unique_key, columns }
+    CatalogTable { relation: relation(&kind), row_security, has_unique_key, columns }
 }
 
-fn relation(kind: &str) -> Option<Relation> {
+fn relation(kind: &str) -> Option<RelationKind> {
     match kind {
-        "table" | "r" | "p" => Some(Relation::Table),
-        "view" | "v" => Some(Relation::View),
-        "m" => Some(Relation::MaterialisedView),
-        "f" => Some(Relation::ForeignTable),
+        "table" | "r" | "p" => Some(RelationKind::Table),
+        "view" | "v" => Some(RelationKind::View),
+        "m" => Some(RelationKind::MaterialisedView),
+        "f" => Some(RelationKind::ForeignTable),
         _ => None,
     }
 }

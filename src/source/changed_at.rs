@@ -3,11 +3,11 @@
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Executor, TypeInfo};
 
-use crate::config::Source;
+use crate::config::SourceSettings;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::rules::cursor::{Bound, Kind, Range, TellTale};
-use crate::rules::source_column::Column;
+use crate::rules::cursor::{NumberRange, StampBound, StampKind, TellTale};
+use crate::rules::source_column::SourceColumn;
 use crate::source::columns;
 use crate::source::source_db::SourceDb;
 
@@ -18,31 +18,31 @@ pub struct ChangedAt {
     pub expression: String,
     /// What its values are; `None` where they cannot be compared with a time: then every poll reads everything. On SQLite
     /// the values themselves say it, as they are read.
-    pub kind: Option<Kind>,
+    pub kind: Option<StampKind>,
     on_postgres: bool,
 }
 
 impl ChangedAt {
     /// The condition on rows that have changed since a bound.
-    pub fn since(&self, bound: &Bound) -> String {
+    pub fn since(&self, bound: &StampBound) -> String {
         format!("({})", self.ranges(bound).join(" or "))
     }
 
     /// Its parts, in the order of [`Bound`]'s ranges; an index can serve each.
-    pub fn ranges(&self, bound: &Bound) -> Vec<String> {
+    pub fn ranges(&self, bound: &StampBound) -> Vec<String> {
         let expression = &self.expression;
         match bound {
-            Bound::Numbers(ranges) => ranges.iter().map(|range| self.within(range, i64::to_string)).collect(),
-            Bound::Moment(text) => {
+            StampBound::Numbers(ranges) => ranges.iter().map(|range| self.within(range, i64::to_string)).collect(),
+            StampBound::Moment(text) => {
                 let kind = match self.kind {
-                    Some(Kind::TimestampTz) => "::timestamptz",
-                    Some(Kind::Timestamp) => "::timestamp",
-                    Some(Kind::Date) => "::date",
-                    Some(Kind::Number | Kind::Text) | None => "",
+                    Some(StampKind::TimestampTz) => "::timestamptz",
+                    Some(StampKind::Timestamp) => "::timestamp",
+                    Some(StampKind::Date) => "::date",
+                    Some(StampKind::Number | StampKind::Text) | None => "",
                 };
                 vec![format!("{expression} >= {}{kind}", db::literal(text))]
             }
-            Bound::Texts(ranges) => {
+            StampBound::Texts(ranges) => {
                 let texts = ranges.iter().map(|range| self.within(range, |text| db::literal(text)));
                 // SQLite has any type in any column, and every number sorts below every text: where texts are followed,
                 // numbers are read always, and where numbers are, texts.
@@ -52,16 +52,16 @@ impl ChangedAt {
     }
 
     /// The condition on rows below all of a bound's first range.
-    pub fn below(&self, bound: &Bound) -> Option<String> {
+    pub fn below(&self, bound: &StampBound) -> Option<String> {
         let least = match bound {
-            Bound::Numbers(ranges) => ranges.first()?.from.to_string(),
-            Bound::Moment(text) => db::literal(text),
-            Bound::Texts(ranges) => db::literal(&ranges.first()?.from),
+            StampBound::Numbers(ranges) => ranges.first()?.from.to_string(),
+            StampBound::Moment(text) => db::literal(text),
+            StampBound::Texts(ranges) => db::literal(&ranges.first()?.from),
         };
         Some(format!("{} < {least}", self.expression))
     }
 
-    fn within<T>(&self, range: &Range<T>, write: impl Fn(&T) -> String) -> String {
+    fn within<T>(&self, range: &NumberRange<T>, write: impl Fn(&T) -> String) -> String {
         let (expression, from) = (&self.expression, write(&range.from));
         match &range.below {
             None => format!("{expression} >= {from}"),
@@ -88,11 +88,15 @@ impl ChangedAt {
 ///
 /// # Errors
 /// [`SetupError`] when it does not fit; the database's error when it is away.
-pub async fn prepare(db: &SourceDb, source: &Source, columns: &[Column]) -> anyhow::Result<Option<ChangedAt>> {
+pub async fn prepare(
+    db: &SourceDb,
+    source: &SourceSettings,
+    columns: &[SourceColumn],
+) -> anyhow::Result<Option<ChangedAt>> {
     let Some(setting) = &source.changed_at else { return Ok(None) };
     let expression = as_expression(db, columns, setting);
     let sql = format!("select {expression} as changed_at from {}", columns::from_clause(source));
-    let prepared: Result<Option<Kind>, sqlx::Error> = match db {
+    let prepared: Result<Option<StampKind>, sqlx::Error> = match db {
         SourceDb::Sqlite(pool) => {
             async {
                 columns::fresh_sqlite(pool).await?.prepare(db::trusted(sql)).await?;
@@ -112,7 +116,7 @@ pub async fn prepare(db: &SourceDb, source: &Source, columns: &[Column]) -> anyh
     match prepared.map_err(discreet::of_source) {
         Ok(kind) => {
             let expression = match kind {
-                Some(Kind::Text) => format!("({expression})::text collate \"C\""),
+                Some(StampKind::Text) => format!("({expression})::text collate \"C\""),
                 _ => expression,
             };
             Ok(Some(ChangedAt { expression, kind, on_postgres }))
@@ -127,23 +131,23 @@ pub async fn prepare(db: &SourceDb, source: &Source, columns: &[Column]) -> anyh
     }
 }
 
-fn postgres_kind(type_info: &PgTypeInfo) -> Option<Kind> {
+fn postgres_kind(type_info: &PgTypeInfo) -> Option<StampKind> {
     if let PgTypeKind::Domain(base) = type_info.kind() {
         return postgres_kind(base);
     }
     match type_info.name().to_ascii_uppercase().as_str() {
-        "TIMESTAMPTZ" => Some(Kind::TimestampTz),
-        "TIMESTAMP" => Some(Kind::Timestamp),
-        "DATE" => Some(Kind::Date),
-        "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => Some(Kind::Number),
-        "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "NAME" => Some(Kind::Text),
+        "TIMESTAMPTZ" => Some(StampKind::TimestampTz),
+        "TIMESTAMP" => Some(StampKind::Timestamp),
+        "DATE" => Some(StampKind::Date),
+        "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => Some(StampKind::Number),
+        "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "NAME" => Some(StampKind::Text),
         _ => None,
     }
 }
 
 /// How `changed_at` stands in SQL: a column's name is quoted and qualified (SQLite takes a mistyped `"name"` for a text),
 /// anything else is an expression and stays as it was written.
-fn as_expression(db: &SourceDb, columns: &[Column], changed_at: &str) -> String {
+fn as_expression(db: &SourceDb, columns: &[SourceColumn], changed_at: &str) -> String {
     match columns::find(db, columns, changed_at) {
         Some(column) => format!("t.{}", db::quote(&column.name)),
         None => format!("({changed_at})"),

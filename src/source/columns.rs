@@ -8,21 +8,21 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgColumn, PgRow, PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Connection as _, Executor, PgConnection, Row as _, Statement, TypeInfo};
 
-use crate::config::Source;
-use crate::conversica::lead::Fingerprint;
+use crate::config::SourceSettings;
+use crate::conversica::lead::ContentFingerprint;
 use crate::db::failure_cure::{self, FailureSubject};
 use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::nearest::nearest;
-use crate::rules::mapping::Mapping;
-use crate::rules::source_column::Family;
-use crate::rules::source_column::{Column, Form};
+use crate::rules::mapping::LeadMapping;
+use crate::rules::source_column::TypeFamily;
+use crate::rules::source_column::{ColumnForm, SourceColumn};
 use crate::source::guest::SourcePool;
 use crate::source::source_db::{SourceDb, on_source};
 use crate::source::source_file::unopened_source;
 
 /// `"leads" as t where (…)` or `(select …) as t`: what every statement on the source reads from.
-pub fn from_clause(source: &Source) -> String {
+pub fn from_clause(source: &SourceSettings) -> String {
     match (&source.table, &source.query) {
         (Some(table), _) => match &source.filter {
             // On its own lines, as the query below: it may end in a comment.
@@ -62,9 +62,9 @@ fn without_semicolon(query: &str) -> &str {
 ///
 /// # Errors
 /// [`SetupError`] when the table is missing or the statement does not parse; the database's error when it is away.
-pub async fn describe(db: &SourceDb, source: &Source) -> anyhow::Result<Vec<Column>> {
+pub async fn describe(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<Vec<SourceColumn>> {
     let sql = format!("select t.* from {}", from_clause(source));
-    let described: Result<Vec<Column>, sqlx::Error> = match db {
+    let described: Result<Vec<SourceColumn>, sqlx::Error> = match db {
         SourceDb::Sqlite(pool) => describe_sqlite(pool, db::trusted(sql)).await,
         SourceDb::Postgres(pool) => describe_postgres(pool, &sql).await,
     };
@@ -76,22 +76,22 @@ pub async fn describe(db: &SourceDb, source: &Source) -> anyhow::Result<Vec<Colu
     }
 }
 
-async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<Vec<Column>, sqlx::Error> {
+async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<Vec<SourceColumn>, sqlx::Error> {
     let mut connection = fresh_sqlite(pool).await?;
     let statement = connection.prepare(sql).await?;
-    let column = |c: &sqlx::sqlite::SqliteColumn| Column {
+    let column = |c: &sqlx::sqlite::SqliteColumn| SourceColumn {
         name: c.name().to_owned(),
         type_name: c.type_info().name().to_lowercase(),
         plain_type: c.type_info().name().to_lowercase(),
-        family: Family::of_sqlite(c.type_info().name()),
-        form: Form::Plain,
+        family: TypeFamily::of_sqlite(c.type_info().name()),
+        form: ColumnForm::Plain,
         entry: None,
     };
     Ok(statement.columns().iter().map(column).collect())
 }
 
 /// By a row of nulls, which carries the columns: a statement that is only prepared would stay in the customer's session.
-async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<Column>, sqlx::Error> {
+async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<SourceColumn>, sqlx::Error> {
     Ok(columns_of(pool, sql).await?.iter().map(postgres_column).collect())
 }
 
@@ -99,7 +99,10 @@ async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<Column>, 
 ///
 /// # Errors
 /// The database's.
-pub async fn describe_within(connection: &mut PgConnection, source: &Source) -> Result<Vec<Column>, sqlx::Error> {
+pub async fn describe_within(
+    connection: &mut PgConnection,
+    source: &SourceSettings,
+) -> Result<Vec<SourceColumn>, sqlx::Error> {
     let sql = format!("select t.* from {}", from_clause(source));
     connection.execute("savepoint described").await?;
     let columns = match null_row_within(connection, &sql).await {
@@ -114,8 +117,8 @@ pub async fn describe_within(connection: &mut PgConnection, source: &Source) -> 
     Ok(columns.iter().map(postgres_column).collect())
 }
 
-fn postgres_column(column: &PgColumn) -> Column {
-    Column {
+fn postgres_column(column: &PgColumn) -> SourceColumn {
+    SourceColumn {
         name: column.name().to_owned(),
         type_name: column.type_info().name().to_lowercase(),
         plain_type: plain_type(column.type_info()),
@@ -187,36 +190,38 @@ fn plain_type(type_info: &PgTypeInfo) -> String {
     }
 }
 
-fn postgres_family(type_info: &PgTypeInfo) -> Family {
+fn postgres_family(type_info: &PgTypeInfo) -> TypeFamily {
     match type_info.kind() {
         PgTypeKind::Domain(base) => postgres_family(base),
-        PgTypeKind::Enum(_) => Family::Text,
-        _ => Family::of_postgres(type_info.name()),
+        PgTypeKind::Enum(_) => TypeFamily::Text,
+        _ => TypeFamily::of_postgres(type_info.name()),
     }
 }
 
 /// What tells that nothing has changed in the schema of an SQLite file: its number, which SQLite counts up, and its text, for
 /// another file that was copied over this one may have the same number. `None` on PostgreSQL, and where it cannot be read; the
 /// next look says why.
-pub async fn schema_version(db: &SourceDb) -> Option<Fingerprint> {
+pub async fn schema_version(db: &SourceDb) -> Option<ContentFingerprint> {
     let SourceDb::Sqlite(pool) = db else { return None };
     let sql = "select v.schema_version || ' ' || coalesce((select group_concat(sql, ';') from sqlite_master), '') \
                from pragma_schema_version v";
     let schema: String = sqlx::query_scalar(sql).fetch_one(pool).await.ok()?;
-    Some(Fingerprint::of(schema.as_bytes()))
+    Some(ContentFingerprint::of(schema.as_bytes()))
 }
 
-fn postgres_form(type_info: &PgTypeInfo) -> Form {
+fn postgres_form(type_info: &PgTypeInfo) -> ColumnForm {
     match type_info.kind() {
         PgTypeKind::Domain(base) => postgres_form(base),
-        PgTypeKind::Array(_) | PgTypeKind::Composite(_) | PgTypeKind::Range(_) | PgTypeKind::Pseudo => Form::Unfit,
-        PgTypeKind::Enum(_) => Form::Plain,
+        PgTypeKind::Array(_) | PgTypeKind::Composite(_) | PgTypeKind::Range(_) | PgTypeKind::Pseudo => {
+            ColumnForm::Unfit
+        }
+        PgTypeKind::Enum(_) => ColumnForm::Plain,
         PgTypeKind::Simple => match type_info.name().to_ascii_uppercase().as_str() {
-            "JSON" | "JSONB" => Form::Json,
+            "JSON" | "JSONB" => ColumnForm::Json,
             "BYTEA" | "POINT" | "LINE" | "LSEG" | "BOX" | "PATH" | "POLYGON" | "CIRCLE" | "BIT" | "VARBIT"
-            | "TSVECTOR" | "VOID" | "RECORD" => Form::Unfit,
-            name if name.ends_with("[]") => Form::Unfit,
-            _ => Form::Plain,
+            | "TSVECTOR" | "VOID" | "RECORD" => ColumnForm::Unfit,
+            name if name.ends_with("[]") => ColumnForm::Unfit,
+            _ => ColumnForm::Plain,
         },
     }
 }
@@ -225,7 +230,12 @@ fn postgres_form(type_info: &PgTypeInfo) -> Form {
 ///
 /// # Errors
 /// One [`SetupError`] that lists all that are missing or of an impossible type, with the nearest names.
-pub fn check(db: &SourceDb, source: &Source, mapping: &Mapping, columns: &[Column]) -> Result<(), SetupError> {
+pub fn check(
+    db: &SourceDb,
+    source: &SourceSettings,
+    mapping: &LeadMapping,
+    columns: &[SourceColumn],
+) -> Result<(), SetupError> {
     let mut problems = Vec::new();
     for (name, used_by) in wanted(source, mapping) {
         match find(db, columns, name) {
@@ -234,7 +244,7 @@ pub fn check(db: &SourceDb, source: &Source, mapping: &Mapping, columns: &[Colum
                 let hint = near.map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default();
                 problems.push(format!("there is no column \"{name}\", which {used_by} asks for{hint}"));
             }
-            Some(column) if column.form == Form::Unfit => problems.push(format!(
+            Some(column) if column.form == ColumnForm::Unfit => problems.push(format!(
                 "column \"{name}\", which {used_by} asks for, is of type {}, which has no plain text",
                 column.type_name
             )),
@@ -261,7 +271,7 @@ pub fn check(db: &SourceDb, source: &Source, mapping: &Mapping, columns: &[Colum
 }
 
 /// The columns that the settings name, each with the setting.
-pub fn wanted<'a>(source: &'a Source, mapping: &'a Mapping) -> Vec<(&'a str, String)> {
+pub fn wanted<'a>(source: &'a SourceSettings, mapping: &'a LeadMapping) -> Vec<(&'a str, String)> {
     let mut wanted: Vec<(&str, String)> = vec![(&source.key, "[source] key".to_owned())];
     if let Some(client) = &source.client {
         wanted.push((client, "[source] client".to_owned()));
@@ -272,7 +282,7 @@ pub fn wanted<'a>(source: &'a Source, mapping: &'a Mapping) -> Vec<(&'a str, Str
 }
 
 /// The column of that name, as the engine compares names: SQLite ignores case.
-pub fn find<'a>(db: &SourceDb, columns: &'a [Column], name: &str) -> Option<&'a Column> {
+pub fn find<'a>(db: &SourceDb, columns: &'a [SourceColumn], name: &str) -> Option<&'a SourceColumn> {
     columns.iter().find(|column| match db {
         SourceDb::Sqlite(_) => column.name.eq_ignore_ascii_case(name),
         SourceDb::Postgres(_) => column.name == name,
@@ -280,7 +290,7 @@ pub fn find<'a>(db: &SourceDb, columns: &'a [Column], name: &str) -> Option<&'a 
 }
 
 /// The source in words, for messages.
-pub fn place(source: &Source) -> String {
+pub fn place(source: &SourceSettings) -> String {
     match &source.table {
         Some(table) => format!("[source] table {table}"),
         None => "[source] query".to_owned(),
@@ -288,7 +298,7 @@ pub fn place(source: &Source) -> String {
 }
 
 /// Turns the failure of the first statement into a message that says what to do about it.
-async fn explain(db: &SourceDb, source: &Source, error: &sqlx::Error) -> SetupError {
+async fn explain(db: &SourceDb, source: &SourceSettings, error: &sqlx::Error) -> SetupError {
     let Some(database) = error.as_database_error() else {
         return SetupError::new(
             format!("{}: {error}", place(source)),
@@ -310,7 +320,7 @@ async fn explain(db: &SourceDb, source: &Source, error: &sqlx::Error) -> SetupEr
 }
 
 /// What the database said, of the setting that it concerns, with the cure for its code.
-pub(crate) fn refuse_failure(source: &Source, database: &dyn DatabaseError) -> SetupError {
+pub(crate) fn refuse_failure(source: &SourceSettings, database: &dyn DatabaseError) -> SetupError {
     let cure = failure_cure::cure_error(database);
     let concerned = match cure.subject {
         FailureSubject::Connection => "[source] url".to_owned(),
@@ -322,7 +332,7 @@ pub(crate) fn refuse_failure(source: &Source, database: &dyn DatabaseError) -> S
 }
 
 /// A failure that no change to the text of the statement cures; `None` for all others.
-pub(crate) fn refuse_access(source: &Source, error: &sqlx::Error) -> Option<SetupError> {
+pub(crate) fn refuse_access(source: &SourceSettings, error: &sqlx::Error) -> Option<SetupError> {
     let database = error.as_database_error()?;
     match failure_cure::cure_error(database).subject {
         FailureSubject::Connection | FailureSubject::Rights => Some(refuse_failure(source, database)),
@@ -331,7 +341,7 @@ pub(crate) fn refuse_access(source: &Source, error: &sqlx::Error) -> Option<Setu
 }
 
 /// `None` where the database does not say which tables there are.
-async fn missing_table_cure(db: &SourceDb, source: &Source, said: &str) -> Option<String> {
+async fn missing_table_cure(db: &SourceDb, source: &SourceSettings, said: &str) -> Option<String> {
     let tables = tables(db).await.ok()?;
     if tables.is_empty() {
         return Some(match db {
@@ -360,7 +370,7 @@ async fn missing_table_cure(db: &SourceDb, source: &Source, said: &str) -> Optio
 }
 
 /// `None` where the source is a query, whose tables are not known here.
-async fn missing_column_cure(db: &SourceDb, source: &Source, said: &str) -> Option<String> {
+async fn missing_column_cure(db: &SourceDb, source: &SourceSettings, said: &str) -> Option<String> {
     let table = source.table.as_ref()?;
     let sql = format!("select t.* from {} as t where true", db::quote_table(table));
     let columns = match db {

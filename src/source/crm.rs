@@ -13,57 +13,57 @@ use secrecy::ExposeSecret;
 use sqlx::PgConnection;
 use tokio::sync::OnceCell;
 
-use crate::config::{Changes, Settings, Source};
-use crate::conversica::lead::Fingerprint;
+use crate::config::{ChangeDetection, ServiceSettings, SourceSettings};
+use crate::conversica::lead::ContentFingerprint;
 use crate::db::failure_cure::{self, FailureClass};
 use crate::db::file::{FileId, FileLook};
 use crate::db::pooler::StatementPooler;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::rules::drift::{self, Look, Part, Used};
-use crate::rules::mapping::Mapping;
+use crate::rules::drift::{self, ColumnPart, SourceShape, UsedColumn};
+use crate::rules::mapping::LeadMapping;
 use crate::rules::read_scope::WholeNames;
-use crate::rules::settled::Settled;
-use crate::rules::source_column::{Column, Form, Found, Relation};
+use crate::rules::settled::SettledMoment;
+use crate::rules::source_column::{CatalogTable, ColumnForm, RelationKind, SourceColumn};
 use crate::source::changed_at::{self, ChangedAt};
 use crate::source::changes::log::ChangeLog;
 use crate::source::read::number;
-use crate::source::settled::{self, Outlook};
+use crate::source::settled::{self, SettledLook};
 use crate::source::source_db::{SourceDb, on_source};
 use crate::source::source_file::expect_source_file;
 use crate::source::{catalog, columns};
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]
-pub struct Crm {
+pub struct ConnectedCrm {
     pub db: SourceDb,
-    pub source: Source,
-    pub mapping: Mapping,
+    pub source: SourceSettings,
+    pub mapping: LeadMapping,
     /// With `changes = "triggers"`.
     pub log: Option<ChangeLog>,
     /// Asked of the state before the first reading, where the key may hold such numbers.
     pub whole_names: Arc<OnceCell<WholeNames>>,
-    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) seen: Arc<Mutex<SourceMemory>>,
     /// Of an SQLite source, when it was opened.
     pub(crate) file: Option<FileId>,
 }
 
-impl Crm {
+impl ConnectedCrm {
     /// Connects, and looks whether the source fits the settings.
     ///
     /// # Errors
     /// [`SetupError`] when it does not fit or cannot be reached; [`db::is_away`] tells the two apart.
-    pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    pub async fn open(settings: &ServiceSettings) -> anyhow::Result<Self> {
         let source = settings.source.clone();
         let url = source.url.expose_secret();
         expect_source_file(url)?;
         let file = FileId::of(url);
         let db = connect(&source).await?;
-        let mapping = Mapping::new(settings);
+        let mapping = LeadMapping::new(settings);
         let (whole_names, seen) = (Arc::default(), Arc::default());
-        let mut crm = Crm { mapping, db, source, log: None, whole_names, seen, file };
+        let mut crm = ConnectedCrm { mapping, db, source, log: None, whole_names, seen, file };
         crm.fitting().await?;
-        if crm.source.changes == Changes::Triggers {
+        if crm.source.changes == ChangeDetection::Triggers {
             let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
             crm.log = Some(log);
         }
@@ -99,7 +99,7 @@ impl Crm {
         let file = FileId::of(url);
         let db = connect(&self.source).await?;
         let log = self.log.as_ref().map(|log| log.reopened(&db, &self.source, url)).transpose()?;
-        let seen = Seen { first: self.seen().first.clone(), ..Seen::default() };
+        let seen = SourceMemory { first: self.seen().first.clone(), ..SourceMemory::default() };
         let (source, mapping) = (self.source.clone(), self.mapping.clone());
         let whole_names = self.whole_names.clone();
         Ok(Self { db, source, mapping, log, whole_names, seen: Arc::new(Mutex::new(seen)), file })
@@ -110,11 +110,11 @@ impl Crm {
     ///
     /// # Errors
     /// [`SetupError`] when it does not fit, or not any more; the database's error when it is away.
-    pub async fn fitting(&self) -> anyhow::Result<Fitting> {
+    pub async fn fitting(&self) -> anyhow::Result<FittingSource> {
         self.look().await.map_err(|error| self.explained(error))
     }
 
-    pub(crate) async fn look(&self) -> anyhow::Result<Fitting> {
+    pub(crate) async fn look(&self) -> anyhow::Result<FittingSource> {
         let schema = columns::schema_version(&self.db).await;
         if let Some((seen, fitting)) = &self.seen().fitted
             && schema.as_ref() == Some(seen)
@@ -127,10 +127,10 @@ impl Crm {
         self.refuse_drift(&found, &columns)?;
         columns::check(&self.db, &self.source, &self.mapping, &columns)?;
         let changed_at = changed_at::prepare(&self.db, &self.source, &columns).await?;
-        let Found { relation, row_security, has_unique_key, .. } = found;
-        self.seen().first.get_or_insert_with(|| Look { relation, row_security, used: self.used(&columns) });
+        let CatalogTable { relation, row_security, has_unique_key, .. } = found;
+        self.seen().first.get_or_insert_with(|| SourceShape { relation, row_security, used: self.used(&columns) });
         let has_unique_key = has_unique_key && self.has_plain_key(&columns);
-        let fitting = Fitting { relation, row_security, has_unique_key, columns, changed_at };
+        let fitting = FittingSource { relation, row_security, has_unique_key, columns, changed_at };
         self.seen().fitted = schema.map(|schema| (schema, fitting.clone()));
         Ok(fitting)
     }
@@ -140,7 +140,7 @@ impl Crm {
     ///
     /// # Errors
     /// As [`Crm::fitting`]; where somebody changed the source just now, one that passes by itself.
-    pub async fn still(&self, fitting: &Fitting, schema: Option<&SourceSchema>) -> anyhow::Result<()> {
+    pub async fn still(&self, fitting: &FittingSource, schema: Option<&SourceSchema>) -> anyhow::Result<()> {
         if self.is_replaced() {
             let what = format!("{}: another file took its place as a poll began", columns::place(&self.source));
             return Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll reads that one")));
@@ -167,30 +167,32 @@ impl Crm {
     }
 
     /// Whether a lead's key or client may be a whole number that is kept as a floating-point one, and written as either.
-    pub fn may_have_whole_names(&self, fitting: &Fitting) -> bool {
+    pub fn may_have_whole_names(&self, fitting: &FittingSource) -> bool {
         let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
         let mut columns = names.into_iter().filter_map(|name| columns::find(&self.db, &fitting.columns, name));
         matches!(self.db, SourceDb::Sqlite(_)) && columns.any(|column| number::may_be_real(&column.plain_type))
     }
 
     /// Of a JSON value only the scalar inside is the key: "7" and 7 are the same.
-    pub(crate) fn has_plain_key(&self, columns: &[Column]) -> bool {
+    pub(crate) fn has_plain_key(&self, columns: &[SourceColumn]) -> bool {
         let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
-        names.into_iter().all(|name| columns::find(&self.db, columns, name).is_some_and(|c| c.form == Form::Plain))
+        names
+            .into_iter()
+            .all(|name| columns::find(&self.db, columns, name).is_some_and(|c| c.form == ColumnForm::Plain))
     }
 
-    pub(crate) fn used(&self, columns: &[Column]) -> Vec<Used> {
+    pub(crate) fn used(&self, columns: &[SourceColumn]) -> Vec<UsedColumn> {
         let mut wanted = columns::wanted(&self.source, &self.mapping);
         wanted.extend(self.source.changed_at.as_deref().map(|name| (name, "[source] changed_at".to_owned())));
         let names = [Some(self.source.key.as_str()), self.source.client.as_deref()];
         let used = |(name, by): (&str, String)| {
-            let part = if names.contains(&Some(name)) { Part::Name } else { Part::Value };
-            Some(Used { by, part, column: columns::find(&self.db, columns, name)?.clone() })
+            let part = if names.contains(&Some(name)) { ColumnPart::Name } else { ColumnPart::Value };
+            Some(UsedColumn { by, part, column: columns::find(&self.db, columns, name)?.clone() })
         };
         wanted.into_iter().filter_map(used).collect()
     }
 
-    pub(crate) fn refuse_drift(&self, found: &Found, columns: &[Column]) -> Result<(), SetupError> {
+    pub(crate) fn refuse_drift(&self, found: &CatalogTable, columns: &[SourceColumn]) -> Result<(), SetupError> {
         let seen = self.seen();
         let Some(first) = &seen.first else { return Ok(()) };
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
@@ -206,7 +208,11 @@ impl Crm {
     ///
     /// # Errors
     /// The database's when it is away.
-    pub async fn outlook(&self, earlier: Option<&Settled>, now: DateTime<Utc>) -> Result<Outlook, sqlx::Error> {
+    pub async fn outlook(
+        &self,
+        earlier: Option<&SettledMoment>,
+        now: DateTime<Utc>,
+    ) -> Result<SettledLook, sqlx::Error> {
         let outlook = settled::look(&self.db, earlier, now).await?;
         settled::warn_of_long(&outlook.settled, &mut self.seen().long_open);
         Ok(outlook)
@@ -234,13 +240,13 @@ impl Crm {
         }
     }
 
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, SourceMemory> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes when other rows may be read, or in another way; not with passwords. A column that was dropped and made again
     /// holds other values, whatever the rows' stamps say.
-    pub fn fingerprint(&self) -> Fingerprint {
+    pub fn fingerprint(&self) -> ContentFingerprint {
         let source = &self.source;
         let place = db::display_url(source.url.expose_secret());
         // What another file under the same name says of changes says nothing of the first one's.
@@ -253,7 +259,7 @@ impl Crm {
             (place, &source.table, &source.query, &source.filter, &source.key, &source.client, &source.changed_at),
             (numbers, row_security),
         );
-        Fingerprint::of(format!("{parts:?}").as_bytes())
+        ContentFingerprint::of(format!("{parts:?}").as_bytes())
     }
 
     /// Rows without a key, of those that are to be leads.
@@ -281,34 +287,34 @@ impl Crm {
 
 /// A source that fits the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fitting {
-    pub relation: Option<Relation>,
+pub struct FittingSource {
+    pub relation: Option<RelationKind>,
     /// Whether row level security applies to this user.
     pub row_security: bool,
     /// The database itself refuses a second row with the same key (and client).
     pub has_unique_key: bool,
-    pub columns: Vec<Column>,
+    pub columns: Vec<SourceColumn>,
     pub changed_at: Option<ChangedAt>,
 }
 
 /// What a reading finds of a PostgreSQL source, in its own transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSchema {
-    pub(crate) found: Found,
-    pub(crate) columns: Vec<Column>,
+    pub(crate) found: CatalogTable,
+    pub(crate) columns: Vec<SourceColumn>,
 }
 
 impl SourceSchema {
     /// # Errors
     /// The database's.
-    pub async fn read(connection: &mut PgConnection, source: &Source) -> Result<Self, sqlx::Error> {
+    pub async fn read(connection: &mut PgConnection, source: &SourceSettings) -> Result<Self, sqlx::Error> {
         let columns = columns::describe_within(connection, source).await?;
         let found = catalog::look_within(connection, source).await?;
         Ok(Self { columns: found.entered(columns), found })
     }
 
-    pub(crate) fn fits(&self, crm: &Crm, fitting: &Fitting) -> bool {
-        let Found { relation, row_security, has_unique_key, .. } = &self.found;
+    pub(crate) fn fits(&self, crm: &ConnectedCrm, fitting: &FittingSource) -> bool {
+        let CatalogTable { relation, row_security, has_unique_key, .. } = &self.found;
         let has_unique_key = *has_unique_key && crm.has_plain_key(&self.columns);
         let of_table = (*relation, *row_security, has_unique_key);
         of_table == (fitting.relation, fitting.row_security, fitting.has_unique_key) && self.columns == fitting.columns
@@ -317,11 +323,11 @@ impl SourceSchema {
 
 /// What is remembered of the source from look to look, as long as the program runs.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct SourceMemory {
     /// The source at the first look at which it fitted.
-    pub(crate) first: Option<Look>,
+    pub(crate) first: Option<SourceShape>,
     /// What fitted, and the schema at that look, where the database tells it at once.
-    pub(crate) fitted: Option<(Fingerprint, Fitting)>,
+    pub(crate) fitted: Option<(ContentFingerprint, FittingSource)>,
     /// The start of the last long transaction that was warned of.
     pub(crate) long_open: Option<DateTime<Utc>>,
     /// Not before then are leads looked at again whose key several rows had.
@@ -338,7 +344,7 @@ pub enum FileHistory {
     TurnedBack,
 }
 
-pub(crate) async fn connect(source: &Source) -> anyhow::Result<SourceDb> {
+pub(crate) async fn connect(source: &SourceSettings) -> anyhow::Result<SourceDb> {
     let url = source.url.expose_secret();
     SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
         let is_refused = StatementPooler::is_cause_of(&error);

@@ -8,9 +8,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::warn;
 
-use crate::config::Source;
+use crate::config::SourceSettings;
 use crate::db::{self, discreet};
-use crate::rules::settled::Settled;
+use crate::rules::settled::SettledMoment;
 use crate::source::columns;
 use crate::source::guest::SourcePool;
 use crate::source::source_db::SourceDb;
@@ -20,7 +20,7 @@ const ONE_LOOK: TimeDelta = TimeDelta::seconds(1);
 
 /// Whose open transactions are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum TransactionSight {
     Everybodys,
     /// The role may not see other roles' sessions.
     OwnOnly,
@@ -38,9 +38,9 @@ pub enum Sight {
 
 /// One look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outlook {
-    pub settled: Settled,
-    pub sight: Sight,
+pub struct SettledLook {
+    pub settled: SettledMoment,
+    pub sight: TransactionSight,
 }
 
 /// In microseconds: the clock, and the start of the oldest transaction; whether this is a standby, whether the role sees
@@ -63,32 +63,41 @@ const PREPARED: &str = "select (extract(epoch from min(prepared)) * 1000000)::bi
 const SUBSCRIBED: &str = "select exists (select 1 from pg_catalog.pg_subscription s \
      join pg_catalog.pg_database d on d.oid = s.subdbid where d.datname = current_database() and s.subenabled)";
 
-type Sessions = (i64, Option<i64>, bool, bool, bool);
-type Prepared = (Option<i64>, Option<i64>);
+type SessionsRow = (i64, Option<i64>, bool, bool, bool);
+type PreparedRow = (Option<i64>, Option<i64>);
 
 /// Looks, before a snapshot is taken. `earlier` is what the cursor remembers of an earlier look.
 ///
 /// # Errors
 /// The database's when it is away. One that cannot be asked is taken as one that shows nothing.
-pub async fn look(db: &SourceDb, earlier: Option<&Settled>, now: DateTime<Utc>) -> Result<Outlook, sqlx::Error> {
-    let unseen = Settled::at(now);
-    let SourceDb::Postgres(pool) = db else { return Ok(Outlook { settled: unseen, sight: Sight::Nobodys }) };
+pub async fn look(
+    db: &SourceDb,
+    earlier: Option<&SettledMoment>,
+    now: DateTime<Utc>,
+) -> Result<SettledLook, sqlx::Error> {
+    let unseen = SettledMoment::at(now);
+    let SourceDb::Postgres(pool) = db else {
+        return Ok(SettledLook { settled: unseen, sight: TransactionSight::Nobodys });
+    };
     match ask(pool).await.map_err(discreet::of_source) {
         Ok(((at, _, true, ..), _)) => {
             // What is replayed later was committed later than what was replayed last.
             let at = instant(at);
-            Ok(Outlook { settled: Settled { before: at.min(now), ..Settled::at(at) }, sight: Sight::Standby })
+            Ok(SettledLook {
+                settled: SettledMoment { before: at.min(now), ..SettledMoment::at(at) },
+                sight: TransactionSight::Standby,
+            })
         }
         Ok((sessions, prepared)) => {
             let sight = match sessions {
-                (.., false, _) => Sight::OwnOnly,
-                (.., true, true) => Sight::Untracked,
-                (.., true, false) => Sight::Everybodys,
+                (.., false, _) => TransactionSight::OwnOnly,
+                (.., true, true) => TransactionSight::Untracked,
+                (.., true, false) => TransactionSight::Everybodys,
             };
-            Ok(Outlook { settled: settle(sessions, prepared, earlier, now), sight })
+            Ok(SettledLook { settled: settle(sessions, prepared, earlier, now), sight })
         }
         Err(error) if db::is_outage(&error) => Err(error),
-        Err(_) => Ok(Outlook { settled: unseen, sight: Sight::Nobodys }),
+        Err(_) => Ok(SettledLook { settled: unseen, sight: TransactionSight::Nobodys }),
     }
 }
 
@@ -97,7 +106,7 @@ pub async fn look(db: &SourceDb, earlier: Option<&Settled>, now: DateTime<Utc>) 
 ///
 /// # Errors
 /// The database's when it is away.
-pub async fn from_elsewhere(db: &SourceDb, source: &Source) -> Result<Option<Sight>, sqlx::Error> {
+pub async fn from_elsewhere(db: &SourceDb, source: &SourceSettings) -> Result<Option<TransactionSight>, sqlx::Error> {
     let SourceDb::Postgres(pool) = db else { return Ok(None) };
     // The plan knows what is below views, partitions and queries.
     let plan = db::trusted(format!("explain select 1 from {}", columns::from_clause(source)));
@@ -105,8 +114,8 @@ pub async fn from_elsewhere(db: &SourceDb, source: &Source) -> Result<Option<Sig
     let is_foreign = |line: &String| line.trim_start_matches([' ', '-', '>']).starts_with("Foreign Scan");
     let is_subscribed = known(sqlx::query_scalar(SUBSCRIBED).fetch_one(pool).await)?.unwrap_or(false);
     Ok(match (plan.iter().any(is_foreign), is_subscribed) {
-        (true, _) => Some(Sight::Foreign),
-        (false, true) => Some(Sight::Subscriber),
+        (true, _) => Some(TransactionSight::Foreign),
+        (false, true) => Some(TransactionSight::Subscriber),
         (false, false) => None,
     })
 }
@@ -122,20 +131,20 @@ fn known<T>(answer: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
 
 /// The sessions first: a transaction that is prepared between the two statements is seen by both, the other way round by
 /// neither.
-async fn ask(pool: &SourcePool) -> Result<(Sessions, Prepared), sqlx::Error> {
+async fn ask(pool: &SourcePool) -> Result<(SessionsRow, PreparedRow), sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let sessions: Sessions = sqlx::query_as(SESSIONS).persistent(false).fetch_one(&mut *transaction).await?;
+    let sessions: SessionsRow = sqlx::query_as(SESSIONS).persistent(false).fetch_one(&mut *transaction).await?;
     let prepared = sqlx::query_as(PREPARED).persistent(false).fetch_one(&mut *transaction).await?;
     transaction.commit().await?;
     Ok((sessions, prepared))
 }
 
 fn settle(
-    (at, oldest, ..): Sessions,
-    (first_prepared, last_prepared): Prepared,
-    earlier: Option<&Settled>,
+    (at, oldest, ..): SessionsRow,
+    (first_prepared, last_prepared): PreparedRow,
+    earlier: Option<&SettledMoment>,
     now: DateTime<Utc>,
-) -> Settled {
+) -> SettledMoment {
     let at = instant(at);
     let open_since = oldest.map_or(at, |oldest| instant(oldest).min(at));
     let mut oldest = open_since;
@@ -158,7 +167,7 @@ fn settle(
     }
     // Up to the next whole one.
     let open_seconds = (at - oldest + TimeDelta::milliseconds(999)).num_seconds();
-    Settled { at, open_since, before: oldest.min(now), open_seconds }
+    SettledMoment { at, open_since, before: oldest.min(now), open_seconds }
 }
 
 fn instant(micros: i64) -> DateTime<Utc> {
@@ -166,7 +175,7 @@ fn instant(micros: i64) -> DateTime<Utc> {
 }
 
 /// Says that a transaction has been open for long, once for each; `said` is the start of the last that was said.
-pub fn warn_of_long(settled: &Settled, said: &mut Option<DateTime<Utc>>) {
+pub fn warn_of_long(settled: &SettledMoment, said: &mut Option<DateTime<Utc>>) {
     if settled.is_of_unknown_age() {
         if said.replace(DateTime::UNIX_EPOCH) != Some(DateTime::UNIX_EPOCH) {
             warn!(
@@ -196,11 +205,11 @@ mod tests {
         DateTime::from_timestamp(1_780_000_000 + second, 0).expect("a moment")
     }
 
-    fn sessions(at: i64, oldest: Option<i64>) -> Sessions {
+    fn sessions(at: i64, oldest: Option<i64>) -> SessionsRow {
         (second(at).timestamp_micros(), oldest.map(|oldest| second(oldest).timestamp_micros()), false, true, false)
     }
 
-    fn prepared(seconds: &[i64]) -> Prepared {
+    fn prepared(seconds: &[i64]) -> PreparedRow {
         let micros_of = |at: Option<&i64>| at.map(|at| second(*at).timestamp_micros());
         (micros_of(seconds.iter().min()), micros_of(seconds.iter().max()))
     }

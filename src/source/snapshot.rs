@@ -6,7 +6,7 @@
 
 use sqlx::{Executor, PgConnection};
 
-use crate::config::Source;
+use crate::config::SourceSettings;
 use crate::db;
 use crate::source::columns;
 use crate::source::guest::{IsolationLevel, SourcePool};
@@ -15,7 +15,11 @@ use crate::source::guest::{IsolationLevel, SourcePool};
 ///
 /// # Errors
 /// The database's; `55P03` when somebody keeps the source locked.
-pub async fn begin(connection: &mut PgConnection, pool: &SourcePool, source: &Source) -> Result<(), sqlx::Error> {
+pub async fn begin(
+    connection: &mut PgConnection,
+    pool: &SourcePool,
+    source: &SourceSettings,
+) -> Result<(), sqlx::Error> {
     if let (Some(table), None) = (&source.table, &source.filter) {
         begin_at(connection, pool, IsolationLevel::RepeatableRead).await?;
         // No statement that takes a snapshot may come before this one. A view is locked with all that is below it.

@@ -7,9 +7,11 @@ use chrono::{DateTime, Utc};
 
 use crate::db::trusted;
 use crate::horizon::{self, TOLERANCE};
-use crate::rules::guard::Hold;
+use crate::rules::guard::StandingHold;
 use crate::rules::poll_record::LastPoll;
-use crate::store::control::{self, CompareAsked, Fact, Facts, KeptBack, Lost, Resumed, Unasked};
+use crate::store::control::{
+    self, CompareAsked, ControlFact, ControlFacts, KeptBack, ResumedAt, UnaskedLosses, UnaskedSends,
+};
 use crate::store::lead::locking;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{due, micros};
@@ -61,7 +63,7 @@ async fn newest(db: &StateDb, sql: &str) -> Result<Option<i64>, sqlx::Error> {
 }
 
 /// A fact that says since when something is so, or when it was.
-trait DatedFact: Fact {
+trait DatedFact: ControlFact {
     /// The same, where a moment that lies ahead counts as of now.
     fn limit_to_now(self, now: DateTime<Utc>) -> Self;
 }
@@ -72,13 +74,13 @@ impl DatedFact for CompareAsked {
     }
 }
 
-impl DatedFact for Unasked {
+impl DatedFact for UnaskedSends {
     fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { since: horizon::as_of_now(self.since, now), ..self }
     }
 }
 
-impl DatedFact for Lost {
+impl DatedFact for UnaskedLosses {
     fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { since: horizon::as_of_now(self.since, now), ..self }
     }
@@ -90,13 +92,13 @@ impl DatedFact for KeptBack {
     }
 }
 
-impl DatedFact for Hold {
+impl DatedFact for StandingHold {
     fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { since: horizon::as_of_now(self.since, now), ..self }
     }
 }
 
-impl DatedFact for Resumed {
+impl DatedFact for ResumedAt {
     fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { at: horizon::as_of_now(self.at, now) }
     }
@@ -109,12 +111,12 @@ impl DatedFact for LastPoll {
 }
 
 /// What a fact is to be instead: its name, its text, and the text that it must still have.
-type Correction = (&'static str, String, String);
+type FactCorrection = (&'static str, String, String);
 
 fn correction<F: DatedFact + Clone + PartialEq>(
-    facts: &Facts,
+    facts: &ControlFacts,
     now: DateTime<Utc>,
-) -> Result<Option<Correction>, sqlx::Error> {
+) -> Result<Option<FactCorrection>, sqlx::Error> {
     let Some((fact, before)) = facts.get::<F>()?.zip(facts.text::<F>()) else { return Ok(None) };
     let corrected = fact.clone().limit_to_now(now);
     if corrected == fact {
@@ -126,18 +128,18 @@ fn correction<F: DatedFact + Clone + PartialEq>(
 
 /// Facts, and the moments since when leads are held, that a clock that was ahead has written count as of now. Hands back the facts
 /// as they are then. Where the newest fact does not lie ahead, nothing does, and nothing is asked.
-pub async fn correct_facts(db: &StateDb, facts: Facts, now: DateTime<Utc>) -> Result<Facts, sqlx::Error> {
+pub async fn correct_facts(db: &StateDb, facts: ControlFacts, now: DateTime<Utc>) -> Result<ControlFacts, sqlx::Error> {
     let latest = horizon::latest(TOLERANCE, now);
     if facts.newest_at() <= Some(latest) {
         return Ok(facts);
     }
     let corrections = [
         correction::<CompareAsked>(&facts, now)?,
-        correction::<Unasked>(&facts, now)?,
-        correction::<Lost>(&facts, now)?,
+        correction::<UnaskedSends>(&facts, now)?,
+        correction::<UnaskedLosses>(&facts, now)?,
         correction::<KeptBack>(&facts, now)?,
-        correction::<Hold>(&facts, now)?,
-        correction::<Resumed>(&facts, now)?,
+        correction::<StandingHold>(&facts, now)?,
+        correction::<ResumedAt>(&facts, now)?,
         correction::<LastPoll>(&facts, now)?,
     ];
     // What is held since the poll that kept it back stays later than what was held before it.
@@ -163,5 +165,5 @@ pub async fn correct_facts(db: &StateDb, facts: Facts, now: DateTime<Utc>) -> Re
             .bind(micros(latest)).bind(micros(now)).bind(first).bind(second).execute(&mut *transaction).await?;
         transaction.commit().await?;
     });
-    Facts::read(db).await
+    ControlFacts::read(db).await
 }

@@ -8,13 +8,13 @@ use sqlx::{QueryBuilder, Row as _};
 
 use crate::db::trusted;
 use crate::horizon;
-use crate::rules::service_alert::{Account, News};
+use crate::rules::service_alert::{AlertAccount, AlertNews};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// Something to be told, taken by one instance for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakenAlert {
     pub seq: i64,
     pub kind: String,
     /// The lead that it is about; blank where it is about the service.
@@ -29,16 +29,16 @@ pub struct Taken {
 
 /// What has not been told yet, and is not given up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Backlog {
+pub struct AlertBacklog {
     pub waiting: i64,
     /// Since when the oldest of them waits.
     pub since: Option<DateTime<Utc>>,
 }
 
-pub async fn backlog(db: &StateDb) -> Result<Backlog, sqlx::Error> {
+pub async fn backlog(db: &StateDb) -> Result<AlertBacklog, sqlx::Error> {
     let sql = "select count(*), min(created_at) from alert where done_at is null";
     let (waiting, since): (i64, Option<i64>) = on_state!(db, pool => sqlx::query_as(sql).fetch_one(pool).await)?;
-    Ok(Backlog { waiting, since: since.map(instant) })
+    Ok(AlertBacklog { waiting, since: since.map(instant) })
 }
 
 /// No alert waits longer for its next try: a later time was written by a clock that was ahead.
@@ -50,7 +50,7 @@ pub async fn take(
     limit: i64,
     lease_until: DateTime<Utc>,
     now: DateTime<Utc>,
-) -> Result<Vec<Taken>, sqlx::Error> {
+) -> Result<Vec<TakenAlert>, sqlx::Error> {
     let sql = format!(
         "update alert set due_at = $1, attempts = attempts + 1, \
            created_at = case when created_at > $2 then $2 else created_at end where seq in ( \
@@ -61,7 +61,7 @@ pub async fn take(
     on_state!(db, pool => {
         let rows = sqlx::query(trusted(sql)).bind(micros(lease_until)).bind(micros(now)).bind(limit)
             .bind(micros(horizon::latest(LONGEST_WAIT, now))).fetch_all(pool).await?;
-        rows.iter().map(|row| Ok(Taken {
+        rows.iter().map(|row| Ok(TakenAlert {
             seq: row.try_get(0)?,
             kind: row.try_get(1)?,
             id: row.try_get(2)?,
@@ -78,27 +78,27 @@ const ACCOUNT: &str = "service_told";
 
 /// What people have been told of the service, and the very text that says so.
 #[derive(Debug, Clone, Default)]
-pub struct Noted {
-    pub account: Account,
+pub struct NotedAccount {
+    pub account: AlertAccount,
     text: Option<String>,
 }
 
-pub async fn noted(db: &StateDb) -> Result<Noted, sqlx::Error> {
+pub async fn noted(db: &StateDb) -> Result<NotedAccount, sqlx::Error> {
     let text: Option<String> = on_state!(db, pool => {
         sqlx::query_scalar("select body from control where name = $1").bind(ACCOUNT).fetch_optional(pool).await
     })?;
     let account = text.as_deref().map(serde_json::from_str).transpose();
     let account = account.map_err(|error| sqlx::Error::Decode(error.into()))?.unwrap_or_default();
-    Ok(Noted { account, text })
+    Ok(NotedAccount { account, text })
 }
 
 /// Puts these among what is to be told, in one transaction with what people will then have been told; `false`, and nothing
 /// has happened, where somebody has told something since `before` was read.
 pub async fn tell(
     db: &StateDb,
-    before: &Noted,
-    after: &Account,
-    news: &[News],
+    before: &NotedAccount,
+    after: &AlertAccount,
+    news: &[AlertNews],
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
     let text = serde_json::to_string(after).map_err(|error| sqlx::Error::Encode(error.into()))?;

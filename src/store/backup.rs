@@ -10,8 +10,8 @@ use sqlx::QueryBuilder;
 
 use crate::db::{self, LOCK_TIMEOUT};
 use crate::rules::hold_reason::RESTORED;
-use crate::store::control::{CompareAsked, Fact};
-use crate::store::decision::{self, Action, Who};
+use crate::store::control::{CompareAsked, ControlFact};
+use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
 
@@ -37,19 +37,19 @@ pub async fn set_state_id(copy: &StateDb, id: i64) -> Result<(), sqlx::Error> {
 
 /// Whatever polls find waits for a person until one of them has compared everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restored {
+pub struct RestoredState {
     pub at: DateTime<Utc>,
 }
 
-impl Fact for Restored {
+impl ControlFact for RestoredState {
     const NAME: &'static str = "restored";
 }
 
 /// Holds what waits to be sent, withdrawals of consent excepted, and has the next poll compare everything and hold what it
 /// finds; in one transaction. Returns how many leads were waiting.
-pub async fn mark_restored(db: &StateDb, who: &Who, now: DateTime<Utc>) -> anyhow::Result<u64> {
+pub async fn mark_restored(db: &StateDb, who: &DecisionMaker, now: DateTime<Utc>) -> anyhow::Result<u64> {
     let (restored, asked) =
-        (serde_json::to_string(&Restored { at: now })?, serde_json::to_string(&CompareAsked { at: now })?);
+        (serde_json::to_string(&RestoredState { at: now })?, serde_json::to_string(&CompareAsked { at: now })?);
     Ok(on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut hold = QueryBuilder::new("update lead set hold_reason = ");
@@ -61,12 +61,12 @@ pub async fn mark_restored(db: &StateDb, who: &Who, now: DateTime<Utc>) -> anyho
              and status in ('pending', 'in_flight', 'retrying') and urgent = 0");
         let leads = hold.build().execute(&mut *transaction).await?.rows_affected();
         let mut facts = QueryBuilder::new("insert into control (name, body, at) ");
-        facts.push_values([(Restored::NAME, restored), (CompareAsked::NAME, asked)], |mut row, (name, body)| {
+        facts.push_values([(RestoredState::NAME, restored), (CompareAsked::NAME, asked)], |mut row, (name, body)| {
             row.push_bind(name).push_bind(body).push_bind(micros(now));
         });
         facts.push(" on conflict (name) do update set body = excluded.body, at = excluded.at");
         facts.build().execute(&mut *transaction).await?;
-        decision::begin_query(Action::Restored, who, None, now).build().execute(&mut *transaction).await?;
+        decision::begin_query(DecisionAction::Restored, who, None, now).build().execute(&mut *transaction).await?;
         transaction.commit().await?;
         leads
     }))

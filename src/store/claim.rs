@@ -6,12 +6,12 @@ use chrono::DateTime;
 use chrono::Utc;
 
 use crate::conversica::lead::{LeadId, WITHDRAWALS};
-use crate::conversica::outcome::Class;
-use crate::rules::retry::Next;
+use crate::conversica::outcome::OutcomeClass;
+use crate::rules::retry::NextStep;
 
 /// A lead that is ours to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub struct LeadClaim {
     pub lead: LeadId,
     /// The canonical Lead object: the body of the request.
     pub body: String,
@@ -27,7 +27,7 @@ pub struct Claim {
     pub urgent: bool,
 }
 
-impl Claim {
+impl LeadClaim {
     /// How long the present series of attempts had lasted when this claim was made; nothing for a first attempt.
     pub fn failing_for(&self) -> Duration {
         self.first_failed_at.and_then(|since| (self.claimed_at - since).to_std().ok()).unwrap_or_default()
@@ -36,34 +36,34 @@ impl Claim {
 
 /// A claim whose request has ended, and what is to be written of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
+pub struct FinishedAttempt {
     pub lead: LeadId,
     pub claimed_at: DateTime<Utc>,
     pub attempt: i64,
-    pub class: Class,
+    pub class: OutcomeClass,
     pub http_status: Option<u16>,
     pub detail: Option<String>,
     /// `None` where nobody was left to measure it.
     pub duration: Option<Duration>,
     pub at: DateTime<Utc>,
     pub sent_hash: Vec<u8>,
-    pub next: Next,
+    pub next: NextStep,
 }
 
-impl Finished {
+impl FinishedAttempt {
     /// Of a claim that was given up before its request left.
-    pub fn unsent(claim: Claim, at: DateTime<Utc>) -> Self {
+    pub fn unsent(claim: LeadClaim, at: DateTime<Utc>) -> Self {
         Self {
             lead: claim.lead,
             claimed_at: claim.claimed_at,
             attempt: claim.attempt,
-            class: Class::Transient,
+            class: OutcomeClass::Transient,
             http_status: None,
             detail: None,
             duration: None,
             at,
             sent_hash: claim.sent_hash,
-            next: Next::Unsent,
+            next: NextStep::Unsent,
         }
     }
 }

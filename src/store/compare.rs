@@ -10,8 +10,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::conversica::lead::{IdOrder, LeadId, RowHash};
 use crate::db::trusted;
 use crate::store::micros;
-use crate::store::packed::Compared;
-use crate::store::packed::{self, Packed};
+use crate::store::packed::ComparedLead;
+use crate::store::packed::{self, PackedLeads};
 use crate::store::state_db::{StateDb, on_state};
 
 /// Leads a page.
@@ -22,12 +22,12 @@ const PAGES_AHEAD: usize = 3;
 /// Which leads are looked at although their rows say what they said before: those that are not settled or only
 /// assumed known, those that Conversica does not work, and those of which nothing was heard although it has had them for long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Doubted {
+pub struct DoubtedLeads {
     /// Since before then; `None` where nothing needs to be heard.
     pub silent_since: Option<DateTime<Utc>>,
 }
 
-impl Doubted {
+impl DoubtedLeads {
     /// A condition on `lead`. Silent are leads that were accepted, the first time before an instant: parameter 5, or null.
     const CONDITION: &str = "status <> 'in_sync' or assumed_at is not null \
          or exists (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id and c.not_worked is not null) \
@@ -38,15 +38,15 @@ impl Doubted {
 /// Leads that are coming in, in order. Dropping it stops the reading.
 #[derive(Debug)]
 pub struct KnownLeads {
-    pages: mpsc::Receiver<Result<VecDeque<Compared>, sqlx::Error>>,
-    page: VecDeque<Compared>,
+    pages: mpsc::Receiver<Result<VecDeque<ComparedLead>, sqlx::Error>>,
+    page: VecDeque<ComparedLead>,
     at_end: bool,
     _reader: AbortOnDropHandle<()>,
 }
 
 impl KnownLeads {
     /// All that come after `after`.
-    pub fn read(db: &StateDb, order: IdOrder, after: Option<LeadId>, doubted: Option<Doubted>) -> Self {
+    pub fn read(db: &StateDb, order: IdOrder, after: Option<LeadId>, doubted: Option<DoubtedLeads>) -> Self {
         let (sender, pages) = mpsc::channel(PAGES_AHEAD);
         let db = db.clone();
         let reader = tokio::spawn(async move {
@@ -75,11 +75,11 @@ impl KnownLeads {
         Ok(())
     }
 
-    pub fn peek(&self) -> Option<&Compared> {
+    pub fn peek(&self) -> Option<&ComparedLead> {
         self.page.front()
     }
 
-    pub fn pop(&mut self) -> Option<Compared> {
+    pub fn pop(&mut self) -> Option<ComparedLead> {
         self.page.pop_front()
     }
 }
@@ -90,8 +90,8 @@ pub async fn page(
     order: IdOrder,
     after: Option<&LeadId>,
     limit: i64,
-    doubted: Option<Doubted>,
-) -> Result<VecDeque<Compared>, sqlx::Error> {
+    doubted: Option<DoubtedLeads>,
+) -> Result<VecDeque<ComparedLead>, sqlx::Error> {
     let (columns, beyond) = match (order, after.is_some()) {
         // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
         (_, false) => (order_columns(order), "$1 = '' and $2 = '' and $3 = 0"),
@@ -101,7 +101,7 @@ pub async fn page(
     // Without doubts an index has all that is asked.
     let row_hash = match doubted {
         None => "row_hash, $5 as since".to_owned(),
-        Some(_) => format!("case when {} then null else row_hash end as row_hash", Doubted::CONDITION),
+        Some(_) => format!("case when {} then null else row_hash end as row_hash", DoubtedLeads::CONDITION),
     };
     let since = doubted.and_then(|doubted| doubted.silent_since).map(micros);
     let sql = format!(
@@ -111,7 +111,7 @@ pub async fn page(
     );
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
-    let page: Packed = on_state!(db, pool => {
+    let page: PackedLeads = on_state!(db, pool => {
         sqlx::query_as(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).bind(since).fetch_one(pool).await
     })?;
     Ok(page.0)
@@ -122,7 +122,7 @@ pub async fn hashes(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Ro
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    let leads: Packed = on_state!(db, pool => {
+    let leads: PackedLeads = on_state!(db, pool => {
         let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
         query.push_values(leads, |mut row, lead| {
             row.push_bind(&lead.id).push_bind(&lead.client_id);

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::conversica::consent::{HeardWord, Standing, WordSource};
-use crate::conversica::consent_word::{Channel, Word};
-use crate::conversica::lead::{Fingerprint, LeadId, RowHash};
-use crate::rules::lead_change::Change;
+use crate::conversica::consent::{HeardWord, WithdrawnConsent, WordSource};
+use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
+use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
+use crate::rules::lead_change::LeadChange;
 use crate::store::lead::InOrder;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros, tombstone};
@@ -73,10 +73,10 @@ where
 /// A channel of a lead: since when its consent is withdrawn, and 1 where an operator has to look.
 type StandingRow = (LeadId, String, i64, i64);
 
-pub(crate) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, Standing> {
-    let mut standing: HashMap<LeadId, Standing> = HashMap::new();
+pub(crate) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, WithdrawnConsent> {
+    let mut standing: HashMap<LeadId, WithdrawnConsent> = HashMap::new();
     for (lead, channel, at, unsettled) in rows {
-        let Some(channel) = Channel::from_name(&channel) else { continue };
+        let Some(channel) = ConsentChannel::from_name(&channel) else { continue };
         let standing = standing.entry(lead).or_default();
         if unsettled == 1 {
             standing.set_unsettled(channel, instant(at));
@@ -88,7 +88,7 @@ pub(crate) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, Standing> {
 }
 
 /// Whose consent stands withdrawn, of these leads (at most 2,000).
-pub async fn stands(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Standing>, sqlx::Error> {
+pub async fn stands(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, WithdrawnConsent>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
@@ -106,15 +106,15 @@ pub async fn newest(db: &StateDb) -> Result<i64, sqlx::Error> {
 
 /// A word, and who has said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct LedgerEntry {
     pub lead: LeadId,
-    pub word: Word,
+    pub word: ChannelWord,
     pub heard_at: DateTime<Utc>,
     /// The Lead Update that said it; `None`: the CRM.
     pub event_seq: Option<i64>,
 }
 
-impl Entry {
+impl LedgerEntry {
     pub fn heard_word(&self) -> HeardWord {
         let source = if self.event_seq.is_some() { WordSource::Conversica } else { WordSource::Crm };
         HeardWord { word: self.word, heard_at: self.heard_at, source }
@@ -122,7 +122,7 @@ impl Entry {
 }
 
 /// Adds to the ledger. At most 2,000 entries, and not none.
-pub(crate) fn insert_query<DB: Database>(entries: &[Entry]) -> QueryBuilder<DB>
+pub(crate) fn insert_query<DB: Database>(entries: &[LedgerEntry]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -144,12 +144,12 @@ where
 }
 
 /// Writes down what the CRM says.
-pub async fn record(db: &StateDb, entries: &[Entry]) -> Result<(), sqlx::Error> {
+pub async fn record(db: &StateDb, entries: &[LedgerEntry]) -> Result<(), sqlx::Error> {
     for some in entries.chunks(1000) {
         on_state!(db, pool => {
             let mut transaction = pool.begin_with(db.begin_write()).await?;
             let erased = tombstone::erased!(db, transaction, some.iter().map(|entry| entry.lead.clone()));
-            let some: Vec<Entry> = some.iter().filter(|entry| !erased.has(&entry.lead)).cloned().collect();
+            let some: Vec<LedgerEntry> = some.iter().filter(|entry| !erased.has(&entry.lead)).cloned().collect();
             if !some.is_empty() {
                 insert_query(&some).build().execute(&mut *transaction).await?;
             }
@@ -160,19 +160,19 @@ pub async fn record(db: &StateDb, entries: &[Entry]) -> Result<(), sqlx::Error> 
 }
 
 /// The whole ledger of a lead, in the order in which its words were taken in.
-pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<Entry>, sqlx::Error> {
+pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<LedgerEntry>, sqlx::Error> {
     on_state!(db, pool => {
         let rows = sqlx::query(
             "select channel, given, at, heard_at, event_seq from consent where id = $1 and client_id = $2 order by seq")
             .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await?;
         rows.iter().map(|row| {
             let channel: String = row.try_get(0)?;
-            let word = Word {
-                channel: Channel::from_name(&channel).ok_or_else(|| sqlx::Error::Decode("unknown channel".into()))?,
+            let word = ChannelWord {
+                channel: ConsentChannel::from_name(&channel).ok_or_else(|| sqlx::Error::Decode("unknown channel".into()))?,
                 given: row.try_get::<i64, _>(1)? == 1,
                 at: instant(row.try_get(2)?),
             };
-            Ok(Entry { lead: lead.clone(), word, heard_at: instant(row.try_get(3)?), event_seq: row.try_get(4)? })
+            Ok(LedgerEntry { lead: lead.clone(), word, heard_at: instant(row.try_get(3)?), event_seq: row.try_get(4)? })
         }).collect()
     })
 }
@@ -216,12 +216,12 @@ where
 }
 
 /// What has to be written so that nothing contradicts what stands.
-pub(crate) fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId, Standing>) -> Vec<Change> {
+pub(crate) fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId, WithdrawnConsent>) -> Vec<LeadChange> {
     let change = |(lead, body): (LeadId, String)| {
         let kept = standing.get(&lead)?.keep(&body)?;
         // Whether it is urgent follows from what was delivered; the row is looked at again.
-        let desired_hash = Fingerprint::of(kept.as_bytes());
-        Some(Change { lead, desired_hash, desired: Ok(kept), hold_reason: None, urgent: false, row_hash: None })
+        let desired_hash = ContentFingerprint::of(kept.as_bytes());
+        Some(LeadChange { lead, desired_hash, desired: Ok(kept), hold_reason: None, urgent: false, row_hash: None })
     };
     desired.into_iter().filter_map(change).collect()
 }
@@ -230,7 +230,7 @@ pub(crate) fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId,
 /// goes in as well: it may have been put into their leads before this.
 pub async fn upsert(
     db: &StateDb,
-    changes: &[Change],
+    changes: &[LeadChange],
     words: i64,
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,

@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversica::lead::IdOrder;
 use crate::conversica::outcome::HaltReason;
-use crate::rules::cursor::{Cursor, Newest};
-use crate::rules::guard::Hold;
+use crate::rules::cursor::{NewestStamp, PollCursor};
+use crate::rules::guard::StandingHold;
 use crate::rules::odd_opt_out::OptOutColumns;
 use crate::rules::poll_record::LastPoll;
-use crate::rules::settled::Settled;
+use crate::rules::settled::SettledMoment;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// A fact of which there is at most one.
-pub trait Fact: Serialize + DeserializeOwned {
+pub trait ControlFact: Serialize + DeserializeOwned {
     const NAME: &'static str;
 }
 
 /// Nothing is sent while this stands and the credentials are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Halt {
+pub struct StoredHalt {
     pub reason: HaltReason,
     pub since: DateTime<Utc>,
     /// What Conversica said, in short.
@@ -34,7 +34,7 @@ pub struct Halt {
 
 /// When a person last lifted a halt by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resumed {
+pub struct ResumedAt {
     pub at: DateTime<Utc>,
 }
 
@@ -52,7 +52,7 @@ pub struct FirstRunDone {
 
 /// Conversica has answered 2xx to these credentials at least once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verified {
+pub struct VerifiedAccount {
     pub account: String,
 }
 
@@ -65,7 +65,7 @@ pub struct MappingInUse {
 /// How fast leads may leave at present. Written down by whoever delivers, so that `status` can show it and a restart goes
 /// on from there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pacing {
+pub struct StoredPace {
     pub at: DateTime<Utc>,
     /// Requests a second at present; `ceiling` at most.
     pub requests_per_second: f64,
@@ -93,7 +93,7 @@ pub enum BreakerState {
 
 /// How far a comparison of every row has come: all that lies before this lead is compared, written, and decided upon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Comparing {
+pub struct CompareMark {
     /// As in [`Cursor`].
     pub source: String,
     /// As in [`MappingInUse`].
@@ -103,8 +103,8 @@ pub struct Comparing {
     pub client_id: String,
     pub began_at: DateTime<Utc>,
     /// The newest `changed_at` when it began: what was written since lies behind it.
-    pub newest: Option<Newest>,
-    pub settled: Settled,
+    pub newest: Option<NewestStamp>,
+    pub settled: SettledMoment,
     pub rows: u64,
     /// Rows whose key names no lead, up to there.
     #[serde(default)]
@@ -133,7 +133,7 @@ pub struct ChangeLogInUse {
 
 /// With triggers: sends that went unasked under `[safety] approve_above`, since then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unasked {
+pub struct UnaskedSends {
     pub since: DateTime<Utc>,
     pub leads: u64,
     /// Leads that were taken for gone meanwhile.
@@ -143,70 +143,70 @@ pub struct Unasked {
 
 /// With triggers: leads that were taken for gone, since then, without anybody having been asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
+pub struct UnaskedLosses {
     pub since: DateTime<Utc>,
     pub leads: u64,
 }
 
-impl Fact for Cursor {
+impl ControlFact for PollCursor {
     const NAME: &'static str = "cursor";
 }
 
-impl Fact for OptOutColumns {
+impl ControlFact for OptOutColumns {
     const NAME: &'static str = "opt_out_columns";
 }
 
-impl Fact for LastPoll {
+impl ControlFact for LastPoll {
     const NAME: &'static str = "last_poll";
 }
 
-impl Fact for Hold {
+impl ControlFact for StandingHold {
     const NAME: &'static str = "hold";
 }
 
-impl Fact for Halt {
+impl ControlFact for StoredHalt {
     const NAME: &'static str = "halt";
 }
 
-impl Fact for FirstRunDone {
+impl ControlFact for FirstRunDone {
     const NAME: &'static str = "first_run_done";
 }
-impl Fact for Resumed {
+impl ControlFact for ResumedAt {
     const NAME: &'static str = "resumed";
 }
-impl Fact for TestLeadSent {
+impl ControlFact for TestLeadSent {
     const NAME: &'static str = "test_lead_sent";
 }
-impl Fact for Pacing {
+impl ControlFact for StoredPace {
     const NAME: &'static str = "pacing";
 }
-impl Fact for Verified {
+impl ControlFact for VerifiedAccount {
     const NAME: &'static str = "verified_account";
 }
-impl Fact for Comparing {
+impl ControlFact for CompareMark {
     const NAME: &'static str = "comparing";
 }
-impl Fact for KeptBack {
+impl ControlFact for KeptBack {
     const NAME: &'static str = "kept_back";
 }
-impl Fact for CompareAsked {
+impl ControlFact for CompareAsked {
     const NAME: &'static str = "compare_asked";
 }
-impl Fact for ChangeLogInUse {
+impl ControlFact for ChangeLogInUse {
     const NAME: &'static str = "change_log_in_use";
 }
-impl Fact for Unasked {
+impl ControlFact for UnaskedSends {
     const NAME: &'static str = "unasked";
 }
-impl Fact for Lost {
+impl ControlFact for UnaskedLosses {
     const NAME: &'static str = "lost";
 }
-impl Fact for MappingInUse {
+impl ControlFact for MappingInUse {
     const NAME: &'static str = "mapping_in_use";
 }
 
 /// The fact as it stands, if it does.
-pub async fn read<F: Fact>(db: &StateDb) -> Result<Option<F>, sqlx::Error> {
+pub async fn read<F: ControlFact>(db: &StateDb) -> Result<Option<F>, sqlx::Error> {
     let body: Option<String> = on_state!(db, pool => {
         sqlx::query_scalar("select body from control where name = $1").bind(F::NAME).fetch_optional(pool).await
     })?;
@@ -215,7 +215,7 @@ pub async fn read<F: Fact>(db: &StateDb) -> Result<Option<F>, sqlx::Error> {
 
 /// Every fact, by one statement.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub struct ControlFacts {
     bodies: HashMap<String, String>,
     newest_at: Option<DateTime<Utc>>,
 }
@@ -223,7 +223,7 @@ pub struct Facts {
 /// Facts whose column `at` is not the moment when they were written: a fence, and the end of a pause.
 pub(crate) const WITHOUT_MOMENT: [&str; 2] = ["polling", "asked_pause"];
 
-impl Facts {
+impl ControlFacts {
     pub async fn read(db: &StateDb) -> Result<Self, sqlx::Error> {
         let rows: Vec<(String, String, i64)> =
             on_state!(db, pool => sqlx::query_as("select name, body, at from control").fetch_all(pool).await)?;
@@ -234,12 +234,12 @@ impl Facts {
     }
 
     /// As it was when all were read.
-    pub fn get<F: Fact>(&self) -> Result<Option<F>, sqlx::Error> {
+    pub fn get<F: ControlFact>(&self) -> Result<Option<F>, sqlx::Error> {
         self.bodies.get(F::NAME).map(|body| parse(body)).transpose()
     }
 
     /// As it is stored.
-    pub fn text<F: Fact>(&self) -> Option<&str> {
+    pub fn text<F: ControlFact>(&self) -> Option<&str> {
         self.bodies.get(F::NAME).map(String::as_str)
     }
 
@@ -249,12 +249,12 @@ impl Facts {
     }
 }
 
-fn parse<F: Fact>(body: &str) -> Result<F, sqlx::Error> {
+fn parse<F: ControlFact>(body: &str) -> Result<F, sqlx::Error> {
     serde_json::from_str(body).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// Puts the fact in place of what stood there.
-pub async fn write<F: Fact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn write<F: ControlFact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let body = serde_json::to_string(fact).map_err(|error| sqlx::Error::Encode(error.into()))?;
     on_state!(db, pool => {
         sqlx::query(
@@ -266,7 +266,7 @@ pub async fn write<F: Fact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -> Resul
 }
 
 /// Takes the fact away; whether it stood.
-pub async fn clear<F: Fact>(db: &StateDb) -> Result<bool, sqlx::Error> {
+pub async fn clear<F: ControlFact>(db: &StateDb) -> Result<bool, sqlx::Error> {
     Ok(on_state!(db, pool => {
         sqlx::query("delete from control where name = $1").bind(F::NAME).execute(pool).await?.rows_affected()
     }) > 0)

@@ -10,9 +10,9 @@ use crate::store::{instant, micros};
 
 /// A person who decides, as far as is known: the account at the command line, or the dashboard. No more than a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Who(String);
+pub struct DecisionMaker(String);
 
-impl Who {
+impl DecisionMaker {
     pub fn new(who: impl Into<String>) -> Self {
         Self(who.into())
     }
@@ -23,7 +23,7 @@ impl Who {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum DecisionAction {
     Approve,
     Baseline,
     Retry,
@@ -34,24 +34,24 @@ pub enum Action {
     Allow,
 }
 
-impl Action {
+impl DecisionAction {
     pub fn name(self) -> &'static str {
         match self {
-            Action::Approve => "approve",
-            Action::Baseline => "baseline",
-            Action::Retry => "retry",
-            Action::Resume => "resume",
-            Action::Restored => "restored",
-            Action::Erase => "erase",
-            Action::Allow => "allow",
+            DecisionAction::Approve => "approve",
+            DecisionAction::Baseline => "baseline",
+            DecisionAction::Retry => "retry",
+            DecisionAction::Resume => "resume",
+            DecisionAction::Restored => "restored",
+            DecisionAction::Erase => "erase",
+            DecisionAction::Allow => "allow",
         }
     }
 }
 
 /// One statement that begins a decision, and gives its number. How many leads it concerns is not known yet.
 pub(crate) fn begin_query<DB: Database>(
-    action: Action,
-    who: &Who,
+    action: DecisionAction,
+    who: &DecisionMaker,
     reason: Option<&str>,
     now: DateTime<Utc>,
 ) -> QueryBuilder<DB>
@@ -73,8 +73,8 @@ pub(crate) const COUNT: &str = "update decision set leads = $1 where seq = $2";
 /// A decision that concerns no lead in particular.
 pub async fn note(
     db: &StateDb,
-    action: Action,
-    who: &Who,
+    action: DecisionAction,
+    who: &DecisionMaker,
     reason: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
@@ -83,7 +83,7 @@ pub async fn note(
 
 /// One decision, as it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Decided {
+pub struct RecordedDecision {
     pub at: DateTime<Utc>,
     pub action: String,
     pub who: String,
@@ -92,15 +92,15 @@ pub struct Decided {
     pub leads: i64,
 }
 
-type Row = (i64, String, String, Option<String>, i64);
+type DecisionRow = (i64, String, String, Option<String>, i64);
 
-fn decided((at, action, who, reason, leads): Row) -> Decided {
-    Decided { at: instant(at), action, who, reason, leads }
+fn decided((at, action, who, reason, leads): DecisionRow) -> RecordedDecision {
+    RecordedDecision { at: instant(at), action, who, reason, leads }
 }
 
 /// What was decided about one lead, oldest first.
-pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<Decided>, sqlx::Error> {
-    let rows: Vec<Row> = on_state!(db, pool => {
+pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<RecordedDecision>, sqlx::Error> {
+    let rows: Vec<DecisionRow> = on_state!(db, pool => {
         sqlx::query_as(
             "select at, action, who, reason, leads from decision \
              where seq in (select decision_seq from decided where id = $1 and client_id = $2) order by seq")
@@ -110,8 +110,8 @@ pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<Deci
 }
 
 /// The newest decisions, newest first.
-pub async fn newest(db: &StateDb, limit: i64) -> Result<Vec<Decided>, sqlx::Error> {
-    let rows: Vec<Row> = on_state!(db, pool => {
+pub async fn newest(db: &StateDb, limit: i64) -> Result<Vec<RecordedDecision>, sqlx::Error> {
+    let rows: Vec<DecisionRow> = on_state!(db, pool => {
         sqlx::query_as("select at, action, who, reason, leads from decision order by seq desc limit $1")
             .bind(limit).fetch_all(pool).await
     })?;

@@ -9,13 +9,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::config::Consent;
-use crate::conversica::consent::Standing;
-use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::conversica::outcome::{Class, RETRY_AFTER_MAX};
-use crate::rules::admission::Admit;
-use crate::rules::retry::Next;
-use crate::store::claim::{Claim, Finished, withdrawn_by};
+use crate::config::ConsentSettings;
+use crate::conversica::consent::WithdrawnConsent;
+use crate::conversica::lead::{ContentFingerprint, LeadId};
+use crate::conversica::outcome::{OutcomeClass, RETRY_AFTER_MAX};
+use crate::rules::admission::ClaimFilter;
+use crate::rules::retry::NextStep;
+use crate::store::claim::{FinishedAttempt, LeadClaim, withdrawn_by};
 use crate::store::lead::{self, InOrder};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{consent, due, instant, late, micros, outcome, pause, possible_opt_out, withdrawal_apart};
@@ -38,9 +38,9 @@ const RESTING: &str = concat!(
 
 /// Which leads are wanted, and how many.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct ClaimRequest<'a> {
     pub leads: usize,
-    pub admit: &'a Admit,
+    pub admit: &'a ClaimFilter,
     /// Nothing is claimed while any lead of this state is in flight, whoever sends it: these credentials have never been
     /// accepted, and a wrong password may cost one refusal, not one for every instance.
     pub alone: bool,
@@ -56,14 +56,14 @@ pub enum OptOuts {
 }
 
 impl OptOuts {
-    pub fn of(settings: &Consent) -> Self {
+    pub fn of(settings: &ConsentSettings) -> Self {
         if settings.keep_opt_outs { Self::Keep } else { Self::Ignore }
     }
 }
 
-impl Wanted<'_> {
-    pub const NOTHING: Wanted<'static> =
-        Wanted { leads: 0, admit: &Admit::Everybody, alone: false, opt_outs: OptOuts::Keep };
+impl ClaimRequest<'_> {
+    pub const NOTHING: ClaimRequest<'static> =
+        ClaimRequest { leads: 0, admit: &ClaimFilter::Everybody, alone: false, opt_outs: OptOuts::Keep };
 
     pub fn up_to(leads: usize) -> Self {
         Self { leads, ..Self::NOTHING }
@@ -81,12 +81,12 @@ const NOTHING_TO_TAKE_IN: &str = " and (urgent = 1 or not exists (select 1 from 
 /// handful of statements in one transaction, whatever the numbers (`finished` at most 2,000).
 pub async fn record_and_claim(
     db: &StateDb,
-    finished: &[Finished],
-    wanted: Wanted<'_>,
+    finished: &[FinishedAttempt],
+    wanted: ClaimRequest<'_>,
     now: DateTime<Utc>,
     lease: Duration,
-) -> Result<Vec<Claim>, sqlx::Error> {
-    let Wanted { leads: mut wanted, admit, alone, opt_outs } = wanted;
+) -> Result<Vec<LeadClaim>, sqlx::Error> {
+    let ClaimRequest { leads: mut wanted, admit, alone, opt_outs } = wanted;
     if finished.is_empty() && wanted == 0 {
         return Ok(Vec::new());
     }
@@ -94,12 +94,12 @@ pub async fn record_and_claim(
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut finished = finished.to_vec();
-        let rejected: Vec<&Finished> = finished.iter().filter(|f| f.next == Next::Rejected).collect();
+        let rejected: Vec<&FinishedAttempt> = finished.iter().filter(|f| f.next == NextStep::Rejected).collect();
         if !rejected.is_empty() {
             let rows = withdrawal_apart::rejected_query(&rejected).build_query_as().fetch_all(&mut *transaction).await?;
             withdrawal_apart::mark_rejected(&mut finished, rows);
         }
-        let mut journal: Vec<Finished> = finished.iter().filter(|f| f.next != Next::Unsent).cloned().collect();
+        let mut journal: Vec<FinishedAttempt> = finished.iter().filter(|f| f.next != NextStep::Unsent).cloned().collect();
         if !journal.is_empty() {
             outcome::insert_query(&journal).build().execute(&mut *transaction).await?;
         }
@@ -190,7 +190,7 @@ pub async fn record_and_claim(
                 " from due where lead.id = due_id and lead.client_id = due_client_id \
                  returning id, client_id, desired, attempts, first_failed_at, sent_hash, urgent");
             for row in claim.build().fetch_all(&mut *transaction).await? {
-                claims.push(Claim {
+                claims.push(LeadClaim {
                     lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
                     body: row.try_get(2)?,
                     attempt: row.try_get(3)?,
@@ -217,7 +217,7 @@ pub async fn record_and_claim(
                 }
             }
         }
-        let urgent: Vec<&Claim> = claims.iter().filter(|claim| claim.urgent).collect();
+        let urgent: Vec<&LeadClaim> = claims.iter().filter(|claim| claim.urgent).collect();
         if !urgent.is_empty() {
             let rows = withdrawal_apart::apart_query(&urgent).build_query_as().fetch_all(&mut *transaction).await?;
             let apart = withdrawal_apart::replace_bodies(&mut claims, rows);
@@ -236,8 +236,8 @@ pub async fn record_and_claim(
 }
 
 /// Of what was claimed, the content that a standing opt-out does not let pass, as it may leave.
-fn keep(claims: &[Claim], standing: &HashMap<LeadId, Standing>) -> Vec<(LeadId, String)> {
-    let kept = |claim: &Claim| Some((claim.lead.clone(), standing.get(&claim.lead)?.keep(&claim.body)?));
+fn keep(claims: &[LeadClaim], standing: &HashMap<LeadId, WithdrawnConsent>) -> Vec<(LeadId, String)> {
+    let kept = |claim: &LeadClaim| Some((claim.lead.clone(), standing.get(&claim.lead)?.keep(&claim.body)?));
     claims.iter().filter_map(kept).collect()
 }
 
@@ -252,7 +252,7 @@ where
         row.push_bind(lead.id.as_str())
             .push_bind(lead.client_id.as_str())
             .push_bind(body.as_str())
-            .push_bind(Fingerprint::of(body.as_bytes()).as_bytes().to_vec());
+            .push_bind(ContentFingerprint::of(body.as_bytes()).as_bytes().to_vec());
     });
     update.push(") update lead set delivered = ").push(lead::DELIVERED).push(
         ", desired = k_body, desired_hash = k_hash, sent_hash = k_hash, \
@@ -270,7 +270,7 @@ where
 }
 
 /// One statement that writes to the leads what came of their claims.
-pub(crate) fn finished_query<DB: Database>(finished: &[Finished], order: &InOrder) -> QueryBuilder<DB>
+pub(crate) fn finished_query<DB: Database>(finished: &[FinishedAttempt], order: &InOrder) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
@@ -284,24 +284,24 @@ where
     );
     update.push_values(finished, |mut row, f| {
         let (next, due_at) = match f.next {
-            Next::Done => ("done", f.at),
-            Next::Rejected => ("rejected", f.at),
-            Next::WithdrawApart => ("withdraw_apart", f.at),
-            Next::Exhausted => ("exhausted", f.at),
-            Next::RetryAt(at) => ("retrying", at),
-            Next::Resend => ("resend", f.at),
-            Next::Hold => ("held", f.at),
-            Next::Untried | Next::Unsent => ("untried", f.at),
+            NextStep::Done => ("done", f.at),
+            NextStep::Rejected => ("rejected", f.at),
+            NextStep::WithdrawApart => ("withdraw_apart", f.at),
+            NextStep::Exhausted => ("exhausted", f.at),
+            NextStep::RetryAt(at) => ("retrying", at),
+            NextStep::Resend => ("resend", f.at),
+            NextStep::Hold => ("held", f.at),
+            NextStep::Untried | NextStep::Unsent => ("untried", f.at),
         };
         row.push_bind(f.lead.id.clone())
             .push_bind(f.lead.client_id.clone())
             .push_bind(micros(f.claimed_at))
-            .push_bind(if f.next == Next::Unsent { "" } else { f.class.name() })
+            .push_bind(if f.next == NextStep::Unsent { "" } else { f.class.name() })
             .push_bind(next)
             .push_bind(micros(due_at))
             .push_bind(f.http_status.map(i64::from))
             // The journal has it; a lead that is in step carries no second copy.
-            .push_bind(f.detail.clone().filter(|_| f.class != Class::Accepted))
+            .push_bind(f.detail.clone().filter(|_| f.class != OutcomeClass::Accepted))
             .push_bind(micros(f.at));
     });
     update.push(")").push(&order.cte).push(" update lead set status = case ");

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::db::trusted;
-use crate::rules::admission::{Admit, Cap};
+use crate::rules::admission::{ClaimFilter, NewPeopleCap};
 use crate::rules::hold_reason::TEST_LEAD_LIMIT;
 use crate::store::control::{self, TestLeadSent};
 use crate::store::lead::locking;
@@ -14,7 +14,7 @@ use crate::store::{instant, micros};
 
 /// A group of due leads, and how many of it may be claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Arm {
+pub(crate) struct ClaimArm {
     pub condition: &'static str,
     pub limit: i64,
 }
@@ -28,49 +28,55 @@ const UNTESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is n
 
 /// A number of leads that must not be exceeded: those with an instant later than `since`, counted up to `at_most`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Quota {
+pub(crate) struct ClaimQuota {
     /// Binds `since` and `at_most`.
     pub sql: &'static str,
     pub since: i64,
     pub at_most: i64,
 }
 
-impl Admit {
+impl ClaimFilter {
     /// What has to be counted, in the claim's own transaction, before people who are new may be claimed.
-    pub(crate) fn quotas(&self, now: DateTime<Utc>) -> Vec<Quota> {
+    pub(crate) fn quotas(&self, now: DateTime<Utc>) -> Vec<ClaimQuota> {
         const INTRODUCED: &str = "select count(*) from (select 1 as one from lead where introduced_at > $1 \
              union all select 1 from tombstone where introduced_at > $1 limit $2) counted";
         const TESTED: &str = "select count(*) from (select 1 as one from lead where test_lead_at > $1 \
              union all select 1 from tombstone where test_lead_at > $1 limit $2) counted";
         match self {
-            Admit::Everybody | Admit::Withdrawals => Vec::new(),
-            Admit::Capped(caps) => caps
+            ClaimFilter::Everybody | ClaimFilter::Withdrawals => Vec::new(),
+            ClaimFilter::Capped(caps) => caps
                 .iter()
-                .map(|cap| Quota { sql: INTRODUCED, since: micros(now - cap.within), at_most: i64::from(cap.people) })
+                .map(|cap| ClaimQuota {
+                    sql: INTRODUCED,
+                    since: micros(now - cap.within),
+                    at_most: i64::from(cap.people),
+                })
                 .collect(),
-            Admit::TestLeads(limit) => vec![Quota { sql: TESTED, since: i64::MIN, at_most: i64::from(*limit) }],
+            ClaimFilter::TestLeads(limit) => {
+                vec![ClaimQuota { sql: TESTED, since: i64::MIN, at_most: i64::from(*limit) }]
+            }
         }
     }
 
     /// The groups a claim chooses from, withdrawals first; `budget` is how many new people the quotas leave.
-    pub(crate) fn arms(&self, wanted: usize, budget: i64) -> Vec<Arm> {
+    pub(crate) fn arms(&self, wanted: usize, budget: i64) -> Vec<ClaimArm> {
         let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
         let budget = budget.clamp(0, wanted);
         let others = match self {
-            Admit::Everybody | Admit::Capped(_) => vec![(KNOWN, wanted), (NEW, budget)],
-            Admit::TestLeads(_) => vec![(TESTED, wanted), (UNTESTED, budget)],
-            Admit::Withdrawals => vec![],
+            ClaimFilter::Everybody | ClaimFilter::Capped(_) => vec![(KNOWN, wanted), (NEW, budget)],
+            ClaimFilter::TestLeads(_) => vec![(TESTED, wanted), (UNTESTED, budget)],
+            ClaimFilter::Withdrawals => vec![],
         };
         let arms = std::iter::once((URGENT, wanted)).chain(others).filter(|(_, limit)| *limit > 0);
-        arms.map(|(condition, limit)| Arm { condition, limit }).collect()
+        arms.map(|(condition, limit)| ClaimArm { condition, limit }).collect()
     }
 
     pub(crate) fn counts_introductions(&self) -> bool {
-        matches!(self, Admit::Capped(_))
+        matches!(self, ClaimFilter::Capped(_))
     }
 
     pub(crate) fn counts_test_leads(&self) -> bool {
-        matches!(self, Admit::TestLeads(_))
+        matches!(self, ClaimFilter::TestLeads(_))
     }
 }
 
@@ -84,7 +90,7 @@ pub struct NextDue {
 }
 
 /// When the next lead that may be claimed is due, if any waits.
-pub async fn next_due_at(db: &StateDb, admit: &Admit, now: DateTime<Utc>) -> Result<NextDue, sqlx::Error> {
+pub async fn next_due_at(db: &StateDb, admit: &ClaimFilter, now: DateTime<Utc>) -> Result<NextDue, sqlx::Error> {
     let mut next = NextDue::default();
     for arm in admit.arms(1, 1) {
         let sql = format!(
@@ -94,7 +100,7 @@ pub async fn next_due_at(db: &StateDb, admit: &Admit, now: DateTime<Utc>) -> Res
         let due: Option<i64> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
         let Some(due) = due.map(instant) else { continue };
         let mut at = due;
-        if let Admit::Capped(caps) = admit
+        if let ClaimFilter::Capped(caps) = admit
             && arm.condition == NEW
         {
             let free = free_at(db, caps, now).await?;
@@ -107,7 +113,11 @@ pub async fn next_due_at(db: &StateDb, admit: &Admit, now: DateTime<Utc>) -> Res
 }
 
 /// When every cap lets a new person pass; `None` where they do now.
-async fn free_at(db: &StateDb, caps: &[Cap], now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+async fn free_at(
+    db: &StateDb,
+    caps: &[NewPeopleCap],
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let mut free = None;
     for cap in caps {
         // The cap is full while its `people`-th newest introduction lies within the window.
@@ -142,7 +152,7 @@ pub async fn test_leads_for_the_crm(db: &StateDb, limit: u32) -> Result<u32, sql
 /// a time. Returns how many that was.
 pub async fn hold_surplus_tests(db: &StateDb, limit: u32, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     const AT_ONCE: i64 = 2000;
-    let quota = Admit::TestLeads(limit).quotas(now).remove(0);
+    let quota = ClaimFilter::TestLeads(limit).quotas(now).remove(0);
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let used: i64 = sqlx::query_scalar(quota.sql).bind(quota.since).bind(quota.at_most).fetch_one(&mut *transaction).await?;
@@ -174,22 +184,22 @@ pub async fn hurry_withdrawals(db: &StateDb, now: DateTime<Utc>) -> Result<u64, 
 
 /// Since when the lead that has waited longest to be sent waits: due, or failed and tried again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Longest {
+pub struct LongestWait {
     /// Of those whom Conversica knows, and of withdrawals of consent: no cap keeps them.
     pub known: Option<DateTime<Utc>>,
     /// Of those who are contacted for the first time.
     pub new: Option<DateTime<Utc>>,
 }
 
-impl Longest {
+impl LongestWait {
     pub fn of_all(self) -> Option<DateTime<Utc>> {
         self.known.into_iter().chain(self.new).min()
     }
 }
 
 /// The first of each index of what is due, and those few that have failed.
-pub async fn longest_wait(db: &StateDb) -> Result<Longest, sqlx::Error> {
-    let mut longest = Longest::default();
+pub async fn longest_wait(db: &StateDb) -> Result<LongestWait, sqlx::Error> {
+    let mut longest = LongestWait::default();
     for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
         let sql = format!(
             "select min(due_at) from lead where status in ('pending', 'retrying') and {condition}{NOT_HELD} union all \

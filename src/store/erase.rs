@@ -11,20 +11,20 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::conversica::consent::Standing;
+use crate::conversica::consent::WithdrawnConsent;
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::db::{self, trusted};
 use crate::store::control::{self, CompareAsked};
-use crate::store::decision::{self, Action, Who};
+use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::lead::DELIVERED;
-use crate::store::record::{self, By, PERSONAL};
+use crate::store::record::{self, PERSONAL, RecordLookup};
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::tombstone::{self, Key};
+use crate::store::tombstone::{self, TombstoneKey};
 use crate::store::{consent, gone, micros, payload, possible_opt_out};
 
 /// Whether Conversica may still write to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum ErasureReach {
     /// It was never told of them, and has never spoken of them.
     Never,
     /// What it accepted last withdraws consent to all messages.
@@ -43,18 +43,18 @@ pub enum Reach {
 
 /// What came of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Erasure {
+pub enum ErasureOutcome {
     /// Done; so many rows are gone.
     Done(u64),
     /// Nothing was touched, because of that.
-    Refused(Reach),
+    Refused(ErasureReach),
     /// Somebody is working on the lead at this very moment.
     Busy,
 }
 
 /// What counts for whether Conversica may still write to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum ToldFact {
     /// What is known here.
     AsFarAsIsKnown,
     /// A person says that it was taken care of at Conversica's.
@@ -62,23 +62,23 @@ pub enum Told {
 }
 
 /// What table `lead` says of it: status, whether Conversica was ever told, the content accepted for certain, desired.
-type Row = (String, bool, Option<String>, Option<String>, Option<i64>, Option<i64>);
+type ErasureRow = (String, bool, Option<String>, Option<String>, Option<i64>, Option<i64>);
 
 fn says(content: Option<&String>, keys: &[LeadKey]) -> bool {
     keys.iter().any(|key| content.is_some_and(|content| content.contains(&format!("\"{}\":true", key.name()))))
 }
 
-fn reach(row: Option<&Row>, is_heard: bool) -> Reach {
-    let unknown = if is_heard { Reach::SpeaksOfThem } else { Reach::Never };
+fn reach(row: Option<&ErasureRow>, is_heard: bool) -> ErasureReach {
+    let unknown = if is_heard { ErasureReach::SpeaksOfThem } else { ErasureReach::Never };
     let Some((status, is_contacted, delivered, desired, _, _)) = row else { return unknown };
     let stops = says(desired.as_ref(), &[LeadKey::StopMessaging]);
     match status.as_str() {
-        "in_flight" => Reach::InFlight,
-        _ if says(delivered.as_ref(), &[LeadKey::StopMessaging, LeadKey::OptOut]) => Reach::Stopped,
+        "in_flight" => ErasureReach::InFlight,
+        _ if says(delivered.as_ref(), &[LeadKey::StopMessaging, LeadKey::OptOut]) => ErasureReach::Stopped,
         _ if !is_contacted => unknown,
-        "pending" | "retrying" if stops => Reach::Stopping,
-        "rejected" | "exhausted" if stops => Reach::StopFailed,
-        _ => Reach::MayWrite,
+        "pending" | "retrying" if stops => ErasureReach::Stopping,
+        "rejected" | "exhausted" if stops => ErasureReach::StopFailed,
+        _ => ErasureReach::MayWrite,
     }
 }
 
@@ -92,7 +92,7 @@ macro_rules! look {
         );
         let row =
             sqlx::query(trusted(sql)).bind(&$lead.id).bind(&$lead.client_id).fetch_optional(&mut *$connection).await?;
-        let row: Option<Row> = match row {
+        let row: Option<ErasureRow> = match row {
             None => None,
             Some(row) => Some((
                 row.try_get(0)?,
@@ -139,7 +139,7 @@ fn without_waiting(db: &StateDb) -> &'static str {
 /// In a transaction: the tombstone, which is made where it does not stand, and takes over what has to be kept.
 macro_rules! bury {
     ($transaction:expr, $lead:expr, $standing:expr, $row:expr, $now:expr) => {{
-        let body = Key::generate().body();
+        let body = TombstoneKey::generate().body();
         sqlx::query("insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do nothing")
             .bind(tombstone::KEY_NAME)
             .bind(body)
@@ -150,9 +150,9 @@ macro_rules! bury {
             .bind(tombstone::KEY_NAME)
             .fetch_one(&mut *$transaction)
             .await?;
-        let key = Key::parse(&body)?;
-        let standing: Standing = $standing;
-        let (introduced_at, test_lead_at) = $row.as_ref().map_or((None, None), |row: &Row| (row.4, row.5));
+        let key = TombstoneKey::parse(&body)?;
+        let standing: WithdrawnConsent = $standing;
+        let (introduced_at, test_lead_at) = $row.as_ref().map_or((None, None), |row: &ErasureRow| (row.4, row.5));
         sqlx::query(
             "insert into tombstone (tag, at, email_withdrawn_at, sms_withdrawn_at, introduced_at, test_lead_at) \
              values ($1, $2, $3, $4, $5, $6) on conflict (tag) do update set \
@@ -173,7 +173,7 @@ macro_rules! bury {
 }
 
 /// Whether Conversica may still write to them.
-pub async fn reach_of(db: &StateDb, lead: &LeadId) -> Result<Reach, sqlx::Error> {
+pub async fn reach_of(db: &StateDb, lead: &LeadId) -> Result<ErasureReach, sqlx::Error> {
     on_state!(db, pool => {
         let mut connection = pool.acquire().await?;
         let (row, heard) = look!(connection, lead, "");
@@ -186,13 +186,13 @@ pub async fn reach_of(db: &StateDb, lead: &LeadId) -> Result<Reach, sqlx::Error>
 pub async fn erase(
     db: &StateDb,
     lead: &LeadId,
-    told: Told,
-    who: &Who,
+    told: ToldFact,
+    who: &DecisionMaker,
     now: DateTime<Utc>,
-) -> Result<Erasure, sqlx::Error> {
+) -> Result<ErasureOutcome, sqlx::Error> {
     let addresses = record::addresses(&payload::contents(db, lead).await?);
     match erase_now(db, lead, told, &addresses, who, now).await {
-        Err(error) if matches!(db, StateDb::Postgres(_)) && is_busy(&error) => Ok(Erasure::Busy),
+        Err(error) if matches!(db, StateDb::Postgres(_)) && is_busy(&error) => Ok(ErasureOutcome::Busy),
         done => done,
     }
 }
@@ -206,21 +206,21 @@ fn is_busy(error: &sqlx::Error) -> bool {
 async fn erase_now(
     db: &StateDb,
     lead: &LeadId,
-    told: Told,
+    told: ToldFact,
     addresses: &BTreeSet<String>,
-    who: &Who,
+    who: &DecisionMaker,
     now: DateTime<Utc>,
-) -> Result<Erasure, sqlx::Error> {
+) -> Result<ErasureOutcome, sqlx::Error> {
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         keep_away!(db, transaction);
         let (row, heard) = look!(transaction, lead, without_waiting(db));
         let reach = reach(row.as_ref(), heard);
-        let is_over = matches!(reach, Reach::Never | Reach::Stopped);
-        if reach == Reach::InFlight || !is_over && told == Told::AsFarAsIsKnown {
+        let is_over = matches!(reach, ErasureReach::Never | ErasureReach::Stopped);
+        if reach == ErasureReach::InFlight || !is_over && told == ToldFact::AsFarAsIsKnown {
             // At once: what is locked is passed over by claims.
             transaction.rollback().await?;
-            return Ok(Erasure::Refused(reach));
+            return Ok(ErasureOutcome::Refused(reach));
         }
         let standing = consent::standing!(&mut *transaction, std::slice::from_ref(lead))?.remove(lead).unwrap_or_default();
         bury!(transaction, lead, standing, row, now);
@@ -233,11 +233,11 @@ async fn erase_now(
                 .fetch_all(&mut *transaction).await?;
         for (name, body) in facts {
             match without(lead, &quoted, &name, &body) {
-                Fact::Stays => {}
-                Fact::Goes => {
+                ErasedFact::Stays => {}
+                ErasedFact::Goes => {
                     sqlx::query("delete from control where name = $1").bind(name).execute(&mut *transaction).await?;
                 }
-                Fact::Becomes(body) => {
+                ErasedFact::Becomes(body) => {
                     sqlx::query("update control set body = $1 where name = $2")
                         .bind(body).bind(name).execute(&mut *transaction).await?;
                 }
@@ -250,12 +250,12 @@ async fn erase_now(
         }
         for (table, by, _) in PERSONAL {
             match by {
-                By::Lead => {
+                RecordLookup::Lead => {
                     let sql = format!("delete from {table} where id = $1 and client_id = $2");
                     let deleted = sqlx::query(trusted(sql)).bind(&lead.id).bind(&lead.client_id);
                     removed += deleted.execute(&mut *transaction).await?.rows_affected();
                 }
-                By::Event => {
+                RecordLookup::Event => {
                     let column = if table == "event" { "seq" } else { "event_seq" };
                     for some in posts.chunks(500) {
                         let mut delete = QueryBuilder::new(format!("delete from {table} where {column} in ("));
@@ -269,43 +269,45 @@ async fn erase_now(
                 }
             }
         }
-        decision::begin_query(Action::Erase, who, None, now).build().execute(&mut *transaction).await?;
+        decision::begin_query(DecisionAction::Erase, who, None, now).build().execute(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Erasure::Done(removed))
+        Ok(ErasureOutcome::Done(removed))
     })
 }
 
 /// What becomes of a fact that may name or quote a person.
-enum Fact {
+enum ErasedFact {
     Stays,
     Goes,
     Becomes(String),
 }
 
-fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> Fact {
+fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> ErasedFact {
     let mut fact: Value = serde_json::from_str(body).unwrap_or_default();
     match name {
         // The comparison begins anew.
-        "comparing" if fact["id"] == lead.id.as_str() && fact["client_id"] == lead.client_id.as_str() => Fact::Goes,
+        "comparing" if fact["id"] == lead.id.as_str() && fact["client_id"] == lead.client_id.as_str() => {
+            ErasedFact::Goes
+        }
         "last_poll"
             if ["error", "cure"].iter().any(|key| fact[*key].as_str().is_some_and(|text| text.contains(&lead.id))) =>
         {
             fact["error"] = json!("(it may have named somebody who was erased; the next poll says it again)");
             fact["cure"] = Value::Null;
-            Fact::Becomes(fact.to_string())
+            ErasedFact::Becomes(fact.to_string())
         }
         "halt" if fact["detail"].as_str().is_some_and(|detail| quoted.iter().any(|quoted| quoted == detail)) => {
             fact["detail"] = Value::Null;
-            Fact::Becomes(fact.to_string())
+            ErasedFact::Becomes(fact.to_string())
         }
-        _ => Fact::Stays,
+        _ => ErasedFact::Stays,
     }
 }
 
 /// Tells Conversica to stop messaging them, before all other leads, and makes the tombstone at the same time: from then on
 /// nothing else is sent to them, whatever their row says. Whether that is so now; where it is not, somebody came between.
 pub async fn stop_first(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    if reach_of(db, lead).await? == Reach::MayWrite {
+    if reach_of(db, lead).await? == ErasureReach::MayWrite {
         gone::stop(db, std::slice::from_ref(lead), now, now).await?;
     }
     match bury_who_stops(db, lead, now).await {
@@ -333,7 +335,7 @@ async fn bury_who_stops(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Resu
 
 /// Takes the tombstone away: the person may be written to again, as a new person. What they had said against e-mails or text
 /// messages counts again. Whether there was one.
-pub async fn allow(db: &StateDb, lead: &LeadId, who: &Who, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+pub async fn allow(db: &StateDb, lead: &LeadId, who: &DecisionMaker, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let Some(key) = tombstone::key(db).await? else { return Ok(false) };
     let allowed = on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
@@ -350,7 +352,7 @@ pub async fn allow(db: &StateDb, lead: &LeadId, who: &Who, now: DateTime<Utc>) -
                 .bind(&lead.id).bind(&lead.client_id).bind(channel).bind(at).bind(micros(now))
                 .execute(&mut *transaction).await?;
         }
-        decision::begin_query(Action::Allow, who, None, now).build().execute(&mut *transaction).await?;
+        decision::begin_query(DecisionAction::Allow, who, None, now).build().execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok::<bool, sqlx::Error>(true)
     })?;

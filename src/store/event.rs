@@ -5,29 +5,29 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, PgConnection, Postgres, QueryBuilder, Sqlite, Type};
 
-use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::conversica::post::Kind;
+use crate::conversica::lead::{ContentFingerprint, LeadId};
+use crate::conversica::post::PostKind;
 use crate::conversica::{consent, heard, vocabulary};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
-use crate::store::tombstone::{self, Erased};
+use crate::store::tombstone::{self, ErasedPeople};
 
 /// In which lane of the write-back an event goes: those of one lead arrive in their order, a chat lead goes by itself.
-pub fn lane(kind: Kind, lead: &LeadId, seq: i64) -> String {
+pub fn lane(kind: PostKind, lead: &LeadId, seq: i64) -> String {
     match kind {
-        Kind::LeadUpdate | Kind::Message => format!("{}\u{1f}{}", lead.id, lead.client_id),
-        Kind::ChatLead => format!("chat\u{1f}{seq}"),
+        PostKind::LeadUpdate | PostKind::Message => format!("{}\u{1f}{}", lead.id, lead.client_id),
+        PostKind::ChatLead => format!("chat\u{1f}{seq}"),
     }
 }
 
 /// One post, as it is to be stored.
 #[derive(Clone)]
-pub struct Arrival {
-    pub kind: Kind,
+pub struct PostArrival {
+    pub kind: PostKind,
     /// As table `lead` has it; blank for what cannot be read.
     pub lead: LeadId,
     pub body: Vec<u8>,
-    pub content_hash: Fingerprint,
+    pub content_hash: ContentFingerprint,
     /// Why it cannot be read.
     pub problem: Option<String>,
     /// Whether it says something that Conversica has not published.
@@ -38,16 +38,16 @@ pub struct Arrival {
     identity: Option<LeadId>,
 }
 
-impl Arrival {
+impl PostArrival {
     /// What was posted, read. Without `has_clients` a lead is known by its id alone, whatever `clientId` Conversica posts.
-    pub fn of(kind: Kind, body: Vec<u8>, has_clients: bool) -> Self {
+    pub fn of(kind: PostKind, body: Vec<u8>, has_clients: bool) -> Self {
         let post = match heard::read(kind, &body) {
             Ok(post) => post,
             Err(unreadable) => return Self::unreadable(kind, body, unreadable.0),
         };
         let content_hash = post.content_hash();
         let outside_vocabulary = !vocabulary::outside(&post.content).is_empty();
-        let withdraws = kind == Kind::LeadUpdate && consent::withdraws(&post.content);
+        let withdraws = kind == PostKind::LeadUpdate && consent::withdraws(&post.content);
         let mut lead = post.lead;
         if !has_clients {
             lead.client_id.clear();
@@ -56,7 +56,7 @@ impl Arrival {
     }
 
     /// What nobody can make anything of, kept as it came.
-    pub fn unreadable(kind: Kind, body: Vec<u8>, problem: impl Into<String>) -> Self {
+    pub fn unreadable(kind: PostKind, body: Vec<u8>, problem: impl Into<String>) -> Self {
         let content_hash = heard::unreadable_hash(kind, &body);
         // Now, and not in the transaction that stores it: a body of a megabyte takes time.
         let identity = heard::identity(&body);
@@ -68,8 +68,8 @@ impl Arrival {
     pub(crate) fn about(&self) -> impl Iterator<Item = LeadId> + use<> {
         let lead = match (&self.problem, self.kind) {
             (Some(_), _) => self.identity.clone(),
-            (None, Kind::ChatLead) => None,
-            (None, Kind::LeadUpdate | Kind::Message) => Some(self.lead.clone()),
+            (None, PostKind::ChatLead) => None,
+            (None, PostKind::LeadUpdate | PostKind::Message) => Some(self.lead.clone()),
         };
         // Of what cannot be read nobody has looked whether clients tell leads apart.
         let without_client = lead.clone().filter(|lead| self.problem.is_some() && !lead.client_id.is_empty());
@@ -84,11 +84,11 @@ impl Arrival {
 }
 
 /// A content, with how many arrivals of this batch repeat it.
-type Content<'a> = (&'a Arrival, i64);
+type ArrivedContent<'a> = (&'a PostArrival, i64);
 
 /// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
 /// this returns well, everything is on the disk.
-pub async fn store(db: &StateDb, arrivals: &[Arrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if arrivals.is_empty() {
         return Ok(());
     }
@@ -96,7 +96,7 @@ pub async fn store(db: &StateDb, arrivals: &[Arrival], now: DateTime<Utc>) -> Re
     match db {
         StateDb::Sqlite(pool) => {
             let mut transaction = pool.begin_with(db.begin_write()).await?;
-            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(Arrival::about));
+            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(PostArrival::about));
             let (arrivals, refused) = kept(arrivals, &erased);
             let (contents, _) = distinct(&arrivals);
             if !contents.is_empty() {
@@ -117,7 +117,7 @@ pub async fn store(db: &StateDb, arrivals: &[Arrival], now: DateTime<Utc>) -> Re
         }
         StateDb::Postgres(pool) => {
             let mut transaction = pool.begin().await?;
-            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(Arrival::about));
+            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(PostArrival::about));
             let (arrivals, refused) = kept(arrivals, &erased);
             let (contents, places) = distinct(&arrivals);
             let mut counts = BTreeMap::new();
@@ -144,17 +144,17 @@ const COUNT_ERASED: &str = "insert into received_count (name, count) values ('er
 
 /// Of what was posted, what is not about somebody who was erased; and how many others there are. They are acknowledged, counted
 /// and forgotten.
-fn kept<'a>(arrivals: &'a [Arrival], erased: &Erased) -> (Vec<&'a Arrival>, i64) {
-    let is_kept = |arrival: &&Arrival| erased.is_empty() || !arrival.about().any(|lead| erased.has(&lead));
-    let kept: Vec<&Arrival> = arrivals.iter().filter(is_kept).collect();
+fn kept<'a>(arrivals: &'a [PostArrival], erased: &ErasedPeople) -> (Vec<&'a PostArrival>, i64) {
+    let is_kept = |arrival: &&PostArrival| erased.is_empty() || !arrival.about().any(|lead| erased.has(&lead));
+    let kept: Vec<&PostArrival> = arrivals.iter().filter(is_kept).collect();
     let refused = arrivals.len() - kept.len();
     (kept, i64::try_from(refused).unwrap_or(i64::MAX))
 }
 
 /// Each content once, and where it stands.
-fn distinct<'a>(arrivals: &[&'a Arrival]) -> (Vec<Content<'a>>, HashMap<Fingerprint, usize>) {
-    let mut places: HashMap<Fingerprint, usize> = HashMap::with_capacity(arrivals.len());
-    let mut contents: Vec<Content<'_>> = Vec::with_capacity(arrivals.len());
+fn distinct<'a>(arrivals: &[&'a PostArrival]) -> (Vec<ArrivedContent<'a>>, HashMap<ContentFingerprint, usize>) {
+    let mut places: HashMap<ContentFingerprint, usize> = HashMap::with_capacity(arrivals.len());
+    let mut contents: Vec<ArrivedContent<'_>> = Vec::with_capacity(arrivals.len());
     for arrival in arrivals {
         match places.entry(arrival.content_hash) {
             std::collections::hash_map::Entry::Occupied(place) => contents[*place.get()].1 += 1,
@@ -172,7 +172,7 @@ const ON_CONFLICT: &str = " on conflict (content_hash) do update \
      set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at";
 
 /// A withdrawal that is posted once more, after consent was given, is a new word: its event is taken in again.
-fn take_again_query<DB: Database>(contents: &[Content<'_>]) -> QueryBuilder<DB>
+fn take_again_query<DB: Database>(contents: &[ArrivedContent<'_>]) -> QueryBuilder<DB>
 where
     for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
 {
@@ -190,7 +190,7 @@ where
     query
 }
 
-fn insert_sqlite_query(contents: &[Content<'_>], now: i64) -> QueryBuilder<Sqlite> {
+fn insert_sqlite_query(contents: &[ArrivedContent<'_>], now: i64) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "insert into event (kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
          select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, ",
@@ -212,7 +212,7 @@ fn insert_sqlite_query(contents: &[Content<'_>], now: i64) -> QueryBuilder<Sqlit
 
 /// What is behind `before` is new: nobody else writes meanwhile. The database counts it, for each row that it would hand out
 /// costs a change of threads.
-fn count_sqlite_query(contents: &[Content<'_>], arrivals: usize, before: i64) -> QueryBuilder<Sqlite> {
+fn count_sqlite_query(contents: &[ArrivedContent<'_>], arrivals: usize, before: i64) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "with fresh as (select kind, id, client_id, problem, content_hash from event where seq > ",
     );
@@ -238,16 +238,16 @@ fn count_sqlite_query(contents: &[Content<'_>], arrivals: usize, before: i64) ->
 }
 
 /// Of a content: its hash, its repeats as they now stand, and whether table `lead` does not have whom it is about.
-type Kept = (Vec<u8>, i64, i64);
+type StoredContent = (Vec<u8>, i64, i64);
 
 /// Arrays instead of rows, so that batches of every size are one prepared statement. Instances that store the same contents
 /// at the same time meet at the unique index: each takes them in the order of their hashes, so that none waits for the
 /// other in turn. Their numbers follow the order of arrival all the same.
 async fn insert_postgres(
     connection: &mut PgConnection,
-    contents: &[Content<'_>],
+    contents: &[ArrivedContent<'_>],
     now: i64,
-) -> Result<Vec<Kept>, sqlx::Error> {
+) -> Result<Vec<StoredContent>, sqlx::Error> {
     let sql = format!(
         "with arrival as materialized ( \
              select nextval('event_seq_seq') as seq, a.* from ( \
@@ -261,7 +261,7 @@ async fn insert_postgres(
          returning content_hash, repeats, cast(case when kind <> 'chat_lead' and problem is null and not exists \
          (select 1 from lead l where l.id = event.id and l.client_id = event.client_id) then 1 else 0 end as bigint)"
     );
-    let column = |of: fn(&Arrival) -> &str| contents.iter().map(|(a, _)| of(a)).collect::<Vec<_>>();
+    let column = |of: fn(&PostArrival) -> &str| contents.iter().map(|(a, _)| of(a)).collect::<Vec<_>>();
     sqlx::query_as(crate::db::trusted(sql))
         .bind(column(|a| a.kind.name()))
         .bind(column(|a| &a.lead.id))
@@ -277,14 +277,14 @@ async fn insert_postgres(
 
 /// What a batch adds to each count.
 fn counts(
-    contents: &[Content<'_>],
-    places: &HashMap<Fingerprint, usize>,
-    kept: Vec<Kept>,
+    contents: &[ArrivedContent<'_>],
+    places: &HashMap<ContentFingerprint, usize>,
+    kept: Vec<StoredContent>,
 ) -> BTreeMap<&'static str, i64> {
     let mut counts = BTreeMap::new();
     let mut add = |name: &'static str, count: i64| *counts.entry(name).or_default() += count;
     for (hash, repeats, unknown_lead) in kept {
-        let hash = <[u8; 16]>::try_from(hash).ok().map(Fingerprint);
+        let hash = <[u8; 16]>::try_from(hash).ok().map(ContentFingerprint);
         let Some((arrival, repeated)) = hash.and_then(|hash| contents.get(*places.get(&hash)?)) else { continue };
         // One that was there has been repeated once more than this batch repeats it.
         let is_new = repeats == *repeated;

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{QueryBuilder, Row as _};
 
-use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::rules::lead_facts::{Answer, Facts, Heard};
+use crate::conversica::lead::{ContentFingerprint, LeadId};
+use crate::rules::lead_facts::{LeadFacts, LeadHeard, RecordedAnswer};
 use crate::store::lead::InOrder;
 use crate::store::lead_status::{SHOWN_STATUS, status_named};
 use crate::store::listing::reasons_of;
@@ -16,7 +16,7 @@ use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// What is known of these leads: one statement, whatever their number (at most 5,000).
-pub async fn of(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>, sqlx::Error> {
+pub async fn of(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, LeadFacts>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
@@ -38,7 +38,7 @@ pub async fn of(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>
             let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
             let heard = match at(16)? {
                 None => None,
-                Some(last_at) => Some(Heard {
+                Some(last_at) => Some(LeadHeard {
                     last_at,
                     not_worked: row.try_get::<Option<String>, _>(17)?.map(|stage| {
                         let picture = row.try_get::<Option<&str>, _>(18).ok().flatten().unwrap_or_default();
@@ -48,12 +48,12 @@ pub async fn of(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>
             };
             let answer = match row.try_get::<Option<String>, _>(12)? {
                 None => None,
-                Some(class) => Some(Answer {
+                Some(class) => Some(RecordedAnswer {
                     class, http_status: row.try_get(13)?, detail: row.try_get(14)?, at: at(15)?,
                 }),
             };
             let assumed_at = at(19)?;
-            facts.insert(lead, Facts {
+            facts.insert(lead, LeadFacts {
                 status: status_named(row.try_get(2)?)?,
                 desired_hash: fingerprint(row.try_get(3)?)?,
                 delivered_hash: row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint).transpose()?,
@@ -73,8 +73,8 @@ pub async fn of(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Facts>
     })
 }
 
-fn fingerprint(bytes: &[u8]) -> Result<Fingerprint, sqlx::Error> {
-    bytes.try_into().map(Fingerprint).map_err(|_| sqlx::Error::Decode("a fingerprint has 16 bytes".into()))
+fn fingerprint(bytes: &[u8]) -> Result<ContentFingerprint, sqlx::Error> {
+    bytes.try_into().map(ContentFingerprint).map_err(|_| sqlx::Error::Decode("a fingerprint has 16 bytes".into()))
 }
 
 fn conversation_status(picture: &str) -> Option<String> {

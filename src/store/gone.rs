@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::config::OnDelete;
-use crate::conversica::lead::{Fingerprint, LeadId, LeadKey, WITHDRAWALS, with_withdrawn, withdraws_consent};
+use crate::conversica::lead::{ContentFingerprint, LeadId, LeadKey, WITHDRAWALS, with_withdrawn, withdraws_consent};
 use crate::db::trusted;
 use crate::store::lead::{DELIVERED, InOrder, SENT, locking};
 use crate::store::micros;
@@ -18,26 +18,26 @@ use crate::store::state_db::{StateDb, on_state};
 
 /// What Conversica holds of a lead, or may hold, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Last {
+pub struct LastContent {
     /// The newest content that it took, or may have taken; `None` where it was never told of the lead.
     pub body: Option<String>,
     /// What it holds for certain; `None` where nobody knows, or a request is on its way.
     certain: Option<String>,
     /// Content that withdraws consent and has not arrived.
     withdrawing: Option<String>,
-    moment: Moment,
+    moment: ContentMoment,
 }
 
 /// By this a statement knows whether anything was sent or answered since.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Moment {
+struct ContentMoment {
     delivered_hash: Option<Vec<u8>>,
     sent_hash: Option<Vec<u8>>,
     first_contact_at: Option<i64>,
     gone_at: Option<i64>,
 }
 
-impl Last {
+impl LastContent {
     /// The same content with `stopMessaging: true`, and with whatever consent the row withdrew before it went; `None` where
     /// there is nothing to tell: nobody has written to them, or Conversica has been told.
     pub fn stop(&self) -> Option<String> {
@@ -52,7 +52,7 @@ impl Last {
 
 /// What Conversica holds, or may hold, of these leads (at most 2,000). Where a request is on its way, that one's content is
 /// the newest that it may have; where an answer was ambiguous, the content that is tried again.
-pub async fn last(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Last>, sqlx::Error> {
+pub async fn last(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, LastContent>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -74,13 +74,13 @@ pub async fn last(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Las
         let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
         rows.iter().map(|row| {
             let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
-            let moment = Moment {
+            let moment = ContentMoment {
                 delivered_hash: row.try_get(5)?,
                 sent_hash: row.try_get(6)?,
                 first_contact_at: row.try_get(7)?,
                 gone_at: row.try_get(8)?,
             };
-            let last = Last { body: row.try_get(2)?, certain: row.try_get(3)?, withdrawing: row.try_get(4)?, moment };
+            let last = LastContent { body: row.try_get(2)?, certain: row.try_get(3)?, withdrawing: row.try_get(4)?, moment };
             Ok((lead, last))
         }).collect()
     })
@@ -88,7 +88,7 @@ pub async fn last(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Las
 
 /// What came of [`stop`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct StopOutcome {
     /// Conversica will be told to stop messaging so many.
     pub stopped: u64,
     /// Of so many there is nothing to tell.
@@ -105,7 +105,7 @@ pub async fn stop(
     leads: &[LeadId],
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
-) -> Result<Told, sqlx::Error> {
+) -> Result<StopOutcome, sqlx::Error> {
     tell(db, leads, |_| true, now, written_at).await
 }
 
@@ -113,11 +113,11 @@ pub async fn stop(
 async fn tell(
     db: &StateDb,
     leads: &[LeadId],
-    still: impl Fn(&Last) -> bool,
+    still: impl Fn(&LastContent) -> bool,
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
-) -> Result<Told, sqlx::Error> {
-    let mut told = Told::default();
+) -> Result<StopOutcome, sqlx::Error> {
+    let mut told = StopOutcome::default();
     let mut left: Vec<LeadId> = leads.to_vec();
     for _ in 0..TRIES {
         let mut last = last(db, &left).await?;
@@ -146,7 +146,7 @@ async fn tell(
 /// look at them; hands back which those were. Either all of `leads` have a word, or none has.
 async fn write(
     db: &StateDb,
-    leads: &[(&LeadId, &Last, Option<String>)],
+    leads: &[(&LeadId, &LastContent, Option<String>)],
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
 ) -> Result<Vec<LeadId>, sqlx::Error> {
@@ -159,7 +159,7 @@ async fn write(
             row.push_bind(&lead.id)
                 .push_bind(&lead.client_id)
                 .push_bind(word.as_deref())
-                .push_bind(word.as_deref().map(|body| Fingerprint::of(body.as_bytes()).as_bytes().to_vec()))
+                .push_bind(word.as_deref().map(|body| ContentFingerprint::of(body.as_bytes()).as_bytes().to_vec()))
                 .push_bind(last.moment.delivered_hash.as_deref())
                 .push_bind(last.moment.sent_hash.as_deref())
                 .push_bind(last.moment.first_contact_at)

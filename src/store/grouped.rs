@@ -2,7 +2,7 @@
 
 use crate::conversica::lead::LeadId;
 use crate::db::trusted;
-use crate::rules::lead_status::Status;
+use crate::rules::lead_status::LeadStatus;
 use crate::store::listing::{LastOutcome, reasons_of};
 use crate::store::state_db::{StateDb, on_state};
 
@@ -28,10 +28,10 @@ pub struct CountedReasons {
 }
 
 /// One statement, one moment: the numbers add up.
-pub async fn by_reason(db: &StateDb, status: Status) -> Result<CountedReasons, sqlx::Error> {
+pub async fn by_reason(db: &StateDb, status: LeadStatus) -> Result<CountedReasons, sqlx::Error> {
     let (hold, invalid, answer) = match status {
-        Status::Held => ("hold_reason", "null", false),
-        Status::Invalid => ("null", "invalid_reasons", false),
+        LeadStatus::Held => ("hold_reason", "null", false),
+        LeadStatus::Invalid => ("null", "invalid_reasons", false),
         _ => ("null", "null", true),
     };
     let answered = |column: &str| if answer { column.to_owned() } else { "null".to_owned() };
@@ -45,8 +45,8 @@ pub async fn by_reason(db: &StateDb, status: Status) -> Result<CountedReasons, s
         answered("last_detail"),
         status.condition(),
     );
-    type Row = (Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>, i64, i64);
-    let rows: Vec<Row> = on_state!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
+    type GroupRow = (Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>, i64, i64);
+    let rows: Vec<GroupRow> = on_state!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
     let leads = rows.first().map_or(0, |row| row.6);
     let reasons = rows.into_iter().map(|(hold_reason, faults, class, http_status, detail, leads, _)| StoredReason {
         hold_reason,
@@ -59,8 +59,8 @@ pub async fn by_reason(db: &StateDb, status: Status) -> Result<CountedReasons, s
 
 impl StoredReason {
     /// As [`crate::story::entry`] reads a lead.
-    pub fn as_listed(&self, status: Status) -> crate::store::listing::Listed {
-        crate::store::listing::Listed {
+    pub fn as_listed(&self, status: LeadStatus) -> crate::store::listing::ListedLead {
+        crate::store::listing::ListedLead {
             lead: LeadId { id: String::new(), client_id: String::new() },
             status,
             hold_reason: self.hold_reason.clone(),

@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::config::{OnAmbiguous, Settings};
+use crate::config::{OnAmbiguous, ServiceSettings};
 use crate::conversica::lead::LeadId;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::db;
 use crate::store::delivery::OptOuts;
 use crate::store::event::lane;
 use crate::store::heard::candidate::{
     AT_ONCE, EventCandidates, next_candidates, search_lock, still_waiting, still_waiting_query,
 };
-use crate::store::heard::fold::{Alert, Event, ExaminedEvent, Folded, Stored};
+use crate::store::heard::fold::{ExaminedEvent, FoldedConversation, FoldedEvents, PendingEvent, RaisedAlert};
 use crate::store::heard::similar::find_similar_ids;
 use crate::store::heard::withdraw::withdraw;
 use crate::store::lead::{DELIVERED, InOrder};
@@ -31,7 +31,7 @@ use crate::store::{consent, instant, micros, possible_opt_out, tombstone};
 
 /// What a step has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedEvents {
     /// Events that were taken.
     pub events: usize,
     /// Of them: can no longer be read.
@@ -50,7 +50,7 @@ pub struct Applied {
 
 /// What follows from an event, by the settings.
 #[derive(Debug, Clone, Copy)]
-pub struct Consequences {
+pub struct HeardPolicy {
     pub writeback: bool,
     pub alerts: bool,
     pub opt_outs: OptOuts,
@@ -58,8 +58,8 @@ pub struct Consequences {
     pub ends_wait: bool,
 }
 
-impl Consequences {
-    pub fn of(settings: &Settings) -> Self {
+impl HeardPolicy {
+    pub fn of(settings: &ServiceSettings) -> Self {
         Self {
             writeback: settings.writeback.mode != crate::config::WritebackMode::Off,
             alerts: settings.alerts.is_on(),
@@ -74,10 +74,10 @@ impl Consequences {
 /// take holds up no other: what it says about consent counts, and the rest of it waits for an operator.
 ///
 /// Then searches what cannot be read: see [`search_unreadable`].
-pub async fn apply(db: &StateDb, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+pub async fn apply(db: &StateDb, consequences: HeardPolicy, now: DateTime<Utc>) -> Result<AppliedEvents, sqlx::Error> {
     let readable = apply_readable(db, consequences, now).await?;
     let unreadable = search_unreadable(db, consequences, now).await?;
-    Ok(Applied {
+    Ok(AppliedEvents {
         events: readable.events + unreadable.events,
         possible: readable.possible + unreadable.possible,
         due: readable.due + unreadable.due,
@@ -88,9 +88,9 @@ pub async fn apply(db: &StateDb, consequences: Consequences, now: DateTime<Utc>)
 /// As [`apply`], of what can be read alone: it does not wait for the search of a large body that cannot.
 pub async fn apply_readable(
     db: &StateDb,
-    consequences: Consequences,
+    consequences: HeardPolicy,
     now: DateTime<Utc>,
-) -> Result<Applied, sqlx::Error> {
+) -> Result<AppliedEvents, sqlx::Error> {
     let is_refused = |error: &sqlx::Error| matches!(error, sqlx::Error::Database(_)) && !db::is_outage(error);
     match apply_some(db, consequences, AT_ONCE, now).await {
         Err(error) if is_refused(&error) => match apply_some(db, consequences, 1, now).await {
@@ -102,10 +102,10 @@ pub async fn apply_readable(
 }
 
 /// Of the oldest event, which the database does not take: what it says about consent, and nothing else.
-async fn set_aside(db: &StateDb, consequences: Consequences, now: DateTime<Utc>) -> Result<Applied, sqlx::Error> {
+async fn set_aside(db: &StateDb, consequences: HeardPolicy, now: DateTime<Utc>) -> Result<AppliedEvents, sqlx::Error> {
     let events = next_candidates(db, EventCandidates::Readable, 1).await?;
     if events.is_empty() {
-        return Ok(Applied::default());
+        return Ok(AppliedEvents::default());
     }
     let similar = find_similar_ids(db, &fold::fold(&events, BTreeMap::new())).await?;
     on_state!(db, pool => {
@@ -117,7 +117,7 @@ async fn set_aside(db: &StateDb, consequences: Consequences, now: DateTime<Utc>)
             let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
             if !mine {
                 transaction.rollback().await?;
-                return Ok(Applied::default());
+                return Ok(AppliedEvents::default());
             }
         }
         let mut waiting = BTreeMap::new();
@@ -126,7 +126,7 @@ async fn set_aside(db: &StateDb, consequences: Consequences, now: DateTime<Utc>)
         }
         let events = still_waiting(events, &waiting);
         let folded = fold::fold(&events, BTreeMap::new());
-        let mut applied = Applied { events: events.len(), unreadable: events.len(), words: folded.words.len(), ..Applied::default() };
+        let mut applied = AppliedEvents { events: events.len(), unreadable: events.len(), words: folded.words.len(), ..AppliedEvents::default() };
         applied.possible = folded.possible.len();
         applied.due += withdraw!(db, transaction, folded, similar, consequences, now);
         for event in &events {
@@ -141,13 +141,13 @@ async fn set_aside(db: &StateDb, consequences: Consequences, now: DateTime<Utc>)
 
 async fn apply_some(
     db: &StateDb,
-    consequences: Consequences,
+    consequences: HeardPolicy,
     most: i64,
     now: DateTime<Utc>,
-) -> Result<Applied, sqlx::Error> {
+) -> Result<AppliedEvents, sqlx::Error> {
     let events = next_candidates(db, EventCandidates::Readable, most).await?;
     if events.is_empty() {
-        return Ok(Applied::default());
+        return Ok(AppliedEvents::default());
     }
     let similar = find_similar_ids(db, &fold::fold(&events, BTreeMap::new())).await?;
     on_state!(db, pool => {
@@ -160,7 +160,7 @@ async fn apply_some(
             let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
             if !mine {
                 transaction.rollback().await?;
-                return Ok(Applied::default());
+                return Ok(AppliedEvents::default());
             }
         }
         let mut waiting = BTreeMap::new();
@@ -171,21 +171,21 @@ async fn apply_some(
         if examined.is_empty() {
             // Waited for, unlike a drop's: until the lock is gone, whoever looks next would leave what comes now to us.
             transaction.rollback().await?;
-            return Ok(Applied::default());
+            return Ok(AppliedEvents::default());
         }
-        let events: Vec<&Event> = examined.iter().map(|examined| &examined.event).collect();
+        let events: Vec<&PendingEvent> = examined.iter().map(|examined| &examined.event).collect();
         let mut stored = BTreeMap::new();
         for row in conversations_query(&events).build().fetch_all(&mut *transaction).await? {
             let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
             stored.insert(lead, stored_of(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?));
         }
         let folded = fold::fold(&examined, stored);
-        let mut applied = Applied {
+        let mut applied = AppliedEvents {
             events: events.len(),
             possible: folded.possible.len(),
             unreadable: folded.effects.iter().filter(|(_, effect)| effect.is_err()).count(),
             words: folded.words.len(),
-            ..Applied::default()
+            ..AppliedEvents::default()
         };
         if !folded.conversations.is_empty() {
             upsert_query(&folded).build().execute(&mut *transaction).await?;
@@ -199,7 +199,7 @@ async fn apply_some(
             applied.due += end_wait_query(db, &events, now).build().execute(&mut *transaction).await?.rows_affected();
         }
         if consequences.writeback {
-            let readable: Vec<&Event> = events.iter().zip(&folded.effects)
+            let readable: Vec<&PendingEvent> = events.iter().zip(&folded.effects)
                 .filter(|(_, (_, effect))| effect.is_ok()).map(|(event, _)| *event).collect();
             applied.writeback = !readable.is_empty();
             if applied.writeback {
@@ -224,15 +224,15 @@ async fn apply_some(
 /// Of the oldest posts that cannot be read and that nobody has searched yet: what may withdraw a person's consent.
 pub async fn search_unreadable(
     db: &StateDb,
-    consequences: Consequences,
+    consequences: HeardPolicy,
     now: DateTime<Utc>,
-) -> Result<Applied, sqlx::Error> {
+) -> Result<AppliedEvents, sqlx::Error> {
     let events = next_candidates(db, EventCandidates::Unexamined, AT_ONCE).await?;
     if events.is_empty() {
-        return Ok(Applied::default());
+        return Ok(AppliedEvents::default());
     }
     let possible = fold::possible_opt_outs(&events);
-    let similar = find_similar_ids(db, &Folded { possible, ..Folded::default() }).await?;
+    let similar = find_similar_ids(db, &FoldedEvents { possible, ..FoldedEvents::default() }).await?;
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         if let Some(lock) = tombstone::shared_lock(db) {
@@ -242,7 +242,7 @@ pub async fn search_unreadable(
             let mine: bool = sqlx::query_scalar(lock).fetch_one(&mut *transaction).await?;
             if !mine {
                 transaction.rollback().await?;
-                return Ok(Applied::default());
+                return Ok(AppliedEvents::default());
             }
         }
         let mut waiting = BTreeMap::new();
@@ -250,8 +250,8 @@ pub async fn search_unreadable(
             waiting.insert(row.try_get(0)?, row.try_get(1)?);
         }
         let examined = still_waiting(events, &waiting);
-        let folded = Folded { possible: fold::possible_opt_outs(&examined), ..Folded::default() };
-        let mut applied = Applied { events: examined.len(), possible: folded.possible.len(), ..Applied::default() };
+        let folded = FoldedEvents { possible: fold::possible_opt_outs(&examined), ..FoldedEvents::default() };
+        let mut applied = AppliedEvents { events: examined.len(), possible: folded.possible.len(), ..AppliedEvents::default() };
         if !folded.possible.is_empty() {
             applied.due += withdraw!(db, transaction, folded, similar, consequences, now);
         }
@@ -263,15 +263,15 @@ pub async fn search_unreadable(
     })
 }
 
-fn stored_of(picture: &str, versions: &str, first: i64, last: i64) -> Stored {
-    Stored {
-        conversation: crate::conversica::conversation::Conversation::of_json(picture, versions),
+fn stored_of(picture: &str, versions: &str, first: i64, last: i64) -> FoldedConversation {
+    FoldedConversation {
+        conversation: crate::conversica::conversation::HeardConversation::of_json(picture, versions),
         first_heard_at: Some(instant(first)),
         last_heard_at: Some(instant(last)),
     }
 }
 
-fn conversations_query<DB: Database>(events: &[&Event]) -> QueryBuilder<DB>
+fn conversations_query<DB: Database>(events: &[&PendingEvent]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
 {
@@ -285,7 +285,7 @@ where
     query
 }
 
-fn upsert_query<DB: Database>(folded: &Folded) -> QueryBuilder<DB>
+fn upsert_query<DB: Database>(folded: &FoldedEvents) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -314,14 +314,14 @@ where
 }
 
 /// Conversica knows the leads that it speaks of: nobody waits any longer to be told so, who was sent before that word came.
-fn end_wait_query<DB: Database>(db: &StateDb, events: &[&Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+fn end_wait_query<DB: Database>(db: &StateDb, events: &[&PendingEvent], now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
 {
     let order = InOrder::of(db, "select heard_id, heard_client_id from spoken");
     let mut newest: BTreeMap<&LeadId, DateTime<Utc>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.kind != Kind::ChatLead) {
+    for event in events.iter().filter(|event| event.kind != PostKind::ChatLead) {
         let at = newest.entry(&event.lead).or_insert(event.received_at);
         *at = event.received_at.max(*at);
     }
@@ -353,7 +353,7 @@ where
     query
 }
 
-fn writeback_query<DB: Database>(events: &[&Event], now: DateTime<Utc>) -> QueryBuilder<DB>
+fn writeback_query<DB: Database>(events: &[&PendingEvent], now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -370,7 +370,7 @@ where
     query
 }
 
-fn delivered_query<DB: Database>(alerts: &[Alert]) -> QueryBuilder<DB>
+fn delivered_query<DB: Database>(alerts: &[RaisedAlert]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
 {
@@ -384,7 +384,7 @@ where
 }
 
 fn alert_query<DB: Database>(
-    alerts: &[Alert],
+    alerts: &[RaisedAlert],
     delivered: &BTreeMap<LeadId, Option<String>>,
     now: DateTime<Utc>,
 ) -> QueryBuilder<DB>
@@ -409,7 +409,7 @@ where
 }
 
 /// What cannot be read any more waits for a person, like what never could; it was searched with the others.
-fn applied_query<DB: Database>(folded: &Folded, now: DateTime<Utc>) -> QueryBuilder<DB>
+fn applied_query<DB: Database>(folded: &FoldedEvents, now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> i64: Encode<'e, DB> + Type<DB>,
     for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,

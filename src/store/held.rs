@@ -7,19 +7,19 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::db::trusted;
-use crate::store::decision::{self, Action, Who};
+use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::lead::locking;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// Which of the held leads are meant; all where nothing is named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
+pub struct HeldSelection {
     pub ids: Vec<String>,
     pub reason: Option<String>,
 }
 
-impl Selection {
+impl HeldSelection {
     /// All that is held for that reason.
     pub fn reason(reason: &str) -> Self {
         Self { ids: Vec::new(), reason: Some(reason.to_owned()) }
@@ -32,7 +32,7 @@ impl Selection {
 
 /// What is held, at one moment. Names the set: a lead that joins, or whose content changes, is later than `newest`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldLeads {
     pub leads: i64,
     /// Of them: people who were never sent from here, and would be by an approval.
     pub new_people: i64,
@@ -46,7 +46,7 @@ pub struct Held {
     pub newest: Option<DateTime<Utc>>,
 }
 
-impl Held {
+impl HeldLeads {
     /// A name for this set, short enough to be copied from a screen; blank for an empty one. Reads back with
     /// [`Held::named`].
     pub fn set_name(&self) -> String {
@@ -66,26 +66,26 @@ impl Held {
     }
 
     /// Whether this set has leads that `shown` had not.
-    pub fn has_outgrown(&self, shown: &Held) -> bool {
+    pub fn has_outgrown(&self, shown: &HeldLeads) -> bool {
         self.leads > shown.leads || self.newest > shown.newest
     }
 }
 
 /// What becomes of the leads that are released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
+pub enum ReleaseKind {
     /// They are sent.
     Send,
     /// Nothing is sent: what was never sent is assumed known to Conversica, of the others the content counts as delivered.
     Baseline,
 }
 
-impl Release {
+impl ReleaseKind {
     /// As a person's decision.
-    fn action(self) -> Action {
+    fn action(self) -> DecisionAction {
         match self {
-            Release::Send => Action::Approve,
-            Release::Baseline => Action::Baseline,
+            ReleaseKind::Send => DecisionAction::Approve,
+            ReleaseKind::Baseline => DecisionAction::Baseline,
         }
     }
 }
@@ -103,7 +103,7 @@ pub struct ReleasedLeads {
 
 /// What came of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Released {
+pub enum ReleaseOutcome {
     Leads(ReleasedLeads),
     /// Nothing was released: the set is larger than the one that was shown.
     Grown,
@@ -134,7 +134,7 @@ macro_rules! push_held {
 /// As [`push_held`], of those that a release up to `newest` changes.
 macro_rules! push_released {
     ($query:expr, $selection:expr, $newest:expr, $release:expr) => {
-        if $release == Release::Baseline {
+        if $release == ReleaseKind::Baseline {
             // What has gone would be in step, were it to come back.
             $query.push("status in ('held', 'gone') and ");
         }
@@ -155,8 +155,8 @@ const PEOPLE: &str = "count(case when status = 'held' and gone_at is null and (f
      count(case when status in ('held', 'gone') then gone_at end)";
 
 /// What is held now.
-pub async fn look(db: &StateDb, selection: &Selection) -> Result<Held, sqlx::Error> {
-    let mut held = Held::default();
+pub async fn look(db: &StateDb, selection: &HeldSelection) -> Result<HeldLeads, sqlx::Error> {
+    let mut held = HeldLeads::default();
     on_state!(db, pool => {
         let mut query = QueryBuilder::new("select hold_reason, count(*), max(held_at), ");
         query.push(PEOPLE).push(" from lead where ");
@@ -177,7 +177,7 @@ pub async fn look(db: &StateDb, selection: &Selection) -> Result<Held, sqlx::Err
 
 /// Whether any lead waits for a person for that reason, or for any.
 pub async fn any(db: &StateDb, reason: Option<&str>) -> Result<bool, sqlx::Error> {
-    let selection = Selection { ids: Vec::new(), reason: reason.map(str::to_owned) };
+    let selection = HeldSelection { ids: Vec::new(), reason: reason.map(str::to_owned) };
     on_state!(db, pool => {
         let mut query = QueryBuilder::new("select cast(1 as bigint) from lead where status = 'held' and ");
         push_held!(query, selection, None::<DateTime<Utc>>);
@@ -213,17 +213,17 @@ pub async fn first_contacts(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
 }
 
 /// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says. Leads whose row is
-/// missing are gone either way; after [`Release::Send`], [`super::gone::settle`] knows who is owed a word. `who` is the person
+/// missing are gone either way; after [`ReleaseKind::Send`], [`super::gone::settle`] knows who is owed a word. `who` is the person
 /// who decided, and `None` for a setting that has.
 pub async fn release(
     db: &StateDb,
-    selection: &Selection,
-    shown: &Held,
-    release: Release,
-    who: Option<&Who>,
+    selection: &HeldSelection,
+    shown: &HeldLeads,
+    release: ReleaseKind,
+    who: Option<&DecisionMaker>,
     now: DateTime<Utc>,
-) -> Result<Released, sqlx::Error> {
-    let Some(newest) = shown.newest else { return Ok(Released::Leads(ReleasedLeads::default())) };
+) -> Result<ReleaseOutcome, sqlx::Error> {
+    let Some(newest) = shown.newest else { return Ok(ReleaseOutcome::Leads(ReleasedLeads::default())) };
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut noted: Option<i64> = None;
@@ -264,7 +264,7 @@ pub async fn release(
         }
         update.push(") update lead set hold_reason = null, held_at = null, status_before = null, ");
         update.push(match release {
-            Release::Send => {
+            ReleaseKind::Send => {
                 "attempts = case when status = 'in_flight' then attempts else 0 end, \
                  first_failed_at = case when status = 'in_flight' then first_failed_at end, \
                  urgent = case when status = 'held' and gone_at is not null \
@@ -272,7 +272,7 @@ pub async fn release(
                  status = case when status = 'held' and gone_at is not null then 'gone' \
                           when status = 'held' then 'pending' else status end, due_at = "
             }
-            Release::Baseline => concat!(
+            ReleaseKind::Baseline => concat!(
                 "status = case when status = 'held' and gone_at is null then 'in_sync' else 'gone' end, urgent = 0, \
                  delivered = case when ",
                 nothing_taken!(),
@@ -287,7 +287,7 @@ pub async fn release(
             ),
         });
         update.push_bind(micros(now));
-        if release == Release::Baseline {
+        if release == ReleaseKind::Baseline {
             // Known from now on, as far as anybody says: a withdrawal of consent is sent to them, and a stop.
             update.push(concat!(" end, first_contact_at = case when ", nothing_taken!(), " then first_contact_at"));
             update.push(" else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
@@ -296,7 +296,7 @@ pub async fn release(
         let released = update.build().execute(&mut *transaction).await?.rows_affected();
         if i64::try_from(released).is_ok_and(|released| released > shown.leads) {
             // Some have joined that the look at the set could not see yet.
-            return Ok(Released::Grown);
+            return Ok(ReleaseOutcome::Grown);
         }
         if let Some(seq) = noted {
             let leads = i64::try_from(released).unwrap_or(i64::MAX);
@@ -304,7 +304,7 @@ pub async fn release(
         }
         transaction.commit().await?;
         let number = |of: i64| u64::try_from(of).unwrap_or(0);
-        Ok(Released::Leads(ReleasedLeads {
+        Ok(ReleaseOutcome::Leads(ReleasedLeads {
             leads: released,
             new_people: number(new_people),
             assumed_known: number(assumed_known),
@@ -316,13 +316,13 @@ pub async fn release(
 /// Releases whatever is held of the selected leads, for a setting that has decided; returns how many leads that was.
 pub async fn release_all(
     db: &StateDb,
-    selection: &Selection,
-    release: Release,
+    selection: &HeldSelection,
+    release: ReleaseKind,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
     loop {
         let held = look(db, selection).await?;
-        if let Released::Leads(leads) = self::release(db, selection, &held, release, None, now).await? {
+        if let ReleaseOutcome::Leads(leads) = self::release(db, selection, &held, release, None, now).await? {
             return Ok(leads.leads);
         }
     }
@@ -376,16 +376,16 @@ mod tests {
 
     #[test]
     fn a_set_is_known_again_by_its_name_and_tells_a_larger_or_newer_one_apart() {
-        let held = Held { leads: 3, newest: Some(instant(1_800_000_000_000_000)), ..Held::default() };
-        let named = Held::named(&held.set_name()).unwrap();
+        let held = HeldLeads { leads: 3, newest: Some(instant(1_800_000_000_000_000)), ..HeldLeads::default() };
+        let named = HeldLeads::named(&held.set_name()).unwrap();
         assert_eq!((named.leads, named.newest), (held.leads, held.newest));
         assert!(!held.has_outgrown(&named));
-        assert!(Held { leads: 4, ..held.clone() }.has_outgrown(&named));
-        assert!(Held { newest: Some(instant(1_800_000_000_000_001)), ..held.clone() }.has_outgrown(&named));
-        assert!(!Held { leads: 2, ..held }.has_outgrown(&named), "some have gone");
-        assert_eq!(Held::default().set_name(), "");
+        assert!(HeldLeads { leads: 4, ..held.clone() }.has_outgrown(&named));
+        assert!(HeldLeads { newest: Some(instant(1_800_000_000_000_001)), ..held.clone() }.has_outgrown(&named));
+        assert!(!HeldLeads { leads: 2, ..held }.has_outgrown(&named), "some have gone");
+        assert_eq!(HeldLeads::default().set_name(), "");
         for name in ["", "3", "-", "0-5", "x-5", "3-x", "-3-5"] {
-            assert_eq!(Held::named(name), None, "{name}");
+            assert_eq!(HeldLeads::named(name), None, "{name}");
         }
     }
 }

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::outcome::Class;
-use crate::store::claim::{Finished, withdrawn_by};
+use crate::conversica::outcome::OutcomeClass;
+use crate::store::claim::{FinishedAttempt, withdrawn_by};
 use crate::store::lead::{DELIVERED, SENT};
 use crate::store::micros;
 
@@ -20,36 +20,38 @@ pub(crate) const OTHER_CONTENT: [u8; 16] = [0; 16];
 
 /// Of these, those whose claims were not found. `found` are the leads that had a claim of this batch; of two answers for one
 /// lead, the newer claim was the one that was found.
-pub(crate) fn without_claim<'f>(finished: &'f [Finished], found: &[LeadId]) -> Vec<&'f Finished> {
+pub(crate) fn without_claim<'f>(finished: &'f [FinishedAttempt], found: &[LeadId]) -> Vec<&'f FinishedAttempt> {
     let mut newest: HashMap<&LeadId, i64> = HashMap::new();
     for f in finished {
         let at = newest.entry(&f.lead).or_insert(i64::MIN);
         *at = (*at).max(micros(f.claimed_at));
     }
-    let is_found = |f: &&Finished| found.contains(&f.lead) && newest.get(&f.lead) == Some(&micros(f.claimed_at));
+    let is_found = |f: &&FinishedAttempt| found.contains(&f.lead) && newest.get(&f.lead) == Some(&micros(f.claimed_at));
     finished.iter().filter(|f| !is_found(f)).collect()
 }
 
 /// How it is journalled: an accepted answer is no proof any more that Conversica holds this content.
-pub(crate) fn journalled(late: &Finished) -> Finished {
+pub(crate) fn journalled(late: &FinishedAttempt) -> FinishedAttempt {
     let said = match late.class {
-        Class::Accepted | Class::Ambiguous => {
+        OutcomeClass::Accepted | OutcomeClass::Ambiguous => {
             "this answer came after the lease of its claim: the lead is sent again where its content has changed since"
         }
-        Class::Rejected | Class::Transient | Class::Halting => "this answer came after the lease of its claim",
+        OutcomeClass::Rejected | OutcomeClass::Transient | OutcomeClass::Halting => {
+            "this answer came after the lease of its claim"
+        }
     };
     let detail = late.detail.as_deref().map_or_else(|| said.to_owned(), |detail| format!("{said}; {detail}"));
-    let class = if late.class == Class::Accepted { Class::Ambiguous } else { late.class };
-    Finished { class, detail: Some(detail), ..late.clone() }
+    let class = if late.class == OutcomeClass::Accepted { OutcomeClass::Ambiguous } else { late.class };
+    FinishedAttempt { class, detail: Some(detail), ..late.clone() }
 }
 
 /// Whether Conversica may hold what was sent.
-pub(crate) fn may_have_arrived(late: &Finished) -> bool {
-    matches!(late.class, Class::Accepted | Class::Ambiguous)
+pub(crate) fn may_have_arrived(late: &FinishedAttempt) -> bool {
+    matches!(late.class, OutcomeClass::Accepted | OutcomeClass::Ambiguous)
 }
 
 /// Puts what was said of late answers in place of them, and leaves out those that were journalled before.
-pub(crate) fn correct(journal: &mut Vec<Finished>, said: Vec<(Finished, Option<Finished>)>) {
+pub(crate) fn correct(journal: &mut Vec<FinishedAttempt>, said: Vec<(FinishedAttempt, Option<FinishedAttempt>)>) {
     for (late, entry) in said {
         journal.retain(|f| *f != late);
         journal.extend(entry);
@@ -71,7 +73,7 @@ pub(crate) const SAY_LATE: &str = "update outcome set class = $5, detail = $6 \
 
 /// Makes the lead due again, unless what was sent is what it should hold. What waits for the operator, and what Conversica
 /// has rejected, waits on; a withdrawal of consent waits for nothing.
-pub(crate) fn due_again_query<DB: Database>(late: &Finished) -> QueryBuilder<DB>
+pub(crate) fn due_again_query<DB: Database>(late: &FinishedAttempt) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -98,11 +100,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::retry::Next;
+    use crate::rules::retry::NextStep;
     use crate::store::instant;
 
-    fn finished(id: &str, claimed_at: i64, class: Class) -> Finished {
-        Finished {
+    fn finished(id: &str, claimed_at: i64, class: OutcomeClass) -> FinishedAttempt {
+        FinishedAttempt {
             lead: LeadId { id: id.to_owned(), client_id: String::new() },
             claimed_at: instant(claimed_at),
             attempt: 1,
@@ -112,23 +114,27 @@ mod tests {
             duration: None,
             at: instant(9),
             sent_hash: vec![1],
-            next: Next::Done,
+            next: NextStep::Done,
         }
     }
 
     #[test]
     fn of_two_answers_for_one_lead_the_older_claim_is_the_late_one() {
-        let batch =
-            [finished("1", 5, Class::Accepted), finished("1", 7, Class::Accepted), finished("2", 6, Class::Accepted)];
+        let batch = [
+            finished("1", 5, OutcomeClass::Accepted),
+            finished("1", 7, OutcomeClass::Accepted),
+            finished("2", 6, OutcomeClass::Accepted),
+        ];
         let late = without_claim(&batch, &[batch[0].lead.clone()]);
         assert_eq!(late, [&batch[0], &batch[2]]);
     }
 
     #[test]
     fn a_late_answer_that_accepts_is_journalled_as_ambiguous_and_a_late_refusal_as_one() {
-        assert_eq!(journalled(&finished("1", 5, Class::Accepted)).class, Class::Ambiguous);
-        let refused = journalled(&Finished { detail: Some("no".to_owned()), ..finished("1", 5, Class::Rejected) });
-        assert_eq!((refused.class, may_have_arrived(&refused)), (Class::Rejected, false));
+        assert_eq!(journalled(&finished("1", 5, OutcomeClass::Accepted)).class, OutcomeClass::Ambiguous);
+        let refused =
+            journalled(&FinishedAttempt { detail: Some("no".to_owned()), ..finished("1", 5, OutcomeClass::Rejected) });
+        assert_eq!((refused.class, may_have_arrived(&refused)), (OutcomeClass::Rejected, false));
         assert!(refused.detail.unwrap().ends_with("; no"));
     }
 }

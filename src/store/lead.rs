@@ -9,20 +9,20 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::conversica::lead::{Fingerprint, LeadId, RowHash, WITHDRAWALS};
+use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash, WITHDRAWALS};
 use crate::db::trusted;
-use crate::rules::lead_change::{Change, Known};
+use crate::rules::lead_change::{KnownLead, LeadChange};
 use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, status_named};
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::tombstone::{self, Erased};
+use crate::store::tombstone::{self, ErasedPeople};
 
-pub use crate::rules::lead_status::Status;
+pub use crate::rules::lead_status::LeadStatus;
 
-/// Reads a [`Known`] from a row of either engine.
+/// Reads a [`KnownLead`] from a row of either engine.
 macro_rules! known_of {
     ($row:expr) => {
-        Ok::<Known, sqlx::Error>(Known {
+        Ok::<KnownLead, sqlx::Error>(KnownLead {
             lead: LeadId { id: $row.try_get(0)?, client_id: $row.try_get(1)? },
             status: status_named($row.try_get(2)?)?,
             desired_hash: fingerprint_of($row.try_get(3)?)?,
@@ -37,7 +37,7 @@ macro_rules! known_of {
 }
 
 /// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
-pub async fn page(db: &StateDb, after: Option<&LeadId>, limit: i64) -> Result<Vec<Known>, sqlx::Error> {
+pub async fn page(db: &StateDb, after: Option<&LeadId>, limit: i64) -> Result<Vec<KnownLead>, sqlx::Error> {
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
     let beyond = if after.is_some() { ">" } else { ">=" };
@@ -54,7 +54,7 @@ pub async fn page(db: &StateDb, after: Option<&LeadId>, limit: i64) -> Result<Ve
 }
 
 /// What is known of these leads: one statement, whatever their number (at most 5,000).
-pub async fn known(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Known>, sqlx::Error> {
+pub async fn known(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, KnownLead>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
@@ -68,7 +68,7 @@ pub async fn known(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Kno
             ", desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, assumed_at from asked join \
              lead on lead.id = asked_id and lead.client_id = asked_client_id");
         let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
-        rows.iter().map(|row| known_of!(row).map(|known: Known| (known.lead.clone(), known))).collect()
+        rows.iter().map(|row| known_of!(row).map(|known: KnownLead| (known.lead.clone(), known))).collect()
     })
 }
 
@@ -151,7 +151,7 @@ const WAITS_FOR: &str = "coalesce(case when lead.hold_reason in ('ambiguous', 't
 /// can tell what was there when they looked.
 pub async fn upsert(
     db: &StateDb,
-    changes: &[Change],
+    changes: &[LeadChange],
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
@@ -170,7 +170,7 @@ pub async fn upsert(
 }
 
 /// Without those who were erased: whatever their rows say, nothing is ever made of it again.
-pub(crate) fn spared<'c>(changes: &'c [Change], erased: &Erased) -> Cow<'c, [Change]> {
+pub(crate) fn spared<'c>(changes: &'c [LeadChange], erased: &ErasedPeople) -> Cow<'c, [LeadChange]> {
     if erased.is_empty() {
         return Cow::Borrowed(changes);
     }
@@ -179,7 +179,7 @@ pub(crate) fn spared<'c>(changes: &'c [Change], erased: &Erased) -> Cow<'c, [Cha
 
 /// The statement of [`upsert`], for whoever has a transaction, and knows who was erased.
 pub(crate) fn upsert_query<DB: Database>(
-    changes: &[Change],
+    changes: &[LeadChange],
     now: DateTime<Utc>,
     written_at: DateTime<Utc>,
 ) -> QueryBuilder<DB>
@@ -192,7 +192,7 @@ where
     for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
 {
     // See `InOrder`.
-    let mut changes: Vec<&Change> = changes.iter().collect();
+    let mut changes: Vec<&LeadChange> = changes.iter().collect();
     changes.sort_unstable_by(|a, b| a.lead.cmp(&b.lead));
     let urgent = urgent_by_now();
     // The new content waits for nobody, whatever held the old. A row that makes no lead can be mended, and what nobody knows
@@ -207,9 +207,9 @@ where
     );
     query.push_values(changes, |mut row, change| {
         let status = match (&change.desired, change.hold_reason) {
-            (Err(_), _) => Status::Invalid,
-            (Ok(_), Some(_)) => Status::Held,
-            (Ok(_), None) => Status::Pending,
+            (Err(_), _) => LeadStatus::Invalid,
+            (Ok(_), Some(_)) => LeadStatus::Held,
+            (Ok(_), None) => LeadStatus::Pending,
         };
         row.push_bind(change.lead.id.as_str())
             .push_bind(change.lead.client_id.as_str())
@@ -309,7 +309,7 @@ pub async fn mark_gone(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Re
 /// Puts leads that were gone back to where they rest, their content being what it was; those that were held because their
 /// rows were missing, to where they stood. Not where it is another content by now: somebody has decided meanwhile that
 /// Conversica is told of their going, and the next compare finds that the row says otherwise.
-pub async fn mark_returned(db: &StateDb, leads: &[Known], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn mark_returned(db: &StateDb, leads: &[KnownLead], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
     }
@@ -342,8 +342,8 @@ pub async fn mark_returned(db: &StateDb, leads: &[Known], now: DateTime<Utc>) ->
 }
 
 /// How many leads there are of each status; all statuses are present.
-pub async fn counts(db: &StateDb) -> Result<BTreeMap<Status, i64>, sqlx::Error> {
-    let mut counts: BTreeMap<Status, i64> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
+pub async fn counts(db: &StateDb) -> Result<BTreeMap<LeadStatus, i64>, sqlx::Error> {
+    let mut counts: BTreeMap<LeadStatus, i64> = LeadStatus::ALL.into_iter().map(|status| (status, 0)).collect();
     // One statement, one moment: the numbers add up.
     let sql = format!(
         "select status, count(*) from lead where status <> 'in_sync' group by status \
@@ -386,7 +386,7 @@ pub async fn delivered(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId
     })
 }
 
-fn fingerprint_of(bytes: &[u8]) -> Result<Fingerprint, sqlx::Error> {
+fn fingerprint_of(bytes: &[u8]) -> Result<ContentFingerprint, sqlx::Error> {
     let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a fingerprint has 16 bytes".into()))?;
-    Ok(Fingerprint(bytes))
+    Ok(ContentFingerprint(bytes))
 }

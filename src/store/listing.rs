@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
 use crate::conversica::lead::LeadId;
-use crate::rules::lead_status::Status;
+use crate::rules::lead_status::LeadStatus;
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 
@@ -16,9 +16,9 @@ pub const PAGE: i64 = 1000;
 
 /// A lead of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedLead {
     pub lead: LeadId,
-    pub status: Status,
+    pub status: LeadStatus,
     pub hold_reason: Option<String>,
     pub invalid_reasons: Vec<String>,
     pub last_outcome: Option<LastOutcome>,
@@ -41,7 +41,7 @@ pub struct LastOutcome {
 
 /// How a page finds its leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum ListingWay {
     /// All leads of the status, by the index over what is not settled, sorted for each page.
     Sort,
     /// All leads in order of their ids, passing over those of another status.
@@ -52,21 +52,21 @@ enum Way {
 
 /// The leads of one status, page by page.
 #[derive(Debug)]
-pub struct Pages<'a> {
+pub struct ListingPages<'a> {
     db: &'a StateDb,
-    status: Status,
+    status: LeadStatus,
     reason: Option<&'a str>,
-    way: Way,
+    way: ListingWay,
     after: Option<LeadId>,
     at_end: bool,
 }
 
-impl<'a> Pages<'a> {
+impl<'a> ListingPages<'a> {
     /// `of_status` of `all` leads have that status, and about `wanted` of them will be asked for: which way is shorter
     /// depends on it.
     pub fn new(
         db: &'a StateDb,
-        status: Status,
+        status: LeadStatus,
         reason: Option<&'a str>,
         of_status: i64,
         all: i64,
@@ -77,8 +77,8 @@ impl<'a> Pages<'a> {
     }
 
     /// Some leads of the status, no matter which, one page: costs what the page costs, however many there are.
-    pub fn some(db: &'a StateDb, status: Status) -> Self {
-        Self { db, status, reason: None, way: Way::Any, after: None, at_end: false }
+    pub fn some(db: &'a StateDb, status: LeadStatus) -> Self {
+        Self { db, status, reason: None, way: ListingWay::Any, after: None, at_end: false }
     }
 
     /// The same, beginning behind that lead.
@@ -89,7 +89,7 @@ impl<'a> Pages<'a> {
     }
 
     /// The next page, of at most `limit` leads (and [`PAGE`]); empty at the end.
-    pub async fn next(&mut self, limit: i64) -> Result<Vec<Listed>, sqlx::Error> {
+    pub async fn next(&mut self, limit: i64) -> Result<Vec<ListedLead>, sqlx::Error> {
         if self.at_end || limit <= 0 {
             return Ok(Vec::new());
         }
@@ -100,7 +100,7 @@ impl<'a> Pages<'a> {
         Ok(page)
     }
 
-    async fn read(&self, limit: i64) -> Result<Vec<Listed>, sqlx::Error> {
+    async fn read(&self, limit: i64) -> Result<Vec<ListedLead>, sqlx::Error> {
         on_state!(self.db, pool => {
             let mut query = QueryBuilder::new(
                 "select id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
@@ -110,7 +110,7 @@ impl<'a> Pages<'a> {
                 query.push(" and (id, client_id) > (").push_bind(after.id.clone()).push(", ");
                 query.push_bind(after.client_id.clone()).push(")");
             }
-            if self.way != Way::Any {
+            if self.way != ListingWay::Any {
                 query.push(" order by id, client_id");
             }
             query.push(" limit ").push(limit);
@@ -119,15 +119,15 @@ impl<'a> Pages<'a> {
                 let moment = |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(index)?.map(instant));
                 let (changed_at, last_outcome_at) = (instant(row.try_get(9)?), moment(7)?);
                 let since = match self.status {
-                    Status::InSync => moment(12)?,
-                    Status::InFlight => moment(11)?,
-                    Status::Retrying | Status::Rejected | Status::Exhausted => last_outcome_at,
-                    Status::Gone => moment(13)?,
-                    Status::Assumed => moment(14)?,
-                    Status::Pending | Status::Held | Status::Invalid => None,
+                    LeadStatus::InSync => moment(12)?,
+                    LeadStatus::InFlight => moment(11)?,
+                    LeadStatus::Retrying | LeadStatus::Rejected | LeadStatus::Exhausted => last_outcome_at,
+                    LeadStatus::Gone => moment(13)?,
+                    LeadStatus::Assumed => moment(14)?,
+                    LeadStatus::Pending | LeadStatus::Held | LeadStatus::Invalid => None,
                 };
                 let (http_status, detail) = (row.try_get(5)?, row.try_get(6)?);
-                Ok(Listed {
+                Ok(ListedLead {
                     lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
                     status: self.status,
                     hold_reason: row.try_get(2)?,
@@ -146,41 +146,41 @@ impl<'a> Pages<'a> {
 }
 
 /// How many leads of that status match.
-pub async fn count(db: &StateDb, status: Status, reason: &str) -> Result<i64, sqlx::Error> {
+pub async fn count(db: &StateDb, status: LeadStatus, reason: &str) -> Result<i64, sqlx::Error> {
     on_state!(db, pool => {
         let mut query = QueryBuilder::new("select count(*) from lead where ");
-        push_condition(&mut query, db, status, Some(reason), Way::Sort);
+        push_condition(&mut query, db, status, Some(reason), ListingWay::Sort);
         query.build_query_scalar().fetch_one(pool).await
     })
 }
 
 /// Rows that each way looks at: sorting goes over the whole status for each page, walking over its neighbours as well.
-fn shorter_way(status: Status, of_status: i64, all: i64, wanted: i64) -> Way {
+fn shorter_way(status: LeadStatus, of_status: i64, all: i64, wanted: i64) -> ListingWay {
     let (of_status, all, wanted) = (i128::from(of_status), i128::from(all), i128::from(wanted.min(of_status)));
     let pages = wanted / i128::from(PAGE) + 1;
     // Assumed leads have an index in the order of their ids; of other settled ones there is none.
-    if status == Status::Assumed {
-        return Way::Sort;
+    if status == LeadStatus::Assumed {
+        return ListingWay::Sort;
     }
-    let walk = status == Status::InSync || all * wanted < pages * of_status * of_status;
-    if walk { Way::Walk } else { Way::Sort }
+    let walk = status == LeadStatus::InSync || all * wanted < pages * of_status * of_status;
+    if walk { ListingWay::Walk } else { ListingWay::Sort }
 }
 
 fn push_condition<DB: Database>(
     query: &mut QueryBuilder<DB>,
     db: &StateDb,
-    status: Status,
+    status: LeadStatus,
     reason: Option<&str>,
-    way: Way,
+    way: ListingWay,
 ) where
     for<'e> String: Encode<'e, DB> + Type<DB>,
 {
     match way {
         // An expression that no index knows: the planner is left with the key.
-        Way::Walk if status != Status::InSync && status != Status::Assumed => {
+        ListingWay::Walk if status != LeadStatus::InSync && status != LeadStatus::Assumed => {
             query.push(format!("status || '' = '{}'", status.name()))
         }
-        Way::Sort | Way::Walk | Way::Any => query.push(status.condition()),
+        ListingWay::Sort | ListingWay::Walk | ListingWay::Any => query.push(status.condition()),
     };
     let Some(reason) = reason else { return };
     let like = match db {
@@ -218,8 +218,8 @@ pub(crate) fn reasons_of(json: Option<String>) -> Vec<String> {
 }
 
 /// When it may be sent; says nothing but while it waits for that. What withdraws consent waits for no time.
-pub(crate) fn due(status: Status, stored: Option<i64>) -> Option<DateTime<Utc>> {
-    let waits = matches!(status, Status::Pending | Status::Retrying);
+pub(crate) fn due(status: LeadStatus, stored: Option<i64>) -> Option<DateTime<Utc>> {
+    let waits = matches!(status, LeadStatus::Pending | LeadStatus::Retrying);
     stored.filter(|at| waits && *at > 0).map(instant)
 }
 
@@ -235,11 +235,11 @@ mod tests {
     #[test]
     fn few_leads_are_sorted_and_many_are_walked_over() {
         const ALL: i64 = 10_000_000;
-        assert_eq!(shorter_way(Status::Invalid, 5, ALL, 5), Way::Sort);
-        assert_eq!(shorter_way(Status::Invalid, 10_000, ALL, 10_000), Way::Sort);
-        assert_eq!(shorter_way(Status::Held, ALL, ALL, 50), Way::Walk);
-        assert_eq!(shorter_way(Status::Held, ALL, ALL, ALL), Way::Walk);
-        assert_eq!(shorter_way(Status::InSync, 5, 5, 5), Way::Walk);
-        assert_eq!(shorter_way(Status::Held, 0, 0, 0), Way::Sort);
+        assert_eq!(shorter_way(LeadStatus::Invalid, 5, ALL, 5), ListingWay::Sort);
+        assert_eq!(shorter_way(LeadStatus::Invalid, 10_000, ALL, 10_000), ListingWay::Sort);
+        assert_eq!(shorter_way(LeadStatus::Held, ALL, ALL, 50), ListingWay::Walk);
+        assert_eq!(shorter_way(LeadStatus::Held, ALL, ALL, ALL), ListingWay::Walk);
+        assert_eq!(shorter_way(LeadStatus::InSync, 5, 5, 5), ListingWay::Walk);
+        assert_eq!(shorter_way(LeadStatus::Held, 0, 0, 0), ListingWay::Sort);
     }
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
-use crate::config::{Delivery, OnAmbiguous};
-use crate::conversica::lead::{Fingerprint, LeadId};
-use crate::conversica::outcome::Class;
+use crate::config::{DeliverySettings, OnAmbiguous};
+use crate::conversica::lead::{ContentFingerprint, LeadId};
+use crate::conversica::outcome::OutcomeClass;
 use crate::db::trusted;
 use crate::horizon::{self, TOLERANCE};
-use crate::rules::retry::Next;
-use crate::store::claim::Finished;
+use crate::rules::retry::NextStep;
+use crate::store::claim::FinishedAttempt;
 use crate::store::lead::{InOrder, SENT, locking};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{delivery, instant, late, micros, outcome};
 
 /// Whether a claim whose lease is over waits to be taken up again.
-pub async fn any_expired(db: &StateDb, settings: &Delivery, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+pub async fn any_expired(db: &StateDb, settings: &DeliverySettings, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let latest = horizon::latest(longest_lease(settings), now);
     let found: Option<i64> = on_state!(db, pool => {
         sqlx::query_scalar(
@@ -31,12 +31,12 @@ pub async fn any_expired(db: &StateDb, settings: &Delivery, now: DateTime<Utc>) 
 const ALWAYS_BELIEVED: Duration = Duration::from_secs(300);
 
 /// No lease is longer than this: one that lasts longer was written by a clock that was ahead.
-fn longest_lease(settings: &Delivery) -> Duration {
+fn longest_lease(settings: &DeliverySettings) -> Duration {
     (settings.timeout * 2 + TOLERANCE).max(ALWAYS_BELIEVED)
 }
 
 /// A lease that ends later than any can counts as one that began now: the instance that claimed with that clock may still be sending.
-async fn shorten_leases(db: &StateDb, settings: &Delivery, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+async fn shorten_leases(db: &StateDb, settings: &DeliverySettings, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let (latest, left) = (horizon::latest(longest_lease(settings), now), settings.timeout * 2 + TOLERANCE);
     let sql = format!(
         "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
@@ -52,7 +52,7 @@ async fn shorten_leases(db: &StateDb, settings: &Delivery, now: DateTime<Utc>) -
 
 /// Which claims have lost their worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Orphans {
+pub enum OrphanScope {
     /// All: nobody else can be sending, for this process has just become the one writer.
     All,
     /// Those whose lease is over.
@@ -66,8 +66,8 @@ const ORPHANS_AT_ONCE: i64 = 1000;
 /// treated as `[delivery] on_ambiguous` says. Returns how many there were.
 pub async fn recover(
     db: &StateDb,
-    orphans: Orphans,
-    settings: &Delivery,
+    orphans: OrphanScope,
+    settings: &DeliverySettings,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
     shorten_leases(db, settings, now).await?;
@@ -83,13 +83,13 @@ pub async fn recover(
 
 async fn recover_some(
     db: &StateDb,
-    orphans: Orphans,
-    settings: &Delivery,
+    orphans: OrphanScope,
+    settings: &DeliverySettings,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
     let before = match orphans {
-        Orphans::All => i64::MAX,
-        Orphans::Expired => micros(now),
+        OrphanScope::All => i64::MAX,
+        OrphanScope::Expired => micros(now),
     };
     let order = InOrder::of(db, "select f_id, f_client_id from f");
     // Locked as they are found: of several instances that look at once, one takes up each claim.
@@ -107,14 +107,14 @@ async fn recover_some(
         for row in &rows {
             let overtaken: Option<String> = row.try_get(6)?;
             let sent_hash = match overtaken {
-                Some(sent) => Fingerprint::of(sent.as_bytes()).as_bytes().to_vec(),
+                Some(sent) => ContentFingerprint::of(sent.as_bytes()).as_bytes().to_vec(),
                 None => row.try_get(4)?,
             };
-            finished.push(Finished {
+            finished.push(FinishedAttempt {
                 lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
                 claimed_at: instant(row.try_get(2)?),
                 attempt: row.try_get(3)?,
-                class: Class::Ambiguous,
+                class: OutcomeClass::Ambiguous,
                 http_status: None,
                 detail: Some("the program ended while this request was on its way".to_owned()),
                 duration: None,
@@ -134,12 +134,12 @@ async fn recover_some(
     })
 }
 
-fn after_crash(settings: &Delivery, urgent: bool, now: DateTime<Utc>) -> Next {
+fn after_crash(settings: &DeliverySettings, urgent: bool, now: DateTime<Utc>) -> NextStep {
     match settings.on_ambiguous {
         // Whoever withdrew consent waits for nothing.
-        _ if urgent => Next::Resend,
-        OnAmbiguous::Resend => Next::Resend,
-        OnAmbiguous::Wait => Next::RetryAt(now + settings.ambiguous_wait),
-        OnAmbiguous::Hold => Next::Hold,
+        _ if urgent => NextStep::Resend,
+        OnAmbiguous::Resend => NextStep::Resend,
+        OnAmbiguous::Wait => NextStep::RetryAt(now + settings.ambiguous_wait),
+        OnAmbiguous::Hold => NextStep::Hold,
     }
 }

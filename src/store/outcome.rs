@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::outcome::Class;
-use crate::store::claim::Finished;
+use crate::conversica::outcome::OutcomeClass;
+use crate::store::claim::FinishedAttempt;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
@@ -17,7 +17,7 @@ use crate::store::{instant, micros};
 const MINUTE: i64 = 60_000_000;
 
 /// One statement that journals a batch of outcomes; the first of its transaction to write.
-pub fn insert_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+pub fn insert_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
@@ -51,12 +51,12 @@ where
 }
 
 /// One statement that counts them; the last of its transaction, for instances that share the state meet at these rows.
-pub fn count_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+pub fn count_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
 {
-    let mut counts: BTreeMap<Class, i64> = BTreeMap::new();
+    let mut counts: BTreeMap<OutcomeClass, i64> = BTreeMap::new();
     for f in finished {
         *counts.entry(f.class).or_default() += 1;
     }
@@ -69,12 +69,12 @@ where
 }
 
 /// One statement that counts them by the minute, for charts; before the one above, in the same order for every instance.
-pub fn minute_query<DB: Database>(finished: &[Finished]) -> QueryBuilder<DB>
+pub fn minute_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
 {
-    let mut counts: BTreeMap<(i64, Class), i64> = BTreeMap::new();
+    let mut counts: BTreeMap<(i64, OutcomeClass), i64> = BTreeMap::new();
     for f in finished {
         *counts.entry((micros(f.at).div_euclid(MINUTE), f.class)).or_default() += 1;
     }
@@ -87,13 +87,13 @@ where
 }
 
 /// How many outcomes of each class there have been; all classes are present.
-pub async fn counts(db: &StateDb) -> Result<BTreeMap<Class, i64>, sqlx::Error> {
-    let mut counts: BTreeMap<Class, i64> = Class::ALL.into_iter().map(|class| (class, 0)).collect();
+pub async fn counts(db: &StateDb) -> Result<BTreeMap<OutcomeClass, i64>, sqlx::Error> {
+    let mut counts: BTreeMap<OutcomeClass, i64> = OutcomeClass::ALL.into_iter().map(|class| (class, 0)).collect();
     let rows: Vec<(String, i64)> = on_state!(db, pool => {
         sqlx::query_as("select class, count from outcome_count").fetch_all(pool).await
     })?;
     for (name, count) in rows {
-        if let Some(class) = Class::from_name(&name) {
+        if let Some(class) = OutcomeClass::from_name(&name) {
             counts.insert(class, count);
         }
     }
@@ -102,7 +102,7 @@ pub async fn counts(db: &StateDb) -> Result<BTreeMap<Class, i64>, sqlx::Error> {
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Recorded {
+pub struct RecordedOutcome {
     pub at: DateTime<Utc>,
     pub class: String,
     pub http_status: Option<i64>,
@@ -120,9 +120,9 @@ pub struct Recorded {
 }
 
 /// Everything the journal says of one lead, oldest first.
-pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<Recorded>, sqlx::Error> {
-    type Line = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>, Option<Vec<u8>>);
-    let rows: Vec<Line> = on_state!(db, pool => {
+pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<RecordedOutcome>, sqlx::Error> {
+    type OutcomeLine = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>, Option<Vec<u8>>);
+    let rows: Vec<OutcomeLine> = on_state!(db, pool => {
         sqlx::query_as(
             "select o.at, o.class, o.http_status, o.detail, o.duration_ms, o.attempt, case when o.sent_hash is null then null \
              when o.sent_hash = lead.desired_hash then 'desired' when o.sent_hash = lead.delivered_hash then 'delivered' \
@@ -132,7 +132,7 @@ pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<Reco
     })?;
     Ok(rows
         .into_iter()
-        .map(|(at, class, http_status, detail, duration_ms, attempt, content, sent_hash)| Recorded {
+        .map(|(at, class, http_status, detail, duration_ms, attempt, content, sent_hash)| RecordedOutcome {
             at: instant(at),
             class,
             http_status,
@@ -148,16 +148,16 @@ pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<Reco
 
 /// Outcomes of a class in a stretch of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stretch {
+pub struct OutcomeStretch {
     /// Its beginning; a whole number of stretches since 1970.
     pub at: DateTime<Utc>,
-    pub class: Class,
+    pub class: OutcomeClass,
     pub count: i64,
 }
 
 /// The outcomes since then, by stretches of so many minutes and by class, in the order of time. Stretches without any are
 /// left out. Minutes are kept for a month.
-pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Result<Vec<Stretch>, sqlx::Error> {
+pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Result<Vec<OutcomeStretch>, sqlx::Error> {
     let minutes = minutes.max(1);
     // The sum of bigints is a numeric on PostgreSQL.
     let rows: Vec<(i64, String, i64)> = on_state!(db, pool => {
@@ -167,13 +167,13 @@ pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Res
             .bind(micros(since).div_euclid(MINUTE)).bind(minutes).fetch_all(pool).await
     })?;
     let of = |(stretch, class, count): (i64, String, i64)| {
-        Some(Stretch { at: instant(stretch * minutes * MINUTE), class: Class::from_name(&class)?, count })
+        Some(OutcomeStretch { at: instant(stretch * minutes * MINUTE), class: OutcomeClass::from_name(&class)?, count })
     };
     Ok(rows.into_iter().filter_map(of).collect())
 }
 
 /// Records an attempt for no lead of the state: the test lead.
-pub async fn record_test(db: &StateDb, finished: &Finished) -> Result<(), sqlx::Error> {
+pub async fn record_test(db: &StateDb, finished: &FinishedAttempt) -> Result<(), sqlx::Error> {
     let finished = std::slice::from_ref(finished);
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
@@ -186,7 +186,7 @@ pub async fn record_test(db: &StateDb, finished: &Finished) -> Result<(), sqlx::
 
 /// An attempt that was not accepted, without what was said of it: that may quote a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Failed {
+pub struct FailedAttempt {
     pub lead: LeadId,
     pub at: DateTime<Utc>,
     pub class: String,
@@ -197,7 +197,7 @@ pub struct Failed {
 const NEWEST_ENTRIES: i64 = 3000;
 
 /// The newest attempts that were not accepted, newest first: of the newest entries of the journal alone.
-pub async fn newest_failed(db: &StateDb, limit: i64) -> Result<Vec<Failed>, sqlx::Error> {
+pub async fn newest_failed(db: &StateDb, limit: i64) -> Result<Vec<FailedAttempt>, sqlx::Error> {
     let rows: Vec<(String, String, i64, String, Option<i64>)> = on_state!(db, pool => {
         sqlx::query_as(
             "select id, client_id, at, class, http_status from \
@@ -205,7 +205,7 @@ pub async fn newest_failed(db: &StateDb, limit: i64) -> Result<Vec<Failed>, sqlx
              where class <> 'accepted' order by seq desc limit $2")
             .bind(NEWEST_ENTRIES).bind(limit).fetch_all(pool).await
     })?;
-    let of = |(id, client_id, at, class, http_status): (String, String, i64, String, Option<i64>)| Failed {
+    let of = |(id, client_id, at, class, http_status): (String, String, i64, String, Option<i64>)| FailedAttempt {
         lead: LeadId { id, client_id },
         at: instant(at),
         class,

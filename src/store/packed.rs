@@ -13,7 +13,7 @@ use crate::store::state_db::StateDb;
 
 /// Leads as [`column()`] has them.
 #[derive(Debug)]
-pub(crate) struct Packed(pub VecDeque<Compared>);
+pub(crate) struct PackedLeads(pub VecDeque<ComparedLead>);
 
 /// What to select of rows that have `id`, `client_id`, `row_hash`, `gone_at` and `hold_reason`. The hash is left out where a
 /// person or a later compare has to look.
@@ -41,14 +41,14 @@ const CLIENT: u64 = 4;
 const GONE: u64 = 2;
 const UNHASHED: u64 = 1;
 
-impl FromRow<'_, SqliteRow> for Packed {
+impl FromRow<'_, SqliteRow> for PackedLeads {
     fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let text: Option<&str> = row.try_get(0)?;
         of_text(text.unwrap_or_default()).map(Self).ok_or_else(not_in_form)
     }
 }
 
-impl FromRow<'_, PgRow> for Packed {
+impl FromRow<'_, PgRow> for PackedLeads {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let bytes: Option<&[u8]> = row.try_get(0)?;
         of_bytes(bytes.unwrap_or_default()).map(Self).ok_or_else(not_in_form)
@@ -60,7 +60,7 @@ fn not_in_form() -> sqlx::Error {
 }
 
 /// `7 0 -12345 . lead-42` and so on, without anything between them.
-fn of_text(mut text: &str) -> Option<VecDeque<Compared>> {
+fn of_text(mut text: &str) -> Option<VecDeque<ComparedLead>> {
     let mut page = VecDeque::with_capacity(text.len() / 40);
     while !text.is_empty() {
         let mut parts = text.splitn(5, ' ');
@@ -69,14 +69,14 @@ fn of_text(mut text: &str) -> Option<VecDeque<Compared>> {
         let gone = state == "-";
         let row_hash = if hash == "-" { None } else { Some(RowHash(hash.parse().ok()?)) };
         let lead = LeadId { id: rest.get(..id)?.to_owned(), client_id: rest.get(id..id + client)?.to_owned() };
-        page.push_back(Compared { lead, row_hash, gone });
+        page.push_back(ComparedLead { lead, row_hash, gone });
         text = rest.get(id + client..)?;
     }
     Some(page)
 }
 
 /// Two numbers of eight bytes, the greatest byte first: lengths and flags, and the hash; then id and client. And so on.
-fn of_bytes(mut bytes: &[u8]) -> Option<VecDeque<Compared>> {
+fn of_bytes(mut bytes: &[u8]) -> Option<VecDeque<ComparedLead>> {
     let mut page = VecDeque::with_capacity(bytes.len() / 24);
     while !bytes.is_empty() {
         let (lengths, rest) = bytes.split_first_chunk()?;
@@ -87,7 +87,7 @@ fn of_bytes(mut bytes: &[u8]) -> Option<VecDeque<Compared>> {
         let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
         let row_hash = (lengths & UNHASHED == 0).then(|| RowHash(i64::from_be_bytes(*hash)));
         let lead = LeadId { id: text(id)?, client_id: text(client)? };
-        page.push_back(Compared { lead, row_hash, gone: lengths & GONE != 0 });
+        page.push_back(ComparedLead { lead, row_hash, gone: lengths & GONE != 0 });
         bytes = rest;
     }
     Some(page)
@@ -95,7 +95,7 @@ fn of_bytes(mut bytes: &[u8]) -> Option<VecDeque<Compared>> {
 
 /// What a full compare needs to know of a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compared {
+pub struct ComparedLead {
     pub lead: LeadId,
     /// Of the row that its content was made of; `None` where that has to be looked at.
     pub row_hash: Option<RowHash>,
@@ -107,7 +107,7 @@ pub struct Compared {
 mod tests {
     use super::*;
 
-    fn leads(page: &VecDeque<Compared>) -> Vec<(&str, &str, Option<RowHash>, bool)> {
+    fn leads(page: &VecDeque<ComparedLead>) -> Vec<(&str, &str, Option<RowHash>, bool)> {
         page.iter().map(|it| (it.lead.id.as_str(), it.lead.client_id.as_str(), it.row_hash, it.gone)).collect()
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::conversica::lead::{Fingerprint, LeadId};
+use crate::conversica::lead::{ContentFingerprint, LeadId};
 use crate::db::trusted;
 use crate::store::lead::DELIVERED;
 use crate::store::state_db::{StateDb, on_state};
@@ -20,6 +20,6 @@ pub async fn contents(db: &StateDb, lead: &LeadId) -> Result<HashMap<Vec<u8>, St
     let bodies: Vec<Option<String>> = on_state!(db, pool => {
         sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
     })?;
-    let named = |body: String| (Fingerprint::of(body.as_bytes()).as_bytes().to_vec(), body);
+    let named = |body: String| (ContentFingerprint::of(body.as_bytes()).as_bytes().to_vec(), body);
     Ok(bodies.into_iter().flatten().map(named).collect())
 }

@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::conversica::consent_word::{Channel, Word};
+use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
 use crate::conversica::lead::LeadId;
-use crate::store::consent::{self, Entry};
+use crate::store::consent::{self, LedgerEntry};
 use crate::store::control::{self, CompareAsked};
-use crate::store::decision::Who;
+use crate::store::decision::DecisionMaker;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
@@ -28,7 +28,7 @@ pub(crate) const NOT_HELD: &str = " and (urgent = 1 or not exists (select 1 from
 pub(crate) struct PossibleRow {
     pub event_seq: i64,
     pub lead: LeadId,
-    pub channel: Channel,
+    pub channel: ConsentChannel,
     pub at: DateTime<Utc>,
     /// [`HOLD`], or nothing where it counts as a withdrawal.
     pub hold: Option<&'static str>,
@@ -176,7 +176,7 @@ pub async fn settle(
     db: &StateDb,
     event_seq: i64,
     decision: OptOutDecision,
-    who: &Who,
+    who: &DecisionMaker,
     now: DateTime<Utc>,
 ) -> Result<SettleOutcome, sqlx::Error> {
     if decision == OptOutDecision::Confirmed && holds_lead(db, event_seq).await? {
@@ -198,10 +198,10 @@ pub async fn settle(
         }
         let mut words = Vec::new();
         for (id, client_id, channel) in rows {
-            let Some(channel) = Channel::from_name(&channel).filter(|_| !id.is_empty()) else { continue };
-            let word = Word { channel, given: false, at: now };
+            let Some(channel) = ConsentChannel::from_name(&channel).filter(|_| !id.is_empty()) else { continue };
+            let word = ChannelWord { channel, given: false, at: now };
             let lead = LeadId { id, client_id };
-            words.push(Entry { lead, word, heard_at: now, event_seq: Some(event_seq) });
+            words.push(LedgerEntry { lead, word, heard_at: now, event_seq: Some(event_seq) });
         }
         let leads: BTreeSet<LeadId> = words.iter().map(|entry| entry.lead.clone()).collect();
         let leads: Vec<LeadId> = leads.into_iter().collect();

@@ -19,7 +19,7 @@ const MINUTES: Duration = Duration::from_secs(32 * 24 * 3600);
 
 /// What is taken out, in this order. What belongs to a decision goes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum PrunedKind {
     Outcomes,
     /// Contents that were sent; each is at most as old as the newest attempt that sent it.
     Payloads,
@@ -30,7 +30,7 @@ pub enum Kept {
     Posts,
 }
 
-impl Kept {
+impl PrunedKind {
     pub const ALL: [Self; 7] =
         [Self::Outcomes, Self::Payloads, Self::Minutes, Self::DecidedLeads, Self::Decisions, Self::Alerts, Self::Posts];
 
@@ -58,7 +58,7 @@ impl Kept {
 
 /// How far taking out one kind has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Step {
+pub struct PruneStep {
     /// Rows that are gone now.
     pub rows: u64,
     /// Where to go on; `None` where nothing old is left.
@@ -66,28 +66,34 @@ pub struct Step {
 }
 
 /// One step: rows behind `after` (a `seq`; 0 at first) that came about before `until`.
-pub async fn step(db: &StateDb, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+pub async fn step(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     match kept {
-        Kept::Minutes => minutes(db, until).await,
-        Kept::Payloads => payloads(db, until).await,
-        Kept::DecidedLeads => decided(db, until).await,
-        Kept::Outcomes | Kept::Decisions | Kept::Alerts | Kept::Posts => in_order(db, kept, after, until).await,
+        PrunedKind::Minutes => minutes(db, until).await,
+        PrunedKind::Payloads => payloads(db, until).await,
+        PrunedKind::DecidedLeads => decided(db, until).await,
+        PrunedKind::Outcomes | PrunedKind::Decisions | PrunedKind::Alerts | PrunedKind::Posts => {
+            in_order(db, kept, after, until).await
+        }
     }
 }
 
 /// When a kind has been kept for long enough.
-pub fn until(kept: Kept, settings: &config::State, now: DateTime<Utc>) -> DateTime<Utc> {
+pub fn until(kept: PrunedKind, settings: &config::StateSettings, now: DateTime<Utc>) -> DateTime<Utc> {
     let keep = match kept {
-        Kept::Posts => settings.keep_received,
-        Kept::Minutes => MINUTES,
-        Kept::Outcomes | Kept::Payloads | Kept::DecidedLeads | Kept::Decisions | Kept::Alerts => settings.keep_outcomes,
+        PrunedKind::Posts => settings.keep_received,
+        PrunedKind::Minutes => MINUTES,
+        PrunedKind::Outcomes
+        | PrunedKind::Payloads
+        | PrunedKind::DecidedLeads
+        | PrunedKind::Decisions
+        | PrunedKind::Alerts => settings.keep_outcomes,
     };
     now.checked_sub_signed(chrono::TimeDelta::from_std(keep).unwrap_or(chrono::TimeDelta::MAX))
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// Rows have numbers in the order in which they came, so the old ones are the first: it is over where there are no more.
-async fn in_order(db: &StateDb, kept: Kept, after: i64, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+async fn in_order(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     let (table, at, may_go) = kept.table();
     let look = format!(
         "select max(seq), cast(coalesce(max(case when {at} < $2 then 1 else 0 end), 0) as bigint) from \
@@ -98,34 +104,34 @@ async fn in_order(db: &StateDb, kept: Kept, after: i64, until: DateTime<Utc>) ->
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let (last, any_old): (Option<i64>, i64) = sqlx::query_as(trusted(look))
             .bind(after).bind(micros(until)).fetch_one(&mut *transaction).await?;
-        let Some(last) = last.filter(|_| any_old == 1) else { return Ok(Step::default()) };
+        let Some(last) = last.filter(|_| any_old == 1) else { return Ok(PruneStep::default()) };
         let taken = sqlx::query(trusted(take))
             .bind(after).bind(last).bind(micros(until)).execute(&mut *transaction).await?.rows_affected();
         transaction.commit().await?;
-        Ok(Step { rows: taken, next: Some(last) })
+        Ok(PruneStep { rows: taken, next: Some(last) })
     })
 }
 
-async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     // At most five rows a minute: a month of them is not much even at once.
     let sql = "delete from outcome_minute where minute < $1";
     let taken = on_state!(db, pool => {
         sqlx::query(sql).bind(micros(until).div_euclid(60_000_000)).execute(pool).await?.rows_affected()
     });
-    Ok(Step { rows: taken, next: None })
+    Ok(PruneStep { rows: taken, next: None })
 }
 
 /// Their time changes when one is sent again, so they are found by it.
-async fn payloads(db: &StateDb, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+async fn payloads(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     let sql =
         format!("delete from payload where seq in (select seq from payload where at < $1 order by at limit {AT_ONCE})");
     let taken = on_state!(db, pool => {
         sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
     });
-    Ok(Step { rows: taken, next: (taken > 0).then_some(0) })
+    Ok(PruneStep { rows: taken, next: (taken > 0).then_some(0) })
 }
 
-async fn decided(db: &StateDb, until: DateTime<Utc>) -> Result<Step, sqlx::Error> {
+async fn decided(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     let sql = format!(
         "delete from decided where (id, client_id, decision_seq) in (\
          select d.id, d.client_id, d.decision_seq from decision join decided d on d.decision_seq = decision.seq \
@@ -134,5 +140,5 @@ async fn decided(db: &StateDb, until: DateTime<Utc>) -> Result<Step, sqlx::Error
     let taken = on_state!(db, pool => {
         sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
     });
-    Ok(Step { rows: taken, next: (taken > 0).then_some(0) })
+    Ok(PruneStep { rows: taken, next: (taken > 0).then_some(0) })
 }

@@ -10,23 +10,23 @@ use sqlx::Row as _;
 use crate::conversica::lead::LeadId;
 use crate::conversica::{heard, lenient};
 use crate::db::trusted;
-use crate::store::heard::reading::{self, Heard, Wanted};
+use crate::store::heard::reading::{self, EventFilter, HeardEvent};
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::told::OnItsWay;
 
 /// The tables that name people, by `id` and `client_id` or by the event that they belong to, and what that is in words.
-pub const PERSONAL: [(&str, By, &str); 10] = [
-    ("writeback", By::Event, "posts on their way to the CRM"),
-    ("event", By::Event, "posts of Conversica"),
-    ("conversation", By::Lead, "what these come to"),
-    ("consent", By::Lead, "words about consent"),
-    ("possible_opt_out", By::Lead, "possible opt-outs"),
-    ("alert", By::Lead, "alerts"),
-    ("payload", By::Lead, "earlier contents"),
-    ("outcome", By::Lead, "attempts to send"),
-    ("decided", By::Lead, "decisions about it"),
-    ("lead", By::Lead, "the lead with its contents"),
+pub const PERSONAL: [(&str, RecordLookup, &str); 10] = [
+    ("writeback", RecordLookup::Event, "posts on their way to the CRM"),
+    ("event", RecordLookup::Event, "posts of Conversica"),
+    ("conversation", RecordLookup::Lead, "what these come to"),
+    ("consent", RecordLookup::Lead, "words about consent"),
+    ("possible_opt_out", RecordLookup::Lead, "possible opt-outs"),
+    ("alert", RecordLookup::Lead, "alerts"),
+    ("payload", RecordLookup::Lead, "earlier contents"),
+    ("outcome", RecordLookup::Lead, "attempts to send"),
+    ("decided", RecordLookup::Lead, "decisions about it"),
+    ("lead", RecordLookup::Lead, "the lead with its contents"),
 ];
 
 /// The tables that name nobody. In `control` an erasure looks through the facts that may quote somebody.
@@ -43,7 +43,7 @@ pub const IMPERSONAL: [&str; 8] = [
 
 /// How rows are found to be about a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub enum RecordLookup {
     Lead,
     /// By the number of an event, see `posts!`.
     Event,
@@ -130,10 +130,10 @@ pub async fn holdings(
     let mut holdings = Vec::new();
     for (table, by, words) in PERSONAL.iter().rev() {
         let rows = match (by, *table) {
-            (By::Event, "event") => i64::try_from(events).unwrap_or(i64::MAX),
+            (RecordLookup::Event, "event") => i64::try_from(events).unwrap_or(i64::MAX),
             // They go with the events.
-            (By::Event, _) => 0,
-            (By::Lead, _) => {
+            (RecordLookup::Event, _) => 0,
+            (RecordLookup::Lead, _) => {
                 let sql = format!("select count(*) from {table} where id = $1 and client_id = $2");
                 on_state!(db, pool => {
                     sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_one(pool).await
@@ -160,16 +160,16 @@ pub async fn received(
     db: &StateDb,
     lead: &LeadId,
     addresses: &BTreeSet<String>,
-) -> Result<Vec<(Heard, Option<OnItsWay>)>, sqlx::Error> {
+) -> Result<Vec<(HeardEvent, Option<OnItsWay>)>, sqlx::Error> {
     let mut received = Vec::new();
     for seqs in events(db, lead, addresses).await?.chunks(100) {
-        let wanted = Wanted { seqs: seqs.to_vec(), ..Wanted::default() };
+        let wanted = EventFilter { seqs: seqs.to_vec(), ..EventFilter::default() };
         let mut page = reading::list(db, &wanted, 100).await?;
         page.reverse();
         for heard in page {
             let seq = heard.seq;
-            type Line = (String, i64, i64, Option<String>);
-            let waits: Option<Line> = on_state!(db, pool => {
+            type RecordLine = (String, i64, i64, Option<String>);
+            let waits: Option<RecordLine> = on_state!(db, pool => {
                 sqlx::query_as("select status, attempts, due_at, detail from writeback where event_seq = $1")
                     .bind(seq).fetch_optional(pool).await
             })?;
@@ -187,7 +187,7 @@ pub async fn received(
 
 /// What all that was heard of a lead comes to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Conversation {
+pub struct RecordedConversation {
     pub picture: Value,
     pub versions: Value,
     pub not_worked: Option<String>,
@@ -195,14 +195,14 @@ pub struct Conversation {
     pub last_heard_at: DateTime<Utc>,
 }
 
-pub async fn conversation(db: &StateDb, lead: &LeadId) -> Result<Option<Conversation>, sqlx::Error> {
+pub async fn conversation(db: &StateDb, lead: &LeadId) -> Result<Option<RecordedConversation>, sqlx::Error> {
     on_state!(db, pool => {
         let row = sqlx::query(
             "select picture, versions, not_worked, first_heard_at, last_heard_at from conversation where id = $1 and client_id = $2")
             .bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await?;
         let Some(row) = row else { return Ok(None) };
         let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
-        Ok(Some(Conversation {
+        Ok(Some(RecordedConversation {
             picture: json(row.try_get(0)?),
             versions: json(row.try_get(1)?),
             not_worked: row.try_get(2)?,

@@ -7,22 +7,22 @@ use serde_json::{Map, Value};
 use sqlx::Row as _;
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::outcome::Class;
+use crate::conversica::outcome::OutcomeClass;
 use crate::db::trusted;
-use crate::rules::lead_status::Status;
-use crate::store::decision::{self, Decided};
+use crate::rules::lead_status::LeadStatus;
+use crate::store::decision::{self, RecordedDecision};
 use crate::store::lead::DELIVERED;
 use crate::store::lead_status::{SHOWN_STATUS, status_named};
 use crate::store::listing::{due, reasons_of};
-use crate::store::outcome::{self, Recorded};
+use crate::store::outcome::{self, RecordedOutcome};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, payload};
 
 /// One lead, as the state has it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Story {
+pub struct LeadStory {
     pub lead: LeadId,
-    pub status: Status,
+    pub status: LeadStatus,
     /// `None` while the row makes no valid lead.
     pub desired: Option<Map<String, Value>>,
     /// The content last accepted, or taken as delivered by a baseline: [`Story::accepted`] tells them apart.
@@ -53,12 +53,12 @@ pub struct Story {
     pub last_http_status: Option<i64>,
     pub last_detail: Option<String>,
     /// Oldest first.
-    pub outcomes: Vec<Recorded>,
+    pub outcomes: Vec<RecordedOutcome>,
     /// What persons decided about it, oldest first.
-    pub decisions: Vec<Decided>,
+    pub decisions: Vec<RecordedDecision>,
 }
 
-impl Story {
+impl LeadStory {
     /// The content that Conversica accepted last. `None` where it accepted none, or where a baseline has taken another as
     /// delivered since.
     pub fn accepted(&self) -> Option<&Map<String, Value>> {
@@ -75,7 +75,7 @@ pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error>
 }
 
 /// The lead's story; `None` where the state does not know it.
-pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<Story>, sqlx::Error> {
+pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<LeadStory>, sqlx::Error> {
     let sql = format!(
         "select {SHOWN_STATUS}, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
          hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at, held_at, claimed_at, test_lead_at, \
@@ -89,7 +89,7 @@ pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<Story>, sqlx::Erro
             Some(row) => {
                 let status = status_named(row.try_get(0)?)?;
                 let assumed_at = row.try_get::<Option<i64>, _>(15)?.map(instant);
-                Some(Story {
+                Some(LeadStory {
                     lead: lead.clone(),
                     status,
                     desired: row.try_get::<Option<&str>, _>(1)?.map(object),
@@ -118,7 +118,7 @@ pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<Story>, sqlx::Erro
     let Some(mut story) = found else { return Ok(None) };
     story.outcomes = outcome::of_lead(db, &lead.id, &lead.client_id).await?;
     story.decisions = decision::of_lead(db, &lead.id, &lead.client_id).await?;
-    let is_earlier = |outcome: &Recorded| outcome.content.as_deref() == Some("earlier");
+    let is_earlier = |outcome: &RecordedOutcome| outcome.content.as_deref() == Some("earlier");
     if story.outcomes.iter().any(is_earlier) {
         let contents = payload::contents(db, lead).await?;
         for outcome in story.outcomes.iter_mut().filter(|outcome| is_earlier(outcome)) {
@@ -130,7 +130,7 @@ pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<Story>, sqlx::Erro
 
 /// A lead that got an answer, and what had been sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentContent {
     pub lead: LeadId,
     /// `None` where the content is no longer known, having changed twice since.
     pub body: Option<String>,
@@ -140,7 +140,7 @@ pub struct Sent {
 const NEWEST_ENTRIES: i64 = 3000;
 
 /// Who got that answer of late.
-pub async fn answered_with(db: &StateDb, class: Class, detail: &str) -> Result<Vec<Sent>, sqlx::Error> {
+pub async fn answered_with(db: &StateDb, class: OutcomeClass, detail: &str) -> Result<Vec<SentContent>, sqlx::Error> {
     let sql = format!(
         "select o.id, o.client_id, case when o.sent_hash = lead.desired_hash then lead.desired \
          when o.sent_hash = lead.delivered_hash then {DELIVERED} end \
@@ -151,7 +151,7 @@ pub async fn answered_with(db: &StateDb, class: Class, detail: &str) -> Result<V
     let rows: Vec<(String, String, Option<String>)> = on_state!(db, pool => {
         sqlx::query_as(trusted(sql)).bind(NEWEST_ENTRIES).bind(class.name()).bind(detail).fetch_all(pool).await
     })?;
-    Ok(rows.into_iter().map(|(id, client_id, body)| Sent { lead: LeadId { id, client_id }, body }).collect())
+    Ok(rows.into_iter().map(|(id, client_id, body)| SentContent { lead: LeadId { id, client_id }, body }).collect())
 }
 
 fn object(body: &str) -> Map<String, Value> {

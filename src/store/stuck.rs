@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
-use crate::rules::lead_status::Status;
-use crate::store::decision::{self, Action, Who};
+use crate::rules::lead_status::LeadStatus;
+use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::lead::locking;
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
@@ -12,12 +12,12 @@ use crate::store::state_db::{StateDb, on_state};
 /// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
 pub async fn requeue(
     db: &StateDb,
-    statuses: &[Status],
+    statuses: &[LeadStatus],
     ids: Option<&[String]>,
-    who: Option<&Who>,
+    who: Option<&DecisionMaker>,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    let stuck = statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted));
+    let stuck = statuses.iter().filter(|status| matches!(status, LeadStatus::Rejected | LeadStatus::Exhausted));
     let names: Vec<&str> = stuck.map(|status| status.name()).collect();
     if names.is_empty() || ids.is_some_and(<[String]>::is_empty) {
         return Ok(0);
@@ -45,7 +45,7 @@ pub async fn requeue(
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut noted: Option<i64> = None;
         if let Some(who) = who {
-            let mut begin = decision::begin_query(Action::Retry, who, None, now);
+            let mut begin = decision::begin_query(DecisionAction::Retry, who, None, now);
             let seq = begin.build_query_scalar().fetch_one(&mut *transaction).await?;
             let mut note = QueryBuilder::new("insert into decided (id, client_id, decision_seq) ");
             push_stuck!(note);
@@ -82,16 +82,16 @@ pub async fn requeue(
 
 /// What a retry would put back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stuck {
+pub struct StuckLeads {
     pub leads: i64,
     /// Of them: people who were never sent, as far as is known; a baseline may assume that Conversica knows them.
     pub new_people: i64,
 }
 
 /// How much is stuck: of these statuses, and of these ids where any are named.
-pub async fn look(db: &StateDb, statuses: &[Status], ids: Option<&[String]>) -> Result<Stuck, sqlx::Error> {
-    let mut stuck = Stuck::default();
-    for status in statuses.iter().filter(|status| matches!(status, Status::Rejected | Status::Exhausted)) {
+pub async fn look(db: &StateDb, statuses: &[LeadStatus], ids: Option<&[String]>) -> Result<StuckLeads, sqlx::Error> {
+    let mut stuck = StuckLeads::default();
+    for status in statuses.iter().filter(|status| matches!(status, LeadStatus::Rejected | LeadStatus::Exhausted)) {
         let (leads, new_people): (i64, i64) = on_state!(db, pool => {
             let mut query = QueryBuilder::new(
                 "select count(*), count(case when first_contact_at is null or assumed_at is not null then 1 end) from lead \

@@ -37,7 +37,7 @@ pub async fn writeback(db: &StateDb, lead: &LeadId) -> Result<HashMap<i64, OnIts
 
 /// Something that people were told, or are to be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Alert {
+pub struct ToldAlert {
     pub kind: String,
     pub at: DateTime<Utc>,
     pub attempts: i64,
@@ -48,7 +48,7 @@ pub struct Alert {
 }
 
 /// Oldest first, at most 1,000.
-pub async fn alerts(db: &StateDb, lead: &LeadId) -> Result<Vec<Alert>, sqlx::Error> {
+pub async fn alerts(db: &StateDb, lead: &LeadId) -> Result<Vec<ToldAlert>, sqlx::Error> {
     type Line = (String, i64, i64, Option<i64>, Option<String>);
     let rows: Vec<Line> = on_state!(db, pool => {
         sqlx::query_as(
@@ -56,7 +56,7 @@ pub async fn alerts(db: &StateDb, lead: &LeadId) -> Result<Vec<Alert>, sqlx::Err
              order by seq limit 1000")
             .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
     })?;
-    let of = |(kind, at, attempts, done_at, detail): Line| Alert {
+    let of = |(kind, at, attempts, done_at, detail): Line| ToldAlert {
         kind,
         at: instant(at),
         attempts,

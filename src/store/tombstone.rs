@@ -25,9 +25,9 @@ pub(crate) const KEY_NAME: &str = "erasure_key";
 pub(crate) const KEY: &str = "select body from control where name = 'erasure_key' and exists (select 1 from tombstone)";
 
 /// Names people without naming them.
-pub struct Key([u8; 32]);
+pub struct TombstoneKey([u8; 32]);
 
-impl Key {
+impl TombstoneKey {
     pub(crate) fn generate() -> Self {
         Self(rand::random())
     }
@@ -66,9 +66,9 @@ impl Key {
 
 /// Those of the people who were asked about that were erased.
 #[derive(Debug, Default)]
-pub struct Erased(HashSet<LeadId>);
+pub struct ErasedPeople(HashSet<LeadId>);
 
-impl Erased {
+impl ErasedPeople {
     pub(crate) fn of(asked: Vec<(Vec<u8>, LeadId)>, found: Vec<Vec<u8>>) -> Self {
         let found: HashSet<Vec<u8>> = found.into_iter().collect();
         Self(asked.into_iter().filter(|(tag, _)| found.contains(tag)).map(|(_, lead)| lead).collect())
@@ -93,16 +93,16 @@ macro_rules! erased {
         let key: Option<String> =
             sqlx::query_scalar($crate::store::tombstone::KEY).fetch_optional(&mut *$transaction).await?;
         match key {
-            None => $crate::store::tombstone::Erased::default(),
+            None => $crate::store::tombstone::ErasedPeople::default(),
             Some(key) => {
-                let key = $crate::store::tombstone::Key::parse(&key)?;
+                let key = $crate::store::tombstone::TombstoneKey::parse(&key)?;
                 let asked: Vec<(Vec<u8>, LeadId)> = $leads.map(|lead: LeadId| (key.tag(&lead), lead)).collect();
                 let mut found = Vec::new();
                 for some in asked.chunks(2000) {
                     let mut query = $crate::store::tombstone::among_query(some);
                     found.extend(query.build_query_scalar().fetch_all(&mut *$transaction).await?);
                 }
-                $crate::store::tombstone::Erased::of(asked, found)
+                $crate::store::tombstone::ErasedPeople::of(asked, found)
             }
         }
     }};
@@ -134,19 +134,23 @@ where
 
 /// The key, where anybody was ever erased. Who asks for it once, and then [`among`] with it, spares a question for each batch
 /// while there is nobody.
-pub async fn key(db: &StateDb) -> Result<Option<Key>, sqlx::Error> {
+pub async fn key(db: &StateDb) -> Result<Option<TombstoneKey>, sqlx::Error> {
     let body: Option<String> = on_state!(db, pool => sqlx::query_scalar(KEY).fetch_optional(pool).await)?;
-    body.as_deref().map(Key::parse).transpose()
+    body.as_deref().map(TombstoneKey::parse).transpose()
 }
 
 /// Who of these was erased, for who only reads: one statement for up to 2,000.
-pub async fn among(db: &StateDb, key: &Key, leads: impl Iterator<Item = &LeadId>) -> Result<Erased, sqlx::Error> {
+pub async fn among(
+    db: &StateDb,
+    key: &TombstoneKey,
+    leads: impl Iterator<Item = &LeadId>,
+) -> Result<ErasedPeople, sqlx::Error> {
     let asked: Vec<(Vec<u8>, LeadId)> = leads.map(|lead| (key.tag(lead), lead.clone())).collect();
     let mut found = Vec::new();
     for some in asked.chunks(2000) {
         found.extend(on_state!(db, pool => among_query(some).build_query_scalar::<Vec<u8>>().fetch_all(pool).await)?);
     }
-    Ok(Erased::of(asked, found))
+    Ok(ErasedPeople::of(asked, found))
 }
 
 /// Since when that person is erased; `None` where they are not.
@@ -167,12 +171,13 @@ mod tests {
 
     #[test]
     fn a_tag_belongs_to_one_person_of_one_state() {
-        let key = Key([7; 32]);
+        let key = TombstoneKey([7; 32]);
         let tag = key.tag(&lead("bc", "a"));
-        assert_eq!(tag, Key::parse(&key.body()).unwrap().tag(&lead("bc", "a")));
-        for (other, of) in [(&key, lead("c", "ab")), (&key, lead("a", "bc")), (&Key([8; 32]), lead("bc", "a"))] {
+        assert_eq!(tag, TombstoneKey::parse(&key.body()).unwrap().tag(&lead("bc", "a")));
+        for (other, of) in [(&key, lead("c", "ab")), (&key, lead("a", "bc")), (&TombstoneKey([8; 32]), lead("bc", "a"))]
+        {
             assert_ne!(other.tag(&of), tag);
         }
-        assert!(Key::parse("{}").is_err() && Key::parse(r#"{"key":"00"}"#).is_err());
+        assert!(TombstoneKey::parse("{}").is_err() && TombstoneKey::parse(r#"{"key":"00"}"#).is_err());
     }
 }

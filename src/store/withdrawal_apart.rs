@@ -6,10 +6,10 @@
 
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::conversica::lead::{Fingerprint, LeadId, WITHDRAWALS, with_withdrawn, withdraws_consent};
-use crate::conversica::outcome::Class;
-use crate::rules::retry::Next;
-use crate::store::claim::{Claim, Finished};
+use crate::conversica::lead::{ContentFingerprint, LeadId, WITHDRAWALS, with_withdrawn, withdraws_consent};
+use crate::conversica::outcome::OutcomeClass;
+use crate::rules::retry::NextStep;
+use crate::store::claim::{FinishedAttempt, LeadClaim};
 use crate::store::lead::DELIVERED;
 use crate::store::micros;
 
@@ -25,7 +25,7 @@ pub(crate) fn withdrawal_apart(desired: &str, delivered: &str) -> Option<String>
 pub(crate) type RejectedRow = (String, String, i64, Option<String>, Option<String>, i64);
 
 /// The leads of these rejected attempts, as they are in flight. Not for an empty list.
-pub(crate) fn rejected_query<DB: Database>(rejected: &[&Finished]) -> QueryBuilder<DB>
+pub(crate) fn rejected_query<DB: Database>(rejected: &[&FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -44,7 +44,7 @@ where
 }
 
 /// Says of each rejected attempt whether its withdrawal is sent apart.
-pub(crate) fn mark_rejected(finished: &mut [Finished], rows: Vec<RejectedRow>) {
+pub(crate) fn mark_rejected(finished: &mut [FinishedAttempt], rows: Vec<RejectedRow>) {
     for (id, client_id, claimed_at, desired, delivered, is_certain) in rows {
         let (Some(desired), Some(delivered)) = (desired, delivered) else { continue };
         let certain = if is_certain == 1 { delivered.as_str() } else { "" };
@@ -53,8 +53,8 @@ pub(crate) fn mark_rejected(finished: &mut [Finished], rows: Vec<RejectedRow>) {
         }
         let lead = LeadId { id, client_id };
         let attempt = finished.iter_mut().find(|f| f.lead == lead && micros(f.claimed_at) == claimed_at);
-        if let Some(attempt) = attempt.filter(|attempt| attempt.class == Class::Rejected) {
-            attempt.next = Next::WithdrawApart;
+        if let Some(attempt) = attempt.filter(|attempt| attempt.class == OutcomeClass::Rejected) {
+            attempt.next = NextStep::WithdrawApart;
         }
     }
 }
@@ -95,7 +95,7 @@ pub(crate) fn detail() -> String {
 }
 
 /// The claims, of these urgent ones, whose desired content was rejected: with the content accepted last. Not for an empty list.
-pub(crate) fn apart_query<DB: Database>(claims: &[&Claim]) -> QueryBuilder<DB>
+pub(crate) fn apart_query<DB: Database>(claims: &[&LeadClaim]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
 {
@@ -109,13 +109,13 @@ where
 }
 
 /// Gives these claims their withdrawals apart in place of the desired content; which ones.
-pub(crate) fn replace_bodies(claims: &mut [Claim], rows: Vec<(String, String, Option<String>)>) -> Vec<Claim> {
+pub(crate) fn replace_bodies(claims: &mut [LeadClaim], rows: Vec<(String, String, Option<String>)>) -> Vec<LeadClaim> {
     let mut replaced = Vec::new();
     for (id, client_id, delivered) in rows {
         let lead = LeadId { id, client_id };
         let Some(claim) = claims.iter_mut().find(|claim| claim.lead == lead) else { continue };
         let Some(body) = delivered.and_then(|delivered| withdrawal_apart(&claim.body, &delivered)) else { continue };
-        claim.sent_hash = Fingerprint::of(body.as_bytes()).as_bytes().to_vec();
+        claim.sent_hash = ContentFingerprint::of(body.as_bytes()).as_bytes().to_vec();
         claim.body = body;
         replaced.push(claim.clone());
     }
@@ -123,7 +123,7 @@ pub(crate) fn replace_bodies(claims: &mut [Claim], rows: Vec<(String, String, Op
 }
 
 /// Writes down what these claims send, which is not what their leads should hold. Not for an empty list.
-pub(crate) fn sent_query<DB: Database>(claims: &[Claim]) -> QueryBuilder<DB>
+pub(crate) fn sent_query<DB: Database>(claims: &[LeadClaim]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
     for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,

@@ -8,16 +8,16 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::db::trusted;
 use crate::horizon;
-use crate::rules::heard_event::{Conversation, Waiting};
+use crate::rules::heard_event::{StoredConversation, WaitingEvent};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
 /// An event that the CRM's database refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub struct FailedEvent {
     pub seq: i64,
     /// When it is tried again; `None`: not before a person says so.
     pub due_at: Option<DateTime<Utc>>,
@@ -26,9 +26,9 @@ pub struct Failed {
 
 /// An event that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stopped {
+pub struct StoppedEvent {
     pub seq: i64,
-    pub kind: Kind,
+    pub kind: PostKind,
     pub lead: LeadId,
     pub attempts: i64,
     pub since: DateTime<Utc>,
@@ -43,7 +43,7 @@ const BATCH_BYTES: i64 = 8 * 1024 * 1024;
 
 /// What can be written now, in the order of the events: of each lane up to the first that is not due. No event waits for longer
 /// than `longest` for its next try: a later time was written by a clock that was ahead.
-pub async fn due(db: &StateDb, longest: Duration, now: DateTime<Utc>) -> Result<Vec<Waiting>, sqlx::Error> {
+pub async fn due(db: &StateDb, longest: Duration, now: DateTime<Utc>) -> Result<Vec<WaitingEvent>, sqlx::Error> {
     let sql = format!(
         "with due as ( \
            select w.event_seq, w.lane, w.attempts from writeback w where w.status = 'waiting' and (w.due_at <= $1 or w.due_at > $2) \
@@ -67,13 +67,13 @@ pub async fn due(db: &StateDb, longest: Duration, now: DateTime<Utc>) -> Result<
         rows.iter().map(|row| {
             let conversation = match row.try_get::<Option<String>, _>(10)? {
                 None => None,
-                Some(picture) => Some(Conversation {
+                Some(picture) => Some(StoredConversation {
                     picture,
                     first_heard_at: instant(row.try_get(11)?),
                     last_heard_at: instant(row.try_get(12)?),
                 }),
             };
-            Ok(Waiting {
+            Ok(WaitingEvent {
                 seq: row.try_get(0)?,
                 lane: row.try_get(1)?,
                 attempts: row.try_get(2)?,
@@ -115,7 +115,7 @@ pub async fn done(db: &StateDb, seqs: &[i64]) -> Result<(), sqlx::Error> {
 }
 
 /// These were refused.
-pub async fn failed(db: &StateDb, failed: &[Failed], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn failed(db: &StateDb, failed: &[FailedEvent], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if failed.is_empty() {
         return Ok(());
     }
@@ -136,13 +136,13 @@ pub async fn failed(db: &StateDb, failed: &[Failed], now: DateTime<Utc>) -> Resu
 }
 
 /// What waits for a person, oldest first.
-pub async fn stopped(db: &StateDb) -> Result<Vec<Stopped>, sqlx::Error> {
+pub async fn stopped(db: &StateDb) -> Result<Vec<StoppedEvent>, sqlx::Error> {
     let sql = "select w.event_seq, e.kind, e.id, e.client_id, w.attempts, coalesce(w.first_failed_at, w.due_at), w.detail, \
                (select count(*) from writeback b where b.lane = w.lane and b.event_seq > w.event_seq) \
                from writeback w join event e on e.seq = w.event_seq where w.status = 'stopped' order by w.event_seq";
     on_state!(db, pool => {
         let rows = sqlx::query(sql).fetch_all(pool).await?;
-        rows.iter().map(|row| Ok(Stopped {
+        rows.iter().map(|row| Ok(StoppedEvent {
             seq: row.try_get(0)?,
             kind: kind_of(row.try_get(1)?)?,
             lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },
@@ -176,8 +176,8 @@ pub async fn retry(db: &StateDb, which: Option<(&[String], &[i64])>, now: DateTi
     })
 }
 
-fn kind_of(name: &str) -> Result<Kind, sqlx::Error> {
-    Kind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("no such kind of event: {name}").into()))
+fn kind_of(name: &str) -> Result<PostKind, sqlx::Error> {
+    PostKind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("no such kind of event: {name}").into()))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -12,11 +12,11 @@ use crate::store::server_clock;
 use crate::store::state_db::StateDb;
 
 /// The right to send; given back when dropped.
-pub struct Writer {
-    held: Held,
+pub struct SendRight {
+    held: HeldRight,
 }
 
-enum Held {
+enum HeldRight {
     /// By the lock beside the file.
     File,
     Session(PgConnection),
@@ -24,7 +24,7 @@ enum Held {
 
 /// Whether somebody else may be sending from this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Company {
+pub enum OtherSenders {
     /// Nobody at the moment when it was asked.
     Alone,
     Shared,
@@ -45,35 +45,35 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The database's, while it is away.
-pub async fn acquire(db: &StateDb) -> anyhow::Result<(Writer, Company)> {
+pub async fn acquire(db: &StateDb) -> anyhow::Result<(SendRight, OtherSenders)> {
     match db {
-        StateDb::Sqlite(_) => Ok((Writer { held: Held::File }, Company::Alone)),
+        StateDb::Sqlite(_) => Ok((SendRight { held: HeldRight::File }, OtherSenders::Alone)),
         StateDb::Postgres(pool) => {
             let mut session = pool.acquire().await?.detach();
             join(&mut session).await?;
             let start = Instant::now();
             let company = loop {
                 if count_present(&mut session).await? == 1 {
-                    break Company::Alone;
+                    break OtherSenders::Alone;
                 }
                 if start.elapsed() >= FAREWELL {
-                    break Company::Shared;
+                    break OtherSenders::Shared;
                 }
                 tokio::time::sleep(LOCK_PAUSE).await;
             };
-            Ok((Writer { held: Held::Session(session) }, company))
+            Ok((SendRight { held: HeldRight::Session(session) }, company))
         }
     }
 }
 
-impl Writer {
+impl SendRight {
     /// Looks whether the right is still ours, takes it again where it went with the session that held it (the server was
     /// restarted, or the connection cut), and counts who has it: at least 1. Learns the time from the server as well.
     ///
     /// # Errors
     /// The database's, while it is away.
     pub async fn keep(&mut self, db: &StateDb) -> anyhow::Result<u32> {
-        let (Held::Session(session), StateDb::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
+        let (HeldRight::Session(session), StateDb::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
         if !matches!(tokio::time::timeout(PING_TIMEOUT, session.ping()).await, Ok(Ok(()))) {
             *session = pool.acquire().await?.detach();
             join(session).await?;

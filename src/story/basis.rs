@@ -2,7 +2,7 @@
 //!
 //! The command line and the dashboard say it in the same words: only what Conversica accepted is called accepted.
 
-use crate::store::story::Story;
+use crate::store::story::LeadStory;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveredBasis {
@@ -29,7 +29,7 @@ pub struct ContentHeadings {
 }
 
 impl DeliveredBasis {
-    pub fn of(story: &Story) -> Self {
+    pub fn of(story: &LeadStory) -> Self {
         match (&story.delivered, story.assumed_at, story.delivered_at) {
             (None, _, _) => Self::Nothing,
             (Some(_), Some(_), _) => Self::Assumed,
@@ -39,7 +39,7 @@ impl DeliveredBasis {
         }
     }
 
-    pub fn headings(self, story: &Story) -> ContentHeadings {
+    pub fn headings(self, story: &LeadStory) -> ContentHeadings {
         let (invalid, same, other, held, holds) = match self {
             Self::Nothing => {
                 let title = "What Conversica should hold; it has accepted nothing yet";

@@ -3,15 +3,15 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::rules::lead_status::Status;
-use crate::store::listing::{LastOutcome, Listed};
+use crate::rules::lead_status::LeadStatus;
+use crate::store::listing::{LastOutcome, ListedLead};
 
 /// How much of an answer stands in a list; the lead's own story has the rest.
 const DETAIL_CHARS: usize = 80;
 
 /// A lead as scripts read it.
 #[derive(Serialize)]
-pub struct Entry<'a> {
+pub struct StoryEntry<'a> {
     id: &'a str,
     client_id: &'a str,
     status: &'static str,
@@ -25,8 +25,8 @@ pub struct Entry<'a> {
     attempts: i64,
 }
 
-impl<'a> Entry<'a> {
-    pub fn of(lead: &'a Listed) -> Self {
+impl<'a> StoryEntry<'a> {
+    pub fn of(lead: &'a ListedLead) -> Self {
         let reason = reason(lead);
         Self {
             id: &lead.lead.id,
@@ -45,22 +45,24 @@ impl<'a> Entry<'a> {
 }
 
 /// Why it stands where it stands, in one line; blank where the status says all.
-pub fn reason(lead: &Listed) -> String {
+pub fn reason(lead: &ListedLead) -> String {
     match lead.status {
-        Status::Invalid => lead.invalid_reasons.join("; "),
-        Status::Held => lead.hold_reason.clone().unwrap_or_default(),
-        Status::Rejected | Status::Exhausted | Status::Retrying => {
+        LeadStatus::Invalid => lead.invalid_reasons.join("; "),
+        LeadStatus::Held => lead.hold_reason.clone().unwrap_or_default(),
+        LeadStatus::Rejected | LeadStatus::Exhausted | LeadStatus::Retrying => {
             lead.last_outcome.as_ref().map(|outcome| answer(outcome, usize::MAX)).unwrap_or_default()
         }
-        Status::InSync | Status::Pending | Status::InFlight | Status::Gone | Status::Assumed => String::new(),
+        LeadStatus::InSync | LeadStatus::Pending | LeadStatus::InFlight | LeadStatus::Gone | LeadStatus::Assumed => {
+            String::new()
+        }
     }
 }
 
 /// The same, short, and with the time of the next try.
-pub fn why(lead: &Listed) -> String {
+pub fn why(lead: &ListedLead) -> String {
     match (&lead.last_outcome, lead.status) {
-        (Some(outcome), Status::Rejected | Status::Exhausted) => answer(outcome, DETAIL_CHARS),
-        (Some(outcome), Status::Retrying) => {
+        (Some(outcome), LeadStatus::Rejected | LeadStatus::Exhausted) => answer(outcome, DETAIL_CHARS),
+        (Some(outcome), LeadStatus::Retrying) => {
             let due = lead.due_at.map(|at| format!("; tried again at {}", at.format("%F %T UTC"))).unwrap_or_default();
             format!("{}{due}", answer(outcome, DETAIL_CHARS))
         }

@@ -8,31 +8,31 @@ use serde_json::{Map, Value, json};
 
 use super::history::moment;
 use crate::console::{printable, wrapped};
-use crate::conversica::consent::{HeardWord, Standing};
-use crate::conversica::consent_word::Channel;
+use crate::conversica::consent::{HeardWord, WithdrawnConsent};
+use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::heard_dates::datetime;
 use crate::conversica::lead::LeadId;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::conversica::{heard, lenient};
-use crate::store::consent::{self, Entry};
-use crate::store::heard::reading::{self, Heard};
+use crate::store::consent::{self, LedgerEntry};
+use crate::store::heard::reading::{self, HeardEvent};
 use crate::store::possible_opt_out::{self, PossibleOptOutShown};
 use crate::store::state_db::StateDb;
-use crate::store::told::{self, Alert, OnItsWay};
+use crate::store::told::{self, OnItsWay, ToldAlert};
 
 /// All that was heard of a lead.
 #[derive(Debug, Default)]
-pub struct Hearing {
-    heard: Vec<Heard>,
+pub struct LeadHearing {
+    heard: Vec<HeardEvent>,
     picture: Map<String, Value>,
-    ledger: Vec<Entry>,
-    standing: Standing,
+    ledger: Vec<LedgerEntry>,
+    standing: WithdrawnConsent,
     /// As the ledger alone has it, without damaged posts that wait for an operator.
-    certain: Standing,
+    certain: WithdrawnConsent,
     possible: Vec<PossibleOptOutShown>,
     /// Events that are not in the CRM yet.
     writeback: HashMap<i64, OnItsWay>,
-    alerts: Vec<Alert>,
+    alerts: Vec<ToldAlert>,
     /// `[consent] keep_opt_outs`.
     keeps_opt_outs: bool,
 }
@@ -42,13 +42,13 @@ pub struct Hearing {
 pub struct KeptKey {
     pub key: &'static str,
     pub value: bool,
-    pub channel: Channel,
+    pub channel: ConsentChannel,
     pub since: DateTime<Utc>,
 }
 
 /// One Message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct SaidMessage {
     pub at: DateTime<Utc>,
     /// By the lead, or else by the assistant.
     pub by_lead: bool,
@@ -56,13 +56,13 @@ pub struct Said {
     pub body: String,
 }
 
-impl Hearing {
+impl LeadHearing {
     pub async fn of(state: &StateDb, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
         let (heard, picture) = reading::of_lead(state, lead).await?;
         let mut ledger = consent::of_lead(state, lead).await?;
         // In the order in which the words were taken in.
-        let words: Vec<HeardWord> = ledger.iter().map(Entry::heard_word).collect();
-        let certain = Standing::of(&words);
+        let words: Vec<HeardWord> = ledger.iter().map(LedgerEntry::heard_word).collect();
+        let certain = WithdrawnConsent::of(&words);
         ledger.sort_by_key(|entry| entry.word.at);
         let standing = consent::stands(state, std::slice::from_ref(lead)).await?.remove(lead).unwrap_or_default();
         let possible = possible_opt_out::of_lead(state, lead).await?;
@@ -89,7 +89,7 @@ impl Hearing {
                 "writeback": self.writeback.get(&heard.seq),
             })
         });
-        let ledger = self.ledger.iter().map(|Entry { word, heard_at, event_seq, .. }| {
+        let ledger = self.ledger.iter().map(|LedgerEntry { word, heard_at, event_seq, .. }| {
             json!({
                 "channel": word.channel.name(),
                 "given": word.given,
@@ -115,7 +115,7 @@ impl Hearing {
 
     /// The Message objects, in the order of their dates; what has no date that can be read is of when it came.
     fn messages(&self) -> Vec<(DateTime<Utc>, Value)> {
-        let messages = self.heard.iter().filter(|heard| heard.kind == Kind::Message);
+        let messages = self.heard.iter().filter(|heard| heard.kind == PostKind::Message);
         let mut messages: Vec<_> = messages.map(|heard| (said_at(heard), posted(heard))).collect();
         messages.sort_by_key(|(at, _)| *at);
         messages
@@ -127,9 +127,9 @@ impl Hearing {
     }
 
     /// The Messages as they are read: when, from whom, subject and body.
-    pub fn conversation(&self) -> Vec<Said> {
+    pub fn conversation(&self) -> Vec<SaidMessage> {
         let text = |message: &Value, key: &str| message.get(key).map(plain).unwrap_or_default();
-        let said = self.messages().into_iter().map(|(at, message)| Said {
+        let said = self.messages().into_iter().map(|(at, message)| SaidMessage {
             at,
             by_lead: text(&message, "action") == "received",
             subject: text(&message, "subject"),
@@ -139,24 +139,29 @@ impl Hearing {
     }
 
     /// Channels that the person has opted out of for certain, and since when.
-    pub fn opted_out(&self) -> Vec<(Channel, DateTime<Utc>)> {
-        let since = |channel: Channel| {
+    pub fn opted_out(&self) -> Vec<(ConsentChannel, DateTime<Utc>)> {
+        let since = |channel: ConsentChannel| {
             let standing = if self.standing.is_unsettled(channel) { self.certain } else { self.standing };
             Some((channel, standing.get(channel)?))
         };
-        Channel::ALL.into_iter().filter_map(since).collect()
+        ConsentChannel::ALL.into_iter().filter_map(since).collect()
     }
 
     /// Damaged posts that may be an opt-out, each with its number and the channel, until an operator has looked.
-    pub fn possible_opt_outs(&self) -> Vec<(i64, Channel)> {
+    pub fn possible_opt_outs(&self) -> Vec<(i64, ConsentChannel)> {
         let waiting = self.possible.iter().filter(|possible| possible.settled_at.is_none());
-        waiting.filter_map(|possible| Some((possible.event_seq, Channel::from_name(&possible.channel)?))).collect()
+        waiting
+            .filter_map(|possible| Some((possible.event_seq, ConsentChannel::from_name(&possible.channel)?)))
+            .collect()
     }
 
     /// The keys that are sent as the person said, whatever the CRM says.
     pub fn kept(&self, desired: Option<&Map<String, Value>>) -> Vec<KeptKey> {
-        let keys =
-            [("optOut", Channel::Email, true), ("smsOptOut", Channel::Sms, true), ("smsOptIn", Channel::Sms, false)];
+        let keys = [
+            ("optOut", ConsentChannel::Email, true),
+            ("smsOptOut", ConsentChannel::Sms, true),
+            ("smsOptIn", ConsentChannel::Sms, false),
+        ];
         let stands = keys.into_iter().filter_map(|(key, channel, value)| {
             let since = self.standing.get(channel).filter(|_| self.keeps_opt_outs)?;
             desired.is_some_and(|desired| desired.contains_key(key)).then_some(KeptKey { key, value, channel, since })
@@ -174,7 +179,7 @@ impl Hearing {
                 let _ = writeln!(text, "  {:width$}  {}", printable(key), printable(&plain(value)));
             }
         }
-        for channel in Channel::ALL {
+        for channel in ConsentChannel::ALL {
             if let Some(since) = self.standing.get(channel) {
                 let _ = writeln!(text, "\nOPTED OUT of {} on {}", channel.name(), moment(since));
             }
@@ -202,7 +207,7 @@ impl Hearing {
 
     /// What happened, each with its time. A text may have several lines, of `width` columns at most where that is possible.
     pub fn events(&self, width: usize) -> Vec<(DateTime<Utc>, String)> {
-        let heard = |heard: &Heard| {
+        let heard = |heard: &HeardEvent| {
             let mut text = told(heard, width);
             for note in notes(heard) {
                 let _ = write!(text, "\n      (note: {note})");
@@ -217,7 +222,7 @@ impl Hearing {
             (said_at(heard), text)
         };
         let mut events: Vec<(DateTime<Utc>, String)> = self.heard.iter().map(heard).collect();
-        events.extend(self.ledger.iter().map(|Entry { word, event_seq, .. }| {
+        events.extend(self.ledger.iter().map(|LedgerEntry { word, event_seq, .. }| {
             let (channel, who) = (word.channel.name(), source(*event_seq));
             let what = if word.given { "consent given" } else { "consent withdrawn" };
             (word.at, format!("{what} for {channel}, as {who} says"))
@@ -238,19 +243,19 @@ fn source(event_seq: Option<i64>) -> &'static str {
 }
 
 /// The object as it was posted.
-fn posted(heard: &Heard) -> Value {
+fn posted(heard: &HeardEvent) -> Value {
     let object = lenient::read_object(&heard.body).ok();
     object.map(|object| Value::Object(object.members.into_iter().collect())).unwrap_or_default()
 }
 
 /// What of it is damaged, and what was left out.
-fn notes(heard: &Heard) -> Vec<String> {
+fn notes(heard: &HeardEvent) -> Vec<String> {
     heard::read(heard.kind, &heard.body).map(|post| post.notes).unwrap_or_default()
 }
 
 /// A Message is of its date, whatever it took to come here.
-fn said_at(heard: &Heard) -> DateTime<Utc> {
-    let date = (heard.kind == Kind::Message).then(|| posted(heard)["date"].as_str().and_then(datetime)).flatten();
+fn said_at(heard: &HeardEvent) -> DateTime<Utc> {
+    let date = (heard.kind == PostKind::Message).then(|| posted(heard)["date"].as_str().and_then(datetime)).flatten();
     date.unwrap_or(heard.received_at)
 }
 
@@ -281,7 +286,7 @@ fn on_its_way(waits: &OnItsWay) -> String {
 }
 
 /// By every way there is, or what each came to.
-fn people_told(alert: &Alert) -> String {
+fn people_told(alert: &ToldAlert) -> String {
     let ways: HashMap<String, String> =
         alert.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
     let came_to = match &alert.detail {
@@ -297,10 +302,10 @@ fn people_told(alert: &Alert) -> String {
     printable(&format!("alert {}: {what}", alert.kind)).into_owned()
 }
 
-fn told(heard: &Heard, width: usize) -> String {
+fn told(heard: &HeardEvent, width: usize) -> String {
     let Ok(post) = heard::read(heard.kind, &heard.body) else { return "heard what can no longer be read".to_owned() };
     let text = |key: &str| post.content.get(key).map(plain).map(|text| printable(&text).into_owned());
-    if heard.kind == Kind::Message {
+    if heard.kind == PostKind::Message {
         let who = match text("action").as_deref() {
             Some("sent") => "the assistant wrote".to_owned(),
             Some("received") => "the lead wrote".to_owned(),

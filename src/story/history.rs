@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::console::{printable, wrapped};
 use crate::rules::hold_reason::advice;
-use crate::store::decision::Decided;
-use crate::store::outcome::Recorded;
-use crate::store::story::Story;
+use crate::store::decision::RecordedDecision;
+use crate::store::outcome::RecordedOutcome;
+use crate::store::story::LeadStory;
 
 /// Events in the order of their times, each made harmless to a terminal already.
 pub fn history(mut events: Vec<(DateTime<Utc>, String)>) -> String {
@@ -26,7 +26,7 @@ pub fn moment(at: DateTime<Utc>) -> impl std::fmt::Display {
 }
 
 /// What the state knows. Only the newest change of the row is kept.
-pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
+pub fn of_story(story: &LeadStory, width: usize) -> Vec<(DateTime<Utc>, String)> {
     let mut changed = "its content last changed, as the CRM has it".to_owned();
     if !story.invalid_reasons.is_empty() {
         changed.push_str(": since then the row makes no valid lead");
@@ -37,7 +37,7 @@ pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
         let held = format!("held for a person: {}", printable(reason));
         events.push((at, held + &wrapped(advice(reason), width, 6)));
     }
-    let attempt = |outcome: &Recorded| {
+    let attempt = |outcome: &RecordedOutcome| {
         (outcome.at, printable(&attempt(outcome, story)).into_owned() + &earlier(outcome, story, width))
     };
     events.extend(story.outcomes.iter().map(attempt));
@@ -56,7 +56,7 @@ pub fn of_story(story: &Story, width: usize) -> Vec<(DateTime<Utc>, String)> {
 }
 
 /// What an earlier content said otherwise than what it should hold now.
-fn earlier(outcome: &Recorded, story: &Story, width: usize) -> String {
+fn earlier(outcome: &RecordedOutcome, story: &LeadStory, width: usize) -> String {
     let (Some(body), Some(desired)) = (&outcome.body, &story.desired) else { return String::new() };
     let differs = body.iter().filter(|(key, value)| desired.get(*key) != Some(*value));
     let lines: Vec<String> = differs.map(|(key, value)| format!("{key}: {value}")).collect();
@@ -64,7 +64,7 @@ fn earlier(outcome: &Recorded, story: &Story, width: usize) -> String {
 }
 
 /// Who decided what.
-fn decision(decided: &Decided) -> String {
+fn decision(decided: &RecordedDecision) -> String {
     let did = match decided.action.as_str() {
         "approve" => "approved",
         "baseline" => "taken as delivered, nothing sent (baseline)",
@@ -80,7 +80,7 @@ fn decision(decided: &Decided) -> String {
     printable(&format!("{did} by {}{others}{reason}", decided.who)).into_owned()
 }
 
-fn attempt(outcome: &Recorded, story: &Story) -> String {
+fn attempt(outcome: &RecordedOutcome, story: &LeadStory) -> String {
     let is_new = story.first_contact_at.is_none_or(|first| outcome.at <= first);
     let why = if is_new { "first contact" } else { "update" };
     let content = match outcome.content.as_deref() {

@@ -12,35 +12,40 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use self::history::moment;
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
-use crate::conversica::token::{self, Veil};
+use crate::conversica::token::{self, TokenVeil};
 use crate::error::SetupError;
-use crate::rules::lead_status::Status;
-use crate::rules::mapping::Mapping;
+use crate::rules::lead_status::LeadStatus;
+use crate::rules::mapping::LeadMapping;
 use crate::store::control::{self, MappingInUse};
 use crate::store::heard::reading;
-use crate::store::outcome::Recorded;
+use crate::store::outcome::RecordedOutcome;
 use crate::store::state_db::StateDb;
-use crate::store::story::{self, Story};
+use crate::store::story::{self, LeadStory};
 use crate::wording::meaning;
 
 /// Takes the token out of what is shown of the lead. One that is not in the settings any more is still in the state: in what
 /// was delivered until the lead is sent under its own name, and in what is to be sent until a poll has gone over it.
-pub async fn hide_token(story: &mut Story, state: &StateDb, settings: &Settings, veil: Veil) -> anyhow::Result<Veil> {
+pub async fn hide_token(
+    story: &mut LeadStory,
+    state: &StateDb,
+    settings: &ServiceSettings,
+    veil: TokenVeil,
+) -> anyhow::Result<TokenVeil> {
     let mut veil = veil;
     if story.test_lead_at.is_some() && !veil.is_on() {
         let in_use = control::read::<MappingInUse>(state).await?;
-        let mapping = Mapping::new(settings).fingerprint().to_string();
-        let is_old = story.status == Status::Gone || in_use.is_none_or(|in_use| in_use.fingerprint != mapping);
+        let mapping = LeadMapping::new(settings).fingerprint().to_string();
+        let is_old = story.status == LeadStatus::Gone || in_use.is_none_or(|in_use| in_use.fingerprint != mapping);
         let of = |content: &Option<Map<String, Value>>| {
             content.as_ref().and_then(|content| content.get("lastName")?.as_str().map(str::to_owned))
         };
         let (desired, delivered) = (of(&story.desired), of(&story.delivered));
         let hidden =
             if is_old { delivered.or(desired) } else { delivered.filter(|name| desired.as_ref() != Some(name)) };
-        veil = hidden.map_or(veil, |name| Veil::over_last_name(&name));
+        veil = hidden.map_or(veil, |name| TokenVeil::over_last_name(&name));
     }
     // Of a token that is no longer in use, more than one may have been.
     let own_name = story.desired.as_ref().and_then(|desired| desired.get("lastName")).cloned();
@@ -96,7 +101,7 @@ pub fn names(clients: &[String]) -> String {
 }
 
 /// For scripts, but for what was heard.
-pub fn document(story: &Story) -> Value {
+pub fn document(story: &LeadStory) -> Value {
     json!({
         "id": story.lead.id,
         "client_id": story.lead.client_id,
@@ -131,11 +136,13 @@ pub fn name(lead: &LeadId) -> String {
 }
 
 /// Where it stands, and what a person does about it.
-pub fn standing(story: &Story) -> (String, &'static str) {
+pub fn standing(story: &LeadStory) -> (String, &'static str) {
     let answer = || match story.outcomes.last() {
-        Some(Recorded { http_status: Some(status), detail: Some(detail), .. }) => format!(" ({status}: {detail})"),
-        Some(Recorded { http_status: Some(status), .. }) => format!(" ({status})"),
-        Some(Recorded { detail: Some(detail), .. }) => format!(" ({detail})"),
+        Some(RecordedOutcome { http_status: Some(status), detail: Some(detail), .. }) => {
+            format!(" ({status}: {detail})")
+        }
+        Some(RecordedOutcome { http_status: Some(status), .. }) => format!(" ({status})"),
+        Some(RecordedOutcome { detail: Some(detail), .. }) => format!(" ({detail})"),
         _ => String::new(),
     };
     // An opt-out beside a rejected value is sent apart: the answer to it is the last one.
@@ -146,36 +153,36 @@ pub fn standing(story: &Story) -> (String, &'static str) {
     let due = story.due_at.map(|at| format!(" at {}", moment(at))).unwrap_or_default();
     const NOTHING: &str = "nothing";
     match story.status {
-        Status::InSync if story.delivered_at.is_none() => (
+        LeadStatus::InSync if story.delivered_at.is_none() => (
             "the operator took this content as delivered (baseline): it was not sent, and counts as what Conversica holds".to_owned(),
             "nothing; its next change is sent",
         ),
-        Status::InSync => ("Conversica holds what the CRM says".to_owned(), NOTHING),
-        Status::Assumed => (
-            meaning(Status::Assumed).to_owned(),
+        LeadStatus::InSync => ("Conversica holds what the CRM says".to_owned(), NOTHING),
+        LeadStatus::Assumed => (
+            meaning(LeadStatus::Assumed).to_owned(),
             "nothing, if Conversica knows this person; its next change is sent, and is then a first contact as far as is known here",
         ),
-        Status::Pending => ("to be sent now".to_owned(), "nothing, while `run` works and `status` shows no halt"),
-        Status::InFlight => ("on its way to Conversica".to_owned(), NOTHING),
-        Status::Retrying => (
+        LeadStatus::Pending => ("to be sent now".to_owned(), "nothing, while `run` works and `status` shows no halt"),
+        LeadStatus::InFlight => ("on its way to Conversica".to_owned(), NOTHING),
+        LeadStatus::Retrying => (
             format!("failed for a passing reason{}; tried again{due}", answer()),
             "nothing: it is tried again by itself",
         ),
-        Status::Held => {
+        LeadStatus::Held => {
             let reason = story.hold_reason.as_deref().unwrap_or("a person has to decide");
             (format!("waits for a person: {reason}"), "look at `plan`, then `approve` or `baseline`")
         }
-        Status::Invalid => {
+        LeadStatus::Invalid => {
             (format!("not sent: {}", story.invalid_reasons.join("; ")), "mend the row in the CRM; it is sent by itself")
         }
-        Status::Rejected => (
+        LeadStatus::Rejected => (
             format!("Conversica refused this content{}", rejection()),
             "mend the row in the CRM, or `retry ID` after mending the account",
         ),
-        Status::Exhausted => (
+        LeadStatus::Exhausted => (
             format!("failed for too long{}", answer()),
             "mend the cause, then `retry ID`; a change of the row does it too",
         ),
-        Status::Gone => ("no longer in the source".to_owned(), "nothing; it goes on when the row comes back"),
+        LeadStatus::Gone => ("no longer in the source".to_owned(), "nothing; it goes on when the row comes back"),
     }
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::conversica::lead::LeadId;
-use crate::rules::mapping::Mapped;
-use crate::rules::read_scope::Scope;
-use crate::send::merge::interest::Interest;
-use crate::send::merge::{Item, Merge};
-use crate::source::crm::Crm;
+use crate::rules::mapping::MappedRow;
+use crate::rules::read_scope::ReadScope;
+use crate::send::merge::interest::MergeInterest;
+use crate::send::merge::{MergeItem, RowMerge};
+use crate::source::crm::ConnectedCrm;
 use crate::store::state_db::StateDb;
 
 /// A person who asks about one lead waits no longer for the source.
@@ -21,7 +21,7 @@ const BRIEFLY: Duration = Duration::from_secs(2);
 /// The notes on the lead's row as it is now: values that are cleaned, and keys that are left out. `None` where the source
 /// does not answer soon.
 pub async fn read_notes(
-    settings: &Settings,
+    settings: &ServiceSettings,
     state: &StateDb,
     lead: &LeadId,
     now: DateTime<Utc>,
@@ -33,21 +33,21 @@ pub async fn read_notes(
 
 /// The rows of that id, of every client where none is named; `None` where the source does not answer.
 pub async fn find_rows(
-    settings: &Settings,
+    settings: &ServiceSettings,
     state: &StateDb,
     id: &str,
     client: Option<&str>,
     now: DateTime<Utc>,
-) -> Option<Vec<Mapped>> {
+) -> Option<Vec<MappedRow>> {
     let lead = LeadId { id: id.to_owned(), client_id: client.unwrap_or_default().to_owned() };
     let rows = async {
-        let crm = Crm::open(settings).await?;
+        let crm = ConnectedCrm::open(settings).await?;
         let fitting = crm.fitting().await?;
-        let scope = Scope::Keys(vec![lead]);
-        let mut merge = Merge::begin(&crm, state, &fitting, scope, Interest::Everything, now).await?;
+        let scope = ReadScope::Keys(vec![lead]);
+        let mut merge = RowMerge::begin(&crm, state, &fitting, scope, MergeInterest::Everything, now).await?;
         let mut rows = Vec::new();
         while let Some(item) = merge.next().await? {
-            if let Item::Row(mapped, _) = item {
+            if let MergeItem::Row(mapped, _) = item {
                 rows.push(mapped);
             }
         }

@@ -13,15 +13,15 @@ use crate::support::lead_row::{LEASE, at, desired, finished, urgent, write};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::admission::Admit;
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::admission::ClaimFilter;
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::decision::Who;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::rules::lead_change::LeadChange;
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::decision::DecisionMaker;
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::{due, lead, stuck};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -163,7 +163,7 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
     const ROUNDS: i64 = 25;
     let place = engine.place();
     let db = place.state().await;
-    let changes = |round: i64| -> Vec<Change> {
+    let changes = |round: i64| -> Vec<LeadChange> {
         let change = |n: usize| match (n as i64 + round) % 4 {
             0 => crate::support::lead_row::held(&format!("{n:03}"), &format!("{n} in round {round}")),
             1 => urgent(&format!("{n:03}"), &format!("{n} in round {round}")),
@@ -180,11 +180,13 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
     };
     let decide = async {
         for round in 1..=ROUNDS {
-            let release = if round % 2 == 0 { Release::Send } else { Release::Baseline };
-            let everything = Selection::default();
+            let release = if round % 2 == 0 { ReleaseKind::Send } else { ReleaseKind::Baseline };
+            let everything = HeldSelection::default();
             let held = held::look(&db, &everything).await.unwrap();
-            held::release(&db, &everything, &held, release, Some(&Who::new("tests")), at(round)).await.unwrap();
-            stuck::requeue(&db, &[Status::Rejected, Status::Exhausted], None, None, at(round)).await.unwrap();
+            held::release(&db, &everything, &held, release, Some(&DecisionMaker::new("tests")), at(round))
+                .await
+                .unwrap();
+            stuck::requeue(&db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, at(round)).await.unwrap();
         }
     };
     let others = async {
@@ -200,17 +202,17 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
             let claims = delivery::record_and_claim(
                 &db,
                 &ended,
-                Wanted { leads: 48, admit: &Admit::TestLeads(150), ..Wanted::NOTHING },
+                ClaimRequest { leads: 48, admit: &ClaimFilter::TestLeads(150), ..ClaimRequest::NOTHING },
                 at(seconds),
                 LEASE,
             )
             .await
             .unwrap();
             let outcome = |(n, claim)| match n % 4 {
-                0 => finished(claim, Class::Accepted, Next::Done, seconds),
-                1 => finished(claim, Class::Transient, Next::RetryAt(at(seconds + 1)), seconds),
-                2 => finished(claim, Class::Ambiguous, Next::Hold, seconds),
-                _ => finished(claim, Class::Rejected, Next::Rejected, seconds),
+                0 => finished(claim, OutcomeClass::Accepted, NextStep::Done, seconds),
+                1 => finished(claim, OutcomeClass::Transient, NextStep::RetryAt(at(seconds + 1)), seconds),
+                2 => finished(claim, OutcomeClass::Ambiguous, NextStep::Hold, seconds),
+                _ => finished(claim, OutcomeClass::Rejected, NextStep::Rejected, seconds),
             };
             ended = claims.iter().enumerate().map(outcome).collect();
             tokio::task::yield_now().await;

@@ -9,35 +9,41 @@ use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
 use crate::support::lead_row::{LEASE, at, deliver, desired, finished, id, resend, urgent, write};
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::admission::{Admit, Cap};
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::claim::{Claim, Finished};
-use conversica_sync::store::delivery::{self, Wanted};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::admission::{ClaimFilter, NewPeopleCap};
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::claim::{FinishedAttempt, LeadClaim};
+use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::due;
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 
 const HOUR: i64 = 3600;
 
-fn cap(people: u32, seconds: i64) -> Cap {
-    Cap { people, within: Duration::from_secs(seconds.unsigned_abs()) }
+fn cap(people: u32, seconds: i64) -> NewPeopleCap {
+    NewPeopleCap { people, within: Duration::from_secs(seconds.unsigned_abs()) }
 }
 
-async fn claim(db: &StateDb, caps: &[Cap], ended: &[Finished], seconds: i64) -> Vec<Claim> {
-    let admit = Admit::Capped(caps.to_vec());
-    delivery::record_and_claim(db, ended, Wanted { leads: 100, admit: &admit, ..Wanted::NOTHING }, at(seconds), LEASE)
-        .await
-        .unwrap()
+async fn claim(db: &StateDb, caps: &[NewPeopleCap], ended: &[FinishedAttempt], seconds: i64) -> Vec<LeadClaim> {
+    let admit = ClaimFilter::Capped(caps.to_vec());
+    delivery::record_and_claim(
+        db,
+        ended,
+        ClaimRequest { leads: 100, admit: &admit, ..ClaimRequest::NOTHING },
+        at(seconds),
+        LEASE,
+    )
+    .await
+    .unwrap()
 }
 
-fn ids(claims: &[Claim]) -> Vec<&str> {
+fn ids(claims: &[LeadClaim]) -> Vec<&str> {
     let mut ids: Vec<&str> = claims.iter().map(|claim| claim.lead.id.as_str()).collect();
     ids.sort_unstable();
     ids
 }
 
-fn all(claims: &[Claim], class: Class, next: Next, seconds: i64) -> Vec<Finished> {
+fn all(claims: &[LeadClaim], class: OutcomeClass, next: NextStep, seconds: i64) -> Vec<FinishedAttempt> {
     claims.iter().map(|claim| finished(claim, class, next, seconds)).collect()
 }
 
@@ -56,7 +62,7 @@ async fn no_window_has_more_first_contacts_than_the_cap_and_who_waits_longest_go
         assert!(seconds < 30 * HOUR, "all go in the end: {introduced:?}");
         let claims = claim(&db, &caps, &[], seconds).await;
         introduced.extend(claims.iter().map(|claim| (seconds, claim.lead.id.clone())));
-        claim_nothing_more(&db, &caps, &all(&claims, Class::Accepted, Next::Done, seconds), seconds).await;
+        claim_nothing_more(&db, &caps, &all(&claims, OutcomeClass::Accepted, NextStep::Done, seconds), seconds).await;
     }
     for (end, _) in &introduced {
         let within = introduced.iter().filter(|(at, _)| (end - HOUR..=*end).contains(at) && *at > end - HOUR).count();
@@ -68,7 +74,7 @@ async fn no_window_has_more_first_contacts_than_the_cap_and_who_waits_longest_go
     assert_eq!(order, (0..12).map(|n| format!("{:02}", 11 - n)).collect::<Vec<_>>());
 }
 
-async fn claim_nothing_more(db: &StateDb, caps: &[Cap], ended: &[Finished], seconds: i64) {
+async fn claim_nothing_more(db: &StateDb, caps: &[NewPeopleCap], ended: &[FinishedAttempt], seconds: i64) {
     let used_up = claim(db, caps, ended, seconds).await;
     assert!(used_up.is_empty(), "one claim takes all that the cap leaves: {used_up:?}");
 }
@@ -81,19 +87,21 @@ async fn a_refused_or_failed_first_contact_frees_its_place_and_an_unknown_one_do
     let caps = [cap(2, HOUR)];
     let first = claim(&db, &caps, &[], 1).await;
     assert_eq!(ids(&first), ["1", "2"]);
-    let later = Next::RetryAt(at(100_000));
-    let ended =
-        [finished(&first[0], Class::Rejected, Next::Rejected, 2), finished(&first[1], Class::Transient, later, 2)];
+    let later = NextStep::RetryAt(at(100_000));
+    let ended = [
+        finished(&first[0], OutcomeClass::Rejected, NextStep::Rejected, 2),
+        finished(&first[1], OutcomeClass::Transient, later, 2),
+    ];
     let second = claim(&db, &caps, &ended, 2).await;
     assert_eq!(ids(&second), ["3", "4"], "both places are free again");
-    claim_nothing_more(&db, &caps, &all(&second, Class::Ambiguous, later, 3), 3).await;
-    let next = due::next_due_at(&db, &Admit::Capped(caps.to_vec()), at(3)).await.unwrap();
+    claim_nothing_more(&db, &caps, &all(&second, OutcomeClass::Ambiguous, later, 3), 3).await;
+    let next = due::next_due_at(&db, &ClaimFilter::Capped(caps.to_vec()), at(3)).await.unwrap();
     assert_eq!((next.at, next.capped_until), (Some(at(2 + HOUR)), Some(at(2 + HOUR))));
     claim_nothing_more(&db, &caps, &[], 1 + HOUR).await;
     let third = claim(&db, &caps, &[], 2 + HOUR).await;
     assert_eq!(ids(&third), ["5", "6"]);
     // As a crash leaves them: they may have been contacted.
-    assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(3 + HOUR)).await.unwrap(), 2);
+    assert_eq!(orphan::recover(&db, OrphanScope::All, &resend(), at(3 + HOUR)).await.unwrap(), 2);
     let again = claim(&db, &caps, &[], 4 + HOUR).await;
     assert_eq!(ids(&again), ["5", "6"], "nobody new: they are known by now");
 }
@@ -123,11 +131,11 @@ async fn of_two_caps_the_one_that_leaves_less_counts(engine: Engine) {
         let seconds = 10 + hour * HOUR;
         let claims = claim(&db, &caps, &[], seconds).await;
         taken.push(claims.len());
-        claim_nothing_more(&db, &caps, &all(&claims, Class::Accepted, Next::Done, seconds), seconds).await;
+        claim_nothing_more(&db, &caps, &all(&claims, OutcomeClass::Accepted, NextStep::Done, seconds), seconds).await;
     }
     assert_eq!((taken[0], taken[1], taken[2], taken[3]), (2, 2, 1, 0));
     assert_eq!((taken[4..24].iter().sum::<usize>(), taken[24], taken[25]), (0, 2, 2), "a day after the first");
-    let next = due::next_due_at(&db, &Admit::Capped(caps.to_vec()), at(10 + 29 * HOUR)).await.unwrap();
+    let next = due::next_due_at(&db, &ClaimFilter::Capped(caps.to_vec()), at(10 + 29 * HOUR)).await.unwrap();
     assert_eq!(next.at, None);
     assert_eq!(id("x").client_id, "");
 }

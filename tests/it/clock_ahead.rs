@@ -14,19 +14,21 @@ use crate::support::lead_row::{at, claim_one, desired, held as held_change, id, 
 use crate::support::reading::{open, settings};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
-use conversica_sync::conversica::consent::{HeardWord, Standing};
-use conversica_sync::conversica::consent_word::{Channel, Word};
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::rules::guard::Hold;
+use conversica_sync::conversica::consent::{HeardWord, WithdrawnConsent};
+use conversica_sync::conversica::consent_word::{ChannelWord, ConsentChannel};
+use conversica_sync::conversica::post::PostKind;
+use conversica_sync::rules::guard::StandingHold;
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::fence::{Instance, Polling};
+use conversica_sync::send::fence::{InstanceId, NewestPoller};
 use conversica_sync::send::poll::poll;
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::store::consent::{self as ledger, Entry};
-use conversica_sync::store::control::{self, CompareAsked, Facts, KeptBack, Lost, Resumed, Unasked};
-use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::store::consent::{self as ledger, LedgerEntry};
+use conversica_sync::store::control::{
+    self, CompareAsked, ControlFacts, KeptBack, ResumedAt, UnaskedLosses, UnaskedSends,
+};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{ahead, alert, pause, writeback};
 
@@ -83,19 +85,23 @@ mod of_the_state {
         for case in 0..200 {
             let lead = id(&case.to_string());
             let words = strategy.new_tree(&mut runner).unwrap().current();
-            let entries: Vec<Entry> = words
+            let entries: Vec<LedgerEntry> = words
                 .into_iter()
-                .map(|(sms, given, dated, heard)| Entry {
+                .map(|(sms, given, dated, heard)| LedgerEntry {
                     lead: lead.clone(),
-                    word: Word { channel: if sms { Channel::Sms } else { Channel::Email }, given, at: at(dated) },
+                    word: ChannelWord {
+                        channel: if sms { ConsentChannel::Sms } else { ConsentChannel::Email },
+                        given,
+                        at: at(dated),
+                    },
                     heard_at: at(heard),
                     event_seq: None,
                 })
                 .collect();
             ledger::record(&db, &entries).await.unwrap();
-            let heard: Vec<HeardWord> = entries.iter().map(Entry::heard_word).collect();
+            let heard: Vec<HeardWord> = entries.iter().map(LedgerEntry::heard_word).collect();
             let found = ledger::stands(&db, std::slice::from_ref(&lead)).await.unwrap();
-            assert_eq!(found.get(&lead).copied().unwrap_or_default(), Standing::of(&heard), "{entries:#?}");
+            assert_eq!(found.get(&lead).copied().unwrap_or_default(), WithdrawnConsent::of(&heard), "{entries:#?}");
         }
     }
 
@@ -119,7 +125,7 @@ mod of_the_state {
         for mood in ["calm", "glad"] {
             update(&db, json!({"id": "1", "mood": mood}), at(YEAR)).await;
         }
-        store(&db, Kind::LeadUpdate, &json!({"id": "2", "mood": "calm"}), at(0)).await;
+        store(&db, PostKind::LeadUpdate, &json!({"id": "2", "mood": "calm"}), at(0)).await;
         apply_all(&db, at(600)).await;
         let due = writeback::due(&db, longest, at(0)).await.unwrap();
         assert_eq!(due.iter().map(|event| event.lead.id.as_str()).collect::<Vec<_>>(), ["1", "1"]);
@@ -129,29 +135,29 @@ mod of_the_state {
     async fn write_facts_of_that_year(db: &StateDb) {
         let year = at(YEAR);
         control::write(db, &CompareAsked { at: year }, year).await.unwrap();
-        control::write(db, &Unasked { since: year, leads: 3, lost: 1 }, year).await.unwrap();
-        control::write(db, &Lost { since: year, leads: 2 }, year).await.unwrap();
-        control::write(db, &Hold { reason: "first_run".to_owned(), since: year }, year).await.unwrap();
-        control::write(db, &Resumed { at: year }, year).await.unwrap();
+        control::write(db, &UnaskedSends { since: year, leads: 3, lost: 1 }, year).await.unwrap();
+        control::write(db, &UnaskedLosses { since: year, leads: 2 }, year).await.unwrap();
+        control::write(db, &StandingHold { reason: "first_run".to_owned(), since: year }, year).await.unwrap();
+        control::write(db, &ResumedAt { at: year }, year).await.unwrap();
     }
 
     pub(super) async fn facts_that_lie_ahead_count_as_of_now(engine: Engine) {
         let place = engine.place();
         let db = place.state().await;
         write_facts_of_that_year(&db).await;
-        let fence = Polling { instance: Instance::default() };
+        let fence = NewestPoller { instance: InstanceId::default() };
         control::write(&db, &fence, at(YEAR)).await.unwrap();
         pause::ask(&db, at(100), at(0)).await.unwrap();
-        let facts = ahead::correct_facts(&db, Facts::read(&db).await.unwrap(), at(5)).await.unwrap();
+        let facts = ahead::correct_facts(&db, ControlFacts::read(&db).await.unwrap(), at(5)).await.unwrap();
         assert_eq!(facts.get::<CompareAsked>().unwrap(), Some(CompareAsked { at: at(5) }));
-        assert_eq!(facts.get::<Unasked>().unwrap(), Some(Unasked { since: at(5), leads: 3, lost: 1 }));
-        assert_eq!(facts.get::<Lost>().unwrap(), Some(Lost { since: at(5), leads: 2 }));
-        assert_eq!(facts.get::<Hold>().unwrap().map(|hold| hold.since), Some(at(5)));
-        assert_eq!(facts.get::<Resumed>().unwrap(), Some(Resumed { at: at(5) }));
+        assert_eq!(facts.get::<UnaskedSends>().unwrap(), Some(UnaskedSends { since: at(5), leads: 3, lost: 1 }));
+        assert_eq!(facts.get::<UnaskedLosses>().unwrap(), Some(UnaskedLosses { since: at(5), leads: 2 }));
+        assert_eq!(facts.get::<StandingHold>().unwrap().map(|hold| hold.since), Some(at(5)));
+        assert_eq!(facts.get::<ResumedAt>().unwrap(), Some(ResumedAt { at: at(5) }));
         // They stay what they are when the next poll looks, and what is not a moment is left alone.
         let facts = ahead::correct_facts(&db, facts, at(50)).await.unwrap();
-        assert_eq!(facts.get::<Unasked>().unwrap().map(|unasked| unasked.since), Some(at(5)));
-        assert_eq!(facts.get::<Polling>().unwrap(), Some(fence));
+        assert_eq!(facts.get::<UnaskedSends>().unwrap().map(|unasked| unasked.since), Some(at(5)));
+        assert_eq!(facts.get::<NewestPoller>().unwrap(), Some(fence));
         let fence_at = crate::support::hearing::ask(&db, "select cast(at as text) from control where name = 'polling'");
         assert_eq!(fence_at.await, [at(YEAR).timestamp_micros().to_string()]);
         assert_eq!(pause::asked_until(&db, at(50)).await.unwrap(), Some(at(100)));
@@ -166,7 +172,7 @@ mod of_the_state {
         write(&db, &[held_change("kept 1", "a"), held_change("kept 2", "a")], YEAR + 60).await;
         let kept = KeptBack { reason: TOO_MANY_CHANGES.to_owned(), since: at(YEAR + 60) };
         control::write(&db, &kept, at(YEAR + 60)).await.unwrap();
-        let facts = ahead::correct_facts(&db, Facts::read(&db).await.unwrap(), at(0)).await.unwrap();
+        let facts = ahead::correct_facts(&db, ControlFacts::read(&db).await.unwrap(), at(0)).await.unwrap();
         let kept = facts.get::<KeptBack>().unwrap().unwrap();
         // The poll that goes on keeps back one more, and then knows that all of these may be sent.
         write(&db, &[held_change("kept 3", "a")], 3).await;
@@ -179,12 +185,14 @@ mod of_the_state {
         let place = engine.place();
         let db = place.state().await;
         write(&db, &[held_change("1", "a"), held_change("2", "a")], YEAR).await;
-        control::write(&db, &Hold { reason: TOO_MANY_CHANGES.to_owned(), since: at(YEAR) }, at(YEAR)).await.unwrap();
-        ahead::correct_facts(&db, Facts::read(&db).await.unwrap(), at(0)).await.unwrap();
-        let everything = Selection::default();
+        control::write(&db, &StandingHold { reason: TOO_MANY_CHANGES.to_owned(), since: at(YEAR) }, at(YEAR))
+            .await
+            .unwrap();
+        ahead::correct_facts(&db, ControlFacts::read(&db).await.unwrap(), at(0)).await.unwrap();
+        let everything = HeldSelection::default();
         let shown = held::look(&db, &everything).await.unwrap();
         write(&db, &[held_change("1", "not shown")], 10).await;
-        held::release(&db, &everything, &shown, Release::Send, None, at(20)).await.unwrap();
+        held::release(&db, &everything, &shown, ReleaseKind::Send, None, at(20)).await.unwrap();
         assert_eq!(row(&db, "1").await.status, "held");
         assert_eq!(row(&db, "2").await.status, "pending");
     }
@@ -201,7 +209,7 @@ mod of_the_state {
             if second == 40 {
                 control::write(&state, &CompareAsked { at: at(YEAR) }, at(YEAR)).await.unwrap();
             }
-            poll(&crm, &state, &settings, Reach::AsDue, &Tally::default(), at(second)).await.unwrap();
+            poll(&crm, &state, &settings, PollReach::AsDue, &RunTally::default(), at(second)).await.unwrap();
             kinds.push(control::read::<LastPoll>(&state).await.unwrap().unwrap().kind);
         }
         assert_eq!(kinds, ["full", "incremental", "full", "incremental", "incremental"]);
@@ -214,9 +222,9 @@ mod of_the_state {
         crm.sql("create table leads (id bigint primary key, town text); insert into leads values (1, 'Ulm')").await;
         let source = "table = 'leads'\nkey = 'id'";
         let (settings, crm) = (settings(&crm, source, "city = 'town'"), open(&crm, source, "city = 'town'").await);
-        let tally = Tally::default();
+        let tally = RunTally::default();
         for second in [YEAR, 0] {
-            poll(&crm, &state, &settings, Reach::AsDue, &tally, at(second)).await.unwrap();
+            poll(&crm, &state, &settings, PollReach::AsDue, &tally, at(second)).await.unwrap();
         }
         let last = control::read::<LastPoll>(&state).await.unwrap().unwrap();
         assert_eq!((last.at, last.succeeded_at.values().max()), (at(0), Some(&at(0))));

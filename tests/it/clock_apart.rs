@@ -13,9 +13,9 @@ use crate::support::scene::Scene;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
 use crate::support::wait::wait_until;
 use crate::support::wrong_clock::with_clock;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::pause;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -154,13 +154,13 @@ mod of_the_state {
         let settings = resend();
         assert!(orphan::any_expired(&db, &settings, at(10)).await.unwrap());
         assert_eq!(
-            orphan::recover(&db, Orphans::Expired, &settings, at(10)).await.unwrap(),
+            orphan::recover(&db, OrphanScope::Expired, &settings, at(10)).await.unwrap(),
             0,
             "it may still be sending"
         );
         let over = 12 + 60 + 2 * i64::try_from(settings.timeout.as_secs()).unwrap();
         assert!(orphan::any_expired(&db, &settings, at(over)).await.unwrap());
-        assert_eq!(orphan::recover(&db, Orphans::Expired, &settings, at(over)).await.unwrap(), 1);
+        assert_eq!(orphan::recover(&db, OrphanScope::Expired, &settings, at(over)).await.unwrap(), 1);
     }
 
     pub(super) async fn time_in_which_a_lead_was_not_tried_does_not_count_as_failure(engine: Engine) {
@@ -169,11 +169,11 @@ mod of_the_state {
         write(&db, &[desired("1", "a")], 0).await;
         let claim = claim_one(&db, 1).await;
         assert_eq!(claim.failing_for(), Duration::ZERO, "the first attempt");
-        record(&db, &[finished(&claim, Class::Transient, Next::RetryAt(at(12)), 2)]).await;
+        record(&db, &[finished(&claim, OutcomeClass::Transient, NextStep::RetryAt(at(12)), 2)]).await;
         // The program did not run for a day.
         let claim = claim_one(&db, DAY + 12).await;
         assert_eq!((claim.attempt, claim.failing_for()), (2, Duration::from_secs(10 + 60)));
-        record(&db, &[finished(&claim, Class::Transient, Next::RetryAt(at(DAY + 40)), DAY + 20)]).await;
+        record(&db, &[finished(&claim, OutcomeClass::Transient, NextStep::RetryAt(at(DAY + 40)), DAY + 20)]).await;
         let claim = claim_one(&db, DAY + 45).await;
         assert_eq!(claim.failing_for(), Duration::from_secs(70 + 33), "a few seconds late");
     }
@@ -185,8 +185,8 @@ mod of_the_state {
         for hour in 0..25 {
             let claim = claim_one(&db, hour * 3600).await;
             assert_eq!(claim.failing_for(), Duration::from_secs(hour.unsigned_abs() * 3600));
-            let next = Next::RetryAt(at((hour + 1) * 3600));
-            record(&db, &[finished(&claim, Class::Transient, next, hour * 3600)]).await;
+            let next = NextStep::RetryAt(at((hour + 1) * 3600));
+            record(&db, &[finished(&claim, OutcomeClass::Transient, next, hour * 3600)]).await;
         }
     }
 
@@ -196,10 +196,10 @@ mod of_the_state {
         write(&db, &[desired("1", "a")], 0).await;
         let claim = claim_one(&db, 1).await;
         // While this request was on its way, the clock was a year ahead.
-        record(&db, &[finished(&claim, Class::Transient, Next::RetryAt(at(10)), 365 * DAY)]).await;
+        record(&db, &[finished(&claim, OutcomeClass::Transient, NextStep::RetryAt(at(10)), 365 * DAY)]).await;
         let claim = claim_one(&db, 10).await;
         assert_eq!(claim.failing_for(), Duration::ZERO);
-        record(&db, &[finished(&claim, Class::Transient, Next::RetryAt(at(20)), 11)]).await;
+        record(&db, &[finished(&claim, OutcomeClass::Transient, NextStep::RetryAt(at(20)), 11)]).await;
         assert_eq!(claim_one(&db, 20).await.failing_for(), Duration::from_secs(10));
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::watched::{Watched, ask};
-use conversica_sync::http::{self, Limits};
+use conversica_sync::http::{self, PeerLimits};
 
 const SOON: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ fn a_request_that_trickles_is_cut_and_disturbs_nobody() {
 }
 
 /// A server with limits that a test can wait for, and what stops it.
-async fn serving(limits: Limits) -> (String, CancellationToken, tokio::task::JoinHandle<()>) {
+async fn serving(limits: PeerLimits) -> (String, CancellationToken, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let router = axum::Router::new()
@@ -57,9 +57,13 @@ async fn serving(limits: Limits) -> (String, CancellationToken, tokio::task::Joi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_limited_in_number_and_in_age() {
-    let (address, stop, server) =
-        serving(Limits { headers: PATIENCE, lifetime: PATIENCE, connections: 1, stop_within: Duration::from_secs(2) })
-            .await;
+    let (address, stop, server) = serving(PeerLimits {
+        headers: PATIENCE,
+        lifetime: PATIENCE,
+        connections: 1,
+        stop_within: Duration::from_secs(2),
+    })
+    .await;
     let blocking = tokio::task::spawn_blocking(move || {
         let mut first = TcpStream::connect(&address).expect("a connection");
         // The first one, which has shown no credentials, gives way to the newcomer.
@@ -78,7 +82,7 @@ async fn connections_are_limited_in_number_and_in_age() {
 
     let lifetime = Duration::from_millis(400);
     let (address, stop, server) =
-        serving(Limits { headers: PATIENCE, lifetime, connections: 8, stop_within: Duration::from_secs(2) }).await;
+        serving(PeerLimits { headers: PATIENCE, lifetime, connections: 8, stop_within: Duration::from_secs(2) }).await;
     let blocking = tokio::task::spawn_blocking(move || {
         // A body that never comes: no time limit of headers ends that.
         let head = "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n1";

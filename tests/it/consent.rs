@@ -10,13 +10,13 @@ use crate::support::lead_row::{
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
 use conversica_sync::config::OnAmbiguous;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::admission::Admit;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::delivery::{self, Wanted};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::admission::ClaimFilter;
+use conversica_sync::rules::lead_change::LeadChange;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::lead;
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 
 const STOP: &str = r#"{"id":"1","optOut":true}"#;
@@ -30,9 +30,9 @@ on_both_engines!(
     withdrawals_that_waited_out_an_outage_are_due_at_once,
 );
 
-async fn backlog(db: &StateDb, leads: u32, change: impl Fn(&str) -> Change) {
+async fn backlog(db: &StateDb, leads: u32, change: impl Fn(&str) -> LeadChange) {
     for first in (0..leads).step_by(2000) {
-        let changes: Vec<Change> = (first..first + 2000).map(|n| change(&format!("0{n}"))).collect();
+        let changes: Vec<LeadChange> = (first..first + 2000).map(|n| change(&format!("0{n}"))).collect();
         write(db, &changes, 0).await;
     }
 }
@@ -49,10 +49,10 @@ async fn a_withdrawal_goes_before_twenty_thousand_others_however_its_first_try_e
         let first = claim(&db, 1, 20 + end).await.remove(0);
         assert_eq!((&first.lead, first.urgent, first.body.as_str()), (&id("known"), true, "stop"), "after {end} tries");
         match end {
-            0 => record(&db, &[finished(&first, Class::Transient, Next::RetryAt(at(21)), 20)]).await,
-            1 => record(&db, &[finished(&first, Class::Ambiguous, Next::RetryAt(at(22)), 21)]).await,
-            2 => assert_eq!(orphan::recover(&db, Orphans::All, &settings, at(22)).await.unwrap(), 1),
-            _ => record(&db, &[finished(&first, Class::Accepted, Next::Done, 23)]).await,
+            0 => record(&db, &[finished(&first, OutcomeClass::Transient, NextStep::RetryAt(at(21)), 20)]).await,
+            1 => record(&db, &[finished(&first, OutcomeClass::Ambiguous, NextStep::RetryAt(at(22)), 21)]).await,
+            2 => assert_eq!(orphan::recover(&db, OrphanScope::All, &settings, at(22)).await.unwrap(), 1),
+            _ => record(&db, &[finished(&first, OutcomeClass::Accepted, NextStep::Done, 23)]).await,
         }
     }
     assert_ne!(claim(&db, 1, 30).await[0].lead, id("known"), "then it is the others' turn");
@@ -62,11 +62,11 @@ async fn a_withdrawal_that_comes_while_a_request_is_on_its_way_waits_for_no_retr
     let place = engine.place();
     let db = place.state().await;
     let ends = [
-        (Class::Transient, Next::RetryAt(at(9000))),
-        (Class::Ambiguous, Next::RetryAt(at(9000))),
-        (Class::Ambiguous, Next::Hold),
-        (Class::Rejected, Next::Rejected),
-        (Class::Transient, Next::Exhausted),
+        (OutcomeClass::Transient, NextStep::RetryAt(at(9000))),
+        (OutcomeClass::Ambiguous, NextStep::RetryAt(at(9000))),
+        (OutcomeClass::Ambiguous, NextStep::Hold),
+        (OutcomeClass::Rejected, NextStep::Rejected),
+        (OutcomeClass::Transient, NextStep::Exhausted),
     ];
     for (n, (class, next)) in (0..).zip(ends) {
         let id = format!("{n}");
@@ -77,7 +77,7 @@ async fn a_withdrawal_that_comes_while_a_request_is_on_its_way_waits_for_no_retr
         record(&db, &[finished(&in_flight, class, next, 4)]).await;
         let stop = claim_one(&db, 5).await;
         assert_eq!((stop.body.as_str(), stop.urgent), ("stop", true), "{class:?} {next:?}");
-        record(&db, &[finished(&stop, Class::Accepted, Next::Done, 6)]).await;
+        record(&db, &[finished(&stop, OutcomeClass::Accepted, NextStep::Done, 6)]).await;
     }
 }
 
@@ -87,14 +87,14 @@ async fn whoever_was_claimed_since_the_poll_looked_is_withdrawn_at_once_and_not_
     write(&db, &[desired("1", "a"), desired("2", "a"), held("3", "a")], 0).await;
     let mut claims = claim(&db, 2, 1).await;
     claims.sort_by(|a, b| a.lead.cmp(&b.lead));
-    record(&db, &[finished(&claims[0], Class::Accepted, Next::Done, 2)]).await;
+    record(&db, &[finished(&claims[0], OutcomeClass::Accepted, NextStep::Done, 2)]).await;
     // As a poll writes them that had seen none of them contacted.
     write(&db, &[held("1", STOP), held("2", STOP), held("3", STOP)], 3).await;
-    record(&db, &[finished(&claims[1], Class::Accepted, Next::Done, 4)]).await;
+    record(&db, &[finished(&claims[1], OutcomeClass::Accepted, NextStep::Done, 4)]).await;
     let claims = delivery::record_and_claim(
         &db,
         &[],
-        Wanted { leads: 10, admit: &Admit::Withdrawals, ..Wanted::NOTHING },
+        ClaimRequest { leads: 10, admit: &ClaimFilter::Withdrawals, ..ClaimRequest::NOTHING },
         at(5),
         LEASE,
     )
@@ -110,9 +110,9 @@ async fn a_consent_given_again_and_taken_back_on_its_way_is_withdrawn_at_once(en
     let place = engine.place();
     let db = place.state().await;
     for (id_, class, next) in [
-        ("1", Class::Accepted, Next::Done),
-        ("2", Class::Ambiguous, Next::Hold),
-        ("3", Class::Transient, Next::RetryAt(at(9))),
+        ("1", OutcomeClass::Accepted, NextStep::Done),
+        ("2", OutcomeClass::Ambiguous, NextStep::Hold),
+        ("3", OutcomeClass::Transient, NextStep::RetryAt(at(9))),
     ] {
         deliver(&db, desired(id_, STOP), 0).await;
         write(&db, &[desired(id_, "consent")], 1).await;
@@ -122,13 +122,13 @@ async fn a_consent_given_again_and_taken_back_on_its_way_is_withdrawn_at_once(en
         let claims = delivery::record_and_claim(
             &db,
             &[],
-            Wanted { leads: 9, admit: &Admit::Withdrawals, ..Wanted::NOTHING },
+            ClaimRequest { leads: 9, admit: &ClaimFilter::Withdrawals, ..ClaimRequest::NOTHING },
             at(5),
             LEASE,
         )
         .await
         .unwrap();
-        assert_eq!(claims.len(), usize::from(class != Class::Transient), "{class:?}: {claims:?}");
+        assert_eq!(claims.len(), usize::from(class != OutcomeClass::Transient), "{class:?}: {claims:?}");
         assert!(claims.iter().all(|claim| claim.body == STOP));
     }
     assert_eq!(row(&db, "3").await.status, "in_sync", "the consent never arrived");
@@ -143,12 +143,12 @@ async fn a_withdrawal_is_sent_though_its_row_has_gone(engine: Engine) {
     write(&db, &[urgent("1", "stop"), urgent("2", "stop"), desired("3", "b")], 1).await;
     let in_flight = claim(&db, 1, 2).await.remove(0);
     lead::mark_gone(&db, &["1", "2", "3"].map(id), at(3)).await.unwrap();
-    record(&db, &[finished(&in_flight, Class::Transient, Next::RetryAt(at(4)), 3)]).await;
+    record(&db, &[finished(&in_flight, OutcomeClass::Transient, NextStep::RetryAt(at(4)), 3)]).await;
     let claims = claim(&db, 10, 5).await;
     assert_eq!(claims.len(), 2, "{claims:?}");
     for claim in &claims {
         assert_eq!(claim.body, "stop");
-        record(&db, &[finished(claim, Class::Accepted, Next::Done, 6)]).await;
+        record(&db, &[finished(claim, OutcomeClass::Accepted, NextStep::Done, 6)]).await;
     }
     for id in ["1", "2", "3"] {
         assert_eq!(row(&db, id).await.status, "gone", "{id}");
@@ -163,12 +163,12 @@ async fn withdrawals_that_waited_out_an_outage_are_due_at_once(engine: Engine) {
     }
     write(&db, &[urgent("1", "stop"), desired("2", "b")], 1).await;
     for claim in claim(&db, 10, 2).await {
-        record(&db, &[finished(&claim, Class::Transient, Next::RetryAt(at(900)), 3)]).await;
+        record(&db, &[finished(&claim, OutcomeClass::Transient, NextStep::RetryAt(at(900)), 3)]).await;
     }
     assert!(claim(&db, 10, 4).await.is_empty());
     assert_eq!(conversica_sync::store::due::hurry_withdrawals(&db, at(5)).await.unwrap(), 1);
     assert_eq!(claim_one(&db, 5).await.lead, id("1"));
-    assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(6)).await.unwrap(), 1);
+    assert_eq!(orphan::recover(&db, OrphanScope::All, &resend(), at(6)).await.unwrap(), 1);
 }
 
 mod program {

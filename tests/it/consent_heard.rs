@@ -8,15 +8,15 @@ use crate::support::lead_row::{LEASE, at, claim_one, deliver, desired, finished,
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::mapping::Mapped;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::send::consent::{self, Ledger};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::conversica::post::PostKind;
+use conversica_sync::rules::lead_change::LeadChange;
+use conversica_sync::rules::mapping::MappedRow;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::send::consent::{self, LedgerUse};
 use conversica_sync::store::consent as ledger;
-use conversica_sync::store::delivery::{self, OptOuts, Wanted};
-use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::delivery::{self, ClaimRequest, OptOuts};
+use conversica_sync::store::event::{self, PostArrival};
 
 on_both_engines!(
     whatever_was_written_a_claim_leaves_with_the_opt_out,
@@ -39,11 +39,11 @@ async fn whatever_was_written_a_claim_leaves_with_the_opt_out(engine: Engine) {
     update(&db, opted_out(), at(1)).await;
     // As by somebody who did not know of it.
     write(&db, &[desired("1", FALSE), desired("2", FALSE)], 2).await;
-    let claims = delivery::record_and_claim(&db, &[], Wanted::up_to(9), at(3), LEASE).await.unwrap();
+    let claims = delivery::record_and_claim(&db, &[], ClaimRequest::up_to(9), at(3), LEASE).await.unwrap();
     let body = |id_: &str| claims.iter().find(|claim| claim.lead == id(id_)).unwrap().body.clone();
     assert_eq!((body("1").as_str(), body("2").as_str()), (TRUE, FALSE));
     for claim in &claims {
-        record(&db, &[finished(claim, Class::Accepted, Next::Done, 4)]).await;
+        record(&db, &[finished(claim, OutcomeClass::Accepted, NextStep::Done, 4)]).await;
     }
     let sent = row(&db, "1").await;
     assert_eq!(
@@ -57,15 +57,15 @@ async fn until_a_post_is_taken_in_nothing_is_sent_to_its_lead_but_a_withdrawal(e
     let db = place.state().await;
     deliver(&db, desired("1", r#"{"id":"1","optOut":false}"#), 0).await;
     write(&db, &[desired("1", FALSE), desired("2", FALSE)], 1).await;
-    store(&db, Kind::LeadUpdate, &opted_out(), at(1)).await;
-    let claims = delivery::record_and_claim(&db, &[], Wanted::up_to(9), at(2), LEASE).await.unwrap();
+    store(&db, PostKind::LeadUpdate, &opted_out(), at(1)).await;
+    let claims = delivery::record_and_claim(&db, &[], ClaimRequest::up_to(9), at(2), LEASE).await.unwrap();
     assert_eq!(claims.iter().map(|claim| claim.lead.clone()).collect::<Vec<_>>(), [id("2")]);
     apply_all(&db, at(3)).await;
     let claim = claim_one(&db, 4).await;
     assert_eq!(claim.body, TRUE);
     // A withdrawal waits for no later post.
-    record(&db, &[finished(&claim, Class::Transient, Next::RetryAt(at(5)), 5)]).await;
-    store(&db, Kind::LeadUpdate, &json!({"id": "1", "hotLead": true}), at(5)).await;
+    record(&db, &[finished(&claim, OutcomeClass::Transient, NextStep::RetryAt(at(5)), 5)]).await;
+    store(&db, PostKind::LeadUpdate, &json!({"id": "1", "hotLead": true}), at(5)).await;
     assert_eq!(claim_one(&db, 6).await.lead, id("1"));
 }
 
@@ -75,10 +75,10 @@ async fn who_is_on_the_way_as_an_opt_out_is_heard_is_told_of_it_at_once_afterwar
     write(&db, &[desired("1", FALSE)], 0).await;
     let in_flight = claim_one(&db, 1).await;
     assert_eq!(update(&db, opted_out(), at(2)).await.due, 1);
-    record(&db, &[finished(&in_flight, Class::Accepted, Next::Done, 3)]).await;
+    record(&db, &[finished(&in_flight, OutcomeClass::Accepted, NextStep::Done, 3)]).await;
     let next = claim_one(&db, 4).await;
     assert_eq!((next.body.as_str(), next.urgent), (TRUE, true));
-    record(&db, &[finished(&next, Class::Accepted, Next::Done, 5)]).await;
+    record(&db, &[finished(&next, OutcomeClass::Accepted, NextStep::Done, 5)]).await;
     update(&db, json!({"id": "1", "smsOptOut": true}), at(6)).await;
     let next = claim_one(&db, 7).await;
     assert_eq!(next.body, r#"{"id":"1","optOut":true,"smsOptOut":true,"smsOptIn":false}"#);
@@ -96,12 +96,12 @@ async fn what_is_held_is_kept_too_and_an_ignored_opt_out_changes_nothing(engine:
     conversica_sync::store::held::release_all(
         &db,
         &Default::default(),
-        conversica_sync::store::held::Release::Send,
+        conversica_sync::store::held::ReleaseKind::Send,
         at(4),
     )
     .await
     .unwrap();
-    let wanted = Wanted { opt_outs: OptOuts::Ignore, ..Wanted::up_to(9) };
+    let wanted = ClaimRequest { opt_outs: OptOuts::Ignore, ..ClaimRequest::up_to(9) };
     let claims = delivery::record_and_claim(&db, &[], wanted, at(5), LEASE).await.unwrap();
     assert_eq!(claims[0].body, FALSE);
 }
@@ -113,16 +113,16 @@ async fn whichever_comes_first_a_poll_or_an_opt_out_the_opt_out_stands_in_the_en
     let body = |n: usize| format!(r#"{{"id":"x","city":"{n}","optOut":false}}"#);
     let all = |n: usize| ids.iter().map(|id| desired(id, &body(n))).collect::<Vec<_>>();
     write(&db, &all(0), 0).await;
-    for claim in delivery::record_and_claim(&db, &[], Wanted::up_to(100), at(1), LEASE).await.unwrap() {
-        record(&db, &[finished(&claim, Class::Accepted, Next::Done, 2)]).await;
+    for claim in delivery::record_and_claim(&db, &[], ClaimRequest::up_to(100), at(1), LEASE).await.unwrap() {
+        record(&db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 2)]).await;
     }
     let polls = async {
         for n in 1..60 {
             let words = ledger::newest(&db).await.unwrap();
             let rows = all(n).into_iter().map(|change| {
-                let Change { lead, desired, .. } = change;
+                let LeadChange { lead, desired, .. } = change;
                 (
-                    Mapped {
+                    MappedRow {
                         lead,
                         desired,
                         withdrawn: Vec::new(),
@@ -134,9 +134,9 @@ async fn whichever_comes_first_a_poll_or_an_opt_out_the_opt_out_stands_in_the_en
                     None,
                 )
             });
-            let rows = consent::keep(&db, rows.collect(), Ledger::Leave, at(3)).await.unwrap();
+            let rows = consent::keep(&db, rows.collect(), LedgerUse::Leave, at(3)).await.unwrap();
             tokio::task::yield_now().await;
-            let changes: Vec<Change> =
+            let changes: Vec<LeadChange> =
                 rows.into_iter().map(|mapped| desired(&mapped.lead.id, &mapped.desired.unwrap())).collect();
             ledger::upsert(&db, &changes, words, at(3), at(3)).await.unwrap();
         }
@@ -281,7 +281,7 @@ fn with_keep_opt_outs_off_the_crm_has_its_way(engine: Engine) {
 fn receive(scene: &Scene, posts: &[Value]) {
     scene.with_state(async |db| {
         for post in posts {
-            let arrival = Arrival::of(Kind::LeadUpdate, post.to_string().into_bytes(), false);
+            let arrival = PostArrival::of(PostKind::LeadUpdate, post.to_string().into_bytes(), false);
             event::store(db, &[arrival], chrono::Utc::now()).await.unwrap();
         }
     });

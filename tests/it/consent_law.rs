@@ -10,20 +10,20 @@ use serde_json::{Value, json};
 use crate::support::hearing::{apply_all, store};
 use crate::support::lead_row::{at, finished, id, record, row, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
-use conversica_sync::conversica::consent::{HeardWord, Standing, WordSource, words};
+use conversica_sync::conversica::consent::{HeardWord, WithdrawnConsent, WordSource, words};
 use conversica_sync::conversica::lead::RowHash;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::diff::{self, RowDifference};
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
-use conversica_sync::rules::lead_change::{Change, Known};
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::mapping::Mapped;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::send::consent::{self, Ledger};
-use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::rules::lead_change::{KnownLead, LeadChange};
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::mapping::MappedRow;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::send::consent::{self, LedgerUse};
+use conversica_sync::store::claim::LeadClaim;
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{consent as ledger, lead, stuck};
 
@@ -45,17 +45,17 @@ enum Event {
     Apply,
     Claim,
     Answer {
-        class: Class,
+        class: OutcomeClass,
         unknown: OnAmbiguous,
     },
     Crash(OnAmbiguous),
     Vanish,
-    Decide(Release),
+    Decide(ReleaseKind),
     Requeue,
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let class = prop::sample::select(Class::ALL.to_vec());
+    let class = prop::sample::select(OutcomeClass::ALL.to_vec());
     let unknown = || prop::sample::select(vec![OnAmbiguous::Resend, OnAmbiguous::Wait, OnAmbiguous::Hold]);
     prop_oneof![
         3 => (0_u8..5).prop_map(Event::Row),
@@ -68,7 +68,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (class, unknown()).prop_map(|(class, unknown)| Event::Answer { class, unknown }),
         1 => unknown().prop_map(Event::Crash),
         1 => Just(Event::Vanish),
-        1 => prop::sample::select(vec![Release::Send, Release::Baseline]).prop_map(Event::Decide),
+        1 => prop::sample::select(vec![ReleaseKind::Send, ReleaseKind::Baseline]).prop_map(Event::Decide),
         1 => Just(Event::Requeue),
     ]
 }
@@ -107,8 +107,8 @@ struct Play {
     /// What was posted and not taken in, and what was.
     posted: Vec<HeardWord>,
     said: Vec<HeardWord>,
-    looked: Option<(Mapped, Option<Known>, Option<String>, i64)>,
-    in_flight: Option<Claim>,
+    looked: Option<(MappedRow, Option<KnownLead>, Option<String>, i64)>,
+    in_flight: Option<LeadClaim>,
     endpoint: Option<String>,
 }
 
@@ -131,7 +131,7 @@ impl Play {
                 let body = post(k, self.seconds);
                 let words = words(body.as_object().unwrap(), now).into_iter();
                 self.posted.extend(words.map(|word| HeardWord { word, heard_at: now, source: WordSource::Conversica }));
-                store(&self.db, conversica_sync::conversica::post::Kind::LeadUpdate, &body, now).await;
+                store(&self.db, conversica_sync::conversica::post::PostKind::LeadUpdate, &body, now).await;
             }
             Event::Apply => {
                 apply_all(&self.db, now).await;
@@ -141,20 +141,20 @@ impl Play {
             Event::Answer { class, unknown } => {
                 let Some(claim) = self.in_flight.take() else { return };
                 let next = match class {
-                    Class::Accepted => Next::Done,
-                    Class::Rejected => Next::Rejected,
-                    Class::Halting => Next::Untried,
-                    Class::Ambiguous if unknown == OnAmbiguous::Hold && !claim.urgent => Next::Hold,
-                    Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
+                    OutcomeClass::Accepted => NextStep::Done,
+                    OutcomeClass::Rejected => NextStep::Rejected,
+                    OutcomeClass::Halting => NextStep::Untried,
+                    OutcomeClass::Ambiguous if unknown == OnAmbiguous::Hold && !claim.urgent => NextStep::Hold,
+                    OutcomeClass::Transient | OutcomeClass::Ambiguous => NextStep::RetryAt(at(self.seconds + 2)),
                 };
-                if matches!(class, Class::Accepted | Class::Ambiguous) {
+                if matches!(class, OutcomeClass::Accepted | OutcomeClass::Ambiguous) {
                     self.endpoint = Some(claim.body.clone());
                 }
                 record(&self.db, &[finished(&claim, class, next, self.seconds)]).await;
             }
             Event::Crash(unknown) => {
                 self.in_flight = None;
-                orphan::recover(&self.db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
+                orphan::recover(&self.db, OrphanScope::All, &unknown_is(unknown), now).await.unwrap();
             }
             Event::Vanish => {
                 if self.known().await.is_some_and(|known| !known.gone) {
@@ -163,15 +163,17 @@ impl Play {
                 self.looked = None;
             }
             Event::Decide(release) => {
-                held::release_all(&self.db, &Selection::default(), release, now).await.unwrap();
+                held::release_all(&self.db, &HeldSelection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                stuck::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, None, now).await.unwrap();
+                stuck::requeue(&self.db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, now)
+                    .await
+                    .unwrap();
             }
         }
     }
 
-    async fn known(&self) -> Option<Known> {
+    async fn known(&self) -> Option<KnownLead> {
         lead::page(&self.db, None, 10).await.unwrap().pop()
     }
 
@@ -183,7 +185,7 @@ impl Play {
         if known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(hash)) {
             return;
         }
-        let mapped = Mapped {
+        let mapped = MappedRow {
             lead: id("1"),
             desired: Ok(body(k)),
             withdrawn: Vec::new(),
@@ -194,8 +196,9 @@ impl Play {
         };
         let now = at(self.seconds);
         let rows = vec![(mapped.of_row(hash), self.given_at.map(at))];
-        let mapped = consent::keep(&self.db, rows, Ledger::Write, now).await.unwrap().remove(0);
-        self.said = ledger::of_lead(&self.db, &id("1")).await.unwrap().iter().map(ledger::Entry::heard_word).collect();
+        let mapped = consent::keep(&self.db, rows, LedgerUse::Write, now).await.unwrap().remove(0);
+        self.said =
+            ledger::of_lead(&self.db, &id("1")).await.unwrap().iter().map(ledger::LedgerEntry::heard_word).collect();
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
         self.looked = Some((mapped, known, delivered, words));
     }
@@ -204,23 +207,28 @@ impl Play {
         let Some((mapped, known, delivered, words)) = self.looked.take() else { return };
         let now = at(self.seconds);
         match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
-            Difference::None => {}
-            Difference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
-            Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
-            Difference::Changed(change, kind) => {
+            RowDifference::None => {}
+            RowDifference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
+            RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
+            RowDifference::Changed(change, kind) => {
                 let hold_reason = (holds && kind.sends() && !change.urgent).then_some(TOO_MANY_CHANGES);
-                ledger::upsert(&self.db, &[Change { hold_reason, ..change }], words, now, now).await.unwrap();
+                ledger::upsert(&self.db, &[LeadChange { hold_reason, ..change }], words, now, now).await.unwrap();
             }
         }
     }
 
     async fn claim(&mut self) {
-        let claims =
-            delivery::record_and_claim(&self.db, &[], Wanted::up_to(5), at(self.seconds), Duration::from_secs(60));
+        let claims = delivery::record_and_claim(
+            &self.db,
+            &[],
+            ClaimRequest::up_to(5),
+            at(self.seconds),
+            Duration::from_secs(60),
+        );
         let Some(claim) = claims.await.unwrap().pop() else { return };
-        let standing = Standing::of(&self.said);
+        let standing = WithdrawnConsent::of(&self.said);
         assert_eq!(standing.overrides(&claim.body), [], "{} contradicts {standing:?}", claim.body);
-        let fingerprint = conversica_sync::conversica::lead::Fingerprint::of(claim.body.as_bytes());
+        let fingerprint = conversica_sync::conversica::lead::ContentFingerprint::of(claim.body.as_bytes());
         assert_eq!(claim.sent_hash, fingerprint.as_bytes());
         let stored = row(&self.db, "1").await;
         if stored.desired.as_ref() != Some(&claim.body) {
@@ -241,14 +249,15 @@ impl Play {
         }
         self.looked = None;
         for _ in 0..3 {
-            for event in [Event::Look, Event::Write { holds: false }, Event::Requeue, Event::Decide(Release::Send)] {
+            for event in [Event::Look, Event::Write { holds: false }, Event::Requeue, Event::Decide(ReleaseKind::Send)]
+            {
                 self.step(event).await;
             }
             self.seconds += 4000;
             self.step(Event::Claim).await;
-            self.step(Event::Answer { class: Class::Accepted, unknown: OnAmbiguous::Resend }).await;
+            self.step(Event::Answer { class: OutcomeClass::Accepted, unknown: OnAmbiguous::Resend }).await;
         }
-        let standing = Standing::of(&self.said);
+        let standing = WithdrawnConsent::of(&self.said);
         let wanted = body(self.row.unwrap_or(0));
         let wanted = standing.keep(&wanted).unwrap_or(wanted);
         let stored = row(&self.db, "1").await;

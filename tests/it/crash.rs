@@ -18,7 +18,7 @@ use crate::support::settled::settled;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until;
-use conversica_sync::conversica::lead::Fingerprint;
+use conversica_sync::conversica::lead::ContentFingerprint;
 
 const KILLS: usize = 100;
 /// On top, before anything was ever sent: while the state is being made, and the first poll is written down.
@@ -150,7 +150,7 @@ fn assert_repeats_were_in_doubt(engine: Engine, scene: &Scene, endpoint: &StandI
     let mut requests: BTreeMap<(String, String), usize> = BTreeMap::new();
     for received in endpoint.requests() {
         let id = received.request.id.clone().expect("every request names its lead");
-        *requests.entry((id, Fingerprint::of(received.request.body.as_bytes()).to_string())).or_default() += 1;
+        *requests.entry((id, ContentFingerprint::of(received.request.body.as_bytes()).to_string())).or_default() += 1;
     }
     let hash = engine.pick("lower(hex(sent_hash))", "encode(sent_hash, 'hex')");
     let mut journal: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();

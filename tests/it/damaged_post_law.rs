@@ -14,8 +14,8 @@ use crate::support::receiver::{PASSWORD, Receiver, USERNAME, basic, request, wit
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
-use conversica_sync::conversica::consent_word::Channel;
-use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::consent_word::ConsentChannel;
+use conversica_sync::conversica::post::PostKind;
 use conversica_sync::conversica::{consent, heard, withdrawal};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -91,8 +91,8 @@ fn after_a_damaged_post_that_says_stop_a_lead_is_not_sent_as_one_that_may_be_con
     let mut broken = Vec::new();
     for ((id, case), status) in cases.iter().zip(&statuses) {
         let key = match case.channel {
-            Channel::Email => "optOut",
-            Channel::Sms => "smsOptOut",
+            ConsentChannel::Email => "optOut",
+            ConsentChannel::Sms => "smsOptOut",
         };
         let bodies = endpoint.bodies_of(&id.to_string());
         let contactable = bodies.iter().any(|body| body["lastName"] == "Changed" && body[key] != true);
@@ -145,22 +145,22 @@ fn an_ordinary_post_is_never_taken_for_a_withdrawal() {
     assert_eq!(status.code, Some(0), "with seed {seed}: {status}");
 }
 
-fn kind_at(path: &str) -> Kind {
+fn kind_at(path: &str) -> PostKind {
     match path {
-        "/conversica/message" => Kind::Message,
-        "/conversica/create" => Kind::ChatLead,
-        _ => Kind::LeadUpdate,
+        "/conversica/message" => PostKind::Message,
+        "/conversica/create" => PostKind::ChatLead,
+        _ => PostKind::LeadUpdate,
     }
 }
 
 /// Whether a post withdraws that consent of that lead, by the rules alone: for certain, or until an operator has looked.
-fn withdraws(kind: Kind, body: &[u8], id: &str, channel: Channel) -> bool {
+fn withdraws(kind: PostKind, body: &[u8], id: &str, channel: ConsentChannel) -> bool {
     let (mut is_withdrawn, mut ids) = (false, Vec::new());
     let possible = match heard::read(kind, body) {
         Ok(post) => {
             let words = match kind {
-                Kind::LeadUpdate => consent::words(&post.content, chrono::DateTime::UNIX_EPOCH),
-                Kind::Message | Kind::ChatLead => Vec::new(),
+                PostKind::LeadUpdate => consent::words(&post.content, chrono::DateTime::UNIX_EPOCH),
+                PostKind::Message | PostKind::ChatLead => Vec::new(),
             };
             is_withdrawn = words.iter().any(|word| !word.given && word.channel == channel);
             let possible = withdrawal::in_readable(&post, &words);
@@ -198,7 +198,7 @@ fn the_rules_take_no_ordinary_post_for_a_stop() {
     for n in 0..2_000 {
         let id = format!("{}", 470_001 + n);
         let (path, body) = ordinary_post(&mut rng, &id);
-        let is_taken = Channel::ALL.into_iter().any(|channel| withdraws(kind_at(path), &body, &id, channel));
+        let is_taken = ConsentChannel::ALL.into_iter().any(|channel| withdraws(kind_at(path), &body, &id, channel));
         assert!(!is_taken, "with seed {seed}: {}", described(&body));
     }
 }

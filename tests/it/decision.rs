@@ -9,13 +9,13 @@ use crate::support::lead_row::{
 };
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::lead::{IdOrder, RowHash};
-use conversica_sync::conversica::outcome::Class;
+use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::db::trusted;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::decision::{self, Who};
-use conversica_sync::store::held::{self, Release, Released, ReleasedLeads, Selection};
+use conversica_sync::rules::lead_change::LeadChange;
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::decision::{self, DecisionMaker};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOutcome, ReleasedLeads};
 use conversica_sync::store::{compare, gone, lead, outcome, stuck};
 
 on_both_engines!(
@@ -42,7 +42,7 @@ async fn what_is_held_waits_until_it_is_approved(engine: Engine) {
     assert_eq!(waiting.hold_reason.as_deref(), Some("too_many_changes"));
     lead::mark_gone(&db, &[id("2")], at(2)).await.unwrap();
 
-    assert_eq!(held::release_all(&db, &Selection::default(), Release::Send, at(3)).await.unwrap(), 2);
+    assert_eq!(held::release_all(&db, &HeldSelection::default(), ReleaseKind::Send, at(3)).await.unwrap(), 2);
     let claimed = claim_one(&db, 3).await;
     assert_eq!((claimed.lead, claimed.body.as_str()), (id("1"), "b"));
     assert_eq!(row(&db, "2").await.status, "gone", "nobody approves what is not there");
@@ -52,11 +52,11 @@ async fn what_is_taken_as_baseline_is_assumed_known(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
     write(&db, &[held("1", "a"), desired("2", "a")], 0).await;
-    assert_eq!(held::release_all(&db, &Selection::default(), Release::Baseline, at(1)).await.unwrap(), 1);
+    assert_eq!(held::release_all(&db, &HeldSelection::default(), ReleaseKind::Baseline, at(1)).await.unwrap(), 1);
     let row = row(&db, "1").await;
     assert_eq!((row.status.as_str(), row.delivered.as_deref()), ("in_sync", Some("a")));
     assert_eq!((row.delivered_hash, row.contacted), (Some(row.desired_hash), true));
-    statuses(&db, &[(Status::Assumed, 1), (Status::Pending, 1)]).await;
+    statuses(&db, &[(LeadStatus::Assumed, 1), (LeadStatus::Pending, 1)]).await;
     assert_eq!(claim_one(&db, 2).await.lead, id("2"));
     assert_eq!(outcome::counts(&db).await.unwrap().values().sum::<i64>(), 0, "nothing was sent");
     let bodies = lead::delivered(&db, &[id("1"), id("2"), id("3")]).await.unwrap();
@@ -76,7 +76,7 @@ async fn a_hold_ends_with_the_content_that_was_held(engine: Engine) {
     let in_flight = claim_one(&db, 1).await;
     write(&db, &[held("2", "b")], 2).await;
     write(&db, &[held("2", "a")], 3).await;
-    record(&db, &[finished(&in_flight, Class::Accepted, Next::Done, 4)]).await;
+    record(&db, &[finished(&in_flight, OutcomeClass::Accepted, NextStep::Done, 4)]).await;
     // Invalid: there is nothing to send.
     write(&db, &[held("3", "b")], 1).await;
     write(&db, &[invalid("3", "no address")], 2).await;
@@ -93,10 +93,10 @@ async fn a_baseline_takes_nothing_as_delivered_of_a_lead_whose_row_said_nothing_
     let db = place.state().await;
     write(&db, &[desired("1", "a")], 0).await;
     let claim = claim_one(&db, 1).await;
-    record(&db, &[finished(&claim, Class::Ambiguous, Next::Hold, 2)]).await;
+    record(&db, &[finished(&claim, OutcomeClass::Ambiguous, NextStep::Hold, 2)]).await;
     write(&db, &[invalid("1", "no address")], 3).await;
     lead::mark_gone(&db, &[id("1")], at(4)).await.unwrap();
-    held::release_all(&db, &Selection::default(), Release::Baseline, at(5)).await.unwrap();
+    held::release_all(&db, &HeldSelection::default(), ReleaseKind::Baseline, at(5)).await.unwrap();
     let row = row(&db, "1").await;
     assert_eq!((row.status.as_str(), row.hold_reason, row.delivered_hash), ("gone", None, None));
 }
@@ -107,10 +107,10 @@ async fn approving_does_not_disturb_what_is_in_flight(engine: Engine) {
     write(&db, &[desired("1", "a")], 0).await;
     let in_flight = claim_one(&db, 1).await;
     write(&db, &[held("1", "b")], 2).await;
-    held::release_all(&db, &Selection::default(), Release::Baseline, at(3)).await.unwrap();
+    held::release_all(&db, &HeldSelection::default(), ReleaseKind::Baseline, at(3)).await.unwrap();
     assert_eq!(row(&db, "1").await.status, "in_flight", "what is on its way is not taken as delivered");
-    held::release_all(&db, &Selection::default(), Release::Send, at(4)).await.unwrap();
-    record(&db, &[finished(&in_flight, Class::Halting, Next::Untried, 5)]).await;
+    held::release_all(&db, &HeldSelection::default(), ReleaseKind::Send, at(4)).await.unwrap();
+    record(&db, &[finished(&in_flight, OutcomeClass::Halting, NextStep::Untried, 5)]).await;
     let row = row(&db, "1").await;
     assert_eq!((row.status.as_str(), row.attempts), ("pending", 0));
     let claim = claim_one(&db, 6).await;
@@ -124,29 +124,45 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
     write(&db, &ids.map(|id| desired(id, "a")), 0).await;
     for claim in claim(&db, 10, 1).await {
         let (class, next) = match claim.lead.id.as_str() {
-            "exhausted" => (Class::Transient, Next::Exhausted),
-            _ => (Class::Rejected, Next::Rejected),
+            "exhausted" => (OutcomeClass::Transient, NextStep::Exhausted),
+            _ => (OutcomeClass::Rejected, NextStep::Rejected),
         };
         record(&db, &[finished(&claim, class, next, 2)]).await;
     }
     write(&db, &[held("held", "a"), invalid("invalid", "no address")], 3).await;
     deliver(&db, desired("in sync", "a"), 3).await;
-    for status in Status::ALL.into_iter().filter(|status| !matches!(status, Status::Rejected | Status::Exhausted)) {
+    for status in
+        LeadStatus::ALL.into_iter().filter(|status| !matches!(status, LeadStatus::Rejected | LeadStatus::Exhausted))
+    {
         assert_eq!(stuck::requeue(&db, &[status], None, None, at(4)).await.unwrap(), 0, "{}", status.name());
     }
-    assert_eq!(stuck::requeue(&db, &[Status::Rejected], Some(&["nobody".to_owned()]), None, at(4)).await.unwrap(), 0);
     assert_eq!(
-        stuck::requeue(&db, &[Status::Rejected], Some(&["rejected 1".to_owned()]), Some(&Who::new("tests")), at(4))
-            .await
-            .unwrap(),
+        stuck::requeue(&db, &[LeadStatus::Rejected], Some(&["nobody".to_owned()]), None, at(4)).await.unwrap(),
+        0
+    );
+    assert_eq!(
+        stuck::requeue(
+            &db,
+            &[LeadStatus::Rejected],
+            Some(&["rejected 1".to_owned()]),
+            Some(&DecisionMaker::new("tests")),
+            at(4)
+        )
+        .await
+        .unwrap(),
         1
     );
     assert_eq!(claim_one(&db, 4).await.lead, id("rejected 1"));
-    assert_eq!(stuck::requeue(&db, &[Status::Exhausted], None, None, at(5)).await.unwrap(), 1);
+    assert_eq!(stuck::requeue(&db, &[LeadStatus::Exhausted], None, None, at(5)).await.unwrap(), 1);
     let claim = claim_one(&db, 5).await;
     assert_eq!((claim.lead, claim.attempt, claim.first_failed_at), (id("exhausted"), 1, None), "a new series");
-    let expected =
-        [(Status::InFlight, 2), (Status::Rejected, 1), (Status::Held, 1), (Status::Invalid, 1), (Status::InSync, 1)];
+    let expected = [
+        (LeadStatus::InFlight, 2),
+        (LeadStatus::Rejected, 1),
+        (LeadStatus::Held, 1),
+        (LeadStatus::Invalid, 1),
+        (LeadStatus::InSync, 1),
+    ];
     statuses(&db, &expected).await;
 }
 
@@ -157,12 +173,12 @@ async fn what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns(engine
     write(&db, &[desired("pending", "a"), held("held", "a"), invalid("invalid", "no address")], 1).await;
     let all = ["in sync", "pending", "held", "invalid"].map(id);
     lead::mark_gone(&db, &all, at(2)).await.unwrap();
-    statuses(&db, &[(Status::Gone, 4)]).await;
+    statuses(&db, &[(LeadStatus::Gone, 4)]).await;
     assert_eq!(row(&db, "pending").await.gone_at, Some(2));
     assert!(claim(&db, 10, 100).await.is_empty());
-    assert_eq!(held::release_all(&db, &Selection::default(), Release::Send, at(3)).await.unwrap(), 1);
+    assert_eq!(held::release_all(&db, &HeldSelection::default(), ReleaseKind::Send, at(3)).await.unwrap(), 1);
     returned(&db, &all, 4).await;
-    statuses(&db, &[(Status::InSync, 1), (Status::Pending, 2), (Status::Invalid, 1)]).await;
+    statuses(&db, &[(LeadStatus::InSync, 1), (LeadStatus::Pending, 2), (LeadStatus::Invalid, 1)]).await;
 
     // A row that comes back with other content.
     lead::mark_gone(&db, &[id("in sync")], at(5)).await.unwrap();
@@ -178,18 +194,18 @@ async fn a_row_that_was_seen_again_before_its_lead_was_let_go_does_not_hide_that
     let place = engine.place();
     let db = place.state().await;
     let content = r#"{"id":"1","city":"Ulm"}"#;
-    let as_read = Change { row_hash: Some(RowHash(7)), ..desired("1", content) };
+    let as_read = LeadChange { row_hash: Some(RowHash(7)), ..desired("1", content) };
     deliver(&db, as_read.clone(), 0).await;
     assert_eq!(gone::withhold(&db, &[id("1")], at(2), at(2)).await.unwrap(), 1);
     let read: Vec<_> = lead::known(&db, &[id("1")]).await.unwrap().into_values().collect();
-    held::release_all(&db, &Selection::default(), Release::Send, at(3)).await.unwrap();
+    held::release_all(&db, &HeldSelection::default(), ReleaseKind::Send, at(3)).await.unwrap();
     assert_eq!(gone::settle(&db, OnDelete::StopMessaging, at(3), at(3)).await.unwrap(), 1);
     lead::mark_returned(&db, &read, at(4)).await.unwrap();
     let after = row(&db, "1").await;
     assert!(after.status == "pending" && after.gone_at.is_some(), "Conversica is still told");
     let stop = claim_one(&db, 5).await;
     assert!(stop.body.contains("\"stopMessaging\":true"), "{}", stop.body);
-    record(&db, &[finished(&stop, Class::Accepted, Next::Done, 6)]).await;
+    record(&db, &[finished(&stop, OutcomeClass::Accepted, NextStep::Done, 6)]).await;
     // The next compare looks at the row, whatever its hash, and finds that Conversica holds something else.
     let page = compare::page(&db, IdOrder::Bytes, None, 10, None).await.unwrap();
     assert_eq!(page.front().map(|lead| lead.row_hash), Some(None));
@@ -200,19 +216,21 @@ async fn a_row_that_was_seen_again_before_its_lead_was_let_go_does_not_hide_that
 async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    let ann = Who::new("Ann");
+    let ann = DecisionMaker::new("Ann");
     write(&db, &[held("1", "a"), held("2", "a"), held("3", "a")], 0).await;
-    let two = Selection { ids: vec!["1".to_owned(), "2".to_owned()], reason: None };
+    let two = HeldSelection { ids: vec!["1".to_owned(), "2".to_owned()], reason: None };
     let shown = held::look(&db, &two).await.unwrap();
-    let released = held::release(&db, &two, &shown, Release::Send, Some(&ann), at(1)).await.unwrap();
+    let released = held::release(&db, &two, &shown, ReleaseKind::Send, Some(&ann), at(1)).await.unwrap();
     let (leads, new_people) = (2, 2);
-    assert_eq!(released, Released::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
+    assert_eq!(released, ReleaseOutcome::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
     let claims = claim(&db, 10, 2).await;
     for claim in &claims {
-        record(&db, &[finished(claim, Class::Rejected, Next::Rejected, 3)]).await;
+        record(&db, &[finished(claim, OutcomeClass::Rejected, NextStep::Rejected, 3)]).await;
     }
-    stuck::requeue(&db, &[Status::Rejected], Some(&["2".to_owned()]), Some(&Who::new("Bob")), at(4)).await.unwrap();
-    stuck::requeue(&db, &[Status::Exhausted], None, Some(&Who::new("nobody")), at(5)).await.unwrap();
+    stuck::requeue(&db, &[LeadStatus::Rejected], Some(&["2".to_owned()]), Some(&DecisionMaker::new("Bob")), at(4))
+        .await
+        .unwrap();
+    stuck::requeue(&db, &[LeadStatus::Exhausted], None, Some(&DecisionMaker::new("nobody")), at(5)).await.unwrap();
     let told = async |lead: &str| -> Vec<(String, String, i64)> {
         let decisions = decision::of_lead(&db, lead, "").await.unwrap();
         decisions.into_iter().map(|decided| (decided.action, decided.who, decided.leads)).collect()
@@ -241,20 +259,20 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
     };
     let decide = async {
         assert_eq!(held::rename(&db, "too_many_changes", None, "mapping_changed").await.unwrap(), MANY);
-        let (all, ann) = (Selection::default(), Who::new("Ann"));
+        let (all, ann) = (HeldSelection::default(), DecisionMaker::new("Ann"));
         let shown = held::look(&db, &all).await.unwrap();
-        let released = held::release(&db, &all, &shown, Release::Send, Some(&ann), at(1)).await.unwrap();
+        let released = held::release(&db, &all, &shown, ReleaseKind::Send, Some(&ann), at(1)).await.unwrap();
         let (leads, new_people) = (MANY, MANY);
-        assert_eq!(released, Released::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
+        assert_eq!(released, ReleaseOutcome::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
         set("status = 'held', hold_reason = 'too_many_changes', held_at = 1").await;
         let long_ago = chrono::DateTime::UNIX_EPOCH;
         assert_eq!(held::release_since(&db, "too_many_changes", long_ago, at(2)).await.unwrap(), MANY);
         set("status = 'rejected'").await;
-        assert_eq!(stuck::requeue(&db, &[Status::Rejected], None, Some(&ann), at(3)).await.unwrap(), MANY);
+        assert_eq!(stuck::requeue(&db, &[LeadStatus::Rejected], None, Some(&ann), at(3)).await.unwrap(), MANY);
         set("status = 'held', hold_reason = 'source_shrank', gone_at = 1, first_contact_at = 1").await;
         assert_eq!(gone::let_go(&db, None).await.unwrap(), MANY);
         assert_eq!(gone::settle(&db, OnDelete::Ignore, at(4), at(4)).await.unwrap(), 0, "nobody is told");
     };
     tokio::time::timeout(Duration::from_secs(120), decide).await.expect("each lead is looked at once");
-    statuses(&db, &[(Status::Gone, i64::try_from(MANY).unwrap())]).await;
+    statuses(&db, &[(LeadStatus::Gone, i64::try_from(MANY).unwrap())]).await;
 }

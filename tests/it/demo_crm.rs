@@ -5,7 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, SqliteConnection};
 
-use conversica_sync::demo::crm::{Sample, change_some, create};
+use conversica_sync::demo::crm::{SampleCrm, change_some, create};
 
 async fn opened(path: &Path) -> SqliteConnection {
     SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap()
@@ -28,7 +28,7 @@ async fn whole(path: &Path) -> Vec<(i64, Option<String>, Option<String>, i64, St
 async fn the_sample_has_300_leads_of_which_eight_are_faulty_and_repeats_with_its_seed() {
     let directory = tempfile::tempdir().unwrap();
     let (first, second, third) = (directory.path().join("1"), directory.path().join("2"), directory.path().join("3"));
-    assert_eq!(create(&first, 1).await.unwrap(), Sample { leads: 300, faulty: 8 });
+    assert_eq!(create(&first, 1).await.unwrap(), SampleCrm { leads: 300, faulty: 8 });
     create(&second, 1).await.unwrap();
     create(&third, 2).await.unwrap();
     assert_eq!(whole(&first).await, whole(&second).await);

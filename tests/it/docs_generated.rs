@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use serde_json::Value;
 
-use conversica_sync::cli::Cli;
+use conversica_sync::cli::CommandLine;
 use conversica_sync::config::schema::{DEFAULTS, json_schema};
 
 const SETTINGS_INTRO: &str = "\
@@ -307,7 +307,7 @@ fn describe_command(command: &Command, name: &str, page: &mut String) {
 }
 
 fn commands_page() -> String {
-    let mut program = Cli::command().disable_help_subcommand(true);
+    let mut program = CommandLine::command().disable_help_subcommand(true);
     program.build();
     let mut page = COMMANDS_INTRO.to_owned();
     page.push_str("\n| command | does |\n|---|---|\n");

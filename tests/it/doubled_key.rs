@@ -11,9 +11,9 @@ use crate::support::reading::open;
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::merge::interest::Interest;
-use conversica_sync::send::merge::{Item, Merge};
+use conversica_sync::rules::read_scope::ReadScope;
+use conversica_sync::send::merge::interest::MergeInterest;
+use conversica_sync::send::merge::{MergeItem, RowMerge};
 
 blocking_on_both_engines!(
     a_doubled_key_stops_nobody_and_is_sent_by_neither_row,
@@ -148,10 +148,11 @@ mod in_a_merge {
         let state = engine.other().place().state().await;
         let crm = open(&place, source, "").await;
         let fitting = crm.fitting().await.unwrap();
-        let mut merge = Merge::begin(&crm, &state, &fitting, Scope::All, Interest::Differences, at(0)).await.unwrap();
+        let mut merge =
+            RowMerge::begin(&crm, &state, &fitting, ReadScope::All, MergeInterest::Differences, at(0)).await.unwrap();
         let mut found = Found::new();
         while let Some(item) = merge.next().await.unwrap() {
-            if let Item::Row(mapped, _) = item {
+            if let MergeItem::Row(mapped, _) = item {
                 let LeadId { id, client_id } = mapped.lead;
                 let what = mapped.desired.map(drop).map_err(|reasons| reasons.join("; "));
                 assert!(found.insert((id.clone(), client_id), what).is_none(), "{id} came twice");

@@ -10,17 +10,17 @@ use crate::support::lead_row::at;
 use crate::support::reading::settings;
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
-use conversica_sync::config::Settings;
+use conversica_sync::config::ServiceSettings;
 use conversica_sync::db;
 use conversica_sync::error::SetupError;
-use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::{Crm, SourceSchema};
-use conversica_sync::source::read::Reading;
+use conversica_sync::rules::read_scope::ReadScope;
+use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::crm::{ConnectedCrm, SourceSchema};
+use conversica_sync::source::read::PreparedReading;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
 
@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A source that was looked at, and whose leads are known.
 struct Watched {
     place: Place,
-    settings: Settings,
-    crm: Crm,
+    settings: ServiceSettings,
+    crm: ConnectedCrm,
     /// In a file: a poll that fails in the midst costs a state in memory all it holds.
     state: StateDb,
     _state_place: Place,
@@ -52,15 +52,15 @@ impl Watched {
 
     async fn over(place: Place, source: &str) -> Self {
         let settings = settings(&place, &format!("key = 'id'\n{source}"), "city = 'town'\nzip = 'zip'");
-        let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let crm = ConnectedCrm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
         let state_place = Engine::Sqlite.place();
         let watched = Self { place, settings, crm, state: state_place.state().await, _state_place: state_place };
         assert_eq!(watched.poll().await.unwrap().created, 3);
         watched
     }
 
-    async fn poll(&self) -> anyhow::Result<Polled> {
-        poll(&self.crm, &self.state, &self.settings, Reach::Everything, &Tally::default(), at(0)).await
+    async fn poll(&self) -> anyhow::Result<PollOutcome> {
+        poll(&self.crm, &self.state, &self.settings, PollReach::Everything, &RunTally::default(), at(0)).await
     }
 
     /// What the poll says that fails; nothing has come of it.
@@ -88,7 +88,7 @@ impl Watched {
     }
 
     async fn nothing_is_gone(&self) {
-        assert_eq!(lead::counts(&self.state).await.unwrap()[&Status::Gone], 0);
+        assert_eq!(lead::counts(&self.state).await.unwrap()[&LeadStatus::Gone], 0);
     }
 }
 
@@ -108,7 +108,7 @@ async fn a_column_that_is_dropped_or_renamed_holds_the_pass_until_it_is_back(eng
         // Under its old name it is another column, and what was in the old one is lost.
         let refused = watched.refused().await;
         assert!(refused.what.contains("\"zip\"") && refused.what.contains("another column"), "{refused}");
-        watched.crm = Crm::open(&watched.settings).await.unwrap();
+        watched.crm = ConnectedCrm::open(&watched.settings).await.unwrap();
     }
     watched.goes_on().await;
 }
@@ -134,7 +134,7 @@ async fn a_restart_takes_the_source_as_it_is(engine: Engine) {
     let refused = watched.refused().await;
     let expected = format!("was of type text and is now of type {}", engine.pick("integer", "int4"));
     assert!(refused.what.contains(&expected), "{refused}");
-    watched.crm = Crm::open(&watched.settings).await.unwrap();
+    watched.crm = ConnectedCrm::open(&watched.settings).await.unwrap();
     watched.goes_on().await;
 }
 
@@ -204,9 +204,10 @@ async fn a_column_that_was_made_again_between_two_runs_has_every_row_compared() 
     let source = "table = 'leads'\nchanged_at = 'changed'";
     let mut watched = Watched::new(Engine::Postgres, "zip text, changed timestamp default '2020-01-01'", source).await;
     watched.place.sql("alter table leads drop zip; alter table leads add zip text default '12345'").await;
-    watched.crm = Crm::open(&watched.settings).await.unwrap();
-    let as_due =
-        async || poll(&watched.crm, &watched.state, &watched.settings, Reach::AsDue, &Tally::default(), at(0)).await;
+    watched.crm = ConnectedCrm::open(&watched.settings).await.unwrap();
+    let as_due = async || {
+        poll(&watched.crm, &watched.state, &watched.settings, PollReach::AsDue, &RunTally::default(), at(0)).await
+    };
     assert_eq!(as_due().await.unwrap().changed, 3);
     as_due().await.unwrap();
     assert_eq!(control::read::<LastPoll>(&watched.state).await.unwrap().unwrap().kind, "incremental");
@@ -254,7 +255,7 @@ async fn a_table_that_is_being_rewritten_is_waited_for_and_nobody_is_gone() {
 
             let fitting = watched.crm.fitting().await.unwrap();
             let mut somebody = rewriting(&place, table).await;
-            let mut batches = Reading::new(&watched.crm, &fitting, Scope::All).start(&watched.crm.db);
+            let mut batches = PreparedReading::new(&watched.crm, &fitting, ReadScope::All).start(&watched.crm.db);
             let (batch, ()) = tokio::join!(batches.next(), commit(&place, &mut somebody));
             assert_eq!(batch.unwrap().unwrap_or_default().len(), 3, "{source} {table}");
         }

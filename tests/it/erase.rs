@@ -9,22 +9,22 @@ use crate::support::lead_row::{
     LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, returned, write,
 };
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::rules::admission::{Admit, Cap};
-use conversica_sync::rules::lead_status::Status;
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::conversica::post::PostKind;
+use conversica_sync::rules::admission::{ClaimFilter, NewPeopleCap};
+use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::consent::{self, Entry};
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::consent::{self, LedgerEntry};
 use conversica_sync::store::control::{self, CompareAsked};
-use conversica_sync::store::decision::Who;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::erase::{self, Erasure, Reach, Told};
-use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::store::decision::DecisionMaker;
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::erase::{self, ErasureOutcome, ErasureReach, ToldFact};
+use conversica_sync::store::event::{self, PostArrival};
 use conversica_sync::store::heard::reading;
-use conversica_sync::store::heard::replay::{Replayed, replay};
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::record::{By, IMPERSONAL, PERSONAL};
+use conversica_sync::store::heard::replay::{ReplayOutcome, replay};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::record::{IMPERSONAL, PERSONAL, RecordLookup};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{lead, orphan, tombstone};
 
@@ -44,12 +44,12 @@ on_both_engines!(
 /// In every text that is about the person, and in no other.
 const MARK: &str = "Quetzalcoatl";
 
-pub fn somebody() -> Who {
-    Who::new("tests")
+pub fn somebody() -> DecisionMaker {
+    DecisionMaker::new("tests")
 }
 
-pub async fn erased(db: &StateDb, lead: &LeadId, seconds: i64) -> Erasure {
-    erase::erase(db, lead, Told::ByHand, &somebody(), at(seconds)).await.unwrap()
+pub async fn erased(db: &StateDb, lead: &LeadId, seconds: i64) -> ErasureOutcome {
+    erase::erase(db, lead, ToldFact::ByHand, &somebody(), at(seconds)).await.unwrap()
 }
 
 fn body(id: &str, city: &str) -> String {
@@ -83,8 +83,8 @@ async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
         let has = |name: &str| columns.iter().any(|column| column == name);
         let by = PERSONAL.iter().find(|(name, ..)| *name == table).map(|(_, by, _)| *by);
         match by {
-            Some(By::Lead) => assert!(has("id") && has("client_id"), "{sql}"),
-            Some(By::Event) => assert!(has("event_seq") || has("seq"), "{sql}"),
+            Some(RecordLookup::Lead) => assert!(has("id") && has("client_id"), "{sql}"),
+            Some(RecordLookup::Event) => assert!(has("event_seq") || has("seq"), "{sql}"),
             None => assert!(!has("id") && !has("client_id"), "{table} names people"),
         }
     }
@@ -93,10 +93,10 @@ async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
 /// A lead with something in every table, and another that is to be left alone.
 async fn full(db: &StateDb, who: &str) {
     write(db, &[held(who, &body(who, "Ulm")), held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
-    let shown = held::look(db, &Selection::default()).await.unwrap();
-    held::release(db, &Selection::default(), &shown, Release::Send, Some(&somebody()), at(1)).await.unwrap();
+    let shown = held::look(db, &HeldSelection::default()).await.unwrap();
+    held::release(db, &HeldSelection::default(), &shown, ReleaseKind::Send, Some(&somebody()), at(1)).await.unwrap();
     for claim in claim(db, 10, 2).await {
-        record(db, &[finished(&claim, Class::Accepted, Next::Done, 3)]).await;
+        record(db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 3)]).await;
     }
     for (city, seconds) in [("Bonn", 10), ("Rome", 20)] {
         deliver(db, desired(who, &body(who, city)), seconds).await;
@@ -107,19 +107,19 @@ async fn full(db: &StateDb, who: &str) {
     write(db, &[desired(who, &body(who, "Oslo"))], 31).await;
     let chat = json!({"firstName": MARK, "lastName": "x", "email": format!("{}@MAIL.example", MARK.to_lowercase()), "conversationHistory": []});
     let posts = [
-        Arrival::of(
-            Kind::Message,
+        PostArrival::of(
+            PostKind::Message,
             json!({"id": who, "action": "sent", "date": "2026-01-01T00:00:00Z", "body": MARK}).to_string().into_bytes(),
             false,
         ),
-        Arrival::of(Kind::ChatLead, chat.to_string().into_bytes(), false),
-        Arrival::of(
-            Kind::Message,
+        PostArrival::of(PostKind::ChatLead, chat.to_string().into_bytes(), false),
+        PostArrival::of(
+            PostKind::Message,
             format!("{{\"id\": \"{who}\", \"doNotEmail\": true, \"body\": \"{MARK}\n\"}}").into_bytes(),
             false,
         ),
-        Arrival::of(Kind::LeadUpdate, br#"{"id": "other", "hotLead": true}"#.to_vec(), false),
-        Arrival::of(Kind::LeadUpdate, br#"{"hotLead": "#.to_vec(), false),
+        PostArrival::of(PostKind::LeadUpdate, br#"{"id": "other", "hotLead": true}"#.to_vec(), false),
+        PostArrival::of(PostKind::LeadUpdate, br#"{"hotLead": "#.to_vec(), false),
     ];
     event::store(db, &posts, at(32)).await.unwrap();
     apply_all(db, at(33)).await;
@@ -149,7 +149,7 @@ async fn nothing_of_a_person_remains_in_any_table(engine: Engine) {
     for (table, ..) in PERSONAL {
         assert!(before.contains(&format!("{table}: ")), "{table} is not tried:\n{before}");
     }
-    assert!(matches!(erased(&db, &id(&who), 40).await, Erasure::Done(rows) if rows >= 12));
+    assert!(matches!(erased(&db, &id(&who), 40).await, ErasureOutcome::Done(rows) if rows >= 12));
     let after = dump(&db, &all).await;
     let small = after.to_lowercase();
     for mark in [MARK.to_lowercase(), hex(MARK), hex(&MARK.to_lowercase())] {
@@ -167,7 +167,7 @@ async fn nothing_of_a_person_remains_in_any_table(engine: Engine) {
     );
     assert!(tombstone::since(&db, &id(&who)).await.unwrap().is_some());
     assert_eq!(tombstone::since(&db, &id("other")).await.unwrap(), None);
-    assert_eq!(erased(&db, &id(&who), 41).await, Erasure::Done(0), "it may be repeated");
+    assert_eq!(erased(&db, &id(&who), 41).await, ErasureOutcome::Done(0), "it may be repeated");
     if engine == Engine::Sqlite {
         assert!(erase::scrub(&db).await.unwrap());
         let files: Vec<u8> = std::fs::read_dir(place.directory())
@@ -184,30 +184,34 @@ async fn who_may_still_be_written_to_by_conversica_is_not_erased(engine: Engine)
     let place = engine.place();
     let db = place.state().await;
     let known = async |lead: &str, seconds: i64| {
-        erase::erase(&db, &id(lead), Told::AsFarAsIsKnown, &somebody(), at(seconds)).await.unwrap()
+        erase::erase(&db, &id(lead), ToldFact::AsFarAsIsKnown, &somebody(), at(seconds)).await.unwrap()
     };
     write(&db, &[desired("new", "{}")], 0).await;
     let on_its_way = claim_one(&db, 1).await;
-    assert_eq!(known("new", 2).await, Erasure::Refused(Reach::InFlight));
-    assert_eq!(erased(&db, &id("new"), 2).await, Erasure::Refused(Reach::InFlight), "whoever says what");
-    record(&db, &[finished(&on_its_way, Class::Rejected, Next::Rejected, 3)]).await;
-    assert!(matches!(known("new", 4).await, Erasure::Done(_)), "it was refused: nobody was ever written to");
-    assert_eq!(known("nobody", 4).await, Erasure::Done(0), "before their row was ever read");
+    assert_eq!(known("new", 2).await, ErasureOutcome::Refused(ErasureReach::InFlight));
+    assert_eq!(erased(&db, &id("new"), 2).await, ErasureOutcome::Refused(ErasureReach::InFlight), "whoever says what");
+    record(&db, &[finished(&on_its_way, OutcomeClass::Rejected, NextStep::Rejected, 3)]).await;
+    assert!(matches!(known("new", 4).await, ErasureOutcome::Done(_)), "it was refused: nobody was ever written to");
+    assert_eq!(known("nobody", 4).await, ErasureOutcome::Done(0), "before their row was ever read");
 
     deliver(&db, desired("known", r#"{"id":"known","optOut":false}"#), 5).await;
-    assert_eq!(known("known", 6).await, Erasure::Refused(Reach::MayWrite));
+    assert_eq!(known("known", 6).await, ErasureOutcome::Refused(ErasureReach::MayWrite));
     write(&db, &[desired("known", r#"{"id":"known","optOut":true}"#)], 7).await;
-    assert_eq!(known("known", 8).await, Erasure::Refused(Reach::MayWrite), "it is not told yet");
+    assert_eq!(known("known", 8).await, ErasureOutcome::Refused(ErasureReach::MayWrite), "it is not told yet");
     let opt_out = claim_one(&db, 9).await;
-    record(&db, &[finished(&opt_out, Class::Ambiguous, Next::Resend, 10)]).await;
-    assert_eq!(known("known", 11).await, Erasure::Refused(Reach::MayWrite), "nobody knows whether it arrived");
+    record(&db, &[finished(&opt_out, OutcomeClass::Ambiguous, NextStep::Resend, 10)]).await;
+    assert_eq!(
+        known("known", 11).await,
+        ErasureOutcome::Refused(ErasureReach::MayWrite),
+        "nobody knows whether it arrived"
+    );
     let again = claim_one(&db, 12).await;
-    record(&db, &[finished(&again, Class::Accepted, Next::Done, 13)]).await;
-    assert!(matches!(known("known", 14).await, Erasure::Done(_)), "it accepted that they have opted out");
+    record(&db, &[finished(&again, OutcomeClass::Accepted, NextStep::Done, 13)]).await;
+    assert!(matches!(known("known", 14).await, ErasureOutcome::Done(_)), "it accepted that they have opted out");
 
     update(&db, json!({"id": "elsewhere", "hotLead": true}), at(15)).await;
-    assert_eq!(known("elsewhere", 16).await, Erasure::Refused(Reach::SpeaksOfThem));
-    assert!(matches!(erased(&db, &id("elsewhere"), 17).await, Erasure::Done(_)));
+    assert_eq!(known("elsewhere", 16).await, ErasureOutcome::Refused(ErasureReach::SpeaksOfThem));
+    assert!(matches!(erased(&db, &id("elsewhere"), 17).await, ErasureOutcome::Done(_)));
 }
 
 async fn what_a_poll_saw_before_is_not_written_after(engine: Engine) {
@@ -223,12 +227,12 @@ async fn what_a_poll_saw_before_is_not_written_after(engine: Engine) {
         consent::upsert(&db, &[desired("1", "c")], words, at(3), at(3)).await.unwrap();
     }
     returned(&db, &[id("1")], 4).await;
-    let word = conversica_sync::conversica::consent_word::Word {
-        channel: conversica_sync::conversica::consent_word::Channel::Email,
+    let word = conversica_sync::conversica::consent_word::ChannelWord {
+        channel: conversica_sync::conversica::consent_word::ConsentChannel::Email,
         given: true,
         at: at(1),
     };
-    let entry = |lead: &str| Entry { lead: id(lead), word, heard_at: at(5), event_seq: None };
+    let entry = |lead: &str| LedgerEntry { lead: id(lead), word, heard_at: at(5), event_seq: None };
     consent::record(&db, &[entry("1"), entry("2")]).await.unwrap();
     let claims = claim(&db, 10, 100).await;
     assert_eq!(claims.iter().map(|claim| claim.lead.id.as_str()).collect::<Vec<_>>(), ["2"]);
@@ -243,9 +247,9 @@ async fn an_answer_that_comes_late_is_not_journalled(engine: Engine) {
     let claims = claim(&db, 10, 1).await;
     // As another instance takes them for lost.
     let unknown = crate::support::lead_row::resend();
-    orphan::recover(&db, orphan::Orphans::All, &unknown, at(2)).await.unwrap();
+    orphan::recover(&db, orphan::OrphanScope::All, &unknown, at(2)).await.unwrap();
     erased(&db, &id("1"), 3).await;
-    let late: Vec<_> = claims.iter().map(|claim| finished(claim, Class::Accepted, Next::Done, 4)).collect();
+    let late: Vec<_> = claims.iter().map(|claim| finished(claim, OutcomeClass::Accepted, NextStep::Done, 4)).collect();
     record(&db, &late).await;
     let of: Vec<String> = on_state!(&db, pool => sqlx::query_scalar("select id from outcome order by seq").fetch_all(pool).await.unwrap());
     assert_eq!(of, ["2", "2"]);
@@ -260,16 +264,16 @@ async fn counts(db: &StateDb) -> Vec<(String, i64)> {
 async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    let garbled = Arrival::of(Kind::Message, b"{\"id\": \"1\", \"body\": \"\n\"".to_vec(), false);
+    let garbled = PostArrival::of(PostKind::Message, b"{\"id\": \"1\", \"body\": \"\n\"".to_vec(), false);
     event::store(&db, std::slice::from_ref(&garbled), at(0)).await.unwrap();
-    let waits = reading::list(&db, &reading::Wanted::default(), 9).await.unwrap().remove(0);
+    let waits = reading::list(&db, &reading::EventFilter::default(), 9).await.unwrap().remove(0);
     erased(&db, &id("1"), 1).await;
     assert_eq!(
-        reading::list(&db, &reading::Wanted::default(), 9).await.unwrap(),
+        reading::list(&db, &reading::EventFilter::default(), 9).await.unwrap(),
         [],
         "what could not be read is gone too"
     );
-    let of = |text: &str| Arrival::of(Kind::LeadUpdate, text.as_bytes().to_vec(), false);
+    let of = |text: &str| PostArrival::of(PostKind::LeadUpdate, text.as_bytes().to_vec(), false);
     let posts = [
         of(r#"{"id":"1","hotLead":true}"#),
         of(r#"{"id":"2"}"#),
@@ -278,7 +282,7 @@ async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) 
     ];
     event::store(&db, &posts, at(2)).await.unwrap();
     event::store(&db, &[of(r#"{"id":"1"}"#), garbled], at(3)).await.unwrap();
-    let kept = reading::list(&db, &reading::Wanted::default(), 9).await.unwrap();
+    let kept = reading::list(&db, &reading::EventFilter::default(), 9).await.unwrap();
     assert_eq!(kept.iter().map(|heard| heard.lead.id.as_str()).collect::<Vec<_>>(), ["2"]);
     let expected = [("erased", 5), ("lead_update", 1), ("unknown_lead", 1), ("unreadable", 1)];
     assert_eq!(counts(&db).await, expected.map(|(name, count)| (name.to_owned(), count)));
@@ -292,23 +296,23 @@ async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) 
         false,
         at(5),
     );
-    assert_eq!(mended.await.unwrap(), Replayed::Erased);
-    assert_eq!(reading::list(&db, &reading::Wanted::default(), 9).await.unwrap().len(), 1);
+    assert_eq!(mended.await.unwrap(), ReplayOutcome::Erased);
+    assert_eq!(reading::list(&db, &reading::EventFilter::default(), 9).await.unwrap().len(), 1);
 }
 
 async fn caps_count_who_was_written_to_erased_or_not(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    let cap = Cap { people: 2, within: std::time::Duration::from_secs(3600) };
-    let admit = Admit::Capped(vec![cap]);
+    let cap = NewPeopleCap { people: 2, within: std::time::Duration::from_secs(3600) };
+    let admit = ClaimFilter::Capped(vec![cap]);
     let claim = async |seconds: i64| {
-        let wanted = Wanted { admit: &admit, ..Wanted::up_to(1) };
+        let wanted = ClaimRequest { admit: &admit, ..ClaimRequest::up_to(1) };
         delivery::record_and_claim(&db, &[], wanted, at(seconds), LEASE).await.unwrap().pop()
     };
     for who in ["1", "2"] {
         write(&db, &[desired(who, "a")], 0).await;
         let sent = claim(1).await.unwrap();
-        record(&db, &[finished(&sent, Class::Accepted, Next::Done, 2)]).await;
+        record(&db, &[finished(&sent, OutcomeClass::Accepted, NextStep::Done, 2)]).await;
     }
     erased(&db, &id("1"), 3).await;
     write(&db, &[desired("3", "a")], 4).await;
@@ -343,18 +347,18 @@ async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(en
     // A poll that has read the row before, and one that comes now.
     write(&db, &[desired("1", r#"{"id":"1","city":"Rome"}"#)], 3).await;
     returned(&db, &[id("1")], 4).await;
-    let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(5)).await.unwrap();
-    assert_eq!(by_now, Erasure::Refused(Reach::Stopping));
+    let by_now = erase::erase(&db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(5)).await.unwrap();
+    assert_eq!(by_now, ErasureOutcome::Refused(ErasureReach::Stopping));
     let stop = claim_one(&db, 6).await;
     assert_eq!(stop.body, r#"{"id":"1","city":"Ulm","stopMessaging":true}"#);
-    record(&db, &[finished(&stop, Class::Rejected, Next::Rejected, 7)]).await;
-    let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(8)).await.unwrap();
-    assert_eq!(by_now, Erasure::Refused(Reach::StopFailed));
-    conversica_sync::store::stuck::requeue(&db, &[Status::Rejected], None, None, at(9)).await.unwrap();
+    record(&db, &[finished(&stop, OutcomeClass::Rejected, NextStep::Rejected, 7)]).await;
+    let by_now = erase::erase(&db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(8)).await.unwrap();
+    assert_eq!(by_now, ErasureOutcome::Refused(ErasureReach::StopFailed));
+    conversica_sync::store::stuck::requeue(&db, &[LeadStatus::Rejected], None, None, at(9)).await.unwrap();
     let stop = claim_one(&db, 10).await;
-    record(&db, &[finished(&stop, Class::Accepted, Next::Done, 11)]).await;
-    let by_now = erase::erase(&db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(12)).await.unwrap();
-    assert!(matches!(by_now, Erasure::Done(_)), "{by_now:?}");
+    record(&db, &[finished(&stop, OutcomeClass::Accepted, NextStep::Done, 11)]).await;
+    let by_now = erase::erase(&db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(12)).await.unwrap();
+    assert!(matches!(by_now, ErasureOutcome::Done(_)), "{by_now:?}");
     assert_eq!(lead::page(&db, None, 9).await.unwrap(), []);
 }
 
@@ -375,16 +379,18 @@ async fn whoever_writes_at_the_same_time_nothing_of_them_remains(engine: Engine)
     let deliveries = async {
         let mut in_flight = Vec::new();
         for round in 0..40 {
-            let done: Vec<_> =
-                in_flight.drain(..).map(|claim| finished(&claim, Class::Accepted, Next::Done, 100 + round)).collect();
-            let wanted = Wanted::up_to(5);
+            let done: Vec<_> = in_flight
+                .drain(..)
+                .map(|claim| finished(&claim, OutcomeClass::Accepted, NextStep::Done, 100 + round))
+                .collect();
+            let wanted = ClaimRequest::up_to(5);
             if let Ok(claims) = delivery::record_and_claim(&other, &done, wanted, at(100 + round), LEASE).await {
                 in_flight = claims;
             }
             tokio::task::yield_now().await;
         }
         let done: Vec<_> =
-            in_flight.drain(..).map(|claim| finished(&claim, Class::Accepted, Next::Done, 200)).collect();
+            in_flight.drain(..).map(|claim| finished(&claim, OutcomeClass::Accepted, NextStep::Done, 200)).collect();
         if !done.is_empty() {
             record(&other, &done).await;
         }
@@ -392,13 +398,13 @@ async fn whoever_writes_at_the_same_time_nothing_of_them_remains(engine: Engine)
     let posts = async {
         for round in 0..25 {
             let of = |who: &String| {
-                Arrival::of(
-                    Kind::LeadUpdate,
+                PostArrival::of(
+                    PostKind::LeadUpdate,
                     json!({"id": who, "hotLead": true, "n": round}).to_string().into_bytes(),
                     false,
                 )
             };
-            let batch: Vec<Arrival> = people.iter().map(of).collect();
+            let batch: Vec<PostArrival> = people.iter().map(of).collect();
             event::store(&db, &batch, at(round)).await.unwrap();
             apply_all(&other, at(round)).await;
         }
@@ -407,9 +413,11 @@ async fn whoever_writes_at_the_same_time_nothing_of_them_remains(engine: Engine)
         for who in &people[..6] {
             loop {
                 match erased(&db, &id(who), 300).await {
-                    Erasure::Done(_) => break,
-                    Erasure::Refused(Reach::InFlight) | Erasure::Busy => tokio::task::yield_now().await,
-                    Erasure::Refused(other) => panic!("{other:?}"),
+                    ErasureOutcome::Done(_) => break,
+                    ErasureOutcome::Refused(ErasureReach::InFlight) | ErasureOutcome::Busy => {
+                        tokio::task::yield_now().await
+                    }
+                    ErasureOutcome::Refused(other) => panic!("{other:?}"),
                 }
             }
         }

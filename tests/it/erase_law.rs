@@ -12,21 +12,21 @@ use crate::support::hearing::apply_all;
 use crate::support::lead_row::{at, finished, id, record, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::lead::RowHash;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::conversica::post::PostKind;
+use conversica_sync::rules::diff::{self, RowDifference};
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
-use conversica_sync::rules::lead_change::{Change, Known};
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::mapping::Mapped;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::send::consent::{self, Ledger};
-use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::erase::{self, Erasure, Reach, Told};
-use conversica_sync::store::event::{self, Arrival};
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::rules::lead_change::{KnownLead, LeadChange};
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::mapping::MappedRow;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::send::consent::{self, LedgerUse};
+use conversica_sync::store::claim::LeadClaim;
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::erase::{self, ErasureOutcome, ErasureReach, ToldFact};
+use conversica_sync::store::event::{self, PostArrival};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::record::PERSONAL;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{consent as ledger, lead, stuck, tombstone};
@@ -42,11 +42,11 @@ enum Event {
     Hear(bool),
     Apply,
     Claim,
-    Answer(Class, bool),
+    Answer(OutcomeClass, bool),
     /// Taken for lost while the answer is still to come.
     Crash(bool),
-    Late(Class),
-    Decide(Release),
+    Late(OutcomeClass),
+    Decide(ReleaseKind),
     Requeue,
     Erase(bool),
     StopFirst,
@@ -54,7 +54,7 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let class = || prop::sample::select(Class::ALL.to_vec());
+    let class = || prop::sample::select(OutcomeClass::ALL.to_vec());
     prop_oneof![
         3 => (0_u8..4).prop_map(Event::Row),
         5 => Just(Event::Look),
@@ -66,7 +66,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (class(), any::<bool>()).prop_map(|(class, holds)| Event::Answer(class, holds)),
         1 => any::<bool>().prop_map(Event::Crash),
         1 => class().prop_map(Event::Late),
-        1 => prop::sample::select(vec![Release::Send, Release::Baseline]).prop_map(Event::Decide),
+        1 => prop::sample::select(vec![ReleaseKind::Send, ReleaseKind::Baseline]).prop_map(Event::Decide),
         1 => Just(Event::Requeue),
         2 => any::<bool>().prop_map(Event::Erase),
         2 => Just(Event::StopFirst),
@@ -83,9 +83,9 @@ struct Play {
     seconds: i64,
     row: u8,
     version: i64,
-    looked: Option<(Mapped, Option<Known>, Option<String>, i64)>,
-    in_flight: Option<Claim>,
-    lost: Option<Claim>,
+    looked: Option<(MappedRow, Option<KnownLead>, Option<String>, i64)>,
+    in_flight: Option<LeadClaim>,
+    lost: Option<LeadClaim>,
     /// The tombstone stands; and nothing is held.
     buried: bool,
     erased: bool,
@@ -107,7 +107,7 @@ impl Play {
             Event::Vanish => lead::mark_gone(&self.db, &[id("1")], now).await.unwrap(),
             Event::Hear(opts_out) => {
                 let post = json!({"id": "1", "n": self.seconds, "doNotEmail": opts_out, "hotLead": true});
-                let post = Arrival::of(Kind::LeadUpdate, post.to_string().into_bytes(), false);
+                let post = PostArrival::of(PostKind::LeadUpdate, post.to_string().into_bytes(), false);
                 event::store(&self.db, &[post], now).await.unwrap();
             }
             Event::Apply => drop(apply_all(&self.db, now).await),
@@ -119,24 +119,24 @@ impl Play {
             Event::Crash(holds) => {
                 self.lost = self.in_flight.take().or(self.lost.take());
                 let unknown = if holds { OnAmbiguous::Hold } else { OnAmbiguous::Resend };
-                orphan::recover(&self.db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
+                orphan::recover(&self.db, OrphanScope::All, &unknown_is(unknown), now).await.unwrap();
             }
             Event::Late(class) => {
                 let Some(claim) = self.lost.take() else { return };
                 self.answer(&claim, class, false).await;
             }
             Event::Decide(release) => {
-                let _ = held::release_all(&self.db, &Selection::default(), release, now).await.unwrap();
+                let _ = held::release_all(&self.db, &HeldSelection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                stuck::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, Some(&somebody()), now)
+                stuck::requeue(&self.db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, Some(&somebody()), now)
                     .await
                     .unwrap();
             }
             Event::Erase(by_hand) => self.erase(by_hand).await,
             Event::StopFirst => {
                 let reach = erase::reach_of(&self.db, &id("1")).await.unwrap();
-                if matches!(reach, Reach::MayWrite | Reach::Stopping) {
+                if matches!(reach, ErasureReach::MayWrite | ErasureReach::Stopping) {
                     self.buried |= erase::stop_first(&self.db, &id("1"), now).await.unwrap();
                 }
             }
@@ -149,7 +149,7 @@ impl Play {
         self.check().await;
     }
 
-    async fn known(&self) -> Option<Known> {
+    async fn known(&self) -> Option<KnownLead> {
         lead::page(&self.db, None, 10).await.unwrap().pop()
     }
 
@@ -168,7 +168,7 @@ impl Play {
             return;
         }
         let desired = Ok(body(self.row));
-        let mapped = Mapped {
+        let mapped = MappedRow {
             lead: id("1"),
             desired,
             withdrawn: Vec::new(),
@@ -178,7 +178,7 @@ impl Play {
             notes: Vec::new(),
         };
         let rows = vec![(mapped.of_row(hash), Some(at(self.seconds)).filter(|_| self.row == 2))];
-        let mapped = consent::keep(&self.db, rows, Ledger::Write, at(self.seconds)).await.unwrap().remove(0);
+        let mapped = consent::keep(&self.db, rows, LedgerUse::Write, at(self.seconds)).await.unwrap().remove(0);
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
         self.looked = Some((mapped, known, delivered, words));
     }
@@ -187,12 +187,12 @@ impl Play {
         let Some((mapped, known, delivered, words)) = self.looked.take() else { return };
         let now = at(self.seconds);
         match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
-            Difference::None => {}
-            Difference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
-            Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
-            Difference::Changed(change, kind) => {
+            RowDifference::None => {}
+            RowDifference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
+            RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
+            RowDifference::Changed(change, kind) => {
                 let hold_reason = (holds && kind.sends() && !change.urgent).then_some(TOO_MANY_CHANGES);
-                let change = Change { hold_reason, ..change };
+                let change = LeadChange { hold_reason, ..change };
                 if self.seconds % 2 == 0 {
                     ledger::upsert(&self.db, &[change], words, now, now).await.unwrap();
                 } else {
@@ -203,8 +203,13 @@ impl Play {
     }
 
     async fn claim(&mut self) {
-        let claims =
-            delivery::record_and_claim(&self.db, &[], Wanted::up_to(5), at(self.seconds), Duration::from_secs(60));
+        let claims = delivery::record_and_claim(
+            &self.db,
+            &[],
+            ClaimRequest::up_to(5),
+            at(self.seconds),
+            Duration::from_secs(60),
+        );
         let Some(claim) = claims.await.unwrap().pop() else { return };
         assert!(!self.erased, "somebody who was erased is written to: {}", claim.body);
         assert!(
@@ -215,15 +220,15 @@ impl Play {
         self.in_flight = Some(claim);
     }
 
-    async fn answer(&mut self, claim: &Claim, class: Class, holds: bool) {
+    async fn answer(&mut self, claim: &LeadClaim, class: OutcomeClass, holds: bool) {
         let next = match class {
-            Class::Accepted => Next::Done,
-            Class::Rejected => Next::Rejected,
-            Class::Halting => Next::Untried,
-            Class::Ambiguous if holds && !claim.urgent => Next::Hold,
-            Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
+            OutcomeClass::Accepted => NextStep::Done,
+            OutcomeClass::Rejected => NextStep::Rejected,
+            OutcomeClass::Halting => NextStep::Untried,
+            OutcomeClass::Ambiguous if holds && !claim.urgent => NextStep::Hold,
+            OutcomeClass::Transient | OutcomeClass::Ambiguous => NextStep::RetryAt(at(self.seconds + 2)),
         };
-        if matches!(class, Class::Accepted | Class::Ambiguous) {
+        if matches!(class, OutcomeClass::Accepted | OutcomeClass::Ambiguous) {
             self.endpoint = Some(claim.body.clone());
         }
         record(&self.db, &[finished(claim, class, next, self.seconds)]).await;
@@ -233,10 +238,10 @@ impl Play {
         let done = if by_hand {
             erased(&self.db, &id("1"), self.seconds).await
         } else {
-            erase::erase(&self.db, &id("1"), Told::AsFarAsIsKnown, &somebody(), at(self.seconds)).await.unwrap()
+            erase::erase(&self.db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(self.seconds)).await.unwrap()
         };
         match done {
-            Erasure::Done(_) => {
+            ErasureOutcome::Done(_) => {
                 let stopped =
                     |body: &String| body.contains("\"stopMessaging\":true") || body.contains("\"optOut\":true");
                 // An answer that comes late may say that it took more than we knew.
@@ -249,9 +254,9 @@ impl Play {
                 assert!(self.in_flight.is_none(), "a request is on its way");
                 (self.buried, self.erased, self.endpoint) = (true, true, None);
             }
-            Erasure::Refused(Reach::InFlight) => assert!(self.in_flight.is_some()),
-            Erasure::Refused(_) => assert!(!by_hand),
-            Erasure::Busy => panic!("there is nobody else"),
+            ErasureOutcome::Refused(ErasureReach::InFlight) => assert!(self.in_flight.is_some()),
+            ErasureOutcome::Refused(_) => assert!(!by_hand),
+            ErasureOutcome::Busy => panic!("there is nobody else"),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::support::scene::Scene;
 use crate::support::settled::settled;
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until;
-use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::post::PostKind;
 
 blocking_on_both_engines!(
     who_was_erased_is_never_sent_again_whatever_is_done,
@@ -127,7 +127,7 @@ fn an_erasure_needs_a_word_and_says_what_it_deletes(engine: Engine) {
     let scene = Scene::on(engine, &endpoint.url(), 1);
     assert!(scene.run(&["lead", "1", "--erase", "--yes"]).expect_code(2).stderr.contains("no state yet"));
     scene.run(&["once"]).expect_code(0);
-    scene.post(Kind::LeadUpdate, &[json!({"id": "1", "hotLead": true})]);
+    scene.post(PostKind::LeadUpdate, &[json!({"id": "1", "hotLead": true})]);
     let asked = scene.run(&["lead", "1", "--erase", "--conversica-told"]).expect_code(2);
     for words in ["1  posts of Conversica", "1  attempts to send", "--yes", "never written to again"] {
         assert!(asked.stderr.contains(words), "{words}: {asked}");

@@ -9,12 +9,12 @@ use crate::support::lead_row::{at, row};
 use crate::support::reading::settings;
 use crate::support::wait::wait_until_async;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::fence::{Instance, Polling};
+use conversica_sync::send::fence::{InstanceId, NewestPoller};
 use conversica_sync::send::poll::poll;
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
 use conversica_sync::send::turn::{PollOrder, PollTurn};
-use conversica_sync::source::crm::Crm;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
 
 #[tokio::test]
@@ -23,22 +23,22 @@ async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one
     let state = place.state().await;
     crm.sql("create table leads (id bigint primary key, town text); insert into leads values (1, 'First')").await;
     let settings = settings(&crm, "table = 'leads'\nkey = 'id'", "city = 'town'");
-    let tally = Tally::default();
-    let source = Crm::open(&settings).await.unwrap();
-    poll(&source, &state, &settings, Reach::AsDue, &tally, at(0)).await.unwrap();
+    let tally = RunTally::default();
+    let source = ConnectedCrm::open(&settings).await.unwrap();
+    poll(&source, &state, &settings, PollReach::AsDue, &tally, at(0)).await.unwrap();
 
     crm.sql("update leads set town = 'Second'").await;
     // It has the turn, and has not read yet.
     let mut other = PgConnection::connect(&place.url).await.unwrap();
     other.execute("begin; lock table conversica_sync.consent in access exclusive mode").await.unwrap();
-    let paused = poll(&source, &state, &settings, Reach::AsDue, &tally, at(60));
+    let paused = poll(&source, &state, &settings, PollReach::AsDue, &tally, at(60));
     let meanwhile = async {
         let waiting = "select exists (select 1 from pg_locks where relation = 'conversica_sync.consent'::regclass and not granted)";
         wait_until_async("the poll has begun", Duration::from_secs(10), async || {
             sqlx::query_scalar(waiting).fetch_one(&mut other).await.unwrap()
         })
         .await;
-        control::write(&state, &Polling { instance: Instance::default() }, at(61)).await.unwrap();
+        control::write(&state, &NewestPoller { instance: InstanceId::default() }, at(61)).await.unwrap();
         other.execute("rollback").await.unwrap();
     };
     let (paused, ()) = tokio::join!(paused, meanwhile);
@@ -47,7 +47,7 @@ async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one
     assert!(row(&state, "1").await.desired.unwrap().contains("First"));
     assert!(control::read::<LastPoll>(&state).await.unwrap().unwrap().error.is_some(), "and it is said");
 
-    poll(&source, &state, &settings, Reach::AsDue, &tally, at(120)).await.unwrap();
+    poll(&source, &state, &settings, PollReach::AsDue, &tally, at(120)).await.unwrap();
     assert!(row(&state, "1").await.desired.unwrap().contains("Second"), "with the turn, it goes on");
 }
 
@@ -57,13 +57,13 @@ async fn a_write_that_has_begun_fails_when_another_instance_takes_over_before_it
     let state = place.state().await;
     crm.sql("create table leads (id bigint primary key, town text); insert into leads values (1, 'First')").await;
     let settings = settings(&crm, "table = 'leads'\nkey = 'id'", "city = 'town'");
-    let (tally, mut turn) = (Tally::default(), PollTurn::new());
-    let source = Crm::open(&settings).await.unwrap();
+    let (tally, mut turn) = (RunTally::default(), PollTurn::new());
+    let source = ConnectedCrm::open(&settings).await.unwrap();
     let order = |seconds| PollOrder {
         crm: &source,
         state: &state,
         settings: &settings,
-        reach: Reach::AsDue,
+        reach: PollReach::AsDue,
         tally: &tally,
         now: at(seconds),
     };
@@ -82,7 +82,7 @@ async fn a_write_that_has_begun_fails_when_another_instance_takes_over_before_it
             sqlx::query_scalar(waiting).fetch_one(&mut other).await.unwrap()
         })
         .await;
-        control::write(&state, &Polling { instance: Instance::default() }, at(61)).await.unwrap();
+        control::write(&state, &NewestPoller { instance: InstanceId::default() }, at(61)).await.unwrap();
         other.execute("rollback").await.unwrap();
     };
     let (paused, ()) = tokio::join!(paused, meanwhile);

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::support::scene::sqlite;
 use crate::support::wait::wait_until;
-use conversica_sync::sandbox::faults::Faults;
-use conversica_sync::sandbox::{Options, start};
+use conversica_sync::sandbox::faults::FaultPlan;
+use conversica_sync::sandbox::{SandboxOptions, start};
 
 const FOLDER: &str = "/srv/dealer";
 const ADDRESS: &str = "127.0.0.1:8099";
@@ -106,11 +106,11 @@ fn essence(text: &str) -> String {
 #[test]
 fn the_first_hour_goes_as_the_tutorial_says() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let options = Options {
+    let options = SandboxOptions {
         listen: "127.0.0.1:0".parse().expect("an address"),
         username: "acme-api".to_owned(),
         password: "rehearsal".to_owned(),
-        faults: Faults::default(),
+        faults: FaultPlan::default(),
         seed: 1,
         play: None,
     };

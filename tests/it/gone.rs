@@ -10,11 +10,11 @@ use crate::support::lead_row::{
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
 use conversica_sync::config::OnDelete;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::retry::Next;
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::gone;
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 
 const A: &str = r#"{"id":"1","firstName":"Ann"}"#;
@@ -33,7 +33,7 @@ on_both_engines!(
     the_word_owed_to_leads_that_were_let_go_is_settled_by_whoever_comes_next,
 );
 
-async fn stop(db: &StateDb, seconds: i64) -> gone::Told {
+async fn stop(db: &StateDb, seconds: i64) -> gone::StopOutcome {
     gone::stop(db, &[id("1")], at(seconds), at(seconds)).await.unwrap()
 }
 
@@ -41,21 +41,21 @@ async fn stop(db: &StateDb, seconds: i64) -> gone::Told {
 async fn expect_stop(db: &StateDb, body: &str, what: &str) {
     let word = claim_one(db, 9000).await;
     assert_eq!((word.body.as_str(), word.urgent), (body, true), "{what}");
-    record(db, &[finished(&word, Class::Accepted, Next::Done, 9001)]).await;
+    record(db, &[finished(&word, OutcomeClass::Accepted, NextStep::Done, 9001)]).await;
     assert_eq!(row(db, "1").await.status, "gone", "{what}");
-    assert_eq!(stop(db, 9002).await, gone::Told { stopped: 0, gone: 1 }, "{what}: told once");
+    assert_eq!(stop(db, 9002).await, gone::StopOutcome { stopped: 0, gone: 1 }, "{what}: told once");
     assert!(claim(db, 9, 9003).await.is_empty(), "{what}");
 }
 
 async fn whoever_was_contacted_is_stopped_wherever_the_lead_stood(engine: Engine) {
     let ends = [
-        ("rejected", Class::Rejected, Next::Rejected, A_STOPPED),
-        ("exhausted", Class::Transient, Next::Exhausted, A_STOPPED),
-        ("retrying", Class::Transient, Next::RetryAt(at(8000)), A_STOPPED),
+        ("rejected", OutcomeClass::Rejected, NextStep::Rejected, A_STOPPED),
+        ("exhausted", OutcomeClass::Transient, NextStep::Exhausted, A_STOPPED),
+        ("retrying", OutcomeClass::Transient, NextStep::RetryAt(at(8000)), A_STOPPED),
         // Conversica may have the newer content: an older one must not follow it.
-        ("retrying", Class::Ambiguous, Next::RetryAt(at(8000)), B_STOPPED),
-        ("held", Class::Ambiguous, Next::Hold, B_STOPPED),
-        ("in_sync", Class::Accepted, Next::Done, B_STOPPED),
+        ("retrying", OutcomeClass::Ambiguous, NextStep::RetryAt(at(8000)), B_STOPPED),
+        ("held", OutcomeClass::Ambiguous, NextStep::Hold, B_STOPPED),
+        ("in_sync", OutcomeClass::Accepted, NextStep::Done, B_STOPPED),
     ];
     for (status, class, next, expected) in ends {
         let place = engine.place();
@@ -65,7 +65,7 @@ async fn whoever_was_contacted_is_stopped_wherever_the_lead_stood(engine: Engine
         let sent = claim_one(&db, 2).await;
         record(&db, &[finished(&sent, class, next, 3)]).await;
         assert_eq!(row(&db, "1").await.status, status);
-        assert_eq!(stop(&db, 4).await, gone::Told { stopped: 1, gone: 0 });
+        assert_eq!(stop(&db, 4).await, gone::StopOutcome { stopped: 1, gone: 0 });
         expect_stop(&db, expected, &format!("{status} after {class:?}")).await;
     }
     for (status, change) in
@@ -82,7 +82,7 @@ async fn whoever_was_contacted_is_stopped_wherever_the_lead_stood(engine: Engine
     let place = engine.place();
     let db = place.state().await;
     write(&db, &[held("1", A)], 0).await;
-    held::release_all(&db, &Selection::default(), Release::Baseline, at(1)).await.unwrap();
+    held::release_all(&db, &HeldSelection::default(), ReleaseKind::Baseline, at(1)).await.unwrap();
     stop(&db, 4).await;
     expect_stop(&db, A_STOPPED, "baseline means that Conversica has it").await;
 }
@@ -92,7 +92,7 @@ async fn whoever_was_never_contacted_is_just_gone(engine: Engine) {
         let place = engine.place();
         let db = place.state().await;
         write(&db, &[change], 0).await;
-        assert_eq!(stop(&db, 1).await, gone::Told { stopped: 0, gone: 1 });
+        assert_eq!(stop(&db, 1).await, gone::StopOutcome { stopped: 0, gone: 1 });
         assert_eq!(row(&db, "1").await.status, "gone");
         assert!(claim(&db, 9, 2).await.is_empty());
     }
@@ -100,13 +100,13 @@ async fn whoever_was_never_contacted_is_just_gone(engine: Engine) {
 
 async fn what_is_in_flight_ends_first_and_is_then_stopped_with_its_own_content(engine: Engine) {
     let ends = [
-        (Class::Accepted, Next::Done),
-        (Class::Ambiguous, Next::Hold),
-        (Class::Ambiguous, Next::RetryAt(at(8000))),
-        (Class::Transient, Next::RetryAt(at(8000))),
-        (Class::Transient, Next::Exhausted),
-        (Class::Halting, Next::Untried),
-        (Class::Rejected, Next::Rejected),
+        (OutcomeClass::Accepted, NextStep::Done),
+        (OutcomeClass::Ambiguous, NextStep::Hold),
+        (OutcomeClass::Ambiguous, NextStep::RetryAt(at(8000))),
+        (OutcomeClass::Transient, NextStep::RetryAt(at(8000))),
+        (OutcomeClass::Transient, NextStep::Exhausted),
+        (OutcomeClass::Halting, NextStep::Untried),
+        (OutcomeClass::Rejected, NextStep::Rejected),
     ];
     for (class, next) in ends {
         let place = engine.place();
@@ -114,7 +114,7 @@ async fn what_is_in_flight_ends_first_and_is_then_stopped_with_its_own_content(e
         deliver(&db, desired("1", A), 0).await;
         write(&db, &[desired("1", B)], 1).await;
         let sent = claim_one(&db, 2).await;
-        assert_eq!(stop(&db, 3).await, gone::Told { stopped: 1, gone: 0 });
+        assert_eq!(stop(&db, 3).await, gone::StopOutcome { stopped: 1, gone: 0 });
         assert!(claim(&db, 9, 4).await.is_empty(), "one request a lead at any time");
         record(&db, &[finished(&sent, class, next, 5)]).await;
         expect_stop(&db, B_STOPPED, &format!("{class:?} {next:?}")).await;
@@ -123,11 +123,11 @@ async fn what_is_in_flight_ends_first_and_is_then_stopped_with_its_own_content(e
 
 async fn a_first_contact_that_never_arrived_leaves_nothing_to_stop(engine: Engine) {
     for (class, next, told) in [
-        (Class::Transient, Next::RetryAt(at(8)), false),
-        (Class::Rejected, Next::Rejected, false),
-        (Class::Halting, Next::Untried, false),
-        (Class::Ambiguous, Next::Hold, true),
-        (Class::Accepted, Next::Done, true),
+        (OutcomeClass::Transient, NextStep::RetryAt(at(8)), false),
+        (OutcomeClass::Rejected, NextStep::Rejected, false),
+        (OutcomeClass::Halting, NextStep::Untried, false),
+        (OutcomeClass::Ambiguous, NextStep::Hold, true),
+        (OutcomeClass::Accepted, NextStep::Done, true),
     ] {
         let place = engine.place();
         let db = place.state().await;
@@ -163,9 +163,9 @@ async fn a_stop_goes_before_all_others_and_outlives_failures_and_crashes(engine:
         let first = claim(&db, 1, 10 + end).await.remove(0);
         assert_eq!((first.lead.id.as_str(), first.body.as_str()), ("1", A_STOPPED), "after {end} tries");
         match end {
-            0 => record(&db, &[finished(&first, Class::Transient, Next::RetryAt(at(11)), 10)]).await,
-            1 => assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(12)).await.unwrap(), 1),
-            _ => record(&db, &[finished(&first, Class::Accepted, Next::Done, 12)]).await,
+            0 => record(&db, &[finished(&first, OutcomeClass::Transient, NextStep::RetryAt(at(11)), 10)]).await,
+            1 => assert_eq!(orphan::recover(&db, OrphanScope::All, &resend(), at(12)).await.unwrap(), 1),
+            _ => record(&db, &[finished(&first, OutcomeClass::Accepted, NextStep::Done, 12)]).await,
         }
     }
     assert_eq!(row(&db, "1").await.status, "gone");
@@ -180,7 +180,7 @@ async fn a_withdrawal_that_waits_behind_a_request_is_sent_though_its_row_has_gon
     let out = r#"{"id":"1","optOut":true}"#;
     write(&db, &[urgent("1", out)], 3).await;
     conversica_sync::store::lead::mark_gone(&db, &[id("1")], at(4)).await.unwrap();
-    record(&db, &[finished(&sent, Class::Accepted, Next::Done, 5)]).await;
+    record(&db, &[finished(&sent, OutcomeClass::Accepted, NextStep::Done, 5)]).await;
     assert_eq!(claim_one(&db, 6).await.body, out, "the answer was for the content before");
 }
 
@@ -191,7 +191,7 @@ async fn the_word_owed_to_leads_that_were_let_go_is_settled_by_whoever_comes_nex
         deliver(&db, desired("1", A), 0).await;
         write(&db, &[desired("2", A)], 1).await;
         assert_eq!(gone::withhold(&db, &[id("1"), id("2")], at(2), at(2)).await.unwrap(), 2);
-        held::release_all(&db, &Selection::default(), Release::Send, at(3)).await.unwrap();
+        held::release_all(&db, &HeldSelection::default(), ReleaseKind::Send, at(3)).await.unwrap();
         assert!(claim(&db, 9, 4).await.is_empty(), "nothing of what the rows said is sent");
         // Whoever let them go was killed here.
         assert_eq!(gone::settle(&db, on_delete, at(5), at(5)).await.unwrap(), told);

@@ -8,17 +8,17 @@ use proptest::prelude::*;
 use crate::support::lead_row::{at, finished, id, record, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
 use conversica_sync::conversica::lead::RowHash;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::diff::{self, RowDifference};
 use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
-use conversica_sync::rules::lead_change::Known;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::mapping::Mapped;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::rules::lead_change::KnownLead;
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::mapping::MappedRow;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::claim::LeadClaim;
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, gone, lead, stuck};
 
@@ -32,12 +32,12 @@ enum Event {
     LetGo,
     Claim,
     /// Where nobody can know, the second says what the endpoint really did.
-    Answer(Class, bool),
+    Answer(OutcomeClass, bool),
     Crash(bool),
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let class = prop::sample::select(Class::ALL.to_vec());
+    let class = prop::sample::select(OutcomeClass::ALL.to_vec());
     prop_oneof![
         3 => (0..3_u8).prop_map(Event::Row),
         2 => Just(Event::Vanish),
@@ -53,7 +53,7 @@ struct Play {
     db: StateDb,
     seconds: i64,
     row: Option<u8>,
-    in_flight: Option<Claim>,
+    in_flight: Option<LeadClaim>,
     /// What the endpoint really holds.
     endpoint: Option<String>,
 }
@@ -67,7 +67,7 @@ fn is_stop(body: &str) -> bool {
 }
 
 impl Play {
-    async fn known(&self) -> Option<Known> {
+    async fn known(&self) -> Option<KnownLead> {
         lead::page(&self.db, None, 10).await.unwrap().pop()
     }
 
@@ -77,7 +77,7 @@ impl Play {
         match event {
             Event::Row(k) => {
                 self.row = Some(k);
-                let mapped = Mapped {
+                let mapped = MappedRow {
                     lead: id("1"),
                     desired: Ok(content(k)),
                     withdrawn: Vec::new(),
@@ -96,13 +96,13 @@ impl Play {
                     return;
                 }
                 match diff::compare(mapped, known.as_ref(), None, ConversationChanges::Send) {
-                    Difference::None => {}
-                    Difference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
-                    Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
-                    Difference::Changed(change, _) => {
+                    RowDifference::None => {}
+                    RowDifference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
+                    RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
+                    RowDifference::Changed(change, _) => {
                         lead::upsert(&self.db, &[change], now, now).await.unwrap();
                         // With the row, the hold is over.
-                        held::release_all(&self.db, &Selection::default(), Release::Send, now).await.unwrap();
+                        held::release_all(&self.db, &HeldSelection::default(), ReleaseKind::Send, now).await.unwrap();
                     }
                 }
             }
@@ -121,7 +121,7 @@ impl Play {
                 gone::settle(&self.db, OnDelete::StopMessaging, now, now).await.unwrap();
             }
             Event::Claim => {
-                let wanted = Wanted::up_to(5);
+                let wanted = ClaimRequest::up_to(5);
                 let claims = delivery::record_and_claim(&self.db, &[], wanted, now, Duration::from_secs(60)).await;
                 for claim in claims.unwrap() {
                     assert!(self.in_flight.is_none(), "one request a lead at any time");
@@ -136,12 +136,12 @@ impl Play {
             Event::Answer(class, taken) => {
                 let Some(claim) = self.in_flight.take() else { return };
                 let next = match class {
-                    Class::Accepted => Next::Done,
-                    Class::Rejected => Next::Rejected,
-                    Class::Halting => Next::Untried,
-                    Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
+                    OutcomeClass::Accepted => NextStep::Done,
+                    OutcomeClass::Rejected => NextStep::Rejected,
+                    OutcomeClass::Halting => NextStep::Untried,
+                    OutcomeClass::Transient | OutcomeClass::Ambiguous => NextStep::RetryAt(at(self.seconds + 2)),
                 };
-                if class == Class::Accepted || class == Class::Ambiguous && taken {
+                if class == OutcomeClass::Accepted || class == OutcomeClass::Ambiguous && taken {
                     self.endpoint = Some(claim.body.clone());
                 }
                 record(&self.db, &[finished(&claim, class, next, self.seconds)]).await;
@@ -150,7 +150,7 @@ impl Play {
                 if let Some(claim) = self.in_flight.take().filter(|_| taken) {
                     self.endpoint = Some(claim.body);
                 }
-                orphan::recover(&self.db, Orphans::All, &unknown_is(OnAmbiguous::Resend), now).await.unwrap();
+                orphan::recover(&self.db, OrphanScope::All, &unknown_is(OnAmbiguous::Resend), now).await.unwrap();
             }
         }
     }
@@ -162,19 +162,19 @@ impl Play {
         self.step(last).await;
         self.step(Event::LetGo).await;
         for _ in 0..3 {
-            stuck::requeue(&self.db, &[Status::Rejected, Status::Exhausted], None, None, at(self.seconds))
+            stuck::requeue(&self.db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, at(self.seconds))
                 .await
                 .unwrap();
             self.step(Event::Claim).await;
-            self.step(Event::Answer(Class::Accepted, true)).await;
+            self.step(Event::Answer(OutcomeClass::Accepted, true)).await;
         }
         let Some(known) = self.known().await else { return };
         match self.row {
             Some(k) => {
-                assert_eq!((known.status, self.endpoint.as_deref()), (Status::InSync, Some(content(k).as_str())));
+                assert_eq!((known.status, self.endpoint.as_deref()), (LeadStatus::InSync, Some(content(k).as_str())));
             }
             None => {
-                assert_eq!(known.status, Status::Gone);
+                assert_eq!(known.status, LeadStatus::Gone);
                 assert!(self.endpoint.as_deref().is_none_or(is_stop), "{:?} is still written to", self.endpoint);
             }
         }

@@ -7,10 +7,10 @@ use crate::support::engine::{Engine, on_both_engines};
 use crate::support::hearing::{ALL, apply_all, ask, store, update};
 use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, row, unknown_is, write};
 use conversica_sync::config::OnAmbiguous;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::conversica::post::PostKind;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 
 on_both_engines!(
@@ -36,7 +36,7 @@ async fn updates_of_many_leads_are_taken_into_their_pictures_once(engine: Engine
     let db = place.state().await;
     for n in 0..700 {
         let body = json!({"id": (n % 300).to_string(), "leadStatus": format!("of {n}"), "leadStatusDate": "2026-01-01T00:00:00Z"});
-        store(&db, Kind::LeadUpdate, &body, at(n)).await;
+        store(&db, PostKind::LeadUpdate, &body, at(n)).await;
     }
     assert_eq!(apply_all(&db, at(1000)).await.events, 500);
     assert_eq!(apply_all(&db, at(1000)).await.events, 200);
@@ -49,7 +49,7 @@ async fn updates_of_many_leads_are_taken_into_their_pictures_once(engine: Engine
     assert_eq!(heard, (at(7).timestamp_micros(), at(607).timestamp_micros()));
     let message = json!({"id": "7", "action": "sent", "date": "2026-01-01T00:00:00Z", "body": "Hello"});
     let before = picture(&db, "7").await;
-    store(&db, Kind::Message, &message, at(2000)).await;
+    store(&db, PostKind::Message, &message, at(2000)).await;
     apply_all(&db, at(2000)).await;
     assert_eq!(picture(&db, "7").await, before, "a message is no part of the picture");
     let last = ask(&db, "select cast(last_heard_at as text) from conversation where id = '7'").await;
@@ -73,16 +73,16 @@ async fn every_readable_post_waits_for_the_write_back_and_none_where_that_is_off
     let place = engine.place();
     let db = place.state().await;
     let chat = json!({"firstName": "Ann", "lastName": "Lee", "email": "ann@example.com", "conversationHistory": "…"});
-    store(&db, Kind::LeadUpdate, &json!({"id": "1", "hotLead": true}), at(1)).await;
-    store(&db, Kind::ChatLead, &chat, at(1)).await;
+    store(&db, PostKind::LeadUpdate, &json!({"id": "1", "hotLead": true}), at(1)).await;
+    store(&db, PostKind::ChatLead, &chat, at(1)).await;
     let applied = apply_all(&db, at(2)).await;
     assert!(applied.writeback);
     let waiting =
         ask(&db, "select status || ' ' || replace(lane, '\u{1f}', '/') from writeback order by event_seq").await;
     assert_eq!(waiting, ["waiting 1/", "waiting chat/2"]);
     assert_eq!(ask(&db, "select id from conversation").await, ["1"], "a chat lead has no id yet");
-    store(&db, Kind::LeadUpdate, &json!({"id": "2", "hotLead": true}), at(3)).await;
-    let off = conversica_sync::store::heard::Consequences { writeback: false, alerts: false, ..ALL };
+    store(&db, PostKind::LeadUpdate, &json!({"id": "2", "hotLead": true}), at(3)).await;
+    let off = conversica_sync::store::heard::HeardPolicy { writeback: false, alerts: false, ..ALL };
     let applied = conversica_sync::store::heard::apply(&db, off, at(4)).await.unwrap();
     assert_eq!((applied.events, applied.writeback, applied.alerts), (1, false, 0));
     assert_eq!(ask(&db, "select cast(count(*) as text) from writeback").await, ["2"]);
@@ -117,19 +117,19 @@ async fn a_word_about_a_lead_ends_the_wait_after_an_unknown_outcome(engine: Engi
     write(&db, &[desired("1", "a"), desired("2", "a"), desired("3", "a")], 0).await;
     let claims = claim(&db, 10, 1).await;
     for one in &claims {
-        let class = if one.lead.id == "3" { Class::Transient } else { Class::Ambiguous };
-        record(&db, &[finished(one, class, Next::RetryAt(at(3600)), 10)]).await;
+        let class = if one.lead.id == "3" { OutcomeClass::Transient } else { OutcomeClass::Ambiguous };
+        record(&db, &[finished(one, class, NextStep::RetryAt(at(3600)), 10)]).await;
     }
     let earlier = update(&db, json!({"id": "1", "hotLead": true}), at(5)).await;
     assert_eq!((earlier.due, row(&db, "1").await.due_at), (0, Some(3600)), "heard before it was sent");
     let message = |id: &str| json!({"id": id, "action": "sent", "date": "2026-01-01T00:00:00Z", "body": "Hello"});
     for id in ["1", "3"] {
-        store(&db, Kind::Message, &message(id), at(20)).await;
+        store(&db, PostKind::Message, &message(id), at(20)).await;
     }
     assert_eq!(apply_all(&db, at(21)).await.due, 1);
     assert_eq!(claim_one(&db, 21).await.lead.id, "1");
     let settings = unknown_is(OnAmbiguous::Wait);
-    assert_eq!(orphan::recover(&db, Orphans::All, &settings, at(22)).await.unwrap(), 1);
+    assert_eq!(orphan::recover(&db, OrphanScope::All, &settings, at(22)).await.unwrap(), 1);
     update(&db, json!({"id": "1", "hotLead": false}), at(30)).await;
     assert_eq!(claim_one(&db, 31).await.lead.id, "1", "the end of the program is an unknown outcome too");
 }
@@ -137,7 +137,7 @@ async fn a_word_about_a_lead_ends_the_wait_after_an_unknown_outcome(engine: Engi
 async fn what_can_no_longer_be_read_blocks_nobody(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    store(&db, Kind::LeadUpdate, &json!({"id": "1", "hotLead": true}), at(1)).await;
+    store(&db, PostKind::LeadUpdate, &json!({"id": "1", "hotLead": true}), at(1)).await;
     let broken = engine.pick("update event set body = x'7b'", "update event set body = '\\x7b'");
     match engine {
         Engine::Sqlite => place.sql(broken).await,
@@ -156,7 +156,7 @@ async fn two_that_take_in_at_once_take_each_event_once(engine: Engine) {
     let place = engine.place();
     let (one, other) = (place.state().await, place.state().await);
     for n in 0..1500 {
-        store(&one, Kind::LeadUpdate, &json!({"id": "1", "hotLead": n % 2 == 0, "mood": n}), at(n)).await;
+        store(&one, PostKind::LeadUpdate, &json!({"id": "1", "hotLead": n % 2 == 0, "mood": n}), at(n)).await;
     }
     let take = async |db: &StateDb| {
         let mut events = 0;

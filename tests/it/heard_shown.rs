@@ -8,7 +8,7 @@ use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
-use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::post::PostKind;
 
 blocking_on_both_engines!(
     a_lead_tells_what_was_heard_of_it,
@@ -32,7 +32,7 @@ fn a_lead_tells_what_was_heard_of_it(engine: Engine) {
     let scene = Scene::on(engine, &endpoint.url(), 1);
     scene.run(&["once"]);
     scene.post(
-        Kind::Message,
+        PostKind::Message,
         &[message("1", "received", 3, "Tomorrow?\n\u{1b}[31mred"), message("1", "sent", 2, "Hello")],
     );
     scene.hear(&[stopped("1")]);
@@ -141,7 +141,7 @@ fn the_daemon_takes_in_what_is_stored(engine: Engine) {
     scene.set_text("receive", "username", "conversica").set_text("receive", "password", "a-word-for-the-receiver");
     scene.run(&["once"]);
     let daemon = scene.daemon();
-    scene.post(Kind::LeadUpdate, &[stopped("1")]);
+    scene.post(PostKind::LeadUpdate, &[stopped("1")]);
     wait_until("the opt-out is told to Conversica", Duration::from_secs(30), || {
         endpoint.bodies_of("1").last().is_some_and(|body| body["optOut"] == true)
     });

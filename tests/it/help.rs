@@ -3,7 +3,7 @@
 use clap::{Command, CommandFactory, Parser};
 
 use crate::support::binary::Cli;
-use conversica_sync::cli::Cli as Arguments;
+use conversica_sync::cli::CommandLine as Arguments;
 
 /// As wide as help may be.
 const WIDTH: usize = 100;

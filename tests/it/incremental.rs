@@ -4,16 +4,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::settings;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::lead_status::Status;
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
-use conversica_sync::store::claim::Finished;
-use conversica_sync::store::delivery::{Wanted, record_and_claim};
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::crm::ConnectedCrm;
+use conversica_sync::store::claim::FinishedAttempt;
+use conversica_sync::store::delivery::{ClaimRequest, record_and_claim};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
 
@@ -67,27 +67,27 @@ impl Scene {
         self.crm.sql(&format!("insert into leads values {}", rows.join(", "))).await;
     }
 
-    async fn poll_reaching(&self, reach: Reach, now: DateTime<Utc>) -> Polled {
+    async fn poll_reaching(&self, reach: PollReach, now: DateTime<Utc>) -> PollOutcome {
         let source = format!(
             "table = 'leads'\nkey = 'id'\nwhere = '{}'\nchanged_at = '{}'\nlookback = '5m'",
             self.filter, self.changed_at
         );
         let settings = settings(&self.crm, &source, &self.lead);
-        let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
-        poll(&crm, &self.state, &settings, reach, &Tally::default(), now)
+        let crm = ConnectedCrm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
+        poll(&crm, &self.state, &settings, reach, &RunTally::default(), now)
             .await
             .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    async fn poll(&self, minutes: i64) -> Polled {
-        self.poll_reaching(Reach::AsDue, start() + TimeDelta::minutes(minutes)).await
+    async fn poll(&self, minutes: i64) -> PollOutcome {
+        self.poll_reaching(PollReach::AsDue, start() + TimeDelta::minutes(minutes)).await
     }
 
     async fn kind(&self) -> String {
         control::read::<LastPoll>(&self.state).await.unwrap().unwrap().kind
     }
 
-    async fn count(&self, status: Status) -> i64 {
+    async fn count(&self, status: LeadStatus) -> i64 {
         lead::counts(&self.state).await.unwrap()[&status]
     }
 
@@ -95,24 +95,24 @@ impl Scene {
     async fn deliver(&self, minutes: i64) -> usize {
         let now = start() + TimeDelta::minutes(minutes);
         let lease = std::time::Duration::from_secs(60);
-        let claims = record_and_claim(&self.state, &[], Wanted::up_to(10_000), now, lease).await.unwrap();
-        let finished: Vec<Finished> = claims
+        let claims = record_and_claim(&self.state, &[], ClaimRequest::up_to(10_000), now, lease).await.unwrap();
+        let finished: Vec<FinishedAttempt> = claims
             .into_iter()
-            .map(|claim| Finished {
+            .map(|claim| FinishedAttempt {
                 lead: claim.lead,
                 claimed_at: claim.claimed_at,
                 attempt: claim.attempt,
-                class: Class::Accepted,
+                class: OutcomeClass::Accepted,
                 http_status: Some(200),
                 detail: None,
                 duration: None,
                 at: now,
                 sent_hash: claim.sent_hash,
-                next: Next::Done,
+                next: NextStep::Done,
             })
             .collect();
         for part in finished.chunks(1000) {
-            record_and_claim(&self.state, part, Wanted::up_to(0), now, lease).await.unwrap();
+            record_and_claim(&self.state, part, ClaimRequest::up_to(0), now, lease).await.unwrap();
         }
         finished.len()
     }
@@ -147,9 +147,9 @@ async fn rows_without_a_change_value_and_deletes_wait_for_the_full_compare(engin
     scene.crm.sql("delete from leads where id = 1").await;
     let incremental = scene.poll(1).await;
     assert_eq!((incremental.created, incremental.gone), (0, 0));
-    let full = scene.poll_reaching(Reach::Everything, start() + TimeDelta::minutes(2)).await;
+    let full = scene.poll_reaching(PollReach::Everything, start() + TimeDelta::minutes(2)).await;
     assert_eq!((full.created, full.gone, scene.kind().await.as_str()), (2, 1, "full"));
-    assert_eq!(scene.count(Status::Gone).await, 1);
+    assert_eq!(scene.count(LeadStatus::Gone).await, 1);
 }
 
 async fn a_full_compare_comes_when_its_time_has_come(engine: Engine) {

@@ -9,10 +9,10 @@ use proptest::sample::select;
 use conversica_sync::config::FieldRule;
 use conversica_sync::conversica::lead::LeadKey;
 use conversica_sync::db;
-use conversica_sync::rules::source_column::{Family, Relation};
-use conversica_sync::setup::introspect::table::{Column, Reference, Table, Unique};
-use conversica_sync::setup::propose::proposal::{Given, Place, Wishes};
-use conversica_sync::setup::propose::{Dialect, ancestors, names, propose, rank};
+use conversica_sync::rules::source_column::{RelationKind, TypeFamily};
+use conversica_sync::setup::introspect::table::{ForeignKey, InspectedTable, TableColumn, UniqueKey};
+use conversica_sync::setup::propose::proposal::{GivenValue, OperatorWishes, RowsPlace};
+use conversica_sync::setup::propose::{SqlDialect, ancestors, names, propose, rank};
 
 /// Names that mean something, and names that mean nothing.
 fn name() -> impl Strategy<Value = String> {
@@ -39,21 +39,21 @@ fn value() -> impl Strategy<Value = Option<String>> {
     prop_oneof![1 => Just(None), 4 => select(usual.to_vec()).prop_map(|text| Some(text.to_owned())), 1 => "\\PC{0,9}".prop_map(Some)]
 }
 
-fn column() -> impl Strategy<Value = Column> {
+fn column() -> impl Strategy<Value = TableColumn> {
     let families = vec![
-        Family::Text,
-        Family::Integer,
-        Family::Number,
-        Family::Boolean,
-        Family::Date,
-        Family::Timestamp,
-        Family::TimestampTz,
-        Family::Uuid,
-        Family::Json,
-        Family::Other("inet".to_owned()),
+        TypeFamily::Text,
+        TypeFamily::Integer,
+        TypeFamily::Number,
+        TypeFamily::Boolean,
+        TypeFamily::Date,
+        TypeFamily::Timestamp,
+        TypeFamily::TimestampTz,
+        TypeFamily::Uuid,
+        TypeFamily::Json,
+        TypeFamily::Other("inet".to_owned()),
     ];
     (name(), select(families), proptest::bool::weighted(0.9), any::<bool>(), vec(value(), 0..6)).prop_map(
-        |(name, family, readable, not_null, samples)| Column {
+        |(name, family, readable, not_null, samples)| TableColumn {
             name,
             type_name: "any".to_owned(),
             family,
@@ -64,7 +64,7 @@ fn column() -> impl Strategy<Value = Column> {
     )
 }
 
-fn table() -> impl Strategy<Value = Table> {
+fn table() -> impl Strategy<Value = InspectedTable> {
     let names =
         vec!["leads", "users", "crm_lead", "res_users", "mail_blacklist", "email_addresses", "sources", "odd \"name\""];
     let indices =
@@ -74,14 +74,16 @@ fn table() -> impl Strategy<Value = Table> {
         columns.retain(|column| seen.insert(column.name.to_lowercase()));
         let pick = |index: &prop::sample::Index| index.get(&columns).name.clone();
         let unique = unique.iter().enumerate();
-        Table {
+        InspectedTable {
             schema: None,
             name: name.to_owned(),
-            relation: Relation::Table,
-            unique: unique.map(|(place, index)| Unique { columns: vec![pick(index)], primary: place == 0 }).collect(),
+            relation: RelationKind::Table,
+            unique: unique
+                .map(|(place, index)| UniqueKey { columns: vec![pick(index)], primary: place == 0 })
+                .collect(),
             references: references
                 .iter()
-                .map(|(index, table)| Reference {
+                .map(|(index, table)| ForeignKey {
                     column: pick(index),
                     schema: None,
                     table: (*table).to_owned(),
@@ -104,18 +106,18 @@ proptest! {
         postgres: bool,
         inverted: bool,
     ) {
-        let dialect = if postgres { Dialect::Postgres } else { Dialect::Sqlite };
+        let dialect = if postgres { SqlDialect::Postgres } else { SqlDialect::Sqlite };
         let base = &catalog[0];
-        let given = if inverted { vec![(LeadKey::OptOut, Given::Inverted(base.columns[0].name.clone()))] } else { Vec::new() };
-        let proposal = propose(&catalog, 0, dialect, &Wishes { given, ..Wishes::default() });
+        let given = if inverted { vec![(LeadKey::OptOut, GivenValue::Inverted(base.columns[0].name.clone()))] } else { Vec::new() };
+        let proposal = propose(&catalog, 0, dialect, &OperatorWishes { given, ..OperatorWishes::default() });
         rank::candidates(&catalog);
         // What the table inherits is its own.
-        let record: Vec<&Table> = std::iter::once(0).chain(ancestors(&catalog, 0)).map(|index| &catalog[index]).collect();
+        let record: Vec<&InspectedTable> = std::iter::once(0).chain(ancestors(&catalog, 0)).map(|index| &catalog[index]).collect();
         let is_there = |name: &str| record.iter().any(|table| table.columns.iter().any(|column| column.name == name));
         // A query says what it calls its columns; a table has its own.
         let offered = |name: &str| match &proposal.place {
-            Place::Table { .. } => is_there(name),
-            Place::Query(query) => query.contains(&format!(" AS {}", db::quote(name))) || (is_there(name) && query.contains(&format!(".{}", db::quote(name)))),
+            RowsPlace::Table { .. } => is_there(name),
+            RowsPlace::Query(query) => query.contains(&format!(" AS {}", db::quote(name))) || (is_there(name) && query.contains(&format!(".{}", db::quote(name)))),
         };
         prop_assert!(proposal.key.iter().all(|key| offered(&key.what)));
         let mut keys = BTreeSet::new();

@@ -13,8 +13,8 @@ use crate::support::crms;
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 use conversica_sync::setup::introspect;
-use conversica_sync::setup::propose::proposal::{Place, Proposal, Wishes};
-use conversica_sync::setup::propose::{Dialect, propose, rank};
+use conversica_sync::setup::propose::proposal::{OperatorWishes, RowsPlace, SourceProposal};
+use conversica_sync::setup::propose::{SqlDialect, propose, rank};
 use conversica_sync::source::source_db::SourceDb;
 
 /// How rows are marked as deleted: name, type, the value of a row that is there, and of one that is not.
@@ -138,13 +138,13 @@ impl Shape {
 }
 
 /// The addresses that a proposal would write to.
-fn addresses(scene: &Scene, proposal: &Proposal) -> BTreeSet<String> {
+fn addresses(scene: &Scene, proposal: &SourceProposal) -> BTreeSet<String> {
     let rows = match &proposal.place {
-        Place::Table { filter } => {
+        RowsPlace::Table { filter } => {
             let filter = filter.as_ref().map(|filter| format!(" where {filter}")).unwrap_or_default();
             format!("select email from {}{filter}", proposal.table)
         }
-        Place::Query(query) => query.clone(),
+        RowsPlace::Query(query) => query.clone(),
     };
     scene.crm(&format!("select q.email from ({rows}) as q")).into_iter().collect()
 }
@@ -162,12 +162,12 @@ fn check(engine: Engine, shape: &Shape) -> Result<(), TestCaseError> {
         db.close().await;
         catalog
     });
-    let dialect = engine.pick(Dialect::Sqlite, Dialect::Postgres);
+    let dialect = engine.pick(SqlDialect::Sqlite, SqlDialect::Postgres);
     let candidates = rank::candidates(&catalog);
     for candidate in &candidates {
         let table = &catalog[candidate.table];
         prop_assert_ne!(&table.name, shape.staff, "staff is no candidate");
-        let proposal = propose(&catalog, candidate.table, dialect, &Wishes::default());
+        let proposal = propose(&catalog, candidate.table, dialect, &OperatorWishes::default());
         if proposal.missing().iter().any(|key| key.name() == "email") {
             continue;
         }
@@ -176,7 +176,7 @@ fn check(engine: Engine, shape: &Shape) -> Result<(), TestCaseError> {
     }
     let first = candidates.first().map(|candidate| catalog[candidate.table].name.as_str());
     prop_assert_eq!(first, Some(shape.leads), "the leads come first");
-    let proposal = propose(&catalog, candidates[0].table, dialect, &Wishes::default());
+    let proposal = propose(&catalog, candidates[0].table, dialect, &OperatorWishes::default());
     let rows = shape.deleted.iter().enumerate().filter(|(_, is_deleted)| !**is_deleted);
     let present: BTreeSet<String> = rows.map(|(row, _)| format!("{row}@leads.example")).collect();
     prop_assert_eq!(addresses(&scene, &proposal), present, "{:#?}", proposal);

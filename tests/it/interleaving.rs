@@ -8,17 +8,17 @@ use proptest::prelude::*;
 
 use crate::support::lead_row::{LeadRow, at, finished, id, record, row, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
-use conversica_sync::conversica::lead::{Fingerprint, RowHash};
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::diff::{self, Difference};
+use conversica_sync::conversica::lead::{ContentFingerprint, RowHash};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::diff::{self, RowDifference};
 use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::mapping::Mapped;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::mapping::MappedRow;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::claim::LeadClaim;
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, lead, stuck};
 
@@ -34,7 +34,7 @@ enum Event {
     Claim,
     /// The request ends so. Where nobody can know, `taken` says what the endpoint really did.
     Answer {
-        class: Class,
+        class: OutcomeClass,
         give_up: bool,
         taken: bool,
         unknown: OnAmbiguous,
@@ -44,13 +44,13 @@ enum Event {
         unknown: OnAmbiguous,
     },
     /// A person decides about what is held.
-    Decide(Release),
+    Decide(ReleaseKind),
     /// A person puts rejected and exhausted leads back.
     Requeue,
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let class = prop::sample::select(Class::ALL.to_vec());
+    let class = prop::sample::select(OutcomeClass::ALL.to_vec());
     let unknown = || prop::sample::select(vec![OnAmbiguous::Resend, OnAmbiguous::Wait, OnAmbiguous::Hold]);
     prop_oneof![
         4 => (prop::option::weighted(0.85, 0_u8..3), prop::bool::weighted(0.25))
@@ -60,7 +60,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (class, any::<bool>(), any::<bool>(), unknown())
             .prop_map(|(class, give_up, taken, unknown)| Event::Answer { class, give_up, taken, unknown }),
         1 => (any::<bool>(), unknown()).prop_map(|(taken, unknown)| Event::Crash { taken, unknown }),
-        1 => prop::sample::select(vec![Release::Send, Release::Baseline]).prop_map(Event::Decide),
+        1 => prop::sample::select(vec![ReleaseKind::Send, ReleaseKind::Baseline]).prop_map(Event::Decide),
         1 => Just(Event::Requeue),
     ]
 }
@@ -74,7 +74,7 @@ struct Play {
     last: Option<u8>,
     /// The endpoint may have taken content with consent: there is something to withdraw.
     consented: bool,
-    in_flight: Option<Claim>,
+    in_flight: Option<LeadClaim>,
     /// What the endpoint really holds.
     endpoint: Option<String>,
     answers: usize,
@@ -102,17 +102,18 @@ impl Play {
             Event::Answer { class, give_up, taken, unknown } => {
                 let Some(claim) = self.in_flight.take() else { return };
                 let next = match class {
-                    Class::Accepted => Next::Done,
-                    Class::Rejected => Next::Rejected,
-                    Class::Halting => Next::Untried,
-                    Class::Ambiguous if unknown == OnAmbiguous::Hold && !claim.urgent => Next::Hold,
-                    Class::Transient | Class::Ambiguous if give_up => Next::Exhausted,
-                    Class::Transient | Class::Ambiguous => Next::RetryAt(at(self.seconds + 2)),
+                    OutcomeClass::Accepted => NextStep::Done,
+                    OutcomeClass::Rejected => NextStep::Rejected,
+                    OutcomeClass::Halting => NextStep::Untried,
+                    OutcomeClass::Ambiguous if unknown == OnAmbiguous::Hold && !claim.urgent => NextStep::Hold,
+                    OutcomeClass::Transient | OutcomeClass::Ambiguous if give_up => NextStep::Exhausted,
+                    OutcomeClass::Transient | OutcomeClass::Ambiguous => NextStep::RetryAt(at(self.seconds + 2)),
                 };
-                if class == Class::Accepted || (class == Class::Ambiguous && taken) {
+                if class == OutcomeClass::Accepted || (class == OutcomeClass::Ambiguous && taken) {
                     self.endpoint = Some(claim.body.clone());
                 }
-                self.consented |= matches!(class, Class::Accepted | Class::Ambiguous) && claim.body != content_of(2);
+                self.consented |=
+                    matches!(class, OutcomeClass::Accepted | OutcomeClass::Ambiguous) && claim.body != content_of(2);
                 self.answers += 1;
                 record(&self.db, &[finished(&claim, class, next, self.seconds)]).await;
             }
@@ -124,10 +125,10 @@ impl Play {
                         self.endpoint = Some(claim.body);
                     }
                 }
-                orphan::recover(&self.db, Orphans::All, &unknown_is(unknown), at(self.seconds)).await.unwrap();
+                orphan::recover(&self.db, OrphanScope::All, &unknown_is(unknown), at(self.seconds)).await.unwrap();
             }
             Event::Decide(release) => {
-                if release == Release::Baseline
+                if release == ReleaseKind::Baseline
                     && !lead::page(&self.db, None, 10).await.unwrap().is_empty()
                     && let held = row(&self.db, "1").await
                     && held.hold_reason.is_some()
@@ -137,10 +138,10 @@ impl Play {
                     // A person's word, about content that there is.
                     self.endpoint = held.desired;
                 }
-                held::release_all(&self.db, &Selection::default(), release, at(self.seconds)).await.unwrap();
+                held::release_all(&self.db, &HeldSelection::default(), release, at(self.seconds)).await.unwrap();
             }
             Event::Requeue => {
-                for status in [Status::Rejected, Status::Exhausted] {
+                for status in [LeadStatus::Rejected, LeadStatus::Exhausted] {
                     stuck::requeue(&self.db, &[status], None, None, at(self.seconds)).await.unwrap();
                 }
             }
@@ -158,7 +159,7 @@ impl Play {
             return;
         };
         let desired = content.map(content_of).ok_or_else(|| vec!["no address".to_owned()]);
-        let mapped = Mapped {
+        let mapped = MappedRow {
             lead: id("1"),
             desired,
             withdrawn: Vec::new(),
@@ -167,7 +168,7 @@ impl Play {
             kept: Vec::new(),
             notes: Vec::new(),
         };
-        let Fingerprint(bytes) = mapped.fingerprint();
+        let ContentFingerprint(bytes) = mapped.fingerprint();
         let row_hash = RowHash(i64::from(bytes[0]));
         let mapped = mapped.of_row(row_hash);
         // As the merge does: a row that says what it said is passed over.
@@ -176,10 +177,10 @@ impl Play {
         }
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
         match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
-            Difference::None => {}
-            Difference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
-            Difference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
-            Difference::Changed(mut change, kind) => {
+            RowDifference::None => {}
+            RowDifference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
+            RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
+            RowDifference::Changed(mut change, kind) => {
                 if holds && kind.sends() && !change.urgent {
                     change.hold_reason = Some(TOO_MANY_CHANGES);
                 }
@@ -191,14 +192,16 @@ impl Play {
     async fn claim(&mut self) {
         let now = at(self.seconds);
         let mut claims =
-            delivery::record_and_claim(&self.db, &[], Wanted::up_to(5), now, Duration::from_secs(60)).await.unwrap();
+            delivery::record_and_claim(&self.db, &[], ClaimRequest::up_to(5), now, Duration::from_secs(60))
+                .await
+                .unwrap();
         let Some(claim) = claims.pop() else { return };
         assert!(claims.is_empty(), "one lead has one claim");
         assert!(self.in_flight.is_none(), "one request a lead at any time");
         // A withdrawal of consent is heard though its row has gone.
         let newest = if self.source.is_none() && claim.urgent { self.last.map(content_of) } else { self.newest() };
         assert_eq!(Some(claim.body.as_str()), newest.as_deref(), "what leaves is the newest content");
-        assert_eq!(claim.sent_hash, Fingerprint::of(claim.body.as_bytes()).as_bytes());
+        assert_eq!(claim.sent_hash, ContentFingerprint::of(claim.body.as_bytes()).as_bytes());
         assert!(claim.attempt > 0);
         self.in_flight = Some(claim);
     }
@@ -223,8 +226,8 @@ impl Play {
         }
         if let Some(hash) = &row.delivered_hash {
             let endpoint = self.endpoint.as_deref().unwrap_or_default();
-            let sent = self.in_flight.as_ref().map(|claim| Fingerprint::of(claim.body.as_bytes()));
-            let held = Fingerprint::of(endpoint.as_bytes()).as_bytes() == hash.as_slice();
+            let sent = self.in_flight.as_ref().map(|claim| ContentFingerprint::of(claim.body.as_bytes()));
+            let held = ContentFingerprint::of(endpoint.as_bytes()).as_bytes() == hash.as_slice();
             assert!(held || sent.is_some(), "what is believed delivered is what the endpoint holds: {row:?}");
         }
     }
@@ -235,12 +238,12 @@ impl Play {
         let last = self.source.flatten().unwrap_or(0);
         self.step(Event::Row { content: Some(last), holds: false }).await;
         self.step(Event::Requeue).await;
-        self.step(Event::Decide(Release::Send)).await;
+        self.step(Event::Decide(ReleaseKind::Send)).await;
         for _ in 0..3 {
             self.seconds += 4000;
             self.step(Event::Claim).await;
             let unknown = OnAmbiguous::Resend;
-            self.step(Event::Answer { class: Class::Accepted, give_up: false, taken: true, unknown }).await;
+            self.step(Event::Answer { class: OutcomeClass::Accepted, give_up: false, taken: true, unknown }).await;
         }
         let row = row(&self.db, "1").await;
         assert_eq!(row.status, "in_sync", "{row:?}");

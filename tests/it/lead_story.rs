@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
-use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::post::PostKind;
 
 blocking_on_both_engines!(
     the_story_is_told_in_the_order_of_time_with_what_was_sent,
@@ -71,7 +71,7 @@ fn a_conversation_can_be_read_and_says_what_became_of_it(engine: Engine) {
     scene.run(&["once"]).expect_code(0);
     let long = format!("{} \u{1b}]0;title\u{7}end", "words ".repeat(60));
     let message = |action: &str, day: u8, body: &str| json!({"id": "1", "action": action, "date": format!("2026-01-{day:02}T08:00:00Z"), "subject": "Your request", "body": body});
-    scene.post(Kind::Message, &[message("received", 3, "Tomorrow?"), message("sent", 2, &long)]);
+    scene.post(PostKind::Message, &[message("received", 3, "Tomorrow?"), message("sent", 2, &long)]);
     scene.hear(&[json!({"id": "1", "hotLead": true, "hotLeadDate": "2026-01-04T08:00:00Z"})]);
     scene.state("update writeback set status = 'stopped', attempts = 5, detail = 'violates check' where event_seq = 1");
     scene.state("update alert set done_at = 1800000000000000, attempts = 1, detail = '{\"url\":\"told\"}'");

@@ -12,9 +12,9 @@ use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Reaction, StandIn};
 use conversica_sync::conversica::lead::LeadId;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::store::listing::{self, PAGE, Pages};
+use conversica_sync::rules::lead_change::LeadChange;
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::store::listing::{self, ListingPages, PAGE};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -243,7 +243,7 @@ async fn both_ways_of_paging_list_the_same_leads(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
     let number = 2 * PAGE + 345;
-    let changes: Vec<Change> = (0..number).map(|n| held(&format!("{n:05}"), "x")).collect();
+    let changes: Vec<LeadChange> = (0..number).map(|n| held(&format!("{n:05}"), "x")).collect();
     for part in changes.chunks(2000) {
         write(&db, part, 0).await;
     }
@@ -251,7 +251,7 @@ async fn both_ways_of_paging_list_the_same_leads(engine: Engine) {
     let mut found = Vec::new();
     // Few among many are sorted; nearly all are walked over.
     for all in [i64::MAX, number] {
-        let mut pages = Pages::new(&db, Status::Held, None, number, all, number);
+        let mut pages = ListingPages::new(&db, LeadStatus::Held, None, number, all, number);
         let mut leads: Vec<LeadId> = Vec::new();
         loop {
             let page = pages.next(i64::MAX).await.unwrap();
@@ -264,11 +264,11 @@ async fn both_ways_of_paging_list_the_same_leads(engine: Engine) {
     }
     let expected: Vec<LeadId> = changes.into_iter().map(|change| change.lead).collect();
     assert!(found[0] == expected && found[1] == expected, "{} and {}", found[0].len(), found[1].len());
-    assert_eq!(listing::count(&db, Status::Held, "many").await.unwrap(), number);
+    assert_eq!(listing::count(&db, LeadStatus::Held, "many").await.unwrap(), number);
     for (reason, matches) in [("100% \"ODD\"", 1), ("100_", 0), ("%", 1), ("!", 0)] {
-        assert_eq!(listing::count(&db, Status::Invalid, reason).await.unwrap(), matches, "{reason}");
+        assert_eq!(listing::count(&db, LeadStatus::Invalid, reason).await.unwrap(), matches, "{reason}");
     }
-    let mut pages = Pages::new(&db, Status::Invalid, Some("odd"), 1, number, 10);
+    let mut pages = ListingPages::new(&db, LeadStatus::Invalid, Some("odd"), 1, number, 10);
     let page = pages.next(10).await.unwrap();
     assert_eq!((page.len(), &page[0].lead, page[0].invalid_reasons.len()), (1, &id("00002b"), 1));
     assert!(pages.next(10).await.unwrap().is_empty());

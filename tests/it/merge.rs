@@ -10,9 +10,9 @@ use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{at, desired};
 use crate::support::reading::open;
 use conversica_sync::conversica::lead::{IdOrder, LeadId, RowHash};
-use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::merge::interest::Interest;
-use conversica_sync::send::merge::{Item, Merge};
+use conversica_sync::rules::read_scope::ReadScope;
+use conversica_sync::send::merge::interest::MergeInterest;
+use conversica_sync::send::merge::{MergeItem, RowMerge};
 use conversica_sync::store::{compare, lead};
 
 on_both_engines!(
@@ -22,22 +22,22 @@ on_both_engines!(
 );
 
 /// What a merge came upon, by id: true for a row, false for a lead without one.
-async fn merged(place: &Place, leads: &[&str], source: &str, scope: Scope) -> (BTreeMap<String, bool>, u64) {
+async fn merged(place: &Place, leads: &[&str], source: &str, scope: ReadScope) -> (BTreeMap<String, bool>, u64) {
     let state = place.engine.other().place().state().await;
     let changes: Vec<_> = leads.iter().map(|id| desired(id, "{}")).collect();
     lead::upsert(&state, &changes, at(0), at(0)).await.unwrap();
     let crm = open(place, source, "").await;
     let fitting = crm.fitting().await.unwrap();
-    let mut merge = Merge::begin(&crm, &state, &fitting, scope, Interest::Differences, at(0)).await.unwrap();
+    let mut merge = RowMerge::begin(&crm, &state, &fitting, scope, MergeInterest::Differences, at(0)).await.unwrap();
     let mut found = BTreeMap::new();
     while let Some(item) = merge.next().await.unwrap() {
         let (id, is_row) = match item {
-            Item::Row(mapped, known) => {
+            MergeItem::Row(mapped, known) => {
                 assert_eq!(known.is_some(), leads.contains(&mapped.lead.id.as_str()), "{:?}", mapped.lead);
                 (mapped.lead.id, true)
             }
-            Item::Missing(known) => (known.lead.id, false),
-            Item::Quiet => continue,
+            MergeItem::Missing(known) => (known.lead.id, false),
+            MergeItem::Quiet => continue,
         };
         assert!(found.insert(id.clone(), is_row).is_none(), "{id} came twice");
     }
@@ -86,7 +86,7 @@ fn every_row_finds_its_lead_whatever_the_keys_are(engine: Engine) {
                     place.sql(&format!("insert into leads values ('{row}', 'Ulm')")).await;
                 }
                 let leads: Vec<&str> = leads.iter().map(String::as_str).collect();
-                let (found, read) = merged(&place, &leads, "table = 'leads'\nkey = 'id'", Scope::All).await;
+                let (found, read) = merged(&place, &leads, "table = 'leads'\nkey = 'id'", ReadScope::All).await;
                 let mut expected: BTreeMap<String, bool> = leads.iter().map(|id| ((*id).to_owned(), false)).collect();
                 expected.extend(rows.iter().map(|id| (id.clone(), true)));
                 assert_eq!(found, expected, "{column}");
@@ -131,7 +131,7 @@ async fn single_leads_are_read_by_their_keys_whatever_type_these_have(engine: En
         }
         place.sql(&format!("delete from leads where id = '{}'", c.replace('\'', "''"))).await;
         let lead = |id: &str| LeadId { id: id.to_owned(), client_id: String::new() };
-        let scope = Scope::Keys(vec![lead(b), lead(c), lead(b)]);
+        let scope = ReadScope::Keys(vec![lead(b), lead(c), lead(b)]);
         let (found, _) = merged(&place, &[a, b, c], "table = 'leads'\nkey = 'id'", scope).await;
         assert_eq!(found, BTreeMap::from([(b.to_owned(), true), (c.to_owned(), false)]), "{column}");
     }
@@ -143,7 +143,7 @@ async fn a_reading_goes_on_behind_the_lead_that_it_had_come_to(engine: Engine) {
         place.sql(&format!("create table leads (id {column}, town text)")).await;
         place.sql("insert into leads values (3, 'Ulm'), (8, 'Ulm'), (9, 'Ulm'), (10, 'Ulm'), (20, 'Ulm')").await;
         let after = LeadId { id: "9".to_owned(), client_id: String::new() };
-        let scope = Scope::From(order, after.clone());
+        let scope = ReadScope::From(order, after.clone());
         let (found, read) = merged(&place, &["1", "5", "9", "15", "95"], "table = 'leads'\nkey = 'id'", scope).await;
         let expected: &[(&str, bool)] = match order {
             IdOrder::ByLength => &[("10", true), ("15", false), ("20", true), ("95", false)],
@@ -153,7 +153,7 @@ async fn a_reading_goes_on_behind_the_lead_that_it_had_come_to(engine: Engine) {
         assert_eq!(read as usize, expected.iter().filter(|(_, is_row)| *is_row).count());
         // In another order nobody can say what lies behind it: everything is read.
         let other = if order == IdOrder::Bytes { IdOrder::ByLength } else { IdOrder::Bytes };
-        let (_, read) = merged(&place, &[], "table = 'leads'\nkey = 'id'", Scope::From(other, after)).await;
+        let (_, read) = merged(&place, &[], "table = 'leads'\nkey = 'id'", ReadScope::From(other, after)).await;
         assert_eq!(read, 5);
     }
 }

@@ -10,13 +10,13 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use crate::support::engine::{Engine, Place};
 use crate::support::postgres::Cluster;
 use crate::support::reading::settings;
-use conversica_sync::config::Settings;
-use conversica_sync::rules::cursor::Cursor;
+use conversica_sync::config::ServiceSettings;
+use conversica_sync::rules::cursor::PollCursor;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
+use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
 
@@ -45,7 +45,7 @@ enum Event {
     Poll {
         /// Of our own clock.
         skew_seconds: i64,
-        reach: Reach,
+        reach: PollReach,
     },
 }
 
@@ -67,7 +67,7 @@ fn event(max_skew_seconds: i64) -> impl Strategy<Value = Event> {
         4 => (0..ROWS, stamp()).prop_map(|(row, stamp)| Event::Alone(row, stamp)),
         5 => (skew, prop::bool::weighted(0.1)).prop_map(|(skew_seconds, full)| Event::Poll {
             skew_seconds,
-            reach: if full { Reach::Everything } else { Reach::AsDue },
+            reach: if full { PollReach::Everything } else { PollReach::AsDue },
         }),
     ]
 }
@@ -86,9 +86,9 @@ type Rows = Vec<(i64, Written)>;
 
 /// What has been committed, and what the state says of it.
 struct Model {
-    crm: Crm,
+    crm: ConnectedCrm,
     state: StateDb,
-    settings: Settings,
+    settings: ServiceSettings,
     committed: BTreeMap<i64, Written>,
     versions: u32,
 }
@@ -97,7 +97,7 @@ impl Model {
     async fn new(place: &Place, lookback: &str) -> Self {
         let source = format!("table = 'leads'\nkey = 'id'\nchanged_at = 'changed'\nlookback = '{lookback}'");
         let settings = settings(place, &source, "city = 'town'");
-        let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let crm = ConnectedCrm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
         let state = StateDb::open_state_in_memory().await.unwrap();
         Self { crm, state, settings, committed: BTreeMap::new(), versions: 0 }
     }
@@ -108,13 +108,13 @@ impl Model {
         Written { town: format!("Version {} of all", self.versions), found_soon }
     }
 
-    async fn poll(&self, reach: Reach, now: DateTime<Utc>) -> Polled {
-        poll(&self.crm, &self.state, &self.settings, reach, &Tally::default(), now)
+    async fn poll(&self, reach: PollReach, now: DateTime<Utc>) -> PollOutcome {
+        poll(&self.crm, &self.state, &self.settings, reach, &RunTally::default(), now)
             .await
             .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    async fn poll_and_check(&self, reach: Reach, now: DateTime<Utc>) {
+    async fn poll_and_check(&self, reach: PollReach, now: DateTime<Utc>) {
         self.poll(reach, now).await;
         let known: Vec<(String, String)> = on_state!(&self.state, pool => {
             sqlx::query_as("select id, desired from lead").fetch_all(pool).await.unwrap()
@@ -216,8 +216,8 @@ async fn play_on_postgres(place: &Place, column: Column, events: Vec<Event>) {
     for (connection, _) in writers {
         connection.close().await.unwrap();
     }
-    model.poll_and_check(Reach::AsDue, Utc::now()).await;
-    model.poll_and_check(Reach::Everything, Utc::now()).await;
+    model.poll_and_check(PollReach::AsDue, Utc::now()).await;
+    model.poll_and_check(PollReach::Everything, Utc::now()).await;
     model.crm.db.close().await;
 }
 
@@ -263,8 +263,8 @@ async fn play_on_sqlite(place: &Place, events: Vec<Event>) {
     }
     writer.close().await.unwrap();
     now += TimeDelta::seconds(10);
-    model.poll_and_check(Reach::AsDue, now).await;
-    model.poll_and_check(Reach::Everything, now).await;
+    model.poll_and_check(PollReach::AsDue, now).await;
+    model.poll_and_check(PollReach::Everything, now).await;
     model.crm.db.close().await;
 }
 
@@ -344,22 +344,22 @@ async fn a_transaction_that_was_prepared_is_waited_for_from_its_start() {
     let place = Place::at(Engine::Postgres, cluster.database().url);
     three_rows(&place, Column::Microseconds).await;
     let mut model = Model::new(&place, "0s").await;
-    model.poll(Reach::AsDue, Utc::now()).await;
+    model.poll(PollReach::AsDue, Utc::now()).await;
 
     let mut slow = PgConnection::connect(&place.url).await.unwrap();
     slow.execute("begin").await.unwrap();
     update(&mut slow, 1, "Slow").await;
     let mut quick = PgConnection::connect(&place.url).await.unwrap();
     update(&mut quick, 2, "Quick").await;
-    assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 1);
+    assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.changed, 1);
     slow.execute("prepare transaction 'slow'").await.unwrap();
     update(&mut quick, 3, "Quick").await;
     for _ in 0..2 {
-        model.poll(Reach::AsDue, Utc::now()).await;
+        model.poll(PollReach::AsDue, Utc::now()).await;
     }
     quick.execute("commit prepared 'slow'").await.unwrap();
     model.committed.insert(1, Written { town: "Slow".to_owned(), found_soon: true });
-    model.poll_and_check(Reach::AsDue, Utc::now()).await;
+    model.poll_and_check(PollReach::AsDue, Utc::now()).await;
 
     // Prepared before anybody looked: it may have begun at any time.
     slow.execute("begin").await.unwrap();
@@ -368,11 +368,11 @@ async fn a_transaction_that_was_prepared_is_waited_for_from_its_start() {
     slow.execute("prepare transaction 'slower'").await.unwrap();
     let mut model = Model::new(&place, "0s").await;
     for _ in 0..2 {
-        model.poll(Reach::AsDue, Utc::now()).await;
+        model.poll(PollReach::AsDue, Utc::now()).await;
     }
     quick.execute("commit prepared 'slower'").await.unwrap();
     model.committed.insert(1, Written { town: "Slower".to_owned(), found_soon: true });
-    model.poll_and_check(Reach::AsDue, Utc::now()).await;
+    model.poll_and_check(PollReach::AsDue, Utc::now()).await;
 }
 
 #[tokio::test]
@@ -390,23 +390,23 @@ async fn a_role_that_may_not_see_transactions_has_the_look_back_and_may_be_given
     {
         quick.execute(grant).await.unwrap();
         let model = Model::new(&theirs, "0s").await;
-        model.poll(Reach::AsDue, Utc::now()).await;
+        model.poll(PollReach::AsDue, Utc::now()).await;
         slow.execute("begin").await.unwrap();
         update(&mut slow, 1, &format!("Slow {round}")).await;
         update(&mut quick, 2, &format!("Quick {round}")).await;
-        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 1);
+        assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.changed, 1);
         slow.execute("commit").await.unwrap();
-        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, u64::from(seen), "{grant}");
-        assert_eq!(model.poll(Reach::Everything, Utc::now()).await.changed, u64::from(!seen), "{grant}");
+        assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.changed, u64::from(seen), "{grant}");
+        assert_eq!(model.poll(PollReach::Everything, Utc::now()).await.changed, u64::from(!seen), "{grant}");
     }
 }
 
 /// Everything in the state but how the last poll went.
-async fn everything_written(state: &StateDb) -> (Vec<(String, String, i64)>, Option<Cursor>) {
+async fn everything_written(state: &StateDb) -> (Vec<(String, String, i64)>, Option<PollCursor>) {
     let leads = on_state!(state, pool => {
         sqlx::query_as("select id, status || coalesce(desired, ''), changed_at from lead order by id").fetch_all(pool).await
     });
-    (leads.unwrap(), control::read::<Cursor>(state).await.unwrap())
+    (leads.unwrap(), control::read::<PollCursor>(state).await.unwrap())
 }
 
 #[tokio::test]
@@ -414,12 +414,12 @@ async fn reading_the_look_back_again_writes_nothing() {
     let place = Engine::Postgres.place();
     three_rows(&place, Column::Timestamp).await;
     let model = Model::new(&place, "5m").await;
-    assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.created, 3);
+    assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.created, 3);
     // Since when the newest value has been the newest is written once.
-    assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 0);
+    assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.changed, 0);
     let before = everything_written(&model.state).await;
     for _ in 0..3 {
-        let polled = model.poll(Reach::AsDue, Utc::now()).await;
+        let polled = model.poll(PollReach::AsDue, Utc::now()).await;
         assert_eq!((polled.rows, polled.changed), (3, 0));
     }
     assert_eq!(everything_written(&model.state).await, before);
@@ -431,10 +431,10 @@ async fn a_value_in_the_future_hides_nothing_that_is_written_while_nobody_polls(
     three_rows(&place, Column::Timestamp).await;
     place.sql("insert into leads values (9, 'Typing mistake', '2099-01-01')").await;
     let model = Model::new(&place, "1s").await;
-    model.poll(Reach::AsDue, Utc::now()).await;
+    model.poll(PollReach::AsDue, Utc::now()).await;
     place.sql("update leads set town = 'Else', changed = now() where id = 2").await;
     // An hour later, by our clock.
-    assert_eq!(model.poll(Reach::AsDue, Utc::now() + TimeDelta::hours(1)).await.changed, 1);
+    assert_eq!(model.poll(PollReach::AsDue, Utc::now() + TimeDelta::hours(1)).await.changed, 1);
     let last = control::read::<LastPoll>(&model.state).await.unwrap().unwrap();
     assert_eq!(last.kind, "incremental");
 }
@@ -444,11 +444,11 @@ async fn another_type_of_change_value_after_a_restart_is_followed_from_the_start
     let place = Engine::Postgres.place();
     three_rows(&place, Column::Timestamp).await;
     let mut model = Model::new(&place, "1s").await;
-    model.poll(Reach::AsDue, Utc::now()).await;
+    model.poll(PollReach::AsDue, Utc::now()).await;
     place.sql("alter table leads alter changed type bigint using extract(epoch from changed)::bigint").await;
-    model.crm = Crm::open(&model.settings).await.unwrap();
+    model.crm = ConnectedCrm::open(&model.settings).await.unwrap();
     for expected in ["full", "incremental"] {
-        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 0);
+        assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.changed, 0);
         let last = control::read::<LastPoll>(&model.state).await.unwrap().unwrap();
         assert_eq!(last.kind, expected);
     }
@@ -467,9 +467,9 @@ async fn a_value_in_the_future_hides_nothing_whatever_the_clock_that_the_stamps_
             ))
             .await;
         let model = Model::new(&place, "1s").await;
-        model.poll(Reach::AsDue, Utc::now()).await;
+        model.poll(PollReach::AsDue, Utc::now()).await;
         place.sql(&format!("update leads set town = 'Else', changed = {now} where id = 2")).await;
-        assert_eq!(model.poll(Reach::AsDue, Utc::now()).await.changed, 1, "{zone}");
+        assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.changed, 1, "{zone}");
         let last = control::read::<LastPoll>(&model.state).await.unwrap().unwrap();
         assert_eq!(last.kind, "incremental");
     }

@@ -3,9 +3,9 @@
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, claim_one, deliver, desired, finished, id, invalid, record, row, write};
-use conversica_sync::conversica::lead::Fingerprint;
-use conversica_sync::conversica::outcome::{Class, HaltReason, TransportFailure, of_status, of_transport};
-use conversica_sync::rules::retry::Next;
+use conversica_sync::conversica::lead::ContentFingerprint;
+use conversica_sync::conversica::outcome::{HaltReason, OutcomeClass, TransportFailure, of_status, of_transport};
+use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::lead;
 
 /// What happens to the row between claim and outcome. Before the claim, "old" was delivered and "new" is desired.
@@ -34,11 +34,11 @@ enum Delivered {
 }
 use Delivered::{New, Old, Unknown};
 
-type Line = (Class, fn() -> Next, Meanwhile, &'static str, Delivered, Option<i64>, i64);
+type Line = (OutcomeClass, fn() -> NextStep, Meanwhile, &'static str, Delivered, Option<i64>, i64);
 
 const fn line(
-    class: Class,
-    next: fn() -> Next,
+    class: OutcomeClass,
+    next: fn() -> NextStep,
     meanwhile: Meanwhile,
     status: &'static str,
     delivered: Delivered,
@@ -48,20 +48,20 @@ const fn line(
     (class, next, meanwhile, status, delivered, due, attempts)
 }
 
-fn done() -> Next {
-    Next::Done
+fn done() -> NextStep {
+    NextStep::Done
 }
-fn refused() -> Next {
-    Next::Rejected
+fn refused() -> NextStep {
+    NextStep::Rejected
 }
-fn again() -> Next {
-    Next::RetryAt(at(RETRY))
+fn again() -> NextStep {
+    NextStep::RetryAt(at(RETRY))
 }
-fn enough() -> Next {
-    Next::Exhausted
+fn enough() -> NextStep {
+    NextStep::Exhausted
 }
-fn untried() -> Next {
-    Next::Untried
+fn untried() -> NextStep {
+    NextStep::Untried
 }
 
 const NOW: Option<i64> = Some(RECORDED);
@@ -70,47 +70,47 @@ const LATER: Option<i64> = Some(RETRY);
 /// Outcome, what to do next, what happened meanwhile → status, what Conversica holds, due, attempts.
 #[rustfmt::skip]
 const TABLE: [Line; 35] = [
-    line(Class::Accepted,  done,    Nothing,  "in_sync",   New,     None,  0),
-    line(Class::Accepted,  done,    Changed,  "pending",   New,     NOW,   0),
-    line(Class::Accepted,  done,    Invalid,  "invalid",   New,     None,  0),
-    line(Class::Accepted,  done,    Gone,     "gone",      New,     None,  0),
-    line(Class::Accepted,  done,    Reverted, "pending",   New,     NOW,   0),
+    line(OutcomeClass::Accepted,  done,    Nothing,  "in_sync",   New,     None,  0),
+    line(OutcomeClass::Accepted,  done,    Changed,  "pending",   New,     NOW,   0),
+    line(OutcomeClass::Accepted,  done,    Invalid,  "invalid",   New,     None,  0),
+    line(OutcomeClass::Accepted,  done,    Gone,     "gone",      New,     None,  0),
+    line(OutcomeClass::Accepted,  done,    Reverted, "pending",   New,     NOW,   0),
 
-    line(Class::Rejected,  refused, Nothing,  "rejected",  Old,     None,  0),
-    line(Class::Rejected,  refused, Changed,  "pending",   Old,     NOW,   0),
-    line(Class::Rejected,  refused, Invalid,  "invalid",   Old,     None,  0),
-    line(Class::Rejected,  refused, Gone,     "gone",      Old,     None,  0),
-    line(Class::Rejected,  refused, Reverted, "in_sync",   Old,     None,  0),
+    line(OutcomeClass::Rejected,  refused, Nothing,  "rejected",  Old,     None,  0),
+    line(OutcomeClass::Rejected,  refused, Changed,  "pending",   Old,     NOW,   0),
+    line(OutcomeClass::Rejected,  refused, Invalid,  "invalid",   Old,     None,  0),
+    line(OutcomeClass::Rejected,  refused, Gone,     "gone",      Old,     None,  0),
+    line(OutcomeClass::Rejected,  refused, Reverted, "in_sync",   Old,     None,  0),
 
-    line(Class::Transient, again,   Nothing,  "retrying",  Old,     LATER, 1),
-    line(Class::Transient, again,   Changed,  "retrying",  Old,     LATER, 1),
-    line(Class::Transient, again,   Invalid,  "invalid",   Old,     None,  1),
-    line(Class::Transient, again,   Gone,     "gone",      Old,     None,  1),
-    line(Class::Transient, again,   Reverted, "in_sync",   Old,     None,  1),
+    line(OutcomeClass::Transient, again,   Nothing,  "retrying",  Old,     LATER, 1),
+    line(OutcomeClass::Transient, again,   Changed,  "retrying",  Old,     LATER, 1),
+    line(OutcomeClass::Transient, again,   Invalid,  "invalid",   Old,     None,  1),
+    line(OutcomeClass::Transient, again,   Gone,     "gone",      Old,     None,  1),
+    line(OutcomeClass::Transient, again,   Reverted, "in_sync",   Old,     None,  1),
 
-    line(Class::Transient, enough,  Nothing,  "exhausted", Old,     None,  1),
-    line(Class::Transient, enough,  Changed,  "pending",   Old,     NOW,   0),
-    line(Class::Transient, enough,  Invalid,  "invalid",   Old,     None,  0),
-    line(Class::Transient, enough,  Gone,     "gone",      Old,     None,  1),
-    line(Class::Transient, enough,  Reverted, "in_sync",   Old,     None,  0),
+    line(OutcomeClass::Transient, enough,  Nothing,  "exhausted", Old,     None,  1),
+    line(OutcomeClass::Transient, enough,  Changed,  "pending",   Old,     NOW,   0),
+    line(OutcomeClass::Transient, enough,  Invalid,  "invalid",   Old,     None,  0),
+    line(OutcomeClass::Transient, enough,  Gone,     "gone",      Old,     None,  1),
+    line(OutcomeClass::Transient, enough,  Reverted, "in_sync",   Old,     None,  0),
 
-    line(Class::Ambiguous, again,   Nothing,  "retrying",  Unknown, LATER, 1),
-    line(Class::Ambiguous, again,   Changed,  "retrying",  Unknown, LATER, 1),
-    line(Class::Ambiguous, again,   Invalid,  "invalid",   Unknown, None,  1),
-    line(Class::Ambiguous, again,   Gone,     "gone",      Unknown, None,  1),
-    line(Class::Ambiguous, again,   Reverted, "retrying",  Unknown, LATER, 1),
+    line(OutcomeClass::Ambiguous, again,   Nothing,  "retrying",  Unknown, LATER, 1),
+    line(OutcomeClass::Ambiguous, again,   Changed,  "retrying",  Unknown, LATER, 1),
+    line(OutcomeClass::Ambiguous, again,   Invalid,  "invalid",   Unknown, None,  1),
+    line(OutcomeClass::Ambiguous, again,   Gone,     "gone",      Unknown, None,  1),
+    line(OutcomeClass::Ambiguous, again,   Reverted, "retrying",  Unknown, LATER, 1),
 
-    line(Class::Ambiguous, enough,  Nothing,  "exhausted", Unknown, None,  1),
-    line(Class::Ambiguous, enough,  Changed,  "pending",   Unknown, NOW,   0),
-    line(Class::Ambiguous, enough,  Invalid,  "invalid",   Unknown, None,  0),
-    line(Class::Ambiguous, enough,  Gone,     "gone",      Unknown, None,  1),
-    line(Class::Ambiguous, enough,  Reverted, "pending",   Unknown, NOW,   0),
+    line(OutcomeClass::Ambiguous, enough,  Nothing,  "exhausted", Unknown, None,  1),
+    line(OutcomeClass::Ambiguous, enough,  Changed,  "pending",   Unknown, NOW,   0),
+    line(OutcomeClass::Ambiguous, enough,  Invalid,  "invalid",   Unknown, None,  0),
+    line(OutcomeClass::Ambiguous, enough,  Gone,     "gone",      Unknown, None,  1),
+    line(OutcomeClass::Ambiguous, enough,  Reverted, "pending",   Unknown, NOW,   0),
 
-    line(Class::Halting,   untried, Nothing,  "pending",   Old,     NOW,   0),
-    line(Class::Halting,   untried, Changed,  "pending",   Old,     NOW,   0),
-    line(Class::Halting,   untried, Invalid,  "invalid",   Old,     None,  0),
-    line(Class::Halting,   untried, Gone,     "gone",      Old,     None,  0),
-    line(Class::Halting,   untried, Reverted, "in_sync",   Old,     None,  0),
+    line(OutcomeClass::Halting,   untried, Nothing,  "pending",   Old,     NOW,   0),
+    line(OutcomeClass::Halting,   untried, Changed,  "pending",   Old,     NOW,   0),
+    line(OutcomeClass::Halting,   untried, Invalid,  "invalid",   Old,     None,  0),
+    line(OutcomeClass::Halting,   untried, Gone,     "gone",      Old,     None,  0),
+    line(OutcomeClass::Halting,   untried, Reverted, "in_sync",   Old,     None,  0),
 ];
 
 on_both_engines!(every_outcome_leaves_what_the_table_says);
@@ -137,7 +137,7 @@ async fn every_outcome_leaves_what_the_table_says(engine: Engine) {
         record(&db, &[finished(&claim, class, next, RECORDED)]).await;
 
         let row = row(&db, &lead_id).await;
-        let hash = |body: &str| Fingerprint::of(body.as_bytes()).as_bytes().to_vec();
+        let hash = |body: &str| ContentFingerprint::of(body.as_bytes()).as_bytes().to_vec();
         let held = match (row.delivered.as_deref(), &row.delivered_hash) {
             (Some("old"), None) => Unknown,
             (Some("old"), Some(known)) if *known == hash("old") => Old,
@@ -193,7 +193,7 @@ fn the_book_shows_the_outcome_policy_as_it_is() {
     }
     let transport = |text: &str| rows.iter().find(|row| row[0].contains(text)).map(|row| row[1].as_str());
     assert_eq!(transport("DNS, connect and TLS failures"), Some("`transient`"));
-    assert_eq!(of_transport(TransportFailure::NotSent), Class::Transient);
+    assert_eq!(of_transport(TransportFailure::NotSent), OutcomeClass::Transient);
     assert_eq!(transport("time-out or cut"), Some("`ambiguous`"));
-    assert_eq!(of_transport(TransportFailure::Unanswered), Class::Ambiguous);
+    assert_eq!(of_transport(TransportFailure::Unanswered), OutcomeClass::Ambiguous);
 }

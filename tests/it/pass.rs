@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::binary::Cli;
 use crate::support::crm_leads::{body, body_named, create, insert, places, program};
 use crate::support::engine::{Engine, Place, on_both_engines};
-use conversica_sync::sandbox::{Options, Sandbox, start};
+use conversica_sync::sandbox::{RunningSandbox, SandboxOptions, start};
 
 on_both_engines!(
     ten_thousand_leads_arrive_once_and_then_only_what_changes,
@@ -23,14 +23,14 @@ on_both_engines!(
 struct Scene {
     crm: Place,
     state: Place,
-    sandbox: Sandbox,
+    sandbox: RunningSandbox,
     cli: Cli,
     _directory: TempDir,
 }
 
 impl Scene {
     async fn with(engine: Engine, leads: u32, faults: &str) -> Self {
-        let options = Options {
+        let options = SandboxOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             username: "sandbox".into(),
             password: "sandbox".into(),

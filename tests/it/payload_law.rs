@@ -11,14 +11,14 @@ use crate::support::engine::Engine;
 use crate::support::hearing::update;
 use crate::support::lead_row::{at, desired, finished, held, id, invalid, record, unknown_is};
 use conversica_sync::config::OnAmbiguous;
-use conversica_sync::conversica::lead::Fingerprint;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::claim::Claim;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::held::{self, Release, Selection};
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::conversica::lead::ContentFingerprint;
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::claim::LeadClaim;
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{gone, lead, payload, stuck};
 
@@ -31,16 +31,16 @@ enum Event {
     Stop,
     OptOut,
     Claim,
-    Answer(Class, u8),
+    Answer(OutcomeClass, u8),
     /// The answer of a claim that a crash has taken up meanwhile.
-    Late(Class),
+    Late(OutcomeClass),
     Crash(bool),
-    Decide(Release),
+    Decide(ReleaseKind),
     Requeue,
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let class = || prop::sample::select(Class::ALL.to_vec());
+    let class = || prop::sample::select(OutcomeClass::ALL.to_vec());
     prop_oneof![
         6 => (0_u8..4).prop_map(Event::Row),
         1 => (0_u8..4).prop_map(Event::HeldRow),
@@ -52,7 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (class(), 0_u8..3).prop_map(|(class, next)| Event::Answer(class, next)),
         2 => class().prop_map(Event::Late),
         2 => any::<bool>().prop_map(Event::Crash),
-        1 => prop::sample::select(vec![Release::Send, Release::Baseline]).prop_map(Event::Decide),
+        1 => prop::sample::select(vec![ReleaseKind::Send, ReleaseKind::Baseline]).prop_map(Event::Decide),
         1 => Just(Event::Requeue),
     ]
 }
@@ -64,8 +64,8 @@ fn content(k: u8) -> String {
 struct Play<'a> {
     db: &'a StateDb,
     seconds: i64,
-    in_flight: Option<Claim>,
-    lost: Option<Claim>,
+    in_flight: Option<LeadClaim>,
+    lost: Option<LeadClaim>,
     /// What was sent, by the endpoint's own account.
     sent: Vec<String>,
 }
@@ -82,7 +82,8 @@ impl Play<'_> {
             Event::Stop => drop(gone::stop(db, &[id("1")], now, now).await.unwrap()),
             Event::OptOut => drop(update(db, json!({"id": "1", "doNotEmail": true, "n": self.seconds}), now).await),
             Event::Claim => {
-                let claims = delivery::record_and_claim(db, &[], Wanted::up_to(1), now, Duration::from_secs(60)).await;
+                let claims =
+                    delivery::record_and_claim(db, &[], ClaimRequest::up_to(1), now, Duration::from_secs(60)).await;
                 if let Some(claim) = claims.unwrap().pop() {
                     self.sent.push(claim.body.clone());
                     self.in_flight = Some(claim);
@@ -99,26 +100,26 @@ impl Play<'_> {
             Event::Crash(holds) => {
                 self.lost = self.in_flight.take().or(self.lost.take());
                 let unknown = if holds { OnAmbiguous::Hold } else { OnAmbiguous::Resend };
-                orphan::recover(db, Orphans::All, &unknown_is(unknown), now).await.unwrap();
+                orphan::recover(db, OrphanScope::All, &unknown_is(unknown), now).await.unwrap();
             }
             Event::Decide(release) => {
-                let _ = held::release_all(db, &Selection::default(), release, now).await.unwrap();
+                let _ = held::release_all(db, &HeldSelection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                stuck::requeue(db, &[Status::Rejected, Status::Exhausted], None, None, now).await.unwrap();
+                stuck::requeue(db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, now).await.unwrap();
             }
         }
         self.check().await;
     }
 
-    async fn answer(&self, claim: &Claim, class: Class, next: u8) {
+    async fn answer(&self, claim: &LeadClaim, class: OutcomeClass, next: u8) {
         let next = match (class, next) {
-            (Class::Accepted, _) => Next::Done,
-            (Class::Rejected, _) => Next::Rejected,
-            (Class::Halting, _) => Next::Untried,
-            (Class::Ambiguous, 0) if !claim.urgent => Next::Hold,
-            (_, 1) => Next::Exhausted,
-            (_, _) => Next::RetryAt(at(self.seconds + 1)),
+            (OutcomeClass::Accepted, _) => NextStep::Done,
+            (OutcomeClass::Rejected, _) => NextStep::Rejected,
+            (OutcomeClass::Halting, _) => NextStep::Untried,
+            (OutcomeClass::Ambiguous, 0) if !claim.urgent => NextStep::Hold,
+            (_, 1) => NextStep::Exhausted,
+            (_, _) => NextStep::RetryAt(at(self.seconds + 1)),
         };
         record(self.db, &[finished(claim, class, next, self.seconds)]).await;
     }
@@ -133,7 +134,7 @@ impl Play<'_> {
         for hash in hashes {
             let body = contents.get(&hash).unwrap_or_else(|| panic!("a content is lost; sent: {:?}", self.sent));
             assert!(self.sent.contains(body), "{body}");
-            assert_eq!(Fingerprint::of(body.as_bytes()).as_bytes().to_vec(), hash);
+            assert_eq!(ContentFingerprint::of(body.as_bytes()).as_bytes().to_vec(), hash);
         }
         let twice: Vec<i64> = on_state!(self.db, pool => {
             sqlx::query_scalar("select count(*) from payload group by id, client_id, body having count(*) > 1")
@@ -172,7 +173,7 @@ fn law(engine: Engine, cases: u32) {
         Event::Crash(false),
         Event::Claim,
         Event::Stop,
-        Event::Late(Class::Ambiguous),
+        Event::Late(OutcomeClass::Ambiguous),
         Event::Crash(false),
     ]);
     play(vec![
@@ -181,10 +182,10 @@ fn law(engine: Engine, cases: u32) {
         Event::Stop,
         Event::Crash(false),
         Event::Claim,
-        Event::Late(Class::Accepted),
-        Event::Answer(Class::Accepted, 0),
+        Event::Late(OutcomeClass::Accepted),
+        Event::Answer(OutcomeClass::Accepted, 0),
         Event::HeldRow(0),
-        Event::Decide(Release::Baseline),
+        Event::Decide(ReleaseKind::Baseline),
     ]);
     let plays = runner.run(&prop::collection::vec(event(), 1..50), |events| {
         play(events);

@@ -6,31 +6,31 @@ use serde_json::{Value, json};
 
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until_async;
-use conversica_sync::sandbox::play::{self, Receiver};
-use conversica_sync::sandbox::{Options, Sandbox, start};
+use conversica_sync::sandbox::play::{self, PlayReceiver};
+use conversica_sync::sandbox::{RunningSandbox, SandboxOptions, start};
 
 const SOON: Duration = Duration::from_secs(20);
 
-async fn sandbox(receiver: &StandIn, repeated: u8, disordered: u8) -> Sandbox {
-    let receiver = Receiver {
+async fn sandbox(receiver: &StandIn, repeated: u8, disordered: u8) -> RunningSandbox {
+    let receiver = PlayReceiver {
         url: receiver.url().parse().unwrap(),
         username: "conversica".into(),
         password: "s3cret".into(),
         certificate: None,
     };
-    start(Options {
+    start(SandboxOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
         username: "sandbox".into(),
         password: "sandbox".into(),
         faults: Default::default(),
         seed: 1,
-        play: Some(play::Options { receiver, beat: Duration::from_millis(5), repeated, disordered }),
+        play: Some(play::PlayOptions { receiver, beat: Duration::from_millis(5), repeated, disordered }),
     })
     .await
     .unwrap()
 }
 
-async fn post(sandbox: &Sandbox, id: &str, opt_out: bool) {
+async fn post(sandbox: &RunningSandbox, id: &str, opt_out: bool) {
     let body = json!({"apiVersion": "7.2", "id": id, "firstName": "Ann", "email": "ann@example.com",
         "leadSource": "Website", "repName": "John", "optOut": opt_out});
     let request =

@@ -13,8 +13,8 @@ use crate::support::receiver::{Receiver, connect, request, with_receiver};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::conversica::post::PostKind;
+use conversica_sync::store::event::{self, PostArrival};
 use conversica_sync::store::state_db::StateDb;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ mod through_the_program {
 
 /// As the receiver stores it.
 async fn arrive(db: &StateDb, body: &[u8], second: i64) {
-    event::store(db, &[Arrival::of(Kind::LeadUpdate, body.to_vec(), false)], at(second)).await.unwrap();
+    event::store(db, &[PostArrival::of(PostKind::LeadUpdate, body.to_vec(), false)], at(second)).await.unwrap();
     apply_all(db, at(second)).await;
 }
 
@@ -55,7 +55,7 @@ async fn a_damaged_post_withdraws_consent_and_no_later_word_gives_it_again(engin
     assert_eq!(ask(&db, "select cast(count(*) as text) from possible_opt_out where settled_at is null").await, ["2"]);
     // Long afterwards, with everything gone that may go.
     let until = at(1_000_000_000);
-    conversica_sync::store::prune::step(&db, conversica_sync::store::prune::Kept::Posts, 0, until).await.unwrap();
+    conversica_sync::store::prune::step(&db, conversica_sync::store::prune::PrunedKind::Posts, 0, until).await.unwrap();
     let kept = ask(&db, "select problem from event where problem is not null").await;
     assert_eq!(kept.len(), 1, "it waits for an operator");
 }
@@ -67,11 +67,11 @@ async fn many_posts_that_name_leads_in_another_way_of_writing_are_matched_by_one
         deliver(&db, desired(&format!("Lead{n}"), &format!(r#"{{"id":"Lead{n}","optOut":false}}"#)), n * 2).await;
     }
     for n in 1..=15 {
-        store(&db, Kind::LeadUpdate, &json!({"id": format!("LEAD{n}"), "doNotEmail": true}), at(50 + n)).await;
-        store(&db, Kind::LeadUpdate, &json!({"id": format!("stranger{n}"), "doNotEmail": true}), at(50 + n)).await;
+        store(&db, PostKind::LeadUpdate, &json!({"id": format!("LEAD{n}"), "doNotEmail": true}), at(50 + n)).await;
+        store(&db, PostKind::LeadUpdate, &json!({"id": format!("stranger{n}"), "doNotEmail": true}), at(50 + n)).await;
     }
     for id in ["-", "?"] {
-        store(&db, Kind::LeadUpdate, &json!({"id": id, "doNotEmail": true}), at(70)).await;
+        store(&db, PostKind::LeadUpdate, &json!({"id": id, "doNotEmail": true}), at(70)).await;
     }
     apply_all(&db, at(80)).await;
     for n in 1..=15 {
@@ -94,8 +94,8 @@ async fn an_event_that_the_state_does_not_take_loses_no_opt_out_and_holds_up_no_
         Engine::Postgres => "alter table conversation add check (id <> '1')",
     };
     on_state!(&db, pool => { sqlx::query(refusal).execute(pool).await.unwrap(); });
-    store(&db, Kind::LeadUpdate, &json!({"id": "1", "doNotEmail": true}), at(10)).await;
-    store(&db, Kind::LeadUpdate, &json!({"id": "2", "doNotEmail": true}), at(11)).await;
+    store(&db, PostKind::LeadUpdate, &json!({"id": "1", "doNotEmail": true}), at(10)).await;
+    store(&db, PostKind::LeadUpdate, &json!({"id": "2", "doNotEmail": true}), at(11)).await;
     for second in 12..16 {
         apply_all(&db, at(second)).await;
     }

@@ -8,12 +8,12 @@ use chrono::Utc;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::settings;
-use conversica_sync::config::Settings;
+use conversica_sync::config::ServiceSettings;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
+use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
 
@@ -25,11 +25,11 @@ const ROWS: u64 = 20_000;
 /// A source, and a state in a file, for a daemon that goes on polling.
 struct QuietSource {
     place: Place,
-    settings: Settings,
-    crm: Crm,
+    settings: ServiceSettings,
+    crm: ConnectedCrm,
     state: StateDb,
     state_place: Place,
-    tally: Tally,
+    tally: RunTally,
 }
 
 impl QuietSource {
@@ -39,10 +39,10 @@ impl QuietSource {
         place.sql(&format!("create table leads (id integer primary key, town text, changed {kind})")).await;
         let source = "table = 'leads'\nkey = 'id'\nchanged_at = 'changed'\nlookback = '2s'";
         let settings = settings(&place, source, "city = 'town'");
-        let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let crm = ConnectedCrm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
         let state_place = Engine::Sqlite.place();
         let state = state_place.state().await;
-        Self { place, settings, crm, state, state_place, tally: Tally::default() }
+        Self { place, settings, crm, state, state_place, tally: RunTally::default() }
     }
 
     /// Rows that were stamped so many seconds ago.
@@ -64,8 +64,8 @@ impl QuietSource {
         self.place.sql(&rows).await;
     }
 
-    async fn poll(&self) -> Polled {
-        poll(&self.crm, &self.state, &self.settings, Reach::AsDue, &self.tally, Utc::now())
+    async fn poll(&self) -> PollOutcome {
+        poll(&self.crm, &self.state, &self.settings, PollReach::AsDue, &self.tally, Utc::now())
             .await
             .unwrap_or_else(|error| panic!("{error:#}"))
     }

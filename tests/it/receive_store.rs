@@ -9,16 +9,16 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::postgres::cluster;
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::store::event::{self, Arrival};
+use conversica_sync::conversica::post::PostKind;
+use conversica_sync::store::event::{self, PostArrival};
 use conversica_sync::store::state_db::StateDb;
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).expect("an instant")
 }
 
-fn update(id: &str, more: &str) -> Arrival {
-    Arrival::of(Kind::LeadUpdate, format!("{{\"id\":\"{id}\"{more}}}").into_bytes(), false)
+fn update(id: &str, more: &str) -> PostArrival {
+    PostArrival::of(PostKind::LeadUpdate, format!("{{\"id\":\"{id}\"{more}}}").into_bytes(), false)
 }
 
 /// Each event's id, repeats, and the second of its newest repeat.
@@ -72,8 +72,8 @@ async fn what_is_worth_a_look_is_counted_once(engine: Engine) {
     let batch = [
         update("1", r#","clientId":"c","leadStatus":"Lukewarm""#),
         update("2", r#","leadStatus":"Hot Lead""#),
-        Arrival::of(Kind::ChatLead, chat, false),
-        Arrival::of(Kind::Message, b"\0\xff".to_vec(), false),
+        PostArrival::of(PostKind::ChatLead, chat, false),
+        PostArrival::of(PostKind::Message, b"\0\xff".to_vec(), false),
         update("1", r#","clientId":"c","leadStatus":"Lukewarm""#),
     ];
     for second in 0..2 {
@@ -98,7 +98,7 @@ async fn whoever_stores_the_same_at_the_same_time_none_fails(engine: Engine) {
         let other = if engine == Engine::Postgres { place.state().await } else { db.clone() };
         tasks.spawn(async move {
             for round in 0..20_usize {
-                let mut batch: Vec<Arrival> = (0..30).map(|n| update(&format!("{round}-{n}"), "")).collect();
+                let mut batch: Vec<PostArrival> = (0..30).map(|n| update(&format!("{round}-{n}"), "")).collect();
                 batch.rotate_left(instance * 7);
                 if instance % 2 == 1 {
                     batch.reverse();
@@ -133,7 +133,7 @@ async fn every_arrival_is_an_event_or_a_repeat(engine: Engine) {
         let mut distinct = BTreeSet::new();
         let mut arrivals = 0;
         for batch in &batches {
-            let batch: Vec<Arrival> = batch
+            let batch: Vec<PostArrival> = batch
                 .iter()
                 .map(|(id, shape)| {
                     arrivals += 1;
@@ -144,7 +144,7 @@ async fn every_arrival_is_an_event_or_a_repeat(engine: Engine) {
                         1 => format!("{{\"hotLead\":true,\"leadId\":{id}}}"),
                         _ => format!("unreadable {id}"),
                     };
-                    Arrival::of(Kind::LeadUpdate, body.into_bytes(), false)
+                    PostArrival::of(PostKind::LeadUpdate, body.into_bytes(), false)
                 })
                 .collect();
             event::store(&db, &batch, at(0)).await.expect("stored");

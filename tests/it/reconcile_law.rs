@@ -10,12 +10,12 @@ use crate::support::engine::{Engine, on_both_engines};
 use crate::support::hearing::update;
 use crate::support::lead_row::{at, claim, desired, finished, held, id, invalid, record, returned, write};
 use conversica_sync::conversica::lead::{IdOrder, RowHash};
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::rules::verdict::{Row, Rules, Verdict, judge};
-use conversica_sync::store::compare::{self, Doubted};
-use conversica_sync::store::held::{self, Release, Selection};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::lead_change::LeadChange;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::rules::verdict::{LeadVerdict, RowState, VerdictRules, judge};
+use conversica_sync::store::compare::{self, DoubtedLeads};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::{facts, lead};
 
 on_both_engines!(what_is_passed_over_in_silence_matches);
@@ -25,7 +25,7 @@ enum Event {
     Row(u8),
     Held(u8),
     Invalid,
-    Send(Class),
+    Send(OutcomeClass),
     Vanish,
     Return,
     Baseline,
@@ -34,11 +34,11 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     let class = prop::sample::select(vec![
-        Class::Accepted,
-        Class::Accepted,
-        Class::Rejected,
-        Class::Transient,
-        Class::Ambiguous,
+        OutcomeClass::Accepted,
+        OutcomeClass::Accepted,
+        OutcomeClass::Rejected,
+        OutcomeClass::Transient,
+        OutcomeClass::Ambiguous,
     ]);
     prop_oneof![
         3 => (0..3_u8).prop_map(Event::Row),
@@ -68,7 +68,7 @@ async fn play(engine: Engine, lives: &[Vec<Event>]) {
     let mut seconds = 0;
     for (number, life) in lives.iter().enumerate() {
         let id_ = format!("{number}");
-        let row = |change: Change| Change { row_hash: Some(RowHash(7)), ..change };
+        let row = |change: LeadChange| LeadChange { row_hash: Some(RowHash(7)), ..change };
         for event in life {
             seconds += 10;
             match event {
@@ -77,9 +77,9 @@ async fn play(engine: Engine, lives: &[Vec<Event>]) {
                 Event::Invalid => write(&db, &[invalid(&id_, "no address")], seconds).await,
                 Event::Send(class) => {
                     let next = match class {
-                        Class::Accepted => Next::Done,
-                        Class::Rejected => Next::Rejected,
-                        _ => Next::RetryAt(at(seconds + 1_000_000)),
+                        OutcomeClass::Accepted => NextStep::Done,
+                        OutcomeClass::Rejected => NextStep::Rejected,
+                        _ => NextStep::RetryAt(at(seconds + 1_000_000)),
                     };
                     let claimed = claim(&db, 100, seconds).await;
                     let finished: Vec<_> =
@@ -91,7 +91,9 @@ async fn play(engine: Engine, lives: &[Vec<Event>]) {
                 Event::Vanish => lead::mark_gone(&db, &[id(&id_)], at(seconds)).await.unwrap(),
                 Event::Return => returned(&db, &[id(&id_)], seconds).await,
                 Event::Baseline => {
-                    held::release_all(&db, &Selection::default(), Release::Baseline, at(seconds)).await.unwrap();
+                    held::release_all(&db, &HeldSelection::default(), ReleaseKind::Baseline, at(seconds))
+                        .await
+                        .unwrap();
                 }
                 Event::Heard(stage) => {
                     let date = at(seconds).to_rfc3339();
@@ -103,16 +105,16 @@ async fn play(engine: Engine, lives: &[Vec<Event>]) {
         }
     }
     for silent_since in [None, Some(at(seconds / 2)), Some(at(seconds + 10))] {
-        let doubted = Doubted { silent_since };
+        let doubted = DoubtedLeads { silent_since };
         let page = compare::page(&db, IdOrder::ByLength, None, 100, Some(doubted)).await.unwrap();
         let leads: Vec<_> = page.iter().map(|compared| compared.lead.clone()).collect();
         let facts = facts::of(&db, &leads).await.unwrap();
-        let rules = Rules { began_at: at(seconds + 100), silent_since };
+        let rules = VerdictRules { began_at: at(seconds + 100), silent_since };
         let plain = compare::page(&db, IdOrder::ByLength, None, 100, None).await.unwrap();
         for (compared, plain) in page.iter().zip(&plain) {
             let facts = &facts[&compared.lead];
-            let judged = judge(Row::Content(facts.desired_hash), Some(facts), rules);
-            let matches = judged.as_ref().is_some_and(|judged| judged.verdict == Verdict::Matched);
+            let judged = judge(RowState::Content(facts.desired_hash), Some(facts), rules);
+            let matches = judged.as_ref().is_some_and(|judged| judged.verdict == LeadVerdict::Matched);
             // Of a row that has no hash, or is missing, nobody can say that it is as it was.
             let is_passed_over = compared.row_hash.is_some();
             assert_eq!(is_passed_over, matches && plain.row_hash.is_some(), "{judged:?} {facts:?}\n{lives:?}");

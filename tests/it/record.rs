@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
-use conversica_sync::conversica::post::Kind;
-use conversica_sync::store::event::{self, Arrival};
-use conversica_sync::store::record::{By, PERSONAL};
+use conversica_sync::conversica::post::PostKind;
+use conversica_sync::store::event::{self, PostArrival};
+use conversica_sync::store::record::{PERSONAL, RecordLookup};
 
 blocking_on_both_engines!(
     an_export_has_everything_that_is_held_of_a_person,
@@ -43,9 +43,9 @@ fn an_export_has_everything_that_is_held_of_a_person(engine: Engine) {
         json!({"firstName": "A", "lastName": "B", "email": "ANN1@example.com", "conversationHistory": []}).to_string();
     scene.with_state(async |db| {
         let posts = [
-            Arrival::of(Kind::Message, garbled.clone(), false),
-            Arrival::of(Kind::ChatLead, chat.clone().into_bytes(), false),
-            Arrival::of(Kind::LeadUpdate, b"{\"id\": \"2\", \"hotLead\": true}".to_vec(), false),
+            PostArrival::of(PostKind::Message, garbled.clone(), false),
+            PostArrival::of(PostKind::ChatLead, chat.clone().into_bytes(), false),
+            PostArrival::of(PostKind::LeadUpdate, b"{\"id\": \"2\", \"hotLead\": true}".to_vec(), false),
         ];
         event::store(db, &posts, chrono::Utc::now()).await.unwrap();
     });
@@ -101,8 +101,8 @@ fn an_export_has_everything_that_is_held_of_a_person(engine: Engine) {
     // Every table with rows about the person has been tried.
     for (table, by, _) in PERSONAL {
         let rows = match by {
-            By::Lead => scene.state(&format!("select id from {table} where id = '1'")),
-            By::Event => scene.state(&format!("select '1' from {table}")),
+            RecordLookup::Lead => scene.state(&format!("select id from {table} where id = '1'")),
+            RecordLookup::Event => scene.state(&format!("select '1' from {table}")),
         };
         assert!(!rows.is_empty(), "{table}");
     }

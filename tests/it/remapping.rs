@@ -13,21 +13,21 @@ use crate::support::postgres::Cluster;
 use crate::support::reading::settings;
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
-use conversica_sync::config::Settings;
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::admission::Admit;
-use conversica_sync::rules::guard::Hold;
+use conversica_sync::config::ServiceSettings;
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::admission::ClaimFilter;
+use conversica_sync::rules::guard::StandingHold;
 use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
-use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control::{self, KeptBack, MappingInUse};
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::held::{self, Release};
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::held::{self, ReleaseKind};
 use conversica_sync::store::orphan;
 use conversica_sync::store::state_db::StateDb;
 
@@ -39,10 +39,10 @@ on_both_engines!(
     what_holds_a_single_lead_is_not_let_go_with_a_poll,
 );
 
-async fn polled(crm: &Place, state: &StateDb, settings: &Settings, minutes: i64) -> anyhow::Result<Polled> {
-    let source = Crm::open(settings).await?;
+async fn polled(crm: &Place, state: &StateDb, settings: &ServiceSettings, minutes: i64) -> anyhow::Result<PollOutcome> {
+    let source = ConnectedCrm::open(settings).await?;
     assert!(crm.url.starts_with(if crm.engine == Engine::Sqlite { "sqlite" } else { "postgres" }));
-    poll(&source, state, settings, Reach::AsDue, &Tally::default(), at(0) + TimeDelta::minutes(minutes)).await
+    poll(&source, state, settings, PollReach::AsDue, &RunTally::default(), at(0) + TimeDelta::minutes(minutes)).await
 }
 
 /// `leads` rows, with a change column that says nothing new.
@@ -62,7 +62,7 @@ async fn add(place: &Place, first: u32, last: u32) {
         .await;
 }
 
-fn mapped(place: &Place, town: &str, approve_above: u32) -> Settings {
+fn mapped(place: &Place, town: &str, approve_above: u32) -> ServiceSettings {
     let source = "table = 'leads'\nkey = 'id'\nchanged_at = 'changed'";
     let mut settings = settings(place, source, &format!("city = {{ column = 'town', default = '{town}' }}"));
     settings.safety.approve_above = approve_above;
@@ -87,23 +87,23 @@ async fn a_mapping_that_is_taken_back_half_way_leaves_nothing_behind(engine: Eng
     });
     polled(&crm, &state, &right, 0).await.unwrap();
     for claim in claim(&state, 2000, 60).await {
-        record(&state, &[finished(&claim, Class::Accepted, Next::Done, 61)]).await;
+        record(&state, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 61)]).await;
     }
-    statuses(&state, &[(Status::InSync, 1500)]).await;
+    statuses(&state, &[(LeadStatus::InSync, 1500)]).await;
     // It fails where the state takes a lead no more, long after the first leads have been written.
     refuse_lead(&place, "1500").await;
     polled(&crm, &state, &wrong, 10).await.expect_err("the state does not take the last lead");
     assert!(!claim(&state, 1, 700).await.is_empty(), "some were written");
     let half = control::read::<MappingInUse>(&state).await.unwrap().unwrap();
     accept_leads(&place).await;
-    orphan::recover(&state, orphan::Orphans::All, &right.delivery, at(701)).await.unwrap();
+    orphan::recover(&state, orphan::OrphanScope::All, &right.delivery, at(701)).await.unwrap();
 
-    let fingerprint = Crm::open(&right).await.unwrap().mapping.fingerprint().to_string();
+    let fingerprint = ConnectedCrm::open(&right).await.unwrap().mapping.fingerprint().to_string();
     assert_ne!(half.fingerprint, fingerprint, "what is in the queue is nobody's: it waits for the poll");
     polled(&crm, &state, &right, 20).await.unwrap();
     assert_eq!(control::read::<LastPoll>(&state).await.unwrap().unwrap().kind, "full");
     // All but the one of which nobody knows.
-    statuses(&state, &[(Status::InSync, 1499), (Status::Pending, 1)]).await;
+    statuses(&state, &[(LeadStatus::InSync, 1499), (LeadStatus::Pending, 1)]).await;
     assert!(claim_one(&state, 1300).await.body.contains("\"city\":\"Town\""));
     assert_eq!(control::read::<MappingInUse>(&state).await.unwrap().unwrap().fingerprint, fingerprint);
 }
@@ -112,7 +112,7 @@ async fn twenty_five_thousand_changes_go_when_thirty_thousand_are_allowed_and_ar
     engine: Engine,
 ) {
     let crm = crm(engine, 1).await;
-    for (allowed, status) in [(30_000, Status::Pending), (20_000, Status::Held)] {
+    for (allowed, status) in [(30_000, LeadStatus::Pending), (20_000, LeadStatus::Held)] {
         let place = engine.place();
         let state = place.state().await;
         crm.sql("delete from leads where id > 1").await;
@@ -121,10 +121,13 @@ async fn twenty_five_thousand_changes_go_when_thirty_thousand_are_allowed_and_ar
         add(&crm, 2, 25_000).await;
         let found = polled(&crm, &state, &settings, 1).await.unwrap();
         assert_eq!((found.created, found.held), (24_999, if allowed == 20_000 { 24_999 } else { 0 }));
-        let rest =
-            if status == Status::Held { vec![(status, 24_999), (Status::Pending, 1)] } else { vec![(status, 25_000)] };
+        let rest = if status == LeadStatus::Held {
+            vec![(status, 24_999), (LeadStatus::Pending, 1)]
+        } else {
+            vec![(status, 25_000)]
+        };
         statuses(&state, &rest).await;
-        let hold = control::read::<Hold>(&state).await.unwrap();
+        let hold = control::read::<StandingHold>(&state).await.unwrap();
         assert_eq!(hold.is_some(), allowed == 20_000, "{hold:?}");
     }
 }
@@ -146,11 +149,11 @@ async fn a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_o
     accept_leads(&place).await;
     add(&crm, 20_000, 22_000).await;
     polled(&crm, &state, &settings, 2).await.unwrap();
-    statuses(&state, &[(Status::InFlight, 1), (Status::Held, 11_499 + 2001)]).await;
-    let everything = held::Selection::default();
-    assert_eq!(held::release_all(&state, &everything, Release::Send, at(500)).await.unwrap(), 13_500);
+    statuses(&state, &[(LeadStatus::InFlight, 1), (LeadStatus::Held, 11_499 + 2001)]).await;
+    let everything = held::HeldSelection::default();
+    assert_eq!(held::release_all(&state, &everything, ReleaseKind::Send, at(500)).await.unwrap(), 13_500);
     polled(&crm, &state, &settings, 9).await.unwrap();
-    assert!(control::read::<Hold>(&state).await.unwrap().is_none());
+    assert!(control::read::<StandingHold>(&state).await.unwrap().is_none());
 }
 
 async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_allowed(engine: Engine) {
@@ -160,7 +163,7 @@ async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_all
         let state = place.state().await;
         let settings = mapped(&crm, "Ulm", allowed);
         polled(&crm, &state, &settings, 0).await.unwrap();
-        statuses(&state, &[(Status::Pending, 11_500)]).await;
+        statuses(&state, &[(LeadStatus::Pending, 11_500)]).await;
         crm.sql("update leads set town = 'Bonn'").await;
         refuse_lead(&place, "8199").await;
         let day = 24 * 60;
@@ -169,8 +172,8 @@ async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_all
         assert_eq!(control::read::<KeptBack>(&state).await.unwrap().unwrap().reason, reason);
         accept_leads(&place).await;
         polled(&crm, &state, &settings, day + 1).await.unwrap();
-        statuses(&state, &[(Status::Pending, 11_500)]).await;
-        assert!(control::read::<Hold>(&state).await.unwrap().is_none());
+        statuses(&state, &[(LeadStatus::Pending, 11_500)]).await;
+        assert!(control::read::<StandingHold>(&state).await.unwrap().is_none());
         assert!(control::read::<KeptBack>(&state).await.unwrap().is_none());
 
         // Were fewer allowed by then, all would be held.
@@ -179,8 +182,8 @@ async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_all
         polled(&crm, &state, &settings, 3 * day).await.expect_err("the state does not take the last lead");
         accept_leads(&place).await;
         polled(&crm, &state, &mapped(&crm, "Ulm", 9000), 3 * day + 1).await.unwrap();
-        statuses(&state, &[(Status::Held, 11_500)]).await;
-        let hold = control::read::<Hold>(&state).await.unwrap().unwrap();
+        statuses(&state, &[(LeadStatus::Held, 11_500)]).await;
+        let hold = control::read::<StandingHold>(&state).await.unwrap().unwrap();
         assert_eq!(hold.reason, TOO_MANY_CHANGES);
         assert!(control::read::<KeptBack>(&state).await.unwrap().is_none());
     }
@@ -192,7 +195,7 @@ async fn what_holds_a_single_lead_is_not_let_go_with_a_poll(engine: Engine) {
     deliver(&state, desired("1", "a"), 0).await;
     write(&state, &[desired("1", "b")], 1).await;
     let unknown = claim_one(&state, 2).await;
-    record(&state, &[finished(&unknown, Class::Ambiguous, Next::Hold, 3)]).await;
+    record(&state, &[finished(&unknown, OutcomeClass::Ambiguous, NextStep::Hold, 3)]).await;
     // A poll that holds until it knows, and then lets go.
     let provisional = crate::support::lead_row::held;
     write(&state, &[provisional("1", "c"), provisional("2", "a")], 4).await;
@@ -207,7 +210,7 @@ async fn what_holds_a_single_lead_is_not_let_go_with_a_poll(engine: Engine) {
     let none = delivery::record_and_claim(
         &state,
         &[],
-        Wanted { leads: 10, admit: &Admit::Everybody, ..Wanted::NOTHING },
+        ClaimRequest { leads: 10, admit: &ClaimFilter::Everybody, ..ClaimRequest::NOTHING },
         at(900),
         LEASE,
     )

@@ -5,15 +5,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::{accept_leads, at, refuse_lead, row};
 use crate::support::reading::settings;
-use conversica_sync::config::{OnDelete, Settings};
-use conversica_sync::rules::cursor::Cursor;
-use conversica_sync::rules::guard::Hold;
+use conversica_sync::config::{OnDelete, ServiceSettings};
+use conversica_sync::rules::cursor::PollCursor;
+use conversica_sync::rules::guard::StandingHold;
 use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
-use conversica_sync::send::poll::{self, Polled};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
-use conversica_sync::store::control::{self, Comparing};
+use conversica_sync::send::poll::{self, PollOutcome};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::crm::ConnectedCrm;
+use conversica_sync::store::control::{self, CompareMark};
 use conversica_sync::store::lead;
 use conversica_sync::store::state_db::StateDb;
 
@@ -26,9 +26,14 @@ on_both_engines!(
     a_compare_goes_on_past_keys_that_differ_in_case,
 );
 
-async fn polled(settings: &Settings, state: &StateDb, reach: Reach, minutes: i64) -> anyhow::Result<Polled> {
-    let crm = Crm::open(settings).await?;
-    poll::poll(&crm, state, settings, reach, &Tally::default(), at(0) + TimeDelta::minutes(minutes)).await
+async fn polled(
+    settings: &ServiceSettings,
+    state: &StateDb,
+    reach: PollReach,
+    minutes: i64,
+) -> anyhow::Result<PollOutcome> {
+    let crm = ConnectedCrm::open(settings).await?;
+    poll::poll(&crm, state, settings, reach, &RunTally::default(), at(0) + TimeDelta::minutes(minutes)).await
 }
 
 async fn fill(place: &Place, leads: u32) {
@@ -41,7 +46,7 @@ async fn fill(place: &Place, leads: u32) {
         .await;
 }
 
-fn followed(place: &Place, city: &str) -> Settings {
+fn followed(place: &Place, city: &str) -> ServiceSettings {
     let source = "table = 'leads'\nkey = 'id'\nchanged_at = 'changed'";
     let mut settings = settings(place, source, &format!("city = {{ column = 'town', default = '{city}' }}"));
     settings.safety.approve_above = 0;
@@ -59,8 +64,8 @@ async fn an_interrupted_compare_goes_on_where_it_had_come_to(engine: Engine) {
     let settings = followed(&crm, "Ulm");
     // It fails where the state takes a lead no more, long after the first leads have been written.
     refuse_lead(&place, "53000").await;
-    polled(&settings, &state, Reach::AsDue, 0).await.expect_err("the state does not take the last lead");
-    let mark = control::read::<Comparing>(&state).await.unwrap().expect("how far it has come is written down");
+    polled(&settings, &state, PollReach::AsDue, 0).await.expect_err("the state does not take the last lead");
+    let mark = control::read::<CompareMark>(&state).await.unwrap().expect("how far it has come is written down");
     assert!((50_000..53_000).contains(&mark.rows), "{mark:?}");
     assert_eq!(mark.id, mark.rows.to_string());
     assert!(
@@ -76,34 +81,34 @@ async fn an_interrupted_compare_goes_on_where_it_had_come_to(engine: Engine) {
 
     accept_leads(&place).await;
     crm.sql("update leads set town = 'Back-dated' where id in (7, 52900)").await;
-    let polled_rest = polled(&settings, &state, Reach::AsDue, 10).await.unwrap();
+    let polled_rest = polled(&settings, &state, PollReach::AsDue, 10).await.unwrap();
     assert_eq!(polled_rest.rows, 53_000, "counted with those of the first part");
     assert!(polled_rest.created <= 53_000 - mark.rows, "{polled_rest:?}");
     assert!(city(&state, "52900").await.contains("Back-dated"));
     assert!(!city(&state, "7").await.contains("Back-dated"), "as with every compare that had passed a row already");
-    assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None);
-    let cursor = control::read::<Cursor>(&state).await.unwrap().unwrap();
+    assert_eq!(control::read::<CompareMark>(&state).await.unwrap(), None);
+    let cursor = control::read::<PollCursor>(&state).await.unwrap().unwrap();
     assert_eq!(cursor.full_at, at(0), "the next one is due as if it had run through");
 
     // Whoever asks for a compare by hand gets a whole one.
-    let whole = polled(&settings, &state, Reach::Everything, 20).await.unwrap();
+    let whole = polled(&settings, &state, PollReach::Everything, 20).await.unwrap();
     assert_eq!((whole.rows, whole.updated + whole.created), (53_000, 1));
     assert!(city(&state, "7").await.contains("Back-dated"));
 }
 
 /// A mark as an interrupted compare of ten rows leaves it, taken from a whole one.
-async fn marked(crm: &Place, state: &StateDb, settings: &Settings, id: u32) {
+async fn marked(crm: &Place, state: &StateDb, settings: &ServiceSettings, id: u32) {
     fill(crm, 10).await;
-    polled(settings, state, Reach::AsDue, 0).await.unwrap();
-    let cursor = control::read::<Cursor>(state).await.unwrap().unwrap();
+    polled(settings, state, PollReach::AsDue, 0).await.unwrap();
+    let cursor = control::read::<PollCursor>(state).await.unwrap().unwrap();
     let mark = mark(settings, &cursor, id, at(0) + TimeDelta::hours(25)).await;
     control::write(state, &mark, at(0)).await.unwrap();
 }
 
-async fn mark(settings: &Settings, cursor: &Cursor, id: u32, began_at: DateTime<Utc>) -> Comparing {
-    Comparing {
+async fn mark(settings: &ServiceSettings, cursor: &PollCursor, id: u32, began_at: DateTime<Utc>) -> CompareMark {
+    CompareMark {
         source: cursor.source.clone(),
-        mapping: Crm::open(settings).await.unwrap().mapping.fingerprint().to_string(),
+        mapping: ConnectedCrm::open(settings).await.unwrap().mapping.fingerprint().to_string(),
         order: conversica_sync::conversica::lead::IdOrder::ByLength,
         id: id.to_string(),
         client_id: String::new(),
@@ -122,18 +127,18 @@ async fn a_table_that_was_emptied_behind_the_mark_is_held_as_a_whole_and_nobody_
     settings.source.on_delete = OnDelete::StopMessaging;
     marked(&crm, &state, &settings, 6).await;
     crm.sql("delete from leads").await;
-    let rest = polled(&settings, &state, Reach::AsDue, 26 * 60).await.unwrap();
+    let rest = polled(&settings, &state, PollReach::AsDue, 26 * 60).await.unwrap();
     assert_eq!((rest.gone, rest.stopped, rest.held), (0, 0, 10), "what was met before the mark is no longer there");
-    assert_eq!(control::read::<Hold>(&state).await.unwrap().unwrap().reason, SOURCE_SHRANK);
-    assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None);
+    assert_eq!(control::read::<StandingHold>(&state).await.unwrap().unwrap().reason, SOURCE_SHRANK);
+    assert_eq!(control::read::<CompareMark>(&state).await.unwrap(), None);
 
     // Nor is a compare gone on with while that stands: who lies before the mark would be let go unseen.
-    let cursor = control::read::<Cursor>(&state).await.unwrap().unwrap();
+    let cursor = control::read::<PollCursor>(&state).await.unwrap().unwrap();
     let mark = mark(&settings, &cursor, 6, at(0) + TimeDelta::hours(27)).await;
     control::write(&state, &mark, at(0)).await.unwrap();
     crm.sql("insert into leads values (7, 'Town', '2026-01-01 10:00:00'), (8, 'Town', '2026-01-01 10:00:00')").await;
     crm.sql("insert into leads values (9, 'Town', '2026-01-01 10:00:00'), (10, 'Town', '2026-01-01 10:00:00')").await;
-    let rest = polled(&settings, &state, Reach::AsDue, 27 * 60 + 1).await.unwrap();
+    let rest = polled(&settings, &state, PollReach::AsDue, 27 * 60 + 1).await.unwrap();
     assert_eq!((rest.rows, rest.gone, rest.stopped), (4, 0, 0));
 }
 
@@ -143,10 +148,10 @@ async fn a_rest_that_misses_most_of_its_rows_is_judged_with_all_the_others(engin
     let settings = followed(&crm, "Ulm");
     marked(&crm, &state, &settings, 6).await;
     crm.sql("delete from leads where id in (7, 8, 9)").await;
-    let rest = polled(&settings, &state, Reach::AsDue, 26 * 60).await.unwrap();
+    let rest = polled(&settings, &state, PollReach::AsDue, 26 * 60).await.unwrap();
     assert_eq!((rest.rows, rest.gone, rest.held), (7, 3, 0), "three of ten may go");
-    assert_eq!(control::read::<Hold>(&state).await.unwrap(), None);
-    assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None);
+    assert_eq!(control::read::<StandingHold>(&state).await.unwrap(), None);
+    assert_eq!(control::read::<CompareMark>(&state).await.unwrap(), None);
 }
 
 async fn what_is_written_behind_the_mark_is_found_by_the_next_poll(engine: Engine) {
@@ -157,10 +162,10 @@ async fn what_is_written_behind_the_mark_is_found_by_the_next_poll(engine: Engin
     // Written between the two parts, before and behind the mark, and stamped as it should be.
     crm.sql("update leads set town = 'New', changed = '2026-01-01 10:30:00' where id in (3, 8)").await;
     crm.sql("delete from leads where id = 9").await;
-    let rest = polled(&settings, &state, Reach::AsDue, 26 * 60).await.unwrap();
+    let rest = polled(&settings, &state, PollReach::AsDue, 26 * 60).await.unwrap();
     assert_eq!((rest.rows, rest.updated + rest.created, rest.gone), (9, 1, 1));
     assert!(!city(&state, "3").await.contains("New"));
-    let next = polled(&settings, &state, Reach::AsDue, 26 * 60 + 1).await.unwrap();
+    let next = polled(&settings, &state, PollReach::AsDue, 26 * 60 + 1).await.unwrap();
     assert_eq!(next.updated + next.created, 1, "the cursor is that of the beginning");
     assert!(city(&state, "3").await.contains("New"));
 }
@@ -171,9 +176,9 @@ async fn a_mark_that_is_too_old_or_of_another_mapping_is_not_gone_on_from(engine
         let state = place.state().await;
         marked(&crm, &state, &followed(&crm, "Ulm"), 6).await;
         crm.sql("update leads set town = 'Back-dated' where id = 3").await;
-        let whole = polled(&followed(&crm, city), &state, Reach::AsDue, minutes).await.unwrap();
+        let whole = polled(&followed(&crm, city), &state, PollReach::AsDue, minutes).await.unwrap();
         assert_eq!((whole.rows, whole.updated + whole.created), (10, 1), "{city}");
-        assert_eq!(control::read::<Comparing>(&state).await.unwrap(), None, "{city}");
+        assert_eq!(control::read::<CompareMark>(&state).await.unwrap(), None, "{city}");
     }
 }
 
@@ -193,12 +198,12 @@ async fn a_compare_goes_on_past_keys_that_differ_in_case(engine: Engine) {
     let settings = followed(&crm, "Ulm");
     crm.sql("insert into leads values ('z', 'Town', '2026-01-01 10:00:00')").await;
     refuse_lead(&place, "z").await;
-    polled(&settings, &state, Reach::AsDue, 0).await.expect_err("the state does not take the last lead");
-    let mark = control::read::<Comparing>(&state).await.unwrap().expect("how far it has come is written down");
+    polled(&settings, &state, PollReach::AsDue, 0).await.expect_err("the state does not take the last lead");
+    let mark = control::read::<CompareMark>(&state).await.unwrap().expect("how far it has come is written down");
     assert!(mark.id.starts_with('K'), "{mark:?}");
     accept_leads(&place).await;
     crm.sql("delete from leads where id = 'z'").await;
-    let rest = polled(&settings, &state, Reach::AsDue, 10).await.unwrap();
+    let rest = polled(&settings, &state, PollReach::AsDue, 10).await.unwrap();
     assert_eq!((rest.rows, rest.gone), (53_000, 0));
     assert!(city(&state, "a102000").await.contains("Town"));
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 use reqwest::{Client, Method, Response, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
 
-use conversica_sync::sandbox::{Options, Sandbox, start};
+use conversica_sync::sandbox::{RunningSandbox, SandboxOptions, start};
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 const UNAUTHORIZED: &str = "{\"message\":\"Invalid username or password. Additional failed attempts may result in your \
                             account being locked or your IP address being banned.\"}";
 
 struct Desk {
-    sandbox: Sandbox,
+    sandbox: RunningSandbox,
     client: Client,
 }
 
 async fn desk(faults: &str) -> Desk {
-    let options = Options {
+    let options = SandboxOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
         username: "sandbox".into(),
         password: "pässword".into(),
@@ -253,7 +253,7 @@ async fn requests_in_flight_are_counted_over_all_leads_and_for_one() {
 #[tokio::test]
 async fn an_address_that_is_taken_is_named() {
     let desk = desk("").await;
-    let options = Options {
+    let options = SandboxOptions {
         listen: desk.sandbox.address,
         username: String::new(),
         password: String::new(),

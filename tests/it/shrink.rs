@@ -12,12 +12,12 @@ use crate::support::reading;
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::wait_until;
-use conversica_sync::config::Settings;
+use conversica_sync::config::ServiceSettings;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::poll;
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
 
@@ -320,33 +320,33 @@ async fn while_it_is_shrunk_everything_is_compared_every_five_minutes(engine: En
     };
     crm_place.sql(&rows("2027-01-15 07:00:00")).await;
     let state = place.state().await;
-    let settings: Settings =
+    let settings: ServiceSettings =
         reading::settings(&crm_place, "table = 'leads'\nkey = 'id'\nchanged_at = 'changed'", "city = 'town'");
-    let crm = Crm::open(&settings).await.unwrap();
-    let at_minute = async |minute: i64, reach: Reach| {
+    let crm = ConnectedCrm::open(&settings).await.unwrap();
+    let at_minute = async |minute: i64, reach: PollReach| {
         let now = at(0) + TimeDelta::minutes(minute);
-        poll(&crm, &state, &settings, reach, &Tally::default(), now).await.unwrap();
+        poll(&crm, &state, &settings, reach, &RunTally::default(), now).await.unwrap();
         control::read::<LastPoll>(&state).await.unwrap().unwrap().kind
     };
-    assert_eq!(at_minute(0, Reach::AsDue).await, "full");
-    assert_eq!(at_minute(6, Reach::AsDue).await, "incremental");
+    assert_eq!(at_minute(0, PollReach::AsDue).await, "full");
+    assert_eq!(at_minute(6, PollReach::AsDue).await, "incremental");
     crm_place.sql("delete from leads where id > 1").await;
-    assert_eq!(at_minute(7, Reach::Everything).await, "full");
+    assert_eq!(at_minute(7, PollReach::Everything).await, "full");
     assert_eq!(held_for_it(&state).await, 5);
-    assert_eq!(at_minute(11, Reach::AsDue).await, "incremental");
+    assert_eq!(at_minute(11, PollReach::AsDue).await, "incremental");
     // Touched when it came back: an incremental poll sees it, but cannot tell that the others are there too.
     crm_place.sql("delete from leads").await;
     crm_place.sql(&rows("2027-01-15 08:11:00")).await;
-    assert_eq!(at_minute(11, Reach::AsDue).await, "incremental");
+    assert_eq!(at_minute(11, PollReach::AsDue).await, "incremental");
     assert_eq!(held_for_it(&state).await, 5);
-    assert_eq!(at_minute(12, Reach::AsDue).await, "full");
+    assert_eq!(at_minute(12, PollReach::AsDue).await, "full");
     assert_eq!(held_for_it(&state).await, 0);
-    assert_eq!(at_minute(18, Reach::AsDue).await, "incremental");
+    assert_eq!(at_minute(18, PollReach::AsDue).await, "incremental");
 }
 
 async fn held_for_it(state: &StateDb) -> i64 {
     use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
-    use conversica_sync::store::held::Selection;
+    use conversica_sync::store::held::HeldSelection;
     use conversica_sync::store::held::look;
-    look(state, &Selection::reason(SOURCE_SHRANK)).await.unwrap().leads
+    look(state, &HeldSelection::reason(SOURCE_SHRANK)).await.unwrap().leads
 }

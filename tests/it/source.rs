@@ -7,8 +7,8 @@ use crate::support::lead_row::row;
 use crate::support::reading::{ids, open, poll, read, refusal, rows, settings};
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::db;
-use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::source::read::Reading;
+use conversica_sync::rules::read_scope::ReadScope;
+use conversica_sync::source::read::PreparedReading;
 use conversica_sync::store::state_db::StateDb;
 
 on_both_engines!(
@@ -255,7 +255,7 @@ async fn a_statement_that_runs_away_is_cut_off(engine: Engine) {
     let crm = open(&place, &format!("query = '{query}'\nkey = 'id'\nstatement_timeout = '1s'"), "").await;
     let fitting = crm.fitting().await.unwrap();
     let started = std::time::Instant::now();
-    let error = Reading::new(&crm, &fitting, Scope::All).start(&crm.db).next().await.unwrap_err();
+    let error = PreparedReading::new(&crm, &fitting, ReadScope::All).start(&crm.db).next().await.unwrap_err();
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     assert!(db::is_away(&anyhow::Error::from(error)), "a later poll may have more luck");
     let one: i64 = on_source!(&crm.db, pool => {
@@ -274,7 +274,7 @@ async fn time_that_we_take_over_the_rows_is_not_the_databases(engine: Engine) {
     place.sql(&format!("insert into leads {rows} select i, {wide} from n")).await;
     let crm = open(&place, "table = 'leads'\nkey = 'id'\nstatement_timeout = '3s'", "lastName = 'name'").await;
     let fitting = crm.fitting().await.unwrap();
-    let mut batches = Reading::new(&crm, &fitting, Scope::All).start(&crm.db);
+    let mut batches = PreparedReading::new(&crm, &fitting, ReadScope::All).start(&crm.db);
     let mut read = batches.next().await.unwrap().expect("rows").len();
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     while let Some(batch) = batches.next().await.expect("the database was not silent: nobody asked it") {

@@ -6,10 +6,10 @@ use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::reading::{poll, refusal, settings};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
-use conversica_sync::config::Settings;
+use conversica_sync::config::ServiceSettings;
 use conversica_sync::error::SetupError;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::source::crm::Crm;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
 
@@ -35,8 +35,8 @@ async fn seen_by(place: &Place, role: &str, grants: &str) -> Place {
 
 /// A daemon's connection, and its state, after a first poll that went well.
 struct PolledSource {
-    crm: Crm,
-    settings: Settings,
+    crm: ConnectedCrm,
+    settings: ServiceSettings,
     state: StateDb,
     _state_place: Place,
 }
@@ -44,7 +44,7 @@ struct PolledSource {
 impl PolledSource {
     async fn new(place: &Place) -> Self {
         let settings = settings(place, LEADS, "city = 'name'");
-        let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let crm = ConnectedCrm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
         let state_place = Engine::Sqlite.place();
         let polled = Self { crm, settings, state: state_place.state().await, _state_place: state_place };
         assert_eq!(poll(&polled.crm, &polled.state, &polled.settings).await.unwrap().created, 1);

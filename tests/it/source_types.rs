@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::support::engine::{Engine, Place};
 use crate::support::reading::{read, refusal};
-use conversica_sync::rules::mapping::Mapped;
+use conversica_sync::rules::mapping::MappedRow;
 
 /// The Conversica key that a column fills: of text, of booleans, of datetimes.
 const TEXT: &str = "[lead.custom]\nprobe";
@@ -175,9 +175,9 @@ async fn holds(place: &Place, cases: &[Case]) {
     table_of(place, cases).await;
     for (n, (kind, value, key, expected)) in cases.iter().enumerate() {
         let lead = format!("{key} = 'c{n}'");
-        let mut rows: Vec<Mapped> = read(place, "table = 'leads'\nkey = 'id'", &lead).await;
+        let mut rows: Vec<MappedRow> = read(place, "table = 'leads'\nkey = 'id'", &lead).await;
         assert_eq!(rows.len(), 1);
-        let Mapped { desired, notes, .. } = rows.remove(0);
+        let MappedRow { desired, notes, .. } = rows.remove(0);
         let cleaned = notes.iter().filter(|note| !note.contains("left out, because")).count();
         assert!(notes.iter().all(|note| note.contains(&format!("(column \"c{n}\")"))), "{kind} {value}: {notes:?}");
         match expected {

@@ -8,13 +8,13 @@ use crate::support::lead_row::{
     LEASE, at, claim, claim_one, deliver, desired, finished, held, id, invalid, next_due, record, resend, row,
     statuses, urgent, write,
 };
-use conversica_sync::conversica::lead::{Fingerprint, LeadId};
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::lead_change::Change;
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::delivery::{self, Wanted};
-use conversica_sync::store::orphan::{self, Orphans};
+use conversica_sync::conversica::lead::{ContentFingerprint, LeadId};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::lead_change::LeadChange;
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::delivery::{self, ClaimRequest};
+use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{compare, due, facts, gone, lead, outcome};
 
@@ -65,7 +65,7 @@ async fn claims_are_disjoint_and_never_more_than_wanted(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
     let ids: Vec<String> = (0..50).map(|n| n.to_string()).collect();
-    let changes: Vec<Change> = ids.iter().map(|id| desired(id, "a")).collect();
+    let changes: Vec<LeadChange> = ids.iter().map(|id| desired(id, "a")).collect();
     write(&db, &changes, 0).await;
     assert_eq!(due::backlog(&db).await.unwrap(), (50, 0));
 
@@ -84,7 +84,7 @@ async fn claims_are_disjoint_and_never_more_than_wanted(engine: Engine) {
     assert!(claim(&db, 100, 1).await.is_empty());
     assert!(claim(&db, 0, 1).await.is_empty());
     assert_eq!(due::backlog(&db).await.unwrap(), (0, 50));
-    statuses(&db, &[(Status::InFlight, 50)]).await;
+    statuses(&db, &[(LeadStatus::InFlight, 50)]).await;
 }
 
 async fn what_is_due_first_is_claimed_first_and_what_is_not_due_is_left(engine: Engine) {
@@ -108,17 +108,17 @@ async fn an_outcome_for_another_claim_changes_nothing_of_the_lead(engine: Engine
     let db = place.state().await;
     write(&db, &[desired("1", "a")], 0).await;
     let late = claim_one(&db, 1).await;
-    orphan::recover(&db, Orphans::All, &resend(), at(2)).await.unwrap();
+    orphan::recover(&db, OrphanScope::All, &resend(), at(2)).await.unwrap();
     let current = claim_one(&db, 3).await;
     let before = row(&db, "1").await;
 
-    record(&db, &[finished(&late, Class::Accepted, Next::Done, 4)]).await;
+    record(&db, &[finished(&late, OutcomeClass::Accepted, NextStep::Done, 4)]).await;
     assert_eq!(row(&db, "1").await, before, "the claim at 1 is over; the one at 3 is not");
 
-    record(&db, &[finished(&current, Class::Accepted, Next::Done, 5)]).await;
+    record(&db, &[finished(&current, OutcomeClass::Accepted, NextStep::Done, 5)]).await;
     let after = row(&db, "1").await;
     assert_eq!((after.status.as_str(), after.delivered.as_deref()), ("in_sync", Some("a")));
-    record(&db, &[finished(&current, Class::Rejected, Next::Rejected, 6)]).await;
+    record(&db, &[finished(&current, OutcomeClass::Rejected, NextStep::Rejected, 6)]).await;
     assert_eq!(row(&db, "1").await, after, "an outcome counts once");
 }
 
@@ -128,13 +128,13 @@ async fn after_an_ambiguous_outcome_the_old_content_is_sent_again(engine: Engine
     deliver(&db, desired("1", "old"), 0).await;
     write(&db, &[desired("1", "new")], 10).await;
     let claim = claim_one(&db, 20).await;
-    record(&db, &[finished(&claim, Class::Ambiguous, Next::RetryAt(at(40)), 30)]).await;
+    record(&db, &[finished(&claim, OutcomeClass::Ambiguous, NextStep::RetryAt(at(40)), 30)]).await;
     write(&db, &[desired("1", "old")], 35).await;
     let waiting = row(&db, "1").await;
     assert_eq!((waiting.status.as_str(), waiting.delivered_hash), ("retrying", None));
     let claim = claim_one(&db, 40).await;
     assert_eq!((claim.body.as_str(), claim.attempt, claim.first_failed_at), ("old", 2, Some(at(30))));
-    record(&db, &[finished(&claim, Class::Accepted, Next::Done, 41)]).await;
+    record(&db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 41)]).await;
     let row = row(&db, "1").await;
     assert_eq!((row.status.as_str(), row.delivered.as_deref(), row.attempts), ("in_sync", Some("old"), 0));
 }
@@ -144,7 +144,7 @@ async fn a_lead_that_waits_for_a_retry_keeps_its_time_when_its_row_changes(engin
     let db = place.state().await;
     write(&db, &[desired("1", "a")], 0).await;
     let claimed = claim_one(&db, 1).await;
-    record(&db, &[finished(&claimed, Class::Transient, Next::RetryAt(at(60)), 2)]).await;
+    record(&db, &[finished(&claimed, OutcomeClass::Transient, NextStep::RetryAt(at(60)), 2)]).await;
     write(&db, &[desired("1", "b")], 10).await;
     let waiting = row(&db, "1").await;
     assert_eq!((waiting.status.as_str(), waiting.due_at, waiting.attempts), ("retrying", Some(60), 1));
@@ -159,11 +159,11 @@ async fn withdrawn_consent_goes_ahead_of_all_others_even_when_it_comes_in_flight
     let db = place.state().await;
     write(&db, &[desired("known", "a")], 0).await;
     let in_flight = claim_one(&db, 1).await;
-    let many: Vec<Change> = (0..20).map(|n| desired(&format!("a{n}"), "x")).collect();
+    let many: Vec<LeadChange> = (0..20).map(|n| desired(&format!("a{n}"), "x")).collect();
     write(&db, &many, 2).await;
     write(&db, &[held("held", "x")], 2).await;
     write(&db, &[urgent("known", "stop"), urgent("held", "stop"), urgent("z", "stop")], 3).await;
-    record(&db, &[finished(&in_flight, Class::Accepted, Next::Done, 4)]).await;
+    record(&db, &[finished(&in_flight, OutcomeClass::Accepted, NextStep::Done, 4)]).await;
     let first: BTreeSet<String> = claim(&db, 3, 5).await.into_iter().map(|claim| claim.lead.id).collect();
     assert_eq!(first, ["held", "known", "z"].map(str::to_owned).into());
 }
@@ -178,7 +178,7 @@ async fn a_crash_is_journalled_as_ambiguous_and_its_leads_are_due_at_once(engine
     lead::mark_gone(&db, &[id("gone")], at(2)).await.unwrap();
     write(&db, &[desired("idle", "a")], 2).await;
 
-    assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(3)).await.unwrap(), 5);
+    assert_eq!(orphan::recover(&db, OrphanScope::All, &resend(), at(3)).await.unwrap(), 5);
     for (id, status) in
         [("same", "pending"), ("changed", "pending"), ("invalid", "invalid"), ("gone", "gone"), ("held", "held")]
     {
@@ -193,7 +193,7 @@ async fn a_crash_is_journalled_as_ambiguous_and_its_leads_are_due_at_once(engine
     }
     assert_eq!(row(&db, "same").await.due_at, Some(3));
     assert_eq!(row(&db, "idle").await.last_outcome, None);
-    assert_eq!(orphan::recover(&db, Orphans::All, &resend(), at(4)).await.unwrap(), 0, "once is enough");
+    assert_eq!(orphan::recover(&db, OrphanScope::All, &resend(), at(4)).await.unwrap(), 0, "once is enough");
 }
 
 async fn only_claims_whose_lease_is_over_are_taken_from_another_instance(engine: Engine) {
@@ -203,8 +203,8 @@ async fn only_claims_whose_lease_is_over_are_taken_from_another_instance(engine:
     assert_eq!(claim_one(&db, 0).await.lead, id("1"));
     write(&db, &[desired("2", "a")], 30).await;
     assert_eq!(claim_one(&db, 30).await.lead, id("2"));
-    assert_eq!(orphan::recover(&db, Orphans::Expired, &resend(), at(59)).await.unwrap(), 0);
-    assert_eq!(orphan::recover(&db, Orphans::Expired, &resend(), at(60)).await.unwrap(), 1);
+    assert_eq!(orphan::recover(&db, OrphanScope::Expired, &resend(), at(59)).await.unwrap(), 0);
+    assert_eq!(orphan::recover(&db, OrphanScope::Expired, &resend(), at(60)).await.unwrap(), 1);
     assert_eq!((row(&db, "1").await.status.as_str(), row(&db, "2").await.status.as_str()), ("pending", "in_flight"));
 }
 
@@ -212,8 +212,9 @@ async fn the_journal_has_every_attempt_in_order(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
     write(&db, &[desired("1", "a"), desired("2", "a")], 0).await;
-    let retry = Next::RetryAt(at(0));
-    let series = [(Class::Transient, retry), (Class::Ambiguous, retry), (Class::Accepted, Next::Done)];
+    let retry = NextStep::RetryAt(at(0));
+    let series =
+        [(OutcomeClass::Transient, retry), (OutcomeClass::Ambiguous, retry), (OutcomeClass::Accepted, NextStep::Done)];
     for (seconds, (class, next)) in (1..).zip(series) {
         let claims = claim(&db, 2, seconds).await;
         let outcomes: Vec<_> = claims.iter().map(|claim| finished(claim, class, next, seconds)).collect();
@@ -225,7 +226,7 @@ async fn the_journal_has_every_attempt_in_order(engine: Engine) {
     assert_eq!(told, expected);
     assert_eq!((journal[0].detail.as_deref(), journal[0].duration_ms), (Some("said transient"), Some(12)));
     let counts = outcome::counts(&db).await.unwrap();
-    assert_eq!(Class::ALL.map(|class| counts[&class]), [2, 0, 2, 2, 0]);
+    assert_eq!(OutcomeClass::ALL.map(|class| counts[&class]), [2, 0, 2, 2, 0]);
     let attempts: Vec<i64> = on_state!(&db, pool => {
         sqlx::query_scalar("select attempt from outcome where id = '2' order by seq").fetch_all(pool).await.unwrap()
     });
@@ -242,7 +243,8 @@ async fn pages_are_in_byte_order_and_lose_nobody(engine: Engine) {
         .iter()
         .flat_map(|id| clients.map(|client| LeadId { id: (*id).to_owned(), client_id: client.to_owned() }))
         .collect();
-    let changes: Vec<Change> = leads.iter().map(|lead| Change { lead: lead.clone(), ..desired("", "a") }).collect();
+    let changes: Vec<LeadChange> =
+        leads.iter().map(|lead| LeadChange { lead: lead.clone(), ..desired("", "a") }).collect();
     write(&db, &changes, 0).await;
     let mut paged = Vec::new();
     loop {
@@ -265,8 +267,8 @@ async fn a_lead_with_a_blank_key_is_found_again(engine: Engine) {
     assert_eq!(page.iter().map(|known| known.lead.id.as_str()).collect::<Vec<_>>(), ["", "1"]);
     let rest = lead::page(&db, Some(&id("")), 10).await.unwrap();
     assert_eq!(rest.len(), 1);
-    assert_eq!((rest[0].status, rest[0].contacted, rest[0].delivered_hash), (Status::Pending, false, None));
-    assert_eq!(rest[0].desired_hash, Fingerprint::of(b"a"));
+    assert_eq!((rest[0].status, rest[0].contacted, rest[0].delivered_hash), (LeadStatus::Pending, false, None));
+    assert_eq!(rest[0].desired_hash, ContentFingerprint::of(b"a"));
 }
 
 async fn polls_and_deliveries_at_the_same_time_lose_nothing(engine: Engine) {
@@ -274,7 +276,7 @@ async fn polls_and_deliveries_at_the_same_time_lose_nothing(engine: Engine) {
     const ROUNDS: usize = 30;
     let place = engine.place();
     let db = place.state().await;
-    let changes = |round: usize| -> Vec<Change> {
+    let changes = |round: usize| -> Vec<LeadChange> {
         (0..LEADS).map(|n| desired(&format!("{n:03}"), &format!("{n} in round {round}"))).collect()
     };
     write(&db, &changes(0), 0).await;
@@ -288,19 +290,21 @@ async fn polls_and_deliveries_at_the_same_time_lose_nothing(engine: Engine) {
         for seconds in 1_i64.. {
             // Outcomes come back in any order.
             ended.reverse();
-            let claims = delivery::record_and_claim(&db, &ended, Wanted::up_to(64), at(seconds), LEASE).await.unwrap();
+            let claims =
+                delivery::record_and_claim(&db, &ended, ClaimRequest::up_to(64), at(seconds), LEASE).await.unwrap();
             if claims.is_empty() && ended.is_empty() && seconds > 100 {
                 return;
             }
-            ended = claims.iter().map(|claim| finished(claim, Class::Accepted, Next::Done, seconds)).collect();
+            ended =
+                claims.iter().map(|claim| finished(claim, OutcomeClass::Accepted, NextStep::Done, seconds)).collect();
             tokio::task::yield_now().await;
         }
     };
     tokio::join!(poll, deliver);
     for claim in claim(&db, LEADS, 100_000).await {
-        record(&db, &[finished(&claim, Class::Accepted, Next::Done, 100_000)]).await;
+        record(&db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 100_000)]).await;
     }
-    statuses(&db, &[(Status::InSync, LEADS as i64)]).await;
+    statuses(&db, &[(LeadStatus::InSync, LEADS as i64)]).await;
     let leads: Vec<LeadId> = changes(0).into_iter().map(|change| change.lead).collect();
     let delivered = lead::delivered(&db, &leads).await.unwrap();
     for change in changes(ROUNDS) {

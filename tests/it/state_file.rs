@@ -4,12 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, deliver, desired, row};
-use conversica_sync::conversica::outcome::{Class, HaltReason};
+use conversica_sync::conversica::outcome::{HaltReason, OutcomeClass};
 use conversica_sync::db;
 use conversica_sync::error::SetupError;
-use conversica_sync::rules::guard::Hold;
-use conversica_sync::store::control::{self, Halt};
-use conversica_sync::store::held::{self, Selection};
+use conversica_sync::rules::guard::StandingHold;
+use conversica_sync::store::control::{self, StoredHalt};
+use conversica_sync::store::held::{self, HeldSelection};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::state_db::embedded_migrations;
 use conversica_sync::store::{lead, outcome};
@@ -42,15 +42,15 @@ async fn the_disk_that_a_long_transaction_took_for_its_log_is_given_back() {
     })
     .unwrap();
     assert!(mebibytes() >= 80, "all of it goes through the log: {} MiB", mebibytes());
-    control::write(&db, &Hold { reason: "first_run".to_owned(), since: at(1) }, at(1)).await.unwrap();
+    control::write(&db, &StandingHold { reason: "first_run".to_owned(), since: at(1) }, at(1)).await.unwrap();
     assert!(mebibytes() <= 64, "{} MiB", mebibytes());
 }
 
 async fn facts_are_replaced_and_taken_away(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    assert_eq!(control::read::<Halt>(&db).await.unwrap(), None);
-    let halt = |detail: &str| Halt {
+    assert_eq!(control::read::<StoredHalt>(&db).await.unwrap(), None);
+    let halt = |detail: &str| StoredHalt {
         reason: HaltReason::Credentials,
         since: at(1),
         detail: Some(detail.to_owned()),
@@ -58,11 +58,11 @@ async fn facts_are_replaced_and_taken_away(engine: Engine) {
     };
     control::write(&db, &halt("first"), at(1)).await.unwrap();
     control::write(&db, &halt("second — naïve \"quoted\""), at(2)).await.unwrap();
-    control::write(&db, &Hold { reason: "first_run".to_owned(), since: at(1) }, at(1)).await.unwrap();
-    assert_eq!(control::read::<Halt>(&db).await.unwrap(), Some(halt("second — naïve \"quoted\"")));
-    assert!(control::clear::<Halt>(&db).await.unwrap());
-    assert!(!control::clear::<Halt>(&db).await.unwrap());
-    assert!(control::read::<Hold>(&db).await.unwrap().is_some());
+    control::write(&db, &StandingHold { reason: "first_run".to_owned(), since: at(1) }, at(1)).await.unwrap();
+    assert_eq!(control::read::<StoredHalt>(&db).await.unwrap(), Some(halt("second — naïve \"quoted\"")));
+    assert!(control::clear::<StoredHalt>(&db).await.unwrap());
+    assert!(!control::clear::<StoredHalt>(&db).await.unwrap());
+    assert!(control::read::<StandingHold>(&db).await.unwrap().is_some());
 }
 
 async fn a_state_from_a_newer_version_is_refused(engine: Engine) {
@@ -135,14 +135,14 @@ async fn a_state_from_an_older_version_is_named_by_who_looks_and_brought_up_to_d
     assert!(StateDb::state_exists(&place.url).await.unwrap());
 
     let db = place.state().await;
-    let held = held::look(&db, &Selection::default()).await.unwrap();
+    let held = held::look(&db, &HeldSelection::default()).await.unwrap();
     assert_eq!((held.leads, held.newest.map(|at| at.timestamp_micros())), (1, Some(8)), "since it was written");
     let urgent: Vec<(String, i64, i64)> = on_state!(&db, pool => {
         sqlx::query_as("select id, urgent, due_at from lead where status = 'pending'").fetch_all(pool).await
     })
     .unwrap();
     assert_eq!(urgent, [("urgent".to_owned(), 1, 7)]);
-    assert_eq!(outcome::counts(&db).await.unwrap()[&Class::Accepted], 2);
+    assert_eq!(outcome::counts(&db).await.unwrap()[&OutcomeClass::Accepted], 2);
     assert!(StateDb::open_state_read_only(&place.url).await.unwrap().is_some());
 }
 

@@ -7,13 +7,13 @@ use crate::support::postgres::Cluster;
 use crate::support::reading::settings;
 use crate::support::scene::{Scene, Store};
 use crate::support::stand_in::StandIn;
-use conversica_sync::rules::lead_status::Status;
+use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::changes::ddl::Wake;
-use conversica_sync::source::crm::Crm;
+use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::changes::ddl::ListenerWake;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{control, lead};
 
@@ -33,8 +33,8 @@ fn scene(engine: Engine) -> Scene {
 /// A table with triggers, and a state that knows its leads.
 struct Followed {
     place: Place,
-    crm: Crm,
-    settings: conversica_sync::config::Settings,
+    crm: ConnectedCrm,
+    settings: conversica_sync::config::ServiceSettings,
     state: StateDb,
 }
 
@@ -44,16 +44,16 @@ impl Followed {
         place.sql(&format!("create table leads (id {key}, name text); insert into leads values {rows}")).await;
         let source = "table = 'leads'\nkey = 'id'\nchanges = 'triggers'";
         let settings = settings(&place, source, "lastName = 'name'");
-        let crm = Crm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
-        place.sql(&crm.log.as_ref().unwrap().design.install(None, Wake::Silent)).await;
+        let crm = ConnectedCrm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
+        place.sql(&crm.log.as_ref().unwrap().design.install(None, ListenerWake::Silent)).await;
         let followed = Self { place, crm, settings, state: StateDb::open_state_in_memory().await.unwrap() };
         assert!(followed.poll().await.created > 0);
         followed
     }
 
-    async fn poll(&self) -> Polled {
+    async fn poll(&self) -> PollOutcome {
         let (crm, settings) = (&self.crm, &self.settings);
-        let polled = poll(crm, &self.state, settings, Reach::AsDue, &Tally::default(), at(0)).await;
+        let polled = poll(crm, &self.state, settings, PollReach::AsDue, &RunTally::default(), at(0)).await;
         polled.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
@@ -61,7 +61,7 @@ impl Followed {
     async fn after(&self, statements: &str) -> (String, u64) {
         self.place.sql(statements).await;
         let changed = self.poll().await.changed;
-        assert_eq!(lead::counts(&self.state).await.unwrap()[&Status::Gone], 0, "{statements}");
+        assert_eq!(lead::counts(&self.state).await.unwrap()[&LeadStatus::Gone], 0, "{statements}");
         (control::read::<LastPoll>(&self.state).await.unwrap().unwrap().kind, changed)
     }
 }
@@ -124,8 +124,8 @@ async fn a_key_of_any_type_of_postgres_is_found_when_it_is_touched() {
             .await;
         let source = "table = 'leads'\nkey = 'id'\nchanges = 'triggers'";
         let settings = settings(&place, source, "lastName = 'name'");
-        let crm = Crm::open(&settings).await.unwrap();
-        place.sql(&crm.log.as_ref().unwrap().design.install(None, Wake::Silent)).await;
+        let crm = ConnectedCrm::open(&settings).await.unwrap();
+        place.sql(&crm.log.as_ref().unwrap().design.install(None, ListenerWake::Silent)).await;
         let followed = Followed { place, crm, settings, state: StateDb::open_state_in_memory().await.unwrap() };
         assert_eq!(followed.poll().await.created, 2, "{kind}");
         let statements = "set extra_float_digits = 0; set datestyle = 'German'; update leads set name = 'y'";
@@ -143,7 +143,7 @@ async fn what_the_log_holds_from_before_the_key_was_given_another_type_stops_no_
         followed.place.sql(deleted).await;
         followed.place.sql(&format!("alter table leads alter id type {other} using id::{other}")).await;
         // As after a restart, and with the log of before it; the table's new files are known already.
-        let crm = Crm::open(&followed.settings).await.unwrap();
+        let crm = ConnectedCrm::open(&followed.settings).await.unwrap();
         let followed = Followed { crm, ..followed };
         followed.poll().await;
         let log = &followed.crm.log.as_ref().unwrap().design.log.name;
@@ -167,12 +167,13 @@ async fn what_ddl_does_to_the_values_is_compared_at_once() {
     ] {
         // Other columns hold the poll until a restart.
         followed.place.sql(statements).await;
-        let crm = Crm::open(&followed.settings).await.unwrap();
+        let crm = ConnectedCrm::open(&followed.settings).await.unwrap();
         let kind = async || control::read::<LastPoll>(&followed.state).await.unwrap().unwrap().kind;
-        let polled = poll(&crm, &followed.state, &followed.settings, Reach::AsDue, &Tally::default(), at(0)).await;
+        let polled =
+            poll(&crm, &followed.state, &followed.settings, PollReach::AsDue, &RunTally::default(), at(0)).await;
         assert_eq!((kind().await.as_str(), polled.unwrap().changed), ("full", changed), "{statements}");
         followed.place.sql("update leads set name = name").await;
-        poll(&crm, &followed.state, &followed.settings, Reach::AsDue, &Tally::default(), at(0)).await.unwrap();
+        poll(&crm, &followed.state, &followed.settings, PollReach::AsDue, &RunTally::default(), at(0)).await.unwrap();
         assert_eq!(kind().await, "incremental", "{statements}");
     }
 }
@@ -188,8 +189,8 @@ async fn partitions_that_come_and_go_are_compared_at_once() {
         )
         .await;
     let settings = settings(&place, "table = 'leads'\nkey = 'id'\nchanges = 'triggers'", "lastName = 'name'");
-    let crm = Crm::open(&settings).await.unwrap();
-    place.sql(&crm.log.as_ref().unwrap().design.install(None, Wake::Silent)).await;
+    let crm = ConnectedCrm::open(&settings).await.unwrap();
+    place.sql(&crm.log.as_ref().unwrap().design.install(None, ListenerWake::Silent)).await;
     let followed = Followed { place, crm, settings, state: StateDb::open_state_in_memory().await.unwrap() };
     assert_eq!(followed.poll().await.created, 1);
     let attached = "alter table leads attach partition high for values from (10) to (20)";

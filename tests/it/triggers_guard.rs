@@ -8,16 +8,16 @@ use chrono::TimeDelta;
 use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::at;
 use crate::support::reading;
-use conversica_sync::config::{FirstRun, OnDelete, Settings};
+use conversica_sync::config::{FirstRun, OnDelete, ServiceSettings};
 use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::changes::ddl::Wake;
-use conversica_sync::source::crm::Crm;
+use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::changes::ddl::ListenerWake;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
-use conversica_sync::store::held::{self, Selection};
+use conversica_sync::store::held::{self, HeldSelection};
 use conversica_sync::store::state_db::StateDb;
 
 on_both_engines!(
@@ -35,9 +35,9 @@ on_both_engines!(
 struct Source {
     place: Place,
     _states: Place,
-    crm: Crm,
+    crm: ConnectedCrm,
     state: StateDb,
-    settings: Settings,
+    settings: ServiceSettings,
 }
 
 impl Source {
@@ -60,19 +60,19 @@ impl Source {
         settings.safety.approve_above = approve_above;
         settings.safety.first_run = Some(FirstRun::Baseline);
         let state = states.state().await;
-        let crm = Crm::open(&settings).await.unwrap();
-        place.sql(&crm.log.as_ref().unwrap().design.install(None, Wake::Notify)).await;
+        let crm = ConnectedCrm::open(&settings).await.unwrap();
+        place.sql(&crm.log.as_ref().unwrap().design.install(None, ListenerWake::Notify)).await;
         let source = Self { place, _states: states, crm, state, settings };
         source.poll(0).await;
         source
     }
 
-    async fn try_to_poll(&self, seconds: i64) -> anyhow::Result<Polled> {
+    async fn try_to_poll(&self, seconds: i64) -> anyhow::Result<PollOutcome> {
         let now = at(0) + TimeDelta::seconds(seconds);
-        poll(&self.crm, &self.state, &self.settings, Reach::AsDue, &Tally::default(), now).await
+        poll(&self.crm, &self.state, &self.settings, PollReach::AsDue, &RunTally::default(), now).await
     }
 
-    async fn poll(&self, seconds: i64) -> Polled {
+    async fn poll(&self, seconds: i64) -> PollOutcome {
         let polled = self.try_to_poll(seconds).await.unwrap_or_else(|error| panic!("{error:#}"));
         assert!(self.crm.log.as_ref().unwrap().is_empty().await.unwrap(), "everything was drained");
         polled
@@ -84,7 +84,7 @@ impl Source {
 
     /// Reason → leads.
     async fn held(&self) -> BTreeMap<String, i64> {
-        held::look(&self.state, &Selection::default()).await.unwrap().reasons
+        held::look(&self.state, &HeldSelection::default()).await.unwrap().reasons
     }
 }
 

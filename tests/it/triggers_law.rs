@@ -8,11 +8,11 @@ use crate::support::engine::Engine;
 use crate::support::lead_row::at;
 use crate::support::reading::settings;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::poll::{Polled, poll};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::changes::ddl::Wake;
-use conversica_sync::source::crm::Crm;
+use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::changes::ddl::ListenerWake;
+use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
 
 /// Ids that a column may take for each other (case, blanks), or that have to be quoted somewhere.
@@ -87,27 +87,29 @@ async fn obeyed(engine: Engine, steps: &[Step]) -> Result<(), TestCaseError> {
     );
     // What is held is not found: that is another subject.
     settings.safety.source_shrinks_below = 0.0;
-    let crm = Crm::open(&settings).await.unwrap();
+    let crm = ConnectedCrm::open(&settings).await.unwrap();
     let log = crm.log.as_ref().unwrap();
-    place.sql(&log.design.install(None, Wake::Notify)).await;
-    let polled = async |reach: Reach, seconds: i64| -> Polled {
+    place.sql(&log.design.install(None, ListenerWake::Notify)).await;
+    let polled = async |reach: PollReach, seconds: i64| -> PollOutcome {
         let now = at(0) + TimeDelta::seconds(seconds);
-        poll(&crm, &state, &settings, reach, &Tally::default(), now).await.unwrap_or_else(|error| panic!("{error:#}"))
+        poll(&crm, &state, &settings, reach, &RunTally::default(), now)
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}"))
     };
-    polled(Reach::AsDue, 0).await;
+    polled(PollReach::AsDue, 0).await;
     let mut emptied = false;
     for (seconds, step) in (1..).zip(steps) {
         match statement(step, engine) {
             Some(sql) => place.sql(&sql).await,
-            None => _ = polled(Reach::AsDue, seconds).await,
+            None => _ = polled(PollReach::AsDue, seconds).await,
         }
         emptied |= matches!(step, Step::Empty) && engine == Engine::Postgres;
     }
-    polled(Reach::AsDue, 1000).await;
+    polled(PollReach::AsDue, 1000).await;
     prop_assert!(log.is_empty().await.unwrap());
     let kind = control::read::<LastPoll>(&state).await.unwrap().unwrap().kind;
     prop_assert!(kind == "incremental" || emptied, "{kind}");
-    let full = polled(Reach::Everything, 1001).await;
+    let full = polled(PollReach::Everything, 1001).await;
     prop_assert_eq!(full.changed, 0, "a full compare finds {:?}", full);
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::support::lead_row::at;
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
-use conversica_sync::store::prune::{self, Kept};
+use conversica_sync::store::prune::{self, PrunedKind};
 
 on_both_engines!(a_step_is_small_and_goes_on_where_the_last_one_ended);
 
@@ -112,11 +112,11 @@ async fn a_step_is_small_and_goes_on_where_the_last_one_ended(engine: Engine) {
     on_state!(&db, pool => sqlx::query(insert).bind(far).execute(pool).await.map(drop)).unwrap();
     let (mut after, mut steps) = (Some(0), Vec::new());
     while let Some(seq) = after {
-        let step = prune::step(&db, Kept::Outcomes, seq, at(0)).await.unwrap();
+        let step = prune::step(&db, PrunedKind::Outcomes, seq, at(0)).await.unwrap();
         steps.push(step.rows);
         after = step.next;
     }
     assert_eq!(steps, [500, 100, 300, 200, 0], "those of a clock that was wrong are passed over");
-    let again = prune::step(&db, Kept::Outcomes, 0, at(2_000_000)).await.unwrap();
+    let again = prune::step(&db, PrunedKind::Outcomes, 0, at(2_000_000)).await.unwrap();
     assert_eq!(again.rows, 500, "and go in their time");
 }

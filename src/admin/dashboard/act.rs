@@ -14,32 +14,32 @@ use tracing::{info, warn};
 
 use super::door::{is_of_our_pages, same_secret};
 use super::enter::not_ours;
-use super::frame::{Frame, Parameters, away, note, page};
+use super::frame::{PageFrame, QueryParameters, away, note, page};
 use super::verdict::counted;
 use super::visitor::page_of_ours;
-use crate::admin::dashboard::board::Board;
-use crate::admin::dashboard::session::Visitor;
+use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::session::DashboardVisitor;
 use crate::db::discreet::in_words;
 use crate::error::SetupError;
-use crate::rules::lead_status::Status;
-use crate::store::control::{self, Halt};
-use crate::store::decision::Who;
-use crate::store::held::{self, Held, Release, Released, Selection};
+use crate::rules::lead_status::LeadStatus;
+use crate::store::control::{self, StoredHalt};
+use crate::store::decision::DecisionMaker;
+use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOutcome};
 use crate::store::state_db::StateDb;
-use crate::store::stuck::{self, Stuck};
+use crate::store::stuck::{self, StuckLeads};
 use crate::store::{file_lock, micros};
 use crate::{clock, decide, wording};
 
 /// What is to be done, to which leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Deed {
-    Release(Release, Selection),
-    Retry(Vec<Status>, Option<Vec<String>>),
+enum OperatorAction {
+    Release(ReleaseKind, HeldSelection),
+    Retry(Vec<LeadStatus>, Option<Vec<String>>),
     Resume,
 }
 
 /// What it comes to at this moment.
-struct Prospect {
+struct ActionPreview {
     title: String,
     question: String,
     asides: Vec<String>,
@@ -49,31 +49,31 @@ struct Prospect {
 }
 
 /// What came of it.
-enum Done {
+enum ActionResult {
     Said(String),
     /// More than was shown: shown again, with this said.
     Grown(String),
 }
 
-impl Deed {
-    fn read(name: &str, asked: &Parameters) -> Option<Self> {
+impl OperatorAction {
+    fn read(name: &str, asked: &QueryParameters) -> Option<Self> {
         let id = Some(asked.get("id")).filter(|id| !id.is_empty() && !id.contains('\0')).map(str::to_owned);
         let reason = Some(asked.get("reason")).filter(|reason| !reason.is_empty()).map(str::to_owned);
-        let selection = Selection { ids: id.iter().cloned().collect(), reason };
+        let selection = HeldSelection { ids: id.iter().cloned().collect(), reason };
         match (name, asked.get("status")) {
-            ("approve", _) => Some(Self::Release(Release::Send, selection)),
-            ("baseline", _) => Some(Self::Release(Release::Baseline, selection)),
+            ("approve", _) => Some(Self::Release(ReleaseKind::Send, selection)),
+            ("baseline", _) => Some(Self::Release(ReleaseKind::Baseline, selection)),
             ("resume", _) => Some(Self::Resume),
-            ("retry", "rejected") => Some(Self::Retry(vec![Status::Rejected], id.map(|id| vec![id]))),
-            ("retry", "exhausted") => Some(Self::Retry(vec![Status::Exhausted], id.map(|id| vec![id]))),
+            ("retry", "rejected") => Some(Self::Retry(vec![LeadStatus::Rejected], id.map(|id| vec![id]))),
+            ("retry", "exhausted") => Some(Self::Retry(vec![LeadStatus::Exhausted], id.map(|id| vec![id]))),
             // Without a status it is one lead that is meant, never all.
-            ("retry", "") => Some(Self::Retry(vec![Status::Rejected, Status::Exhausted], Some(vec![id?]))),
+            ("retry", "") => Some(Self::Retry(vec![LeadStatus::Rejected, LeadStatus::Exhausted], Some(vec![id?]))),
             _ => None,
         }
     }
 
     /// Looks, and changes nothing; `Err` says why there is nothing to be done.
-    async fn prospect(&self, board: &Board, db: &StateDb) -> anyhow::Result<Result<Prospect, String>> {
+    async fn prospect(&self, board: &DashboardContext, db: &StateDb) -> anyhow::Result<Result<ActionPreview, String>> {
         match self {
             Self::Release(release, selection) => {
                 let held = held::look(db, selection).await?;
@@ -96,10 +96,10 @@ impl Deed {
                 Ok(Ok(of_retry(stuck)))
             }
             Self::Resume => {
-                let Some(halt) = control::read::<Halt>(db).await? else {
+                let Some(halt) = control::read::<StoredHalt>(db).await? else {
                     return Ok(Err(wording::resumed(false).to_owned()));
                 };
-                Ok(Ok(Prospect {
+                Ok(Ok(ActionPreview {
                     title: "Lift the halt".to_owned(),
                     question: format!("Lift the halt ({}) of {}?", halt.reason.name(), halt.since.format("%F %T UTC")),
                     asides: vec![
@@ -113,16 +113,16 @@ impl Deed {
         }
     }
 
-    fn of_release(&self, board: &Board, release: Release, held: &Held) -> Prospect {
+    fn of_release(&self, board: &DashboardContext, release: ReleaseKind, held: &HeldLeads) -> ActionPreview {
         let (title, button) = match release {
-            Release::Send => ("Approve", "Approve and send"),
-            Release::Baseline => ("Baseline", "Treat as delivered"),
+            ReleaseKind::Send => ("Approve", "Approve and send"),
+            ReleaseKind::Baseline => ("Baseline", "Treat as delivered"),
         };
         let aside = match release {
-            Release::Send => "Conversica then writes to these people.",
-            Release::Baseline => "Nothing is sent for them; later changes are.",
+            ReleaseKind::Send => "Conversica then writes to these people.",
+            ReleaseKind::Baseline => "Nothing is sent for them; later changes are.",
         };
-        Prospect {
+        ActionPreview {
             title: format!("{title} {}", counted(held.leads)),
             question: wording::question(held, release, board.settings.source.on_delete),
             asides: vec![
@@ -135,28 +135,36 @@ impl Deed {
     }
 
     /// Does it, as far as it was shown.
-    async fn done(&self, board: &Board, db: &StateDb, shown: &str, who: &Who) -> anyhow::Result<Done> {
+    async fn done(
+        &self,
+        board: &DashboardContext,
+        db: &StateDb,
+        shown: &str,
+        who: &DecisionMaker,
+    ) -> anyhow::Result<ActionResult> {
         let now = clock::now();
         match self {
             Self::Release(release, selection) => {
-                let Some(shown) = Held::named(shown) else { return Ok(Done::Grown("Look again, please.".to_owned())) };
+                let Some(shown) = HeldLeads::named(shown) else {
+                    return Ok(ActionResult::Grown("Look again, please.".to_owned()));
+                };
                 let held = held::look(db, selection).await?;
                 if held.leads == 0 {
-                    return Ok(Done::Said("Nothing of that is held any more. Nothing was changed.".to_owned()));
+                    return Ok(ActionResult::Said("Nothing of that is held any more. Nothing was changed.".to_owned()));
                 }
-                let grown = |now: i64| Ok(Done::Grown(wording::outgrown(shown.leads, now)));
+                let grown = |now: i64| Ok(ActionResult::Grown(wording::outgrown(shown.leads, now)));
                 if held.has_outgrown(&shown) {
                     return grown(held.leads);
                 }
                 match decide::release(db, &board.settings, selection, &held, *release, who, now).await? {
-                    Released::Grown => grown(held::look(db, selection).await?.leads),
-                    Released::Leads(leads) => {
+                    ReleaseOutcome::Grown => grown(held::look(db, selection).await?.leads),
+                    ReleaseOutcome::Leads(leads) => {
                         let on_delete = board.settings.source.on_delete;
                         let mut said = wording::released(&leads, *release, on_delete).join(" ");
-                        if *release == Release::Send {
+                        if *release == ReleaseKind::Send {
                             said.push_str(TAKEN_UP);
                         }
-                        Ok(Done::Said(said))
+                        Ok(ActionResult::Said(said))
                     }
                 }
             }
@@ -165,17 +173,17 @@ impl Deed {
                 let shown: i64 = shown.parse().unwrap_or(0);
                 if stuck.leads > shown {
                     let more = format!("More is stuck than was shown: {} then, {} now.", counted(shown), stuck.leads);
-                    return Ok(Done::Grown(more));
+                    return Ok(ActionResult::Grown(more));
                 }
                 let requeued = decide::retry(db, statuses, ids.as_deref(), who, now).await?;
-                Ok(Done::Said(wording::requeued(requeued) + if requeued > 0 { TAKEN_UP } else { "" }))
+                Ok(ActionResult::Said(wording::requeued(requeued) + if requeued > 0 { TAKEN_UP } else { "" }))
             }
             Self::Resume => {
-                let halt = control::read::<Halt>(db).await?;
+                let halt = control::read::<StoredHalt>(db).await?;
                 if halt.is_some_and(|halt| micros(halt.since).to_string() != shown) {
-                    return Ok(Done::Grown("There is another halt by now.".to_owned()));
+                    return Ok(ActionResult::Grown("There is another halt by now.".to_owned()));
                 }
-                Ok(Done::Said(wording::resumed(decide::resume(db, who, now).await?).to_owned()))
+                Ok(ActionResult::Said(wording::resumed(decide::resume(db, who, now).await?).to_owned()))
             }
         }
     }
@@ -184,13 +192,13 @@ impl Deed {
 /// The loops look for themselves whether somebody has decided.
 const TAKEN_UP: &str = " It is taken up within seconds.";
 
-fn of_retry(stuck: Stuck) -> Prospect {
+fn of_retry(stuck: StuckLeads) -> ActionPreview {
     let people = match stuck.new_people {
         0 => "Nobody is contacted for the first time by it.".to_owned(),
         1 => "1 person will be contacted for the first time.".to_owned(),
         people => format!("{people} people will be contacted for the first time."),
     };
-    Prospect {
+    ActionPreview {
         title: format!("Retry {}", counted(stuck.leads)),
         question: format!("Put {} back in the queue? {people}", wording::leads(stuck.leads)),
         asides: vec![
@@ -204,8 +212,8 @@ fn of_retry(stuck: Stuck) -> Prospect {
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/confirm.html", config = ".askama.toml")]
-struct Confirm {
-    frame: Frame,
+struct ConfirmPage {
+    frame: PageFrame,
     title: String,
     notice: Option<String>,
     question: String,
@@ -216,10 +224,16 @@ struct Confirm {
     back: String,
 }
 
-fn confirm(frame: Frame, name: &str, asked: &Parameters, prospect: Prospect, notice: Option<String>) -> Confirm {
+fn confirm(
+    frame: PageFrame,
+    name: &str,
+    asked: &QueryParameters,
+    prospect: ActionPreview,
+    notice: Option<String>,
+) -> ConfirmPage {
     let carried = ["id", "status", "reason", "back"].into_iter().map(|field| (field, asked.get(field).to_owned()));
     let fields = carried.filter(|(_, value)| !value.is_empty()).chain([("shown", prospect.shown)]).collect();
-    Confirm {
+    ConfirmPage {
         frame,
         title: prospect.title,
         notice,
@@ -234,21 +248,21 @@ fn confirm(frame: Frame, name: &str, asked: &Parameters, prospect: Prospect, not
 
 /// The page that asks.
 pub async fn ask(
-    State(board): State<Arc<Board>>,
-    visitor: Visitor,
+    State(board): State<Arc<DashboardContext>>,
+    visitor: DashboardVisitor,
     Path(name): Path<String>,
     RawQuery(asked): RawQuery,
 ) -> Response {
     if !visitor.may_act() {
         return may_not(&board, &visitor);
     }
-    let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
-    let Some(deed) = Deed::read(&name, &asked) else { return unknown(&board, &visitor) };
+    let asked = QueryParameters::read(asked.unwrap_or_default().as_bytes());
+    let Some(deed) = OperatorAction::read(&name, &asked) else { return unknown(&board, &visitor) };
     match looked(&board, &deed).await {
         None => away(&board, &visitor),
         Some(Err(nothing)) => nothing_to_do(&board, &visitor, &nothing, &asked),
         Some(Ok(prospect)) => {
-            let frame = Frame::of(&board, &visitor, prospect.title.clone());
+            let frame = PageFrame::of(&board, &visitor, prospect.title.clone());
             page(StatusCode::OK, &confirm(frame, &name, &asked, prospect, None))
         }
     }
@@ -256,19 +270,19 @@ pub async fn ask(
 
 /// The form of that page.
 pub async fn act(
-    State(board): State<Arc<Board>>,
-    visitor: Visitor,
+    State(board): State<Arc<DashboardContext>>,
+    visitor: DashboardVisitor,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let Some((key, form_token)) = visitor.session.clone() else { return may_not(&board, &visitor) };
-    let form = Parameters::read(&body);
+    let form = QueryParameters::read(&body);
     if !is_of_our_pages(&headers) || !same_secret(form.get("form_token"), &form_token) {
         return not_ours();
     }
-    let Some(deed) = Deed::read(&name, &form) else { return unknown(&board, &visitor) };
-    let who = Who::new(format!("dashboard, {}", visitor.address));
+    let Some(deed) = OperatorAction::read(&name, &form) else { return unknown(&board, &visitor) };
+    let who = DecisionMaker::new(format!("dashboard, {}", visitor.address));
     // To its end, whether or not anybody waits for the answer: half of what belongs together would be worse than all.
     let task = tokio::spawn({
         let board = board.clone();
@@ -276,24 +290,24 @@ pub async fn act(
         async move { decided(&board, &deed, &shown, &who).await.map(|done| (done, deed)) }
     });
     match task.await.map_err(anyhow::Error::from).flatten() {
-        Ok((Done::Said(said), _)) => {
+        Ok((ActionResult::Said(said), _)) => {
             info!(address = %visitor.address, deed = name, said, "decided at the dashboard");
             board.sessions.say(&key, said);
             board.forget().await;
             Redirect::to(page_of_ours(form.get("back"))).into_response()
         }
-        Ok((Done::Grown(notice), deed)) => match looked(&board, &deed).await {
+        Ok((ActionResult::Grown(notice), deed)) => match looked(&board, &deed).await {
             None => away(&board, &visitor),
             Some(Err(nothing)) => nothing_to_do(&board, &visitor, &nothing, &form),
             Some(Ok(prospect)) => {
-                let frame = Frame::of(&board, &visitor, prospect.title.clone());
+                let frame = PageFrame::of(&board, &visitor, prospect.title.clone());
                 page(StatusCode::CONFLICT, &confirm(frame, &name, &form, prospect, Some(notice)))
             }
         },
         Err(error) => match error.downcast::<SetupError>() {
             Ok(SetupError { what, cure }) => note(
                 StatusCode::CONFLICT,
-                Frame::of(&board, &visitor, "Not done"),
+                PageFrame::of(&board, &visitor, "Not done"),
                 &what,
                 &cure,
                 Some(("Overview", "/")),
@@ -307,12 +321,17 @@ pub async fn act(
 }
 
 /// All that is held is counted, of which there may be millions before the first approval.
-async fn looked(board: &Board, deed: &Deed) -> Option<Result<Prospect, String>> {
+async fn looked(board: &DashboardContext, deed: &OperatorAction) -> Option<Result<ActionPreview, String>> {
     board.desk.window.read_within(Duration::from_secs(60), async |db| deed.prospect(board, db).await).await
 }
 
 /// Opens the state for writing, for this alone, as a command beside the daemon does.
-async fn decided(board: &Board, deed: &Deed, shown: &str, who: &Who) -> anyhow::Result<Done> {
+async fn decided(
+    board: &DashboardContext,
+    deed: &OperatorAction,
+    shown: &str,
+    who: &DecisionMaker,
+) -> anyhow::Result<ActionResult> {
     let _turn = board.acting.lock().await;
     let url = board.settings.state.url.expose_secret();
     file_lock::refuse_lost(url)?;
@@ -322,7 +341,7 @@ async fn decided(board: &Board, deed: &Deed, shown: &str, who: &Who) -> anyhow::
     done
 }
 
-fn may_not(board: &Board, visitor: &Visitor) -> Response {
+fn may_not(board: &DashboardContext, visitor: &DashboardVisitor) -> Response {
     const WHAT: &str = "To act here, sign in with the admin token.";
     let (cure, link) = if board.door.has_token() {
         ("", Some(("Sign in", "/login")))
@@ -332,17 +351,22 @@ fn may_not(board: &Board, visitor: &Visitor) -> Response {
             Some(("Overview", "/")),
         )
     };
-    note(StatusCode::FORBIDDEN, Frame::of(board, visitor, "Not done"), WHAT, cure, link)
+    note(StatusCode::FORBIDDEN, PageFrame::of(board, visitor, "Not done"), WHAT, cure, link)
 }
 
-fn unknown(board: &Board, visitor: &Visitor) -> Response {
-    let frame = Frame::of(board, visitor, "Not found");
+fn unknown(board: &DashboardContext, visitor: &DashboardVisitor) -> Response {
+    let frame = PageFrame::of(board, visitor, "Not found");
     note(StatusCode::NOT_FOUND, frame, "There is no such thing to do.", "", Some(("Overview", "/")))
 }
 
-fn nothing_to_do(board: &Board, visitor: &Visitor, what: &str, asked: &Parameters) -> Response {
+fn nothing_to_do(
+    board: &DashboardContext,
+    visitor: &DashboardVisitor,
+    what: &str,
+    asked: &QueryParameters,
+) -> Response {
     let back = page_of_ours(asked.get("back"));
-    note(StatusCode::OK, Frame::of(board, visitor, "Nothing to do"), what, "", Some(("Back", back)))
+    note(StatusCode::OK, PageFrame::of(board, visitor, "Nothing to do"), what, "", Some(("Back", back)))
 }
 
 #[cfg(test)]
@@ -351,18 +375,24 @@ mod tests {
 
     #[test]
     fn a_deed_is_read_and_a_retry_is_never_of_all_by_omission() {
-        let read = |name: &str, asked: &str| Deed::read(name, &Parameters::read(asked.as_bytes()));
+        let read = |name: &str, asked: &str| OperatorAction::read(name, &QueryParameters::read(asked.as_bytes()));
         let one = Some(vec!["a/b".to_owned()]);
-        assert_eq!(read("retry", "id=a%2Fb"), Some(Deed::Retry(vec![Status::Rejected, Status::Exhausted], one)));
-        assert_eq!(read("retry", "status=exhausted"), Some(Deed::Retry(vec![Status::Exhausted], None)));
+        assert_eq!(
+            read("retry", "id=a%2Fb"),
+            Some(OperatorAction::Retry(vec![LeadStatus::Rejected, LeadStatus::Exhausted], one))
+        );
+        assert_eq!(read("retry", "status=exhausted"), Some(OperatorAction::Retry(vec![LeadStatus::Exhausted], None)));
         for (name, asked) in [("retry", ""), ("retry", "id="), ("retry", "status=held"), ("erase", "id=1"), ("", "")] {
             assert_eq!(read(name, asked), None, "{name} {asked}");
         }
         assert_eq!(
             read("approve", "reason=first_run"),
-            Some(Deed::Release(Release::Send, Selection::reason("first_run")))
+            Some(OperatorAction::Release(ReleaseKind::Send, HeldSelection::reason("first_run")))
         );
-        assert_eq!(read("baseline", ""), Some(Deed::Release(Release::Baseline, Selection::default())));
-        assert_eq!(read("resume", "id=1"), Some(Deed::Resume));
+        assert_eq!(
+            read("baseline", ""),
+            Some(OperatorAction::Release(ReleaseKind::Baseline, HeldSelection::default()))
+        );
+        assert_eq!(read("resume", "id=1"), Some(OperatorAction::Resume));
     }
 }

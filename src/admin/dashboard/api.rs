@@ -9,28 +9,32 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::frame::Parameters;
-use super::lead::{Asked, Found, Told};
-use super::list::Wanted;
-use crate::admin::dashboard::board::Board;
-use crate::admin::dashboard::session::Visitor;
+use super::frame::QueryParameters;
+use super::lead::{LeadDetails, LeadLookup, LeadRequest};
+use super::list::ListRequest;
+use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::session::DashboardVisitor;
 use crate::admin::judgement;
 use crate::story::document;
-use crate::story::entry::Entry;
+use crate::story::entry::StoryEntry;
 
 /// Leads that one answer lists at most.
 const MOST: i64 = 1000;
 
-pub async fn status(State(board): State<Arc<Board>>, _: Visitor) -> Response {
+pub async fn status(State(board): State<Arc<DashboardContext>>, _: DashboardVisitor) -> Response {
     match board.desk.window.report().await {
         Some(report) => Json(&*report).into_response(),
         None => away(),
     }
 }
 
-pub async fn leads(State(board): State<Arc<Board>>, _: Visitor, RawQuery(asked): RawQuery) -> Response {
-    let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
-    let wanted = Wanted::read(&asked);
+pub async fn leads(
+    State(board): State<Arc<DashboardContext>>,
+    _: DashboardVisitor,
+    RawQuery(asked): RawQuery,
+) -> Response {
+    let asked = QueryParameters::read(asked.unwrap_or_default().as_bytes());
+    let wanted = ListRequest::read(&asked);
     let limit = asked.get("limit").parse().map_or(MOST, |limit: i64| limit.clamp(1, MOST));
     let window = &board.desk.window;
     let Some(report) = window.report().await else { return away() };
@@ -50,34 +54,38 @@ pub async fn leads(State(board): State<Arc<Board>>, _: Visitor, RawQuery(asked):
         .map(|last| json!({ "from": last.status.name(), "after": last.lead.id, "after_client": last.lead.client_id }));
     // By reason they are not counted: that may take long.
     let total = wanted.reason.is_empty().then(|| wanted.leads(&report));
-    let leads: Vec<Entry<'_>> = listed.iter().map(Entry::of).collect();
+    let leads: Vec<StoryEntry<'_>> = listed.iter().map(StoryEntry::of).collect();
     Json(json!({ "leads": leads, "total": total, "next": next })).into_response()
 }
 
 pub async fn lead(
-    State(board): State<Arc<Board>>,
-    _: Visitor,
+    State(board): State<Arc<DashboardContext>>,
+    _: DashboardVisitor,
     path: Result<Path<String>, PathRejection>,
     RawQuery(asked): RawQuery,
 ) -> Response {
-    match Asked::by_path(path, asked) {
+    match LeadRequest::by_path(path, asked) {
         Some(asked) => tell(&board, &asked).await,
         None => refusal(StatusCode::NOT_FOUND, json!({ "error": "this lead is not known to the state" })),
     }
 }
 
-pub async fn lead_asked(State(board): State<Arc<Board>>, _: Visitor, RawQuery(asked): RawQuery) -> Response {
-    tell(&board, &Asked::by_query(asked)).await
+pub async fn lead_asked(
+    State(board): State<Arc<DashboardContext>>,
+    _: DashboardVisitor,
+    RawQuery(asked): RawQuery,
+) -> Response {
+    tell(&board, &LeadRequest::by_query(asked)).await
 }
 
-async fn tell(board: &Board, asked: &Asked) -> Response {
+async fn tell(board: &DashboardContext, asked: &LeadRequest) -> Response {
     match asked.find(board).await {
         None => away(),
-        Some(Found::Told(told)) => Json(told_as_document(&told)).into_response(),
-        Some(Found::Nothing) => {
+        Some(LeadLookup::Told(told)) => Json(told_as_document(&told)).into_response(),
+        Some(LeadLookup::Nothing) => {
             refusal(StatusCode::NOT_FOUND, json!({ "error": "this lead is not known to the state" }))
         }
-        Some(Found::Several(leads)) => {
+        Some(LeadLookup::Several(leads)) => {
             let clients: Vec<String> = leads.into_iter().map(|lead| lead.client_id).collect();
             let error = "several clients have a lead of that id: say which with ?client=";
             refusal(StatusCode::CONFLICT, json!({ "error": error, "clients": clients }))
@@ -85,7 +93,7 @@ async fn tell(board: &Board, asked: &Asked) -> Response {
     }
 }
 
-fn told_as_document(told: &Told) -> Value {
+fn told_as_document(told: &LeadDetails) -> Value {
     let mut of = match &told.story {
         Some(story) => document(story),
         None => json!({"id": told.lead.id, "client_id": told.lead.client_id, "status": null, "desired": null,

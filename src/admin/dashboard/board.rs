@@ -4,44 +4,44 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use crate::admin::answer::Desk;
-use crate::admin::dashboard::details::Details;
-use crate::admin::dashboard::door::Door;
+use crate::admin::answer::AdminContext;
+use crate::admin::dashboard::details::OverviewDetails;
+use crate::admin::dashboard::door::AccessPolicy;
 use crate::admin::dashboard::row_notes::RowNotes;
-use crate::admin::dashboard::session::Sessions;
-use crate::admin::window::Seen;
+use crate::admin::dashboard::session::SessionTable;
+use crate::admin::window::CachedStatus;
 use crate::clock;
-use crate::config::Settings;
-use crate::conversica::token::Veil;
-use crate::receive::credentials::Failures;
-use crate::status::Report;
+use crate::config::ServiceSettings;
+use crate::conversica::token::TokenVeil;
+use crate::receive::credentials::LoginFailures;
+use crate::status::StatusReport;
 use crate::store::state_db::StateDb;
 
 /// What the pages share.
-pub struct Board {
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) door: Door,
+pub struct DashboardContext {
+    pub(crate) desk: Arc<AdminContext>,
+    pub(crate) settings: Arc<ServiceSettings>,
+    pub(crate) door: AccessPolicy,
     /// The name of the session's cookie. With the port in it, for cookies are not told apart by that.
     pub(crate) cookie: String,
-    pub(crate) sessions: Sessions,
-    pub(crate) failures: Mutex<Failures>,
-    pub(crate) overview: Seen<(Report, Details)>,
+    pub(crate) sessions: SessionTable,
+    pub(crate) failures: Mutex<LoginFailures>,
+    pub(crate) overview: CachedStatus<(StatusReport, OverviewDetails)>,
     pub(crate) row_notes: RowNotes,
     /// One decision at a time.
     pub(crate) acting: tokio::sync::Mutex<()>,
 }
 
-impl Board {
-    pub fn new(desk: Arc<Desk>, settings: Arc<Settings>, listens_on: SocketAddr) -> Self {
+impl DashboardContext {
+    pub fn new(desk: Arc<AdminContext>, settings: Arc<ServiceSettings>, listens_on: SocketAddr) -> Self {
         Self {
             desk,
-            door: Door::new(settings.admin.token.as_ref(), listens_on),
+            door: AccessPolicy::new(settings.admin.token.as_ref(), listens_on),
             settings,
             cookie: format!("conversica_sync_{}", listens_on.port()),
-            sessions: Sessions::default(),
+            sessions: SessionTable::default(),
             failures: Mutex::default(),
-            overview: Seen::default(),
+            overview: CachedStatus::default(),
             row_notes: RowNotes::default(),
             acting: tokio::sync::Mutex::default(),
         }
@@ -49,12 +49,12 @@ impl Board {
 
     /// By one look, so that a page does not say that something is stuck and show nothing that is: what needs a person is
     /// counted as the groups count it.
-    pub(crate) async fn overview(&self) -> Option<Arc<(Report, Details)>> {
+    pub(crate) async fn overview(&self) -> Option<Arc<(StatusReport, OverviewDetails)>> {
         let veil = self.veil();
         let window = &self.desk.window;
         let read = async |db: &StateDb| {
-            let mut report = Report::of(db).await?;
-            let details = Details::of(db, &veil, clock::now()).await?;
+            let mut report = StatusReport::of(db).await?;
+            let details = OverviewDetails::of(db, &veil, clock::now()).await?;
             details.needing.iter().for_each(|(status, leads)| report.set_leads(*status, *leads));
             Ok((report, details))
         };
@@ -67,7 +67,7 @@ impl Board {
         *self.overview.lock().await = None;
     }
 
-    pub(crate) fn veil(&self) -> Veil {
-        Veil::over(self.settings.conversica.test_lead_token.as_ref())
+    pub(crate) fn veil(&self) -> TokenVeil {
+        TokenVeil::over(self.settings.conversica.test_lead_token.as_ref())
     }
 }

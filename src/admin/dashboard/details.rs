@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::token::Veil;
-use crate::rules::lead_status::Status;
-use crate::store::decision::{self, Decided};
+use crate::conversica::token::TokenVeil;
+use crate::rules::lead_status::LeadStatus;
+use crate::store::decision::{self, RecordedDecision};
 use crate::store::grouped::{self, CountedReasons};
-use crate::store::heard::reading::{self, Heard, Wanted};
-use crate::store::listing::{Listed, Pages};
-use crate::store::outcome::{self, Failed, Stretch};
+use crate::store::heard::reading::{self, EventFilter, HeardEvent};
+use crate::store::listing::{ListedLead, ListingPages};
+use crate::store::outcome::{self, FailedAttempt, OutcomeStretch};
 use crate::store::state_db::StateDb;
 use crate::store::{due, possible_opt_out};
 use crate::story::entry;
@@ -28,26 +28,26 @@ pub const FINE: i64 = 2;
 pub const COARSE: i64 = 60;
 
 #[derive(Debug, Clone)]
-pub struct Details {
+pub struct OverviewDetails {
     pub at: DateTime<Utc>,
     /// When the lead that has been due for longest became due.
     pub oldest_due: Option<DateTime<Utc>>,
-    pub hour: Vec<Stretch>,
-    pub day: Vec<Stretch>,
-    pub groups: Vec<Group>,
+    pub hour: Vec<OutcomeStretch>,
+    pub day: Vec<OutcomeStretch>,
+    pub groups: Vec<WaitingGroup>,
     /// How many leads of each status that needs a person there were when the groups were counted.
-    pub needing: Vec<(Status, i64)>,
-    pub decisions: Vec<Decided>,
-    pub failed: Vec<Failed>,
-    pub posts: Vec<Heard>,
+    pub needing: Vec<(LeadStatus, i64)>,
+    pub decisions: Vec<RecordedDecision>,
+    pub failed: Vec<FailedAttempt>,
+    pub posts: Vec<HeardEvent>,
     /// Some of the leads that damaged posts may be opt-outs of.
     pub possible_opt_outs: Vec<LeadId>,
 }
 
 /// Leads that wait for a person for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    pub status: Status,
+pub struct WaitingGroup {
+    pub status: LeadStatus,
     /// Blank for those that are not told apart.
     pub reason: String,
     pub leads: i64,
@@ -55,19 +55,20 @@ pub struct Group {
 }
 
 /// What needs a person, the most urgent first.
-const FOR_A_PERSON: [Status; 4] = [Status::Held, Status::Rejected, Status::Exhausted, Status::Invalid];
+const FOR_A_PERSON: [LeadStatus; 4] =
+    [LeadStatus::Held, LeadStatus::Rejected, LeadStatus::Exhausted, LeadStatus::Invalid];
 
-impl Details {
-    pub async fn of(db: &StateDb, veil: &Veil, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
+impl OverviewDetails {
+    pub async fn of(db: &StateDb, veil: &TokenVeil, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
         let (mut groups, mut needing) = (Vec::new(), Vec::new());
         for status in FOR_A_PERSON {
-            let some = Pages::some(db, status).next(LOOKED_AT).await?;
+            let some = ListingPages::some(db, status).next(LOOKED_AT).await?;
             let read = i64::try_from(some.len()).unwrap_or(i64::MAX);
             let counted = if read < LOOKED_AT { None } else { Some(grouped::by_reason(db, status).await?) };
             needing.push((status, counted.as_ref().map_or(read, |counted| counted.leads)));
             groups.extend(grouped(status, &some, counted.as_ref(), veil));
         }
-        let mut posts = reading::list(db, &Wanted::default(), EVENTS).await?;
+        let mut posts = reading::list(db, &EventFilter::default(), EVENTS).await?;
         // Only what they are about is told here.
         posts.iter_mut().for_each(|post| post.body.clear());
         Ok(Self {
@@ -100,10 +101,15 @@ fn stretch(now: DateTime<Utc>, minutes: i64) -> DateTime<Utc> {
 }
 
 /// `leads` are all of that status where there is no `counted`, and some of them otherwise.
-fn grouped(status: Status, leads: &[Listed], counted: Option<&CountedReasons>, veil: &Veil) -> Vec<Group> {
+fn grouped(
+    status: LeadStatus,
+    leads: &[ListedLead],
+    counted: Option<&CountedReasons>,
+    veil: &TokenVeil,
+) -> Vec<WaitingGroup> {
     // A lead with several reasons counts under each.
-    let reasons = |lead: &Listed| match lead.status {
-        Status::Invalid if !lead.invalid_reasons.is_empty() => lead.invalid_reasons.clone(),
+    let reasons = |lead: &ListedLead| match lead.status {
+        LeadStatus::Invalid if !lead.invalid_reasons.is_empty() => lead.invalid_reasons.clone(),
         _ => vec![veil.text(&entry::reason(lead)).into_owned()],
     };
     let mut by_reason: BTreeMap<String, (i64, Vec<LeadId>)> = BTreeMap::new();
@@ -131,15 +137,15 @@ fn grouped(status: Status, leads: &[Listed], counted: Option<&CountedReasons>, v
     let group = |(reason, (leads, mut examples)): (String, (i64, Vec<LeadId>))| {
         examples.sort_by(|a, b| (a.id.len(), &a.id, &a.client_id).cmp(&(b.id.len(), &b.id, &b.client_id)));
         examples.truncate(EXAMPLES);
-        Group { status, reason, leads, examples }
+        WaitingGroup { status, reason, leads, examples }
     };
-    let mut groups: Vec<Group> = by_reason.into_iter().map(group).collect();
+    let mut groups: Vec<WaitingGroup> = by_reason.into_iter().map(group).collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.leads));
     if groups.len() > GROUPS || others > 0 {
         let rest = groups.split_off(groups.len().min(GROUPS - 1));
         let leads = rest.iter().map(|group| group.leads).sum::<i64>() + others;
         let examples = rest.iter().flat_map(|group| group.examples.clone()).take(EXAMPLES).collect();
-        groups.push(Group { status, reason: String::new(), leads, examples });
+        groups.push(WaitingGroup { status, reason: String::new(), leads, examples });
     }
     groups
 }
@@ -149,10 +155,10 @@ mod tests {
     use super::*;
     use crate::store::grouped::StoredReason;
 
-    fn invalid(id: u32, reasons: &[&str]) -> Listed {
-        Listed {
+    fn invalid(id: u32, reasons: &[&str]) -> ListedLead {
+        ListedLead {
             lead: LeadId { id: id.to_string(), client_id: String::new() },
-            status: Status::Invalid,
+            status: LeadStatus::Invalid,
             hold_reason: None,
             invalid_reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
             last_outcome: None,
@@ -166,13 +172,13 @@ mod tests {
     #[test]
     fn leads_are_grouped_by_reason_the_largest_first_and_the_rest_together() {
         let mut leads = vec![invalid(10, &["a", "b"]), invalid(9, &["b"]), invalid(8, &["b"]), invalid(7, &["b"])];
-        let groups = grouped(Status::Invalid, &leads, None, &Veil::over(None));
+        let groups = grouped(LeadStatus::Invalid, &leads, None, &TokenVeil::over(None));
         let said: Vec<_> =
             groups.iter().map(|group| (group.reason.as_str(), group.leads, group.examples.len())).collect();
         assert_eq!(said, [("b", 4, 3), ("a", 1, 1)]);
         assert_eq!(groups[0].examples[0].id, "7", "the first of them");
         leads.extend((100..200).map(|n| invalid(n, &[&n.to_string()])));
-        let groups = grouped(Status::Invalid, &leads, None, &Veil::over(None));
+        let groups = grouped(LeadStatus::Invalid, &leads, None, &TokenVeil::over(None));
         assert_eq!((groups.len(), groups[7].reason.as_str()), (GROUPS, ""));
         assert_eq!(groups.iter().map(|group| group.leads).sum::<i64>(), 105);
     }
@@ -187,7 +193,7 @@ mod tests {
         };
         let counted = CountedReasons { reasons: vec![stored(&["a", "b"], 1370), stored(&["b"], 19)], leads: 1400 };
         let sample = [invalid(2, &["b"]), invalid(1, &["a", "b"]), invalid(3, &["rare"])];
-        let groups = grouped(Status::Invalid, &sample, Some(&counted), &Veil::over(None));
+        let groups = grouped(LeadStatus::Invalid, &sample, Some(&counted), &TokenVeil::over(None));
         let said: Vec<_> =
             groups.iter().map(|group| (group.reason.as_str(), group.leads, group.examples.len())).collect();
         assert_eq!(said, [("b", 1389, 2), ("a", 1370, 1), ("", 11, 0)]);

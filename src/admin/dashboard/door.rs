@@ -16,14 +16,14 @@ use subtle::ConstantTimeEq;
 const OF_PROXIES: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
-pub struct Door {
+pub struct AccessPolicy {
     token: Option<[u8; 32]>,
     on_loopback: bool,
 }
 
 /// What a request may do that shows neither a session nor the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stranger {
+pub enum AnonymousAccess {
     /// Look at everything, and do nothing.
     MayRead,
     /// Sign in first.
@@ -32,7 +32,7 @@ pub enum Stranger {
     IsForeign,
 }
 
-impl Door {
+impl AccessPolicy {
     pub fn new(token: Option<&SecretString>, listens_on: SocketAddr) -> Self {
         let token = token.filter(|token| !token.expose_secret().is_empty());
         Self {
@@ -50,13 +50,13 @@ impl Door {
         self.token.is_some_and(|token| digest(text).ct_eq(&token).into())
     }
 
-    pub fn stranger(&self, headers: &HeaderMap) -> Stranger {
+    pub fn stranger(&self, headers: &HeaderMap) -> AnonymousAccess {
         if self.has_token() {
-            Stranger::MustSignIn
+            AnonymousAccess::MustSignIn
         } else if self.on_loopback && is_of_this_machine(headers) {
-            Stranger::MayRead
+            AnonymousAccess::MayRead
         } else {
-            Stranger::IsForeign
+            AnonymousAccess::IsForeign
         }
     }
 }
@@ -126,24 +126,32 @@ mod tests {
         headers
     }
 
-    fn door(token: Option<&str>, listens_on: &str) -> Door {
-        Door::new(token.map(SecretString::from).as_ref(), listens_on.parse().unwrap())
+    fn door(token: Option<&str>, listens_on: &str) -> AccessPolicy {
+        AccessPolicy::new(token.map(SecretString::from).as_ref(), listens_on.parse().unwrap())
     }
 
     #[test]
     fn without_a_token_only_this_machine_reads() {
         for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "127.0.0.1", "[::1]:9464", "[::1]", "127.9.9.9:1"]
         {
-            assert_eq!(door(None, "127.0.0.1:9464").stranger(&headers(&[("host", host)])), Stranger::MayRead, "{host}");
-            assert_eq!(door(None, "[::1]:9464").stranger(&headers(&[("host", host)])), Stranger::MayRead, "{host}");
+            assert_eq!(
+                door(None, "127.0.0.1:9464").stranger(&headers(&[("host", host)])),
+                AnonymousAccess::MayRead,
+                "{host}"
+            );
+            assert_eq!(
+                door(None, "[::1]:9464").stranger(&headers(&[("host", host)])),
+                AnonymousAccess::MayRead,
+                "{host}"
+            );
             let open = door(None, "0.0.0.0:9464");
             assert_eq!(
                 open.stranger(&headers(&[("host", host)])),
-                Stranger::IsForeign,
+                AnonymousAccess::IsForeign,
                 "the name alone proves nothing"
             );
             let locked = door(Some("open sesame"), "127.0.0.1:9464");
-            assert_eq!(locked.stranger(&headers(&[("host", host)])), Stranger::MustSignIn);
+            assert_eq!(locked.stranger(&headers(&[("host", host)])), AnonymousAccess::MustSignIn);
         }
         for host in [
             "evil.example",
@@ -155,16 +163,16 @@ mod tests {
             "[::1]x",
         ] {
             let stranger = door(None, "127.0.0.1:9464").stranger(&headers(&[("host", host)]));
-            assert_eq!(stranger, Stranger::IsForeign, "{host}");
+            assert_eq!(stranger, AnonymousAccess::IsForeign, "{host}");
         }
         let door = door(None, "127.0.0.1:9464");
-        assert_eq!(door.stranger(&headers(&[])), Stranger::IsForeign);
+        assert_eq!(door.stranger(&headers(&[])), AnonymousAccess::IsForeign);
         let two = headers(&[("host", "localhost"), ("host", "evil.example")]);
-        assert_eq!(door.stranger(&two), Stranger::IsForeign);
+        assert_eq!(door.stranger(&two), AnonymousAccess::IsForeign);
         for proxy in OF_PROXIES {
             assert_eq!(
                 door.stranger(&headers(&[("host", "127.0.0.1:9464"), (proxy, "x")])),
-                Stranger::IsForeign,
+                AnonymousAccess::IsForeign,
                 "{proxy}"
             );
         }

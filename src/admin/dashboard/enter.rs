@@ -13,38 +13,38 @@ use axum::response::{IntoResponse, Redirect, Response};
 use tracing::info;
 
 use super::door::{is_https, is_of_our_pages, same_secret};
-use super::frame::{Frame, Parameters, note, page};
+use super::frame::{PageFrame, QueryParameters, note, page};
 use super::session::LASTS;
 use super::visitor::{self, page_of_ours};
-use crate::admin::dashboard::board::Board;
+use crate::admin::dashboard::board::DashboardContext;
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/login.html", config = ".askama.toml")]
-struct Login<'a> {
-    frame: Frame,
+struct LoginPage<'a> {
+    frame: PageFrame,
     next: &'a str,
     problem: Option<&'a str>,
 }
 
-pub async fn form(State(board): State<Arc<Board>>, RawQuery(query): RawQuery) -> Response {
+pub async fn form(State(board): State<Arc<DashboardContext>>, RawQuery(query): RawQuery) -> Response {
     if !board.door.has_token() {
         return no_token();
     }
-    let asked = Parameters::read(query.unwrap_or_default().as_bytes());
+    let asked = QueryParameters::read(query.unwrap_or_default().as_bytes());
     page(
         StatusCode::OK,
-        &Login { frame: Frame::plain("Sign in"), next: page_of_ours(asked.get("next")), problem: None },
+        &LoginPage { frame: PageFrame::plain("Sign in"), next: page_of_ours(asked.get("next")), problem: None },
     )
 }
 
 fn no_token() -> Response {
     const WHAT: &str = "There is no admin token to sign in with.";
     const CURE: &str = "Set `token_file` under [admin], start `run` again, and come back.";
-    note(StatusCode::NOT_FOUND, Frame::plain("Sign in"), WHAT, CURE, None)
+    note(StatusCode::NOT_FOUND, PageFrame::plain("Sign in"), WHAT, CURE, None)
 }
 
 pub async fn sign_in(
-    State(board): State<Arc<Board>>,
+    State(board): State<Arc<DashboardContext>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Bytes,
@@ -55,18 +55,18 @@ pub async fn sign_in(
     if !is_of_our_pages(&headers) {
         return not_ours();
     }
-    let (form, now) = (Parameters::read(&body), Instant::now());
+    let (form, now) = (QueryParameters::read(&body), Instant::now());
     let next = page_of_ours(form.get("next"));
     if !board.door.is_token(form.get("token")) {
-        let frame = Frame::plain("Sign in");
+        let frame = PageFrame::plain("Sign in");
         return match board.refuse(peer.ip().to_canonical(), now) {
             None => {
                 let problem = Some("That is not the admin token.");
-                page(StatusCode::UNAUTHORIZED, &Login { frame, next, problem })
+                page(StatusCode::UNAUTHORIZED, &LoginPage { frame, next, problem })
             }
             Some(seconds) => {
                 let problem = Some("Too many wrong tokens. Wait a minute, and look at [admin] token.");
-                let answer = page(StatusCode::TOO_MANY_REQUESTS, &Login { frame, next, problem });
+                let answer = page(StatusCode::TOO_MANY_REQUESTS, &LoginPage { frame, next, problem });
                 ([(RETRY_AFTER, seconds.to_string())], answer).into_response()
             }
         };
@@ -76,10 +76,10 @@ pub async fn sign_in(
     ([(SET_COOKIE, set_cookie(&board, &headers, &cookie, LASTS.as_secs()))], Redirect::to(next)).into_response()
 }
 
-pub async fn sign_out(State(board): State<Arc<Board>>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn sign_out(State(board): State<Arc<DashboardContext>>, headers: HeaderMap, body: Bytes) -> Response {
     let cookie = visitor::cookie(&headers, &board.cookie);
     if let Some((key, form_token)) = cookie.and_then(|cookie| board.sessions.find(cookie, Instant::now())) {
-        if !is_of_our_pages(&headers) || !same_secret(Parameters::read(&body).get("form_token"), &form_token) {
+        if !is_of_our_pages(&headers) || !same_secret(QueryParameters::read(&body).get("form_token"), &form_token) {
             return not_ours();
         }
         board.sessions.end(&key);
@@ -88,7 +88,7 @@ pub async fn sign_out(State(board): State<Arc<Board>>, headers: HeaderMap, body:
 }
 
 /// `Secure` where the browser talks HTTPS to a proxy. Without one, a browser would not keep such a cookie off this machine.
-fn set_cookie(board: &Board, headers: &HeaderMap, value: &str, seconds: u64) -> String {
+fn set_cookie(board: &DashboardContext, headers: &HeaderMap, value: &str, seconds: u64) -> String {
     let secure = if is_https(headers) { "; Secure" } else { "" };
     format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", board.cookie)
 }
@@ -99,7 +99,7 @@ pub fn not_ours() -> Response {
         "This form did not come from a page of this dashboard, or its session has ended. Nothing was done.";
     note(
         StatusCode::FORBIDDEN,
-        Frame::plain("Not done"),
+        PageFrame::plain("Not done"),
         WHAT,
         "Go back to the overview and try again.",
         Some(("Overview", "/")),

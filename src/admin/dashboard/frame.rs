@@ -6,13 +6,13 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::debug;
 
-use crate::admin::dashboard::board::Board;
-use crate::admin::dashboard::session::Visitor;
+use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::session::DashboardVisitor;
 use crate::conversica::lead::LeadId;
 use crate::wording::roughly;
 
 /// Around the page.
-pub struct Frame {
+pub struct PageFrame {
     pub title: String,
     pub signed_in: bool,
     /// Whether there is a token to sign in with.
@@ -25,8 +25,8 @@ pub struct Frame {
     pub version: &'static str,
 }
 
-impl Frame {
-    pub fn of(board: &Board, visitor: &Visitor, title: impl Into<String>) -> Self {
+impl PageFrame {
+    pub fn of(board: &DashboardContext, visitor: &DashboardVisitor, title: impl Into<String>) -> Self {
         let session = visitor.session.as_ref();
         Self {
             title: title.into(),
@@ -66,50 +66,50 @@ pub fn page(status: StatusCode, template: &impl Template) -> Response {
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/note.html", config = ".askama.toml")]
-struct Note<'a> {
-    frame: Frame,
+struct NotePage<'a> {
+    frame: PageFrame,
     what: &'a str,
-    cure: Vec<Piece>,
+    cure: Vec<TextPiece>,
     /// Where it goes on: words and address.
     link: Option<(&'a str, &'a str)>,
 }
 
 /// A page with one thing to say, and what to do.
-pub fn note(status: StatusCode, frame: Frame, what: &str, cure: &str, link: Option<(&str, &str)>) -> Response {
-    page(status, &Note { frame, what, cure: pieces(cure), link })
+pub fn note(status: StatusCode, frame: PageFrame, what: &str, cure: &str, link: Option<(&str, &str)>) -> Response {
+    page(status, &NotePage { frame, what, cure: pieces(cure), link })
 }
 
 /// The state could not be read, or not in time.
-pub fn away(board: &Board, visitor: &Visitor) -> Response {
+pub fn away(board: &DashboardContext, visitor: &DashboardVisitor) -> Response {
     let cure = crate::admin::judgement::state_unreadable().cure;
-    note(StatusCode::SERVICE_UNAVAILABLE, Frame::of(board, visitor, "No answer"), AWAY, cure, None)
+    note(StatusCode::SERVICE_UNAVAILABLE, PageFrame::of(board, visitor, "No answer"), AWAY, cure, None)
 }
 
 const AWAY: &str = "The state cannot be read at present, or did not answer in time.";
 
 /// A piece of one of our own sentences; what stands in backticks is to be typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub struct TextPiece {
     pub is_code: bool,
     pub text: String,
 }
 
-pub fn pieces(sentence: &str) -> Vec<Piece> {
+pub fn pieces(sentence: &str) -> Vec<TextPiece> {
     let pieces = sentence.split('`').enumerate();
-    let pieces = pieces.map(|(at, text)| Piece { is_code: at % 2 == 1, text: text.to_owned() });
+    let pieces = pieces.map(|(at, text)| TextPiece { is_code: at % 2 == 1, text: text.to_owned() });
     pieces.filter(|piece| !piece.text.is_empty()).collect()
 }
 
 /// A moment, for people and for programs.
 #[derive(Debug, Clone)]
-pub struct Moment {
+pub struct ShownMoment {
     pub text: String,
     pub iso: String,
     pub ago: String,
 }
 
-pub fn moment(at: DateTime<Utc>, now: DateTime<Utc>) -> Moment {
-    Moment { text: at.format("%F %T UTC").to_string(), iso: at.format("%FT%TZ").to_string(), ago: ago(at, now) }
+pub fn moment(at: DateTime<Utc>, now: DateTime<Utc>) -> ShownMoment {
+    ShownMoment { text: at.format("%F %T UTC").to_string(), iso: at.format("%FT%TZ").to_string(), ago: ago(at, now) }
 }
 
 /// `3 min ago`, `in 20 s`.
@@ -132,9 +132,9 @@ pub fn query(pairs: &[(&str, &str)]) -> String {
 
 /// The parameters of a link or a form.
 #[derive(Debug, Default)]
-pub struct Parameters(Vec<(String, String)>);
+pub struct QueryParameters(Vec<(String, String)>);
 
-impl Parameters {
+impl QueryParameters {
     pub fn read(text: &[u8]) -> Self {
         Self(url::form_urlencoded::parse(text).into_owned().collect())
     }
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_typed_is_told_apart() {
-        let piece = |is_code, text: &str| Piece { is_code, text: text.to_owned() };
+        let piece = |is_code, text: &str| TextPiece { is_code, text: text.to_owned() };
         assert_eq!(pieces("`a` or b, `c`"), [piece(true, "a"), piece(false, " or b, "), piece(true, "c")]);
     }
 
@@ -198,7 +198,7 @@ mod tests {
         fn a_link_leads_to_its_lead_whatever_its_id_is(id in any::<String>(), client_id in any::<String>()) {
             let link = lead_link(&LeadId { id: id.clone(), client_id: client_id.clone() });
             let url = url::Url::parse("http://127.0.0.1/").and_then(|url| url.join(&link)).expect("a link");
-            let asked = Parameters::read(url.query().unwrap_or_default().as_bytes());
+            let asked = QueryParameters::read(url.query().unwrap_or_default().as_bytes());
             prop_assert_eq!(asked.get("client"), client_id);
             let path = url.path().strip_prefix("/leads/").expect("below the leads");
             let found = if path.is_empty() { asked.get("id").to_owned() } else {

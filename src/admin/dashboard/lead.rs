@@ -10,64 +10,66 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::frame::{Frame, Moment, Parameters, Piece, away, lead_link, lead_name, moment, note, page, pieces, query};
+use super::frame::{
+    PageFrame, QueryParameters, ShownMoment, TextPiece, away, lead_link, lead_name, moment, note, page, pieces, query,
+};
 use super::list::clients;
 use super::verdict::counted;
-use crate::admin::dashboard::board::Board;
-use crate::admin::dashboard::session::Visitor;
+use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::session::DashboardVisitor;
 use crate::clock;
 use crate::console::printable;
-use crate::conversica::consent_word::Channel;
+use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::lead::LeadId;
-use crate::conversica::token::Veil;
-use crate::rules::lead_status::Status;
-use crate::store::decision::{self, Decided};
+use crate::conversica::token::TokenVeil;
+use crate::rules::lead_status::LeadStatus;
+use crate::store::decision::{self, RecordedDecision};
 use crate::store::state_db::StateDb;
-use crate::store::story::{self, Story};
+use crate::store::story::{self, LeadStory};
 use crate::story::basis::{ContentHeadings, DeliveredBasis};
-use crate::story::hearing::Hearing;
+use crate::story::hearing::LeadHearing;
 use crate::story::{hide_token, history, standing};
 
 /// Which lead is asked for: by the path, or, for ids that no path can hold, by the query.
-pub struct Asked {
+pub struct LeadRequest {
     pub id: String,
     pub client: Option<String>,
 }
 
 /// All that is known of a lead; the test token is hidden.
-pub struct Told {
+pub struct LeadDetails {
     pub lead: LeadId,
-    pub story: Option<Story>,
-    pub hearing: Hearing,
-    pub decided: Vec<Decided>,
+    pub story: Option<LeadStory>,
+    pub hearing: LeadHearing,
+    pub decided: Vec<RecordedDecision>,
     /// On the row of a lead that the state knows.
     pub notes: Vec<String>,
-    pub veil: Veil,
+    pub veil: TokenVeil,
 }
 
-pub enum Found {
-    Told(Box<Told>),
+pub enum LeadLookup {
+    Told(Box<LeadDetails>),
     /// Of several clients: these.
     Several(Vec<LeadId>),
     Nothing,
 }
 
-impl Asked {
+impl LeadRequest {
     pub fn by_path(path: Result<Path<String>, PathRejection>, asked: Option<String>) -> Option<Self> {
         let Path(id) = path.ok()?;
-        let client = Parameters::read(asked.unwrap_or_default().as_bytes()).given("client").map(str::to_owned);
+        let client = QueryParameters::read(asked.unwrap_or_default().as_bytes()).given("client").map(str::to_owned);
         Some(Self { id, client })
     }
 
     pub fn by_query(asked: Option<String>) -> Self {
-        let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
+        let asked = QueryParameters::read(asked.unwrap_or_default().as_bytes());
         Self { id: asked.get("id").to_owned(), client: asked.given("client").map(str::to_owned) }
     }
 
     /// `None` when the state cannot be read.
-    pub async fn find(&self, board: &Board) -> Option<Found> {
+    pub async fn find(&self, board: &DashboardContext) -> Option<LeadLookup> {
         let mut found = board.desk.window.read(async |db| self.find_in_state(db, board).await).await?;
-        if let Found::Told(told) = &mut found
+        if let LeadLookup::Told(told) = &mut found
             && told.story.is_some()
         {
             told.notes = board.row_notes.of_lead(&board.desk.window, &board.settings, &told.lead).await;
@@ -75,106 +77,110 @@ impl Asked {
         Some(found)
     }
 
-    async fn find_in_state(&self, db: &StateDb, board: &Board) -> anyhow::Result<Found> {
+    async fn find_in_state(&self, db: &StateDb, board: &DashboardContext) -> anyhow::Result<LeadLookup> {
         let known = clients(db, &self.id).await?;
         let lead = |client_id: &String| LeadId { id: self.id.clone(), client_id: client_id.clone() };
         let client = match &self.client {
             Some(client) => known.iter().find(|known| *known == client),
-            None if known.len() > 1 => return Ok(Found::Several(known.iter().map(lead).collect())),
+            None if known.len() > 1 => return Ok(LeadLookup::Several(known.iter().map(lead).collect())),
             None => known.first(),
         };
-        let Some(lead) = client.map(lead) else { return Ok(Found::Nothing) };
-        let hearing = Hearing::of(db, &lead, board.settings.consent.keep_opt_outs).await?;
+        let Some(lead) = client.map(lead) else { return Ok(LeadLookup::Nothing) };
+        let hearing = LeadHearing::of(db, &lead, board.settings.consent.keep_opt_outs).await?;
         let mut story = story::of(db, &lead).await?;
         let veil = match &mut story {
             Some(story) => hide_token(story, db, &board.settings, board.veil()).await?,
             None => board.veil(),
         };
         let decided = decision::of_lead(db, &lead.id, &lead.client_id).await?;
-        Ok(Found::Told(Box::new(Told { lead, story, hearing, decided, notes: Vec::new(), veil })))
+        Ok(LeadLookup::Told(Box::new(LeadDetails { lead, story, hearing, decided, notes: Vec::new(), veil })))
     }
 }
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/lead.html", config = ".askama.toml")]
-struct Page {
-    frame: Frame,
+struct LeadPage {
+    frame: PageFrame,
     may_act: bool,
     name: String,
     status: &'static str,
     stands: String,
-    to_do: Vec<Piece>,
+    to_do: Vec<TextPiece>,
     opted_out: Vec<String>,
-    possible_opt_outs: Vec<Vec<Piece>>,
+    possible_opt_outs: Vec<Vec<TextPiece>>,
     actions: Vec<(&'static str, String)>,
     headings: ContentHeadings,
     no_fields: &'static str,
     two_columns: bool,
     uncertain: bool,
-    fields: Vec<Field>,
+    fields: Vec<LeadField>,
     kept: Vec<String>,
     notes: Vec<String>,
     picture: Vec<(String, String)>,
-    conversation: Vec<Said>,
-    events: Vec<(Moment, String)>,
+    conversation: Vec<ShownMessage>,
+    events: Vec<(ShownMoment, String)>,
 }
 
-struct Field {
+struct LeadField {
     key: String,
     old: String,
     new: String,
     differs: bool,
 }
 
-struct Said {
-    at: Moment,
+struct ShownMessage {
+    at: ShownMoment,
     by_lead: bool,
     subject: String,
     body: String,
 }
 
 pub async fn show(
-    State(board): State<Arc<Board>>,
-    visitor: Visitor,
+    State(board): State<Arc<DashboardContext>>,
+    visitor: DashboardVisitor,
     path: Result<Path<String>, PathRejection>,
     RawQuery(asked): RawQuery,
 ) -> Response {
-    match Asked::by_path(path, asked) {
+    match LeadRequest::by_path(path, asked) {
         Some(asked) => tell(&board, &visitor, &asked).await,
         None => unknown(&board, &visitor, ""),
     }
 }
 
-pub async fn show_asked(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(asked): RawQuery) -> Response {
-    tell(&board, &visitor, &Asked::by_query(asked)).await
+pub async fn show_asked(
+    State(board): State<Arc<DashboardContext>>,
+    visitor: DashboardVisitor,
+    RawQuery(asked): RawQuery,
+) -> Response {
+    tell(&board, &visitor, &LeadRequest::by_query(asked)).await
 }
 
-async fn tell(board: &Board, visitor: &Visitor, asked: &Asked) -> Response {
+async fn tell(board: &DashboardContext, visitor: &DashboardVisitor, asked: &LeadRequest) -> Response {
     match asked.find(board).await {
         None => away(board, visitor),
-        Some(Found::Nothing) => unknown(board, visitor, &asked.id),
-        Some(Found::Several(leads)) => several(board, visitor, &leads),
-        Some(Found::Told(told)) => {
-            let frame = Frame::of(board, visitor, format!("Lead {}", lead_name(&told.lead)));
-            page(StatusCode::OK, &Page::of(frame, visitor.may_act(), &told, clock::now()))
+        Some(LeadLookup::Nothing) => unknown(board, visitor, &asked.id),
+        Some(LeadLookup::Several(leads)) => several(board, visitor, &leads),
+        Some(LeadLookup::Told(told)) => {
+            let frame = PageFrame::of(board, visitor, format!("Lead {}", lead_name(&told.lead)));
+            page(StatusCode::OK, &LeadPage::of(frame, visitor.may_act(), &told, clock::now()))
         }
     }
 }
 
-fn unknown(board: &Board, visitor: &Visitor, id: &str) -> Response {
+fn unknown(board: &DashboardContext, visitor: &DashboardVisitor, id: &str) -> Response {
     let what = format!("Lead {} is not known to the state.", printable(id));
     let cure = "`conversica-sync plan` shows whether it is in the source, and what would be sent.";
-    note(StatusCode::NOT_FOUND, Frame::of(board, visitor, "Not found"), &what, cure, Some(("Leads", "/leads")))
+    note(StatusCode::NOT_FOUND, PageFrame::of(board, visitor, "Not found"), &what, cure, Some(("Leads", "/leads")))
 }
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/several.html", config = ".askama.toml")]
-struct Several {
-    frame: Frame,
+struct LeadChoicePage {
+    frame: PageFrame,
     leads: Vec<(String, String)>,
 }
 
-fn several(board: &Board, visitor: &Visitor, leads: &[LeadId]) -> Response {
+fn several(board: &DashboardContext, visitor: &DashboardVisitor, leads: &[LeadId]) -> Response {
     let link = |lead: &LeadId| {
         let name = if lead.client_id.is_empty() { format!("{} (no client)", lead_name(lead)) } else { lead_name(lead) };
         let link = lead_link(lead);
@@ -188,16 +194,16 @@ fn several(board: &Board, visitor: &Visitor, leads: &[LeadId]) -> Response {
             },
         )
     };
-    let frame = Frame::of(board, visitor, "Several clients");
-    page(StatusCode::OK, &Several { frame, leads: leads.iter().map(link).collect() })
+    let frame = PageFrame::of(board, visitor, "Several clients");
+    page(StatusCode::OK, &LeadChoicePage { frame, leads: leads.iter().map(link).collect() })
 }
 
 /// Lines are not broken here: the browser does that.
 const WIDTH: usize = 100_000;
 
-impl Page {
-    fn of(frame: Frame, may_act: bool, told: &Told, now: DateTime<Utc>) -> Self {
-        let Told { lead, story, hearing, veil, .. } = told;
+impl LeadPage {
+    fn of(frame: PageFrame, may_act: bool, told: &LeadDetails, now: DateTime<Utc>) -> Self {
+        let LeadDetails { lead, story, hearing, veil, .. } = told;
         let hide = |text: &str| veil.text(text).into_owned();
         let desired = story.as_ref().and_then(|story| story.desired.as_ref());
         let (mut stands, mut to_do) = match story {
@@ -205,7 +211,7 @@ impl Page {
             None => ("Never sent from here; Conversica has spoken of it.".to_owned(), "nothing"),
         };
         let kept = hearing.kept(desired);
-        if !kept.is_empty() && story.as_ref().is_some_and(|story| story.status == Status::InSync) {
+        if !kept.is_empty() && story.as_ref().is_some_and(|story| story.status == LeadStatus::InSync) {
             stands = "Conversica holds what it should: what the CRM says, with the opt-out below".to_owned();
         }
         let possible_opt_outs = hearing.possible_opt_outs();
@@ -225,7 +231,7 @@ impl Page {
             };
             format!("{key} is sent as {value} whatever the CRM says: {why}.")
         });
-        let said = hearing.conversation().into_iter().map(|said| Said {
+        let said = hearing.conversation().into_iter().map(|said| ShownMessage {
             at: moment(said.at, now),
             by_lead: said.by_lead,
             subject: hide(&said.subject),
@@ -265,14 +271,14 @@ impl Page {
 }
 
 /// What a person receives by a channel.
-fn messages_by(channel: Channel) -> &'static str {
+fn messages_by(channel: ConsentChannel) -> &'static str {
     match channel {
-        Channel::Email => "e-mails",
-        Channel::Sms => "text messages",
+        ConsentChannel::Email => "e-mails",
+        ConsentChannel::Sms => "text messages",
     }
 }
 
-fn possible_opt_out((seq, channel): (i64, Channel)) -> Vec<Piece> {
+fn possible_opt_out((seq, channel): (i64, ConsentChannel)) -> Vec<TextPiece> {
     let channel = messages_by(channel);
     pieces(&format!(
         "The damaged post {seq} may be an opt-out of {channel}, and counts as one until you have looked. To do: `conversica-sync received \
@@ -281,7 +287,7 @@ fn possible_opt_out((seq, channel): (i64, Channel)) -> Vec<Piece> {
 }
 
 /// Field by field, those that differ marked.
-fn fields(story: &Story) -> Vec<Field> {
+fn fields(story: &LeadStory) -> Vec<LeadField> {
     let nothing = Map::new();
     let desired = story.desired.as_ref();
     let (new, old) = (desired.unwrap_or(&nothing), story.delivered.as_ref().unwrap_or(&nothing));
@@ -289,7 +295,7 @@ fn fields(story: &Story) -> Vec<Field> {
     let added = new.keys().filter(|key| !old.contains_key(*key));
     let field = |key: &String| {
         let (was, is) = (old.get(key), new.get(key));
-        Field {
+        LeadField {
             key: key.clone(),
             old: shown(was),
             new: shown(if desired.is_some() { is } else { was }),
@@ -308,17 +314,17 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-fn actions(story: &Story) -> Vec<(&'static str, String)> {
+fn actions(story: &LeadStory) -> Vec<(&'static str, String)> {
     let of =
         |deed: &str| format!("/act/{deed}?{}", query(&[("id", &story.lead.id), ("back", &lead_link(&story.lead))]));
     match story.status {
-        Status::Rejected | Status::Exhausted => vec![("Retry", of("retry"))],
-        Status::Held => vec![("Approve", of("approve")), ("Baseline", of("baseline"))],
+        LeadStatus::Rejected | LeadStatus::Exhausted => vec![("Retry", of("retry"))],
+        LeadStatus::Held => vec![("Approve", of("approve")), ("Baseline", of("baseline"))],
         _ => Vec::new(),
     }
 }
 
-fn events(told: &Told, now: DateTime<Utc>) -> Vec<(Moment, String)> {
+fn events(told: &LeadDetails, now: DateTime<Utc>) -> Vec<(ShownMoment, String)> {
     let mut events = told.story.as_ref().map(|story| history::of_story(story, WIDTH)).unwrap_or_default();
     events.extend(told.hearing.events(WIDTH));
     events.extend(told.decided.iter().map(|decided| {

@@ -7,16 +7,16 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 
-use super::frame::{Frame, Moment, Parameters, away, lead_link, lead_name, moment, note, page, query};
-use crate::admin::dashboard::board::Board;
-use crate::admin::dashboard::session::Visitor;
+use super::frame::{PageFrame, QueryParameters, ShownMoment, away, lead_link, lead_name, moment, note, page, query};
+use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::session::DashboardVisitor;
 use crate::clock;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
-use crate::rules::lead_status::Status;
-use crate::status::Report;
+use crate::rules::lead_status::LeadStatus;
+use crate::status::StatusReport;
 use crate::store::heard::reading;
-use crate::store::listing::{Listed, Pages};
+use crate::store::listing::{ListedLead, ListingPages};
 use crate::store::state_db::StateDb;
 use crate::store::story;
 use crate::story::entry::why;
@@ -27,38 +27,47 @@ const PAGE: i64 = 50;
 
 /// Which leads are listed, and from where on.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct ListRequest {
     /// All that wait or need a person, where none is named.
-    pub status: Option<Status>,
+    pub status: Option<LeadStatus>,
     pub reason: String,
     /// Behind that lead of that status.
-    pub after: Option<(Status, LeadId)>,
+    pub after: Option<(LeadStatus, LeadId)>,
 }
 
-impl Wanted {
-    pub fn read(asked: &Parameters) -> Self {
-        let after = Status::from_name(asked.get("from")).zip(asked.given("after")).map(|(status, id)| {
+impl ListRequest {
+    pub fn read(asked: &QueryParameters) -> Self {
+        let after = LeadStatus::from_name(asked.get("from")).zip(asked.given("after")).map(|(status, id)| {
             (status, LeadId { id: id.to_owned(), client_id: asked.get("after_client").to_owned() })
         });
-        Self { status: Status::from_name(asked.get("status")), reason: asked.get("reason").trim().to_owned(), after }
+        Self {
+            status: LeadStatus::from_name(asked.get("status")),
+            reason: asked.get("reason").trim().to_owned(),
+            after,
+        }
     }
 
     /// In the order in which they are listed.
-    fn statuses(&self) -> Vec<Status> {
-        let wanted = |status: &Status| match self.status {
+    fn statuses(&self) -> Vec<LeadStatus> {
+        let wanted = |status: &LeadStatus| match self.status {
             Some(only) => *status == only,
             None => !status.is_settled(),
         };
-        Status::ALL.into_iter().filter(wanted).collect()
+        LeadStatus::ALL.into_iter().filter(wanted).collect()
     }
 
     /// How many leads have the statuses, whatever the reason.
-    pub fn leads(&self, report: &Report) -> i64 {
+    pub fn leads(&self, report: &StatusReport) -> i64 {
         self.statuses().into_iter().map(|status| report.leads(status)).sum()
     }
 
     /// A page of them, and whether there is more behind it.
-    pub async fn page(&self, db: &StateDb, report: &Report, limit: i64) -> Result<(Vec<Listed>, bool), sqlx::Error> {
+    pub async fn page(
+        &self,
+        db: &StateDb,
+        report: &StatusReport,
+        limit: i64,
+    ) -> Result<(Vec<ListedLead>, bool), sqlx::Error> {
         let reason = (!self.reason.is_empty()).then_some(self.reason.as_str());
         let all = report.leads.values().sum();
         let mut listed = Vec::new();
@@ -66,10 +75,10 @@ impl Wanted {
         for status in self.statuses().into_iter().skip_while(|status| begun.is_some_and(|begun| begun != *status)) {
             let left = limit + 1 - i64::try_from(listed.len()).unwrap_or(limit);
             // What is settled has no reason; to look for one among millions would take long and find none.
-            if left <= 0 || (reason.is_some() && matches!(status, Status::InSync | Status::Assumed)) {
+            if left <= 0 || (reason.is_some() && matches!(status, LeadStatus::InSync | LeadStatus::Assumed)) {
                 continue;
             }
-            let mut pages = Pages::new(db, status, reason, report.leads(status), all, left);
+            let mut pages = ListingPages::new(db, status, reason, report.leads(status), all, left);
             if let Some((_, lead)) = self.after.as_ref().filter(|(begun, _)| *begun == status) {
                 pages = pages.behind(lead.clone());
             }
@@ -82,7 +91,7 @@ impl Wanted {
     }
 
     /// The rows are read later than the numbers: where they show a whole status, or more of it, the rows count.
-    pub fn agree(&self, report: &mut Report, listed: &[Listed], more: bool) {
+    pub fn agree(&self, report: &mut StatusReport, listed: &[ListedLead], more: bool) {
         if !self.reason.is_empty() {
             return;
         }
@@ -98,8 +107,8 @@ impl Wanted {
     }
 
     /// The address of the page behind that lead.
-    fn link(&self, after: Option<&Listed>) -> String {
-        let status = self.status.map_or("", Status::name);
+    fn link(&self, after: Option<&ListedLead>) -> String {
+        let status = self.status.map_or("", LeadStatus::name);
         let (from, id, client) = after
             .map_or(("", "", ""), |last| (last.status.name(), last.lead.id.as_str(), last.lead.client_id.as_str()));
         let asked =
@@ -124,17 +133,17 @@ pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error>
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/list.html", config = ".askama.toml")]
-struct List {
-    frame: Frame,
+struct ListPage {
+    frame: PageFrame,
     may_act: bool,
     heading: String,
     /// What the status means, where its name does not say it.
     meaning: Option<&'static str>,
-    tabs: Vec<Tab>,
+    tabs: Vec<StatusTab>,
     status: &'static str,
     reason: String,
     action: Option<(&'static str, String)>,
-    rows: Vec<Row>,
+    rows: Vec<ListRow>,
     /// Where no row has a reason, there is no column for it, and nothing to search by.
     has_reasons: bool,
     nothing: &'static str,
@@ -143,28 +152,32 @@ struct List {
     per_page: i64,
 }
 
-struct Tab {
+struct StatusTab {
     name: &'static str,
     link: String,
     leads: String,
     is_here: bool,
 }
 
-struct Row {
+struct ListRow {
     link: String,
     name: String,
     status: &'static str,
     why: String,
-    since: Moment,
+    since: ShownMoment,
 }
 
-pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(asked): RawQuery) -> Response {
-    let asked = Parameters::read(asked.unwrap_or_default().as_bytes());
+pub async fn show(
+    State(board): State<Arc<DashboardContext>>,
+    visitor: DashboardVisitor,
+    RawQuery(asked): RawQuery,
+) -> Response {
+    let asked = QueryParameters::read(asked.unwrap_or_default().as_bytes());
     let sought = asked.get("q").trim();
     if !sought.is_empty() {
         return find(&board, &visitor, sought).await;
     }
-    let wanted = Wanted::read(&asked);
+    let wanted = ListRequest::read(&asked);
     let window = &board.desk.window;
     let Some(report) = window.report().await else { return away(&board, &visitor) };
     let looked = window.read(async |db| Ok(wanted.page(db, &report, PAGE).await?)).await;
@@ -172,7 +185,7 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(as
     let mut report = (*report).clone();
     wanted.agree(&mut report, &listed, more);
     let (now, veil) = (clock::now(), board.veil());
-    let row = |lead: &Listed| Row {
+    let row = |lead: &ListedLead| ListRow {
         link: lead_link(&lead.lead),
         name: lead_name(&lead.lead),
         status: lead.status.name(),
@@ -182,19 +195,19 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(as
     };
     let what = wanted.status.map_or("Leads that wait or need a person", |status| status.name());
     let heading = if wanted.status.is_some() { format!("Leads: {what}") } else { what.to_owned() };
-    let rows: Vec<Row> = listed.iter().map(row).collect();
-    let list = List {
+    let rows: Vec<ListRow> = listed.iter().map(row).collect();
+    let list = ListPage {
         has_reasons: !wanted.reason.is_empty() || rows.iter().any(|row| !row.why.is_empty()),
-        frame: Frame::of(&board, &visitor, heading.clone()),
+        frame: PageFrame::of(&board, &visitor, heading.clone()),
         may_act: visitor.may_act(),
         heading,
-        meaning: wanted.status.filter(|status| *status == Status::Assumed).map(meaning),
+        meaning: wanted.status.filter(|status| *status == LeadStatus::Assumed).map(meaning),
         tabs: tabs(&wanted, &report),
-        status: wanted.status.map_or("", Status::name),
+        status: wanted.status.map_or("", LeadStatus::name),
         action: action(&wanted, &listed),
         rows,
         nothing: if wanted.reason.is_empty() { "No lead has this status." } else { "No lead matches." },
-        first: wanted.after.is_some().then(|| Wanted { after: None, ..wanted.clone() }.link(None)),
+        first: wanted.after.is_some().then(|| ListRequest { after: None, ..wanted.clone() }.link(None)),
         next: more.then(|| wanted.link(listed.last())),
         per_page: PAGE,
         reason: wanted.reason,
@@ -202,29 +215,29 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor, RawQuery(as
     page(StatusCode::OK, &list)
 }
 
-fn tabs(wanted: &Wanted, report: &Report) -> Vec<Tab> {
-    let tab = |name, status: Option<Status>| {
-        let of = Wanted { status, ..Wanted::default() };
+fn tabs(wanted: &ListRequest, report: &StatusReport) -> Vec<StatusTab> {
+    let tab = |name, status: Option<LeadStatus>| {
+        let of = ListRequest { status, ..ListRequest::default() };
         let leads = number(u64::try_from(of.leads(report)).unwrap_or(0));
-        Tab { name, link: of.link(None), leads, is_here: wanted.status == status }
+        StatusTab { name, link: of.link(None), leads, is_here: wanted.status == status }
     };
     let all = std::iter::once(tab("waiting or stuck", None));
-    all.chain(Status::ALL.into_iter().map(|status| tab(status.name(), Some(status)))).collect()
+    all.chain(LeadStatus::ALL.into_iter().map(|status| tab(status.name(), Some(status)))).collect()
 }
 
 /// What can be done about all of them.
-fn action(wanted: &Wanted, listed: &[Listed]) -> Option<(&'static str, String)> {
+fn action(wanted: &ListRequest, listed: &[ListedLead]) -> Option<(&'static str, String)> {
     let status = wanted.status.filter(|_| !listed.is_empty() && wanted.reason.is_empty())?;
     let retry = format!("/act/retry?{}", query(&[("status", status.name())]));
     match status {
-        Status::Rejected => Some(("Retry all rejected", retry)),
-        Status::Exhausted => Some(("Retry all exhausted", retry)),
+        LeadStatus::Rejected => Some(("Retry all rejected", retry)),
+        LeadStatus::Exhausted => Some(("Retry all exhausted", retry)),
         _ => None,
     }
 }
 
 /// Goes to the lead of that id.
-async fn find(board: &Board, visitor: &Visitor, id: &str) -> Response {
+async fn find(board: &DashboardContext, visitor: &DashboardVisitor, id: &str) -> Response {
     let Some(clients) = board.desk.window.read(async |db| Ok(clients(db, id).await?)).await else {
         return away(board, visitor);
     };
@@ -237,7 +250,7 @@ async fn find(board: &Board, visitor: &Visitor, id: &str) -> Response {
                         the source.";
             note(
                 StatusCode::NOT_FOUND,
-                Frame::of(board, visitor, "Not found"),
+                PageFrame::of(board, visitor, "Not found"),
                 &what,
                 cure,
                 Some(("All that wait", "/leads")),

@@ -32,12 +32,12 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use crate::admin::dashboard::board::Board;
+use crate::admin::dashboard::board::DashboardContext;
 
 /// The longest form: a few ids and a token.
 const FORM_BYTES: usize = 64 * 1024;
 
-pub fn router(board: Arc<Board>) -> Router {
+pub fn router(board: Arc<DashboardContext>) -> Router {
     Router::new()
         .route("/", get(overview::show))
         .route("/leads", get(list::show))

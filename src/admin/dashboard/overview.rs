@@ -8,27 +8,27 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::details::{COARSE, Details, FINE, Group, first_of_day, first_of_hour};
-use super::frame::{Frame, Moment, Piece, ago, away, lead_link, lead_name, moment, page, pieces, query};
+use super::details::{COARSE, FINE, OverviewDetails, WaitingGroup, first_of_day, first_of_hour};
+use super::frame::{PageFrame, ShownMoment, TextPiece, ago, away, lead_link, lead_name, moment, page, pieces, query};
 use super::sending::SendingState;
-use super::verdict::{Tone, counted, damaged_posts, verdict};
-use crate::admin::dashboard::board::Board;
-use crate::admin::dashboard::session::Visitor;
-use crate::admin::judgement::Reason;
-use crate::chart::{Chart, Span};
+use super::verdict::{VerdictTone, counted, damaged_posts, verdict};
+use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::session::DashboardVisitor;
+use crate::admin::judgement::UnreadyReason;
+use crate::chart::{ChartSpan, OutcomeChart};
 use crate::clock;
 use crate::conversica::lead::LeadId;
 use crate::reconcile::report::cure;
-use crate::rules::lead_status::Status;
-use crate::rules::verdict::Verdict;
-use crate::status::{Report, Standing};
-use crate::store::control::Pacing;
+use crate::rules::lead_status::LeadStatus;
+use crate::rules::verdict::LeadVerdict;
+use crate::status::{ServiceStanding, StatusReport};
+use crate::store::control::StoredPace;
 use crate::wording::number;
 
-pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor) -> Response {
+pub async fn show(State(board): State<Arc<DashboardContext>>, visitor: DashboardVisitor) -> Response {
     let Some(seen) = board.overview().await else { return away(&board, &visitor) };
     let (report, details) = &*seen;
-    let standing = Standing {
+    let standing = ServiceStanding {
         halt: None,
         hold: None,
         poll_failed: report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some()),
@@ -39,74 +39,74 @@ pub async fn show(State(board): State<Arc<Board>>, visitor: Visitor) -> Response
     if report.last_poll.as_ref().is_some_and(|poll| poll.error.is_none() && poll.at >= began_at) {
         reasons.retain(|reason| reason.reason != "source");
     }
-    let frame = Frame::of(&board, &visitor, "Overview");
-    page(StatusCode::OK, &Overview::of(frame, visitor.may_act(), report, details, &reasons, clock::now()))
+    let frame = PageFrame::of(&board, &visitor, "Overview");
+    page(StatusCode::OK, &OverviewPage::of(frame, visitor.may_act(), report, details, &reasons, clock::now()))
 }
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/overview.html", config = ".askama.toml")]
-struct Overview {
-    frame: Frame,
+struct OverviewPage {
+    frame: PageFrame,
     may_act: bool,
     tone: &'static str,
     verdict: String,
     poll: String,
-    at: Moment,
-    halt: Option<Halt>,
-    state: Option<Vec<Piece>>,
-    source: Option<Vec<Piece>>,
+    at: ShownMoment,
+    halt: Option<HaltPanel>,
+    state: Option<Vec<TextPiece>>,
+    source: Option<Vec<TextPiece>>,
     /// While the CRM cannot be read.
     of_known_leads: &'static str,
     poll_error: Option<String>,
     poll_cure: Option<String>,
-    held: Option<Held>,
-    others: Vec<Concern>,
-    groups: Vec<Stuck>,
-    leads: Vec<Line>,
+    held: Option<HeldPanel>,
+    others: Vec<OpenConcern>,
+    groups: Vec<StuckPanel>,
+    leads: Vec<OverviewLine>,
     waiting: String,
-    charts: Vec<Picture>,
+    charts: Vec<ChartPicture>,
     pace: Vec<String>,
     received: Vec<(&'static str, String)>,
-    trouble_received: Vec<Vec<Piece>>,
-    events: Vec<Event>,
+    trouble_received: Vec<Vec<TextPiece>>,
+    events: Vec<RecentEvent>,
 }
 
-struct Halt {
+struct HaltPanel {
     reason: &'static str,
-    since: Moment,
+    since: ShownMoment,
     detail: Option<String>,
-    cure: Vec<Piece>,
+    cure: Vec<TextPiece>,
 }
 
-struct Held {
+struct HeldPanel {
     leads: String,
-    since: Moment,
+    since: ShownMoment,
     first_contacts: String,
-    groups: Vec<Stuck>,
+    groups: Vec<StuckPanel>,
 }
 
 /// What needs a person and is no lead that waits.
-struct Concern {
+struct OpenConcern {
     title: String,
     says: &'static str,
     /// Leads that it may be about.
     leads: Vec<(String, String)>,
-    cure: Vec<Piece>,
+    cure: Vec<TextPiece>,
 }
 
 /// Leads that wait for a person for one reason.
-struct Stuck {
+struct StuckPanel {
     status: &'static str,
     reason: String,
     leads: String,
     examples: Vec<(String, String)>,
     more: String,
-    cure: Vec<Piece>,
+    cure: Vec<TextPiece>,
     /// Words and address of what can be done here.
     actions: Vec<(&'static str, String)>,
 }
 
-struct Line {
+struct OverviewLine {
     status: &'static str,
     link: String,
     leads: String,
@@ -114,34 +114,34 @@ struct Line {
     is_some: bool,
 }
 
-struct Picture {
+struct ChartPicture {
     title: &'static str,
     id: &'static str,
     each: &'static str,
-    chart: Chart,
+    chart: OutcomeChart,
     says: String,
 }
 
-struct Event {
-    at: Moment,
+struct RecentEvent {
+    at: ShownMoment,
     order: DateTime<Utc>,
     what: String,
     lead: Option<(String, String)>,
     tone: &'static str,
 }
 
-impl Overview {
+impl OverviewPage {
     fn of(
-        frame: Frame,
+        frame: PageFrame,
         may_act: bool,
-        report: &Report,
-        details: &Details,
-        reasons: &[Reason],
+        report: &StatusReport,
+        details: &OverviewDetails,
+        reasons: &[UnreadyReason],
         now: DateTime<Utc>,
     ) -> Self {
         let sending = SendingState::of(report, reasons, now);
         let (tone, sentence) = verdict(report, reasons, sending, now);
-        let halt = report.halt.as_ref().map(|halt| Halt {
+        let halt = report.halt.as_ref().map(|halt| HaltPanel {
             reason: halt.reason,
             since: moment(halt.since, now),
             detail: halt.detail.clone(),
@@ -149,9 +149,9 @@ impl Overview {
         });
         let cure_of =
             |name: &str| reasons.iter().find(|reason| reason.reason == name).map(|reason| pieces(reason.cure));
-        let (held, stuck): (Vec<&Group>, Vec<&Group>) =
-            details.groups.iter().partition(|group| group.status == Status::Held);
-        let held = report.hold.as_ref().map(|hold| Held {
+        let (held, stuck): (Vec<&WaitingGroup>, Vec<&WaitingGroup>) =
+            details.groups.iter().partition(|group| group.status == LeadStatus::Held);
+        let held = report.hold.as_ref().map(|hold| HeldPanel {
             leads: counted(hold.leads),
             since: moment(hold.since, now),
             first_contacts: hold.first_contacts(),
@@ -173,7 +173,7 @@ impl Overview {
             held,
             others: concerns(report, details),
             groups: stuck.into_iter().map(of_group).collect(),
-            leads: Status::ALL.into_iter().map(|status| line(status, report.leads(status), sending)).collect(),
+            leads: LeadStatus::ALL.into_iter().map(|status| line(status, report.leads(status), sending)).collect(),
             waiting: waiting(report, details, sending, now),
             charts: charts(details),
             pace: report.pacing.as_ref().map(|pacing| pace(pacing, sending, now)).unwrap_or_default(),
@@ -184,7 +184,7 @@ impl Overview {
     }
 }
 
-fn poll(report: &Report, now: DateTime<Utc>) -> String {
+fn poll(report: &StatusReport, now: DateTime<Utc>) -> String {
     match &report.last_poll {
         None => "Nothing has been polled yet.".to_owned(),
         Some(poll) if poll.error.is_some() => format!("The last poll failed, {}.", ago(poll.at, now)),
@@ -195,10 +195,10 @@ fn poll(report: &Report, now: DateTime<Utc>) -> String {
     }
 }
 
-fn concerns(report: &Report, details: &Details) -> Vec<Concern> {
+fn concerns(report: &StatusReport, details: &OverviewDetails) -> Vec<OpenConcern> {
     let mut concerns = Vec::new();
     if report.received.possible_opt_outs > 0 {
-        concerns.push(Concern {
+        concerns.push(OpenConcern {
             title: format!("Possible opt-outs: {}", damaged_posts(report.received.possible_opt_outs)),
             says: "They count as opt-outs until you have looked.",
             leads: details.possible_opt_outs.iter().map(named).collect(),
@@ -209,7 +209,7 @@ fn concerns(report: &Report, details: &Details) -> Vec<Concern> {
         });
     }
     if report.unnamed() > 0 {
-        concerns.push(Concern {
+        concerns.push(OpenConcern {
             title: format!("Rows without a usable key: {}", number(report.unnamed())),
             says: "They are left out, and while there are such rows no lead is taken for gone.",
             leads: Vec::new(),
@@ -221,24 +221,24 @@ fn concerns(report: &Report, details: &Details) -> Vec<Concern> {
     concerns
 }
 
-fn of_group(group: &Group) -> Stuck {
+fn of_group(group: &WaitingGroup) -> StuckPanel {
     let (status, verdict) = (group.status, of_status(group.status));
     let to_retry = |what: &'static str| vec![(what, format!("/act/retry?{}", query(&[("status", status.name())])))];
     let release = |what: &str| format!("/act/{what}?{}", query(&[("reason", &group.reason)]));
     let actions = match status {
-        Status::Rejected => to_retry("Retry all rejected"),
-        Status::Exhausted => to_retry("Retry all exhausted"),
-        Status::Held => vec![("Approve", release("approve")), ("Baseline", release("baseline"))],
+        LeadStatus::Rejected => to_retry("Retry all rejected"),
+        LeadStatus::Exhausted => to_retry("Retry all exhausted"),
+        LeadStatus::Held => vec![("Approve", release("approve")), ("Baseline", release("baseline"))],
         _ => Vec::new(),
     };
     let reason = if group.reason.is_empty() { "other reasons" } else { &group.reason };
     let listed = [("status", status.name()), ("reason", group.reason.as_str())];
     // What is listed by an answer is found by its words.
     let asked = match status {
-        Status::Rejected | Status::Exhausted => query(&listed[..1]),
+        LeadStatus::Rejected | LeadStatus::Exhausted => query(&listed[..1]),
         _ => query(&listed),
     };
-    Stuck {
+    StuckPanel {
         status: status.name(),
         reason: reason.to_owned(),
         leads: counted(group.leads),
@@ -249,16 +249,16 @@ fn of_group(group: &Group) -> Stuck {
     }
 }
 
-fn of_status(status: Status) -> Verdict {
+fn of_status(status: LeadStatus) -> LeadVerdict {
     match status {
-        Status::Held => Verdict::Held,
-        Status::Rejected => Verdict::Rejected,
-        Status::Exhausted => Verdict::Exhausted,
-        Status::Invalid => Verdict::Invalid,
-        Status::Gone => Verdict::Gone,
-        Status::InSync => Verdict::Matched,
-        Status::Assumed => Verdict::Assumed,
-        Status::Pending | Status::InFlight | Status::Retrying => Verdict::Pending,
+        LeadStatus::Held => LeadVerdict::Held,
+        LeadStatus::Rejected => LeadVerdict::Rejected,
+        LeadStatus::Exhausted => LeadVerdict::Exhausted,
+        LeadStatus::Invalid => LeadVerdict::Invalid,
+        LeadStatus::Gone => LeadVerdict::Gone,
+        LeadStatus::InSync => LeadVerdict::Matched,
+        LeadStatus::Assumed => LeadVerdict::Assumed,
+        LeadStatus::Pending | LeadStatus::InFlight | LeadStatus::Retrying => LeadVerdict::Pending,
     }
 }
 
@@ -266,8 +266,8 @@ fn named(lead: &LeadId) -> (String, String) {
     (lead_name(lead), lead_link(lead))
 }
 
-fn line(status: Status, leads: i64, sending: SendingState) -> Line {
-    Line {
+fn line(status: LeadStatus, leads: i64, sending: SendingState) -> OverviewLine {
+    OverviewLine {
         status: status.name(),
         link: format!("/leads?{}", query(&[("status", status.name())])),
         leads: number(u64::try_from(leads).unwrap_or(0)),
@@ -276,8 +276,8 @@ fn line(status: Status, leads: i64, sending: SendingState) -> Line {
     }
 }
 
-fn waiting(report: &Report, details: &Details, sending: SendingState, now: DateTime<Utc>) -> String {
-    let waiting = report.leads(Status::Pending) + report.leads(Status::Retrying);
+fn waiting(report: &StatusReport, details: &OverviewDetails, sending: SendingState, now: DateTime<Utc>) -> String {
+    let waiting = report.leads(LeadStatus::Pending) + report.leads(LeadStatus::Retrying);
     if waiting == 0 {
         let nothing = if report.hold.is_some() { "Apart from what is held, nothing" } else { "Nothing" };
         return format!("{nothing} waits to be sent.");
@@ -295,12 +295,12 @@ fn waiting(report: &Report, details: &Details, sending: SendingState, now: DateT
     }
 }
 
-fn charts(details: &Details) -> Vec<Picture> {
+fn charts(details: &OverviewDetails) -> Vec<ChartPicture> {
     let picture = |title, id, each, outcomes, first, minutes, stretches| {
-        let span = Span { first, step: TimeDelta::minutes(minutes), stretches, format: "%H:%M" };
-        let chart = Chart::of(outcomes, span);
+        let span = ChartSpan { first, step: TimeDelta::minutes(minutes), stretches, format: "%H:%M" };
+        let chart = OutcomeChart::of(outcomes, span);
         let says: Vec<String> = chart.classes.iter().map(|(class, count)| format!("{count} {class}")).collect();
-        Picture { title, id, each, says: says.join(", "), chart }
+        ChartPicture { title, id, each, says: says.join(", "), chart }
     };
     vec![
         picture("The last hour", "chart-hour", "two minutes", &details.hour, first_of_hour(details.at), FINE, 30),
@@ -308,7 +308,7 @@ fn charts(details: &Details) -> Vec<Picture> {
     ]
 }
 
-fn pace(pacing: &Pacing, sending: SendingState, now: DateTime<Utc>) -> Vec<String> {
+fn pace(pacing: &StoredPace, sending: SendingState, now: DateTime<Utc>) -> Vec<String> {
     let mut lines = Vec::new();
     let (rate, ceiling) = (pacing.requests_per_second, pacing.ceiling);
     let up_to = if rate < ceiling {
@@ -338,7 +338,7 @@ fn pace(pacing: &Pacing, sending: SendingState, now: DateTime<Utc>) -> Vec<Strin
     lines
 }
 
-fn received(report: &Report) -> Vec<(&'static str, String)> {
+fn received(report: &StatusReport) -> Vec<(&'static str, String)> {
     let received = &report.received;
     let numbers = [
         ("Lead Updates", received.lead_updates),
@@ -357,7 +357,7 @@ fn received(report: &Report) -> Vec<(&'static str, String)> {
     shown.map(|(_, (what, count))| (what, number(u64::try_from(count).unwrap_or(0)))).collect()
 }
 
-fn trouble_received(report: &Report) -> Vec<Vec<Piece>> {
+fn trouble_received(report: &StatusReport) -> Vec<Vec<TextPiece>> {
     let received = &report.received;
     let mut trouble = Vec::new();
     if received.unreadable > 0 {
@@ -376,8 +376,8 @@ fn trouble_received(report: &Report) -> Vec<Vec<Piece>> {
 }
 
 /// What happened of late, newest first: ids and counts.
-fn events(report: &Report, details: &Details, now: DateTime<Utc>) -> Vec<Event> {
-    let event = |at, what: String, lead: Option<&LeadId>, tone: Tone| Event {
+fn events(report: &StatusReport, details: &OverviewDetails, now: DateTime<Utc>) -> Vec<RecentEvent> {
+    let event = |at, what: String, lead: Option<&LeadId>, tone: VerdictTone| RecentEvent {
         at: moment(at, now),
         order: at,
         what,
@@ -388,15 +388,24 @@ fn events(report: &Report, details: &Details, now: DateTime<Utc>) -> Vec<Event> 
     events.extend(details.decisions.iter().map(|decided| {
         let reason = decided.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let leads = if decided.leads > 0 { format!(", {}", counted(decided.leads)) } else { String::new() };
-        event(decided.at, format!("{}{reason}{leads}, by {}", decided.action, decided.who), None, Tone::Well)
+        event(decided.at, format!("{}{reason}{leads}, by {}", decided.action, decided.who), None, VerdictTone::Well)
     }));
     events.extend(
-        report.halt.iter().map(|halt| event(halt.since, format!("halted: {}", halt.reason), None, Tone::Stopped)),
+        report
+            .halt
+            .iter()
+            .map(|halt| event(halt.since, format!("halted: {}", halt.reason), None, VerdictTone::Stopped)),
     );
-    events.extend(report.hold.iter().map(|hold| event(hold.since, format!("held: {}", hold.reason), None, Tone::Look)));
+    events.extend(
+        report.hold.iter().map(|hold| event(hold.since, format!("held: {}", hold.reason), None, VerdictTone::Look)),
+    );
     events.extend(details.failed.iter().map(|failed| {
         let status = failed.http_status.map(|status| format!(", status {status}")).unwrap_or_default();
-        let tone = if failed.class == "rejected" || failed.class == "halting" { Tone::Stopped } else { Tone::Look };
+        let tone = if failed.class == "rejected" || failed.class == "halting" {
+            VerdictTone::Stopped
+        } else {
+            VerdictTone::Look
+        };
         event(failed.at, format!("{}{status}", failed.class), Some(&failed.lead), tone)
     }));
     events.extend(details.posts.iter().map(|post| {
@@ -410,7 +419,7 @@ fn events(report: &Report, details: &Details, now: DateTime<Utc>) -> Vec<Event> 
             post.received_at,
             what,
             lead,
-            if post.problem.is_some() || post.may_be_opt_out { Tone::Look } else { Tone::Busy },
+            if post.problem.is_some() || post.may_be_opt_out { VerdictTone::Look } else { VerdictTone::Busy },
         )
     }));
     events.sort_by_key(|event| std::cmp::Reverse(event.order));

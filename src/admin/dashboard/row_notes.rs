@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::admin::window::Window;
+use crate::admin::window::StatusCache;
 use crate::clock;
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::conversica::lead::LeadId;
 use crate::story::row::read_notes;
 
@@ -21,7 +21,7 @@ pub struct RowNotes(Mutex<HashMap<LeadId, (Instant, Vec<String>)>>);
 
 impl RowNotes {
     /// The notes on the row of a lead that the state knows.
-    pub async fn of_lead(&self, window: &Window, settings: &Settings, lead: &LeadId) -> Vec<String> {
+    pub async fn of_lead(&self, window: &StatusCache, settings: &ServiceSettings, lead: &LeadId) -> Vec<String> {
         if let Some((asked_at, notes)) = self.remembered().get(lead)
             && asked_at.elapsed() < SERVES
         {

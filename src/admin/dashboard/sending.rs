@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::admin::judgement::Reason;
-use crate::rules::lead_status::Status;
-use crate::status::Report;
-use crate::store::control::{BreakerState, Pacing};
+use crate::admin::judgement::UnreadyReason;
+use crate::rules::lead_status::LeadStatus;
+use crate::status::StatusReport;
+use crate::store::control::{BreakerState, StoredPace};
 use crate::wording::{self, meaning};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub enum SendingState {
 
 impl SendingState {
     /// The strongest of what stops requests; `reasons` are why the daemon is not ready.
-    pub fn of(report: &Report, reasons: &[Reason], now: DateTime<Utc>) -> Self {
-        let paused_until = |pacing: &Pacing| pacing.paused_until.filter(|until| *until > now);
+    pub fn of(report: &StatusReport, reasons: &[UnreadyReason], now: DateTime<Utc>) -> Self {
+        let paused_until = |pacing: &StoredPace| pacing.paused_until.filter(|until| *until > now);
         if report.halt.is_some() {
             Self::Halted
         } else if reasons.iter().any(|reason| reason.reason == "state") {
@@ -57,9 +57,9 @@ impl SendingState {
     }
 
     /// What a status means at this moment.
-    pub fn meaning(self, status: Status) -> &'static str {
+    pub fn meaning(self, status: LeadStatus) -> &'static str {
         match (self, status) {
-            (Self::Paused(_) | Self::StateUnwritable | Self::Halted, Status::Pending | Status::Retrying) => {
+            (Self::Paused(_) | Self::StateUnwritable | Self::Halted, LeadStatus::Pending | LeadStatus::Retrying) => {
                 wording::WAITS_TO_BE_SENT
             }
             (_, status) => meaning(status),

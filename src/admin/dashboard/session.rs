@@ -13,12 +13,12 @@ pub const LASTS: Duration = Duration::from_secs(12 * 3600);
 const MOST: usize = 200;
 
 /// Names a session without opening it: the digest of what the cookie says.
-pub type Key = [u8; 32];
+pub type SessionKey = [u8; 32];
 
 #[derive(Default)]
-pub struct Sessions(Mutex<HashMap<Key, Session>>);
+pub struct SessionTable(Mutex<HashMap<SessionKey, OperatorSession>>);
 
-struct Session {
+struct OperatorSession {
     /// What every form of this session carries.
     form_token: String,
     ends: Instant,
@@ -26,7 +26,7 @@ struct Session {
     message: Option<String>,
 }
 
-impl Sessions {
+impl SessionTable {
     /// A new session; returns what its cookie says.
     pub fn begin(&self, now: Instant) -> String {
         let mut sessions = self.lock();
@@ -37,34 +37,34 @@ impl Sessions {
             sessions.remove(&oldest);
         }
         let cookie = random();
-        sessions.insert(key(&cookie), Session { form_token: random(), ends: now + LASTS, message: None });
+        sessions.insert(key(&cookie), OperatorSession { form_token: random(), ends: now + LASTS, message: None });
         cookie
     }
 
     /// The session of that cookie, and what its forms carry.
-    pub fn find(&self, cookie: &str, now: Instant) -> Option<(Key, String)> {
+    pub fn find(&self, cookie: &str, now: Instant) -> Option<(SessionKey, String)> {
         let key = key(cookie);
         let sessions = self.lock();
         let session = sessions.get(&key).filter(|session| session.ends > now)?;
         Some((key, session.form_token.clone()))
     }
 
-    pub fn end(&self, key: &Key) {
+    pub fn end(&self, key: &SessionKey) {
         self.lock().remove(key);
     }
 
-    pub fn say(&self, key: &Key, message: String) {
+    pub fn say(&self, key: &SessionKey, message: String) {
         if let Some(session) = self.lock().get_mut(key) {
             session.message = Some(message);
         }
     }
 
     /// What is to be said, once.
-    pub fn message(&self, key: &Key) -> Option<String> {
+    pub fn message(&self, key: &SessionKey) -> Option<String> {
         self.lock().get_mut(key)?.message.take()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Session>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, OperatorSession>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -74,21 +74,21 @@ fn random() -> String {
     format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
 }
 
-fn key(cookie: &str) -> Key {
+fn key(cookie: &str) -> SessionKey {
     Sha256::digest(cookie.as_bytes()).into()
 }
 
 /// Somebody who may look.
 #[derive(Debug, Clone)]
-pub struct Visitor {
+pub struct DashboardVisitor {
     pub address: IpAddr,
     /// Who has signed in: their session, and what its forms carry.
-    pub session: Option<(Key, String)>,
+    pub session: Option<(SessionKey, String)>,
     /// A page that looks for news of itself: what is said once is not for it.
     pub is_live: bool,
 }
 
-impl Visitor {
+impl DashboardVisitor {
     /// Whether they may do something, given a form of theirs.
     pub fn may_act(&self) -> bool {
         self.session.is_some()
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_session_is_found_by_its_cookie_until_it_ends() {
-        let (sessions, start) = (Sessions::default(), Instant::now());
+        let (sessions, start) = (SessionTable::default(), Instant::now());
         let (a, b) = (sessions.begin(start), sessions.begin(start));
         let (key, form_token) = sessions.find(&a, start).expect("it has begun");
         assert_ne!(form_token, sessions.find(&b, start).expect("it has begun").1);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn no_more_sessions_are_kept_than_there_is_room_for_and_the_newest_stays() {
-        let (sessions, start) = (Sessions::default(), Instant::now());
+        let (sessions, start) = (SessionTable::default(), Instant::now());
         for n in 0..2 * MOST {
             let now = start + Duration::from_millis(n as u64);
             let newest = sessions.begin(now);

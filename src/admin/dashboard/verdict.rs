@@ -3,60 +3,67 @@
 use chrono::{DateTime, Utc};
 
 use super::sending::SendingState;
-use crate::admin::judgement::Reason;
-use crate::rules::lead_status::Status;
-use crate::status::Report;
+use crate::admin::judgement::UnreadyReason;
+use crate::rules::lead_status::LeadStatus;
+use crate::status::StatusReport;
 use crate::wording::{leads, meaning, number};
 
 /// How it stands, from the calm to the urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub enum VerdictTone {
     Well,
     Busy,
     Look,
     Stopped,
 }
 
-impl Tone {
+impl VerdictTone {
     pub fn class(self) -> &'static str {
         match self {
-            Tone::Well => "well",
-            Tone::Busy => "busy",
-            Tone::Look => "look",
-            Tone::Stopped => "stopped",
+            VerdictTone::Well => "well",
+            VerdictTone::Busy => "busy",
+            VerdictTone::Look => "look",
+            VerdictTone::Stopped => "stopped",
         }
     }
 }
 
 /// `reasons` are why the daemon is not ready, and `sending` is whether requests leave.
-pub fn verdict(report: &Report, reasons: &[Reason], sending: SendingState, now: DateTime<Utc>) -> (Tone, String) {
+pub fn verdict(
+    report: &StatusReport,
+    reasons: &[UnreadyReason],
+    sending: SendingState,
+    now: DateTime<Utc>,
+) -> (VerdictTone, String) {
     match sending {
         SendingState::Halted => {
-            return (Tone::Stopped, "Halted: nothing is sent until a person mends the cause".to_owned());
+            return (VerdictTone::Stopped, "Halted: nothing is sent until a person mends the cause".to_owned());
         }
         SendingState::StateUnwritable => {
-            return (Tone::Stopped, "The state cannot be written: nothing is sent".to_owned());
+            return (VerdictTone::Stopped, "The state cannot be written: nothing is sent".to_owned());
         }
         SendingState::Paused(_) | SendingState::Probing | SendingState::Flowing => {}
     }
     if reasons.iter().any(|reason| reason.reason == "source") {
-        return (Tone::Stopped, "The CRM cannot be read: changes are not found".to_owned());
+        return (VerdictTone::Stopped, "The CRM cannot be read: changes are not found".to_owned());
     }
-    let stuck: i64 =
-        [Status::Rejected, Status::Exhausted, Status::Invalid].map(|status| report.leads(status)).iter().sum();
+    let stuck: i64 = [LeadStatus::Rejected, LeadStatus::Exhausted, LeadStatus::Invalid]
+        .map(|status| report.leads(status))
+        .iter()
+        .sum();
     let (need, needs) =
         (number(u64::try_from(stuck).unwrap_or(0)), if stuck == 1 { "lead needs" } else { "leads need" });
     if let Some(hold) = &report.hold {
         let wait = if hold.leads == 1 { "waits" } else { "wait" };
-        return (Tone::Look, format!("{} {wait} for your decision", counted(hold.leads)));
+        return (VerdictTone::Look, format!("{} {wait} for your decision", counted(hold.leads)));
     }
     match sending {
         SendingState::Paused(until) => {
             let until = until.format("%T UTC");
-            return (Tone::Look, format!("Conversica asked for a pause: nothing is sent before {until}"));
+            return (VerdictTone::Look, format!("Conversica asked for a pause: nothing is sent before {until}"));
         }
         SendingState::Probing => {
-            return (Tone::Look, "Conversica does not answer well: one lead at a time is tried".to_owned());
+            return (VerdictTone::Look, "Conversica does not answer well: one lead at a time is tried".to_owned());
         }
         SendingState::Halted | SendingState::StateUnwritable | SendingState::Flowing => {}
     }
@@ -64,39 +71,44 @@ pub fn verdict(report: &Report, reasons: &[Reason], sending: SendingState, now: 
     if possible > 0 {
         let (may, wait) = if possible == 1 { ("an opt-out", "waits") } else { ("opt-outs", "wait") };
         let posts = damaged_posts(possible);
-        return (Tone::Look, format!("Working, and {posts} that may be {may} {wait} for your decision"));
+        return (VerdictTone::Look, format!("Working, and {posts} that may be {may} {wait} for your decision"));
     }
     if stuck > 0 {
-        return (Tone::Look, format!("Working, and {need} {needs} a person"));
+        return (VerdictTone::Look, format!("Working, and {need} {needs} a person"));
     }
     if report.unnamed() > 0 {
         let (rows, have) = match report.unnamed() {
             1 => ("1 row".to_owned(), "has"),
             many => (format!("{} rows", number(many)), "have"),
         };
-        return (Tone::Look, format!("Working, and {rows} of the CRM {have} no usable key"));
+        return (VerdictTone::Look, format!("Working, and {rows} of the CRM {have} no usable key"));
     }
     if report.last_poll.is_none() {
-        return (Tone::Busy, "Starting: nothing has been read yet".to_owned());
+        return (VerdictTone::Busy, "Starting: nothing has been read yet".to_owned());
     }
-    let under_way: i64 =
-        [Status::Pending, Status::InFlight, Status::Retrying].map(|status| report.leads(status)).iter().sum();
+    let under_way: i64 = [LeadStatus::Pending, LeadStatus::InFlight, LeadStatus::Retrying]
+        .map(|status| report.leads(status))
+        .iter()
+        .sum();
     if under_way > 0 {
         let are = if under_way == 1 { "is" } else { "are" };
         let capped = report.pacing.as_ref().is_some_and(|pacing| pacing.new_people_wait_until > Some(now));
         return if capped {
             let turn = "at the pace that the caps on new people allow";
-            (Tone::Busy, format!("All is well: {} {are} to be sent, {turn}", counted(under_way)))
+            (VerdictTone::Busy, format!("All is well: {} {are} to be sent, {turn}", counted(under_way)))
         } else {
-            (Tone::Busy, format!("All is well: {} {are} on the way", counted(under_way)))
+            (VerdictTone::Busy, format!("All is well: {} {are} on the way", counted(under_way)))
         };
     }
-    let assumed = report.leads(Status::Assumed);
+    let assumed = report.leads(LeadStatus::Assumed);
     if assumed > 0 {
         let known = format!("{} {}", counted(assumed), if assumed == 1 { "is" } else { "are" });
-        return (Tone::Well, format!("All is well: nothing waits to be sent; {known} {}", meaning(Status::Assumed)));
+        return (
+            VerdictTone::Well,
+            format!("All is well: nothing waits to be sent; {known} {}", meaning(LeadStatus::Assumed)),
+        );
     }
-    (Tone::Well, "All is well: Conversica holds what the CRM says".to_owned())
+    (VerdictTone::Well, "All is well: Conversica holds what the CRM says".to_owned())
 }
 
 /// `1,234 leads`.
@@ -123,9 +135,9 @@ mod tests {
 
     #[test]
     fn the_most_urgent_is_said() {
-        let mut report = Report::before_the_first_run();
+        let mut report = StatusReport::before_the_first_run();
         let at = DateTime::UNIX_EPOCH;
-        let said = |report: &Report, reasons: &[Reason]| {
+        let said = |report: &StatusReport, reasons: &[UnreadyReason]| {
             let (tone, said) = verdict(report, reasons, SendingState::of(report, reasons, at), at);
             (tone.class(), said.split(':').next().unwrap_or_default().to_owned())
         };
@@ -157,7 +169,7 @@ mod tests {
         let reason = "first_run".to_owned();
         report.hold = Some(HoldShown { reason, since: at, leads: 1200, new_people: 1200, assumed_known: 0 });
         assert_eq!(said(&report, &[]), ("look", "1,200 leads wait for your decision".to_owned()));
-        let source = Reason { reason: "source", detail: String::new(), cure: "" };
+        let source = UnreadyReason { reason: "source", detail: String::new(), cure: "" };
         assert_eq!(said(&report, &[source]).0, "stopped");
         report.halt = Some(HaltShown { reason: "forbidden", since: at, detail: None, cure: "" });
         assert_eq!(said(&report, &[]), ("stopped", "Halted".to_owned()));

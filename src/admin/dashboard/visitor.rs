@@ -13,15 +13,15 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
 use tracing::warn;
 
-use super::door::{self, Stranger};
-use super::frame::{Frame, note, query};
-use crate::admin::dashboard::board::Board;
-use crate::admin::dashboard::session::Visitor;
+use super::door::{self, AnonymousAccess};
+use super::frame::{PageFrame, note, query};
+use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::session::DashboardVisitor;
 
-impl FromRequestParts<Arc<Board>> for Visitor {
+impl FromRequestParts<Arc<DashboardContext>> for DashboardVisitor {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, board: &Arc<Board>) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, board: &Arc<DashboardContext>) -> Result<Self, Response> {
         let address = peer(parts);
         let now = Instant::now();
         let is_live = parts.headers.contains_key("x-live");
@@ -37,19 +37,19 @@ impl FromRequestParts<Arc<Board>> for Visitor {
         }
         let is_api = parts.uri.path().starts_with("/api/");
         match board.door.stranger(&parts.headers) {
-            Stranger::MayRead => Ok(Self { address, session: None, is_live }),
-            Stranger::MustSignIn if is_api => Err((
+            AnonymousAccess::MayRead => Ok(Self { address, session: None, is_live }),
+            AnonymousAccess::MustSignIn if is_api => Err((
                 StatusCode::UNAUTHORIZED,
                 [(WWW_AUTHENTICATE, "Bearer")],
                 Json(json!({ "error": "the admin token is needed", "cure": "send Authorization: Bearer, with [admin] token" })),
             )
                 .into_response()),
-            Stranger::MustSignIn => Err(Redirect::to(&sign_in_then(parts)).into_response()),
-            Stranger::IsForeign if is_api => {
+            AnonymousAccess::MustSignIn => Err(Redirect::to(&sign_in_then(parts)).into_response()),
+            AnonymousAccess::IsForeign if is_api => {
                 Err((StatusCode::FORBIDDEN, Json(json!({ "error": FOREIGN, "cure": FOREIGN_CURE }))).into_response())
             }
-            Stranger::IsForeign => {
-                Err(note(StatusCode::FORBIDDEN, Frame::plain("Not from here"), FOREIGN, FOREIGN_CURE, None))
+            AnonymousAccess::IsForeign => {
+                Err(note(StatusCode::FORBIDDEN, PageFrame::plain("Not from here"), FOREIGN, FOREIGN_CURE, None))
             }
         }
     }
@@ -60,7 +60,7 @@ const FOREIGN_CURE: &str = "Open it as http://127.0.0.1 or http://localhost with
      under [admin] and sign in.";
 
 /// Too many wrong tokens are told to come back later; the right one is always let in.
-pub fn wrong_token(board: &Board, address: IpAddr) -> Response {
+pub fn wrong_token(board: &DashboardContext, address: IpAddr) -> Response {
     let Some(seconds) = board.refuse(address, Instant::now()) else {
         let error = json!({ "error": "that is not the admin token", "cure": "look at [admin] token" });
         return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], Json(error)).into_response();
@@ -69,7 +69,7 @@ pub fn wrong_token(board: &Board, address: IpAddr) -> Response {
     (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, seconds.to_string())], Json(error)).into_response()
 }
 
-impl Board {
+impl DashboardContext {
     /// Writes down that a wrong token came; for how long its sender is to stay away, if at all.
     pub fn refuse(&self, address: IpAddr, now: Instant) -> Option<u64> {
         let failure = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(address, now);

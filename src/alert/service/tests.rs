@@ -10,14 +10,14 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }
 
-fn teller() -> Teller {
-    Teller { host: "here".to_owned(), version: "1.2.3" }
+fn teller() -> AlertSender {
+    AlertSender { host: "here".to_owned(), version: "1.2.3" }
 }
 
-fn quiet() -> Reading {
+fn quiet() -> ServiceReading {
     let (rejected, exhausted, stopped, unreadable, possible_opt_outs) = (0, 0, 0, 0, 0);
-    let longest = Longest::default();
-    Reading {
+    let longest = LongestWait::default();
+    ServiceReading {
         halt: None,
         hold: None,
         rejected,
@@ -30,8 +30,8 @@ fn quiet() -> Reading {
     }
 }
 
-fn circumstances() -> Circumstances {
-    Circumstances { began_at: at(0), connected: true, longest_wait: Some(TimeDelta::hours(1)), capped: false }
+fn circumstances() -> ProcessCircumstances {
+    ProcessCircumstances { began_at: at(0), connected: true, longest_wait: Some(TimeDelta::hours(1)), capped: false }
 }
 
 fn polled(seconds: i64, failing_since: Option<i64>) -> Option<LastPoll> {
@@ -49,7 +49,12 @@ fn polled(seconds: i64, failing_since: Option<i64>) -> Option<LastPoll> {
     })
 }
 
-fn seen(condition: Condition, reading: &Reading, circumstances: &Circumstances, now: DateTime<Utc>) -> View {
+fn seen(
+    condition: ServiceCondition,
+    reading: &ServiceReading,
+    circumstances: &ProcessCircumstances,
+    now: DateTime<Utc>,
+) -> ConditionView {
     view(reading, circumstances, now).into_iter().find(|(one, _)| *one == condition).unwrap().1
 }
 
@@ -65,19 +70,19 @@ fn halted(since: i64) -> Option<HaltShown> {
 #[test]
 fn a_halt_is_told_with_its_cure_once_and_so_is_its_end() {
     let mut reading = quiet();
-    let look = |reading: &Reading, before: &Account, now| {
+    let look = |reading: &ServiceReading, before: &AlertAccount, now| {
         step(before, &view(reading, &circumstances(), at(now)), &teller(), at(now))
     };
-    let (account, news) = look(&reading, &Account::default(), 1);
-    assert_eq!((account, news), (Account::default(), vec![]));
+    let (account, news) = look(&reading, &AlertAccount::default(), 1);
+    assert_eq!((account, news), (AlertAccount::default(), vec![]));
     reading.halt = halted(5);
-    let (begun, news) = look(&reading, &Account::default(), 6);
+    let (begun, news) = look(&reading, &AlertAccount::default(), 6);
     let document = json!({
         "kind": "halted", "state": "begun", "at": at(6), "since": at(5), "reason": "credentials", "count": null,
         "new_people": null,
         "cure": "set the right ones", "host": "here", "version": "1.2.3",
     });
-    assert_eq!(news, [News { kind: "halted", document }]);
+    assert_eq!(news, [AlertNews { kind: "halted", document }]);
     assert_eq!(look(&reading, &begun, 7), (begun.clone(), vec![]));
     // Lifted and halted anew between two looks.
     reading.halt = halted(8);
@@ -86,26 +91,26 @@ fn a_halt_is_told_with_its_cure_once_and_so_is_its_end() {
     reading.halt = None;
     let (ended, news) = look(&reading, &again, 10);
     assert_eq!((&news[0].document["state"], &news[0].document["since"]), (&json!("ended"), &json!(at(8))));
-    assert_eq!(ended, Account { revision: 3, told: BTreeMap::new() });
+    assert_eq!(ended, AlertAccount { revision: 3, told: BTreeMap::new() });
 }
 
 #[test]
 fn a_poll_that_fails_once_is_not_told_and_one_that_goes_on_failing_is() {
     let of = |last_poll, connected, now| {
-        let circumstances = Circumstances { connected, ..circumstances() };
-        seen(Condition::PollFailing, &Reading { last_poll, ..quiet() }, &circumstances, at(now))
+        let circumstances = ProcessCircumstances { connected, ..circumstances() };
+        seen(ServiceCondition::PollFailing, &ServiceReading { last_poll, ..quiet() }, &circumstances, at(now))
     };
-    let stands = |view| matches!(view, View::Stands(_));
-    assert_eq!(of(polled(10, None), true, 11), View::Absent);
-    assert_eq!(of(polled(10, Some(10)), true, 69), View::Unclear);
+    let stands = |view| matches!(view, ConditionView::Stands(_));
+    assert_eq!(of(polled(10, None), true, 11), ConditionView::Absent);
+    assert_eq!(of(polled(10, Some(10)), true, 69), ConditionView::Unclear);
     assert!(stands(of(polled(65, Some(10)), true, 70)));
     // A source that is away at the start: nothing is polled, and what was polled before says nothing.
     for before in [None, polled(-500, None)] {
-        assert_eq!(of(before.clone(), false, 59), View::Unclear);
+        assert_eq!(of(before.clone(), false, 59), ConditionView::Unclear);
         assert!(stands(of(before.clone(), false, 60)));
-        assert_eq!(of(before, true, 61), View::Unclear, "the first poll is under way");
+        assert_eq!(of(before, true, 61), ConditionView::Unclear, "the first poll is under way");
     }
-    assert_eq!(of(polled(5, None), false, 900), View::Absent, "another instance polls");
+    assert_eq!(of(polled(5, None), false, 900), ConditionView::Absent, "another instance polls");
     // As a clock that was a year ahead has dated it: a source that fails is told all the same.
     let year = 365 * 24 * 3600;
     assert!(stands(of(polled(year, None), false, 60)));
@@ -117,29 +122,29 @@ fn a_backlog_is_told_when_it_is_old_and_no_cap_or_halt_explains_it() {
     let mut reading = quiet();
     let mut circumstances = circumstances();
     reading.longest.new = Some(at(0));
-    let of = |reading: &Reading, circumstances: &Circumstances, now| {
-        seen(Condition::BacklogOld, reading, circumstances, at(now))
+    let of = |reading: &ServiceReading, circumstances: &ProcessCircumstances, now| {
+        seen(ServiceCondition::BacklogOld, reading, circumstances, at(now))
     };
-    assert_eq!(of(&reading, &circumstances, 1799), View::Absent);
-    assert_eq!(of(&reading, &circumstances, 3599), View::Unclear);
-    assert!(matches!(of(&reading, &circumstances, 3600), View::Stands(fact) if fact.since == at(0)));
-    let halted = Reading { halt: halted(5), ..reading.clone() };
-    assert_eq!(of(&halted, &circumstances, 3600), View::Unclear);
+    assert_eq!(of(&reading, &circumstances, 1799), ConditionView::Absent);
+    assert_eq!(of(&reading, &circumstances, 3599), ConditionView::Unclear);
+    assert!(matches!(of(&reading, &circumstances, 3600), ConditionView::Stands(fact) if fact.since == at(0)));
+    let halted = ServiceReading { halt: halted(5), ..reading.clone() };
+    assert_eq!(of(&halted, &circumstances, 3600), ConditionView::Unclear);
     circumstances.capped = true;
-    assert_eq!(of(&reading, &circumstances, 3600), View::Absent, "they wait for their turn");
+    assert_eq!(of(&reading, &circumstances, 3600), ConditionView::Absent, "they wait for their turn");
     reading.longest.known = Some(at(0));
-    assert!(matches!(of(&reading, &circumstances, 3600), View::Stands(_)));
+    assert!(matches!(of(&reading, &circumstances, 3600), ConditionView::Stands(_)));
     circumstances.longest_wait = None;
-    assert_eq!(of(&reading, &circumstances, 3600), View::Absent);
+    assert_eq!(of(&reading, &circumstances, 3600), ConditionView::Absent);
 }
 
 #[test]
 fn what_is_counted_is_told_when_there_is_some_after_there_was_none() {
-    let before = Account::default();
-    let look = |reading: &Reading, before: &Account, now| {
+    let before = AlertAccount::default();
+    let look = |reading: &ServiceReading, before: &AlertAccount, now| {
         step(before, &view(reading, &circumstances(), at(now)), &teller(), at(now))
     };
-    let some = Reading { rejected: 1, exhausted: 2, stopped: 3, unreadable: 4, possible_opt_outs: 5, ..quiet() };
+    let some = ServiceReading { rejected: 1, exhausted: 2, stopped: 3, unreadable: 4, possible_opt_outs: 5, ..quiet() };
     let (account, news) = look(&some, &before, 1);
     let told: Vec<_> = news.iter().map(|news| (news.kind, news.document["count"].as_i64())).collect();
     let all = [
@@ -153,15 +158,15 @@ fn what_is_counted_is_told_when_there_is_some_after_there_was_none() {
     assert!(
         news.iter().all(|news| news.document["cure"].as_str().is_some_and(|cure| cure.contains("conversica-sync")))
     );
-    let more = Reading { rejected: 9, ..some };
+    let more = ServiceReading { rejected: 9, ..some };
     assert_eq!(look(&more, &account, 2).1, []);
     let ended: Vec<_> = look(&quiet(), &account, 3).1.iter().map(|news| news.document["since"].clone()).collect();
     assert_eq!(ended, vec![json!(at(1)); 5]);
 }
 
-fn views() -> impl Strategy<Value = View> {
+fn views() -> impl Strategy<Value = ConditionView> {
     let stands = (0..3_i64, 0..2_u8).prop_map(|(since, reason)| {
-        View::Stands(Stands {
+        ConditionView::Stands(ConditionFact {
             since: at(since),
             reason: Some(reason.to_string()),
             count: None,
@@ -169,19 +174,19 @@ fn views() -> impl Strategy<Value = View> {
             cure: String::new(),
         })
     });
-    prop_oneof![stands, Just(View::Absent), Just(View::Unclear)]
+    prop_oneof![stands, Just(ConditionView::Absent), Just(ConditionView::Unclear)]
 }
 
 proptest! {
     #[test]
     fn what_is_told_follows_what_is_seen_and_nothing_is_told_twice(
-        looks in proptest::collection::vec((0..Condition::ALL.len(), views()), 0..40),
+        looks in proptest::collection::vec((0..ServiceCondition::ALL.len(), views()), 0..40),
     ) {
-        let mut account = Account::default();
+        let mut account = AlertAccount::default();
         let mut told: BTreeMap<&str, String> = BTreeMap::new();
         for (n, (which, view)) in looks.into_iter().enumerate() {
             let now = at(100 + n as i64);
-            let condition = Condition::ALL[which];
+            let condition = ServiceCondition::ALL[which];
             let seen = [(condition, view.clone())];
             let (after, news) = step(&account, &seen, &teller(), now);
             prop_assert_eq!(after.revision, account.revision + u64::from(!news.is_empty()));
@@ -193,9 +198,9 @@ proptest! {
             }
             let stands = told.get(condition.name()).is_some_and(|state| state == "begun");
             match view {
-                View::Stands(_) => prop_assert!(stands),
-                View::Absent => prop_assert!(!stands),
-                View::Unclear => prop_assert!(news.is_empty()),
+                ConditionView::Stands(_) => prop_assert!(stands),
+                ConditionView::Absent => prop_assert!(!stands),
+                ConditionView::Unclear => prop_assert!(news.is_empty()),
             }
             prop_assert_eq!(step(&after, &seen, &teller(), now).1, vec![], "the same again is no news");
             account = after;

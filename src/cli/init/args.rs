@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::help;
 use crate::conversica::lead::LeadKey;
 use crate::nearest::nearest;
-use crate::setup::propose::proposal::Given;
+use crate::setup::propose::proposal::GivenValue;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = help::INIT)]
@@ -31,10 +31,10 @@ pub struct Args {
     pub client: Option<String>,
     /// Fill a key of the Lead object from a column; KEY=!COLUMN takes the opposite of yes and no, KEY= leaves the key out
     #[arg(long, value_name = "KEY=COLUMN", value_parser = map, help_heading = "What to sync")]
-    pub map: Vec<(LeadKey, Given)>,
+    pub map: Vec<(LeadKey, GivenValue)>,
     /// Fill a key with the same text for every lead, or where the column that was found is blank
     #[arg(long, value_name = "KEY=TEXT", value_parser = value, help_heading = "What to sync")]
-    pub value: Vec<(LeadKey, Given)>,
+    pub value: Vec<(LeadKey, GivenValue)>,
     /// The conversation's name, exactly as Conversica gave it to you
     #[arg(long, value_name = "NAME", help_heading = "Conversica")]
     pub conversation: Option<String>,
@@ -68,26 +68,26 @@ pub struct Args {
 }
 
 /// `KEY=COLUMN`, `KEY=!COLUMN`, `KEY=`.
-pub fn map(text: &str) -> Result<(LeadKey, Given), String> {
+pub fn map(text: &str) -> Result<(LeadKey, GivenValue), String> {
     let (key, column) = pair(text)?;
     Ok((
         key,
         match (column, column.strip_prefix('!')) {
-            ("", _) => Given::Nothing,
+            ("", _) => GivenValue::Nothing,
             (_, Some("")) => return Err("no column follows the !".to_owned()),
-            (_, Some(column)) => Given::Inverted(column.to_owned()),
-            (column, None) => Given::Column(column.to_owned()),
+            (_, Some(column)) => GivenValue::Inverted(column.to_owned()),
+            (column, None) => GivenValue::Column(column.to_owned()),
         },
     ))
 }
 
 /// `KEY=TEXT`.
-pub fn value(text: &str) -> Result<(LeadKey, Given), String> {
+pub fn value(text: &str) -> Result<(LeadKey, GivenValue), String> {
     let (key, value) = pair(text)?;
     if value.is_empty() {
         return Err("the text is blank".to_owned());
     }
-    Ok((key, Given::Value(value.to_owned())))
+    Ok((key, GivenValue::Value(value.to_owned())))
 }
 
 pub(crate) fn pair(text: &str) -> Result<(LeadKey, &str), String> {

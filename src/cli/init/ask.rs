@@ -6,34 +6,34 @@ use inquire::error::{CustomUserError, InquireError};
 use inquire::validator::{MinLengthValidator, Validation};
 use inquire::{Confirm, Select, Text};
 
-use super::store::Target;
-use super::trial::Trial;
+use super::store::ConfigTarget;
+use super::trial::ConfigTrial;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
 use crate::setup::introspect::COUNT_UP_TO;
-use crate::setup::introspect::table::Table;
-use crate::setup::propose::proposal::{Given, Proposal, Wishes};
-use crate::setup::propose::rank::Candidate;
+use crate::setup::introspect::table::InspectedTable;
+use crate::setup::propose::proposal::{GivenValue, OperatorWishes, SourceProposal};
+use crate::setup::propose::rank::TableCandidate;
 
 /// Somebody pressed Escape or Ctrl-C, or said no.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
-pub struct Stopped;
+pub struct InitStopped;
 
 fn answered<T>(answer: Result<T, InquireError>) -> anyhow::Result<T> {
     answer.map_err(|error| match error {
-        InquireError::OperationCanceled | InquireError::OperationInterrupted => Stopped.into(),
+        InquireError::OperationCanceled | InquireError::OperationInterrupted => InitStopped.into(),
         other => other.into(),
     })
 }
 
 /// A choice with what is shown of it.
-struct Shown<T> {
+struct ShownChoice<T> {
     text: String,
     choice: T,
 }
 
-impl<T> fmt::Display for Shown<T> {
+impl<T> fmt::Display for ShownChoice<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -50,18 +50,18 @@ pub fn url() -> anyhow::Result<String> {
     )
 }
 
-pub fn which_table(candidates: &[&Candidate], catalog: &[Table]) -> anyhow::Result<usize> {
+pub fn which_table(candidates: &[&TableCandidate], catalog: &[InspectedTable]) -> anyhow::Result<usize> {
     let options = candidates.iter().map(|candidate| {
         let table = &catalog[candidate.table];
         let text = format!("{}  {}, {}: {}", printable(&table.setting()), table.relation, rows(table), candidate.why);
-        Shown { text, choice: candidate.table }
+        ShownChoice { text, choice: candidate.table }
     });
     let chosen = Select::new("Which table holds the leads?", options.collect())
         .with_help_message("another one: stop here (Esc), and name it with --table");
     Ok(answered(chosen.prompt())?.choice)
 }
 
-pub fn rows(table: &Table) -> String {
+pub fn rows(table: &InspectedTable) -> String {
     match table.rows {
         Some(rows) if rows > COUNT_UP_TO => "more than 10,000 rows".to_owned(),
         Some(1) => "1 row".to_owned(),
@@ -72,9 +72,9 @@ pub fn rows(table: &Table) -> String {
 
 /// What is still open in a proposal.
 pub fn about(
-    proposal: &Proposal,
-    table: &Table,
-    wishes: &mut Wishes,
+    proposal: &SourceProposal,
+    table: &InspectedTable,
+    wishes: &mut OperatorWishes,
     username: &mut Option<String>,
 ) -> anyhow::Result<()> {
     if proposal.key.is_none() {
@@ -84,24 +84,28 @@ pub fn about(
     if let Some(inverse) = proposal.consent.iter().find(|unmapped| unmapped.inverse_of == Some(LeadKey::OptOut)) {
         let name = &inverse.column;
         let options = vec![
-            Shown { text: "leave it out for now; the file says so".to_owned(), choice: false },
-            Shown { text: "whoever has no yes there has opted out (optOut is its opposite)".to_owned(), choice: true },
+            ShownChoice { text: "leave it out for now; the file says so".to_owned(), choice: false },
+            ShownChoice {
+                text: "whoever has no yes there has opted out (optOut is its opposite)".to_owned(),
+                choice: true,
+            },
         ];
         let question = format!("\"{}\" says who agreed to messages. What does it mean?", printable(name));
         if answered(Select::new(&question, options).prompt())?.choice {
-            wishes.given.push((LeadKey::OptOut, Given::Inverted(name.clone())));
+            wishes.given.push((LeadKey::OptOut, GivenValue::Inverted(name.clone())));
         }
     }
     for key in proposal.missing() {
         let given = match key {
-            LeadKey::LeadSource => {
-                Given::Value(text("No column says where leads come from. What shall Conversica be told?", "Website")?)
-            }
-            LeadKey::RepName => Given::Value(text(
+            LeadKey::LeadSource => GivenValue::Value(text(
+                "No column says where leads come from. What shall Conversica be told?",
+                "Website",
+            )?),
+            LeadKey::RepName => GivenValue::Value(text(
                 "No column names the sales representative. Who do the messages speak of?",
                 "The Sales Team",
             )?),
-            other => Given::Column(column(&format!("Which column is {other}?"), "Conversica requires it", table)?),
+            other => GivenValue::Column(column(&format!("Which column is {other}?"), "Conversica requires it", table)?),
         };
         wishes.given.push((key, given));
     }
@@ -110,7 +114,7 @@ pub fn about(
         let help = "exactly as your account manager gave it; Enter leaves it out";
         let name = answered(Text::new("What is the conversation's name?").with_help_message(help).prompt())?;
         let name = name.trim().to_owned();
-        let given = if name.is_empty() { Given::Nothing } else { Given::Value(name) };
+        let given = if name.is_empty() { GivenValue::Nothing } else { GivenValue::Value(name) };
         wishes.given.push((LeadKey::ConversationId, given));
     }
     if username.is_none() {
@@ -134,20 +138,20 @@ fn text(question: &str, default: &str) -> anyhow::Result<String> {
     answered(Text::new(question).with_default(default).prompt())
 }
 
-fn column(question: &str, help: &str, table: &Table) -> anyhow::Result<String> {
+fn column(question: &str, help: &str, table: &InspectedTable) -> anyhow::Result<String> {
     let readable = table.columns.iter().filter(|column| column.readable);
-    let options: Vec<Shown<String>> = readable
-        .map(|column| Shown { text: printable(&column.name).into_owned(), choice: column.name.clone() })
+    let options: Vec<ShownChoice<String>> = readable
+        .map(|column| ShownChoice { text: printable(&column.name).into_owned(), choice: column.name.clone() })
         .collect();
     Ok(answered(Select::new(question, options).with_help_message(help).prompt())?.choice)
 }
 
-pub fn whether_to_write(target: &Target, trial: &Trial) -> anyhow::Result<()> {
+pub fn whether_to_write(target: &ConfigTarget, trial: &ConfigTrial) -> anyhow::Result<()> {
     let makes_leads = trial.valid > 0;
     let file = target.file.display();
     let question = match makes_leads {
         true => format!("Write {file}?"),
         false => format!("No row makes a valid lead. Write {file} all the same?"),
     };
-    if answered(Confirm::new(&question).with_default(makes_leads).prompt())? { Ok(()) } else { Err(Stopped.into()) }
+    if answered(Confirm::new(&question).with_default(makes_leads).prompt())? { Ok(()) } else { Err(InitStopped.into()) }
 }

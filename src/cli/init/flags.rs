@@ -5,26 +5,26 @@ use std::path::Path;
 
 use super::ask;
 use crate::cli::init::args::Args;
-use crate::cli::init::kept::{Kept, Source, absolute};
-use crate::config::{Environment, secret};
+use crate::cli::init::kept::{InitSource, UrlStorage, absolute};
+use crate::config::{ProcessEnvironment, secret};
 use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::error::SetupError;
-use crate::setup::propose::proposal::{Given, Wishes};
+use crate::setup::propose::proposal::{GivenValue, OperatorWishes};
 
 const URL: &str = "CONVERSICA_SYNC__SOURCE__URL";
 
-pub fn source(args: &Args, environment: &Environment, asks: bool) -> anyhow::Result<Source> {
+pub fn source(args: &Args, environment: &ProcessEnvironment, asks: bool) -> anyhow::Result<InitSource> {
     let variable = |name: &str| environment.variables.get(name).filter(|value| !value.is_empty()).cloned();
     if let Some(file) = &args.url_file {
-        return Ok(Source { url: read(file)?, kept: Kept::File(absolute(file)) });
+        return Ok(InitSource { url: read(file)?, kept: UrlStorage::File(absolute(file)) });
     }
     if args.url.is_none() {
         if let Some(url) = variable(URL) {
-            return Ok(Source { url, kept: Kept::Environment });
+            return Ok(InitSource { url, kept: UrlStorage::Environment });
         }
         if let Some(file) = variable(&format!("{URL}_FILE")) {
-            return Ok(Source { url: read(Path::new(&file))?, kept: Kept::Environment });
+            return Ok(InitSource { url: read(Path::new(&file))?, kept: UrlStorage::Environment });
         }
     }
     let url = match &args.url {
@@ -39,8 +39,8 @@ pub fn source(args: &Args, environment: &Environment, asks: bool) -> anyhow::Res
         }
     };
     let url = spelt_out(url.trim());
-    let kept = if has_secret(&url) { Kept::NewFile } else { Kept::Config };
-    Ok(Source { url, kept })
+    let kept = if has_secret(&url) { UrlStorage::NewFile } else { UrlStorage::Config };
+    Ok(InitSource { url, kept })
 }
 
 fn read(file: &Path) -> Result<String, SetupError> {
@@ -73,12 +73,12 @@ pub fn has_secret(url: &str) -> bool {
     (shown.contains("***") && !url.contains("***")) || shown.contains(secret::HIDDEN)
 }
 
-pub fn wishes(args: &Args) -> Wishes {
+pub fn wishes(args: &Args) -> OperatorWishes {
     // What comes later wins, and a column before a text: the text then is for its blanks.
-    let mut given: BTreeMap<LeadKey, Given> = BTreeMap::new();
-    given.extend(args.conversation.clone().map(|name| (LeadKey::ConversationId, Given::Value(name))));
+    let mut given: BTreeMap<LeadKey, GivenValue> = BTreeMap::new();
+    given.extend(args.conversation.clone().map(|name| (LeadKey::ConversationId, GivenValue::Value(name))));
     given.extend(args.map.iter().cloned());
-    let mut given: Vec<(LeadKey, Given)> = given.into_iter().collect();
+    let mut given: Vec<(LeadKey, GivenValue)> = given.into_iter().collect();
     given.extend(args.value.iter().cloned());
-    Wishes { key: args.key.clone(), changed_at: args.changed_at.clone(), client: args.client.clone(), given }
+    OperatorWishes { key: args.key.clone(), changed_at: args.changed_at.clone(), client: args.client.clone(), given }
 }

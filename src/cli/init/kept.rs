@@ -4,7 +4,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Where the URL stays.
-pub enum Kept {
+pub enum UrlStorage {
     /// In the configuration: there is no secret in it.
     Config,
     /// In a file that is there already.
@@ -16,9 +16,9 @@ pub enum Kept {
 }
 
 /// The CRM database.
-pub struct Source {
+pub struct InitSource {
     pub url: String,
-    pub kept: Kept,
+    pub kept: UrlStorage,
 }
 
 pub fn absolute(path: &Path) -> PathBuf {

@@ -1,10 +1,10 @@
 //! What a proposal says of itself.
 
 use crate::config::FieldRule;
-use crate::setup::propose::proposal::Proposal;
+use crate::setup::propose::proposal::SourceProposal;
 
 /// Everything unsure, the fields' own among them.
-pub fn doubts(proposal: &Proposal) -> Vec<String> {
+pub fn doubts(proposal: &SourceProposal) -> Vec<String> {
     let of_fields =
         proposal.fields.iter().filter_map(|field| Some(format!("{}: {}", field.key, field.doubt.as_ref()?)));
     of_fields.chain(proposal.doubts.iter().cloned()).collect()

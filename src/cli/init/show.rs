@@ -3,24 +3,24 @@
 use serde_json::{Value, json};
 
 use super::ask::rows;
-use super::store::Target;
-use super::trial::{self, ROWS, Trial};
-use crate::cli::init::kept::{Kept, Source};
+use super::store::ConfigTarget;
+use super::trial::{self, ConfigTrial, ROWS};
+use crate::cli::init::kept::{InitSource, UrlStorage};
 use crate::cli::init::proposal_text::{doubts, from};
 use crate::cli::init::suggested_line::{suggest_condition, suggest_opt_out};
 use crate::cli::table;
 use crate::config::FieldRule;
 use crate::console::{printable, say};
-use crate::setup::introspect::table::Table;
-use crate::setup::propose::proposal::{Place, Proposal, Unmapped};
+use crate::setup::introspect::table::InspectedTable;
+use crate::setup::propose::proposal::{RowsPlace, SourceProposal, UnmappedColumn};
 
 /// Reasons that are listed; the rest is of a kind.
 const REASONS: usize = 5;
 
-pub fn proposal(proposal: &Proposal, source: &Table) {
+pub fn proposal(proposal: &SourceProposal, source: &InspectedTable) {
     let like = proposal.system.map(|system| format!(", which looks like {system}")).unwrap_or_default();
     say(format_args!("{} {} ({}){like}", capital(source), printable(&proposal.table), rows(source)));
-    if matches!(proposal.place, Place::Query(_)) {
+    if matches!(proposal.place, RowsPlace::Query(_)) {
         say("It is read by a query, because not everything stands in the table itself.");
     }
     say("");
@@ -55,7 +55,7 @@ pub fn proposal(proposal: &Proposal, source: &Table) {
     list("Not used:", &if proposal.unmapped.is_empty() { Vec::new() } else { vec![proposal.unmapped.join(", ")] });
 }
 
-fn capital(table: &Table) -> String {
+fn capital(table: &InspectedTable) -> String {
     let name = table.relation.to_string();
     let mut letters = name.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
@@ -71,7 +71,7 @@ fn list(title: &str, lines: &[String]) {
 }
 
 /// Why there is no valid lead, where there is none.
-fn no_valid_lead(trial: &Trial, source: &Table) -> Option<&'static str> {
+fn no_valid_lead(trial: &ConfigTrial, source: &InspectedTable) -> Option<&'static str> {
     match (trial.valid, trial.rows, source.rows) {
         (0, 0, Some(0)) => Some("The table has no rows yet: nothing could be tried."),
         (0, 0, _) => Some("No row is left by what takes rows out: nothing could be tried."),
@@ -80,7 +80,7 @@ fn no_valid_lead(trial: &Trial, source: &Table) -> Option<&'static str> {
     }
 }
 
-pub fn trial(trial: &Trial, source: &Table, with_sample: bool) {
+pub fn trial(trial: &ConfigTrial, source: &InspectedTable, with_sample: bool) {
     say("");
     if let Some(why) = no_valid_lead(trial, source) {
         say(why);
@@ -111,7 +111,7 @@ pub fn trial(trial: &Trial, source: &Table, with_sample: bool) {
     list("The settings' own check says:", &trial.warnings);
 }
 
-pub fn next_steps(target: &Target, source: &Source, trial: &Trial) {
+pub fn next_steps(target: &ConfigTarget, source: &InitSource, trial: &ConfigTrial) {
     let config = match target.file.to_str() {
         Some("conversica-sync.toml") => String::new(),
         _ => format!(" --config {}", quoted(&target.file.display().to_string())),
@@ -125,14 +125,14 @@ pub fn next_steps(target: &Target, source: &Source, trial: &Trial) {
         _ => say(format_args!("Written: {} (readable for you only)", target.file.display())),
     }
     match source.kept {
-        Kept::NewFile => say(format_args!(
+        UrlStorage::NewFile => say(format_args!(
             "The database's URL has a password in it, so it stands in {} (readable for you only).",
             target.url_file.display()
         )),
-        Kept::Environment => {
+        UrlStorage::Environment => {
             say("The database's URL stays in the environment: the daemon needs CONVERSICA_SYNC__SOURCE__URL too.")
         }
-        Kept::Config | Kept::File(_) => {}
+        UrlStorage::Config | UrlStorage::File(_) => {}
     }
     say("");
     say("Next:");
@@ -154,14 +154,14 @@ fn quoted(word: &str) -> String {
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
-fn suggested(proposal: &Proposal, unmapped: &Unmapped) -> Vec<Value> {
+fn suggested(proposal: &SourceProposal, unmapped: &UnmappedColumn) -> Vec<Value> {
     let of_lead = suggest_opt_out(unmapped).map(|suggested| ("lead", suggested));
     let of_source = suggest_condition(proposal, unmapped).map(|suggested| ("source", suggested));
     let lines = of_lead.into_iter().chain(of_source);
     lines.map(|(section, of)| json!({ "section": section, "meaning": of.meaning, "write": of.line })).collect()
 }
 
-pub fn json(proposal: &Proposal, trial: &Trial, target: &Target, source: &Table) -> Value {
+pub fn json(proposal: &SourceProposal, trial: &ConfigTrial, target: &ConfigTarget, source: &InspectedTable) -> Value {
     let lead = proposal.fields.iter().map(|field| {
         let mut entry = match &field.rule {
             FieldRule::Value(value) => json!({ "value": value }),
@@ -174,8 +174,8 @@ pub fn json(proposal: &Proposal, trial: &Trial, target: &Target, source: &Table)
         (field.key.name().to_owned(), entry)
     });
     let (filter, query) = match &proposal.place {
-        Place::Table { filter } => (filter.clone(), None),
-        Place::Query(query) => (None, Some(query)),
+        RowsPlace::Table { filter } => (filter.clone(), None),
+        RowsPlace::Query(query) => (None, Some(query)),
     };
     json!({
         "version": 1,

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::cli::init::args::Args;
-use crate::cli::init::kept::{Kept, Source, absolute};
+use crate::cli::init::kept::{InitSource, UrlStorage, absolute};
 use crate::error::SetupError;
 
 /// What is written, and the files that it names.
-pub struct Target {
+pub struct ConfigTarget {
     /// The configuration, as the person named it.
     pub file: PathBuf,
     /// For a URL with a secret in it.
@@ -18,7 +18,7 @@ pub struct Target {
     force: bool,
 }
 
-impl Target {
+impl ConfigTarget {
     /// # Errors
     /// [`SetupError`] where the file is there already, or its directory is not.
     pub fn new(args: &Args, config: Option<&Path>) -> Result<Self, SetupError> {
@@ -45,8 +45,8 @@ impl Target {
 
     /// # Errors
     /// [`SetupError`] where a file is there already, or cannot be written.
-    pub fn write(&self, text: &str, source: &Source) -> Result<(), SetupError> {
-        if matches!(source.kept, Kept::NewFile) {
+    pub fn write(&self, text: &str, source: &InitSource) -> Result<(), SetupError> {
+        if matches!(source.kept, UrlStorage::NewFile) {
             self.put(&self.url_file, &format!("{}\n", source.url))?;
         }
         self.put(&self.file, text)

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::config::FieldRule;
-use crate::setup::propose::proposal::{Place, Proposal, Unmapped};
+use crate::setup::propose::proposal::{RowsPlace, SourceProposal, UnmappedColumn};
 
 /// What an operator may write for a column about consent or use: the meaning that it then has, and the line.
 pub struct SuggestedLine {
@@ -12,7 +12,7 @@ pub struct SuggestedLine {
 }
 
 /// Under `[lead]`: how the column fills optOut.
-pub fn suggest_opt_out(unmapped: &Unmapped) -> Option<SuggestedLine> {
+pub fn suggest_opt_out(unmapped: &UnmappedColumn) -> Option<SuggestedLine> {
     let by_column = unmapped.rule.as_ref()?;
     let meaning = match unmapped.inverse_of {
         Some(_) => "To take each person without a yes there for opted out",
@@ -22,14 +22,14 @@ pub fn suggest_opt_out(unmapped: &Unmapped) -> Option<SuggestedLine> {
 }
 
 /// Under `[source]`: how the rows that the column speaks of are left out.
-pub fn suggest_condition(proposal: &Proposal, unmapped: &Unmapped) -> Option<SuggestedLine> {
+pub fn suggest_condition(proposal: &SourceProposal, unmapped: &UnmappedColumn) -> Option<SuggestedLine> {
     let condition = unmapped.condition.as_ref()?;
     let (place, line) = match &proposal.place {
-        Place::Table { filter: None } => ("", format!("where = {}", quoted(condition))),
-        Place::Table { filter: Some(filter) } => {
+        RowsPlace::Table { filter: None } => ("", format!("where = {}", quoted(condition))),
+        RowsPlace::Table { filter: Some(filter) } => {
             (", in place of the where above", format!("where = {}", quoted(&format!("{filter} AND {condition}"))))
         }
-        Place::Query(query) => {
+        RowsPlace::Query(query) => {
             let word = if query.contains("\nWHERE ") { "AND" } else { "WHERE" };
             (", as the last line of the query", format!("{word} {condition}"))
         }

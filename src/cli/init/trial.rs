@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::store::Target;
-use crate::config::{Environment, load_text};
+use super::store::ConfigTarget;
+use crate::config::{ProcessEnvironment, load_text};
 use crate::console::printable;
-use crate::conversica::lead::{Kind, LeadKey};
-use crate::rules::read_scope::Scope;
-use crate::source::crm::Crm;
-use crate::source::read::Reading;
+use crate::conversica::lead::{LeadKey, ValueKind};
+use crate::rules::read_scope::ReadScope;
+use crate::source::crm::ConnectedCrm;
+use crate::source::read::PreparedReading;
 
 /// Rows that are looked at.
 pub const ROWS: usize = 1000;
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Trial {
+pub struct ConfigTrial {
     pub rows: usize,
     pub valid: usize,
     /// Why rows make no valid lead, and how many each reason concerns.
@@ -33,17 +33,17 @@ pub struct Trial {
     pub warnings: Vec<String>,
 }
 
-impl Trial {
+impl ConfigTrial {
     /// # Errors
     /// Whatever `check` would say of these settings and this source.
-    pub async fn of(target: &Target, text: &str, url: &str, in_full: bool) -> anyhow::Result<Self> {
+    pub async fn of(target: &ConfigTarget, text: &str, url: &str, in_full: bool) -> anyhow::Result<Self> {
         // The password is not there yet, and has no part in this.
         let variables =
             [("CONVERSICA_SYNC__SOURCE__URL", url), ("CONVERSICA_SYNC__CONVERSICA__PASSWORD", "not known yet")];
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let environment = Environment { variables, credentials_directory: None };
+        let environment = ProcessEnvironment { variables, credentials_directory: None };
         let loaded = load_text(&target.file.display().to_string(), text, &environment)?;
-        let crm = Crm::open(&loaded.settings).await?;
+        let crm = ConnectedCrm::open(&loaded.settings).await?;
         let fitting = crm.fitting().await?;
         let mut trial = Self {
             rows: 0,
@@ -55,7 +55,7 @@ impl Trial {
             warnings: loaded.warnings,
         };
         let mut keys = BTreeSet::new();
-        let mut batches = Reading::new(&crm, &fitting, Scope::All).sample(ROWS).start(&crm.db);
+        let mut batches = PreparedReading::new(&crm, &fitting, ReadScope::All).sample(ROWS).start(&crm.db);
         while let Some(batch) = batches.next().await? {
             for line in batch.lines() {
                 let row = line.row();
@@ -103,7 +103,7 @@ fn mask(key: &str, value: &mut Value) {
     }
     let key = LeadKey::from_name(key);
     let harmless = [Id, ClientId, RepId, ConversationId, LeadSource, LeadStatus, LeadType];
-    if key.is_some_and(|key| key.kind() != Kind::Text || harmless.contains(&key)) {
+    if key.is_some_and(|key| key.kind() != ValueKind::Text || harmless.contains(&key)) {
         return;
     }
     *text = match text.rsplit_once('@') {

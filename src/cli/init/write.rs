@@ -5,27 +5,27 @@
 
 use std::fmt::Write as _;
 
-use super::store::Target;
+use super::store::ConfigTarget;
 use crate::cli::init::args::Args;
-use crate::cli::init::kept::{Kept, Source};
+use crate::cli::init::kept::{InitSource, UrlStorage};
 use crate::cli::init::proposal_text::doubts;
 use crate::cli::init::suggested_line::{SuggestedLine, quoted, rule, suggest_condition, suggest_opt_out};
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::setup::propose::proposal::{Place, Proposal, Unmapped};
+use crate::setup::propose::proposal::{RowsPlace, SourceProposal, UnmappedColumn};
 
 /// Where comments end.
 const WIDTH: usize = 120;
 
 /// What goes into the file beside the proposal.
-pub struct Setting<'a> {
-    pub source: &'a Source,
-    pub target: &'a Target,
+pub struct ConfigSettings<'a> {
+    pub source: &'a InitSource,
+    pub target: &'a ConfigTarget,
     pub args: &'a Args,
     pub username: &'a str,
 }
 
-pub fn config(proposal: &Proposal, setting: &Setting<'_>) -> String {
+pub fn config(proposal: &SourceProposal, setting: &ConfigSettings<'_>) -> String {
     let mut text = String::new();
     head(&mut text, proposal);
     source(&mut text, proposal, setting);
@@ -34,7 +34,7 @@ pub fn config(proposal: &Proposal, setting: &Setting<'_>) -> String {
     text
 }
 
-fn head(text: &mut String, proposal: &Proposal) {
+fn head(text: &mut String, proposal: &SourceProposal) {
     let like = proposal.system.map(|system| format!(" (it looks like {system})")).unwrap_or_default();
     comment(
         text,
@@ -50,12 +50,12 @@ fn head(text: &mut String, proposal: &Proposal) {
     listed(text, "CONSENT THAT IS NOT MAPPED. Decide before anything is sent:", &consent);
 }
 
-fn source(text: &mut String, proposal: &Proposal, setting: &Setting<'_>) {
+fn source(text: &mut String, proposal: &SourceProposal, setting: &ConfigSettings<'_>) {
     text.push_str("\n[source]\n");
     match &setting.source.kept {
-        Kept::Config => assign(text, "url", &setting.source.url, "a role that may only read is enough"),
-        Kept::File(file) => assign(text, "url_file", &file.display().to_string(), "holds the URL"),
-        Kept::NewFile => {
+        UrlStorage::Config => assign(text, "url", &setting.source.url, "a role that may only read is enough"),
+        UrlStorage::File(file) => assign(text, "url_file", &file.display().to_string(), "holds the URL"),
+        UrlStorage::NewFile => {
             assign(
                 text,
                 "url_file",
@@ -63,16 +63,18 @@ fn source(text: &mut String, proposal: &Proposal, setting: &Setting<'_>) {
                 "holds the URL, which has a password in it",
             );
         }
-        Kept::Environment => text.push_str("# The URL comes from the environment: CONVERSICA_SYNC__SOURCE__URL\n"),
+        UrlStorage::Environment => {
+            text.push_str("# The URL comes from the environment: CONVERSICA_SYNC__SOURCE__URL\n")
+        }
     }
     match &proposal.place {
-        Place::Table { filter } => {
+        RowsPlace::Table { filter } => {
             assign(text, "table", &proposal.table, "");
             if let Some(filter) = filter {
                 assign(text, "where", filter, &proposal.filters.join("; "));
             }
         }
-        Place::Query(query) => {
+        RowsPlace::Query(query) => {
             comment(
                 text,
                 "A query, because not everything stands in the table itself. What changes in a joined table alone is found by",
@@ -106,7 +108,7 @@ fn source(text: &mut String, proposal: &Proposal, setting: &Setting<'_>) {
     text.push_str("#on_delete = \"stop_messaging\"   # whose row is deleted, or left out, gets no more messages; unset: nothing is sent\n");
 }
 
-fn lead(text: &mut String, proposal: &Proposal) {
+fn lead(text: &mut String, proposal: &SourceProposal) {
     text.push_str("\n[lead]   # Conversica's key = your column\n");
     for field in &proposal.fields {
         let mut why = field.why.clone();
@@ -128,14 +130,14 @@ fn lead(text: &mut String, proposal: &Proposal) {
     }
 }
 
-fn suggested(text: &mut String, unmapped: &Unmapped, line: Option<SuggestedLine>) {
+fn suggested(text: &mut String, unmapped: &UnmappedColumn, line: Option<SuggestedLine>) {
     if let Some(SuggestedLine { meaning, line }) = line {
         comment(text, &format!("\"{}\" {}. {meaning}:", unmapped.column, unmapped.why));
         let _ = writeln!(text, "#{}", harmless(&line));
     }
 }
 
-fn rest(text: &mut String, setting: &Setting<'_>) {
+fn rest(text: &mut String, setting: &ConfigSettings<'_>) {
     text.push_str("\n[conversica]\n");
     if let Some(endpoint) = &setting.args.endpoint {
         assign(text, "endpoint", endpoint, "");

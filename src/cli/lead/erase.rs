@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cli::context::{Exit, confirmed, existing_state, person};
+use crate::cli::context::{ExitCode, confirmed, existing_state, person};
 use crate::clock;
-use crate::config::Settings;
+use crate::config::ServiceSettings;
 use crate::console::{printable, say};
 use crate::conversica::lead::LeadId;
 use crate::error::SetupError;
-use crate::store::erase::{self, Erasure, Reach, Told};
+use crate::store::erase::{self, ErasureOutcome, ErasureReach, ToldFact};
 use crate::store::state_db::StateDb;
 use crate::store::{instant, payload, record, tombstone};
 use crate::story::{name, which};
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long others who read an SQLite state are waited for.
 const SCRUB_WITHIN: Duration = Duration::from_secs(15);
 
-pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &Settings) -> anyhow::Result<Exit> {
+pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &ServiceSettings) -> anyhow::Result<ExitCode> {
     let Some(state) = existing_state(settings).await? else {
         return Err(
             SetupError::new("there is no state yet: nothing is held of anybody", "`once` or `run` makes it").into()
@@ -51,7 +51,7 @@ pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &Setting
 }
 
 /// Also who is not known here: they are not to be written to when their row is read one day.
-async fn whom(state: &StateDb, id: &str, client: Option<&str>, settings: &Settings) -> anyhow::Result<LeadId> {
+async fn whom(state: &StateDb, id: &str, client: Option<&str>, settings: &ServiceSettings) -> anyhow::Result<LeadId> {
     let named = |client: &str| LeadId { id: id.to_owned(), client_id: client.to_owned() };
     match (which(state, id, client).await?, client) {
         (Ok(lead), _) => Ok(lead),
@@ -63,12 +63,12 @@ async fn whom(state: &StateDb, id: &str, client: Option<&str>, settings: &Settin
     }
 }
 
-async fn erase(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Exit> {
+async fn erase(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<ExitCode> {
     let addresses = record::addresses(&payload::contents(state, lead).await?);
     let holdings = record::holdings(state, lead, &addresses).await?;
     let reach = erase::reach_of(state, lead).await?;
-    let told = if args.conversica_told { Told::ByHand } else { Told::AsFarAsIsKnown };
-    if told == Told::AsFarAsIsKnown && !(args.stop_first && reach == Reach::MayWrite) {
+    let told = if args.conversica_told { ToldFact::ByHand } else { ToldFact::AsFarAsIsKnown };
+    if told == ToldFact::AsFarAsIsKnown && !(args.stop_first && reach == ErasureReach::MayWrite) {
         refuse(lead, reach)?;
     }
     let mut question = format!("{}: this is deleted for good:\n", name(lead));
@@ -79,35 +79,35 @@ async fn erase(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Ex
         question = format!("Nothing is held of {}.\n", name(lead).to_lowercase());
     }
     question.push_str("They are never written to again, whatever the CRM says. The CRM, Conversica and backups keep what they have.\n");
-    if args.stop_first && reach == Reach::MayWrite {
+    if args.stop_first && reach == ErasureReach::MayWrite {
         question.push_str("First Conversica is told to stop messaging them.\n");
     }
     if !args.yes && !confirmed(&format!("{question}Erase?"), "add --yes")? {
         say("Nothing was changed.");
-        return Ok(Exit::Decision);
+        return Ok(ExitCode::Decision);
     }
     let start = Instant::now();
     let removed = loop {
         let now = clock::now();
         let (reach, patience) = match erase::erase(state, lead, told, &person(), now).await? {
-            Erasure::Done(removed) => break removed,
-            Erasure::Refused(Reach::MayWrite) if args.stop_first => {
+            ErasureOutcome::Done(removed) => break removed,
+            ErasureOutcome::Refused(ErasureReach::MayWrite) if args.stop_first => {
                 erase::stop_first(state, lead, now).await?;
-                (Reach::Stopping, PATIENCE)
+                (ErasureReach::Stopping, PATIENCE)
             }
-            Erasure::Refused(Reach::Stopping) if args.stop_first => {
+            ErasureOutcome::Refused(ErasureReach::Stopping) if args.stop_first => {
                 // Unless it was told to stop for another reason: then the tombstone is still to be made.
                 if tombstone::since(state, lead).await?.is_none() {
                     erase::stop_first(state, lead, now).await?;
                 }
-                (Reach::Stopping, PATIENCE)
+                (ErasureReach::Stopping, PATIENCE)
             }
-            Erasure::Refused(reach @ Reach::InFlight) => (reach, PATIENCE),
-            Erasure::Refused(reach) => {
+            ErasureOutcome::Refused(reach @ ErasureReach::InFlight) => (reach, PATIENCE),
+            ErasureOutcome::Refused(reach) => {
                 refuse(lead, reach)?;
                 (reach, PATIENCE)
             }
-            Erasure::Busy => (Reach::InFlight, PATIENCE),
+            ErasureOutcome::Busy => (ErasureReach::InFlight, PATIENCE),
         };
         if start.elapsed() > patience {
             return Err(still(lead, reach).into());
@@ -126,28 +126,28 @@ async fn erase(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Ex
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
 /// Where Conversica may still write to them, nobody would know any more whom it must be told to stop messaging.
-fn refuse(lead: &LeadId, reach: Reach) -> Result<(), SetupError> {
+fn refuse(lead: &LeadId, reach: ErasureReach) -> Result<(), SetupError> {
     let (why, cure) = match reach {
-        Reach::Never | Reach::Stopped | Reach::InFlight => return Ok(()),
-        Reach::MayWrite => (
+        ErasureReach::Never | ErasureReach::Stopped | ErasureReach::InFlight => return Ok(()),
+        ErasureReach::MayWrite => (
             "Conversica knows them, or may, and may go on writing to them",
             "add --stop-first, which tells it to stop and erases once it has accepted that; or, when they were erased there by \
              hand, --conversica-told",
         ),
-        Reach::Stopping => (
+        ErasureReach::Stopping => (
             "Conversica is about to be told to stop messaging them, and has not accepted that yet",
             "wait until it has (`run` sends it), or add --stop-first, which waits",
         ),
-        Reach::StopFailed => (
+        ErasureReach::StopFailed => (
             "Conversica was told to stop messaging them, and has not accepted that",
             "look at `conversica-sync lead ID`; `retry ID` sends it again; or have them erased there by hand, and add \
              --conversica-told",
         ),
-        Reach::SpeaksOfThem => (
+        ErasureReach::SpeaksOfThem => (
             "Conversica has posted about them, and was never told of them from here: it may go on writing to them",
             "have them erased there by hand, and add --conversica-told",
         ),
@@ -155,10 +155,10 @@ fn refuse(lead: &LeadId, reach: Reach) -> Result<(), SetupError> {
     Err(SetupError::new(format!("lead {} is not erased: {why}", printable(&lead.id)), cure))
 }
 
-fn still(lead: &LeadId, reach: Reach) -> SetupError {
+fn still(lead: &LeadId, reach: ErasureReach) -> SetupError {
     let id = printable(&lead.id);
     match reach {
-        Reach::Stopping => SetupError::new(
+        ErasureReach::Stopping => SetupError::new(
             format!("lead {id} is not erased yet: Conversica has not accepted yet that it is to stop messaging them"),
             "nothing else is sent to them from now on; see that `run` works and `status` shows no halt, and give the same command \
              again",
@@ -170,7 +170,7 @@ fn still(lead: &LeadId, reach: Reach) -> SetupError {
     }
 }
 
-async fn allow(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Exit> {
+async fn allow(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<ExitCode> {
     let Some(since) = tombstone::since(state, lead).await?.map(instant) else {
         let what = format!("lead {} was not erased", printable(&lead.id));
         return Err(
@@ -184,9 +184,9 @@ async fn allow(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Ex
     );
     if !args.yes && !confirmed(&question, "add --yes")? {
         say("Nothing was changed.");
-        return Ok(Exit::Decision);
+        return Ok(ExitCode::Decision);
     }
     erase::allow(state, lead, &person(), clock::now()).await?;
     say(format_args!("{} may be written to again. The next poll of `run` or `once` compares every row.", name(lead)));
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }

@@ -9,15 +9,15 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
-use crate::cli::output::Output;
-use crate::conversica::consent::{HeardWord, Standing};
+use crate::cli::output::OutputTarget;
+use crate::conversica::consent::{HeardWord, WithdrawnConsent};
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::conversica::token;
-use crate::store::consent::{self, Entry};
-use crate::store::heard::reading::Heard;
-use crate::store::outcome::Recorded;
+use crate::store::consent::{self, LedgerEntry};
+use crate::store::heard::reading::HeardEvent;
+use crate::store::outcome::RecordedOutcome;
 use crate::store::state_db::StateDb;
-use crate::store::story::Story;
+use crate::store::story::LeadStory;
 use crate::store::told::OnItsWay;
 use crate::store::{payload, record};
 
@@ -46,7 +46,7 @@ const NOT_HERE: [&str; 5] = [
 pub async fn document(
     state: &StateDb,
     lead: &LeadId,
-    story: Option<&Story>,
+    story: Option<&LeadStory>,
     mut about: Value,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Value> {
@@ -54,7 +54,7 @@ pub async fn document(
     let mut ledger = consent::of_lead(state, lead).await?;
     let received = record::received(state, lead, &record::addresses(&contents)).await?;
     let conversation = record::conversation(state, lead).await?;
-    let words: Vec<HeardWord> = ledger.iter().map(Entry::heard_word).collect();
+    let words: Vec<HeardWord> = ledger.iter().map(LedgerEntry::heard_word).collect();
     let outcomes = story.map(|story| story.outcomes.as_slice()).unwrap_or_default();
     let sent: Vec<Value> = outcomes.iter().map(|outcome| sent(outcome, &contents, &ledger)).collect();
     ledger.sort_by_key(|entry| entry.word.at);
@@ -83,7 +83,7 @@ pub async fn document(
             "first_heard_at": c.first_heard_at, "last_heard_at": c.last_heard_at,
         })),
         "consent": {
-            "standing": Standing::of(&words),
+            "standing": WithdrawnConsent::of(&words),
             "ledger": ledger.iter().map(word).collect::<Vec<_>>(),
             "possible_opt_outs": record::rows(state, "possible_opt_out", lead).await?,
         },
@@ -108,7 +108,7 @@ pub fn hide_earlier_tokens(document: &mut Value) {
 
 /// Writes it whole, or not at all.
 pub fn write(args: &Args, document: &Value) -> anyhow::Result<()> {
-    let mut output = Output::open(args.output.as_deref())?;
+    let mut output = OutputTarget::open(args.output.as_deref())?;
     writeln!(output.writer(), "{document:#}").context("writing the document")?;
     output.finish()
 }
@@ -118,10 +118,10 @@ fn object(body: &str) -> Map<String, Value> {
 }
 
 /// An attempt, with what it said of consent and what was known of it when it left.
-fn sent(outcome: &Recorded, contents: &HashMap<Vec<u8>, String>, ledger: &[Entry]) -> Value {
+fn sent(outcome: &RecordedOutcome, contents: &HashMap<Vec<u8>, String>, ledger: &[LedgerEntry]) -> Value {
     let left_at = outcome.at - TimeDelta::milliseconds(outcome.duration_ms.unwrap_or(0));
     let known = ledger.iter().filter(|entry| entry.heard_at <= left_at);
-    let known: Vec<HeardWord> = known.map(Entry::heard_word).collect();
+    let known: Vec<HeardWord> = known.map(LedgerEntry::heard_word).collect();
     let body = outcome.sent_hash.as_ref().and_then(|hash| contents.get(hash)).map(|body| object(body));
     let keys = [LeadKey::OptOut, LeadKey::SmsOptIn, LeadKey::SmsOptOut, LeadKey::StopMessaging];
     let said: Option<Map<String, Value>> = body.as_ref().map(|body| {
@@ -136,12 +136,12 @@ fn sent(outcome: &Recorded, contents: &HashMap<Vec<u8>, String>, ledger: &[Entry
         "duration_ms": outcome.duration_ms,
         "attempt": outcome.attempt,
         "content": if body.is_some() { outcome.content.as_deref() } else { Some("not kept") },
-        "consent": {"said": said, "ledger": Standing::of(&known)},
+        "consent": {"said": said, "ledger": WithdrawnConsent::of(&known)},
         "body": body,
     })
 }
 
-fn word(entry: &Entry) -> Value {
+fn word(entry: &LedgerEntry) -> Value {
     json!({
         "channel": entry.word.channel.name(), "given": entry.word.given, "at": entry.word.at, "heard_at": entry.heard_at,
         "source": if entry.event_seq.is_some() { "conversica" } else { "crm" }, "event": entry.event_seq,
@@ -149,7 +149,7 @@ fn word(entry: &Entry) -> Value {
 }
 
 /// A post to the byte: a text where it is one, else as base64.
-fn post(heard: &Heard, waits: Option<&OnItsWay>) -> Value {
+fn post(heard: &HeardEvent, waits: Option<&OnItsWay>) -> Value {
     let (encoding, body) = match std::str::from_utf8(&heard.body) {
         Ok(text) => ("text", text.to_owned()),
         Err(_) => ("base64", STANDARD.encode(&heard.body)),

@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::plan::shown;
 use crate::console::printable;
-use crate::conversica::consent::Override;
-use crate::rules::mapping::Mapped;
+use crate::conversica::consent::ConsentOverride;
+use crate::rules::mapping::MappedRow;
 use crate::story::name;
 
 /// Continues "the source has its row, ".
-pub fn in_words(row: &Mapped) -> String {
+pub fn in_words(row: &MappedRow) -> String {
     match &row.desired {
         Ok(_) => "which makes a valid lead".to_owned(),
         // They name keys and columns, never values.
@@ -19,8 +19,8 @@ pub fn in_words(row: &Mapped) -> String {
     }
 }
 
-pub fn document(row: &Mapped) -> Value {
-    let kept: Vec<String> = row.kept.iter().map(Override::in_words).collect();
+pub fn document(row: &MappedRow) -> Value {
+    let kept: Vec<String> = row.kept.iter().map(ConsentOverride::in_words).collect();
     json!({
         "valid": row.desired.is_ok(),
         "lead": row.desired.as_deref().ok().map(object),
@@ -31,7 +31,7 @@ pub fn document(row: &Mapped) -> Value {
 }
 
 /// The whole document of a lead that was not read yet.
-pub fn unread_document(row: &Mapped) -> Value {
+pub fn unread_document(row: &MappedRow) -> Value {
     json!({
         "id": row.lead.id, "client_id": row.lead.client_id, "status": null, "desired": null, "delivered": null,
         "due_at": null, "outcomes": [], "heard": [], "conversation": {}, "messages": [], "source": document(row),
@@ -39,7 +39,7 @@ pub fn unread_document(row: &Mapped) -> Value {
 }
 
 /// The same for people.
-pub fn unread_text(row: &Mapped) -> String {
+pub fn unread_text(row: &MappedRow) -> String {
     let mut text = name(&row.lead);
     let _ = writeln!(text, ": not known to the state yet\n  the source has its row, {}", in_words(row));
     match &row.desired {

@@ -8,8 +8,8 @@ use crate::cli::table::{self, number};
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
 use crate::rules::hold_reason::{SOURCE_SHRANK, advice};
-use crate::rules::plan_forecast::Forecast;
-use crate::rules::plan_totals::{Reason, Totals};
+use crate::rules::plan_forecast::PlanForecast;
+use crate::rules::plan_totals::{PlanTotals, RowReason};
 use crate::send::plan::PlannedLead;
 use crate::wording::{counted, first_contacts, roughly};
 
@@ -22,7 +22,7 @@ const ACTION_CHARS: usize = 15;
 /// What takes less needs no word.
 const SECONDS_WORTH_A_WORD: u64 = 10;
 
-pub fn headline(totals: &Totals) -> String {
+pub fn headline(totals: &PlanTotals) -> String {
     let mut text = warnings(totals);
     let _ = writeln!(text, "A pass would send {}:", requests(totals.requests()));
     count(&mut text, totals.new_people, "people contacted for the first time");
@@ -72,7 +72,7 @@ fn count(text: &mut String, count: u64, what: &str) {
 }
 
 /// What makes all that follows another thing than it seems.
-fn warnings(totals: &Totals) -> String {
+fn warnings(totals: &PlanTotals) -> String {
     let mut text = String::new();
     if let Some(halt) = &totals.halt {
         let _ = writeln!(
@@ -102,7 +102,7 @@ fn warnings(totals: &Totals) -> String {
 }
 
 /// Those with the most people; the others together.
-fn conversations(totals: &Totals) -> String {
+fn conversations(totals: &PlanTotals) -> String {
     let mut all: Vec<(&String, u64)> =
         totals.new_people_by_conversation.iter().map(|(name, people)| (name, *people)).collect();
     all.sort_by_key(|(_, people)| std::cmp::Reverse(*people));
@@ -119,7 +119,7 @@ fn conversations(totals: &Totals) -> String {
     text
 }
 
-fn invalid_reasons(totals: &Totals) -> String {
+fn invalid_reasons(totals: &PlanTotals) -> String {
     let mut text = String::new();
     if totals.invalid_reasons.is_empty() {
         return text;
@@ -133,7 +133,7 @@ fn invalid_reasons(totals: &Totals) -> String {
 }
 
 /// What of valid leads is not as the row has it.
-fn notes(totals: &Totals) -> String {
+fn notes(totals: &PlanTotals) -> String {
     let mut text = String::new();
     if totals.notes.is_empty() {
         return text;
@@ -146,7 +146,7 @@ fn notes(totals: &Totals) -> String {
     text
 }
 
-fn reasons(reasons: &[Reason]) -> String {
+fn reasons(reasons: &[RowReason]) -> String {
     let mut text = String::new();
     for reason in reasons {
         let first: Vec<String> = reason.first.iter().map(name).collect();
@@ -158,7 +158,7 @@ fn reasons(reasons: &[Reason]) -> String {
 }
 
 /// A key that changes for nearly everybody was mapped to another column, or should be.
-fn changed_keys(totals: &Totals) -> String {
+fn changed_keys(totals: &PlanTotals) -> String {
     let mut keys: Vec<(&String, u64)> = totals.changed_keys.iter().map(|(key, leads)| (key, *leads)).collect();
     if keys.is_empty() {
         return String::new();
@@ -175,7 +175,7 @@ fn changed_keys(totals: &Totals) -> String {
     text
 }
 
-fn takes(forecast: &Forecast, count: u64) -> String {
+fn takes(forecast: &PlanForecast, count: u64) -> String {
     let mut text = String::new();
     if forecast.seconds >= SECONDS_WORTH_A_WORD {
         let _ = writeln!(
@@ -202,7 +202,7 @@ fn takes(forecast: &Forecast, count: u64) -> String {
     text
 }
 
-fn same_email(totals: &Totals) -> String {
+fn same_email(totals: &PlanTotals) -> String {
     let mut text = String::new();
     if totals.same_email > 0 {
         let _ = writeln!(
@@ -227,7 +227,7 @@ fn same_email(totals: &Totals) -> String {
     text
 }
 
-fn held_for_a_person(totals: &Totals) -> String {
+fn held_for_a_person(totals: &PlanTotals) -> String {
     let mut text = String::new();
     let held = &totals.held;
     if held.leads > 0 {

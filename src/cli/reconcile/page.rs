@@ -4,28 +4,28 @@ use askama::Template;
 use chrono::{Days, NaiveDate, NaiveTime, TimeDelta};
 
 use super::text::examples;
-use crate::chart::{Chart, Span, share};
+use crate::chart::{ChartSpan, OutcomeChart, share};
 use crate::cli::table::number;
-use crate::reconcile::report::{Group, Report};
-use crate::rules::verdict::Verdict;
-use crate::store::outcome::Stretch;
+use crate::reconcile::report::{ReconcileReport, VerdictGroup};
+use crate::rules::verdict::LeadVerdict;
+use crate::store::outcome::OutcomeStretch;
 
 #[derive(Template)]
 #[template(path = "cli/reconcile/page.html", config = ".askama.toml")]
-struct Page {
+struct ReportPage {
     generated_at: String,
     headline: String,
     agrees: bool,
-    totals: Vec<Total>,
+    totals: Vec<VerdictTotal>,
     /// What is to be said of leads that are only assumed known.
     assumed: Option<String>,
-    groups: Vec<Shown>,
-    chart: Chart,
+    groups: Vec<ShownLine>,
+    chart: OutcomeChart,
     judges_silence: bool,
     repaired: Option<(u64, u64)>,
 }
 
-struct Total {
+struct VerdictTotal {
     name: &'static str,
     meaning: &'static str,
     leads: String,
@@ -34,7 +34,7 @@ struct Total {
     is_matched: bool,
 }
 
-struct Shown {
+struct ShownLine {
     verdict: &'static str,
     meaning: &'static str,
     reason: String,
@@ -47,31 +47,33 @@ const DAYS: u32 = 30;
 
 /// # Errors
 /// Those of the template.
-pub fn page(report: &Report, ignored: &[Verdict], outcomes: &[Stretch]) -> anyhow::Result<String> {
+pub fn page(report: &ReconcileReport, ignored: &[LeadVerdict], outcomes: &[OutcomeStretch]) -> anyhow::Result<String> {
     let differences = report.differences(ignored);
     let headline = match (report.leads(), differences) {
         (0, _) => "There are no leads yet".to_owned(),
-        (leads, 0) if report.total(Verdict::Assumed) > 0 => format!(
+        (leads, 0) if report.total(LeadVerdict::Assumed) > 0 => format!(
             "No difference among {} leads, of which {} are only assumed known",
             number(leads),
-            number(report.total(Verdict::Assumed))
+            number(report.total(LeadVerdict::Assumed))
         ),
         (leads, 0) => format!("All {} leads agree", number(leads)),
         (leads, 1) => format!("1 of {} leads needs a look", number(leads)),
         (leads, _) => format!("{} of {} leads need a look", number(differences), number(leads)),
     };
     let most = report.totals.values().copied().max().unwrap_or(0).max(1);
-    let totals = Verdict::ALL.into_iter().filter(|verdict| report.total(*verdict) > 0).map(|verdict| Total {
-        name: verdict.name(),
-        meaning: verdict.meaning(),
-        leads: number(report.total(verdict)),
-        width: share(report.total(verdict), most) * 100.0,
-        is_matched: verdict == Verdict::Matched,
-    });
+    let totals =
+        LeadVerdict::ALL.into_iter().filter(|verdict| report.total(*verdict) > 0).map(|verdict| VerdictTotal {
+            name: verdict.name(),
+            meaning: verdict.meaning(),
+            leads: number(report.total(verdict)),
+            width: share(report.total(verdict), most) * 100.0,
+            is_matched: verdict == LeadVerdict::Matched,
+        });
     let shown_groups = report.groups.iter().filter(|group| !ignored.contains(&group.verdict));
-    let (assumed, groups): (Vec<&Group>, Vec<&Group>) = shown_groups.partition(|group| group.verdict.agrees());
+    let (assumed, groups): (Vec<&VerdictGroup>, Vec<&VerdictGroup>) =
+        shown_groups.partition(|group| group.verdict.agrees());
     let assumed = assumed.first().map(|group| format!("Only assumed known: {}.", group.cure.replace('`', "")));
-    let page = Page {
+    let page = ReportPage {
         generated_at: report.generated_at.format("%-d %B %Y, %H:%M UTC").to_string(),
         headline,
         agrees: differences == 0,
@@ -85,8 +87,8 @@ pub fn page(report: &Report, ignored: &[Verdict], outcomes: &[Stretch]) -> anyho
     Ok(page.render()?)
 }
 
-fn shown(group: &Group) -> Shown {
-    Shown {
+fn shown(group: &VerdictGroup) -> ShownLine {
+    ShownLine {
         verdict: group.verdict.name(),
         meaning: group.verdict.meaning(),
         reason: group.reason.clone(),
@@ -97,8 +99,8 @@ fn shown(group: &Group) -> Shown {
 }
 
 /// The last days up to `today`.
-fn chart(today: NaiveDate, outcomes: &[Stretch]) -> Chart {
+fn chart(today: NaiveDate, outcomes: &[OutcomeStretch]) -> OutcomeChart {
     let first = today.checked_sub_days(Days::new(u64::from(DAYS) - 1)).unwrap_or(today);
     let first = first.and_time(NaiveTime::MIN).and_utc();
-    Chart::of(outcomes, Span { first, step: TimeDelta::days(1), stretches: DAYS, format: "%-d %B" })
+    OutcomeChart::of(outcomes, ChartSpan { first, step: TimeDelta::days(1), stretches: DAYS, format: "%-d %B" })
 }

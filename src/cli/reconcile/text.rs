@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use crate::cli::table;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
-use crate::reconcile::report::{Group, Report};
-use crate::rules::verdict::Verdict;
+use crate::reconcile::report::{ReconcileReport, VerdictGroup};
+use crate::rules::verdict::LeadVerdict;
 
-pub fn text(report: &Report, ignored: &[Verdict]) -> String {
+pub fn text(report: &ReconcileReport, ignored: &[LeadVerdict]) -> String {
     let mut text = String::new();
     let differences = report.differences(ignored);
     let leads = report.leads();
-    let assumed = report.total(Verdict::Assumed);
+    let assumed = report.total(LeadVerdict::Assumed);
     let _ = match (leads, differences) {
         (0, _) => writeln!(text, "There are no leads: the CRM has none, and none was ever sent."),
         (_, 0) if assumed > 0 => {
@@ -26,9 +26,9 @@ pub fn text(report: &Report, ignored: &[Verdict]) -> String {
         (_, _) => writeln!(text, "{leads} leads, of which {differences} need a look."),
     };
     text.push('\n');
-    for verdict in Verdict::ALL {
+    for verdict in LeadVerdict::ALL {
         let total = report.total(verdict);
-        if total > 0 || verdict == Verdict::Matched {
+        if total > 0 || verdict == LeadVerdict::Matched {
             let note = if ignored.contains(&verdict) { " (ignored)" } else { "" };
             let _ = writeln!(text, "{total:>10}  {:<12} {}{note}", verdict.name(), verdict.meaning());
         }
@@ -36,7 +36,7 @@ pub fn text(report: &Report, ignored: &[Verdict]) -> String {
     if report.erased > 0 {
         let _ = writeln!(text, "{:>10}  {:<12} nothing is made of their rows; not judged", report.erased, "(erased)");
     }
-    let groups: Vec<&Group> = report.groups.iter().filter(|group| !ignored.contains(&group.verdict)).collect();
+    let groups: Vec<&VerdictGroup> = report.groups.iter().filter(|group| !ignored.contains(&group.verdict)).collect();
     if !groups.is_empty() {
         text.push_str("\nWhat to do\n");
     }
@@ -77,7 +77,7 @@ pub fn text(report: &Report, ignored: &[Verdict]) -> String {
 }
 
 /// The first of a group, and how many more.
-pub(super) fn examples(group: &Group) -> String {
+pub(super) fn examples(group: &VerdictGroup) -> String {
     let names: Vec<String> = group.examples.iter().map(name).collect();
     let more = group.leads - group.examples.len() as u64;
     if more == 0 { names.join(", ") } else { format!("{} and {more} more", names.join(", ")) }

@@ -27,16 +27,16 @@ username = "acme-api"
 password = "hunter2"
 "#;
 
-fn environment(variables: &[(&str, &str)]) -> Environment {
+fn environment(variables: &[(&str, &str)]) -> ProcessEnvironment {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Environment { variables, credentials_directory: None }
+    ProcessEnvironment { variables, credentials_directory: None }
 }
 
-fn load_with(toml: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+fn load_with(toml: &str, variables: &[(&str, &str)]) -> Result<LoadedConfig, ConfigErrors> {
     load_text("conversica-sync.toml", toml, &environment(variables))
 }
 
-fn loaded(toml: &str, variables: &[(&str, &str)]) -> Loaded {
+fn loaded(toml: &str, variables: &[(&str, &str)]) -> LoadedConfig {
     load_with(toml, variables).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -378,8 +378,10 @@ fn the_example_is_a_working_configuration() {
         fs::write(directory.path().join(name), "a password").unwrap();
         fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o600)).unwrap();
     }
-    let environment =
-        Environment { credentials_directory: Some(directory.path().to_owned()), ..Environment::default() };
+    let environment = ProcessEnvironment {
+        credentials_directory: Some(directory.path().to_owned()),
+        ..ProcessEnvironment::default()
+    };
     let example = include_str!("../../../config/example.toml");
     let loaded = load_text("example.toml", example, &environment).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(loaded.warnings, Vec::<String>::new());

@@ -1,9 +1,9 @@
 //! What is set and cannot take effect as the other settings stand: it gets a warning.
 
-use crate::config::validate::report::Report;
-use crate::config::{OnAmbiguous, Settings};
+use crate::config::validate::report::ValidationReport;
+use crate::config::{OnAmbiguous, ServiceSettings};
 
-pub fn check(settings: &Settings, report: &mut Report<'_>) {
+pub fn check(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     if settings.delivery.on_ambiguous == OnAmbiguous::Wait && settings.receive.is_none() {
         report.warning(
             "delivery.on_ambiguous",

@@ -1,19 +1,19 @@
 //! `[lead]`: whether the mapping makes leads that Conversica can take.
 
 use crate::config::merged::origin;
-use crate::config::validate::report::Report;
-use crate::config::{FieldRule, Settings, WhenNull};
-use crate::conversica::lead::{Kind, LeadKey};
+use crate::config::validate::report::ValidationReport;
+use crate::config::{FieldRule, ServiceSettings, WhenNull};
+use crate::conversica::lead::{LeadKey, ValueKind};
 
 /// A key of `[lead]` that followed from a key of `[source]`.
-pub struct Completed {
+pub struct CompletedKey {
     pub key: LeadKey,
     pub column: String,
     pub from: &'static str,
 }
 
 /// Fills in what `[source]` already says: `id` is its key, `clientId` its client.
-pub fn complete(settings: &mut Settings) -> Vec<Completed> {
+pub fn complete(settings: &mut ServiceSettings) -> Vec<CompletedKey> {
     let wanted = [
         (LeadKey::Id, Some(settings.source.key.clone()), "source.key"),
         (LeadKey::ClientId, settings.source.client.clone(), "source.client"),
@@ -24,19 +24,19 @@ pub fn complete(settings: &mut Settings) -> Vec<Completed> {
             && !settings.lead.published.contains_key(&key)
         {
             settings.lead.published.insert(key, FieldRule::column(column.clone()));
-            completed.push(Completed { key, column, from });
+            completed.push(CompletedKey { key, column, from });
         }
     }
     completed
 }
 
-pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
+pub(super) fn check(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     required(settings, report);
     identity(settings, report);
     sms(settings, report);
     for (key, rule) in &settings.lead.published {
         if let FieldRule::Column { when_null: WhenNull::Empty, .. } = rule
-            && key.kind() != Kind::Text
+            && key.kind() != ValueKind::Text
         {
             let name = format!("lead.{key}");
             report.problem(
@@ -49,7 +49,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
     custom(report);
 }
 
-fn required(settings: &Settings, report: &mut Report<'_>) {
+fn required(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     use LeadKey::{Email, FirstName, LeadSource, RepName};
     let has = |key: LeadKey| settings.lead.published.contains_key(&key);
     for (key, line) in [
@@ -86,7 +86,7 @@ fn required(settings: &Settings, report: &mut Report<'_>) {
 
 /// Conversica updates by `id`, and our own record of a lead is kept by `source.key` and `source.client`: another
 /// column, a default or a translation would let two rows be one lead.
-fn identity(settings: &Settings, report: &mut Report<'_>) {
+fn identity(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     let pairs = [
         (LeadKey::Id, Some(&settings.source.key), "source.key"),
         (LeadKey::ClientId, settings.source.client.as_ref(), "source.client"),
@@ -104,7 +104,7 @@ fn identity(settings: &Settings, report: &mut Report<'_>) {
     }
 }
 
-fn sms(settings: &Settings, report: &mut Report<'_>) {
+fn sms(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     if !settings.conversica.sms {
         return;
     }
@@ -125,7 +125,7 @@ fn sms(settings: &Settings, report: &mut Report<'_>) {
     }
 }
 
-fn custom(report: &mut Report<'_>) {
+fn custom(report: &mut ValidationReport<'_>) {
     let keys: Vec<(String, String)> = report
         .merged
         .custom()

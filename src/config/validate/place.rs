@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use secrecy::ExposeSecret;
 use url::Url;
 
-use crate::config::Settings;
-use crate::config::validate::report::Report;
+use crate::config::ServiceSettings;
+use crate::config::validate::report::ValidationReport;
 
-pub(super) fn endpoint(endpoint: &Url, report: &mut Report<'_>) {
+pub(super) fn endpoint(endpoint: &Url, report: &mut ValidationReport<'_>) {
     const KEY: &str = "conversica.endpoint";
     let is_local = endpoint.host_str().is_some_and(is_loopback_host);
     match endpoint.scheme() {
@@ -33,7 +33,7 @@ pub(super) fn endpoint(endpoint: &Url, report: &mut Report<'_>) {
 }
 
 /// Where people are told: what it is given is personal data.
-pub(super) fn alerts(url: &Url, report: &mut Report<'_>) {
+pub(super) fn alerts(url: &Url, report: &mut ValidationReport<'_>) {
     let is_local = url.host_str().is_some_and(is_loopback_host);
     if url.scheme() == "https" || (url.scheme() == "http" && is_local) {
         return;
@@ -52,7 +52,7 @@ fn is_loopback_host(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-pub(super) fn databases(settings: &Settings, report: &mut Report<'_>) {
+pub(super) fn databases(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     let (source, state) = (settings.source.url.expose_secret(), settings.state.url.expose_secret());
     for (key, url) in [("source.url", source), ("state.url", state)] {
         if !report.is_spoiled(key) {
@@ -85,7 +85,7 @@ pub(super) fn databases(settings: &Settings, report: &mut Report<'_>) {
     }
 }
 
-fn database(key: &str, url: &str, report: &mut Report<'_>) {
+fn database(key: &str, url: &str, report: &mut ValidationReport<'_>) {
     let scheme = url.split(':').next().unwrap_or("");
     match scheme {
         "sqlite" if url == "sqlite:" || url == "sqlite://" => {
@@ -102,7 +102,7 @@ fn database(key: &str, url: &str, report: &mut Report<'_>) {
     }
 }
 
-fn postgres(key: &str, text: &str, report: &mut Report<'_>) {
+fn postgres(key: &str, text: &str, report: &mut ValidationReport<'_>) {
     let Ok(url) = Url::parse(text) else {
         return report.problem(
             key,

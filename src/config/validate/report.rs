@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use crate::config::check::Problems;
+use crate::config::check::ConfigProblems;
 use crate::config::duration;
-use crate::config::merged::Merged;
+use crate::config::merged::MergedConfig;
 
 /// Where complaints go, each with the place that its key stands at.
-pub(crate) struct Report<'a> {
-    pub(crate) merged: &'a Merged,
-    pub(crate) problems: &'a mut Problems,
+pub(crate) struct ValidationReport<'a> {
+    pub(crate) merged: &'a MergedConfig,
+    pub(crate) problems: &'a mut ConfigProblems,
     pub(crate) warnings: &'a mut Vec<String>,
 }
 
-impl Report<'_> {
+impl ValidationReport<'_> {
     /// Says nothing about a key that was complained about already.
     pub(crate) fn problem(&mut self, key: &str, what: impl AsRef<str>, cure: impl Into<String>) {
         if !self.problems.is_spoiled(key) {

@@ -10,8 +10,8 @@ fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
 }
 
-fn heard(updates: &[Value]) -> Conversation {
-    let mut conversation = Conversation::default();
+fn heard(updates: &[Value]) -> HeardConversation {
+    let mut conversation = HeardConversation::default();
     for (second, update) in (0..).zip(updates) {
         conversation.hear(update.as_object().unwrap(), at(second));
     }
@@ -87,8 +87,8 @@ fn without_any_date_what_is_heard_later_wins_and_a_dated_value_replaces_it() {
 fn of_two_words_about_consent_at_one_instant_the_withdrawal_counts() {
     for (key, withdrawn) in [("doNotEmail", true), ("smsOptOut", true), ("smsOptIn", false)] {
         for order in [[withdrawn, !withdrawn], [!withdrawn, withdrawn]] {
-            let mut undated = Conversation::default();
-            let mut dated = Conversation::default();
+            let mut undated = HeardConversation::default();
+            let mut dated = HeardConversation::default();
             for value in order {
                 undated.hear(json!({key: value}).as_object().unwrap(), at(1));
                 dated.hear(json!({key: value, "lastMessageDate": date(1)}).as_object().unwrap(), at(1));
@@ -121,7 +121,7 @@ fn datetimes_are_read_in_the_shapes_that_are_seen() {
 
 #[test]
 fn no_sender_makes_a_picture_grow_without_end() {
-    let mut conversation = Conversation::default();
+    let mut conversation = HeardConversation::default();
     for n in 0..1000 {
         let update = json!({format!("k{n}"): n, "long": "x".repeat(5000), "leadStatus": "y".repeat(5000)});
         conversation.hear(update.as_object().unwrap(), at(n));
@@ -195,7 +195,7 @@ proptest! {
     fn the_picture_says_of_consent_what_the_ledger_says(
         updates in prop::collection::vec((any::<bool>(), prop::option::of(-3_i64..9), 0_i64..3), 1..8),
     ) {
-        let (mut conversation, mut ledger, mut second) = (Conversation::default(), Vec::new(), 0);
+        let (mut conversation, mut ledger, mut second) = (HeardConversation::default(), Vec::new(), 0);
         for (withdraws, dated, pause) in updates {
             second += pause;
             let mut update = json!({"doNotEmail": withdraws});
@@ -209,7 +209,7 @@ proptest! {
                 heard_at: at(second),
                 source: consent::WordSource::Conversica,
             }));
-            let stands = consent::Standing::of(&ledger).email.is_some();
+            let stands = consent::WithdrawnConsent::of(&ledger).email.is_some();
             prop_assert_eq!(&conversation.picture["doNotEmail"], &json!(stands));
         }
     }
@@ -236,7 +236,7 @@ proptest! {
 
     #[test]
     fn an_older_date_never_replaces_and_a_missing_key_never_clears(updates in prop::collection::vec(update(true), 1..6)) {
-        let mut conversation = Conversation::default();
+        let mut conversation = HeardConversation::default();
         for update in &updates {
             let before = conversation.clone();
             conversation.hear(update.as_object().unwrap(), at(0));
@@ -256,8 +256,8 @@ proptest! {
 
     #[test]
     fn the_same_updates_once_more_in_order_come_to_the_same(updates in prop::collection::vec((update(false), 0_i64..3), 1..8)) {
-        let mut conversation = Conversation::default();
-        let hear_all = |conversation: &mut Conversation| {
+        let mut conversation = HeardConversation::default();
+        let hear_all = |conversation: &mut HeardConversation| {
             for (update, second) in &updates {
                 conversation.hear(update.as_object().unwrap(), at(*second));
             }
@@ -266,7 +266,7 @@ proptest! {
         let once = conversation.clone();
         hear_all(&mut conversation);
         prop_assert_eq!(&conversation, &once);
-        let stored = Conversation::of_json(&once.picture_json(), &once.versions_json());
+        let stored = HeardConversation::of_json(&once.picture_json(), &once.versions_json());
         prop_assert_eq!(stored, once);
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::conversica::vocabulary::{ACTIONS, LEAD_STATUSES, STAGES};
 
 #[test]
@@ -129,7 +129,7 @@ fn a_stop_that_others_made_and_other_words_are_none() {
         "Wants a call",
     ];
     for status in others {
-        assert_eq!(withdrawn_by_status(status), [] as [Channel; 0], "{status}");
+        assert_eq!(withdrawn_by_status(status), [] as [ConsentChannel; 0], "{status}");
     }
 }
 
@@ -202,7 +202,7 @@ fn nothing_that_conversica_publishes_is_a_stop_but_what_the_person_said() {
     for value in stages.chain(&LEAD_STATUSES).chain(&ACTIONS) {
         assert_eq!(!withdrawn_by_status(value).is_empty(), SAID.contains(value), "{value}");
     }
-    for (key, _) in Kind::ALL.iter().flat_map(|kind| kind.keys()) {
+    for (key, _) in PostKind::ALL.iter().flat_map(|kind| kind.keys()) {
         let expected = match *key {
             "doNotEmail" => Some(KeyMeaning::Refusal(EMAIL)),
             "smsOptOut" => Some(KeyMeaning::Refusal(BOTH)),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::conversica::consent_word::{Channel, EMAIL};
+use crate::conversica::consent_word::{ConsentChannel, EMAIL};
 use crate::conversica::stop_words::{self, is_status_key, meaning_of_key, split_words};
 use crate::conversica::withdrawal::near::WordComparer;
 use crate::conversica::withdrawal::phrase::{KEYS, NO, STATUS_KEYS};
@@ -40,11 +40,11 @@ const CHECKS: &str = "scrub scrubbed scrubs check checked checks before after un
 const IN_POSTS: [&str; 3] = ["doNotEmail", "smsOptOut", "smsOptIn"];
 
 /// Of a value: what it may say.
-enum Leaf {
+enum LeafMeaning {
     /// It counts by the rules of keys and statuses.
     Judged,
     /// It may withdraw consent from these channels.
-    Unclear(&'static [Channel]),
+    Unclear(&'static [ConsentChannel]),
     /// It says nothing about consent.
     Unrelated,
 }
@@ -59,7 +59,7 @@ pub(super) fn without_prose(
     names: &mut Vec<String>,
     value: &Value,
     near: &mut WordComparer,
-    unclear: &mut Vec<Channel>,
+    unclear: &mut Vec<ConsentChannel>,
 ) -> Option<Value> {
     match value {
         Value::Object(members) => {
@@ -78,31 +78,31 @@ pub(super) fn without_prose(
             Some(Value::Array(kept))
         }
         plain => match sorted(names, plain, near) {
-            Leaf::Judged => Some(plain.clone()),
-            Leaf::Unclear(channels) => {
+            LeafMeaning::Judged => Some(plain.clone()),
+            LeafMeaning::Unclear(channels) => {
                 unclear.extend(channels);
                 None
             }
-            Leaf::Unrelated => None,
+            LeafMeaning::Unrelated => None,
         },
     }
 }
 
-fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> Leaf {
+fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> LeafMeaning {
     let nearest: Vec<&str> = names.iter().rev().take(MAX_NAMES).map(String::as_str).collect();
     let published = nearest.iter().any(|name| is_published(name, near));
     let text = match value {
         Value::String(text) => text.as_str(),
-        Value::Null => return Leaf::Judged,
-        _ if published => return Leaf::Judged,
+        Value::Null => return LeafMeaning::Judged,
+        _ if published => return LeafMeaning::Judged,
         other => return of_flag(nearest.first().copied().unwrap_or_default(), &other.to_string()),
     };
     if holds_json(text) {
-        return Leaf::Judged;
+        return LeafMeaning::Judged;
     }
     let key = nearest.first().copied().unwrap_or_default();
     if text.trim().is_empty() && !IN_POSTS.iter().any(|name| name.eq_ignore_ascii_case(key)) {
-        return Leaf::Unrelated;
+        return LeafMeaning::Unrelated;
     }
     let is_status = nearest.iter().any(|name| name.len() < MAX_STATUS_BYTES && is_status_key(name));
     if published || is_status && !is_free_text(key, text) && !is_under_prose(names) {
@@ -111,12 +111,12 @@ fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> Leaf {
     if ends_in(ANSWERS, key) && split_words(text).len() <= MAX_ANSWER_WORDS {
         // The sender is not known: the lead, who wants no more messages, or a template.
         return match stop_words::withdrawn_by_value(text) {
-            [] => Leaf::Unrelated,
-            channels => Leaf::Unclear(channels),
+            [] => LeafMeaning::Unrelated,
+            channels => LeafMeaning::Unclear(channels),
         };
     }
     if is_free_text(key, text) || ends_in(PLACES, key) || text.contains("://") {
-        return Leaf::Unrelated;
+        return LeafMeaning::Unrelated;
     }
     if key.len() < MAX_STATUS_BYTES
         && meaning_of_key(&nearest.iter().rev().copied().collect::<Vec<_>>().join(" ")).is_some()
@@ -126,11 +126,11 @@ fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> Leaf {
     let has_blank = text.contains(char::is_whitespace);
     if !has_blank && (text.len() > MAX_WORD_BYTES || text.contains(['{', '[', '<', '=', '&', '%'])) {
         // An encoded text.
-        return Leaf::Judged;
+        return LeafMeaning::Judged;
     }
     match stop_words::withdrawn_by_value(text) {
-        [] => Leaf::Unrelated,
-        channels => Leaf::Unclear(channels),
+        [] => LeafMeaning::Unrelated,
+        channels => LeafMeaning::Unclear(channels),
     }
 }
 
@@ -163,19 +163,19 @@ fn is_under_prose(names: &[String]) -> bool {
     names.iter().any(|name| ends_in(PROSE, name))
 }
 
-fn of_status(text: &str) -> Leaf {
+fn of_status(text: &str) -> LeafMeaning {
     let words = split_words(text);
     match stop_words::withdrawn_by_status(text) {
         // The lead may be spam, or may have said so of a message.
-        [] if words == ["spam"] => Leaf::Unclear(EMAIL),
-        [] => Leaf::Judged,
-        channels if words.iter().any(|word| is_in(BUSINESS, word)) => Leaf::Unclear(channels),
-        _ => Leaf::Judged,
+        [] if words == ["spam"] => LeafMeaning::Unclear(EMAIL),
+        [] => LeafMeaning::Judged,
+        channels if words.iter().any(|word| is_in(BUSINESS, word)) => LeafMeaning::Unclear(channels),
+        _ => LeafMeaning::Judged,
     }
 }
 
 /// Of a key that is not published.
-fn of_flag(key: &str, text: &str) -> Leaf {
+fn of_flag(key: &str, text: &str) -> LeafMeaning {
     let words = split_words(key);
     let no: String = text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     let is_no = no.is_empty() || NO.contains(&no.as_str());
@@ -183,26 +183,26 @@ fn of_flag(key: &str, text: &str) -> Leaf {
         && words[0] == "no"
         && ["email", "emails", "mail", "sms", "text", "texts", "contact", "marketing"].contains(&words[1].as_str())
     {
-        return if is_no { Leaf::Unrelated } else { Leaf::Unclear(&Channel::ALL) };
+        return if is_no { LeafMeaning::Unrelated } else { LeafMeaning::Unclear(&ConsentChannel::ALL) };
     }
     let is_refusal = stop_words::meaning_of_key(key).is_some();
     if is_refusal && words.iter().any(|word| is_in(CHECKS, word)) {
-        return if is_no { Leaf::Unrelated } else { Leaf::Unclear(&Channel::ALL) };
+        return if is_no { LeafMeaning::Unrelated } else { LeafMeaning::Unclear(&ConsentChannel::ALL) };
     }
-    Leaf::Judged
+    LeafMeaning::Judged
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::conversica::heard;
-    use crate::conversica::post::Kind;
+    use crate::conversica::post::PostKind;
     use crate::conversica::withdrawal::in_readable;
 
     /// The channels that count, and the channels that are in doubt.
-    fn found(said: &str) -> (Vec<Channel>, Vec<Channel>) {
+    fn found(said: &str) -> (Vec<ConsentChannel>, Vec<ConsentChannel>) {
         let body = format!(r#"{{"id":"12",{said}}}"#);
-        let post = heard::read(Kind::LeadUpdate, body.as_bytes()).expect("it can be read");
+        let post = heard::read(PostKind::LeadUpdate, body.as_bytes()).expect("it can be read");
         let words = crate::conversica::consent::words(&post.content, chrono::DateTime::UNIX_EPOCH);
         in_readable(&post, &words).map(|found| (found.channels, found.unclear)).unwrap_or_default()
     }
@@ -324,7 +324,7 @@ mod tests {
         ];
         for said in said {
             let (clear, unclear) = found(said);
-            assert!(clear.contains(&Channel::Email) && unclear.is_empty(), "{said}: {clear:?} {unclear:?}");
+            assert!(clear.contains(&ConsentChannel::Email) && unclear.is_empty(), "{said}: {clear:?} {unclear:?}");
         }
         for said in [
             r#""contactable":true"#,

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::conversica::consent_word::Channel;
-use crate::conversica::post::Kind;
+use crate::conversica::consent_word::ConsentChannel;
+use crate::conversica::post::PostKind;
 use crate::conversica::stop_words::{
     self, KeyMeaning, is_status_key, meaning_of_key, withdrawn_by_status, withdrawn_by_value,
 };
@@ -15,16 +15,16 @@ const MAX_NAMES: usize = 2;
 const MAX_NAME_BYTES: usize = 80;
 
 /// The channels whose consent a key and all that is in its value withdraw.
-pub(super) fn withdrawn_by_member(kind: Kind, key: &str, value: &Value) -> Vec<Channel> {
+pub(super) fn withdrawn_by_member(kind: PostKind, key: &str, value: &Value) -> Vec<ConsentChannel> {
     let mut channels = Vec::new();
     // What people wrote to each other.
-    if kind != Kind::ChatLead || key != "conversationHistory" {
+    if kind != PostKind::ChatLead || key != "conversationHistory" {
         search_value(kind, &mut vec![key], value, &mut channels);
     }
     channels
 }
 
-fn search_value<'v>(kind: Kind, names: &mut Vec<&'v str>, value: &'v Value, channels: &mut Vec<Channel>) {
+fn search_value<'v>(kind: PostKind, names: &mut Vec<&'v str>, value: &'v Value, channels: &mut Vec<ConsentChannel>) {
     match value {
         Value::Object(members) => {
             for (key, value) in members {
@@ -49,7 +49,7 @@ fn search_value<'v>(kind: Kind, names: &mut Vec<&'v str>, value: &'v Value, chan
     }
 }
 
-fn withdrawn_by_plain(kind: Kind, names: &[&str], value: &Value) -> &'static [Channel] {
+fn withdrawn_by_plain(kind: PostKind, names: &[&str], value: &Value) -> &'static [ConsentChannel] {
     let text = match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -68,10 +68,10 @@ fn withdrawn_by_plain(kind: Kind, names: &[&str], value: &Value) -> &'static [Ch
         return said;
     }
     match value {
-        Value::String(text) if is_status_key(name) && (kind == Kind::LeadUpdate || text.len() < MAX_NAME_BYTES) => {
+        Value::String(text) if is_status_key(name) && (kind == PostKind::LeadUpdate || text.len() < MAX_NAME_BYTES) => {
             withdrawn_by_status(text)
         }
-        Value::String(text) if kind == Kind::LeadUpdate => withdrawn_by_value(text),
+        Value::String(text) if kind == PostKind::LeadUpdate => withdrawn_by_value(text),
         _ => &[],
     }
 }
@@ -83,7 +83,7 @@ fn is_yes(value: &Value) -> bool {
     }
 }
 
-fn said_by_name(name: &str, value: &str) -> &'static [Channel] {
+fn said_by_name(name: &str, value: &str) -> &'static [ConsentChannel] {
     if !stop_words::may_be_about_consent(&letters_of(name)) {
         return &[];
     }

@@ -2,7 +2,7 @@
 
 use crate::conversica::stop_words::split_words;
 use crate::conversica::withdrawal::near::WordComparer;
-use crate::conversica::withdrawal::phrase::{Chunk, is_punctuation};
+use crate::conversica::withdrawal::phrase::{TextChunk, is_punctuation};
 
 /// As long as a key of the source may be.
 const MAX_ID_BYTES: usize = 1000;
@@ -72,12 +72,12 @@ fn add(names: &mut Vec<String>, found: Vec<String>) {
     }
 }
 
-fn is_key(chunk: &&Chunk<'_>) -> bool {
+fn is_key(chunk: &&TextChunk<'_>) -> bool {
     !chunk.raw.trim_start().starts_with('/') && !chunk.behind.contains([',', '}'])
 }
 
 /// Adds the ids and clients that the text names. A damaged key counts only if no intact key names an id.
-pub(super) fn named_in(text: &str, chunks: &[Chunk<'_>], near: &mut WordComparer, named: &mut NamedLeads) {
+pub(super) fn named_in(text: &str, chunks: &[TextChunk<'_>], near: &mut WordComparer, named: &mut NamedLeads) {
     let keys = || chunks.iter().filter(is_key);
     for name in ["id", "leadid"] {
         for chunk in keys().filter(|chunk| chunk.letters == name).take(MAX_KEYS) {
@@ -86,18 +86,18 @@ pub(super) fn named_in(text: &str, chunks: &[Chunk<'_>], near: &mut WordComparer
     }
     if named.ids.is_empty() {
         let mut is_damaged =
-            |chunk: &&Chunk<'_>| near.is_near(&chunk.letters, "leadid", 1) || near.is_near(&chunk.letters, "id", 1);
+            |chunk: &&TextChunk<'_>| near.is_near(&chunk.letters, "leadid", 1) || near.is_near(&chunk.letters, "id", 1);
         let damaged = keys().find(|chunk| chunk.behind.contains([':', '=']) && is_damaged(chunk));
         add(&mut named.ids, damaged.map(|chunk| values_of(text, chunk)).unwrap_or_default());
     }
-    let mut is_client = |chunk: &&Chunk<'_>| near.is_near(&chunk.letters, "clientid", 1);
+    let mut is_client = |chunk: &&TextChunk<'_>| near.is_near(&chunk.letters, "clientid", 1);
     for chunk in keys().filter(|chunk| is_client(chunk)).take(MAX_KEYS) {
         add(&mut named.client_ids, values_of(text, chunk));
     }
 }
 
 /// Adds ids that follow a key of another name (`sourceId`), if the text has no other id, and e-mail addresses.
-pub(super) fn named_otherwise(text: &str, chunks: &[Chunk<'_>], named: &mut NamedLeads) {
+pub(super) fn named_otherwise(text: &str, chunks: &[TextChunk<'_>], named: &mut NamedLeads) {
     let keys = || chunks.iter().filter(is_key);
     if named.ids.is_empty() {
         let others = keys().filter(|chunk| OTHER_NAMES.contains(&chunk.letters.as_str()));
@@ -105,7 +105,7 @@ pub(super) fn named_otherwise(text: &str, chunks: &[Chunk<'_>], named: &mut Name
             add(&mut named.ids, values_of(text, chunk));
         }
     }
-    let is_address = |chunk: &&Chunk<'_>| {
+    let is_address = |chunk: &&TextChunk<'_>| {
         chunk.letters.len() < 40 && ["mail", "recipient", "address"].iter().any(|name| chunk.letters.contains(name))
     };
     for chunk in keys().filter(is_address).take(MAX_KEYS) {
@@ -126,7 +126,7 @@ fn email_at(text: &str) -> Option<String> {
 }
 
 /// What the value of a key may be; of an object, what is in it.
-fn values_of(text: &str, chunk: &Chunk<'_>) -> Vec<String> {
+fn values_of(text: &str, chunk: &TextChunk<'_>) -> Vec<String> {
     let behind = &text[chunk.end..];
     let behind = &behind[..behind.floor_char_boundary(MAX_VALUE_BYTES)];
     let marks = behind.trim_start_matches(['"', '\'', '\\', ' ']);

@@ -33,11 +33,11 @@ pub(super) fn split(body: &[u8]) -> Option<Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::conversica::post::Kind;
+    use crate::conversica::post::PostKind;
     use crate::conversica::withdrawal::in_unreadable;
 
     fn ids(body: &str) -> Vec<String> {
-        in_unreadable(Kind::LeadUpdate, body.as_bytes()).map(|found| found.named.ids).unwrap_or_default()
+        in_unreadable(PostKind::LeadUpdate, body.as_bytes()).map(|found| found.named.ids).unwrap_or_default()
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The pieces of a post in which a withdrawal is looked for.
 
-use crate::conversica::consent_word::{BOTH, Channel, EMAIL, SMS};
+use crate::conversica::consent_word::{BOTH, ConsentChannel, EMAIL, SMS};
 
 /// Keys that withdraw consent unless their value is a clear no, with the channels, and how many letters may be damaged.
-pub(crate) const KEYS: [(&str, &[Channel], usize); 9] = [
+pub(crate) const KEYS: [(&str, &[ConsentChannel], usize); 9] = [
     ("donotemail", EMAIL, 2),
     ("smsoptout", SMS, 2),
     ("optout", BOTH, 0),
@@ -53,7 +53,7 @@ pub(crate) fn is_punctuation(c: char) -> bool {
 }
 
 /// A piece of text between two marks of punctuation.
-pub(crate) struct Chunk<'t> {
+pub(crate) struct TextChunk<'t> {
     pub(crate) raw: &'t str,
     /// Its letters and digits, in lower case.
     pub(crate) letters: String,
@@ -63,7 +63,7 @@ pub(crate) struct Chunk<'t> {
     pub(crate) behind: &'t str,
 }
 
-impl Chunk<'_> {
+impl TextChunk<'_> {
     pub(crate) fn is_key(&self) -> bool {
         self.behind.contains([':', '=', '>'])
     }

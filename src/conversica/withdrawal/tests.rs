@@ -7,9 +7,9 @@ use super::*;
 use crate::conversica::{consent, heard};
 
 /// The leads whose consent a Lead Update withdraws, for certain or until an operator has looked, and the channels.
-fn withdrawn(body: &[u8]) -> (Vec<String>, Vec<Channel>) {
+fn withdrawn(body: &[u8]) -> (Vec<String>, Vec<ConsentChannel>) {
     let (mut ids, mut channels) = (Vec::new(), Vec::new());
-    let found = match heard::read(Kind::LeadUpdate, body) {
+    let found = match heard::read(PostKind::LeadUpdate, body) {
         Ok(post) => {
             let words = consent::words(&post.content, chrono::DateTime::UNIX_EPOCH);
             channels.extend(words.iter().filter(|word| !word.given).map(|word| word.channel));
@@ -19,7 +19,7 @@ fn withdrawn(body: &[u8]) -> (Vec<String>, Vec<Channel>) {
             }
             found
         }
-        Err(_) => in_unreadable(Kind::LeadUpdate, body),
+        Err(_) => in_unreadable(PostKind::LeadUpdate, body),
     };
     if let Some(found) = found {
         ids.extend(found.named.ids);
@@ -28,7 +28,7 @@ fn withdrawn(body: &[u8]) -> (Vec<String>, Vec<Channel>) {
     (ids, distinct(channels))
 }
 
-fn names(body: &[u8], id: &str, channel: Channel) -> bool {
+fn names(body: &[u8], id: &str, channel: ConsentChannel) -> bool {
     let (ids, channels) = withdrawn(body);
     ids.iter().any(|named| named == id) && channels.contains(&channel)
 }
@@ -75,7 +75,7 @@ fn a_damaged_post_that_says_stop_withdraws_consent() {
         b"--b\r\nContent-Disposition: form-data; name=\"id\"\r\n\r\n12\r\n--b\r\nContent-Disposition: form-data; name=\"doNotEmail\"\r\n\r\ntrue\r\n--b--",
     ];
     for body in bodies {
-        assert!(names(body, "12", Channel::Email), "{}: {:?}", String::from_utf8_lossy(body), withdrawn(body));
+        assert!(names(body, "12", ConsentChannel::Email), "{}: {:?}", String::from_utf8_lossy(body), withdrawn(body));
     }
     let sms: [&[u8]; 6] = [
         br#"{"id":"12","smsOptOut":"?""#,
@@ -86,7 +86,7 @@ fn a_damaged_post_that_says_stop_withdraws_consent() {
         br#"{"id":"12","smsOptIn"0.0"#,
     ];
     for body in sms {
-        assert_eq!(withdrawn(body).1, [Channel::Sms], "{}", String::from_utf8_lossy(body));
+        assert_eq!(withdrawn(body).1, [ConsentChannel::Sms], "{}", String::from_utf8_lossy(body));
     }
     assert_eq!(withdrawn(br#"{"id":"2","id":"1","doNotEmail":true}"#).0, ["1", "2"]);
 }
@@ -146,15 +146,19 @@ fn a_stop_in_words_that_are_not_published_counts() {
         for body in [format!(r#"{{"id":"12",{said}}}"#), format!(r#"{{"id":"12",{said},"leadStatus":"Hot"#)] {
             let is_nested = said.contains("consent\":{") || said.contains("=\r\n");
             if !is_nested || body.ends_with('}') {
-                assert!(names(body.as_bytes(), "12", Channel::Email), "{body}: {:?}", withdrawn(body.as_bytes()));
+                assert!(
+                    names(body.as_bytes(), "12", ConsentChannel::Email),
+                    "{body}: {:?}",
+                    withdrawn(body.as_bytes())
+                );
             }
         }
     }
     let both = br#"{"id":"12","doNotEmail":true,"conversationStatus":"SMS Opt Out"}"#;
-    assert_eq!(withdrawn(both).1, Channel::ALL, "a certain word hides no other");
+    assert_eq!(withdrawn(both).1, ConsentChannel::ALL, "a certain word hides no other");
     let action = br#"{"id":"12","action":"unsubscribed","date":"2026-01-01T00:00:00Z","body":"x"}"#;
-    let post = heard::read(Kind::Message, action).unwrap();
-    assert_eq!(in_readable(&post, &[]).map(|found| found.channels), Some(vec![Channel::Email]));
+    let post = heard::read(PostKind::Message, action).unwrap();
+    assert_eq!(in_readable(&post, &[]).map(|found| found.channels), Some(vec![ConsentChannel::Email]));
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn ordinary_words_beside_consent_are_not_taken_for_a_stop() {
         assert_eq!(withdrawn(body.as_bytes()), (vec![], vec![]), "{body}");
     }
     let chat = r#"{"firstName":"A","lastName":"B","email":"a@b.example","conversationHistory":[{"from":"lead","text":"stop","type":"STOP"}]}"#;
-    let post = heard::read(Kind::ChatLead, chat.as_bytes()).unwrap();
+    let post = heard::read(PostKind::ChatLead, chat.as_bytes()).unwrap();
     assert_eq!(in_readable(&post, &[]), None);
 }
 
@@ -197,20 +201,26 @@ fn an_encoding_hides_no_stop() {
         br#"{"externalId":12,"doNotEmail":true}"#.to_vec(),
     ];
     for body in bodies {
-        assert!(names(&body, "12", Channel::Email), "{}: {:?}", String::from_utf8_lossy(&body), withdrawn(&body));
+        assert!(
+            names(&body, "12", ConsentChannel::Email),
+            "{}: {:?}",
+            String::from_utf8_lossy(&body),
+            withdrawn(&body)
+        );
     }
-    let only_address = in_unreadable(Kind::LeadUpdate, br#"{"email":"Ann@Mail.example","doNotEmail":true}"#).unwrap();
+    let only_address =
+        in_unreadable(PostKind::LeadUpdate, br#"{"email":"Ann@Mail.example","doNotEmail":true}"#).unwrap();
     assert_eq!((only_address.named.ids.len(), only_address.named.emails), (0, vec!["ann@mail.example".to_owned()]));
 }
 
 #[test]
 fn what_could_not_be_looked_at_may_say_anything() {
     let noise: Vec<u8> = (0_u32..400).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    assert_eq!(in_unreadable(Kind::LeadUpdate, &noise).unwrap().channels, BOTH);
-    assert_eq!(in_unreadable(Kind::Message, &noise), None);
+    assert_eq!(in_unreadable(PostKind::LeadUpdate, &noise).unwrap().channels, BOTH);
+    assert_eq!(in_unreadable(PostKind::Message, &noise), None);
     let beginning = br#"{"id":"12","history":"xxxxxxxx"#;
-    assert_eq!(in_unreadable(Kind::LeadUpdate, beginning), None);
-    let found = in_too_large(Kind::LeadUpdate, beginning).unwrap();
+    assert_eq!(in_unreadable(PostKind::LeadUpdate, beginning), None);
+    let found = in_too_large(PostKind::LeadUpdate, beginning).unwrap();
     assert_eq!((found.named.ids, found.channels), (vec!["12".to_owned()], BOTH.to_vec()));
 }
 
@@ -220,7 +230,7 @@ fn work(body: &[u8]) -> (usize, bool) {
     let mut named = NamedLeads::default();
     for text in post_text::readings(&decode_body(body).text) {
         let chunks = chunks(&text);
-        withdrawn_in(Kind::LeadUpdate, &chunks, &mut near);
+        withdrawn_in(PostKind::LeadUpdate, &chunks, &mut near);
         name_leads(&text, &chunks, &mut near, &mut named);
     }
     (near.made(), near.is_exhausted())
@@ -238,7 +248,7 @@ fn a_body_of_almost_a_megabyte_causes_no_more_comparisons_than_the_limit() {
         let begins = String::from_utf8_lossy(&near[..40]);
         let (made, is_exhausted) = work(&near);
         assert!(made == near::MAX_COMPARISONS && is_exhausted, "{begins}: {made}");
-        let found = in_unreadable(Kind::LeadUpdate, &near).unwrap();
+        let found = in_unreadable(PostKind::LeadUpdate, &near).unwrap();
         assert_eq!(found.channels, BOTH, "{begins}: what was not compared may be a stop");
     }
     let (made, _) = work(br#"{"id":"9","doNotEmaim":true,"conversationStatu":"Unsubscrbed","leadStatus":"Hot Lead"}"#);
@@ -247,10 +257,10 @@ fn a_body_of_almost_a_megabyte_causes_no_more_comparisons_than_the_limit() {
 
 #[test]
 fn in_what_people_write_only_keys_count() {
-    let message = |body: &str| in_unreadable(Kind::Message, body.as_bytes()).map(|found| found.channels);
+    let message = |body: &str| in_unreadable(PostKind::Message, body.as_bytes()).map(|found| found.channels);
     assert_eq!(message(r#"{"id":"1","body":"Do Not Email. Unsubscribed: me"#), None);
     assert_eq!(message(r#"{"id":"1","body":"Status: Unsubscribed. smsOptIn? no, conversationStatus is what?"#), None);
-    assert_eq!(message(r#"{"id":"1","doNotEmail":true"#), Some(vec![Channel::Email]));
+    assert_eq!(message(r#"{"id":"1","doNotEmail":true"#), Some(vec![ConsentChannel::Email]));
     // A Lead Update at the address of Messages.
     for update in [
         r#"{"id":"1","conversationStatus":"Unsubscribed"}"#,
@@ -258,17 +268,17 @@ fn in_what_people_write_only_keys_count() {
         r#"{"id":"1","conversationStatus" "Do Not Email"}"#,
         r#"{"id":"1","doNotEmail" true}"#,
     ] {
-        assert_eq!(message(update), Some(vec![Channel::Email]), "{update}");
+        assert_eq!(message(update), Some(vec![ConsentChannel::Email]), "{update}");
     }
-    assert_eq!(message(r#"{"id":"1","smsOptIn":false}"#), Some(vec![Channel::Sms]));
+    assert_eq!(message(r#"{"id":"1","smsOptIn":false}"#), Some(vec![ConsentChannel::Sms]));
     let others =
         [r#"{"id":"1","conversationStatus":"Sent Message","smsOptIn":true}"#, r#"{"id":"1","doNotEmail":"no"}"#];
     assert!(others.into_iter().all(|update| message(update).is_none()));
     let post = heard::read(
-        Kind::Message,
+        PostKind::Message,
         br#"{"id":"1","action":"received","date":"2026-01-01T00:00:00Z","body":"STOP","smsOptOut":true}"#,
     );
-    assert_eq!(in_readable(&post.unwrap(), &[]).map(|found| found.channels), Some(vec![Channel::Sms]));
+    assert_eq!(in_readable(&post.unwrap(), &[]).map(|found| found.channels), Some(vec![ConsentChannel::Sms]));
 }
 
 #[test]
@@ -285,12 +295,12 @@ fn whom_a_post_names_is_found_however_it_is_written() {
 #[test]
 fn no_flipped_bit_of_a_short_post_hides_a_stop() {
     let said = [
-        (r#""doNotEmail":true"#, Channel::Email),
-        (r#""doNotEmail":"yes""#, Channel::Email),
-        (r#""smsOptOut":true"#, Channel::Sms),
-        (r#""conversationStatus":"Unsubscribed""#, Channel::Email),
-        (r#""conversationStatus":"Do Not Email""#, Channel::Email),
-        (r#""conversationStage":"Lead Stopped","conversationStatus":"Lead Requested Stop""#, Channel::Email),
+        (r#""doNotEmail":true"#, ConsentChannel::Email),
+        (r#""doNotEmail":"yes""#, ConsentChannel::Email),
+        (r#""smsOptOut":true"#, ConsentChannel::Sms),
+        (r#""conversationStatus":"Unsubscribed""#, ConsentChannel::Email),
+        (r#""conversationStatus":"Do Not Email""#, ConsentChannel::Email),
+        (r#""conversationStage":"Lead Stopped","conversationStatus":"Lead Requested Stop""#, ConsentChannel::Email),
     ];
     let mut hidden = Vec::new();
     for (said, channel) in said {
@@ -318,13 +328,16 @@ fn no_flipped_bit_of_a_short_post_hides_a_stop() {
 }
 
 /// Posts that say stop for lead 4711, each with the channel, and where the id's value is written.
-fn stop() -> impl Strategy<Value = (String, Channel, &'static str)> {
+fn stop() -> impl Strategy<Value = (String, ConsentChannel, &'static str)> {
     let said = prop_oneof![
-        Just((r#""doNotEmail":true"#, Channel::Email)),
-        Just((r#""doNotEmail":"yes""#, Channel::Email)),
-        Just((r#""smsOptOut":true"#, Channel::Sms)),
-        Just((r#""conversationStatus":"Unsubscribed""#, Channel::Email)),
-        Just((r#""conversationStage":"Lead Stopped","conversationStatus":"Lead Requested Stop""#, Channel::Email)),
+        Just((r#""doNotEmail":true"#, ConsentChannel::Email)),
+        Just((r#""doNotEmail":"yes""#, ConsentChannel::Email)),
+        Just((r#""smsOptOut":true"#, ConsentChannel::Sms)),
+        Just((r#""conversationStatus":"Unsubscribed""#, ConsentChannel::Email)),
+        Just((
+            r#""conversationStage":"Lead Stopped","conversationStatus":"Lead Requested Stop""#,
+            ConsentChannel::Email
+        )),
     ];
     let odd = prop::sample::subsequence(
         vec![
@@ -389,10 +402,10 @@ proptest! {
         prop::collection::vec(any::<u8>(), 0..80),
         "[\"{}:,a-z%\\\\u0&;<>/= ]{0,80}".prop_map(String::into_bytes),
     ]) {
-        for kind in Kind::ALL {
+        for kind in PostKind::ALL {
             in_unreadable(kind, &body);
         }
-        if let Ok(post) = heard::read(Kind::LeadUpdate, &body) {
+        if let Ok(post) = heard::read(PostKind::LeadUpdate, &body) {
             in_readable(&post, &[]);
         }
     }

@@ -13,7 +13,7 @@ use rand::seq::SliceRandom;
 use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::demo::crm::people::{OWNERS, STATUSES, person, pick};
-use crate::demo::crm::table::{FAULTS, Row, insert, open, stamp};
+use crate::demo::crm::table::{DemoRow, FAULTS, insert, open, stamp};
 
 /// Leads whose status or owner changes in a round.
 const CHANGED_A_ROUND: usize = 3;
@@ -23,7 +23,7 @@ const OPT_OUT_EVERY: u64 = 4;
 
 /// What a round did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct DemoChanges {
     /// Leads whose status or owner changed.
     pub changed: u64,
     pub added: u64,
@@ -35,7 +35,7 @@ pub struct Changes {
 }
 
 #[derive(sqlx::FromRow)]
-struct Lead {
+struct DemoLead {
     id: i64,
     status: i64,
     owner_name: Option<String>,
@@ -43,21 +43,22 @@ struct Lead {
 }
 
 /// Plays one round. The same round on the same CRM does the same.
-pub async fn change_some(path: &Path, round: u64, now: DateTime<Utc>) -> anyhow::Result<Changes> {
+pub async fn change_some(path: &Path, round: u64, now: DateTime<Utc>) -> anyhow::Result<DemoChanges> {
     let mut connection = open(path, false).await?;
     let mut transaction = connection.begin_with("begin immediate").await?;
     let (mut rng, now) = (StdRng::seed_from_u64(round), stamp(now));
-    let mut leads: Vec<Lead> = sqlx::query_as("select id, status, owner_name, do_not_contact from leads order by id")
-        .fetch_all(&mut *transaction)
-        .await
-        .context("cannot read the sample CRM")?;
+    let mut leads: Vec<DemoLead> =
+        sqlx::query_as("select id, status, owner_name, do_not_contact from leads order by id")
+            .fetch_all(&mut *transaction)
+            .await
+            .context("cannot read the sample CRM")?;
     let newest = leads.last().map_or(0, |lead| lead.id);
     leads.retain(|lead| lead.do_not_contact == "N" && !FAULTS.iter().any(|(faulty, _)| *faulty == lead.id));
     leads.shuffle(&mut rng);
     let mut leads = leads.into_iter();
-    let mut changes = Changes::default();
+    let mut changes = DemoChanges::default();
 
-    let changed: Vec<Lead> =
+    let changed: Vec<DemoLead> =
         leads.by_ref().take(CHANGED_A_ROUND).map(|lead| changed(&mut rng, lead, &mut changes.told)).collect();
     changes.changed = changed.len() as u64;
     store(&mut transaction, changed, &now).await?;
@@ -66,7 +67,7 @@ pub async fn change_some(path: &Path, round: u64, now: DateTime<Utc>) -> anyhow:
     let mut person = person(&mut rng, id);
     (person.status, person.do_not_contact) = (1, "N");
     changes.told.push(format!("lead {id}: new, from {}", person.source));
-    insert(&mut transaction, vec![Row { id, person, created_at: now.clone(), updated_at: now.clone() }]).await?;
+    insert(&mut transaction, vec![DemoRow { id, person, created_at: now.clone(), updated_at: now.clone() }]).await?;
     changes.added = 1;
 
     if round % OPT_OUT_EVERY == OPT_OUT_EVERY - 1
@@ -90,7 +91,7 @@ pub async fn change_some(path: &Path, round: u64, now: DateTime<Utc>) -> anyhow:
 }
 
 /// Open leads move on; closed ones are handed to another salesperson.
-fn changed(rng: &mut StdRng, mut lead: Lead, told: &mut Vec<String>) -> Lead {
+fn changed(rng: &mut StdRng, mut lead: DemoLead, told: &mut Vec<String>) -> DemoLead {
     let id = lead.id;
     if let open @ 1..=2 = lead.status {
         lead.status = if open == 1 { pick(rng, &[2, 2, 3, 4]) } else { pick(rng, &[3, 4]) };
@@ -109,7 +110,7 @@ fn status(code: i64) -> &'static str {
     usize::try_from(code - 1).ok().and_then(|at| STATUSES.get(at)).copied().unwrap_or("unknown")
 }
 
-async fn store(connection: &mut SqliteConnection, leads: Vec<Lead>, now: &str) -> anyhow::Result<()> {
+async fn store(connection: &mut SqliteConnection, leads: Vec<DemoLead>, now: &str) -> anyhow::Result<()> {
     if leads.is_empty() {
         return Ok(());
     }

@@ -66,7 +66,7 @@ listen = {admin}
 
 /// What differs from run to run.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
+pub struct DemoPlaces<'a> {
     /// Files of the sample CRM and of the program's own state.
     pub crm: &'a Path,
     pub state: &'a Path,
@@ -80,7 +80,7 @@ pub struct Places<'a> {
 }
 
 /// [`CONFIG`] with everything filled in.
-pub fn config_text(places: &Places<'_>) -> String {
+pub fn config_text(places: &DemoPlaces<'_>) -> String {
     let values = [
         ("{source_url}", sqlite_url(places.crm)),
         ("{state_url}", sqlite_url(places.state)),
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_text_is_toml_whatever_is_filled_in() {
-        let text = config_text(&Places {
+        let text = config_text(&DemoPlaces {
             crm: Path::new("/tmp/with space/100%/crm.db"),
             state: Path::new("/tmp/state.db"),
             endpoint: "http://127.0.0.1:8099/json/",

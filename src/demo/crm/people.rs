@@ -95,7 +95,7 @@ const NOTES: [&str; 5] = [
 ];
 
 /// One row of the CRM's table, without key and times.
-pub struct Person {
+pub struct DemoPerson {
     pub first_name: Option<String>,
     pub last_name: String,
     pub email: Option<String>,
@@ -114,12 +114,12 @@ pub struct Person {
 }
 
 /// A believable person with nothing wrong; `number` keeps addresses apart.
-pub fn person(rng: &mut StdRng, number: i64) -> Person {
+pub fn person(rng: &mut StdRng, number: i64) -> DemoPerson {
     let (first_name, last_name) = (pick(rng, &FIRST_NAMES), pick(rng, &LAST_NAMES));
     let domain = pick(rng, &["example.com", "example.org", "example.net"]);
     let email = format!("{}.{}{number}@{domain}", first_name.to_lowercase(), last_name.to_lowercase());
     let (make, model) = pick(rng, &CARS);
-    Person {
+    DemoPerson {
         first_name: Some(first_name.to_owned()),
         last_name: last_name.to_owned(),
         email: Some(email),

@@ -12,33 +12,33 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::sqlite::SqliteJournalMode;
 
-use crate::demo::crm::people::Person;
+use crate::demo::crm::people::DemoPerson;
 
 /// Which leads are faulty.
-pub(crate) const FAULTS: [(i64, Fault); 8] = [
-    (17, Fault::NoEmail),
-    (52, Fault::EmailWithoutAt),
-    (88, Fault::EmailWithoutDomain),
-    (121, Fault::BlankFirstName),
-    (159, Fault::NoFirstName),
-    (203, Fault::ImpossibleDate),
-    (240, Fault::NoOwner),
-    (281, Fault::UnclearOptOut),
+pub(crate) const FAULTS: [(i64, RowFault); 8] = [
+    (17, RowFault::NoEmail),
+    (52, RowFault::EmailWithoutAt),
+    (88, RowFault::EmailWithoutDomain),
+    (121, RowFault::BlankFirstName),
+    (159, RowFault::NoFirstName),
+    (203, RowFault::ImpossibleDate),
+    (240, RowFault::NoOwner),
+    (281, RowFault::UnclearOptOut),
 ];
 
-pub(crate) struct Row {
+pub(crate) struct DemoRow {
     pub(crate) id: i64,
-    pub(crate) person: Person,
+    pub(crate) person: DemoPerson,
     pub(crate) created_at: String,
     pub(crate) updated_at: String,
 }
 
-pub(crate) async fn insert(connection: &mut SqliteConnection, rows: Vec<Row>) -> anyhow::Result<()> {
+pub(crate) async fn insert(connection: &mut SqliteConnection, rows: Vec<DemoRow>) -> anyhow::Result<()> {
     let mut statement = QueryBuilder::<Sqlite>::new(
         "insert into leads (id, first_name, last_name, email, phone, mobile, source, status, owner_name, owner_email, \
          created_at, updated_at, do_not_contact, vehicle_year, make, model, group_name, notes) ",
     );
-    statement.push_values(rows, |mut values, Row { id, person, created_at, updated_at }| {
+    statement.push_values(rows, |mut values, DemoRow { id, person, created_at, updated_at }| {
         values.push_bind(id).push_bind(person.first_name).push_bind(person.last_name).push_bind(person.email);
         values.push_bind(person.phone).push_bind(person.mobile).push_bind(person.source).push_bind(person.status);
         values.push_bind(person.owner.map(|owner| owner.0)).push_bind(person.owner.map(|owner| owner.1));
@@ -63,7 +63,7 @@ pub(crate) fn stamp(at: DateTime<Utc>) -> String {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum Fault {
+pub(crate) enum RowFault {
     NoEmail,
     EmailWithoutAt,
     EmailWithoutDomain,

@@ -13,20 +13,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{self, Settings, WritebackMode};
+use crate::config::{self, ServiceSettings, WritebackMode};
 use crate::db::discreet;
 use crate::error::SetupError;
-use crate::pulse::{Loop, Pulse};
-use crate::receive::signals::Signals;
-use crate::rules::heard_event::Waiting;
+use crate::pulse::{DaemonLoop, LoopPulse};
+use crate::receive::signals::LoopSignals;
+use crate::rules::heard_event::WaitingEvent;
 use crate::rules::retry;
-use crate::source::writeback::ddl::Design;
-use crate::source::writeback::failure::Failure;
-use crate::source::writeback::statements::Statements;
-use crate::source::writeback::writer::Writer;
+use crate::source::writeback::ddl::WritebackDesign;
+use crate::source::writeback::failure::WriteFailure;
+use crate::source::writeback::statements::EventStatements;
+use crate::source::writeback::writer::CrmWriter;
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
-use crate::store::writeback::{self as queue, Failed};
+use crate::store::writeback::{self as queue, FailedEvent};
 
 /// An event that was refused so often waits for a person.
 const TRIES: i64 = 5;
@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one step came to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Stepped {
+pub struct WritebackStep {
     pub written: usize,
     pub failed: usize,
     /// When an event that waits for its next try is due.
@@ -46,26 +46,26 @@ pub struct Stepped {
 
 /// What keeps everything waiting.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum WritebackError {
     #[error("the state cannot be read or written: {0}")]
     State(#[from] sqlx::Error),
     #[error(transparent)]
-    Crm(#[from] Failure),
+    Crm(#[from] WriteFailure),
 }
 
-impl Trouble {
+impl WritebackError {
     fn cure(&self) -> &'static str {
         match self {
-            Trouble::State(error) => state_cure(error),
-            Trouble::Crm(failure) => failure.cure(),
+            WritebackError::State(error) => state_cure(error),
+            WritebackError::Crm(failure) => failure.cure(),
         }
     }
 
     /// Without personal data.
     fn in_words(self) -> String {
         match self {
-            Trouble::State(error) => discreet::in_words(&anyhow::Error::from(error)),
-            Trouble::Crm(failure) => failure.to_string(),
+            WritebackError::State(error) => discreet::in_words(&anyhow::Error::from(error)),
+            WritebackError::Crm(failure) => failure.to_string(),
         }
     }
 }
@@ -74,9 +74,11 @@ impl Trouble {
 ///
 /// # Errors
 /// [`SetupError`] for a statement that cannot be read.
-pub fn check(settings: &Settings) -> Result<(), SetupError> {
+pub fn check(settings: &ServiceSettings) -> Result<(), SetupError> {
     match settings.writeback.mode {
-        WritebackMode::Sql => Statements::read(&settings.writeback, Design::of(settings).engine).map(drop),
+        WritebackMode::Sql => {
+            EventStatements::read(&settings.writeback, WritebackDesign::of(settings).engine).map(drop)
+        }
         WritebackMode::Tables | WritebackMode::Off => Ok(()),
     }
 }
@@ -85,10 +87,10 @@ pub fn check(settings: &Settings) -> Result<(), SetupError> {
 /// have written is there once: the CRM knows which events it has.
 pub async fn step(
     state: &StateDb,
-    writer: &mut Writer,
-    retry: &config::Retry,
+    writer: &mut CrmWriter,
+    retry: &config::RetrySettings,
     now: DateTime<Utc>,
-) -> Result<Option<Stepped>, Trouble> {
+) -> Result<Option<WritebackStep>, WritebackError> {
     let mut turn = writer.take_turn();
     let stepped = match turn.try_take(state).await {
         Ok(true) => {
@@ -108,12 +110,12 @@ pub async fn step(
 
 async fn step_in_turn(
     state: &StateDb,
-    writer: &mut Writer,
-    retry: &config::Retry,
+    writer: &mut CrmWriter,
+    retry: &config::RetrySettings,
     now: DateTime<Utc>,
-) -> Result<Stepped, Trouble> {
+) -> Result<WritebackStep, WritebackError> {
     let waiting = queue::due(state, retry.max_interval, now).await?;
-    let mut stepped = Stepped::default();
+    let mut stepped = WritebackStep::default();
     if !waiting.is_empty() {
         let written = writer.write(&waiting, now).await?;
         let failed = judged(&waiting, written.failed, retry, now);
@@ -126,8 +128,13 @@ async fn step_in_turn(
 }
 
 /// Says what was refused, and when it is tried again.
-fn judged(waiting: &[Waiting], failed: Vec<(i64, String)>, retry: &config::Retry, now: DateTime<Utc>) -> Vec<Failed> {
-    let events: HashMap<i64, &Waiting> = waiting.iter().map(|event| (event.seq, event)).collect();
+fn judged(
+    waiting: &[WaitingEvent],
+    failed: Vec<(i64, String)>,
+    retry: &config::RetrySettings,
+    now: DateTime<Utc>,
+) -> Vec<FailedEvent> {
+    let events: HashMap<i64, &WaitingEvent> = waiting.iter().map(|event| (event.seq, event)).collect();
     let judge = |(seq, detail): (i64, String)| {
         let event = events.get(&seq)?;
         let (attempts, id, kind) = (event.attempts + 1, &event.lead.id, event.kind.name());
@@ -146,20 +153,20 @@ fn judged(waiting: &[Waiting], failed: Vec<(i64, String)>, retry: &config::Retry
                 "the CRM refuses what Conversica sent; given up"
             );
         }
-        Some(Failed { seq, due_at, detail })
+        Some(FailedEvent { seq, due_at, detail })
     };
     failed.into_iter().filter_map(judge).collect()
 }
 
 /// Runs until `stop`.
 pub async fn run(
-    settings: Arc<Settings>,
+    settings: Arc<ServiceSettings>,
     state: StateDb,
-    signals: Signals,
-    pulse: Arc<Pulse>,
+    signals: LoopSignals,
+    pulse: Arc<LoopPulse>,
     stop: CancellationToken,
 ) {
-    let mut writer = match Writer::new(&settings) {
+    let mut writer = match CrmWriter::new(&settings) {
         Ok(Some(writer)) => writer,
         Ok(None) => return stop.cancelled().await,
         Err(error) => {
@@ -169,7 +176,7 @@ pub async fn run(
     };
     let progress = writer.progress();
     let retry = &settings.delivery.retry;
-    let patience = config::Retry { max_interval: retry.max_interval.min(LONGEST_PAUSE), ..retry.clone() };
+    let patience = config::RetrySettings { max_interval: retry.max_interval.min(LONGEST_PAUSE), ..retry.clone() };
     let (mut troubles, mut said) = (0, String::new());
     loop {
         let now = clock::now();
@@ -177,7 +184,7 @@ pub async fn run(
         let stepped = tokio::select! {
             stepped = step(&state, &mut writer, retry, now) => stepped,
             () = stop.cancelled() => break,
-            never = pulse.follow(Loop::Writeback, || progress.load(Ordering::Relaxed)) => match never {},
+            never = pulse.follow(DaemonLoop::Writeback, || progress.load(Ordering::Relaxed)) => match never {},
         };
         let mut in_trouble = false;
         let pause = match stepped {
@@ -206,13 +213,13 @@ pub async fn run(
             () = tokio::time::sleep(pause) => {}
             () = signals.writeback.notified(), if !in_trouble => {}
             () = stop.cancelled() => break,
-            never = pulse.rest(Loop::Writeback) => match never {},
+            never = pulse.rest(DaemonLoop::Writeback) => match never {},
         }
     }
     writer.close().await;
 }
 
-fn pause(stepped: &Stepped, now: DateTime<Utc>) -> Duration {
+fn pause(stepped: &WritebackStep, now: DateTime<Utc>) -> Duration {
     if stepped.written > 0 {
         return Duration::ZERO;
     }

@@ -4,15 +4,15 @@ use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 
 /// A stamp that is kept as a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Iso {
+pub(crate) struct IsoStamp {
     /// As it is written, whatever its zone; cut to the second.
     pub at: NaiveDateTime,
-    pub zone: Zone,
-    pub form: Form,
+    pub zone: StampZone,
+    pub form: IsoForm,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Zone {
+pub(crate) enum StampZone {
     Unsaid,
     Utc,
     /// East of UTC.
@@ -21,7 +21,7 @@ pub(crate) enum Zone {
 
 /// What decides how it sorts among others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum IsoForm {
     Day,
     Minutes { separator: char },
     Seconds { separator: char },
@@ -29,27 +29,27 @@ pub(crate) enum Form {
 
 /// `YYYY-MM-DD`, and with a space or a `T` `HH:MM`, seconds and their fraction, and a zone, each where it is. Nothing else:
 /// what is filled up with blanks, or counts to twelve, does not sort as the times that it stands for.
-pub(crate) fn iso(text: &str) -> Option<Iso> {
+pub(crate) fn iso(text: &str) -> Option<IsoStamp> {
     let (year, rest) = digits(text, 4)?;
     let (month, rest) = digits(rest.strip_prefix('-')?, 2)?;
     let (day, rest) = digits(rest.strip_prefix('-')?, 2)?;
     let day = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
     if rest.is_empty() {
-        return Some(Iso { at: day.and_time(NaiveTime::MIN), zone: Zone::Unsaid, form: Form::Day });
+        return Some(IsoStamp { at: day.and_time(NaiveTime::MIN), zone: StampZone::Unsaid, form: IsoForm::Day });
     }
     let separator = rest.chars().next().filter(|c| [' ', 'T'].contains(c))?;
     let (hours, rest) = digits(&rest[1..], 2)?;
     let (minutes, rest) = digits(rest.strip_prefix(':')?, 2)?;
     let (seconds, rest, form) = match rest.strip_prefix(':') {
-        None => (0, rest, Form::Minutes { separator }),
+        None => (0, rest, IsoForm::Minutes { separator }),
         Some(rest) => {
             let (seconds, rest) = digits(rest, 2)?;
-            (seconds, without_fraction(rest)?, Form::Seconds { separator })
+            (seconds, without_fraction(rest)?, IsoForm::Seconds { separator })
         }
     };
     // A leap second counts as the one before it.
     let seconds = if seconds == 60 { 59 } else { seconds };
-    Some(Iso { at: day.and_hms_opt(hours, minutes, seconds)?, zone: zone(rest)?, form })
+    Some(IsoStamp { at: day.and_hms_opt(hours, minutes, seconds)?, zone: zone(rest)?, form })
 }
 
 /// A number of exactly so many digits, and what follows.
@@ -66,12 +66,12 @@ fn without_fraction(text: &str) -> Option<&str> {
 }
 
 /// Nothing, `Z`, `+02`, `+0200` or `+02:00`.
-fn zone(text: &str) -> Option<Zone> {
+fn zone(text: &str) -> Option<StampZone> {
     if text.is_empty() {
-        return Some(Zone::Unsaid);
+        return Some(StampZone::Unsaid);
     }
     if ["Z", "z"].contains(&text) {
-        return Some(Zone::Utc);
+        return Some(StampZone::Utc);
     }
     let sign = if text.starts_with('-') { -1 } else { 1 };
     let (hours, rest) = digits(text.strip_prefix(['+', '-'])?, 2)?;
@@ -79,7 +79,7 @@ fn zone(text: &str) -> Option<Zone> {
         "" if rest.is_empty() => 0,
         minutes => digits(minutes, 2).filter(|(_, rest)| rest.is_empty())?.0,
     };
-    Some(Zone::Offset(TimeDelta::minutes(sign * i64::from(hours * 60 + minutes))))
+    Some(StampZone::Offset(TimeDelta::minutes(sign * i64::from(hours * 60 + minutes))))
 }
 
 /// PostgreSQL's text of a date or a timestamp. What lies beyond all calendars (`infinity`, the year 10000) is the last moment

@@ -4,14 +4,14 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use email_address::{EmailAddress, Options};
 
-use crate::conversica::lead::{ADDRESSES, Kind, LeadKey, WITHDRAWALS};
+use crate::conversica::lead::{ADDRESSES, LeadKey, ValueKind, WITHDRAWALS};
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, OptOutValue, read_opt_out};
 use crate::rules::value;
 use crate::rules::value_fault::{LOST_CHARACTER, MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR, UNREADABLE};
 
 /// A value that can be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sendable<'t> {
+pub(crate) enum SendableValue<'t> {
     Boolean(bool),
     Moment(DateTime<Utc>),
     Text(&'t str),
@@ -22,27 +22,27 @@ pub(crate) enum Sendable<'t> {
     },
 }
 
-impl Sendable<'_> {
+impl SendableValue<'_> {
     pub fn is_blank(&self) -> bool {
         match self {
-            Sendable::Boolean(_) | Sendable::Moment(_) => false,
-            Sendable::Text(text) => text.is_empty(),
-            Sendable::Cleaned { text, .. } => text.is_empty(),
+            SendableValue::Boolean(_) | SendableValue::Moment(_) => false,
+            SendableValue::Text(text) => text.is_empty(),
+            SendableValue::Cleaned { text, .. } => text.is_empty(),
         }
     }
 
     /// How the value was made one line, where it was.
     pub fn cleaned(&self) -> Option<&'static str> {
         match self {
-            Sendable::Cleaned { how, .. } => Some(how),
-            Sendable::Boolean(_) | Sendable::Moment(_) | Sendable::Text(_) => None,
+            SendableValue::Cleaned { how, .. } => Some(how),
+            SendableValue::Boolean(_) | SendableValue::Moment(_) | SendableValue::Text(_) => None,
         }
     }
 }
 
 /// A value that cannot be sent, and why: each reason goes on where "it" ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unusable {
+pub(crate) struct UnusableValue {
     pub reasons: Vec<&'static str>,
 }
 
@@ -69,7 +69,7 @@ fn without_decimals(key: Option<LeadKey>, text: &str) -> Option<&str> {
     (is_code && !decimals.is_empty() && decimals.bytes().all(|b| b == b'0')).then_some(whole)
 }
 
-impl Unusable {
+impl UnusableValue {
     /// Whether the row itself is damaged, and not only a value of no use: then the lead is invalid whatever the key.
     pub fn is_of_the_row(&self) -> bool {
         self.reasons.contains(&BROKEN)
@@ -77,18 +77,18 @@ impl Unusable {
 }
 
 /// Reads a value for that key; `None` is a custom key, which is text.
-pub(crate) fn read(key: Option<LeadKey>, text: &str, zone: Tz) -> Result<Sendable<'_>, Unusable> {
-    let refuse = |reason| Err(Unusable { reasons: vec![reason] });
+pub(crate) fn read(key: Option<LeadKey>, text: &str, zone: Tz) -> Result<SendableValue<'_>, UnusableValue> {
+    let refuse = |reason| Err(UnusableValue { reasons: vec![reason] });
     if key.is_some_and(|key| WITHDRAWALS.contains(&key)) {
         let unusable = match read_opt_out(text) {
-            OptOutValue::Yes => return Ok(Sendable::Boolean(true)),
-            OptOutValue::No => return Ok(Sendable::Boolean(false)),
+            OptOutValue::Yes => return Ok(SendableValue::Boolean(true)),
+            OptOutValue::No => return Ok(SendableValue::Boolean(false)),
             OptOutValue::LikelyYes => COUNTS_AS_OPT_OUT,
             OptOutValue::Unclear => MAY_BE_OPT_OUT,
         };
         let is_broken = text.contains(char::REPLACEMENT_CHARACTER);
         let reasons = is_broken.then_some(BROKEN).into_iter().chain([unusable]).collect();
-        return Err(Unusable { reasons });
+        return Err(UnusableValue { reasons });
     }
     if text.contains(char::REPLACEMENT_CHARACTER) {
         return refuse(BROKEN);
@@ -96,35 +96,35 @@ pub(crate) fn read(key: Option<LeadKey>, text: &str, zone: Tz) -> Result<Sendabl
     if text.contains(LOST_CHARACTER) {
         return refuse(LOST);
     }
-    match key.map_or(Kind::Text, LeadKey::kind) {
-        Kind::Boolean => {
-            value::boolean(text).map_or_else(|| refuse("is neither yes nor no"), |yes| Ok(Sendable::Boolean(yes)))
+    match key.map_or(ValueKind::Text, LeadKey::kind) {
+        ValueKind::Boolean => {
+            value::boolean(text).map_or_else(|| refuse("is neither yes nor no"), |yes| Ok(SendableValue::Boolean(yes)))
         }
-        Kind::Datetime => value::datetime(text, zone)
-            .map_or_else(|| refuse("is not a date and time that can be read"), |at| Ok(Sendable::Moment(at))),
-        Kind::Text => read_text(key, text),
+        ValueKind::Datetime => value::datetime(text, zone)
+            .map_or_else(|| refuse("is not a date and time that can be read"), |at| Ok(SendableValue::Moment(at))),
+        ValueKind::Text => read_text(key, text),
     }
 }
 
-fn read_text(key: Option<LeadKey>, text: &str) -> Result<Sendable<'_>, Unusable> {
+fn read_text(key: Option<LeadKey>, text: &str) -> Result<SendableValue<'_>, UnusableValue> {
     match text {
         NOT_SCALAR => {
-            return Err(Unusable {
+            return Err(UnusableValue {
                 reasons: vec!["is a JSON object or array; pick one value of it in a [source] query"],
             });
         }
         UNREADABLE => {
             let reason = "is JSON that holds no text: half of a character, or a number beyond all measure";
-            return Err(Unusable { reasons: vec![reason] });
+            return Err(UnusableValue { reasons: vec![reason] });
         }
-        NOT_A_NUMBER => return Err(Unusable { reasons: vec!["is NaN or infinity, which is no number"] }),
+        NOT_A_NUMBER => return Err(UnusableValue { reasons: vec!["is NaN or infinity, which is no number"] }),
         _ => {}
     }
     if let Some(code) = without_decimals(key, text) {
-        return Ok(Sendable::Cleaned { text: code.to_owned(), how: "its decimals are zero and were left out" });
+        return Ok(SendableValue::Cleaned { text: code.to_owned(), how: "its decimals are zero and were left out" });
     }
     let mut reasons = Vec::new();
-    let mut sendable = Sendable::Text(text);
+    let mut sendable = SendableValue::Text(text);
     if text.chars().any(char::is_control) {
         // Who a lead is and where it is written to is never guessed at.
         let is_exact =
@@ -136,8 +136,8 @@ fn read_text(key: Option<LeadKey>, text: &str) -> Result<Sendable<'_>, Unusable>
         }
     }
     let sent = match &sendable {
-        Sendable::Cleaned { text, .. } => text.as_str(),
-        Sendable::Boolean(_) | Sendable::Moment(_) | Sendable::Text(_) => text,
+        SendableValue::Cleaned { text, .. } => text.as_str(),
+        SendableValue::Boolean(_) | SendableValue::Moment(_) | SendableValue::Text(_) => text,
     };
     if sent.chars().nth(MAX_CHARS).is_some() {
         reasons.push("is longer than 2000 characters");
@@ -145,24 +145,24 @@ fn read_text(key: Option<LeadKey>, text: &str) -> Result<Sendable<'_>, Unusable>
     if key == Some(LeadKey::Email) && !is_address(text) {
         reasons.push("is not shaped like an e-mail address");
     }
-    if reasons.is_empty() { Ok(sendable) } else { Err(Unusable { reasons }) }
+    if reasons.is_empty() { Ok(sendable) } else { Err(UnusableValue { reasons }) }
 }
 
-fn clean<'t>(key: Option<LeadKey>, text: &str) -> Sendable<'t> {
-    let joint = if key == Some(LeadKey::Address) { Joint::Comma } else { Joint::Blank };
+fn clean<'t>(key: Option<LeadKey>, text: &str) -> SendableValue<'t> {
+    let joint = if key == Some(LeadKey::Address) { LineJoint::Comma } else { LineJoint::Blank };
     let has_break = text.chars().any(is_line_break);
     let how = match (has_break, joint) {
-        (true, Joint::Comma) => "line breaks became commas",
-        (true, Joint::Blank) => "line breaks became blanks",
+        (true, LineJoint::Comma) => "line breaks became commas",
+        (true, LineJoint::Blank) => "line breaks became blanks",
         (false, _) if text.chars().any(|c| c.is_control() && c.is_whitespace()) => "tabs became blanks",
         (false, _) => "control characters were left out",
     };
-    Sendable::Cleaned { text: one_line(text, joint), how }
+    SendableValue::Cleaned { text: one_line(text, joint), how }
 }
 
 /// What stands between the lines of a text when it becomes one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Joint {
+enum LineJoint {
     Blank,
     Comma,
 }
@@ -173,7 +173,7 @@ fn is_line_break(c: char) -> bool {
 
 /// The text on one line: white space with a line break in it becomes the joint, with a tab in it a blank; other control
 /// characters go.
-fn one_line(text: &str, joint: Joint) -> String {
+fn one_line(text: &str, joint: LineJoint) -> String {
     let mut line = String::with_capacity(text.len());
     let mut gap = String::new();
     for c in text.chars() {
@@ -186,7 +186,7 @@ fn one_line(text: &str, joint: Joint) -> String {
         }
         let between = if gap.chars().any(is_line_break) {
             let is_parted = line.ends_with([',', ';']) || c == ',' || c == ';';
-            if joint == Joint::Comma && !is_parted { ", " } else { " " }
+            if joint == LineJoint::Comma && !is_parted { ", " } else { " " }
         } else if gap.contains('\t') {
             " "
         } else {
@@ -223,7 +223,7 @@ mod tests {
             ("\u{7}\n", "", ""),
         ] {
             assert_eq!(
-                (one_line(text, Joint::Comma), one_line(text, Joint::Blank)),
+                (one_line(text, LineJoint::Comma), one_line(text, LineJoint::Blank)),
                 (comma.to_owned(), blank.to_owned())
             );
         }
@@ -259,13 +259,13 @@ mod tests {
             assert!(unusable.reasons[0].contains("control characters"), "{key}: {unusable:?}");
         }
         let cleaned = read(Some(LeadKey::FirstName), "Ann\tLee", Tz::UTC).unwrap();
-        assert_eq!(cleaned, Sendable::Cleaned { text: "Ann Lee".to_owned(), how: "tabs became blanks" });
+        assert_eq!(cleaned, SendableValue::Cleaned { text: "Ann Lee".to_owned(), how: "tabs became blanks" });
     }
 
     proptest! {
         #[test]
         fn whatever_is_cleaned_is_one_line_and_stays_as_it_is(text in "[a,; \t\r\n\u{0}\u{7}\u{85}\u{9f}é]{0,12}") {
-            for joint in [Joint::Comma, Joint::Blank] {
+            for joint in [LineJoint::Comma, LineJoint::Blank] {
                 let line = one_line(text.trim(), joint);
                 prop_assert!(!line.chars().any(char::is_control), "{line:?}");
                 prop_assert_eq!(line.trim(), &line);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{self, Environment};
+use crate::config::{self, ProcessEnvironment};
 use crate::rules::value_fault::{MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR};
 
 const CONFIG: &str = r#"
@@ -26,14 +26,15 @@ const CONFIG: &str = r#"
     password = "sandbox"
 "#;
 
-fn mapping() -> Mapping {
-    let loaded = config::layers::load_text("test.toml", CONFIG, &Environment::default()).expect("valid settings");
-    Mapping::new(&loaded.settings)
+fn mapping() -> LeadMapping {
+    let loaded =
+        config::layers::load_text("test.toml", CONFIG, &ProcessEnvironment::default()).expect("valid settings");
+    LeadMapping::new(&loaded.settings)
 }
 
 /// Columns in the order of the Lead keys that use them: first, mail, source, status, dnc, created, group.
-fn row(cells: [Option<&str>; 7]) -> Row {
-    Row { key: Some("7".into()), client: None, cells: cells.iter().map(|c| c.map(str::to_owned)).collect() }
+fn row(cells: [Option<&str>; 7]) -> SourceRow {
+    SourceRow { key: Some("7".into()), client: None, cells: cells.iter().map(|c| c.map(str::to_owned)).collect() }
 }
 
 fn mapped(cells: [Option<&str>; 7]) -> Result<String, Vec<String>> {
@@ -142,7 +143,7 @@ fn values_are_escaped_as_json() {
 proptest! {
     #[test]
     fn whatever_a_row_holds_the_result_is_json_or_reasons(cells in proptest::collection::vec(proptest::option::of(".{0,30}"), 7)) {
-        let row = Row { key: Some("7".into()), client: None, cells };
+        let row = SourceRow { key: Some("7".into()), client: None, cells };
         match mapping().map(&row).desired {
             Ok(body) => { serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&body).unwrap(); }
             Err(reasons) => prop_assert!(!reasons.is_empty()),
@@ -153,7 +154,7 @@ proptest! {
     fn the_same_row_always_has_the_same_fingerprint(name in "[a-zA-Z ]{1,20}") {
         let mut cells = GOOD.map(|c| c.map(str::to_owned)).to_vec();
         cells[0] = Some(format!("x{name}"));
-        let row = Row { key: Some("7".into()), client: None, cells };
+        let row = SourceRow { key: Some("7".into()), client: None, cells };
         prop_assert_eq!(mapping().map(&row).fingerprint(), mapping().map(&row.clone()).fingerprint());
     }
 }

@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use proptest::prelude::*;
 
 use super::*;
-use crate::rules::cursor::{Bound, Kind};
+use crate::rules::cursor::{StampBound, StampKind};
 
 const LOOKBACK_SECONDS: i64 = 20;
 const POLICY: StampPolicy = StampPolicy { lookback: Duration::from_secs(LOOKBACK_SECONDS as u64), time_zone: Tz::UTC };
@@ -27,12 +27,12 @@ enum StampForm {
 }
 
 impl StampForm {
-    fn kind(self) -> Kind {
+    fn kind(self) -> StampKind {
         match self {
-            StampForm::Zoned => Kind::TimestampTz,
-            StampForm::Epoch => Kind::Number,
-            StampForm::Iso => Kind::Text,
-            StampForm::Local(_) => Kind::Timestamp,
+            StampForm::Zoned => StampKind::TimestampTz,
+            StampForm::Epoch => StampKind::Number,
+            StampForm::Iso => StampKind::Text,
+            StampForm::Local(_) => StampKind::Timestamp,
         }
     }
 
@@ -46,14 +46,14 @@ impl StampForm {
     }
 }
 
-fn has(bound: &Bound, text: &str) -> bool {
+fn has(bound: &StampBound, text: &str) -> bool {
     match bound {
-        Bound::Moment(from) => text >= from.as_str(),
-        Bound::Numbers(ranges) => {
+        StampBound::Moment(from) => text >= from.as_str(),
+        StampBound::Numbers(ranges) => {
             let number: i64 = text.parse().expect("a number");
             ranges.iter().any(|range| range.from <= number && range.below.is_none_or(|below| number < below))
         }
-        Bound::Texts(ranges) => {
+        StampBound::Texts(ranges) => {
             ranges.iter().any(|r| r.from.as_str() <= text && r.below.as_deref().is_none_or(|below| text < below))
         }
     }
@@ -71,7 +71,7 @@ struct WrittenRow {
 struct PollModel {
     form: StampForm,
     rows: Vec<WrittenRow>,
-    cursor: Option<Cursor>,
+    cursor: Option<PollCursor>,
     read: Vec<bool>,
     writes: usize,
 }
@@ -87,8 +87,12 @@ impl PollModel {
         let now = at(second);
         let open = self.rows.iter().filter(|row| row.began <= second && second < row.committed).map(|row| row.began);
         let before = open.min().filter(|_| sees_open).map_or(now, at);
-        let settled =
-            Settled { open_since: before, before, open_seconds: (now - before).num_seconds(), ..Settled::at(now) };
+        let settled = SettledMoment {
+            open_since: before,
+            before,
+            open_seconds: (now - before).num_seconds(),
+            ..SettledMoment::at(now)
+        };
         let window = self.cursor.as_ref().and_then(|cursor| read_window(cursor, POLICY, now));
         let (mut rows, mut newest) = (0, None::<String>);
         for (row, read) in self.rows.iter().zip(&mut self.read).filter(|(row, _)| row.committed <= second) {
@@ -101,7 +105,7 @@ impl PollModel {
             }
         }
         let seen = PollSight {
-            newest: newest.map(|text| Newest::new(text, self.form.kind())),
+            newest: newest.map(|text| NewestStamp::new(text, self.form.kind())),
             settled,
             full_at: window.is_none().then_some(now),
             source: String::new(),

@@ -10,7 +10,7 @@ use reqwest::{Certificate, StatusCode, redirect};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 
 /// Posts under way at once.
 const AT_ONCE: usize = 16;
@@ -21,7 +21,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 
 /// Where posts go to.
 #[derive(Debug, Clone)]
-pub struct Receiver {
+pub struct PlayReceiver {
     /// Its address without a path: `http://127.0.0.1:8443`.
     pub url: Url,
     pub username: String,
@@ -30,9 +30,9 @@ pub struct Receiver {
     pub certificate: Option<Vec<u8>>,
 }
 
-pub struct Courier {
+pub struct PostCourier {
     http: reqwest::Client,
-    receiver: Receiver,
+    receiver: PlayReceiver,
     turn: Semaphore,
     pub posts: AtomicU64,
     pub acknowledged: AtomicU64,
@@ -40,10 +40,10 @@ pub struct Courier {
     pub conversations: AtomicU64,
 }
 
-impl Courier {
+impl PostCourier {
     /// # Errors
     /// For a certificate that is none.
-    pub fn new(receiver: Receiver) -> anyhow::Result<Self> {
+    pub fn new(receiver: PlayReceiver) -> anyhow::Result<Self> {
         let mut http = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(TIMEOUT)
@@ -60,11 +60,11 @@ impl Courier {
     }
 
     /// Returns once it is acknowledged, or refused for good.
-    pub async fn deliver(&self, kind: Kind, body: &str) {
+    pub async fn deliver(&self, kind: PostKind, body: &str) {
         let path = match kind {
-            Kind::LeadUpdate => "/conversica/lead",
-            Kind::Message => "/conversica/message",
-            Kind::ChatLead => "/conversica/create",
+            PostKind::LeadUpdate => "/conversica/lead",
+            PostKind::Message => "/conversica/message",
+            PostKind::ChatLead => "/conversica/create",
         };
         let mut url = self.receiver.url.clone();
         url.set_path(path);
@@ -72,7 +72,7 @@ impl Courier {
         loop {
             let Ok(turn) = self.turn.acquire().await else { return };
             self.posts.fetch_add(1, Ordering::Relaxed);
-            let Receiver { username, password, .. } = &self.receiver;
+            let PlayReceiver { username, password, .. } = &self.receiver;
             let request = self.http.post(url.clone()).basic_auth(username, Some(password));
             let answer = request.header(CONTENT_TYPE, "application/json").body(body.to_owned()).send().await;
             drop(turn);

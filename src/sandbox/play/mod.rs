@@ -19,17 +19,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::courier::Courier;
-pub use self::courier::Receiver;
-use self::script::{Person, Step, conversation, plot, stopped};
+pub use self::courier::PlayReceiver;
+use self::courier::PostCourier;
+use self::script::{ScriptPerson, ScriptStep, conversation, plot, stopped};
 
 /// Conversations at once; leads on top wait their turn.
 const AT_ONCE: usize = 1000;
 
 /// What is played, and to whom.
 #[derive(Debug, Clone)]
-pub struct Options {
-    pub receiver: Receiver,
+pub struct PlayOptions {
+    pub receiver: PlayReceiver,
     /// Between two steps of a conversation.
     pub beat: Duration,
     /// Share of the posts that come twice, in percent.
@@ -40,7 +40,7 @@ pub struct Options {
 
 /// What was played so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Played {
+pub struct PlayedCounts {
     /// Posts to the receiver, repeats and further tries included.
     pub posts: u64,
     pub acknowledged: u64,
@@ -51,18 +51,18 @@ pub struct Played {
 }
 
 /// Plays in the background until it is dropped or stopped.
-pub struct Player {
-    leads: UnboundedSender<Person>,
-    courier: Arc<Courier>,
+pub struct ConversationPlayer {
+    leads: UnboundedSender<ScriptPerson>,
+    courier: Arc<PostCourier>,
 }
 
-impl Player {
+impl ConversationPlayer {
     /// # Errors
     /// When the receiver's certificate cannot be read.
-    pub fn start(options: Options, seed: u64, stop: CancellationToken) -> anyhow::Result<Self> {
-        let courier = Arc::new(Courier::new(options.receiver.clone())?);
+    pub fn start(options: PlayOptions, seed: u64, stop: CancellationToken) -> anyhow::Result<Self> {
+        let courier = Arc::new(PostCourier::new(options.receiver.clone())?);
         let (leads, accepted) = unbounded_channel();
-        let stage = Stage { courier: courier.clone(), options, seed, parts: HashMap::new() };
+        let stage = PlayStage { courier: courier.clone(), options, seed, parts: HashMap::new() };
         tokio::spawn(async move {
             tokio::select! {
                 () = stage.run(accepted) => {}
@@ -74,15 +74,15 @@ impl Player {
 
     /// A Lead object was accepted.
     pub fn accepted(&self, body: &[u8]) {
-        if let Some(person) = Person::of(body) {
+        if let Some(person) = ScriptPerson::of(body) {
             // Whoever has stopped playing plays no more.
             let _ = self.leads.send(person);
         }
     }
 
-    pub fn played(&self) -> Played {
+    pub fn played(&self) -> PlayedCounts {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        Played {
+        PlayedCounts {
             posts: read(&self.courier.posts),
             acknowledged: read(&self.courier.acknowledged),
             refused: read(&self.courier.refused),
@@ -91,16 +91,16 @@ impl Player {
     }
 }
 
-struct Stage {
-    courier: Arc<Courier>,
-    options: Options,
+struct PlayStage {
+    courier: Arc<PostCourier>,
+    options: PlayOptions,
     seed: u64,
     /// Client and id of every lead met; the token ends its conversation, and `None` says that it was told so.
     parts: HashMap<(String, String), Option<CancellationToken>>,
 }
 
-impl Stage {
-    async fn run(mut self, mut accepted: UnboundedReceiver<Person>) {
+impl PlayStage {
+    async fn run(mut self, mut accepted: UnboundedReceiver<ScriptPerson>) {
         // Dropped with this task, and all conversations with it.
         let mut conversations = JoinSet::new();
         loop {
@@ -115,7 +115,7 @@ impl Stage {
         while conversations.join_next().await.is_some() {}
     }
 
-    fn cast(&mut self, person: &Person, conversations: &mut JoinSet<()>) {
+    fn cast(&mut self, person: &ScriptPerson, conversations: &mut JoinSet<()>) {
         let part = self.parts.entry((person.client_id.clone(), person.id.clone()));
         let is_new = matches!(part, std::collections::hash_map::Entry::Vacant(_));
         let part = part.or_insert_with(|| Some(CancellationToken::new()));
@@ -143,7 +143,7 @@ impl Stage {
 }
 
 /// Posts the steps, each at its beat.
-async fn play(courier: &Courier, options: &Options, mut steps: Vec<Step>, mut dice: StdRng) {
+async fn play(courier: &PostCourier, options: &PlayOptions, mut steps: Vec<ScriptStep>, mut dice: StdRng) {
     let start = tokio::time::Instant::now();
     let beats: Vec<u32> = steps.iter().map(|step| step.beat).collect();
     for earlier in 0..steps.len().saturating_sub(1) {

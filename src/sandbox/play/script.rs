@@ -10,11 +10,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 
 /// Whom it is about, as the accepted Lead object says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Person {
+pub struct ScriptPerson {
     pub id: String,
     /// Blank where the Lead object has none; the account's own is written then.
     pub client_id: String,
@@ -24,7 +24,7 @@ pub struct Person {
     pub stopped: bool,
 }
 
-impl Person {
+impl ScriptPerson {
     /// Reads a Lead object that was accepted.
     pub fn of(body: &[u8]) -> Option<Self> {
         let lead: Map<String, Value> = serde_json::from_slice(body).ok()?;
@@ -42,7 +42,7 @@ impl Person {
 
 /// How a conversation goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plot {
+pub enum ScriptPlot {
     /// They answer, and want to come by.
     HotLead,
     /// They do not answer.
@@ -62,27 +62,27 @@ pub enum Plot {
 }
 
 /// Each plot, and of how many in a hundred leads it is.
-pub const PLOTS: [(Plot, u32); 8] = [
-    (Plot::HotLead, 25),
-    (Plot::Silence, 28),
-    (Plot::OptOut, 8),
-    (Plot::Bounced, 9),
-    (Plot::ActionRequired, 10),
-    (Plot::AtRisk, 5),
-    (Plot::OutOfOffice, 10),
-    (Plot::Excluded, 5),
+pub const PLOTS: [(ScriptPlot, u32); 8] = [
+    (ScriptPlot::HotLead, 25),
+    (ScriptPlot::Silence, 28),
+    (ScriptPlot::OptOut, 8),
+    (ScriptPlot::Bounced, 9),
+    (ScriptPlot::ActionRequired, 10),
+    (ScriptPlot::AtRisk, 5),
+    (ScriptPlot::OutOfOffice, 10),
+    (ScriptPlot::Excluded, 5),
 ];
 
 /// One post, so many beats after the lead was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct ScriptStep {
     pub beat: u32,
-    pub kind: Kind,
+    pub kind: PostKind,
     pub body: String,
 }
 
 /// Which plot that lead meets.
-pub fn plot(person: &Person, seed: u64) -> Plot {
+pub fn plot(person: &ScriptPerson, seed: u64) -> ScriptPlot {
     let mut hasher = DefaultHasher::new();
     (seed, &person.client_id, &person.id).hash(&mut hasher);
     let mut die = StdRng::seed_from_u64(hasher.finish()).random_range(0..100);
@@ -92,18 +92,18 @@ pub fn plot(person: &Person, seed: u64) -> Plot {
         }
         die -= share;
     }
-    Plot::Silence
+    ScriptPlot::Silence
 }
 
 /// The whole conversation, in order. `beat` lies between two steps.
-pub fn conversation(person: &Person, plot: Plot, start: DateTime<Utc>, beat: TimeDelta) -> Vec<Step> {
+pub fn conversation(person: &ScriptPerson, plot: ScriptPlot, start: DateTime<Utc>, beat: TimeDelta) -> Vec<ScriptStep> {
     let mut script =
-        Script { person, start, beat, next: 0, subject: "Your online request".to_owned(), steps: Vec::new() };
+        PlayScript { person, start, beat, next: 0, subject: "Your online request".to_owned(), steps: Vec::new() };
     let (first, rep) = (person.first_name.as_str(), person.rep_name.as_str());
     let added = script.date();
     script.update(json!({"dateAdded": added}), "Preparing Lead", "Preparing Lead");
     match plot {
-        Plot::Excluded => return script.ends("Excluded", "Excluded (Rule)", json!({})),
+        ScriptPlot::Excluded => return script.ends("Excluded", "Excluded (Rule)", json!({})),
         _ => script.update(json!({}), "Preparing Lead", "First Message Schedule"),
     }
     script.says(&format!(
@@ -111,26 +111,26 @@ pub fn conversation(person: &Person, plot: Plot, start: DateTime<Utc>, beat: Tim
     ));
     let sent = script.date();
     match plot {
-        Plot::Bounced => {
+        ScriptPlot::Bounced => {
             return script.ends("Unworkable", "Bounced", json!({"firstMessageDate": sent, "lastMessageDate": sent}));
         }
         _ => script.update(json!({"firstMessageDate": sent, "lastMessageDate": sent}), "Messaging", "Sent Message"),
     }
     match plot {
-        Plot::Excluded | Plot::Bounced => {}
-        Plot::Silence => {
+        ScriptPlot::Excluded | ScriptPlot::Bounced => {}
+        ScriptPlot::Silence => {
             script.says(&format!(
                 "Hi {first},\n\nI just wanted to make sure that you got my message. Is there a good time to talk?"
             ));
             let sent = script.date();
             script.update(json!({"lastMessageDate": sent}), "Messaging", "Checking Back Later");
         }
-        Plot::OutOfOffice => {
+        ScriptPlot::OutOfOffice => {
             script.hears("I am out of the office until Monday and will read your message then.");
             let heard = script.date();
             script.update(json!({"lastResponseDate": heard}), "Messaging", "Out of Office");
         }
-        Plot::HotLead => {
+        ScriptPlot::HotLead => {
             script.hears(&format!(
                 "Hi,\n\nsure, tomorrow after 3 pm works. You can reach me at (555) 867-5309.\n\n{first}"
             ));
@@ -144,21 +144,21 @@ pub fn conversation(person: &Person, plot: Plot, start: DateTime<Utc>, beat: Tim
             script.status(json!({"hotLead": true, "hotLeadDate": hot}), "Hot Lead");
             script.says(&format!("Great, {first}! {rep} will call you tomorrow after 3 pm."));
         }
-        Plot::ActionRequired => {
+        ScriptPlot::ActionRequired => {
             script.hears("Could somebody send me a quote for the extended warranty first?");
             let heard = script.date();
             script.update(json!({"lastResponseDate": heard}), "Messaging", "Received Response");
             let asked = script.date();
             script.status(json!({"actionRequired": true, "actionRequiredDate": asked}), "Further Action");
         }
-        Plot::AtRisk => {
+        ScriptPlot::AtRisk => {
             script.hears("I have asked twice now, and nobody called me back. I am about to buy elsewhere.");
             let heard = script.date();
             script.update(json!({"lastResponseDate": heard}), "Messaging", "Received Response");
             let at_risk = script.date();
             script.status(json!({"leadAtRisk": true, "leadAtRiskDate": at_risk}), "Lead to Review");
         }
-        Plot::OptOut => {
+        ScriptPlot::OptOut => {
             script.hears("Please take me off your list.");
             let heard = script.date();
             return script.ends("Lead Stopped", "Unsubscribed", json!({"lastResponseDate": heard, "doNotEmail": true}));
@@ -168,34 +168,35 @@ pub fn conversation(person: &Person, plot: Plot, start: DateTime<Utc>, beat: Tim
 }
 
 /// What is said of a conversation that the CRM has ended.
-pub fn stopped(person: &Person, start: DateTime<Utc>) -> Vec<Step> {
-    let script = Script { person, start, beat: TimeDelta::zero(), next: 0, subject: String::new(), steps: Vec::new() };
+pub fn stopped(person: &ScriptPerson, start: DateTime<Utc>) -> Vec<ScriptStep> {
+    let script =
+        PlayScript { person, start, beat: TimeDelta::zero(), next: 0, subject: String::new(), steps: Vec::new() };
     script.ends("Client Stopped", "CRM Stopped", json!({}))
 }
 
-struct Script<'a> {
-    person: &'a Person,
+struct PlayScript<'a> {
+    person: &'a ScriptPerson,
     start: DateTime<Utc>,
     beat: TimeDelta,
     next: u32,
     subject: String,
-    steps: Vec<Step>,
+    steps: Vec<ScriptStep>,
 }
 
-impl Script<'_> {
+impl PlayScript<'_> {
     /// Of the next step, as Conversica writes it.
     fn date(&self) -> String {
         let at = self.start + self.beat * i32::try_from(self.next).unwrap_or(i32::MAX);
         at.format("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string()
     }
 
-    fn push(&mut self, kind: Kind, content: Value) {
+    fn push(&mut self, kind: PostKind, content: Value) {
         let client_id = if self.person.client_id.is_empty() { "sandbox" } else { &self.person.client_id };
         let mut body = json!({"apiVersion": "7.2", "id": self.person.id, "clientId": client_id});
         if let (Value::Object(body), Value::Object(content)) = (&mut body, content) {
             body.extend(content);
         }
-        self.steps.push(Step { beat: self.next, kind, body: body.to_string() });
+        self.steps.push(ScriptStep { beat: self.next, kind, body: body.to_string() });
         self.next += 1;
     }
 
@@ -206,24 +207,24 @@ impl Script<'_> {
         content["conversationStageDate"] = date.clone().into();
         content["conversationStatus"] = status.into();
         content["conversationStatusDate"] = date.into();
-        self.push(Kind::LeadUpdate, content);
+        self.push(PostKind::LeadUpdate, content);
     }
 
     /// A Lead Update with a new `leadStatus`.
     fn status(&mut self, mut content: Value, status: &str) {
         content["leadStatus"] = status.into();
         content["leadStatusDate"] = self.date().into();
-        self.push(Kind::LeadUpdate, content);
+        self.push(PostKind::LeadUpdate, content);
     }
 
-    fn ends(mut self, stage: &str, status: &str, content: Value) -> Vec<Step> {
+    fn ends(mut self, stage: &str, status: &str, content: Value) -> Vec<ScriptStep> {
         self.update(content, stage, status);
         self.steps
     }
 
     fn message(&mut self, action: &str, body: &str) {
         let content = json!({"action": action, "date": self.date(), "subject": self.subject, "body": body});
-        self.push(Kind::Message, content);
+        self.push(PostKind::Message, content);
         if !self.subject.starts_with("Re: ") {
             self.subject.insert_str(0, "Re: ");
         }
@@ -245,8 +246,8 @@ mod tests {
     use super::*;
     use crate::conversica::{heard, vocabulary};
 
-    fn person(id: &str) -> Person {
-        Person {
+    fn person(id: &str) -> ScriptPerson {
+        ScriptPerson {
             id: id.into(),
             client_id: "north".into(),
             first_name: "Ann".into(),
@@ -280,15 +281,15 @@ mod tests {
             let person = person(&id.to_string());
             assert_eq!(plot(&person, 3), plot(&person, 3));
         }
-        let met: Vec<Plot> = (0..500).map(|id| plot(&person(&id.to_string()), 1)).collect();
+        let met: Vec<ScriptPlot> = (0..500).map(|id| plot(&person(&id.to_string()), 1)).collect();
         assert!(PLOTS.iter().all(|(plot, _)| met.contains(plot)));
     }
 
     #[test]
     fn a_lead_object_tells_whom_it_is_about() {
         let body = r#"{"id":"7","clientId":"north","firstName":"Ann","repName":"John","optOut":false}"#;
-        assert_eq!(Person::of(body.as_bytes()), Some(person("7")));
-        assert!(Person::of(br#"{"id":"7","optOut":true}"#).unwrap().stopped);
-        assert_eq!(Person::of(b"7"), None);
+        assert_eq!(ScriptPerson::of(body.as_bytes()), Some(person("7")));
+        assert!(ScriptPerson::of(br#"{"id":"7","optOut":true}"#).unwrap().stopped);
+        assert_eq!(ScriptPerson::of(b"7"), None);
     }
 }

@@ -7,36 +7,36 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::client::{Attempt, Client};
-use crate::config::Settings;
-use crate::rules::admission::Admit;
-use crate::send::tally::Tally;
-use crate::send::throttle::Throttle;
-use crate::store::claim::{Claim, Finished};
-use crate::store::control::Halt;
+use crate::client::{ConversicaClient, RequestAttempt};
+use crate::config::ServiceSettings;
+use crate::rules::admission::ClaimFilter;
+use crate::send::tally::RunTally;
+use crate::send::throttle::DeliveryThrottle;
+use crate::store::claim::{FinishedAttempt, LeadClaim};
+use crate::store::control::StoredHalt;
 use crate::store::state_db::StateDb;
 
 /// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 
 /// Claims leads, posts them and records the answers.
-pub struct Deliverer {
+pub struct LeadDeliverer {
     pub(crate) state: StateDb,
-    pub(crate) client: Client,
-    pub(crate) settings: Settings,
+    pub(crate) client: ConversicaClient,
+    pub(crate) settings: ServiceSettings,
     /// Fingerprint of the credentials in use.
     pub(crate) account: String,
     /// Whether these credentials have ever had a 2xx; until then, one request at a time.
     pub(crate) verified: bool,
-    pub(crate) halt: Option<Halt>,
+    pub(crate) halt: Option<StoredHalt>,
     /// A halt, a first 2xx or a pause that is not on the disk yet.
-    pub(crate) unwritten: Vec<Unwritten>,
+    pub(crate) unwritten: Vec<UnwrittenFact>,
     /// `None` where the claim was too old when its request was to be written.
-    pub(crate) requests: JoinSet<(Claim, Option<Attempt>)>,
-    pub(crate) finished: Vec<Finished>,
-    pub(crate) throttle: Throttle,
+    pub(crate) requests: JoinSet<(LeadClaim, Option<RequestAttempt>)>,
+    pub(crate) finished: Vec<FinishedAttempt>,
+    pub(crate) throttle: DeliveryThrottle,
     /// Who may be claimed, by caps and Test Lead Token.
-    pub(crate) admit: Admit,
+    pub(crate) admit: ClaimFilter,
     /// What is in the queue was made by another mapping, until a poll has been through.
     pub(crate) mapping: String,
     pub(crate) remapping: bool,
@@ -47,13 +47,13 @@ pub struct Deliverer {
     pub(crate) capped_until: Option<DateTime<Utc>>,
     /// Nothing was due when last looked; look again then.
     pub(crate) idle_until: Option<DateTime<Utc>>,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) tally: Arc<RunTally>,
     pub(crate) wake: Arc<Notify>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Unwritten {
-    Halt(Halt),
+pub(crate) enum UnwrittenFact {
+    Halt(StoredHalt),
     Verified,
     /// Conversica asked for silence until then.
     Pause(DateTime<Utc>),

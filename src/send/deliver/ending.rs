@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::{Deliverer, Intake};
+use super::{ClaimIntake, LeadDeliverer};
 
-impl Deliverer {
+impl LeadDeliverer {
     /// Waits for what is in flight, writes it down, begins nothing. Requests that are still on their way at `deadline` are
     /// left as claims, which the next start records as ambiguous.
     pub async fn drain(&mut self, deadline: tokio::time::Instant) -> anyhow::Result<()> {
         loop {
-            let step = self.step(Intake::Closed, crate::clock::now());
+            let step = self.step(ClaimIntake::Closed, crate::clock::now());
             let Ok(step) = tokio::time::timeout_at(deadline, step).await else {
                 self.leave_behind();
                 return Ok(());

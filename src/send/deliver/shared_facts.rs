@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::info;
 
 use crate::rules::retry;
-use crate::send::deliver::deliverer::{Deliverer, RECHECK, Unwritten};
-use crate::store::claim::{Claim, Finished};
-use crate::store::control::{self, Halt, MappingInUse, Resumed, Verified};
+use crate::send::deliver::deliverer::{LeadDeliverer, RECHECK, UnwrittenFact};
+use crate::store::claim::{FinishedAttempt, LeadClaim};
+use crate::store::control::{self, MappingInUse, ResumedAt, StoredHalt, VerifiedAccount};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, pause};
 use crate::{clock, horizon};
@@ -30,11 +30,11 @@ pub(crate) async fn announce_pause(state: &StateDb, wait: Duration) {
 /// early. A machine that was paused learns the time only here.
 const CLAIM_CLOCK_ERROR: TimeDelta = TimeDelta::seconds(5);
 
-impl Deliverer {
+impl LeadDeliverer {
     /// Gives claims back unsent where Conversica has asked for a pause since they were made: until a claim is on the disk, many
     /// requests' time may pass. The deliverer gives them back as well if its clock was wrong when it made them. If the state does
     /// not answer, the requests are sent: their permits end in time.
-    pub(crate) async fn withhold_in_pause(&mut self, claims: Vec<Claim>) -> Vec<Claim> {
+    pub(crate) async fn withhold_in_pause(&mut self, claims: Vec<LeadClaim>) -> Vec<LeadClaim> {
         let StateDb::Postgres(pool) = &self.state else { return claims };
         if claims.is_empty() {
             return claims;
@@ -47,7 +47,7 @@ impl Deliverer {
         } else if correction.moved.abs() <= CLAIM_CLOCK_ERROR {
             return claims;
         }
-        self.finished.extend(claims.into_iter().map(|claim| Finished::unsent(claim, now)));
+        self.finished.extend(claims.into_iter().map(|claim| FinishedAttempt::unsent(claim, now)));
         Vec::new()
     }
 
@@ -55,13 +55,13 @@ impl Deliverer {
     pub(crate) async fn write_facts(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         while let Some(fact) = self.unwritten.first() {
             match fact {
-                Unwritten::Halt(halt) => {
+                UnwrittenFact::Halt(halt) => {
                     control::write(&self.state, halt, now).await?;
-                    control::clear::<Verified>(&self.state).await?;
+                    control::clear::<VerifiedAccount>(&self.state).await?;
                 }
-                Unwritten::Pause(until) => pause::ask(&self.state, *until, now).await?,
-                Unwritten::Verified => {
-                    control::write(&self.state, &Verified { account: self.account.clone() }, now).await?;
+                UnwrittenFact::Pause(until) => pause::ask(&self.state, *until, now).await?,
+                UnwrittenFact::Verified => {
+                    control::write(&self.state, &VerifiedAccount { account: self.account.clone() }, now).await?;
                 }
             }
             self.unwritten.remove(0);
@@ -87,8 +87,9 @@ impl Deliverer {
         self.remapping = remapping;
         self.throttle.listen(&self.state, now).await?;
         if !self.verified && self.halt.is_none() {
-            self.verified =
-                control::read::<Verified>(&self.state).await?.is_some_and(|verified| verified.account == self.account);
+            self.verified = control::read::<VerifiedAccount>(&self.state)
+                .await?
+                .is_some_and(|verified| verified.account == self.account);
         }
         self.look_at = now + RECHECK;
         Ok(())
@@ -96,14 +97,14 @@ impl Deliverer {
 
     /// The halt as the state has it: `resume` in another process lifts it, other credentials lift it here.
     async fn look_at_halt(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        let stored = control::read::<Halt>(&self.state).await?;
+        let stored = control::read::<StoredHalt>(&self.state).await?;
         match stored {
             // With a date that lies in the future, no later `resume` would count.
             Some(halt) if halt.account == self.account => {
-                self.halt = Some(Halt { since: horizon::as_of_now(halt.since, now), ..halt });
+                self.halt = Some(StoredHalt { since: horizon::as_of_now(halt.since, now), ..halt });
             }
             Some(_) => {
-                control::clear::<Halt>(&self.state).await?;
+                control::clear::<StoredHalt>(&self.state).await?;
                 info!("the credentials or the endpoint have changed: the halt is lifted");
                 self.halt = None;
             }
@@ -111,7 +112,7 @@ impl Deliverer {
                 let Some(halt) = &self.halt else { return Ok(()) };
                 // An instance with other credentials takes a halt away that is not its own. These credentials stay refused
                 // until a person says otherwise.
-                if control::read::<Resumed>(&self.state).await?.is_some_and(|resumed| resumed.at >= halt.since) {
+                if control::read::<ResumedAt>(&self.state).await?.is_some_and(|resumed| resumed.at >= halt.since) {
                     self.halt = None;
                     self.idle_until = None;
                     info!("the halt has been lifted");

@@ -4,11 +4,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::conversica::lead::{LeadId, LeadKey};
-use crate::rules::line::Line;
-use crate::rules::mapping::{Mapped, Row};
-use crate::rules::read_scope::Scope;
-use crate::source::crm::{Crm, Fitting};
-use crate::source::read::Reading;
+use crate::rules::line::RowLine;
+use crate::rules::mapping::{MappedRow, SourceRow};
+use crate::rules::read_scope::ReadScope;
+use crate::source::crm::{ConnectedCrm, FittingSource};
+use crate::source::read::PreparedReading;
 
 /// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
 pub const MAX_KEY_BYTES: usize = 1000;
@@ -18,15 +18,15 @@ pub const SHARED: &str = "rows of the source have this key";
 
 /// The rows of one key, counted; memory does not grow with their number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Copies {
+pub struct RowCopies {
     pub rows: u64,
     withdrawn: Vec<LeadKey>,
     odd: BTreeSet<LeadKey>,
     clear: BTreeSet<LeadKey>,
 }
 
-impl Copies {
-    pub fn add(&mut self, crm: &Crm, row: &Row) {
+impl RowCopies {
+    pub fn add(&mut self, crm: &ConnectedCrm, row: &SourceRow) {
         self.rows += 1;
         let odd = crm.mapping.odd_withdrawn(row);
         for key in crm.mapping.withdrawn(row) {
@@ -42,10 +42,10 @@ impl Copies {
     }
 
     /// The invalid lead that these rows make.
-    pub fn into_mapped(self, crm: &Crm, lead: LeadId) -> Mapped {
+    pub fn into_mapped(self, crm: &ConnectedCrm, lead: LeadId) -> MappedRow {
         let client = if crm.source.client.is_some() { " and client" } else { "" };
         let reason = format!("id: {} {SHARED}{client}, and only one may", self.rows);
-        Mapped {
+        MappedRow {
             lead,
             desired: Err(vec![reason]),
             withdrawn: self.withdrawn,
@@ -63,12 +63,12 @@ impl Copies {
 /// # Errors
 /// The source's.
 pub async fn of_leads(
-    crm: &Crm,
-    fitting: &Fitting,
+    crm: &ConnectedCrm,
+    fitting: &FittingSource,
     leads: Vec<LeadId>,
-) -> Result<HashMap<LeadId, Copies>, sqlx::Error> {
-    let mut found: HashMap<LeadId, Copies> = leads.iter().map(|lead| (lead.clone(), Copies::default())).collect();
-    let mut batches = Reading::new(crm, fitting, Scope::Keys(leads)).start(&crm.db);
+) -> Result<HashMap<LeadId, RowCopies>, sqlx::Error> {
+    let mut found: HashMap<LeadId, RowCopies> = leads.iter().map(|lead| (lead.clone(), RowCopies::default())).collect();
+    let mut batches = PreparedReading::new(crm, fitting, ReadScope::Keys(leads)).start(&crm.db);
     while let Some(batch) = batches.next().await? {
         for line in batch.lines().filter(|line| named(*line).is_some()) {
             let row = line.row();
@@ -82,13 +82,13 @@ pub async fn of_leads(
 }
 
 /// Whether the row has a key that names a lead: one that a state of either engine can hold, in valid UTF-8.
-pub fn named(line: Line<'_>) -> Option<()> {
+pub fn named(line: RowLine<'_>) -> Option<()> {
     let (key, client) = line.key_and_client();
     is_name(line, &key?, client.as_deref().unwrap_or_default()).then_some(())
 }
 
 /// The same of a row whose key and client have been read.
-pub fn is_name(line: Line<'_>, key: &str, client: &str) -> bool {
+pub fn is_name(line: RowLine<'_>, key: &str, client: &str) -> bool {
     let fits = |text: &str| text.len() <= MAX_KEY_BYTES && !text.contains('\0');
     let is_replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
     fits(key) && fits(client) && !((is_replaced(key) || is_replaced(client)) && line.has_broken_name())

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::conversica::lead::{IdOrder, LeadId};
-use crate::send::merge::interest::Interest;
+use crate::send::merge::interest::MergeInterest;
 use crate::store::compare::KnownLeads;
-use crate::store::packed::Compared;
+use crate::store::packed::ComparedLead;
 
 /// The state's side.
 pub(crate) enum ExpectedLeads {
@@ -39,16 +39,18 @@ impl ExpectedLeads {
     }
 
     /// It was found. What its row was like is not known of leads that were merely asked for.
-    pub fn pop(&mut self) -> Option<Compared> {
+    pub fn pop(&mut self) -> Option<ComparedLead> {
         match self {
             ExpectedLeads::InOrder(_, known) => known.pop(),
-            ExpectedLeads::Asked(leads) => leads.pop_front().map(|lead| Compared { lead, row_hash: None, gone: false }),
+            ExpectedLeads::Asked(leads) => {
+                leads.pop_front().map(|lead| ComparedLead { lead, row_hash: None, gone: false })
+            }
             ExpectedLeads::LookedUp => None,
         }
     }
 
     /// It has no row.
-    pub fn is_missing(&mut self, interest: Interest) -> Option<LeadId> {
+    pub fn is_missing(&mut self, interest: MergeInterest) -> Option<LeadId> {
         let known = self.pop()?;
         (interest.is_in_the_missing() || !known.gone).then_some(known.lead)
     }

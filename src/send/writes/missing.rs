@@ -2,19 +2,19 @@
 
 use crate::config::OnDelete;
 use crate::conversica::lead::LeadId;
-use crate::rules::guard::{Admission, Found, Hold, Verdict};
+use crate::rules::guard::{ExpectedCount, MissingVerdict, SendPolicy, StandingHold};
 use crate::rules::hold_reason::{FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
-use crate::rules::lead_change::Known;
+use crate::rules::lead_change::KnownLead;
 use crate::send::odd_values::UNDECIDED;
-use crate::send::writes::Writes;
+use crate::send::writes::PollWriter;
 use crate::source::read::BATCH_ROWS;
-use crate::store::control::{self, Lost};
-use crate::store::gone::{self, Told};
-use crate::store::held::{self, Release, Selection};
+use crate::store::control::{self, UnaskedLosses};
+use crate::store::gone::{self, StopOutcome};
+use crate::store::held::{self, HeldSelection, ReleaseKind};
 use crate::store::lead;
 
-impl Writes<'_> {
-    pub(crate) async fn missing(&mut self, known: Known) -> anyhow::Result<()> {
+impl PollWriter<'_> {
+    pub(crate) async fn missing(&mut self, known: KnownLead) -> anyhow::Result<()> {
         if known.is_withheld() {
             self.found.missing += 1;
             self.found.withheld += 1;
@@ -46,31 +46,31 @@ impl Writes<'_> {
     /// Whether so much is missing that it would be held, and nothing of it has been written yet. Of a part only, with so many met
     /// in it.
     pub(crate) fn misses_much(&self, present: u64) -> bool {
-        let found = Found { present, ..self.found };
-        self.withheld == 0 && self.losses.verdict(found) == Verdict::Hold
+        let found = ExpectedCount { present, ..self.found };
+        self.withheld == 0 && self.losses.verdict(found) == MissingVerdict::Hold
     }
 
     /// Most leads are missing. With them is held whatever this poll has kept back: were it the key that has changed, everybody
     /// would be contacted anew.
     pub(crate) async fn hold_missing(&mut self) -> anyhow::Result<()> {
-        let standing = control::read::<Hold>(self.state).await?;
+        let standing = control::read::<StandingHold>(self.state).await?;
         if standing.is_none_or(|hold| hold.reason != FIRST_RUN && hold.reason != SOURCE_SHRANK) {
-            let hold = Hold { reason: SOURCE_SHRANK.to_owned(), since: self.now };
+            let hold = StandingHold { reason: SOURCE_SHRANK.to_owned(), since: self.now };
             control::write(self.state, &hold, self.now).await?;
         }
         // A person is asked now, and what is lost after their word counts from there.
-        control::clear::<Lost>(self.state).await?;
+        control::clear::<UnaskedLosses>(self.state).await?;
         self.hold_stands = true;
         self.flush().await?;
         if let Some((reason, since)) = self.kept_back {
             let renamed = held::rename(self.state, reason, Some(since), SOURCE_SHRANK).await?;
-            if matches!(self.admission, Admission::UpTo { .. }) {
+            if matches!(self.admission, SendPolicy::UpTo { .. }) {
                 self.polled.held += renamed;
             }
         }
         self.hold_undecided(SOURCE_SHRANK).await?;
         self.flush().await?;
-        self.admission = Admission::Hold(SOURCE_SHRANK);
+        self.admission = SendPolicy::Hold(SOURCE_SHRANK);
         self.withhold().await?;
         self.polled.changed += self.withheld;
         self.polled.held += self.withheld;
@@ -78,11 +78,11 @@ impl Writes<'_> {
     }
 
     /// Also who nobody would miss may have been approved, and contacted, since this poll has looked.
-    pub(crate) async fn take_for_gone(&self, leads: &[LeadId]) -> anyhow::Result<Told> {
+    pub(crate) async fn take_for_gone(&self, leads: &[LeadId]) -> anyhow::Result<StopOutcome> {
         match self.settings.source.on_delete {
             OnDelete::Ignore => {
                 lead::mark_gone(self.state, leads, self.now).await?;
-                Ok(Told { stopped: 0, gone: leads.len() as u64 })
+                Ok(StopOutcome { stopped: 0, gone: leads.len() as u64 })
             }
             OnDelete::StopMessaging => Ok(gone::stop(self.state, leads, self.now, self.written_at()).await?),
         }
@@ -109,23 +109,23 @@ impl Writes<'_> {
     /// The rows are back, and those that had come up in between are leads like others: sent, unless they are more than may be
     /// sent unasked.
     async fn end_hold(&mut self) -> anyhow::Result<()> {
-        let joined = Selection::reason(SOURCE_SHRANK);
+        let joined = HeldSelection::reason(SOURCE_SHRANK);
         let leads = held::look(self.state, &joined).await?.leads;
         let limit = i64::from(self.settings.safety.approve_above);
-        let standing = control::read::<Hold>(self.state).await?;
+        let standing = control::read::<StandingHold>(self.state).await?;
         let is_ours = standing.as_ref().is_none_or(|hold| hold.reason == SOURCE_SHRANK);
         if limit > 0 && leads > limit {
             held::rename(self.state, SOURCE_SHRANK, None, TOO_MANY_CHANGES).await?;
             if is_ours {
-                let hold = Hold { reason: TOO_MANY_CHANGES.to_owned(), since: self.now };
+                let hold = StandingHold { reason: TOO_MANY_CHANGES.to_owned(), since: self.now };
                 control::write(self.state, &hold, self.now).await?;
             }
             return Ok(());
         }
-        held::release_all(self.state, &joined, Release::Send, self.now).await?;
+        held::release_all(self.state, &joined, ReleaseKind::Send, self.now).await?;
         self.polled.held = self.polled.held.saturating_sub(self.joined);
         if is_ours {
-            control::clear::<Hold>(self.state).await?;
+            control::clear::<StandingHold>(self.state).await?;
         }
         Ok(())
     }

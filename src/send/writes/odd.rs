@@ -6,19 +6,19 @@ use tracing::warn;
 
 use crate::conversica::lead::LeadKey;
 use crate::rules::diff;
-use crate::rules::lead_change::Known;
-use crate::rules::mapping::Mapped;
+use crate::rules::lead_change::KnownLead;
+use crate::rules::mapping::MappedRow;
 use crate::rules::odd_opt_out::{are_too_many, hold_odd};
 use crate::send::odd_values::OddWithdrawal;
 use crate::send::odd_values::UNDECIDED;
-use crate::send::writes::Writes;
+use crate::send::writes::PollWriter;
 use crate::store::control;
 
-impl Writes<'_> {
+impl PollWriter<'_> {
     pub(crate) async fn keep_odd(
         &mut self,
-        mapped: Mapped,
-        known: Option<Known>,
+        mapped: MappedRow,
+        known: Option<KnownLead>,
         delivered: Option<&str>,
     ) -> anyhow::Result<()> {
         for key in &mapped.odd {

@@ -8,7 +8,7 @@ mod sqlite;
 pub mod table;
 
 use crate::db::{self, discreet};
-use crate::setup::introspect::table::Table;
+use crate::setup::introspect::table::InspectedTable;
 use crate::source::source_db::SourceDb;
 
 /// Rows of a table that are looked at.
@@ -22,7 +22,7 @@ pub const COUNT_UP_TO: i64 = 10_000;
 ///
 /// # Errors
 /// The database's.
-pub async fn tables(db: &SourceDb) -> Result<Vec<Table>, sqlx::Error> {
+pub async fn tables(db: &SourceDb) -> Result<Vec<InspectedTable>, sqlx::Error> {
     let mut tables = match db {
         SourceDb::Sqlite(pool) => sqlite::tables(pool).await,
         SourceDb::Postgres(pool) => postgres::tables(pool).await,
@@ -38,7 +38,7 @@ pub async fn tables(db: &SourceDb) -> Result<Vec<Table>, sqlx::Error> {
 }
 
 /// Takes samples of a table, and counts its rows up to a bound. What cannot be read (a view that fails) has none.
-pub async fn sample(db: &SourceDb, table: &mut Table) {
+pub async fn sample(db: &SourceDb, table: &mut InspectedTable) {
     if table.rows.is_some() {
         return;
     }

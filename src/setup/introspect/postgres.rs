@@ -1,13 +1,13 @@
 //! PostgreSQL's catalog: four statements for the whole database.
 
-use crate::rules::source_column::{Family, Relation};
-use crate::setup::introspect::table::{Column, Reference, Table, Unique};
+use crate::rules::source_column::{RelationKind, TypeFamily};
+use crate::setup::introspect::table::{ForeignKey, InspectedTable, TableColumn, UniqueKey};
 use crate::source::guest::SourcePool;
 
 /// Relations that are looked at: what is beyond is no CRM that a person could choose from.
 const MAX_TABLES: i64 = 5000;
 
-pub(crate) async fn tables(pool: &SourcePool) -> Result<Vec<Table>, sqlx::Error> {
+pub(crate) async fn tables(pool: &SourcePool) -> Result<Vec<InspectedTable>, sqlx::Error> {
     // Partitions belong to their table. `public` is on nearly every search path; other schemas are always named, because the
     // path belongs to the session, and ours may have another one tomorrow.
     let relations: Vec<(i64, String, String, String, bool)> = sqlx::query_as(
@@ -28,12 +28,12 @@ pub(crate) async fn tables(pool: &SourcePool) -> Result<Vec<Table>, sqlx::Error>
     for (oid, schema, name, kind, plain) in relations {
         oids.push(oid);
         let relation = match kind.as_str() {
-            "v" => Relation::View,
-            "m" => Relation::MaterialisedView,
-            "f" => Relation::ForeignTable,
-            _ => Relation::Table,
+            "v" => RelationKind::View,
+            "m" => RelationKind::MaterialisedView,
+            "f" => RelationKind::ForeignTable,
+            _ => RelationKind::Table,
         };
-        tables.push(Table {
+        tables.push(InspectedTable {
             schema: (!plain).then_some(schema),
             name,
             relation,
@@ -55,7 +55,7 @@ pub(crate) async fn tables(pool: &SourcePool) -> Result<Vec<Table>, sqlx::Error>
 async fn columns(
     pool: &SourcePool,
     oids: &[i64],
-    tables: &mut [Table],
+    tables: &mut [InspectedTable],
     place: &impl Fn(i64) -> Option<usize>,
 ) -> Result<(), sqlx::Error> {
     // A domain is what it is made of.
@@ -80,9 +80,9 @@ async fn columns(
                 let readable = !["A", "C", "G", "P", "R", "V"].contains(&category.as_str())
                     && !["bytea", "tsvector", "tsquery"].contains(&kind.as_str());
                 // E is an enum.
-                let family = if category == "E" { Family::Text } else { Family::of_postgres(kind) };
+                let family = if category == "E" { TypeFamily::Text } else { TypeFamily::of_postgres(kind) };
                 let (name, type_name) = (name.clone(), kind.clone());
-                Column { name, type_name, family, readable, not_null: *required, samples: Vec::new() }
+                TableColumn { name, type_name, family, readable, not_null: *required, samples: Vec::new() }
             })
             .collect();
     }
@@ -92,7 +92,7 @@ async fn columns(
 async fn uniques(
     pool: &SourcePool,
     oids: &[i64],
-    tables: &mut [Table],
+    tables: &mut [InspectedTable],
     place: &impl Fn(i64) -> Option<usize>,
 ) -> Result<(), sqlx::Error> {
     let indexes: Vec<(i64, bool, Vec<String>)> = sqlx::query_as(
@@ -109,7 +109,7 @@ async fn uniques(
     .await?;
     for (oid, primary, columns) in indexes {
         if let Some(index) = place(oid) {
-            tables[index].unique.push(Unique { columns, primary });
+            tables[index].unique.push(UniqueKey { columns, primary });
         }
     }
     Ok(())
@@ -118,7 +118,7 @@ async fn uniques(
 async fn references(
     pool: &SourcePool,
     oids: &[i64],
-    tables: &mut [Table],
+    tables: &mut [InspectedTable],
     place: &impl Fn(i64) -> Option<usize>,
 ) -> Result<(), sqlx::Error> {
     let keys: Vec<(i64, i64, String, String)> = sqlx::query_as(
@@ -134,7 +134,7 @@ async fn references(
     for (from, to, column, target) in keys {
         if let (Some(from), Some(to)) = (place(from), place(to)) {
             let (schema, table) = (tables[to].schema.clone(), tables[to].name.clone());
-            tables[from].references.push(Reference { column, schema, table, target: Some(target) });
+            tables[from].references.push(ForeignKey { column, schema, table, target: Some(target) });
         }
     }
     Ok(())

@@ -2,25 +2,25 @@
 
 use sqlx::SqlitePool;
 
-use crate::rules::source_column::{Family, Relation};
-use crate::setup::introspect::table::{Column, Reference, Table, Unique};
+use crate::rules::source_column::{RelationKind, TypeFamily};
+use crate::setup::introspect::table::{ForeignKey, InspectedTable, TableColumn, UniqueKey};
 
 /// A view that does not work any more makes a joined look at all of them fail, so views are looked at one by one.
 const MAX_VIEWS: i64 = 200;
 
-pub(crate) async fn tables(pool: &SqlitePool) -> Result<Vec<Table>, sqlx::Error> {
+pub(crate) async fn tables(pool: &SqlitePool) -> Result<Vec<InspectedTable>, sqlx::Error> {
     let columns: Vec<(String, String, String, bool, i64)> = sqlx::query_as(
         "select m.name, c.name, c.type, c.\"notnull\" <> 0, c.pk from sqlite_master m join pragma_table_xinfo(m.name) c \
          where m.type = 'table' and m.name not like 'sqlite_%' and c.hidden <> 1 order by m.name, c.cid",
     )
     .fetch_all(pool)
     .await?;
-    let mut tables: Vec<Table> = Vec::new();
+    let mut tables: Vec<InspectedTable> = Vec::new();
     let mut keys: Vec<(i64, String)> = Vec::new();
     for (table, column, declared, not_null, pk) in columns {
         if tables.last().is_none_or(|last| last.name != table) {
             end_of_key(&mut tables, &mut keys);
-            tables.push(empty(table, Relation::Table));
+            tables.push(empty(table, RelationKind::Table));
         }
         if pk > 0 {
             keys.push((pk, column.clone()));
@@ -37,15 +37,15 @@ pub(crate) async fn tables(pool: &SqlitePool) -> Result<Vec<Table>, sqlx::Error>
 }
 
 /// The columns of the primary key of the last table, which have been collected, become one.
-fn end_of_key(tables: &mut [Table], keys: &mut Vec<(i64, String)>) {
+fn end_of_key(tables: &mut [InspectedTable], keys: &mut Vec<(i64, String)>) {
     keys.sort();
     let columns: Vec<String> = keys.drain(..).map(|(_, column)| column).collect();
     if let Some(table) = tables.last_mut().filter(|_| !columns.is_empty()) {
-        table.unique.push(Unique { columns, primary: true });
+        table.unique.push(UniqueKey { columns, primary: true });
     }
 }
 
-async fn uniques(pool: &SqlitePool, tables: &mut [Table]) -> Result<(), sqlx::Error> {
+async fn uniques(pool: &SqlitePool, tables: &mut [InspectedTable]) -> Result<(), sqlx::Error> {
     let indexes: Vec<(String, String, Option<String>)> = sqlx::query_as(
         "select m.name, i.name, c.name from sqlite_master m join pragma_index_list(m.name) i join pragma_index_info(i.name) c \
          where m.type = 'table' and i.\"unique\" <> 0 and i.partial = 0 and i.origin <> 'pk' order by m.name, i.name, c.seqno",
@@ -56,13 +56,13 @@ async fn uniques(pool: &SqlitePool, tables: &mut [Table]) -> Result<(), sqlx::Er
         // A column without a name is an expression.
         let columns: Option<Vec<String>> = group.iter().map(|(_, _, column)| column.clone()).collect();
         if let (Some(columns), Some(table)) = (columns, tables.iter_mut().find(|table| table.name == group[0].0)) {
-            table.unique.push(Unique { columns, primary: false });
+            table.unique.push(UniqueKey { columns, primary: false });
         }
     }
     Ok(())
 }
 
-async fn references(pool: &SqlitePool, tables: &mut [Table]) -> Result<(), sqlx::Error> {
+async fn references(pool: &SqlitePool, tables: &mut [InspectedTable]) -> Result<(), sqlx::Error> {
     let keys: Vec<(String, i64, String, String, Option<String>)> = sqlx::query_as(
         "select m.name, f.id, f.\"table\", f.\"from\", f.\"to\" from sqlite_master m join pragma_foreign_key_list(m.name) f \
          where m.type = 'table' order by m.name, f.id, f.seq",
@@ -72,7 +72,7 @@ async fn references(pool: &SqlitePool, tables: &mut [Table]) -> Result<(), sqlx:
     for group in keys.chunk_by(|a, b| (&a.0, a.1) == (&b.0, b.1)) {
         let [(table, _, to, column, target)] = group else { continue };
         if let Some(table) = tables.iter_mut().find(|known| known.name == *table) {
-            table.references.push(Reference {
+            table.references.push(ForeignKey {
                 column: column.clone(),
                 schema: None,
                 table: to.clone(),
@@ -83,7 +83,7 @@ async fn references(pool: &SqlitePool, tables: &mut [Table]) -> Result<(), sqlx:
     Ok(())
 }
 
-async fn views(pool: &SqlitePool) -> Result<Vec<Table>, sqlx::Error> {
+async fn views(pool: &SqlitePool) -> Result<Vec<InspectedTable>, sqlx::Error> {
     let names: Vec<String> =
         sqlx::query_scalar("select name from sqlite_master where type = 'view' order by 1 limit $1")
             .bind(MAX_VIEWS)
@@ -97,15 +97,15 @@ async fn views(pool: &SqlitePool) -> Result<Vec<Table>, sqlx::Error> {
                 .fetch_all(pool)
                 .await;
         let Ok(columns) = columns else { continue };
-        let mut view = empty(name, Relation::View);
+        let mut view = empty(name, RelationKind::View);
         view.columns = columns.into_iter().map(|(name, declared)| read(name, declared, false)).collect();
         views.push(view);
     }
     Ok(views)
 }
 
-fn empty(name: String, relation: Relation) -> Table {
-    Table {
+fn empty(name: String, relation: RelationKind) -> InspectedTable {
+    InspectedTable {
         schema: None,
         name,
         relation,
@@ -117,33 +117,33 @@ fn empty(name: String, relation: Relation) -> Table {
     }
 }
 
-fn read(name: String, declared: String, not_null: bool) -> Column {
+fn read(name: String, declared: String, not_null: bool) -> TableColumn {
     let family = family(&declared);
     let readable = !declared.to_ascii_uppercase().contains("BLOB");
-    Column { name, type_name: declared.to_lowercase(), family, readable, not_null, samples: Vec::new() }
+    TableColumn { name, type_name: declared.to_lowercase(), family, readable, not_null, samples: Vec::new() }
 }
 
 /// Of a type as it was declared: any words at all, read by what they contain, as SQLite itself does.
-fn family(declared: &str) -> Family {
+fn family(declared: &str) -> TypeFamily {
     let declared = declared.to_ascii_uppercase();
     let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
     if has(&["BOOL"]) {
-        Family::Boolean
+        TypeFamily::Boolean
     } else if has(&["DATETIME", "TIMESTAMP"]) {
-        Family::Timestamp
+        TypeFamily::Timestamp
     } else if has(&["DATE"]) {
-        Family::Date
+        TypeFamily::Date
     } else if has(&["INT"]) {
-        Family::Integer
+        TypeFamily::Integer
     } else if has(&["UUID", "GUID"]) {
-        Family::Uuid
+        TypeFamily::Uuid
     } else if has(&["CHAR", "TEXT", "CLOB"]) {
-        Family::Text
+        TypeFamily::Text
     } else if has(&["JSON"]) {
-        Family::Json
+        TypeFamily::Json
     } else if has(&["REAL", "FLOA", "DOUB", "NUM", "DEC"]) {
-        Family::Number
+        TypeFamily::Number
     } else {
-        Family::Other(declared)
+        TypeFamily::Other(declared)
     }
 }

@@ -1,14 +1,14 @@
 //! A table of the database, as `init` sees it.
 
 use crate::db;
-use crate::rules::source_column::{Family, Relation};
+use crate::rules::source_column::{RelationKind, TypeFamily};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
+pub struct TableColumn {
     pub name: String,
     /// The database's own name of the type.
     pub type_name: String,
-    pub family: Family,
+    pub family: TypeFamily,
     /// Whether its values have a plain text: not arrays, composites, binary.
     pub readable: bool,
     pub not_null: bool,
@@ -16,7 +16,7 @@ pub struct Column {
     pub samples: Vec<Option<String>>,
 }
 
-impl Column {
+impl TableColumn {
     /// The sampled values that are not blank.
     pub fn values(&self) -> impl Iterator<Item = &str> {
         self.samples.iter().flatten().map(|value| value.trim()).filter(|value| !value.is_empty())
@@ -24,7 +24,7 @@ impl Column {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
+pub struct ForeignKey {
     pub column: String,
     pub schema: Option<String>,
     pub table: String,
@@ -34,23 +34,23 @@ pub struct Reference {
 
 /// A table or view with what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub struct InspectedTable {
     /// `None` where the name alone finds it.
     pub schema: Option<String>,
     pub name: String,
-    pub relation: Relation,
-    pub columns: Vec<Column>,
+    pub relation: RelationKind,
+    pub columns: Vec<TableColumn>,
     /// The columns of the primary key and of every other unique index without a condition, the primary key first.
-    pub unique: Vec<Unique>,
+    pub unique: Vec<UniqueKey>,
     /// References of one column to one column.
-    pub references: Vec<Reference>,
+    pub references: Vec<ForeignKey>,
     /// How many rows there are, at most `COUNT_UP_TO` and one; `None` where nobody has counted.
     pub rows: Option<i64>,
     /// How many rows the samples are of.
     pub sampled: usize,
 }
 
-impl Table {
+impl InspectedTable {
     /// As `[source] table` names it.
     pub fn setting(&self) -> String {
         let part = |name: &str| match name.contains(['.', '"']) || name.trim() != name || name.is_empty() {
@@ -71,7 +71,7 @@ impl Table {
         }
     }
 
-    pub fn column(&self, name: &str) -> Option<&Column> {
+    pub fn column(&self, name: &str) -> Option<&TableColumn> {
         let exact = self.columns.iter().find(|column| column.name == name);
         exact.or_else(|| self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)))
     }
@@ -87,12 +87,12 @@ impl Table {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unique {
+pub struct UniqueKey {
     pub columns: Vec<String>,
     pub primary: bool,
 }
 
 /// Whether a reference leads to a table.
-pub fn leads_to(reference: &Reference, table: &Table) -> bool {
+pub fn leads_to(reference: &ForeignKey, table: &InspectedTable) -> bool {
     table.schema == reference.schema && table.name.eq_ignore_ascii_case(&reference.table)
 }

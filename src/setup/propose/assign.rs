@@ -1,65 +1,65 @@
 //! Which column fills which key: the surest name first, each column once, and no name against what the values say. Pure.
 
-use crate::conversica::lead::{Kind, LeadKey};
-use crate::rules::source_column::Family;
-use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::dialect::Dialect;
-use crate::setup::propose::draft::{Draft, Origin, Part};
+use crate::conversica::lead::{LeadKey, ValueKind};
+use crate::rules::source_column::TypeFamily;
+use crate::setup::introspect::table::{InspectedTable, TableColumn};
+use crate::setup::propose::dialect::SqlDialect;
+use crate::setup::propose::draft::{DraftPart, PartOrigin, ProposalDraft};
 use crate::setup::propose::names;
-use crate::setup::propose::proposal::{Given, Wishes};
-use crate::setup::propose::shape::{self, Fit, is_time_column};
+use crate::setup::propose::proposal::{GivenValue, OperatorWishes};
+use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
 
 /// What a person has said goes before everything.
-pub fn given(draft: &mut Draft<'_>, wishes: &Wishes) {
+pub fn given(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
     for (key, given) in &wishes.given {
         let name = |asked: &str| draft.base.column(asked).map_or(asked.to_owned(), |column| column.name.clone());
         match given {
-            Given::Column(column) => {
+            GivenValue::Column(column) => {
                 let name = name(column);
-                let mut part = Part::new(Origin::Column(name.clone()), "as you said");
-                if let (Kind::Boolean, Some(column)) = (key.kind(), draft.base.column(&name)) {
+                let mut part = DraftPart::new(PartOrigin::Column(name.clone()), "as you said");
+                if let (ValueKind::Boolean, Some(column)) = (key.kind(), draft.base.column(&name)) {
                     part.map = shape::truth_map(column, false);
                 }
                 draft.fill(*key, part);
             }
-            Given::Inverted(column) => {
+            GivenValue::Inverted(column) => {
                 let name = name(column);
                 let map = draft.base.column(&name).map(|column| shape::truth_map(column, true)).unwrap_or_default();
                 let why = "as you said: the opposite of the column; no value there counts as an opt-out";
-                let mut part = Part::new(Origin::Column(name), why);
+                let mut part = DraftPart::new(PartOrigin::Column(name), why);
                 part.map = map;
                 part.default = Some("true".to_owned());
                 draft.fill(*key, part);
             }
             // Beside a column that is found, it is what stands in for a blank; see `defaults`.
-            Given::Value(value) if *key == LeadKey::ConversationId => {
-                draft.fill(*key, Part::new(Origin::Value(value.clone()), "as you said"));
+            GivenValue::Value(value) if *key == LeadKey::ConversationId => {
+                draft.fill(*key, DraftPart::new(PartOrigin::Value(value.clone()), "as you said"));
             }
-            Given::Value(_) => {}
-            Given::Nothing => draft.barred.push(*key),
+            GivenValue::Value(_) => {}
+            GivenValue::Nothing => draft.barred.push(*key),
         }
     }
 }
 
 /// Values that a person has given: for every lead, or where the column that was found is blank.
-pub fn defaults(draft: &mut Draft<'_>, wishes: &Wishes) {
+pub fn defaults(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
     for (key, given) in &wishes.given {
-        let Given::Value(value) = given else { continue };
+        let GivenValue::Value(value) = given else { continue };
         match draft.fields.get_mut(key) {
-            Some(part) if !matches!(part.origin, Origin::Value(_)) => part.default = Some(value.clone()),
+            Some(part) if !matches!(part.origin, PartOrigin::Value(_)) => part.default = Some(value.clone()),
             Some(_) => {}
-            None => draft.fill(*key, Part::new(Origin::Value(value.clone()), "as you said")),
+            None => draft.fill(*key, DraftPart::new(PartOrigin::Value(value.clone()), "as you said")),
         }
     }
 }
 
-pub fn by_name(draft: &mut Draft<'_>) {
+pub fn by_name(draft: &mut ProposalDraft<'_>) {
     let free = draft.free();
     let is_address = |key: LeadKey| free.iter().any(|column| names::likeness(&column.name, names::of(key)).is_some());
     let has_address = is_address(LeadKey::City) || is_address(LeadKey::Zip);
-    let mut pairs: Vec<(u32, LeadKey, &Column, String)> = Vec::new();
+    let mut pairs: Vec<(u32, LeadKey, &TableColumn, String)> = Vec::new();
     for column in &free {
-        for key in LeadKey::ALL.iter().copied().filter(|key| key.kind() != Kind::Boolean) {
+        for key in LeadKey::ALL.iter().copied().filter(|key| key.kind() != ValueKind::Boolean) {
             let Some(likeness) = names::likeness(&column.name, names::of(key)) else { continue };
             // A state is a place beside a city, and else how far a lead has come.
             if names::folded(&column.name) == "state" && (key == LeadKey::State) != has_address {
@@ -79,7 +79,7 @@ pub fn by_name(draft: &mut Draft<'_>) {
     pairs.sort_by_key(|(score, ..)| std::cmp::Reverse(*score));
     for (_, key, column, why) in pairs {
         if draft.wants(key) && !draft.is_taken(&column.name) {
-            let mut part = Part::new(Origin::Column(column.name.clone()), why);
+            let mut part = DraftPart::new(PartOrigin::Column(column.name.clone()), why);
             part.doubt = doubt(key, column, draft);
             draft.fill(key, part);
         }
@@ -87,12 +87,12 @@ pub fn by_name(draft: &mut Draft<'_>) {
 }
 
 /// Whether the database declares that a column refers to another table.
-pub fn is_reference(table: &Table, column: &Column) -> bool {
+pub fn is_reference(table: &InspectedTable, column: &TableColumn) -> bool {
     table.references.iter().any(|reference| reference.column == column.name)
 }
 
-fn is_numeric(column: &Column) -> bool {
-    matches!(column.family, Family::Integer | Family::Number)
+fn is_numeric(column: &TableColumn) -> bool {
+    matches!(column.family, TypeFamily::Integer | TypeFamily::Number)
 }
 
 /// Keys that hold an id of the CRM.
@@ -104,20 +104,20 @@ fn is_id(key: LeadKey) -> bool {
 /// Keys whose texts may be figures.
 fn takes_numbers(key: LeadKey) -> bool {
     use LeadKey::{CellPhone, HomePhone, WorkPhone, Year, Zip};
-    is_id(key) || key.kind() != Kind::Text || matches!(key, HomePhone | WorkPhone | CellPhone | Zip | Year)
+    is_id(key) || key.kind() != ValueKind::Text || matches!(key, HomePhone | WorkPhone | CellPhone | Zip | Year)
 }
 
 /// Whether a text key is called so, though its column holds no text of its own.
-fn is_only_called(table: &Table, key: LeadKey, column: &Column) -> bool {
-    let numbers = is_numeric(column) || column.family == Family::Uuid;
+fn is_only_called(table: &InspectedTable, key: LeadKey, column: &TableColumn) -> bool {
+    let numbers = is_numeric(column) || column.family == TypeFamily::Uuid;
     !is_id(key)
-        && key.kind() == Kind::Text
+        && key.kind() == ValueKind::Text
         && (is_reference(table, column) || numbers && !takes_numbers(key))
         && names::likeness(&column.name, names::of(key)).is_some()
 }
 
 /// Says of each column that is called like a text, and holds an id or a number, that it is left out.
-pub fn name_left_out(draft: &mut Draft<'_>) {
+pub fn name_left_out(draft: &mut ProposalDraft<'_>) {
     for column in draft.free() {
         let start = format!("\"{}\" ", column.name);
         if draft.doubts.iter().any(|doubt| doubt.starts_with(&start)) {
@@ -140,19 +140,19 @@ pub fn name_left_out(draft: &mut Draft<'_>) {
 }
 
 /// What the values add to the name (nothing, where there are too few), or why they speak against it.
-fn fits(table: &Table, key: LeadKey, column: &Column) -> Result<&'static str, Option<&'static str>> {
+fn fits(table: &InspectedTable, key: LeadKey, column: &TableColumn) -> Result<&'static str, Option<&'static str>> {
     // What a reference or a number means is in another table, if anywhere.
     if is_reference(table, column) && !is_id(key) || is_numeric(column) && !takes_numbers(key) {
         return Err(None);
     }
     let some = column.values().next().is_some();
-    let said = |fit: Fit, yes: &'static str, no: &'static str| match fit {
-        Fit::Fits if some => Ok(yes),
-        Fit::Misfits => Err(Some(no)),
-        Fit::Fits | Fit::Unsure => Ok(""),
+    let said = |fit: ShapeFit, yes: &'static str, no: &'static str| match fit {
+        ShapeFit::Fits if some => Ok(yes),
+        ShapeFit::Misfits => Err(Some(no)),
+        ShapeFit::Fits | ShapeFit::Unsure => Ok(""),
     };
     let number = is_numeric(column);
-    if matches!(column.family, Family::Json | Family::Boolean) {
+    if matches!(column.family, TypeFamily::Json | TypeFamily::Boolean) {
         return Err(None);
     }
     use LeadKey::{
@@ -171,7 +171,7 @@ fn fits(table: &Table, key: LeadKey, column: &Column) -> Result<&'static str, Op
             "its values do not look like telephone numbers",
         ),
         Date | AppointmentDate => {
-            if number && shape::fit(column, shape::is_time) != Fit::Fits {
+            if number && shape::fit(column, shape::is_time) != ShapeFit::Fits {
                 return Err(None);
             }
             said(
@@ -180,18 +180,18 @@ fn fits(table: &Table, key: LeadKey, column: &Column) -> Result<&'static str, Op
                 "its values are no times that can be read",
             )
         }
-        FirstName | LastName | RepName if number || column.family == Family::Uuid => Err(None),
+        FirstName | LastName | RepName if number || column.family == TypeFamily::Uuid => Err(None),
         FirstName | LastName => said(shape::fit(column, shape::is_words), "", "its values are no words"),
         // An id in a text is for a join.
         RepName
-            if shape::fit(column, shape::is_words) == Fit::Misfits
-                || shape::fit(column, shape::is_uuid) == Fit::Fits && some =>
+            if shape::fit(column, shape::is_words) == ShapeFit::Misfits
+                || shape::fit(column, shape::is_uuid) == ShapeFit::Fits && some =>
         {
             Err(None)
         }
         // An id or a code kept as a text is no word either.
         LeadSource | LeadStatus | LeadType | LeadSubStatus | State | City | Address
-            if column.family == Family::Uuid || shape::fit(column, is_code) == Fit::Fits && some =>
+            if column.family == TypeFamily::Uuid || shape::fit(column, is_code) == ShapeFit::Fits && some =>
         {
             Err(Some("its values are numbers or ids, and no words"))
         }
@@ -204,7 +204,7 @@ fn is_code(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) || shape::is_uuid(text)
 }
 
-fn doubt(key: LeadKey, column: &Column, draft: &Draft<'_>) -> Option<String> {
+fn doubt(key: LeadKey, column: &TableColumn, draft: &ProposalDraft<'_>) -> Option<String> {
     let folded = names::folded(&column.name);
     if column.values().next().is_none() && draft.base.sampled > 0 {
         return Some("no sampled row has a value".to_owned());
@@ -212,7 +212,7 @@ fn doubt(key: LeadKey, column: &Column, draft: &Draft<'_>) -> Option<String> {
     if folded == "phonesprimaryphonenumber" {
         return Some("the country code stands in \"phonesPrimaryPhoneCallingCode\"".to_owned());
     }
-    if key == LeadKey::Email && shape::fit(column, shape::is_email) == Fit::Unsure {
+    if key == LeadKey::Email && shape::fit(column, shape::is_email) == ShapeFit::Unsure {
         return Some("not all sampled values look like e-mail addresses".to_owned());
     }
     if key == LeadKey::Email && folded == "emailnormalized" {
@@ -222,12 +222,12 @@ fn doubt(key: LeadKey, column: &Column, draft: &Draft<'_>) -> Option<String> {
         .then(|| "some values have several words".to_owned())
 }
 
-fn has_last_name(draft: &Draft<'_>) -> bool {
+fn has_last_name(draft: &ProposalDraft<'_>) -> bool {
     draft.base.columns.iter().any(|column| names::likeness(&column.name, names::of(LeadKey::LastName)).is_some())
 }
 
 /// An address under a name that nobody has heard of.
-pub fn email_by_shape(draft: &mut Draft<'_>) {
+pub fn email_by_shape(draft: &mut ProposalDraft<'_>) {
     if !draft.wants(LeadKey::Email) {
         return;
     }
@@ -238,13 +238,13 @@ pub fn email_by_shape(draft: &mut Draft<'_>) {
         }
         return;
     }
-    let found: Vec<&Column> = draft
+    let found: Vec<&TableColumn> = draft
         .free()
         .into_iter()
-        .filter(|column| column.values().next().is_some() && shape::fit(column, shape::is_email) == Fit::Fits)
+        .filter(|column| column.values().next().is_some() && shape::fit(column, shape::is_email) == ShapeFit::Fits)
         .collect();
     let Some(first) = found.first() else { return };
-    let mut part = Part::new(Origin::Column(first.name.clone()), "sample values look like e-mail addresses");
+    let mut part = DraftPart::new(PartOrigin::Column(first.name.clone()), "sample values look like e-mail addresses");
     if found.len() > 1 {
         let others: Vec<String> = found.iter().skip(1).map(|column| format!("\"{}\"", column.name)).collect();
         part = part.doubt(format!("so do those of {}", others.join(", ")));
@@ -253,36 +253,36 @@ pub fn email_by_shape(draft: &mut Draft<'_>) {
 }
 
 /// First and last name out of one column, where there is no other.
-pub fn person(draft: &mut Draft<'_>) {
+pub fn person(draft: &mut ProposalDraft<'_>) {
     if !draft.wants(LeadKey::FirstName) {
         return;
     }
     let base = draft.base;
-    let is_name = |column: &&Column| !is_time_column(column) && fits(base, LeadKey::FirstName, column).is_ok();
+    let is_name = |column: &&TableColumn| !is_time_column(column) && fits(base, LeadKey::FirstName, column).is_ok();
     let full = draft.free().into_iter().filter(is_name);
     let full = full.filter_map(|column| Some((names::likeness(&column.name, names::FULL_NAME)?, column)));
     let Some((_, column)) = full.max_by_key(|(likeness, _)| *likeness) else { return };
     draft.take(&column.name);
-    let comma = column.values().next().is_some() && shape::fit(column, |name| name.contains(", ")) == Fit::Fits;
+    let comma = column.values().next().is_some() && shape::fit(column, |name| name.contains(", ")) == ShapeFit::Fits;
     let (first, last) = split(&format!("trim({})", draft.qualified(&column.name)), comma, draft.dialect);
     let how = if comma { "what follows the comma" } else { "the first word" };
     let why = format!("{how} of \"{}\", the only name there is", column.name);
-    let part = Part::new(Origin::Sql(first, "first_name"), why);
+    let part = DraftPart::new(PartOrigin::Sql(first, "first_name"), why);
     draft.fill(LeadKey::FirstName, part.doubt("names of several words, titles and companies are split wrongly"));
-    let part = Part::new(Origin::Sql(last, "last_name"), format!("the rest of \"{}\"", column.name));
+    let part = DraftPart::new(PartOrigin::Sql(last, "last_name"), format!("the rest of \"{}\"", column.name));
     draft.fill(LeadKey::LastName, part);
 }
 
 /// The two halves of a name, in SQL.
-pub fn split(name: &str, comma: bool, dialect: Dialect) -> (String, String) {
+pub fn split(name: &str, comma: bool, dialect: SqlDialect) -> (String, String) {
     let mark = if comma { "," } else { " " };
     let (before, after) = match dialect {
-        Dialect::Postgres => {
+        SqlDialect::Postgres => {
             let before = format!("split_part({name}, '{mark}', 1)");
             let after = format!("nullif(trim(substr({name}, length({before}) + 2)), '')");
             (before, after)
         }
-        Dialect::Sqlite => {
+        SqlDialect::Sqlite => {
             let at = format!("instr({name}, '{mark}')");
             (
                 format!("CASE WHEN {at} > 0 THEN substr({name}, 1, {at} - 1) ELSE {name} END"),

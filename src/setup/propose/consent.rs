@@ -3,24 +3,25 @@
 use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::dialect::Dialect;
-use crate::setup::propose::draft::{Draft, Origin, Part};
+use crate::setup::introspect::table::{InspectedTable, TableColumn};
+use crate::setup::propose::dialect::SqlDialect;
+use crate::setup::propose::draft::{DraftPart, PartOrigin, ProposalDraft};
 use crate::setup::propose::flag::{self, FlagMeaning, NO_WORDS};
 use crate::setup::propose::names;
-use crate::setup::propose::proposal::{RowsKept, Unmapped, Wishes};
-use crate::setup::propose::shape::{self, Fit, is_time_column};
+use crate::setup::propose::proposal::{OperatorWishes, RowsKept, UnmappedColumn};
+use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
 
 /// Columns of the table itself. Of several that say the same, one `true` is enough.
-pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
+pub fn by_name(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
     let is_given = wishes.given.iter().any(|(key, _)| *key == LeadKey::OptOut);
     for key in [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn] {
-        let mut found: Vec<(u32, &Column)> = Vec::new();
+        let mut found: Vec<(u32, &TableColumn)> = Vec::new();
         for column in draft.free() {
             let Some(likeness) = names::likeness(&column.name, names::of(key)) else { continue };
             let time = is_time_column(column) && key == LeadKey::OptOut;
             if time
-                || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !is_time_column(column)
+                || shape::fit(column, |text| shape::truth(text).is_some()) != ShapeFit::Misfits
+                    && !is_time_column(column)
             {
                 found.push((likeness, column));
             } else {
@@ -31,7 +32,7 @@ pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
             found.truncate(1);
         }
         found.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
-        let found: Vec<&Column> = found.into_iter().map(|(_, column)| column).collect();
+        let found: Vec<&TableColumn> = found.into_iter().map(|(_, column)| column).collect();
         if found.is_empty() || !draft.wants(key) {
             for column in found {
                 leave(draft, column, "would fill the same key as what is mapped");
@@ -49,7 +50,7 @@ pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
             let why =
                 "says who agreed to messages, the opposite of an opt-out: a \"no\" there may mean that nobody asked";
             let yes_or_no = flag::is_yes_or_no(column);
-            let mut unmapped = Unmapped::new(&column.name, why);
+            let mut unmapped = UnmappedColumn::new(&column.name, why);
             unmapped.inverse_of = (!is_given && yes_or_no).then_some(LeadKey::OptOut);
             unmapped.rule = (!is_given && yes_or_no).then(|| opt_out_rule(column, true));
             unmapped.kept = yes_or_no.then_some(RowsKept::Set);
@@ -57,7 +58,7 @@ pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
             draft.consent.push(unmapped);
         } else if names::likeness(&column.name, names::OTHER_CONSENT).is_some() {
             let why = "is about consent or reachability, but Conversica has no key for it";
-            let mut unmapped = Unmapped::new(&column.name, why);
+            let mut unmapped = UnmappedColumn::new(&column.name, why);
             unmapped.kept = flag::is_yes_or_no(column).then_some(RowsKept::Unset);
             draft.take(&column.name);
             draft.consent.push(unmapped);
@@ -66,11 +67,11 @@ pub fn by_name(draft: &mut Draft<'_>, wishes: &Wishes) {
 }
 
 /// Names every column that is left and speaks of consent, or of rows out of use; the names of all others.
-pub fn name_leftovers(draft: &mut Draft<'_>) -> Vec<String> {
+pub fn name_leftovers(draft: &mut ProposalDraft<'_>) -> Vec<String> {
     let has_opt_out = draft.fields.contains_key(&LeadKey::OptOut);
     let mut unmapped = Vec::new();
     let base = draft.base;
-    let left: Vec<&Column> = base.columns.iter().filter(|column| !draft.is_taken(&column.name)).collect();
+    let left: Vec<&TableColumn> = base.columns.iter().filter(|column| !draft.is_taken(&column.name)).collect();
     for column in left {
         if draft.consent.iter().any(|known| known.column == column.name) {
             continue;
@@ -94,7 +95,7 @@ pub fn name_leftovers(draft: &mut Draft<'_>) -> Vec<String> {
             None if is_time => "is a time, and its name speaks of consent: [consent] given_at may be meant",
             None => "is not used, but its name speaks of consent, or of rows out of use",
         };
-        let mut named = Unmapped::new(&column.name, why);
+        let mut named = UnmappedColumn::new(&column.name, why);
         named.kept = meaning.map(|meaning| match meaning {
             FlagMeaning::Refusal | FlagMeaning::OutOfUse | FlagMeaning::StaffMark => RowsKept::Unset,
             FlagMeaning::InUse => RowsKept::NotDenied,
@@ -108,7 +109,7 @@ pub fn name_leftovers(draft: &mut Draft<'_>) -> Vec<String> {
 }
 
 /// How a yes-or-no column fills optOut. What is neither a plain yes nor a plain no is an opt-out.
-fn opt_out_rule(column: &Column, inverted: bool) -> FieldRule {
+fn opt_out_rule(column: &TableColumn, inverted: bool) -> FieldRule {
     let mut map = shape::truth_map(column, inverted);
     if inverted {
         map.insert("*".to_owned(), "true".to_owned());
@@ -117,19 +118,19 @@ fn opt_out_rule(column: &Column, inverted: bool) -> FieldRule {
     FieldRule::Column { column: column.name.clone(), default, map, when_null: WhenNull::Omit }
 }
 
-fn leave(draft: &mut Draft<'_>, column: &Column, why: &str) {
+fn leave(draft: &mut ProposalDraft<'_>, column: &TableColumn, why: &str) {
     draft.take(&column.name);
-    draft.consent.push(Unmapped::new(&column.name, why));
+    draft.consent.push(UnmappedColumn::new(&column.name, why));
 }
 
-fn part(draft: &Draft<'_>, found: &[&Column]) -> Part {
+fn part(draft: &ProposalDraft<'_>, found: &[&TableColumn]) -> DraftPart {
     // An inherited column of the same name counts as well.
-    let all: Vec<(&str, &Column)> = found.iter().flat_map(|column| draft.find_columns(&column.name)).collect();
+    let all: Vec<(&str, &TableColumn)> = found.iter().flat_map(|column| draft.find_columns(&column.name)).collect();
     match (found, all.as_slice()) {
         ([column], [_]) if !is_time_column(column) => {
-            let mut part = Part::new(Origin::Column(column.name.clone()), why(column));
+            let mut part = DraftPart::new(PartOrigin::Column(column.name.clone()), why(column));
             part.map = shape::truth_map(column, false);
-            if shape::fit(column, |text| shape::truth(text).is_some()) == Fit::Unsure
+            if shape::fit(column, |text| shape::truth(text).is_some()) == ShapeFit::Unsure
                 && column.values().next().is_some()
             {
                 part = part
@@ -144,25 +145,25 @@ fn part(draft: &Draft<'_>, found: &[&Column]) -> Part {
             let names: Vec<String> = found.iter().map(|column| format!("\"{}\"", column.name)).collect();
             let sql = format!("CASE WHEN {} THEN 1 ELSE 0 END", is_true.collect::<Vec<_>>().join(" OR "));
             let how = if all.len() > 1 { "; one of them is enough" } else { ": a time there is an opt-out" };
-            Part::new(Origin::Sql(sql, "opt_out"), format!("column name: {}{how}", names.join(", ")))
+            DraftPart::new(PartOrigin::Sql(sql, "opt_out"), format!("column name: {}{how}", names.join(", ")))
         }
     }
 }
 
-fn why(column: &Column) -> String {
+fn why(column: &TableColumn) -> String {
     match shape::fit(column, |text| shape::truth(text).is_some()) {
-        Fit::Fits if column.values().next().is_some() => "column name, and its values are yes and no".to_owned(),
+        ShapeFit::Fits if column.values().next().is_some() => "column name, and its values are yes and no".to_owned(),
         _ => "column name".to_owned(),
     }
 }
 
 /// The condition for an opt-out, whatever the type.
-pub fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
+pub fn is_true(name: &str, column: &TableColumn, dialect: SqlDialect) -> String {
     if is_time_column(column) {
         // A text may be blank instead of NULL.
         return match dialect {
-            Dialect::Postgres => format!("{name} IS NOT NULL"),
-            Dialect::Sqlite => format!("coalesce({name}, '') <> ''"),
+            SqlDialect::Postgres => format!("{name} IS NOT NULL"),
+            SqlDialect::Sqlite => format!("coalesce({name}, '') <> ''"),
         };
     }
     // Whatever is not a plain no counts as an opt-out: a word that nobody has thought of must not let messages through.
@@ -170,14 +171,14 @@ pub fn is_true(name: &str, column: &Column, dialect: Dialect) -> String {
 }
 
 /// Opt-outs that well-known CRMs keep in other tables, with the instant at which they changed.
-pub fn elsewhere(draft: &mut Draft<'_>) {
+pub fn elsewhere(draft: &mut ProposalDraft<'_>) {
     blacklist(draft);
     address_book(draft);
     name_tables_of_excluded_people(draft);
 }
 
 /// A table that may say who is not to be written to is at least named: the operator decides what is made of it.
-fn name_tables_of_excluded_people(draft: &mut Draft<'_>) {
+fn name_tables_of_excluded_people(draft: &mut ProposalDraft<'_>) {
     let tables = draft.catalog.iter().enumerate();
     let unused = tables.filter(|(index, table)| names::may_list_excluded_people(&table.name) && !draft.is_read(*index));
     let doubts: Vec<String> = unused
@@ -192,7 +193,7 @@ fn name_tables_of_excluded_people(draft: &mut Draft<'_>) {
     draft.doubts.extend(doubts);
 }
 
-fn sibling(draft: &Draft<'_>, name: &str, columns: &[&str]) -> Option<usize> {
+fn sibling(draft: &ProposalDraft<'_>, name: &str, columns: &[&str]) -> Option<usize> {
     draft.catalog.iter().position(|table| {
         table.name == name
             && table.schema == draft.base.schema
@@ -201,7 +202,7 @@ fn sibling(draft: &Draft<'_>, name: &str, columns: &[&str]) -> Option<usize> {
 }
 
 /// Odoo: one blacklist of addresses for all records.
-fn blacklist(draft: &mut Draft<'_>) {
+fn blacklist(draft: &mut ProposalDraft<'_>) {
     let Some(table) = sibling(draft, "mail_blacklist", &["email", "active", "write_date"]) else { return };
     if draft.base.column("email_normalized").is_none() || !draft.wants(LeadKey::OptOut) {
         return;
@@ -212,13 +213,13 @@ fn blacklist(draft: &mut Draft<'_>) {
         "an address on Odoo's blacklist (mail_blacklist) gets no messages; the time of the listing counts as a change";
     draft.fill(
         LeadKey::OptOut,
-        Part::new(Origin::Sql(format!("coalesce({alias}.\"active\", false)"), "is_blacklisted"), why),
+        DraftPart::new(PartOrigin::Sql(format!("coalesce({alias}.\"active\", false)"), "is_blacklisted"), why),
     );
     draft.stamps.push(format!("{alias}.\"write_date\""));
 }
 
 /// SuiteCRM and SugarCRM: addresses in a table of their own, each with its opt-out.
-fn address_book(draft: &mut Draft<'_>) {
+fn address_book(draft: &mut ProposalDraft<'_>) {
     let Some((book, entries, module)) = address_tables(draft.catalog, draft.base) else { return };
     let key = draft.base.primary_key().unwrap_or("id").to_owned();
     if draft.base.column(&key).is_none() {
@@ -227,9 +228,9 @@ fn address_book(draft: &mut Draft<'_>) {
     let own = draft.qualified(&key);
     let (alias, entry) = join_addresses(draft, book, entries, module, &own, "address");
     let why = "the primary address in email_addresses";
-    draft.fill(LeadKey::Email, Part::new(Origin::Sql(format!("{alias}.\"email_address\""), "email"), why));
+    draft.fill(LeadKey::Email, DraftPart::new(PartOrigin::Sql(format!("{alias}.\"email_address\""), "email"), why));
     let why = "the opt-out of the primary address in email_addresses; its time of change counts as a change";
-    draft.fill(LeadKey::OptOut, Part::new(Origin::Sql(format!("{alias}.\"opt_out\""), "email_opt_out"), why));
+    draft.fill(LeadKey::OptOut, DraftPart::new(PartOrigin::Sql(format!("{alias}.\"opt_out\""), "email_opt_out"), why));
     draft.stamps.push(format!("{alias}.\"date_modified\""));
     draft.stamps.push(format!("{entry}.\"date_modified\""));
     if draft.catalog[book].column("invalid_email").is_some() {
@@ -238,7 +239,7 @@ fn address_book(draft: &mut Draft<'_>) {
 }
 
 /// The address book, the entries that lead to it, and what the table is called in them.
-pub fn address_tables(catalog: &[Table], owner: &Table) -> Option<(usize, usize, &'static str)> {
+pub fn address_tables(catalog: &[InspectedTable], owner: &InspectedTable) -> Option<(usize, usize, &'static str)> {
     const MODULES: [(&str, &str); 4] =
         [("leads", "Leads"), ("contacts", "Contacts"), ("prospects", "Prospects"), ("users", "Users")];
     let module = MODULES.iter().find(|(table, _)| *table == owner.name)?.1;
@@ -256,7 +257,7 @@ pub fn address_tables(catalog: &[Table], owner: &Table) -> Option<(usize, usize,
 
 /// Joins the primary address of whoever has this key; the aliases of address and entry.
 pub fn join_addresses(
-    draft: &mut Draft<'_>,
+    draft: &mut ProposalDraft<'_>,
     book: usize,
     entries: usize,
     module: &str,

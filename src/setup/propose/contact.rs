@@ -3,9 +3,9 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::rules::source_column::Family;
-use crate::setup::introspect::table::{Column, Table, leads_to};
-use crate::setup::propose::draft::{Draft, Origin, Part};
+use crate::rules::source_column::TypeFamily;
+use crate::setup::introspect::table::{InspectedTable, TableColumn, leads_to};
+use crate::setup::propose::draft::{DraftPart, PartOrigin, ProposalDraft};
 use crate::setup::propose::proposal::RowsKept;
 use crate::setup::propose::shape::{self, is_time_column};
 use crate::setup::propose::{assign, consent, flag, join, names, staff, stamp};
@@ -32,16 +32,20 @@ struct ContactMechanism<'a> {
     key: &'a str,
     /// The column that refers to the person.
     holder: &'a str,
-    kind: &'a Column,
+    kind: &'a TableColumn,
     value: &'a str,
 }
 
 /// The person behind a record, where an address leads through one.
-pub fn find_contact<'a>(catalog: &'a [Table], record: &'a Table, index: usize) -> Option<RecordContact<'a>> {
+pub fn find_contact<'a>(
+    catalog: &'a [InspectedTable],
+    record: &'a InspectedTable,
+    index: usize,
+) -> Option<RecordContact<'a>> {
     if let Some(mechanism) = find_mechanism(catalog, index) {
         return Some(RecordContact { column: None, person: index, mechanism: Some(mechanism) });
     }
-    let mut named: Vec<(u32, &Column)> = record
+    let mut named: Vec<(u32, &TableColumn)> = record
         .columns
         .iter()
         .filter(|column| column.readable && assign::is_reference(record, column))
@@ -67,10 +71,10 @@ pub fn find_contact<'a>(catalog: &'a [Table], record: &'a Table, index: usize) -
     Some(RecordContact { column: Some(&column.name), person, mechanism })
 }
 
-fn find_mechanism(catalog: &[Table], person: usize) -> Option<ContactMechanism<'_>> {
+fn find_mechanism(catalog: &[InspectedTable], person: usize) -> Option<ContactMechanism<'_>> {
     catalog.iter().enumerate().find_map(|(index, table)| {
         let of = |list: &str| {
-            let texts = table.columns.iter().filter(|column| column.readable && column.family == Family::Text);
+            let texts = table.columns.iter().filter(|column| column.readable && column.family == TypeFamily::Text);
             texts
                 .filter(|column| names::is_listed(&column.name, list))
                 .find(|column| !assign::is_reference(table, column))
@@ -85,12 +89,12 @@ fn find_mechanism(catalog: &[Table], person: usize) -> Option<ContactMechanism<'
 }
 
 /// The word by which a mechanism says its kind, as the rows have it.
-fn find_kind<'a>(kind: &'a Column, part: &str) -> Option<&'a str> {
+fn find_kind<'a>(kind: &'a TableColumn, part: &str) -> Option<&'a str> {
     kind.samples.iter().flatten().map(String::as_str).find(|word| names::folded(word).contains(part))
 }
 
 /// Fills address, name and numbers from the person behind the record.
-pub fn follow_contact(draft: &mut Draft<'_>, index: usize) {
+pub fn follow_contact(draft: &mut ProposalDraft<'_>, index: usize) {
     if !draft.wants(LeadKey::Email) {
         return;
     }
@@ -140,7 +144,7 @@ pub fn follow_contact(draft: &mut Draft<'_>, index: usize) {
 
 /// Joins the first usable entry of one kind: two would make two leads of one key.
 fn join_mechanism(
-    draft: &mut Draft<'_>,
+    draft: &mut ProposalDraft<'_>,
     mechanism: &ContactMechanism<'_>,
     holder: &str,
     (key, word, name): (LeadKey, &str, &'static str),
@@ -162,20 +166,23 @@ fn join_mechanism(
     let alias = draft.join(mechanism.table, &format!("{name}_entry"), |alias| format!("{alias}.{own} = {first}"));
     let why = format!("the first entry of type \"{word}\" in {}", table.setting());
     let sql = format!("{alias}.{}", db::quote(mechanism.value));
-    draft.fill(key, Part::new(Origin::Sql(sql, name), why).doubt("where there are several, the first is taken"));
+    draft.fill(
+        key,
+        DraftPart::new(PartOrigin::Sql(sql, name), why).doubt("where there are several, the first is taken"),
+    );
     if key == LeadKey::Email {
         add_stamp(draft, table, &alias);
     }
 }
 
-fn find_text<'t>(table: &'t Table, list: &str) -> Option<&'t Column> {
+fn find_text<'t>(table: &'t InspectedTable, list: &str) -> Option<&'t TableColumn> {
     let texts = table.columns.iter().filter(|column| join::is_text_of_its_own(table, column));
     let named = texts.filter_map(|column| Some((names::likeness(&column.name, list)?, column)));
     named.max_by_key(|(likeness, _)| *likeness).map(|(_, column)| column)
 }
 
-fn fill_from_person(draft: &mut Draft<'_>, person: &Table, alias: &str, why: &str) {
-    let of = |column: &Column| format!("{alias}.{}", db::quote(&column.name));
+fn fill_from_person(draft: &mut ProposalDraft<'_>, person: &InspectedTable, alias: &str, why: &str) {
+    let of = |column: &TableColumn| format!("{alias}.{}", db::quote(&column.name));
     for (key, name) in [
         (LeadKey::Email, "email"),
         (LeadKey::FirstName, "first_name"),
@@ -184,7 +191,7 @@ fn fill_from_person(draft: &mut Draft<'_>, person: &Table, alias: &str, why: &st
         (LeadKey::HomePhone, "home_phone"),
     ] {
         if let Some(column) = find_text(person, names::of(key)) {
-            draft.fill(key, Part::new(Origin::Sql(of(column), name), why));
+            draft.fill(key, DraftPart::new(PartOrigin::Sql(of(column), name), why));
         }
     }
     if let Some(email) = draft.fields.get_mut(&LeadKey::Email) {
@@ -194,32 +201,34 @@ fn fill_from_person(draft: &mut Draft<'_>, person: &Table, alias: &str, why: &st
         return;
     }
     let Some(full) = find_text(person, names::FULL_NAME) else { return };
-    let has_comma = full.values().next().is_some() && shape::fit(full, |name| name.contains(", ")) == shape::Fit::Fits;
+    let has_comma =
+        full.values().next().is_some() && shape::fit(full, |name| name.contains(", ")) == shape::ShapeFit::Fits;
     let (first, last) = assign::split(&format!("trim({})", of(full)), has_comma, draft.dialect);
-    let first = Part::new(Origin::Sql(first, "first_name"), format!("{why}, the first word of its \"{}\"", full.name));
+    let first =
+        DraftPart::new(PartOrigin::Sql(first, "first_name"), format!("{why}, the first word of its \"{}\"", full.name));
     draft.fill(LeadKey::FirstName, first.doubt("names of several words, titles and companies are split wrongly"));
-    let last = Part::new(Origin::Sql(last, "last_name"), format!("{why}, the rest of its \"{}\"", full.name));
+    let last = DraftPart::new(PartOrigin::Sql(last, "last_name"), format!("{why}, the rest of its \"{}\"", full.name));
     draft.fill(LeadKey::LastName, last);
 }
 
 /// The person's own word counts for each of the records; what else speaks of consent there is named.
-fn take_consent(draft: &mut Draft<'_>, person: &Table, alias: &str) {
-    let is_refusal = |column: &&Column| {
+fn take_consent(draft: &mut ProposalDraft<'_>, person: &InspectedTable, alias: &str) {
+    let is_refusal = |column: &&TableColumn| {
         names::likeness(&column.name, names::of(LeadKey::OptOut)).is_some()
             && (is_time_column(column)
-                || shape::fit(column, |text| shape::truth(text).is_some()) != shape::Fit::Misfits)
+                || shape::fit(column, |text| shape::truth(text).is_some()) != shape::ShapeFit::Misfits)
     };
-    let readable: Vec<&Column> = person.columns.iter().filter(|column| column.readable).collect();
-    let refusals: Vec<&Column> = readable.iter().copied().filter(is_refusal).collect();
-    let of = |column: &Column| format!("{alias}.{}", db::quote(&column.name));
+    let readable: Vec<&TableColumn> = person.columns.iter().filter(|column| column.readable).collect();
+    let refusals: Vec<&TableColumn> = readable.iter().copied().filter(is_refusal).collect();
+    let of = |column: &TableColumn| format!("{alias}.{}", db::quote(&column.name));
     let mut all: Vec<String> =
         refusals.iter().map(|column| consent::is_true(&of(column), column, draft.dialect)).collect();
     // The record's own opt-out counts as well.
     let own = draft.fields.get(&LeadKey::OptOut).map(|part| match &part.origin {
-        Origin::Column(name) => draft.find_columns(name).first().map(|(alias, column)| {
+        PartOrigin::Column(name) => draft.find_columns(name).first().map(|(alias, column)| {
             consent::is_true(&format!("{alias}.{}", db::quote(&column.name)), column, draft.dialect)
         }),
-        Origin::Sql(..) | Origin::Value(_) => None,
+        PartOrigin::Sql(..) | PartOrigin::Value(_) => None,
     });
     let is_given = matches!(own, Some(None));
     all.extend(own.flatten());
@@ -227,7 +236,7 @@ fn take_consent(draft: &mut Draft<'_>, person: &Table, alias: &str) {
         let sql = format!("CASE WHEN {} THEN 1 ELSE 0 END", all.join(" OR "));
         let why = format!("an opt-out of the person in {} counts for each of the records", person.setting());
         draft.fields.remove(&LeadKey::OptOut);
-        draft.fill(LeadKey::OptOut, Part::new(Origin::Sql(sql, "opt_out"), why));
+        draft.fill(LeadKey::OptOut, DraftPart::new(PartOrigin::Sql(sql, "opt_out"), why));
     }
     for column in readable {
         let is_used = stamp::find_way_out(person, column).is_some()
@@ -243,13 +252,13 @@ fn take_consent(draft: &mut Draft<'_>, person: &Table, alias: &str) {
     }
 }
 
-fn ways_out(table: &Table) -> impl Iterator<Item = (&Column, RowsKept)> {
+fn ways_out(table: &InspectedTable) -> impl Iterator<Item = (&TableColumn, RowsKept)> {
     let readable = table.columns.iter().filter(|column| column.readable);
     readable.filter_map(|column| Some((column, stamp::find_way_out(table, column)?)))
 }
 
 /// A person in the trash gets nothing, whatever the record says.
-fn keep_only_persons_in_use(draft: &mut Draft<'_>, person: &Table, alias: &str) {
+fn keep_only_persons_in_use(draft: &mut ProposalDraft<'_>, person: &InspectedTable, alias: &str) {
     for (column, kept) in ways_out(person) {
         let condition = flag::write_condition(column, kept, draft.dialect, &format!("{alias}."));
         let why = format!("\"{}\" of {} says that the person is out of use: left out", column.name, person.setting());
@@ -257,7 +266,7 @@ fn keep_only_persons_in_use(draft: &mut Draft<'_>, person: &Table, alias: &str) 
     }
 }
 
-fn leave_out_staff(draft: &mut Draft<'_>, person: usize, alias: &str) {
+fn leave_out_staff(draft: &mut ProposalDraft<'_>, person: usize, alias: &str) {
     let Some(key) = draft.catalog[person].primary_key() else { return };
     for (values, why) in staff::find_staff_among(draft.catalog, &[person]) {
         // A missing person makes no lead anyway.
@@ -265,7 +274,7 @@ fn leave_out_staff(draft: &mut Draft<'_>, person: usize, alias: &str) {
     }
 }
 
-fn add_stamp(draft: &mut Draft<'_>, table: &Table, alias: &str) {
+fn add_stamp(draft: &mut ProposalDraft<'_>, table: &InspectedTable, alias: &str) {
     let columns = table.columns.iter().filter(|column| column.readable);
     let named = columns.filter_map(|column| Some((names::likeness(&column.name, names::CHANGED_AT)?, column)));
     if let Some((_, column)) = named.max_by_key(|(likeness, _)| *likeness) {

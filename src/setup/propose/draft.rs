@@ -6,34 +6,36 @@ use std::collections::BTreeMap;
 use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::rules::source_column::Family;
-use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::dialect::Dialect;
+use crate::rules::source_column::TypeFamily;
+use crate::setup::introspect::table::{InspectedTable, TableColumn};
+use crate::setup::propose::dialect::SqlDialect;
 use crate::setup::propose::flag;
-use crate::setup::propose::proposal::{Choice, Field, Place, Proposal, RowsKept, Stamp, Unmapped, system};
+use crate::setup::propose::proposal::{
+    ChangeStamp, ProposedChoice, ProposedField, RowsKept, RowsPlace, SourceProposal, UnmappedColumn, system,
+};
 use crate::setup::propose::record_lineage::BASE;
 use crate::setup::propose::record_lineage::RecordLineage;
 
-pub struct Draft<'a> {
-    pub catalog: &'a [Table],
+pub struct ProposalDraft<'a> {
+    pub catalog: &'a [InspectedTable],
     /// The table, with the columns that it inherits.
-    pub base: &'a Table,
+    pub base: &'a InspectedTable,
     /// The tables behind `base`, by their aliases: its own first, then its ancestors.
     homes: Vec<(String, usize)>,
-    pub dialect: Dialect,
+    pub dialect: SqlDialect,
     pub client: Option<String>,
-    pub fields: BTreeMap<LeadKey, Part>,
-    pub joins: Vec<Join>,
+    pub fields: BTreeMap<LeadKey, DraftPart>,
+    pub joins: Vec<DraftJoin>,
     pub filters: Vec<RowFilter>,
     pub exclusions: Vec<RowExclusion>,
     /// Further conditions of the query, over what is joined, and why.
     pub conditions: Vec<(String, String)>,
     /// The type of the instant that a change is known by.
-    pub stamp_family: Option<Family>,
+    pub stamp_family: Option<TypeFamily>,
     /// Instants of other tables that belong to a change of a lead, in SQL.
     pub stamps: Vec<String>,
     pub doubts: Vec<String>,
-    pub consent: Vec<Unmapped>,
+    pub consent: Vec<UnmappedColumn>,
     /// Keys that a person wants left out.
     pub barred: Vec<LeadKey>,
     taken: Vec<String>,
@@ -41,15 +43,15 @@ pub struct Draft<'a> {
 }
 
 /// How a key is filled.
-pub struct Part {
-    pub origin: Origin,
+pub struct DraftPart {
+    pub origin: PartOrigin,
     pub default: Option<String>,
     pub map: BTreeMap<String, String>,
     pub why: String,
     pub doubt: Option<String>,
 }
 
-pub enum Origin {
+pub enum PartOrigin {
     /// A column of the table.
     Column(String),
     /// An expression, over [`BASE`] and the joined tables, and what to call it.
@@ -57,7 +59,7 @@ pub enum Origin {
     Value(String),
 }
 
-pub struct Join {
+pub struct DraftJoin {
     pub alias: String,
     table: String,
     on: String,
@@ -79,8 +81,8 @@ pub struct RowExclusion {
     pub why: String,
 }
 
-impl Part {
-    pub fn new(origin: Origin, why: impl Into<String>) -> Self {
+impl DraftPart {
+    pub fn new(origin: PartOrigin, why: impl Into<String>) -> Self {
         Self { origin, default: None, map: BTreeMap::new(), why: why.into(), doubt: None }
     }
 
@@ -90,12 +92,17 @@ impl Part {
     }
 }
 
-impl<'a> Draft<'a> {
-    pub fn new(catalog: &'a [Table], base: usize, lineage: &'a RecordLineage<'a>, dialect: Dialect) -> Self {
+impl<'a> ProposalDraft<'a> {
+    pub fn new(
+        catalog: &'a [InspectedTable],
+        base: usize,
+        lineage: &'a RecordLineage<'a>,
+        dialect: SqlDialect,
+    ) -> Self {
         let ancestors = &lineage.ancestors;
         let homes = ancestors.iter().map(|ancestor| (ancestor.alias.clone(), ancestor.table));
         // A record whose parent row is missing is no record any more: no LEFT JOIN.
-        let joins = ancestors.iter().map(|ancestor| Join {
+        let joins = ancestors.iter().map(|ancestor| DraftJoin {
             alias: ancestor.alias.clone(),
             table: catalog[ancestor.table].sql(),
             on: ancestor.on.clone(),
@@ -137,8 +144,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Fills a key, once.
-    pub fn fill(&mut self, key: LeadKey, part: Part) {
-        if let Origin::Column(column) = &part.origin {
+    pub fn fill(&mut self, key: LeadKey, part: DraftPart) {
+        if let PartOrigin::Column(column) = &part.origin {
             self.taken.push(column.clone());
         }
         if self.wants(key) {
@@ -147,14 +154,14 @@ impl<'a> Draft<'a> {
     }
 
     /// The columns that have no use yet, and have a text.
-    pub fn free(&self) -> Vec<&'a Column> {
-        let base: &'a Table = self.base;
+    pub fn free(&self) -> Vec<&'a TableColumn> {
+        let base: &'a InspectedTable = self.base;
         base.columns.iter().filter(|column| column.readable && !self.is_taken(&column.name)).collect()
     }
 
     /// The tables of the record, by their aliases: the table itself first, then its ancestors.
-    pub fn record_tables(&self) -> impl Iterator<Item = (&str, &'a Table)> {
-        let catalog: &'a [Table] = self.catalog;
+    pub fn record_tables(&self) -> impl Iterator<Item = (&str, &'a InspectedTable)> {
+        let catalog: &'a [InspectedTable] = self.catalog;
         self.homes.iter().map(move |(alias, table)| (alias.as_str(), &catalog[*table]))
     }
 
@@ -169,8 +176,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Every column of this name in the tables of the record, with the alias of its table; the nearest first.
-    pub fn find_columns(&self, name: &str) -> Vec<(&str, &'a Column)> {
-        let of = |(alias, table): (_, &'a Table)| {
+    pub fn find_columns(&self, name: &str) -> Vec<(&str, &'a TableColumn)> {
+        let of = |(alias, table): (_, &'a InspectedTable)| {
             let column = table.columns.iter().find(|column| column.name == name);
             let column = column.or_else(|| table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)));
             Some((alias, column.filter(|column| column.readable)?))
@@ -187,7 +194,7 @@ impl<'a> Draft<'a> {
 
     /// The condition that keeps rows, over all columns of this name; `prefixed` in a query.
     fn write_condition(&self, name: &str, kept: RowsKept, prefixed: bool) -> Vec<String> {
-        let of = |(alias, column): (&str, &Column)| {
+        let of = |(alias, column): (&str, &TableColumn)| {
             let prefix = if prefixed { format!("{alias}.") } else { String::new() };
             flag::write_condition(column, kept, self.dialect, &prefix)
         };
@@ -197,7 +204,7 @@ impl<'a> Draft<'a> {
     /// A table joined, once for each condition; `on` is given the alias.
     pub fn join(&mut self, table: usize, hint: &str, on: impl Fn(&str) -> String) -> String {
         let name = self.catalog[table].sql();
-        let same = |join: &&Join| join.table == name && join.on == on(&join.alias);
+        let same = |join: &&DraftJoin| join.table == name && join.on == on(&join.alias);
         if let Some(join) = self.joins.iter().find(same) {
             return join.alias.clone();
         }
@@ -205,12 +212,17 @@ impl<'a> Draft<'a> {
         let numbered = (2..).map(|number| format!("{hint}_{number}"));
         let alias = std::iter::once(hint.to_owned()).chain(numbered).find(|alias| !taken(alias)).unwrap_or_default();
         self.reads.push(table);
-        self.joins.push(Join { on: on(&alias), alias: alias.clone(), table: name, kind: "LEFT JOIN" });
+        self.joins.push(DraftJoin { on: on(&alias), alias: alias.clone(), table: name, kind: "LEFT JOIN" });
         alias
     }
 
-    pub fn finish(mut self, key: Option<Choice>, stamp: Option<Stamp>, unmapped: Vec<String>) -> Proposal {
-        let computed = |part: &Part| matches!(part.origin, Origin::Sql(..));
+    pub fn finish(
+        mut self,
+        key: Option<ProposedChoice>,
+        stamp: Option<ChangeStamp>,
+        unmapped: Vec<String>,
+    ) -> SourceProposal {
+        let computed = |part: &DraftPart| matches!(part.origin, PartOrigin::Sql(..));
         let is_query = !self.joins.is_empty() || self.fields.values().any(computed);
         if !self.fields.contains_key(&LeadKey::OptOut) {
             self.doubts.push(
@@ -220,14 +232,14 @@ impl<'a> Draft<'a> {
         }
         self.write_suggestions(is_query);
         // Only what is mapped is read: of a table nobody joins, a mere column.
-        let mut output = Output::default();
+        let mut output = QueryOutput::default();
         let (place, key, changed_at) = if is_query {
             self.query(&mut output, key, stamp)
         } else {
             let conditions = self.conditions(false);
             let filter = (!conditions.is_empty()).then(|| conditions.join(" AND "));
-            let changed_at = stamp.map(|stamp| Choice { what: stamp.setting(), why: stamp.why });
-            (Place::Table { filter }, key, changed_at)
+            let changed_at = stamp.map(|stamp| ProposedChoice { what: stamp.setting(), why: stamp.why });
+            (RowsPlace::Table { filter }, key, changed_at)
         };
         let fields = std::mem::take(&mut self.fields);
         let fields = fields.into_iter().map(|(key, part)| {
@@ -239,14 +251,14 @@ impl<'a> Draft<'a> {
                 when_null: WhenNull::Omit,
             };
             let rule = match part.origin {
-                Origin::Column(name) => column(name),
-                Origin::Sql(_, name) => column(name.to_owned()),
-                Origin::Value(value) => FieldRule::Value(value),
+                PartOrigin::Column(name) => column(name),
+                PartOrigin::Sql(_, name) => column(name.to_owned()),
+                PartOrigin::Value(value) => FieldRule::Value(value),
             };
-            Field { key, rule, why: part.why, doubt: part.doubt }
+            ProposedField { key, rule, why: part.why, doubt: part.doubt }
         });
         let fields = fields.collect();
-        Proposal {
+        SourceProposal {
             system: system(self.base),
             table: self.base.setting(),
             place,
@@ -296,10 +308,10 @@ impl<'a> Draft<'a> {
 
     fn query(
         &self,
-        output: &mut Output,
-        key: Option<Choice>,
-        stamp: Option<Stamp>,
-    ) -> (Place, Option<Choice>, Option<Choice>) {
+        output: &mut QueryOutput,
+        key: Option<ProposedChoice>,
+        stamp: Option<ChangeStamp>,
+    ) -> (RowsPlace, Option<ProposedChoice>, Option<ProposedChoice>) {
         // Plain columns first: they keep their names, and what is computed gets another one.
         for name in key.iter().map(|key| &key.what).chain(&self.client) {
             output.column(name, self.qualified(name));
@@ -310,7 +322,7 @@ impl<'a> Draft<'a> {
             output.column(name, self.qualified(name));
         }
         for (key, part) in &self.fields {
-            if let Origin::Column(name) = &part.origin {
+            if let PartOrigin::Column(name) = &part.origin {
                 let name = output.column(name, self.qualified(name));
                 output.names.insert(*key, name);
             }
@@ -328,10 +340,10 @@ impl<'a> Draft<'a> {
                 true => stamp.why.clone(),
                 false => format!("{}; the latest of it and the times of what is joined", stamp.why),
             };
-            Choice { what, why }
+            ProposedChoice { what, why }
         });
         for (key, part) in &self.fields {
-            if let Origin::Sql(sql, name) = &part.origin {
+            if let PartOrigin::Sql(sql, name) = &part.origin {
                 let name = output.expression(sql, name);
                 output.names.insert(*key, name);
             }
@@ -344,7 +356,7 @@ impl<'a> Draft<'a> {
         if !conditions.is_empty() {
             query.push_str(&format!("\nWHERE {}", conditions.join(" AND ")));
         }
-        (Place::Query(query), key, changed_at)
+        (RowsPlace::Query(query), key, changed_at)
     }
 
     /// The latest of the table's own instant and those of others, any of which may be NULL.
@@ -353,9 +365,9 @@ impl<'a> Draft<'a> {
             return own.to_owned();
         }
         match self.dialect {
-            Dialect::Postgres => format!("greatest({own}, {})", self.stamps.join(", ")),
+            SqlDialect::Postgres => format!("greatest({own}, {})", self.stamps.join(", ")),
             // SQLite's `max` is NULL where one of them is: each is the first of all that is not, beginning with itself.
-            Dialect::Sqlite => {
+            SqlDialect::Sqlite => {
                 let all: Vec<&str> = std::iter::once(own).chain(self.stamps.iter().map(String::as_str)).collect();
                 let turned = (0..all.len()).map(|start| {
                     let order = all.iter().cycle().skip(start).take(all.len());
@@ -369,13 +381,13 @@ impl<'a> Draft<'a> {
 
 /// What a query selects, each name once.
 #[derive(Default)]
-struct Output {
+struct QueryOutput {
     list: Vec<String>,
     taken: Vec<(String, String)>,
     names: BTreeMap<LeadKey, String>,
 }
 
-impl Output {
+impl QueryOutput {
     fn column(&mut self, name: &str, sql: String) -> String {
         if !self.taken.iter().any(|(_, known)| *known == sql) {
             self.list.push(sql.clone());

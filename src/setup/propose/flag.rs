@@ -4,12 +4,12 @@
 //! Only what is plain is used; everything else of this kind is named, so that a person decides.
 
 use crate::db;
-use crate::rules::source_column::Family;
-use crate::setup::introspect::table::Column;
-use crate::setup::propose::dialect::Dialect;
+use crate::rules::source_column::TypeFamily;
+use crate::setup::introspect::table::TableColumn;
+use crate::setup::propose::dialect::SqlDialect;
 use crate::setup::propose::names;
 use crate::setup::propose::proposal::RowsKept;
-use crate::setup::propose::shape::{self, Fit, is_time_column};
+use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
 
 /// What a yes in a column seems to mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,19 +54,25 @@ const YES_WORDS: &str = "'1', '1.0', 't', 'true', 'y', 'yes', 'on', 'x', 'ja', '
                          'verdadero', 'vero'";
 
 /// Whether a column holds yes and no: by its type, or by all that was seen of its values.
-pub fn is_yes_or_no(column: &Column) -> bool {
+pub fn is_yes_or_no(column: &TableColumn) -> bool {
     let truths = shape::fit(column, |text| shape::truth(text).is_some());
     match column.family {
-        Family::Boolean => true,
+        TypeFamily::Boolean => true,
         // A number without any value may be anything; what a reference is called ends in id.
-        Family::Integer => truths != Fit::Misfits && names::words(&column.name).last().is_none_or(|last| last != "id"),
-        Family::Number | Family::Text | Family::Other(_) => truths == Fit::Fits && column.values().next().is_some(),
-        Family::Date | Family::Timestamp | Family::TimestampTz | Family::Uuid | Family::Json => false,
+        TypeFamily::Integer => {
+            truths != ShapeFit::Misfits && names::words(&column.name).last().is_none_or(|last| last != "id")
+        }
+        TypeFamily::Number | TypeFamily::Text | TypeFamily::Other(_) => {
+            truths == ShapeFit::Fits && column.values().next().is_some()
+        }
+        TypeFamily::Date | TypeFamily::Timestamp | TypeFamily::TimestampTz | TypeFamily::Uuid | TypeFamily::Json => {
+            false
+        }
     }
 }
 
 /// What a yes there seems to mean, by the name; `None` where the name speaks of nothing of the kind.
-pub fn find_meaning(column: &Column) -> Option<FlagMeaning> {
+pub fn find_meaning(column: &TableColumn) -> Option<FlagMeaning> {
     let is_time = is_time_column(column);
     if !is_yes_or_no(column) && !is_time {
         return None;
@@ -118,27 +124,31 @@ pub fn is_staff_mark(name: &str) -> bool {
 }
 
 /// The condition by which a row stays, for a column in the table of this prefix.
-pub fn write_condition(column: &Column, kept: RowsKept, dialect: Dialect, prefix: &str) -> String {
+pub fn write_condition(column: &TableColumn, kept: RowsKept, dialect: SqlDialect, prefix: &str) -> String {
     let name = format!("{prefix}{}", db::quote(&column.name));
     if kept == RowsKept::WithoutReference {
         return format!("{name} IS NULL");
     }
     if is_time_column(column) && kept == RowsKept::Unset {
         return match (dialect, &column.family) {
-            (Dialect::Postgres, Family::Date | Family::Timestamp | Family::TimestampTz) => format!("{name} IS NULL"),
+            (SqlDialect::Postgres, TypeFamily::Date | TypeFamily::Timestamp | TypeFamily::TimestampTz) => {
+                format!("{name} IS NULL")
+            }
             // A text may be blank instead, and copies of other engines' tables write a time that is none.
             _ => format!("coalesce(CAST({name} AS text), '') IN ('', '0', '0000-00-00', '0000-00-00 00:00:00')"),
         };
     }
     match (&column.family, dialect) {
-        (Family::Boolean, Dialect::Postgres) => match kept {
+        (TypeFamily::Boolean, SqlDialect::Postgres) => match kept {
             RowsKept::Unset => format!("{name} IS NOT TRUE"),
             RowsKept::NotDenied => format!("{name} IS NOT FALSE"),
             RowsKept::Set | RowsKept::WithoutReference => format!("{name} IS TRUE"),
         },
-        (Family::Integer | Family::Number, Dialect::Postgres) => write_number_condition(&name, kept),
+        (TypeFamily::Integer | TypeFamily::Number, SqlDialect::Postgres) => write_number_condition(&name, kept),
         // SQLite keeps any value in a column of any type: a boolean may be 0, 'f' or 'false'.
-        (Family::Boolean | Family::Integer | Family::Number, Dialect::Sqlite) if holds_numbers(column) => {
+        (TypeFamily::Boolean | TypeFamily::Integer | TypeFamily::Number, SqlDialect::Sqlite)
+            if holds_numbers(column) =>
+        {
             write_number_condition(&name, kept)
         }
         _ => {
@@ -161,7 +171,7 @@ fn write_number_condition(name: &str, kept: RowsKept) -> String {
     }
 }
 
-fn holds_numbers(column: &Column) -> bool {
+fn holds_numbers(column: &TableColumn) -> bool {
     column.values().next().is_some() && column.values().all(|value| value.parse::<f64>().is_ok())
 }
 
@@ -169,11 +179,11 @@ fn holds_numbers(column: &Column) -> bool {
 mod tests {
     use super::*;
 
-    fn flag(name: &str) -> Column {
-        Column {
+    fn flag(name: &str) -> TableColumn {
+        TableColumn {
             name: name.to_owned(),
             type_name: "bool".to_owned(),
-            family: Family::Boolean,
+            family: TypeFamily::Boolean,
             readable: true,
             not_null: false,
             samples: Vec::new(),
@@ -210,13 +220,13 @@ mod tests {
 
     #[test]
     fn a_word_that_was_not_thought_of_counts_against_the_row() {
-        let text = Column { family: Family::Text, ..flag("deleted") };
-        let condition = write_condition(&text, RowsKept::Unset, Dialect::Sqlite, "l.");
+        let text = TableColumn { family: TypeFamily::Text, ..flag("deleted") };
+        let condition = write_condition(&text, RowsKept::Unset, SqlDialect::Sqlite, "l.");
         assert!(
             condition.starts_with("lower(trim(coalesce(CAST(l.\"deleted\" AS text), ''))) IN ('', '0'"),
             "{condition}"
         );
-        let condition = write_condition(&flag("active"), RowsKept::NotDenied, Dialect::Postgres, "");
+        let condition = write_condition(&flag("active"), RowsKept::NotDenied, SqlDialect::Postgres, "");
         assert_eq!(condition, "\"active\" IS NOT FALSE");
     }
 }

@@ -5,12 +5,12 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::rules::source_column::Family;
-use crate::setup::introspect::table::{Column, Table, leads_to};
-use crate::setup::propose::dialect::Dialect;
-use crate::setup::propose::draft::{Draft, Origin, Part};
+use crate::rules::source_column::TypeFamily;
+use crate::setup::introspect::table::{InspectedTable, TableColumn, leads_to};
+use crate::setup::propose::dialect::SqlDialect;
+use crate::setup::propose::draft::{DraftPart, PartOrigin, ProposalDraft};
 use crate::setup::propose::names::{self, is_person};
-use crate::setup::propose::shape::{self, Fit};
+use crate::setup::propose::shape::{self, ShapeFit};
 use crate::setup::propose::{assign, consent, flag, staff};
 
 const COMPANY: [&str; 4] = ["companyid", "accountid", "organizationid", "organisationid"];
@@ -44,15 +44,20 @@ const CLERKS: [&str; 11] = [
 ];
 
 /// Where a column leads to.
-struct Target {
+struct JoinTarget {
     table: usize,
     column: String,
     declared: bool,
 }
 
-fn target(catalog: &[Table], from: &Table, column: &Column, is_likely: &dyn Fn(&Table) -> bool) -> Option<Target> {
+fn target(
+    catalog: &[InspectedTable],
+    from: &InspectedTable,
+    column: &TableColumn,
+    is_likely: &dyn Fn(&InspectedTable) -> bool,
+) -> Option<JoinTarget> {
     let usable = |index: usize, name: Option<&str>| {
-        let table: &Table = &catalog[index];
+        let table: &InspectedTable = &catalog[index];
         let found = table.column(name.or_else(|| table.primary_key())?)?;
         // A number and a text are never equal on PostgreSQL.
         (found.family == column.family && found.readable).then(|| found.name.clone())
@@ -60,11 +65,11 @@ fn target(catalog: &[Table], from: &Table, column: &Column, is_likely: &dyn Fn(&
     let declared = from.references.iter().find(|reference| reference.column == column.name);
     if let Some(reference) = declared {
         let table = catalog.iter().position(|table| leads_to(reference, table))?;
-        return Some(Target { table, column: usable(table, reference.target.as_deref())?, declared: true });
+        return Some(JoinTarget { table, column: usable(table, reference.target.as_deref())?, declared: true });
     }
     let folded = names::folded(&column.name);
     let stem = folded.strip_suffix("id").or_else(|| folded.strip_prefix("id")).unwrap_or(&folded);
-    let named = |table: &Table| {
+    let named = |table: &InspectedTable| {
         let name = names::folded(&table.name);
         let plural = |word: &str| [word.to_owned(), format!("{word}s"), format!("{word}es")].contains(&name);
         is_likely(table)
@@ -74,18 +79,18 @@ fn target(catalog: &[Table], from: &Table, column: &Column, is_likely: &dyn Fn(&
     (0..catalog.len())
         .filter(near)
         .filter(|index| named(&catalog[*index]))
-        .find_map(|table| Some(Target { table, column: usable(table, None)?, declared: false }))
+        .find_map(|table| Some(JoinTarget { table, column: usable(table, None)?, declared: false }))
 }
 
 /// A person's name and address, in SQL, as a table holds them.
 #[derive(Default)]
-struct Person {
+struct PersonColumns {
     name: Option<String>,
     email: Option<String>,
 }
 
 /// Whose lead it is: id, name and e-mail address.
-pub fn owner(draft: &mut Draft<'_>) {
+pub fn owner(draft: &mut ProposalDraft<'_>) {
     if !draft.wants(LeadKey::RepName) && !draft.wants(LeadKey::RepEmail) {
         return;
     }
@@ -94,30 +99,30 @@ pub fn owner(draft: &mut Draft<'_>) {
         let own = draft.qualified(&column.name);
         let why = reference(draft, &column.name, &target);
         follow(draft, &own, &target, &why);
-        draft.fill(LeadKey::RepId, Part::new(Origin::Column(column.name.clone()), why));
+        draft.fill(LeadKey::RepId, DraftPart::new(PartOrigin::Column(column.name.clone()), why));
         draft.take(&column.name);
         return;
     }
     // Whose company it is.
-    let is_company = |table: &Table| ["companies", "accounts"].contains(&names::folded(&table.name).as_str());
+    let is_company = |table: &InspectedTable| ["companies", "accounts"].contains(&names::folded(&table.name).as_str());
     let company = base.columns.iter().filter(|column| COMPANY.contains(&names::folded(&column.name).as_str()));
     for column in company {
         let Some(company) = target(draft.catalog, base, column, &is_company) else { continue };
-        let table: &Table = &draft.catalog[company.table];
+        let table: &InspectedTable = &draft.catalog[company.table];
         let Some((owner, target)) = owner_column(draft, table) else { continue };
         let on = format!("{} = {}", db::quote(&company.column), draft.qualified(&column.name));
         let alias = draft.join(company.table, "company", |alias| format!("{alias}.{on}"));
         let why = format!("the owner of the company: {}", reference(draft, &owner.name, &target));
         let own = format!("{alias}.{}", db::quote(&owner.name));
         follow(draft, &own, &target, &why);
-        draft.fill(LeadKey::RepId, Part::new(Origin::Sql(own, "owner_id"), "the owner of the company"));
+        draft.fill(LeadKey::RepId, DraftPart::new(PartOrigin::Sql(own, "owner_id"), "the owner of the company"));
         draft.take(&column.name);
         return;
     }
 }
 
-fn owner_column<'t>(draft: &Draft<'_>, table: &'t Table) -> Option<(&'t Column, Target)> {
-    let mut named: Vec<(u32, &Column)> = table
+fn owner_column<'t>(draft: &ProposalDraft<'_>, table: &'t InspectedTable) -> Option<(&'t TableColumn, JoinTarget)> {
+    let mut named: Vec<(u32, &TableColumn)> = table
         .columns
         .iter()
         .filter(|column| column.readable && !flag::is_staff_mark(&column.name))
@@ -127,15 +132,18 @@ fn owner_column<'t>(draft: &Draft<'_>, table: &'t Table) -> Option<(&'t Column, 
         })
         .collect();
     named.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
-    let is_staff = |table: &Table| staff::by_name(&table.name) == Some(true);
+    let is_staff = |table: &InspectedTable| staff::by_name(&table.name) == Some(true);
     let named =
         named.into_iter().find_map(|(_, column)| Some((column, target(draft.catalog, table, column, &is_staff)?)));
     named.or_else(|| sole_reference_to_staff(draft.catalog, table))
 }
 
 /// No name says whose lead it is, but one declared reference alone leads to the people who work there.
-fn sole_reference_to_staff<'t>(catalog: &[Table], table: &'t Table) -> Option<(&'t Column, Target)> {
-    let is_of_a_clerk = |column: &Column| {
+fn sole_reference_to_staff<'t>(
+    catalog: &[InspectedTable],
+    table: &'t InspectedTable,
+) -> Option<(&'t TableColumn, JoinTarget)> {
+    let is_of_a_clerk = |column: &TableColumn| {
         let name = names::folded(&column.name);
         CLERKS.iter().any(|done| name.contains(done)) || flag::is_staff_mark(&column.name)
     };
@@ -148,31 +156,31 @@ fn sole_reference_to_staff<'t>(catalog: &[Table], table: &'t Table) -> Option<(&
     leading.next().is_none().then_some(first)
 }
 
-fn reference(draft: &Draft<'_>, column: &str, target: &Target) -> String {
+fn reference(draft: &ProposalDraft<'_>, column: &str, target: &JoinTarget) -> String {
     let table = draft.catalog[target.table].setting();
     let how = if target.declared { "declared reference" } else { "by their names; the database declares no reference" };
     format!("\"{column}\" leads to {table} ({how})")
 }
 
-fn follow(draft: &mut Draft<'_>, own: &str, target: &Target, why: &str) {
+fn follow(draft: &mut ProposalDraft<'_>, own: &str, target: &JoinTarget, why: &str) {
     let on = format!("{} = {own}", db::quote(&target.column));
     let alias = draft.join(target.table, "owner", |alias| format!("{alias}.{on}"));
     let person = person(draft, target.table, &alias);
     if let Some(name) = person.name {
-        draft.fill(LeadKey::RepName, Part::new(Origin::Sql(name, "owner_name"), why));
+        draft.fill(LeadKey::RepName, DraftPart::new(PartOrigin::Sql(name, "owner_name"), why));
     }
     if let Some(email) = person.email {
-        draft.fill(LeadKey::RepEmail, Part::new(Origin::Sql(email, "owner_email"), why));
+        draft.fill(LeadKey::RepEmail, DraftPart::new(PartOrigin::Sql(email, "owner_email"), why));
     }
 }
 
-fn person(draft: &mut Draft<'_>, index: usize, alias: &str) -> Person {
-    let table: &Table = &draft.catalog[index];
+fn person(draft: &mut ProposalDraft<'_>, index: usize, alias: &str) -> PersonColumns {
+    let table: &InspectedTable = &draft.catalog[index];
     let mut found = own_person(table, alias);
     if found.name.is_none() {
         // A user who is a partner, as Odoo has it; or a record that inherits from a person.
         let key = table.primary_key();
-        let is_link = |column: &&Column| {
+        let is_link = |column: &&TableColumn| {
             is_person(&column.name) || key == Some(column.name.as_str()) && assign::is_reference(table, column)
         };
         let mut links = table.columns.iter().filter(is_link);
@@ -181,7 +189,7 @@ fn person(draft: &mut Draft<'_>, index: usize, alias: &str) -> Person {
             let on = format!("{} = {alias}.{}", db::quote(&target.column), db::quote(&column.name));
             let alias = draft.join(target.table, &format!("{alias}_person"), |alias| format!("{alias}.{on}"));
             let further = own_person(&draft.catalog[target.table], &alias);
-            found = Person { name: further.name, email: further.email.or(found.email) };
+            found = PersonColumns { name: further.name, email: further.email.or(found.email) };
         }
     }
     if found.email.is_none()
@@ -196,13 +204,13 @@ fn person(draft: &mut Draft<'_>, index: usize, alias: &str) -> Person {
 }
 
 /// Whether what is in a column can be read by people: no number, no id, no reference.
-pub fn is_text_of_its_own(table: &Table, column: &Column) -> bool {
+pub fn is_text_of_its_own(table: &InspectedTable, column: &TableColumn) -> bool {
     column.readable
-        && matches!(column.family, Family::Text | Family::Json | Family::Other(_))
+        && matches!(column.family, TypeFamily::Text | TypeFamily::Json | TypeFamily::Other(_))
         && !assign::is_reference(table, column)
 }
 
-fn own_person(table: &Table, alias: &str) -> Person {
+fn own_person(table: &InspectedTable, alias: &str) -> PersonColumns {
     let best = |list: &str| {
         let named = table.columns.iter().filter(|column| is_text_of_its_own(table, column));
         let named = named.filter_map(|column| Some((names::likeness(&column.name, list)?, column)));
@@ -213,11 +221,11 @@ fn own_person(table: &Table, alias: &str) -> Person {
         (Some(first), Some(last)) => Some(format!("trim(coalesce({first}, '') || ' ' || coalesce({last}, ''))")),
         (first, last) => best(names::FULL_NAME).or(first).or(last),
     };
-    Person { name, email: best(names::of(LeadKey::Email)) }
+    PersonColumns { name, email: best(names::of(LeadKey::Email)) }
 }
 
 /// The words behind `source_id`, `stage_id`, `state_id`, and behind whatever else refers to a table and is called like a text.
-pub fn labels(draft: &mut Draft<'_>) {
+pub fn labels(draft: &mut ProposalDraft<'_>) {
     let kinds: [(LeadKey, &str, &[&str], &[&str]); 8] = [
         (
             LeadKey::LeadSource,
@@ -242,7 +250,7 @@ pub fn labels(draft: &mut Draft<'_>) {
         if !draft.wants(key) {
             continue;
         }
-        let is_likely = |table: &Table| likely.contains(&names::folded(&table.name).as_str());
+        let is_likely = |table: &InspectedTable| likely.contains(&names::folded(&table.name).as_str());
         for column in draft.free() {
             let folded = names::folded(&column.name);
             let declared = assign::is_reference(draft.base, column) && is_called(&folded, key);
@@ -250,7 +258,7 @@ pub fn labels(draft: &mut Draft<'_>) {
                 continue;
             }
             let Some(target) = target(draft.catalog, draft.base, column, &is_likely) else {
-                if column.family == Family::Integer && key != LeadKey::State {
+                if column.family == TypeFamily::Integer && key != LeadKey::State {
                     draft.doubts.push(format!(
                         "\"{}\" holds numbers: to send it, give each a name: {key} = {{ column = \"…\", map = {{ \"1\" = \"…\" }} }}",
                         column.name
@@ -258,7 +266,7 @@ pub fn labels(draft: &mut Draft<'_>) {
                 }
                 continue;
             };
-            let table: &Table = &draft.catalog[target.table];
+            let table: &InspectedTable = &draft.catalog[target.table];
             // A row of staff is no source, status or place.
             if staff::is_staff_in(draft.catalog, target.table) {
                 continue;
@@ -268,7 +276,7 @@ pub fn labels(draft: &mut Draft<'_>) {
             let on = format!("{} = {}", db::quote(&target.column), draft.qualified(&column.name));
             let alias = draft.join(target.table, hint.trim_end_matches("_name"), |alias| format!("{alias}.{on}"));
             let why = format!("{}, its \"{}\"", reference(draft, &column.name, &target), label.name);
-            draft.fill(key, Part::new(Origin::Sql(sql(&alias), hint), why));
+            draft.fill(key, DraftPart::new(PartOrigin::Sql(sql(&alias), hint), why));
             draft.take(&column.name);
             break;
         }
@@ -285,7 +293,7 @@ fn is_called(folded: &str, key: LeadKey) -> bool {
 }
 
 /// The column of a table that a person reads. An address has none: its parts are for [`addresses`].
-fn find_label<'t>(table: &'t Table, key: LeadKey, target: &Target) -> Option<&'t Column> {
+fn find_label<'t>(table: &'t InspectedTable, key: LeadKey, target: &JoinTarget) -> Option<&'t TableColumn> {
     let named = |list: &&str| {
         let mut columns = table.columns.iter();
         columns.find(|column| is_text_of_its_own(table, column) && names::folded(&column.name) == **list)
@@ -296,16 +304,16 @@ fn find_label<'t>(table: &'t Table, key: LeadKey, target: &Target) -> Option<&'t
         return Some(label);
     }
     // Where the key itself is a word, it is what people read.
-    let is_word = |column: &&Column| {
+    let is_word = |column: &&TableColumn| {
         is_text_of_its_own(table, column)
             && column.values().next().is_some()
-            && shape::fit(column, shape::is_words) == Fit::Fits
+            && shape::fit(column, shape::is_words) == ShapeFit::Fits
     };
     table.column(&target.column).filter(is_word)
 }
 
 /// Street, city, state and postcode of an address that is in a table of its own.
-pub fn addresses(draft: &mut Draft<'_>) {
+pub fn addresses(draft: &mut ProposalDraft<'_>) {
     const COLUMNS: [&str; 12] = [
         "address",
         "addressid",
@@ -326,8 +334,9 @@ pub fn addresses(draft: &mut Draft<'_>) {
         (LeadKey::State, "state_name"),
         (LeadKey::Zip, "zip_code"),
     ];
-    let is_address =
-        |table: &Table| ["addresses", "adressen", "anschriften"].contains(&names::folded(&table.name).as_str());
+    let is_address = |table: &InspectedTable| {
+        ["addresses", "adressen", "anschriften"].contains(&names::folded(&table.name).as_str())
+    };
     let mut found = Vec::new();
     for column in draft.free() {
         let Some(place) = COLUMNS.iter().position(|known| names::folded(&column.name) == *known) else { continue };
@@ -336,13 +345,13 @@ pub fn addresses(draft: &mut Draft<'_>) {
     }
     found.sort_by_key(|(place, ..)| *place);
     for (_, column, target) in found {
-        let table: &Table = &draft.catalog[target.table];
+        let table: &InspectedTable = &draft.catalog[target.table];
         if staff::is_staff_in(draft.catalog, target.table) || !parts.iter().any(|(key, _)| draft.wants(*key)) {
             continue;
         }
         let best = |key: LeadKey| {
             let texts = table.columns.iter().filter(|column| {
-                is_text_of_its_own(table, column) || key == LeadKey::Zip && column.family == Family::Integer
+                is_text_of_its_own(table, column) || key == LeadKey::Zip && column.family == TypeFamily::Integer
             });
             let named = texts.filter_map(|column| Some((names::likeness(&column.name, names::of(key))?, column)));
             named.max_by_key(|(likeness, _)| *likeness).map(|(_, column)| column)
@@ -356,16 +365,16 @@ pub fn addresses(draft: &mut Draft<'_>) {
         let why = reference(draft, &column.name, &target);
         for (key, hint, part) in columns {
             let sql = format!("{alias}.{}", db::quote(&part.name));
-            draft.fill(key, Part::new(Origin::Sql(sql, hint), why.clone()));
+            draft.fill(key, DraftPart::new(PartOrigin::Sql(sql, hint), why.clone()));
         }
         draft.take(&column.name);
     }
 }
 
 /// A label as text: of several languages, English before any other. `None` where it is JSON of another kind.
-fn text(label: &Column, dialect: Dialect) -> Option<impl Fn(&str) -> String + use<>> {
-    let translated = shape::fit(label, shape::is_translations) == Fit::Fits && label.values().next().is_some();
-    if label.family == Family::Json && !translated {
+fn text(label: &TableColumn, dialect: SqlDialect) -> Option<impl Fn(&str) -> String + use<>> {
+    let translated = shape::fit(label, shape::is_translations) == ShapeFit::Fits && label.values().next().is_some();
+    if label.family == TypeFamily::Json && !translated {
         return None;
     }
     let name = db::quote(&label.name);
@@ -373,10 +382,10 @@ fn text(label: &Column, dialect: Dialect) -> Option<impl Fn(&str) -> String + us
         let value = format!("{alias}.{name}");
         match (translated, dialect) {
             (false, _) => value,
-            (true, Dialect::Postgres) => format!(
+            (true, SqlDialect::Postgres) => format!(
                 "coalesce({value}::jsonb ->> 'en_US', (SELECT v.value FROM jsonb_each_text({value}::jsonb) AS v LIMIT 1))"
             ),
-            (true, Dialect::Sqlite) => {
+            (true, SqlDialect::Sqlite) => {
                 format!(
                     "coalesce(json_extract({value}, '$.en_US'), (SELECT v.value FROM json_each({value}) AS v LIMIT 1))"
                 )

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 
 use crate::db;
 use crate::setup::introspect::table::leads_to;
-use crate::setup::introspect::table::{Column, Table};
+use crate::setup::introspect::table::{InspectedTable, TableColumn};
 use crate::setup::propose::record_lineage::BASE;
 use crate::setup::propose::record_lineage::{RecordAncestor, RecordLineage};
 use crate::setup::propose::{flag, names, staff};
 
 /// The table at this index, and the tables that it inherits from, over any number of levels.
-pub fn trace_ancestors(catalog: &[Table], base: usize) -> RecordLineage<'_> {
+pub fn trace_ancestors(catalog: &[InspectedTable], base: usize) -> RecordLineage<'_> {
     let mut lineage = RecordLineage { table: Cow::Borrowed(&catalog[base]), ancestors: Vec::new() };
     let (mut child, mut alias) = (base, BASE.to_owned());
     let mut seen = vec![base];
@@ -30,7 +30,7 @@ pub fn trace_ancestors(catalog: &[Table], base: usize) -> RecordLineage<'_> {
 }
 
 /// Of a table of staff, only what takes a record out of use counts: nothing of it is sent.
-fn inherit_columns(table: &mut Table, parent: &Table, is_staff: bool) {
+fn inherit_columns(table: &mut InspectedTable, parent: &InspectedTable, is_staff: bool) {
     let key = parent.primary_key();
     for column in &parent.columns {
         let known = table.columns.iter().any(|known| known.name.eq_ignore_ascii_case(&column.name));
@@ -42,13 +42,13 @@ fn inherit_columns(table: &mut Table, parent: &Table, is_staff: bool) {
     }
 }
 
-fn says_whether_in_use(column: &Column) -> bool {
+fn says_whether_in_use(column: &TableColumn) -> bool {
     let is = |list: &str| names::likeness(&column.name, list).is_some();
     is(names::DELETED) || is(names::ACTIVE) || is(names::CHANGED_AT) || flag::find_meaning(column).is_some()
 }
 
 /// The column of the primary key, the parent that it refers to, and the parent's key.
-fn find_parent(catalog: &[Table], child: usize) -> Option<(String, usize, String)> {
+fn find_parent(catalog: &[InspectedTable], child: usize) -> Option<(String, usize, String)> {
     let table = &catalog[child];
     let key = table.primary_key()?;
     let declared = table.references.iter().find(|reference| reference.column == key);

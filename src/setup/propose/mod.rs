@@ -20,16 +20,21 @@ pub mod shape;
 pub mod staff;
 mod stamp;
 
-use crate::setup::introspect::table::Table;
-use crate::setup::propose::proposal::{Proposal, Wishes};
+use crate::setup::introspect::table::InspectedTable;
+use crate::setup::propose::proposal::{OperatorWishes, SourceProposal};
 
-pub use crate::setup::propose::dialect::Dialect;
-use draft::Draft;
+pub use crate::setup::propose::dialect::SqlDialect;
+use draft::ProposalDraft;
 
 /// What is proposed for the table at this index of the catalog.
-pub fn propose(catalog: &[Table], base: usize, dialect: Dialect, wishes: &Wishes) -> Proposal {
+pub fn propose(
+    catalog: &[InspectedTable],
+    base: usize,
+    dialect: SqlDialect,
+    wishes: &OperatorWishes,
+) -> SourceProposal {
     let lineage = lineage::trace_ancestors(catalog, base);
-    let mut draft = Draft::new(catalog, base, &lineage, dialect);
+    let mut draft = ProposalDraft::new(catalog, base, &lineage, dialect);
     let named = |asked: &String| draft.base.column(asked).map_or(asked.clone(), |column| column.name.clone());
     draft.client = wishes.client.as_ref().map(named);
     if staff::is_staff_in(catalog, base) {
@@ -69,6 +74,6 @@ pub fn propose(catalog: &[Table], base: usize, dialect: Dialect, wishes: &Wishes
 }
 
 /// The tables that the one at this index inherits from, as indices of the catalog.
-pub fn ancestors(catalog: &[Table], base: usize) -> Vec<usize> {
+pub fn ancestors(catalog: &[InspectedTable], base: usize) -> Vec<usize> {
     lineage::trace_ancestors(catalog, base).ancestors.into_iter().map(|ancestor| ancestor.table).collect()
 }

@@ -3,11 +3,11 @@
 use crate::config::FieldRule;
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::setup::introspect::table::Table;
+use crate::setup::introspect::table::InspectedTable;
 
 /// How a person fills a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given {
+pub enum GivenValue {
     Column(String),
     /// Of a yes-or-no column, the opposite.
     Inverted(String),
@@ -18,15 +18,15 @@ pub enum Given {
 
 /// What a person has said already.
 #[derive(Debug, Clone, Default)]
-pub struct Wishes {
+pub struct OperatorWishes {
     pub key: Option<String>,
     pub changed_at: Option<String>,
     pub client: Option<String>,
-    pub given: Vec<(LeadKey, Given)>,
+    pub given: Vec<(LeadKey, GivenValue)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unmapped {
+pub struct UnmappedColumn {
     pub column: String,
     pub why: String,
     /// The key that it could fill the other way round.
@@ -38,7 +38,7 @@ pub struct Unmapped {
     pub(crate) kept: Option<RowsKept>,
 }
 
-impl Unmapped {
+impl UnmappedColumn {
     /// Whom its condition leaves out, in words.
     pub fn who_is_left_out(&self) -> &'static str {
         match self.kept {
@@ -54,14 +54,14 @@ impl Unmapped {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct ProposedChoice {
     /// A column, or an expression over columns.
     pub what: String,
     pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Field {
+pub struct ProposedField {
     pub key: LeadKey,
     pub rule: FieldRule,
     pub why: String,
@@ -70,51 +70,51 @@ pub struct Field {
 
 /// Where rows come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum RowsPlace {
     Table { filter: Option<String> },
     Query(String),
 }
 
 /// What is proposed for one table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Proposal {
+pub struct SourceProposal {
     /// The CRM that the table looks like.
     pub system: Option<&'static str>,
     /// As `[source] table` names it.
     pub table: String,
-    pub place: Place,
+    pub place: RowsPlace,
     /// `None` where only a person can say.
-    pub key: Option<Choice>,
-    pub changed_at: Option<Choice>,
+    pub key: Option<ProposedChoice>,
+    pub changed_at: Option<ProposedChoice>,
     pub client: Option<String>,
     /// Why rows are left out.
     pub filters: Vec<String>,
     /// In the order of [`LeadKey::ALL`], each key once.
-    pub fields: Vec<Field>,
+    pub fields: Vec<ProposedField>,
     /// What a person should look at.
     pub doubts: Vec<String>,
     /// Columns about consent that nothing is made of, with the reason.
-    pub consent: Vec<Unmapped>,
+    pub consent: Vec<UnmappedColumn>,
     /// All other columns that nothing is made of.
     pub unmapped: Vec<String>,
     /// The tables that it reads, as indices of the catalog.
     pub reads: Vec<usize>,
 }
 
-impl Proposal {
+impl SourceProposal {
     /// The keys without which no lead can be sent, and which nothing fills.
     pub fn missing(&self) -> Vec<LeadKey> {
         let required = [LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
         required.into_iter().filter(|key| self.field(*key).is_none()).collect()
     }
 
-    pub fn field(&self, key: LeadKey) -> Option<&Field> {
+    pub fn field(&self, key: LeadKey) -> Option<&ProposedField> {
         self.fields.iter().find(|field| field.key == key)
     }
 }
 
 /// The CRM that a table with these columns belongs to.
-pub fn system(table: &Table) -> Option<&'static str> {
+pub fn system(table: &InspectedTable) -> Option<&'static str> {
     let has = |names: &[&str]| names.iter().all(|name| table.columns.iter().any(|column| column.name == *name));
     if table.name == "crm_lead" && has(&["stage_id", "write_date", "email_from"]) {
         Some("Odoo")
@@ -129,12 +129,12 @@ pub fn system(table: &Table) -> Option<&'static str> {
 
 /// What says when a row has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
+pub struct ChangeStamp {
     pub(crate) from: StampSource,
     pub why: String,
 }
 
-impl Stamp {
+impl ChangeStamp {
     /// The column, where it is one alone.
     pub fn column(&self) -> Option<&str> {
         match &self.from {

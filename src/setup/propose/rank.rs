@@ -1,13 +1,13 @@
 //! Which of the tables holds the leads. Pure.
 
 use crate::conversica::lead::LeadKey;
-use crate::setup::introspect::table::Table;
-use crate::setup::propose::shape::{self, Fit};
+use crate::setup::introspect::table::InspectedTable;
+use crate::setup::propose::shape::{self, ShapeFit};
 use crate::setup::propose::{consent, contact, lineage, names, staff};
 
 /// How likely a table holds leads, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub struct TableCandidate {
     /// The index in the catalog.
     pub table: usize,
     pub score: i32,
@@ -20,8 +20,8 @@ pub const LEAST: i32 = 30;
 pub const AHEAD: i32 = 12;
 
 /// Every table that may hold leads, the likeliest first. Tables of users and staff are none of them.
-pub fn candidates(catalog: &[Table]) -> Vec<Candidate> {
-    let mut found: Vec<Candidate> = (0..catalog.len()).filter_map(|index| candidate(catalog, index)).collect();
+pub fn candidates(catalog: &[InspectedTable]) -> Vec<TableCandidate> {
+    let mut found: Vec<TableCandidate> = (0..catalog.len()).filter_map(|index| candidate(catalog, index)).collect();
     // The leads among all persons are surer than all persons.
     let inherited: Vec<usize> = found
         .iter()
@@ -38,14 +38,14 @@ pub fn candidates(catalog: &[Table]) -> Vec<Candidate> {
 }
 
 /// The one to take unasked.
-pub fn clear_winner(candidates: &[Candidate]) -> Option<&Candidate> {
+pub fn clear_winner(candidates: &[TableCandidate]) -> Option<&TableCandidate> {
     let first = candidates.first()?;
     let next = candidates.get(1).map_or(0, |next| next.score);
     (first.score >= LEAST && first.score >= next + AHEAD).then_some(first)
 }
 
 /// Whether there are e-mail addresses anywhere, if only in tables of users and staff.
-pub fn has_addresses_of_staff(catalog: &[Table]) -> bool {
+pub fn has_addresses_of_staff(catalog: &[InspectedTable]) -> bool {
     (0..catalog.len()).any(|index| {
         let table = &catalog[index];
         let is_called = |name: &str| names::likeness(name, names::of(LeadKey::Email)).is_some();
@@ -56,7 +56,7 @@ pub fn has_addresses_of_staff(catalog: &[Table]) -> bool {
 /// So much less likely is a table from which another table of people inherits.
 const FOR_A_CHILD: i32 = 15;
 
-fn candidate(catalog: &[Table], index: usize) -> Option<Candidate> {
+fn candidate(catalog: &[InspectedTable], index: usize) -> Option<TableCandidate> {
     // Whatever else speaks for it: users and staff are no leads.
     if staff::is_staff_in(catalog, index) {
         return None;
@@ -67,7 +67,7 @@ fn candidate(catalog: &[Table], index: usize) -> Option<Candidate> {
     let looks_like_email = table
         .columns
         .iter()
-        .any(|column| column.values().next().is_some() && shape::fit(column, shape::is_email) == Fit::Fits);
+        .any(|column| column.values().next().is_some() && shape::fit(column, shape::is_email) == ShapeFit::Fits);
     let mut score = names::table_likeness(&table.name);
     let mut why = Vec::new();
     if score > 0 {
@@ -97,5 +97,5 @@ fn candidate(catalog: &[Table], index: usize) -> Option<Candidate> {
         why.push("but no rows");
     }
     // What has not been looked at yet may hold addresses under a name that nobody has heard of.
-    ((email || table.rows.is_none()) && score > 0).then(|| Candidate { table: index, score, why: why.join(", ") })
+    ((email || table.rows.is_none()) && score > 0).then(|| TableCandidate { table: index, score, why: why.join(", ") })
 }

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::setup::introspect::table::Table;
+use crate::setup::introspect::table::InspectedTable;
 
 /// A table with all that it inherits.
 pub struct RecordLineage<'a> {
     /// The columns of the table and of its ancestors under one roof, each name once: the nearest table's.
-    pub table: Cow<'a, Table>,
+    pub table: Cow<'a, InspectedTable>,
     /// The nearest first.
     pub ancestors: Vec<RecordAncestor>,
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
 
-use crate::rules::source_column::Family;
+use crate::rules::source_column::TypeFamily;
 use crate::rules::value;
-use crate::setup::introspect::table::Column;
+use crate::setup::introspect::table::TableColumn;
 
 /// Fewer values than this say nothing about a column.
 const ENOUGH: usize = 3;
 
 /// How well values have a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
+pub enum ShapeFit {
     /// Nearly all have it.
     Fits,
     /// Too few values to tell, or a mixture.
@@ -23,17 +23,17 @@ pub enum Fit {
 }
 
 /// Whether the values of a column are so.
-pub fn fit(column: &Column, is: impl Fn(&str) -> bool) -> Fit {
+pub fn fit(column: &TableColumn, is: impl Fn(&str) -> bool) -> ShapeFit {
     let (mut all, mut fitting) = (0_usize, 0_usize);
     for value in column.values() {
         all += 1;
         fitting += usize::from(is(value));
     }
     match all {
-        0 => Fit::Unsure,
-        _ if fitting * 10 >= all * 8 => Fit::Fits,
-        all if all >= ENOUGH && fitting * 10 < all * 3 => Fit::Misfits,
-        _ => Fit::Unsure,
+        0 => ShapeFit::Unsure,
+        _ if fitting * 10 >= all * 8 => ShapeFit::Fits,
+        all if all >= ENOUGH && fitting * 10 < all * 3 => ShapeFit::Misfits,
+        _ => ShapeFit::Unsure,
     }
 }
 
@@ -95,7 +95,7 @@ pub fn truth(text: &str) -> Option<bool> {
 }
 
 /// The entries that a map needs so that every sampled yes and no is read; empty where they are read without one.
-pub fn truth_map(column: &Column, inverted: bool) -> BTreeMap<String, String> {
+pub fn truth_map(column: &TableColumn, inverted: bool) -> BTreeMap<String, String> {
     let mut map = BTreeMap::new();
     let mut needed = inverted;
     for word in column.values() {
@@ -134,10 +134,12 @@ pub fn truth_map(column: &Column, inverted: bool) -> BTreeMap<String, String> {
     map
 }
 
-pub fn is_time_column(column: &Column) -> bool {
+pub fn is_time_column(column: &TableColumn) -> bool {
     match column.family {
-        Family::Date | Family::Timestamp | Family::TimestampTz => true,
-        Family::Text | Family::Other(_) => fit(column, is_time) == Fit::Fits && column.values().next().is_some(),
+        TypeFamily::Date | TypeFamily::Timestamp | TypeFamily::TimestampTz => true,
+        TypeFamily::Text | TypeFamily::Other(_) => {
+            fit(column, is_time) == ShapeFit::Fits && column.values().next().is_some()
+        }
         _ => false,
     }
 }

@@ -5,8 +5,8 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::setup::introspect::table::{Table, leads_to};
-use crate::setup::propose::draft::{Draft, RowExclusion};
+use crate::setup::introspect::table::{InspectedTable, leads_to};
+use crate::setup::propose::draft::{ProposalDraft, RowExclusion};
 use crate::setup::propose::names::{self, is_person};
 
 /// Words of a table's name that mean people who work there, or who log in.
@@ -35,7 +35,7 @@ const ACCESS_COLUMNS: &str = "lastlogin lastloginat lastsignin lastsigninat curr
     token sessionid rolle benutzername";
 
 /// Whether a table holds staff by its own name or its own columns.
-pub fn is_staff(table: &Table) -> bool {
+pub fn is_staff(table: &InspectedTable) -> bool {
     match by_name(&table.name) {
         Some(staff) => staff,
         None => by_columns(table),
@@ -43,7 +43,7 @@ pub fn is_staff(table: &Table) -> bool {
 }
 
 /// Whether a table holds staff, also by what other tables say of it.
-pub fn is_staff_in(catalog: &[Table], index: usize) -> bool {
+pub fn is_staff_in(catalog: &[InspectedTable], index: usize) -> bool {
     let table = &catalog[index];
     if by_name(&table.name) == Some(false) {
         return false;
@@ -74,7 +74,7 @@ pub fn by_name(name: &str) -> Option<bool> {
 }
 
 /// Leaves out the people whom a table of staff has, too: employees who are persons, users who are partners.
-pub fn leave_out_staff(draft: &mut Draft<'_>) {
+pub fn leave_out_staff(draft: &mut ProposalDraft<'_>) {
     let Some(key) = draft.base.primary_key().map(str::to_owned) else { return };
     // The keys of all tables of a record are one.
     for (values, why) in find_staff_among(draft.catalog, &draft.record()) {
@@ -83,7 +83,7 @@ pub fn leave_out_staff(draft: &mut Draft<'_>) {
 }
 
 /// The keys of those rows of these tables who are staff, as queries, and why.
-pub fn find_staff_among(catalog: &[Table], persons: &[usize]) -> Vec<(String, String)> {
+pub fn find_staff_among(catalog: &[InspectedTable], persons: &[usize]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (index, table) in catalog.iter().enumerate() {
         if persons.contains(&index) || !is_staff_in(catalog, index) {
@@ -91,7 +91,7 @@ pub fn find_staff_among(catalog: &[Table], persons: &[usize]) -> Vec<(String, St
         }
         for reference in &table.references {
             let is_same_person = table.primary_key() == Some(reference.column.as_str()) || is_person(&reference.column);
-            let is_to_key = |person: &&Table| {
+            let is_to_key = |person: &&InspectedTable| {
                 let key = person.primary_key();
                 leads_to(reference, person) && reference.target.as_deref().is_none_or(|target| key == Some(target))
             };
@@ -112,7 +112,7 @@ pub fn find_staff_among(catalog: &[Table], persons: &[usize]) -> Vec<(String, St
     found
 }
 
-fn by_columns(table: &Table) -> bool {
+fn by_columns(table: &InspectedTable) -> bool {
     let count = |list: &str| {
         let names = table.columns.iter().map(|column| names::folded(&column.name));
         names.filter(|name| list.split(' ').any(|known| known == name)).count()
@@ -122,7 +122,7 @@ fn by_columns(table: &Table) -> bool {
 }
 
 /// Whether another table's rows are owned by those of this one: `leads.owner_id` refers to it.
-fn is_owner_elsewhere(catalog: &[Table], table: &Table) -> bool {
+fn is_owner_elsewhere(catalog: &[InspectedTable], table: &InspectedTable) -> bool {
     let is_owner = |column: &str| {
         [LeadKey::RepId, LeadKey::RepName].into_iter().any(|key| names::likeness(column, names::of(key)).is_some())
     };
@@ -133,7 +133,7 @@ fn is_owner_elsewhere(catalog: &[Table], table: &Table) -> bool {
 }
 
 /// Addresses without a name that refer to a login: the mail addresses or invitations of users.
-fn belongs_to_staff(catalog: &[Table], table: &Table) -> bool {
+fn belongs_to_staff(catalog: &[InspectedTable], table: &InspectedTable) -> bool {
     let has = |list: &str| table.columns.iter().any(|column| names::likeness(&column.name, list).is_some());
     let has_name = [names::of(LeadKey::FirstName), names::of(LeadKey::LastName), names::FULL_NAME].into_iter().any(has);
     has(names::of(LeadKey::Email))

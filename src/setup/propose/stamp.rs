@@ -2,17 +2,19 @@
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
-use crate::rules::source_column::Family;
-use crate::setup::introspect::table::{Column, Table};
-use crate::setup::propose::dialect::Dialect;
-use crate::setup::propose::draft::{Draft, RowFilter};
-use crate::setup::propose::proposal::{Choice, RowsKept, Stamp, StampSource, Unmapped, Wishes};
-use crate::setup::propose::shape::{self, Fit, is_time_column};
+use crate::rules::source_column::TypeFamily;
+use crate::setup::introspect::table::{InspectedTable, TableColumn};
+use crate::setup::propose::dialect::SqlDialect;
+use crate::setup::propose::draft::{ProposalDraft, RowFilter};
+use crate::setup::propose::proposal::{
+    ChangeStamp, OperatorWishes, ProposedChoice, RowsKept, StampSource, UnmappedColumn,
+};
+use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
 use crate::setup::propose::{flag, names};
 
-pub fn key(draft: &Draft<'_>, wishes: &Wishes) -> Option<Choice> {
+pub fn key(draft: &ProposalDraft<'_>, wishes: &OperatorWishes) -> Option<ProposedChoice> {
     let table = draft.base;
-    let choice = |what: &str, why: &str| Some(Choice { what: what.to_owned(), why: why.to_owned() });
+    let choice = |what: &str, why: &str| Some(ProposedChoice { what: what.to_owned(), why: why.to_owned() });
     if let Some(asked) = &wishes.key {
         return choice(table.column(asked).map_or(asked, |column| &column.name), "as you said");
     }
@@ -24,16 +26,16 @@ pub fn key(draft: &Draft<'_>, wishes: &Wishes) -> Option<Choice> {
         [column] => not_null(column),
         _ => None,
     });
-    let single: Vec<&Column> = single.collect();
-    let of_family = |family: Family| single.iter().find(move |column| column.family == family);
-    let whole = single.iter().filter(|column| column.family == Family::Integer).count();
-    if let Some(column) = of_family(Family::Integer) {
+    let single: Vec<&TableColumn> = single.collect();
+    let of_family = |family: TypeFamily| single.iter().find(move |column| column.family == family);
+    let whole = single.iter().filter(|column| column.family == TypeFamily::Integer).count();
+    if let Some(column) = of_family(TypeFamily::Integer) {
         return choice(
             &column.name,
             if whole == 1 { "only unique NOT NULL integer" } else { "unique NOT NULL integer" },
         );
     }
-    if let Some(column) = of_family(Family::Uuid).or(single.first()) {
+    if let Some(column) = of_family(TypeFamily::Uuid).or(single.first()) {
         return choice(&column.name, "unique and NOT NULL");
     }
     // A view, or a table without an index: what is called so, and does not repeat itself in the sample.
@@ -44,20 +46,20 @@ pub fn key(draft: &Draft<'_>, wishes: &Wishes) -> Option<Choice> {
 }
 
 /// Whether no sampled value is missing or comes twice; with nothing sampled, nothing speaks against it.
-fn is_distinct(column: &Column, sampled: usize) -> bool {
+fn is_distinct(column: &TableColumn, sampled: usize) -> bool {
     let values: std::collections::BTreeSet<&str> = column.values().collect();
     values.len() == sampled.min(column.samples.len())
 }
 
 /// The flags that take a row out of use: the table's own, and those that it inherits.
-pub fn deleted(draft: &mut Draft<'_>) {
+pub fn deleted(draft: &mut ProposalDraft<'_>) {
     for column in draft.free() {
         let Some((kept, what)) = way_out(draft.base, column) else { continue };
         draft.take(&column.name);
         let readable = draft.find_columns(&column.name).into_iter().all(|(_, column)| can_be_read(column, kept));
         if !readable {
             let why = format!("may say that a row {what}, but its values are neither yes and no nor times");
-            draft.consent.push(Unmapped::new(&column.name, why));
+            draft.consent.push(UnmappedColumn::new(&column.name, why));
             continue;
         }
         let why = format!("\"{}\" says that a row {what}: those rows are left out", column.name);
@@ -78,7 +80,7 @@ pub fn deleted(draft: &mut Draft<'_>) {
 }
 
 /// How a column takes a row out of use, if it does.
-fn way_out(table: &Table, column: &Column) -> Option<(RowsKept, &'static str)> {
+fn way_out(table: &InspectedTable, column: &TableColumn) -> Option<(RowsKept, &'static str)> {
     if names::likeness(&column.name, names::DELETED).is_some() {
         Some((RowsKept::Unset, "is deleted"))
     } else if names::likeness(&column.name, names::ACTIVE).is_some() && !is_time_column(column) {
@@ -94,28 +96,30 @@ fn way_out(table: &Table, column: &Column) -> Option<(RowsKept, &'static str)> {
 }
 
 /// Which rows stay, of a table that is joined; `None` where the column says nothing of it that can be read.
-pub fn find_way_out(table: &Table, column: &Column) -> Option<RowsKept> {
+pub fn find_way_out(table: &InspectedTable, column: &TableColumn) -> Option<RowsKept> {
     way_out(table, column).map(|(kept, _)| kept).filter(|kept| can_be_read(column, *kept))
 }
 
-fn can_be_read(column: &Column, kept: RowsKept) -> bool {
+fn can_be_read(column: &TableColumn, kept: RowsKept) -> bool {
     kept == RowsKept::WithoutReference
         || kept == RowsKept::Unset && is_time_column(column)
-        || shape::fit(column, |text| shape::truth(text).is_some()) != Fit::Misfits && !is_time_column(column)
+        || shape::fit(column, |text| shape::truth(text).is_some()) != ShapeFit::Misfits && !is_time_column(column)
 }
 
 /// Whether the values can be compared with a time: not those of which nobody knows the month.
-fn can_be_followed(column: &Column) -> bool {
+fn can_be_followed(column: &TableColumn) -> bool {
     match column.family {
-        Family::Timestamp | Family::TimestampTz | Family::Date => shape::fit(column, shape::is_time) != Fit::Misfits,
-        Family::Text | Family::Integer | Family::Number | Family::Other(_) => {
-            shape::fit(column, shape::is_time) == Fit::Fits && column.values().next().is_some()
+        TypeFamily::Timestamp | TypeFamily::TimestampTz | TypeFamily::Date => {
+            shape::fit(column, shape::is_time) != ShapeFit::Misfits
+        }
+        TypeFamily::Text | TypeFamily::Integer | TypeFamily::Number | TypeFamily::Other(_) => {
+            shape::fit(column, shape::is_time) == ShapeFit::Fits && column.values().next().is_some()
         }
         _ => false,
     }
 }
 
-pub fn changed_at(draft: &mut Draft<'_>, wishes: &Wishes) -> Option<Stamp> {
+pub fn changed_at(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) -> Option<ChangeStamp> {
     if let Some(asked) = &wishes.changed_at {
         let from = match draft.find_columns(asked).first() {
             Some((alias, column)) => StampSource::Column { alias: (*alias).to_owned(), name: column.name.clone() },
@@ -124,11 +128,12 @@ pub fn changed_at(draft: &mut Draft<'_>, wishes: &Wishes) -> Option<Stamp> {
         if let StampSource::Column { name, .. } = &from {
             draft.take(name);
         }
-        return Some(Stamp { from, why: "as you said".to_owned() });
+        return Some(ChangeStamp { from, why: "as you said".to_owned() });
     }
     // A change of an inherited column is a change of the lead: each table of the record has its own instant.
-    let tables: Vec<(String, &Table)> = draft.record_tables().map(|(alias, table)| (alias.to_owned(), table)).collect();
-    let mut first: Option<Stamp> = None;
+    let tables: Vec<(String, &InspectedTable)> =
+        draft.record_tables().map(|(alias, table)| (alias.to_owned(), table)).collect();
+    let mut first: Option<ChangeStamp> = None;
     for (alias, table) in tables {
         let Some((column, found)) = changed_at_of(draft, table, &alias) else { continue };
         draft.take(&column.name);
@@ -146,13 +151,13 @@ pub fn changed_at(draft: &mut Draft<'_>, wishes: &Wishes) -> Option<Stamp> {
 }
 
 /// Takes the instant of another table into account, if it can be compared with the table's own.
-pub fn add_moment(draft: &mut Draft<'_>, table: &Table, column: &Column, alias: &str) {
+pub fn add_moment(draft: &mut ProposalDraft<'_>, table: &InspectedTable, column: &TableColumn, alias: &str) {
     if can_be_followed(column) {
         add_stamp(draft, table, column, format!("{alias}.{}", db::quote(&column.name)));
     }
 }
 
-fn add_stamp(draft: &mut Draft<'_>, table: &Table, column: &Column, sql: String) {
+fn add_stamp(draft: &mut ProposalDraft<'_>, table: &InspectedTable, column: &TableColumn, sql: String) {
     let Some(family) = &draft.stamp_family else { return };
     if are_comparable(family, &column.family, draft.dialect) {
         draft.stamps.push(sql);
@@ -166,20 +171,24 @@ fn add_stamp(draft: &mut Draft<'_>, table: &Table, column: &Column, sql: String)
 }
 
 /// Whether the later of two values can be told by the database.
-fn are_comparable(one: &Family, other: &Family, dialect: Dialect) -> bool {
-    let is_time = |family: &Family| match family {
-        Family::Date | Family::Timestamp => true,
-        Family::TimestampTz => dialect == Dialect::Postgres,
+fn are_comparable(one: &TypeFamily, other: &TypeFamily, dialect: SqlDialect) -> bool {
+    let is_time = |family: &TypeFamily| match family {
+        TypeFamily::Date | TypeFamily::Timestamp => true,
+        TypeFamily::TimestampTz => dialect == SqlDialect::Postgres,
         _ => false,
     };
     one == other || is_time(one) && is_time(other)
 }
 
 /// The column of one table that says when a row was changed, and the instant made of it.
-fn changed_at_of<'t>(draft: &mut Draft<'_>, table: &'t Table, alias: &str) -> Option<(&'t Column, Stamp)> {
+fn changed_at_of<'t>(
+    draft: &mut ProposalDraft<'_>,
+    table: &'t InspectedTable,
+    alias: &str,
+) -> Option<(&'t TableColumn, ChangeStamp)> {
     let best = |list: &str| {
         let of = table.columns.iter().filter(|column| column.readable);
-        let mut named: Vec<(u32, &Column)> =
+        let mut named: Vec<(u32, &TableColumn)> =
             of.filter_map(|column| Some((names::likeness(&column.name, list)?, column))).collect();
         named.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
         named
@@ -205,7 +214,7 @@ fn changed_at_of<'t>(draft: &mut Draft<'_>, table: &'t Table, alias: &str) -> Op
     let like_times = if column.values().next().is_some() { ", and its values are times" } else { "" };
     let (alias, name) = (alias.to_owned(), column.name.clone());
     let stamp = match created.filter(|_| blanks) {
-        Some(created) => Stamp {
+        Some(created) => ChangeStamp {
             why: format!("column name; some rows have no \"{}\", so \"{}\" takes its place", name, created.name),
             from: StampSource::Either { alias, first: name, second: created.name.clone() },
         },
@@ -215,7 +224,7 @@ fn changed_at_of<'t>(draft: &mut Draft<'_>, table: &'t Table, alias: &str) -> Op
                     "some rows have no \"{name}\": only the daily comparison of everything finds their changes"
                 ));
             }
-            Stamp { why: format!("column name{like_times}"), from: StampSource::Column { alias, name } }
+            ChangeStamp { why: format!("column name{like_times}"), from: StampSource::Column { alias, name } }
         }
     };
     Some((column, stamp))

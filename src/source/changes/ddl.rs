@@ -5,14 +5,14 @@
 use crate::db::quote;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
+pub enum SourceEngine {
     Sqlite,
     Postgres,
 }
 
 /// Whether the triggers wake whoever listens (PostgreSQL only; SQLite has no such thing).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
+pub enum ListenerWake {
     Notify,
     /// Changes are found at the next poll.
     Silent,
@@ -20,12 +20,12 @@ pub enum Wake {
 
 /// A table's name, qualified on PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct QualifiedName {
     pub schema: Option<String>,
     pub name: String,
 }
 
-impl Name {
+impl QualifiedName {
     /// As SQL writes it.
     pub fn quoted(&self) -> String {
         match &self.schema {
@@ -37,19 +37,19 @@ impl Name {
 
 /// A trigger on whatever table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trigger {
-    pub table: Name,
+pub struct TriggerName {
+    pub table: QualifiedName,
     pub name: String,
 }
 
 /// What the triggers write down, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Design {
-    pub engine: Engine,
-    pub table: Name,
+pub struct TriggerDesign {
+    pub engine: SourceEngine,
+    pub table: QualifiedName,
     /// PostgreSQL: the role that owns the table, and has to own function and log as well. `None` where the table is gone.
     pub owner: Option<String>,
-    pub log: Name,
+    pub log: QualifiedName,
     pub key: String,
     pub client: Option<String>,
 }
@@ -69,15 +69,15 @@ pub const EXACT_FLOATS: &str = "extra_float_digits = 1";
 /// The longest wait for the table to be free of other people's work: who waits for it keeps their writers waiting.
 const LOCK_TIMEOUT: &str = "10s";
 
-impl Design {
+impl TriggerDesign {
     /// The channel that the triggers notify.
     pub fn channel(&self) -> &str {
         &self.log.name
     }
 
     /// The sequence that PostgreSQL makes for the log's numbers; `LOG_NAME_BYTES` leaves room for its name too.
-    pub fn sequence(&self) -> Name {
-        Name { schema: self.log.schema.clone(), name: format!("{}_seq_seq", self.log.name) }
+    pub fn sequence(&self) -> QualifiedName {
+        QualifiedName { schema: self.log.schema.clone(), name: format!("{}_seq_seq", self.log.name) }
     }
 
     /// Names of the triggers, sorted.
@@ -89,8 +89,8 @@ impl Design {
 
     fn events(&self) -> impl Iterator<Item = &'static str> {
         let events = match self.engine {
-            Engine::Sqlite => &EVENTS[..3],
-            Engine::Postgres => &EVENTS[..],
+            SourceEngine::Sqlite => &EVENTS[..3],
+            SourceEngine::Postgres => &EVENTS[..],
         };
         events.iter().copied()
     }
@@ -100,16 +100,16 @@ impl Design {
     }
 
     /// The whole script, in one transaction. `reader` is the role that drains the log (PostgreSQL).
-    pub fn install(&self, reader: Option<&str>, wake: Wake) -> String {
+    pub fn install(&self, reader: Option<&str>, wake: ListenerWake) -> String {
         let log = self.log.quoted();
         let mut statements = self.begin();
         match self.engine {
-            Engine::Sqlite => {
+            SourceEngine::Sqlite => {
                 // No AUTOINCREMENT: the table `sqlite_sequence` that it makes could never be removed again.
                 statements.push(format!("create table {log} (seq integer primary key, key, client, at)"));
                 statements.extend(self.sqlite_triggers().into_iter().map(|(_, sql)| sql));
             }
-            Engine::Postgres => {
+            SourceEngine::Postgres => {
                 statements.extend(self.become_owner());
                 statements.push(format!(
                     "create table {log} (\n  seq bigint generated always as identity primary key,\n  key text,\n  \
@@ -134,7 +134,7 @@ impl Design {
 
     /// Makes everything again, in one transaction: what waited in the log is found by the full compare that follows.
     /// `elsewhere` are triggers on other tables that would keep the function.
-    pub fn replace(&self, reader: Option<&str>, wake: Wake, elsewhere: &[Trigger]) -> String {
+    pub fn replace(&self, reader: Option<&str>, wake: ListenerWake, elsewhere: &[TriggerName]) -> String {
         let begin = self.begin();
         let remove = self.drops(elsewhere);
         let install = self.install(reader, wake);
@@ -142,7 +142,7 @@ impl Design {
         format!("{}{install}", lines(&[begin, remove].concat()))
     }
 
-    pub fn remove(&self, elsewhere: &[Trigger]) -> String {
+    pub fn remove(&self, elsewhere: &[TriggerName]) -> String {
         script([self.begin(), self.drops(elsewhere)].concat())
     }
 
@@ -174,8 +174,8 @@ impl Design {
 
     fn begin(&self) -> Vec<String> {
         match self.engine {
-            Engine::Sqlite => vec!["begin immediate".to_owned()],
-            Engine::Postgres => vec![
+            SourceEngine::Sqlite => vec!["begin immediate".to_owned()],
+            SourceEngine::Postgres => vec![
                 "begin".to_owned(),
                 format!("set local lock_timeout = '{LOCK_TIMEOUT}'"),
                 // All names below are qualified: a function that another role has made under a name of PostgreSQL's is not called.
@@ -184,11 +184,11 @@ impl Design {
         }
     }
 
-    fn drops(&self, elsewhere: &[Trigger]) -> Vec<String> {
+    fn drops(&self, elsewhere: &[TriggerName]) -> Vec<String> {
         let (table, log) = (self.table.quoted(), self.log.quoted());
         let on = match self.engine {
-            Engine::Sqlite => String::new(),
-            Engine::Postgres => format!(" on {table}"),
+            SourceEngine::Sqlite => String::new(),
+            SourceEngine::Postgres => format!(" on {table}"),
         };
         let mut statements: Vec<String> = self
             .events()
@@ -198,7 +198,7 @@ impl Design {
         statements.extend(
             strays.map(|stray| format!("drop trigger if exists {} on {}", quote(&stray.name), stray.table.quoted())),
         );
-        if self.engine == Engine::Postgres {
+        if self.engine == SourceEngine::Postgres {
             statements.push(format!("drop function if exists {log}()"));
         }
         statements.push(format!("drop table if exists {log}"));
@@ -256,7 +256,7 @@ impl Design {
 
     /// One insert a statement, however many rows it touched. Keys are kept as text, as leads have them: the type of the
     /// column may change under the log, and the names stay exact where the type itself takes A for a, or 1.0 for 1.
-    pub fn function_body(&self, wake: Wake) -> String {
+    pub fn function_body(&self, wake: ListenerWake) -> String {
         let log = self.log.quoted();
         let columns = if self.client.is_some() { "key, client" } else { "key" };
         let values: Vec<String> =
@@ -264,11 +264,11 @@ impl Design {
         let values = values.join(", ");
         let into = format!("insert into {log} ({columns}) select {values} from");
         let wake = match wake {
-            Wake::Notify => format!(
+            ListenerWake::Notify => format!(
                 "  if found then\n    perform pg_catalog.pg_notify('{}', '');\n  end if;\n",
                 self.channel().replace('\'', "''")
             ),
-            Wake::Silent => String::new(),
+            ListenerWake::Silent => String::new(),
         };
         format!(
             "\nbegin\n  if tg_op = 'INSERT' then\n    {into} conversica_new;\n  elsif tg_op = 'UPDATE' then\n    {into} \
@@ -296,13 +296,13 @@ fn lines(statements: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn design(engine: Engine) -> Design {
-        let schema = (engine == Engine::Postgres).then(|| "crm".to_owned());
-        Design {
+    fn design(engine: SourceEngine) -> TriggerDesign {
+        let schema = (engine == SourceEngine::Postgres).then(|| "crm".to_owned());
+        TriggerDesign {
             engine,
-            table: Name { schema: schema.clone(), name: "Odd \"leads\"".to_owned() },
-            owner: (engine == Engine::Postgres).then(|| "the \"owner\"".to_owned()),
-            log: Name { schema, name: "it's a log".to_owned() },
+            table: QualifiedName { schema: schema.clone(), name: "Odd \"leads\"".to_owned() },
+            owner: (engine == SourceEngine::Postgres).then(|| "the \"owner\"".to_owned()),
+            log: QualifiedName { schema, name: "it's a log".to_owned() },
             key: "id".to_owned(),
             client: Some("dealer id".to_owned()),
         }
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn whatever_the_names_are_they_are_quoted() {
-        let script = design(Engine::Postgres).install(Some("the \"reader\""), Wake::Notify);
+        let script = design(SourceEngine::Postgres).install(Some("the \"reader\""), ListenerWake::Notify);
         assert!(script.contains(r#"create table "crm"."it's a log" ("#), "{script}");
         assert!(script.contains("pg_notify('it''s a log', '')"), "{script}");
         assert!(script.contains(r#"on "crm"."it's a log" to "the ""reader""""#), "{script}");
@@ -318,19 +318,20 @@ mod tests {
             script.contains(r#"select "id"::text collate "C", "dealer id"::text collate "C" from conversica_new"#),
             "{script}"
         );
-        let script = design(Engine::Sqlite).install(None, Wake::Notify);
+        let script = design(SourceEngine::Sqlite).install(None, ListenerWake::Notify);
         assert!(script.contains(r#"after insert on "Odd ""leads""""#), "{script}");
         assert!(script.contains(r#"values (new."id", new."dealer id", "#), "{script}");
     }
 
     #[test]
     fn everything_happens_in_one_transaction_and_replacing_is_removing_and_installing() {
-        for engine in [Engine::Sqlite, Engine::Postgres] {
+        for engine in [SourceEngine::Sqlite, SourceEngine::Postgres] {
             let design = design(engine);
-            let stray = Trigger { table: Name { schema: None, name: "old".to_owned() }, name: "left".to_owned() };
-            let replace = design.replace(None, Wake::Silent, std::slice::from_ref(&stray));
+            let stray =
+                TriggerName { table: QualifiedName { schema: None, name: "old".to_owned() }, name: "left".to_owned() };
+            let replace = design.replace(None, ListenerWake::Silent, std::slice::from_ref(&stray));
             assert!(replace.contains("drop trigger if exists \"left\" on \"old\";"), "{replace}");
-            for script in [design.install(None, Wake::Silent), design.remove(&[]), replace.clone()] {
+            for script in [design.install(None, ListenerWake::Silent), design.remove(&[]), replace.clone()] {
                 assert!(script.starts_with("begin") && script.ends_with("commit;\n"), "{script}");
                 assert_eq!(script.matches("commit;").count(), 1, "{script}");
                 assert_eq!(
@@ -346,9 +347,9 @@ mod tests {
 
     #[test]
     fn everything_is_made_as_the_owner_and_removed_as_whoever_runs_it() {
-        let design = design(Engine::Postgres);
+        let design = design(SourceEngine::Postgres);
         let become_owner = "set local role \"the \"\"owner\"\"\";";
-        for script in [design.install(None, Wake::Notify), design.replace(None, Wake::Notify, &[])] {
+        for script in [design.install(None, ListenerWake::Notify), design.replace(None, ListenerWake::Notify, &[])] {
             assert_eq!(script.matches(become_owner).count(), 1, "{script}");
             let at = |text: &str| script.find(text).unwrap();
             assert!(at("search_path") < at(become_owner) && at(become_owner) < at("create table"), "{script}");
@@ -359,7 +360,7 @@ mod tests {
 
     #[test]
     fn no_name_of_ours_is_cut_by_postgresql() {
-        let mut design = design(Engine::Postgres);
+        let mut design = design(SourceEngine::Postgres);
         design.log.name = "x".repeat(LOG_NAME_BYTES);
         assert!(design.trigger_names().iter().all(|name| name.len() <= NAME_BYTES));
     }

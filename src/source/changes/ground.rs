@@ -3,14 +3,14 @@
 
 use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::source::changes::ddl::{COLUMNS, Design, Name, Trigger, Wake};
+use crate::source::changes::ddl::{COLUMNS, ListenerWake, QualifiedName, TriggerDesign, TriggerName};
 use crate::source::source_db::SourceDb;
 
 /// Triggers that call our function from another table: this one was renamed, and another has its name now.
 ///
 /// # Errors
 /// The database's.
-pub async fn elsewhere(db: &SourceDb, design: &Design) -> Result<Vec<Trigger>, sqlx::Error> {
+pub async fn elsewhere(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<TriggerName>, sqlx::Error> {
     let SourceDb::Postgres(pool) = db else { return Ok(Vec::new()) };
     let found: Vec<(String, String, String)> = sqlx::query_as(
         "select n.nspname::text, c.relname::text, g.tgname::text from pg_catalog.pg_trigger g \
@@ -23,7 +23,8 @@ pub async fn elsewhere(db: &SourceDb, design: &Design) -> Result<Vec<Trigger>, s
     .fetch_all(pool)
     .await
     .map_err(discreet::of_source)?;
-    let trigger = |(schema, table, name)| Trigger { table: Name { schema: Some(schema), name: table }, name };
+    let trigger =
+        |(schema, table, name)| TriggerName { table: QualifiedName { schema: Some(schema), name: table }, name };
     Ok(found.into_iter().map(trigger).collect())
 }
 
@@ -32,7 +33,7 @@ pub async fn elsewhere(db: &SourceDb, design: &Design) -> Result<Vec<Trigger>, s
 ///
 /// # Errors
 /// The database's.
-pub async fn other_logs(db: &SourceDb, design: &Design) -> Result<Vec<Name>, sqlx::Error> {
+pub async fn other_logs(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<QualifiedName>, sqlx::Error> {
     match db {
         SourceDb::Sqlite(pool) => {
             let triggers: Vec<(String, String)> = sqlx::query_as(
@@ -44,7 +45,7 @@ pub async fn other_logs(db: &SourceDb, design: &Design) -> Result<Vec<Name>, sql
             .await
             .map_err(discreet::of_source)?;
             let log = |(name, sql): (String, String)| {
-                let log = Name { schema: None, name: name.strip_suffix("_insert")?.to_owned() };
+                let log = QualifiedName { schema: None, name: name.strip_suffix("_insert")?.to_owned() };
                 let is_ours = sql.contains(&format!("insert into {} (key, ", log.quoted()));
                 (is_ours && log != design.log).then_some(log)
             };
@@ -66,13 +67,13 @@ pub async fn other_logs(db: &SourceDb, design: &Design) -> Result<Vec<Name>, sql
             .fetch_all(pool)
             .await
             .map_err(discreet::of_source)?;
-            Ok(found.into_iter().map(|(schema, name)| Name { schema: Some(schema), name }).collect())
+            Ok(found.into_iter().map(|(schema, name)| QualifiedName { schema: Some(schema), name }).collect())
         }
     }
 }
 
 /// What is to be said of another log.
-pub fn other_log(design: &Design, other: &Name) -> SetupError {
+pub fn other_log(design: &TriggerDesign, other: &QualifiedName) -> SetupError {
     let (table, other) = (design.table.quoted(), other.quoted());
     SetupError::new(
         format!("triggers on {table} fill another change log too, {other}"),
@@ -85,14 +86,14 @@ pub fn other_log(design: &Design, other: &Name) -> SetupError {
 ///
 /// # Errors
 /// [`SetupError`] for a table with foreign tables below it; the database's error when it is away.
-pub async fn refuse_foreign_parts(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+pub async fn refuse_foreign_parts(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     match foreign_part(db, design).await? {
         None => Ok(()),
         Some(part) => Err(foreign(design, &part).into()),
     }
 }
 
-fn foreign(design: &Design, part: &str) -> SetupError {
+fn foreign(design: &TriggerDesign, part: &str) -> SetupError {
     SetupError::new(
         format!(
             "{} has a foreign table below it, {part}, and PostgreSQL fails every write to a table with triggers of this kind \
@@ -104,7 +105,7 @@ fn foreign(design: &Design, part: &str) -> SetupError {
     )
 }
 
-async fn foreign_part(db: &SourceDb, design: &Design) -> Result<Option<String>, sqlx::Error> {
+async fn foreign_part(db: &SourceDb, design: &TriggerDesign) -> Result<Option<String>, sqlx::Error> {
     let SourceDb::Postgres(pool) = db else { return Ok(None) };
     sqlx::query_scalar(
         "with recursive part (oid) as (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = to_regclass($1) \
@@ -122,7 +123,7 @@ async fn foreign_part(db: &SourceDb, design: &Design) -> Result<Option<String>, 
 ///
 /// # Errors
 /// [`SetupError`] where the owner may not create in the log's schema; the database's error when it is away.
-pub async fn refuse_powerless_owner(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+pub async fn refuse_powerless_owner(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
     let schema = design.log.schema.clone().unwrap_or_default();
     let may_create: Option<bool> = sqlx::query_scalar(
@@ -160,7 +161,7 @@ pub async fn refuse_powerless_owner(db: &SourceDb, design: &Design) -> anyhow::R
 ///
 /// # Errors
 /// [`SetupError`] where the type belongs to a role that has not the owner's rights anyway; the database's error when it is away.
-pub async fn refuse_foreign_type(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+pub async fn refuse_foreign_type(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
     // A cast takes a domain for the type that it is made of.
     let found: Option<(String, String, String)> = sqlx::query_as(
@@ -197,14 +198,14 @@ pub async fn refuse_foreign_type(db: &SourceDb, design: &Design) -> anyhow::Resu
 ///
 /// # Errors
 /// [`SetupError`] where the log would be published; the database's error when it is away.
-pub async fn refuse_published(db: &SourceDb, design: &Design) -> anyhow::Result<()> {
+pub async fn refuse_published(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     match publications(db, design).await?.as_slice() {
         [] => Ok(()),
         names => Err(published(design, names).into()),
     }
 }
 
-fn published(design: &Design, names: &[String]) -> SetupError {
+fn published(design: &TriggerDesign, names: &[String]) -> SetupError {
     let log = design.log.quoted();
     SetupError::new(
         format!(
@@ -219,7 +220,7 @@ fn published(design: &Design, names: &[String]) -> SetupError {
 }
 
 /// Publications that every table of the log's schema belongs to by itself.
-async fn publications(db: &SourceDb, design: &Design) -> Result<Vec<String>, sqlx::Error> {
+async fn publications(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<String>, sqlx::Error> {
     let SourceDb::Postgres(pool) = db else { return Ok(Vec::new()) };
     let by_schema: bool = sqlx::query_scalar("select to_regclass('pg_catalog.pg_publication_namespace') is not null")
         .fetch_one(pool)
@@ -259,7 +260,11 @@ pub async fn has_two_phase_commit(db: &SourceDb) -> Result<bool, sqlx::Error> {
 ///
 /// # Errors
 /// The database's.
-pub async fn doubts(db: &SourceDb, design: &Design, wake: Option<Wake>) -> Result<Vec<SetupError>, sqlx::Error> {
+pub async fn doubts(
+    db: &SourceDb,
+    design: &TriggerDesign,
+    wake: Option<ListenerWake>,
+) -> Result<Vec<SetupError>, sqlx::Error> {
     let mut doubts: Vec<SetupError> =
         other_logs(db, design).await?.iter().map(|other| other_log(design, other)).collect();
     let SourceDb::Postgres(pool) = db else { return Ok(doubts) };
@@ -288,7 +293,7 @@ pub async fn doubts(db: &SourceDb, design: &Design, wake: Option<Wake>) -> Resul
              that user `bypassrls`",
         ));
     }
-    if wake == Some(Wake::Notify) && has_two_phase_commit(db).await? {
+    if wake == Some(ListenerWake::Notify) && has_two_phase_commit(db).await? {
         doubts.push(SetupError::new(
             "the triggers notify, and this server has max_prepared_transactions above 0: PREPARE TRANSACTION fails for a \
              transaction that has touched leads",

@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::Source;
+use crate::config::SourceSettings;
 use crate::conversica::lead::LeadId;
 use crate::db::{self, discreet};
-use crate::source::changes::ddl::Design;
-use crate::source::changes::standing::{self, Standing};
+use crate::source::changes::ddl::TriggerDesign;
+use crate::source::changes::standing::{self, TriggerStanding};
 use crate::source::read::number;
 use crate::source::source_db::{SourceDb, on_source};
 
 /// The log of one source.
 #[derive(Debug, Clone)]
 pub struct ChangeLog {
-    pub design: Design,
+    pub design: TriggerDesign,
     /// Read-only.
     reader: SourceDb,
     /// Deletes, and nothing else.
@@ -30,9 +30,9 @@ pub struct ChangeLog {
 
 /// Rows of the log that were read, and what they say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Read {
+pub struct LogRead {
     seqs: Vec<i64>,
-    pub touched: Touched,
+    pub touched: TouchedLeads,
     /// Rows without a key were touched as well, which are no leads.
     pub has_keyless: bool,
     /// The same of keys that name no lead: not valid UTF-8, or too long.
@@ -41,29 +41,29 @@ pub struct Read {
 
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
+pub enum TouchedLeads {
     /// The rows of these leads, in order, each once.
     Leads(Vec<LeadId>),
     /// Whatever there is: somebody truncated the table; or, where the log cannot tell it from that, a row without a key.
     Anything,
 }
 
-impl Default for Touched {
+impl Default for TouchedLeads {
     fn default() -> Self {
-        Touched::Leads(Vec::new())
+        TouchedLeads::Leads(Vec::new())
     }
 }
 
 /// How much waits in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backlog {
+pub struct LogBacklog {
     pub rows: i64,
     /// Of the oldest row; by the database's clock, as the row's own.
     pub oldest_seconds: i64,
 }
 
 /// A row of the log.
-struct Entry {
+struct LogEntry {
     seq: i64,
     /// The bytes of the texts.
     key: Option<Vec<u8>>,
@@ -75,7 +75,7 @@ struct Entry {
     whole_client: Option<Vec<u8>>,
 }
 
-impl Entry {
+impl LogEntry {
     /// The leads that it names: none where no state can hold the key. A whole number in a floating-point column is a lead of
     /// one of two names, of which the other one names no row.
     fn leads(&self) -> Vec<LeadId> {
@@ -96,7 +96,7 @@ impl ChangeLog {
     ///
     /// # Errors
     /// [`crate::error::SetupError`] where the source can have no triggers.
-    pub async fn open(reader: &SourceDb, source: &Source, url: &str) -> anyhow::Result<Self> {
+    pub async fn open(reader: &SourceDb, source: &SourceSettings, url: &str) -> anyhow::Result<Self> {
         let design = standing::design(reader, source).await?;
         let writer = SourceDb::change_log(url, source.statement_timeout)?;
         Ok(Self { design, reader: reader.clone(), writer, tried: Arc::default() })
@@ -106,13 +106,13 @@ impl ChangeLog {
     ///
     /// # Errors
     /// Only where the URL cannot be read.
-    pub fn reopened(&self, reader: &SourceDb, source: &Source, url: &str) -> Result<Self, sqlx::Error> {
+    pub fn reopened(&self, reader: &SourceDb, source: &SourceSettings, url: &str) -> Result<Self, sqlx::Error> {
         let writer = SourceDb::change_log(url, source.statement_timeout)?;
         Ok(Self { design: self.design.clone(), reader: reader.clone(), writer, tried: Arc::default() })
     }
 
     /// How log and triggers stand, as the reader sees them.
-    pub async fn look(&self) -> Result<Standing, sqlx::Error> {
+    pub async fn look(&self) -> Result<TriggerStanding, sqlx::Error> {
         standing::look(&self.reader, &self.design).await
     }
 
@@ -148,7 +148,7 @@ impl ChangeLog {
             .map_err(discreet::of_source)
     }
 
-    pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
+    pub async fn backlog(&self) -> Result<LogBacklog, sqlx::Error> {
         let age = match self.reader {
             SourceDb::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
             SourceDb::Postgres(_) => "cast(extract(epoch from now() - min(at)) as bigint)",
@@ -157,7 +157,7 @@ impl ChangeLog {
         let (rows, age): (i64, i64) =
             on_source!(&self.reader, pool => sqlx::query_as(db::trusted(sql)).fetch_one(pool).await)
                 .map_err(discreet::of_source)?;
-        Ok(Backlog { rows, oldest_seconds: age.max(0) })
+        Ok(LogBacklog { rows, oldest_seconds: age.max(0) })
     }
 
     /// Whether the session that takes rows out of the log may write.
@@ -211,7 +211,7 @@ impl ChangeLog {
     }
 
     /// The oldest rows of the log. The source has to be read after this, never before.
-    pub async fn read(&self) -> Result<Read, sqlx::Error> {
+    pub async fn read(&self) -> Result<LogRead, sqlx::Error> {
         // "Anything may have changed" has no client either, and on SQLite no time.
         let is_told = match self.reader {
             SourceDb::Sqlite(_) => "client is not null or at is not null",
@@ -224,12 +224,12 @@ impl ChangeLog {
             self.as_whole("client"),
             self.design.log.quoted()
         );
-        let rows: Result<Vec<Entry>, sqlx::Error> = on_source!(&self.reader, pool => {
+        let rows: Result<Vec<LogEntry>, sqlx::Error> = on_source!(&self.reader, pool => {
             let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
             // As bytes: a text need not be UTF-8, and one of those must not stop the log.
             rows.iter()
                 .map(|row| {
-                    Ok(Entry {
+                    Ok(LogEntry {
                         seq: row.try_get(0)?,
                         key: row.try_get_unchecked(1)?,
                         client: row.try_get_unchecked(2)?,
@@ -244,25 +244,25 @@ impl ChangeLog {
         let seqs = rows.iter().map(|entry| entry.seq).collect();
         let is_of_anything = rows.iter().any(|entry| !entry.is_keyless && entry.key.is_none());
         let keyed = rows.iter().filter(|entry| entry.key.is_some());
-        let named: Vec<Vec<LeadId>> = keyed.map(Entry::leads).collect();
+        let named: Vec<Vec<LeadId>> = keyed.map(LogEntry::leads).collect();
         let has_keyless = rows.iter().any(|entry| entry.is_keyless);
         let has_unnamed = named.iter().any(Vec::is_empty);
         let touched = if is_of_anything {
-            Touched::Anything
+            TouchedLeads::Anything
         } else {
             let mut leads = named.concat();
             leads.sort();
             leads.dedup();
-            Touched::Leads(leads)
+            TouchedLeads::Leads(leads)
         };
-        Ok(Read { seqs, touched, has_keyless, has_unnamed })
+        Ok(LogRead { seqs, touched, has_keyless, has_unnamed })
     }
 
     /// Takes out what was read.
     ///
     /// # Errors
     /// As [`Self::make_sure_of_writing`].
-    pub async fn forget(&self, read: Read) -> anyhow::Result<()> {
+    pub async fn forget(&self, read: LogRead) -> anyhow::Result<()> {
         if read.is_empty() {
             return Ok(());
         }
@@ -285,7 +285,7 @@ impl ChangeLog {
     }
 }
 
-impl Read {
+impl LogRead {
     pub fn is_empty(&self) -> bool {
         self.seqs.is_empty()
     }

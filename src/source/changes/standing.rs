@@ -2,23 +2,25 @@
 
 use sqlx::Row as _;
 
-use crate::config::Source;
+use crate::config::SourceSettings;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::rules::source_column::Form;
-use crate::source::changes::ddl::{COLUMNS, Design, EXACT_FLOATS, Engine, LOG_NAME_BYTES, Name, Wake};
+use crate::rules::source_column::ColumnForm;
+use crate::source::changes::ddl::{
+    COLUMNS, EXACT_FLOATS, LOG_NAME_BYTES, ListenerWake, QualifiedName, SourceEngine, TriggerDesign,
+};
 use crate::source::columns;
 use crate::source::guest::SourcePool;
 use crate::source::source_db::SourceDb;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum TriggerStanding {
     /// Everything is there, as it would be made today. `generation` changes when any of it is made again, or was switched
     /// off in between, and when the table was given other columns or was written anew: no trigger fires for what that does
     /// to the values.
     Complete {
         generation: String,
-        wake: Wake,
+        wake: ListenerWake,
         /// PostgreSQL: in words, where the function or the log belongs to another role than the table. It works, and it is unsafe.
         misowned: Option<String>,
     },
@@ -31,17 +33,17 @@ pub enum Standing {
 
 const CURE: &str = "conversica-sync triggers install";
 
-impl Standing {
+impl TriggerStanding {
     /// The generation of a log that can be relied upon.
     ///
     /// # Errors
     /// [`SetupError`] with what is wrong and the command that mends it.
-    pub fn complete(self, design: &Design) -> Result<String, SetupError> {
+    pub fn complete(self, design: &TriggerDesign) -> Result<String, SetupError> {
         let what = match self {
-            Standing::Complete { generation, .. } => return Ok(generation),
-            Standing::Absent => "its triggers are not installed".to_owned(),
-            Standing::Incomplete(what) => what,
-            Standing::Foreign => return Err(foreign(design)),
+            TriggerStanding::Complete { generation, .. } => return Ok(generation),
+            TriggerStanding::Absent => "its triggers are not installed".to_owned(),
+            TriggerStanding::Incomplete(what) => what,
+            TriggerStanding::Foreign => return Err(foreign(design)),
         };
         let (table, log) = (design.table.quoted(), design.log.quoted());
         Err(SetupError::new(
@@ -52,7 +54,7 @@ impl Standing {
 }
 
 /// The message for a log that can be read but not drained.
-pub fn unwritable(design: &Design, error: &sqlx::Error) -> SetupError {
+pub fn unwritable(design: &TriggerDesign, error: &sqlx::Error) -> SetupError {
     SetupError::new(
         format!("what has been read cannot be taken out of the change log {}: {error}", design.log.quoted()),
         "let the user of [source] url delete from it: on PostgreSQL `conversica-sync triggers install --role USER` grants it \
@@ -61,12 +63,13 @@ pub fn unwritable(design: &Design, error: &sqlx::Error) -> SetupError {
 }
 
 /// Whether nobody is woken at a commit, where somebody could be.
-pub fn is_silent(standing: &Standing, design: &Design) -> bool {
-    design.engine == Engine::Postgres && matches!(standing, Standing::Complete { wake: Wake::Silent, .. })
+pub fn is_silent(standing: &TriggerStanding, design: &TriggerDesign) -> bool {
+    design.engine == SourceEngine::Postgres
+        && matches!(standing, TriggerStanding::Complete { wake: ListenerWake::Silent, .. })
 }
 
 /// The message for a change log that is somebody else's table.
-pub fn foreign(design: &Design) -> SetupError {
+pub fn foreign(design: &TriggerDesign) -> SetupError {
     SetupError::new(
         format!("[source] change_log: {} is there, and is not a change log of conversica-sync", design.log.quoted()),
         "set [source] change_log to a name of its own; it is made, and removed, by `conversica-sync triggers`",
@@ -77,7 +80,7 @@ pub fn foreign(design: &Design) -> SetupError {
 ///
 /// # Errors
 /// [`SetupError`] for what no triggers can be put on; the database's error when it is away.
-pub async fn design(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
+pub async fn design(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<TriggerDesign> {
     let Some(table) = &source.table else {
         return Err(SetupError::new(
             "[source] query is set, and triggers stand on one table",
@@ -101,7 +104,7 @@ pub async fn design(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
             if kind != "table" || is_virtual {
                 return Err(no_triggers(source, if is_virtual { "a virtual table" } else { "a view" }).into());
             }
-            (Engine::Sqlite, Name { schema: None, name }, None)
+            (SourceEngine::Sqlite, QualifiedName { schema: None, name }, None)
         }
         SourceDb::Postgres(pool) => {
             let found: Option<(String, String, String, String)> = sqlx::query_as(
@@ -120,7 +123,7 @@ pub async fn design(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
                 "f" => return Err(no_triggers(source, "a foreign table").into()),
                 _ => return Err(no_triggers(source, "no ordinary table").into()),
             }
-            (Engine::Postgres, Name { schema: Some(schema), name }, Some(owner))
+            (SourceEngine::Postgres, QualifiedName { schema: Some(schema), name }, Some(owner))
         }
     };
     let described = columns::describe(db, source).await?;
@@ -132,7 +135,7 @@ pub async fn design(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
                 "mend [source] key and client; `conversica-sync check` names the columns that are there",
             )
         })?;
-        if column.form != Form::Plain {
+        if column.form != ColumnForm::Plain {
             return Err(SetupError::new(
                 format!("{}: the triggers cannot log \"{name}\", of type {}", columns::place(source), column.type_name),
                 "choose another [source] key or client, or write changes = \"poll\"",
@@ -143,14 +146,14 @@ pub async fn design(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
     let key = column(&source.key)?;
     let client = source.client.as_deref().map(column).transpose()?;
     let log = log_name(source, &table)?;
-    Ok(Design { engine, table, owner, log, key, client })
+    Ok(TriggerDesign { engine, table, owner, log, key, client })
 }
 
 /// The same, to remove what was made: the table, its key and its client may be there no more.
 ///
 /// # Errors
 /// As [`design`].
-pub async fn design_of_removal(db: &SourceDb, source: &Source) -> anyhow::Result<Design> {
+pub async fn design_of_removal(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<TriggerDesign> {
     let error = match design(db, source).await {
         Ok(design) => return Ok(design),
         Err(error) => error,
@@ -159,7 +162,7 @@ pub async fn design_of_removal(db: &SourceDb, source: &Source) -> anyhow::Result
     let mut parts = db::table_parts(table);
     let name = parts.pop().unwrap_or_default();
     let (engine, schema) = match db {
-        SourceDb::Sqlite(_) => (Engine::Sqlite, None),
+        SourceDb::Sqlite(_) => (SourceEngine::Sqlite, None),
         SourceDb::Postgres(pool) => {
             let log = source.change_log.clone().unwrap_or_else(|| db::quote(&format!("conversica_sync_{name}")));
             // Where its function is found, as the table was.
@@ -173,16 +176,16 @@ pub async fn design_of_removal(db: &SourceDb, source: &Source) -> anyhow::Result
             .fetch_one(pool)
             .await
             .map_err(discreet::of_source)?;
-            (Engine::Postgres, schema)
+            (SourceEngine::Postgres, schema)
         }
     };
-    let table = Name { schema, name };
+    let table = QualifiedName { schema, name };
     let log = log_name(source, &table)?;
-    Ok(Design { engine, table, owner: None, log, key: source.key.clone(), client: source.client.clone() })
+    Ok(TriggerDesign { engine, table, owner: None, log, key: source.key.clone(), client: source.client.clone() })
 }
 
 /// In the same schema as the table, unless the setting names another.
-fn log_name(source: &Source, table: &Name) -> Result<Name, SetupError> {
+fn log_name(source: &SourceSettings, table: &QualifiedName) -> Result<QualifiedName, SetupError> {
     let mut parts = source.change_log.as_deref().map(db::table_parts).unwrap_or_default();
     let name = parts.pop().unwrap_or_else(|| format!("conversica_sync_{}", table.name));
     let schema = table.schema.as_ref().map(|schema| parts.pop().unwrap_or_else(|| schema.clone()));
@@ -198,17 +201,17 @@ fn log_name(source: &Source, table: &Name) -> Result<Name, SetupError> {
             "set [source] change_log to a name of its own, or leave it out",
         ));
     }
-    Ok(Name { schema, name })
+    Ok(QualifiedName { schema, name })
 }
 
-fn no_table(source: &Source) -> SetupError {
+fn no_table(source: &SourceSettings) -> SetupError {
     SetupError::new(
         format!("{}: there is no such table", columns::place(source)),
         "mend [source] table; `conversica-sync check` names the tables that are there",
     )
 }
 
-fn no_triggers(source: &Source, what: &str) -> SetupError {
+fn no_triggers(source: &SourceSettings, what: &str) -> SetupError {
     SetupError::new(
         format!("{} is {what}, which can have no triggers of this kind", columns::place(source)),
         "set [source] table to the table itself, or write changes = \"poll\" and set changed_at",
@@ -216,7 +219,7 @@ fn no_triggers(source: &Source, what: &str) -> SetupError {
 }
 
 /// Looks at what is there, and compares it with what would be made.
-pub async fn look(db: &SourceDb, design: &Design) -> Result<Standing, sqlx::Error> {
+pub async fn look(db: &SourceDb, design: &TriggerDesign) -> Result<TriggerStanding, sqlx::Error> {
     match db {
         SourceDb::Sqlite(pool) => look_sqlite(pool, design).await,
         SourceDb::Postgres(pool) => look_postgres(pool, design).await,
@@ -224,7 +227,7 @@ pub async fn look(db: &SourceDb, design: &Design) -> Result<Standing, sqlx::Erro
     .map_err(discreet::of_source)
 }
 
-async fn look_sqlite(pool: &sqlx::SqlitePool, design: &Design) -> Result<Standing, sqlx::Error> {
+async fn look_sqlite(pool: &sqlx::SqlitePool, design: &TriggerDesign) -> Result<TriggerStanding, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     // Grows with every change of the schema, and with VACUUM: a full compare too many does no harm.
     let (generation,): (i64,) = sqlx::query_as("pragma schema_version").fetch_one(&mut *connection).await?;
@@ -239,29 +242,33 @@ async fn look_sqlite(pool: &sqlx::SqlitePool, design: &Design) -> Result<Standin
     .fetch_all(&mut *connection)
     .await?;
     if !columns.is_empty() && columns != COLUMNS {
-        return Ok(Standing::Foreign);
+        return Ok(TriggerStanding::Foreign);
     }
     if columns.is_empty() && triggers.is_empty() {
-        return Ok(Standing::Absent);
+        return Ok(TriggerStanding::Absent);
     }
     if columns.is_empty() {
-        return Ok(Standing::Incomplete("the table of the change log is missing".to_owned()));
+        return Ok(TriggerStanding::Incomplete("the table of the change log is missing".to_owned()));
     }
     for (name, sql) in design.sqlite_triggers() {
         match triggers.iter().find(|(found, _)| *found == name) {
-            None => return Ok(Standing::Incomplete(format!("the trigger {name} is missing"))),
-            Some((_, found)) if *found != sql => return Ok(Standing::Incomplete(different(&name))),
+            None => return Ok(TriggerStanding::Incomplete(format!("the trigger {name} is missing"))),
+            Some((_, found)) if *found != sql => return Ok(TriggerStanding::Incomplete(different(&name))),
             Some(_) => {}
         }
     }
-    Ok(Standing::Complete { generation: format!("schema {generation}"), wake: Wake::Silent, misowned: None })
+    Ok(TriggerStanding::Complete {
+        generation: format!("schema {generation}"),
+        wake: ListenerWake::Silent,
+        misowned: None,
+    })
 }
 
 fn different(name: &str) -> String {
     format!("the trigger {name} is not as these settings want it (another key or client, or another version made it)")
 }
 
-async fn look_postgres(pool: &SourcePool, design: &Design) -> Result<Standing, sqlx::Error> {
+async fn look_postgres(pool: &SourcePool, design: &TriggerDesign) -> Result<TriggerStanding, sqlx::Error> {
     let log = design.log.quoted();
     let row = sqlx::query(
         "select l.oid::bigint as log, \
@@ -308,34 +315,34 @@ async fn look_postgres(pool: &SourcePool, design: &Design) -> Result<Standing, s
     let (function, body): (Option<String>, Option<String>) = (row.try_get("function")?, row.try_get("body")?);
     let Some(oid) = oid else {
         let absent = function.is_none() && triggers.is_empty();
-        let missing = Standing::Incomplete("the table of the change log is missing".to_owned());
-        return Ok(if absent { Standing::Absent } else { missing });
+        let missing = TriggerStanding::Incomplete("the table of the change log is missing".to_owned());
+        return Ok(if absent { TriggerStanding::Absent } else { missing });
     };
     if columns.is_some_and(|columns| columns != COLUMNS.join(" ")) {
-        return Ok(Standing::Foreign);
+        return Ok(TriggerStanding::Foreign);
     }
-    let wake = [Wake::Notify, Wake::Silent]
+    let wake = [ListenerWake::Notify, ListenerWake::Silent]
         .into_iter()
         .find(|wake| body.as_ref() == Some(&design.function_body(*wake)))
         .filter(|_| row.try_get("definer").unwrap_or(false));
-    let Some(wake) = wake else { return Ok(Standing::Incomplete(different(&design.log.name))) };
+    let Some(wake) = wake else { return Ok(TriggerStanding::Incomplete(different(&design.log.name))) };
     for name in design.trigger_names() {
         match triggers.iter().find(|(found, ..)| *found == name) {
-            None => return Ok(Standing::Incomplete(format!("the trigger {name} is missing"))),
+            None => return Ok(TriggerStanding::Incomplete(format!("the trigger {name} is missing"))),
             Some((_, enabled, ..)) if !["O", "A"].contains(&enabled.as_str()) => {
-                return Ok(Standing::Incomplete(format!("the trigger {name} is switched off")));
+                return Ok(TriggerStanding::Incomplete(format!("the trigger {name} is switched off")));
             }
-            Some((_, _, false, _)) => return Ok(Standing::Incomplete(different(&name))),
+            Some((_, _, false, _)) => return Ok(TriggerStanding::Incomplete(different(&name))),
             Some(_) => {}
         }
     }
     if row.try_get::<bool, _>("rounds")? {
         let what = "the function was made by an earlier version, and may log keys rounded";
-        return Ok(Standing::Incomplete(what.to_owned()));
+        return Ok(TriggerStanding::Incomplete(what.to_owned()));
     }
     if !row.try_get::<bool, _>("allowed")? {
         let what = "the user of this session may not read the change log and delete from it";
-        return Ok(Standing::Incomplete(what.to_owned()));
+        return Ok(TriggerStanding::Incomplete(what.to_owned()));
     }
     let made: Vec<&str> = triggers.iter().map(|(.., made)| made.as_str()).collect();
     let (shape, files): (Option<String>, Option<String>) = (row.try_get("shape")?, row.try_get("files")?);
@@ -353,5 +360,5 @@ async fn look_postgres(pool: &SourcePool, design: &Design) -> Result<Standing, s
              like by a cast of their own"
         )
     });
-    Ok(Standing::Complete { generation, wake, misowned })
+    Ok(TriggerStanding::Complete { generation, wake, misowned })
 }

@@ -21,7 +21,7 @@ use crate::source::source_file::SourceStamp;
 
 /// Tells when the log may hold something new. What happens before anybody waits is not forgotten.
 #[derive(Debug)]
-pub struct Watch {
+pub struct LogWaiter {
     changed: Arc<Notify>,
     /// Ends with this value.
     _watching: AbortOnDropHandle<()>,
@@ -47,7 +47,7 @@ enum WatchEnd {
     SharedSession,
 }
 
-impl Watch {
+impl LogWaiter {
     pub fn start(log: &ChangeLog) -> Self {
         let changed = Arc::new(Notify::new());
         let (log, sink) = (log.clone(), changed.clone());

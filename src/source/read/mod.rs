@@ -12,15 +12,15 @@ mod statement;
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Source;
-use crate::conversica::lead::{Fingerprint, IdOrder, RowHash};
+use crate::config::SourceSettings;
+use crate::conversica::lead::{ContentFingerprint, IdOrder, RowHash};
 use crate::db::discreet;
-use crate::rules::cursor::Newest;
-use crate::rules::line::{Batch, Line};
-use crate::rules::read_scope::{Scope, WholeNames};
-use crate::source::crm::{Crm, Fitting, SourceSchema};
+use crate::rules::cursor::NewestStamp;
+use crate::rules::line::{RowBatch, RowLine};
+use crate::rules::read_scope::{ReadScope, WholeNames};
+use crate::source::crm::{ConnectedCrm, FittingSource, SourceSchema};
 use crate::source::source_db::SourceDb;
-use statement::Statements;
+use statement::ReadStatements;
 
 /// Rows a batch: large enough that a statement a batch costs little, small enough that three batches are nothing.
 pub const BATCH_ROWS: usize = 1000;
@@ -29,19 +29,19 @@ const BATCHES_AHEAD: usize = 6;
 
 /// A prepared way of reading.
 #[derive(Debug, Clone)]
-pub struct Reading {
-    statements: Statements,
-    scope: Scope,
+pub struct PreparedReading {
+    statements: ReadStatements,
+    scope: ReadScope,
     limit: Option<usize>,
     now: Option<DateTime<Utc>>,
     has_client: bool,
     salt: u64,
-    source: Source,
+    source: SourceSettings,
 }
 
-impl Reading {
-    pub fn new(crm: &Crm, fitting: &Fitting, scope: Scope) -> Self {
-        let mut statements = Statements::new(crm, fitting);
+impl PreparedReading {
+    pub fn new(crm: &ConnectedCrm, fitting: &FittingSource, scope: ReadScope) -> Self {
+        let mut statements = ReadStatements::new(crm, fitting);
         statements.call(crm.whole_names.get().copied().unwrap_or(WholeNames::Whole));
         Self {
             salt: salt(crm, &statements),
@@ -73,7 +73,7 @@ impl Reading {
     }
 
     /// Starts reading. Dropping the [`Batches`] stops it.
-    pub fn start(self, db: &SourceDb) -> Batches {
+    pub fn start(self, db: &SourceDb) -> RowBatches {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let (opened_sender, opened) = oneshot::channel();
         let salt = self.salt;
@@ -95,26 +95,26 @@ impl Reading {
                 });
             }
         }
-        Batches { batches, opened: Some(opened), salt }
+        RowBatches { batches, opened: Some(opened), salt }
     }
 }
 
 /// Rows that mean something else have other hashes: with another mapping, or as another version of the program reads them.
-fn salt(crm: &Crm, statements: &Statements) -> u64 {
+fn salt(crm: &ConnectedCrm, statements: &ReadStatements) -> u64 {
     let meaning = (crm.mapping.fingerprint(), &statements.list, env!("CARGO_PKG_VERSION"));
-    let Fingerprint(bytes) = Fingerprint::of(format!("{meaning:?}").as_bytes());
+    let ContentFingerprint(bytes) = ContentFingerprint::of(format!("{meaning:?}").as_bytes());
     bytes.iter().take(8).fold(0, |salt, byte| salt << 8 | u64::from(*byte))
 }
 
-type Sender = mpsc::Sender<Result<Batch, sqlx::Error>>;
+type BatchSender = mpsc::Sender<Result<RowBatch, sqlx::Error>>;
 
 /// What is known once the snapshot stands, before the first row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
+pub struct OpenedReading {
     /// The order in which the rows come.
     pub order: IdOrder,
     /// The newest `changed_at` in this snapshot; `None` where there is none.
-    pub newest: Option<Newest>,
+    pub newest: Option<NewestStamp>,
     /// Whether rows are left out that another reading has seen: see [`Scope::From`].
     pub resumed: bool,
     /// On PostgreSQL, what the source is like in this snapshot; not for a sample.
@@ -123,18 +123,18 @@ pub struct Opened {
 
 /// The rows that are coming in.
 #[derive(Debug)]
-pub struct Batches {
-    batches: mpsc::Receiver<Result<Batch, sqlx::Error>>,
-    opened: Option<oneshot::Receiver<Opened>>,
+pub struct RowBatches {
+    batches: mpsc::Receiver<Result<RowBatch, sqlx::Error>>,
+    opened: Option<oneshot::Receiver<OpenedReading>>,
     salt: u64,
 }
 
-impl Batches {
+impl RowBatches {
     /// The next batch, never empty; `None` at the end.
     ///
     /// # Errors
     /// The database's, in words without data, after which there is nothing more.
-    pub async fn next(&mut self) -> Result<Option<Batch>, sqlx::Error> {
+    pub async fn next(&mut self) -> Result<Option<RowBatch>, sqlx::Error> {
         self.batches.recv().await.transpose()
     }
 
@@ -142,7 +142,7 @@ impl Batches {
     ///
     /// # Errors
     /// The database's, in words without data, after which there is nothing more.
-    pub async fn opened(&mut self) -> Result<Opened, sqlx::Error> {
+    pub async fn opened(&mut self) -> Result<OpenedReading, sqlx::Error> {
         if let Some(opened) = self.opened.take()
             && let Ok(opened) = opened.await
         {
@@ -155,7 +155,7 @@ impl Batches {
         }
     }
 
-    pub fn hash(&self, line: Line<'_>) -> RowHash {
+    pub fn hash(&self, line: RowLine<'_>) -> RowHash {
         RowHash(line.hash(self.salt))
     }
 }

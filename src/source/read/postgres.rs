@@ -12,25 +12,25 @@ use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
 use crate::db;
-use crate::rules::cursor::{Newest, Zones};
-use crate::rules::line::Batch;
-use crate::rules::read_scope::Scope;
+use crate::rules::cursor::{NewestStamp, ZoneMix};
+use crate::rules::line::RowBatch;
+use crate::rules::read_scope::ReadScope;
 use crate::source::crm::SourceSchema;
 use crate::source::guest::SourcePool;
-use crate::source::read::statement::Ordering;
-use crate::source::read::{BATCH_ROWS, Opened, Reading, Sender};
+use crate::source::read::statement::RowOrdering;
+use crate::source::read::{BATCH_ROWS, BatchSender, OpenedReading, PreparedReading};
 use crate::source::snapshot;
 
-impl Reading {
+impl PreparedReading {
     pub(crate) async fn read_postgres(
         &self,
         pool: &SourcePool,
-        sender: &Sender,
-        opened: oneshot::Sender<Opened>,
+        sender: &BatchSender,
+        opened: oneshot::Sender<OpenedReading>,
     ) -> Result<(), sqlx::Error> {
         let mut connection = pool.acquire().await?;
         let result = self.read_snapshot(&mut connection, pool, sender, opened).await;
-        if matches!(result, Ok(Ended::AtTheEnd)) {
+        if matches!(result, Ok(ReadEnd::AtTheEnd)) {
             sqlx::raw_sql("rollback").execute(&mut *connection).await?;
             // Before the reader is told the end: its next statement finds this connection free, and opens no second one.
             connection.return_to_pool().await;
@@ -45,9 +45,9 @@ impl Reading {
         &self,
         connection: &mut PgConnection,
         pool: &SourcePool,
-        sender: &Sender,
-        opened: oneshot::Sender<Opened>,
-    ) -> Result<Ended, sqlx::Error> {
+        sender: &BatchSender,
+        opened: oneshot::Sender<OpenedReading>,
+    ) -> Result<ReadEnd, sqlx::Error> {
         // Not the time that we take over a batch counts, but how long the server is silent: see `Silence`.
         snapshot::begin(connection, pool, &self.source).await?;
         let schema = match self.limit {
@@ -61,7 +61,7 @@ impl Reading {
         sqlx::raw_sql(as_it_is).execute(&mut *connection).await?;
         let pid = sqlx::query_scalar("select pg_backend_pid()").persistent(false);
         let pid: i32 = pid.fetch_one(&mut *connection).await?;
-        let silence = Silence { pool, pid, patience: self.source.statement_timeout };
+        let silence = SilenceWatch { pool, pid, patience: self.source.statement_timeout };
         let ordering = silence.broken(self.postgres_ordering(connection)).await?;
         let mut newest = None;
         let kind = self.statements.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
@@ -72,7 +72,7 @@ impl Reading {
             let value = row.try_get_raw(0)?;
             if !value.is_null() {
                 let text = value.as_bytes().map_err(sqlx::Error::Decode)?;
-                newest = Some(Newest::new(String::from_utf8_lossy(text).into_owned(), kind));
+                newest = Some(NewestStamp::new(String::from_utf8_lossy(text).into_owned(), kind));
             }
         }
         if let Some(newest) = &mut newest
@@ -80,46 +80,46 @@ impl Reading {
         {
             let query = sqlx::query_scalar(db::trusted(statement)).persistent(false);
             if silence.broken(query.fetch_one(&mut *connection)).await? {
-                newest.zones = Zones::Several;
+                newest.zones = ZoneMix::Several;
             }
         }
         let order = ordering.of_ids();
-        let resumed = matches!(&self.scope, Scope::From(wanted, _) if *wanted == order);
-        let _ = opened.send(Opened { order, newest, resumed, schema });
+        let resumed = matches!(&self.scope, ReadScope::From(wanted, _) if *wanted == order);
+        let _ = opened.send(OpenedReading { order, newest, resumed, schema });
         let copy = format!("copy ({}) to stdout", self.statements.rows(&self.scope, ordering, self.limit));
         let mut lines = silence.broken(connection.copy_out_raw(&copy)).await?;
-        let mut batch = Batch::new(self.has_client);
+        let mut batch = RowBatch::new(self.has_client);
         while let Some(line) = silence.broken(lines.try_next()).await? {
             batch.push_line(&line);
             if batch.len() == BATCH_ROWS {
                 let successor = batch.successor();
                 if sender.send(Ok(std::mem::replace(&mut batch, successor))).await.is_err() {
-                    return Ok(Ended::Early);
+                    return Ok(ReadEnd::Early);
                 }
             }
         }
         if !batch.is_empty() {
             let _ = sender.send(Ok(batch)).await;
         }
-        Ok(Ended::AtTheEnd)
+        Ok(ReadEnd::AtTheEnd)
     }
 
     /// As the keys are now: the text of whole numbers sorts as they do by length and then by bytes, but for negative ones.
-    async fn postgres_ordering(&self, connection: &mut PgConnection) -> Result<Ordering, sqlx::Error> {
-        if !matches!(self.scope, Scope::All | Scope::From(..)) || self.limit.is_some() {
-            return Ok(Ordering::Text);
+    async fn postgres_ordering(&self, connection: &mut PgConnection) -> Result<RowOrdering, sqlx::Error> {
+        if !matches!(self.scope, ReadScope::All | ReadScope::From(..)) || self.limit.is_some() {
+            return Ok(RowOrdering::Text);
         }
         if self.statements.is_uuid() {
-            return Ok(Ordering::Native(IdOrder::Bytes));
+            return Ok(RowOrdering::Native(IdOrder::Bytes));
         }
-        let Some(statement) = self.statements.negative_keys() else { return Ok(Ordering::Text) };
+        let Some(statement) = self.statements.negative_keys() else { return Ok(RowOrdering::Text) };
         let negative = sqlx::query_scalar(db::trusted(statement)).persistent(false);
         let negative: bool = negative.fetch_one(connection).await?;
-        Ok(if negative { Ordering::Text } else { Ordering::Native(IdOrder::ByLength) })
+        Ok(if negative { RowOrdering::Text } else { RowOrdering::Native(IdOrder::ByLength) })
     }
 }
 
-enum Ended {
+enum ReadEnd {
     AtTheEnd,
     /// Nobody listens any more.
     Early,
@@ -132,13 +132,13 @@ async fn hang_up(connection: PoolConnection<Postgres>) {
 }
 
 /// Watches how long the server says nothing.
-struct Silence<'a> {
+struct SilenceWatch<'a> {
     pool: &'a SourcePool,
     pid: i32,
     patience: Duration,
 }
 
-impl Silence<'_> {
+impl SilenceWatch<'_> {
     /// The answer, or the server's word that it has given up, asked to do so after too long a silence.
     async fn broken<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         let mut answer = std::pin::pin!(answer);

@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
 use crate::db::discreet;
-use crate::rules::cursor::{self, Kind, Newest, Zones};
-use crate::rules::line::Batch;
-use crate::rules::read_scope::Scope;
-use crate::source::read::statement::Ordering;
-use crate::source::read::{BATCH_ROWS, Opened, Reading, Sender};
+use crate::rules::cursor::{self, NewestStamp, StampKind, ZoneMix};
+use crate::rules::line::RowBatch;
+use crate::rules::read_scope::ReadScope;
+use crate::source::read::statement::RowOrdering;
+use crate::source::read::{BATCH_ROWS, BatchSender, OpenedReading, PreparedReading};
 use crate::source::source_file::SourceAccess;
 
 /// SQLite looks at its deadline every so many virtual-machine steps (some milliseconds).
@@ -29,10 +29,14 @@ const STEPS: i32 = 100_000;
 /// How long a statement waits for somebody who writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Reading {
-    pub(crate) fn read_sqlite(&self, sender: &Sender, opened: oneshot::Sender<Opened>) -> Result<(), sqlx::Error> {
+impl PreparedReading {
+    pub(crate) fn read_sqlite(
+        &self,
+        sender: &BatchSender,
+        opened: oneshot::Sender<OpenedReading>,
+    ) -> Result<(), sqlx::Error> {
         let connection = open(self.source.url.expose_secret())?;
-        let deadline = Deadline::new(self.source.statement_timeout);
+        let deadline = ReadDeadline::new(self.source.statement_timeout);
         let (watch, listener) = (deadline.clone(), sender.clone());
         // SQLite has no statement time-out: the connection is asked now and then whether to go on.
         let is_over = move || watch.is_over() || listener.is_closed();
@@ -43,9 +47,9 @@ impl Reading {
     fn read_rows(
         &self,
         connection: &Connection,
-        deadline: &Deadline,
-        sender: &Sender,
-        opened: oneshot::Sender<Opened>,
+        deadline: &ReadDeadline,
+        sender: &BatchSender,
+        opened: oneshot::Sender<OpenedReading>,
     ) -> rusqlite::Result<()> {
         let snapshot = connection.unchecked_transaction()?;
         let ordering = self.sqlite_ordering(&snapshot)?;
@@ -64,15 +68,15 @@ impl Reading {
             && let Some(statement) = self.statements.another_zone(&self.scope, newest)
             && snapshot.query_row(&statement, [], |row| row.get(0))?
         {
-            newest.zones = Zones::Several;
+            newest.zones = ZoneMix::Several;
         }
         let order = ordering.of_ids();
-        let resumed = matches!(&self.scope, Scope::From(wanted, _) if *wanted == order);
-        let _ = opened.send(Opened { order, newest, resumed, schema: None });
+        let resumed = matches!(&self.scope, ReadScope::From(wanted, _) if *wanted == order);
+        let _ = opened.send(OpenedReading { order, newest, resumed, schema: None });
         let mut statement = snapshot.prepare(&self.statements.rows(&self.scope, ordering, self.limit))?;
         let columns = statement.column_count();
         let mut rows = statement.query([])?;
-        let mut batch = Batch::new(self.has_client);
+        let mut batch = RowBatch::new(self.has_client);
         while let Some(row) = rows.next()? {
             for column in 0..columns {
                 match row.get_ref(column)? {
@@ -98,28 +102,28 @@ impl Reading {
     }
 
     /// As the keys are now: in SQLite a column's type is no promise.
-    fn sqlite_ordering(&self, snapshot: &Connection) -> rusqlite::Result<Ordering> {
-        if !matches!(self.scope, Scope::All | Scope::From(..)) || self.limit.is_some() {
-            return Ok(Ordering::Text);
+    fn sqlite_ordering(&self, snapshot: &Connection) -> rusqlite::Result<RowOrdering> {
+        if !matches!(self.scope, ReadScope::All | ReadScope::From(..)) || self.limit.is_some() {
+            return Ok(RowOrdering::Text);
         }
-        let Some(statement) = self.statements.key_types() else { return Ok(Ordering::Text) };
+        let Some(statement) = self.statements.key_types() else { return Ok(RowOrdering::Text) };
         let (least, greatest, negative): (Option<String>, Option<String>, bool) =
             snapshot.query_row(&statement, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         Ok(match (least.as_deref(), greatest.as_deref(), negative) {
-            (Some("integer"), Some("integer"), false) => Ordering::Native(IdOrder::ByLength),
-            (Some("text"), Some("text"), _) => Ordering::Native(IdOrder::Bytes),
-            _ => Ordering::Text,
+            (Some("integer"), Some("integer"), false) => RowOrdering::Native(IdOrder::ByLength),
+            (Some("text"), Some("text"), _) => RowOrdering::Native(IdOrder::Bytes),
+            _ => RowOrdering::Text,
         })
     }
 }
 
-fn newest_by(snapshot: &Connection, statement: &str) -> rusqlite::Result<Option<Newest>> {
+fn newest_by(snapshot: &Connection, statement: &str) -> rusqlite::Result<Option<NewestStamp>> {
     let (text, kind): (Option<Vec<u8>>, String) = snapshot.query_row(statement, [], |row| {
         let text = row.get_ref(0)?.as_bytes_or_null()?.map(<[u8]>::to_vec);
         Ok((text, row.get(1)?))
     })?;
-    let kind = if kind == "text" { Kind::Text } else { Kind::Number };
-    Ok(text.map(|text| Newest::new(String::from_utf8_lossy(&text).into_owned(), kind)))
+    let kind = if kind == "text" { StampKind::Text } else { StampKind::Number };
+    Ok(text.map(|text| NewestStamp::new(String::from_utf8_lossy(&text).into_owned(), kind)))
 }
 
 fn open(url: &str) -> Result<Connection, sqlx::Error> {
@@ -164,14 +168,14 @@ fn told(error: rusqlite::Error) -> sqlx::Error {
 
 /// Until when SQLite may be at work without a result.
 #[derive(Debug, Clone)]
-struct Deadline {
+struct ReadDeadline {
     start: Instant,
     patience: Duration,
     /// In milliseconds from `start`.
     at: Arc<AtomicU64>,
 }
 
-impl Deadline {
+impl ReadDeadline {
     fn new(patience: Duration) -> Self {
         let deadline = Self { start: Instant::now(), patience, at: Arc::default() };
         deadline.put_off();

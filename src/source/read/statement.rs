@@ -2,19 +2,19 @@
 
 use crate::conversica::lead::{IdOrder, LeadId};
 use crate::db::{self, literal};
-use crate::rules::cursor::{Bound, Newest};
-use crate::rules::read_scope::{Scope, WholeNames};
-use crate::rules::source_column::{Column, Form};
+use crate::rules::cursor::{NewestStamp, StampBound};
+use crate::rules::read_scope::{ReadScope, WholeNames};
+use crate::rules::source_column::{ColumnForm, SourceColumn};
 use crate::rules::value_fault::NOT_SCALAR;
 use crate::source::changed_at::ChangedAt;
 use crate::source::columns;
-use crate::source::crm::{Crm, Fitting};
+use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::source::read::number;
 use crate::source::source_db::SourceDb;
 
 /// The parts that statements are made of.
 #[derive(Debug, Clone)]
-pub(crate) struct Statements {
+pub(crate) struct ReadStatements {
     /// Key, client where there is one, and the cells, as text.
     pub list: String,
     /// Key and client of the list.
@@ -37,24 +37,24 @@ pub(crate) struct Statements {
 
 /// How the rows are put into order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ordering {
+pub(crate) enum RowOrdering {
     /// By the text of the key, in byte order: the database has to sort.
     Text,
     /// By the key as it is, whose text sorts alike: an index may serve it.
     Native(IdOrder),
 }
 
-impl Ordering {
+impl RowOrdering {
     pub const fn of_ids(self) -> IdOrder {
         match self {
-            Ordering::Text => IdOrder::Bytes,
-            Ordering::Native(order) => order,
+            RowOrdering::Text => IdOrder::Bytes,
+            RowOrdering::Native(order) => order,
         }
     }
 }
 
-impl Statements {
-    pub fn new(crm: &Crm, fitting: &Fitting) -> Self {
+impl ReadStatements {
+    pub fn new(crm: &ConnectedCrm, fitting: &FittingSource) -> Self {
         let text = |name: &str| as_text(&crm.db, &fitting.columns, name);
         let key_as_text = text(&crm.source.key);
         let client_as_text = crm.source.client.as_deref().map(text);
@@ -103,7 +103,7 @@ impl Statements {
     }
 
     /// All rows of the scope, or a few in any order.
-    pub fn rows(&self, scope: &Scope, ordering: Ordering, limit: Option<usize>) -> String {
+    pub fn rows(&self, scope: &ReadScope, ordering: RowOrdering, limit: Option<usize>) -> String {
         let mut sql = format!("select {} from {}{}", self.list, self.from, self.condition(scope, ordering));
         match limit {
             Some(limit) => sql.push_str(&format!(" limit {limit}")),
@@ -113,26 +113,26 @@ impl Statements {
     }
 
     /// The newest `changed_at` of the scope, as text, and on SQLite the name of its type; `None` where nobody asks.
-    pub fn newest(&self, scope: &Scope) -> Option<String> {
+    pub fn newest(&self, scope: &ReadScope) -> Option<String> {
         let changed_at = self.changed_at.as_ref()?;
         let maximum =
             |condition: &str| format!("(select max({}) from {}{condition})", changed_at.expression, self.from);
         let newest = match scope {
             // A reading that goes on has its cursor from where it began.
-            Scope::All | Scope::From(..) => maximum(""),
+            ReadScope::All | ReadScope::From(..) => maximum(""),
             // Each range on its own, so that an index ends the search; the first nearly always has it.
-            Scope::Since(window) => {
+            ReadScope::Since(window) => {
                 let ranges =
                     changed_at.ranges(&window.newest).into_iter().map(|range| maximum(&format!(" and {range}")));
                 format!("coalesce({}, null)", ranges.collect::<Vec<_>>().join(", "))
             }
-            Scope::Keys(_) => return None,
+            ReadScope::Keys(_) => return None,
         };
         Some(self.as_newest(&newest))
     }
 
     /// The same of all rows below what lies in the future.
-    pub fn newest_below(&self, ahead: &Bound) -> Option<String> {
+    pub fn newest_below(&self, ahead: &StampBound) -> Option<String> {
         let changed_at = self.changed_at.as_ref()?;
         let below = changed_at.below(ahead)?;
         Some(self.as_newest(&self.maximum(changed_at, &format!(" and {below}"))))
@@ -148,8 +148,8 @@ impl Statements {
     }
 
     /// Whether some row's `changed_at` is of another zone than the newest: asked where all rows are read anyway.
-    pub fn another_zone(&self, scope: &Scope, newest: &Newest) -> Option<String> {
-        let changed_at = self.changed_at.as_ref().filter(|_| matches!(scope, Scope::All | Scope::From(..)))?;
+    pub fn another_zone(&self, scope: &ReadScope, newest: &NewestStamp) -> Option<String> {
+        let changed_at = self.changed_at.as_ref().filter(|_| matches!(scope, ReadScope::All | ReadScope::From(..)))?;
         let shows = changed_at.shows(newest.tell_tale()?);
         Some(format!("select exists (select 1 from {} and {shows})", self.from))
     }
@@ -172,12 +172,12 @@ impl Statements {
         Some(format!("select min(typeof({key})), max(typeof({key})), coalesce(min({key}) < 0, 0) from {}", self.from))
     }
 
-    fn condition(&self, scope: &Scope, ordering: Ordering) -> String {
+    fn condition(&self, scope: &ReadScope, ordering: RowOrdering) -> String {
         match scope {
-            Scope::All => String::new(),
-            Scope::From(order, after) => self.beginning_at(*order, after, ordering),
-            Scope::Since(window) => self.since(&window.rows),
-            Scope::Keys(leads) => self.with_keys(leads),
+            ReadScope::All => String::new(),
+            ReadScope::From(order, after) => self.beginning_at(*order, after, ordering),
+            ReadScope::Since(window) => self.since(&window.rows),
+            ReadScope::Keys(leads) => self.with_keys(leads),
         }
     }
 
@@ -216,30 +216,30 @@ impl Statements {
         )
     }
 
-    fn beginning_at(&self, order: IdOrder, after: &LeadId, ordering: Ordering) -> String {
+    fn beginning_at(&self, order: IdOrder, after: &LeadId, ordering: RowOrdering) -> String {
         if order != ordering.of_ids() {
             return String::new();
         }
         match ordering {
-            Ordering::Native(IdOrder::ByLength) => match after.id.parse::<i64>() {
+            RowOrdering::Native(IdOrder::ByLength) => match after.id.parse::<i64>() {
                 Ok(number) => format!(" and {} >= {number}", self.key),
                 Err(_) => String::new(),
             },
             // In the order that the rows come in, which on SQLite need not be that of the column (`collate nocase`).
-            Ordering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key_in_bytes(), literal(&after.id)),
-            Ordering::Text => format!(" and {}{} >= {}", self.key_as_text, self.bytes(), literal(&after.id)),
+            RowOrdering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key_in_bytes(), literal(&after.id)),
+            RowOrdering::Text => format!(" and {}{} >= {}", self.key_as_text, self.bytes(), literal(&after.id)),
         }
     }
 
-    fn since(&self, bound: &Bound) -> String {
+    fn since(&self, bound: &StampBound) -> String {
         self.changed_at.as_ref().map(|changed_at| format!(" and {}", changed_at.since(bound))).unwrap_or_default()
     }
 
-    fn order(&self, ordering: Ordering) -> String {
+    fn order(&self, ordering: RowOrdering) -> String {
         let key = match ordering {
-            Ordering::Text => format!("{}{}", self.key_as_text, self.bytes()),
-            Ordering::Native(IdOrder::Bytes) => self.key_in_bytes(),
-            Ordering::Native(IdOrder::ByLength) => self.key.clone(),
+            RowOrdering::Text => format!("{}{}", self.key_as_text, self.bytes()),
+            RowOrdering::Native(IdOrder::Bytes) => self.key_in_bytes(),
+            RowOrdering::Native(IdOrder::ByLength) => self.key.clone(),
         };
         match &self.client_as_text {
             None => key,
@@ -326,7 +326,7 @@ const COPIED_AS_TEXT: [&str; 10] =
     ["int2", "int4", "int8", "numeric", "text", "varchar", "date", "timestamp", "timestamptz", "uuid"];
 
 /// What [`as_text`] gives, in the list of a statement that is read with `COPY`.
-fn listed(db: &SourceDb, columns: &[Column], name: &str) -> String {
+fn listed(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
     match (db, columns::find(db, columns, name)) {
         (SourceDb::Postgres(_), Some(column)) if COPIED_AS_TEXT.contains(&column.type_name.as_str()) => {
             format!("t.{}", db::quote(&column.name))
@@ -337,9 +337,9 @@ fn listed(db: &SourceDb, columns: &[Column], name: &str) -> String {
 
 /// A mapped column's value in the list: what [`crate::rules::json::scalar`] makes a text of. A `jsonb` value has been looked at as
 /// it was written; one of `json` may be such that the server fails on it.
-fn cell(db: &SourceDb, columns: &[Column], name: &str) -> String {
+fn cell(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
     match (db, columns::find(db, columns, name)) {
-        (SourceDb::Postgres(_), Some(column)) if column.form == Form::Json && column.type_name != "jsonb" => {
+        (SourceDb::Postgres(_), Some(column)) if column.form == ColumnForm::Json && column.type_name != "jsonb" => {
             let (json, mark) = (format!("t.{}::json", db::quote(&column.name)), &NOT_SCALAR[1..]);
             format!(
                 "case json_typeof({json}) when 'null' then null when 'object' then chr(1) || '{mark}' \
@@ -360,12 +360,12 @@ fn cell(db: &SourceDb, columns: &[Column], name: &str) -> String {
 }
 
 /// A column's value as the database's own text, whatever its type; quoted and qualified.
-fn as_text(db: &SourceDb, columns: &[Column], name: &str) -> String {
+fn as_text(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
     let column = columns::find(db, columns, name);
     let quoted = db::quote(column.map_or(name, |column| &column.name));
     match (db, column.map(|column| column.form)) {
         (SourceDb::Sqlite(_), _) => format!("cast(t.{quoted} as text)"),
-        (SourceDb::Postgres(_), Some(Form::Json)) => format!(
+        (SourceDb::Postgres(_), Some(ColumnForm::Json)) => format!(
             "case when jsonb_typeof(t.{quoted}::jsonb) in ('object', 'array') then chr(1) || '{}' \
              else t.{quoted}::jsonb #>> '{{}}' end",
             &NOT_SCALAR[1..]
@@ -378,8 +378,8 @@ fn as_text(db: &SourceDb, columns: &[Column], name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn statements(kind: &str, on_postgres: bool) -> Statements {
-        Statements {
+    fn statements(kind: &str, on_postgres: bool) -> ReadStatements {
+        ReadStatements {
             list: "t.\"id\"".to_owned(),
             names: "t.\"id\"".to_owned(),
             cells: Vec::new(),
@@ -434,7 +434,7 @@ mod tests {
             "create table leads (id text primary key, name text); insert into leads (id) values ('a'), (x'62'), ('c')",
         )
         .unwrap();
-        let sql = statements("text", false).rows(&Scope::Keys(leads(&["a", "b", "zz"])), Ordering::Text, None);
+        let sql = statements("text", false).rows(&ReadScope::Keys(leads(&["a", "b", "zz"])), RowOrdering::Text, None);
         let texts = |sql: &str, column: usize| -> Vec<String> {
             let mut statement = crm.prepare(sql).unwrap();
             let rows = statement.query_map([], |row| Ok(row.get_ref(column)?.as_bytes().unwrap().to_vec())).unwrap();

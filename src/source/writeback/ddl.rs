@@ -3,15 +3,15 @@
 //!
 //! Rows come as one JSON array a statement, whatever their number. What is shown by `writeback print` is what runs.
 
-use crate::config::{Settings, WritebackMode};
+use crate::config::{ServiceSettings, WritebackMode};
 use crate::conversica::lead;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::db::{quote, sqlite_path, table_parts};
-use crate::source::changes::ddl::{Engine, Name};
+use crate::source::changes::ddl::{QualifiedName, SourceEngine};
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
+pub enum ColumnType {
     Text,
     Boolean,
     Instant,
@@ -19,28 +19,28 @@ pub enum Type {
 
 /// What becomes of a row that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum ExistingRow {
     Replace,
     Keep,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub struct WritebackTable {
     pub name: &'static str,
     /// Those of the primary key first.
-    pub columns: Vec<(String, Type)>,
+    pub columns: Vec<(String, ColumnType)>,
     key: usize,
-    known: Known,
+    known: ExistingRow,
     /// Columns of an index beside that of the key.
     index: &'static [&'static str],
 }
 
 /// Where the tables are, and which.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Design {
-    pub engine: Engine,
+pub struct WritebackDesign {
+    pub engine: SourceEngine,
     pub schema: Option<String>,
-    pub tables: Vec<Table>,
+    pub tables: Vec<WritebackTable>,
 }
 
 /// Which events have arrived, with `mode = "sql"`.
@@ -58,32 +58,41 @@ pub fn column_of(key: &str) -> String {
     name
 }
 
-fn table(name: &'static str, key: usize, known: Known, columns: &[(&str, Type)]) -> Table {
+fn table(name: &'static str, key: usize, known: ExistingRow, columns: &[(&str, ColumnType)]) -> WritebackTable {
     let columns = columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
-    Table { name, columns, key, known, index: &[] }
+    WritebackTable { name, columns, key, known, index: &[] }
 }
 
-fn type_of(kind: lead::Kind) -> Type {
+fn type_of(kind: lead::ValueKind) -> ColumnType {
     match kind {
-        lead::Kind::Text => Type::Text,
-        lead::Kind::Boolean => Type::Boolean,
-        lead::Kind::Datetime => Type::Instant,
+        lead::ValueKind::Text => ColumnType::Text,
+        lead::ValueKind::Boolean => ColumnType::Boolean,
+        lead::ValueKind::Datetime => ColumnType::Instant,
     }
 }
 
 /// One row a lead, with all that its Lead Updates come to.
-pub fn leads() -> Table {
-    let mut leads = table("conversica_leads", 2, Known::Replace, &[("id", Type::Text), ("client_id", Type::Text)]);
-    leads.columns.extend(Kind::LeadUpdate.keys().iter().map(|(key, kind)| (column_of(key), type_of(*kind))));
+pub fn leads() -> WritebackTable {
+    let mut leads = table(
+        "conversica_leads",
+        2,
+        ExistingRow::Replace,
+        &[("id", ColumnType::Text), ("client_id", ColumnType::Text)],
+    );
+    leads.columns.extend(PostKind::LeadUpdate.keys().iter().map(|(key, kind)| (column_of(key), type_of(*kind))));
     leads.columns.extend(
-        [("other_keys", Type::Text), ("first_heard_at", Type::Instant), ("last_heard_at", Type::Instant)]
-            .map(|(name, kind)| (name.to_owned(), kind)),
+        [
+            ("other_keys", ColumnType::Text),
+            ("first_heard_at", ColumnType::Instant),
+            ("last_heard_at", ColumnType::Instant),
+        ]
+        .map(|(name, kind)| (name.to_owned(), kind)),
     );
     leads
 }
 
-pub fn messages() -> Table {
-    use Type::{Instant, Text};
+pub fn messages() -> WritebackTable {
+    use ColumnType::{Instant, Text};
     let columns = [
         ("message_key", Text),
         ("id", Text),
@@ -96,11 +105,14 @@ pub fn messages() -> Table {
         ("other_keys", Text),
         ("received_at", Instant),
     ];
-    Table { index: &["id", "client_id", "date"], ..table("conversica_messages", 1, Known::Keep, &columns) }
+    WritebackTable {
+        index: &["id", "client_id", "date"],
+        ..table("conversica_messages", 1, ExistingRow::Keep, &columns)
+    }
 }
 
-pub fn chat_leads() -> Table {
-    use Type::{Instant, Text};
+pub fn chat_leads() -> WritebackTable {
+    use ColumnType::{Instant, Text};
     let columns = [
         ("chat_key", Text),
         ("client_id", Text),
@@ -111,23 +123,23 @@ pub fn chat_leads() -> Table {
         ("received_at", Instant),
         ("body", Text),
     ];
-    table("conversica_chat_leads", 1, Known::Keep, &columns)
+    table("conversica_chat_leads", 1, ExistingRow::Keep, &columns)
 }
 
-pub fn marker() -> Table {
-    table(MARKER, 1, Known::Keep, &[("event_key", Type::Text), ("written_at", Type::Instant)])
+pub fn marker() -> WritebackTable {
+    table(MARKER, 1, ExistingRow::Keep, &[("event_key", ColumnType::Text), ("written_at", ColumnType::Instant)])
 }
 
-impl Design {
+impl WritebackDesign {
     /// Beside the source's table where that is qualified; else where the role's `search_path` says.
-    pub fn of(settings: &Settings) -> Self {
+    pub fn of(settings: &ServiceSettings) -> Self {
         use secrecy::ExposeSecret;
         let writeback = &settings.writeback;
         let source = settings.source.url.expose_secret();
         let url = writeback.url.as_ref().map_or(source, |url| url.expose_secret());
-        let engine = if sqlite_path(url).is_some() { Engine::Sqlite } else { Engine::Postgres };
+        let engine = if sqlite_path(url).is_some() { SourceEngine::Sqlite } else { SourceEngine::Postgres };
         let parts = settings.source.table.as_deref().map(table_parts).unwrap_or_default();
-        let both = engine == Engine::Postgres && sqlite_path(source).is_none();
+        let both = engine == SourceEngine::Postgres && sqlite_path(source).is_none();
         let schema = (both && parts.len() > 1).then(|| parts[parts.len() - 2].clone());
         let tables = match writeback.mode {
             WritebackMode::Tables => vec![leads(), messages(), chat_leads()],
@@ -139,11 +151,11 @@ impl Design {
 
     /// As SQL writes it.
     pub fn quoted(&self, name: &str) -> String {
-        Name { schema: self.schema.clone(), name: name.to_owned() }.quoted()
+        QualifiedName { schema: self.schema.clone(), name: name.to_owned() }.quoted()
     }
 
     /// The statements that make a table.
-    pub fn create(&self, table: &Table) -> Vec<String> {
+    pub fn create(&self, table: &WritebackTable) -> Vec<String> {
         let name = self.quoted(table.name);
         let mut lines: Vec<String> = Vec::new();
         for (index, (column, kind)) in table.columns.iter().enumerate() {
@@ -185,16 +197,16 @@ impl Design {
     }
 
     /// Writes the rows of `$1`, a JSON array of objects with the columns' names.
-    pub fn write(&self, table: &Table) -> String {
+    pub fn write(&self, table: &WritebackTable) -> String {
         let names: Vec<String> = table.columns.iter().map(|(column, _)| quote(column)).collect();
         let rows = match self.engine {
-            Engine::Sqlite => {
+            SourceEngine::Sqlite => {
                 let values: Vec<String> =
                     table.columns.iter().map(|(column, _)| format!("json_extract(r.value, '$.{column}')")).collect();
                 // `where true`: or SQLite takes `on conflict` for the condition of a join.
                 format!("select {} from json_each($1) as r where true", values.join(", "))
             }
-            Engine::Postgres => {
+            SourceEngine::Postgres => {
                 let types: Vec<String> = table
                     .columns
                     .iter()
@@ -206,8 +218,8 @@ impl Design {
         };
         let key = names[..table.key].join(", ");
         let conflict = match table.known {
-            Known::Keep => "nothing".to_owned(),
-            Known::Replace => {
+            ExistingRow::Keep => "nothing".to_owned(),
+            ExistingRow::Replace => {
                 let set: Vec<String> =
                     names[table.key..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
                 format!("update set {}", set.join(", "))
@@ -225,18 +237,18 @@ impl Design {
     /// Takes markers out again: `$1` is a JSON array of their keys.
     pub fn unmark(&self) -> String {
         let keys = match self.engine {
-            Engine::Sqlite => "select value from json_each($1)",
-            Engine::Postgres => "select json_array_elements_text($1::json)",
+            SourceEngine::Sqlite => "select value from json_each($1)",
+            SourceEngine::Postgres => "select json_array_elements_text($1::json)",
         };
         format!("delete from {} where event_key in ({keys})", self.quoted(MARKER))
     }
 
-    fn type_name(&self, kind: Type) -> &'static str {
+    fn type_name(&self, kind: ColumnType) -> &'static str {
         match (self.engine, kind) {
-            (_, Type::Text) | (Engine::Sqlite, Type::Instant) => "text",
-            (Engine::Sqlite, Type::Boolean) => "integer",
-            (Engine::Postgres, Type::Boolean) => "boolean",
-            (Engine::Postgres, Type::Instant) => "timestamptz",
+            (_, ColumnType::Text) | (SourceEngine::Sqlite, ColumnType::Instant) => "text",
+            (SourceEngine::Sqlite, ColumnType::Boolean) => "integer",
+            (SourceEngine::Postgres, ColumnType::Boolean) => "boolean",
+            (SourceEngine::Postgres, ColumnType::Instant) => "timestamptz",
         }
     }
 }
@@ -245,8 +257,8 @@ impl Design {
 mod tests {
     use super::*;
 
-    fn design(engine: Engine, schema: Option<&str>) -> Design {
-        Design { engine, schema: schema.map(str::to_owned), tables: vec![leads(), messages(), chat_leads()] }
+    fn design(engine: SourceEngine, schema: Option<&str>) -> WritebackDesign {
+        WritebackDesign { engine, schema: schema.map(str::to_owned), tables: vec![leads(), messages(), chat_leads()] }
     }
 
     #[test]
@@ -264,13 +276,13 @@ mod tests {
 
     #[test]
     fn the_script_is_one_transaction_and_grants_what_is_used_and_no_more() {
-        let script = design(Engine::Postgres, Some("the \"crm\"")).script(Some("o'brien"));
+        let script = design(SourceEngine::Postgres, Some("the \"crm\"")).script(Some("o'brien"));
         assert!(script.starts_with("begin;\n") && script.ends_with("commit;\n"), "{script}");
         assert!(script.contains(r#"create table if not exists "the ""crm"""."conversica_leads" ("#), "{script}");
         assert!(script.contains("  \"hot_lead\" boolean,\n  \"hot_lead_date\" timestamptz,"), "{script}");
         assert!(script.contains("grant select, insert, update on"), "{script}");
         assert!(script.contains("to \"o'brien\";"), "{script}");
-        let script = design(Engine::Sqlite, None).script(None);
+        let script = design(SourceEngine::Sqlite, None).script(None);
         assert!(script.contains("  \"hot_lead\" integer,\n  \"hot_lead_date\" text,"), "{script}");
         assert!(!script.contains("grant"), "{script}");
     }

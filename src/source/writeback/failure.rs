@@ -6,7 +6,7 @@ use sqlx::postgres::PgDatabaseError;
 use crate::db::{self, discreet};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum FailureReach {
     /// It is away, locked or full: this passes by itself.
     Away,
     /// A table or a right is missing, or a statement does not fit: it is no event's fault.
@@ -18,15 +18,15 @@ pub enum Reach {
 /// A failure, and what may be said of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}: {}", in_one_line(error))]
-pub struct Failure {
-    pub reach: Reach,
+pub struct WriteFailure {
+    pub reach: FailureReach,
     /// What it happened at.
     pub doing: String,
     /// Without personal data.
     pub error: sqlx::Error,
 }
 
-impl Failure {
+impl WriteFailure {
     /// Has to see the error as the driver made it: what is fit to be told says less.
     pub fn of(doing: impl Into<String>, error: sqlx::Error) -> Self {
         let mut doing = doing.into();
@@ -38,7 +38,7 @@ impl Failure {
 
     /// Of something that no event has a part in.
     pub fn unfit(doing: impl Into<String>, error: sqlx::Error) -> Self {
-        let reach = if db::is_outage(&error) { Reach::Away } else { Reach::Unfit };
+        let reach = if db::is_outage(&error) { FailureReach::Away } else { FailureReach::Unfit };
         Self { reach, doing: doing.into(), error: discreet::of_writeback(error) }
     }
 
@@ -46,22 +46,22 @@ impl Failure {
     pub fn published(table: &str, publications: &str) -> Self {
         let doing = format!("creating the table {table}");
         let error = format!("{publications} would publish it, and it has to be on every subscriber first");
-        Self { reach: Reach::Unfit, doing, error: sqlx::Error::Configuration(error.into()) }
+        Self { reach: FailureReach::Unfit, doing, error: sqlx::Error::Configuration(error.into()) }
     }
 
     /// What a person does about it.
     pub fn cure(&self) -> &'static str {
         match self.reach {
-            Reach::Away => {
+            FailureReach::Away => {
                 "nothing, if the CRM's database is being restarted or locked for a while; else check that the database of \
                  [writeback] url (or [source] url) runs, has room, and can be reached"
             }
-            Reach::Unfit => {
+            FailureReach::Unfit => {
                 "let whoever owns the CRM's database run what `conversica-sync writeback print` shows, for a role that may write \
                  (set it as [writeback] url), or mend the statements; `conversica-sync check` looks at all of it, and nothing is \
                  lost meanwhile"
             }
-            Reach::Event => "mend what the database refuses, then run `conversica-sync writeback retry`",
+            FailureReach::Event => "mend what the database refuses, then run `conversica-sync writeback retry`",
         }
     }
 }
@@ -78,12 +78,12 @@ fn in_one_line(error: &sqlx::Error) -> String {
 /// Cut off after `statement_timeout`. It is the statement that is slow, not the database that is away.
 const CANCELLED: &str = "57014";
 
-fn reach(error: &sqlx::Error) -> Reach {
+fn reach(error: &sqlx::Error) -> FailureReach {
     let sqlx::Error::Database(database) = error else {
         return match error {
-            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Reach::Event,
-            error if db::is_outage(error) => Reach::Away,
-            _ => Reach::Unfit,
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => FailureReach::Event,
+            error if db::is_outage(error) => FailureReach::Away,
+            _ => FailureReach::Unfit,
         };
     };
     let code = database.code().unwrap_or_default();
@@ -91,21 +91,21 @@ fn reach(error: &sqlx::Error) -> Reach {
         // With a context, a function or a trigger of the CRM's own raised it: for what it was given, as a rule.
         let own = postgres.r#where().is_none();
         return match code.get(..2) {
-            _ if code == CANCELLED => Reach::Event,
-            _ if db::is_outage(error) => Reach::Away,
-            Some("42" | "3F" | "3D" | "28" | "25" | "0A") if own => Reach::Unfit,
-            _ => Reach::Event,
+            _ if code == CANCELLED => FailureReach::Event,
+            _ if db::is_outage(error) => FailureReach::Away,
+            Some("42" | "3F" | "3D" | "28" | "25" | "0A") if own => FailureReach::Unfit,
+            _ => FailureReach::Event,
         };
     }
     if db::is_outage(error) {
-        return Reach::Away;
+        return FailureReach::Away;
     }
     // SQLite, primary codes: 8 read-only, 11 corrupt, 23 not allowed, 26 no database; 1 is whatever has no code of its own.
     match code.parse::<u32>().map(|code| code & 0xff) {
-        Ok(8 | 11 | 23 | 26) => Reach::Unfit,
+        Ok(8 | 11 | 23 | 26) => FailureReach::Unfit,
         Ok(1) if ["no such ", "table ", "near "].iter().any(|text| database.message().starts_with(text)) => {
-            Reach::Unfit
+            FailureReach::Unfit
         }
-        _ => Reach::Event,
+        _ => FailureReach::Event,
     }
 }

@@ -3,11 +3,11 @@
 //! Only as much of SQL is read as it takes to know what is not a parameter. Everything but the names stays as it was, letter
 //! by letter; statements that `;` separates run one after the other.
 
-use crate::source::changes::ddl::Engine;
+use crate::source::changes::ddl::SourceEngine;
 
 /// One statement, cut where its parameters are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedStatement {
     /// Text before the first parameter, between each and the next, and behind the last.
     texts: Vec<String>,
     /// The names in the order in which they stand there, one for each place.
@@ -19,7 +19,7 @@ pub struct Named {
 /// Why a text cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}, at character {at}")]
-pub struct Unreadable {
+pub struct UnreadableStatement {
     what: &'static str,
     /// From 1.
     pub at: usize,
@@ -29,11 +29,18 @@ pub struct Unreadable {
 ///
 /// # Errors
 /// [`Unreadable`] for what ends within quotes or a comment, has parameters of another kind, or says nothing.
-pub fn parse(text: &str, engine: Engine) -> Result<Vec<Named>, Unreadable> {
-    Reader { characters: text.chars().collect(), at: 0, engine, statement: Named::starting(0), said: false }.read()
+pub fn parse(text: &str, engine: SourceEngine) -> Result<Vec<NamedStatement>, UnreadableStatement> {
+    StatementReader {
+        characters: text.chars().collect(),
+        at: 0,
+        engine,
+        statement: NamedStatement::starting(0),
+        said: false,
+    }
+    .read()
 }
 
-impl Named {
+impl NamedStatement {
     fn starting(offset: usize) -> Self {
         Self { texts: vec![String::new()], places: Vec::new(), offset }
     }
@@ -91,19 +98,19 @@ impl Named {
     }
 }
 
-struct Reader {
+struct StatementReader {
     characters: Vec<char>,
     at: usize,
-    engine: Engine,
-    statement: Named,
+    engine: SourceEngine,
+    statement: NamedStatement,
     /// The statement has something beside blanks and comments.
     said: bool,
 }
 
-impl Reader {
-    fn read(mut self) -> Result<Vec<Named>, Unreadable> {
+impl StatementReader {
+    fn read(mut self) -> Result<Vec<NamedStatement>, UnreadableStatement> {
         let mut statements = Vec::new();
-        let postgres = self.engine == Engine::Postgres;
+        let postgres = self.engine == SourceEngine::Postgres;
         while let Some(c) = self.peek(0) {
             let next = self.peek(1);
             let quiet = c.is_whitespace() || (c == '-' && next == Some('-')) || (c == '/' && next == Some('*'));
@@ -123,7 +130,7 @@ impl Reader {
                 ':' if next == Some(':') || next == Some('=') => self.keep(2),
                 ':' if next.is_some_and(is_name_start) => self.name(),
                 ';' => {
-                    let after = Named::starting(self.at + 1);
+                    let after = NamedStatement::starting(self.at + 1);
                     let statement = std::mem::replace(&mut self.statement, after);
                     if std::mem::take(&mut self.said) {
                         statements.push(statement);
@@ -136,7 +143,7 @@ impl Reader {
         if self.said {
             statements.push(self.statement);
         } else if statements.is_empty() {
-            return Err(Unreadable { what: "there is no statement", at: 1 });
+            return Err(UnreadableStatement { what: "there is no statement", at: 1 });
         }
         Ok(statements)
     }
@@ -145,8 +152,8 @@ impl Reader {
         self.characters.get(self.at + ahead).copied()
     }
 
-    fn unreadable(&self, what: &'static str) -> Unreadable {
-        Unreadable { what, at: self.at + 1 }
+    fn unreadable(&self, what: &'static str) -> UnreadableStatement {
+        UnreadableStatement { what, at: self.at + 1 }
     }
 
     /// Takes characters over as they are.
@@ -167,7 +174,7 @@ impl Reader {
     }
 
     /// Up to and with the closing quote; a doubled one belongs to the text, and so does an escaped one.
-    fn quoted(&mut self, quote: char, escapes: bool) -> Result<(), Unreadable> {
+    fn quoted(&mut self, quote: char, escapes: bool) -> Result<(), UnreadableStatement> {
         let error = self.unreadable("a text in quotes has no end");
         self.keep(1);
         loop {
@@ -190,7 +197,7 @@ impl Reader {
         }
     }
 
-    fn until(&mut self, end: &str, what: &'static str) -> Result<(), Unreadable> {
+    fn until(&mut self, end: &str, what: &'static str) -> Result<(), UnreadableStatement> {
         let error = self.unreadable(what);
         self.keep(end.chars().count());
         while !self.starts_with(end) {
@@ -203,7 +210,7 @@ impl Reader {
         Ok(())
     }
 
-    fn nested_comment(&mut self) -> Result<(), Unreadable> {
+    fn nested_comment(&mut self) -> Result<(), UnreadableStatement> {
         let error = self.unreadable("a comment has no end");
         let mut depth = 0;
         loop {
@@ -225,9 +232,9 @@ impl Reader {
     }
 
     /// `$tag$ … $tag$` on PostgreSQL. `$1` would meet our own numbers; on SQLite `$name` is a parameter like any other.
-    fn dollar(&mut self) -> Result<(), Unreadable> {
+    fn dollar(&mut self) -> Result<(), UnreadableStatement> {
         let foreign = self.unreadable("parameters are written `:name`, and this is none");
-        if self.engine == Engine::Sqlite || self.peek(1).is_some_and(|c| c.is_ascii_digit()) {
+        if self.engine == SourceEngine::Sqlite || self.peek(1).is_some_and(|c| c.is_ascii_digit()) {
             return Err(foreign);
         }
         let tag: String = self.characters[self.at + 1..].iter().take_while(|c| is_word(**c)).collect();
@@ -278,12 +285,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rewritten(sql: &str, engine: Engine) -> Vec<(String, Vec<String>)> {
+    fn rewritten(sql: &str, engine: SourceEngine) -> Vec<(String, Vec<String>)> {
         let read = parse(sql, engine).unwrap_or_else(|error| panic!("{sql}: {error}"));
         read.iter().map(|named| (named.numbered(), named.names().into_iter().map(str::to_owned).collect())).collect()
     }
 
-    fn one(sql: &str, engine: Engine) -> (String, Vec<String>) {
+    fn one(sql: &str, engine: SourceEngine) -> (String, Vec<String>) {
         let mut all = rewritten(sql, engine);
         assert_eq!(all.len(), 1, "{sql}: {all:?}");
         all.remove(0)
@@ -291,7 +298,7 @@ mod tests {
 
     #[test]
     fn names_become_numbers_and_the_same_name_has_the_same_number() {
-        for engine in [Engine::Sqlite, Engine::Postgres] {
+        for engine in [SourceEngine::Sqlite, SourceEngine::Postgres] {
             let sql = "update leads set hot = coalesce(:hotLead, hot), by=:by_1 where id=:id or key = :id";
             let (text, names) = one(sql, engine);
             assert_eq!(text, "update leads set hot = coalesce($1, hot), by=$2 where id=$3 or key = $3");
@@ -306,7 +313,8 @@ mod tests {
             "select 1 /* :one /* :two */",
             "select id::text, x := 1, 'a' ':b'",
         ] {
-            let (engine, sql) = if sql.contains("/*") { (Engine::Sqlite, sql) } else { (Engine::Postgres, sql) };
+            let (engine, sql) =
+                if sql.contains("/*") { (SourceEngine::Sqlite, sql) } else { (SourceEngine::Postgres, sql) };
             assert_eq!(one(sql, engine), (sql.to_owned(), vec![]));
         }
         for sql in [
@@ -314,12 +322,12 @@ mod tests {
             "select $$ :a $$, $tag$ :b $$ $tag$, a$b$c, E'\\':c', e'\\\\', 'x\\'",
             "select 1 /* :one /* :two */ :three */, x ? ':y', x @> '{}'",
         ] {
-            assert_eq!(one(sql, Engine::Postgres), (sql.to_owned(), vec![]));
+            assert_eq!(one(sql, SourceEngine::Postgres), (sql.to_owned(), vec![]));
         }
         let sql = "select `a:b`, [c :d], 'E'";
-        assert_eq!(one(sql, Engine::Sqlite), (sql.to_owned(), vec![]));
+        assert_eq!(one(sql, SourceEngine::Sqlite), (sql.to_owned(), vec![]));
         // Only a lone E makes a backslash escape.
-        assert_eq!(one("select name'\\', :a", Engine::Postgres).1, ["a"]);
+        assert_eq!(one("select name'\\', :a", SourceEngine::Postgres).1, ["a"]);
     }
 
     #[test]
@@ -329,7 +337,7 @@ mod tests {
             ("update a set x = $1".to_owned(), vec!["id".to_owned()]),
             (" -- one;\n insert into b values (';', $1, $2) ".to_owned(), vec!["date".to_owned(), "id".to_owned()]),
         ];
-        for engine in [Engine::Sqlite, Engine::Postgres] {
+        for engine in [SourceEngine::Sqlite, SourceEngine::Postgres] {
             assert_eq!(rewritten(sql, engine), expected);
         }
     }
@@ -337,15 +345,15 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_refused_with_its_place() {
         for (sql, engine, at) in [
-            ("select 'x", Engine::Sqlite, 8),
-            ("select \"x", Engine::Postgres, 8),
-            ("select 1 /* /* */", Engine::Postgres, 10),
-            ("select $a$ $b$", Engine::Postgres, 8),
-            ("select $1", Engine::Postgres, 8),
-            ("select ?, :a", Engine::Sqlite, 8),
-            ("select @a", Engine::Sqlite, 8),
-            (" ; -- nothing", Engine::Postgres, 1),
-            ("", Engine::Sqlite, 1),
+            ("select 'x", SourceEngine::Sqlite, 8),
+            ("select \"x", SourceEngine::Postgres, 8),
+            ("select 1 /* /* */", SourceEngine::Postgres, 10),
+            ("select $a$ $b$", SourceEngine::Postgres, 8),
+            ("select $1", SourceEngine::Postgres, 8),
+            ("select ?, :a", SourceEngine::Sqlite, 8),
+            ("select @a", SourceEngine::Sqlite, 8),
+            (" ; -- nothing", SourceEngine::Postgres, 1),
+            ("", SourceEngine::Sqlite, 1),
         ] {
             assert_eq!(parse(sql, engine).expect_err(sql).at, at, "{sql}");
         }
@@ -354,7 +362,7 @@ mod tests {
     #[test]
     fn a_place_in_the_rewritten_statement_is_found_in_the_setting() {
         let sql = "select 1; update t set a = :longName, b = wrong where c = :id";
-        let named = &parse(sql, Engine::Postgres).unwrap()[1];
+        let named = &parse(sql, SourceEngine::Postgres).unwrap()[1];
         let write = |place: usize| format!("${}", place + 1);
         let rewritten = named.with(write);
         let at = rewritten.find("wrong").unwrap() + 1;
@@ -381,7 +389,7 @@ mod tests {
         #[test]
         fn rewriting_touches_the_names_and_nothing_else(pieces in prop::collection::vec(piece(), 1..12)) {
             let sql = format!("select {}", pieces.iter().map(|(text, _)| text.as_str()).collect::<String>());
-            let read = parse(&sql, Engine::Postgres).unwrap();
+            let read = parse(&sql, SourceEngine::Postgres).unwrap();
             prop_assert_eq!(read.len(), 1);
             let names: Vec<&String> = pieces.iter().filter_map(|(_, name)| name.as_ref()).collect();
             prop_assert_eq!(read[0].places().iter().collect::<Vec<_>>(), names);
@@ -401,7 +409,7 @@ mod tests {
 
         #[test]
         fn whatever_is_written_is_read_or_refused(sql in "[a-z:'\"$;/*\\-\n\\[\\] \\\\?@]{0,40}") {
-            for engine in [Engine::Sqlite, Engine::Postgres] {
+            for engine in [SourceEngine::Sqlite, SourceEngine::Postgres] {
                 if let Ok(read) = parse(&sql, engine) {
                     let whole: String = read.iter().map(|named| named.with(|place| format!(":{}", named.places()[place]))).collect();
                     prop_assert!(whole.len() <= sql.len());

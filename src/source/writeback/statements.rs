@@ -11,42 +11,42 @@ use sqlx::{
     Connection as _, Either, Executor, PgConnection, Postgres, Sqlite, SqliteConnection, Statement as _, TypeInfo as _,
 };
 
-use crate::config::Writeback;
+use crate::config::WritebackSettings;
 use crate::conversica::heard;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::conversica::post_text::decode_body;
 use crate::db::trusted;
 use crate::error::SetupError;
-use crate::rules::heard_event::Waiting;
-use crate::source::changes::ddl::Engine;
-use crate::source::writeback::failure::Failure;
-use crate::source::writeback::named::{self, Named};
+use crate::rules::heard_event::WaitingEvent;
+use crate::source::changes::ddl::SourceEngine;
+use crate::source::writeback::failure::WriteFailure;
+use crate::source::writeback::named::{self, NamedStatement};
 use crate::source::writeback::tables::{format_instant, json_without_nul, without_nul};
 
 /// The statements of one kind of event, in the order in which they run.
 #[derive(Debug, Clone, Default)]
-pub struct Statements {
-    lead_update: Vec<Named>,
-    message: Vec<Named>,
-    chat_lead: Vec<Named>,
+pub struct EventStatements {
+    lead_update: Vec<NamedStatement>,
+    message: Vec<NamedStatement>,
+    chat_lead: Vec<NamedStatement>,
 }
 
 /// A statement as it runs.
 #[derive(Debug, Clone)]
-pub struct Prepared {
+pub struct PreparedStatement {
     sql: String,
-    parameters: Vec<Parameter>,
+    parameters: Vec<StatementParameter>,
 }
 
 #[derive(Debug, Clone)]
-struct Parameter {
+struct StatementParameter {
     name: String,
-    wants: Wants,
+    wants: ParameterType,
 }
 
 /// What PostgreSQL has at the place of a parameter, as far as it matters how a value is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wants {
+enum ParameterType {
     /// A boolean as 1 or 0.
     Number,
     /// A text in quotes.
@@ -54,28 +54,28 @@ enum Wants {
     Anything,
 }
 
-impl Wants {
+impl ParameterType {
     fn of(type_name: &str) -> Self {
         match type_name {
-            "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => Wants::Number,
-            "JSON" | "JSONB" => Wants::Json,
-            _ => Wants::Anything,
+            "INT2" | "INT4" | "INT8" | "NUMERIC" | "FLOAT4" | "FLOAT8" => ParameterType::Number,
+            "JSON" | "JSONB" => ParameterType::Json,
+            _ => ParameterType::Anything,
         }
     }
 }
 
 /// Those of all kinds, in the order of [`Kind::ALL`].
-pub type Ready = [Vec<Prepared>; 3];
+pub type ReadyStatements = [Vec<PreparedStatement>; 3];
 
 /// Parameters beside the keys that Conversica posts.
 pub const EXTRA: [&str; 3] = ["receivedAt", RAW_BODY, "eventKey"];
 const RAW_BODY: &str = "rawBody";
 
-impl Statements {
+impl EventStatements {
     /// # Errors
     /// [`SetupError`] for what cannot be read.
-    pub fn read(settings: &Writeback, engine: Engine) -> Result<Self, SetupError> {
-        let read = |kind: Kind, text: &Option<String>| {
+    pub fn read(settings: &WritebackSettings, engine: SourceEngine) -> Result<Self, SetupError> {
+        let read = |kind: PostKind, text: &Option<String>| {
             let Some(text) = text else { return Ok(Vec::new()) };
             named::parse(text, engine).map_err(|error| {
                 let cure = "parameters are written `:leadStatus`, as the keys of what Conversica posts; see docs/write-back.md";
@@ -83,53 +83,57 @@ impl Statements {
             })
         };
         Ok(Self {
-            lead_update: read(Kind::LeadUpdate, &settings.lead_update)?,
-            message: read(Kind::Message, &settings.message)?,
-            chat_lead: read(Kind::ChatLead, &settings.chat_lead)?,
+            lead_update: read(PostKind::LeadUpdate, &settings.lead_update)?,
+            message: read(PostKind::Message, &settings.message)?,
+            chat_lead: read(PostKind::ChatLead, &settings.chat_lead)?,
         })
     }
 
-    pub fn of(&self, kind: Kind) -> &[Named] {
+    pub fn of(&self, kind: PostKind) -> &[NamedStatement] {
         match kind {
-            Kind::LeadUpdate => &self.lead_update,
-            Kind::Message => &self.message,
-            Kind::ChatLead => &self.chat_lead,
+            PostKind::LeadUpdate => &self.lead_update,
+            PostKind::Message => &self.message,
+            PostKind::ChatLead => &self.chat_lead,
         }
     }
 
-    pub async fn prepare_sqlite(&self, connection: &mut SqliteConnection) -> Result<Ready, Failure> {
-        let mut ready = Ready::default();
-        for (kind, ready) in Kind::ALL.into_iter().zip(&mut ready) {
+    pub async fn prepare_sqlite(&self, connection: &mut SqliteConnection) -> Result<ReadyStatements, WriteFailure> {
+        let mut ready = ReadyStatements::default();
+        for (kind, ready) in PostKind::ALL.into_iter().zip(&mut ready) {
             for named in self.of(kind) {
                 let sql = named.numbered();
                 let prepared = connection.prepare(trusted(sql.clone())).await;
-                prepared.map_err(|error| Failure::unfit(preparing(kind, None), error))?;
-                let parameter = |name: &str| Parameter { name: name.to_owned(), wants: Wants::Anything };
-                ready.push(Prepared { sql, parameters: named.names().into_iter().map(parameter).collect() });
+                prepared.map_err(|error| WriteFailure::unfit(preparing(kind, None), error))?;
+                let parameter =
+                    |name: &str| StatementParameter { name: name.to_owned(), wants: ParameterType::Anything };
+                ready.push(PreparedStatement { sql, parameters: named.names().into_iter().map(parameter).collect() });
             }
         }
         Ok(ready)
     }
 
-    pub async fn prepare_postgres(&self, connection: &mut PgConnection) -> Result<Ready, Failure> {
-        let mut ready = Ready::default();
-        for (kind, ready) in Kind::ALL.into_iter().zip(&mut ready) {
+    pub async fn prepare_postgres(&self, connection: &mut PgConnection) -> Result<ReadyStatements, WriteFailure> {
+        let mut ready = ReadyStatements::default();
+        for (kind, ready) in PostKind::ALL.into_iter().zip(&mut ready) {
             for named in self.of(kind) {
                 let prepared = infer(connection, named).await;
-                ready.push(prepared.map_err(|(error, at)| Failure::unfit(preparing(kind, at), error))?);
+                ready.push(prepared.map_err(|(error, at)| WriteFailure::unfit(preparing(kind, at), error))?);
             }
         }
         Ok(ready)
     }
 }
 
-fn preparing(kind: Kind, at: Option<usize>) -> String {
+fn preparing(kind: PostKind, at: Option<usize>) -> String {
     let at = at.map(|at| format!(" (at character {at})")).unwrap_or_default();
     format!("preparing [writeback] {}{at}", kind.name())
 }
 
 /// The type of every place where a parameter stands; each place has a number of its own, as it may have a type of its own.
-async fn infer(connection: &mut PgConnection, named: &Named) -> Result<Prepared, (sqlx::Error, Option<usize>)> {
+async fn infer(
+    connection: &mut PgConnection,
+    named: &NamedStatement,
+) -> Result<PreparedStatement, (sqlx::Error, Option<usize>)> {
     let mut texts: Vec<usize> = Vec::new();
     loop {
         let write = |place: usize| {
@@ -165,9 +169,9 @@ async fn infer(connection: &mut PgConnection, named: &Named) -> Result<Prepared,
 
 async fn finish(
     connection: &mut PgConnection,
-    named: &Named,
+    named: &NamedStatement,
     types: &[sqlx::postgres::PgTypeInfo],
-) -> Result<Prepared, sqlx::Error> {
+) -> Result<PreparedStatement, sqlx::Error> {
     let oids: Vec<i64> = types.iter().map(|kind| kind.oid().map_or(25, |oid| i64::from(oid.0))).collect();
     // -1, not null: else a `char(3)` would be read as `char(1)`.
     let names: Vec<String> = sqlx::query_scalar(
@@ -181,10 +185,13 @@ async fn finish(
         Some(name) => format!("cast(${}::text as {name})", place + 1),
         None => format!("${}::text", place + 1),
     });
-    let wants = |place: usize| Wants::of(types.get(place).map_or("", |kind| kind.name()));
-    let parameters =
-        named.places().iter().enumerate().map(|(place, name)| Parameter { name: name.clone(), wants: wants(place) });
-    Ok(Prepared { sql, parameters: parameters.collect() })
+    let wants = |place: usize| ParameterType::of(types.get(place).map_or("", |kind| kind.name()));
+    let parameters = named
+        .places()
+        .iter()
+        .enumerate()
+        .map(|(place, name)| StatementParameter { name: name.clone(), wants: wants(place) });
+    Ok(PreparedStatement { sql, parameters: parameters.collect() })
 }
 
 /// The place of a parameter of which the server cannot tell the type, from 0.
@@ -201,7 +208,7 @@ fn position(error: &sqlx::Error) -> Option<usize> {
     }
 }
 
-impl Prepared {
+impl PreparedStatement {
     pub fn query_sqlite(&self, values: &Map<String, Value>) -> Query<'static, Sqlite, SqliteArguments> {
         let mut query = sqlx::query(trusted(self.sql.clone()));
         for parameter in &self.parameters {
@@ -224,10 +231,12 @@ impl Prepared {
         for parameter in &self.parameters {
             query = query.bind(match (values.get(&parameter.name), parameter.wants) {
                 (None | Some(Value::Null), _) => None,
-                (Some(Value::Bool(yes)), Wants::Number) => Some(u8::from(*yes).to_string()),
+                (Some(Value::Bool(yes)), ParameterType::Number) => Some(u8::from(*yes).to_string()),
                 // This one is JSON already.
-                (Some(Value::String(text)), Wants::Json) if parameter.name == RAW_BODY => Some(json_without_nul(text)),
-                (Some(Value::String(text)), Wants::Number | Wants::Anything) => Some(without_nul(text)),
+                (Some(Value::String(text)), ParameterType::Json) if parameter.name == RAW_BODY => {
+                    Some(json_without_nul(text))
+                }
+                (Some(Value::String(text)), ParameterType::Number | ParameterType::Anything) => Some(without_nul(text)),
                 (Some(other), _) => Some(json_without_nul(&other.to_string())),
             });
         }
@@ -236,13 +245,13 @@ impl Prepared {
 }
 
 /// What the parameters stand for; `None` where there is nothing to tell: a Lead Update without news.
-pub fn values(event: &Waiting) -> Option<Map<String, Value>> {
+pub fn values(event: &WaitingEvent) -> Option<Map<String, Value>> {
     let post = heard::read(event.kind, &event.body).ok()?;
     let said = |text: &str| if text.is_empty() { Value::Null } else { Value::String(text.to_owned()) };
     let version = post.content.get("apiVersion").cloned();
     let mut values = match event.kind {
-        Kind::Message | Kind::ChatLead => post.content,
-        Kind::LeadUpdate => {
+        PostKind::Message | PostKind::ChatLead => post.content,
+        PostKind::LeadUpdate => {
             let effect: Map<String, Value> =
                 event.effect.as_deref().and_then(|effect| serde_json::from_str(effect).ok()).unwrap_or_default();
             if effect.is_empty() {
@@ -267,8 +276,8 @@ pub fn values(event: &Waiting) -> Option<Map<String, Value>> {
 }
 
 /// Every name that a parameter of such an event may have, as far as Conversica has published them.
-pub fn known_names(kind: Kind) -> Vec<&'static str> {
+pub fn known_names(kind: PostKind) -> Vec<&'static str> {
     let own = ["id", "leadId", "clientId"].into_iter().chain(EXTRA);
-    let history = (kind == Kind::ChatLead).then_some("conversationHistory");
+    let history = (kind == PostKind::ChatLead).then_some("conversationHistory");
     kind.keys().iter().map(|(key, _)| *key).chain(own).chain(history).collect()
 }

@@ -8,23 +8,23 @@ use serde_json::{Map, Value, json};
 
 use crate::conversica::heard;
 use crate::conversica::lead::{self, LeadId};
-use crate::conversica::post::{Kind, Post};
+use crate::conversica::post::{PostKind, ReceivedPost};
 use crate::conversica::post_text::decode_body;
-use crate::rules::heard_event::Waiting;
+use crate::rules::heard_event::WaitingEvent;
 use crate::rules::value;
 use crate::source::writeback::ddl::column_of;
 
 /// Rows for each of the tables, as objects with the names of their columns.
 #[derive(Debug, Default, PartialEq)]
-pub struct Rows {
+pub struct TableRows {
     pub leads: Vec<Value>,
     pub messages: Vec<Value>,
     pub chat_leads: Vec<Value>,
 }
 
-impl Rows {
+impl TableRows {
     /// Several events of one lead make one row of it.
-    pub fn of<'a>(events: impl IntoIterator<Item = &'a Waiting>) -> Self {
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a WaitingEvent>) -> Self {
         let mut leads: BTreeMap<&LeadId, Value> = BTreeMap::new();
         let mut rows = Self::default();
         for event in events {
@@ -38,9 +38,9 @@ impl Rows {
             // What cannot be read is never queued; a version that reads it otherwise has nothing to write of it.
             let Ok(post) = heard::read(event.kind, &event.body) else { continue };
             match event.kind {
-                Kind::LeadUpdate => {}
-                Kind::Message => rows.messages.push(message_row(event, post)),
-                Kind::ChatLead => rows.chat_leads.push(chat_lead_row(event, post)),
+                PostKind::LeadUpdate => {}
+                PostKind::Message => rows.messages.push(message_row(event, post)),
+                PostKind::ChatLead => rows.chat_leads.push(chat_lead_row(event, post)),
             }
         }
         rows.leads = leads.into_values().collect();
@@ -52,7 +52,7 @@ fn lead_row(lead: &LeadId, mut picture: Map<String, Value>, heard: (DateTime<Utc
     let mut row = Map::new();
     row.insert("id".to_owned(), text(&lead.id));
     row.insert("client_id".to_owned(), text(&lead.client_id));
-    for (key, kind) in Kind::LeadUpdate.keys() {
+    for (key, kind) in PostKind::LeadUpdate.keys() {
         take(key, *kind, &mut picture, &mut row);
     }
     row.insert("other_keys".to_owned(), others(picture));
@@ -61,12 +61,12 @@ fn lead_row(lead: &LeadId, mut picture: Map<String, Value>, heard: (DateTime<Utc
     Value::Object(row)
 }
 
-fn message_row(event: &Waiting, mut post: Post) -> Value {
+fn message_row(event: &WaitingEvent, mut post: ReceivedPost) -> Value {
     let mut row = Map::new();
     row.insert("message_key".to_owned(), text(&event.key));
     row.insert("id".to_owned(), text(&event.lead.id));
     row.insert("client_id".to_owned(), text(&event.lead.client_id));
-    for (key, kind) in Kind::Message.keys() {
+    for (key, kind) in PostKind::Message.keys() {
         take(key, *kind, &mut post.content, &mut row);
     }
     row.insert("other_keys".to_owned(), others(post.content));
@@ -74,12 +74,12 @@ fn message_row(event: &Waiting, mut post: Post) -> Value {
     Value::Object(row)
 }
 
-fn chat_lead_row(event: &Waiting, mut post: Post) -> Value {
+fn chat_lead_row(event: &WaitingEvent, mut post: ReceivedPost) -> Value {
     let mut row = Map::new();
     row.insert("chat_key".to_owned(), text(&event.key));
     row.insert("client_id".to_owned(), text(&event.lead.client_id));
     for key in ["firstName", "lastName", "email"] {
-        take(key, lead::Kind::Text, &mut post.content, &mut row);
+        take(key, lead::ValueKind::Text, &mut post.content, &mut row);
     }
     let history = post.content.shift_remove("conversationHistory").unwrap_or_default();
     row.insert("conversation_history".to_owned(), as_text(history));
@@ -89,11 +89,11 @@ fn chat_lead_row(event: &Waiting, mut post: Post) -> Value {
 }
 
 /// Moves a key into its column. A value that the column cannot hold stays, and is found among the other keys.
-fn take(key: &str, kind: lead::Kind, from: &mut Map<String, Value>, row: &mut Map<String, Value>) {
+fn take(key: &str, kind: lead::ValueKind, from: &mut Map<String, Value>, row: &mut Map<String, Value>) {
     let value = match (kind, from.get(key)) {
-        (lead::Kind::Boolean, Some(Value::Bool(yes))) => json!(yes),
-        (lead::Kind::Text, Some(Value::String(said))) => text(said),
-        (lead::Kind::Datetime, Some(Value::String(said))) => {
+        (lead::ValueKind::Boolean, Some(Value::Bool(yes))) => json!(yes),
+        (lead::ValueKind::Text, Some(Value::String(said))) => text(said),
+        (lead::ValueKind::Datetime, Some(Value::String(said))) => {
             value::datetime(said.trim(), Tz::UTC).map_or(Value::Null, instant)
         }
         _ => Value::Null,
@@ -143,13 +143,16 @@ pub fn format_instant(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::heard_event::Conversation;
+    use crate::rules::heard_event::StoredConversation;
 
-    fn waiting(seq: i64, kind: Kind, body: &str, picture: Option<&str>) -> Waiting {
+    fn waiting(seq: i64, kind: PostKind, body: &str, picture: Option<&str>) -> WaitingEvent {
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let conversation =
-            picture.map(|picture| Conversation { picture: picture.to_owned(), first_heard_at: at, last_heard_at: at });
-        Waiting {
+        let conversation = picture.map(|picture| StoredConversation {
+            picture: picture.to_owned(),
+            first_heard_at: at,
+            last_heard_at: at,
+        });
+        WaitingEvent {
             seq,
             lane: "x".to_owned(),
             attempts: 0,
@@ -167,10 +170,10 @@ mod tests {
     fn several_events_of_a_lead_are_one_row_of_it_and_what_fits_no_column_is_kept() {
         let picture = r#"{"hotLead":true,"hotLeadDate":"2019-05-10T05:57:44+02:00","leadStatusDate":"yesterday",
                          "leadStatus":"Hot\u0000Lead","mood":{"a":"\u0000"}}"#;
-        let update = waiting(1, Kind::LeadUpdate, r#"{"id":"1"}"#, Some(picture));
+        let update = waiting(1, PostKind::LeadUpdate, r#"{"id":"1"}"#, Some(picture));
         let message = r#"{"id":"1","action":"sent","date":"2019-05-10","body":"a\u0000b","via":["sms"]}"#;
-        let message = waiting(2, Kind::Message, message, Some(picture));
-        let rows = Rows::of([&update, &message]);
+        let message = waiting(2, PostKind::Message, message, Some(picture));
+        let rows = TableRows::of([&update, &message]);
         assert_eq!((rows.leads.len(), rows.messages.len(), rows.chat_leads.len()), (1, 1, 0));
         let lead = &rows.leads[0];
         assert_eq!(lead["hot_lead"], true);
@@ -190,7 +193,7 @@ mod tests {
     fn a_chat_leads_history_is_kept_in_whatever_shape_it_comes() {
         let body =
             r#"{"firstName":"Ann","lastName":"Lee","email":"a@b.c","conversationHistory":[{"text":"Hi"}],"x":1}"#;
-        let rows = Rows::of([&waiting(3, Kind::ChatLead, body, None)]);
+        let rows = TableRows::of([&waiting(3, PostKind::ChatLead, body, None)]);
         assert_eq!(rows.chat_leads[0]["conversation_history"], r#"[{"text":"Hi"}]"#);
         assert_eq!(rows.chat_leads[0]["body"], body);
         assert!(rows.leads.is_empty());

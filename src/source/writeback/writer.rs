@@ -11,37 +11,37 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
-use crate::config::{Settings, WritebackMode};
+use crate::config::{ServiceSettings, WritebackMode};
 use crate::db::{self, trusted};
 use crate::error::SetupError;
-use crate::rules::heard_event::Waiting;
+use crate::rules::heard_event::WaitingEvent;
 use crate::source::source_db::{SourceDb, on_source};
-use crate::source::writeback::ddl::{self, Design, MARKER, Table};
-use crate::source::writeback::failure::{Failure, Reach};
-use crate::source::writeback::statements::{self, Ready, Statements};
-use crate::source::writeback::tables::{Rows, format_instant};
+use crate::source::writeback::ddl::{self, MARKER, WritebackDesign, WritebackTable};
+use crate::source::writeback::failure::{FailureReach, WriteFailure};
+use crate::source::writeback::statements::{self, EventStatements, ReadyStatements};
+use crate::source::writeback::tables::{TableRows, format_instant};
 use crate::store::turn::{TurnLease, TurnName};
 
-pub struct Writer {
+pub struct CrmWriter {
     db: SourceDb,
-    design: Design,
-    mode: Mode,
+    design: WritebackDesign,
+    mode: WriterMode,
     /// Set once everything has been found to fit.
-    ready: Option<Ready>,
+    ready: Option<ReadyStatements>,
     /// Moves with everything that the CRM's database answers.
     progress: Arc<AtomicU64>,
     /// Away while it is held.
     turn: Option<TurnLease>,
 }
 
-enum Mode {
+enum WriterMode {
     Tables,
-    Sql(Statements),
+    Sql(EventStatements),
 }
 
 /// What became of the events that were to be written.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenEvents {
     /// Numbers of events that the CRM has, now or since an earlier try.
     pub done: Vec<i64>,
     /// Numbers of events that it refuses, and what it says; those behind them in their lanes wait.
@@ -55,23 +55,23 @@ const CLOSING: Duration = Duration::from_secs(2);
 
 /// Whether what is made along the way is to stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+enum TransactionEnd {
     Keep,
     UndoAll,
 }
 
-impl Writer {
+impl CrmWriter {
     /// Connects to nothing yet; `None` with `mode = "off"`.
     ///
     /// # Errors
     /// [`SetupError`] for statements or a URL that cannot be read.
-    pub fn new(settings: &Settings) -> Result<Option<Self>, SetupError> {
+    pub fn new(settings: &ServiceSettings) -> Result<Option<Self>, SetupError> {
         let writeback = &settings.writeback;
-        let design = Design::of(settings);
+        let design = WritebackDesign::of(settings);
         let mode = match writeback.mode {
             WritebackMode::Off => return Ok(None),
-            WritebackMode::Tables => Mode::Tables,
-            WritebackMode::Sql => Mode::Sql(Statements::read(writeback, design.engine)?),
+            WritebackMode::Tables => WriterMode::Tables,
+            WritebackMode::Sql => WriterMode::Sql(EventStatements::read(writeback, design.engine)?),
         };
         let url = writeback.url.as_ref().unwrap_or(&settings.source.url).expose_secret();
         let db = SourceDb::writeback(url, settings.source.statement_timeout).map_err(|error| {
@@ -103,8 +103,8 @@ impl Writer {
     ///
     /// # Errors
     /// [`Failure`], as writing would meet it.
-    pub async fn rehearse(&self) -> Result<Vec<String>, Failure> {
-        self.prepare(Then::UndoAll).await.map(|(missing, _)| missing)
+    pub async fn rehearse(&self) -> Result<Vec<String>, WriteFailure> {
+        self.prepare(TransactionEnd::UndoAll).await.map(|(missing, _)| missing)
     }
 
     pub async fn close(&self) {
@@ -112,26 +112,26 @@ impl Writer {
     }
 
     /// Writes these, in their order. Where the CRM's database itself is the trouble, nothing of it is written.
-    pub async fn write(&mut self, events: &[Waiting], now: DateTime<Utc>) -> Result<Written, Failure> {
+    pub async fn write(&mut self, events: &[WaitingEvent], now: DateTime<Utc>) -> Result<WrittenEvents, WriteFailure> {
         let ready = match self.ready.take() {
             Some(ready) => ready,
-            None => self.prepare(Then::Keep).await?.1,
+            None => self.prepare(TransactionEnd::Keep).await?.1,
         };
         let written = match self.mode {
-            Mode::Tables => self.fill_tables(events).await,
-            Mode::Sql(_) => self.run_statements(&ready, events, now).await,
+            WriterMode::Tables => self.fill_tables(events).await,
+            WriterMode::Sql(_) => self.run_statements(&ready, events, now).await,
         };
         // What did not fit is looked at again, from the beginning.
-        if !matches!(&written, Err(failure) if failure.reach == Reach::Unfit) {
+        if !matches!(&written, Err(failure) if failure.reach == FailureReach::Unfit) {
             self.ready = Some(ready);
         }
         written
     }
 
-    async fn prepare(&self, then: Then) -> Result<(Vec<String>, Ready), Failure> {
+    async fn prepare(&self, then: TransactionEnd) -> Result<(Vec<String>, ReadyStatements), WriteFailure> {
         let unfit = |doing: &str| {
             let doing = doing.to_owned();
-            move |error| Failure::unfit(doing, error)
+            move |error| WriteFailure::unfit(doing, error)
         };
         let design = &self.design;
         macro_rules! prepare {
@@ -163,7 +163,7 @@ impl Writer {
                             .await
                             .map_err(find)?;
                         if let Some(names) = published {
-                            return Err(Failure::published(&design.quoted(table.name), &names));
+                            return Err(WriteFailure::published(&design.quoted(table.name), &names));
                         }
                     }
                 }
@@ -173,12 +173,12 @@ impl Writer {
                     no_rows.execute(&mut *transaction).await.map_err(probe)?;
                 }
                 let ready = match &self.mode {
-                    Mode::Tables => Ready::default(),
-                    Mode::Sql(statements) => statements.$prepare(&mut transaction).await?,
+                    WriterMode::Tables => ReadyStatements::default(),
+                    WriterMode::Sql(statements) => statements.$prepare(&mut transaction).await?,
                 };
                 match then {
-                    Then::Keep => transaction.commit().await,
-                    Then::UndoAll => transaction.rollback().await,
+                    TransactionEnd::Keep => transaction.commit().await,
+                    TransactionEnd::UndoAll => transaction.rollback().await,
                 }
                 .map_err(unfit("creating the tables"))?;
                 connection.return_to_pool().await;
@@ -212,7 +212,7 @@ impl Writer {
         }
     }
 
-    fn findable(&self, table: &Table) -> String {
+    fn findable(&self, table: &WritebackTable) -> String {
         match self.db {
             SourceDb::Sqlite(_) => table.name.to_owned(),
             SourceDb::Postgres(_) => self.design.quoted(table.name),
@@ -222,19 +222,19 @@ impl Writer {
     /// The statements that we run ourselves, each with its table; with no rows they change nothing.
     fn probes(&self) -> Vec<(&'static str, String)> {
         let own = self.design.tables.iter().map(|table| (table.name, self.design.write(table)));
-        let unmark = matches!(self.mode, Mode::Sql(_)).then(|| (MARKER, self.design.unmark()));
+        let unmark = matches!(self.mode, WriterMode::Sql(_)).then(|| (MARKER, self.design.unmark()));
         own.chain(unmark).collect()
     }
 
     /// One statement a table. Where a batch is refused, its lanes are told apart, until only those that are refused remain.
-    async fn fill_tables(&self, events: &[Waiting]) -> Result<Written, Failure> {
-        let mut written = Written::default();
+    async fn fill_tables(&self, events: &[WaitingEvent]) -> Result<WrittenEvents, WriteFailure> {
+        let mut written = WrittenEvents::default();
         let mut undecided = vec![by_lane(events)];
         while let Some(lanes) = undecided.pop() {
-            let rows = Rows::of(lanes.iter().flatten().copied());
+            let rows = TableRows::of(lanes.iter().flatten().copied());
             match self.put(rows).await {
                 Ok(()) => written.done.extend(lanes.iter().flatten().map(|event| event.seq)),
-                Err(failure) if failure.reach != Reach::Event => return Err(failure),
+                Err(failure) if failure.reach != FailureReach::Event => return Err(failure),
                 Err(failure) => match lanes.as_slice() {
                     [] => {}
                     [lane] => self.fill_one_by_one(lane, failure, &mut written).await?,
@@ -249,15 +249,20 @@ impl Writer {
     }
 
     /// A lane that is refused as a whole: up to the event that is.
-    async fn fill_one_by_one(&self, lane: &[&Waiting], refusal: Failure, written: &mut Written) -> Result<(), Failure> {
+    async fn fill_one_by_one(
+        &self,
+        lane: &[&WaitingEvent],
+        refusal: WriteFailure,
+        written: &mut WrittenEvents,
+    ) -> Result<(), WriteFailure> {
         if let [event] = lane {
             written.failed.push((event.seq, refusal.to_string()));
             return Ok(());
         }
         for event in lane {
-            match self.put(Rows::of([*event])).await {
+            match self.put(TableRows::of([*event])).await {
                 Ok(()) => written.done.push(event.seq),
-                Err(failure) if failure.reach != Reach::Event => return Err(failure),
+                Err(failure) if failure.reach != FailureReach::Event => return Err(failure),
                 Err(failure) => {
                     written.failed.push((event.seq, failure.to_string()));
                     break;
@@ -267,11 +272,11 @@ impl Writer {
         Ok(())
     }
 
-    async fn put(&self, rows: Rows) -> Result<(), Failure> {
+    async fn put(&self, rows: TableRows) -> Result<(), WriteFailure> {
         self.progress.fetch_add(1, Ordering::Relaxed);
         let tables =
             [(ddl::leads(), rows.leads), (ddl::messages(), rows.messages), (ddl::chat_leads(), rows.chat_leads)];
-        let writing = |error| Failure::of("writing to the tables", error);
+        let writing = |error| WriteFailure::of("writing to the tables", error);
         on_source!(&self.db, pool => {
             let mut connection = pool.acquire().await.map_err(writing)?;
             let put = async {
@@ -292,13 +297,18 @@ impl Writer {
     }
 
     /// Each event in a savepoint of its own, and with its marker in the same transaction.
-    async fn run_statements(&self, ready: &Ready, events: &[Waiting], now: DateTime<Utc>) -> Result<Written, Failure> {
-        let writing = |error| Failure::of("writing", error);
+    async fn run_statements(
+        &self,
+        ready: &ReadyStatements,
+        events: &[WaitingEvent],
+        now: DateTime<Utc>,
+    ) -> Result<WrittenEvents, WriteFailure> {
+        let writing = |error| WriteFailure::of("writing", error);
         macro_rules! run {
             ($pool:ident, $query:ident) => {{
                 let mut connection = $pool.acquire().await.map_err(writing)?;
                 let run = async {
-                    let mut written = Written::default();
+                    let mut written = WrittenEvents::default();
                     let mut transaction = connection.begin_with(self.db.begin_write()).await.map_err(writing)?;
                     let marks = json!(events.iter().map(|event| mark(event, now)).collect::<Vec<_>>()).to_string();
                     let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks).persistent(false);
@@ -328,7 +338,7 @@ impl Writer {
                             match statement.$query(&values).persistent(false).execute(&mut *savepoint).await {
                                 Ok(result) => touched = touched.map(|rows| rows + result.rows_affected()),
                                 Err(error) => {
-                                    touched = Err(Failure::of(running(event), error));
+                                    touched = Err(WriteFailure::of(running(event), error));
                                     break;
                                 }
                             }
@@ -339,13 +349,16 @@ impl Writer {
                                 written.untouched += usize::from(rows == 0);
                                 written.done.push(event.seq);
                             }
-                            Err(failure) if failure.reach != Reach::Event => return Err(failure),
+                            Err(failure) if failure.reach != FailureReach::Event => return Err(failure),
                             Err(failure) => {
                                 written.failed.push((event.seq, failure.to_string()));
                                 // A trigger of the CRM's may have taken the whole transaction back: nothing is written.
                                 if savepoint.rollback().await.is_err() {
                                     let failed = written.failed.pop().into_iter().collect();
-                                    return Ok((Written { failed, ..Written::default() }, Healthy(false)));
+                                    return Ok((
+                                        WrittenEvents { failed, ..WrittenEvents::default() },
+                                        ConnectionHealth(false),
+                                    ));
                                 }
                                 blocked.insert(&event.lane);
                                 refused.push(&event.key);
@@ -357,10 +370,10 @@ impl Writer {
                         unmark.persistent(false).execute(&mut *transaction).await.map_err(writing)?;
                     }
                     transaction.commit().await.map_err(writing)?;
-                    Ok((written, Healthy(true)))
+                    Ok((written, ConnectionHealth(true)))
                 };
                 let run = run.await;
-                if !matches!(run, Ok((_, Healthy(true)))) {
+                if !matches!(run, Ok((_, ConnectionHealth(true)))) {
                     let _ = tokio::time::timeout(CLOSING, connection.close()).await;
                 }
                 run.map(|(written, _)| written)
@@ -378,19 +391,19 @@ impl Writer {
 }
 
 /// Whether a connection is as it should be after a transaction.
-struct Healthy(bool);
+struct ConnectionHealth(bool);
 
-fn running(event: &Waiting) -> String {
+fn running(event: &WaitingEvent) -> String {
     format!("running [writeback] {}", event.kind.name())
 }
 
-fn mark(event: &Waiting, now: DateTime<Utc>) -> Value {
+fn mark(event: &WaitingEvent, now: DateTime<Utc>) -> Value {
     json!({"event_key": event.key, "written_at": format_instant(now)})
 }
 
 /// The events of each lane, in their order.
-fn by_lane(events: &[Waiting]) -> Vec<Vec<&Waiting>> {
-    let mut lanes: Vec<Vec<&Waiting>> = Vec::new();
+fn by_lane(events: &[WaitingEvent]) -> Vec<Vec<&WaitingEvent>> {
+    let mut lanes: Vec<Vec<&WaitingEvent>> = Vec::new();
     let mut places = std::collections::HashMap::new();
     for event in events {
         let place = *places.entry(event.lane.as_str()).or_insert_with(|| {

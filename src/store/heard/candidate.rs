@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Decode, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
-use crate::store::heard::fold::{Event, ExaminedEvent};
+use crate::store::heard::fold::{ExaminedEvent, PendingEvent};
 use crate::store::heard::reading::kind_of;
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
@@ -58,7 +58,7 @@ pub(crate) async fn next_candidates(
     let rows = format!(
         "select seq, kind, id, client_id, {received_at}, body, problem from event where {condition} order by seq limit $1"
     );
-    let events: Vec<Event> = on_state!(db, pool => {
+    let events: Vec<PendingEvent> = on_state!(db, pool => {
         let sizes: Vec<i64> = sqlx::query_scalar(crate::db::trusted(sizes)).bind(most).fetch_all(pool).await?;
         let count = rows_at_once(&sizes);
         if count == 0 {
@@ -78,7 +78,7 @@ pub(crate) async fn next_candidates(
 }
 
 /// Large bodies on a thread of their own, for they would keep this one from answering posts.
-async fn examine(events: Vec<Event>) -> Result<Vec<ExaminedEvent>, sqlx::Error> {
+async fn examine(events: Vec<PendingEvent>) -> Result<Vec<ExaminedEvent>, sqlx::Error> {
     let bytes: usize = events.iter().map(|event| event.body.len()).sum();
     let examine = move || events.into_iter().map(ExaminedEvent::of).collect();
     if bytes < LARGE {
@@ -151,7 +151,7 @@ fn rows_at_once(sizes: &[i64]) -> i64 {
 }
 
 /// A row of [`next_candidates`], of either engine.
-fn read_event<'r, R>(row: &'r R) -> Result<Event, sqlx::Error>
+fn read_event<'r, R>(row: &'r R) -> Result<PendingEvent, sqlx::Error>
 where
     R: sqlx::Row,
     usize: sqlx::ColumnIndex<R>,
@@ -160,7 +160,7 @@ where
     String: Decode<'r, R::Database> + Type<R::Database>,
     Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
 {
-    Ok(Event {
+    Ok(PendingEvent {
         seq: row.try_get(0)?,
         kind: kind_of(row.try_get(1)?)?,
         lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },

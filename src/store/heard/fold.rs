@@ -6,20 +6,20 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use crate::conversica::consent;
-use crate::conversica::consent_word::{Channel, Word};
-use crate::conversica::conversation::Conversation;
-use crate::conversica::heard::{self, Unreadable};
-use crate::conversica::heard_dates::{Dates, own_date_key};
+use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
+use crate::conversica::conversation::HeardConversation;
+use crate::conversica::heard::{self, UnreadablePost};
+use crate::conversica::heard_dates::{HeardDates, own_date_key};
 use crate::conversica::lead::LeadId;
-use crate::conversica::post::{Kind, Post};
+use crate::conversica::post::{PostKind, ReceivedPost};
 use crate::conversica::withdrawal::{self, NamedLeads, PossibleWithdrawal};
-use crate::store::consent::Entry;
+use crate::store::consent::LedgerEntry;
 
 /// An event that is to be applied.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct PendingEvent {
     pub seq: i64,
-    pub kind: Kind,
+    pub kind: PostKind,
     /// As our tables know it.
     pub lead: LeadId,
     pub received_at: DateTime<Utc>,
@@ -31,16 +31,16 @@ pub struct Event {
 /// An event whose body was read, and searched for what may withdraw consent.
 #[derive(Debug, Clone)]
 pub struct ExaminedEvent {
-    pub event: Event,
+    pub event: PendingEvent,
     /// By the rules of today.
-    read: Result<Post, Unreadable>,
+    read: Result<ReceivedPost, UnreadablePost>,
     found: Option<PossibleWithdrawal>,
     /// The leads that it names by their e-mail address alone.
     pub by_email: Vec<LeadId>,
 }
 
 impl ExaminedEvent {
-    pub fn of(event: Event) -> Self {
+    pub fn of(event: PendingEvent) -> Self {
         let read = heard::read(event.kind, &event.body);
         let found = match (&event.problem, &read) {
             (Some(problem), _) if problem == heard::TOO_LARGE => withdrawal::in_too_large(event.kind, &event.body),
@@ -62,13 +62,14 @@ impl ExaminedEvent {
     /// The lead of a post that could be read.
     fn lead(&self) -> Option<&LeadId> {
         let post = self.read.as_ref().ok().filter(|_| self.event.problem.is_none())?;
-        Some(&self.event.lead).filter(|_| self.event.kind != Kind::ChatLead || !post.lead.id.is_empty())
+        Some(&self.event.lead).filter(|_| self.event.kind != PostKind::ChatLead || !post.lead.id.is_empty())
     }
 
     /// Of a post whose words withdraw consent.
-    fn withdrawal(&self, words: &[Word]) -> Option<PossibleOptOut> {
+    fn withdrawal(&self, words: &[ChannelWord]) -> Option<PossibleOptOut> {
         let post = self.read.as_ref().ok()?;
-        let mut channels: Vec<Channel> = words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
+        let mut channels: Vec<ConsentChannel> =
+            words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
         channels.sort();
         channels.dedup();
         if channels.is_empty() {
@@ -97,7 +98,7 @@ impl ExaminedEvent {
 }
 
 /// A post names by every `id` and `leadId` in it.
-fn with_other_ids(mut found: PossibleWithdrawal, post: &Post) -> PossibleWithdrawal {
+fn with_other_ids(mut found: PossibleWithdrawal, post: &ReceivedPost) -> PossibleWithdrawal {
     let others: Vec<String> = post.other_ids.iter().filter(|id| !found.named.ids.contains(id)).cloned().collect();
     found.named.ids.extend(others);
     found
@@ -110,15 +111,15 @@ pub fn possible_opt_outs(events: &[ExaminedEvent]) -> Vec<PossibleOptOut> {
 
 /// A conversation as it is stored.
 #[derive(Debug, Clone, Default)]
-pub struct Stored {
-    pub conversation: Conversation,
+pub struct FoldedConversation {
+    pub conversation: HeardConversation,
     pub first_heard_at: Option<DateTime<Utc>>,
     pub last_heard_at: Option<DateTime<Utc>>,
 }
 
 /// Somebody is to be told something, once for each occasion.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Alert {
+pub struct RaisedAlert {
     pub kind: &'static str,
     pub lead: LeadId,
     pub occasion: String,
@@ -138,24 +139,24 @@ pub struct PossibleOptOut {
     pub named: NamedLeads,
     /// Whom it names by their e-mail address alone.
     pub by_email: Vec<LeadId>,
-    pub channels: Vec<Channel>,
+    pub channels: Vec<ConsentChannel>,
     /// Channels whose consent it leaves in doubt: Conversica is told nothing, and nothing is sent.
-    pub unclear: Vec<Channel>,
+    pub unclear: Vec<ConsentChannel>,
     pub at: DateTime<Utc>,
 }
 
 /// What is to be written.
 #[derive(Debug, Default)]
-pub struct Folded {
+pub struct FoldedEvents {
     /// Of every lead that was heard of.
-    pub conversations: BTreeMap<LeadId, Stored>,
+    pub conversations: BTreeMap<LeadId, FoldedConversation>,
     /// Of every event: what of it was news, or nothing where it has no picture; or why it cannot be read any more.
     pub effects: Vec<(i64, Result<Option<String>, String>)>,
-    pub words: Vec<Entry>,
+    pub words: Vec<LedgerEntry>,
     pub possible: Vec<PossibleOptOut>,
     /// Posts whose words withdraw consent, and whom they name: the lead of the words may not be known by that name.
     pub withdrawals: Vec<PossibleOptOut>,
-    pub alerts: Vec<Alert>,
+    pub alerts: Vec<RaisedAlert>,
 }
 
 /// The statuses that people are told of.
@@ -163,13 +164,14 @@ const TOLD: [(&str, &str); 3] =
     [("hot_lead", "hotLead"), ("action_required", "actionRequired"), ("lead_at_risk", "leadAtRisk")];
 
 /// Takes the events in, in their order. `stored` is what is held of their leads.
-pub fn fold(events: &[ExaminedEvent], stored: BTreeMap<LeadId, Stored>) -> Folded {
-    let mut folded = Folded { conversations: stored, possible: possible_opt_outs(events), ..Folded::default() };
+pub fn fold(events: &[ExaminedEvent], stored: BTreeMap<LeadId, FoldedConversation>) -> FoldedEvents {
+    let mut folded =
+        FoldedEvents { conversations: stored, possible: possible_opt_outs(events), ..FoldedEvents::default() };
     for examined in events {
         let event = &examined.event;
         let effect = match &examined.read {
             Err(unreadable) => Err(unreadable.0.clone()),
-            Ok(_) if event.kind == Kind::ChatLead => Ok(None),
+            Ok(_) if event.kind == PostKind::ChatLead => Ok(None),
             Ok(post) => {
                 let words = words_of(event, post);
                 folded.withdrawals.extend(examined.withdrawal(&words));
@@ -177,16 +179,16 @@ pub fn fold(events: &[ExaminedEvent], stored: BTreeMap<LeadId, Stored>) -> Folde
                 let at = event.received_at;
                 stored.first_heard_at = Some(stored.first_heard_at.map_or(at, |first| first.min(at)));
                 stored.last_heard_at = stored.last_heard_at.max(Some(at));
-                if event.kind == Kind::LeadUpdate {
+                if event.kind == PostKind::LeadUpdate {
                     let before = stored.conversation.clone();
                     let news = stored.conversation.hear(&post.content, at);
-                    folded.words.extend(words.into_iter().map(|word| Entry {
+                    folded.words.extend(words.into_iter().map(|word| LedgerEntry {
                         lead: event.lead.clone(),
                         word,
                         heard_at: at,
                         event_seq: Some(event.seq),
                     }));
-                    let dates = Dates::of(&post.content);
+                    let dates = HeardDates::of(&post.content);
                     let told = TOLD.iter().filter(|(_, key)| is_told(&before, &stored.conversation, key));
                     let alerts = told.map(|(kind, key)| alert(kind, key, event, &stored.conversation, &dates));
                     folded.alerts.extend(alerts);
@@ -201,25 +203,31 @@ pub fn fold(events: &[ExaminedEvent], stored: BTreeMap<LeadId, Stored>) -> Folde
     folded
 }
 
-fn words_of(event: &Event, post: &Post) -> Vec<Word> {
+fn words_of(event: &PendingEvent, post: &ReceivedPost) -> Vec<ChannelWord> {
     match event.kind {
-        Kind::LeadUpdate => consent::words(&post.content, event.received_at),
-        Kind::Message | Kind::ChatLead => Vec::new(),
+        PostKind::LeadUpdate => consent::words(&post.content, event.received_at),
+        PostKind::Message | PostKind::ChatLead => Vec::new(),
     }
 }
 
 /// Whether it has become true, or is true of a later date of its own: it has happened again.
-fn is_told(before: &Conversation, now: &Conversation, key: &str) -> bool {
-    let is_true = |conversation: &Conversation| conversation.picture.get(key) == Some(&Value::Bool(true));
-    let own_date = |conversation: &Conversation| own_date_key(key).and_then(|key| conversation.date(key));
+fn is_told(before: &HeardConversation, now: &HeardConversation, key: &str) -> bool {
+    let is_true = |conversation: &HeardConversation| conversation.picture.get(key) == Some(&Value::Bool(true));
+    let own_date = |conversation: &HeardConversation| own_date_key(key).and_then(|key| conversation.date(key));
     is_true(now) && (!is_true(before) || own_date(before).is_some() && own_date(before) < own_date(now))
 }
 
-fn alert(kind: &'static str, key: &str, event: &Event, now: &Conversation, dates: &Dates<'_>) -> Alert {
+fn alert(
+    kind: &'static str,
+    key: &str,
+    event: &PendingEvent,
+    now: &HeardConversation,
+    dates: &HeardDates<'_>,
+) -> RaisedAlert {
     let date = own_date_key(key).and_then(|key| dates.of_key(key)).or_else(|| now.date(key));
     let when = date.map_or_else(|| event.seq.to_string(), |at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true));
     let LeadId { id, client_id } = &event.lead;
-    Alert {
+    RaisedAlert {
         kind,
         lead: event.lead.clone(),
         occasion: format!("{kind}/{id}/{client_id}/{when}"),
@@ -229,7 +237,7 @@ fn alert(kind: &'static str, key: &str, event: &Event, now: &Conversation, dates
     }
 }
 
-impl Alert {
+impl RaisedAlert {
     /// The document that is handed over. Of the person it says no more than the id; who looks after them is read from the
     /// Lead object that was delivered, if there is one.
     pub fn body(&self, delivered: Option<&str>) -> String {
@@ -256,10 +264,10 @@ impl Alert {
 mod tests {
     use super::*;
 
-    fn event(seq: i64, body: Value) -> Event {
-        Event {
+    fn event(seq: i64, body: Value) -> PendingEvent {
+        PendingEvent {
             seq,
-            kind: Kind::LeadUpdate,
+            kind: PostKind::LeadUpdate,
             lead: LeadId { id: "7".into(), client_id: String::new() },
             received_at: DateTime::from_timestamp(1_800_000_000 + seq, 0).unwrap(),
             body: body.to_string().into_bytes(),
@@ -267,13 +275,13 @@ mod tests {
         }
     }
 
-    fn folded(events: Vec<Event>) -> Folded {
+    fn folded(events: Vec<PendingEvent>) -> FoldedEvents {
         let examined: Vec<ExaminedEvent> = events.into_iter().map(ExaminedEvent::of).collect();
         fold(&examined, BTreeMap::new())
     }
 
     fn occasions(bodies: &[Value]) -> Vec<String> {
-        let events: Vec<Event> = (1..).zip(bodies).map(|(seq, body)| event(seq, body.clone())).collect();
+        let events: Vec<PendingEvent> = (1..).zip(bodies).map(|(seq, body)| event(seq, body.clone())).collect();
         folded(events).alerts.into_iter().map(|alert| alert.occasion).collect()
     }
 

@@ -5,15 +5,15 @@ use serde_json::{Map, Value};
 use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 
 /// An event, as it is stored.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Heard {
+pub struct HeardEvent {
     pub seq: i64,
-    pub kind: Kind,
+    pub kind: PostKind,
     pub lead: LeadId,
     pub received_at: DateTime<Utc>,
     pub body: Vec<u8>,
@@ -38,7 +38,7 @@ pub struct Heard {
 /// A macro, because the two engines' rows are two types.
 macro_rules! heard_of {
     ($row:expr) => {
-        Ok::<Heard, sqlx::Error>(Heard {
+        Ok::<HeardEvent, sqlx::Error>(HeardEvent {
             seq: $row.try_get(0)?,
             kind: kind_of($row.try_get(1)?)?,
             lead: LeadId { id: $row.try_get(2)?, client_id: $row.try_get(3)? },
@@ -64,8 +64,8 @@ const SELECT: &str = "select seq, kind, event.id, event.client_id, received_at, 
 
 /// Which events are listed, newest first.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    pub kind: Option<Kind>,
+pub struct EventFilter {
+    pub kind: Option<PostKind>,
     /// Those that cannot be read, and that were neither mended nor put aside.
     pub unreadable: bool,
     /// Those that may withdraw consent, and that an operator has to look at.
@@ -78,7 +78,7 @@ pub struct Wanted {
 }
 
 /// A page of events, newest first.
-pub async fn list(db: &StateDb, wanted: &Wanted, limit: i64) -> Result<Vec<Heard>, sqlx::Error> {
+pub async fn list(db: &StateDb, wanted: &EventFilter, limit: i64) -> Result<Vec<HeardEvent>, sqlx::Error> {
     on_state!(db, pool => {
         let mut query = QueryBuilder::new(SELECT);
         query.push("seq < ").push_bind(wanted.before.unwrap_or(i64::MAX));
@@ -112,8 +112,8 @@ pub async fn list(db: &StateDb, wanted: &Wanted, limit: i64) -> Result<Vec<Heard
 }
 
 /// One event.
-pub async fn one(db: &StateDb, seq: i64) -> Result<Option<Heard>, sqlx::Error> {
-    let wanted = Wanted { seqs: vec![seq], ..Wanted::default() };
+pub async fn one(db: &StateDb, seq: i64) -> Result<Option<HeardEvent>, sqlx::Error> {
+    let wanted = EventFilter { seqs: vec![seq], ..EventFilter::default() };
     Ok(list(db, &wanted, 1).await?.pop())
 }
 
@@ -121,10 +121,11 @@ pub async fn one(db: &StateDb, seq: i64) -> Result<Option<Heard>, sqlx::Error> {
 const TOLD: i64 = 1000;
 
 /// What was heard of a lead, oldest first, and what it comes to.
-pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<(Vec<Heard>, Map<String, Value>), sqlx::Error> {
-    let wanted = Wanted { id: Some(lead.id.clone()), client_id: Some(lead.client_id.clone()), ..Wanted::default() };
+pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<(Vec<HeardEvent>, Map<String, Value>), sqlx::Error> {
+    let wanted =
+        EventFilter { id: Some(lead.id.clone()), client_id: Some(lead.client_id.clone()), ..EventFilter::default() };
     let mut heard = list(db, &wanted, TOLD).await?;
-    heard.retain(|heard| heard.problem.is_none() && heard.kind != Kind::ChatLead);
+    heard.retain(|heard| heard.problem.is_none() && heard.kind != PostKind::ChatLead);
     heard.reverse();
     let picture: Option<String> = on_state!(db, pool => {
         sqlx::query_scalar("select picture from conversation where id = $1 and client_id = $2")
@@ -145,7 +146,7 @@ pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error>
 /// How much was received, by the names of table `received_count`; and how much of it waits: what cannot be read, what is to
 /// be written to the CRM, and what of that has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Numbers {
+pub struct ReceivedNumbers {
     counts: Vec<(String, i64)>,
     pub unreadable: i64,
     pub possible_opt_outs: i64,
@@ -153,16 +154,16 @@ pub struct Numbers {
     pub stopped: i64,
 }
 
-impl Numbers {
+impl ReceivedNumbers {
     pub fn count(&self, name: &str) -> i64 {
         self.counts.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count)
     }
 }
 
 /// Counts.
-pub async fn numbers(db: &StateDb) -> Result<Numbers, sqlx::Error> {
+pub async fn numbers(db: &StateDb) -> Result<ReceivedNumbers, sqlx::Error> {
     on_state!(db, pool => {
-        Ok(Numbers {
+        Ok(ReceivedNumbers {
             counts: sqlx::query_as("select name, count from received_count").fetch_all(pool).await?,
             unreadable: sqlx::query_scalar(
                 "select count(*) from event where problem is not null and mended_as is null and settled_at is null")
@@ -177,6 +178,6 @@ pub async fn numbers(db: &StateDb) -> Result<Numbers, sqlx::Error> {
 }
 
 /// A kind as stored; the table admits no other names.
-pub(crate) fn kind_of(name: &str) -> Result<Kind, sqlx::Error> {
-    Kind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {name:?}").into()))
+pub(crate) fn kind_of(name: &str) -> Result<PostKind, sqlx::Error> {
+    PostKind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {name:?}").into()))
 }

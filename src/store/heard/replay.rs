@@ -4,15 +4,15 @@
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::LeadId;
-use crate::conversica::post::Kind;
+use crate::conversica::post::PostKind;
 use crate::conversica::{heard, vocabulary};
-use crate::store::heard::reading::Heard;
+use crate::store::heard::reading::HeardEvent;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{micros, tombstone};
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replayed {
+pub enum ReplayOutcome {
     /// It is this event now.
     As(i64),
     /// The same has arrived otherwise, as this event.
@@ -26,31 +26,31 @@ pub enum Replayed {
 /// Reads `event` again, or `body` in its place. `has_clients`: whether our leads are told apart by their client.
 pub async fn replay(
     db: &StateDb,
-    event: &Heard,
+    event: &HeardEvent,
     body: Option<&[u8]>,
     has_clients: bool,
     now: DateTime<Utc>,
-) -> Result<Replayed, sqlx::Error> {
+) -> Result<ReplayOutcome, sqlx::Error> {
     let body = body.unwrap_or(&event.body);
     let post = match heard::read(event.kind, body) {
         Ok(post) => post,
         Err(unreadable) => {
             on_state!(db, pool => sqlx::query("update event set problem = $1 where seq = $2 and mended_as is null")
                 .bind(&unreadable.0).bind(event.seq).execute(pool).await.map(drop))?;
-            return Ok(Replayed::Unreadable(unreadable.0));
+            return Ok(ReplayOutcome::Unreadable(unreadable.0));
         }
     };
     let hash = post.content_hash();
-    let outside = event.kind != Kind::ChatLead && !vocabulary::outside(&post.content).is_empty();
+    let outside = event.kind != PostKind::ChatLead && !vocabulary::outside(&post.content).is_empty();
     let client_id = if has_clients { post.lead.client_id } else { String::new() };
     let lead = LeadId { id: post.lead.id, client_id };
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let about = (event.kind != Kind::ChatLead).then(|| lead.clone());
+        let about = (event.kind != PostKind::ChatLead).then(|| lead.clone());
         if !tombstone::erased!(db, transaction, about.into_iter()).is_empty() {
             sqlx::query("delete from event where seq = $1").bind(event.seq).execute(&mut *transaction).await?;
             transaction.commit().await?;
-            return Ok(Replayed::Erased);
+            return Ok(ReplayOutcome::Erased);
         }
         let made: Option<i64> = sqlx::query_scalar(
             "insert into event (kind, id, client_id, received_at, body, content_hash) values ($1, $2, $3, $4, $5, $6) \
@@ -66,7 +66,7 @@ pub async fn replay(
             // It could be read when it came, and can be read again: it waits to be applied.
             sqlx::query("update event set problem = null, settled_at = null where seq = $1").bind(seq).execute(&mut *transaction).await?;
             transaction.commit().await?;
-            return Ok(Replayed::As(seq));
+            return Ok(ReplayOutcome::As(seq));
         }
         sqlx::query("update event set mended_as = $1 where seq = $2")
             .bind(seq).bind(event.seq).execute(&mut *transaction).await?;
@@ -78,7 +78,7 @@ pub async fn replay(
                 .bind(micros(now)).bind(event.seq).bind(seq).execute(&mut *transaction).await?;
         }
         let mut counted = vec![if made.is_some() { event.kind.name() } else { "repeat" }];
-        if made.is_some() && event.kind != Kind::ChatLead {
+        if made.is_some() && event.kind != PostKind::ChatLead {
             let known: Option<i64> = sqlx::query_scalar(
                 "select cast(1 as bigint) from lead where id = $1 and client_id = $2")
                 .bind(&lead.id).bind(&lead.client_id).fetch_optional(&mut *transaction).await?;
@@ -92,6 +92,6 @@ pub async fn replay(
                 .bind(name).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
-        Ok(if made.is_some() { Replayed::As(seq) } else { Replayed::Known(seq) })
+        Ok(if made.is_some() { ReplayOutcome::As(seq) } else { ReplayOutcome::Known(seq) })
     })
 }

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::lead_name::normal_id;
-use crate::store::heard::fold::Folded;
+use crate::store::heard::fold::FoldedEvents;
 use crate::store::heard::withdraw::{named_ids, unknown_names};
 use crate::store::possible_opt_out;
 use crate::store::state_db::{StateDb, on_state};
@@ -16,7 +16,7 @@ use crate::store::state_db::{StateDb, on_state};
 const NAMES_IN_SQL: usize = 10;
 
 /// The ids of leads that posts may mean by a name that is no lead's to the letter.
-pub(crate) async fn find_similar_ids(db: &StateDb, folded: &Folded) -> Result<Vec<String>, sqlx::Error> {
+pub(crate) async fn find_similar_ids(db: &StateDb, folded: &FoldedEvents) -> Result<Vec<String>, sqlx::Error> {
     let ids = named_ids(folded);
     if ids.is_empty() {
         return Ok(Vec::new());

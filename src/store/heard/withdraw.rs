@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::lead_name::normal_id;
-use crate::store::consent::Entry;
-use crate::store::heard::fold::{Folded, PossibleOptOut};
+use crate::store::consent::LedgerEntry;
+use crate::store::heard::fold::{FoldedEvents, PossibleOptOut};
 use crate::store::possible_opt_out::{HOLD, PossibleRow};
 
 /// In a transaction: what was said about consent, or may have been, goes into the tables and into what is to be sent. Returns
@@ -51,7 +51,7 @@ macro_rules! withdraw {
 pub(crate) use withdraw;
 
 /// Every id that a post about consent names.
-pub(crate) fn named_ids(folded: &Folded) -> Vec<&str> {
+pub(crate) fn named_ids(folded: &FoldedEvents) -> Vec<&str> {
     let of_words = folded.words.iter().map(|entry| entry.lead.id.as_str());
     let of_posts = folded.possible.iter().chain(&folded.withdrawals).flat_map(ids_of);
     let ids: BTreeSet<&str> = of_words.chain(of_posts).filter(|id| !id.is_empty()).collect();
@@ -67,7 +67,7 @@ fn ids_of(post: &PossibleOptOut) -> impl Iterator<Item = &str> {
 
 /// The ids by which posts that may withdraw consent name no lead to the letter, in their normal form. A name without any letter or digit
 /// is like no id.
-pub(crate) fn unknown_names(folded: &Folded, known: &[LeadId]) -> Vec<String> {
+pub(crate) fn unknown_names(folded: &FoldedEvents, known: &[LeadId]) -> Vec<String> {
     let known: BTreeSet<&str> = known.iter().map(|lead| lead.id.as_str()).collect();
     let ids = folded.possible.iter().chain(&folded.withdrawals).flat_map(ids_of);
     let names =
@@ -101,15 +101,15 @@ fn only_lead<'k>(lead: &LeadId, known: &'k [LeadId]) -> Option<&'k LeadId> {
 }
 
 /// The words, each with its lead: a post without a client means the one lead that has its id.
-pub(crate) fn addressed_words(folded: &Folded, known: &[LeadId]) -> Vec<Entry> {
-    let addressed = |entry: &Entry| {
+pub(crate) fn addressed_words(folded: &FoldedEvents, known: &[LeadId]) -> Vec<LedgerEntry> {
+    let addressed = |entry: &LedgerEntry| {
         let lead = only_lead(&entry.lead, known).unwrap_or(&entry.lead).clone();
-        Entry { lead, ..entry.clone() }
+        LedgerEntry { lead, ..entry.clone() }
     };
     folded.words.iter().map(addressed).collect()
 }
 
-pub(crate) fn possible_rows(folded: &Folded, known: &[LeadId]) -> Vec<PossibleRow> {
+pub(crate) fn possible_rows(folded: &FoldedEvents, known: &[LeadId]) -> Vec<PossibleRow> {
     let damaged = folded.possible.iter().map(|post| (post, leads_of_damaged(post, known)));
     let withdrawals = folded.withdrawals.iter().map(|post| (post, leads_in_doubt(post, known)));
     let rows = damaged.chain(withdrawals).flat_map(|(post, leads)| {
@@ -179,7 +179,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::conversica::consent_word::Channel;
+    use crate::conversica::consent_word::ConsentChannel;
     use crate::conversica::withdrawal::NamedLeads;
 
     fn lead(id: &str, client_id: &str) -> LeadId {
@@ -194,7 +194,7 @@ mod tests {
             lead: Some(lead(own, "")),
             named: named.clone(),
             by_email: Vec::new(),
-            channels: vec![Channel::Email],
+            channels: vec![ConsentChannel::Email],
             unclear: Vec::new(),
             at: DateTime::UNIX_EPOCH,
         };
@@ -210,7 +210,7 @@ mod tests {
             lead: Some(own),
             named: NamedLeads { ids: others.iter().map(|id| (*id).to_owned()).collect(), ..NamedLeads::default() },
             by_email: Vec::new(),
-            channels: vec![Channel::Email],
+            channels: vec![ConsentChannel::Email],
             unclear: Vec::new(),
             at: DateTime::UNIX_EPOCH,
         };
@@ -224,11 +224,12 @@ mod tests {
             lead: Some(lead(id, "")),
             named: NamedLeads::default(),
             by_email: Vec::new(),
-            channels: vec![Channel::Email],
+            channels: vec![ConsentChannel::Email],
             unclear: Vec::new(),
             at: DateTime::UNIX_EPOCH,
         };
-        let folded = Folded { withdrawals: ["-", "?", "--", "7x", "1"].map(post).into(), ..Folded::default() };
+        let folded =
+            FoldedEvents { withdrawals: ["-", "?", "--", "7x", "1"].map(post).into(), ..FoldedEvents::default() };
         assert_eq!(unknown_names(&folded, &[lead("1", "")]), ["7x"]);
     }
 

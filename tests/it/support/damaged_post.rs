@@ -4,7 +4,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use conversica_sync::conversica::consent_word::Channel;
+use conversica_sync::conversica::consent_word::ConsentChannel;
 
 /// A damaged post that says stop.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct DamagedPost {
     pub path: &'static str,
     pub content_type: &'static str,
     /// The channel whose consent it withdraws.
-    pub channel: Channel,
+    pub channel: ConsentChannel,
     pub damages: Vec<Damage>,
 }
 
@@ -82,18 +82,18 @@ fn text(value: &str) -> String {
 }
 
 /// The forms in which a Lead Update says stop.
-fn withdrawal(rng: &mut StdRng) -> (Vec<Member>, Channel) {
+fn withdrawal(rng: &mut StdRng) -> (Vec<Member>, ConsentChannel) {
     let statuses = ["Unsubscribed", "Marked Spam", "Do Not Email", "Lead Requested Stop"];
     let status = member("conversationStatus", &text(pick(rng, &statuses)));
     let stage = |stage| member("conversationStage", &text(stage));
     match rng.random_range(0..8) {
-        0 | 1 => (vec![member("doNotEmail", "true")], Channel::Email),
-        2 => (vec![member("smsOptOut", "true")], Channel::Sms),
-        3 => (vec![member("smsOptIn", "false")], Channel::Sms),
-        4 => (vec![stage("Lead Stopped"), status], Channel::Email),
-        5 => (vec![status], Channel::Email),
-        6 => (vec![stage("Customer Stopped")], Channel::Email),
-        _ => (vec![stage("Lead Stopped")], Channel::Email),
+        0 | 1 => (vec![member("doNotEmail", "true")], ConsentChannel::Email),
+        2 => (vec![member("smsOptOut", "true")], ConsentChannel::Sms),
+        3 => (vec![member("smsOptIn", "false")], ConsentChannel::Sms),
+        4 => (vec![stage("Lead Stopped"), status], ConsentChannel::Email),
+        5 => (vec![status], ConsentChannel::Email),
+        6 => (vec![stage("Customer Stopped")], ConsentChannel::Email),
+        _ => (vec![stage("Lead Stopped")], ConsentChannel::Email),
     }
 }
 

@@ -8,9 +8,9 @@ use super::engine::Engine;
 use super::heard::Heard;
 use super::postgres::cluster;
 use super::scene::Store;
-use conversica_sync::config::{Environment, Settings, layers};
-use conversica_sync::receive::writeback::{self, Stepped, Trouble};
-use conversica_sync::source::writeback::writer::Writer;
+use conversica_sync::config::{ProcessEnvironment, ServiceSettings, layers};
+use conversica_sync::receive::writeback::{self, WritebackError, WritebackStep};
+use conversica_sync::source::writeback::writer::CrmWriter;
 use conversica_sync::store::state_db::StateDb;
 
 pub struct Desk {
@@ -18,9 +18,9 @@ pub struct Desk {
     pub crm: Store,
     pub state: Store,
     pub now: DateTime<Utc>,
-    settings: Settings,
+    settings: ServiceSettings,
     db: StateDb,
-    writer: Writer,
+    writer: CrmWriter,
     runtime: Runtime,
     _directory: TempDir,
 }
@@ -41,12 +41,12 @@ impl Desk {
             state.url(),
             writeback.replace("{crm}", &crm.url())
         );
-        let loaded = layers::load_text("test.toml", &text, &Environment::default());
+        let loaded = layers::load_text("test.toml", &text, &ProcessEnvironment::default());
         let settings = loaded.unwrap_or_else(|errors| panic!("{errors}")).settings;
         let runtime = Runtime::new().expect("a runtime starts");
         let (db, writer) = runtime.block_on(async {
             let db = StateDb::open_state(&state.url()).await.expect("a fresh state");
-            (db, Writer::new(&settings).expect("settings that can be read").expect("it is not off"))
+            (db, CrmWriter::new(&settings).expect("settings that can be read").expect("it is not off"))
         });
         let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a moment");
         Self { engine, crm, state, now, settings, db, writer, runtime, _directory: directory }
@@ -56,7 +56,7 @@ impl Desk {
         Heard::put_all(all, &self.state);
     }
 
-    pub fn try_step(&mut self) -> Result<Stepped, Trouble> {
+    pub fn try_step(&mut self) -> Result<WritebackStep, WritebackError> {
         let step = writeback::step(&self.db, &mut self.writer, &self.settings.delivery.retry, self.now);
         self.runtime.block_on(step).map(|stepped| stepped.expect("nobody else is there"))
     }
@@ -81,7 +81,7 @@ impl Desk {
     /// As after a restart of the program.
     pub fn restart(&mut self) {
         let _inside = self.runtime.enter();
-        self.writer = Writer::new(&self.settings).expect("settings that can be read").expect("it is not off");
+        self.writer = CrmWriter::new(&self.settings).expect("settings that can be read").expect("it is not off");
     }
 
     /// How many events wait, and how many are stopped.

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::scene::Store;
 use conversica_sync::conversica::heard;
-use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::post::PostKind;
 
 /// A post, and what applying it has made of it.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    pub kind: Kind,
+    pub kind: PostKind,
     pub id: String,
     pub body: String,
     effect: Option<String>,
@@ -25,7 +25,7 @@ impl Heard {
     /// A Lead Update of which every key is news.
     pub fn update(id: &str, keys: Value) -> Self {
         let (effect, picture) = (Some(keys.to_string()), Some(keys.to_string()));
-        Self { kind: Kind::LeadUpdate, id: id.to_owned(), body: with_id(id, keys), effect, picture }
+        Self { kind: PostKind::LeadUpdate, id: id.to_owned(), body: with_id(id, keys), effect, picture }
     }
 
     /// Of which only these keys are news.
@@ -44,11 +44,11 @@ impl Heard {
 
     pub fn message(id: &str, action: &str, body: &str) -> Self {
         let keys = json!({"apiVersion": "7.2", "action": action, "date": "2026-02-03T04:05:06+00:00", "subject": "Hi", "body": body});
-        Self { kind: Kind::Message, id: id.to_owned(), body: with_id(id, keys), effect: None, picture: None }
+        Self { kind: PostKind::Message, id: id.to_owned(), body: with_id(id, keys), effect: None, picture: None }
     }
 
     pub fn chat_lead(keys: Value) -> Self {
-        Self { kind: Kind::ChatLead, id: String::new(), body: keys.to_string(), effect: None, picture: None }
+        Self { kind: PostKind::ChatLead, id: String::new(), body: keys.to_string(), effect: None, picture: None }
     }
 
     /// The content's name, as the CRM has it.
@@ -82,14 +82,14 @@ impl Heard {
         let body: String = self.body.bytes().map(|byte| format!("{byte:02x}")).collect();
         let (hash, kind, id) = (bytes(&self.key()), self.kind.name(), text(&self.id));
         let lane = match self.kind {
-            Kind::ChatLead => "'chat\u{1f}' || seq".to_owned(),
-            Kind::LeadUpdate | Kind::Message => text(&format!("{}\u{1f}", self.id)),
+            PostKind::ChatLead => "'chat\u{1f}' || seq".to_owned(),
+            PostKind::LeadUpdate | PostKind::Message => text(&format!("{}\u{1f}", self.id)),
         };
         // Instants as a real one has them, so that they can be looked at.
         let at = 1_767_225_845_000_000_i64;
         let conversation = match self.kind {
-            Kind::ChatLead => String::new(),
-            Kind::LeadUpdate | Kind::Message => format!(
+            PostKind::ChatLead => String::new(),
+            PostKind::LeadUpdate | PostKind::Message => format!(
                 "insert into conversation (id, client_id, picture, versions, first_heard_at, last_heard_at) \
                  values ({id}, '', {}, '{{}}', {at}, {at}) on conflict (id, client_id) do update set {} \
                  last_heard_at = excluded.last_heard_at + 1000000;",

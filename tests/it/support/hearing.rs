@@ -5,16 +5,16 @@ use serde_json::Value;
 
 use super::scene::Scene;
 use conversica_sync::conversica::heard;
-use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::post::PostKind;
 use conversica_sync::store::delivery::OptOuts;
-use conversica_sync::store::heard::{Applied, Consequences, apply};
+use conversica_sync::store::heard::{AppliedEvents, HeardPolicy, apply};
 use conversica_sync::store::state_db::StateDb;
 
 /// Everything follows.
-pub const ALL: Consequences = Consequences { writeback: true, alerts: true, opt_outs: OptOuts::Keep, ends_wait: true };
+pub const ALL: HeardPolicy = HeardPolicy { writeback: true, alerts: true, opt_outs: OptOuts::Keep, ends_wait: true };
 
 /// Stores a post; what has arrived before counts as a repeat.
-pub async fn store(db: &StateDb, kind: Kind, body: &Value, at: DateTime<Utc>) {
+pub async fn store(db: &StateDb, kind: PostKind, body: &Value, at: DateTime<Utc>) {
     let bytes = body.to_string().into_bytes();
     let post = heard::read(kind, &bytes).expect("a readable post");
     on_state!(db, pool => {
@@ -27,13 +27,13 @@ pub async fn store(db: &StateDb, kind: Kind, body: &Value, at: DateTime<Utc>) {
 }
 
 /// Takes in all that is stored.
-pub async fn apply_all(db: &StateDb, now: DateTime<Utc>) -> Applied {
+pub async fn apply_all(db: &StateDb, now: DateTime<Utc>) -> AppliedEvents {
     apply(db, ALL, now).await.expect("events are applied")
 }
 
 /// A Lead Update that is heard, and taken in.
-pub async fn update(db: &StateDb, body: Value, at: DateTime<Utc>) -> Applied {
-    store(db, Kind::LeadUpdate, &body, at).await;
+pub async fn update(db: &StateDb, body: Value, at: DateTime<Utc>) -> AppliedEvents {
+    store(db, PostKind::LeadUpdate, &body, at).await;
     apply_all(db, at).await
 }
 
@@ -55,7 +55,7 @@ impl Scene {
     }
 
     /// Stores posts now, as the receiver does.
-    pub fn post(&self, kind: Kind, bodies: &[Value]) {
+    pub fn post(&self, kind: PostKind, bodies: &[Value]) {
         self.with_state(async |db| {
             for body in bodies {
                 store(db, kind, body, Utc::now()).await;
@@ -65,7 +65,7 @@ impl Scene {
 
     /// Stores Lead Updates now, and takes them in.
     pub fn hear(&self, bodies: &[Value]) {
-        self.post(Kind::LeadUpdate, bodies);
+        self.post(PostKind::LeadUpdate, bodies);
         self.with_state(async |db| apply_all(db, Utc::now()).await);
     }
 }

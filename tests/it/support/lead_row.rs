@@ -6,41 +6,41 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::support::engine::{Engine, Place};
 use conversica_sync::config::{self, OnAmbiguous};
-use conversica_sync::conversica::lead::{Fingerprint, LeadId};
-use conversica_sync::conversica::outcome::Class;
-use conversica_sync::rules::admission::Admit;
-use conversica_sync::rules::lead_change::{Change, Known};
-use conversica_sync::rules::lead_status::Status;
-use conversica_sync::rules::retry::Next;
-use conversica_sync::store::claim::{Claim, Finished};
-use conversica_sync::store::delivery::{self, Wanted};
+use conversica_sync::conversica::lead::{ContentFingerprint, LeadId};
+use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::admission::ClaimFilter;
+use conversica_sync::rules::lead_change::{KnownLead, LeadChange};
+use conversica_sync::rules::lead_status::LeadStatus;
+use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::claim::{FinishedAttempt, LeadClaim};
+use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{due, lead};
 
 /// The settings that decide about an unknown outcome; the rest is the usual.
-pub fn unknown_is(on_ambiguous: OnAmbiguous) -> config::Delivery {
-    config::Delivery {
+pub fn unknown_is(on_ambiguous: OnAmbiguous) -> config::DeliverySettings {
+    config::DeliverySettings {
         requests_per_second: 1000.0,
         concurrency: 4,
         timeout: Duration::from_secs(30),
         on_ambiguous,
         ambiguous_wait: Duration::from_secs(3600),
-        retry: config::Retry {
+        retry: config::RetrySettings {
             initial_interval: Duration::from_secs(1),
             multiplier: 2.0,
             max_interval: Duration::from_secs(900),
             max_elapsed: Duration::from_secs(86_400),
         },
-        breaker: config::Breaker { failures: 5 },
+        breaker: config::BreakerSettings { failures: 5 },
     }
 }
 
-pub fn resend() -> config::Delivery {
+pub fn resend() -> config::DeliverySettings {
     unknown_is(OnAmbiguous::Resend)
 }
 
 pub async fn next_due(db: &StateDb) -> Option<DateTime<Utc>> {
-    due::next_due_at(db, &Admit::Everybody, at(0)).await.unwrap().at
+    due::next_due_at(db, &ClaimFilter::Everybody, at(0)).await.unwrap().at
 }
 
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -55,10 +55,10 @@ pub fn id(id: &str) -> LeadId {
 }
 
 /// What the poll writes for a lead whose newest content is `body`.
-pub fn desired(id_: &str, body: &str) -> Change {
-    Change {
+pub fn desired(id_: &str, body: &str) -> LeadChange {
+    LeadChange {
         lead: id(id_),
-        desired_hash: Fingerprint::of(body.as_bytes()),
+        desired_hash: ContentFingerprint::of(body.as_bytes()),
         desired: Ok(body.to_owned()),
         hold_reason: None,
         urgent: false,
@@ -66,40 +66,42 @@ pub fn desired(id_: &str, body: &str) -> Change {
     }
 }
 
-pub fn held(id_: &str, body: &str) -> Change {
-    Change { hold_reason: Some("too_many_changes"), ..desired(id_, body) }
+pub fn held(id_: &str, body: &str) -> LeadChange {
+    LeadChange { hold_reason: Some("too_many_changes"), ..desired(id_, body) }
 }
 
-pub fn urgent(id_: &str, body: &str) -> Change {
-    Change { urgent: true, ..desired(id_, body) }
+pub fn urgent(id_: &str, body: &str) -> LeadChange {
+    LeadChange { urgent: true, ..desired(id_, body) }
 }
 
-pub fn invalid(id_: &str, reason: &str) -> Change {
-    Change { desired: Err(vec![reason.to_owned()]), ..desired(id_, reason) }
+pub fn invalid(id_: &str, reason: &str) -> LeadChange {
+    LeadChange { desired: Err(vec![reason.to_owned()]), ..desired(id_, reason) }
 }
 
-pub async fn write(db: &StateDb, changes: &[Change], seconds: i64) {
+pub async fn write(db: &StateDb, changes: &[LeadChange], seconds: i64) {
     lead::upsert(db, changes, at(seconds), at(seconds)).await.expect("changes are written");
 }
 
-pub async fn claim(db: &StateDb, wanted: usize, seconds: i64) -> Vec<Claim> {
-    delivery::record_and_claim(db, &[], Wanted::up_to(wanted), at(seconds), LEASE).await.expect("leads are claimed")
+pub async fn claim(db: &StateDb, wanted: usize, seconds: i64) -> Vec<LeadClaim> {
+    delivery::record_and_claim(db, &[], ClaimRequest::up_to(wanted), at(seconds), LEASE)
+        .await
+        .expect("leads are claimed")
 }
 
 /// Claims exactly one lead.
-pub async fn claim_one(db: &StateDb, seconds: i64) -> Claim {
+pub async fn claim_one(db: &StateDb, seconds: i64) -> LeadClaim {
     let mut claims = claim(db, 10, seconds).await;
     assert_eq!(claims.len(), 1, "{claims:?}");
     claims.remove(0)
 }
 
-pub fn finished(claim: &Claim, class: Class, next: Next, seconds: i64) -> Finished {
-    Finished {
+pub fn finished(claim: &LeadClaim, class: OutcomeClass, next: NextStep, seconds: i64) -> FinishedAttempt {
+    FinishedAttempt {
         lead: claim.lead.clone(),
         claimed_at: claim.claimed_at,
         attempt: claim.attempt,
         class,
-        http_status: (class != Class::Ambiguous).then_some(499),
+        http_status: (class != OutcomeClass::Ambiguous).then_some(499),
         detail: Some(format!("said {}", class.name())),
         duration: Some(Duration::from_millis(12)),
         at: at(seconds),
@@ -108,23 +110,23 @@ pub fn finished(claim: &Claim, class: Class, next: Next, seconds: i64) -> Finish
     }
 }
 
-pub async fn record(db: &StateDb, finished: &[Finished]) {
-    delivery::record_and_claim(db, finished, Wanted::up_to(0), finished[0].at, LEASE)
+pub async fn record(db: &StateDb, finished: &[FinishedAttempt]) {
+    delivery::record_and_claim(db, finished, ClaimRequest::up_to(0), finished[0].at, LEASE)
         .await
         .expect("outcomes are recorded");
 }
 
 /// Writes, claims and has accepted.
-pub async fn deliver(db: &StateDb, change: Change, seconds: i64) {
+pub async fn deliver(db: &StateDb, change: LeadChange, seconds: i64) {
     write(db, &[change], seconds).await;
     let claim = claim_one(db, seconds).await;
-    record(db, &[finished(&claim, Class::Accepted, Next::Done, seconds)]).await;
+    record(db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, seconds)]).await;
 }
 
 /// So many leads of these statuses, and none of any other.
-pub async fn statuses(db: &StateDb, wanted: &[(Status, i64)]) {
+pub async fn statuses(db: &StateDb, wanted: &[(LeadStatus, i64)]) {
     let counts = lead::counts(db).await.unwrap();
-    assert_eq!(counts.len(), Status::ALL.len());
+    assert_eq!(counts.len(), LeadStatus::ALL.len());
     for (status, count) in counts {
         let expected = wanted.iter().find(|(known, _)| *known == status).map_or(0, |(_, count)| *count);
         assert_eq!(count, expected, "{}", status.name());
@@ -180,7 +182,7 @@ pub async fn row(db: &StateDb, id: &str) -> LeadRow {
 
 /// What the poll writes when the rows of leads are back that say what they said before.
 pub async fn returned(db: &StateDb, leads: &[LeadId], seconds: i64) {
-    let known: Vec<Known> = lead::known(db, leads).await.unwrap().into_values().collect();
+    let known: Vec<KnownLead> = lead::known(db, leads).await.unwrap().into_values().collect();
     lead::mark_returned(db, &known, at(seconds)).await.unwrap();
 }
 

@@ -2,16 +2,16 @@
 
 use super::engine::Place;
 use super::lead_row::at;
-use conversica_sync::config::{Environment, Settings, layers};
+use conversica_sync::config::{ProcessEnvironment, ServiceSettings, layers};
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::error::SetupError;
-use conversica_sync::rules::mapping::Mapped;
-use conversica_sync::rules::read_scope::Scope;
-use conversica_sync::send::poll::{self, Polled};
-use conversica_sync::send::reach::Reach;
-use conversica_sync::send::tally::Tally;
-use conversica_sync::source::crm::Crm;
-use conversica_sync::source::read::Reading;
+use conversica_sync::rules::mapping::MappedRow;
+use conversica_sync::rules::read_scope::ReadScope;
+use conversica_sync::send::poll::{self, PollOutcome};
+use conversica_sync::send::reach::PollReach;
+use conversica_sync::send::tally::RunTally;
+use conversica_sync::source::crm::ConnectedCrm;
+use conversica_sync::source::read::PreparedReading;
 use conversica_sync::store::state_db::StateDb;
 
 /// Fills what every lead needs, so that a test maps only what it is about.
@@ -23,31 +23,31 @@ repName = { value = "Robin" }
 "#;
 
 /// `source` and `lead` are the lines of those sections; `lead` may open `[lead.custom]` at its end.
-pub fn settings(place: &Place, source: &str, lead: &str) -> Settings {
+pub fn settings(place: &Place, source: &str, lead: &str) -> ServiceSettings {
     let text = format!(
         "[source]\nurl = '{}'\n{source}\n[conversica]\nusername = 'sandbox'\npassword = 'sandbox'\n\
          [safety]\nfirst_run = 'send'\n[lead]\n{CONSTANTS}\n{lead}\n",
         place.url
     );
-    let loaded = layers::load_text("test.toml", &text, &Environment::default());
+    let loaded = layers::load_text("test.toml", &text, &ProcessEnvironment::default());
     loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).settings
 }
 
 /// Connects; panics where source and settings do not fit.
-pub async fn open(place: &Place, source: &str, lead: &str) -> Crm {
-    Crm::open(&settings(place, source, lead)).await.unwrap_or_else(|error| panic!("{error:#}"))
+pub async fn open(place: &Place, source: &str, lead: &str) -> ConnectedCrm {
+    ConnectedCrm::open(&settings(place, source, lead)).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// The message for a source that does not fit.
 pub async fn refusal(place: &Place, source: &str, lead: &str) -> SetupError {
-    let error = Crm::open(&settings(place, source, lead)).await.expect_err("it does not fit");
+    let error = ConnectedCrm::open(&settings(place, source, lead)).await.expect_err("it does not fit");
     error.downcast::<SetupError>().unwrap_or_else(|other| panic!("no message for a person: {other:#}"))
 }
 
 /// Every row, in the order in which the source gives them.
-pub async fn rows(crm: &Crm) -> Vec<Mapped> {
+pub async fn rows(crm: &ConnectedCrm) -> Vec<MappedRow> {
     let fitting = crm.fitting().await.expect("the source fits");
-    let mut batches = Reading::new(crm, &fitting, Scope::All).start(&crm.db);
+    let mut batches = PreparedReading::new(crm, &fitting, ReadScope::All).start(&crm.db);
     let mut mapped = Vec::new();
     while let Some(batch) = batches.next().await.unwrap_or_else(|error| panic!("{error}")) {
         mapped.extend(batch.lines().map(|line| crm.mapping.map(&line.row())));
@@ -55,7 +55,7 @@ pub async fn rows(crm: &Crm) -> Vec<Mapped> {
     mapped
 }
 
-pub async fn read(place: &Place, source: &str, lead: &str) -> Vec<Mapped> {
+pub async fn read(place: &Place, source: &str, lead: &str) -> Vec<MappedRow> {
     rows(&open(place, source, lead).await).await
 }
 
@@ -65,6 +65,6 @@ pub async fn ids(place: &Place, source: &str) -> Vec<LeadId> {
 }
 
 /// One poll into that state.
-pub async fn poll(crm: &Crm, state: &StateDb, settings: &Settings) -> anyhow::Result<Polled> {
-    poll::poll(crm, state, settings, Reach::Everything, &Tally::default(), at(0)).await
+pub async fn poll(crm: &ConnectedCrm, state: &StateDb, settings: &ServiceSettings) -> anyhow::Result<PollOutcome> {
+    poll::poll(crm, state, settings, PollReach::Everything, &RunTally::default(), at(0)).await
 }

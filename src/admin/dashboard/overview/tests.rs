@@ -10,7 +10,7 @@ use crate::store::control::BreakerState;
 const AT: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 #[derive(Debug, Clone, Copy)]
-struct Circumstances {
+struct OverviewCase {
     halted: bool,
     held: bool,
     paused: bool,
@@ -22,10 +22,10 @@ struct Circumstances {
     unnamed: bool,
 }
 
-fn every_circumstance() -> impl Iterator<Item = Circumstances> {
+fn every_circumstance() -> impl Iterator<Item = OverviewCase> {
     (0..512_u16).map(|bits| {
         let is = |bit: u16| bits & (1 << bit) != 0;
-        Circumstances {
+        OverviewCase {
             halted: is(0),
             held: is(1),
             paused: is(2),
@@ -39,8 +39,8 @@ fn every_circumstance() -> impl Iterator<Item = Circumstances> {
     })
 }
 
-fn report(of: Circumstances) -> Report {
-    let mut report = Report::before_the_first_run();
+fn report(of: OverviewCase) -> StatusReport {
+    let mut report = StatusReport::before_the_first_run();
     report.leads.extend([("in_sync", 19), ("assumed", 1370)]);
     report.last_poll = Some(LastPoll {
         at: AT,
@@ -68,7 +68,7 @@ fn report(of: Circumstances) -> Report {
     if of.waiting {
         report.leads.extend([("pending", 1_500), ("retrying", 2)]);
     }
-    report.pacing = Some(Pacing {
+    report.pacing = Some(StoredPace {
         at: AT,
         requests_per_second: 5.0,
         ceiling: 5.0,
@@ -81,18 +81,18 @@ fn report(of: Circumstances) -> Report {
     report
 }
 
-fn details(of: Circumstances) -> Details {
+fn details(of: OverviewCase) -> OverviewDetails {
     let mut groups = Vec::new();
     if of.held {
-        let group = |reason: &str, leads| Group {
-            status: Status::Held,
+        let group = |reason: &str, leads| WaitingGroup {
+            status: LeadStatus::Held,
             reason: reason.to_owned(),
             leads,
             examples: Vec::new(),
         };
         groups = vec![group("mapping_changed", 1_200), group("ambiguous", 50)];
     }
-    Details {
+    OverviewDetails {
         at: AT,
         oldest_due: of.waiting.then(|| AT - TimeDelta::hours(1)),
         hour: Vec::new(),
@@ -106,15 +106,15 @@ fn details(of: Circumstances) -> Details {
     }
 }
 
-fn reasons(of: Circumstances) -> Vec<Reason> {
-    let reason = |reason| Reason { reason, detail: String::new(), cure: "look" };
+fn reasons(of: OverviewCase) -> Vec<UnreadyReason> {
+    let reason = |reason| UnreadyReason { reason, detail: String::new(), cure: "look" };
     let source = of.source_away.then(|| reason("source"));
     of.state_away.then(|| reason("state")).into_iter().chain(source).collect()
 }
 
-fn page(of: Circumstances) -> String {
-    let overview = Overview::of(
-        Frame::plain("Overview"),
+fn page(of: OverviewCase) -> String {
+    let overview = OverviewPage::of(
+        PageFrame::plain("Overview"),
         true,
         &report(of),
         &details(of),
