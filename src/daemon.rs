@@ -162,7 +162,7 @@ async fn poll_loop(
         if crm.is_replaced() {
             match crm.reopened().await {
                 Ok(reopened) => {
-                    info!("another file has taken the place of the source's: every row is compared");
+                    info!("another file has replaced the source's file: comparing every row");
                     crm = reopened;
                     watch = crm.log.as_ref().map(LogWaiter::start);
                     // Its log may be empty, and its rows are others all the same.
@@ -172,7 +172,7 @@ async fn poll_loop(
             }
         }
         if crm.begin_poll() == FileHistory::TurnedBack {
-            info!("an older content was copied over the source's file: every row is compared");
+            info!("older content was copied over the source's file: comparing every row");
             turns.woken = false;
             turns.reach = PollReach::Everything;
         }
@@ -204,7 +204,7 @@ async fn poll_loop(
                     wake.notify_one();
                 }
                 if polled.held > 0 {
-                    warn!(leads = polled.held, "held for a person: look with `plan`, then `approve` or `baseline`");
+                    warn!(leads = polled.held, "waiting for approval: run `plan`, then `approve` or `baseline`");
                 }
                 first = false;
             }
@@ -312,7 +312,7 @@ async fn poll_in_turn(
     let another = in_use.is_some_and(|in_use| in_use.fingerprint != crm.mapping.fingerprint().to_string());
     if turns.polled && another && writer::others_present(state).await? {
         if !std::mem::replace(&mut turns.superseded, true) {
-            warn!("another instance has another [lead]: polling is left to it; stop the one that is out of date");
+            warn!("another instance has a different [lead] and polls; stop the instance that is out of date");
         }
         return Ok(None);
     }
@@ -351,7 +351,7 @@ async fn deliver_loop(
             round = deliver_round(&mut deliverer, &mut state, &mut upkeep, &settings.delivery, now) => round,
             // A round that is cut off may leave claims without requests: only when the state has hung for so long.
             () = patience_over(&stop, patience) => {
-                warn!("the state does not answer: ended without waiting for it");
+                warn!("the state does not answer: stopped without waiting for it");
                 return Ok(());
             }
         };

@@ -51,11 +51,11 @@ pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, stop: Cancellat
         };
         match ended {
             Ok(0) => {}
-            Ok(rows) => info!(rows, "what was older than [state] keep_outcomes and keep_received is gone"),
+            Ok(rows) => info!(rows, "deleted what was older than [state] keep_outcomes and keep_received"),
             Err(error) => {
                 let cure = state_cure(&error);
                 let error = discreet::in_words(&error.into());
-                warn!(error, cure, "what is old could not be taken out of the state; tried again in an hour");
+                warn!(error, cure, "old entries could not be deleted from the state; retrying in an hour");
             }
         }
         tokio::select! {

@@ -71,7 +71,7 @@ fn service(to: &mut MetricsText, report: &StatusReport, process: &ProcessMetrics
 
 fn leads(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
     let leads = report.leads.iter().map(|(status, leads)| (Some(("status", *status)), *leads as f64));
-    to.gauge("conversica_sync_leads", "Leads in the state, by where they stand.", leads);
+    to.gauge("conversica_sync_leads", "Leads in the state, by status.", leads);
     let held = report.hold.as_ref().map_or(0, |hold| hold.leads);
     to.gauge("conversica_sync_held_leads", "Leads that wait for a person to approve them.", one(held as f64));
     let new_people = report.hold.as_ref().map_or(0, |hold| hold.new_people);
@@ -82,17 +82,17 @@ fn leads(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
     to.gauge("conversica_sync_hold", "Whether leads are held for a person for that reason: 1 or 0.", holds);
     let halt = report.halt.as_ref().map(|halt| halt.reason);
     let halts = HaltReason::ALL.map(|reason| (Some(("reason", reason.name())), flag(halt == Some(reason.name()))));
-    to.gauge("conversica_sync_halted", "Whether nothing is sent until a person mends that: 1 or 0.", halts);
+    to.gauge("conversica_sync_halted", "Whether sending is halted for that reason until an operator fixes it: 1 or 0.", halts);
     let help = "How long the lead has waited that has waited longest to be sent; 0 when none waits.";
     to.gauge("conversica_sync_oldest_waiting_seconds", help, one(age(report.oldest_waiting_since, now)));
 }
 
 fn delivery(to: &mut MetricsText, report: &StatusReport, tally: &RunTally, now: DateTime<Utc>) {
     let outcomes = report.outcomes.iter().map(|(class, count)| (Some(("class", *class)), *count as f64));
-    let help = "Attempts to deliver a lead, by what came of them; counted from the journal, so restarts reset nothing.";
+    let help = "Attempts to deliver a lead, by outcome; counted from the journal, so a restart resets nothing.";
     to.counter("conversica_sync_deliveries", help, outcomes);
     let durations = OutcomeClass::ALL.map(|class| (class.name(), tally.deliveries[class as usize].observed()));
-    let help = "How long attempts took, by what came of them; counted by this process, from 0 at its start.";
+    let help = "How long attempts took, by outcome; counted by this process, from 0 at its start.";
     to.histogram("conversica_sync_delivery_duration_seconds", help, "class", &durations);
 
     let pacing = report.pacing.as_ref();
@@ -103,7 +103,7 @@ fn delivery(to: &mut MetricsText, report: &StatusReport, tally: &RunTally, now: 
     to.gauge("conversica_sync_pace_ceiling_requests_per_second", help, ceiling);
     let later = |until: Option<DateTime<Utc>>| flag(until.is_some_and(|until| until > now));
     let paused = one(pacing.map(|pacing| later(pacing.paused_until)));
-    to.gauge("conversica_sync_paused", "Whether nobody sends, because Conversica asked for a pause: 1 or 0.", paused);
+    to.gauge("conversica_sync_paused", "Whether sending is paused because Conversica asked for it: 1 or 0.", paused);
     let capped = one(pacing.map(|pacing| later(pacing.new_people_wait_until)));
     let help = "Whether people wait for their first contact, because a cap is reached: 1 or 0.";
     to.gauge("conversica_sync_new_people_wait", help, capped);
@@ -144,13 +144,13 @@ fn road_back(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
     to.counter("conversica_sync_received", help, kinds);
     let help = "Later arrivals of what had arrived before.";
     to.counter("conversica_sync_received_repeats", help, one(received.repeats as f64));
-    let help = "Posts that could not be read, and that nobody has mended yet.";
+    let help = "Posts that could not be read and wait for an operator.";
     to.gauge("conversica_sync_unreadable_posts", help, one(received.unreadable as f64));
     let help = "Damaged posts that may be opt-outs, and count as such until an operator has looked.";
     to.gauge("conversica_sync_possible_opt_outs", help, one(received.possible_opt_outs as f64));
     let help = "What is still to be written to the CRM, stopped ones included.";
     to.gauge("conversica_sync_writeback_waiting", help, one(received.waiting_writeback as f64));
-    let help = "What the CRM has refused for good, until a person has mended the cause.";
+    let help = "Events that the CRM refused and that wait for an operator.";
     to.gauge("conversica_sync_writeback_stopped", help, one(received.stopped_writeback as f64));
     let help = "What people have not been told yet by [alerts].";
     to.gauge("conversica_sync_alerts_waiting", help, one(report.alerts.waiting as f64));
@@ -236,7 +236,7 @@ mod tests {
         });
         let text = rendered(&report, MetricsFormat::Text);
         for line in [
-            "# HELP conversica_sync_leads Leads in the state, by where they stand.",
+            "# HELP conversica_sync_leads Leads in the state, by status.",
             "# TYPE conversica_sync_leads gauge",
             "conversica_sync_leads{status=\"in_sync\"} 12345678901",
             "# TYPE conversica_sync_deliveries_total counter",

@@ -98,7 +98,7 @@ impl StatusCache {
                 None
             }
             Err(_) => {
-                debug!("the admin server waited in vain for the state");
+                debug!("the admin server timed out waiting for the state");
                 None
             }
         }
@@ -144,7 +144,7 @@ async fn look<T>(
             None
         }
         Err(_) => {
-            debug!("the admin server waited in vain for the state");
+            debug!("the admin server timed out waiting for the state");
             None
         }
     };

@@ -93,7 +93,7 @@ async fn tell(ways: &AlertChannels, body: String) {
             info!(kind = KIND, attempts = alert.attempts, "told");
             return;
         }
-        warn!(kind = KIND, attempts = alert.attempts, detail, "people could not be told of this yet; tried again");
+        warn!(kind = KIND, attempts = alert.attempts, detail, "an alert could not be delivered; retrying");
         alert.detail = Some(detail);
         tokio::time::sleep(retry::delay(&RETRY, alert.attempts)).await;
     }

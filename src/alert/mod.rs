@@ -122,7 +122,7 @@ async fn hand_on(
     let ways = match AlertChannels::new(&settings.alerts) {
         Ok(ways) => Arc::new(ways),
         Err(error) => {
-            error!(error = format!("{error:#}"), "nobody can be told of anything");
+            error!(error = format!("{error:#}"), "no alert can be sent");
             return stop.cancelled().await;
         }
     };
@@ -154,7 +154,7 @@ async fn hand_on(
                 if !std::mem::replace(&mut failing, true) {
                     let cure = state_cure(&error);
                     let error = discreet::in_words(&error.into());
-                    warn!(error, cure, "nobody can be told of anything while the state cannot be written");
+                    warn!(error, cure, "no alert can be sent while the state cannot be written");
                 }
             }
         }
@@ -180,18 +180,18 @@ async fn hand_over(ways: Arc<AlertChannels>, state: StateDb, alert: TakenAlert) 
             if told {
                 info!(alert = seq, kind, id, attempts, "told");
             } else {
-                error!(alert = seq, kind, id, attempts, detail, "people could not be told of this; given up");
+                error!(alert = seq, kind, id, attempts, detail, "an alert could not be delivered; given up");
             }
             alert::over(&state, seq, &detail, now).await
         }
         NextAlert::Again(due_at) => {
-            warn!(alert = seq, kind, id, attempts, detail, "people could not be told of this yet; tried again");
+            warn!(alert = seq, kind, id, attempts, detail, "an alert could not be delivered; retrying");
             alert::again(&state, seq, &detail, due_at).await
         }
     };
     if let Err(error) = written {
         let error = discreet::in_words(&error.into());
-        warn!(alert = seq, error, "how telling went cannot be written down: it may be told once more");
+        warn!(alert = seq, error, "the result of an alert cannot be recorded: the alert may be sent again");
     }
 }
 

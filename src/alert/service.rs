@@ -61,10 +61,10 @@ impl ServiceCondition {
             ServiceCondition::Halted => "look at `conversica-sync status`",
             ServiceCondition::Held => "look at `conversica-sync plan`, then `approve` or `baseline`",
             ServiceCondition::Rejected => {
-                "look at `conversica-sync leads --status rejected`; mend the rows, or `retry` after mending the account"
+                "look at `conversica-sync leads --status rejected`; fix the rows, or `retry` after fixing the account"
             }
             ServiceCondition::Exhausted => {
-                "look at `conversica-sync leads --status exhausted`; mend the cause, then `conversica-sync retry`"
+                "look at `conversica-sync leads --status exhausted`; fix the cause, then `conversica-sync retry`"
             }
             ServiceCondition::PollFailing => {
                 "see that the database of [source] url answers and still fits [source] and [lead]; `conversica-sync status` \
@@ -75,7 +75,7 @@ impl ServiceCondition {
                  in than [delivery] requests_per_second lets out"
             }
             ServiceCondition::WritebackStopped => {
-                "look at `conversica-sync writeback stopped`; mend it, then `conversica-sync writeback retry`"
+                "look at `conversica-sync writeback stopped`; fix it, then `conversica-sync writeback retry`"
             }
             ServiceCondition::Unreadable => {
                 "look at `conversica-sync received --unreadable`; after an upgrade or a fix, `received replay`"

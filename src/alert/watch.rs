@@ -55,8 +55,8 @@ pub async fn run(
             Ok(Ok(0)) => {}
             Ok(Ok(_)) => signals.alert.notify_one(),
             // The loops whose work it stops say so loudly.
-            Ok(Err(error)) => debug!(error = in_words(&error), "how the service stands cannot be read"),
-            Err(_) => debug!("how the service stands was waited for in vain"),
+            Ok(Err(error)) => debug!(error = in_words(&error), "the service's status cannot be read"),
+            Err(_) => debug!("the service's status did not arrive in time"),
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
@@ -106,7 +106,7 @@ async fn look(
         return Ok(0);
     }
     for news in &news {
-        info!(kind = news.kind, state = news.document["state"].as_str(), "people are told of the service");
+        info!(kind = news.kind, state = news.document["state"].as_str(), "alerts about the service are on");
     }
     Ok(news.len())
 }

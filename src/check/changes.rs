@@ -29,7 +29,7 @@ pub(super) async fn of_changes(crm: &ConnectedCrm, now: DateTime<Utc>) -> anyhow
     if newest.as_ref().is_some_and(|newest| cursor::is_ahead(newest, source.time_zone, now)) {
         let text = "the newest changed_at lies in the future: a typing mistake, or the clock of whoever writes it is wrong; what \
              changes until then is found all the same, as long as clocks differ by less than [source] lookback";
-        items.push(CheckItem::warn(SECTION, "future", text).cure("mend those rows, and the clock that stamped them"));
+        items.push(CheckItem::warn(SECTION, "future", text).cure("fix those rows, and the clock that stamped them"));
     }
     let settled = SettledMoment::at(now);
     let bound = |newest| cursor::bound(newest, source.lookback, source.time_zone, &settled, now);
@@ -44,7 +44,7 @@ pub(super) async fn of_changes(crm: &ConnectedCrm, now: DateTime<Utc>) -> anyhow
             let text =
                 "the newest changed_at is no date, time or epoch number that can be read: every poll compares all rows";
             items.push(
-                CheckItem::warn(SECTION, "changed_at", text).cure("mend that row, or name a column that holds times"),
+                CheckItem::warn(SECTION, "changed_at", text).cure("fix that row, or name a column that holds times"),
             );
         }
         (None, _) => {}
@@ -59,7 +59,7 @@ fn of_kind(kind: StampKind) -> CheckItem {
         StampKind::TimestampTz => "changed_at is a timestamp with its zone",
         StampKind::Timestamp => "changed_at is a timestamp without a zone: [source] time_zone says whose time it is",
         StampKind::Date => "changed_at is a date: every poll reads again whatever has changed on the newest day",
-        StampKind::Text => "changed_at is a text, compared as text: ISO 8601 sorts like the times it stands for",
+        StampKind::Text => "changed_at is a text, compared as text: ISO 8601 sorts like the times it names",
     };
     CheckItem::ok(SECTION, "type", text)
 }

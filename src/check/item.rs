@@ -121,10 +121,10 @@ impl CheckReport {
         let (bad, look) = (self.count(ItemState::Fail), self.count(ItemState::Warn));
         let look = (look > 0).then(|| format!("{look} to look at"));
         match (self.verdict(), look) {
-            (CheckVerdict::Unready, None) => format!("{} to mend.", things(bad)),
-            (CheckVerdict::Unready, Some(look)) => format!("{} to mend, {look}.", things(bad)),
+            (CheckVerdict::Unready, None) => format!("{} to fix.", things(bad)),
+            (CheckVerdict::Unready, Some(look)) => format!("{} to fix, {look}.", things(bad)),
             (CheckVerdict::Decision, look) => {
-                format!("Nothing to mend, {}; a person has to decide.", look.unwrap_or_default())
+                format!("Nothing to fix, {}; a person has to decide.", look.unwrap_or_default())
             }
             (CheckVerdict::Ready, None) => "Ready. Next: conversica-sync plan".to_owned(),
             (CheckVerdict::Ready, Some(look)) => format!("Ready, {look}. Next: conversica-sync plan"),
@@ -147,9 +147,9 @@ mod tests {
         for (states, waits, verdict, summary) in [
             (&[Ok, Ok][..], false, CheckVerdict::Ready, "Ready. Next: conversica-sync plan"),
             (&[Ok, Warn, Skipped], false, CheckVerdict::Ready, "Ready, 1 to look at. Next: conversica-sync plan"),
-            (&[Warn], true, CheckVerdict::Decision, "Nothing to mend, 1 to look at; a person has to decide."),
-            (&[Fail, Skipped], true, CheckVerdict::Unready, "1 thing to mend."),
-            (&[Fail, Fail, Warn], false, CheckVerdict::Unready, "2 things to mend, 1 to look at."),
+            (&[Warn], true, CheckVerdict::Decision, "Nothing to fix, 1 to look at; a person has to decide."),
+            (&[Fail, Skipped], true, CheckVerdict::Unready, "1 thing to fix."),
+            (&[Fail, Fail, Warn], false, CheckVerdict::Unready, "2 things to fix, 1 to look at."),
         ] {
             let list = list(states, waits);
             assert_eq!((list.verdict(), list.summary().as_str()), (verdict, summary));

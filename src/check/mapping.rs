@@ -54,7 +54,7 @@ pub(super) async fn of_rows(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>
     let text = format!("{valid} of {rows} sample rows make a valid lead");
     let mut items = vec![match (rows, valid) {
         (0, _) => CheckItem::warn(SECTION, "rows", "the source has no rows"),
-        (_, 0) => CheckItem::fail(SECTION, "rows", text).cure("mend [lead], or the rows: the reasons follow"),
+        (_, 0) => CheckItem::fail(SECTION, "rows", text).cure("fix [lead], or the rows: the reasons follow"),
         _ => CheckItem::ok(SECTION, "rows", text),
     }];
     items.extend(most_frequent("reason", reasons));
@@ -134,6 +134,6 @@ pub(super) fn of_keys(settings: &ServiceSettings) -> Vec<CheckItem> {
     if settings.lead.published.contains_key(&LeadKey::OptOut) {
         return Vec::new();
     }
-    let text = "optOut is not mapped: whoever has opted out in the CRM is written to all the same";
+    let text = "optOut is not mapped: a person who has opted out in the CRM is written to all the same";
     vec![CheckItem::warn(SECTION, "optOut", text).cure("add under [lead]: optOut = \"<column>\"")]
 }

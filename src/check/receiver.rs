@@ -35,7 +35,7 @@ pub(super) fn of_receiver(settings: &ServiceSettings, now: DateTime<Utc>, is_run
         (Ok(None), false) => "without TLS, on this machine only",
         (Err(error), _) => {
             items.extend(CheckItem::failed(SECTION, "certificate", &error.into()));
-            "once the certificate is mended"
+            "once the certificate is fixed"
         }
     };
     items.insert(0, of_address(receive, by, is_running));
@@ -59,7 +59,7 @@ fn of_address(receive: &ReceiveSettings, by: &str, is_running: bool) -> CheckIte
             CheckItem::ok(SECTION, "listen", format!("{address} is listened on, by the daemon that runs now; {by}"))
         }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let text = format!("{address} is in use: by `conversica-sync run`, or by somebody else; {by}");
+            let text = format!("{address} is in use: by `conversica-sync run`, or by another program; {by}");
             CheckItem::warn(SECTION, "listen", text)
                 .cure("nothing, if the daemon is running; otherwise set [receive] listen")
         }

@@ -66,15 +66,15 @@ pub(super) fn of_alerts(settings: &ServiceSettings) -> Vec<CheckItem> {
         (Some(_), None) => "by [alerts] url",
         (None, Some(_)) => "by [alerts] command",
         (None, None) if settings.receive.is_some() => {
-            let text = "nobody is told when a lead wants to be contacted: it stands in the CRM and in `received` only";
+            let text = "no alert goes out when a lead wants to be contacted: only the CRM and `received` show it";
             return vec![CheckItem::warn("alerts", "ways", text).cure("set [alerts] url or [alerts] command")];
         }
         // Nothing comes that anybody would have to be told of.
         (None, None) => return Vec::new(),
     };
-    let of_leads = if settings.receive.is_some() { "of leads that need somebody, and " } else { "" };
+    let of_leads = if settings.receive.is_some() { "of leads that need a person, and " } else { "" };
     let text =
-        format!("people are told {told}: {of_leads}when the service itself needs somebody, and when it no longer does");
+        format!("alerts go {told}: {of_leads}when the service itself needs an operator, and when it no longer does");
     vec![CheckItem::ok("alerts", "ways", text)]
 }
 

@@ -73,7 +73,7 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart)
     items.push(of_writing(state, url).await?);
     let company = company(state, url).await?;
     let is_in_use = company.is_some();
-    let text = company.map_or("nobody sends from it at present".to_owned(), |company| format!("in use by {company}"));
+    let text = company.map_or("no instance sends from it at present".to_owned(), |company| format!("in use by {company}"));
     items.push(CheckItem::ok(SECTION, "company", text));
     let standing = ServiceStanding::of(state).await?;
     if let Some(halt) = &standing.halt {
@@ -151,7 +151,7 @@ async fn of_writing(state: &StateDb, url: &str) -> anyhow::Result<CheckItem> {
             .fetch_one(pool)
             .await?;
             match (may, standby) {
-                (_, true) => Some("this is a standby, which nobody may write to".to_owned()),
+                (_, true) => Some("this is a standby, which is read-only".to_owned()),
                 (false, false) => Some(format!("{role} may not write to it")),
                 (true, false) => None,
             }

@@ -99,7 +99,7 @@ async fn unused(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
         TriggerStanding::Absent | TriggerStanding::Foreign => false,
     };
     let log = design.log.quoted();
-    let item = CheckItem::warn(SECTION, "log", format!("there are triggers that fill {log}, which nobody drains"))
+    let item = CheckItem::warn(SECTION, "log", format!("there are triggers that fill {log}, which no instance drains"))
         .cure("write [source] changes = \"triggers\", or run `conversica-sync triggers remove`");
     items.extend(unused.then_some(item));
     Ok(items)

@@ -53,7 +53,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         CheckVerdict::Ready | CheckVerdict::Decision => Ok(ExitCode::Done),
         CheckVerdict::Unready => Err(SetupError::new(
             format!("{} of the points above must be fixed before anything can be sent", list.count(ItemState::Fail)),
-            "mend them in the order in which they stand, then run `conversica-sync check` again",
+            "fix them in this order, then run `conversica-sync check` again",
         )
         .into()),
     }

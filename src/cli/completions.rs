@@ -17,7 +17,7 @@ pub fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, NAME, &mut script);
     if args.shell == Shell::Bash {
-        script = mended(&String::from_utf8_lossy(&script)).into_bytes();
+        script = fixed(&String::from_utf8_lossy(&script)).into_bytes();
     }
     console::put(&script);
     Ok(ExitCode::Done)
@@ -25,6 +25,6 @@ pub fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
 
 /// Nothing would be completed behind a command: where a program has a hyphen in its name, the crate (4.6.11) spells the labels
 /// of its states in two ways (github.com/clap-rs/clap/issues/6421). Changes nothing once that is mended there.
-fn mended(script: &str) -> String {
+fn fixed(script: &str) -> String {
     script.replace(&NAME.replace('-', "__subcmd__"), &NAME.replace('-', "__"))
 }

@@ -73,7 +73,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let answer: HealthAnswer = serde_json::from_slice(&body)
         .map_err(|_| anyhow!("{no}: what answers at {address} (status {}) is not conversica-sync", status.as_u16()))?;
     if status == StatusCode::OK {
-        let held = answer.held.map(|held| format!("; held ({}): {} leads wait for a person", held.reason, held.leads));
+        let held = answer.held.map(|held| format!("; held ({}): {} leads wait for approval", held.reason, held.leads));
         say(printable(&format!("{yes}{}", held.unwrap_or_default())));
         return Ok(ExitCode::Done);
     }
@@ -90,7 +90,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
 fn reachable(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
     if listen.port() == 0 {
         return Err(SetupError::new(
-            format!("`admin.listen` is {listen}: with port 0 nobody but the daemon's log knows where it listens"),
+            format!("`admin.listen` is {listen}: with port 0 only the daemon's log says where it listens"),
             "set [admin] listen to a port of its own, or name the one in the log by --address",
         )
         .into());

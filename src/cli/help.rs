@@ -129,7 +129,7 @@ Exit codes: 0 done, 2 usage or configuration, or the post does not wait for it."
 pub const RECEIVED_REPLAY: &str = "\
 Examples:
   conversica-sync received replay --all                     all that could not be read
-  conversica-sync received replay 12 --body mended.json     that one, as you have mended it
+  conversica-sync received replay 12 --body fixed.json     that one, as you have fixed it
 
 Exit codes: 0 read, 2 usage or configuration, 3 some still cannot be read.";
 
@@ -160,7 +160,7 @@ Examples:
 pub const RESUME: &str = "\
 Examples:
   conversica-sync status    says what the halt is about
-  conversica-sync resume    once that is mended";
+  conversica-sync resume    once that is fixed";
 
 pub const BACKUP: &str = "\
 Examples:

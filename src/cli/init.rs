@@ -299,7 +299,7 @@ fn refuse_missing(
             }
             Err(SetupError::new(
                 format!(
-                    "this cannot be known from the database ({}), and there is nobody to ask:\n  {}",
+                    "this cannot be known from the database ({}), and there is no terminal to ask at:\n  {}",
                     proposal.table,
                     missing.join("\n  ")
                 ),

@@ -171,7 +171,7 @@ async fn print_text(state: &StateDb, wanted: &LeadsQuery<'_>) -> anyhow::Result<
         })
         .await?;
     if leads.is_empty() && wanted.limit != Some(0) {
-        say(if wanted.reason.is_some() { "No lead matches." } else { "No lead stands there." });
+        say(if wanted.reason.is_some() { "No lead matches." } else { "No lead has that status." });
         return Ok(());
     }
     let total = wanted.total(state).await?.max(listed);

@@ -114,7 +114,7 @@ fn summary(passed: &PassOutcome) -> String {
         polled.invalid
     );
     if polled.held > 0 {
-        let _ = write!(text, "; {} held for a person", table::leads(i64::try_from(polled.held).unwrap_or(i64::MAX)));
+        let _ = write!(text, "; {} waiting for approval", table::leads(i64::try_from(polled.held).unwrap_or(i64::MAX)));
     }
     let _ = write!(text, ".\nSent: {} accepted, {} rejected", passed.accepted, passed.rejected);
     if passed.transient + passed.ambiguous > 0 {

@@ -215,7 +215,7 @@ fn what(event: &HeardEvent) -> String {
             parts.push(format!("unreadable, put aside: {}", printable(problem)));
         }
         (Some(problem), None) => parts.push(format!("UNREADABLE: {}", printable(problem))),
-        (Some(_), Some(mended_as)) => parts.push(format!("was unreadable; mended as {mended_as}")),
+        (Some(_), Some(mended_as)) => parts.push(format!("was unreadable; fixed as {mended_as}")),
         (None, _) => {
             let (told, outside, notes) = said(event);
             parts.extend(told.iter().map(|(key, value)| match value {
@@ -334,7 +334,7 @@ async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&P
     for seq in &seqs {
         let event = reading::one(&state, *seq).await?.ok_or_else(|| unknown(*seq))?;
         if event.problem.is_none() || event.mended_as.is_some() {
-            let what = format!("post {seq} is not one that waits to be mended");
+            let what = format!("post {seq} does not wait to be fixed");
             return Err(SetupError::new(what, "`conversica-sync received --unreadable` lists those").into());
         }
     }
@@ -353,7 +353,7 @@ async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&P
                     tally.0 += 1;
                     say(format_args!("{seq}: read; the same had arrived as {now}"));
                 }
-                ReplayOutcome::Erased => say(format_args!("{seq}: about somebody who was erased; it was not kept")),
+                ReplayOutcome::Erased => say(format_args!("{seq}: about a person who was erased; it was not kept")),
                 ReplayOutcome::Unreadable(problem) => {
                     tally.1 += 1;
                     say(format_args!("{seq}: still cannot be read: {}", printable(&problem)));

@@ -59,6 +59,6 @@ fn read_again(started: &mut LoadedConfig, running: &watch::Sender<Arc<ServiceSet
     info!(taken = reloaded.taken.join(", "), "settings read again");
     if !reloaded.left.is_empty() {
         let cure = "restart conversica-sync to put them in force";
-        warn!(keys = reloaded.left.join(", "), cure, "these settings have changed, and wait for a restart");
+        warn!(keys = reloaded.left.join(", "), cure, "these settings have changed and need a restart");
     }
 }

@@ -19,7 +19,7 @@ pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
                 // What is on its way stays claimed; the next start records it as ambiguous.
                 std::process::exit(1);
             }
-            tracing::info!("stopping: finishing what is on its way; a second signal ends at once");
+            tracing::info!("stopping: finishing requests in flight; a second signal stops at once");
             token.cancel();
         }
     });

@@ -136,7 +136,7 @@ fn text(found: &[StoppedEvent]) -> String {
             printable(stopped.detail.as_deref().unwrap_or_default()).into_owned(),
         ]);
     }
-    format!("{}\nAfter mending it: conversica-sync writeback retry ID… (or --event NUMBER, or --all)", list.trim_fmt())
+    format!("{}\nAfter fixing it: conversica-sync writeback retry ID… (or --event NUMBER, or --all)", list.trim_fmt())
 }
 
 fn events(number: u64) -> String {

@@ -27,7 +27,7 @@ pub enum DurationError {
     NoUnit(String),
     #[error("`{0}` is not a unit; the units are d, h, m, s and ms")]
     UnknownUnit(String),
-    #[error("`{0}` must stand before the smaller units, and only once")]
+    #[error("`{0}` must come before the smaller units, and only once")]
     Order(&'static str),
     #[error("it is longer than 100 years")]
     TooLong,

@@ -24,7 +24,7 @@ fn syntax_error(name: &str, text: &str, error: &toml::de::Error) -> SetupError {
     let reason = error.message().lines().collect::<Vec<_>>().join("; ");
     SetupError::new(
         format!("{name}:{line}:{column}: this is not TOML: {reason}"),
-        "Text needs quotes, a key stands once, a section is written [section].",
+        "Text needs quotes, a key may appear once, a section is written [section].",
     )
 }
 

@@ -188,7 +188,7 @@ mod tests {
             documented().iter().map(|line| format!("{}.{}", line.section, line.key)).collect();
         let unique: BTreeSet<String> =
             documented.iter().filter(|name| !name.starts_with("lead.custom.")).cloned().collect();
-        assert_eq!(documented.len(), documented.iter().collect::<BTreeSet<_>>().len(), "a key stands there twice");
+        assert_eq!(documented.len(), documented.iter().collect::<BTreeSet<_>>().len(), "a key appears twice");
         assert_eq!(known.difference(&unique).collect::<Vec<_>>(), Vec::<&String>::new(), "missing in default.toml");
         assert_eq!(unique.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new(), "unknown in default.toml");
     }

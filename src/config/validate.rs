@@ -93,7 +93,7 @@ fn source(source: &SourceSettings, report: &mut ValidationReport<'_>) {
     if source.change_log.is_some() && source.table.is_none() {
         report.problem(
             "source.change_log",
-            "`source.change_log` is set, but there is no `source.table` that triggers could stand on",
+            "`source.change_log` is set, but there is no `source.table` to put triggers on",
             "Set `table`, or remove `change_log`.",
         );
     }

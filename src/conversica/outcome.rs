@@ -54,7 +54,7 @@ impl OutcomeClass {
         match self {
             OutcomeClass::Accepted => "nothing",
             OutcomeClass::Rejected => {
-                "mend the row in the CRM, or `conversica-sync retry ID` after mending the account"
+                "fix the row in the CRM, or `conversica-sync retry ID` after fixing the account"
             }
             OutcomeClass::Transient => "nothing: it is tried again by itself until [delivery.retry] max_elapsed",
             OutcomeClass::Ambiguous => "nothing: [delivery] on_ambiguous says what happens",

@@ -30,7 +30,7 @@ pub fn stopping() {
 
 fn say(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "systemd cannot be told how the service stands");
+        debug!(%error, "systemd cannot be notified of the service's status");
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn open_state(settings: &ServiceSettings, command: &str) -> anyhow::Re
         .await
         .map_err(|error| state_unusable(url, &error))?;
     if recovered > 0 {
-        warn!(leads = recovered, "recorded as ambiguous what was on its way when the program last ended");
+        warn!(leads = recovered, "recorded requests in flight when the program last ended as ambiguous");
     }
     Ok(OpenState { db, writer, company, file })
 }

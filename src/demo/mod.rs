@@ -82,7 +82,7 @@ pub async fn run(ending: DemoEnding, stop: CancellationToken) -> anyhow::Result<
     say(format_args!("  configuration  {}", config_file.display()));
     say(format_args!("  dashboard      http://{}/", settings.admin.listen));
     say(format_args!("  what arrived   curl http://{}/leads", sandbox.address));
-    say(format_args!("  how it stands  conversica-sync --config {} status\n", config_file.display()));
+    say(format_args!("its status     conversica-sync --config {} status\n", config_file.display()));
 
     let daemon_stop = stop.child_token();
     let tally = Arc::new(RunTally::default());
@@ -147,7 +147,7 @@ async fn show(ending: DemoEnding, crm_file: &Path, state_url: &str, sandbox: &Ru
     loop {
         let posts_before = sandbox.counts().accepted;
         let changes = change_some(crm_file, round, clock::now()).await?;
-        say("Somebody works in the CRM:");
+        say("A colleague works in the CRM:");
         for sentence in &changes.told {
             say(format_args!("  {sentence}"));
         }
@@ -201,7 +201,7 @@ async fn conclude(state_url: &str, sandbox: &RunningSandbox) -> anyhow::Result<(
         counts.faults_injected
     ));
     say(format_args!(
-        "  {} rows are invalid: their leads wait until somebody mends them in the CRM.",
+        "  {} rows are invalid: their leads wait until the CRM's users fix them.",
         report.leads(LeadStatus::Invalid)
     ));
     say(format_args!(

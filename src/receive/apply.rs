@@ -64,7 +64,7 @@ async fn search_unreadable(
             }
             Err(error) if !db::is_outage(&error) && !std::mem::replace(&mut failing, true) => {
                 let cure = state_cure(&error);
-                warn!(%error, cure, "what Conversica has posted waits: the state does not take it in; tried again by itself");
+                warn!(%error, cure, "posts of Conversica wait: the state cannot apply them; retrying");
             }
             Err(_) => {}
         }
@@ -90,7 +90,7 @@ async fn apply_readable(
         match apply_waiting(&settings, &state).await {
             Ok(applied) => {
                 if std::mem::take(&mut failing) {
-                    info!("what Conversica posts is taken in again");
+                    info!("posts of Conversica are applied again");
                 }
                 pass_on(applied, &signals);
                 if applied.events > 0 {
@@ -104,7 +104,7 @@ async fn apply_readable(
             }
             Err(error) if !std::mem::replace(&mut failing, true) => {
                 let cure = state_cure(&error);
-                warn!(%error, cure, "what Conversica has posted waits: the state does not take it in; tried again by itself");
+                warn!(%error, cure, "posts of Conversica wait: the state cannot apply them; retrying");
             }
             Err(_) => {}
         }

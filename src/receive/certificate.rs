@@ -85,7 +85,7 @@ impl ReceiverCertificate {
         match understood {
             Ok(config) => {
                 self.current.send_replace(Arc::new(config));
-                info!("the receiver's certificate was read again: new connections are shown it");
+                info!("the receiver's certificate was reloaded: new connections use it");
             }
             Err(_) if !asked && unsettled.as_ref() != Some(&found) => {
                 *unsettled = Some(found);

@@ -147,13 +147,13 @@ pub fn cure(verdict: LeadVerdict, reason: &str) -> String {
             "nothing while `run` works; `conversica-sync status` says whether it does, and whether it is halted".to_owned()
         }
         LeadVerdict::Held => advice(reason).to_owned(),
-        LeadVerdict::Invalid => "mend the rows in the CRM; they are sent by themselves then".to_owned(),
+        LeadVerdict::Invalid => "fix the rows in the CRM; they are sent by themselves then".to_owned(),
         LeadVerdict::Rejected => {
-            "mend the rows in the CRM, or the account and then `conversica-sync retry --status rejected`; `conversica-sync \
+            "fix the rows in the CRM, or the account and then `conversica-sync retry --status rejected`; `conversica-sync \
              lead ID` shows what Conversica said"
                 .to_owned()
         }
-        LeadVerdict::Exhausted => "mend the cause, then `conversica-sync retry --status exhausted`".to_owned(),
+        LeadVerdict::Exhausted => "fix the cause, then `conversica-sync retry --status exhausted`".to_owned(),
         LeadVerdict::Ambiguous => {
             "they are sent again by themselves; at once with `conversica-sync reconcile --repair`. The same lead twice is an \
              update"
@@ -180,11 +180,11 @@ fn not_worked(reason: &str) -> String {
     } else if reason.contains("duplicate") {
         "Conversica has the same person under another id: merge them in the CRM, or leave one out"
     } else if reason.contains("email") || reason.contains("bounced") {
-        "the address does not work: mend it in the CRM, and the change is sent"
+        "the address does not work: fix it in the CRM, and the change is sent"
     } else if reason.contains("no rep") {
         "no owner was sent: map repName and give the lead an owner in the CRM"
     } else if reason.starts_with("unworkable") {
-        "Conversica cannot write to them: mend what it names in the CRM"
+        "Conversica cannot write to them: fix what it names in the CRM"
     } else if reason.starts_with("lead stopped") {
         "nothing: the person wants no more messages, and that counts"
     } else if reason.starts_with("client stopped") {

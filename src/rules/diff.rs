@@ -190,13 +190,13 @@ mod tests {
             };
         assert_eq!(urgent(out, Some(&known(given, Some(given))), Some(given)), (ChangeKind::Stop, true));
         assert_eq!(urgent(moved, Some(&known(out, Some(out))), Some(out)), (ChangeKind::Update, false), "said before");
-        assert_eq!(urgent(out, None, None), (ChangeKind::Create, false), "nobody has been written to yet");
+        assert_eq!(urgent(out, None, None), (ChangeKind::Create, false), "the person was never contacted");
         let mut unsure = known(given, Some(given));
         unsure.delivered_hash = None;
         assert_eq!(
             urgent(out, Some(&unsure), Some(out)),
             (ChangeKind::Stop, true),
-            "nobody knows what Conversica holds"
+            "it is unknown what Conversica holds"
         );
     }
 
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(reason(out, Some(&known(a, Some(a))), Some(a), Hold), None, "withdrawn consent is never held");
         let mut unsure = known(a, Some(a));
         unsure.delivered_hash = None;
-        assert_eq!(reason(b, Some(&unsure), None, Hold), holds, "nobody knows which conversation it is in");
+        assert_eq!(reason(b, Some(&unsure), None, Hold), holds, "its conversation is unknown");
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
         );
         let arrived = known(expected, Some(expected));
         assert_eq!(kind_of(compare(row.clone(), Some(&arrived), Some(expected), Send)), Some(ChangeKind::Invalid));
-        assert_eq!(kind_of(compare(row, None, None, Send)), Some(ChangeKind::Invalid), "nobody has been written to");
+        assert_eq!(kind_of(compare(row, None, None, Send)), Some(ChangeKind::Invalid), "the person was never contacted");
     }
 
     #[test]

@@ -37,14 +37,14 @@ pub fn advice(reason: &str) -> &'static str {
             "another conversation may start a new series of messages: `approve` sends it, `baseline` leaves things as they are"
         }
         AMBIGUOUS => {
-            "nobody knows whether Conversica has them: ask, then `approve` to send them again, or `baseline` if they arrived"
+            "Conversica may or may not have them: ask it, then `approve` to send them again, or `baseline` if they arrived"
         }
         TEST_LEAD_LIMIT => {
-            "the Test Lead Token is set: raise [conversica] test_lead_limit, or remove test_lead_token and `approve` to send in \
-             earnest"
+            "the Test Lead Token is set: raise [conversica] test_lead_limit, or remove test_lead_token and `approve` to send to \
+             the real assistants"
         }
         SOURCE_SHRANK => {
-            "most of the leads that were known are missing from the source: mend it, and this ends by itself within minutes; if \
+            "most of the leads that were known are missing from the source: fix it, and this ends by itself within minutes; if \
              they are really gone, `approve` (which stops their messages where on_delete says so) or `baseline` (which sends nothing)"
         }
         RESTORED => {

@@ -91,7 +91,7 @@ impl LeadVerdict {
             LeadVerdict::Invalid => "the row makes no valid lead",
             LeadVerdict::Rejected => "Conversica refused this content",
             LeadVerdict::Exhausted => "failed for too long",
-            LeadVerdict::Ambiguous => "nobody knows whether it arrived",
+            LeadVerdict::Ambiguous => "it is unknown whether it arrived",
             LeadVerdict::Gone => "known to Conversica, or assumed to be; no longer in the CRM",
             LeadVerdict::Unconfirmed => "accepted, and nothing heard of it since",
             LeadVerdict::NotWorked => "Conversica does not work it",
@@ -197,7 +197,7 @@ fn content(hash: ContentFingerprint, facts: &LeadFacts, rules: VerdictRules) -> 
             let why = match facts.status {
                 LeadStatus::Rejected => "changed since it was refused",
                 LeadStatus::Exhausted => "changed since it was given up",
-                LeadStatus::Invalid => "mended since it was last read",
+                LeadStatus::Invalid => "fixed since it was last read",
                 _ => "known, but not sent",
             };
             return simple(LeadVerdict::NeverSent, why);
@@ -365,7 +365,7 @@ mod tests {
             "the row has changed since"
         );
         let invalid = LeadFacts { status: LeadStatus::Invalid, ..refused.clone() };
-        assert_eq!(verdict(RowState::Content(OTHER), &invalid), Some(LeadVerdict::NeverSent), "the row was mended");
+        assert_eq!(verdict(RowState::Content(OTHER), &invalid), Some(LeadVerdict::NeverSent), "the row was fixed");
         assert_eq!(verdict(RowState::Invalid(&["email: blank".to_owned()]), &settled()), Some(LeadVerdict::Invalid));
     }
 

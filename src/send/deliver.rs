@@ -185,7 +185,7 @@ impl LeadDeliverer {
         if self.capped_until.is_none()
             && let Some(until) = next.capped_until
         {
-            info!(%until, "a cap on people contacted for the first time is reached: the next of them waits for its turn");
+            info!(%until, "a cap on first contacts is reached: the next new lead waits");
         }
         self.capped_until = next.capped_until;
         Ok(next.at)
@@ -364,7 +364,7 @@ impl LeadDeliverer {
             reason = reason.name(),
             http_status = attempt.http_status,
             cure = reason.cure(),
-            "halted: nothing is sent until this is mended"
+            "halted: nothing is sent until this is fixed"
         );
         // Whatever these credentials were worth before, the next request goes alone.
         self.verified = false;

@@ -53,7 +53,7 @@ pub async fn poll(
         (Err(_), _) => unnamed_before,
     };
     if unnamed > unnamed_before {
-        warn!(rows = unnamed, "rows have no key that names a lead and are left out: look with `check`");
+        warn!(rows = unnamed, "rows without a usable key are skipped: run `check`");
     }
     if result.is_ok() {
         let kind = match kind {

@@ -143,7 +143,7 @@ mod tests {
         let mut after =
             DeliveryThrottle::resume(&delivery(), Some(before.pacing(None, now)), now + TimeDelta::seconds(1));
         assert!(after.is_obstructed(now + TimeDelta::seconds(59)));
-        assert_eq!(after.pace.available(now + TimeDelta::seconds(59)), 0, "everybody waits, whoever restarts what");
+        assert_eq!(after.pace.available(now + TimeDelta::seconds(59)), 0, "every instance waits, restarted or not");
         assert_eq!(after.pace.rate(), 50.0);
         assert_eq!(after.breaker.slots(4, now + TimeDelta::seconds(61)), 1, "one probe");
     }

@@ -152,7 +152,7 @@ impl ConnectedCrm {
         if is_same {
             return Ok(());
         }
-        let what = format!("{}: somebody changed its columns as a poll began", columns::place(&self.source));
+        let what = format!("{}: its columns changed as a poll began", columns::place(&self.source));
         Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll looks again")))
     }
 
@@ -223,7 +223,7 @@ impl ConnectedCrm {
         let Some(cause) = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()) else { return error };
         if db::is_lock(cause) {
             return error.context(SetupError::new(
-                format!("{} is locked by somebody; waiting for it", columns::place(&self.source)),
+                format!("{} is locked by another session; waiting for it", columns::place(&self.source)),
                 "nothing, if an ALTER TABLE, a TRUNCATE or a bulk load is under way: it is tried again by itself. Otherwise end \
                  the transaction that keeps the lock",
             ));

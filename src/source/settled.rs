@@ -179,7 +179,7 @@ pub fn warn_of_long(settled: &SettledMoment, said: &mut Option<DateTime<Utc>>) {
     if settled.is_of_unknown_age() {
         if said.replace(DateTime::UNIX_EPOCH) != Some(DateTime::UNIX_EPOCH) {
             warn!(
-                cure = "commit or roll back what stands in pg_prepared_xacts",
+                cure = "commit or roll back the transactions in pg_prepared_xacts",
                 "a transaction in the CRM's database was prepared before this program first looked: until it ends, every \
                  poll reads every row that has a stamp"
             );

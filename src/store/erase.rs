@@ -292,7 +292,7 @@ fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> ErasedFa
         "last_poll"
             if ["error", "cure"].iter().any(|key| fact[*key].as_str().is_some_and(|text| text.contains(&lead.id))) =>
         {
-            fact["error"] = json!("(it may have named somebody who was erased; the next poll says it again)");
+            fact["error"] = json!("(it may have named a person who was erased; the next poll says it again)");
             fact["cure"] = Value::Null;
             ErasedFact::Becomes(fact.to_string())
         }

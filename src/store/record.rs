@@ -72,7 +72,7 @@ macro_rules! posts {
             let Some((last, _, _)) = rows.last() else { break };
             after = *last;
             for (seq, body, mended_as) in rows {
-                let is_mended = mended_as.is_some_and(|mended| seqs.contains(&mended));
+                let is_mended = mended_as.is_some_and(|fixed| seqs.contains(&fixed));
                 if is_mended || $crate::store::record::seems_to_be_about(&body, lead) {
                     seqs.insert(seq);
                 }

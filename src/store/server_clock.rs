@@ -61,7 +61,7 @@ fn report_difference(correction: ClockCorrection) {
             );
         }
     } else if IS_REPORTED.swap(false, Ordering::Relaxed) {
-        info!("this machine's clock and that of the state's server agree again");
+        info!("the clocks of this machine and of the state's server agree again");
     }
 }
 

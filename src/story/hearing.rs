@@ -275,7 +275,7 @@ fn on_its_way(waits: &OnItsWay) -> String {
     match (waits.status.as_str(), waits.attempts) {
         ("stopped", tries) => {
             format!(
-                "(not in the CRM: stopped after {tries} tries{why}; after mending it: conversica-sync writeback retry)"
+                "(not in the CRM: stopped after {tries} tries{why}; after fixing it: conversica-sync writeback retry)"
             )
         }
         (_, 0) => "(not in the CRM yet: waits)".to_owned(),

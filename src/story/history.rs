@@ -34,7 +34,7 @@ pub fn of_story(story: &LeadStory, width: usize) -> Vec<(DateTime<Utc>, String)>
     }
     let mut events = vec![(story.changed_at, changed)];
     if let (Some(at), Some(reason)) = (story.held_at, &story.hold_reason) {
-        let held = format!("held for a person: {}", printable(reason));
+        let held = format!("waiting for approval: {}", printable(reason));
         events.push((at, held + &wrapped(advice(reason), width, 6)));
     }
     let attempt = |outcome: &RecordedOutcome| {
@@ -68,7 +68,7 @@ fn decision(decided: &RecordedDecision) -> String {
     let did = match decided.action.as_str() {
         "approve" => "approved",
         "baseline" => "taken as delivered, nothing sent (baseline)",
-        "retry" => "put back in the queue",
+        "retry" => "queued again",
         other => other,
     };
     let others = match decided.leads - 1 {

@@ -173,15 +173,15 @@ pub fn standing(story: &LeadStory) -> (String, &'static str) {
             (format!("waits for a person: {reason}"), "look at `plan`, then `approve` or `baseline`")
         }
         LeadStatus::Invalid => {
-            (format!("not sent: {}", story.invalid_reasons.join("; ")), "mend the row in the CRM; it is sent by itself")
+            (format!("not sent: {}", story.invalid_reasons.join("; ")), "fix the row in the CRM; it is sent by itself")
         }
         LeadStatus::Rejected => (
             format!("Conversica refused this content{}", rejection()),
-            "mend the row in the CRM, or `retry ID` after mending the account",
+            "fix the row in the CRM, or `retry ID` after fixing the account",
         ),
         LeadStatus::Exhausted => (
             format!("failed for too long{}", answer()),
-            "mend the cause, then `retry ID`; a change of the row does it too",
+            "fix the cause, then `retry ID`; a change of the row does it too",
         ),
         LeadStatus::Gone => ("no longer in the source".to_owned(), "nothing; it goes on when the row comes back"),
     }

@@ -1,4 +1,4 @@
-//! The dashboard in a real browser: a lead that was refused is found, retried and seen mended, without a reload, without a
+//! The dashboard in a real browser: a lead that was refused is found, retried and seen fixed, without a reload, without a
 //! complaint of the browser, and without a request to anywhere else.
 //!
 //! With `CONVERSICA_SYNC_SCREENSHOTS=<directory>` the pictures of docs/metrics.md are written there.
@@ -80,8 +80,8 @@ fn a_refused_lead_is_found_retried_and_seen_mended_without_a_reload() {
     browser.click("#confirm");
     browser.wait_for_text("1 lead back in the queue.");
     browser.eval("window.not_reloaded = true");
-    browser.wait_until("it is mended", "document.querySelector('h1 .chip')?.textContent === 'in_sync'");
-    assert_eq!(browser.eval("window.not_reloaded"), true, "the page mended itself");
+    browser.wait_until("it is fixed", "document.querySelector('h1 .chip')?.textContent === 'in_sync'");
+    assert_eq!(browser.eval("window.not_reloaded"), true, "the page fixed itself");
 
     Heard::put_all(&conversation("17"), scene.state_store());
     browser.wait_for_text("The lead");

@@ -121,7 +121,7 @@ fn what_does_not_depend_on_a_failure_is_looked_at_all_the_same(engine: Engine) {
     assert_eq!(output.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{output}");
     let text = scene.run(&["check"]).expect_code(2);
     assert!(text.stdout.contains("skip  mapping   needs the source"), "{text}");
-    assert!(text.stdout.trim_end().ends_with("1 thing to mend, 1 to look at."), "{text}");
+    assert!(text.stdout.trim_end().ends_with("1 thing to fix, 1 to look at."), "{text}");
 
     // Triggers that are missing keep nobody from looking at the rows.
     scene.set_text("source", "table", "leads").set_text("source", "changes", "triggers");
@@ -164,7 +164,7 @@ fn who_runs_on_the_state_is_said_and_what_waits_for_a_person(engine: Engine) {
     drop(daemon.kill());
     // A server needs a moment to see that a session has gone.
     wait_until("nobody is there", std::time::Duration::from_secs(30), || {
-        named(&scene, "state", "company")[0]["detail"] == "nobody sends from it at present"
+        named(&scene, "state", "company")[0]["detail"] == "no instance sends from it at present"
     });
     scene.run(&["approve", "--yes"]).expect_code(0);
     scene.run(&["once", "--max-wait", "0s"]).expect_code(4);
@@ -202,7 +202,7 @@ fn settings_that_cannot_be_used_leave_everything_else_unseen() {
     assert_eq!(endpoint.connections(), 0);
     let text = scene.run(&["check"]).expect_code(2);
     assert!(text.stdout.contains("did you mean") || text.stdout.contains("username"), "{text}");
-    assert!(text.stdout.trim_end().ends_with("2 things to mend."), "{text}");
+    assert!(text.stdout.trim_end().ends_with("2 things to fix."), "{text}");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn an_endpoint_that_is_away_is_one_thing_to_mend() {
     let scene = Scene::new(&format!("http://127.0.0.1:{}/json/", refused_port()), 1);
     says(&scene, "endpoint", "connect", "fail", &["cannot be reached", "firewall"]);
     let output = scene.run(&["check"]).expect_code(2);
-    assert!(output.stdout.contains("1 thing to mend"), "{output}");
+    assert!(output.stdout.contains("1 thing to fix"), "{output}");
     assert!(output.stderr.contains("1 of the points above must be fixed"), "{output}");
     let refused = scene.run(&["check", "--json", "--send-test-lead"]).expect_code(2);
     assert!(refused.stderr.contains("cannot be used with"), "{refused}");

@@ -357,7 +357,7 @@ fn a_retry_is_of_one_lead_or_of_a_status_and_a_halt_is_lifted() {
     let done = browsing.post("/act/retry", &asked.form("/act/retry").pairs(), &[]);
     assert_eq!((done.status, done.location.as_deref()), (303, Some("/leads/1")));
     assert!(browsing.get("/leads/1").text().contains("1 lead back in the queue."));
-    scene.wait_for_status("one is mended", SOON, |status| status["leads"]["in_sync"] == 1);
+    scene.wait_for_status("one is fixed", SOON, |status| status["leads"]["in_sync"] == 1);
 
     let asked = browsing.get("/act/retry?status=rejected");
     assert!(asked.text().contains("Put 2 leads back in the queue? 2 people"), "{}", asked.text());

@@ -357,7 +357,7 @@ fn a_lock_is_waited_for_aloud_and_a_dropped_column_holds_the_daemon_only_until_i
         somebody.execute("lock table leads in access exclusive mode").await.unwrap();
         somebody
     });
-    let said = daemon.wait_for_line("is locked by somebody; waiting for it", PATIENCE);
+    let said = daemon.wait_for_line("is locked by another session; waiting for it", PATIENCE);
     assert!(said.contains("[source] table leads"), "{said}");
     runtime.block_on(somebody.execute("commit")).unwrap();
     daemon.wait_for_line("polling works again", PATIENCE);

@@ -203,7 +203,7 @@ async fn who_may_still_be_written_to_by_conversica_is_not_erased(engine: Engine)
     assert_eq!(
         known("known", 11).await,
         ErasureOutcome::Refused(ErasureReach::MayWrite),
-        "nobody knows whether it arrived"
+        "it is unknown whether it arrived"
     );
     let again = claim_one(&db, 12).await;
     record(&db, &[finished(&again, OutcomeClass::Accepted, NextStep::Done, 13)]).await;
@@ -288,15 +288,15 @@ async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) 
     assert_eq!(counts(&db).await, expected.map(|(name, count)| (name.to_owned(), count)));
     let applied = apply_all(&db, at(4)).await;
     assert_eq!((applied.events, applied.alerts), (1, 0));
-    // Somebody mends a post that they had looked at before.
-    let mended = replay(
+    // Somebody fixes a post that they had looked at before.
+    let fixed = replay(
         &db,
         &waits,
         Some(br#"{"id":"1","action":"sent","date":"2026-01-01T00:00:00Z","body":"x"}"#),
         false,
         at(5),
     );
-    assert_eq!(mended.await.unwrap(), ReplayOutcome::Erased);
+    assert_eq!(fixed.await.unwrap(), ReplayOutcome::Erased);
     assert_eq!(reading::list(&db, &reading::EventFilter::default(), 9).await.unwrap().len(), 1);
 }
 

@@ -314,7 +314,7 @@ fn a_failing_status_fails_whatever_comes_with_it(engine: Engine) {
     scene.wait_for_status("all but the refused", SOON, |status| {
         status["leads"]["in_sync"] == 25 && status["leads"]["rejected"] == 5
     });
-    scene.crm("update leads set last_name = 'Mended' where id % 6 = 5");
+    scene.crm("update leads set last_name = 'Fixed' where id % 6 = 5");
     let status = settled(&scene, &[&endpoint], SOON);
     assert_classes(&status, &[&endpoint], 0);
     let details = scene.state("select detail from outcome where class = 'rejected' order by length(detail) desc");

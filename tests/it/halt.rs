@@ -157,7 +157,7 @@ fn a_401_in_the_middle_leaves_the_other_leads_due_and_untouched() {
 fn a_refused_lead_stops_alone_and_its_change_is_sent_again() {
     for status in [400, 413, 415, 422] {
         let endpoint = StandIn::start(move |request| {
-            let refused = request.id.as_deref() == Some("3") && !request.body.contains("Mended");
+            let refused = request.id.as_deref() == Some("3") && !request.body.contains("Fixed");
             Reaction::status(if refused { status } else { 200 }).body("the email looks odd")
         });
         let scene = Scene::new(&endpoint.url(), 5);
@@ -168,7 +168,7 @@ fn a_refused_lead_stops_alone_and_its_change_is_sent_again() {
         );
         scene.run(&["once"]).expect_code(3);
         assert_eq!(endpoint.requests().len(), 5, "{status}");
-        scene.crm("update leads set last_name = 'Mended' where id = 3");
+        scene.crm("update leads set last_name = 'Fixed' where id = 3");
         scene.run(&["once"]).expect_code(0);
         assert_eq!(endpoint.requests().len(), 6, "{status}");
     }

@@ -101,7 +101,7 @@ fn a_hold_and_a_baseline_are_told(engine: Engine) {
     scene.set("safety", "first_run", "");
     scene.run(&["once"]).expect_code(4);
     let held = scene.run(&["lead", "1"]).expect_code(0).stdout;
-    in_order(&held, &["What happened", "held for a person: first_run\n      `approve` contacts everybody"]);
+    in_order(&held, &["What happened", "waiting for approval: first_run\n      `approve` contacts everybody"]);
     assert!(scene.run(&["lead", "1", "--json"]).json()["held_at"].is_string());
     scene.run(&["baseline", "--yes"]).expect_code(0);
     let text = scene.run(&["lead", "1"]).expect_code(0).stdout;

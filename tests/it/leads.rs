@@ -121,7 +121,7 @@ fn every_status_is_listed_with_its_reason(engine: Engine) {
         ("1", &["in_sync", "should hold, and holds", "\"Ann1\"", "accepted, status 200"][..]),
         ("2", &["rejected", "Conversica refused", "422", "looks odd", "retry ID"]),
         ("3", &["retrying", "tried again at", "transient, status 500", "try later"]),
-        ("4", &["invalid", "shaped like an e-mail address", "mend the row", "none was sent before"]),
+        ("4", &["invalid", "shaped like an e-mail address", "fix the row", "none was sent before"]),
         ("5", &["exhausted", "attempt 2", "502", "retry"]),
         ("6", &["gone", "no longer in the source", "missing from the source"]),
         ("7", &["in_flight", "accepted nothing yet"]),

@@ -120,7 +120,7 @@ async fn a_lead_that_cannot_be_sent_waits_until_its_row_is_mended(engine: Engine
         .crm
         .sql("update leads set email = 'lead7@example.com', owner = 'Robin Roe', do_not_contact = 'N' where id = 7")
         .await;
-    assert_eq!(scene.sent_by_once(3).await.0, 1, "one is mended, one is not");
+    assert_eq!(scene.sent_by_once(3).await.0, 1, "one is fixed, one is not");
     scene.crm.sql("delete from leads where id = 8").await;
     insert(&scene.crm, &[8]).await;
     let (sent, document) = scene.sent_by_once(0).await;

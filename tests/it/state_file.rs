@@ -75,7 +75,7 @@ async fn a_state_from_a_newer_version_is_refused(engine: Engine) {
     for refused in [StateDb::open_state(&place.url).await.err(), StateDb::open_state_read_only(&place.url).await.err()]
     {
         let error = refused.expect("it is refused");
-        let setup = error.downcast_ref::<SetupError>().expect("a mistake that a person can mend: exit code 2");
+        let setup = error.downcast_ref::<SetupError>().expect("a mistake that a person can fix: exit code 2");
         assert!(setup.what.contains("newer") && setup.what.contains("9999"), "{setup}");
         assert!(setup.cure.contains("[state] url"), "{setup}");
     }
@@ -130,7 +130,7 @@ async fn a_state_from_an_older_version_is_named_by_who_looks_and_brought_up_to_d
         }
     }
     let error = StateDb::open_state_read_only(&place.url).await.expect_err("who only looks changes nothing");
-    let setup = error.downcast_ref::<SetupError>().expect("a person can mend it");
+    let setup = error.downcast_ref::<SetupError>().expect("a person can fix it");
     assert!(setup.what.contains("older") && setup.cure.contains("once"), "{setup}");
     assert!(StateDb::state_exists(&place.url).await.unwrap());
 

@@ -1,4 +1,4 @@
-//! The units: systemd reads them without a complaint, finds little to attack, and never starts again what a person has to mend.
+//! The units: systemd reads them without a complaint, finds little to attack, and never starts again what a person has to fix.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

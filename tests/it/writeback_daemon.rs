@@ -152,7 +152,7 @@ fn a_crm_that_is_away_is_missed_aloud_and_caught_up_with() {
     wait_for_empty_queue(&scene);
     cluster.stop();
     Heard::message("1", "sent", "meanwhile").put(scene.state_store());
-    daemon.wait_for_line("what Conversica sent cannot be written to the CRM; it waits", PATIENCE);
+    daemon.wait_for_line("events from Conversica cannot be written to the CRM; they wait", PATIENCE);
     Heard::message("1", "sent", "later").put(scene.state_store());
     // What goes to Conversica goes on.
     scene.crm("update leads set last_name = 'Newer'");

@@ -103,7 +103,7 @@ impl OperatorAction {
                     title: "Lift the halt".to_owned(),
                     question: format!("Lift the halt ({}) of {}?", halt.reason.name(), halt.since.format("%F %T UTC")),
                     asides: vec![
-                        "First see that its cause is mended: wrong credentials that are tried again can lock the account.".to_owned(),
+                        "First see that its cause is fixed: wrong credentials that are tried again can lock the account.".to_owned(),
                         "The next request goes alone, until Conversica accepts it.".to_owned(),
                     ],
                     button: "Lift the halt",
@@ -194,7 +194,7 @@ const TAKEN_UP: &str = " It is taken up within seconds.";
 
 fn of_retry(stuck: StuckLeads) -> ActionPreview {
     let people = match stuck.new_people {
-        0 => "Nobody is contacted for the first time by it.".to_owned(),
+        0 => "No person is contacted for the first time.".to_owned(),
         1 => "1 person will be contacted for the first time.".to_owned(),
         people => format!("{people} people will be contacted for the first time."),
     };
@@ -313,7 +313,7 @@ pub async fn act(
                 Some(("Overview", "/")),
             ),
             Err(error) => {
-                warn!(error = in_words(&error), "what was decided at the dashboard could not be written down");
+                warn!(error = in_words(&error), "a decision made at the dashboard could not be recorded");
                 away(&board, &visitor)
             }
         },

@@ -71,7 +71,7 @@ pub async fn sign_in(
             }
         };
     }
-    info!(address = %peer.ip().to_canonical(), "somebody has signed in to the dashboard");
+    info!(address = %peer.ip().to_canonical(), "a user signed in to the dashboard");
     let cookie = board.sessions.begin(now);
     ([(SET_COOKIE, set_cookie(&board, &headers, &cookie, LASTS.as_secs()))], Redirect::to(next)).into_response()
 }

@@ -211,7 +211,7 @@ fn concerns(report: &StatusReport, details: &OverviewDetails) -> Vec<OpenConcern
     if report.unnamed() > 0 {
         concerns.push(OpenConcern {
             title: format!("Rows without a usable key: {}", number(report.unnamed())),
-            says: "They are left out, and while there are such rows no lead is taken for gone.",
+            says: "They are left out, and while such rows exist no lead is treated as gone.",
             leads: Vec::new(),
             cure: pieces(
                 "`conversica-sync check` names the first of them; give them a key, or leave them out with `where` under `[source]`.",
@@ -362,13 +362,13 @@ fn trouble_received(report: &StatusReport) -> Vec<Vec<TextPiece>> {
     let mut trouble = Vec::new();
     if received.unreadable > 0 {
         trouble.push(pieces(
-            "Some posts cannot be read: `conversica-sync received --unreadable` says which and why; after mending, `conversica-sync \
+            "Some posts cannot be read: `conversica-sync received --unreadable` says which and why; after fixing, `conversica-sync \
              received replay`.",
         ));
     }
     if received.stopped_writeback > 0 {
         trouble.push(pieces(
-            "Some cannot be written to the CRM: `conversica-sync writeback stopped` says why; after mending, `conversica-sync \
+            "Some cannot be written to the CRM: `conversica-sync writeback stopped` says why; after fixing, `conversica-sync \
              writeback retry`.",
         ));
     }

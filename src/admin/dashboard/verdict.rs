@@ -37,7 +37,7 @@ pub fn verdict(
 ) -> (VerdictTone, String) {
     match sending {
         SendingState::Halted => {
-            return (VerdictTone::Stopped, "Halted: nothing is sent until a person mends the cause".to_owned());
+            return (VerdictTone::Stopped, "Halted: nothing is sent until an operator fixes the cause".to_owned());
         }
         SendingState::StateUnwritable => {
             return (VerdictTone::Stopped, "The state cannot be written: nothing is sent".to_owned());

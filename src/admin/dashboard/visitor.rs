@@ -74,7 +74,7 @@ impl DashboardContext {
     pub fn refuse(&self, address: IpAddr, now: Instant) -> Option<u64> {
         let failure = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(address, now);
         if failure.first {
-            warn!(%address, "somebody has shown a wrong admin token");
+            warn!(%address, "a request carried a wrong admin token");
         }
         failure.come_back.map(|wait| wait.as_secs().max(1))
     }

@@ -86,7 +86,7 @@ pub fn about(
         let options = vec![
             ShownChoice { text: "leave it out for now; the file says so".to_owned(), choice: false },
             ShownChoice {
-                text: "whoever has no yes there has opted out (optOut is its opposite)".to_owned(),
+                text: "a person without a yes there has opted out (optOut is its opposite)".to_owned(),
                 choice: true,
             },
         ];

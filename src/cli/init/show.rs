@@ -21,7 +21,7 @@ pub fn proposal(proposal: &SourceProposal, source: &InspectedTable) {
     let like = proposal.system.map(|system| format!(", which looks like {system}")).unwrap_or_default();
     say(format_args!("{} {} ({}){like}", capital(source), printable(&proposal.table), rows(source)));
     if matches!(proposal.place, RowsPlace::Query(_)) {
-        say("It is read by a query, because not everything stands in the table itself.");
+        say("It is read by a query, because the table itself does not hold everything.");
     }
     say("");
     let mut lines = table::plain(&["SETTING", "FROM", "BECAUSE"]);
@@ -75,7 +75,7 @@ fn no_valid_lead(trial: &ConfigTrial, source: &InspectedTable) -> Option<&'stati
     match (trial.valid, trial.rows, source.rows) {
         (0, 0, Some(0)) => Some("The table has no rows yet: nothing could be tried."),
         (0, 0, _) => Some("No row is left by what takes rows out: nothing could be tried."),
-        (0, _, _) => Some("NO ROW MAKES A VALID LEAD: with this configuration nobody would be sent."),
+        (0, _, _) => Some("NO ROW MAKES A VALID LEAD: with this configuration no lead would be sent."),
         _ => None,
     }
 }
@@ -88,7 +88,7 @@ pub fn trial(trial: &ConfigTrial, source: &InspectedTable, with_sample: bool) {
     let of = if trial.rows >= ROWS { "the first 1,000 rows".to_owned() } else { format!("{} row(s)", trial.rows) };
     say(format_args!("Of {of}, {} would make a valid lead.", trial.valid));
     if trial.opted_out > 0 {
-        say(format_args!("Of these, {} say optOut: Conversica is told so.", trial.opted_out));
+        say(format_args!("Of these, {} say optOut: the program passes that on to Conversica.", trial.opted_out));
     }
     if trial.repeated_keys > 0 {
         say(format_args!(
@@ -126,7 +126,7 @@ pub fn next_steps(target: &ConfigTarget, source: &InitSource, trial: &ConfigTria
     }
     match source.kept {
         UrlStorage::NewFile => say(format_args!(
-            "The database's URL has a password in it, so it stands in {} (readable for you only).",
+            "The database's URL has a password in it, so it is kept in {} (readable for you only).",
             target.url_file.display()
         )),
         UrlStorage::Environment => {

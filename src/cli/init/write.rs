@@ -77,7 +77,7 @@ fn source(text: &mut String, proposal: &SourceProposal, setting: &ConfigSettings
         RowsPlace::Query(query) => {
             comment(
                 text,
-                "A query, because not everything stands in the table itself. What changes in a joined table alone is found by",
+                "A query, because the table itself does not hold everything. A change in a joined table alone is found by",
             );
             comment(
                 text,

@@ -120,7 +120,7 @@ async fn erase(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Ex
     while !erase::scrub(state).await? {
         if start.elapsed() > SCRUB_WITHIN {
             say(
-                "Somebody is reading the state: its write-ahead log keeps the bytes until that has ended and it is written over.",
+                "Another program is reading the state: its write-ahead log keeps the bytes until that reader ends and the log is overwritten.",
             );
             break;
         }

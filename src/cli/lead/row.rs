@@ -59,7 +59,7 @@ pub fn unread_text(row: &MappedRow) -> String {
                 let _ = writeln!(text, "  note: {}", printable(note));
             }
         }
-        Err(_) => text.push_str("  to do: mend the row in the CRM; it is sent by itself\n"),
+        Err(_) => text.push_str("  to do: fix the row in the CRM; it is sent by itself\n"),
     }
     text
 }

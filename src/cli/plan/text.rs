@@ -164,7 +164,7 @@ fn changed_keys(totals: &PlanTotals) -> String {
         return String::new();
     }
     keys.sort_by_key(|(_, leads)| std::cmp::Reverse(*leads));
-    let mut text = "Of people whom Conversica knows, or is assumed to know, these keys change:\n".to_owned();
+    let mut text = "For people that Conversica knows, or is assumed to know, these keys change:\n".to_owned();
     for (key, leads) in keys.iter().take(NAMED) {
         let leads = if *leads == 1 { "1 lead".to_owned() } else { format!("{} leads", number(*leads)) };
         let _ = writeln!(text, "  {:>16}  {}", leads, printable(key));
@@ -207,7 +207,7 @@ fn same_email(totals: &PlanTotals) -> String {
     if totals.same_email > 0 {
         let _ = writeln!(
             text,
-            "Look twice: {} e-mail address(es) stand under more than one id.",
+            "Look twice: {} e-mail address(es) belong to more than one id.",
             number(totals.same_email)
         );
         for same in &totals.same_email_examples {

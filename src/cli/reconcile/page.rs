@@ -52,7 +52,7 @@ pub fn page(report: &ReconcileReport, ignored: &[LeadVerdict], outcomes: &[Outco
     let headline = match (report.leads(), differences) {
         (0, _) => "There are no leads yet".to_owned(),
         (leads, 0) if report.total(LeadVerdict::Assumed) > 0 => format!(
-            "No difference among {} leads, of which {} are only assumed known",
+            "No difference among {} leads; {} of them are only assumed known",
             number(leads),
             number(report.total(LeadVerdict::Assumed))
         ),

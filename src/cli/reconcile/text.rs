@@ -22,8 +22,8 @@ pub fn text(report: &ReconcileReport, ignored: &[LeadVerdict]) -> String {
             )
         }
         (_, 0) => writeln!(text, "All {leads} leads agree."),
-        (_, 1) => writeln!(text, "{leads} leads, of which 1 needs a look."),
-        (_, _) => writeln!(text, "{leads} leads, of which {differences} need a look."),
+        (_, 1) => writeln!(text, "{leads} leads; 1 needs a look."),
+        (_, _) => writeln!(text, "{leads} leads; {differences} need a look."),
     };
     text.push('\n');
     for verdict in LeadVerdict::ALL {
@@ -49,7 +49,7 @@ pub fn text(report: &ReconcileReport, ignored: &[LeadVerdict]) -> String {
     if let Some(repaired) = report.repaired {
         text.push_str("\nRepaired\n");
         if repaired.read_again == 0 && repaired.send_again == 0 {
-            text.push_str("  Nothing was to be put back in the queue.\n");
+            text.push_str("  No lead had to be queued again.\n");
         }
         if repaired.read_again > 0 {
             let _ = writeln!(
@@ -62,7 +62,7 @@ pub fn text(report: &ReconcileReport, ignored: &[LeadVerdict]) -> String {
         if repaired.send_again > 0 {
             let _ = writeln!(
                 text,
-                "  {} of which nobody knows whether they arrived: due now, with the same content.",
+                "  {} may have arrived (unknown): due now, with the same content.",
                 table::leads(i64::try_from(repaired.send_again).unwrap_or(i64::MAX))
             );
         }

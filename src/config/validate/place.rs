@@ -27,7 +27,7 @@ pub(super) fn endpoint(endpoint: &Url, report: &mut ValidationReport<'_>) {
         report.problem(
             KEY,
             "`conversica.endpoint` holds a user name or password",
-            "Remove what stands before the @; set `username` and `password_file` under [conversica].",
+            "Remove the part before the @; set `username` and `password_file` under [conversica].",
         );
     }
 }

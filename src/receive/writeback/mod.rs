@@ -140,9 +140,9 @@ fn judged(
         let (attempts, id, kind) = (event.attempts + 1, &event.lead.id, event.kind.name());
         let due_at = (attempts < TRIES).then(|| now + retry::delay(retry, attempts));
         if due_at.is_some() {
-            warn!(event = seq, id, kind, attempts, error = detail, "the CRM refuses what Conversica sent; tried again");
+            warn!(event = seq, id, kind, attempts, error = detail, "the CRM refuses events from Conversica; retrying");
         } else {
-            let cure = "look at `conversica-sync writeback stopped`, mend it, then `conversica-sync writeback retry`";
+            let cure = "look at `conversica-sync writeback stopped`, fix it, then `conversica-sync writeback retry`";
             error!(
                 event = seq,
                 id,
@@ -170,7 +170,7 @@ pub async fn run(
         Ok(Some(writer)) => writer,
         Ok(None) => return stop.cancelled().await,
         Err(error) => {
-            error!(error = error.what, cure = error.cure, "nothing of what Conversica sends can be written to the CRM");
+            error!(error = error.what, cure = error.cure, "no event from Conversica can be written to the CRM");
             return stop.cancelled().await;
         }
     };
@@ -203,7 +203,7 @@ pub async fn run(
                 let cure = trouble.cure();
                 let words = trouble.in_words();
                 if words != said {
-                    warn!(error = words, cure, "what Conversica sent cannot be written to the CRM; it waits");
+                    warn!(error = words, cure, "events from Conversica cannot be written to the CRM; they wait");
                     said = words;
                 }
                 retry::delay(&patience, troubles).max(Duration::from_millis(10))

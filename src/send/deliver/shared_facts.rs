@@ -81,7 +81,7 @@ impl LeadDeliverer {
             // Content made by another mapping is stale: the poll that is to come makes it anew.
             self.idle_until = None;
             if remapping {
-                info!("[lead] has changed: what is in the queue waits until a poll has made it anew");
+                info!("[lead] has changed: queued leads wait until a poll has built them anew");
             }
         }
         self.remapping = remapping;

@@ -70,7 +70,7 @@ pub fn by_name(draft: &mut ProposalDraft<'_>) {
                     let confirmed = if why.is_empty() { 0 } else { 20 };
                     pairs.push((likeness + confirmed, key, column, format!("column name{why}")));
                 }
-                Err(Some(why)) => draft.doubts.push(format!("\"{}\" is not taken for {key}: {why}", column.name)),
+                Err(Some(why)) => draft.doubts.push(format!("\"{}\" is not used as {key}: {why}", column.name)),
                 Err(None) => {}
             }
         }
@@ -210,13 +210,13 @@ fn doubt(key: LeadKey, column: &TableColumn, draft: &ProposalDraft<'_>) -> Optio
         return Some("no sampled row has a value".to_owned());
     }
     if folded == "phonesprimaryphonenumber" {
-        return Some("the country code stands in \"phonesPrimaryPhoneCallingCode\"".to_owned());
+        return Some("the country code is in \"phonesPrimaryPhoneCallingCode\"".to_owned());
     }
     if key == LeadKey::Email && shape::fit(column, shape::is_email) == ShapeFit::Unsure {
         return Some("not all sampled values look like e-mail addresses".to_owned());
     }
     if key == LeadKey::Email && folded == "emailnormalized" {
-        return Some("blank where several addresses stand in email_from".to_owned());
+        return Some("blank where email_from holds several addresses".to_owned());
     }
     (key == LeadKey::FirstName && column.values().any(|name| name.contains(' ')) && !has_last_name(draft))
         .then(|| "some values have several words".to_owned())

@@ -297,7 +297,7 @@ pub async fn doubts(
         doubts.push(SetupError::new(
             "the triggers notify, and this server has max_prepared_transactions above 0: PREPARE TRANSACTION fails for a \
              transaction that has touched leads",
-            "nothing, if nobody uses two-phase commit; else `conversica-sync triggers install --no-notify`",
+            "nothing, if two-phase commit is not in use; else `conversica-sync triggers install --no-notify`",
         ));
     }
     match publications(db, design).await?.as_slice() {

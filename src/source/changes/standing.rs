@@ -83,7 +83,7 @@ pub fn foreign(design: &TriggerDesign) -> SetupError {
 pub async fn design(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<TriggerDesign> {
     let Some(table) = &source.table else {
         return Err(SetupError::new(
-            "[source] query is set, and triggers stand on one table",
+            "[source] query is set, and triggers watch one table only",
             "set [source] table instead, or write changes = \"poll\" and set changed_at",
         )
         .into());
@@ -132,7 +132,7 @@ pub async fn design(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<Tr
         let column = columns::find(db, &described, name).ok_or_else(|| {
             SetupError::new(
                 format!("{}: there is no column \"{name}\"", columns::place(source)),
-                "mend [source] key and client; `conversica-sync check` names the columns that are there",
+                "fix [source] key and client; `conversica-sync check` names the columns that are there",
             )
         })?;
         if column.form != ColumnForm::Plain {
@@ -207,7 +207,7 @@ fn log_name(source: &SourceSettings, table: &QualifiedName) -> Result<QualifiedN
 fn no_table(source: &SourceSettings) -> SetupError {
     SetupError::new(
         format!("{}: there is no such table", columns::place(source)),
-        "mend [source] table; `conversica-sync check` names the tables that are there",
+        "fix [source] table; `conversica-sync check` names the tables that are there",
     )
 }
 

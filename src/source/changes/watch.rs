@@ -68,7 +68,7 @@ impl LogWaiter {
                         POOLER_RETRY
                     }
                     Err(error) => {
-                        debug!(%error, "the change log is not watched for a moment");
+                        debug!(%error, "the change log could not be watched; retrying");
                         RETRY
                     }
                 };

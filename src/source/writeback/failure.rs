@@ -58,10 +58,10 @@ impl WriteFailure {
             }
             FailureReach::Unfit => {
                 "let whoever owns the CRM's database run what `conversica-sync writeback print` shows, for a role that may write \
-                 (set it as [writeback] url), or mend the statements; `conversica-sync check` looks at all of it, and nothing is \
+                 (set it as [writeback] url), or fix the statements; `conversica-sync check` looks at all of it, and nothing is \
                  lost meanwhile"
             }
-            FailureReach::Event => "mend what the database refuses, then run `conversica-sync writeback retry`",
+            FailureReach::Event => "fix what the database refuses, then run `conversica-sync writeback retry`",
         }
     }
 }
