@@ -82,7 +82,11 @@ fn leads(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
     to.gauge("conversica_sync_hold", "Whether leads are held for a person for that reason: 1 or 0.", holds);
     let halt = report.halt.as_ref().map(|halt| halt.reason);
     let halts = HaltReason::ALL.map(|reason| (Some(("reason", reason.name())), flag(halt == Some(reason.name()))));
-    to.gauge("conversica_sync_halted", "Whether sending is halted for that reason until an operator fixes it: 1 or 0.", halts);
+    to.gauge(
+        "conversica_sync_halted",
+        "Whether sending is halted for that reason until an operator fixes it: 1 or 0.",
+        halts,
+    );
     let help = "How long the lead has waited that has waited longest to be sent; 0 when none waits.";
     to.gauge("conversica_sync_oldest_waiting_seconds", help, one(age(report.oldest_waiting_since, now)));
 }

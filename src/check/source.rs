@@ -128,7 +128,9 @@ async fn of_open_transactions(crm: &ConnectedCrm, role: &str, now: DateTime<Utc>
     if outlook.settled.is_of_unknown_age() {
         let text = "a transaction has been prepared, and nobody knows when it began: until it ends, every poll of a daemon that \
              starts now reads every row that has a stamp";
-        items.push(CheckItem::warn("rights", NAME, text).cure("commit or roll back the transactions in pg_prepared_xacts"));
+        items.push(
+            CheckItem::warn("rights", NAME, text).cure("commit or roll back the transactions in pg_prepared_xacts"),
+        );
     }
     if let Some(since) = outlook.settled.long_open() {
         let since = since.format("%F %T UTC");

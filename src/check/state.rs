@@ -73,7 +73,8 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart)
     items.push(of_writing(state, url).await?);
     let company = company(state, url).await?;
     let is_in_use = company.is_some();
-    let text = company.map_or("no instance sends from it at present".to_owned(), |company| format!("in use by {company}"));
+    let text =
+        company.map_or("no instance sends from it at present".to_owned(), |company| format!("in use by {company}"));
     items.push(CheckItem::ok(SECTION, "company", text));
     let standing = ServiceStanding::of(state).await?;
     if let Some(halt) = &standing.halt {

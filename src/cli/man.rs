@@ -1,6 +1,5 @@
 //! `man`: the manual page, made of the same definitions as `--help`.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,24 +66,10 @@ fn page(command: Command) -> io::Result<Vec<u8>> {
         man.render_subcommands_section(&mut page)?;
     }
     after_help(after.as_deref().unwrap_or_default()).to_writer(&mut page)?;
-    Ok(in_ascii(&String::from_utf8_lossy(&page)).into_bytes())
+    Ok(page)
 }
 
-/// As every formatter reads it, whatever the locale: other characters by their numbers.
-fn in_ascii(page: &str) -> String {
-    let mut plain = String::with_capacity(page.len());
-    for c in page.chars() {
-        if c.is_ascii() {
-            plain.push(c);
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(plain, "\\[u{:04X}]", u32::from(c));
-        }
-    }
-    plain
-}
-
-/// What stands below the options: the examples as they are, other paragraphs as text.
+/// The text below the options: each example with its explanation, other paragraphs as text.
 fn after_help(text: &str) -> Roff {
     let mut roff = Roff::new();
     for paragraph in text.split("\n\n") {

@@ -15,7 +15,6 @@ pub mod leads;
 pub mod man;
 pub mod once;
 pub mod output;
-pub mod pager;
 pub mod plan;
 pub mod progress;
 pub mod received;

@@ -2,14 +2,14 @@
 
 mod text;
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tempfile::SpooledTempFile;
 
 use crate::cli::context::{ExitCode, readable_state, settings};
-use crate::cli::pager::{BufferedText, TextPager};
 use crate::cli::progress;
 use crate::clock;
 use crate::config::ServiceSettings;
@@ -26,7 +26,7 @@ pub struct Args {
     /// One JSON document on standard output
     #[arg(long)]
     pub json: bool,
-    /// How many leads to show one by one [default: 20, or all with --json or in a pager]
+    /// How many leads to show one by one [default: 20, or all with --json]
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// Show only leads with which this would be done; may be repeated. The numbers are of all leads
@@ -35,13 +35,12 @@ pub struct Args {
     /// Show only the lead of this id; may be repeated. The numbers are of all leads
     #[arg(long, value_name = "ID")]
     pub lead: Vec<String>,
-    /// On a terminal, write everything at once rather than through $PAGER (less -FRX where that is not set)
-    #[arg(long)]
-    pub no_pager: bool,
 }
 
-/// How many leads are shown for people who did not say, where nobody turns pages.
+/// How many leads the text shows without `--limit`.
 const LIMIT: u64 = 20;
+/// Bytes of the text of leads that are kept in memory.
+const IN_MEMORY: usize = 1024 * 1024;
 
 fn action_parser() -> impl TypedValueParser<Value = PlannedAction> {
     PossibleValuesParser::new(PlannedAction::ALL.map(PlannedAction::name))
@@ -56,14 +55,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         None => StateDb::open_state_in_memory().await?,
     };
     let planner = PlanReader { crm, state, settings: &loaded.settings };
-    let pager = if args.no_pager || args.json { None } else { TextPager::of_terminal() };
-    let limit = match args.limit {
-        None if args.json || pager.is_some() => None,
-        limit => Some(limit.unwrap_or(LIMIT)),
-    };
+    let limit = args.limit.or(if args.json { None } else { Some(LIMIT) });
     let chosen = PlanSelection { only: &args.only, ids: &args.lead, limit, found: 0 };
-    let totals =
-        if args.json { print_json(&planner, chosen).await? } else { print_text(&planner, chosen, pager).await? };
+    let totals = if args.json { print_json(&planner, chosen).await? } else { print_text(&planner, chosen).await? };
     Ok(if totals.hold.is_some() {
         ExitCode::Decision
     } else if totals.invalid > 0 {
@@ -136,17 +130,14 @@ async fn print_json(planner: &PlanReader<'_>, mut chosen: PlanSelection<'_>) -> 
     Ok(totals)
 }
 
-async fn print_text(
-    planner: &PlanReader<'_>,
-    mut chosen: PlanSelection<'_>,
-    pager: Option<TextPager>,
-) -> anyhow::Result<PlanTotals> {
-    // What stands above the leads is known at the end.
-    let mut leads = BufferedText::default();
+/// The numbers are known at the end and are printed first, so the leads wait in memory, and beyond [`IN_MEMORY`] in a file.
+async fn print_text(planner: &PlanReader<'_>, mut chosen: PlanSelection<'_>) -> anyhow::Result<PlanTotals> {
+    let mut leads = SpooledTempFile::new(IN_MEMORY);
     let mut shown = 0;
     let totals = planner
         .plan(|lead| {
-            if chosen.admits(&lead) && leads.add(&text::describe(&lead))? {
+            if chosen.admits(&lead) {
+                leads.write_all(text::describe(&lead).as_bytes())?;
                 shown += 1;
             }
             Ok(())
@@ -159,6 +150,16 @@ async fn print_text(
         0 => String::new(),
         more => format!("… and {more} more (--limit N, --only ACTION, --lead ID, or --json for all)\n"),
     };
-    leads.show(&text::headline(&totals), &below, pager)?;
-    Ok(totals)
+    leads.rewind()?;
+    let mut out = std::io::stdout();
+    let written = out
+        .write_all(text::headline(&totals).as_bytes())
+        .and_then(|()| std::io::copy(&mut leads, &mut out))
+        .and_then(|_| out.write_all(below.as_bytes()))
+        .and_then(|()| out.flush());
+    match written {
+        // A reader such as `head` has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(totals),
+        written => Ok(written.map(|()| totals)?),
+    }
 }

@@ -297,7 +297,9 @@ fn refused(error: &sqlx::Error) -> SetupError {
              hand, says what it is; drop or change that first"
         }
         Some("42704") => "make that role first, or name another one with --role",
-        Some("55P03" | "5" | "6" | "261" | "517") => "another session keeps the table locked: try again in a calm moment",
+        Some("55P03" | "5" | "6" | "261" | "517") => {
+            "another session keeps the table locked: try again in a calm moment"
+        }
         Some("8" | "14" | "1032") => "this takes a user that may write the file and its directory",
         _ => "run what `triggers print` shows by hand, to see more",
     };

@@ -53,9 +53,7 @@ impl OutcomeClass {
     pub const fn remedy(self) -> &'static str {
         match self {
             OutcomeClass::Accepted => "nothing",
-            OutcomeClass::Rejected => {
-                "fix the row in the CRM, or `conversica-sync retry ID` after fixing the account"
-            }
+            OutcomeClass::Rejected => "fix the row in the CRM, or `conversica-sync retry ID` after fixing the account",
             OutcomeClass::Transient => "nothing: it is tried again by itself until [delivery.retry] max_elapsed",
             OutcomeClass::Ambiguous => "nothing: [delivery] on_ambiguous says what happens",
             OutcomeClass::Halting => "what the halt's reason asks for",
@@ -139,6 +137,15 @@ pub fn of_answer(status: u16, content_type: Option<&str>, text: &AnswerText) -> 
             AnswerVerdict::CredentialsRefused => (OutcomeClass::Halting, Some(HaltReason::Credentials)),
         },
         by_status => by_status,
+    }
+}
+
+/// Whether an outcome asks for fewer requests: 429 and 503 say so, and a missing answer may mean an overload.
+pub const fn asks_for_less(class: OutcomeClass, status: Option<u16>) -> bool {
+    match class {
+        OutcomeClass::Transient => matches!(status, Some(429 | 503)),
+        OutcomeClass::Ambiguous => true,
+        OutcomeClass::Accepted | OutcomeClass::Rejected | OutcomeClass::Halting => false,
     }
 }
 

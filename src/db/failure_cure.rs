@@ -1,5 +1,6 @@
 //! What to do about a failure of the customer's database: one table from PostgreSQL's SQLSTATE, or SQLite's result code, to a
-//! class and a cure. The message of the database is never looked at, except for the general error of SQLite. Pure.
+//! class and a cure. The message of the database is never looked at, except for the general error of SQLite. It takes errors
+//! apart and asks no database anything.
 
 use sqlx::error::DatabaseError;
 

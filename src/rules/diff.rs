@@ -247,7 +247,11 @@ mod tests {
         );
         let arrived = known(expected, Some(expected));
         assert_eq!(kind_of(compare(row.clone(), Some(&arrived), Some(expected), Send)), Some(ChangeKind::Invalid));
-        assert_eq!(kind_of(compare(row, None, None, Send)), Some(ChangeKind::Invalid), "the person was never contacted");
+        assert_eq!(
+            kind_of(compare(row, None, None, Send)),
+            Some(ChangeKind::Invalid),
+            "the person was never contacted"
+        );
     }
 
     #[test]

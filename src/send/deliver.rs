@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::client::permit::SendPermit;
 use crate::client::{ConversicaClient, RequestAttempt};
 use crate::config::ServiceSettings;
-use crate::conversica::outcome::OutcomeClass;
+use crate::conversica::outcome::{OutcomeClass, asks_for_less};
 use crate::rules::admission::ClaimFilter;
 use crate::rules::mapping::LeadMapping;
 use crate::rules::retry::{self, NextStep};
@@ -317,11 +317,10 @@ impl LeadDeliverer {
                 NextStep::Rejected
             }
             OutcomeClass::Transient | OutcomeClass::Ambiguous => {
-                if slows_down(attempt) {
+                if asks_for_less(attempt.class, attempt.http_status) {
                     self.throttle.pace.slow_down(attempt.retry_after, now);
-                }
-                if let Some(wait) = asked_pause(attempt) {
-                    self.unwritten.push(UnwrittenFact::Pause(now + wait));
+                    // A pause that Conversica asks for holds for every instance.
+                    self.unwritten.extend(attempt.retry_after.map(|wait| UnwrittenFact::Pause(now + wait)));
                 }
                 if self.throttle.breaker.failed(&delivery.retry, now) {
                     let detail =
@@ -371,17 +370,6 @@ impl LeadDeliverer {
         self.unwritten.push(UnwrittenFact::Halt(halt.clone()));
         self.halt = Some(halt);
     }
-}
-
-/// Whether Conversica has too much to do, as far as this answer shows.
-fn slows_down(attempt: &RequestAttempt) -> bool {
-    let is_overloaded = attempt.class == OutcomeClass::Transient && matches!(attempt.http_status, Some(429 | 503));
-    is_overloaded || attempt.class == OutcomeClass::Ambiguous
-}
-
-/// For how long Conversica has asked every instance to be silent.
-fn asked_pause(attempt: &RequestAttempt) -> Option<Duration> {
-    attempt.retry_after.filter(|_| slows_down(attempt))
 }
 
 /// Whether a rest has ended. None was meant to last longer than [`RECHECK`]: a clock that was set back ends it too.

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{Executor as _, PgPool};
 
-use crate::clock::{self, ClockCorrection};
+use crate::clock::ClockCorrection;
 use crate::conversica::outcome::RETRY_AFTER_MAX;
 use crate::db::{literal, trusted};
 use crate::horizon;
@@ -55,12 +55,17 @@ pub async fn announce(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) ->
     Ok(())
 }
 
-/// As [`asked_until`], by the server's clock, which this process goes by from then on.
+/// The end of the last pause that Conversica asked for, over or not, and the server's clock, which this process follows from
+/// then on: the caller reads the clock again before it asks [`is_on`].
 pub async fn ask_server(pool: &PgPool) -> Result<(Option<DateTime<Utc>>, ClockCorrection), sqlx::Error> {
     let query = format!("select (select at from control where name = $1), {SERVER_MICROS}");
     let (until, correction) = server_clock::ask_with_clock(pool, &query, NAME).await?;
-    let now = clock::now();
-    Ok((until.map(instant).filter(|until| !horizon::is_over(*until, RETRY_AFTER_MAX, now)), correction))
+    Ok((until.map(instant), correction))
+}
+
+/// Whether a pause with this end is still on.
+pub fn is_on(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    !horizon::is_over(until, RETRY_AFTER_MAX, now)
 }
 
 /// Until when no instance sends, where Conversica has asked for a pause that is not over.
@@ -68,5 +73,5 @@ pub async fn asked_until(db: &StateDb, now: DateTime<Utc>) -> Result<Option<Date
     let until: Option<i64> = on_state!(db, pool => {
         sqlx::query_scalar("select at from control where name = $1").bind(NAME).fetch_optional(pool).await
     })?;
-    Ok(until.map(instant).filter(|until| !horizon::is_over(*until, RETRY_AFTER_MAX, now)))
+    Ok(until.map(instant).filter(|until| is_on(*until, now)))
 }

@@ -90,7 +90,11 @@ async fn what_is_held_is_kept_too_and_an_ignored_opt_out_changes_nothing(engine:
     write(&db, &[held("1", FALSE)], 0).await;
     update(&db, opted_out(), at(1)).await;
     let waits = row(&db, "1").await;
-    assert_eq!((waits.status.as_str(), waits.desired.as_deref()), ("held", Some(TRUE)), "the person was never contacted");
+    assert_eq!(
+        (waits.status.as_str(), waits.desired.as_deref()),
+        ("held", Some(TRUE)),
+        "the person was never contacted"
+    );
     deliver(&db, desired("2", FALSE), 2).await;
     write(&db, &[desired("1", FALSE)], 3).await;
     conversica_sync::store::held::release_all(

@@ -205,11 +205,8 @@ fn takes(forecast: &PlanForecast, count: u64) -> String {
 fn same_email(totals: &PlanTotals) -> String {
     let mut text = String::new();
     if totals.same_email > 0 {
-        let _ = writeln!(
-            text,
-            "Look twice: {} e-mail address(es) belong to more than one id.",
-            number(totals.same_email)
-        );
+        let _ =
+            writeln!(text, "Look twice: {} e-mail address(es) belong to more than one id.", number(totals.same_email));
         for same in &totals.same_email_examples {
             let ids: Vec<String> = same.first.iter().map(name).collect();
             let others = same.leads.saturating_sub(same.first.len() as u64);

@@ -42,7 +42,7 @@ impl LeadDeliverer {
         let asked = tokio::time::timeout(ANNOUNCE_TIMEOUT, pause::ask_server(pool)).await;
         let Ok(Ok((asked_until, correction))) = asked else { return claims };
         let now = clock::now();
-        if let Some(until) = asked_until {
+        if let Some(until) = asked_until.filter(|until| pause::is_on(*until, now)) {
             self.throttle.pace.pause_until(until, now);
         } else if correction.moved.abs() <= CLAIM_CLOCK_ERROR {
             return claims;

@@ -47,8 +47,7 @@ pub fn by_name(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
         let meaning = flag::find_meaning(column);
         let is_opt_in = names::likeness(&column.name, names::OPT_IN).is_some();
         if meaning == Some(FlagMeaning::Permission) || is_opt_in && meaning.is_none() {
-            let why =
-                "says who agreed to messages, the opposite of an opt-out: a \"no\" there may mean that the person was never asked";
+            let why = "says who agreed to messages, the opposite of an opt-out: a \"no\" there may mean that the person was never asked";
             let yes_or_no = flag::is_yes_or_no(column);
             let mut unmapped = UnmappedColumn::new(&column.name, why);
             unmapped.inverse_of = (!is_given && yes_or_no).then_some(LeadKey::OptOut);

@@ -1,4 +1,4 @@
-//! The SQL that reads the source. Pure.
+//! The SQL that reads the source. It builds text and runs none of it.
 
 use crate::conversica::lead::{IdOrder, LeadId};
 use crate::db::{self, literal};
