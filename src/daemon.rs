@@ -23,14 +23,15 @@ use crate::daemon::open_state::{AWAY_PAUSE, OpenState};
 use crate::db::discreet::{in_words, split_cure};
 use crate::pulse::{DaemonLoop, LoopPulse, ProcessVitals, StateHealth};
 use crate::receive::post_store::PostStore;
-use crate::receive::signals::LoopSignals;
+use crate::receive::signals::{LoopSignals, ReceiveLoop};
 use crate::receive::{self, writeback};
 use crate::rules::poll_record::LastPoll;
 use crate::send::deliver::{ClaimIntake, LeadDeliverer};
 use crate::send::poll::PollOutcome;
+use crate::send::poll_context::PollContext;
 use crate::send::reach::PollReach;
 use crate::send::tally::RunTally;
-use crate::send::turn::{PollOrder, PollTurn};
+use crate::send::turn::PollTurn;
 use crate::source::changes::watch::LogWaiter;
 use crate::source::crm::{ConnectedCrm, FileHistory};
 use crate::store::control::{self, MappingInUse};
@@ -108,7 +109,8 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
     // Nor are these: what they hold up nobody is kept waiting for, and they wait for their databases by themselves.
     let signals = LoopSignals { deliver: wake.clone(), ..LoopSignals::default() };
     let store = PostStore { db: db.clone(), file: state.file.clone() };
-    let receive = receive::run(changes.clone(), certificate, store, signals.clone(), pulse.clone(), stop.clone());
+    let receive_loop = ReceiveLoop { signals: signals.clone(), pulse: pulse.clone(), stop: stop.clone() };
+    let receive = receive::run(changes.clone(), certificate, store, receive_loop);
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
     let loss = alert::loss::run(settings.clone(), state.file.clone(), stop.clone());
     let _loss = AbortOnDropHandle::new(tokio::spawn(loss));
@@ -317,7 +319,7 @@ async fn poll_in_turn(
         return Ok(None);
     }
     turns.superseded = false;
-    let polled = turns.turn.poll(PollOrder { crm, state, settings, reach: turns.reach, tally, now }).await?;
+    let polled = turns.turn.poll(PollContext { crm, state, settings, tally, now }, turns.reach).await?;
     turns.polled = true;
     turns.reach = PollReach::AsDue;
     Ok(Some(polled))

@@ -10,7 +10,7 @@ use crate::rules::hold_reason::{FIRST_RUN, TEST_LEAD_LIMIT};
 use crate::rules::lead_status::LeadStatus;
 use crate::store::control::{self, CompareAsked, FirstRunDone, ResumedAt, StoredHalt};
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
-use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOutcome};
+use crate::store::held::{self, HeldLeads, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::store::state_db::StateDb;
 use crate::store::{due, gone, stuck};
 
@@ -21,12 +21,10 @@ use crate::store::{due, gone, stuck};
 pub async fn release(
     state: &StateDb,
     settings: &ServiceSettings,
-    selection: &HeldSelection,
-    shown: &HeldLeads,
-    release: ReleaseKind,
-    who: &DecisionMaker,
+    order: ReleaseOrder<'_>,
     now: DateTime<Utc>,
 ) -> anyhow::Result<ReleaseOutcome> {
+    let ReleaseOrder { shown, release, .. } = order;
     refuse_more_tests(shown, release, settings, state).await?;
     // A poll that comes before us takes a hold of which nothing is left for over.
     let hold = control::read::<StandingHold>(state).await?;
@@ -35,7 +33,7 @@ pub async fn release(
         // killed in between, the lead would be sent without it.
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
-    let released = held::release(state, selection, shown, release, Some(who), now).await?;
+    let released = held::release(state, order, now).await?;
     if released == ReleaseOutcome::Grown {
         return Ok(released);
     }

@@ -45,7 +45,7 @@ pub async fn run(
     loop {
         let look = async {
             let circumstances = circumstances(&settings, &vitals);
-            look(&settings, &mut window, &state, circumstances, &teller, clock::now()).await
+            look(&settings, (&mut window, &state), circumstances, &teller, clock::now()).await
         };
         let looked = tokio::select! {
             looked = tokio::time::timeout(LOOK_WITHIN, look) => looked,
@@ -84,8 +84,7 @@ fn circumstances(settings: &ServiceSettings, vitals: &ProcessVitals) -> ProcessC
 /// Looks, and writes down what is to be told. Returns how much that is.
 async fn look(
     settings: &ServiceSettings,
-    window: &mut Option<StateDb>,
-    state: &StateDb,
+    (window, state): (&mut Option<StateDb>, &StateDb),
     circumstances: ProcessCircumstances,
     teller: &AlertSender,
     now: DateTime<Utc>,

@@ -7,7 +7,7 @@ use crate::cli::context::{ExitCode, confirmed, existing_state, person, settings}
 use crate::cli::table;
 use crate::console::{printable, say};
 use crate::error::SetupError;
-use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOutcome};
+use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::wording::{self, outgrown, question};
 use crate::{clock, decide};
 
@@ -58,15 +58,16 @@ pub async fn run(args: Args, release: ReleaseKind, file: Option<&Path>) -> anyho
             return Ok(ExitCode::Decision);
         }
         let now = clock::now();
-        let released =
-            match decide::release(&state, &loaded.settings, &selection, &held, release, &person(), now).await? {
-                ReleaseOutcome::Leads(leads) => leads,
-                ReleaseOutcome::Grown => {
-                    // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
-                    shown = (!args.yes || args.shown.is_some()).then_some(held);
-                    continue;
-                }
-            };
+        let who = person();
+        let order = ReleaseOrder { selection: &selection, shown: &held, release, who: Some(&who) };
+        let released = match decide::release(&state, &loaded.settings, order, now).await? {
+            ReleaseOutcome::Leads(leads) => leads,
+            ReleaseOutcome::Grown => {
+                // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
+                shown = (!args.yes || args.shown.is_some()).then_some(held);
+                continue;
+            }
+        };
         decided = true;
         for sentence in wording::released(&released, release, on_delete) {
             say(sentence);

@@ -214,7 +214,8 @@ async fn proposed(
         let unseen: Vec<usize> =
             proposal.reads.iter().copied().filter(|index| catalog[*index].rows.is_none()).collect();
         if unseen.is_empty() {
-            return labels_seen(db, catalog, table, dialect, wishes, proposal).await;
+            let is_seen = sample_labels(db, catalog, table).await;
+            return if is_seen { propose(catalog, table, dialect, wishes) } else { proposal };
         }
         for index in unseen {
             introspect::sample(db, &mut catalog[index]).await;
@@ -224,15 +225,9 @@ async fn proposed(
     }
 }
 
-/// A table of words in several languages is joined only once its values have been seen.
-async fn labels_seen(
-    db: &SourceDb,
-    catalog: &mut [InspectedTable],
-    table: usize,
-    dialect: SqlDialect,
-    wishes: &OperatorWishes,
-    proposal: SourceProposal,
-) -> SourceProposal {
+/// Samples the tables that this one refers to and that were not sampled before; whether there were any. A table of words in
+/// several languages is joined only if its values are known.
+async fn sample_labels(db: &SourceDb, catalog: &mut [InspectedTable], table: usize) -> bool {
     let references = catalog[table].references.clone();
     let mut seen = false;
     for reference in references {
@@ -242,7 +237,7 @@ async fn labels_seen(
         catalog[index].rows.get_or_insert(0);
         seen = true;
     }
-    if seen { propose(catalog, table, dialect, wishes) } else { proposal }
+    seen
 }
 
 fn refuse_unknown_columns(table: &InspectedTable, wishes: &OperatorWishes) -> Result<(), SetupError> {

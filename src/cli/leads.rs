@@ -12,7 +12,7 @@ use crate::console::{printable, say};
 use crate::conversica::token::TokenVeil;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::lead;
-use crate::store::listing::{self, ListedLead, ListingPages};
+use crate::store::listing::{self, ListedLead, ListingCounts, ListingPages};
 use crate::store::state_db::StateDb;
 use crate::story::entry::{StoryEntry, why};
 
@@ -110,7 +110,12 @@ impl<'a> LeadsQuery<'a> {
         let mut listed = 0;
         for (status, count) in &self.statuses {
             let left = |listed: i64| self.limit.map_or(i64::MAX, |limit| limit - listed);
-            let mut pages = ListingPages::new(state, *status, self.reason, *count, self.all, left(listed));
+            let mut pages = ListingPages::new(
+                state,
+                *status,
+                self.reason,
+                ListingCounts { of_status: *count, all: self.all, wanted: left(listed) },
+            );
             loop {
                 let page = pages.next(left(listed)).await?;
                 if page.is_empty() {

@@ -15,8 +15,8 @@ use crate::conversica::outcome::OutcomeClass;
 use crate::daemon::open_state::open_state;
 use crate::pulse::LoopPulse;
 use crate::receive;
-use crate::receive::signals::LoopSignals;
-use crate::send::pass::{self, PassOutcome};
+use crate::receive::signals::{LoopSignals, ReceiveLoop};
+use crate::send::pass::{self, PassOptions, PassOutcome};
 use crate::send::reach::PollReach;
 use crate::send::tally::RunTally;
 use crate::source::crm::ConnectedCrm;
@@ -58,12 +58,15 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let taking_in = receive::apply::run(
         Arc::new(loaded.settings.clone()),
         state.db.clone(),
-        LoopSignals::default(),
-        Arc::new(LoopPulse::new(Instant::now())),
-        stop.clone(),
+        ReceiveLoop {
+            signals: LoopSignals::default(),
+            pulse: Arc::new(LoopPulse::new(Instant::now())),
+            stop: stop.clone(),
+        },
     );
     let taking_in = AbortOnDropHandle::new(tokio::spawn(taking_in));
-    let pass = pass::pass(&crm, &state.db, &loaded.settings, reach, tally, args.max_wait, &stop);
+    let options = PassOptions { reach, max_wait: args.max_wait, stop: &stop };
+    let pass = pass::pass(&crm, &state.db, &loaded.settings, tally, options);
     // A pass that has lost its state begins nothing more, and waits for the requests that are on their way.
     let stop_at_loss = async {
         let loss = state.file.lost().await;

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::ServiceSettings;
 use crate::rules::plan_totals::PlanTotals;
 use crate::send::plan::{self, PlannedAction, PlannedLead};
+use crate::send::poll_context::PollContext;
 use crate::send::tally::RunTally;
 use crate::source::crm::ConnectedCrm;
 use crate::store::state_db::StateDb;
@@ -78,7 +79,9 @@ impl PlanReader<'_> {
     async fn plan(&self, each: impl FnMut(PlannedLead) -> anyhow::Result<()>) -> anyhow::Result<PlanTotals> {
         let tally = Arc::new(RunTally::default());
         let bar = tokio::spawn(progress::reading(self.state.clone(), tally.clone()));
-        let totals = plan::plan(&self.crm, &self.state, self.settings, &tally, clock::now(), each).await;
+        let Self { crm, state, settings } = self;
+        let context = PollContext { crm, state, settings, tally: &tally, now: clock::now() };
+        let totals = plan::plan(context, each).await;
         bar.abort();
         let _ = bar.await;
         totals

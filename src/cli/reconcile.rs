@@ -88,14 +88,17 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let crm = ConnectedCrm::open(settings).await?;
     let now = clock::now();
     let state = open_state(settings, args.repair).await?;
-    let options =
-        ReconcileOptions { silent_since: silent_since(args.unconfirmed_after, settings, now), repair: args.repair };
+    let options = ReconcileOptions {
+        silent_since: silent_since(args.unconfirmed_after, settings, now),
+        repair: args.repair,
+        now,
+    };
     let mut out = OutputTarget::open(args.output.as_deref())?;
     let tally = Arc::new(RunTally::default());
     let bar = AbortOnDropHandle::new(tokio::spawn(progress::reading(state.clone(), tally.clone())));
     let mut lines = LineWriter::begin(args.format, out.writer(), now)?;
     let veil = TokenVeil::over(settings.conversica.test_lead_token.as_ref());
-    let report = reconcile::reconcile(&crm, &state, options, &tally, now, |mut line| {
+    let report = reconcile::reconcile(&crm, &state, options, &tally, |mut line| {
         // Conversica's words may quote what it was sent.
         line.detail = veil.text(&line.detail).into_owned();
         if args.ignore.contains(&line.verdict) { Ok(()) } else { lines.add(&line) }

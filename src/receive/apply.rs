@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::ServiceSettings;
-use crate::pulse::{DaemonLoop, LoopPulse};
-use crate::receive::signals::LoopSignals;
+use crate::pulse::DaemonLoop;
+use crate::receive::signals::{LoopSignals, ReceiveLoop};
 use crate::store::heard::{self, AppliedEvents, HeardPolicy};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
@@ -22,15 +22,10 @@ const LOOK: Duration = Duration::from_secs(3);
 const YIELD: u32 = 4;
 
 /// Runs until `stop`. What cannot be read is searched beside the posts that can: to search a large body takes longer.
-pub async fn run(
-    settings: Arc<ServiceSettings>,
-    state: StateDb,
-    signals: LoopSignals,
-    pulse: Arc<LoopPulse>,
-    stop: CancellationToken,
-) {
+pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, run: ReceiveLoop) {
+    let ReceiveLoop { signals, stop, .. } = run.clone();
     tokio::join!(
-        apply_readable(settings.clone(), state.clone(), signals.clone(), pulse, stop.clone()),
+        apply_readable(settings.clone(), state.clone(), run),
         search_unreadable(settings, state, signals, stop),
     );
 }
@@ -79,9 +74,7 @@ async fn search_unreadable(
 async fn apply_readable(
     settings: Arc<ServiceSettings>,
     state: StateDb,
-    signals: LoopSignals,
-    pulse: Arc<LoopPulse>,
-    stop: CancellationToken,
+    ReceiveLoop { signals, pulse, stop }: ReceiveLoop,
 ) {
     let mut failing = false;
     while !stop.is_cancelled() {

@@ -16,14 +16,12 @@ pub mod writeback;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::ServiceSettings;
 use crate::error::SetupError;
-use crate::pulse::LoopPulse;
 use crate::receive::certificate::ReceiverCertificate;
 use crate::receive::post_store::PostStore;
-use crate::receive::signals::LoopSignals;
+use crate::receive::signals::ReceiveLoop;
 
 /// What has to be in order before anything begins.
 ///
@@ -39,17 +37,15 @@ pub async fn run(
     mut changes: watch::Receiver<Arc<ServiceSettings>>,
     certificate: Option<ReceiverCertificate>,
     store: PostStore,
-    signals: LoopSignals,
-    pulse: Arc<LoopPulse>,
-    stop: CancellationToken,
+    run: ReceiveLoop,
 ) {
     let settings = changes.borrow_and_update().clone();
     if settings.receive.is_none() {
-        return apply::run(settings, store.db, signals, pulse, stop).await;
+        return apply::run(settings, store.db, run).await;
     }
     tokio::join!(
-        server::run(changes, certificate, store.clone(), signals.clone(), stop.clone()),
-        apply::run(settings.clone(), store.db.clone(), signals.clone(), pulse.clone(), stop.clone()),
-        writeback::run(settings, store.db, signals, pulse, stop),
+        server::run(changes, certificate, store.clone(), run.signals.clone(), run.stop.clone()),
+        apply::run(settings.clone(), store.db.clone(), run.clone()),
+        writeback::run(settings, store.db, run),
     );
 }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::pulse::LoopPulse;
 
 /// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
 #[derive(Debug, Clone, Default)]
@@ -25,4 +28,13 @@ impl LoopSignals {
         self.stored.notify_one();
         self.searched.notify_one();
     }
+}
+
+/// What each loop of the receiver is given.
+#[derive(Debug, Clone)]
+pub struct ReceiveLoop {
+    pub signals: LoopSignals,
+    pub pulse: Arc<LoopPulse>,
+    /// Ends the loop.
+    pub stop: CancellationToken,
 }

@@ -34,6 +34,8 @@ pub struct ReconcileOptions {
     pub silent_since: Option<DateTime<Utc>>,
     /// Puts back in the queue what can be put back.
     pub repair: bool,
+    /// The moment of this reconciliation.
+    pub now: DateTime<Utc>,
 }
 
 /// A lead that does not match.
@@ -54,12 +56,12 @@ pub async fn reconcile(
     state: &StateDb,
     options: ReconcileOptions,
     progress: &tally::RunTally,
-    now: DateTime<Utc>,
     each: impl FnMut(LeadDifference) -> anyhow::Result<()>,
 ) -> anyhow::Result<ReconcileReport> {
+    let now = options.now;
     let fitting = crm.fitting().await?;
     let doubts = MergeInterest::Doubts(DoubtedLeads { silent_since: options.silent_since });
-    let merge = RowMerge::begin(crm, state, &fitting, ReadScope::All, doubts, now).await;
+    let merge = RowMerge::begin(crm, state, &fitting, (ReadScope::All, doubts), now).await;
     let mut merge = merge.map_err(|error| crm.explained(error))?;
     let rules = VerdictRules { began_at: now, silent_since: options.silent_since };
     let mut walk = ReconcileWalk {

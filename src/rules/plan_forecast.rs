@@ -24,11 +24,18 @@ pub struct PlanForecast {
     pub last_new_person_at: Option<DateTime<Utc>>,
 }
 
+/// What a plan sends.
+#[derive(Debug, Clone, Copy)]
+pub struct PlannedRequests {
+    pub requests: u64,
+    /// People who are contacted for the first time, one request each.
+    pub new_people: u64,
+}
+
 impl PlanForecast {
     /// `introduced` are those who were contacted for the first time of late, oldest first.
     pub fn of(
-        requests: u64,
-        new_people: u64,
+        PlannedRequests { requests, new_people }: PlannedRequests,
         requests_per_second: f64,
         caps: &[NewPeopleCap],
         introduced: &[(DateTime<Utc>, u64)],
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn without_a_cap_only_the_pace_counts() {
-        let forecast = PlanForecast::of(901, 901, 5.0, &[], &[], start());
+        let forecast = PlanForecast::of(PlannedRequests { requests: 901, new_people: 901 }, 5.0, &[], &[], start());
         assert_eq!((forecast.seconds, forecast.last_new_person_at), (181, None));
     }
 

@@ -30,7 +30,7 @@ pub(crate) async fn look(
     leads.retain(|lead| !writes.has(lead));
     if !leads.is_empty() {
         let (scope, interest) = (ReadScope::Keys(leads), MergeInterest::Differences);
-        let mut merge = RowMerge::begin(crm, writes.state(), fitting, scope, interest, writes.now()).await?;
+        let mut merge = RowMerge::begin(crm, writes.state(), fitting, (scope, interest), writes.now()).await?;
         while let Some(item) = merge.next().await? {
             // Whether a lead is gone is for the full compare to say.
             if !matches!(item, MergeItem::Missing(_)) {

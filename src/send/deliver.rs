@@ -319,8 +319,9 @@ impl LeadDeliverer {
             OutcomeClass::Transient | OutcomeClass::Ambiguous => {
                 if asks_for_less(attempt.class, attempt.http_status) {
                     self.throttle.pace.slow_down(attempt.retry_after, now);
-                    // A pause that Conversica asks for holds for every instance.
-                    self.unwritten.extend(attempt.retry_after.map(|wait| UnwrittenFact::Pause(now + wait)));
+                }
+                if let Some(wait) = asked_pause(attempt) {
+                    self.unwritten.push(UnwrittenFact::Pause(now + wait));
                 }
                 if self.throttle.breaker.failed(&delivery.retry, now) {
                     let detail =
@@ -370,6 +371,11 @@ impl LeadDeliverer {
         self.unwritten.push(UnwrittenFact::Halt(halt.clone()));
         self.halt = Some(halt);
     }
+}
+
+/// For how long Conversica has asked every instance to be silent.
+fn asked_pause(attempt: &RequestAttempt) -> Option<Duration> {
+    attempt.retry_after.filter(|_| asks_for_less(attempt.class, attempt.http_status))
 }
 
 /// Whether a rest has ended. None was meant to last longer than [`RECHECK`]: a clock that was set back ends it too.

@@ -1,18 +1,13 @@
 //! A poll with triggers: reads what the change log names, until nothing is left in it, and takes out of the log what has
 //! been written to the state, in that order. What a crash leaves in the log is read again, which sends nothing.
 
-use chrono::{DateTime, Utc};
-
-use crate::config::ServiceSettings;
 use crate::send::poll::PollOutcome;
+use crate::send::poll_context::PollContext;
 use crate::send::poll_rows::read_and_write;
-use crate::send::reach::{PollCoverage, PollReach};
+use crate::send::reach::{PollCoverage, PollReach, ReadExtent};
 use crate::send::step::{LogBehind, TouchedRows};
-use crate::send::tally::RunTally;
 use crate::source::changes::log::{ChangeLog, TouchedLeads};
-use crate::source::crm::ConnectedCrm;
 use crate::store::control::{self, ChangeLogInUse};
-use crate::store::state_db::StateDb;
 
 /// Everything is read instead, before the rest of the log, where that is due, where the log says that anything may have
 /// changed, where a step turns out to be part of something larger, and where it is not the log of the last time: triggers
@@ -20,17 +15,13 @@ use crate::store::state_db::StateDb;
 ///
 /// # Errors
 /// [`crate::error::SetupError`] where log or triggers are not there as these settings want them.
-#[expect(clippy::too_many_arguments, reason = "those of a poll, and the log")]
 pub(crate) async fn drain(
-    crm: &ConnectedCrm,
+    context: PollContext<'_>,
     log: &ChangeLog,
-    state: &StateDb,
-    settings: &ServiceSettings,
     mut reach: PollReach,
-    tally: &RunTally,
-    kind: &mut &'static str,
-    now: DateTime<Utc>,
+    extent: &mut ReadExtent,
 ) -> anyhow::Result<PollOutcome> {
+    let PollContext { crm, state, now, .. } = context;
     let mut total = PollOutcome::default();
     let mut first = true;
     // So many rows of the log were there when everything was last compared, and still are.
@@ -64,10 +55,10 @@ pub(crate) async fn drain(
         let keyless = if read.has_keyless { crm.keyless_rows().await? } else { 0 };
         let unnamed = keyless.max(u64::from(read.has_unnamed));
         let touched = TouchedRows { leads: touched, behind, unnamed };
-        let mut step = "full";
-        let covered = read_and_write(crm, state, settings, reach, Some(touched), tally, &mut step, now).await;
-        if step == "full" || first {
-            *kind = step;
+        let mut step = ReadExtent::Full;
+        let covered = read_and_write(context, reach, Some(touched), &mut step).await;
+        if step == ReadExtent::Full || first {
+            *extent = step;
         }
         first = false;
         let (polled, covered) = covered?;

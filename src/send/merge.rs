@@ -112,8 +112,7 @@ impl<'a> RowMerge<'a> {
         crm: &'a ConnectedCrm,
         state: &'a StateDb,
         fitting: &'a FittingSource,
-        scope: ReadScope,
-        interest: MergeInterest,
+        (scope, interest): (ReadScope, MergeInterest),
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
         if crm.may_have_whole_names(fitting) {

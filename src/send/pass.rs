@@ -13,9 +13,10 @@ use crate::config::ServiceSettings;
 use crate::conversica::outcome::OutcomeClass;
 use crate::send::deliver::{ClaimIntake, LeadDeliverer};
 use crate::send::poll::PollOutcome;
+use crate::send::poll_context::PollContext;
 use crate::send::reach::PollReach;
 use crate::send::tally::RunTally;
-use crate::send::turn::{PollOrder, PollTurn};
+use crate::send::turn::PollTurn;
 use crate::source::crm::ConnectedCrm;
 use crate::store::orphan::{self, OrphanScope};
 use crate::store::state_db::StateDb;
@@ -49,22 +50,31 @@ pub struct PassOutcome {
     pub duration_ms: u64,
 }
 
+/// How far a pass goes.
+#[derive(Clone, Copy)]
+pub struct PassOptions<'a> {
+    pub reach: PollReach,
+    /// Retries are waited for as long as something was decided within this time.
+    pub max_wait: Duration,
+    /// Ends the pass early.
+    pub stop: &'a CancellationToken,
+}
+
 /// Polls once, then delivers until nothing is due; waits for retries as long as something was decided within the last
 /// `max_wait`.
 pub async fn pass(
     crm: &ConnectedCrm,
     state: &StateDb,
     settings: &ServiceSettings,
-    reach: PollReach,
     tally: Arc<RunTally>,
-    max_wait: Duration,
-    stop: &CancellationToken,
+    options: PassOptions<'_>,
 ) -> anyhow::Result<PassOutcome> {
     let started = Instant::now();
+    let stop = options.stop;
     let mut turn = PollTurn::new();
-    let order = PollOrder { crm, state, settings, reach, tally: &tally, now: clock::now() };
+    let context = PollContext { crm, state, settings, tally: &tally, now: clock::now() };
     let polled = tokio::select! {
-        polled = poll_in_turn(&mut turn, order) => polled,
+        polled = poll_in_turn(&mut turn, context, options.reach) => polled,
         () = stop.cancelled() => Ok(PollOutcome::default()),
     };
     turn.give_back(state).await;
@@ -72,7 +82,7 @@ pub async fn pass(
     tally.set_read();
     let wake = Arc::new(Notify::new());
     let mut deliverer = LeadDeliverer::new(state.clone(), settings, tally.clone(), wake, clock::now()).await?;
-    deliver_until_idle(&mut deliverer, state, settings, &tally, max_wait, stop).await?;
+    deliver_until_idle(&mut deliverer, context, options).await?;
     deliverer.drain(tokio::time::Instant::now() + settings.delivery.timeout).await?;
     let now = clock::now();
     let asked_until = pause::asked_until(state, now).await?;
@@ -100,25 +110,24 @@ pub async fn pass(
 }
 
 /// Waits for an instance that is polling; what it finds is no less ours to deliver, but it may have begun too early.
-async fn poll_in_turn(turn: &mut PollTurn, order: PollOrder<'_>) -> anyhow::Result<PollOutcome> {
+async fn poll_in_turn(turn: &mut PollTurn, context: PollContext<'_>, reach: PollReach) -> anyhow::Result<PollOutcome> {
     let mut said = false;
-    while !turn.try_take(order.state).await? {
+    while !turn.try_take(context.state).await? {
         if !std::mem::replace(&mut said, true) {
             tracing::info!("another instance is polling; waiting for it");
         }
         tokio::time::sleep(TURN_PAUSE).await;
     }
-    turn.poll(PollOrder { now: clock::now(), ..order }).await
+    turn.poll(PollContext { now: clock::now(), ..context }, reach).await
 }
 
 async fn deliver_until_idle(
     deliverer: &mut LeadDeliverer,
-    state: &StateDb,
-    settings: &ServiceSettings,
-    tally: &RunTally,
-    max_wait: Duration,
-    stop: &CancellationToken,
+    context: PollContext<'_>,
+    options: PassOptions<'_>,
 ) -> anyhow::Result<()> {
+    let PollContext { state, settings, tally, .. } = context;
+    let PassOptions { max_wait, stop, .. } = options;
     let decided = || tally.outcomes(OutcomeClass::Accepted) + tally.outcomes(OutcomeClass::Rejected);
     let mut decided_before = decided();
     let mut decided_at = Instant::now();

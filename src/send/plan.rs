@@ -21,13 +21,13 @@ use crate::rules::lead_status::LeadStatus;
 use crate::rules::mapping::MappedRow;
 use crate::rules::odd_opt_out::{MappingChange, OptOutColumns, hold_odd};
 use crate::rules::plan_address::AddressBook;
-use crate::rules::plan_forecast::PlanForecast;
+use crate::rules::plan_forecast::{PlanForecast, PlannedRequests};
 use crate::rules::plan_totals::{HeldShown, PlanCounts, PlanTotals, PlannedHalt, TestLeads};
 use crate::rules::read_scope::ReadScope;
 use crate::send::account;
 use crate::send::merge::interest::MergeInterest;
 use crate::send::merge::{MergeItem, RowMerge};
-use crate::send::tally::RunTally;
+use crate::send::poll_context::PollContext;
 use crate::source::crm::ConnectedCrm;
 use crate::source::read::BATCH_ROWS;
 use crate::store::backup::RestoredState;
@@ -88,19 +88,16 @@ pub struct PlannedLead {
 /// Goes over everything, in constant memory; `each` is given the leads of the plan, in order of their ids, and `tally` the
 /// number of rows read so far.
 pub async fn plan(
-    crm: &ConnectedCrm,
-    state: &StateDb,
-    settings: &ServiceSettings,
-    tally: &RunTally,
-    now: DateTime<Utc>,
+    context: PollContext<'_>,
     mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
 ) -> anyhow::Result<PlanTotals> {
+    let PollContext { crm, state, settings, tally, now } = context;
     let fitting = crm.fitting().await?;
     let mut planning = PlanBuilder::new(settings, tested::leads(state).await?);
     planning.doubted = doubted_keys(crm, state).await?;
     // Before the first row is read: what is held meanwhile has not been shown.
     let held = held::look(state, &held::HeldSelection::default()).await?;
-    let merge = RowMerge::begin(crm, state, &fitting, ReadScope::All, MergeInterest::Everything, now).await;
+    let merge = RowMerge::begin(crm, state, &fitting, (ReadScope::All, MergeInterest::Everything), now).await;
     let mut merge = merge.map_err(|error| crm.explained(error))?;
     loop {
         match merge.next().await.map_err(|error| crm.explained(error))? {
@@ -465,8 +462,9 @@ async fn forecast(
         Some(within) if totals.first_contacts() > 0 => introduced::since(state, now - within).await?,
         Some(_) | None => Vec::new(),
     };
-    let (requests, pace) = (totals.requests(), settings.delivery.requests_per_second);
-    Ok(Some(PlanForecast::of(requests, totals.first_contacts(), pace, &caps, &introduced, now)))
+    let planned = PlannedRequests { requests: totals.requests(), new_people: totals.first_contacts() };
+    let pace = settings.delivery.requests_per_second;
+    Ok(Some(PlanForecast::of(planned, pace, &caps, &introduced, now)))
 }
 
 /// With the Test Lead Token, the leads beyond the limit would be held.

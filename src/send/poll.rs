@@ -4,42 +4,31 @@
 
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
 use tracing::warn;
 
-use crate::config::ServiceSettings;
 use crate::db::discreet::{in_words, split_cure};
 use crate::histogram::DurationHistogram;
 use crate::rules::poll_record::{self, LastPoll};
 use crate::send::drain;
+use crate::send::poll_context::PollContext;
 use crate::send::poll_rows::read_and_write;
 pub use crate::send::polled::PollOutcome;
-use crate::send::reach::PollReach;
-use crate::send::tally::{PollKind, RunTally};
-use crate::source::crm::ConnectedCrm;
+use crate::send::reach::{PollReach, ReadExtent};
+use crate::send::tally::PollKind;
 use crate::store::control::{self, CompareAsked};
-use crate::store::state_db::StateDb;
 
 /// Reads, writes down what differs, and remembers how it went.
 ///
 /// # Errors
 /// [`crate::error::SetupError`] when the source does not fit the settings; the database's error when one is away. What was
 /// written until then stands, and is right.
-pub async fn poll(
-    crm: &ConnectedCrm,
-    state: &StateDb,
-    settings: &ServiceSettings,
-    reach: PollReach,
-    tally: &RunTally,
-    now: DateTime<Utc>,
-) -> anyhow::Result<PollOutcome> {
+pub async fn poll(context: PollContext<'_>, reach: PollReach) -> anyhow::Result<PollOutcome> {
+    let PollContext { crm, state, settings, tally, now } = context;
     let started = Instant::now();
-    let mut kind = "full";
+    let mut extent = ReadExtent::Full;
     let result = match &crm.log {
-        Some(log) => drain::drain(crm, log, state, settings, reach, tally, &mut kind, now).await,
-        None => {
-            read_and_write(crm, state, settings, reach, None, tally, &mut kind, now).await.map(|(polled, _)| polled)
-        }
+        Some(log) => drain::drain(context, log, reach, &mut extent).await,
+        None => read_and_write(context, reach, None, &mut extent).await.map(|(polled, _)| polled),
     };
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let duration = started.elapsed();
@@ -47,19 +36,19 @@ pub async fn poll(
     let known = before.clone().map(|before| before.limit_to_now(now));
     let known = known.map(|before| (before.failing_since, before.succeeded_at, before.unnamed));
     let (failing_since, mut succeeded_at, unnamed_before) = known.unwrap_or_default();
-    let unnamed = match (&result, kind) {
-        (Ok(_), "full") => polled.unnamed,
-        (Ok(_), _) => polled.unnamed.max(unnamed_before),
+    let unnamed = match (&result, extent) {
+        (Ok(_), ReadExtent::Full) => polled.unnamed,
+        (Ok(_), ReadExtent::Incremental) => polled.unnamed.max(unnamed_before),
         (Err(_), _) => unnamed_before,
     };
     if unnamed > unnamed_before {
         warn!(rows = unnamed, "rows without a usable key are skipped: run `check`");
     }
     if result.is_ok() {
-        let kind = match kind {
-            "full" => PollKind::Full,
-            _ if crm.log.is_some() => PollKind::Drain,
-            _ => PollKind::Incremental,
+        let kind = match extent {
+            ReadExtent::Full => PollKind::Full,
+            ReadExtent::Incremental if crm.log.is_some() => PollKind::Drain,
+            ReadExtent::Incremental => PollKind::Incremental,
         };
         tally.polled(kind, polled.rows, polled.changed, duration);
         succeeded_at.insert(kind.name().to_owned(), now);
@@ -70,7 +59,7 @@ pub async fn poll(
     let (error, cure) = (failure.map(in_words), failure.and_then(|error| split_cure(error).1));
     let last = LastPoll {
         at: now,
-        kind: kind.to_owned(),
+        kind: extent.name().to_owned(),
         rows: polled.rows,
         changed: polled.changed,
         duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
@@ -85,7 +74,7 @@ pub async fn poll(
     if is_first || !is_alone || poll_record::is_news(before.as_ref(), &last, settings.source.poll_interval) {
         control::write(state, &last, now).await?;
     }
-    if crm.log.is_some() && last.kind != "full" && unnamed > 0 && unnamed_before == 0 {
+    if crm.log.is_some() && extent == ReadExtent::Incremental && unnamed > 0 && unnamed_before == 0 {
         // The change log says that there was such a row, not how many there are.
         control::write(state, &CompareAsked { at: now }, now).await?;
     }

@@ -16,15 +16,15 @@ use crate::rules::settled::SettledMoment;
 use crate::rules::window::{self, PollSight};
 use crate::send::again;
 use crate::send::allowance::UnaskedAllowance;
-use crate::send::fence::{InstanceId, PollerFence};
+use crate::send::fence::PollerFence;
 use crate::send::merge::RowMerge;
 use crate::send::merge::interest::MergeInterest;
 use crate::send::odd_values::OddValues;
+use crate::send::poll_context::PollContext;
 use crate::send::polled::PollOutcome;
-use crate::send::reach::{PollCoverage, PollReach};
-use crate::send::resume::{self, CompareProgress};
+use crate::send::reach::{PollCoverage, PollReach, ReadExtent};
+use crate::send::resume::{self, CompareProgress, MarkBasis};
 use crate::send::step::{self, LogBehind, TouchedRows};
-use crate::send::tally::RunTally;
 use crate::send::writes::PollWriter;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::backup::RestoredState;
@@ -34,24 +34,20 @@ use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
 
 /// With `touched`, what is due is the rows of these leads.
-#[expect(clippy::too_many_arguments, reason = "what a poll is made of; each is used once")]
 pub(crate) async fn read_and_write(
-    crm: &ConnectedCrm,
-    state: &StateDb,
-    settings: &ServiceSettings,
+    context: PollContext<'_>,
     reach: PollReach,
     touched: Option<TouchedRows>,
-    tally: &RunTally,
-    kind: &mut &'static str,
-    now: DateTime<Utc>,
+    extent: &mut ReadExtent,
 ) -> anyhow::Result<(PollOutcome, PollCoverage)> {
+    let PollContext { crm, state, settings, tally, now } = context;
     let fitting = crm.fitting().await?;
-    let memory = PollMemory::read(crm, state, settings, tally.instance, now).await?;
+    let memory = PollMemory::read(context).await?;
     let (behind, unnamed) = touched.as_ref().map_or((LogBehind::Nothing, 0), |touch| (touch.behind, touch.unnamed));
     let scope =
         if reach == PollReach::Everything { ReadScope::All } else { memory.scope(settings, &fitting, touched, now) };
     if scope != ReadScope::All {
-        *kind = "incremental";
+        *extent = ReadExtent::Incremental;
     }
     let interval = guard::full_compare_interval(settings, memory.standing.as_ref());
     let is_shrunk = guard::is_shrunk(memory.standing.as_ref());
@@ -85,7 +81,7 @@ pub(crate) async fn read_and_write(
         }
     };
     let words = consent::newest(state).await?;
-    let mut writes = PollWriter::new(state, settings, memory.fence, admission, losses, words, now);
+    let mut writes = PollWriter::new(context, memory.fence, admission, losses, words);
     writes.odd = memory.odd_values(crm);
     writes.settle().await?;
     if let Some(kept) = &memory.kept_back {
@@ -98,11 +94,11 @@ pub(crate) async fn read_and_write(
         return Ok((writes.polled, covered));
     }
     memory.begin(state, now).await?;
-    let begun = RowMerge::begin(crm, state, &fitting, scope, MergeInterest::Differences, now).await;
+    let begun = RowMerge::begin(crm, state, &fitting, (scope, MergeInterest::Differences), now).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
     crm.still(&fitting, merge.schema()).await?;
-    let mut progress = CompareProgress::new(&merge, earlier, &source, &mapping, &memory.settled, now);
+    let mut progress = CompareProgress::new(&merge, earlier, &memory.mark_basis(), now);
     while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
         writes.take(item).await?;
         tally.set_rows(progress.rows(&merge));
@@ -117,12 +113,12 @@ pub(crate) async fn read_and_write(
         drop(merge);
         control::clear::<CompareMark>(state).await?;
         tally.announce();
-        let whole = read_and_write(crm, state, settings, PollReach::Everything, None, tally, kind, now);
+        let whole = read_and_write(context, PollReach::Everything, None, extent);
         return Box::pin(whole).await;
     }
     if let (PollCoverage::Touched, Some(log)) = (covered, &crm.log)
         && !guard::is_shrunk(memory.standing.as_ref())
-        && step::is_part(writes.weighed().await?, behind, log, state, settings, &allowance).await?
+        && step::is_part(writes.weighed().await?, behind, log, context, &allowance).await?
     {
         writes.leave().await?;
         // A withdrawal does not wait for that.
@@ -146,7 +142,7 @@ pub(crate) async fn read_and_write(
     decide_first_run(state, memory.history, decided, now).await?;
     let has_lost_its_newest =
         covered == PollCoverage::Part && !merge.is_full() && memory.has_lost_its_newest(&progress);
-    memory.renew(state, settings, &progress, merge.is_full(), now).await?;
+    memory.renew(context, &progress).await?;
     if has_lost_its_newest || covered == PollCoverage::Touched && spares {
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
@@ -231,13 +227,8 @@ pub(crate) struct PollMemory {
 }
 
 impl PollMemory {
-    async fn read(
-        crm: &ConnectedCrm,
-        state: &StateDb,
-        settings: &ServiceSettings,
-        instance: InstanceId,
-        now: DateTime<Utc>,
-    ) -> anyhow::Result<Self> {
+    async fn read(context: PollContext<'_>) -> anyhow::Result<Self> {
+        let PollContext { crm, state, settings, now, .. } = context;
         let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
         let source = crm.fingerprint().to_string();
         let facts = ahead::correct_facts(state, ControlFacts::read(state).await?, now).await?;
@@ -257,7 +248,7 @@ impl PollMemory {
             in_use: facts.get()?,
             comparing: facts.get()?,
             kept_back: facts.get()?,
-            fence: PollerFence::raise(state, &facts, instance, now).await?,
+            fence: PollerFence::raise(state, &facts, context.tally.instance, now).await?,
             asked,
             cursor,
             mapping,
@@ -270,6 +261,11 @@ impl PollMemory {
     fn begun(&self) -> Option<CompareMark> {
         let is_asked_since = |comparing: &CompareMark| self.asked.as_ref().is_some_and(|a| a.at > comparing.began_at);
         self.comparing.clone().filter(|comparing| !is_asked_since(comparing))
+    }
+
+    /// What a mark of this reading holds for: the same source, mapping and settled moment.
+    fn mark_basis(&self) -> MarkBasis<'_> {
+        MarkBasis { source: &self.source, mapping: &self.mapping.fingerprint, settled: &self.settled }
     }
 
     /// Which opt-out columns may hold something else.
@@ -331,14 +327,9 @@ impl PollMemory {
     }
 
     /// What is only true once a whole poll has gone through.
-    async fn renew(
-        self,
-        state: &StateDb,
-        settings: &ServiceSettings,
-        progress: &CompareProgress,
-        everything: bool,
-        now: DateTime<Utc>,
-    ) -> anyhow::Result<()> {
+    async fn renew(self, context: PollContext<'_>, progress: &CompareProgress) -> anyhow::Result<()> {
+        let PollContext { state, settings, now, .. } = context;
+        let everything = progress.is_full();
         let before = self.cursor;
         let seen = PollSight {
             newest: progress.newest(),

@@ -20,3 +20,21 @@ pub enum PollReach {
     AsDue,
     Everything,
 }
+
+/// What a poll has read, as `status` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadExtent {
+    /// Every row.
+    Full,
+    /// The rows that may have changed.
+    Incremental,
+}
+
+impl ReadExtent {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            ReadExtent::Full => "full",
+            ReadExtent::Incremental => "incremental",
+        }
+    }
+}

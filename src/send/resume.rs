@@ -46,30 +46,35 @@ pub(crate) fn scope(mark: &CompareMark) -> ReadScope {
     ReadScope::From(mark.order, LeadId { id: mark.id.clone(), client_id: mark.client_id.clone() })
 }
 
+/// What a mark holds for: the source and mapping that are compared, and the moment up to which everything is committed.
+pub struct MarkBasis<'a> {
+    pub source: &'a str,
+    pub mapping: &'a str,
+    pub settled: &'a SettledMoment,
+}
+
 impl CompareProgress {
     /// `earlier` is what this reading goes on with, if it does.
-    pub fn new(
-        merge: &RowMerge<'_>,
-        earlier: Option<CompareMark>,
-        source: &str,
-        mapping: &str,
-        settled: &SettledMoment,
-        now: DateTime<Utc>,
-    ) -> Self {
+    pub fn new(merge: &RowMerge<'_>, earlier: Option<CompareMark>, basis: &MarkBasis<'_>, now: DateTime<Utc>) -> Self {
         let begun = || CompareMark {
-            source: source.to_owned(),
-            mapping: mapping.to_owned(),
+            source: basis.source.to_owned(),
+            mapping: basis.mapping.to_owned(),
             order: merge.order(),
             id: String::new(),
             client_id: String::new(),
             began_at: now,
             newest: merge.newest().cloned(),
-            settled: settled.clone(),
+            settled: basis.settled.clone(),
             rows: 0,
             unnamed: 0,
         };
         let mark = earlier.filter(|_| merge.is_resumed()).unwrap_or_else(begun);
         Self { mark, marked_rows: 0, is_full: merge.is_full() }
+    }
+
+    /// Whether every row of the source is read.
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Rows, those of an earlier part included.

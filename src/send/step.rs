@@ -1,13 +1,12 @@
 //! One step of a drain: as many rows of the change log as are read at a time. Whether it can be judged by itself, or is part
 //! of something larger, of which only a comparison of every row can tell what it is.
 
-use crate::config::ServiceSettings;
 use crate::conversica::lead::LeadId;
 use crate::rules::guard;
 use crate::send::allowance::UnaskedAllowance;
+use crate::send::poll_context::PollContext;
 use crate::source::changes::log::ChangeLog;
 use crate::store::gone;
-use crate::store::state_db::StateDb;
 
 /// What a step reads.
 #[derive(Debug, Clone)]
@@ -43,10 +42,10 @@ pub async fn is_part(
     weight: StepWeight,
     behind: LogBehind,
     log: &ChangeLog,
-    state: &StateDb,
-    settings: &ServiceSettings,
+    context: PollContext<'_>,
     allowance: &UnaskedAllowance,
 ) -> Result<bool, sqlx::Error> {
+    let PollContext { state, settings, .. } = context;
     let below = settings.safety.source_shrinks_below;
     let limit = u64::from(settings.safety.approve_above);
     if behind == LogBehind::Rows {

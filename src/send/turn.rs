@@ -3,13 +3,11 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use crate::config::ServiceSettings;
 use crate::error::TurnLost;
 use crate::send::fence::{InstanceId, NewestPoller};
 use crate::send::poll::{self, PollOutcome};
+use crate::send::poll_context::PollContext;
 use crate::send::reach::PollReach;
-use crate::send::tally::RunTally;
-use crate::source::crm::ConnectedCrm;
 use crate::store::fenced::{FenceMark, fenced_pool};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
@@ -19,17 +17,6 @@ use crate::store::turn::{TurnLease, TurnName};
 pub struct PollTurn {
     lease: TurnLease,
     fence: PollFence,
-}
-
-/// What a poll in turn needs.
-#[derive(Clone, Copy)]
-pub struct PollOrder<'a> {
-    pub crm: &'a ConnectedCrm,
-    pub state: &'a StateDb,
-    pub settings: &'a ServiceSettings,
-    pub reach: PollReach,
-    pub tally: &'a RunTally,
-    pub now: DateTime<Utc>,
 }
 
 impl PollTurn {
@@ -53,13 +40,13 @@ impl PollTurn {
     ///
     /// # Errors
     /// As [`poll::poll`], and [`TurnLost`] when another instance has taken the turn meanwhile.
-    pub async fn poll(&mut self, order: PollOrder<'_>) -> anyhow::Result<PollOutcome> {
-        let PollOrder { crm, state, settings, reach, tally, now } = order;
-        let StateDb::Postgres(pool) = state else { return poll::poll(crm, state, settings, reach, tally, now).await };
+    pub async fn poll(&mut self, context: PollContext<'_>, reach: PollReach) -> anyhow::Result<PollOutcome> {
+        let PollContext { state, tally, now, .. } = context;
+        let StateDb::Postgres(pool) = state else { return poll::poll(context, reach).await };
         let Self { lease, fence } = self;
         let polled = async {
             let fenced = fence.raise(pool, tally.instance, now).await?;
-            poll::poll(crm, &fenced, settings, reach, tally, now).await
+            poll::poll(PollContext { state: &fenced, ..context }, reach).await
         };
         let polled = tokio::select! {
             polled = polled => polled,

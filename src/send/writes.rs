@@ -18,6 +18,7 @@ use crate::send::fence::PollerFence;
 use crate::send::merge::MergeItem;
 use crate::send::odd_values::OddValues;
 use crate::send::odd_values::UNDECIDED;
+use crate::send::poll_context::PollContext;
 use crate::send::polled::PollOutcome;
 use crate::send::step::StepWeight;
 use crate::source::read::BATCH_ROWS;
@@ -65,14 +66,13 @@ pub(crate) struct PollWriter<'a> {
 
 impl<'a> PollWriter<'a> {
     pub(crate) fn new(
-        state: &'a StateDb,
-        settings: &'a ServiceSettings,
+        context: PollContext<'a>,
         fence: PollerFence,
         admission: SendPolicy,
         losses: MissingLeadPolicy,
         words: i64,
-        now: DateTime<Utc>,
     ) -> Self {
+        let PollContext { state, settings, now, .. } = context;
         Self {
             state,
             fence,

@@ -190,8 +190,7 @@ pub async fn erase(
     who: &DecisionMaker,
     now: DateTime<Utc>,
 ) -> Result<ErasureOutcome, sqlx::Error> {
-    let addresses = record::addresses(&payload::contents(db, lead).await?);
-    match erase_now(db, lead, told, &addresses, who, now).await {
+    match erase_now(db, lead, told, who, now).await {
         Err(error) if matches!(db, StateDb::Postgres(_)) && is_busy(&error) => Ok(ErasureOutcome::Busy),
         done => done,
     }
@@ -207,10 +206,10 @@ async fn erase_now(
     db: &StateDb,
     lead: &LeadId,
     told: ToldFact,
-    addresses: &BTreeSet<String>,
     who: &DecisionMaker,
     now: DateTime<Utc>,
 ) -> Result<ErasureOutcome, sqlx::Error> {
+    let addresses = &record::addresses(&payload::contents(db, lead).await?);
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         keep_away!(db, transaction);

@@ -212,17 +212,21 @@ pub async fn first_contacts(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
     })
 }
 
+/// Which held leads are released, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct ReleaseOrder<'a> {
+    pub selection: &'a HeldSelection,
+    /// What the operator was shown.
+    pub shown: &'a HeldLeads,
+    pub release: ReleaseKind,
+    /// The person who decided, and `None` for a setting that has.
+    pub who: Option<&'a DecisionMaker>,
+}
+
 /// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says. Leads whose row is
-/// missing are gone either way; after [`ReleaseKind::Send`], [`super::gone::settle`] knows who is owed a word. `who` is the person
-/// who decided, and `None` for a setting that has.
-pub async fn release(
-    db: &StateDb,
-    selection: &HeldSelection,
-    shown: &HeldLeads,
-    release: ReleaseKind,
-    who: Option<&DecisionMaker>,
-    now: DateTime<Utc>,
-) -> Result<ReleaseOutcome, sqlx::Error> {
+/// missing are gone either way; after [`ReleaseKind::Send`], [`super::gone::settle`] knows who is owed a word.
+pub async fn release(db: &StateDb, order: ReleaseOrder<'_>, now: DateTime<Utc>) -> Result<ReleaseOutcome, sqlx::Error> {
+    let ReleaseOrder { selection, shown, release, who } = order;
     let Some(newest) = shown.newest else { return Ok(ReleaseOutcome::Leads(ReleasedLeads::default())) };
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
@@ -322,7 +326,8 @@ pub async fn release_all(
 ) -> Result<u64, sqlx::Error> {
     loop {
         let held = look(db, selection).await?;
-        if let ReleaseOutcome::Leads(leads) = self::release(db, selection, &held, release, None, now).await? {
+        let order = ReleaseOrder { selection, shown: &held, release, who: None };
+        if let ReleaseOutcome::Leads(leads) = self::release(db, order, now).await? {
             return Ok(leads.leads);
         }
     }

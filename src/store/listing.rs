@@ -61,17 +61,20 @@ pub struct ListingPages<'a> {
     at_end: bool,
 }
 
+/// How many leads there are: which way to list them is shorter depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct ListingCounts {
+    /// Leads of the status that is listed.
+    pub of_status: i64,
+    /// Leads of any status.
+    pub all: i64,
+    /// Leads that are asked for, about.
+    pub wanted: i64,
+}
+
 impl<'a> ListingPages<'a> {
-    /// `of_status` of `all` leads have that status, and about `wanted` of them will be asked for: which way is shorter
-    /// depends on it.
-    pub fn new(
-        db: &'a StateDb,
-        status: LeadStatus,
-        reason: Option<&'a str>,
-        of_status: i64,
-        all: i64,
-        wanted: i64,
-    ) -> Self {
+    pub fn new(db: &'a StateDb, status: LeadStatus, reason: Option<&'a str>, counts: ListingCounts) -> Self {
+        let ListingCounts { of_status, all, wanted } = counts;
         let way = shorter_way(status, of_status, all, if reason.is_some() { of_status } else { wanted });
         Self { db, status, reason, way, after: None, at_end: false }
     }

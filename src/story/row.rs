@@ -44,7 +44,7 @@ pub async fn find_rows(
         let crm = ConnectedCrm::open(settings).await?;
         let fitting = crm.fitting().await?;
         let scope = ReadScope::Keys(vec![lead]);
-        let mut merge = RowMerge::begin(&crm, state, &fitting, scope, MergeInterest::Everything, now).await?;
+        let mut merge = RowMerge::begin(&crm, state, &fitting, (scope, MergeInterest::Everything), now).await?;
         let mut rows = Vec::new();
         while let Some(item) = merge.next().await? {
             if let MergeItem::Row(mapped, _) = item {

@@ -21,7 +21,7 @@ use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::decision::DecisionMaker;
 use conversica_sync::store::delivery::{self, ClaimRequest};
-use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder};
 use conversica_sync::store::{due, lead, stuck};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -183,9 +183,13 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
             let release = if round % 2 == 0 { ReleaseKind::Send } else { ReleaseKind::Baseline };
             let everything = HeldSelection::default();
             let held = held::look(&db, &everything).await.unwrap();
-            held::release(&db, &everything, &held, release, Some(&DecisionMaker::new("tests")), at(round))
-                .await
-                .unwrap();
+            held::release(
+                &db,
+                ReleaseOrder { selection: &everything, shown: &held, release, who: Some(&DecisionMaker::new("tests")) },
+                at(round),
+            )
+            .await
+            .unwrap();
             stuck::requeue(&db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, at(round)).await.unwrap();
         }
     };

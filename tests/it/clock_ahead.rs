@@ -28,7 +28,7 @@ use conversica_sync::store::consent::{self as ledger, LedgerEntry};
 use conversica_sync::store::control::{
     self, CompareAsked, ControlFacts, KeptBack, ResumedAt, UnaskedLosses, UnaskedSends,
 };
-use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{ahead, alert, pause, writeback};
 
@@ -192,7 +192,13 @@ mod of_the_state {
         let everything = HeldSelection::default();
         let shown = held::look(&db, &everything).await.unwrap();
         write(&db, &[held_change("1", "not shown")], 10).await;
-        held::release(&db, &everything, &shown, ReleaseKind::Send, None, at(20)).await.unwrap();
+        held::release(
+            &db,
+            ReleaseOrder { selection: &everything, shown: &shown, release: ReleaseKind::Send, who: None },
+            at(20),
+        )
+        .await
+        .unwrap();
         assert_eq!(row(&db, "1").await.status, "held");
         assert_eq!(row(&db, "2").await.status, "pending");
     }

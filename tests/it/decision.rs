@@ -15,7 +15,7 @@ use conversica_sync::rules::lead_change::LeadChange;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::decision::{self, DecisionMaker};
-use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOutcome, ReleasedLeads};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome, ReleasedLeads};
 use conversica_sync::store::{compare, gone, lead, outcome, stuck};
 
 on_both_engines!(
@@ -220,7 +220,13 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     write(&db, &[held("1", "a"), held("2", "a"), held("3", "a")], 0).await;
     let two = HeldSelection { ids: vec!["1".to_owned(), "2".to_owned()], reason: None };
     let shown = held::look(&db, &two).await.unwrap();
-    let released = held::release(&db, &two, &shown, ReleaseKind::Send, Some(&ann), at(1)).await.unwrap();
+    let released = held::release(
+        &db,
+        ReleaseOrder { selection: &two, shown: &shown, release: ReleaseKind::Send, who: Some(&ann) },
+        at(1),
+    )
+    .await
+    .unwrap();
     let (leads, new_people) = (2, 2);
     assert_eq!(released, ReleaseOutcome::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
     let claims = claim(&db, 10, 2).await;
@@ -261,7 +267,13 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
         assert_eq!(held::rename(&db, "too_many_changes", None, "mapping_changed").await.unwrap(), MANY);
         let (all, ann) = (HeldSelection::default(), DecisionMaker::new("Ann"));
         let shown = held::look(&db, &all).await.unwrap();
-        let released = held::release(&db, &all, &shown, ReleaseKind::Send, Some(&ann), at(1)).await.unwrap();
+        let released = held::release(
+            &db,
+            ReleaseOrder { selection: &all, shown: &shown, release: ReleaseKind::Send, who: Some(&ann) },
+            at(1),
+        )
+        .await
+        .unwrap();
         let (leads, new_people) = (MANY, MANY);
         assert_eq!(released, ReleaseOutcome::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
         set("status = 'held', hold_reason = 'too_many_changes', held_at = 1").await;

@@ -149,7 +149,7 @@ mod in_a_merge {
         let crm = open(&place, source, "").await;
         let fitting = crm.fitting().await.unwrap();
         let mut merge =
-            RowMerge::begin(&crm, &state, &fitting, ReadScope::All, MergeInterest::Differences, at(0)).await.unwrap();
+            RowMerge::begin(&crm, &state, &fitting, (ReadScope::All, MergeInterest::Differences), at(0)).await.unwrap();
         let mut found = Found::new();
         while let Some(item) = merge.next().await.unwrap() {
             if let MergeItem::Row(mapped, _) = item {

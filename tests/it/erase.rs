@@ -23,7 +23,7 @@ use conversica_sync::store::erase::{self, ErasureOutcome, ErasureReach, ToldFact
 use conversica_sync::store::event::{self, PostArrival};
 use conversica_sync::store::heard::reading;
 use conversica_sync::store::heard::replay::{ReplayOutcome, replay};
-use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
+use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder};
 use conversica_sync::store::record::{IMPERSONAL, PERSONAL, RecordLookup};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{lead, orphan, tombstone};
@@ -94,7 +94,9 @@ async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
 async fn full(db: &StateDb, who: &str) {
     write(db, &[held(who, &body(who, "Ulm")), held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
     let shown = held::look(db, &HeldSelection::default()).await.unwrap();
-    held::release(db, &HeldSelection::default(), &shown, ReleaseKind::Send, Some(&somebody()), at(1)).await.unwrap();
+    let (selection, who) = (HeldSelection::default(), somebody());
+    let order = ReleaseOrder { selection: &selection, shown: &shown, release: ReleaseKind::Send, who: Some(&who) };
+    held::release(db, order, at(1)).await.unwrap();
     for claim in claim(db, 10, 2).await {
         record(db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 3)]).await;
     }

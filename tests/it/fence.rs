@@ -11,9 +11,10 @@ use crate::support::wait::wait_until_async;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::fence::{InstanceId, NewestPoller};
 use conversica_sync::send::poll::poll;
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
-use conversica_sync::send::turn::{PollOrder, PollTurn};
+use conversica_sync::send::turn::PollTurn;
 use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
 
@@ -25,13 +26,18 @@ async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one
     let settings = settings(&crm, "table = 'leads'\nkey = 'id'", "city = 'town'");
     let tally = RunTally::default();
     let source = ConnectedCrm::open(&settings).await.unwrap();
-    poll(&source, &state, &settings, PollReach::AsDue, &tally, at(0)).await.unwrap();
+    poll(PollContext { crm: &source, state: &state, settings: &settings, tally: &tally, now: at(0) }, PollReach::AsDue)
+        .await
+        .unwrap();
 
     crm.sql("update leads set town = 'Second'").await;
     // It has the turn, and has not read yet.
     let mut other = PgConnection::connect(&place.url).await.unwrap();
     other.execute("begin; lock table conversica_sync.consent in access exclusive mode").await.unwrap();
-    let paused = poll(&source, &state, &settings, PollReach::AsDue, &tally, at(60));
+    let paused = poll(
+        PollContext { crm: &source, state: &state, settings: &settings, tally: &tally, now: at(60) },
+        PollReach::AsDue,
+    );
     let meanwhile = async {
         let waiting = "select exists (select 1 from pg_locks where relation = 'conversica_sync.consent'::regclass and not granted)";
         wait_until_async("the poll has begun", Duration::from_secs(10), async || {
@@ -47,7 +53,12 @@ async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one
     assert!(row(&state, "1").await.desired.unwrap().contains("First"));
     assert!(control::read::<LastPoll>(&state).await.unwrap().unwrap().error.is_some(), "and it is said");
 
-    poll(&source, &state, &settings, PollReach::AsDue, &tally, at(120)).await.unwrap();
+    poll(
+        PollContext { crm: &source, state: &state, settings: &settings, tally: &tally, now: at(120) },
+        PollReach::AsDue,
+    )
+    .await
+    .unwrap();
     assert!(row(&state, "1").await.desired.unwrap().contains("Second"), "with the turn, it goes on");
 }
 
@@ -59,22 +70,16 @@ async fn a_write_that_has_begun_fails_when_another_instance_takes_over_before_it
     let settings = settings(&crm, "table = 'leads'\nkey = 'id'", "city = 'town'");
     let (tally, mut turn) = (RunTally::default(), PollTurn::new());
     let source = ConnectedCrm::open(&settings).await.unwrap();
-    let order = |seconds| PollOrder {
-        crm: &source,
-        state: &state,
-        settings: &settings,
-        reach: PollReach::AsDue,
-        tally: &tally,
-        now: at(seconds),
-    };
+    let context =
+        |seconds| PollContext { crm: &source, state: &state, settings: &settings, tally: &tally, now: at(seconds) };
     assert!(turn.try_take(&state).await.unwrap());
-    turn.poll(order(0)).await.unwrap();
+    turn.poll(context(0), PollReach::AsDue).await.unwrap();
 
     crm.sql("update leads set town = 'Second'").await;
     // The poll has read, has looked at the fence, and its statement waits.
     let mut other = PgConnection::connect(&place.url).await.unwrap();
     other.execute("begin; lock table conversica_sync.lead in share mode").await.unwrap();
-    let paused = turn.poll(order(60));
+    let paused = turn.poll(context(60), PollReach::AsDue);
     let meanwhile = async {
         let waiting =
             "select exists (select 1 from pg_locks where relation = 'conversica_sync.lead'::regclass and not granted)";
@@ -92,6 +97,6 @@ async fn a_write_that_has_begun_fails_when_another_instance_takes_over_before_it
     let last = control::read::<LastPoll>(&state).await.unwrap().unwrap();
     assert_eq!(last.at, at(0), "how it ended is for the other instance to say");
 
-    turn.poll(order(120)).await.unwrap();
+    turn.poll(context(120), PollReach::AsDue).await.unwrap();
     assert!(row(&state, "1").await.desired.unwrap().contains("Second"), "with the turn, it goes on");
 }

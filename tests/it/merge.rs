@@ -28,7 +28,7 @@ async fn merged(place: &Place, leads: &[&str], source: &str, scope: ReadScope) -
     lead::upsert(&state, &changes, at(0), at(0)).await.unwrap();
     let crm = open(place, source, "").await;
     let fitting = crm.fitting().await.unwrap();
-    let mut merge = RowMerge::begin(&crm, &state, &fitting, scope, MergeInterest::Differences, at(0)).await.unwrap();
+    let mut merge = RowMerge::begin(&crm, &state, &fitting, (scope, MergeInterest::Differences), at(0)).await.unwrap();
     let mut found = BTreeMap::new();
     while let Some(item) = merge.next().await.unwrap() {
         let (id, is_row) = match item {

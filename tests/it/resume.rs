@@ -10,6 +10,7 @@ use conversica_sync::rules::cursor::PollCursor;
 use conversica_sync::rules::guard::StandingHold;
 use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
 use conversica_sync::send::poll::{self, PollOutcome};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::ConnectedCrm;
@@ -33,7 +34,8 @@ async fn polled(
     minutes: i64,
 ) -> anyhow::Result<PollOutcome> {
     let crm = ConnectedCrm::open(settings).await?;
-    poll::poll(&crm, state, settings, reach, &RunTally::default(), at(0) + TimeDelta::minutes(minutes)).await
+    let (tally, now) = (RunTally::default(), at(0) + TimeDelta::minutes(minutes));
+    poll::poll(PollContext { crm: &crm, state, settings, tally: &tally, now }, reach).await
 }
 
 async fn fill(place: &Place, leads: u32) {

@@ -24,7 +24,7 @@ use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::control::{self, StoredHalt};
 use crate::store::decision::DecisionMaker;
-use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOutcome};
+use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::store::state_db::StateDb;
 use crate::store::stuck::{self, StuckLeads};
 use crate::store::{file_lock, micros};
@@ -156,7 +156,8 @@ impl OperatorAction {
                 if held.has_outgrown(&shown) {
                     return grown(held.leads);
                 }
-                match decide::release(db, &board.settings, selection, &held, *release, who, now).await? {
+                let order = ReleaseOrder { selection, shown: &held, release: *release, who: Some(who) };
+                match decide::release(db, &board.settings, order, now).await? {
                     ReleaseOutcome::Grown => grown(held::look(db, selection).await?.leads),
                     ReleaseOutcome::Leads(leads) => {
                         let on_delete = board.settings.source.on_delete;

@@ -16,7 +16,7 @@ use crate::conversica::lead::LeadId;
 use crate::rules::lead_status::LeadStatus;
 use crate::status::StatusReport;
 use crate::store::heard::reading;
-use crate::store::listing::{ListedLead, ListingPages};
+use crate::store::listing::{ListedLead, ListingCounts, ListingPages};
 use crate::store::state_db::StateDb;
 use crate::store::story;
 use crate::story::entry::why;
@@ -78,7 +78,12 @@ impl ListRequest {
             if left <= 0 || (reason.is_some() && matches!(status, LeadStatus::InSync | LeadStatus::Assumed)) {
                 continue;
             }
-            let mut pages = ListingPages::new(db, status, reason, report.leads(status), all, left);
+            let mut pages = ListingPages::new(
+                db,
+                status,
+                reason,
+                ListingCounts { of_status: report.leads(status), all, wanted: left },
+            );
             if let Some((_, lead)) = self.after.as_ref().filter(|(begun, _)| *begun == status) {
                 pages = pages.behind(lead.clone());
             }

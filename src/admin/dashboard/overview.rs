@@ -27,7 +27,7 @@ use crate::wording::number;
 
 pub async fn show(State(board): State<Arc<DashboardContext>>, visitor: DashboardVisitor) -> Response {
     let Some(seen) = board.overview().await else { return away(&board, &visitor) };
-    let (report, details) = &*seen;
+    let (report, _) = &*seen;
     let standing = ServiceStanding {
         halt: None,
         hold: None,
@@ -40,7 +40,7 @@ pub async fn show(State(board): State<Arc<DashboardContext>>, visitor: Dashboard
         reasons.retain(|reason| reason.reason != "source");
     }
     let frame = PageFrame::of(&board, &visitor, "Overview");
-    page(StatusCode::OK, &OverviewPage::of(frame, visitor.may_act(), report, details, &reasons, clock::now()))
+    page(StatusCode::OK, &OverviewPage::of(frame, visitor.may_act(), &seen, &reasons, clock::now()))
 }
 
 #[derive(Template)]
@@ -134,11 +134,11 @@ impl OverviewPage {
     fn of(
         frame: PageFrame,
         may_act: bool,
-        report: &StatusReport,
-        details: &OverviewDetails,
+        seen: &(StatusReport, OverviewDetails),
         reasons: &[UnreadyReason],
         now: DateTime<Utc>,
     ) -> Self {
+        let (report, details) = seen;
         let sending = SendingState::of(report, reasons, now);
         let (tone, sentence) = verdict(report, reasons, sending, now);
         let halt = report.halt.as_ref().map(|halt| HaltPanel {

@@ -9,15 +9,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::config::{self, ServiceSettings, WritebackMode};
 use crate::db::discreet;
 use crate::error::SetupError;
-use crate::pulse::{DaemonLoop, LoopPulse};
-use crate::receive::signals::LoopSignals;
+use crate::pulse::DaemonLoop;
+use crate::receive::signals::ReceiveLoop;
 use crate::rules::heard_event::WaitingEvent;
 use crate::rules::retry;
 use crate::source::writeback::ddl::WritebackDesign;
@@ -159,13 +158,7 @@ fn judged(
 }
 
 /// Runs until `stop`.
-pub async fn run(
-    settings: Arc<ServiceSettings>,
-    state: StateDb,
-    signals: LoopSignals,
-    pulse: Arc<LoopPulse>,
-    stop: CancellationToken,
-) {
+pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, ReceiveLoop { signals, pulse, stop }: ReceiveLoop) {
     let mut writer = match CrmWriter::new(&settings) {
         Ok(Some(writer)) => writer,
         Ok(None) => return stop.cancelled().await,

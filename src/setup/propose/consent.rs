@@ -219,26 +219,37 @@ fn blacklist(draft: &mut ProposalDraft<'_>) {
 
 /// SuiteCRM and SugarCRM: addresses in a table of their own, each with its opt-out.
 fn address_book(draft: &mut ProposalDraft<'_>) {
-    let Some((book, entries, module)) = address_tables(draft.catalog, draft.base) else { return };
+    let Some(tables) = address_tables(draft.catalog, draft.base) else { return };
     let key = draft.base.primary_key().unwrap_or("id").to_owned();
     if draft.base.column(&key).is_none() {
         return;
     }
     let own = draft.qualified(&key);
-    let (alias, entry) = join_addresses(draft, book, entries, module, &own, "address");
+    let (alias, entry) = join_addresses(draft, tables, &own, "address");
     let why = "the primary address in email_addresses";
     draft.fill(LeadKey::Email, DraftPart::new(PartOrigin::Sql(format!("{alias}.\"email_address\""), "email"), why));
     let why = "the opt-out of the primary address in email_addresses; its time of change counts as a change";
     draft.fill(LeadKey::OptOut, DraftPart::new(PartOrigin::Sql(format!("{alias}.\"opt_out\""), "email_opt_out"), why));
     draft.stamps.push(format!("{alias}.\"date_modified\""));
     draft.stamps.push(format!("{entry}.\"date_modified\""));
-    if draft.catalog[book].column("invalid_email").is_some() {
+    if draft.catalog[tables.book].column("invalid_email").is_some() {
         draft.doubts.push("email_addresses also has invalid_email, for which Conversica has no key".to_owned());
     }
 }
 
-/// The address book, the entries that lead to it, and what the table is called in them.
-pub fn address_tables(catalog: &[InspectedTable], owner: &InspectedTable) -> Option<(usize, usize, &'static str)> {
+/// Where SuiteCRM and SugarCRM keep addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct AddressTables {
+    /// `email_addresses`, by its place in the catalog.
+    pub book: usize,
+    /// `email_addr_bean_rel`, by its place in the catalog.
+    pub entries: usize,
+    /// The owner's table as the entries name it.
+    pub module: &'static str,
+}
+
+/// The address tables for the rows of this table.
+pub fn address_tables(catalog: &[InspectedTable], owner: &InspectedTable) -> Option<AddressTables> {
     const MODULES: [(&str, &str); 4] =
         [("leads", "Leads"), ("contacts", "Contacts"), ("prospects", "Prospects"), ("users", "Users")];
     let module = MODULES.iter().find(|(table, _)| *table == owner.name)?.1;
@@ -251,18 +262,12 @@ pub fn address_tables(catalog: &[InspectedTable], owner: &InspectedTable) -> Opt
     };
     let book = find("email_addresses", &["id", "email_address", "opt_out", "date_modified", "deleted"])?;
     let entries = ["id", "bean_id", "bean_module", "email_address_id", "primary_address", "date_modified", "deleted"];
-    Some((book, find("email_addr_bean_rel", &entries)?, module))
+    Some(AddressTables { book, entries: find("email_addr_bean_rel", &entries)?, module })
 }
 
 /// Joins the primary address of whoever has this key; the aliases of address and entry.
-pub fn join_addresses(
-    draft: &mut ProposalDraft<'_>,
-    book: usize,
-    entries: usize,
-    module: &str,
-    key: &str,
-    hint: &str,
-) -> (String, String) {
+pub fn join_addresses(draft: &mut ProposalDraft<'_>, tables: AddressTables, key: &str, hint: &str) -> (String, String) {
+    let AddressTables { book, entries, module } = tables;
     let (entries_sql, yes, no) = (draft.catalog[entries].sql(), "1", "0");
     // At most one row a lead: two primary addresses would make two leads of one key.
     let entry = draft.join(entries, &format!("{hint}_entry"), |alias| {

@@ -193,11 +193,11 @@ fn person(draft: &mut ProposalDraft<'_>, index: usize, alias: &str) -> PersonCol
         }
     }
     if found.email.is_none()
-        && let Some((book, entries, module)) = consent::address_tables(draft.catalog, table)
+        && let Some(tables) = consent::address_tables(draft.catalog, table)
         && let Some(key) = table.primary_key()
     {
         let key = format!("{alias}.{}", db::quote(key));
-        let (book, _) = consent::join_addresses(draft, book, entries, module, &key, &format!("{alias}_address"));
+        let (book, _) = consent::join_addresses(draft, tables, &key, &format!("{alias}_address"));
         found.email = Some(format!("{book}.\"email_address\""));
     }
     found

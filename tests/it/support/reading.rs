@@ -8,6 +8,7 @@ use conversica_sync::error::SetupError;
 use conversica_sync::rules::mapping::MappedRow;
 use conversica_sync::rules::read_scope::ReadScope;
 use conversica_sync::send::poll::{self, PollOutcome};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::ConnectedCrm;
@@ -66,5 +67,6 @@ pub async fn ids(place: &Place, source: &str) -> Vec<LeadId> {
 
 /// One poll into that state.
 pub async fn poll(crm: &ConnectedCrm, state: &StateDb, settings: &ServiceSettings) -> anyhow::Result<PollOutcome> {
-    poll::poll(crm, state, settings, PollReach::Everything, &RunTally::default(), at(0)).await
+    let tally = RunTally::default();
+    poll::poll(PollContext { crm, state, settings, tally: &tally, now: at(0) }, PollReach::Everything).await
 }

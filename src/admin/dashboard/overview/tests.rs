@@ -116,8 +116,7 @@ fn page(of: OverviewCase) -> String {
     let overview = OverviewPage::of(
         PageFrame::plain("Overview"),
         true,
-        &report(of),
-        &details(of),
+        &(report(of), details(of)),
         &reasons(of),
         AT + TimeDelta::seconds(3),
     );
