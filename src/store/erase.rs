@@ -5,8 +5,6 @@
 //! `tombstone::erased!`, for which an erasure waits; answers to requests are journalled under the lock of their table,
 //! which it takes. It waits for nothing else while it holds these: a lead that somebody is just working on is tried again.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Row as _};

@@ -22,6 +22,7 @@ use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::fence::{InstanceId, NewestPoller};
 use conversica_sync::send::poll::poll;
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::store::consent::{self as ledger, LedgerEntry};
@@ -215,7 +216,18 @@ mod of_the_state {
             if second == 40 {
                 control::write(&state, &CompareAsked { at: at(YEAR) }, at(YEAR)).await.unwrap();
             }
-            poll(&crm, &state, &settings, PollReach::AsDue, &RunTally::default(), at(second)).await.unwrap();
+            poll(
+                PollContext {
+                    crm: &crm,
+                    state: &state,
+                    settings: &settings,
+                    tally: &RunTally::default(),
+                    now: at(second),
+                },
+                PollReach::AsDue,
+            )
+            .await
+            .unwrap();
             kinds.push(control::read::<LastPoll>(&state).await.unwrap().unwrap().kind);
         }
         assert_eq!(kinds, ["full", "incremental", "full", "incremental", "incremental"]);
@@ -230,7 +242,12 @@ mod of_the_state {
         let (settings, crm) = (settings(&crm, source, "city = 'town'"), open(&crm, source, "city = 'town'").await);
         let tally = RunTally::default();
         for second in [YEAR, 0] {
-            poll(&crm, &state, &settings, PollReach::AsDue, &tally, at(second)).await.unwrap();
+            poll(
+                PollContext { crm: &crm, state: &state, settings: &settings, tally: &tally, now: at(second) },
+                PollReach::AsDue,
+            )
+            .await
+            .unwrap();
         }
         let last = control::read::<LastPoll>(&state).await.unwrap().unwrap();
         assert_eq!((last.at, last.succeeded_at.values().max()), (at(0), Some(&at(0))));

@@ -17,6 +17,7 @@ use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::rules::read_scope::ReadScope;
 use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::{ConnectedCrm, SourceSchema};
@@ -60,7 +61,17 @@ impl Watched {
     }
 
     async fn poll(&self) -> anyhow::Result<PollOutcome> {
-        poll(&self.crm, &self.state, &self.settings, PollReach::Everything, &RunTally::default(), at(0)).await
+        poll(
+            PollContext {
+                crm: &self.crm,
+                state: &self.state,
+                settings: &self.settings,
+                tally: &RunTally::default(),
+                now: at(0),
+            },
+            PollReach::Everything,
+        )
+        .await
     }
 
     /// What the poll says that fails; nothing has come of it.
@@ -206,7 +217,17 @@ async fn a_column_that_was_made_again_between_two_runs_has_every_row_compared() 
     watched.place.sql("alter table leads drop zip; alter table leads add zip text default '12345'").await;
     watched.crm = ConnectedCrm::open(&watched.settings).await.unwrap();
     let as_due = async || {
-        poll(&watched.crm, &watched.state, &watched.settings, PollReach::AsDue, &RunTally::default(), at(0)).await
+        poll(
+            PollContext {
+                crm: &watched.crm,
+                state: &watched.state,
+                settings: &watched.settings,
+                tally: &RunTally::default(),
+                now: at(0),
+            },
+            PollReach::AsDue,
+        )
+        .await
     };
     assert_eq!(as_due().await.unwrap().changed, 3);
     as_due().await.unwrap();

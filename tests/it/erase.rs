@@ -94,8 +94,8 @@ async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
 async fn full(db: &StateDb, who: &str) {
     write(db, &[held(who, &body(who, "Ulm")), held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
     let shown = held::look(db, &HeldSelection::default()).await.unwrap();
-    let (selection, who) = (HeldSelection::default(), somebody());
-    let order = ReleaseOrder { selection: &selection, shown: &shown, release: ReleaseKind::Send, who: Some(&who) };
+    let (selection, operator) = (HeldSelection::default(), somebody());
+    let order = ReleaseOrder { selection: &selection, shown: &shown, release: ReleaseKind::Send, who: Some(&operator) };
     held::release(db, order, at(1)).await.unwrap();
     for claim in claim(db, 10, 2).await {
         record(db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 3)]).await;

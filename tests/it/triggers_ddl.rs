@@ -10,6 +10,7 @@ use crate::support::stand_in::StandIn;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::changes::ddl::ListenerWake;
@@ -169,11 +170,31 @@ async fn what_ddl_does_to_the_values_is_compared_at_once() {
         followed.place.sql(statements).await;
         let crm = ConnectedCrm::open(&followed.settings).await.unwrap();
         let kind = async || control::read::<LastPoll>(&followed.state).await.unwrap().unwrap().kind;
-        let polled =
-            poll(&crm, &followed.state, &followed.settings, PollReach::AsDue, &RunTally::default(), at(0)).await;
+        let polled = poll(
+            PollContext {
+                crm: &crm,
+                state: &followed.state,
+                settings: &followed.settings,
+                tally: &RunTally::default(),
+                now: at(0),
+            },
+            PollReach::AsDue,
+        )
+        .await;
         assert_eq!((kind().await.as_str(), polled.unwrap().changed), ("full", changed), "{statements}");
         followed.place.sql("update leads set name = name").await;
-        poll(&crm, &followed.state, &followed.settings, PollReach::AsDue, &RunTally::default(), at(0)).await.unwrap();
+        poll(
+            PollContext {
+                crm: &crm,
+                state: &followed.state,
+                settings: &followed.settings,
+                tally: &RunTally::default(),
+                now: at(0),
+            },
+            PollReach::AsDue,
+        )
+        .await
+        .unwrap();
         assert_eq!(kind().await, "incremental", "{statements}");
     }
 }
