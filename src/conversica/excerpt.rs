@@ -1,8 +1,8 @@
 //! The excerpt of an answer that is kept for operators, and whether it may appear where it could reach a ticket, in which no
 //! person may be quoted. Pure.
 //!
-//! The check compares the answer with the request: each word of a personal value counts as a quotation, and so does anything shaped
-//! like an address or a telephone number. In doubt, the excerpt counts as a quotation.
+//! The check compares the answer with the request: each word of a personal value counts as a quotation, and so does anything
+//! shaped like an address or a telephone number. In doubt, the excerpt counts as a quotation.
 
 use std::collections::BTreeSet;
 

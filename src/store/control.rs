@@ -94,7 +94,7 @@ pub enum BreakerState {
 /// The progress of a full compare: all rows before this lead are compared, written and decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompareMark {
-    /// As in [`Cursor`].
+    /// As in [`PollCursor`].
     pub source: String,
     /// As in [`MappingInUse`].
     pub mapping: String,
