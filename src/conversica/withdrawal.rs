@@ -122,7 +122,7 @@ pub fn in_readable(post: &ReceivedPost, words: &[ChannelWord]) -> Option<Possibl
     let withdrawn: Vec<ConsentChannel> = words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
     let is_published = |key: &str| post.kind.keys().iter().any(|(name, _)| *name == key);
     let is_status = |key: &str| key == "action" || STATUS_KEYS.contains(&key.to_lowercase().as_str());
-    // Of the published status keys, only unpublished values count, and values that do not belong to their stage.
+    // Of the published status keys, only unpublished values count, and a `conversationStatus` whose stage goes on.
     let outside = vocabulary::outside(&post.content);
     let is_moving =
         post.content.get("conversationStage").and_then(Value::as_str).is_some_and(|s| !is_stage_stopped_by_person(s));

@@ -25,7 +25,7 @@ use crate::rules::value;
 /// same rows asks for approval before it sends them.
 const READING: u32 = 2;
 
-/// One row of the source: the key, the client if one is configured, then the cells of [`LeadMapping::columns`] in order. All as
+/// One row of the source: the key, the client if one is configured, then the cells of [`LeadMapping::columns()`] in order. All as
 /// the database's own text; `None` for NULL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRow {

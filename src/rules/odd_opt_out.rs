@@ -62,7 +62,7 @@ pub fn hold_odd(mut mapped: MappedRow, doubted: &BTreeSet<LeadKey>) -> MappedRow
         let counts = reasons.iter_mut().find(|why| why.starts_with(&name) && why.contains(COUNTS_AS_OPT_OUT));
         match counts {
             Some(why) => *why = why.replace(COUNTS_AS_OPT_OUT, TOO_MANY_OPT_OUTS),
-            // Rows that share a key have reasons that say nothing about their values.
+            // If several rows share the key, the reasons do not mention their values yet.
             None => reasons.push(format!("{name}{TOO_MANY_OPT_OUTS}")),
         }
     }

@@ -18,7 +18,7 @@ use crate::store::state_db::{StateDb, on_state};
 /// Copies an SQLite state, as it is at one moment, into an empty file. Writers are not disturbed.
 ///
 /// # Errors
-/// SQLite's: no room, as a rule.
+/// An error of SQLite, usually for lack of room.
 pub fn copy(state: &Path, file: &Path) -> Result<(), rusqlite::Error> {
     // The copy uses its own connection, which may not write to the state.
     let state = rusqlite::Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -29,7 +29,7 @@ pub fn copy(state: &Path, file: &Path) -> Result<(), rusqlite::Error> {
 /// Gives a copy its own id. A process that uses a state notices by the id that the copy has replaced its file.
 ///
 /// # Errors
-/// SQLite's.
+/// An error of SQLite.
 pub async fn set_state_id(copy: &StateDb, id: i64) -> Result<(), sqlx::Error> {
     let StateDb::Sqlite(pool) = copy else { return Ok(()) };
     sqlx::raw_sql(db::trusted(format!("pragma application_id = {id}"))).execute(pool).await.map(drop)

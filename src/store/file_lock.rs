@@ -46,7 +46,7 @@ impl StateLock {
     /// Takes the lock, before the state is created. `None` for a shared state.
     ///
     /// # Errors
-    /// [`SetupError`] when another process has it; [`db::is_away`] where the directory may still come.
+    /// [`SetupError`] when another process has it; an error that [`db::is_away`] accepts if the directory may still appear.
     pub async fn take(url: &str, command: &str, now: DateTime<Utc>) -> anyhow::Result<Option<Self>> {
         let Some(state) = db::sqlite_path(url) else { return Ok(None) };
         let since = now.format("%F %T UTC");
@@ -245,7 +245,7 @@ impl StateFile {
     /// Watches the locked file that is open as `db`. Gives a new state its id, and counts the start.
     ///
     /// # Errors
-    /// The database's.
+    /// An error of the database.
     pub async fn open(lock: Option<StateLock>, db: &StateDb) -> Result<Self, sqlx::Error> {
         let (Some(mut lock), StateDb::Sqlite(pool)) = (lock, db) else { return Ok(Self::default()) };
         let state_id = begin_start(pool).await?;
@@ -265,7 +265,7 @@ impl StateFile {
     /// look-ups of file names and one read of the first bytes of the file.
     ///
     /// # Errors
-    /// What was lost.
+    /// The kind of loss.
     pub fn check(&self) -> Result<(), StateLoss> {
         self.0.as_ref().map_or(Ok(()), |watched| watched.check())
     }

@@ -169,7 +169,8 @@ async fn apply_some(
         }
         let examined = still_waiting(events, &waiting);
         if examined.is_empty() {
-            // Rolls back explicitly and not by a drop: while the lock is still held, another instance would skip the next events.
+            // The rollback is awaited, unlike that of a drop: while the lock is held, other instances leave new
+            // events to this one.
             transaction.rollback().await?;
             return Ok(AppliedEvents::default());
         }

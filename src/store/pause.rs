@@ -55,7 +55,7 @@ pub async fn announce(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) ->
     Ok(())
 }
 
-/// As [`asked_until`], by the server's clock, which this process adopts.
+/// As [`asked_until`], by the server's clock, which this process goes by from then on.
 pub async fn ask_server(pool: &PgPool) -> Result<(Option<DateTime<Utc>>, ClockCorrection), sqlx::Error> {
     let query = format!("select (select at from control where name = $1), {SERVER_MICROS}");
     let (until, correction) = server_clock::ask_with_clock(pool, &query, NAME).await?;

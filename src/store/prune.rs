@@ -93,7 +93,7 @@ pub fn until(kept: PrunedKind, settings: &config::StateSettings, now: DateTime<U
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-/// Rows are numbered in the order of their arrival, so the old ones come first and the search ends at the first newer one.
+/// Rows are numbered in the order of their arrival, so the old ones come first, and a page without old rows ends the search.
 async fn in_order(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     let (table, at, may_go) = kept.table();
     let look = format!(

@@ -15,7 +15,7 @@ pub const SERVER_MICROS: &str = "cast(extract(epoch from clock_timestamp()) * 10
 /// Reads the server's time and uses its clock from then on.
 ///
 /// # Errors
-/// The database's.
+/// An error of the database.
 pub async fn follow_server_clock(server: impl PgExecutor<'_>) -> Result<ClockCorrection, sqlx::Error> {
     let asked = clock::since_boot();
     let sql = crate::db::trusted(format!("select {SERVER_MICROS}"));
@@ -26,7 +26,7 @@ pub async fn follow_server_clock(server: impl PgExecutor<'_>) -> Result<ClockCor
 /// As [`follow_server_clock`], with a query that returns one row: a value that may be null, and [`SERVER_MICROS`].
 ///
 /// # Errors
-/// The database's.
+/// An error of the database.
 pub async fn ask_with_clock(
     pool: &PgPool,
     query: &str,

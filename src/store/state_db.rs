@@ -102,7 +102,7 @@ impl StateDb {
     /// Opens an existing state for writing; never creates a file.
     ///
     /// # Errors
-    /// As [`Self::open_state`], and where there is no file.
+    /// As [`Self::open_state`], and an error if there is no file.
     pub async fn open_existing_state(url: &str) -> anyhow::Result<Self> {
         stray_log::refuse_stray_log(url)?;
         if let Some(path) = sqlite_path(url) {

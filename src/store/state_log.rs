@@ -71,7 +71,7 @@ impl CommittedFrame {
     /// `Ok(false)` if the log does not have the frame.
     ///
     /// # Errors
-    /// The file system's, where the log cannot be looked at.
+    /// An error of the file system, if the log cannot be read.
     fn is_in(&self, log: &File) -> std::io::Result<bool> {
         let end = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Ok(false),
@@ -207,7 +207,7 @@ impl LogWatch {
     /// Checks that the committed frames are in the log with the expected name. The caller decides about a log that is missing.
     ///
     /// # Errors
-    /// How the log was lost. One that was damaged stays so.
+    /// How the log was lost. Damage is permanent.
     pub fn check(&mut self) -> Result<(), LogLoss> {
         if self.is_damaged {
             return Err(LogLoss::Damaged);

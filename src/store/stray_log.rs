@@ -115,7 +115,7 @@ impl LogOwner {
 /// Checks the file and the log before SQLite opens them. Returns the description of the file for the lock file.
 ///
 /// # Errors
-/// [`SetupError`] where the log belongs to another file than the one that is there, or has lost what was committed.
+/// [`SetupError`] if the log belongs to another file than the present one, or has lost commits.
 pub fn admit_file(state: &Path, log: LogOwner) -> Result<Option<FileMemory>, SetupError> {
     let found = FileMemory::at(state);
     let text = read_lock(state);

@@ -58,7 +58,7 @@ impl TurnLease {
     /// Takes the turn unless another process has it.
     ///
     /// # Errors
-    /// The database's, while it is away.
+    /// An error of the database while it is unreachable.
     pub async fn try_take(&mut self, db: &StateDb) -> Result<bool, sqlx::Error> {
         let StateDb::Postgres(pool) = db else { return Ok(true) };
         let is_kept = self.session.is_some();

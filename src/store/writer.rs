@@ -45,7 +45,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Takes the right to send. On SQLite the lock was taken before the state was opened.
 ///
 /// # Errors
-/// The database's, while it is away.
+/// An error of the database while it is unreachable.
 pub async fn acquire(db: &StateDb) -> anyhow::Result<(SendRight, OtherSenders)> {
     match db {
         StateDb::Sqlite(_) => Ok((SendRight { held: HeldRight::File }, OtherSenders::Alone)),
@@ -72,7 +72,7 @@ impl SendRight {
     /// takes the right again. Returns how many instances have it: at least 1. Also reads the server's time.
     ///
     /// # Errors
-    /// The database's, while it is away.
+    /// An error of the database while it is unreachable.
     pub async fn keep(&mut self, db: &StateDb) -> anyhow::Result<u32> {
         let (HeldRight::Session(session), StateDb::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
         if !matches!(tokio::time::timeout(PING_TIMEOUT, session.ping()).await, Ok(Ok(()))) {

@@ -65,7 +65,7 @@ impl ExaminedEvent {
         Some(&self.event.lead).filter(|_| self.event.kind != PostKind::ChatLead || !post.lead.id.is_empty())
     }
 
-    /// The withdrawal of consent by this post, if its Lead Update withdraws any.
+    /// The withdrawal of consent in the post's `words`, if there is one.
     fn withdrawal(&self, words: &[ChannelWord]) -> Option<PossibleOptOut> {
         let post = self.read.as_ref().ok()?;
         let mut channels: Vec<ConsentChannel> =
