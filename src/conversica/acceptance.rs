@@ -1,7 +1,7 @@
-//! Whether an answer with a 2xx status says that Conversica took the lead. Pure.
+//! Whether an answer with a 2xx status says that Conversica accepted the lead. Pure.
 //!
-//! Login pages and bot walls answer 200 in Conversica's place, and APIs report a failure in the body of a 200. An answer
-//! without a body, or whose body does not say otherwise, is an acceptance: Conversica documents no more than the status.
+//! Login pages and bot walls answer 200 in Conversica's place, and APIs report failures in the body of a 200. An answer without a
+//! body, or with a body that reports no failure, is an acceptance, because Conversica documents only the status.
 
 use std::fmt;
 
@@ -15,22 +15,21 @@ use vocabulary::{
     names_success, plain_key, word_refuses, words, words_refuse,
 };
 
-/// What a 2xx means; where an answer says several of these, the last of them counts.
+/// The meaning of a 2xx answer. If an answer says several of these, the last one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnswerVerdict {
     Accepted,
-    /// The body says that this lead was not taken.
+    /// The body says that this lead was not accepted.
     Rejected,
-    /// A page for people, or a proxy's words: this is not Conversica's endpoint.
+    /// A web page, or the text of a proxy: this is not Conversica's endpoint.
     WebPage,
     /// The body says that the user name or the password is wrong. Further attempts may lock the account.
     CredentialsRefused,
 }
 
-/// How deep objects are looked into.
+/// The depth to which objects are searched.
 const DEPTH: usize = 6;
 
-/// Judges an answer with a 2xx status.
 pub fn judge_answer(content_type: Option<&str>, text: &AnswerText) -> AnswerVerdict {
     let media =
         content_type.unwrap_or_default().split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -44,7 +43,7 @@ pub fn judge_answer(content_type: Option<&str>, text: &AnswerText) -> AnswerVerd
         AnswerText::Text(text) => match judge_text(text) {
             TextVerdict::Json(verdict) => verdict,
             TextVerdict::Plain(AnswerVerdict::CredentialsRefused) => AnswerVerdict::CredentialsRefused,
-            // A page that is made of words alone is a page; a server that calls every text HTML still says "OK".
+            // Plain text called HTML is a page, unless it is short: some servers call every text HTML, and still say "OK".
             TextVerdict::Plain(_) if is_page && !is_short_yes(text) => AnswerVerdict::WebPage,
             TextVerdict::Plain(verdict) => verdict,
         },
@@ -71,26 +70,26 @@ fn judge_text(text: &str) -> TextVerdict {
     TextVerdict::Plain(match text.find(['{', '[']) {
         // Damaged JSON, whose words are not sentences.
         Some(0) => AnswerFindings::of(&as_json(text)).0.verdict,
-        // A script's warnings, or a prefix against hijacking, before the JSON.
+        // Warnings of a script, or a prefix against hijacking, before the JSON.
         Some(at) => judge_plain_text(text).max(AnswerFindings::of(&text[at..]).0.verdict),
         None => judge_plain_text(text),
     })
 }
 
-/// An object as Python and Ruby print it, written as JSON.
+/// Converts an object as Python and Ruby print it to JSON.
 fn as_json(text: &str) -> String {
     let text = text.replace('\'', "\"").replace("=>", ":");
     text.replace("True", "true").replace("False", "false").replace("None", "null").replace("nil", "null")
 }
 
-/// Without what neither a parser nor a reader sees around it.
+/// Removes characters around the text that neither a parser nor a reader sees.
 fn trim_text(text: &str) -> &str {
     text.trim_matches(|c: char| {
         c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}' | '\u{feff}' | '\u{fffd}')
     })
 }
 
-/// Whether a text begins as HTML or XML does; Conversica's answers are neither.
+/// Whether a text begins like HTML or XML; Conversica's answers are neither.
 fn is_markup(text: &str) -> bool {
     let mut start = text.chars();
     start.next() == Some('<') && start.next().is_some_and(|c| c.is_ascii_alphabetic() || matches!(c, '!' | '?' | '/'))
@@ -101,7 +100,7 @@ fn is_short_yes(text: &str) -> bool {
     SHORT_YES.contains(&text.as_str())
 }
 
-/// `None` where the text is no JSON, nor the beginning of an object or a list.
+/// `None` if the text is neither JSON nor the beginning of an object or a list.
 fn judge_json(text: &str) -> Option<AnswerVerdict> {
     match AnswerFindings::of(text) {
         (AnswerFindings { verdict }, _) if verdict != AnswerVerdict::Accepted => Some(verdict),
@@ -130,7 +129,7 @@ fn judge_plain_text(text: &str) -> AnswerVerdict {
     judge_sentence(text).max(of_text).max(of_pairs.unwrap_or(AnswerVerdict::Accepted))
 }
 
-/// What a sentence about the outcome says.
+/// The meaning of a sentence about the outcome.
 fn judge_sentence(text: &str) -> AnswerVerdict {
     let lower = text.to_lowercase();
     let says_one_of = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
@@ -159,7 +158,7 @@ fn sentence_refuses(text: &str) -> bool {
     begins || words_refuse(&words, |word| !REFUSALS_AT_THE_START.contains(&word))
 }
 
-/// What an object or a list says, as far as it came: an answer may be cut, or longer than is read.
+/// The meaning of an object or a list, as far as it was read: an answer may be cut, or longer than the limit.
 #[derive(Debug)]
 struct AnswerFindings {
     verdict: AnswerVerdict,
@@ -169,13 +168,13 @@ struct AnswerFindings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JsonEnd {
     Whole,
-    /// Nothing is wrong with it but that it ends too early.
+    /// Intact, except that it ends too early.
     Cut,
     Damaged,
 }
 
 impl AnswerFindings {
-    /// What comes before an error counts.
+    /// Parts before an error count.
     fn of(text: &str) -> (Self, JsonEnd) {
         let mut findings = Self { verdict: AnswerVerdict::Accepted };
         let end = match findings.deserialize(&mut serde_json::Deserializer::from_str(text)) {
@@ -229,13 +228,13 @@ impl<'de> Visitor<'de> for &mut AnswerFindings {
     }
 }
 
-/// Where an object stands in the answer.
+/// The place of an object in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AnswerPlace {
     Top,
-    /// So deep, in an object that may be the answer itself in a wrapping.
+    /// The depth, in an object that may wrap the answer itself.
     Wrapped(usize),
-    /// So deep, in an object that may repeat the lead: its numbers and words are not the answer's own.
+    /// The depth, in an object that may repeat the lead; its numbers and words are not the answer's own.
     Repeated(usize),
 }
 
@@ -267,7 +266,7 @@ fn judge_object<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)> + Clone,
     entries.into_iter().map(of_entry).max().unwrap_or(AnswerVerdict::Accepted)
 }
 
-/// What an object says, or one in a list.
+/// The meaning of a nested object, or of the objects in a list.
 fn judge_nested(value: &Value, place: AnswerPlace) -> AnswerVerdict {
     match value {
         _ if place.depth() > DEPTH => AnswerVerdict::Accepted,
@@ -370,7 +369,7 @@ fn has_error_number(text: &str) -> bool {
     digits.len() == 3 && ends && matches!(digits.as_bytes()[0], b'4' | b'5')
 }
 
-/// Whether the value of a key such as `error` reports one.
+/// Whether the value of a key such as `error` reports an error.
 fn reports_errors(value: &Value) -> bool {
     match value {
         Value::Null => false,

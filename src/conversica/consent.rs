@@ -1,8 +1,8 @@
-//! What a person has said about being written to: read from Lead Updates, and held against what is about to be sent. Pure.
+//! A person's consent to messages: read from Lead Updates, and compared with the content to be sent. Pure.
 //!
-//! Each word goes into a ledger by itself, in the order in which it was taken in. Consent is withdrawn while no giving ends the newest
-//! withdrawal. A giving of the CRM counts by its date. A giving that Conversica posts also has to come after the withdrawal:
-//! see [`HeardWord`].
+//! The ledger has an entry for each withdrawal and each grant, in the order of arrival. Consent is withdrawn unless a grant ends
+//! the newest withdrawal. A grant in the CRM counts by its date. A grant that Conversica posts must also arrive after the
+//! withdrawal: see [`HeardWord`].
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -13,29 +13,29 @@ use crate::conversica::heard_dates::HeardDates;
 use crate::conversica::lead::LeadKey;
 use crate::conversica::stop_words::is_stage_stopped_by_person;
 
-/// Who has said a word.
+/// The source of a ledger entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WordSource {
-    /// A Lead Update. What it says of consent that was given is often only a repetition of what Conversica holds.
+    /// A Lead Update. Its grants often only repeat what Conversica has stored.
     Conversica,
-    /// The CRM: an operator has mapped the date of a consent.
+    /// The CRM, where the operator has mapped the date of a consent.
     Crm,
 }
 
-/// A word as the ledger holds it.
+/// An entry of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeardWord {
     pub word: ChannelWord,
-    /// By the clock of the machine that heard it.
+    /// By the clock of the machine that received it.
     pub heard_at: DateTime<Utc>,
     pub source: WordSource,
 }
 
 impl HeardWord {
-    /// Whether a giving of consent ends this withdrawal, because it is later. `before` and `after` are the words that the ledger took
-    /// in before and after it. No giving is later than the moment when it was heard. What Conversica posted before the withdrawal
-    /// ends nothing, whatever its date: it did not know of the withdrawal. A giving of the CRM that was taken in before, and seems
-    /// to have been heard after, was dated by a clock that was ahead, and ends nothing either.
+    /// Whether a grant of consent ends this withdrawal, because it is later. `before` and `after` are the ledger entries before
+    /// and after it. No grant is later than its arrival. A grant that Conversica posted before the withdrawal ends nothing,
+    /// whatever its date, because it did not know of the withdrawal. A grant of the CRM that was entered before, but seems to
+    /// have arrived after, was dated by a clock that ran ahead, and ends nothing either.
     fn is_ended(&self, before: &[HeardWord], after: &[HeardWord]) -> bool {
         let withdrawn_at = self.word.at;
         let is_later = |heard: &HeardWord| {
@@ -52,15 +52,15 @@ impl HeardWord {
 }
 
 impl HeardWord {
-    /// Whether the CRM dated this giving later than the clock said when the row was read. It gives no consent: the ledger has it so that
-    /// the same giving ends no withdrawal that is heard afterwards.
+    /// Whether the CRM dated this grant later than the clock when the row was read. It gives no consent. The ledger keeps it so
+    /// that the same grant ends no later withdrawal.
     fn was_ahead(&self) -> bool {
         self.source == WordSource::Crm && self.word.given && self.word.at > self.heard_at
     }
 }
 
-/// Whether the CRM's row held this giving before an undated withdrawal of that channel was heard, as the ledger remembers it. Such a
-/// giving is older than the withdrawal, whatever the clocks say.
+/// Whether the ledger shows that the CRM's row had this grant before an undated withdrawal of that channel arrived. Such a grant
+/// is older than the withdrawal, whatever the clocks say.
 pub fn was_given_before(ledger: &[HeardWord], channel: ConsentChannel, given_at: DateTime<Utc>) -> bool {
     let of_channel = |heard: &&HeardWord| heard.word.channel == channel;
     let is_same = |heard: &HeardWord| {
@@ -73,21 +73,21 @@ pub fn was_given_before(ledger: &[HeardWord], channel: ConsentChannel, given_at:
     ledger[place..].iter().filter(of_channel).any(|heard| !heard.word.given && heard.word.at == heard.heard_at)
 }
 
-/// Statuses of the stage "Lead Stopped" that are a person's own word against e-mails. No other stage has them, so that they
-/// are understood where the stage did not change with them.
+/// Statuses of the stage "Lead Stopped" that are a person's own refusal of e-mails. No other stage has them, so they are
+/// understood even if the stage did not change with them.
 const STOPPED: [&str; 4] = ["Unsubscribed", "Marked Spam", "Do Not Email", "Lead Requested Stop"];
 
 /// 2001-01-01. Conversica was founded later.
 pub(super) const EARLIEST: DateTime<Utc> = DateTime::from_timestamp(978_307_200, 0).expect("an instant that exists");
 
-/// What a Lead Update says about consent.
+/// The withdrawals and grants of consent in a Lead Update.
 pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<ChannelWord> {
     let dates = HeardDates::of(content);
     let mut words = Vec::new();
     let mut say = |key: &str, channel: ConsentChannel, given: bool| {
-        // A date before e-mail assistants stands for none: a withdrawal would be older than whatever gave consent.
+        // A date before this is no real date. Otherwise a withdrawal would be older than any grant.
         let at = dates.of_key(key).filter(|at| *at >= EARLIEST).unwrap_or(heard_at);
-        // A giving that lies in the future would outlive withdrawals that are still to come.
+        // A grant dated in the future would outlive later withdrawals.
         words.push(ChannelWord { channel, given, at: if given { at.min(heard_at) } else { at } });
     };
     for (key, channel, given_when) in [
@@ -102,12 +102,12 @@ pub fn words(content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Vec<Chann
     let text = |key: &str| content.get(key).and_then(Value::as_str);
     let (stage, status) = (text("conversationStage"), text("conversationStatus"));
     let is_stopped = stage.is_none_or(is_stage_stopped_by_person);
-    // Without a status that says otherwise, the stage is a person's word by itself.
+    // Unless a status says otherwise, the stage is the person's own refusal.
     let is_unexplained = stage.is_some() && status.is_none_or(|status| status != "No Longer at Company");
     if is_stopped && (is_unexplained || status.is_some_and(|status| STOPPED.contains(&status))) {
         say("conversationStatus", ConsentChannel::Email, false);
     }
-    // The ledger takes givings in first: within one post, a withdrawal stands whatever is dated later in it.
+    // The ledger enters grants first, so that a withdrawal prevails over a later date in the same post.
     words.sort_by_key(|word| !word.given);
     words
 }
@@ -117,18 +117,18 @@ pub fn withdraws(content: &Map<String, Value>) -> bool {
     words(content, EARLIEST).iter().any(|word| !word.given)
 }
 
-/// Since when the consent of each channel stands withdrawn; `None` where it does not.
+/// Since when the consent of each channel is withdrawn; `None` if it is not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct WithdrawnConsent {
     pub email: Option<DateTime<Utc>>,
     pub sms: Option<DateTime<Utc>>,
-    /// Channels that a damaged post may withdraw consent from: nothing gives it again until an operator has looked.
+    /// Channels whose consent a damaged post may withdraw. No grant ends this until an operator decides.
     #[serde(skip)]
     pub unsettled: [bool; 2],
 }
 
 impl WithdrawnConsent {
-    /// What a lead's words come to, in the order in which the ledger has taken them in.
+    /// The result of a lead's ledger entries, given in the order of the ledger.
     pub fn of(ledger: &[HeardWord]) -> Self {
         let of = |channel| {
             let withdrawals =
@@ -147,13 +147,13 @@ impl WithdrawnConsent {
         }
     }
 
-    /// Consent is withdrawn since then, until an operator has looked.
+    /// Consent is withdrawn since then, until an operator decides.
     pub fn set_unsettled(&mut self, channel: ConsentChannel, at: DateTime<Utc>) {
         self.set(channel, Some(self.get(channel).map_or(at, |since| since.max(at))));
         self.unsettled[channel as usize] = true;
     }
 
-    /// Whether an operator has to look before anything ends the withdrawal.
+    /// Whether an operator has to decide before anything ends the withdrawal.
     pub fn is_unsettled(&self, channel: ConsentChannel) -> bool {
         self.unsettled[channel as usize]
     }
@@ -165,9 +165,9 @@ impl WithdrawnConsent {
         }
     }
 
-    /// What of a Lead object it does not let pass; none where it contradicts nothing.
+    /// The values of a Lead object that contradict it; empty if there are none.
     pub fn overrides(&self, body: &str) -> Vec<ConsentOverride> {
-        // Canonical: a quote inside a value is escaped, so that a key with its value is found by its letters.
+        // The text is canonical: quotes inside values are escaped, so the letters of a key with its value are found by a search.
         let says = |key: LeadKey, value: bool| body.contains(&format!("\"{}\":{value}", key.name()));
         let rules = [
             (LeadKey::OptOut, ConsentChannel::Email, false),
@@ -180,7 +180,7 @@ impl WithdrawnConsent {
             .collect()
     }
 
-    /// The Lead object as it may be sent; `None` where it may as it is. A key that it does not have is not added.
+    /// The Lead object that may be sent instead; `None` if the given one may be sent. Keys that it lacks are not added.
     pub fn keep(&self, body: &str) -> Option<String> {
         let overrides = self.overrides(body);
         let kept = overrides.iter().fold(body.to_owned(), |body, ConsentOverride { key, value, .. }| {
@@ -190,18 +190,18 @@ impl WithdrawnConsent {
     }
 }
 
-/// A value of the CRM's that a person's word stands against.
+/// A value of the CRM that contradicts a person's withdrawal or grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsentOverride {
     pub key: LeadKey,
-    /// What is sent; the CRM says the contrary.
+    /// The value that is sent; the CRM has the opposite.
     pub value: bool,
-    /// Since when the person's word stands.
+    /// Since when the person's withdrawal is in force.
     pub since: DateTime<Utc>,
 }
 
 impl ConsentOverride {
-    /// For people.
+    /// For display.
     pub fn in_words(&self) -> String {
         let Self { key, value, since } = self;
         format!("kept: {key} {value}, heard on {} (the CRM says {})", since.format("%F %T UTC"), !value)
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_giving_that_the_row_held_before_the_withdrawal_ends_nothing_whatever_the_clock_said() {
         let (channel, given_at) = (ConsentChannel::Email, at(600));
-        // The clock is ten minutes behind: the row's giving seems to lie ahead.
+        // The clock is ten minutes behind, so the row's grant seems to be in the future.
         let mark = HeardWord {
             word: ChannelWord { channel, given: true, at: given_at },
             heard_at: at(10),
@@ -332,7 +332,7 @@ mod tests {
             }
         }
 
-        /// Whatever the clock said while a giving was heard, and however far ahead the giving is dated.
+        /// For any error of the clock when a grant arrived, and any date of a grant in the future.
         #[test]
         fn no_giving_outweighs_a_withdrawal_that_is_heard_after_it(
             givings in prop::collection::vec((0_i64..100_000_000, 0_i64..100_000_000), 1..6),
@@ -342,15 +342,15 @@ mod tests {
             let mut ledger: Vec<HeardWord> = givings.into_iter()
                 .map(|(dated, heard)| posted(email(true, at(1000 + dated)), at(1000 + heard))).collect();
             let heard_at = at(999);
-            // The withdrawal is heard with the clock right, and dated some minutes earlier.
+            // The withdrawal arrives while the clock is right, with a date some minutes earlier.
             ledger.push(posted(email(false, at(999 - dated_before)), heard_at));
             prop_assert!(WithdrawnConsent::of(&ledger).email.is_some());
-            // Consent that is given after that counts, with the clock right.
+            // A later grant counts, while the clock is right.
             ledger.push(posted(email(true, at(1001)), at(1001)));
             prop_assert_eq!(WithdrawnConsent::of(&ledger).email, None);
         }
 
-        /// Conversica repeats what it holds with every post, under dates of its own.
+        /// Conversica repeats its stored consent with every post, under new dates.
         #[test]
         fn no_posted_giving_outweighs_a_withdrawal_that_is_posted_after_it(
             givings in prop::collection::vec(0_i64..1000, 1..6),

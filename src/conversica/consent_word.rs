@@ -1,10 +1,10 @@
-//! A word about consent: the channel it concerns, and whether it gives or withdraws consent.
+//! A withdrawal or grant of consent for one channel.
 
 use chrono::DateTime;
 use chrono::Utc;
 use serde::Serialize;
 
-/// What consent is for.
+/// The channel of messages that consent is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConsentChannel {
@@ -27,12 +27,12 @@ impl ConsentChannel {
     }
 }
 
-/// One word about one channel.
+/// A withdrawal or grant for one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelWord {
     pub channel: ConsentChannel,
     pub given: bool,
-    /// Since when, as far as was said; else when it was heard.
+    /// The date in the post or the row; otherwise the time of arrival.
     pub at: DateTime<Utc>,
 }
 

@@ -1,29 +1,29 @@
-//! The text of an answer: decompressed, decoded, and never more of it than a fixed number of bytes. Pure.
+//! The text of an answer: decompressed, decoded, and limited to a fixed number of bytes. Pure.
 //!
-//! An answer comes from whatever answers at the endpoint's address: a body may be compressed without being asked for, cut
-//! in the middle, made to fill the memory, or not be text at all.
+//! Any server may answer at the endpoint's address: a body may be compressed without being asked for, cut in the middle, made to
+//! fill the memory, or not be text at all.
 
 use std::io::Read;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// How much of an answer is looked at, after decompression.
+/// How many bytes of an answer are read, after decompression.
 pub const TEXT_BYTES: usize = 64 * 1024;
 
-/// Proxies compress again what is compressed already; more than twice is no honest answer.
+/// Proxies compress again what is already compressed; more than twice is no honest answer.
 const LAYERS: usize = 2;
 
-/// What could be read of an answer's body.
+/// The readable part of an answer's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerText {
-    /// Blank where there was no body.
+    /// Blank without a body.
     Text(String),
-    /// A body in an encoding that is not read here, named in few characters.
+    /// A body in an unsupported encoding, with the shortened name of that encoding.
     Unreadable(String),
 }
 
-/// Reads a body that came with that `Content-Encoding`. Bytes decide before the header does: servers name an encoding that a
-/// proxy on the way has undone, and leave it out where one was added.
+/// Reads a body with that `Content-Encoding`. The bytes go before the header: servers name an encoding that a proxy has removed,
+/// or omit one that a proxy has added.
 pub fn read_body(encoding: Option<&str>, body: &[u8]) -> AnswerText {
     let mut bytes = body.get(..TEXT_BYTES).unwrap_or(body).to_vec();
     for _ in 0..LAYERS {
@@ -40,7 +40,7 @@ pub fn read_body(encoding: Option<&str>, body: &[u8]) -> AnswerText {
         std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains(|c: char| c.is_control() && !c.is_whitespace()));
     match named.as_str() {
         "deflate" if !is_text => {
-            // Some servers leave out the frame that the standard asks for.
+            // Some servers omit the frame that the standard requires.
             let inflated = inflate(ZlibDecoder::new(bytes.as_slice()));
             match inflated.or_else(|| inflate(DeflateDecoder::new(bytes.as_slice()))) {
                 Some(inflated) => bytes = inflated,
@@ -54,8 +54,7 @@ pub fn read_body(encoding: Option<&str>, body: &[u8]) -> AnswerText {
     AnswerText::Text(decode(&bytes))
 }
 
-/// What comes out, up to the limit; what is cut or damaged ends where the damage begins. `None` where nothing comes out
-/// because of the damage.
+/// The decompressed bytes up to the limit, or up to the first damage. `None` if the damage leaves no bytes.
 fn inflate(decoder: impl Read) -> Option<Vec<u8>> {
     let mut decoder = decoder.take(TEXT_BYTES as u64);
     let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
@@ -68,7 +67,7 @@ fn inflate(decoder: impl Read) -> Option<Vec<u8>> {
     }
 }
 
-/// UTF-8, or UTF-16 where a byte order mark says so; without marks and NULs, which no text needs.
+/// UTF-8, or UTF-16 if a byte order mark says so. Marks and NULs are removed, because no text needs them.
 fn decode(bytes: &[u8]) -> String {
     let units = |unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();

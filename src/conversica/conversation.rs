@@ -1,17 +1,17 @@
-//! What all Lead Updates of a lead come to: one picture, whatever the order in which they arrive. Pure.
+//! The picture that all Lead Updates of a lead add up to, whatever the order of their arrival. Pure.
 //!
-//! A Lead Update says only what changed: a missing key means unchanged. Of the keys that it has:
+//! A Lead Update says only what changed: a missing key means unchanged. For the keys that it has:
 //!
-//! - A status is dated by its own date (`hotLead` by `hotLeadDate`) where the update carries it. Every other key, and a
-//!   status whose own date is not there or cannot be read, is dated by the newest datetime of the update; `dateAdded` and
-//!   `firstMessageDate` do not count, they say when something began. A datetime is dated by itself.
-//! - A dated value replaces what is held, unless something with a later date has been heard for its key. Of equal dates the
-//!   greater JSON text wins. Of `dateAdded` and `firstMessageDate` the earliest is kept.
-//! - `doNotEmail`, `smsOptOut` and `smsOptIn` follow the rule of [`crate::conversica::consent`]: a withdrawal always replaces what is
-//!   held; a giving replaces a withdrawal where it is posted after it and dated later.
-//! - Where an update has no date at all, what is heard later wins. A datetime that cannot be read is such a value, and kept as text.
-//! - No sender makes a picture grow without end: long values, and more unknown keys than [`MAX_UNKNOWN_KEYS`], are left out.
-//!   They are in the event.
+//! - A status is dated by its own date (`hotLead` by `hotLeadDate`) if the update has one. Every other key, and a status whose
+//!   own date is missing or unreadable, is dated by the newest datetime of the update. `dateAdded` and `firstMessageDate` do not
+//!   count for this, because they say when something began. A datetime is dated by itself.
+//! - A dated value replaces the stored one, unless a later date was heard for its key. Of equal dates the greater JSON text wins.
+//!   Of `dateAdded` and `firstMessageDate` the earliest is kept.
+//! - `doNotEmail`, `smsOptOut` and `smsOptIn` follow the rule of [`crate::conversica::consent`]: a withdrawal always replaces the
+//!   stored value; a grant replaces a withdrawal if it is posted later and dated later.
+//! - If an update has no date at all, the value heard later wins. An unreadable datetime counts as undated, and is kept as text.
+//! - No sender can make a picture grow without limit: long values, and more unknown keys than [`MAX_UNKNOWN_KEYS`], are left
+//!   out. They are still in the event.
 
 use std::collections::BTreeMap;
 
@@ -27,28 +27,28 @@ use crate::horizon;
 pub const MAX_VALUE_BYTES: usize = 4096;
 /// The longest name of an unknown key.
 pub const MAX_KEY_BYTES: usize = 200;
-/// How many keys a picture holds that nobody has published.
+/// How many unpublished keys a picture holds.
 pub const MAX_UNKNOWN_KEYS: usize = 200;
 
-/// A lead's picture, and of what age each part of it is.
+/// A lead's picture, with the age of each part.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HeardConversation {
     pub picture: BTreeMap<String, Value>,
     versions: BTreeMap<String, ValueVersion>,
 }
 
-/// Of what age a value is. In JSON: the date in microseconds; or, of a value without a date, a pair of the newest date that
-/// was heard for its key (or null) and the instant at which the value was heard.
+/// The age of a value. In JSON it is the date in microseconds. For a value without a date it is a pair: the newest date that was
+/// heard for its key (or null), and the instant at which the value was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ValueVersion {
-    /// The newest date that was heard for this key; of [`BEGINNINGS`], the earliest.
+    /// The newest date that was heard for this key; for [`BEGINNINGS`], the earliest.
     date: Option<i64>,
-    /// When the value was heard, where it has no date itself.
+    /// When the value was heard, if it has no date.
     undated: Option<i64>,
 }
 
 impl ValueVersion {
-    /// Of when the value is.
+    /// The time of the value.
     fn at(self) -> i64 {
         self.undated.or(self.date).unwrap_or(i64::MIN)
     }
@@ -72,7 +72,7 @@ impl ValueVersion {
 }
 
 impl HeardConversation {
-    /// As it was stored.
+    /// Reads the stored form.
     pub fn of_json(picture: &str, versions: &str) -> Self {
         let versions: BTreeMap<String, Value> = serde_json::from_str(versions).unwrap_or_default();
         Self {
@@ -81,31 +81,31 @@ impl HeardConversation {
         }
     }
 
-    /// The picture, as it is stored.
+    /// The stored form of the picture.
     pub fn picture_json(&self) -> String {
         serde_json::json!(self.picture).to_string()
     }
 
-    /// The ages, as they are stored.
+    /// The stored form of the ages.
     pub fn versions_json(&self) -> String {
         let versions: BTreeMap<&String, Value> =
             self.versions.iter().map(|(key, version)| (key, version.to_json())).collect();
         serde_json::json!(versions).to_string()
     }
 
-    /// Its `conversationStage`, where leads of that stage are not worked.
+    /// Its `conversationStage`, if Conversica does not work leads of that stage.
     pub fn not_worked(&self) -> Option<&str> {
         self.picture.get("conversationStage").and_then(Value::as_str).filter(|stage| vocabulary::is_not_worked(stage))
     }
 
-    /// The date of a value in the picture, where it has one.
+    /// The date of a value in the picture, if it has one.
     pub fn date(&self, key: &str) -> Option<DateTime<Utc>> {
         let version = self.versions.get(key).filter(|version| version.undated.is_none())?;
         version.date.and_then(DateTime::from_timestamp_micros)
     }
 
-    /// Takes in the content of a Lead Update that was heard at that time. Hands back what of it was news: the keys whose value
-    /// is another now, or of a newer date.
+    /// Adds the content of a Lead Update that was heard at that time. Returns its news: the keys whose value or whose date
+    /// changed.
     pub fn hear(&mut self, content: &Map<String, Value>, heard_at: DateTime<Utc>) -> Map<String, Value> {
         let dates = HeardDates::of(content);
         let mut news = Map::new();
@@ -117,7 +117,7 @@ impl HeardConversation {
             let is_news = match consent_word(key, value, &dates, heard_at) {
                 Some(word) => self.hear_consent(word, heard),
                 None => {
-                    // A date that lies ahead would keep all later news of its key away until then.
+                    // A date in the future would block later news of its key until then.
                     let date = dates.of_key(key).map(|at| horizon::as_of_now(at, heard_at).timestamp_micros());
                     self.hear_value(key, value, date, heard)
                 }
@@ -129,7 +129,7 @@ impl HeardConversation {
         news
     }
 
-    /// Whether that was news.
+    /// Returns whether it was news.
     fn hear_value(&mut self, key: &str, value: &Value, date: Option<i64>, heard: i64) -> bool {
         let held = self.versions.get(key).copied();
         let known_date = held.and_then(|version| version.date);
@@ -147,8 +147,8 @@ impl HeardConversation {
         wins && self.replace(key, value, ValueVersion { date: Some(date), undated: None })
     }
 
-    /// The same of a key of consent, by the rule of the ledger: a withdrawal always counts, and a giving ends the withdrawals that
-    /// were posted before it and are dated earlier than it, and earlier than the moment when it was heard.
+    /// The same for a key of consent, by the rule of the ledger: a withdrawal always counts. A grant ends earlier posted
+    /// withdrawals that are dated before it and before its arrival.
     fn hear_consent(&mut self, word: ConsentWord<'_>, heard: i64) -> bool {
         let ConsentWord { key, value, withdraws, date } = word;
         let held = self.versions.get(key).copied();
@@ -168,7 +168,7 @@ impl HeardConversation {
         self.replace(key, value, version)
     }
 
-    /// Puts a value in place of the one that is held. Whether that was news.
+    /// Replaces the stored value. Returns whether it was news.
     fn replace(&mut self, key: &str, value: &Value, version: ValueVersion) -> bool {
         let held = self.versions.insert(key.to_owned(), version);
         let is_another = self.picture.get(key) != Some(value);
@@ -202,13 +202,13 @@ fn withdrawal(key: &str) -> Option<bool> {
     }
 }
 
-/// Of two values of the same date.
+/// Whether the new of two values with the same date replaces the old.
 fn prevails(new: &Value, old: &Value) -> bool {
     let (new, old) = (new.to_string(), old.to_string());
     new >= old
 }
 
-/// What one key of a Lead Update says about consent.
+/// The part of one key of a Lead Update in consent.
 struct ConsentWord<'u> {
     key: &'u str,
     value: &'u Value,
@@ -216,7 +216,7 @@ struct ConsentWord<'u> {
     date: Option<i64>,
 }
 
-/// As [`consent::words`] dates it.
+/// Dated as [`consent::words`] dates it.
 fn consent_word<'u>(
     key: &'u str,
     value: &'u Value,

@@ -1,8 +1,8 @@
-//! The excerpt of an answer that is kept for people, and whether it may be shown where it can end up in a ticket: there it must
-//! not quote a person. Pure.
+//! The excerpt of an answer that is kept for operators, and whether it may appear where it could reach a ticket, in which no
+//! person may be quoted. Pure.
 //!
-//! The latter is judged by what was sent: a word of a personal value in the answer counts as a quotation, and so does anything that is
-//! shaped like an address or a telephone number, whosever it is. In doubt it is a quotation.
+//! The check compares the answer with the request: each word of a personal value counts as a quotation, and so does anything
+//! shaped like an address or a telephone number. In doubt, the excerpt counts as a quotation.
 
 use std::collections::BTreeSet;
 
@@ -22,13 +22,13 @@ const IMPERSONAL: [&str; 10] = [
     "date",
 ];
 
-/// So many digits in a row, blanks and punctuation between them aside, may be somebody's number.
+/// This many digits in a row, ignoring blanks and punctuation between them, may be a telephone number.
 const DIGITS: usize = 6;
 
-/// How much of an answer is kept.
+/// How many characters of an answer are kept.
 pub const EXCERPT_CHARS: usize = 300;
 
-/// The beginning of a text, on one line and without control characters; `None` where there is nothing to read.
+/// The beginning of a text, on one line and without control characters; `None` if nothing readable is left.
 pub fn excerpt_of(text: &str, chars: usize) -> Option<String> {
     let mut excerpt = String::new();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
@@ -59,7 +59,7 @@ pub fn quotes_a_person(excerpt: &str, body: &str) -> bool {
     personal.filter_map(|(_, value)| value.as_str()).flat_map(words).any(|word| said.contains(&word))
 }
 
-/// Words of at least two characters, in lower case: an initial is nobody.
+/// Words of at least two characters, in lower case; an initial identifies no person.
 fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().nth(1).is_some()).map(str::to_lowercase)
 }

@@ -1,8 +1,8 @@
-//! What Conversica posts to us: reading a body as one of the three kinds, leniently. Pure.
+//! Reads a body that Conversica posts as one of the three kinds, leniently. Pure.
 //!
-//! What identifies the lead and what a kind cannot do without must be there; a value of another type than ours is taken
-//! where it can mean one thing only, and otherwise its key is left out with a note; unknown keys are kept. No error and no note
-//! quotes a value: bodies are personal data.
+//! The lead's identity and the keys that a kind requires must be present. A value of another type than the published one is
+//! converted if it has only one possible meaning; otherwise its key is left out with a note. Unknown keys are kept. Errors and
+//! notes quote no values, because bodies are personal data.
 
 use serde_json::{Map, Value};
 
@@ -10,23 +10,23 @@ use crate::conversica::lead::{ContentFingerprint, LeadId};
 use crate::conversica::post::{PostKind, ReceivedPost, named_type};
 use crate::conversica::{lenient, withdrawal};
 
-/// Why a body cannot be read: a sentence for whoever posted it, which quotes nothing of it but key names that are published.
+/// Why a body cannot be read: a sentence for the sender, which quotes published key names only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnreadablePost(pub String);
 
-/// Why a body cannot be read that was not kept to its end.
+/// The reason for a body that was not stored to its end.
 pub const TOO_LARGE: &str = "The body is larger than max_body";
 
-/// No published kind has thirty keys; whoever sends this many means something else.
+/// No published kind has thirty keys. A post with this many keys is something else.
 const MAX_KEYS: usize = 1000;
-/// As long as a key of the source may be.
+/// The limit on the keys of the source.
 const MAX_ID_BYTES: usize = 1000;
 
 /// Reads a body.
 ///
 /// # Errors
-/// [`Unreadable`] for what is no JSON object, or lacks a required key.
+/// [`UnreadablePost`] for a body that is no JSON object, or lacks a required key.
 pub fn read(kind: PostKind, body: &[u8]) -> Result<ReceivedPost, UnreadablePost> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(UnreadablePost("The body is empty".to_owned()));
@@ -66,7 +66,7 @@ pub fn read(kind: PostKind, body: &[u8]) -> Result<ReceivedPost, UnreadablePost>
             (_, value) => post.add(key, value),
         }
     }
-    // Posts of version 7.1 name it so.
+    // Posts of version 7.1 use this name.
     post.lead.id = id.filter(|id| !id.is_empty()).or(lead_id).unwrap_or_default();
     post.other_ids.retain(|other| !other.is_empty() && *other != post.lead.id);
     if post.lead.id.is_empty() && kind != PostKind::ChatLead {
@@ -80,18 +80,18 @@ pub fn read(kind: PostKind, body: &[u8]) -> Result<ReceivedPost, UnreadablePost>
     }
 }
 
-/// The published key that is meant: written in other cases or with blanks around it, where the post does not have it otherwise.
+/// The published key that is meant: in another case or with blanks around it, if the post does not have the exact name too.
 fn published_name(kind: PostKind, key: &str, keys: &[String]) -> Option<&'static str> {
     let identifiers = ["id", "leadId", "clientId"];
     let mut names = kind.keys().iter().map(|(name, _)| *name).chain(identifiers);
     let is_exact = |name: &str| keys.iter().any(|key| key == name);
     let is_consent = |name: &str| ["doNotEmail", "smsOptOut", "smsOptIn"].contains(&name);
-    // Of consent every value counts, see `Post::add`.
+    // For keys of consent every value counts, see `ReceivedPost::add`.
     let name = names.find(|name| name.eq_ignore_ascii_case(key.trim()))?;
     (key == name || !is_exact(name) || is_consent(name)).then_some(name)
 }
 
-/// Whom a body is about, as far as that can be told, also where it cannot be read otherwise. Wrong at worst for one that cannot.
+/// The lead that a body is about, as far as it can be read. For an unreadable body it may be wrong.
 pub fn identity(body: &[u8]) -> Option<LeadId> {
     let named = withdrawal::named_leads(body);
     Some(LeadId {
@@ -100,7 +100,7 @@ pub fn identity(body: &[u8]) -> Option<LeadId> {
     })
 }
 
-/// Of what cannot be read: the same for the same bytes at the same path.
+/// The hash of an unreadable body: the same for the same bytes at the same path.
 pub fn unreadable_hash(kind: PostKind, body: &[u8]) -> ContentFingerprint {
     let mut bytes = format!("unreadable {}\n", kind.name()).into_bytes();
     bytes.extend_from_slice(body);
@@ -111,7 +111,7 @@ fn missing(key: &str) -> UnreadablePost {
     UnreadablePost(format!("Missing required field: {key}"))
 }
 
-/// Conversica's own wording for a chat lead's fields; blank texts and empty lists are as good as none.
+/// Conversica's own wording for a chat lead's fields; blank texts and empty lists count as missing.
 fn is_blank(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,

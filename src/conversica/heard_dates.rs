@@ -1,4 +1,4 @@
-//! The dates of what Conversica has said of a lead.
+//! The dates of the values in Conversica's posts.
 
 use chrono::DateTime;
 use chrono::NaiveDateTime;
@@ -22,7 +22,7 @@ impl<'a> HeardDates<'a> {
         Self { content, newest: counted.filter_map(|key| datetime(content.get(key)?.as_str()?)).max() }
     }
 
-    /// Of when this key's value is; `None` where the update does not say.
+    /// The date of this key's value; `None` if the update does not give one.
     pub fn of_key(&self, key: &str) -> Option<DateTime<Utc>> {
         let read = |key: &str| self.content.get(key).and_then(Value::as_str).and_then(datetime);
         if PostKind::LeadUpdate.keys().iter().any(|(published, kind)| *published == key && *kind == ValueKind::Datetime)
@@ -33,7 +33,7 @@ impl<'a> HeardDates<'a> {
     }
 }
 
-/// They say when something began: the earliest is right, and no other value is of their time.
+/// These keys say when something began. The earliest value is right, and they date no other value.
 pub(crate) const BEGINNINGS: [&str; 2] = ["dateAdded", "firstMessageDate"];
 
 /// The key with the date of a status.
@@ -41,8 +41,8 @@ pub fn own_date_key(key: &str) -> Option<&'static str> {
     OWN_DATES.iter().find(|(status, _)| *status == key).map(|(_, date)| *date)
 }
 
-/// A datetime as Conversica writes it (`2019-05-10T05:57:44+00:00`), and as others do: with a space, with an offset
-/// without its colon, or without one, which means UTC. Cut to microseconds.
+/// A datetime as Conversica writes it (`2019-05-10T05:57:44+00:00`), or in other forms: with a space, with an offset without its
+/// colon, or without an offset, which means UTC. Cut to microseconds.
 pub fn datetime(text: &str) -> Option<DateTime<Utc>> {
     let text = text.trim();
     let with_offset = |format| DateTime::parse_from_str(text, format).ok().map(|at| at.to_utc());

@@ -1,7 +1,7 @@
 //! The Lead object that is sent to Conversica: its keys, their types and order. Pure.
 //!
-//! Canonical form: the keys in the order of [`LeadKey`], then custom keys in byte order; no key without a value; strings,
-//! except for booleans. The canonical text is at once what is sent, what is stored and what is fingerprinted.
+//! Canonical form: the keys in the order of [`LeadKey`], then custom keys in byte order; no key without a value; strings, except
+//! for booleans. The canonical text is sent, stored and fingerprinted.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What a value must be.
+/// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
     Text,
@@ -102,7 +102,7 @@ impl LeadKey {
     }
 }
 
-/// Who a lead is: the key of its CRM row, and the tenant it belongs to (blank where there is only one).
+/// The identity of a lead: the key of its CRM row, and the tenant it belongs to (blank if there is only one).
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct LeadId {
     /// Conversica's `id`.
@@ -120,7 +120,7 @@ impl LeadId {
         Self { id: id.to_owned(), client_id: client_id.to_owned() }
     }
 
-    /// Becomes another, in the memory that it has.
+    /// Takes another identity, reusing its memory.
     pub fn set(&mut self, (id, client_id): (&str, &str)) {
         self.id.clear();
         self.id.push_str(id);
@@ -132,7 +132,7 @@ impl LeadId {
 /// The keys that withdraw consent when they are true.
 pub const WITHDRAWALS: [LeadKey; 3] = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::StopMessaging];
 
-/// The keys that say whether a person may be written to. One that cannot be read must not be taken for a yes.
+/// The keys that say whether a person may be written to. An unreadable value must not count as a yes.
 pub const CONSENT: [LeadKey; 4] = [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn, LeadKey::StopMessaging];
 
 /// The keys that hold an e-mail address.
@@ -147,8 +147,8 @@ pub const ADDRESSES: [LeadKey; 8] = [
     LeadKey::AltEmail,
 ];
 
-/// Whether `new` withdraws consent that `old` did not withdraw: `optOut`, `smsOptOut` or `stopMessaging` turned true. Both
-/// are canonical texts, in which a quote inside a value is escaped, so that the key with its value is found by its letters.
+/// Whether `new` withdraws consent that `old` did not withdraw: `optOut`, `smsOptOut` or `stopMessaging` turned true. Both are
+/// canonical texts, in which quotes inside values are escaped, so the letters of a key with its value are found by a search.
 pub fn withdraws_consent(old: &str, new: &str) -> bool {
     WITHDRAWALS.into_iter().any(|key| {
         let said = format!("\"{}\":true", key.name());
@@ -156,7 +156,7 @@ pub fn withdraws_consent(old: &str, new: &str) -> bool {
     })
 }
 
-/// The same Lead object with these keys true; `None` where the text is no Lead object. Canonical, as what it is made from.
+/// The same Lead object with these keys true, in canonical form; `None` if the text is no Lead object.
 pub fn with_withdrawn(body: &str, withdrawn: &[LeadKey]) -> Option<String> {
     let mut old: Map<String, Value> = serde_json::from_str(body).ok()?;
     let mut new = Map::new();
@@ -173,7 +173,7 @@ pub fn with_withdrawn(body: &str, withdrawn: &[LeadKey]) -> Option<String> {
     Some(Value::Object(new).to_string())
 }
 
-/// What starts a series of messages: the Lead object's `conversationId`, where it has one.
+/// The Lead object's `conversationId`, if it has one. It starts a series of messages.
 pub fn conversation_id(body: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct ConversationKey {
@@ -207,7 +207,7 @@ impl fmt::Debug for ContentFingerprint {
     }
 }
 
-/// A number that a source row has as long as it says the same, read by the same mapping.
+/// The hash of a source row, read by one mapping. It stays the same while the row does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowHash(pub i64);
 
@@ -217,12 +217,12 @@ pub struct RowHash(pub i64);
 pub enum IdOrder {
     /// By the bytes of the id.
     Bytes,
-    /// By the number of its bytes, then by them: whole numbers that are not negative sort by size.
+    /// By the length in bytes, then by the bytes: whole numbers that are not negative sort by size.
     ByLength,
 }
 
 impl IdOrder {
-    /// Of two leads, each as id and client.
+    /// Compares two leads, each given as id and client.
     pub fn compare(self, a: (&str, &str), b: (&str, &str)) -> Ordering {
         match self {
             IdOrder::Bytes => a.cmp(&b),

@@ -1,9 +1,9 @@
-//! Whether two texts name the same lead, although they differ: `107.0` and `107`, a UUID with and without dashes. Pure.
+//! Whether two different texts name the same lead: `107.0` and `107`, a UUID with and without dashes. Pure.
 //!
-//! Ids are compared letter by letter wherever that finds a lead. Only a post that may withdraw consent, and that names no lead by
-//! its letters, is compared by this form: it then counts as a possible opt-out of every lead that it may mean.
+//! Ids are compared exactly wherever that finds a lead. This form is only for posts that may withdraw consent and match no lead
+//! exactly: such a post counts as a possible opt-out of every lead that it may mean.
 
-/// The form of an id that its ways of writing have in common; blank where nothing of it is left.
+/// The common form of all spellings of an id; blank if nothing is left.
 pub fn normal_id(id: &str) -> String {
     let plain: String = id.chars().map(from_full_width).filter(|c| !is_invisible(*c)).collect();
     let plain = plain.to_lowercase();
@@ -16,7 +16,7 @@ pub fn normal_id(id: &str) -> String {
     whole_number(plain).unwrap_or_else(|| plain.to_owned())
 }
 
-/// Full-width letters and digits are another way of writing those of ASCII.
+/// Full-width letters and digits are another spelling of those of ASCII.
 fn from_full_width(c: char) -> char {
     match u32::from(c) {
         code @ 0xff01..=0xff5e => char::from_u32(code - 0xfee0).unwrap_or(c),
@@ -25,7 +25,7 @@ fn from_full_width(c: char) -> char {
     }
 }
 
-/// White space, control characters, marks of direction and of byte order, soft hyphens, and what stands for a lost letter.
+/// White space, control characters, marks of direction and of byte order, soft hyphens, and the replacement character.
 fn is_invisible(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()

@@ -1,9 +1,9 @@
-//! Reads a body as the JSON that its sender meant: what is damaged and can mean one thing only is read, with a note. Pure.
+//! Reads a body as the JSON that its sender meant: damage that has only one possible meaning is repaired, with a note. Pure.
 //!
-//! Read are: compressed bodies, a byte order mark, UTF-16, UTF-32, bytes that are not UTF-8, control characters within strings,
-//! halves of surrogate pairs, numbers out of range, `True`, `None` and `NaN`, commas and brackets too many. Valid JSON is read as
-//! `serde_json` reads it, but for keys that come twice: of the outermost object each member is handed back. No note and no error
-//! quotes the body.
+//! It repairs compressed bodies, a byte order mark, UTF-16, UTF-32, bytes that are not UTF-8, control characters within strings,
+//! halves of surrogate pairs, numbers out of range, `True`, `None` and `NaN`, and surplus commas and brackets. Valid JSON is read
+//! as `serde_json` reads it, except that members of the outermost object that come twice are both returned. Notes and errors do
+//! not quote the body.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::conversica::post_text::{BYTE_ORDER_MARK, PostText, decode_body};
 
-/// How deep values may be nested, as in `serde_json`.
+/// The limit on nesting, as in `serde_json`.
 const MAX_DEPTH: usize = 127;
 
 const CONTROL: &str = "a control character within a string was read as it is";
@@ -29,14 +29,14 @@ const TAIL: &str = "characters behind the end were passed over";
 pub struct LenientObject {
     /// In their order; a key that comes twice is here twice.
     pub members: Vec<(String, Value)>,
-    /// What was read although it is not valid JSON: a sentence each.
+    /// The repairs of invalid JSON: a sentence each.
     pub notes: BTreeSet<&'static str>,
 }
 
 /// Reads a body.
 ///
 /// # Errors
-/// A sentence that quotes nothing of the body, for what is no JSON object even so.
+/// A sentence that does not quote the body, if the body is no JSON object even after repairs.
 pub fn read_object(body: &[u8]) -> Result<LenientObject, String> {
     let PostText { text, notes, is_cut, .. } = decode_body(body);
     if is_cut {
@@ -53,7 +53,7 @@ pub fn read_object(body: &[u8]) -> Result<LenientObject, String> {
     Ok(LenientObject { members, notes: reader.notes })
 }
 
-/// Both from 1.
+/// Line and column, both from 1.
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..at.min(text.len())];
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -84,7 +84,7 @@ impl JsonReader<'_> {
         };
         let tail = &self.text[self.at..];
         if tail.chars().any(|c| !c.is_whitespace()) {
-            // Anything else may be another object, which has a meaning of its own.
+            // Anything else may be another object with its own meaning.
             if tail.chars().any(|c| !(c.is_whitespace() || c.is_control() || "}],;\u{feff}".contains(c))) {
                 return Err(JsonProblem::Invalid("trailing characters"));
             }
@@ -192,7 +192,7 @@ impl JsonReader<'_> {
         }
     }
 
-    /// Whether a comma follows, which is passed, or the closing bracket, which is not. A comma before that bracket is noted.
+    /// Whether a comma follows; it is consumed. A closing bracket is not consumed. A comma before that bracket is noted.
     fn ends_item(&mut self, closing: char) -> Result<bool, JsonProblem> {
         self.skip_blanks();
         match self.peek() {
@@ -246,7 +246,7 @@ impl JsonReader<'_> {
         Ok(())
     }
 
-    /// Behind `\u`: four digits, or twice that.
+    /// Follows `\u`: four digits, or twice that.
     fn unicode(&mut self) -> char {
         let Some(first) = self.four_digits() else {
             self.notes.insert(ESCAPE);

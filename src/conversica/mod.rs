@@ -1,4 +1,4 @@
-//! What Conversica defines: the Lead object, the endpoint's answers and a client for it, and what it posts back to us.
+//! What Conversica defines: the Lead object, the endpoint's answers and a client for it, and its posts to us.
 
 pub mod acceptance;
 pub mod consent;

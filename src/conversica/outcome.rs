@@ -1,5 +1,5 @@
-//! What an answer, or the lack of one, means: one exhaustive match from HTTP status or transport failure to a class, and
-//! what each class asks of whom. Pure.
+//! The meaning of an answer, or of a missing one: one exhaustive match from HTTP status or transport failure to a class, and the
+//! remedy for each class. Pure.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::conversica::content::AnswerText;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeClass {
-    /// Conversica has it.
+    /// Conversica has accepted the content.
     Accepted,
-    /// Conversica refused this content; that lead stops, others go on.
+    /// Conversica rejected this content. That lead stops, others go on.
     Rejected,
-    /// Conversica does not have it; try again later.
+    /// Conversica does not have the content; the attempt is retried later.
     Transient,
-    /// Nobody knows whether Conversica has it; try again later, and count it apart.
+    /// It is unknown whether Conversica has the content. The attempt is retried later, and counted separately.
     Ambiguous,
-    /// Nothing may be sent until a person has mended something.
+    /// Nothing may be sent until the operator has fixed the cause.
     Halting,
 }
 
@@ -49,7 +49,7 @@ impl OutcomeClass {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
-    /// What the person who runs this does about it.
+    /// What the operator can do about it.
     pub const fn remedy(self) -> &'static str {
         match self {
             OutcomeClass::Accepted => "nothing",
@@ -61,7 +61,7 @@ impl OutcomeClass {
     }
 }
 
-/// Why everything stopped.
+/// Why all sending stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HaltReason {
@@ -69,7 +69,7 @@ pub enum HaltReason {
     Credentials,
     /// 403: the account or this address is locked or banned.
     Forbidden,
-    /// A redirect, 404, 405 and the like, or a page for people: this is not Conversica's endpoint.
+    /// A redirect, 404, 405 and the like, or a web page: this is not Conversica's endpoint.
     Endpoint,
 }
 
@@ -107,11 +107,11 @@ impl HaltReason {
 pub enum TransportFailure {
     /// DNS, connect or TLS handshake failed: the request never left.
     NotSent,
-    /// Time-out or cut after the request was on its way.
+    /// Time-out or cut after the request had left.
     Unanswered,
 }
 
-/// The class of an HTTP status, and the reason where it halts. A 2xx may still say otherwise: [`of_answer`].
+/// The class of an HTTP status, and the reason if it halts. The body of a 2xx may still say otherwise: [`of_answer`].
 pub const fn of_status(status: u16) -> (OutcomeClass, Option<HaltReason>) {
     match status {
         200..=299 => (OutcomeClass::Accepted, None),
@@ -120,14 +120,14 @@ pub const fn of_status(status: u16) -> (OutcomeClass, Option<HaltReason>) {
         // Redirects are never followed: a 302 would turn the POST into a GET, a 307 would hand the lead to another host.
         300..=399 | 404 | 405 | 407 | 410 | 421 | 426 | 451 => (OutcomeClass::Halting, Some(HaltReason::Endpoint)),
         408 | 425 | 429 | 500..=599 => (OutcomeClass::Transient, None),
-        // 400, 413, 415, 422 by contract; any other refusal stops its lead for a person to look at.
+        // 400, 413, 415, 422 by contract; any other rejection stops its lead until the operator has fixed the cause.
         400..=499 => (OutcomeClass::Rejected, None),
-        // Outside HTTP: something answered, but nobody knows what it did.
+        // Outside HTTP: a server answered, but it is unknown what it did.
         0..=199 | 600..=u16::MAX => (OutcomeClass::Ambiguous, None),
     }
 }
 
-/// The class of an answer: its status decides, and where that is a 2xx, what the answer says.
+/// The class of an answer: its status decides, and for a 2xx its body.
 pub fn of_answer(status: u16, content_type: Option<&str>, text: &AnswerText) -> (OutcomeClass, Option<HaltReason>) {
     match of_status(status) {
         (OutcomeClass::Accepted, halt) => match judge_answer(content_type, text) {
@@ -157,7 +157,7 @@ pub const fn of_transport(failure: TransportFailure) -> OutcomeClass {
     }
 }
 
-/// The longest `Retry-After` that is honoured; a longer one is clamped, so that a wrong header cannot silence us for a year.
+/// The longest `Retry-After` that is honoured. A longer one is clamped, so that a wrong header cannot stop sending for a year.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// Reads a `Retry-After` header: seconds, or an HTTP date. `None` for anything else; never more than [`RETRY_AFTER_MAX`].

@@ -1,4 +1,4 @@
-//! A post of Conversica, as it was read.
+//! A post of Conversica, after it was read.
 
 use chrono::DateTime;
 use chrono::SecondsFormat;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::conversica::lead::{ContentFingerprint, LeadId, ValueKind};
 
-/// By the path that it is posted to.
+/// The kind of a post, which follows from the path that it is posted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PostKind {
     LeadUpdate,
@@ -64,12 +64,12 @@ impl PostKind {
             PostKind::Message => {
                 &[("apiVersion", Text), ("action", Text), ("date", Datetime), ("subject", Text), ("body", Text)]
             }
-            // `conversationHistory` is kept in whatever shape it comes.
+            // `conversationHistory` is kept in any form.
             PostKind::ChatLead => &[("apiVersion", Text), ("firstName", Text), ("lastName", Text), ("email", Text)],
         }
     }
 
-    /// What a post of this kind is worth nothing without, beside the lead's id.
+    /// The keys, beside the lead's id, that a post of this kind needs to be of use.
     pub(crate) const fn required(self) -> &'static [&'static str] {
         match self {
             PostKind::LeadUpdate => &[],
@@ -84,7 +84,7 @@ impl PostKind {
     }
 }
 
-/// A post that could be read.
+/// A readable post.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReceivedPost {
     pub kind: PostKind,
@@ -94,16 +94,16 @@ pub struct ReceivedPost {
     pub other_ids: Vec<String>,
     /// The other keys and their values, each of its published type; keys without a value (`null`) are left out.
     pub content: Map<String, Value>,
-    /// What of the post could not be used, each with its published key: values of a type that can mean nothing, and earlier
-    /// values of a key that comes twice.
+    /// Unusable parts of the post, each with its published key: values of a type without a possible meaning, and earlier values
+    /// of a key that comes twice.
     pub unused: Vec<(String, Value)>,
-    /// What was read although it is damaged, and what was left out: sentences for people.
+    /// Repaired damage and omissions: sentences for display.
     pub notes: Vec<String>,
 }
 
 impl ReceivedPost {
-    /// Takes in a value, where it can mean something. Of a key of consent that comes twice the withdrawal counts, of others the
-    /// last value.
+    /// Adds a value, if it has a possible meaning. If a key comes twice, the withdrawal counts for keys of consent, and the last
+    /// value for others.
     pub(crate) fn add(&mut self, key: String, value: Value) {
         let value = match self.kind.type_of(&key) {
             None => value,
@@ -132,7 +132,7 @@ impl ReceivedPost {
         }
     }
 
-    /// Of a key that comes twice, the value that does not count.
+    /// Keeps the value that does not count, of a key that comes twice.
     pub(crate) fn replace(&mut self, key: &str, unused: Value) {
         let is_published = key == "id" || self.kind.type_of(key).is_some();
         let name = if is_published { key } else { "an unknown key" };
@@ -140,7 +140,7 @@ impl ReceivedPost {
         self.unused.push((key.to_owned(), unused));
     }
 
-    /// The same for every arrival of the same kind, lead and content, in whatever order its keys come.
+    /// The same for every arrival of the same kind, lead and content, in any order of keys.
     pub fn content_hash(&self) -> ContentFingerprint {
         let mut canonical = serde_json::json!([self.kind.name(), self.lead.id, self.lead.client_id]).to_string();
         write_sorted(&self.content, &mut canonical);
@@ -148,7 +148,7 @@ impl ReceivedPost {
             canonical.push_str(&serde_json::json!(self.other_ids).to_string());
         }
         if !self.unused.is_empty() {
-            // They may be what matters.
+            // They may be the important part.
             canonical.push_str(&serde_json::json!(self.unused).to_string());
         }
         ContentFingerprint::of(canonical.as_bytes())
@@ -163,8 +163,8 @@ pub(crate) fn named_type(wanted: ValueKind) -> &'static str {
     }
 }
 
-/// The value as its published type has it, where it can mean one thing only. Datetimes stay texts, as they came, for others
-/// compare them; those in numbers become such texts.
+/// Converts the value to its published type, if it has only one possible meaning. Datetimes stay texts in their original form,
+/// because the caller compares them; numbers become such texts.
 pub(crate) fn typed(wanted: ValueKind, value: &Value) -> Option<Value> {
     match (wanted, value) {
         (ValueKind::Boolean, Value::Bool(yes)) => Some(Value::Bool(*yes)),
@@ -211,7 +211,7 @@ pub(crate) fn boolean(text: &str) -> Option<Value> {
     }
 }
 
-/// Seconds, milliseconds or microseconds since 1970, of the years 2001 to 2100; another number is no time.
+/// Seconds, milliseconds or microseconds since 1970, in the years 2001 to 2100; another number is no time.
 pub(crate) fn epoch(number: f64) -> Option<String> {
     let seconds = [1.0, 1e3, 1e6].map(|unit| number / unit).into_iter().find(|s| (1e9..4.2e9).contains(s))?;
     let at = DateTime::from_timestamp_micros((seconds * 1e6).round() as i64)?;

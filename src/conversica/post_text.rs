@@ -1,8 +1,7 @@
-//! The text of a posted body: decompressed, decoded, and, of a body that cannot be read, what it says where it is encoded once more.
-//! Pure.
+//! The text of a posted body: decompressed and decoded. For an unreadable body also its texts after further decoding. Pure.
 //!
-//! Bytes decide, and no header: a body is kept as it came, and has to be read the same way later. Whatever comes costs time and
-//! memory in proportion to its size: [`MAX_INFLATED`] and [`MAX_READINGS`] are the limits.
+//! The bytes decide and not the header, because a body is stored as it arrived and must be read the same way later. Any body
+//! costs time and memory in proportion to its size: [`MAX_INFLATED`] and [`MAX_READINGS`] are the limits.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -18,28 +17,28 @@ const UTF32: &str = "the body was read as UTF-32";
 const LOST_BYTE: &str = "the body was read as UTF-16 that lost a byte";
 const INFLATED: &str = "the body was decompressed";
 
-/// Bytes of a decompressed body that are looked at. A body of a kilobyte may inflate to a megabyte, and one of a megabyte to a gigabyte.
+/// How many bytes of a decompressed body are read. A body of a kilobyte may inflate to a megabyte, and one of a megabyte to a
+/// gigabyte.
 pub const MAX_INFLATED: usize = 2 << 20;
-/// Texts that are made of one body.
+/// How many texts are made of one body.
 pub const MAX_READINGS: usize = 12;
-/// A proxy may compress again what is compressed already.
+/// A proxy may compress again what is already compressed.
 const LAYERS: usize = 2;
-/// Fewer bytes say nothing about what they are.
+/// Fewer bytes do not show what they are.
 const SHORT: usize = 16;
 
-/// A body as a text, whatever its encoding; nothing of it is lost but what no encoding explains.
+/// A body as a text, whatever its encoding. Only bytes that fit no encoding are lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PostText {
     pub text: String,
-    /// How it was read, where that is not as UTF-8: a sentence each.
+    /// How it was read, if not as UTF-8: a sentence each.
     pub notes: BTreeSet<&'static str>,
-    /// The rest of it is compressed, and was not looked at.
+    /// The rest of the body is compressed and was not read.
     pub is_cut: bool,
-    /// More than a quarter of it is no text of any kind: an encoding that is not known here.
+    /// More than a quarter of it is no text of any kind: an unknown encoding.
     pub is_opaque: bool,
 }
 
-/// Decodes a body.
 pub fn decode_body(body: &[u8]) -> PostText {
     let mut decoded = PostText::default();
     let mut inflated = None;
@@ -54,12 +53,12 @@ pub fn decode_body(body: &[u8]) -> PostText {
     decoded
 }
 
-/// Where the bytes are compressed: what comes out of them, and whether that is all.
+/// For compressed bytes: the result, and whether it is complete.
 fn inflate(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         return read_up_to(MultiGzDecoder::new(bytes)).filter(|(text, _)| !text.is_empty());
     }
-    // The frame that HTTP's deflate asks for: a method, a window, and a checksum of both.
+    // The frame that HTTP's deflate requires: a method, a window, and a checksum of both.
     let has_frame =
         bytes.len() > 2 && bytes[0] & 0x0f == 8 && u16::from_be_bytes([bytes[0], bytes[1]]).is_multiple_of(31);
     let is_text =
@@ -72,13 +71,13 @@ fn inflate(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
     if is_text || bytes.len() < 4 {
         return None;
     }
-    // Some senders leave the frame out. Almost any bytes are the beginning of such a stream.
+    // Some senders omit the frame. Almost any bytes are the beginning of such a stream.
     let (text, is_whole) = read_up_to(DeflateDecoder::new(bytes))?;
     let is_document = std::str::from_utf8(&text).is_ok_and(|text| text.trim_start().starts_with(['{', '[', '"', '<']));
     (is_whole && is_document).then_some((text, is_whole))
 }
 
-/// What comes out before an error or the limit, and whether that is all.
+/// The bytes before an error or the limit, and whether they are complete.
 fn read_up_to(decoder: impl Read) -> Option<(Vec<u8>, bool)> {
     let mut decoder = decoder.take(MAX_INFLATED as u64 + 1);
     let (mut text, mut chunk) = (Vec::new(), [0; 8192]);
@@ -123,7 +122,7 @@ fn decode_text(bytes: &[u8], decoded: &mut PostText) {
     decoded.text = text;
 }
 
-/// The text of letters that have two or four bytes each, with the sentence that says so.
+/// The text in an encoding of two or four bytes a letter, with the note that says so.
 fn wide_text(bytes: &[u8]) -> Option<(String, &'static str)> {
     let long = |bytes: &[u8], unit: fn([u8; 4]) -> u32| {
         let letters = bytes.chunks_exact(4).map(|four| unit([four[0], four[1], four[2], four[3]]));
@@ -133,7 +132,7 @@ fn wide_text(bytes: &[u8]) -> Option<(String, &'static str)> {
     };
     let short = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-        // An ASCII letter whose two bytes are taken from two letters.
+        // An ASCII letter made of one byte each from two letters.
         let misplaced = units.iter().filter(|unit| **unit != 0 && **unit & 0xff == 0 && **unit < 0x8000).count();
         if misplaced >= 2 && misplaced * 16 > units.len() {
             let text: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
@@ -154,8 +153,8 @@ fn wide_text(bytes: &[u8]) -> Option<(String, &'static str)> {
     }
 }
 
-/// The text, and what it says where it is encoded once more, or several times: as a form, with escapes within a text, in base64,
-/// as a table.
+/// The text, and its content after further decoding, also in several steps: as a form, with escapes within a text, in base64, as
+/// a table.
 pub fn readings(text: &str) -> Vec<String> {
     let mut readings = vec![with_plain_marks(text)];
     let mut bytes_left = text.len() * 4 + 65_536;
@@ -182,7 +181,7 @@ fn with_plain_marks(text: &str) -> String {
         plain = plain.replace(['\u{2018}', '\u{2019}'], "'");
     }
     if plain.contains("n't") {
-        // The apostrophe of a word is no quotation mark.
+        // The apostrophe of a negation is no quotation mark.
         plain = plain.replace("n't", "nt");
     }
     if plain.contains('&') || plain.contains("<![CDATA[") { without_entities(&plain) } else { plain }
@@ -279,7 +278,7 @@ fn unescaped(text: &str) -> Option<String> {
     Some(plain)
 }
 
-/// Documents within a text that are written in base64: the whole of it, or words of it.
+/// Documents in base64 within a text: the whole text, or words of it.
 fn from_base64(text: &str) -> Option<String> {
     let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_');
     let decode = |word: &str| {
@@ -294,7 +293,7 @@ fn from_base64(text: &str) -> Option<String> {
             return decode(whole);
         }
     }
-    // How documents of JSON, of XML, and compressed ones begin.
+    // The beginnings of documents of JSON, of XML, and of compressed ones.
     const BEGINNINGS: [&str; 8] = ["eyJ", "eyA", "ewo", "ew0", "W3s", "PD9", "PGx", "H4sI"];
     if !BEGINNINGS.iter().any(|start| text.contains(start)) {
         return None;

@@ -1,8 +1,8 @@
-//! The words with which a key or a status says that a person wants no more messages. Pure.
+//! The words of keys and statuses which say that a person wants no more messages. Pure.
 //!
-//! A text is split into words wherever its spelling shows one: `hasOptedOut`, `has_opted_out` and `Has opted out` are the same three.
-//! Words are compared by their stems, so that a spelling that Conversica has not published counts too. A stop that the client, the
-//! assistant or the end of a conversation made is not a person's: see [`STOPPED_BY_OTHERS`].
+//! A text is split into words wherever its spelling shows one: `hasOptedOut`, `has_opted_out` and `Has opted out` are the same
+//! three. Words are compared by their stems, so that spellings count that Conversica has not published. A stop by the client, by
+//! the assistant or at the end of a conversation is not the person's: see [`STOPPED_BY_OTHERS`].
 
 mod lists;
 
@@ -13,7 +13,7 @@ use lists::{
     WAYS,
 };
 
-/// More words make no key and no status, and their rest is not compared.
+/// No key and no status has more words; further words are not compared.
 const MAX_WORDS: usize = 200;
 
 /// The meaning of a key for consent.
@@ -21,11 +21,11 @@ const MAX_WORDS: usize = 200;
 pub enum KeyMeaning {
     /// Consent is withdrawn unless the value says no.
     Refusal(&'static [ConsentChannel]),
-    /// As [`KeyMeaning::Refusal`], where the value is a moment: a blank one says no.
+    /// As [`KeyMeaning::Refusal`], for a value that is a moment: a blank one says no.
     RefusedAt(&'static [ConsentChannel]),
-    /// Consent is withdrawn where the value says yes: the key may be about an offer to stop.
+    /// Consent is withdrawn if the value says yes: the key may be about an offer to stop.
     MaybeRefusal(&'static [ConsentChannel]),
-    /// Consent is withdrawn where the value says no.
+    /// Consent is withdrawn if the value says no.
     Consent(&'static [ConsentChannel]),
 }
 
@@ -66,7 +66,7 @@ pub fn split_words(text: &str) -> Vec<String> {
     words
 }
 
-/// The meaning of a key for consent; `None` where it has none.
+/// The meaning of a key for consent; `None` if it has none.
 pub fn meaning_of_key(key: &str) -> Option<KeyMeaning> {
     let owned = split_words(key);
     let words: Vec<&str> = owned.iter().map(String::as_str).collect();
@@ -82,7 +82,7 @@ pub fn meaning_of_key(key: &str) -> Option<KeyMeaning> {
     (!is_offer && is_consent(&words)).then(|| KeyMeaning::Consent(named_channels(&words).unwrap_or(BOTH)))
 }
 
-/// Whether the value of this key says how things are between Conversica and a person.
+/// Whether the value of this key is a status between Conversica and a person.
 pub fn is_status_key(key: &str) -> bool {
     let words = split_words(key);
     words.last().is_some_and(|last| STATUS_ENDS.split(' ').any(|end| last.ends_with(end)))
@@ -95,7 +95,7 @@ pub fn withdrawn_by_status(status: &str) -> &'static [ConsentChannel] {
     refused(&words).or_else(|| stopped_by_person(&words).then(|| stop_channels(&words))).unwrap_or_default()
 }
 
-/// The channels whose consent a value withdraws that says nothing else, whatever its key.
+/// The channels whose consent a value withdraws under any key, if it says nothing else.
 pub fn withdrawn_by_value(value: &str) -> &'static [ConsentChannel] {
     let owned = split_words(value);
     let words: Vec<&str> = owned.iter().map(String::as_str).collect();
@@ -105,7 +105,7 @@ pub fn withdrawn_by_value(value: &str) -> &'static [ConsentChannel] {
     withdrawn_by_status(value)
 }
 
-/// Whether a value says nothing but that messages stop, or may go on.
+/// Whether a value says only that messages stop or may go on.
 pub fn says_nothing_else(text: &str) -> bool {
     split_words(text).iter().all(|word| is_about_stopping(word))
 }
@@ -132,7 +132,7 @@ pub fn is_given(value: &str) -> bool {
         .contains(&letters.as_str())
 }
 
-/// Whether letters without marks between them may be words about consent: the others need not be looked at.
+/// Whether letters without separators may be words about consent; others need no further check.
 pub fn may_be_about_consent(letters: &str) -> bool {
     // The words of a longer text are not compared either.
     let letters = &letters[..letters.floor_char_boundary(20 * MAX_WORDS)];
@@ -140,8 +140,8 @@ pub fn may_be_about_consent(letters: &str) -> bool {
         || letters.contains("permit")
 }
 
-/// Whether the last word of a stage is "stopped", and neither the client nor the assistant is said to have done it: "Lead Stopped",
-/// "Customer Stopped" and the like.
+/// Whether the last word of a stage is "stopped", unless the client or the assistant stopped it: "Lead Stopped", "Customer
+/// Stopped" and the like.
 pub fn is_stage_stopped_by_person(stage: &str) -> bool {
     let letters: String = stage.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     letters
@@ -149,7 +149,7 @@ pub fn is_stage_stopped_by_person(stage: &str) -> bool {
         .is_some_and(|who| !who.is_empty() && !STOPPED_BY_OTHERS.split(' ').any(|other| who.ends_with(other)))
 }
 
-/// Whether words beside a refusal may stand in a value that says nothing else.
+/// Whether the word may occur beside a refusal in a value that says nothing else.
 fn is_about_stopping(word: &str) -> bool {
     is_in(FILLERS, word)
         || is_in(PERSONS, word)
@@ -172,7 +172,7 @@ fn is_stop(word: &str) -> bool {
     ["stop", "stops", "stopped", "stopping", "stopall"].contains(&word)
 }
 
-/// The channels that words name; `None` where they name none or all.
+/// The channels that words name; `None` if they name none or all.
 fn named_channels(words: &[&str]) -> Option<&'static [ConsentChannel]> {
     let names_email = |word: &&str| word.contains("mail") || word.starts_with("newsletter");
     let names_sms = |word: &&str| {
@@ -186,12 +186,12 @@ fn named_channels(words: &[&str]) -> Option<&'static [ConsentChannel]> {
     }
 }
 
-/// Of a refusal. To a text that says stop Conversica ends all messaging: only e-mail is refused alone.
+/// The channels of a refusal. Conversica ends all messaging after a text that says stop, so only e-mail is refused alone.
 fn stop_channels(words: &[&str]) -> &'static [ConsentChannel] {
     if named_channels(words) == Some(EMAIL) { EMAIL } else { BOTH }
 }
 
-/// The channels that the words refuse; `None` where they refuse none. It does not matter whom the words name.
+/// The channels that the words refuse; `None` if they refuse none. The person in the words does not matter.
 fn refused(words: &[&str]) -> Option<&'static [ConsentChannel]> {
     let has = |names: &[&str]| words.iter().any(|word| names.contains(word));
     let starts = |names: &[&str]| words.iter().any(|word| names.iter().any(|name| word.starts_with(name)));
@@ -212,14 +212,14 @@ fn refused(words: &[&str]) -> Option<&'static [ConsentChannel]> {
         || words == ["complained"]
         || has(&["fbl"]) && starts(&["complain"]);
     if unsubscribes(words) || is_spam {
-        // A word of e-mails.
+        // Such words are about e-mails.
         let names_sms = named_channels(words) == Some(SMS);
         return Some(if is_all || names_sms { BOTH } else { EMAIL });
     }
     None
 }
 
-/// Whether the words before this place deny what follows.
+/// Whether the words before this place deny the next ones.
 fn is_denied(words: &[&str], place: usize) -> bool {
     let before = &words[place.saturating_sub(2)..place];
     before.iter().any(|word| ["not", "never", "didnt", "hasnt", "isnt"].contains(word)) || before.last() == Some(&"no")
@@ -271,7 +271,7 @@ fn forbids(words: &[&str]) -> bool {
     })
 }
 
-/// Whether words begin with a way to write to a person, perhaps behind words like "want to receive any".
+/// Whether words begin with a way to write to a person, perhaps after words like "want to receive any".
 fn leads_to_way(words: &[&str]) -> bool {
     words.iter().take(6).find(|word| !is_in(BETWEEN, word)).is_some_and(|word| is_way(word))
 }
@@ -335,7 +335,7 @@ fn is_consent(words: &[&str]) -> bool {
         || words.windows(2).any(|pair| is_way(pair[0]) && ["allowed", "accepted", "permitted", "ok"].contains(&pair[1]))
 }
 
-/// Of a key: it says nothing but that messages stop. Who stopped them, why and when is said by its value.
+/// For a key that says only that messages stop. Its value says who stopped them, why and when.
 fn stops_by_key(words: &[&str]) -> Option<&'static [ConsentChannel]> {
     let is_said_by_value = words.iter().any(|word| ["by", "reason", "status", "type"].contains(word));
     let is_moment = words.iter().all(|word| is_stop(word) || ["date", "time", "at", "on"].contains(word));
@@ -347,14 +347,14 @@ fn stops_by_key(words: &[&str]) -> Option<&'static [ConsentChannel]> {
     ((apart && (is_alone || !is_moment) || joined) && !is_said_by_value).then(|| stop_channels(words))
 }
 
-/// Whether a status says that messages stop because the person wants it, or does not say why.
+/// Whether a status says that messages stop because the person wants it, or gives no reason.
 fn stopped_by_person(words: &[&str]) -> bool {
     let asks = |word: &&str| {
         let asked = ["request", "repl", "text", "sms", "receiv", "keyword", "asked", "want", "answer"];
         asked.iter().any(|stem| word.starts_with(stem))
     };
     if words.windows(3).any(|three| three == ["no", "longer", "at"]) {
-        // "No Longer at Company" is no word against messages.
+        // "No Longer at Company" is no refusal of messages.
         return false;
     }
     let Some(place) = words.iter().position(|word| is_stop(word) || word.ends_with("stopped")) else {
@@ -375,7 +375,7 @@ fn stopped_by_person(words: &[&str]) -> bool {
     if let Some(by) = words[place..].iter().position(|word| *word == "by") {
         let who = &words[place + by + 1..];
         let is_asked = who.iter().any(|word| asks(word) || is_way(word));
-        // "Please stop by tomorrow" and "stopped by" tell of a visit.
+        // "Please stop by tomorrow" and "stopped by" mean a visit.
         return first_party(who).unwrap_or(is_asked || words[place] != "stop" && !who.is_empty());
     }
     first_party(words).unwrap_or_else(|| {
@@ -384,7 +384,7 @@ fn stopped_by_person(words: &[&str]) -> bool {
     })
 }
 
-/// Whether the first party that words name is the person; `None` where they name none. "Lead manager" is a manager.
+/// Whether the first party that words name is the person; `None` if they name none. "Lead manager" is a manager.
 fn first_party(words: &[&str]) -> Option<bool> {
     let is_other = |word: &str| is_in(STOPPED_BY_OTHERS, word);
     (0..words.len()).find_map(|place| {
@@ -393,7 +393,7 @@ fn first_party(words: &[&str]) -> Option<bool> {
     })
 }
 
-/// The words other than STOP that mobile networks understand as one.
+/// The words that mobile networks understand like STOP.
 fn replies_with_keyword(words: &[&str]) -> bool {
     words.windows(2).any(|pair| {
         ["replied", "texted", "answered", "sent", "keyword"].contains(&pair[0])

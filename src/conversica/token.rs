@@ -1,23 +1,24 @@
-//! The Test Lead Token where people look at leads: a secret, which stands in place of a last name. It is never shown. Pure.
+//! Hides the Test Lead Token wherever people see leads. The token is a secret in the place of a last name, and is never shown.
+//! Pure.
 
 use std::borrow::Cow;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-/// What is shown in its place.
+/// The text that is shown instead.
 pub const SHOWN: &str = "(test lead token)";
-/// What is shown in place of a test lead's last name where the token is not in the settings any more: it is in the state.
+/// The text that is shown instead of a test lead's last name if the token is no longer in the settings; the state still has it.
 pub const SHOWN_OF_A_TEST_LEAD: &str = "(last name of a test lead)";
 
-/// So long, it is no part of an ordinary word: it is hidden inside longer texts as well.
+/// A token of this length is no part of an ordinary word, so it is hidden inside longer texts as well.
 const UNMISTAKABLE_BYTES: usize = 6;
 
 /// Hides the token.
 #[derive(Debug, Clone)]
 pub struct TokenVeil {
     secret: Option<SecretString>,
-    /// What is shown in its place.
+    /// The text that is shown instead.
     shown: &'static str,
 }
 
@@ -27,13 +28,13 @@ impl TokenVeil {
         Self::of(token.map(ExposeSecret::expose_secret), SHOWN)
     }
 
-    /// The last name of a test lead, which may be a token that is not in the settings any more.
+    /// The last name of a test lead, which may be a token that is no longer in the settings.
     pub fn over_last_name(name: &str) -> Self {
         Self::of(Some(name), SHOWN_OF_A_TEST_LEAD)
     }
 
     fn of(secret: Option<&str>, shown: &'static str) -> Self {
-        // What is sent is trimmed.
+        // Sent values are trimmed.
         let secret = secret.map(str::trim).filter(|secret| !secret.is_empty());
         Self { secret: secret.map(SecretString::from), shown }
     }

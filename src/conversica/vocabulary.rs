@@ -1,4 +1,4 @@
-//! The values that Conversica publishes for its statuses. The vocabulary is open: what lies outside is kept and counted.
+//! The values that Conversica publishes for its statuses. The vocabulary is open: unknown values are kept and counted.
 
 use serde_json::{Map, Value};
 
@@ -49,7 +49,7 @@ pub const STAGES: [(&str, &[&str]); 7] = [
     ),
 ];
 
-/// Whether leads of that `conversationStage` are not worked: Conversica leaves them out, cannot write to them, or has stopped.
+/// Whether Conversica does not work leads of that `conversationStage`: it excludes them, cannot write to them, or has stopped.
 pub fn is_not_worked(stage: &str) -> bool {
     let stage = stage.to_ascii_lowercase();
     stage == "excluded" || stage == "unworkable" || stage == "stopped" || stage.ends_with(" stopped")
@@ -58,7 +58,7 @@ pub fn is_not_worked(stage: &str) -> bool {
 /// `action` of a Message.
 pub const ACTIONS: [&str; 2] = ["sent", "received"];
 
-/// The keys whose values are outside the published vocabulary, of a Lead Update or a Message.
+/// The keys of a Lead Update or a Message whose values are outside the published vocabulary.
 pub fn outside(content: &Map<String, Value>) -> Vec<&'static str> {
     let is_unknown = |key: &str, known: &dyn Fn(&str) -> bool| {
         content.get(key).and_then(Value::as_str).is_some_and(|value| !known(value))

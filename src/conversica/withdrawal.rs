@@ -1,8 +1,9 @@
-//! Traces of a withdrawal of consent in what cannot be read for certain: whom it may be about, and which channels. Pure.
+//! Finds possible withdrawals of consent in posts that cannot be read for certain, with the leads and channels that they may be
+//! about. Pure.
 //!
-//! A post that is damaged may be the only word of a person who wants no more messages. Whatever looks like one counts until an
-//! operator has looked; an explicit no does not. The text is cut at JSON's punctuation, and words are compared by their letters,
-//! so that a few damaged bytes hide nothing.
+//! A damaged post may be a person's only request to stop messages. So anything that looks like one counts until an operator
+//! decides; an explicit no does not count. The text is cut at JSON's punctuation, and words are compared by their letters, so
+//! that a few damaged bytes hide nothing.
 
 mod leaf;
 mod member;
@@ -43,15 +44,15 @@ const PHRASES: [(&str, &[ConsentChannel]); 7] = [
 /// A post that may withdraw consent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PossibleWithdrawal {
-    /// Beside the lead of a post that could be read.
+    /// Leads beside the lead of a readable post.
     pub named: NamedLeads,
     pub channels: Vec<ConsentChannel>,
-    /// Channels whose consent it leaves in doubt: nothing is sent to the lead until an operator has looked, and Conversica is
-    /// told nothing.
+    /// Channels whose consent is in doubt: nothing is sent to the lead until an operator decides, and Conversica is not told of a
+    /// withdrawal.
     pub unclear: Vec<ConsentChannel>,
 }
 
-/// Whom a body names.
+/// The leads that a body names.
 pub fn named_leads(body: &[u8]) -> NamedLeads {
     let (mut named, mut near) = (NamedLeads::default(), WordComparer::default());
     for text in post_text::readings(&decode_body(body).text) {
@@ -65,7 +66,7 @@ fn name_leads(text: &str, chunks: &[TextChunk<'_>], near: &mut WordComparer, nam
     named_otherwise(text, chunks, named);
 }
 
-/// What a body that cannot be read may say. A Lead Update may say anything where a part of it could not be looked at.
+/// The possible withdrawal in an unreadable body. A Lead Update may say anything if a part of it could not be searched.
 pub fn in_unreadable(kind: PostKind, body: &[u8]) -> Option<PossibleWithdrawal> {
     match objects::split(body).and_then(|parts| withdrawn_by_each(kind, &parts)) {
         Some(found) => Some(found).filter(|found| !found.channels.is_empty()),
@@ -73,8 +74,8 @@ pub fn in_unreadable(kind: PostKind, body: &[u8]) -> Option<PossibleWithdrawal> 
     }
 }
 
-/// What the objects say, each of the leads that it names itself; `None` where one that withdraws consent names no lead. Without channels
-/// where none of them withdraws consent.
+/// The withdrawals of the objects, each for the leads that it names; `None` if an object that withdraws consent names no lead.
+/// Without channels if no object withdraws consent.
 fn withdrawn_by_each(kind: PostKind, objects: &[&str]) -> Option<PossibleWithdrawal> {
     let mut all = PossibleWithdrawal { named: NamedLeads::default(), channels: Vec::new(), unclear: Vec::new() };
     for object in objects {
@@ -106,7 +107,7 @@ fn in_text(kind: PostKind, body: &[u8]) -> Option<PossibleWithdrawal> {
     (!channels.is_empty()).then_some(PossibleWithdrawal { named, channels, unclear: Vec::new() })
 }
 
-/// As [`in_unreadable`], of a body whose end was not kept, because it is too large.
+/// As [`in_unreadable`], for a body whose end was not stored, because it is too large.
 pub fn in_too_large(kind: PostKind, body: &[u8]) -> Option<PossibleWithdrawal> {
     match kind {
         PostKind::LeadUpdate => {
@@ -116,12 +117,12 @@ pub fn in_too_large(kind: PostKind, body: &[u8]) -> Option<PossibleWithdrawal> {
     }
 }
 
-/// What a post may say beside the `words` that were understood: in values that could not be used, and in unknown keys.
+/// Possible withdrawals of a readable post beside the understood `words`: in unusable values, and in unknown keys.
 pub fn in_readable(post: &ReceivedPost, words: &[ChannelWord]) -> Option<PossibleWithdrawal> {
     let withdrawn: Vec<ConsentChannel> = words.iter().filter(|word| !word.given).map(|word| word.channel).collect();
     let is_published = |key: &str| post.kind.keys().iter().any(|(name, _)| *name == key);
     let is_status = |key: &str| key == "action" || STATUS_KEYS.contains(&key.to_lowercase().as_str());
-    // Of the published statuses those that are not published, or stand beside a stage that is not theirs.
+    // Of the published status keys, only unpublished values count, and a `conversationStatus` whose stage goes on.
     let outside = vocabulary::outside(&post.content);
     let is_moving =
         post.content.get("conversationStage").and_then(Value::as_str).is_some_and(|s| !is_stage_stopped_by_person(s));
@@ -142,15 +143,15 @@ pub fn in_readable(post: &ReceivedPost, words: &[ChannelWord]) -> Option<Possibl
         }
         let Some(value) = leaf::without_prose(&mut vec![key.clone()], value, &mut near, &mut unclear) else { continue };
         said.extend(member::withdrawn_by_member(post.kind, key, &value));
-        // Written as JSON, also within texts that hold JSON themselves.
+        // Written as JSON, even within texts that hold JSON themselves.
         let member: Map<String, Value> = [(key.clone(), value)].into_iter().collect();
         text.push_str(&Value::Object(member).to_string());
         text.push('\n');
     }
-    // What was understood is said; a second lead by the same post is not.
+    // The understood withdrawals are known already; a second lead in the same post is not.
     said.retain(|channel| !withdrawn.contains(channel));
     if post.kind != PostKind::LeadUpdate {
-        // People write freely there.
+        // In messages and chats, people write freely.
         unclear.clear();
     }
     let mut channels = said;
@@ -181,7 +182,7 @@ pub fn in_readable(post: &ReceivedPost, words: &[ChannelWord]) -> Option<Possibl
     (!channels.is_empty() || !unclear.is_empty()).then_some(PossibleWithdrawal { named, channels, unclear })
 }
 
-/// The ids under the name `leadId`, however deep.
+/// The ids under the name `leadId`, at any depth.
 fn leads_of_members(post: &ReceivedPost) -> Vec<String> {
     fn search(value: &Value, found: &mut Vec<String>) {
         match value {
@@ -232,8 +233,8 @@ fn chunks(text: &str) -> Vec<TextChunk<'_>> {
     chunks
 }
 
-/// The channels whose consent these pieces withdraw. In messages and chats people write freely: there only
-/// keys and their values count.
+/// The channels whose consent these pieces withdraw. In messages and chats, people write freely, so only keys and their values
+/// count.
 fn withdrawn_in(kind: PostKind, chunks: &[TextChunk<'_>], near: &mut WordComparer) -> Vec<ConsentChannel> {
     let is_prose = kind != PostKind::LeadUpdate;
     let mut channels = Vec::new();
@@ -264,7 +265,7 @@ fn withdrawn_in(kind: PostKind, chunks: &[TextChunk<'_>], near: &mut WordCompare
                 channels.extend(withdrawn_by_status(chunk.raw));
             }
         } else if near.is_near(&chunk.letters, "smsoptin", 1) {
-            // The mark between key and value may be lost.
+            // The separator between key and value may be lost.
             if is_key && !is_clear(YES, chunk, next) || is_clear(SAID_NO, chunk, next) {
                 channels.push(ConsentChannel::Sms);
             }
@@ -290,7 +291,7 @@ fn withdrawn_in(kind: PostKind, chunks: &[TextChunk<'_>], near: &mut WordCompare
     channels
 }
 
-/// What a key that is not published and its value say; `None` where it is no key, or has no meaning for consent.
+/// The meaning of an unpublished key and its value; `None` if it is no key, or has no meaning for consent.
 fn said_by_unpublished_key(key: &TextChunk<'_>, value: Option<&TextChunk<'_>>) -> Option<&'static [ConsentChannel]> {
     let says_yes = is_clear(SAID_YES, key, value);
     if !(key.is_key() || says_yes) || !stop_words::may_be_about_consent(&key.letters) {
@@ -317,9 +318,9 @@ fn said_by_unpublished_key(key: &TextChunk<'_>, value: Option<&TextChunk<'_>>) -
     })
 }
 
-/// What a key and its value say where people also write freely: the keys and values of Conversica's own Lead Updates, letter
-/// by letter, and other keys whose value is a plain yes or no. A Lead Update that is posted to the address of Messages or Chat Leads
-/// is found by them.
+/// The meaning of a key and its value in a post with free text: the keys and values of Conversica's own Lead Updates, exactly,
+/// and other keys whose value is a plain yes or no. They find a Lead Update that was posted to the address of Messages or Chat
+/// Leads.
 fn said_by_key(key: &TextChunk<'_>, value: Option<&TextChunk<'_>>) -> &'static [ConsentChannel] {
     let letters = key.letters.as_str();
     if let Some((_, channels, _)) = KEYS.iter().find(|(name, ..)| *name == letters) {
@@ -376,7 +377,7 @@ fn said_by_value(
 
 const YES: &[&str] = &["true", "yes", "y", "1", "on", "null", "none"];
 
-/// Whether the value of that key is one of these words, for certain. `0.0` is `0`.
+/// Whether the value of that key is certainly one of these words. `0.0` is `0`.
 fn is_clear(words: &[&str], key: &TextChunk<'_>, value: Option<&TextChunk<'_>>) -> bool {
     let is_number = |raw: &str| {
         let number = raw.trim().parse::<f64>().ok();

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-/// At most so many people contacted for the first time within so long.
+/// At most `people` first contacts within this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewPeopleCap {
     pub people: u32,
     pub within: Duration,
 }
 
-/// What may be claimed besides withdrawals of consent, which always may.
+/// The leads that may be claimed besides withdrawals of consent, which always may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimFilter {
     Everybody,
-    /// People contacted before, and others, assumed ones among them, as far as every cap allows.
+    /// People contacted before, and new people (assumed ones among them) as far as every cap allows.
     Capped(Vec<NewPeopleCap>),
-    /// Test leads only: those that are, and others until there are so many.
+    /// Leads sent as test leads before, and others up to this number in total.
     TestLeads(u32),
-    /// Nobody else.
+    /// No other leads.
     Withdrawals,
 }

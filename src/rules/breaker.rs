@@ -1,5 +1,5 @@
-//! After so many transient failures in a row, over all leads, nothing is sent but one probe at a time, until one is
-//! answered. So an outage costs single leads an attempt now and then, not every lead every attempt. Pure.
+//! After several transient failures in a row, over all leads, the deliverer sends one probe at a time until Conversica answers.
+//! So an outage costs a few leads an attempt now and then, and not every lead every attempt. Pure.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct DeliveryBreaker {
 struct OpenBreaker {
     probes: i64,
     next_probe_at: DateTime<Utc>,
-    /// The longest pause between two probes, by which a pause that a clock that was ahead has made is known.
+    /// The longest pause between two probes. A longer one was written by a clock that ran ahead.
     longest: Duration,
 }
 
@@ -59,7 +59,7 @@ impl DeliveryBreaker {
         self.open.map(|open| open.next_probe_at)
     }
 
-    /// A transient or ambiguous outcome; whether the breaker opened by it.
+    /// Records a transient or ambiguous outcome. Returns whether this opened the breaker.
     pub fn failed(&mut self, settings: &config::RetrySettings, now: DateTime<Utc>) -> bool {
         self.failures = self.failures.saturating_add(1);
         if self.failures < self.limit {
@@ -67,14 +67,14 @@ impl DeliveryBreaker {
         }
         let probes = self.open.map_or(1, |open| open.probes + 1);
         let opened = self.open.is_none();
-        // Not less than half the window: a probe at once would be no rest at all.
+        // At least half the window, because a probe at once would give Conversica no rest.
         let wait = retry::ceiling(settings, probes) / 2 + retry::delay(settings, probes) / 2;
         let wait = wait.max(Duration::from_millis(10));
         self.open = Some(OpenBreaker { probes, next_probe_at: now + wait, longest: settings.max_interval.max(wait) });
         opened
     }
 
-    /// Any answer that decides; whether the breaker closed by it.
+    /// Records an answer that decides. Returns whether this closed the breaker.
     pub fn answered(&mut self) -> bool {
         self.failures = 0;
         self.open.take().is_some()

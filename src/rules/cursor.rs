@@ -1,9 +1,9 @@
-//! Where reading goes on: from the newest value of `changed_at` seen so far, less the look-back. Pure.
+//! Where the next poll begins to read: at the newest `changed_at` seen so far, less the look-back. Pure.
 //!
-//! The cursor is the database's own text of the value. The bound made of it is inclusive, and never above the cursor, the
-//! present time, or the moment before which everything was committed when the cursor was read: reading a row again costs no
-//! request, missing one does. Rows whose value no bound can be compared with (NULL, another form, a time long past) are
-//! seen by the next full compare.
+//! The cursor is the database's own text of that value. The lower bound made from it is inclusive. It is never above the cursor,
+//! the present time, or the moment up to which everything was committed when the cursor was read: reading a row again costs no
+//! request, missing one does. Rows whose value cannot be compared with the bound (NULL, another form, a time long past) are found
+//! by the next full compare.
 
 pub(crate) mod stamp;
 
@@ -18,29 +18,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::settled::SettledMoment;
 use crate::rules::value::EpochUnit;
-/// Where polling goes on.
+/// The stored position of polling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollCursor {
-    /// The newest `changed_at` seen; `None` where there was none, so that the next poll reads everything.
+    /// The newest `changed_at` seen; `None` if there was none, so that the next poll reads everything.
     pub newest: Option<NewestStamp>,
-    /// Fingerprint of the source settings it belongs to: of another source it says nothing.
+    /// Fingerprint of the source settings. The cursor is invalid for another source.
     pub source: String,
     /// When everything was last read.
     pub full_at: DateTime<Utc>,
-    /// What was committed for certain at that reading; `None` where an older version wrote this: then everything is read.
+    /// What was committed for certain at that reading. `None` in a cursor of an older version: then everything is read.
     #[serde(default)]
     pub settled: Option<SettledMoment>,
     /// The source's clock when the newest value was first found again; `None` until then.
     #[serde(default)]
     pub unchanged_since: Option<DateTime<Utc>>,
-    /// The newest value before, whose look-back was not read any more when this one came: it is read once again.
+    /// The previous newest value, if polls no longer read its look-back when the present one appeared: that look-back is read
+    /// once more.
     #[serde(default)]
     pub passed: Option<NewestStamp>,
 }
 
 use self::stamp::{IsoForm, StampZone};
 
-/// The newest value seen, and what kind of value it is.
+/// The newest value seen, and its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewestStamp {
     pub text: String,
@@ -64,32 +65,32 @@ pub enum StampKind {
     Text,
 }
 
-/// Whether texts that say their zone stand beside others: as text, those do not sort like the times they stand for.
+/// Whether some texts state a zone and others do not. As texts, such values do not sort like their times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZoneMix {
     One,
-    /// Also where an older version wrote the cursor, and did not look.
+    /// Also in a cursor of an older version, which did not check.
     #[default]
     Several,
 }
 
-/// The values of `changed_at` that are read again. Of several ranges, which do not overlap, the one comes first in which the
-/// newest value lies, or would if it were not in the future.
+/// The values of `changed_at` that are read again. The ranges do not overlap. The first one contains the newest value, or would
+/// if that were not in the future.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StampBound {
     Numbers(Vec<NumberRange<i64>>),
-    /// PostgreSQL's text of a date or a timestamp, and all that is later.
+    /// PostgreSQL's text of a date or a timestamp; every later value is included.
     Moment(String),
     Texts(Vec<NumberRange<String>>),
 }
 
-/// What an incremental poll reads.
+/// The values that an incremental poll reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadWindow {
     /// The rows.
     pub rows: StampBound,
-    /// Where the newest value is looked for, which may lie further back: it must still be there.
+    /// The range in which the newest value is searched. It may begin earlier, because the newest value must still be in it.
     pub newest: StampBound,
 }
 
@@ -100,13 +101,13 @@ pub struct NumberRange<T> {
     pub below: Option<T>,
 }
 
-/// Local times of two offsets lie at most this far apart.
+/// Local times of two offsets differ at most by this.
 const OFFSETS_APART: TimeDelta = TimeDelta::hours(26);
 /// No clock on earth shows a local time that is further behind UTC.
 pub(crate) const WESTMOST: TimeDelta = TimeDelta::hours(12);
-/// What clocks explain.
+/// The difference that clocks explain.
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
-/// A number that is less is a version or a code.
+/// A smaller number is a version or a code.
 pub const LEAST_EPOCH: i64 = 100_000_000;
 const SECONDS: &str = "%H:%M:%S";
 const MINUTES: &str = "%H:%M";
@@ -117,7 +118,7 @@ impl NewestStamp {
         Self { text, kind, zones: ZoneMix::One }
     }
 
-    /// Seen by a poll that has read some rows only: what is known of all the others stays true.
+    /// The newest value after a poll that read some rows only: what is known about the other rows stays true.
     pub fn after(self, earlier: &NewestStamp) -> Self {
         let zone = |newest: &NewestStamp| stamp::iso(&newest.text).map(|iso| iso.zone);
         let is_of_another =
@@ -126,7 +127,7 @@ impl NewestStamp {
         Self { zones, ..self }
     }
 
-    /// How a row's text shows that it is of another zone; `None` where that cannot be seen, or makes no difference.
+    /// How a row's text shows that its zone differs; `None` if that cannot be seen, or makes no difference.
     pub fn tell_tale(&self) -> Option<TellTale> {
         if self.kind != StampKind::Text {
             return None;
@@ -134,16 +135,16 @@ impl NewestStamp {
         match stamp::iso(&self.text)?.zone {
             StampZone::Unsaid => Some(TellTale::SaysAZone),
             StampZone::Utc => Some(TellTale::SaysNoUtc),
-            // Those of one place have two in a year: the bound always allows for it.
+            // A single place has two offsets in a year, and the bound always allows for that.
             StampZone::Offset(_) => None,
         }
     }
 }
 
-/// See [`Newest::tell_tale`].
+/// See [`NewestStamp::tell_tale`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TellTale {
-    /// Behind the minutes there is a `Z` or a sign.
+    /// A `Z` or a sign follows the minutes.
     SaysAZone,
     /// It does not end with a `Z`.
     SaysNoUtc,
@@ -160,10 +161,10 @@ impl StampBound {
     }
 }
 
-/// The bound for the next poll; `None` where the value is not a time that can be read: then everything is read.
+/// The bound for the next poll; `None` if the value is not a readable time: then everything is read.
 ///
-/// `settled` is what was known when the newest value was seen, `now` the present. A value later than that (a typing mistake,
-/// a wrong clock) counts as that: it must not hide what was written since.
+/// `settled` is what was known when the newest value was seen, `now` the present. A value later than that (a typing mistake, a
+/// wrong clock) is limited to it, because it must not hide later changes.
 pub fn bound(
     newest: &NewestStamp,
     lookback: Duration,
@@ -202,17 +203,17 @@ pub fn bound(
     }
 }
 
-/// Of a newest value that lies in the future: what does. Where nobody knows when the transactions began that are open, as on
-/// SQLite, the newest value below says until when everything was committed.
+/// For a newest value in the future: the range of future values. If the start of open transactions is unknown, as on SQLite, the
+/// newest value below this range shows up to when everything was committed.
 pub fn ahead(newest: &NewestStamp, zone: Tz, now: DateTime<Utc>) -> Option<StampBound> {
     is_ahead(newest, zone, now).then(|| bound(newest, Duration::ZERO, zone, &SettledMoment::at(now), now))?
 }
 
-/// Whether the newest value lies in the future, further than clocks and zones explain.
+/// Whether the newest value is in the future, further than clocks and zones explain.
 pub fn is_ahead(newest: &NewestStamp, zone: Tz, now: DateTime<Utc>) -> bool {
     let text = newest.text.trim();
     let utc = (now + CLOCKS_APART).naive_utc();
-    // Local, perhaps of another zone than that of the settings.
+    // Local time, perhaps of another zone than the configured one.
     let zoneless = now + OFFSETS_APART;
     let zoneless = lowest_local(zone, zoneless, zoneless).min(zoneless.naive_utc());
     let is_later = |at: Option<NaiveDateTime>, limit| at.is_some_and(|at| at > limit);
@@ -233,8 +234,8 @@ pub fn is_ahead(newest: &NewestStamp, zone: Tz, now: DateTime<Utc>) -> bool {
     }
 }
 
-/// Whether the newest value, which says nothing of its zone, is later than now where it counts as a time of this zone: by
-/// less than [`is_ahead`] wants, but further than clocks explain.
+/// Whether the newest value has no zone and is later than now in the configured zone: by less than [`is_ahead`] requires, but
+/// further than clocks explain.
 pub fn is_of_another_zone(newest: &NewestStamp, zone: Tz, now: DateTime<Utc>) -> bool {
     let at = match newest.kind {
         StampKind::Timestamp => stamp::postgres(newest.text.trim()),
@@ -245,48 +246,48 @@ pub fn is_of_another_zone(newest: &NewestStamp, zone: Tz, now: DateTime<Utc>) ->
     at.is_some_and(|at| at > local) && !is_ahead(newest, zone, now)
 }
 
-/// What a newest value without a zone counts as. Whose clock wrote it, nobody knows for certain: that of the settings' zone
-/// or UTC is a matter of habit, and where nothing is set, it may be any.
+/// The lower bound for a newest value without a zone. It is unknown which clock wrote it: usually that of the configured zone or
+/// UTC, but without a setting it may be any.
 fn zoneless(newest: NaiveDateTime, zone: Tz, settled: &SettledMoment, now: DateTime<Utc>) -> Option<NaiveDateTime> {
     let before = settled.before.min(now);
     let local = settled.at.with_timezone(&zone).naive_local();
     if newest > local.max(settled.at.naive_utc()) + CLOCKS_APART {
-        // In the future, or of a place further east: it says nothing of where that is. No place is further west than this.
+        // It is in the future, or from a place further east, and it does not show which. No place is further west than this.
         return Some(newest.min(back(before.naive_utc(), WESTMOST)?));
     }
-    // It was past when it was seen, on whatever clock. What was open then had begun so much earlier, on the same clock.
+    // It was in the past when it was seen, on any clock. The oldest transaction open then had begun `open_seconds` earlier, on
+    // the same clock.
     let open = back(newest, TimeDelta::try_seconds(settled.open_seconds)?)?;
-    // The earlier reading only reads more.
+    // The earlier bound only reads more.
     Some(open.min(lowest_local(zone, before, now)).min(before.naive_utc()))
 }
 
-/// The lowest local time that a clock shows from one moment to the other, which is not the earliest where summer time has
-/// ended between the two.
+/// The lowest local time that a clock shows between the two moments. At the end of summer time it is not the earliest one.
 fn lowest_local(zone: Tz, from: DateTime<Utc>, to: DateTime<Utc>) -> NaiveDateTime {
     let offset = |at: DateTime<Utc>| zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc();
     let put_back = (offset(from) - offset(to)).max(0);
     from.with_timezone(&zone).naive_local() - TimeDelta::seconds(i64::from(put_back))
 }
 
-/// Not before the year 1, which databases do not take as text.
+/// Not before the year 1, which databases do not accept as text.
 fn back(at: NaiveDateTime, by: TimeDelta) -> Option<NaiveDateTime> {
     at.checked_sub_signed(by).filter(|at| at.year() >= 1)
 }
 
-/// A number that may be a time, as it is counted, with its unit. Some write fractions, and large numbers with an exponent.
+/// A number that may be a time, with its unit. Some databases write fractions, and large numbers with an exponent.
 pub(crate) fn epoch(text: &str) -> Option<(EpochUnit, i64)> {
     let number = text.parse::<i64>().ok().or_else(|| {
         let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
         Some(number.floor() as i64)
     })?;
-    // More are nanoseconds, or nothing.
+    // Larger numbers are nanoseconds, or no time.
     (LEAST_EPOCH.unsigned_abs()..10_000_000_000_000_000)
         .contains(&number.unsigned_abs())
         .then(|| (EpochUnit::of(number), number))
 }
 
-/// Rows may be counted in other units than the newest, whose number is the largest, not its time: each unit has a range of
-/// its own, from the same moment.
+/// Rows may use other units than the newest value, which is the largest number and not always the latest time. So each unit has
+/// its own range from the same moment.
 fn numbers(text: &str, lookback: TimeDelta, before: DateTime<Utc>) -> Option<Vec<NumberRange<i64>>> {
     let (unit, number) = epoch(text)?;
     Some(ranges_from(unit, unit.at(number)?.min(before).checked_sub_signed(lookback)?))

@@ -1,4 +1,4 @@
-//! What a row means, held against what the state knows of its lead. Pure.
+//! Compares a mapped row with what the state knows about its lead. Pure.
 
 use crate::config::ConversationChanges;
 use crate::conversica::lead::{LeadId, RowHash, conversation_id, with_withdrawn, withdraws_consent};
@@ -7,47 +7,47 @@ use crate::rules::lead_change::{KnownLead, LeadChange};
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::mapping::MappedRow;
 
-/// What is to be done about one row.
+/// The difference between a row and the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowDifference {
-    /// The state says the same.
+    /// The state agrees with the row.
     None,
-    /// The state says the same, and does not know this row's hash.
+    /// The state agrees with the row, but does not have its hash.
     Reread(LeadId, RowHash),
-    /// The row is back, says what it said before it went, and its lead stands where it stood.
+    /// The row is back with its earlier content, and its lead gets its earlier status back.
     Returned,
-    /// The state is to be written.
+    /// The state has to be written.
     Changed(LeadChange, ChangeKind),
 }
 
-/// What a change comes to.
+/// The effect of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// Conversica has never heard of this lead.
+    /// Conversica has never received this lead.
     Create,
     Update,
     /// An update that withdraws consent.
     Stop,
-    /// Conversica holds this already: nothing is sent.
+    /// Conversica has this content already: nothing is sent.
     Reverted,
     Invalid,
 }
 
 impl ChangeKind {
-    /// Whether a request will leave because of this change.
+    /// Whether this change makes the deliverer send a request.
     pub const fn sends(self) -> bool {
         matches!(self, ChangeKind::Create | ChangeKind::Update | ChangeKind::Stop)
     }
 }
 
-/// Whether [`compare`] has to be told what was delivered: what may withdraw consent, or change a conversation that is not
-/// to be changed unasked, depends on it.
+/// Whether [`compare`] needs the delivered content: a possible withdrawal of consent depends on it, and so does a change of the
+/// conversation that may need approval.
 pub fn needs_delivered(mapped: &MappedRow, known: Option<&KnownLead>, changes: ConversationChanges) -> bool {
     let Some(known) = known.filter(|known| known.may_be_contacted()) else { return false };
     match &mapped.desired {
         Ok(_) if known.desired_hash == mapped.fingerprint() && !known.gone => false,
         Ok(body) => withdraws_consent("", body) || changes == ConversationChanges::Hold && !is_delivered(mapped, known),
-        // Also where the state says the same of the row: its lead may have been on its way when that was written.
+        // Even if the state agrees about the row: its lead may have been in flight when the state was written.
         Err(_) => !mapped.withdrawn.is_empty(),
     }
 }
@@ -56,7 +56,7 @@ fn is_delivered(mapped: &MappedRow, known: &KnownLead) -> bool {
     known.delivered_hash == Some(mapped.fingerprint())
 }
 
-/// Compares a row with what is known of its lead; `delivered` is the content last accepted, where [`needs_delivered`].
+/// Compares a row with the facts of its lead. `delivered` is the content accepted last, if [`needs_delivered`].
 pub fn compare(
     mapped: MappedRow,
     known: Option<&KnownLead>,
@@ -72,7 +72,7 @@ pub fn compare(
                 _ => RowDifference::None,
             };
         }
-        // What was still to be sent when the row went is found anew, and may have to wait for a person.
+        // Sends that were unfinished when the row went are staged anew, and may have to wait for approval.
         let rests = mapped.desired.is_err() || is_delivered(&mapped, known);
         if rests || known.is_withheld() || known.status == LeadStatus::InFlight {
             return RowDifference::Returned;
@@ -104,13 +104,13 @@ pub fn compare(
     RowDifference::Changed(change, kind)
 }
 
-/// What Conversica holds for certain. After an ambiguous answer nobody knows: then a withdrawal counts as new.
+/// The content that Conversica has for certain. After an ambiguous outcome none is certain, so a withdrawal counts as new.
 fn certain<'a>(known: Option<&KnownLead>, delivered: Option<&'a str>) -> &'a str {
     delivered.filter(|_| known.is_some_and(|known| known.delivered_hash.is_some())).unwrap_or("")
 }
 
-/// A row that makes no lead any more, but withdraws consent, as when somebody opts out and their address is wiped: what
-/// Conversica holds is sent once again with the withdrawal in it. When that has arrived, the row is invalid like others.
+/// Handles a row that is no longer valid but withdraws consent, as when a person opts out and their address is wiped. The content
+/// that Conversica has is sent once more with the withdrawal in it. When that has arrived, the row is invalid like others.
 pub fn rescue_withdrawal(mapped: MappedRow, known: Option<&KnownLead>, delivered: Option<&str>) -> MappedRow {
     let rescued = delivered.filter(|_| mapped.desired.is_err() && !mapped.withdrawn.is_empty()).and_then(|delivered| {
         let body = with_withdrawn(delivered, &mapped.withdrawn)?;

@@ -1,23 +1,23 @@
-//! What the source was when it was first looked at, and what has become of it since. Pure.
+//! The source's shape when it was first read, and its changes since. Pure.
 //!
-//! Somebody changes the CRM's tables while we run. Values of another type make other Lead objects of the same rows, or
-//! nothing at all of them: so that stops the pass, until the column is as it was or a person has had a look.
+//! The CRM's tables may change while we run. Values of another type make other Lead objects of the same rows, or none. So such a
+//! change stops the poll until the column is as it was or the operator has checked it.
 
 use crate::nearest::nearest;
 use crate::rules::source_column::{CatalogTable, RelationKind, SourceColumn, TypeFamily};
 
-/// The source at one look: what it is, and the columns that are used.
+/// The source at one reading: its kind, and the columns in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceShape {
     pub relation: Option<RelationKind>,
-    /// Whether row level security applied to this user even then.
+    /// Whether row level security applied to this user from the beginning.
     pub row_security: bool,
     pub used: Vec<UsedColumn>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsedColumn {
-    /// The setting that names it, as people write it: `[lead] email`.
+    /// The setting that names it, as users write it: `[lead] email`.
     pub by: String,
     pub part: ColumnPart,
     pub column: SourceColumn,
@@ -27,7 +27,7 @@ pub struct UsedColumn {
 pub const HIDDEN: &str = "row level security has been switched on, and may hide rows from this user, whose leads would seem \
                           to be gone";
 
-/// What a column is to a lead.
+/// The role of a column for a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnPart {
     /// Its key or client: with another text the row is another lead.
@@ -35,13 +35,14 @@ pub enum ColumnPart {
     Value,
 }
 
-/// Whether values of the column still have the texts that they had.
+/// Whether values of the column still have the same texts.
 fn has_same_texts(was: &SourceColumn, is: &SourceColumn, part: ColumnPart) -> bool {
     was.family == is.family
         && match was.family {
-            // 7 is 7 as an integer, 7.00 as `numeric(9,2)`, and 0.1 is another number in four bytes than in eight.
+            // 7 is `7` as an integer and `7.00` as `numeric(9,2)`, and 0.1 has other digits in four bytes than in eight.
             TypeFamily::Number => was.plain_type == is.plain_type && scale(was) == scale(is),
-            // Blanks at the end, what is beyond 63 bytes, negative numbers: no matter in a value, the wrong lead in a key.
+            // Trailing blanks, bytes beyond 63 and negative numbers do not matter in a value, but in a key they make the wrong
+            // lead.
             TypeFamily::Text | TypeFamily::Integer if part == ColumnPart::Name => spelling(was) == spelling(is),
             TypeFamily::Timestamp | TypeFamily::TimestampTz if part == ColumnPart::Name => {
                 modifier(was) == modifier(is)
@@ -64,21 +65,21 @@ fn modifier(column: &SourceColumn) -> Option<i32> {
     column.entry.map(|entry| entry.modifier)
 }
 
-/// Whether it only has the name of the earlier one: that was dropped, or called otherwise. In another table all are others,
-/// and whoever swaps tables means them to be the same.
+/// Whether the column only has the same name as the earlier one, which was dropped or renamed. In another table all columns are
+/// different, and swapped tables are meant to be the same.
 fn is_another(was: &SourceColumn, is: &SourceColumn) -> bool {
     let entries = was.entry.zip(is.entry);
     entries.is_some_and(|(was, is)| was.table == is.table && was.number != is.number)
 }
 
-/// Digits behind the point that every value has; `None` where each has its own. PostgreSQL keeps it in eleven bits, which
-/// may be negative, four above the modifier's zero.
+/// The number of digits after the point that every value has; `None` if each value has its own. PostgreSQL keeps it in eleven
+/// bits, which may be negative, four above the modifier's zero.
 fn scale(column: &SourceColumn) -> Option<i32> {
     let modifier = modifier(column).filter(|modifier| *modifier >= 4)?;
     Some((((modifier - 4) & 0x7ff) ^ 1024) - 1024)
 }
 
-/// A type with what tells it from its like.
+/// A type with the details that distinguish it from similar types.
 fn described(column: &SourceColumn) -> String {
     match (&column.family, scale(column)) {
         (TypeFamily::Number, Some(scale)) => format!("{} with {scale} digit(s) behind the point", column.type_name),
@@ -86,7 +87,7 @@ fn described(column: &SourceColumn) -> String {
     }
 }
 
-/// What is no longer as it was, in words; none when all is.
+/// The changes since then, in words; empty if there are none.
 pub fn since(
     first: &SourceShape,
     found: &CatalogTable,

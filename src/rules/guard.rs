@@ -1,7 +1,7 @@
-//! What a poll may send without asking a person. Pure.
+//! What a poll may send without approval. Pure.
 //!
-//! Decided before the first row is read where that is possible; otherwise the poll keeps its changes to itself until it
-//! knows how many there are, or that there are too many.
+//! If possible this is decided before the first row is read. Otherwise the poll stages its changes until it knows how many there
+//! are, or that there are too many.
 
 use std::time::Duration;
 
@@ -20,64 +20,64 @@ pub enum SendPolicy {
     Send,
     /// Hold them all, for this reason.
     Hold(&'static str),
-    /// Hold them all, then take them as delivered.
+    /// Hold them all, then treat them as delivered.
     Baseline,
     /// Send up to `limit`; if there are more, hold them all for `reason`.
     UpTo { limit: usize, reason: &'static str },
 }
 
-/// Whether the first pass has been decided upon, and whether the mapping is the one it was.
+/// Whether the first run has been decided, and whether the mapping is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollHistory {
     pub first_run_done: bool,
     pub mapping_changed: bool,
-    /// The state came out of a backup, and nothing has compared everything since.
+    /// The state was restored from a backup, and no poll has compared everything since.
     pub restored: bool,
 }
 
-/// What a poll found of the leads that the source is expected to have.
+/// The leads that the source should have, as a poll found them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExpectedCount {
     pub present: u64,
     pub missing: u64,
-    /// Of the missing: found missing by an earlier poll, and held for it since.
+    /// Missing leads that an earlier poll found missing and that are held since.
     pub withheld: u64,
-    /// Of the present: held until now because they were missing.
+    /// Present leads that were held as missing until now.
     pub back: u64,
 }
 
-/// What is made of leads that are missing.
+/// How missing leads are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingVerdict {
     /// Their rows were deleted, or left the filter.
     Gone,
-    /// So many at once are more likely a mistake: a person decides, or the rows come back.
+    /// A loss of this size is more likely a mistake: the operator decides, or the rows come back.
     Hold,
 }
 
 /// How a poll judges missing leads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MissingLeadPolicy {
-    /// It has compared everything: they are held where a smaller share than `below` is left (0 = off) of them and of those
-    /// that went `earlier`, and where there are more than `limit`.
+    /// A poll that compared everything holds missing leads if the share of leads left is below `below` (0 = off), counting
+    /// `earlier` losses too, or if more than `limit` are missing.
     Share { below: f64, earlier: u64, limit: u64 },
-    /// It has seen a part: they are held where there are more than so many.
+    /// A poll that read a part of the rows holds missing leads if there are more than this.
     UpTo(u64),
-    /// A hold stands, which they join.
+    /// Leads are already held for this reason, and the missing ones join them.
     Hold,
 }
 
-/// Leads that polls before this one took for gone, where polls follow each other at once.
+/// Leads that earlier polls marked gone, if polls follow each other at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EarlierLosses {
-    /// Since so long as a source may take to lose its leads bit by bit.
+    /// Leads lost within the time in which a source may lose its leads bit by bit.
     pub lost: u64,
-    /// Within `poll_interval`.
+    /// Leads lost within `poll_interval`.
     pub lost_of_late: u64,
 }
 
 impl MissingLeadPolicy {
-    /// As the settings have it, for a poll of that scope.
+    /// The policy by the settings, for a poll of that scope.
     pub fn of(
         settings: &ServiceSettings,
         scope: &ReadScope,
@@ -114,8 +114,8 @@ impl MissingLeadPolicy {
     pub fn verdict(self, found: ExpectedCount) -> MissingVerdict {
         let held = match self {
             MissingLeadPolicy::Share { below, earlier, limit } => {
-                // What was held before stays so until rows come back: it is not let go because a person has decided about some
-                // of the others.
+                // Leads that were held before stay held until rows come back. An operator's decision about some of the others
+                // does not release them.
                 found.missing > limit
                     || found.missing > 0 && has_shrunk(below, found.present, found.missing + earlier)
                     || found.withheld > 0 && found.back == 0
@@ -126,7 +126,7 @@ impl MissingLeadPolicy {
         if held { MissingVerdict::Hold } else { MissingVerdict::Gone }
     }
 
-    /// Where it may turn out at the end that the source shrank, nothing is sent before the end.
+    /// If the poll may find at its end that the source shrank, it sends nothing before its end.
     pub fn keep_back(self, admission: SendPolicy, history: PollHistory) -> SendPolicy {
         match self {
             MissingLeadPolicy::Share { below, .. }
@@ -148,7 +148,7 @@ pub fn kept_back(admission: SendPolicy) -> SendPolicy {
     }
 }
 
-/// Between two comparisons of every row: as set, and sooner while one is awaited that ends a hold.
+/// The time between two full compares: as set, or shorter while a full compare can end a hold.
 pub fn full_compare_interval(settings: &ServiceSettings, standing: Option<&StandingHold>) -> Duration {
     /// While most leads are missing.
     const SHRUNK: Duration = Duration::from_secs(300);
@@ -156,19 +156,18 @@ pub fn full_compare_interval(settings: &ServiceSettings, standing: Option<&Stand
     if is_shrunk(standing) { interval.min(SHRUNK) } else { interval }
 }
 
-/// Whether so few leads are left, after a loss, that the source is doubted. One that is lost says nothing about it.
+/// Whether so few leads are left after a loss that the source is doubted. The loss of a single lead is no reason for doubt.
 pub fn has_shrunk(below: f64, left: u64, lost: u64) -> bool {
     lost >= 2 && (left as f64) < below * (left + lost) as f64
 }
 
-/// So many leads left are enough after a loss of so many, whatever there are beyond; with this no state has to be counted to
-/// its end.
+/// The number of remaining leads that is enough after a loss of `lost`. With it, no state has to be counted to its end.
 pub fn enough_left(below: f64, lost: u64) -> u64 {
-    // One more than it takes: what is no whole number may be rounded.
+    // One more than necessary, because fractions may be rounded.
     ((below * lost as f64 / (1.0 - below)).ceil() as u64).saturating_add(1)
 }
 
-/// Whether a hold stands because most leads are missing.
+/// Whether leads are held because most leads are missing.
 pub fn is_shrunk(standing: Option<&StandingHold>) -> bool {
     standing.is_some_and(|hold| hold.reason == SOURCE_SHRANK)
 }
@@ -178,7 +177,7 @@ pub fn admission(safety: &SafetySettings, history: PollHistory, standing: Option
         return SendPolicy::Hold(RESTORED);
     }
     if !history.first_run_done {
-        // The setting is itself the approval of the first pass, whatever its size.
+        // The setting is itself the approval of the first run, whatever its size.
         return match safety.first_run {
             Some(FirstRun::Send) => SendPolicy::Send,
             Some(FirstRun::Baseline) => SendPolicy::Baseline,
@@ -197,7 +196,7 @@ pub fn admission(safety: &SafetySettings, history: PollHistory, standing: Option
     }
 }
 
-/// Who may be claimed, as the settings have it; with the Test Lead Token, at most so many distinct leads.
+/// Which leads may be claimed, by the settings; with the Test Lead Token, at most `test_leads` distinct leads.
 pub fn admit(settings: &ServiceSettings, test_leads: u32) -> ClaimFilter {
     const HOUR: Duration = Duration::from_secs(3600);
     let safety = &settings.safety;
@@ -220,7 +219,7 @@ fn reason_named(name: &str) -> &'static str {
         .unwrap_or(TOO_MANY_CHANGES)
 }
 
-/// Whole polls wait for a person while this stands; what they find joins.
+/// A hold of whole polls that waits for approval. The sends of later polls join it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandingHold {
     pub reason: String,
@@ -358,7 +357,7 @@ mod tests {
         ) {
             let enough = enough_left(below, lost);
             prop_assert!(!has_shrunk(below, enough + more, lost));
-            // And not many more are counted than have to be.
+            // The count does not go much further than necessary.
             prop_assert!(enough < 3 || has_shrunk(below, enough - 3, lost));
         }
 
@@ -373,7 +372,7 @@ mod tests {
                 prop_assert_eq!(losses.verdict(found(missing - 1)), MissingVerdict::Gone);
             }
             prop_assert_eq!(losses.verdict(found(0)), MissingVerdict::Gone);
-            // Exactly as it is said: a share, and more than one.
+            // Exactly the documented rule: a share, and more than one.
             let shrank = missing > 1 && ((known - missing) as f64) < share * known as f64;
             let stays = withheld.min(missing) > 0 && back == 0;
             prop_assert_eq!(losses.verdict(found(missing)) == MissingVerdict::Hold, shrank || stays);

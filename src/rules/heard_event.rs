@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
 
-/// An event to be written, with all that is needed for it.
+/// An event to write to the CRM, with everything that the write needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaitingEvent {
     pub seq: i64,
@@ -13,18 +13,18 @@ pub struct WaitingEvent {
     /// Tries that failed.
     pub attempts: i64,
     pub kind: PostKind,
-    /// As table `lead` has it.
+    /// The lead as table `lead` names it.
     pub lead: LeadId,
     pub received_at: DateTime<Utc>,
     pub body: Vec<u8>,
-    /// Names the content, in hexadecimal digits.
+    /// Identifies the content, in hexadecimal digits.
     pub key: String,
     /// JSON object: the keys of a Lead Update that were news.
     pub effect: Option<String>,
     pub conversation: Option<StoredConversation>,
 }
 
-/// What all Lead Updates of a lead come to.
+/// The picture that all Lead Updates of a lead add up to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredConversation {
     pub picture: String,

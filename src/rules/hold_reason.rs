@@ -1,4 +1,4 @@
-//! Why leads wait for approval: the reasons, and what an operator does about each.
+//! Why leads wait for approval: the reasons, and what the operator can do about each.
 
 /// Reasons for a hold, as `status` names them.
 pub const FIRST_RUN: &str = "first_run";
@@ -29,7 +29,7 @@ pub const REASONS: [&str; 8] = [
     RESTORED,
 ];
 
-/// What a person does about leads held for that reason.
+/// What the operator can do about leads held for that reason.
 pub fn advice(reason: &str) -> &'static str {
     match reason {
         FIRST_RUN => "`approve` contacts everybody who is there today, `baseline` assumes that Conversica knows them",

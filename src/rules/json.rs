@@ -1,9 +1,9 @@
-//! The scalar inside a JSON text, taken out here: PostgreSQL takes into a `json` column what it cannot take out again, and one
-//! such row would stop the statement that reads all of them. Pure.
+//! Reads the scalar inside a JSON text. PostgreSQL would fail here: it accepts values into a `json` column that it cannot extract
+//! again, and one such row would stop the statement that reads all rows. Pure.
 
 use crate::rules::value_fault::{MAX_CHARS, NOT_SCALAR, UNREADABLE};
 
-/// What a cell says: one that begins with [`NOT_SCALAR`] goes on with the JSON text of a scalar.
+/// The text of a cell. After [`NOT_SCALAR`] the cell has the JSON text of a scalar.
 pub fn scalar(cell: String) -> String {
     let Some(json) = cell.strip_prefix(NOT_SCALAR).map(str::trim).filter(|json| !json.is_empty()) else { return cell };
     let scalar = match json {
@@ -14,7 +14,7 @@ pub fn scalar(cell: String) -> String {
     scalar.unwrap_or_else(|| UNREADABLE.to_owned())
 }
 
-/// As `jsonb` writes the number: all its digits, and no exponent.
+/// The number as `jsonb` writes it: all its digits, and no exponent.
 fn without_exponent(number: &str) -> Option<String> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let exponent: i64 = exponent.parse().ok()?;

@@ -1,41 +1,41 @@
-//! What a poll compares (what the state knows of a lead) and what it writes (a lead whose content has changed).
+//! The input of a poll's comparison (what the state knows about a lead) and its output (a lead whose content has changed).
 
 use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::hold_reason::SOURCE_SHRANK;
 use crate::rules::lead_status::LeadStatus;
 
-/// What the diff needs to know of a lead.
+/// The facts of a lead that the comparison needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownLead {
     pub lead: LeadId,
     pub status: LeadStatus,
     pub desired_hash: ContentFingerprint,
-    /// `None`: never accepted, or nobody knows.
+    /// `None`: never accepted, or unknown.
     pub delivered_hash: Option<ContentFingerprint>,
-    /// Conversica has, or may have, taken this lead before, or a baseline assumes so.
+    /// Conversica has accepted this lead before, or may have, or a baseline assumes so.
     pub contacted: bool,
-    /// It was never sent from here: a baseline assumes that Conversica knows it.
+    /// The lead was never sent from here: a baseline assumes that Conversica knows it.
     pub assumed: bool,
     pub hold_reason: Option<String>,
-    /// The row was found missing, whatever is still to be done about its lead.
+    /// The row was found missing, even if the lead is not finished yet.
     pub gone: bool,
-    /// Of the row that `desired` was made of; `None` where it has to be looked at again.
+    /// The hash of the row that made `desired`; `None` if the row has to be mapped again.
     pub row_hash: Option<RowHash>,
 }
 
 impl KnownLead {
-    /// Conversica has this lead, may have it, or is about to: a request is on its way.
+    /// Conversica has this lead, or may have it, or a request is in flight.
     pub fn may_be_contacted(&self) -> bool {
         self.contacted || self.status == LeadStatus::InFlight
     }
 
-    /// Its row was found missing together with most others: it is held as it was.
+    /// The row was found missing together with most others, so the lead is held unchanged.
     pub fn is_withheld(&self) -> bool {
         self.gone && self.status == LeadStatus::Held
     }
 
-    /// Whether the source is expected to have it. Who was first seen in a source that had lost most of its leads, and waits
-    /// for that, is not.
+    /// Whether the source should have the lead. A lead first seen in a source that had lost most of its leads, and held for that,
+    /// is not expected.
     pub fn is_expected(&self) -> bool {
         self.is_withheld() || !self.gone && !self.is_doubtful()
     }
@@ -45,17 +45,17 @@ impl KnownLead {
     }
 }
 
-/// A row to write: a lead whose content differs from what the state holds.
+/// A row to write: a lead whose content differs from the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeadChange {
     pub lead: LeadId,
     pub desired_hash: ContentFingerprint,
     /// The canonical Lead object, or the reasons why there is none.
     pub desired: Result<String, Vec<String>>,
-    /// Set: it waits for a person instead of being sent.
+    /// Set if the lead waits for approval.
     pub hold_reason: Option<&'static str>,
-    /// Withdraws consent: it goes out before all others and is never held.
+    /// Withdraws consent: it is sent before all others and is never held.
     pub urgent: bool,
-    /// Of the row that `desired` was made of.
+    /// The hash of the row that made `desired`.
     pub row_hash: Option<RowHash>,
 }

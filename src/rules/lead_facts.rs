@@ -1,26 +1,26 @@
-//! What the state knows of a lead, for comparing it with the CRM and the journal.
+//! The state's facts of a lead, for comparing it with the CRM and the journal.
 
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::ContentFingerprint;
 use crate::rules::lead_status::LeadStatus;
 
-/// What the state knows of a lead.
+/// The state's facts of a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeadFacts {
     pub status: LeadStatus,
     pub desired_hash: ContentFingerprint,
-    /// Of the content last accepted, or taken as delivered by a baseline; `None`: never, or unknown.
+    /// The content accepted last, or treated as delivered by a baseline; `None`: never, or unknown.
     pub delivered_hash: Option<ContentFingerprint>,
     pub invalid_reasons: Vec<String>,
     pub hold_reason: Option<String>,
-    /// When desired was last written.
+    /// When `desired` was last written.
     pub changed_at: DateTime<Utc>,
-    /// When Conversica accepted it; `None` where a baseline took it as delivered.
+    /// When Conversica accepted it; `None` if a baseline treated it as delivered.
     pub delivered_at: Option<DateTime<Utc>>,
-    /// `None` also where a baseline only assumes that Conversica knows it.
+    /// `None` also if a baseline only assumes that Conversica knows the lead.
     pub first_contact_at: Option<DateTime<Utc>>,
-    /// Since when a baseline assumes that Conversica knows it; it was never sent from here.
+    /// Since when a baseline assumes that Conversica knows the lead, which was never sent from here.
     pub assumed_at: Option<DateTime<Utc>>,
     pub due_at: Option<DateTime<Utc>>,
     pub gone_at: Option<DateTime<Utc>>,
@@ -38,10 +38,10 @@ pub struct RecordedAnswer {
     pub at: Option<DateTime<Utc>>,
 }
 
-/// What Conversica has said of a lead.
+/// Conversica's posts about a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeadHeard {
     pub last_at: DateTime<Utc>,
-    /// Its `conversationStage` and `conversationStatus`, where leads of that stage are not worked.
+    /// Its `conversationStage` and `conversationStatus`, if Conversica does not work leads of that stage.
     pub not_worked: Option<(String, Option<String>)>,
 }

@@ -1,4 +1,4 @@
-//! The status of a lead, as everything but the store names it.
+//! The status of a lead, with its names outside the store.
 
 /// The status of a lead. docs/lead-states.md says what each means and what ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,7 +12,7 @@ pub enum LeadStatus {
     Rejected,
     Exhausted,
     Gone,
-    /// A baseline took it as known to Conversica; it was never sent from here.
+    /// A baseline assumes that Conversica knows the lead, which was never sent from here.
     Assumed,
 }
 
@@ -50,7 +50,7 @@ impl LeadStatus {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
-    /// Nothing is under way for it, and no person has to do anything.
+    /// The lead has nothing in progress, and the operator has nothing to do.
     pub const fn is_settled(self) -> bool {
         matches!(self, LeadStatus::InSync | LeadStatus::Gone | LeadStatus::Assumed)
     }

@@ -1,16 +1,16 @@
-//! How long a claim lasts, and for how much of that its request may begin to leave. Pure.
+//! How long a claim lasts, and during which part of that its request may begin to leave. Pure.
 
 use std::time::Duration;
 
-/// What a claim lasts beyond one and a half times the time limit of its request: for connecting, and for writing the
-/// outcome down while the state's server is slow or restarts.
+/// The time that a claim lasts beyond one and a half times the time limit of its request: for connecting, and for recording the
+/// outcome while the state's server is slow or restarts.
 const MARGIN: Duration = Duration::from_secs(20);
 
-/// How long a claim lasts when a request may take `timeout`.
+/// How long a claim lasts if a request may take `timeout`.
 ///
-/// A request is written only during the first third of the lease, and ends `timeout` later at the latest. With a lease of
-/// 1.5 × timeout + 20 s a third is 0.5 × timeout + 6.7 s, the request has ended after 1.5 × timeout + 6.7 s, and 13 s are
-/// left for writing its outcome down before another instance may take the lead over.
+/// A request is written only during the first third of the lease, and ends `timeout` later at the latest. With a lease of 1.5 ×
+/// timeout + 20 s a third is 0.5 × timeout + 6.7 s, the request has ended after 1.5 × timeout + 6.7 s, and 13 s are left for
+/// recording its outcome before another instance may claim the lead.
 pub fn duration(timeout: Duration) -> Duration {
     timeout.saturating_add(timeout / 2).saturating_add(MARGIN)
 }

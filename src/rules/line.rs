@@ -1,7 +1,7 @@
-//! Rows as the reader hands them over: lines of text in the form of PostgreSQL's `COPY`, many in one buffer. Pure.
+//! The reader's rows: lines of text in the form of PostgreSQL's `COPY`, many in one buffer. Pure.
 //!
-//! Fields are parted by tabs; `\N` is NULL; tab, line feed, carriage return and backslash are escaped in a value. A row
-//! that has not changed is never taken apart: its key is found, and its text is fingerprinted as it came.
+//! Tabs separate fields; `\N` is NULL; tab, line feed, carriage return and backslash are escaped in a value. An unchanged row is
+//! never parsed: only its key is read, and its text is hashed as it came.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -33,19 +33,19 @@ impl RowBatch {
         self.ends.is_empty()
     }
 
-    /// How large the next batch may be expected to be.
+    /// An empty batch with room for about as many rows.
     pub fn successor(&self) -> Self {
         let bytes = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8);
         Self { bytes, ends: Vec::with_capacity(self.ends.len()), has_client: self.has_client }
     }
 
-    /// A line as `COPY` gives it, with or without its end.
+    /// Adds a line in the form of `COPY`, with or without its end.
     pub fn push_line(&mut self, line: &[u8]) {
         self.bytes.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
         self.ends.push(self.bytes.len());
     }
 
-    /// A value of the row that [`Batch::end_row`] will end; `None` for NULL.
+    /// Adds a value to the row that [`RowBatch::end_row`] ends; `None` for NULL.
     pub fn push_value(&mut self, value: Option<&[u8]>) {
         let from = self.ends.last().copied().unwrap_or(0);
         if self.bytes.len() > from {
@@ -53,7 +53,7 @@ impl RowBatch {
         }
         match value {
             None => self.bytes.extend_from_slice(NULL),
-            // A row whose first value is blank would else look like one that has not begun.
+            // Otherwise a row whose first value is blank would look like one that has not begun.
             Some(b"") if self.bytes.len() == from => self.bytes.extend_from_slice(b"\\"),
             Some(value) if value.iter().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b'\\')) => {
                 for byte in value {
@@ -92,7 +92,7 @@ pub struct RowLine<'a> {
 }
 
 impl<'a> RowLine<'a> {
-    /// The key and the client; `None` for NULL. What is not UTF-8 is replaced.
+    /// The key and the client; `None` for NULL. Bytes that are not UTF-8 are replaced.
     pub fn key_and_client(self) -> (Option<Cow<'a, str>>, Option<Cow<'a, str>>) {
         let mut fields = self.fields();
         let key = fields.next().and_then(value);
@@ -100,7 +100,7 @@ impl<'a> RowLine<'a> {
         (key, client)
     }
 
-    /// Whether key or client are not valid UTF-8, so that their text is not what stands in the database.
+    /// Whether key or client are not valid UTF-8, so that their text differs from the database.
     pub fn has_broken_name(self) -> bool {
         let names = if self.has_client { 2 } else { 1 };
         self.fields().take(names).any(|field| std::str::from_utf8(field).is_err())
@@ -116,12 +116,12 @@ impl<'a> RowLine<'a> {
         !self.has_client || names.next().is_some_and(|(a, b)| a == b || blank(a) && blank(b))
     }
 
-    /// A number for the text, with this salt: a row that says the same has the same number, and hardly any other.
+    /// A hash of the text with this salt. Equal rows have the same hash, and different rows hardly ever do.
     pub fn hash(self, salt: u64) -> i64 {
         twox_hash::XxHash3_64::oneshot_with_seed(salt, self.text).cast_signed()
     }
 
-    /// Taken apart.
+    /// Parses the row.
     pub fn row(self) -> SourceRow {
         let mut fields = self.fields().map(|field| value(field).map(Cow::into_owned));
         let key = fields.next().flatten();
@@ -129,7 +129,7 @@ impl<'a> RowLine<'a> {
         let mut cells: Vec<Option<String>> = fields.map(|cell| cell.map(json::scalar)).collect();
         let names = if self.has_client { 2 } else { 1 };
         for (cell, field) in cells.iter_mut().flatten().zip(self.fields().skip(names).filter(|field| *field != NULL)) {
-            // The database has this very character: the text is whole, and what it stands for was lost before.
+            // The database itself has this character: the text is valid, and the original letter was lost earlier.
             if cell.contains(char::REPLACEMENT_CHARACTER) && std::str::from_utf8(field).is_ok() {
                 *cell = cell.replace(char::REPLACEMENT_CHARACTER, LOST_CHARACTER);
             }

@@ -1,7 +1,7 @@
 //! From a CRM row to the Lead object: columns, defaults, constants, value maps, and the checks before sending. Pure.
 //!
-//! A row that does not make a valid lead yields *every* reason, and concerns no other row. An optional key whose value cannot
-//! be used is left out, with a note. Reasons and notes name keys and columns, never values.
+//! An invalid row yields *every* reason, and does not affect other rows. An optional key with an unusable value is left out, with
+//! a note. Reasons and notes name keys and columns, never values.
 
 pub mod opt_out;
 mod sendable;
@@ -21,12 +21,12 @@ use crate::rules::mapping::opt_out::{
 use crate::rules::mapping::sendable::{SendableValue, read};
 use crate::rules::value;
 
-/// The way in which rows are read; another number makes the mapping another one, so that a version that makes other leads of
-/// the same rows asks before it sends them all.
+/// The version of the reading rules. A new number counts as a changed mapping, so that a version that makes other leads of the
+/// same rows asks for approval before it sends them.
 const READING: u32 = 2;
 
-/// One row of the source: the key, the client where one is configured, then the cells of [`Mapping::columns`] in order.
-/// All as the database's own text; `None` for NULL.
+/// One row of the source: the key, the client if one is configured, then the cells of [`LeadMapping::columns()`] in order. All as
+/// the database's own text; `None` for NULL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRow {
     pub key: Option<String>,
@@ -35,16 +35,16 @@ pub struct SourceRow {
 }
 
 impl SourceRow {
-    /// Whose row it is; `None` where the key is NULL.
+    /// The lead of the row; `None` if the key is NULL.
     pub fn lead(&self) -> Option<LeadId> {
         Some(LeadId { id: self.key.clone()?, client_id: self.client.clone().unwrap_or_default() })
     }
 }
 
-/// The `[lead]` section made ready for rows.
+/// The `[lead]` section, prepared for mapping rows.
 #[derive(Debug, Clone)]
 pub struct LeadMapping {
-    /// Only there to be part of the fingerprint.
+    /// Only part of the fingerprint.
     #[expect(dead_code, reason = "read by way of Debug, in the fingerprint")]
     reading: u32,
     columns: Vec<String>,
@@ -53,7 +53,7 @@ pub struct LeadMapping {
     zone: Tz,
     sms: bool,
     require_conversation_id: bool,
-    /// Of the columns, the one with the time at which consent was given.
+    /// The index of the column with the time at which consent was given.
     given_at: Option<usize>,
     keep_opt_outs: bool,
 }
@@ -74,32 +74,32 @@ enum FieldOrigin {
     Column { index: usize, default: Option<String>, map: BTreeMap<String, String>, when_null: WhenNull },
 }
 
-/// What a row became.
+/// The result of mapping a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappedRow {
     pub lead: LeadId,
     /// The canonical Lead object, or every reason why there is none.
     pub desired: Result<String, Vec<String>>,
-    /// Of a row that makes no lead: which keys withdraw consent all the same. A person's word is not lost with an address.
+    /// For an invalid row: the keys that withdraw consent all the same. An opt-out is not lost with an address.
     pub withdrawn: Vec<LeadKey>,
-    /// Of `withdrawn`: the keys whose values are odd, so that many rows like this one wait for the operator.
+    /// Those keys of `withdrawn` whose values are odd. If many rows have such values, they wait for the operator.
     pub odd: Vec<LeadKey>,
-    /// Of the row it was made of, where it makes a lead: as long as that is the same, this is.
+    /// The hash of the row, if it makes a lead: while it stays the same, so does the lead.
     pub row_hash: Option<RowHash>,
-    /// What of it is not as the row has it, because a person's opt-out stands against that.
+    /// The values that differ from the row, because a person's opt-out overrides the row.
     pub kept: Vec<ConsentOverride>,
-    /// Of a valid lead: which values were cleaned, and which keys left out because their values cannot be used.
+    /// For a valid lead: values that were cleaned, and keys left out because their values cannot be used.
     pub notes: Vec<String>,
 }
 
 impl MappedRow {
-    /// Made of a row of this hash.
+    /// Adds the hash of the row.
     pub fn of_row(self, hash: RowHash) -> Self {
-        // A row that makes no lead is looked at each time: what it withdraws may not have arrived.
+        // An invalid row is mapped each time, because its withdrawals may not have arrived.
         Self { row_hash: self.desired.is_ok().then_some(hash), ..self }
     }
 
-    /// With the opt-outs that stand.
+    /// Applies the opt-outs in force.
     pub fn kept_by(self, standing: &WithdrawnConsent) -> Self {
         let Ok(body) = &self.desired else { return self };
         let kept = standing.overrides(body);
@@ -109,7 +109,7 @@ impl MappedRow {
         }
     }
 
-    /// Of the Lead object, or of the reasons: equal fingerprints mean that nothing has changed.
+    /// The fingerprint of the Lead object or of the reasons: if it is equal, nothing has changed.
     pub fn fingerprint(&self) -> ContentFingerprint {
         match &self.desired {
             Ok(body) => ContentFingerprint::of(body.as_bytes()),
@@ -151,7 +151,7 @@ impl LeadMapping {
         mapping
     }
 
-    /// Whether an opt-out that was heard stands against what a row says.
+    /// Whether a heard opt-out overrides a row.
     pub fn keeps_opt_outs(&self) -> bool {
         self.keep_opt_outs
     }
@@ -161,7 +161,7 @@ impl LeadMapping {
         self.given_at.map(|index| self.columns[index].as_str())
     }
 
-    /// When the row says that consent was given; `None` also where that cannot be read.
+    /// When consent was given, by the row; `None` also if the value cannot be read.
     pub fn given_at(&self, row: &SourceRow) -> Option<DateTime<Utc>> {
         let text = row.cells[self.given_at?].as_deref().map(str::trim).filter(|text| !text.is_empty())?;
         value::datetime(text, self.zone)
@@ -174,7 +174,7 @@ impl LeadMapping {
         })
     }
 
-    /// The source's columns that the mapping reads, each once, in the order of [`Row::cells`].
+    /// The source's columns that the mapping reads, each once, in the order of [`SourceRow::cells`].
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -188,7 +188,7 @@ impl LeadMapping {
         self.fields.iter().filter_map(|f| Some((self.columns[of(f)?].as_str(), f.name.as_str()))).collect()
     }
 
-    /// A fingerprint of the whole mapping: changes when `[lead]` or the API version does.
+    /// A fingerprint of the whole mapping: it changes with `[lead]` or the API version.
     pub fn fingerprint(&self) -> ContentFingerprint {
         ContentFingerprint::of(format!("{self:?}").as_bytes())
     }
@@ -209,7 +209,7 @@ impl LeadMapping {
                     if let Some(how) = sendable.cleaned() {
                         notes.push(format!("{}: {how}{}", field.name, self.place(field)));
                     }
-                    // What was nothing but control characters is no value.
+                    // A text of control characters only is no value.
                     if !is_blank || text.is_empty() {
                         push_field(&mut body, &field.name, &sendable);
                     }
@@ -235,7 +235,7 @@ impl LeadMapping {
         if key != key.trim() {
             reasons.push("id: the source key begins or ends with white space".to_owned());
         }
-        // Both are sent without it, which could be another lead's identity.
+        // Both are sent trimmed, and the trimmed text could be another lead's identity.
         if row.client.as_deref().is_some_and(|client| client != client.trim()) {
             reasons.push("clientId: the source client begins or ends with white space".to_owned());
         }
@@ -255,8 +255,8 @@ impl LeadMapping {
         MappedRow { lead, desired: Err(reasons), withdrawn, odd, row_hash: None, kept: Vec::new(), notes: Vec::new() }
     }
 
-    /// Whether the lead is nothing without this key: what tells who and where a person is, whether they may be written to, and
-    /// which messages they get.
+    /// Whether the lead is invalid without this key: it identifies or addresses the person, or it says whether they may be
+    /// written to and which messages they get.
     fn is_needed(&self, field: &MappedField) -> bool {
         use LeadKey::{CellPhone, ClientId, ConversationId};
         field.key.is_some_and(|key| {
@@ -267,18 +267,18 @@ impl LeadMapping {
         })
     }
 
-    /// Which keys withdraw consent, as the row has it: also by a value that is neither yes nor no.
+    /// The keys that withdraw consent in this row, also by a value that is neither yes nor no.
     pub fn withdrawn(&self, row: &SourceRow) -> Vec<LeadKey> {
         let fields = self.fields.iter().filter(|field| field.key.is_some_and(|key| WITHDRAWALS.contains(&key)));
         fields.filter(|field| self.opt_out_value(field, row).withdraws()).filter_map(|field| field.key).collect()
     }
 
-    /// Of the keys that withdraw consent: those whose values are odd, see [`crate::rules::odd_opt_out`].
+    /// Those keys that withdraw consent by an odd value, see [`crate::rules::odd_opt_out`].
     pub fn odd_withdrawn(&self, row: &SourceRow) -> Vec<LeadKey> {
         let is_odd = |field: &&MappedField| {
             let FieldOrigin::Column { index, map, .. } = &field.from else { return false };
             let own = row.cells[*index].as_deref().map(str::trim).unwrap_or_default();
-            // A value that is not in the map counts only where it is like a yes of the map, or names an opt-out.
+            // A value that is not in the map counts only if it resembles a yes of the map, or names an opt-out.
             self.opt_out_value(field, row) == OptOutValue::LikelyYes
                 && !is_unmapped(own, map)
                 && !self.text(field, row, &mut Vec::new()).is_some_and(names_opt_out)
@@ -298,8 +298,8 @@ impl LeadMapping {
         self.fields.iter().filter_map(of).collect()
     }
 
-    /// What the row, its default or a constant says in an opt-out column. Only a row's own value may be one that counts as an
-    /// opt-out: a default and a constant are the operator's, who can write yes or no.
+    /// The opt-out value of the row, its default or a constant. Only a row's own value may be an odd one: a default and a
+    /// constant come from the operator, who can write yes or no.
     fn opt_out_value(&self, field: &MappedField, row: &SourceRow) -> OptOutValue {
         let own = match &field.from {
             FieldOrigin::Column { index, map, .. } => {
@@ -327,7 +327,7 @@ impl LeadMapping {
         }
     }
 
-    /// The trimmed text of a field, mapped and defaulted; `None` where the key is to be left out.
+    /// The trimmed text of a field, mapped and defaulted; `None` if the key is left out.
     fn text<'a>(&'a self, field: &'a MappedField, row: &'a SourceRow, reasons: &mut Vec<String>) -> Option<&'a str> {
         fn trimmed(cell: &Option<String>) -> Option<&str> {
             cell.as_deref().map(str::trim).filter(|text| !text.is_empty())
@@ -373,7 +373,7 @@ impl LeadMapping {
         let mut required = |key: LeadKey| {
             if !has(key) {
                 let field = self.fields.iter().find(|field| field.key == Some(key));
-                // A value without an entry in its map has said so already.
+                // A value without an entry in its map has its own reason already.
                 if !reasons.iter().any(|reason| reason.starts_with(key.name()) && reason.contains(" map ")) {
                     let origin = field.map(|field| self.place(field)).unwrap_or_default();
                     reasons.push(format!("{}: is required, but blank{origin}", key.name()));
@@ -404,12 +404,12 @@ impl LeadMapping {
     }
 }
 
-/// Whether a column has a map that says nothing about this value.
+/// Whether a column has a map without an entry for this value.
 fn is_unmapped(text: &str, map: &BTreeMap<String, String>) -> bool {
     !map.is_empty() && !map.contains_key(text) && !map.contains_key("*")
 }
 
-/// What every account requires.
+/// The keys that every account requires.
 const REQUIRED: [LeadKey; 5] = [LeadKey::Id, LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
 
 /// Appends `,"key":value`.

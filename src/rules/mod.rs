@@ -1,4 +1,4 @@
-//! Decisions as pure functions: what is sent, held, retried, compared, reported. The present moment is an argument. No file here
+//! Decisions as pure functions: what to send, hold, retry, compare and report. The present moment is an argument. No file here
 //! imports a runtime, a database or an HTTP crate.
 
 pub mod admission;

@@ -1,8 +1,8 @@
 //! How many odd opt-out values one poll may send as withdrawals without asking the operator. Pure.
 //!
-//! An odd value is neither yes nor no and names no opt-out: `2`, a date, `New`. One of them in an opt-out column is most likely an
-//! opt-out, and is sent. Many of them are most likely a column that holds something else. Conversica cannot take an opt-out
-//! back, so the operator decides about those.
+//! An odd value is neither yes nor no and names no opt-out: `2`, a date, `New`. One of them in an opt-out column is most likely
+//! an opt-out, and is sent. Many of them most likely mean that the column holds something else. Conversica cannot undo an
+//! opt-out, so the operator decides about those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,22 +12,22 @@ use crate::conversica::lead::LeadKey;
 use crate::rules::mapping::MappedRow;
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, TOO_MANY_OPT_OUTS};
 
-/// So many odd values of one key are always sent.
+/// Up to this many odd values of one key are always sent.
 const ALWAYS_SENT: u64 = 5;
-/// So many are never sent by one poll, however many rows it reads.
+/// More than this are never sent by one poll, however many rows it reads.
 const NEVER_SENT: u64 = 100;
 
-/// What the last poll knew about the columns of the opt-out keys.
+/// The opt-out columns, as the last poll knew them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptOutColumns {
     /// A fingerprint of the mapping of each key.
     pub mapped: BTreeMap<LeadKey, String>,
-    /// Keys whose odd values wait for the operator: until a comparison of every row finds none that would be sent.
+    /// Keys whose odd values wait for the operator, until a full compare finds none that would be sent.
     pub doubted: BTreeSet<LeadKey>,
 }
 
 impl OptOutColumns {
-    /// The columns as `[lead]` maps them now. A key that was mapped otherwise before is doubted: its column may be the wrong one.
+    /// The columns as `[lead]` maps them now. A key whose mapping has changed is doubted: its column may be the wrong one.
     /// Without an `earlier` record, `mapping_changed` says whether anything in `[lead]` has changed.
     pub fn renewed(mapped: BTreeMap<LeadKey, String>, earlier: Option<&Self>, mapping_changed: MappingChange) -> Self {
         let is_doubted = |key: &LeadKey| match earlier {
@@ -39,19 +39,19 @@ impl OptOutColumns {
     }
 }
 
-/// Whether `[lead]` is what it was when the last poll ended.
+/// Whether `[lead]` has changed since the last poll ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MappingChange {
     Unchanged,
     Changed,
 }
 
-/// Whether so many odd values of one key, among so many rows read, are too many to be opt-outs.
+/// Whether `odd` values of one key among `rows` rows are too many to be opt-outs.
 pub const fn are_too_many(odd: u64, rows: u64) -> bool {
     odd > NEVER_SENT || odd > ALWAYS_SENT && odd > rows / 10
 }
 
-/// The row without the withdrawals that its odd values of these keys stand for: nothing is sent for it, and its reasons say why.
+/// Removes from the row the withdrawals by odd values of these keys: nothing is sent for it, and its reasons say why.
 pub fn hold_odd(mut mapped: MappedRow, doubted: &BTreeSet<LeadKey>) -> MappedRow {
     let held: BTreeSet<LeadKey> = mapped.odd.iter().copied().filter(|key| doubted.contains(key)).collect();
     mapped.odd.retain(|key| !held.contains(key));
@@ -62,7 +62,7 @@ pub fn hold_odd(mut mapped: MappedRow, doubted: &BTreeSet<LeadKey>) -> MappedRow
         let counts = reasons.iter_mut().find(|why| why.starts_with(&name) && why.contains(COUNTS_AS_OPT_OUT));
         match counts {
             Some(why) => *why = why.replace(COUNTS_AS_OPT_OUT, TOO_MANY_OPT_OUTS),
-            // Rows that share a key say nothing of their values.
+            // If several rows share the key, the reasons do not mention their values yet.
             None => reasons.push(format!("{name}{TOO_MANY_OPT_OUTS}")),
         }
     }

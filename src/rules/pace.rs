@@ -1,5 +1,5 @@
-//! How fast requests may leave: a token bucket under a ceiling that halves when Conversica asks for less and grows back
-//! little by little. Pure: time is an argument.
+//! The rate of requests: a token bucket under a ceiling. The rate halves when Conversica asks for less, and grows back little by
+//! little. Pure: time is an argument.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use crate::conversica::outcome::RETRY_AFTER_MAX;
 use crate::horizon;
 
-/// Never slower than this share of the ceiling: a pace near nothing would take hours to find out that all is well.
+/// The rate never falls below this share of the ceiling: a rate near zero would need hours to find out that Conversica is well
+/// again.
 const FLOOR: f64 = 1.0 / 64.0;
 /// Each accepted lead gives back this share of the ceiling: from half to full takes fifty accepted leads.
 const RECOVERY: f64 = 1.0 / 100.0;
@@ -34,7 +35,7 @@ impl SendPace {
         }
     }
 
-    /// Goes on where an earlier process was: at that share of the ceiling, and not before a pause is over that was asked for.
+    /// Continues at an earlier process's share of the ceiling, after any pause that Conversica asked for.
     pub fn resume(
         requests_per_second: f64,
         share: f64,
@@ -42,7 +43,7 @@ impl SendPace {
         now: DateTime<Utc>,
     ) -> Self {
         let share = if share.is_finite() { share.clamp(FLOOR, 1.0) } else { 1.0 };
-        // A clock that has stepped back would make a pause of an hour one of a year.
+        // If the clock has stepped back, a pause of an hour could last a year.
         let paused_until = paused_until.filter(|until| *until > now).map(|until| until.min(now + RETRY_AFTER_MAX));
         Self { rate: requests_per_second * share, paused_until, ..Self::new(requests_per_second, now) }
     }
@@ -56,12 +57,12 @@ impl SendPace {
         self.tokens as usize
     }
 
-    /// Whether nobody may send for now, because Conversica asked for a pause.
+    /// Whether no request may leave for now, because Conversica asked for a pause.
     pub fn is_paused(&self, now: DateTime<Utc>) -> bool {
         self.paused_until(now).is_some()
     }
 
-    /// Notes that so many requests leave.
+    /// Records that `requests` requests leave.
     pub fn take(&mut self, requests: usize) {
         self.tokens -= requests as f64;
     }
@@ -70,12 +71,12 @@ impl SendPace {
     pub fn next_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let missing = (1.0 - self.tokens).max(0.0);
         let wait = Duration::try_from_secs_f64(missing / self.rate).unwrap_or(Duration::from_secs(60));
-        // A clock that was ahead, and was put back, holds nothing.
+        // A time written by a clock that ran ahead delays nothing.
         let refilled = self.refilled_at.min(now) + wait;
         refilled.max(self.paused_until(now).unwrap_or(now)).max(now)
     }
 
-    /// 429, 503 or a time-out: half the pace; with a `Retry-After`, nobody sends before it is over.
+    /// After a 429, a 503 or a time-out: halves the rate. With a `Retry-After`, no request leaves before it is over.
     pub fn slow_down(&mut self, retry_after: Option<Duration>, now: DateTime<Utc>) {
         self.refill(now);
         self.rate = (self.rate / 2.0).max(self.ceiling * FLOOR);
@@ -85,19 +86,19 @@ impl SendPace {
         }
     }
 
-    /// A lead was accepted: a little faster again.
+    /// After an accepted lead: raises the rate a little.
     pub fn recover(&mut self) {
         self.rate = (self.rate + self.ceiling * RECOVERY).min(self.ceiling);
     }
 
-    /// Another ceiling: the pace keeps its share of it.
+    /// Sets another ceiling; the rate keeps its share of it.
     pub fn set_ceiling(&mut self, requests_per_second: f64, now: DateTime<Utc>) {
         self.refill(now);
         self.rate *= requests_per_second / self.ceiling;
         self.ceiling = requests_per_second;
     }
 
-    /// Somebody else was asked for a pause.
+    /// Adopts a pause that Conversica asked another instance for.
     pub fn pause_until(&mut self, until: DateTime<Utc>, now: DateTime<Utc>) {
         let until = until.min(now + RETRY_AFTER_MAX);
         self.paused_until = Some(self.paused_until(now).map_or(until, |paused| paused.max(until)));
@@ -108,7 +109,7 @@ impl SendPace {
         self.rate
     }
 
-    /// Until when nobody may send, where Conversica has asked for a pause.
+    /// The end of the pause that Conversica asked for, if it is not over.
     pub fn paused_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.paused_until.filter(|until| !horizon::is_over(*until, RETRY_AFTER_MAX, now))
     }
@@ -116,7 +117,7 @@ impl SendPace {
     fn refill(&mut self, now: DateTime<Utc>) {
         // A clock that steps back refills nothing.
         let elapsed = (now - self.refilled_at).to_std().unwrap_or(Duration::ZERO);
-        // A tenth of a second's worth may gather, so that a late wake-up does not cost pace.
+        // Tokens for a tenth of a second may gather, so that a late wake-up does not cost requests.
         let burst = (self.rate / 10.0).max(1.0);
         self.tokens = (self.tokens + elapsed.as_secs_f64() * self.rate).min(burst);
         self.refilled_at = now;

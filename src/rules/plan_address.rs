@@ -1,7 +1,7 @@
-//! E-mail addresses that stand under more than one id, found in bounded memory. Pure.
+//! E-mail addresses with more than one id, found in bounded memory. Pure.
 //!
-//! Of each address 16 bytes are kept, and the name of its lead as long as there is room for names. Addresses beyond the limit
-//! are not compared with any other, and that is said.
+//! For each address 16 bytes are kept, and the name of its lead while there is room for names. Addresses beyond the limit are not
+//! compared, and the plan says so.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -16,7 +16,7 @@ const NAMES_BYTES: usize = 32 * 1024 * 1024;
 const EXAMPLES: usize = 3;
 const LEADS_OF_ONE: usize = 3;
 
-/// An address under several ids; the address itself is not kept.
+/// An address with several ids; the address itself is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SameEmail {
     pub leads: u64,
@@ -24,10 +24,10 @@ pub struct SameEmail {
     pub first: Vec<LeadId>,
 }
 
-/// What came of the comparison.
+/// The result of the comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepeatedAddresses {
-    /// Addresses that stand under more than one id.
+    /// Addresses with more than one id.
     pub addresses: u64,
     pub examples: Vec<SameEmail>,
     /// Leads whose addresses were not compared.
@@ -37,7 +37,7 @@ pub struct RepeatedAddresses {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SeenAddress {
     address: u64,
-    /// Where the name of its lead begins; greater ones came later.
+    /// The position of its lead's name; later names have greater positions.
     name: u32,
 }
 
@@ -47,7 +47,7 @@ const UNNAMED: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct AddressBook {
     seen: Vec<SeenAddress>,
-    /// Of each lead: the lengths of id and client, then both.
+    /// For each lead: the lengths of id and client, then both.
     names: Vec<u8>,
     most: usize,
     names_bytes: usize,
@@ -65,7 +65,7 @@ impl AddressBook {
         Self { seen: Vec::new(), names: Vec::new(), most, names_bytes, uncompared: 0 }
     }
 
-    /// Capital letters make no other address.
+    /// Addresses are compared without regard to case.
     pub fn add(&mut self, address: &str, lead: (&str, &str)) {
         if self.seen.len() >= self.most {
             self.uncompared += 1;

@@ -1,4 +1,4 @@
-//! How long it takes until everybody is written to, by the pace and the caps that are set. Pure.
+//! How long it takes until all people are written to, by the configured pace and caps. Pure.
 
 use std::collections::VecDeque;
 
@@ -10,17 +10,17 @@ use crate::rules::admission::NewPeopleCap;
 /// In seconds.
 const HOUR: u64 = 3600;
 
-/// What the settings make of the plan, were it sent.
+/// The duration of the plan, if it were sent with these settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanForecast {
     /// `[delivery] requests_per_second`: a ceiling.
     pub requests_per_second: f64,
-    /// At that pace, for all of it.
+    /// The time for all requests at that pace.
     pub seconds: u64,
     /// `[safety] new_leads_per_hour` and `new_leads_per_day`; 0 = no cap.
     pub new_leads_per_hour: u32,
     pub new_leads_per_day: u32,
-    /// With a cap: when the last of the people contacted for the first time is written to, at the earliest.
+    /// With a cap: the earliest time of the last first contact.
     pub last_new_person_at: Option<DateTime<Utc>>,
 }
 
@@ -33,7 +33,7 @@ pub struct PlannedRequests {
 }
 
 impl PlanForecast {
-    /// `introduced` are those who were contacted for the first time of late, oldest first.
+    /// `introduced` are the recent first contacts, oldest first.
     pub fn of(
         PlannedRequests { requests, new_people }: PlannedRequests,
         requests_per_second: f64,
@@ -59,7 +59,7 @@ impl PlanForecast {
 struct CapWindow {
     people: u64,
     within: i64,
-    /// When, and how many; oldest first.
+    /// Times and numbers of people, oldest first.
     inside: VecDeque<(i64, u64)>,
     count: u64,
 }
@@ -78,13 +78,13 @@ impl CapWindow {
         self.count += people;
     }
 
-    /// When somebody leaves it.
+    /// When the oldest people leave the window.
     fn frees_at(&self) -> Option<i64> {
         self.inside.front().map(|(at, _)| at + self.within)
     }
 }
 
-/// Everybody goes as soon as every cap lets them. `None` beyond all calendars.
+/// The last first contact, if each happens as soon as every cap allows it. `None` beyond all calendars.
 fn last_at(
     people: u64,
     caps: &[NewPeopleCap],
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!((forecast.seconds, forecast.last_new_person_at), (181, None));
     }
 
-    /// One person after the other, each as soon as fewer than the cap lie inside every window.
+    /// One person after the other, each as soon as every window has fewer people than its cap.
     fn one_by_one(people: u64, caps: &[NewPeopleCap], before: &[i64], now: i64) -> i64 {
         let (mut went, mut at) = (before.to_vec(), now);
         for _ in 0..people {

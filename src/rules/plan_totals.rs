@@ -1,4 +1,4 @@
-//! How many of what there is in a plan, in bounded memory: names beyond a limit are counted together. Pure.
+//! The numbers of a plan, in bounded memory: names beyond a limit are counted together. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,72 +10,72 @@ use crate::rules::mapping::MappedRow;
 use crate::rules::plan_address::SameEmail;
 use crate::rules::plan_forecast::PlanForecast;
 
-/// How many of what.
+/// The numbers of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PlanTotals {
     pub create: u64,
     pub update: u64,
-    /// First requests to leads of which a baseline assumes that Conversica knows them: neither new people nor updates.
+    /// First requests to leads that a baseline assumes to be known to Conversica: neither new people nor updates.
     pub assumed_known: u64,
     pub stop: u64,
     pub invalid: u64,
-    /// Nothing to send: delivered already, or waiting for a person after a refusal.
+    /// Nothing to send: delivered already, or waiting for the operator after a rejection.
     pub unchanged: u64,
-    /// Leads of which the CRM says otherwise than the person's own opt-out, which counts.
+    /// Leads whose row contradicts the person's own opt-out, which counts.
     pub kept_opt_outs: u64,
     /// Leads no longer in the source.
     pub gone: u64,
-    /// Rows of people who were erased: nothing is made of them.
+    /// Rows of erased people, which are ignored.
     pub erased: u64,
-    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. While there are any, no lead is taken for gone.
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. While there are any, no lead is marked gone.
     pub unnamed: u64,
     /// People who would be contacted for the first time.
     pub new_people: u64,
-    /// The same, by `conversationId`; blank where there is none. So many conversations at most: [`CONVERSATIONS`].
+    /// New people by `conversationId`; blank without one. At most [`CONVERSATIONS`] conversations.
     pub new_people_by_conversation: BTreeMap<String, u64>,
     /// People in conversations beyond those.
     pub new_people_in_other_conversations: u64,
-    /// The most frequent reasons; a lead counts for each of its own.
+    /// The most frequent reasons; a lead counts for each of its reasons.
     pub invalid_reasons: Vec<RowReason>,
     /// How often other reasons were found.
     pub invalid_other_reasons: u64,
-    /// The most frequent notes on rows that make a lead: values that were cleaned, and keys that are left out.
+    /// The most frequent notes on valid rows: values that were cleaned, and keys that are left out.
     pub notes: Vec<RowReason>,
     /// How often other notes were made.
     pub other_notes: u64,
-    /// Of leads that Conversica has: key → leads for which it would change.
+    /// For leads that Conversica has: key → number of leads for which it would change.
     pub changed_keys: BTreeMap<String, u64>,
-    /// E-mail addresses that the leads to be sent have under more than one id.
+    /// E-mail addresses that leads to be sent have under more than one id.
     pub same_email: u64,
     pub same_email_examples: Vec<SameEmail>,
-    /// Leads to be sent whose addresses were not compared with the others': there are too many.
+    /// Leads to be sent whose addresses were not compared with the others, because there are too many.
     pub same_email_uncompared: u64,
-    /// Nothing is sent while this stands.
+    /// Nothing is sent during this halt.
     pub halt: Option<PlannedHalt>,
-    /// `[safety] first_run = "baseline"` would take all of it as delivered.
+    /// `[safety] first_run = "baseline"` would treat all of it as delivered.
     pub baseline: bool,
     /// While the Test Lead Token is set.
     pub test_leads: Option<TestLeads>,
     pub forecast: Option<PlanForecast>,
-    /// Why this is held for a person, or would be by a pass.
+    /// Why the sends wait for approval, or would wait after a poll.
     pub hold: Option<String>,
-    /// What the state holds for a person already.
+    /// Leads in the state that already wait for approval.
     pub held: HeldShown,
 }
 
 impl PlanTotals {
-    /// Requests that a pass would send.
+    /// Requests that a poll would send.
     pub fn requests(&self) -> u64 {
         self.create + self.update + self.assumed_known + self.stop
     }
 
-    /// What the caps on new people count: whoever was never sent from here.
+    /// The people that the caps on first contacts count: all who were never sent from here.
     pub fn first_contacts(&self) -> u64 {
         self.new_people + self.assumed_known
     }
 }
 
-/// Why rows make no lead, or what is noted of them.
+/// Why rows are invalid, or a note on them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RowReason {
     pub reason: String,
@@ -98,23 +98,23 @@ pub struct TestLeads {
     pub left: i64,
 }
 
-/// What is held, as `approve --shown` takes it up again.
+/// The held leads, in the form that `approve --shown` takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HeldShown {
     pub leads: i64,
-    /// Of them: people who were never sent from here.
+    /// People among them who were never sent from here.
     pub new_people: i64,
-    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    /// New people that a baseline assumes to be known to Conversica.
     pub assumed_known: i64,
-    /// Of them: leads whose row is missing from the source.
+    /// Leads among them whose row is missing from the source.
     pub missing: i64,
     /// Reason → leads.
     pub reasons: BTreeMap<String, i64>,
-    /// Names this set: what joins later is not in it. Blank where nothing is held.
+    /// Identifies this set: leads that join later are not in it. Blank if no lead is held.
     pub shown: String,
 }
 
-/// More conversations than anybody has; a wrong mapping may find one a row.
+/// More conversations than any customer has; a wrong mapping may find one in each row.
 pub const CONVERSATIONS: usize = 1000;
 /// More than the mapping can give: reasons and keys name columns and keys, never values.
 const REASONS: usize = 1000;
@@ -123,7 +123,7 @@ const KEYS: usize = 1000;
 const REASONS_SHOWN: usize = 10;
 const LEADS_OF_ONE: usize = 5;
 
-/// What is counted by name while the plan goes over the rows.
+/// Counts by name, while the plan reads the rows.
 #[derive(Debug)]
 pub struct PlanCounts {
     conversations: NamedCounts,
@@ -168,7 +168,7 @@ impl PlanCounts {
     }
 }
 
-/// Counts by name, of so many names.
+/// Counts by name, of at most `most` names.
 #[derive(Debug)]
 struct NamedCounts {
     by_name: BTreeMap<String, (u64, Vec<LeadId>)>,
@@ -199,7 +199,7 @@ impl NamedCounts {
         }
     }
 
-    /// And how many others there were; of equal counts, in the order of their names.
+    /// The most frequent names, and the number of the others; equal counts are in the order of their names.
     fn most_frequent(self, wanted: usize) -> (Vec<RowReason>, u64) {
         let mut all: Vec<RowReason> =
             self.by_name.into_iter().map(|(reason, (leads, first))| RowReason { reason, leads, first }).collect();

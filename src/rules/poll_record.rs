@@ -1,4 +1,5 @@
-//! Whether how a poll ended is worth writing down: a source that is quiet for days must not cost a write every few seconds. Pure.
+//! Whether the end of a poll is worth writing down: a source that is quiet for days must not cost a write every few seconds.
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +11,10 @@ use crate::horizon;
 
 /// While polls find nothing, `status` is at most this old.
 const FRESH: Duration = Duration::from_secs(60);
-/// With short intervals it is fresher: one poll in so many.
+/// With short intervals it is fresher: one poll in this many is stored.
 const POLLS: u32 = 10;
 
-/// Whether this poll says more than the last one that was written down, or that one is old by now.
+/// Whether this poll differs from the stored one, or the stored one has grown old.
 pub(crate) fn is_news(before: Option<&LastPoll>, last: &LastPoll, poll_interval: Duration) -> bool {
     let Some(before) = before else { return true };
     let says_the_same = last.error.is_none()
@@ -22,7 +23,7 @@ pub(crate) fn is_news(before: Option<&LastPoll>, last: &LastPoll, poll_interval:
         && before.changed == 0
         && (last.rows, last.unnamed, &last.kind) == (before.rows, before.unnamed, &before.kind);
     let fresh = FRESH.min(poll_interval.saturating_mul(POLLS));
-    // A moment that lies ahead is of a clock that was wrong.
+    // A moment in the future comes from a wrong clock.
     let age = (last.at - before.at).to_std();
     !says_the_same || age.is_ok_and(|age| age >= fresh) || age.is_err()
 }
@@ -34,28 +35,28 @@ pub struct LastPoll {
     pub kind: String,
     /// Rows read.
     pub rows: u64,
-    /// Leads whose content differed from what the state held.
+    /// Leads whose content differed from the state.
     pub changed: u64,
     pub duration_ms: u64,
-    /// What went wrong, with its cure in brackets where it is known.
+    /// The error, with its cure in brackets if it is known.
     pub error: Option<String>,
-    /// What an operator does about the error.
+    /// What the operator can do about the error.
     #[serde(default)]
     pub cure: Option<String>,
-    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. By the last full compare, or more where a later
-    /// poll has met more.
+    /// Rows whose key names no lead: none at all, not valid UTF-8, too long. The number is that of the last full compare, or more
+    /// if a later poll has met more.
     #[serde(default)]
     pub unnamed: u64,
-    /// Since when every poll has failed; `None` while they go through.
+    /// Since when every poll has failed; `None` while polls succeed.
     #[serde(default)]
     pub failing_since: Option<DateTime<Utc>>,
-    /// When a poll last went through, by kind: `incremental`, `full`, `drain` (of the change log).
+    /// When a poll last succeeded, by kind: `incremental`, `full`, `drain` (of the change log).
     #[serde(default)]
     pub succeeded_at: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl LastPoll {
-    /// The error without its cure, for those who show the cure apart.
+    /// The error without its cure, for callers that show the cure apart.
     pub fn plain_error(&self) -> Option<&str> {
         let error = self.error.as_deref()?;
         let cure = self.cure.as_ref().map(|cure| format!(" (cure: {cure})"));
@@ -64,7 +65,7 @@ impl LastPoll {
 }
 
 impl LastPoll {
-    /// The same with moments that lie ahead counted as of now.
+    /// The same with moments in the future replaced by now.
     pub fn limit_to_now(mut self, now: DateTime<Utc>) -> Self {
         self.at = horizon::as_of_now(self.at, now);
         self.failing_since = self.failing_since.map(|since| horizon::as_of_now(since, now));

@@ -1,9 +1,9 @@
-//! From where a source is read that has been quiet: behind the newest value, once everything up to it has been read for good.
-//! Without this, all rows of a bulk load that share the newest stamp would be read again by every poll. Pure.
+//! Where to read from in a quiet source: after the newest value, once everything up to it has been read for good. Without this,
+//! each poll would read again all rows of a bulk load that share the newest stamp. Pure.
 //!
-//! The newest value is passed when a whole poll has read the look-back before it, and everything that could still be committed
-//! then had begun later than the look-back after that value: by its own reading, and by how long it has been the newest, for
-//! the clock that writes the stamps need not be ours.
+//! The newest value is passed when a whole poll has read the look-back before it, and every transaction still open then had begun
+//! later than the look-back after that value. This must hold by the value's own time, and also by how long it has been the
+//! newest, because the clock that writes the stamps need not be ours.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::rules::settled::SettledMoment;
 
 /// The shortest time between two stamps that are kept by the second.
 const SECOND: TimeDelta = TimeDelta::seconds(1);
-/// Clocks that show local time are put back by an hour, in times of war by two.
+/// Clocks with local time go back by an hour, in times of war by two.
 const PUT_BACK: TimeDelta = TimeDelta::hours(2);
 
 /// How the settings want stamps to be read.
@@ -28,7 +28,7 @@ pub struct StampPolicy {
     pub time_zone: Tz,
 }
 
-/// What a whole poll has made sure of.
+/// What a whole poll has established.
 #[derive(Debug, Clone, Copy)]
 pub struct QuietTime<'a> {
     /// What was committed for certain when that poll began to read.
@@ -47,13 +47,13 @@ struct NewestMoment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StampClock {
     Utc,
-    /// One local clock, and the value does not say of which zone.
+    /// One local clock of an unknown zone.
     Unsaid,
     /// Local clocks of several zones.
     Any,
 }
 
-/// The bound behind the newest value; `None` where rows with that value, or before it, may still come.
+/// The bound after the newest value; `None` if rows with that value, or before it, may still come.
 pub fn bound_behind(
     newest: &NewestStamp,
     policy: StampPolicy,
@@ -108,7 +108,7 @@ impl NewestMoment {
 
     fn is_passed(&self, policy: StampPolicy, quiet: &QuietTime<'_>, now: DateTime<Utc>) -> Option<bool> {
         let before = quiet.settled.before.min(now);
-        // The unit once for the stamps that are cut to it, and a second for the moment of looking.
+        // The unit covers stamps that are cut to it, and a second covers the moment of reading.
         let margin = TimeDelta::from_std(policy.lookback).ok()?.checked_add(&self.unit)?.checked_add(&SECOND)?;
         let is_past = |clock: NaiveDateTime, margin: TimeDelta| Some(self.at.checked_add_signed(margin)? < clock);
         let has_stayed = |margin: TimeDelta| Some(quiet.unchanged_since.checked_add_signed(margin)? < before);
@@ -116,7 +116,7 @@ impl NewestMoment {
         if is_past(before.naive_utc(), margin.checked_add(&anywhere)?)? && has_stayed(margin)? {
             return Some(true);
         }
-        // On one clock of an unknown zone the stamps go on as time does, but for the hour that comes twice.
+        // On one clock of an unknown zone the stamps advance with time, except for the hour that comes twice.
         let local = before.with_timezone(&policy.time_zone).naive_local().min(before.naive_utc());
         let margin = margin.checked_add(&PUT_BACK)?;
         Some(self.clock == StampClock::Unsaid && is_past(local, margin)? && has_stayed(margin)?)
@@ -133,7 +133,7 @@ mod tests {
         "2026-06-01T12:00:00Z".parse().unwrap()
     }
 
-    /// The bound when the newest value was first found again so many minutes ago.
+    /// The bound if the newest value was first found again `minutes` minutes ago.
     fn behind(newest: &NewestStamp, minutes: i64) -> Option<StampBound> {
         let unchanged_since = now() - TimeDelta::minutes(minutes);
         bound_behind(newest, POLICY, &QuietTime { settled: &SettledMoment::at(now()), unchanged_since }, now())

@@ -7,16 +7,16 @@ use crate::rules::cursor::ReadWindow;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadScope {
     All,
-    /// Those that come after this lead in this order, and it: where a reading of all rows goes on. All rows where the
-    /// source cannot be read in that order any more.
+    /// This lead and those after it in this order: an interrupted reading of all rows continues here. If the source can no longer
+    /// be read in that order, all rows.
     From(IdOrder, LeadId),
-    /// Those whose `changed_at` lies in this window.
+    /// Rows whose `changed_at` lies in this window.
     Since(ReadWindow),
-    /// Those of these leads, at most a few thousand.
+    /// The rows of these leads, at most a few thousand.
     Keys(Vec<LeadId>),
 }
 
-/// What a lead is called whose key is a whole number in a floating-point column of SQLite.
+/// The name of a lead whose key is a whole number in a floating-point column of SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WholeNames {
     /// `7`.

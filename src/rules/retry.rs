@@ -1,9 +1,9 @@
-//! When a failed lead is tried again: exponential back-off with full jitter, `Retry-After` honoured, a limit in time. Pure
-//! but for the random number.
+//! When a failed lead is retried: exponential back-off with full jitter, `Retry-After` honoured, a limit in time. Pure except for
+//! the random number.
 //!
-//! The `backoff` crate is used here alone, as a generator of delays: its own limit of elapsed time is off (it reads a
-//! clock of its own), its jitter is clamped by us (it overshoots the longest interval), and the schedule is stored in the
-//! lead's row, so that a restart keeps it.
+//! The `backoff` crate is used here alone, as a generator of delays. Its own limit of elapsed time is off, because it reads its
+//! own clock. Its jitter is clamped here, because it overshoots the longest interval. The schedule is stored in the lead's row,
+//! so that a restart keeps it.
 
 use std::time::Duration;
 
@@ -26,11 +26,11 @@ pub fn longest_wait(delivery: &config::DeliverySettings) -> Duration {
     delivery.retry.max_interval.max(RETRY_AFTER_MAX).max(delivery.ambiguous_wait)
 }
 
-/// How long to wait after that attempt failed: anything between nothing and [`ceiling`], so that leads that failed
-/// together do not return together.
+/// How long to wait after that attempt failed: anything between zero and [`ceiling`], so that leads that failed together do not
+/// return together.
 pub fn delay(retry: &config::RetrySettings, attempt: i64) -> Duration {
     let ceiling = ceiling(retry, attempt);
-    // Half the ceiling, give or take all of it: uniform between nothing and the ceiling.
+    // Half the ceiling, give or take all of it: uniform between zero and the ceiling.
     let mut generator = ExponentialBackoffBuilder::new()
         .with_initial_interval(ceiling / 2)
         .with_randomization_factor(1.0)
@@ -40,16 +40,17 @@ pub fn delay(retry: &config::RetrySettings, attempt: i64) -> Duration {
     generator.next_backoff().unwrap_or(ceiling).min(ceiling)
 }
 
-/// The longest delay, before a `Retry-After`, of a lead that withdraws consent: each try of it is one request, and what it
-/// prevents is a message to somebody who wants none.
+/// The longest delay, before a `Retry-After`, of a lead that withdraws consent. Each try costs one request, and prevents a
+/// message to a person who wants none.
 const WITHDRAWAL_MAX_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The settings as they go for a lead that withdraws consent.
+/// The settings that apply to a lead that withdraws consent.
 pub fn for_withdrawals(retry: &config::RetrySettings) -> config::RetrySettings {
     config::RetrySettings { max_interval: retry.max_interval.min(WITHDRAWAL_MAX_INTERVAL), ..retry.clone() }
 }
 
-/// What becomes of a lead whose attempt failed for a passing reason. `failing_for` is how long the series of attempts has lasted.
+/// The next step for a lead whose attempt failed for a passing reason. `failing_for` is how long the series of attempts has
+/// lasted.
 pub fn next(
     retry: &config::RetrySettings,
     attempt: i64,
@@ -64,7 +65,7 @@ pub fn next(
     NextStep::RetryAt(now + wait)
 }
 
-/// What becomes of a lead that Conversica may or may not have.
+/// The next step for a lead that Conversica may or may not have.
 pub fn next_unknown(
     delivery: &config::DeliverySettings,
     attempt: i64,
@@ -78,27 +79,27 @@ pub fn next_unknown(
     }
 }
 
-/// What the retry policy says of the content that was sent. Content that has changed since is always sent.
+/// The retry policy's decision about the content that was sent. Content that has changed since is always sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
     /// Accepted: nothing more to do.
     Done,
-    /// Refused: waits for a change or a person.
+    /// Rejected by Conversica: waits for a change or the operator.
     Rejected,
-    /// Tried long enough: waits for a change or a person.
+    /// Retried for long enough: waits for a change or the operator.
     Exhausted,
-    /// Refused, and it withdraws consent: the withdrawal is sent apart, with the content accepted last.
+    /// Rejected, but it withdraws consent: the withdrawal is sent apart, with the content accepted last.
     WithdrawApart,
     /// Sent again at that time.
     RetryAt(DateTime<Utc>),
-    /// Nobody knows whether Conversica has it: sent again at once.
+    /// Ambiguous outcome: sent again at once.
     Resend,
-    /// Nobody knows whether Conversica has it: waits for a person, unless it withdraws consent.
+    /// Ambiguous outcome: waits for approval, unless it withdraws consent.
     Hold,
-    /// As if it had not been tried: everything has stopped for another reason.
+    /// As if it had not been tried: all sending has stopped for another reason.
     Untried,
-    /// The claim was too old when its request was to be written, and nothing has left: due again at once. It is no attempt,
-    /// so the journal has no entry of it, and `class` says nothing.
+    /// The claim was too old when its request was to be written, and nothing has left: due again at once. It is no attempt, so
+    /// the journal has no entry for it, and `class` is ignored.
     Unsent,
 }
 

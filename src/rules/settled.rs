@@ -1,21 +1,21 @@
-//! The moment up to which every transaction of the source is committed, as the cursor keeps it.
+//! The moment up to which every transaction of the source is committed, as stored in the cursor.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// A transaction that is open for longer is said: until it ends, every poll reads again what has changed since.
+/// A transaction that stays open for longer is reported: until it ends, every poll reads again all rows that have changed since.
 const LONG: TimeDelta = TimeDelta::hours(1);
 
-/// What was known just before a snapshot was taken. Kept with the cursor.
+/// What was known just before a snapshot was taken. Stored with the cursor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettledMoment {
     /// The source's clock.
     pub at: DateTime<Utc>,
-    /// The start of the oldest transaction that a session had open; `at` where there was none.
+    /// The start of the oldest transaction that a session had open; `at` if there was none.
     pub open_since: DateTime<Utc>,
-    /// Whatever was still to be committed had begun at this moment or later, prepared transactions included.
+    /// Every transaction still to be committed had begun at this moment or later, prepared transactions included.
     pub before: DateTime<Utc>,
-    /// How long the oldest of it may have been open, by the source's clock alone.
+    /// How long the oldest transaction may have been open, by the source's clock alone.
     #[serde(default)]
     pub open_seconds: i64,
 }
@@ -32,7 +32,7 @@ impl SettledMoment {
         (self.at - oldest > LONG && !self.is_of_unknown_age()).then_some(oldest)
     }
 
-    /// A transaction had been prepared before anybody looked, and still is: nothing is settled.
+    /// A transaction was prepared before the first poll, and still is: nothing is settled.
     pub fn is_of_unknown_age(&self) -> bool {
         self.before == DateTime::UNIX_EPOCH
     }

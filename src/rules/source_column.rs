@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What kind of thing a table's name stands for.
+/// The kind of object that a table's name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelationKind {
     Table,
@@ -25,11 +25,11 @@ impl fmt::Display for RelationKind {
 /// A column of PostgreSQL's catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CatalogColumn {
-    /// The number of its table, which another one of the same name does not have.
+    /// The number of its table; another table of the same name has another number.
     pub table: i64,
-    /// Its own number, which no other column of that table ever has, before or after.
+    /// Its own number; no other column of that table ever has it, before or after.
     pub number: i32,
-    /// What stands behind the type in brackets, as the catalog keeps it; -1 for nothing.
+    /// The type modifier, as the catalog keeps it; -1 for none.
     pub modifier: i32,
 }
 
@@ -39,11 +39,11 @@ pub struct SourceColumn {
     pub name: String,
     /// The database's own name of the type, for messages.
     pub type_name: String,
-    /// The same of the type below all domains.
+    /// The base type below all domains.
     pub plain_type: String,
     pub family: TypeFamily,
     pub form: ColumnForm,
-    /// What else PostgreSQL's catalog says of it; `None` where the source is no table.
+    /// Further facts from PostgreSQL's catalog; `None` if the source is no table.
     pub entry: Option<CatalogColumn>,
 }
 
@@ -58,19 +58,19 @@ pub enum ColumnForm {
     Unfit,
 }
 
-/// `[source] table` in the catalog; empty for a query, and where the catalog does not say.
+/// `[source] table` in the catalog; empty for a query, and if the catalog does not have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CatalogTable {
     pub relation: Option<RelationKind>,
-    /// PostgreSQL: row level security applies to this user, who may see none or only some of the rows.
+    /// PostgreSQL: row level security applies to this user, who may see only some of the rows, or none.
     pub row_security: bool,
-    /// No two rows can have the same key and client, as texts: the database refuses a second one.
+    /// No two rows can have the same key and client, as texts: the database rejects a second one.
     pub has_unique_key: bool,
     pub(crate) columns: Vec<(String, CatalogColumn)>,
 }
 
 impl CatalogTable {
-    /// The columns, each with what the catalog says of it.
+    /// Adds to each column its entry of the catalog.
     pub fn entered(&self, columns: Vec<SourceColumn>) -> Vec<SourceColumn> {
         let entry = |name: &str| self.columns.iter().find(|(found, _)| found == name).map(|(_, entry)| *entry);
         columns.into_iter().map(|column| SourceColumn { entry: entry(&column.name), ..column }).collect()
@@ -95,7 +95,7 @@ pub enum TypeFamily {
 }
 
 impl TypeFamily {
-    /// Of a type of PostgreSQL, by its plain name.
+    /// The family of a PostgreSQL type, by its plain name.
     pub fn of_postgres(name: &str) -> Self {
         match name.to_ascii_uppercase().as_str() {
             "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "\"CHAR\"" | "NAME" | "CITEXT" => Self::Text,
@@ -111,7 +111,7 @@ impl TypeFamily {
         }
     }
 
-    /// Of a declared type of SQLite.
+    /// The family of a declared type of SQLite.
     pub fn of_sqlite(name: &str) -> Self {
         match name.to_ascii_uppercase().as_str() {
             "TEXT" => Self::Text,

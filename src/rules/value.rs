@@ -1,4 +1,4 @@
-//! Reading what CRMs write: booleans and datetimes in the forms that ordinary databases hold them in. Pure.
+//! Reads the values of CRMs: booleans and datetimes in the forms of ordinary databases. Pure.
 
 use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -17,10 +17,10 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A moment, from ISO 8601 in its usual variations (space or `T`; with or without fraction, seconds and zone), a bare date
-/// (midnight), or an epoch number in seconds,
-/// milliseconds or microseconds; not `05/06/2019`, of which nobody knows the month. Without a zone of its own it is taken in `zone`: the earlier of two at the end of
-/// summer time, one hour later inside the gap at its beginning.
+/// A moment in ISO 8601 with its usual variations (space or `T`; with or without fraction, seconds and zone), a bare date
+/// (midnight), or an epoch number in seconds, milliseconds or microseconds. Not `05/06/2019`, because its month is ambiguous.
+/// Without its own zone it is read in `zone`: the earlier of two at the end of summer time, one hour later inside the gap at its
+/// beginning.
 pub fn datetime(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     if let Some(at) = epoch(text) {
         return sane(at);
@@ -39,9 +39,9 @@ pub fn format_datetime(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
-/// What a number counts that is a moment. Whatever would be of the years before 1990 as milliseconds are seconds of a time
-/// far away, such as the sentinel 253402300799 (the end of the year 9999); likewise with microseconds. So each number
-/// has one unit, and numbers of a larger one are larger.
+/// The unit of a number that is a moment. A number that would be before 1990 as milliseconds means seconds in the far future,
+/// such as the sentinel 253402300799 (the end of the year 9999); likewise with microseconds. So each number has one unit, and
+/// larger units have larger numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochUnit {
     Seconds,
@@ -67,7 +67,7 @@ impl EpochUnit {
         }
     }
 
-    /// The next larger one.
+    /// The next larger unit.
     pub const fn next(self) -> Option<Self> {
         match self {
             Self::Seconds => Some(Self::Milliseconds),
@@ -94,8 +94,8 @@ impl EpochUnit {
     }
 }
 
-/// Seconds have 9 or 10 digits between 1973 and 2286, milliseconds 12 or 13, microseconds 15 or 16; a shorter number is
-/// more likely a year or a code than a moment.
+/// Seconds have 9 or 10 digits between 1973 and 2286, milliseconds 12 or 13, microseconds 15 or 16. A shorter number is more
+/// likely a year or a code.
 fn epoch(text: &str) -> Option<DateTime<Utc>> {
     let whole = text.split('.').next().unwrap_or(text);
     if !whole.bytes().all(|b| b.is_ascii_digit()) || !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
@@ -105,14 +105,14 @@ fn epoch(text: &str) -> Option<DateTime<Utc>> {
     [9, 10, 12, 13, 15, 16].contains(&whole.len()).then(|| EpochUnit::of(number).at(number))?
 }
 
-/// Cuts `Z`, `UTC`, `+02`, `+0200`, `+02:00`, `-03:30` off the end; the offset in minutes east of UTC.
+/// Cuts `Z`, `UTC`, `+02`, `+0200`, `+02:00`, `-03:30` off the end. Returns the offset in minutes east of UTC.
 fn split_zone(text: &str) -> (&str, Option<i64>) {
     for suffix in ["Z", "z", " UTC", "UTC"] {
         if let Some(rest) = text.strip_suffix(suffix) {
             return (rest.trim_end(), Some(0));
         }
     }
-    // A sign before the time of day belongs to the date (2026-01-02), so only what follows a ':' can be an offset.
+    // A sign before the time of day belongs to the date (2026-01-02), so only a sign after a ':' can begin an offset.
     let Some(time_at) = text.find(':') else { return (text, None) };
     let Some(sign_at) = text[time_at..].rfind(['+', '-']).map(|i| i + time_at) else { return (text, None) };
     let digits: String = text[sign_at + 1..].chars().filter(|c| *c != ':').collect();

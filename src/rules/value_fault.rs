@@ -3,16 +3,16 @@
 /// The longest value that is sent, in characters. Conversica publishes no limit; no name, address or source is this long.
 pub const MAX_CHARS: usize = 2000;
 
-/// Stands in a cell for a JSON object or array, which no key of a lead can hold; before the text of a JSON scalar as it is
-/// read, see [`crate::rules::json::scalar`].
+/// Marks a cell with a JSON object or array, which no key of a lead can hold. Before the text of a JSON scalar it marks the
+/// scalar; see [`crate::rules::json::scalar`].
 pub const NOT_SCALAR: &str = "\u{1}json";
 
-/// Stands in a cell for a number of a floating-point column that is none: `NaN` or infinity.
+/// Marks a cell of a floating-point column that holds no number: `NaN` or infinity.
 pub const NOT_A_NUMBER: &str = "\u{1}number";
 
-/// Stands in a cell for a replacement character that the database itself holds: some letter was lost before it got there. A
-/// replacement character in a cell stands for bytes that are no UTF-8.
+/// Replaces a replacement character that the database itself holds: its letter was lost earlier. A replacement character left in
+/// a cell means bytes that are not UTF-8.
 pub const LOST_CHARACTER: &str = "\u{ffff}";
 
-/// Stands in a cell for JSON that holds no text, such as half a surrogate pair, or a number beyond all measure.
+/// Marks a cell with JSON that holds no text, such as half a surrogate pair, or a number of excessive size.
 pub const UNREADABLE: &str = "\u{1}json?";

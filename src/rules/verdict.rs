@@ -1,4 +1,4 @@
-//! One verdict a lead: what the CRM says, what we believe, and what Conversica has said, put side by side. Pure.
+//! One verdict a lead, from three sides: the CRM, our state, and Conversica's posts. Pure.
 
 use std::time::Duration;
 
@@ -11,35 +11,35 @@ use crate::rules::hold_reason::advice;
 use crate::rules::lead_facts::{LeadFacts, RecordedAnswer};
 use crate::rules::lead_status::LeadStatus;
 
-/// What is to be said of a lead. The first that is true counts, in the order of [`judge`].
+/// The verdict about a lead. The first that is true counts, in the order of [`judge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum LeadVerdict {
-    /// Conversica holds what the CRM says, as far as can be known.
+    /// Conversica has the CRM's content, as far as can be known.
     Matched,
-    /// A baseline took it as known to Conversica; it was never sent from here.
+    /// A baseline assumes that Conversica knows the lead, which was never sent from here.
     Assumed,
-    /// In the CRM, and Conversica has never accepted it; nothing is under way.
+    /// In the CRM, but never accepted by Conversica; nothing is in progress.
     NeverSent,
-    /// The CRM says otherwise than what Conversica accepted; nothing is under way.
+    /// The CRM's content differs from the accepted one; nothing is in progress.
     Stale,
-    /// On its way, or waiting for its turn or its next try.
+    /// In flight, due, or waiting for its retry.
     Pending,
-    /// Waits for a person.
+    /// Waits for approval.
     Held,
-    /// The row makes no valid lead.
+    /// The row is invalid.
     Invalid,
-    /// Conversica refused this content.
+    /// Conversica rejected this content.
     Rejected,
     /// Failed for too long.
     Exhausted,
-    /// Nobody knows whether the newest request arrived.
+    /// It is unknown whether the newest request arrived.
     Ambiguous,
     /// Known to Conversica, and no longer in the CRM.
     Gone,
-    /// Accepted long ago, and nothing was heard since.
+    /// Accepted long ago, without any post since.
     Unconfirmed,
-    /// Conversica leaves it out, cannot write to it, or has stopped.
+    /// Conversica excludes the lead, cannot write to it, or has stopped.
     NotWorked,
 }
 
@@ -79,7 +79,7 @@ impl LeadVerdict {
         }
     }
 
-    /// For people.
+    /// For display.
     pub const fn meaning(self) -> &'static str {
         match self {
             LeadVerdict::Matched => "Conversica holds what the CRM says",
@@ -98,7 +98,7 @@ impl LeadVerdict {
         }
     }
 
-    /// Whether nothing differs, as far as is known: nobody has to look.
+    /// Whether nothing differs, as far as is known, so that the operator has nothing to check.
     pub const fn agrees(self) -> bool {
         matches!(self, LeadVerdict::Matched | LeadVerdict::Assumed)
     }
@@ -118,37 +118,37 @@ impl Serialize for LeadVerdict {
 /// No reconciliation reads the CRM for longer than this.
 const LONGEST_RECONCILIATION: Duration = Duration::from_secs(24 * 3600);
 
-/// What the CRM says of a lead.
+/// The CRM's side of a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowState<'a> {
-    /// There is none.
+    /// There is no row.
     Missing,
-    /// It makes no valid lead, for these reasons.
+    /// The row is invalid, for these reasons.
     Invalid(&'a [String]),
-    /// The fingerprint of the Lead object that it makes.
+    /// The fingerprint of the row's Lead object.
     Content(ContentFingerprint),
 }
 
-/// By what is judged.
+/// The settings of the judgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerdictRules {
-    /// When the CRM's snapshot was taken: of what was written to our state since then, it says nothing.
+    /// When the CRM's snapshot was taken. The snapshot does not show later changes of our state.
     pub began_at: DateTime<Utc>,
-    /// Leads that were taken before then ought to have been heard of; `None` where nothing can be heard.
+    /// Leads accepted before then should have been heard of; `None` if no posts are expected.
     pub silent_since: Option<DateTime<Utc>>,
 }
 
-/// A verdict, and why.
+/// A verdict, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JudgedLead {
     pub verdict: LeadVerdict,
-    /// What it is counted under: without ids, dates and data. Several for a row with several faults.
+    /// The categories it is counted under: without ids, dates and data. Several for a row with several faults.
     pub reasons: Vec<String>,
-    /// The evidence: without the lead's data, but for what Conversica itself answered.
+    /// The evidence: without the lead's data, except Conversica's own answer.
     pub detail: String,
 }
 
-/// Judges a lead. `None`: nothing is to be said of it, being neither in the CRM nor known to Conversica.
+/// Judges a lead. `None` if the lead is neither in the CRM nor known to Conversica.
 pub fn judge(row: RowState<'_>, facts: Option<&LeadFacts>, rules: VerdictRules) -> Option<JudgedLead> {
     let Some(facts) = facts else {
         return match row {
@@ -157,8 +157,8 @@ pub fn judge(row: RowState<'_>, facts: Option<&LeadFacts>, rules: VerdictRules) 
             RowState::Content(_) => Some(simple(LeadVerdict::NeverSent, "not read yet")),
         };
     };
-    // The state has moved on since the snapshot: what it says of the row is newer. A change that lies further ahead than any
-    // reconciliation lasts was written by a clock that was ahead.
+    // The state has changed since the snapshot, so its view of the row is newer. A change further in the future than any
+    // reconciliation lasts was written by a clock that ran ahead.
     let has_moved_on = !horizon::is_over(facts.changed_at, LONGEST_RECONCILIATION, rules.began_at);
     let row = if has_moved_on && facts.gone_at.is_none() {
         match facts.invalid_reasons.as_slice() {
@@ -170,7 +170,8 @@ pub fn judge(row: RowState<'_>, facts: Option<&LeadFacts>, rules: VerdictRules) 
     };
     let is_contacted =
         facts.first_contact_at.is_some() || facts.assumed_at.is_some() || facts.status == LeadStatus::InFlight;
-    // What is under way, or waits for somebody, is told before what the CRM says: it is being dealt with.
+    // Leads in progress, or waiting for approval, are reported before any difference from the CRM, because they are being
+    // handled.
     match facts.status {
         LeadStatus::Held => return Some(held(facts)),
         LeadStatus::Pending | LeadStatus::Retrying | LeadStatus::InFlight => return Some(under_way(facts, row)),
@@ -184,7 +185,7 @@ pub fn judge(row: RowState<'_>, facts: Option<&LeadFacts>, rules: VerdictRules) 
     }
 }
 
-/// Of a row that makes a valid lead, of which nothing is under way.
+/// Judges a valid row whose lead has nothing in progress.
 fn content(hash: ContentFingerprint, facts: &LeadFacts, rules: VerdictRules) -> JudgedLead {
     let is_the_one = hash == facts.desired_hash;
     match facts.status {
@@ -221,7 +222,7 @@ fn content(hash: ContentFingerprint, facts: &LeadFacts, rules: VerdictRules) -> 
     if facts.assumed_at.is_some() {
         return judged(LeadVerdict::Assumed, "never sent", last_known(facts, "accepted"));
     }
-    // What a baseline took as delivered need not be heard of.
+    // No post is expected about a content that a baseline treated as delivered.
     let is_accepted = facts.answer.as_ref().is_some_and(|answer| answer.class == "accepted");
     match (facts.first_contact_at, rules.silent_since) {
         (Some(first), Some(since)) if is_accepted && facts.heard.is_none() && first <= since => {
@@ -265,7 +266,7 @@ fn gone(facts: &LeadFacts) -> JudgedLead {
     judged(LeadVerdict::Gone, "no longer in the CRM", format!("no longer in the CRM; {detail}"))
 }
 
-/// When Conversica accepted what it is taken to hold; or that it never did.
+/// When Conversica accepted its present content, or that it never did.
 fn last_known(facts: &LeadFacts, accepted: &str) -> String {
     match (facts.assumed_at, facts.delivered_at) {
         (Some(since), _) => format!("assumed known to Conversica since {}, never sent", moment(since)),

@@ -1,8 +1,8 @@
-//! From where the next poll reads, and what a poll remembers for that. Pure.
+//! Where the next poll begins to read, and what a poll stores for that. Pure.
 //!
-//! While the source is busy, the look-back before the newest value is read again. Once it has been quiet for long enough, only
-//! what is newer is read. The first change after that has the look-back of the earlier newest value read once again: a row
-//! that came later than any look-back allows for (a replica that had fallen behind) is found then.
+//! While the source is busy, polls read the look-back before the newest value again. Once it has been quiet for long enough,
+//! polls read newer rows only. The first change after that makes a poll read the look-back of the earlier newest value once more.
+//! It finds rows that came later than any look-back allows for (from a replica that had fallen behind).
 
 use chrono::{DateTime, Utc};
 
@@ -14,17 +14,17 @@ use crate::rules::settled::SettledMoment;
 /// What a whole poll has seen.
 #[derive(Debug, Clone)]
 pub(crate) struct PollSight {
-    /// The newest value; `None` where it was not found, or not looked for.
+    /// The newest value; `None` if it was not found, or not searched for.
     pub newest: Option<NewestStamp>,
     /// What was committed for certain before it read.
     pub settled: SettledMoment,
-    /// When it began, where it has compared every row.
+    /// When it began, if it has compared every row.
     pub full_at: Option<DateTime<Utc>>,
-    /// As in [`Cursor`].
+    /// As in [`PollCursor`].
     pub source: String,
 }
 
-/// What is read; `None` where nothing says it: then all of it.
+/// The rows to read; `None` if nothing limits them, so that all are read.
 pub(crate) fn read_window(cursor: &PollCursor, policy: StampPolicy, now: DateTime<Utc>) -> Option<ReadWindow> {
     let (newest, settled) = (cursor.newest.as_ref()?, cursor.settled.as_ref()?);
     let since = |newest: &NewestStamp| cursor::bound(newest, policy.lookback, policy.time_zone, settled, now);
@@ -40,7 +40,7 @@ pub(crate) fn read_window(cursor: &PollCursor, policy: StampPolicy, now: DateTim
     Some(ReadWindow { rows, newest: whole })
 }
 
-/// The cursor after a poll that has come to its end.
+/// The cursor after a completed poll.
 pub(crate) fn renew_cursor(
     before: Option<&PollCursor>,
     seen: PollSight,
@@ -58,11 +58,11 @@ pub(crate) fn renew_cursor(
         .filter(|cursor| is_newer && seen.full_at.is_none() && cursor.passed.is_none() && was_passed(cursor))
         .and_then(|cursor| cursor.newest.clone());
     let unchanged_since = before.and_then(|cursor| cursor.unchanged_since).unwrap_or(seen.settled.at);
-    // A later moment was written by a clock that was ahead: the look-back would be read again until that moment.
+    // A later moment was written by a clock that ran ahead. Polls would read the look-back again until that moment.
     let unchanged_since = horizon::as_of_now(unchanged_since, seen.settled.at);
     let newest = match (seen.newest, earlier) {
         (Some(newest), Some(earlier)) if seen.full_at.is_none() => Some(newest.after(earlier)),
-        // Nothing newer than the bound: the newest row was deleted, and the cursor stays where it was.
+        // There is nothing newer than the bound: the newest row was deleted, and the cursor stays unchanged.
         (newest, earlier) => newest.or(earlier.cloned()),
     };
     PollCursor {
@@ -75,7 +75,7 @@ pub(crate) fn renew_cursor(
     }
 }
 
-/// Whether the cursor before leads to the same rows: then the new one is not worth a write.
+/// Whether the earlier cursor leads to the same rows, so that the new one is not worth a write.
 pub(crate) fn is_as_good(before: &PollCursor, cursor: &PollCursor, policy: StampPolicy, now: DateTime<Utc>) -> bool {
     let kind = |cursor: &PollCursor| cursor.newest.as_ref().map(|newest| newest.kind);
     before.full_at == cursor.full_at

@@ -1,5 +1,5 @@
-//! What a clock that was ahead has written, put right: delays that are longer than any delay can be end now, and people who
-//! were contacted in the future were contacted now. See [`crate::horizon`].
+//! Corrects what a clock that ran ahead has written. Delays longer than the longest possible delay end now, and first contacts
+//! dated in the future count as made now. See [`crate::horizon`].
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::store::lead::locking;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{due, micros};
 
-/// When the latest of each group is due: each has an index that knows.
+/// The latest due time over all groups. Each group has an index that answers this.
 fn latest_due() -> String {
     let of =
         |group: &str| format!("select max(due_at) as at from lead where status in ('pending', 'retrying') and {group}");
@@ -27,7 +27,7 @@ const LATEST_INTRODUCED: &str = "select max(at) from (\
      select max(introduced_at) as at from lead where introduced_at is not null union all \
      select max(introduced_at) from tombstone) latest";
 
-/// `longest` is the longest delay that the settings can make. `count_introductions`: whether a cap counts new people.
+/// `longest` is the longest delay that the settings allow. `count_introductions` is set if a cap counts new people.
 pub async fn correct_waits(
     db: &StateDb,
     longest: Duration,
@@ -62,9 +62,9 @@ async fn newest(db: &StateDb, sql: &str) -> Result<Option<i64>, sqlx::Error> {
     on_state!(db, pool => sqlx::query_scalar(trusted(sql.to_owned())).fetch_one(pool).await)
 }
 
-/// A fact that says since when something is so, or when it was.
+/// A fact that carries the moment since which it holds, or at which it happened.
 trait DatedFact: ControlFact {
-    /// The same, where a moment that lies ahead counts as of now.
+    /// The same fact, with a moment in the future replaced by now.
     fn limit_to_now(self, now: DateTime<Utc>) -> Self;
 }
 
@@ -110,7 +110,7 @@ impl DatedFact for LastPoll {
     }
 }
 
-/// What a fact is to be instead: its name, its text, and the text that it must still have.
+/// The replacement of a fact: its name, its new text, and the text that it must still have.
 type FactCorrection = (&'static str, String, String);
 
 fn correction<F: DatedFact + Clone + PartialEq>(
@@ -126,8 +126,8 @@ fn correction<F: DatedFact + Clone + PartialEq>(
     Ok(Some((F::NAME, text, before.to_owned())))
 }
 
-/// Facts, and the moments since when leads are held, that a clock that was ahead has written count as of now. Hands back the facts
-/// as they are then. Where the newest fact does not lie ahead, nothing does, and nothing is asked.
+/// Limits to `now` the facts, and the moments since which leads are held, that a clock running ahead has dated in the future.
+/// Returns the corrected facts. If the newest fact is not in the future, nothing is, and the database is not asked.
 pub async fn correct_facts(db: &StateDb, facts: ControlFacts, now: DateTime<Utc>) -> Result<ControlFacts, sqlx::Error> {
     let latest = horizon::latest(TOLERANCE, now);
     if facts.newest_at() <= Some(latest) {
@@ -142,7 +142,7 @@ pub async fn correct_facts(db: &StateDb, facts: ControlFacts, now: DateTime<Utc>
         correction::<ResumedAt>(&facts, now)?,
         correction::<LastPoll>(&facts, now)?,
     ];
-    // What is held since the poll that kept it back stays later than what was held before it.
+    // The poll that kept sends back marks its leads by their hold time, so they must stay later than leads held before it.
     let kept_since = facts.get::<KeptBack>()?.map_or(i64::MAX, |kept| micros(kept.since));
     let held = format!(
         "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \

@@ -1,4 +1,4 @@
-//! Table `alert`: what people are to be told of, and how far that has come.
+//! Table `alert`: the messages to send to people, and how far each has got.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use crate::rules::service_alert::{AlertAccount, AlertNews};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
-/// Something to be told, taken by one instance for a while.
+/// An alert that one instance has leased.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenAlert {
     pub seq: i64,
     pub kind: String,
-    /// The lead that it is about; blank where it is about the service.
+    /// The lead that the alert is about; blank for an alert about the service.
     pub id: String,
     pub body: String,
     pub created_at: DateTime<Utc>,
-    /// Tries, this one included.
+    /// Tries, including this one.
     pub attempts: i64,
-    /// What the try before came to.
+    /// The result of the previous try.
     pub detail: Option<String>,
 }
 
-/// What has not been told yet, and is not given up.
+/// Alerts that are neither delivered nor given up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct AlertBacklog {
     pub waiting: i64,
-    /// Since when the oldest of them waits.
+    /// When the oldest of them was created.
     pub since: Option<DateTime<Utc>>,
 }
 
@@ -41,10 +41,10 @@ pub async fn backlog(db: &StateDb) -> Result<AlertBacklog, sqlx::Error> {
     Ok(AlertBacklog { waiting, since: since.map(instant) })
 }
 
-/// No alert waits longer for its next try: a later time was written by a clock that was ahead.
+/// No alert waits longer for its next try. A later time was written by a clock that ran ahead.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Takes what is due, oldest first. Nobody else has it before `lease_until`, when a crash has given it back.
+/// Leases the due alerts, oldest first. No other instance gets them before `lease_until`; after a crash the lease runs out.
 pub async fn take(
     db: &StateDb,
     limit: i64,
@@ -73,10 +73,10 @@ pub async fn take(
     })
 }
 
-/// Its name in table `control`.
+/// The name of this fact in table `control`.
 const ACCOUNT: &str = "service_told";
 
-/// What people have been told of the service, and the very text that says so.
+/// What people have been told about the service, with the stored text of that fact.
 #[derive(Debug, Clone, Default)]
 pub struct NotedAccount {
     pub account: AlertAccount,
@@ -92,8 +92,8 @@ pub async fn noted(db: &StateDb) -> Result<NotedAccount, sqlx::Error> {
     Ok(NotedAccount { account, text })
 }
 
-/// Puts these among what is to be told, in one transaction with what people will then have been told; `false`, and nothing
-/// has happened, where somebody has told something since `before` was read.
+/// Adds these alerts, and writes what people will then have been told, in one transaction. Returns `false` and changes nothing if
+/// another instance has sent alerts since `before` was read.
 pub async fn tell(
     db: &StateDb,
     before: &NotedAccount,
@@ -127,13 +127,13 @@ pub async fn tell(
     })
 }
 
-/// It is over: told, or given up.
+/// Closes an alert that is delivered or given up.
 pub async fn over(db: &StateDb, seq: i64, detail: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let sql = "update alert set done_at = $1, detail = $2 where seq = $3";
     on_state!(db, pool => sqlx::query(sql).bind(micros(now)).bind(detail).bind(seq).execute(pool).await.map(drop))
 }
 
-/// It is tried again.
+/// Schedules the next try of an alert.
 pub async fn again(db: &StateDb, seq: i64, detail: &str, due_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let sql = "update alert set due_at = $1, detail = $2 where seq = $3";
     on_state!(db, pool => sqlx::query(sql).bind(micros(due_at)).bind(detail).bind(seq).execute(pool).await.map(drop))

@@ -1,5 +1,5 @@
-//! Backups of the state. One that was restored is older than what Conversica holds: nothing of it is sent before a person has
-//! looked.
+//! Backups of the state. A restored state is older than what Conversica holds, so nothing is sent from it before an operator has
+//! checked it.
 
 use std::path::Path;
 
@@ -15,27 +15,27 @@ use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
 
-/// Copies an SQLite state as it is at one moment into a file that is empty; whoever writes meanwhile is not disturbed.
+/// Copies an SQLite state, as it is at one moment, into an empty file. Writers are not disturbed.
 ///
 /// # Errors
-/// SQLite's: no room, as a rule.
+/// An error of SQLite, usually for lack of room.
 pub fn copy(state: &Path, file: &Path) -> Result<(), rusqlite::Error> {
-    // A connection of its own, which may write nothing but the copy.
+    // The copy uses its own connection, which may not write to the state.
     let state = rusqlite::Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     state.busy_timeout(LOCK_TIMEOUT)?;
     state.execute("vacuum into ?1", [file.to_string_lossy()]).map(drop)
 }
 
-/// Gives a copy an id of its own: where it is copied over a state in use, the process that uses that one notices.
+/// Gives a copy its own id. A process that uses a state notices by the id that the copy has replaced its file.
 ///
 /// # Errors
-/// SQLite's.
+/// An error of SQLite.
 pub async fn set_state_id(copy: &StateDb, id: i64) -> Result<(), sqlx::Error> {
     let StateDb::Sqlite(pool) = copy else { return Ok(()) };
     sqlx::raw_sql(db::trusted(format!("pragma application_id = {id}"))).execute(pool).await.map(drop)
 }
 
-/// Whatever polls find waits for a person until one of them has compared everything.
+/// Sends found by polls wait for approval until a poll has compared everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoredState {
     pub at: DateTime<Utc>,
@@ -45,8 +45,8 @@ impl ControlFact for RestoredState {
     const NAME: &'static str = "restored";
 }
 
-/// Holds what waits to be sent, withdrawals of consent excepted, and has the next poll compare everything and hold what it
-/// finds; in one transaction. Returns how many leads were waiting.
+/// Holds the backlog except withdrawals of consent, and makes the next poll compare everything and hold what it finds, in one
+/// transaction. Returns how many leads were waiting.
 pub async fn mark_restored(db: &StateDb, who: &DecisionMaker, now: DateTime<Utc>) -> anyhow::Result<u64> {
     let (restored, asked) =
         (serde_json::to_string(&RestoredState { at: now })?, serde_json::to_string(&CompareAsked { at: now })?);
@@ -54,7 +54,7 @@ pub async fn mark_restored(db: &StateDb, who: &DecisionMaker, now: DateTime<Utc>
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut hold = QueryBuilder::new("update lead set hold_reason = ");
         hold.push_bind(RESTORED).push(", held_at = ").push_bind(micros(now));
-        // What is on its way is held once it is known what came of it, or that nobody knows.
+        // A lead in flight is held when its outcome is recorded, or when its claim expires.
         hold.push(
             ", status = case when status = 'in_flight' then status else 'held' end \
              where status <> 'in_sync' and hold_reason is null \

@@ -9,32 +9,32 @@ use crate::conversica::lead::{LeadId, WITHDRAWALS};
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::retry::NextStep;
 
-/// A lead that is ours to send.
+/// A lead that this instance may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeadClaim {
     pub lead: LeadId,
     /// The canonical Lead object: the body of the request.
     pub body: String,
-    /// This attempt's number in the present series, from 1.
+    /// The number of this attempt in the present series, from 1.
     pub attempt: i64,
-    /// Since when the present series of attempts counts, less the time for which it came too late.
+    /// The beginning of the present series of attempts, moved forward by the time for which attempts were late.
     pub first_failed_at: Option<DateTime<Utc>>,
-    /// Names the claim.
+    /// Identifies the claim.
     pub claimed_at: DateTime<Utc>,
-    /// Of the body.
+    /// The hash of the body.
     pub sent_hash: Vec<u8>,
-    /// Withdraws consent.
+    /// The content withdraws consent.
     pub urgent: bool,
 }
 
 impl LeadClaim {
-    /// How long the present series of attempts had lasted when this claim was made; nothing for a first attempt.
+    /// How long the present series of attempts had lasted when this claim was made; zero for a first attempt.
     pub fn failing_for(&self) -> Duration {
         self.first_failed_at.and_then(|since| (self.claimed_at - since).to_std().ok()).unwrap_or_default()
     }
 }
 
-/// A claim whose request has ended, and what is to be written of it.
+/// A claim whose request has ended, and what is to be recorded about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinishedAttempt {
     pub lead: LeadId,
@@ -43,7 +43,7 @@ pub struct FinishedAttempt {
     pub class: OutcomeClass,
     pub http_status: Option<u16>,
     pub detail: Option<String>,
-    /// `None` where nobody was left to measure it.
+    /// `None` if the process that sent the request is gone, so that the time was not measured.
     pub duration: Option<Duration>,
     pub at: DateTime<Utc>,
     pub sent_hash: Vec<u8>,
@@ -51,7 +51,7 @@ pub struct FinishedAttempt {
 }
 
 impl FinishedAttempt {
-    /// Of a claim that was given up before its request left.
+    /// The end of a claim that was given up before its request left.
     pub fn unsent(claim: LeadClaim, at: DateTime<Utc>) -> Self {
         Self {
             lead: claim.lead,
@@ -68,7 +68,7 @@ impl FinishedAttempt {
     }
 }
 
-/// Whether one content withdraws consent that another did not, in SQL.
+/// Whether the new content withdraws consent that the old content did not, in SQL.
 pub(crate) fn withdrawn_by(new: &str, old: &str) -> String {
     let withdrawn = WITHDRAWALS.map(|key| {
         let said = format!("like '%\"{}\":true%'", key.name());

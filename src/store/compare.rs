@@ -1,4 +1,4 @@
-//! The state's side of a full compare: every lead, in the order of the source's rows, and what its row was like.
+//! The state's side of a full compare: every lead in the order of the source's rows, with the hash of its row.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,28 +14,28 @@ use crate::store::packed::ComparedLead;
 use crate::store::packed::{self, PackedLeads};
 use crate::store::state_db::{StateDb, on_state};
 
-/// Leads a page.
+/// Leads in one page.
 const PAGE: i64 = 2000;
-/// Pages read ahead while one is being worked on.
+/// Pages that are read ahead while the compare works on one.
 const PAGES_AHEAD: usize = 3;
 
-/// Which leads are looked at although their rows say what they said before: those that are not settled or only
-/// assumed known, those that Conversica does not work, and those of which nothing was heard although it has had them for long.
+/// The leads that a full compare maps again although their rows have not changed: leads that are not in sync or only assumed,
+/// leads that Conversica does not work, and leads that Conversica has had for long without posting anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DoubtedLeads {
-    /// Since before then; `None` where nothing needs to be heard.
+    /// A lead accepted before this moment should have been heard of; `None` if no posts are expected.
     pub silent_since: Option<DateTime<Utc>>,
 }
 
 impl DoubtedLeads {
-    /// A condition on `lead`. Silent are leads that were accepted, the first time before an instant: parameter 5, or null.
+    /// A condition on `lead`. A silent lead was accepted, for the first time before parameter 5; the parameter may be null.
     const CONDITION: &str = "status <> 'in_sync' or assumed_at is not null \
          or exists (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id and c.not_worked is not null) \
          or first_contact_at <= $5 and last_outcome = 'accepted' and not exists \
             (select 1 from conversation c where c.id = lead.id and c.client_id = lead.client_id)";
 }
 
-/// Leads that are coming in, in order. Dropping it stops the reading.
+/// A stream of leads, in order. Dropping it stops the reading.
 #[derive(Debug)]
 pub struct KnownLeads {
     pages: mpsc::Receiver<Result<VecDeque<ComparedLead>, sqlx::Error>>,
@@ -45,7 +45,7 @@ pub struct KnownLeads {
 }
 
 impl KnownLeads {
-    /// All that come after `after`.
+    /// All leads after `after`.
     pub fn read(db: &StateDb, order: IdOrder, after: Option<LeadId>, doubted: Option<DoubtedLeads>) -> Self {
         let (sender, pages) = mpsc::channel(PAGES_AHEAD);
         let db = db.clone();
@@ -64,7 +64,7 @@ impl KnownLeads {
         Self { pages, page: VecDeque::new(), at_end: false, _reader: AbortOnDropHandle::new(reader) }
     }
 
-    /// Makes the next lead known, if there is one. Asked before each [`KnownLeads::peek`].
+    /// Loads the next lead, if there is one. Call it before each [`KnownLeads::peek`].
     pub async fn fill(&mut self) -> Result<(), sqlx::Error> {
         while self.page.is_empty() && !self.at_end {
             match self.pages.recv().await.transpose()? {
@@ -93,12 +93,12 @@ pub async fn page(
     doubted: Option<DoubtedLeads>,
 ) -> Result<VecDeque<ComparedLead>, sqlx::Error> {
     let (columns, beyond) = match (order, after.is_some()) {
-        // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
+        // Without `after`, blank keys are included: a lead with a blank key is invalid, but it is a lead.
         (_, false) => (order_columns(order), "$1 = '' and $2 = '' and $3 = 0"),
         (IdOrder::Bytes, true) => ("id, client_id", "(id, client_id) > ($1, $2) and $3 >= 0"),
         (IdOrder::ByLength, true) => ("id_length, id, client_id", "(id_length, id, client_id) > ($3, $1, $2)"),
     };
-    // Without doubts an index has all that is asked.
+    // Without doubts, an index covers the query.
     let row_hash = match doubted {
         None => "row_hash, $5 as since".to_owned(),
         Some(_) => format!("case when {} then null else row_hash end as row_hash", DoubtedLeads::CONDITION),
@@ -117,7 +117,7 @@ pub async fn page(
     Ok(page.0)
 }
 
-/// What is known of the rows of these leads: one statement, whatever their number (at most 5,000).
+/// The stored row hashes of these leads: one statement for any number of leads (at most 5,000).
 pub async fn hashes(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, RowHash>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
@@ -141,7 +141,7 @@ const fn order_columns(order: IdOrder) -> &'static str {
     }
 }
 
-/// Leads that are invalid for a reason with these words, at most `limit`.
+/// Invalid leads with these words in their reasons, at most `limit`.
 pub async fn invalid_because(db: &StateDb, words: &str, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
     let leads: Vec<(String, String)> = on_state!(db, pool => {
         sqlx::query_as(
@@ -152,8 +152,7 @@ pub async fn invalid_because(db: &StateDb, words: &str, limit: i64) -> Result<Ve
     Ok(leads.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
 }
 
-/// Whether some lead is called by a number with `.0` behind it, as earlier versions wrote whole numbers of floating-point
-/// columns.
+/// Whether any lead has a name that ends in `.0`. Earlier versions wrote whole numbers of floating-point columns this way.
 pub async fn has_decimal_names(db: &StateDb) -> Result<bool, sqlx::Error> {
     on_state!(db, pool => {
         sqlx::query_scalar("select exists (select 1 from lead where id like '%.0' or client_id like '%.0')")
@@ -161,7 +160,7 @@ pub async fn has_decimal_names(db: &StateDb) -> Result<bool, sqlx::Error> {
     })
 }
 
-/// Notes what rows were like whose leads say the same as before: one statement, whatever their number (at most 5,000).
+/// Stores the hashes of rows whose leads have not changed: one statement for any number of rows (at most 5,000).
 pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Table `consent`: the ledger of what people have said about being written to. It is only added to; what stands is asked
-//! of it each time.
+//! Table `consent`: the ledger of what people have said about being written to. Entries are only added; each query computes from
+//! them which consent is withdrawn.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::store::lead::InOrder;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros, tombstone};
 
-/// Whether anybody has ever said anything: where nobody has, nothing more is asked.
+/// Whether the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.
 macro_rules! any {
     ($executor:expr) => {
         sqlx::query_scalar::<_, i64>(
@@ -27,7 +27,7 @@ macro_rules! any {
 }
 pub(crate) use any;
 
-/// Whose consent stands withdrawn, of these leads: one statement, whatever their number (at most 2,000).
+/// The withdrawn consent of these leads: one statement for any number of leads (at most 2,000).
 macro_rules! standing {
     ($executor:expr, $leads:expr) => {
         match $crate::store::consent::standing_query($leads).build().fetch_all($executor).await {
@@ -44,7 +44,7 @@ macro_rules! standing {
 }
 pub(crate) use standing;
 
-/// As [`Standing::of`].
+/// The query behind `standing!`.
 pub(crate) fn standing_query<DB: Database>(leads: &[LeadId]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
@@ -61,7 +61,7 @@ where
            and (g.seq > w.seq or g.source = 'crm' and g.heard_at <= w.heard_at) \
          ) group by w.id, w.client_id, w.channel",
     );
-    // Until an operator has looked, nothing that is heard later gives consent again.
+    // Until an operator has decided on a possible opt-out, no later post gives consent again.
     query.push(
         " union all select id, client_id, channel, max(at), cast(1 as bigint) from asked \
          join possible_opt_out on id = asked_id and client_id = asked_client_id where settled_at is null and settled_by is null \
@@ -70,7 +70,7 @@ where
     query
 }
 
-/// A channel of a lead: since when its consent is withdrawn, and 1 where an operator has to look.
+/// A channel of a lead, when its consent was withdrawn, and 1 if an operator has to decide.
 type StandingRow = (LeadId, String, i64, i64);
 
 pub(crate) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, WithdrawnConsent> {
@@ -87,7 +87,7 @@ pub(crate) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, WithdrawnCo
     standing
 }
 
-/// Whose consent stands withdrawn, of these leads (at most 2,000).
+/// The withdrawn consent of these leads (at most 2,000).
 pub async fn stands(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, WithdrawnConsent>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
@@ -95,22 +95,22 @@ pub async fn stands(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Wi
     on_state!(db, pool => if any!(pool)? { standing!(pool, leads) } else { Ok(HashMap::new()) })
 }
 
-/// A number that grows with every word, and with every post that may be one.
+/// A number that grows with every ledger entry and with every post that may be an opt-out.
 const NEWEST: &str =
     "select coalesce((select max(seq) from consent), 0) + coalesce((select max(seq) from possible_opt_out), 0)";
 
-/// The number of the newest word; 0 where there is none. As long as it is the same, no further withdrawal has come.
+/// The number of the newest entry; 0 if there is none. While it stays the same, no new withdrawal has arrived.
 pub async fn newest(db: &StateDb) -> Result<i64, sqlx::Error> {
     on_state!(db, pool => sqlx::query_scalar(NEWEST).fetch_one(pool).await)
 }
 
-/// A word, and who has said it.
+/// A withdrawal or grant of consent, with its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerEntry {
     pub lead: LeadId,
     pub word: ChannelWord,
     pub heard_at: DateTime<Utc>,
-    /// The Lead Update that said it; `None`: the CRM.
+    /// The Lead Update that reported it; `None` if the CRM did.
     pub event_seq: Option<i64>,
 }
 
@@ -121,7 +121,7 @@ impl LedgerEntry {
     }
 }
 
-/// Adds to the ledger. At most 2,000 entries, and not none.
+/// Adds 1 to 2,000 entries to the ledger.
 pub(crate) fn insert_query<DB: Database>(entries: &[LedgerEntry]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
@@ -143,7 +143,7 @@ where
     query
 }
 
-/// Writes down what the CRM says.
+/// Adds to the ledger what the CRM says.
 pub async fn record(db: &StateDb, entries: &[LedgerEntry]) -> Result<(), sqlx::Error> {
     for some in entries.chunks(1000) {
         on_state!(db, pool => {
@@ -159,7 +159,7 @@ pub async fn record(db: &StateDb, entries: &[LedgerEntry]) -> Result<(), sqlx::E
     Ok(())
 }
 
-/// The whole ledger of a lead, in the order in which its words were taken in.
+/// The whole ledger of a lead, in the order of its entries.
 pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<LedgerEntry>, sqlx::Error> {
     on_state!(db, pool => {
         let rows = sqlx::query(
@@ -177,8 +177,8 @@ pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<LedgerEntry>, sq
     })
 }
 
-/// In a transaction: puts standing opt-outs into what is to be sent to these leads. What is on its way ends first. Their
-/// rows are kept from others until the transaction ends, so that no claim and no poll comes between the look and the word.
+/// In a transaction: writes opt-outs in force into the desired content of these leads. Requests in flight end first. The rows
+/// stay locked until the transaction ends, so that no claim and no poll comes between reading and writing them.
 macro_rules! keep {
     ($db:expr, $transaction:expr, $leads:expr, $now:expr) => {{
         let locked = $crate::store::consent::locked_query($db, $leads).build().fetch_all(&mut *$transaction).await?;
@@ -207,7 +207,7 @@ where
         row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str());
     });
     query.push(") order by id, client_id");
-    // See `InOrder`. SQLite has one writer at a time.
+    // See `InOrder`. SQLite needs no row locks, because it has one writer at a time.
     query.push(match db {
         StateDb::Sqlite(_) => "",
         StateDb::Postgres(_) => " for update",
@@ -215,19 +215,19 @@ where
     query
 }
 
-/// What has to be written so that nothing contradicts what stands.
+/// The changes that make desired contents agree with the opt-outs in force.
 pub(crate) fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId, WithdrawnConsent>) -> Vec<LeadChange> {
     let change = |(lead, body): (LeadId, String)| {
         let kept = standing.get(&lead)?.keep(&body)?;
-        // Whether it is urgent follows from what was delivered; the row is looked at again.
+        // `upsert` sets `urgent` by what was delivered. Without a row hash, the next poll reads the row again.
         let desired_hash = ContentFingerprint::of(kept.as_bytes());
         Some(LeadChange { lead, desired_hash, desired: Ok(kept), hold_reason: None, urgent: false, row_hash: None })
     };
     desired.into_iter().filter_map(change).collect()
 }
 
-/// As [`super::lead::upsert`]. An opt-out that was heard after `words` was the newest word, when these leads were looked at,
-/// goes in as well: it may have been put into their leads before this.
+/// As [`super::lead::upsert`]. `words` is the number of the newest ledger entry when the poll judged these leads. If newer
+/// opt-outs have arrived since, they are written into the content too, because `upsert` may have overwritten them.
 pub async fn upsert(
     db: &StateDb,
     changes: &[LeadChange],
@@ -246,20 +246,20 @@ pub async fn upsert(
             return Ok(());
         }
         super::lead::upsert_query(&changes, now, written_at).build().execute(&mut *transaction).await?;
-        // Only now that nobody else can write to these leads: whoever waits to do so finds what is written here.
+        // Read only now that these leads are locked: any later writer waits and then finds these changes.
         let newest: i64 = sqlx::query_scalar(NEWEST).fetch_one(&mut *transaction).await?;
         if newest != words {
             let leads: Vec<LeadId> = changes.iter().map(|change| change.lead.clone()).collect();
             keep!(db, transaction, &leads, written_at);
-            // Of a lead that was not there yet, a word that gave consent again could not have the row looked at again.
+            // A grant of consent that arrived before the lead was created could not clear the row's hash, so it is cleared here.
             look_again_query(db, &leads).build().execute(&mut *transaction).await?;
         }
         transaction.commit().await
     })
 }
 
-/// As [`super::compare::remember`]. Where something was said after `words` was the newest word, when these leads were looked at,
-/// their rows are looked at again instead.
+/// As [`super::compare::remember`]. If the ledger has entries newer than `words`, the number of the newest entry when the poll
+/// judged these leads, the rows are read again instead.
 pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)], words: i64) -> Result<(), sqlx::Error> {
     super::compare::remember(db, rows).await?;
     if rows.is_empty() || newest(db).await? == words {
@@ -269,7 +269,7 @@ pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)], words: i64) -> R
     on_state!(db, pool => look_again_query(db, &leads).build().execute(pool).await.map(drop))
 }
 
-/// The rows of these leads are to be looked at again: what was kept from them may count now.
+/// Makes the next poll map the rows of these leads again: values that were withheld from them may count now.
 pub(crate) fn look_again_query<DB: Database>(db: &StateDb, leads: &[LeadId]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,

@@ -1,4 +1,4 @@
-//! Table `control`: the facts of which there is one each, as small JSON documents under a name.
+//! Table `control`: facts that exist at most once, each stored under its name as a small JSON document.
 
 use std::collections::HashMap;
 
@@ -16,23 +16,23 @@ use crate::rules::settled::SettledMoment;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
-/// A fact of which there is at most one.
+/// A fact that exists at most once.
 pub trait ControlFact: Serialize + DeserializeOwned {
     const NAME: &'static str;
 }
 
-/// Nothing is sent while this stands and the credentials are the same.
+/// Nothing is sent while this fact exists and the credentials stay the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredHalt {
     pub reason: HaltReason,
     pub since: DateTime<Utc>,
-    /// What Conversica said, in short.
+    /// Conversica's answer, shortened.
     pub detail: Option<String>,
-    /// Fingerprint of endpoint and credentials: other ones lift the halt.
+    /// Fingerprint of endpoint and credentials. Other credentials lift the halt.
     pub account: String,
 }
 
-/// When a person last lifted a halt by hand.
+/// When an operator last lifted a halt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumedAt {
     pub at: DateTime<Utc>,
@@ -44,7 +44,7 @@ pub struct TestLeadSent {
     pub at: DateTime<Utc>,
 }
 
-/// The first pass has been decided upon: by `first_run`, by `approve` or by `baseline`.
+/// The sends of the first run have been decided by `first_run`, `approve` or `baseline`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstRunDone {
     pub by: String,
@@ -56,45 +56,45 @@ pub struct VerifiedAccount {
     pub account: String,
 }
 
-/// The mapping whose leads the state holds.
+/// The mapping that made the leads in the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MappingInUse {
     pub fingerprint: String,
 }
 
-/// How fast leads may leave at present. Written down by whoever delivers, so that `status` can show it and a restart goes
-/// on from there.
+/// The rate at which leads may be sent at present. The deliverer stores it, so that `status` can show it and a restart continues
+/// from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredPace {
     pub at: DateTime<Utc>,
-    /// Requests a second at present; `ceiling` at most.
+    /// Requests a second at present, at most `ceiling`.
     pub requests_per_second: f64,
     /// `[delivery] requests_per_second`.
     pub ceiling: f64,
-    /// Nobody sends before then: Conversica asked for a pause.
+    /// Nothing is sent before then: Conversica asked for a pause.
     pub paused_until: Option<DateTime<Utc>>,
     pub breaker: BreakerState,
     /// When the open breaker lets the next probe through.
     pub next_probe_at: Option<DateTime<Utc>>,
     /// Transient failures in a row, over all leads.
     pub failures: u32,
-    /// People never contacted wait for their turn until then, because a cap is reached.
+    /// New people wait until then, because a cap is reached.
     pub new_people_wait_until: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
-    /// Requests leave as pace and concurrency allow.
+    /// Requests are sent as pace and concurrency allow.
     Closed,
-    /// One probe at a time.
+    /// Probes are sent one at a time.
     Open,
 }
 
-/// How far a comparison of every row has come: all that lies before this lead is compared, written, and decided upon.
+/// The progress of a full compare: all rows before this lead are compared, written and decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompareMark {
-    /// As in [`Cursor`].
+    /// As in [`PollCursor`].
     pub source: String,
     /// As in [`MappingInUse`].
     pub mapping: String,
@@ -102,46 +102,46 @@ pub struct CompareMark {
     pub id: String,
     pub client_id: String,
     pub began_at: DateTime<Utc>,
-    /// The newest `changed_at` when it began: what was written since lies behind it.
+    /// The newest `changed_at` when the compare began; later changes are after it.
     pub newest: Option<NewestStamp>,
     pub settled: SettledMoment,
     pub rows: u64,
-    /// Rows whose key names no lead, up to there.
+    /// Rows up to this lead whose key names no lead.
     #[serde(default)]
     pub unnamed: u64,
 }
 
-/// A poll holds more than it can keep in memory until it knows whether it may be sent: what is held for that reason since that
-/// moment. Where it does not live to know, the next one, which compares everything, decides.
+/// A poll found more sends than it can keep in memory before it knows whether they may be sent, so it stored them as held with
+/// this reason since this moment. If it crashes before it decides, the next poll compares everything and decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptBack {
     pub reason: String,
     pub since: DateTime<Utc>,
 }
 
-/// Somebody wants every row compared by the next poll.
+/// The operator wants the next poll to compare every row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompareAsked {
     pub at: DateTime<Utc>,
 }
 
-/// The change log, with its triggers, that was last found in the CRM; another one has missed what happened before it.
+/// The change log and triggers that were last found in the CRM. A different change log has missed earlier changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeLogInUse {
     pub generation: String,
 }
 
-/// With triggers: sends that went unasked under `[safety] approve_above`, since then.
+/// With triggers: sends since then that stayed below `[safety] approve_above` and so needed no approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnaskedSends {
     pub since: DateTime<Utc>,
     pub leads: u64,
-    /// Leads that were taken for gone meanwhile.
+    /// Leads among them whose rows went missing.
     #[serde(default)]
     pub lost: u64,
 }
 
-/// With triggers: leads that were taken for gone, since then, without anybody having been asked.
+/// With triggers: leads since then whose rows went missing and that needed no approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnaskedLosses {
     pub since: DateTime<Utc>,
@@ -205,7 +205,7 @@ impl ControlFact for MappingInUse {
     const NAME: &'static str = "mapping_in_use";
 }
 
-/// The fact as it stands, if it does.
+/// The stored fact, if it exists.
 pub async fn read<F: ControlFact>(db: &StateDb) -> Result<Option<F>, sqlx::Error> {
     let body: Option<String> = on_state!(db, pool => {
         sqlx::query_scalar("select body from control where name = $1").bind(F::NAME).fetch_optional(pool).await
@@ -213,14 +213,14 @@ pub async fn read<F: ControlFact>(db: &StateDb) -> Result<Option<F>, sqlx::Error
     body.map(|body| parse(&body)).transpose()
 }
 
-/// Every fact, by one statement.
+/// All facts, read by one statement.
 #[derive(Debug, Clone, Default)]
 pub struct ControlFacts {
     bodies: HashMap<String, String>,
     newest_at: Option<DateTime<Utc>>,
 }
 
-/// Facts whose column `at` is not the moment when they were written: a fence, and the end of a pause.
+/// Facts whose column `at` is not the moment of writing: it is a fencing token or the end of a pause.
 pub(crate) const WITHOUT_MOMENT: [&str; 2] = ["polling", "asked_pause"];
 
 impl ControlFacts {
@@ -233,12 +233,12 @@ impl ControlFacts {
         Ok(Self { bodies, newest_at: newest.map(instant) })
     }
 
-    /// As it was when all were read.
+    /// The fact as it was when all were read.
     pub fn get<F: ControlFact>(&self) -> Result<Option<F>, sqlx::Error> {
         self.bodies.get(F::NAME).map(|body| parse(body)).transpose()
     }
 
-    /// As it is stored.
+    /// The stored text of the fact.
     pub fn text<F: ControlFact>(&self) -> Option<&str> {
         self.bodies.get(F::NAME).map(String::as_str)
     }
@@ -253,7 +253,7 @@ fn parse<F: ControlFact>(body: &str) -> Result<F, sqlx::Error> {
     serde_json::from_str(body).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-/// Puts the fact in place of what stood there.
+/// Stores the fact in place of an earlier one.
 pub async fn write<F: ControlFact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let body = serde_json::to_string(fact).map_err(|error| sqlx::Error::Encode(error.into()))?;
     on_state!(db, pool => {
@@ -265,7 +265,7 @@ pub async fn write<F: ControlFact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -
     })
 }
 
-/// Takes the fact away; whether it stood.
+/// Removes the fact. Returns whether it existed.
 pub async fn clear<F: ControlFact>(db: &StateDb) -> Result<bool, sqlx::Error> {
     Ok(on_state!(db, pool => {
         sqlx::query("delete from control where name = $1").bind(F::NAME).execute(pool).await?.rows_affected()

@@ -1,5 +1,5 @@
-//! Tables `decision` and `decided`: what persons decided, and about which leads. Written in the transaction that does what
-//! was decided.
+//! Tables `decision` and `decided`: the decisions of operators, and the leads that they concern. They are written in the
+//! transaction that carries the decision out.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
-/// A person who decides, as far as is known: the account at the command line, or the dashboard. No more than a hint.
+/// The operator who decides, as far as is known: the account at the command line, or the dashboard. It is only a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecisionMaker(String);
 
@@ -29,7 +29,7 @@ pub enum DecisionAction {
     Retry,
     Resume,
     Restored,
-    /// Of whom is not written down.
+    /// The erased lead is not recorded.
     Erase,
     Allow,
 }
@@ -48,7 +48,7 @@ impl DecisionAction {
     }
 }
 
-/// One statement that begins a decision, and gives its number. How many leads it concerns is not known yet.
+/// One statement that begins a decision and returns its number. The number of leads is not known yet.
 pub(crate) fn begin_query<DB: Database>(
     action: DecisionAction,
     who: &DecisionMaker,
@@ -67,7 +67,7 @@ where
     query
 }
 
-/// Writes down how many leads a decision came to concern.
+/// Stores how many leads the decision concerned.
 pub(crate) const COUNT: &str = "update decision set leads = $1 where seq = $2";
 
 /// A decision that concerns no lead in particular.
@@ -81,14 +81,14 @@ pub async fn note(
     on_state!(db, pool => begin_query(action, who, reason, now).build().execute(pool).await.map(drop))
 }
 
-/// One decision, as it is told.
+/// One stored decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecordedDecision {
     pub at: DateTime<Utc>,
     pub action: String,
     pub who: String,
     pub reason: Option<String>,
-    /// How many leads it concerned.
+    /// How many leads the decision concerned.
     pub leads: i64,
 }
 
@@ -98,7 +98,7 @@ fn decided((at, action, who, reason, leads): DecisionRow) -> RecordedDecision {
     RecordedDecision { at: instant(at), action, who, reason, leads }
 }
 
-/// What was decided about one lead, oldest first.
+/// Decisions about one lead, oldest first.
 pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<RecordedDecision>, sqlx::Error> {
     let rows: Vec<DecisionRow> = on_state!(db, pool => {
         sqlx::query_as(

@@ -1,7 +1,7 @@
-//! Table `lead`, the deliverer's side: claiming what is due, and recording what came of it, in one transaction each time.
+//! Table `lead`, the deliverer's side: claiming due leads and recording the outcomes of attempts, each in one transaction.
 //!
-//! A claim is on the disk before its request leaves. An outcome counts only for the claim it belongs to. At most one
-//! claim a lead exists at any time, which is what "one in flight a lead" rests on. [`super::due`] says what may be claimed.
+//! A claim is on the disk before its request leaves. An outcome counts only for its own claim. A lead has at most one claim at a
+//! time, so at most one request per lead is in flight. [`super::due`] says what may be claimed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::store::lead::{self, InOrder};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{consent, due, instant, late, micros, outcome, pause, possible_opt_out, withdrawal_apart};
 
-/// Of a withdrawal of consent nothing is left to be done: it has arrived, or Conversica never heard what it takes back.
+/// A withdrawal of consent needs no further send: Conversica accepted it, or never received the content that it withdraws.
 macro_rules! nothing_to_withdraw {
     () => {
         "f_next = 'done' and lead.desired_hash = lead.sent_hash \
@@ -29,7 +29,7 @@ macro_rules! nothing_to_withdraw {
     };
 }
 
-/// Where a lead rests that is not on its way: what is left of it when this attempt is put aside.
+/// The status of a lead that leaves the queue when its attempt ends.
 const RESTING: &str = concat!(
     "when lead.gone_at is not null and (lead.urgent = 0 or ",
     nothing_to_withdraw!(),
@@ -41,16 +41,16 @@ const RESTING: &str = concat!(
 pub struct ClaimRequest<'a> {
     pub leads: usize,
     pub admit: &'a ClaimFilter,
-    /// Nothing is claimed while any lead of this state is in flight, whoever sends it: these credentials have never been
-    /// accepted, and a wrong password may cost one refusal, not one for every instance.
+    /// No lead is claimed while any instance has one in flight. The credentials have never been accepted, so a wrong password
+    /// costs one rejected request and not one for every instance.
     pub alone: bool,
     pub opt_outs: OptOuts,
 }
 
-/// What becomes of content that contradicts an opt-out that was heard.
+/// How content that contradicts a heard opt-out is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptOuts {
-    /// It leaves with the opt-out in it.
+    /// The content is sent with the opt-out in it.
     Keep,
     Ignore,
 }
@@ -70,15 +70,15 @@ impl ClaimRequest<'_> {
     }
 }
 
-/// How much of the time between the moment when a lead is due and its claim counts as time of failure.
+/// The longest lateness of a claim that counts as time of failure.
 const LATENESS_COUNTED: TimeDelta = TimeDelta::minutes(1);
 
-/// What Conversica has posted about a lead may withdraw consent: until it is taken in, only a withdrawal is sent to that lead.
+/// A stored post about a lead may withdraw consent. Until the receiver has applied it, only withdrawals are sent for that lead.
 const NOTHING_TO_TAKE_IN: &str = " and (urgent = 1 or not exists (select 1 from event where event.id = lead.id \
      and event.client_id = lead.client_id and event.applied_at is null and event.problem is null))";
 
-/// Records what has finished and claims up to `wanted` leads that are due, withdrawals of consent before all others: a
-/// handful of statements in one transaction, whatever the numbers (`finished` at most 2,000).
+/// Records the finished attempts and claims up to `wanted` due leads, withdrawals of consent first. It takes a handful of
+/// statements in one transaction, for any number of leads (`finished` at most 2,000).
 pub async fn record_and_claim(
     db: &StateDb,
     finished: &[FinishedAttempt],
@@ -132,7 +132,7 @@ pub async fn record_and_claim(
         }
         let quotas = if wanted > 0 { admit.quotas(now) } else { Vec::new() };
         if wanted > 0 && (alone || !quotas.is_empty()) {
-            // What is counted here must still be true when the claim is made: one instance at a time.
+            // The counts must still be true when the claim is made, so one instance counts and claims at a time.
             if let Some(lock) = db.claim_lock() {
                 sqlx::query(lock).execute(&mut *transaction).await?;
             }
@@ -164,14 +164,14 @@ pub async fn record_and_claim(
                 claim.push(" ").push(db.skip_locked()).push(") arm");
                 union = " union all ";
             }
-            // A halt, or a pause that Conversica has asked for, counts at once, whichever instance has met it.
+            // A halt, or a pause that Conversica asked for, applies at once, whichever instance met it.
             claim.push(") arms where not exists (select 1 from control where name = 'halt') and not exists (");
             claim.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
             claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(") order by place, due_at, id limit ");
             claim.push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
             claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, ");
-            // What a lead came too late counts for a minute only: no attempt was made, because the program did not run, sending
-            // was paused, or the clock was wrong.
+            // Lateness counts for a minute only, because it is no failure of Conversica: the program did not run, sending was
+            // paused, or the clock was wrong.
             let late = micros(now - LATENESS_COUNTED);
             claim.push("first_failed_at = case when first_failed_at > ").push_bind(micros(now)).push(" then ");
             claim.push_bind(micros(now)).push(" when due_at < ").push_bind(late);
@@ -201,7 +201,7 @@ pub async fn record_and_claim(
                 });
             }
         }
-        // The last word before a request leaves: whatever wrote this content may not have known of an opt-out.
+        // The last check before a request leaves: the writer of this content may not have known of an opt-out.
         if !claims.is_empty() && opt_outs == OptOuts::Keep && consent::any!(&mut *transaction)? {
             let leads: Vec<LeadId> = claims.iter().map(|claim| claim.lead.clone()).collect();
             let standing = consent::standing!(&mut *transaction, &leads)?;
@@ -235,13 +235,13 @@ pub async fn record_and_claim(
     })
 }
 
-/// Of what was claimed, the content that a standing opt-out does not let pass, as it may leave.
+/// The claimed contents that an opt-out in force forbids, each with the content to send instead.
 fn keep(claims: &[LeadClaim], standing: &HashMap<LeadId, WithdrawnConsent>) -> Vec<(LeadId, String)> {
     let kept = |claim: &LeadClaim| Some((claim.lead.clone(), standing.get(&claim.lead)?.keep(&claim.body)?));
     claims.iter().filter_map(kept).collect()
 }
 
-/// One statement that puts other content in place of what was claimed. The row's hash stays: the row has not changed.
+/// One statement that replaces the content of claimed leads. The row hash stays, because the row has not changed.
 fn kept_query<DB: Database>(kept: &[(LeadId, String)]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
@@ -269,7 +269,7 @@ where
     update
 }
 
-/// One statement that writes to the leads what came of their claims.
+/// One statement that writes the outcomes of claims to the leads.
 pub(crate) fn finished_query<DB: Database>(finished: &[FinishedAttempt], order: &InOrder) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -300,7 +300,7 @@ where
             .push_bind(next)
             .push_bind(micros(due_at))
             .push_bind(f.http_status.map(i64::from))
-            // The journal has it; a lead that is in step carries no second copy.
+            // The journal has the detail. A lead in sync carries no second copy.
             .push_bind(f.detail.clone().filter(|_| f.class != OutcomeClass::Accepted))
             .push_bind(micros(f.at));
     });
@@ -308,8 +308,8 @@ where
     update.push(RESTING);
     let has_ended = withdrawal_apart::has_ended();
     update.push("when ").push(&has_ended).push(" then case when lead.gone_at is null then 'rejected' else 'gone' end ");
-    // Content that has changed since it was sent is due in its own right, whatever came of the old; only a person's word
-    // and a delay outlive it.
+    // Content that changed after it was sent is due in its own right, whatever the outcome of the old content. Only holds for
+    // approval and delays outlive that outcome.
     update.push(
         "when f_next = 'done' and lead.desired_hash = lead.sent_hash then 'in_sync' \
          when f_class not in ('accepted', 'ambiguous') and lead.desired_hash = lead.delivered_hash then 'in_sync' \
@@ -336,8 +336,8 @@ where
          delivered = case when f_class = 'accepted' then case when lead.desired_hash <> lead.sent_hash then lead.sent end \
                      when f_class = 'ambiguous' then ",
     );
-    // Of a first contact that nobody knows the end of, what was sent is the best there is to compare with; what a baseline
-    // assumed was never sent.
+    // If the end of a first contact is unknown, later contents are compared with what was sent. A baseline's assumed content does
+    // not count, because it was never sent.
     update.push(format!("coalesce(case when lead.assumed_at is null then {} end, {})", lead::DELIVERED, lead::SENT));
     update.push(
         " else lead.delivered end, \

@@ -1,5 +1,5 @@
-//! What may be claimed, and when: three groups of due leads, each with an index of its own, of which withdrawals of consent
-//! always go first. Caps on people contacted for the first time, and the Test Lead Token, close the other groups.
+//! What may be claimed, and when. Due leads form three groups, each with its own index. Withdrawals of consent always go first;
+//! caps on first contacts and the Test Lead Token limit the other groups.
 
 use chrono::{DateTime, Utc};
 
@@ -12,7 +12,7 @@ use crate::store::possible_opt_out::NOT_HELD;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
-/// A group of due leads, and how many of it may be claimed.
+/// A group of due leads, and how many of them may be claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClaimArm {
     pub condition: &'static str,
@@ -21,12 +21,13 @@ pub(crate) struct ClaimArm {
 
 pub(crate) const URGENT: &str = "urgent = 1";
 pub(crate) const KNOWN: &str = "urgent = 0 and first_contact_at is not null and assumed_at is null";
-/// Never sent from here: the first request is a first contact, as far as is known. In the words of its index.
+/// Leads never sent from here: as far as is known, their first request is a first contact. The text must match the condition of
+/// its index.
 pub(crate) const NEW: &str = "urgent = 0 and (first_contact_at is null or assumed_at is not null)";
 const TESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is not null";
 const UNTESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is null";
 
-/// A number of leads that must not be exceeded: those with an instant later than `since`, counted up to `at_most`.
+/// A limit on a number of leads: those with an instant later than `since`, counted up to `at_most`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClaimQuota {
     /// Binds `since` and `at_most`.
@@ -36,7 +37,7 @@ pub(crate) struct ClaimQuota {
 }
 
 impl ClaimFilter {
-    /// What has to be counted, in the claim's own transaction, before people who are new may be claimed.
+    /// The counts to make, in the claim's own transaction, before new people may be claimed.
     pub(crate) fn quotas(&self, now: DateTime<Utc>) -> Vec<ClaimQuota> {
         const INTRODUCED: &str = "select count(*) from (select 1 as one from lead where introduced_at > $1 \
              union all select 1 from tombstone where introduced_at > $1 limit $2) counted";
@@ -58,7 +59,7 @@ impl ClaimFilter {
         }
     }
 
-    /// The groups a claim chooses from, withdrawals first; `budget` is how many new people the quotas leave.
+    /// The groups that a claim chooses from, withdrawals first. `budget` is how many new people the quotas leave.
     pub(crate) fn arms(&self, wanted: usize, budget: i64) -> Vec<ClaimArm> {
         let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
         let budget = budget.clamp(0, wanted);
@@ -80,16 +81,16 @@ impl ClaimFilter {
     }
 }
 
-/// When there is something to claim.
+/// When a lead can be claimed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NextDue {
-    /// The first moment at which a claim finds a lead; in the past where one is due already.
+    /// The first moment at which a claim finds a lead; in the past if a lead is due already.
     pub at: Option<DateTime<Utc>>,
-    /// Set where new people wait only because a cap is reached: when it lets the next one pass.
+    /// Set if new people wait only because a cap is reached: the time when it admits the next one.
     pub capped_until: Option<DateTime<Utc>>,
 }
 
-/// When the next lead that may be claimed is due, if any waits.
+/// When the next claimable lead is due, if any waits.
 pub async fn next_due_at(db: &StateDb, admit: &ClaimFilter, now: DateTime<Utc>) -> Result<NextDue, sqlx::Error> {
     let mut next = NextDue::default();
     for arm in admit.arms(1, 1) {
@@ -112,7 +113,7 @@ pub async fn next_due_at(db: &StateDb, admit: &ClaimFilter, now: DateTime<Utc>) 
     Ok(next)
 }
 
-/// When every cap lets a new person pass; `None` where they do now.
+/// When every cap admits a new person; `None` if they all do now.
 async fn free_at(
     db: &StateDb,
     caps: &[NewPeopleCap],
@@ -133,7 +134,7 @@ async fn free_at(
     Ok(free)
 }
 
-/// With the Test Lead Token: how many more leads may be sent with it.
+/// With the Test Lead Token: how many more leads it may send.
 pub async fn test_leads_left(db: &StateDb, limit: u32) -> Result<i64, sqlx::Error> {
     let used: i64 = on_state!(db, pool => {
         sqlx::query_scalar(
@@ -143,13 +144,13 @@ pub async fn test_leads_left(db: &StateDb, limit: u32) -> Result<i64, sqlx::Erro
     Ok((i64::from(test_leads_for_the_crm(db, limit).await?) - used).max(0))
 }
 
-/// How many leads of the CRM may be sent with the Test Lead Token: one less where `check --send-test-lead` has used one.
+/// How many leads of the CRM the Test Lead Token may send: one less if `check --send-test-lead` has used one.
 pub async fn test_leads_for_the_crm(db: &StateDb, limit: u32) -> Result<u32, sqlx::Error> {
     Ok(limit.saturating_sub(u32::from(control::read::<TestLeadSent>(db).await?.is_some())))
 }
 
-/// With the Test Lead Token: once `limit` distinct leads have been sent with it, holds the others that wait, some thousands at
-/// a time. Returns how many that was.
+/// With the Test Lead Token: once it has sent `limit` distinct leads, holds the other waiting leads, a few thousand at a time.
+/// Returns how many leads it held.
 pub async fn hold_surplus_tests(db: &StateDb, limit: u32, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     const AT_ONCE: i64 = 2000;
     let quota = ClaimFilter::TestLeads(limit).quotas(now).remove(0);
@@ -171,7 +172,7 @@ pub async fn hold_surplus_tests(db: &StateDb, limit: u32, now: DateTime<Utc>) ->
     })
 }
 
-/// Makes withdrawals of consent that wait for their next try due at once: Conversica answers again, and they go first.
+/// Makes withdrawals of consent that wait for a retry due at once: Conversica answers again, and they go first.
 pub async fn hurry_withdrawals(db: &StateDb, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let sql = format!(
         "with late (late_id, late_client_id) as (select id, client_id from lead \
@@ -182,12 +183,12 @@ pub async fn hurry_withdrawals(db: &StateDb, now: DateTime<Utc>) -> Result<u64, 
     Ok(on_state!(db, pool => sqlx::query(trusted(sql)).bind(micros(now)).execute(pool).await?.rows_affected()))
 }
 
-/// Since when the lead that has waited longest to be sent waits: due, or failed and tried again.
+/// Since when the lead that has waited longest waits: due, or failed and waiting for its retry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LongestWait {
-    /// Of those whom Conversica knows, and of withdrawals of consent: no cap keeps them.
+    /// For leads that Conversica knows and for withdrawals of consent; no cap delays them.
     pub known: Option<DateTime<Utc>>,
-    /// Of those who are contacted for the first time.
+    /// For first contacts.
     pub new: Option<DateTime<Utc>>,
 }
 
@@ -197,7 +198,7 @@ impl LongestWait {
     }
 }
 
-/// The first of each index of what is due, and those few that have failed.
+/// Reads the first entry of each index of due leads, and the few failed leads.
 pub async fn longest_wait(db: &StateDb) -> Result<LongestWait, sqlx::Error> {
     let mut longest = LongestWait::default();
     for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
@@ -212,8 +213,8 @@ pub async fn longest_wait(db: &StateDb) -> Result<LongestWait, sqlx::Error> {
     Ok(longest)
 }
 
-/// How many leads wait to be sent, now or later, and how many are on their way: `(waiting, in_flight)`. Not those that a post
-/// holds until an operator has looked.
+/// The backlog as `(waiting, in_flight)`: leads that are due now or later, and leads in flight. It leaves out leads held by a
+/// possible opt-out.
 pub async fn backlog(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
     let sql =
         format!("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'{NOT_HELD}");
@@ -225,13 +226,13 @@ pub async fn backlog(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
     })
 }
 
-/// How many people wait to be contacted for the first time and have not been tried: those that a cap may hold back.
+/// How many people wait for their first contact without a try so far. A cap may delay them.
 pub async fn count_untried_people(db: &StateDb) -> Result<i64, sqlx::Error> {
     let sql = format!("select count(*) from lead where status = 'pending' and status <> 'in_sync' and {NEW}");
     on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
 }
 
-/// When the lead that has been due for longest became due; `None` where none waits to be sent. Each part has an index.
+/// The earliest due time in the backlog; `None` if no lead waits. Each part has an index.
 pub async fn oldest(db: &StateDb) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     const WAITS: &str = "select min(due_at) as at from lead where status in ('pending', 'retrying')";
     let sql = format!(

@@ -1,9 +1,10 @@
-//! Erasing a person: everything that is held of them goes, in one transaction, and a tombstone stays, by which they are never
-//! written to again. [`super::tombstone`] says what it is; [`super::record`] knows where everything stands.
+//! Erasing a person: one transaction deletes everything stored about them and leaves a tombstone, so that nothing is sent to them
+//! again. [`super::tombstone`] describes the tombstone; [`super::record`] knows every table with data of a person.
 //!
-//! On PostgreSQL others write at the same time. Whoever may write something of a lead that is not there holds the lock of
-//! `tombstone::erased!`, for which an erasure waits; answers to requests are journalled under the lock of their table,
-//! which it takes. It waits for nothing else while it holds these: a lead that somebody is just working on is tried again.
+//! On PostgreSQL other sessions write at the same time. A writer that may write about a missing lead holds the lock of
+//! `tombstone::erased!`, and an erasure waits for that lock. Writers journal answers under the lock of table `outcome`, which an
+//! erasure takes. An erasure waits for nothing else while it holds these locks: if a session is working on the lead, the erasure
+//! is tried again.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -23,43 +24,43 @@ use crate::store::{consent, gone, micros, payload, possible_opt_out};
 /// Whether Conversica may still write to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErasureReach {
-    /// It was never told of them, and has never spoken of them.
+    /// Conversica was never told about them and has never posted about them.
     Never,
-    /// What it accepted last withdraws consent to all messages.
+    /// The content that Conversica accepted last withdraws consent to all messages.
     Stopped,
-    /// A request is on its way.
+    /// A request is in flight.
     InFlight,
-    /// It is about to be told to stop.
+    /// A request to stop messaging waits to be sent.
     Stopping,
-    /// It was told to stop, and has refused that, or did not answer for too long.
+    /// Conversica rejected the request to stop, or did not answer for too long.
     StopFailed,
-    /// It knows them, or may; we know what to tell it.
+    /// Conversica knows them, or may know them; the state has the content to stop it with.
     MayWrite,
-    /// It has spoken of them, and was never told of them from here: we know nothing to tell it.
+    /// Conversica has posted about them but was never told about them from here, so the state has no content to stop it with.
     SpeaksOfThem,
 }
 
-/// What came of an erasure.
+/// The outcome of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErasureOutcome {
-    /// Done; so many rows are gone.
+    /// The person is erased; the number counts the deleted rows.
     Done(u64),
-    /// Nothing was touched, because of that.
+    /// Nothing was changed, for this reason.
     Refused(ErasureReach),
-    /// Somebody is working on the lead at this very moment.
+    /// Another session is working on the lead at this moment.
     Busy,
 }
 
-/// What counts for whether Conversica may still write to them.
+/// The ground for deciding whether Conversica may still write to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToldFact {
-    /// What is known here.
+    /// Only the state counts.
     AsFarAsIsKnown,
-    /// A person says that it was taken care of at Conversica's.
+    /// The operator says that they have stopped the messages at Conversica by hand.
     ByHand,
 }
 
-/// What table `lead` says of it: status, whether Conversica was ever told, the content accepted for certain, desired.
+/// Columns of table `lead`: status, whether Conversica was ever told, the content accepted for certain, the desired content.
 type ErasureRow = (String, bool, Option<String>, Option<String>, Option<i64>, Option<i64>);
 
 fn says(content: Option<&String>, keys: &[LeadKey]) -> bool {
@@ -80,7 +81,7 @@ fn reach(row: Option<&ErasureRow>, is_heard: bool) -> ErasureReach {
     }
 }
 
-/// Over a connection: the row of table `lead`, and whether Conversica has spoken of the lead. `$lock` says how the row is locked.
+/// Reads the row of table `lead`, and whether Conversica has posted about the lead. `$lock` is the locking clause.
 macro_rules! look {
     ($connection:expr, $lead:expr, $lock:expr) => {{
         let sql = format!(
@@ -113,7 +114,7 @@ macro_rules! look {
     }};
 }
 
-/// Keeps everybody away who might write of a person: see above.
+/// Keeps out every writer that may write about a person; see the module.
 macro_rules! keep_away {
     ($db:expr, $transaction:expr) => {
         if let StateDb::Postgres(_) = $db {
@@ -126,7 +127,7 @@ macro_rules! keep_away {
     };
 }
 
-/// How a row is locked without waiting for whoever has it; on SQLite there is nobody else.
+/// Locks a row without waiting for another session. SQLite has no other writer.
 fn without_waiting(db: &StateDb) -> &'static str {
     match db {
         StateDb::Sqlite(_) => "",
@@ -134,7 +135,7 @@ fn without_waiting(db: &StateDb) -> &'static str {
     }
 }
 
-/// In a transaction: the tombstone, which is made where it does not stand, and takes over what has to be kept.
+/// In a transaction: creates the tombstone if it is missing, and copies into it what must be kept.
 macro_rules! bury {
     ($transaction:expr, $lead:expr, $standing:expr, $row:expr, $now:expr) => {{
         let body = TombstoneKey::generate().body();
@@ -179,8 +180,8 @@ pub async fn reach_of(db: &StateDb, lead: &LeadId) -> Result<ErasureReach, sqlx:
     })
 }
 
-/// Erases everything that is held of a person, and leaves the tombstone; nothing at all where Conversica may still write to
-/// them. May be repeated.
+/// Deletes everything stored about a person and leaves the tombstone. If Conversica may still write to them, nothing is changed.
+/// It may be repeated.
 pub async fn erase(
     db: &StateDb,
     lead: &LeadId,
@@ -194,7 +195,7 @@ pub async fn erase(
     }
 }
 
-/// Somebody has what we want; also where the server has ended two that waited for each other.
+/// Another session holds a lock that the erasure needs. This includes a deadlock (40P01) that the server has broken.
 fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     db::is_lock(error) || code.as_deref() == Some("40P01")
@@ -215,13 +216,13 @@ async fn erase_now(
         let reach = reach(row.as_ref(), heard);
         let is_over = matches!(reach, ErasureReach::Never | ErasureReach::Stopped);
         if reach == ErasureReach::InFlight || !is_over && told == ToldFact::AsFarAsIsKnown {
-            // At once: what is locked is passed over by claims.
+            // Roll back at once, because claims skip locked leads.
             transaction.rollback().await?;
             return Ok(ErasureOutcome::Refused(reach));
         }
         let standing = consent::standing!(&mut *transaction, std::slice::from_ref(lead))?.remove(lead).unwrap_or_default();
         bury!(transaction, lead, standing, row, now);
-        // Facts that may quote them.
+        // Facts whose texts may quote the person.
         let quoted: Vec<String> = sqlx::query_scalar(
             "select detail from outcome where id = $1 and client_id = $2 and class = 'halting' and detail is not null")
             .bind(&lead.id).bind(&lead.client_id).fetch_all(&mut *transaction).await?;
@@ -272,7 +273,7 @@ async fn erase_now(
     })
 }
 
-/// What becomes of a fact that may name or quote a person.
+/// The treatment of a fact that may name or quote a person.
 enum ErasedFact {
     Stays,
     Goes,
@@ -282,7 +283,7 @@ enum ErasedFact {
 fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> ErasedFact {
     let mut fact: Value = serde_json::from_str(body).unwrap_or_default();
     match name {
-        // The comparison begins anew.
+        // The full compare begins again.
         "comparing" if fact["id"] == lead.id.as_str() && fact["client_id"] == lead.client_id.as_str() => {
             ErasedFact::Goes
         }
@@ -301,8 +302,8 @@ fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> ErasedFa
     }
 }
 
-/// Tells Conversica to stop messaging them, before all other leads, and makes the tombstone at the same time: from then on
-/// nothing else is sent to them, whatever their row says. Whether that is so now; where it is not, somebody came between.
+/// Queues a request to stop messaging them, before all other leads, and creates the tombstone in the same step. From then on
+/// nothing else is sent to them, whatever their row says. Returns `false` if another session changed the lead in between.
 pub async fn stop_first(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     if reach_of(db, lead).await? == ErasureReach::MayWrite {
         gone::stop(db, std::slice::from_ref(lead), now, now).await?;
@@ -318,7 +319,7 @@ async fn bury_who_stops(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Resu
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         keep_away!(db, transaction);
         let (row, _) = look!(transaction, lead, without_waiting(db));
-        // A poll may have put the row's content back: then it is told again.
+        // A poll may have written the row's content again. Then the stop is queued again.
         if !row.as_ref().is_some_and(|row| says(row.3.as_ref(), &[LeadKey::StopMessaging])) {
             transaction.rollback().await?;
             return Ok(false);
@@ -330,8 +331,8 @@ async fn bury_who_stops(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Resu
     })
 }
 
-/// Takes the tombstone away: the person may be written to again, as a new person. What they had said against e-mails or text
-/// messages counts again. Whether there was one.
+/// Removes the tombstone: the person may be written to again, as a new person. Their earlier opt-outs from e-mails or text
+/// messages count again. Returns whether a tombstone existed.
 pub async fn allow(db: &StateDb, lead: &LeadId, who: &DecisionMaker, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let Some(key) = tombstone::key(db).await? else { return Ok(false) };
     let allowed = on_state!(db, pool => {
@@ -354,14 +355,14 @@ pub async fn allow(db: &StateDb, lead: &LeadId, who: &DecisionMaker, now: DateTi
         Ok::<bool, sqlx::Error>(true)
     })?;
     if allowed {
-        // Their row may not have changed for long.
+        // Their row may have been unchanged for long, so only a full compare finds it.
         control::write(db, &CompareAsked { at: now }, now).await?;
     }
     Ok(allowed)
 }
 
-/// SQLite: moves what is in the write-ahead log to the file and empties the log, in which erased bytes would stay for some time.
-/// Whether that could be done, while somebody may be reading. PostgreSQL does such things by itself, and later.
+/// SQLite: moves the write-ahead log into the file and empties it, because erased bytes would stay in the log for some time.
+/// Returns `false` if a reader prevents it. PostgreSQL does this by itself, later.
 pub async fn scrub(db: &StateDb) -> Result<bool, sqlx::Error> {
     let StateDb::Sqlite(pool) = db else { return Ok(true) };
     let (busy, _, _): (i64, i64, i64) = sqlx::query_as("pragma wal_checkpoint(truncate)").fetch_one(pool).await?;

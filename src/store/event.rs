@@ -1,4 +1,4 @@
-//! Tables `event` and `received_count`: what Conversica has posted, as it came, before anything is made of it.
+//! Tables `event` and `received_count`: the posts of Conversica as they arrived, before the receiver applies them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,7 @@ use crate::store::micros;
 use crate::store::state_db::StateDb;
 use crate::store::tombstone::{self, ErasedPeople};
 
-/// In which lane of the write-back an event goes: those of one lead arrive in their order, a chat lead goes by itself.
+/// The write-back lane of an event. The events of one lead share a lane and arrive in order; each chat lead has its own.
 pub fn lane(kind: PostKind, lead: &LeadId, seq: i64) -> String {
     match kind {
         PostKind::LeadUpdate | PostKind::Message => format!("{}\u{1f}{}", lead.id, lead.client_id),
@@ -20,26 +20,26 @@ pub fn lane(kind: PostKind, lead: &LeadId, seq: i64) -> String {
     }
 }
 
-/// One post, as it is to be stored.
+/// One post to store.
 #[derive(Clone)]
 pub struct PostArrival {
     pub kind: PostKind,
-    /// As table `lead` has it; blank for what cannot be read.
+    /// The lead as table `lead` names it; blank for an unreadable post.
     pub lead: LeadId,
     pub body: Vec<u8>,
     pub content_hash: ContentFingerprint,
-    /// Why it cannot be read.
+    /// Why the post cannot be read.
     pub problem: Option<String>,
-    /// Whether it says something that Conversica has not published.
+    /// Whether the post says something that Conversica has not published.
     pub outside_vocabulary: bool,
     /// Whether it is a Lead Update that withdraws consent.
     pub withdraws: bool,
-    /// Of what cannot be read: whom it may be about.
+    /// The lead that an unreadable post may be about.
     identity: Option<LeadId>,
 }
 
 impl PostArrival {
-    /// What was posted, read. Without `has_clients` a lead is known by its id alone, whatever `clientId` Conversica posts.
+    /// Reads a post. Without `has_clients` a lead is identified by its id alone, whatever `clientId` Conversica posts.
     pub fn of(kind: PostKind, body: Vec<u8>, has_clients: bool) -> Self {
         let post = match heard::read(kind, &body) {
             Ok(post) => post,
@@ -55,39 +55,39 @@ impl PostArrival {
         Self { kind, lead, body, content_hash, problem: None, outside_vocabulary, withdraws, identity: None }
     }
 
-    /// What nobody can make anything of, kept as it came.
+    /// A post that cannot be read, kept as it arrived.
     pub fn unreadable(kind: PostKind, body: Vec<u8>, problem: impl Into<String>) -> Self {
         let content_hash = heard::unreadable_hash(kind, &body);
-        // Now, and not in the transaction that stores it: a body of a megabyte takes time.
+        // Done here and not in the transaction that stores the post, because a body of a megabyte takes time.
         let identity = heard::identity(&body);
         let (lead, problem) = (LeadId::default(), Some(problem.into()));
         Self { kind, lead, body, content_hash, problem, outside_vocabulary: false, withdraws: false, identity }
     }
 
-    /// Whom it may be about, as table `lead` has them; nobody where that is not known.
+    /// The leads that the post may be about, as table `lead` names them; empty if that is not known.
     pub(crate) fn about(&self) -> impl Iterator<Item = LeadId> + use<> {
         let lead = match (&self.problem, self.kind) {
             (Some(_), _) => self.identity.clone(),
             (None, PostKind::ChatLead) => None,
             (None, PostKind::LeadUpdate | PostKind::Message) => Some(self.lead.clone()),
         };
-        // Of what cannot be read nobody has looked whether clients tell leads apart.
+        // For an unreadable post it is unknown whether clients tell leads apart, so both forms are given.
         let without_client = lead.clone().filter(|lead| self.problem.is_some() && !lead.client_id.is_empty());
         let without_client = without_client.map(|lead| LeadId { client_id: String::new(), ..lead });
         lead.into_iter().chain(without_client)
     }
 
-    /// Under which name it is counted.
+    /// The name under which the post is counted.
     fn counted_as(&self) -> &'static str {
         if self.problem.is_some() { "unreadable" } else { self.kind.name() }
     }
 }
 
-/// A content, with how many arrivals of this batch repeat it.
+/// A content, and how many arrivals of this batch repeat it.
 type ArrivedContent<'a> = (&'a PostArrival, i64);
 
-/// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
-/// this returns well, everything is on the disk.
+/// Stores a batch in one transaction: new contents are added, known contents are counted as repeated. When this returns `Ok`,
+/// everything is on the disk.
 pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if arrivals.is_empty() {
         return Ok(());
@@ -142,8 +142,8 @@ pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -
 const COUNT_ERASED: &str = "insert into received_count (name, count) values ('erased', $1) \
      on conflict (name) do update set count = received_count.count + excluded.count";
 
-/// Of what was posted, what is not about somebody who was erased; and how many others there are. They are acknowledged, counted
-/// and forgotten.
+/// The posts that are not about erased people, and the number of the others. Posts about erased people are acknowledged, counted
+/// and dropped.
 fn kept<'a>(arrivals: &'a [PostArrival], erased: &ErasedPeople) -> (Vec<&'a PostArrival>, i64) {
     let is_kept = |arrival: &&PostArrival| erased.is_empty() || !arrival.about().any(|lead| erased.has(&lead));
     let kept: Vec<&PostArrival> = arrivals.iter().filter(is_kept).collect();
@@ -151,7 +151,7 @@ fn kept<'a>(arrivals: &'a [PostArrival], erased: &ErasedPeople) -> (Vec<&'a Post
     (kept, i64::try_from(refused).unwrap_or(i64::MAX))
 }
 
-/// Each content once, and where it stands.
+/// Each content once, and its place in that list.
 fn distinct<'a>(arrivals: &[&'a PostArrival]) -> (Vec<ArrivedContent<'a>>, HashMap<ContentFingerprint, usize>) {
     let mut places: HashMap<ContentFingerprint, usize> = HashMap::with_capacity(arrivals.len());
     let mut contents: Vec<ArrivedContent<'_>> = Vec::with_capacity(arrivals.len());
@@ -167,11 +167,11 @@ fn distinct<'a>(arrivals: &[&'a PostArrival]) -> (Vec<ArrivedContent<'a>>, HashM
     (contents, places)
 }
 
-/// What becomes of a content that is there already.
+/// How the insert treats a content that is already stored.
 const ON_CONFLICT: &str = " on conflict (content_hash) do update \
      set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at";
 
-/// A withdrawal that is posted once more, after consent was given, is a new word: its event is taken in again.
+/// A withdrawal that Conversica posts again, after consent was given, is a new withdrawal: its event is applied again.
 fn take_again_query<DB: Database>(contents: &[ArrivedContent<'_>]) -> QueryBuilder<DB>
 where
     for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
@@ -205,13 +205,13 @@ fn insert_sqlite_query(contents: &[ArrivedContent<'_>], now: i64) -> QueryBuilde
             .push_bind(arrival.problem.clone())
             .push_bind(*repeats);
     });
-    // `where true`: without it SQLite would take `on` for the condition of a join.
+    // `where true` is needed: without it SQLite reads `on` as the condition of a join.
     query.push(") v where true").push(ON_CONFLICT);
     query
 }
 
-/// What is behind `before` is new: nobody else writes meanwhile. The database counts it, for each row that it would hand out
-/// costs a change of threads.
+/// Rows after `before` are new, because SQLite has no other writer meanwhile. The database counts them, because each row that it
+/// returns costs a change of threads.
 fn count_sqlite_query(contents: &[ArrivedContent<'_>], arrivals: usize, before: i64) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "with fresh as (select kind, id, client_id, problem, content_hash from event where seq > ",
@@ -237,12 +237,12 @@ fn count_sqlite_query(contents: &[ArrivedContent<'_>], arrivals: usize, before: 
     query
 }
 
-/// Of a content: its hash, its repeats as they now stand, and whether table `lead` does not have whom it is about.
+/// For a content: its hash, its number of repeats after the insert, and 1 if table `lead` does not have its lead.
 type StoredContent = (Vec<u8>, i64, i64);
 
-/// Arrays instead of rows, so that batches of every size are one prepared statement. Instances that store the same contents
-/// at the same time meet at the unique index: each takes them in the order of their hashes, so that none waits for the
-/// other in turn. Their numbers follow the order of arrival all the same.
+/// Arrays instead of rows, so that batches of every size use one prepared statement. Instances that store the same contents at
+/// the same time meet at the unique index. Each inserts in the order of the hashes, so that no deadlock arises. The sequence
+/// numbers still follow the order of arrival.
 async fn insert_postgres(
     connection: &mut PgConnection,
     contents: &[ArrivedContent<'_>],
@@ -275,7 +275,7 @@ async fn insert_postgres(
         .await
 }
 
-/// What a batch adds to each count.
+/// How much a batch adds to each count.
 fn counts(
     contents: &[ArrivedContent<'_>],
     places: &HashMap<ContentFingerprint, usize>,
@@ -286,7 +286,7 @@ fn counts(
     for (hash, repeats, unknown_lead) in kept {
         let hash = <[u8; 16]>::try_from(hash).ok().map(ContentFingerprint);
         let Some((arrival, repeated)) = hash.and_then(|hash| contents.get(*places.get(&hash)?)) else { continue };
-        // One that was there has been repeated once more than this batch repeats it.
+        // A content that was stored before has one repeat more than this batch repeats it.
         let is_new = repeats == *repeated;
         add("repeat", if is_new { *repeated } else { repeated + 1 });
         if is_new {
@@ -299,7 +299,7 @@ fn counts(
     counts
 }
 
-/// The last of its transaction, for instances that share the state meet at these rows.
+/// The last statement of its transaction, because instances that share the state wait for each other at these rows.
 fn count_postgres_query(counts: &BTreeMap<&'static str, i64>) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new("insert into received_count (name, count) ");
     query.push_values(counts, |mut row, (name, count)| {

@@ -1,5 +1,5 @@
-//! Tables `lead` and `conversation`, for who compares: all that is known of a lead but its contents, and what is put back in
-//! the queue.
+//! Tables `lead` and `conversation`, for `reconcile`: everything stored about a lead except its contents, and the writes that
+//! queue leads again.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::store::listing::reasons_of;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
-/// What is known of these leads: one statement, whatever their number (at most 5,000).
+/// The facts of these leads: one statement for any number of leads (at most 5,000).
 pub async fn of(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, LeadFacts>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
@@ -82,7 +82,7 @@ fn conversation_status(picture: &str) -> Option<String> {
     picture.get("conversationStatus")?.as_str().map(str::to_owned)
 }
 
-/// Has these leads looked at by the next full compare, whatever their rows say: one statement (at most 5,000 leads).
+/// Makes the next full compare map these leads again, even if their rows are unchanged: one statement (at most 5,000 leads).
 pub async fn doubt(db: &StateDb, leads: &[LeadId]) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
@@ -100,8 +100,8 @@ pub async fn doubt(db: &StateDb, leads: &[LeadId]) -> Result<(), sqlx::Error> {
     })
 }
 
-/// Makes leads of which nobody knows whether they arrived due at once, with the same content; those that wait for a person go
-/// on waiting. One statement (at most 5,000 leads); returns how many that was.
+/// Makes leads with an ambiguous outcome due at once, with the same content. Leads that wait for approval go on waiting. One
+/// statement (at most 5,000 leads); returns how many leads became due.
 pub async fn send_again(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     if leads.is_empty() {
         return Ok(0);

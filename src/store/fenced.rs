@@ -1,4 +1,5 @@
-//! Sessions of a PostgreSQL state whose writes are refused once another fence stands (see [`crate::send::turn`]).
+//! Sessions of a PostgreSQL state that refuses their writes after another poll has set a newer fencing token (see
+//! [`crate::send::turn`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +8,7 @@ use sqlx::{Executor as _, PgConnection, PgPool};
 use crate::db::{ACQUIRE_TIMEOUT, trusted};
 use crate::store::postgres::session_settings;
 
-/// The fence that writes are made under, which a later poll may change.
+/// The fencing token for writes; a later poll may replace it.
 #[derive(Debug, Clone, Default)]
 pub struct FenceMark(Arc<Mutex<String>>);
 
@@ -21,15 +22,15 @@ impl FenceMark {
     }
 }
 
-/// One connection, as a poll does one thing after the other. Its session names the fence whenever it is handed out; the
-/// triggers of the state look at it.
+/// A pool of one connection, because a poll does one thing after the other. The pool sets the fencing token whenever it hands the
+/// session out; triggers of the state check it.
 pub fn fenced_pool(pool: &PgPool, mark: &FenceMark) -> PgPool {
     let (connected, acquired) = (mark.clone(), mark.clone());
     let session: Arc<str> = session_settings().into();
     sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // Naming the fence shows as well that the server answers.
+        // Setting the token also shows that the server answers.
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
             let (session, fence) = (session.clone(), connected.get());

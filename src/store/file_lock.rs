@@ -1,7 +1,7 @@
-//! The lock beside an SQLite state, which admits one process that sends, and the watch over the file that this process opened.
+//! The lock beside an SQLite state, which admits one sending process, and the watch over the file that this process opened.
 //!
-//! Connections stay with a file that is removed or replaced under them. What is sent and acknowledged then would be forgotten by
-//! the next start, so it has to be noticed.
+//! If the file is removed or replaced, open connections stay with the old file. The next start would lose everything that this
+//! process then sends and acknowledges, so the loss has to be noticed.
 
 use std::fmt;
 use std::fs::File;
@@ -24,29 +24,29 @@ use crate::store::state_header::{HeaderFile, HeaderWatch};
 use crate::store::state_log::{LogLoss, LogNote, LogWatch};
 use crate::store::stray_log::{self, FileMemory, LOCK_BYTES, LogOwner, lock_of};
 
-/// A command that reads the lock holds it for a moment; a process that starts first takes the lock and then writes its name.
+/// A command that reads the lock holds it for a moment. A starting process takes the lock first and writes its name afterwards.
 const TRIES: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(25);
-/// The write-ahead log is missing for a moment while a connection is made anew.
+/// The write-ahead log is missing for a moment while a connection is replaced.
 const LOG_ABSENT: Duration = Duration::from_millis(300);
-/// Between two looks of [`StateFile::lost`].
+/// The time between two checks of [`StateFile::lost`].
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// The right to make, to bring up to date and to send from an SQLite state; the kernel drops it with the process.
+/// The right to create, to migrate and to send from an SQLite state. The kernel releases it when the process ends.
 #[derive(Debug)]
 pub struct StateLock {
     file: File,
     place: PathBuf,
     state: PathBuf,
-    /// One line: which process this is.
+    /// One line that names this process.
     holder: String,
 }
 
 impl StateLock {
-    /// Takes the lock, before the state is made. `None` for a state that is shared.
+    /// Takes the lock, before the state is created. `None` for a shared state.
     ///
     /// # Errors
-    /// [`SetupError`] when another process has it; [`db::is_away`] where the directory may still come.
+    /// [`SetupError`] when another process has it; an error that [`db::is_away`] accepts if the directory may still appear.
     pub async fn take(url: &str, command: &str, now: DateTime<Utc>) -> anyhow::Result<Option<Self>> {
         let Some(state) = db::sqlite_path(url) else { return Ok(None) };
         let since = now.format("%F %T UTC");
@@ -64,7 +64,7 @@ impl StateLock {
         }
     }
 
-    /// Refuses a file beside which another one has left its log; the lock file then remembers that other file still.
+    /// Refuses a file that has another file's log beside it. The lock file then keeps naming that other file.
     fn admit_file(mut self) -> anyhow::Result<Self> {
         let last = stray_log::admit_file(&self.state, LogOwner::Nobody)?;
         self.write(&last.map(|last| last.to_string()).unwrap_or_default());
@@ -83,21 +83,21 @@ impl StateLock {
         Ok(Some(Self { file, place: place.to_owned(), state: state.to_owned(), holder: holder.to_owned() }))
     }
 
-    /// Who holds it, and which file that process has opened, or opens next. For messages to other processes and for the next start
-    /// only: a full disk is no reason to give up the lock.
+    /// Writes which process holds the lock, and which file it has opened or is about to open. Other processes and the next start
+    /// use the text in messages only, so a full disk is no reason to give up the lock.
     fn write(&mut self, opened: &str) {
         let text = format!("{}{opened}", self.holder);
-        // In place, so that whoever reads it meanwhile finds all of it.
+        // Written in place, so that a concurrent reader finds a complete text.
         let length = u64::try_from(text.len()).unwrap_or_default();
         drop(self.file.write_all_at(text.as_bytes(), 0).and_then(|()| self.file.set_len(length)));
     }
 
-    /// Whether the file of the lock is still the one beside the state. One that was removed admits a second process.
+    /// Whether the lock file is still the one beside the state. A removed lock file would admit a second process.
     fn is_in_place(&self) -> bool {
         self.file.metadata().ok().map(|file| FileId::from(&file)) == FileId::at(&self.place)
     }
 
-    /// Takes the lock in the file that has taken the place of its own, if no other process has.
+    /// Takes the lock in the file that has replaced its own, if no other process holds that one.
     fn is_taken_again(&mut self, opened: &str) -> bool {
         match Self::try_take(&self.state, &self.place, &self.holder) {
             Ok(Some(lock)) => {
@@ -111,11 +111,11 @@ impl StateLock {
     }
 }
 
-/// The file that a process has opened, as its lock tells it to others.
+/// The file that a process has opened, as its lock file describes it to other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct OpenedFile {
     id: FileId,
-    /// With the header, once it is in the file.
+    /// Includes the header, once the header is in the file.
     memory: FileMemory,
 }
 
@@ -144,7 +144,7 @@ fn refused(state: &Path, holder: &str) -> SetupError {
     )
 }
 
-/// A directory that is not there may come with a mount, and a full disk gets room; a person changes rights.
+/// A missing directory may appear with a mount, and a full disk may get room; rights are for the operator to change.
 fn not_lockable(place: &Path, error: std::io::Error) -> anyhow::Error {
     use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     if !matches!(error.kind(), NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem) {
@@ -189,7 +189,7 @@ impl From<LogLoss> for StateLoss {
 }
 
 impl StateLoss {
-    /// What a person does about it.
+    /// What the operator can do about it.
     pub const fn cure(self) -> &'static str {
         match self {
             Self::Removed => {
@@ -219,7 +219,7 @@ impl StateLoss {
     }
 }
 
-/// The file of an SQLite state as this process opened it; nothing to watch for a state on a server.
+/// The file of an SQLite state as this process opened it. A state on a server has no file to watch.
 #[derive(Debug, Clone, Default)]
 pub struct StateFile(Option<Arc<WatchedFile>>);
 
@@ -228,7 +228,7 @@ struct WatchedFile {
     opened: OpenedFile,
     path: PathBuf,
     header: Option<Mutex<HeaderWatch>>,
-    /// Where there is one.
+    /// `None` without a write-ahead log.
     log: Option<Mutex<WatchedLog>>,
     log_absent_since: Mutex<Option<Instant>>,
     lock: Mutex<StateLock>,
@@ -237,15 +237,15 @@ struct WatchedFile {
 #[derive(Debug)]
 struct WatchedLog {
     watch: LogWatch,
-    /// What the lock file says of it.
+    /// The description of the log in the lock file.
     noted: Option<LogNote>,
 }
 
 impl StateFile {
-    /// The file under the lock, which is open as `db`. Gives a new state its id, and counts the start.
+    /// Watches the locked file that is open as `db`. Gives a new state its id, and counts the start.
     ///
     /// # Errors
-    /// The database's.
+    /// An error of the database.
     pub async fn open(lock: Option<StateLock>, db: &StateDb) -> Result<Self, sqlx::Error> {
         let (Some(mut lock), StateDb::Sqlite(pool)) = (lock, db) else { return Ok(Self::default()) };
         let state_id = begin_start(pool).await?;
@@ -261,11 +261,11 @@ impl StateFile {
         Ok(Self(Some(Arc::new(WatchedFile { opened, path, header, log, log_absent_since: Mutex::default(), lock }))))
     }
 
-    /// Whether the file, its log and its lock are what they were: asked before anything is sent or acknowledged. Costs
-    /// three looks at file names, and one at the first bytes of the file.
+    /// Checks that the file, its log and its lock are unchanged; called before anything is sent or acknowledged. It costs three
+    /// look-ups of file names and one read of the first bytes of the file.
     ///
     /// # Errors
-    /// What was lost.
+    /// The kind of loss.
     pub fn check(&self) -> Result<(), StateLoss> {
         self.0.as_ref().map_or(Ok(()), |watched| watched.check())
     }
@@ -306,7 +306,7 @@ impl WatchedFile {
         }
     }
 
-    /// Looks at the log, and has the lock file remember how far it has come. Returns what that is.
+    /// Checks the log, and stores its progress in the lock file. Returns that progress.
     fn check_log(&self, lock: &mut StateLock) -> Result<Option<LogNote>, StateLoss> {
         let Some(log) = &self.log else { return Ok(None) };
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -327,12 +327,12 @@ impl WatchedFile {
     }
 }
 
-/// What a lock file says below its first line.
+/// The text of a lock file below its first line.
 fn lock_text(opened: OpenedFile, note: Option<LogNote>) -> String {
     note.map_or_else(|| opened.to_string(), |note| format!("{opened}{note}"))
 }
 
-/// Draws an id for a state that has none, counts this start, and sees to it that both are in the file. Returns the id.
+/// Draws an id for a state without one, counts this start, and makes sure that both are in the file. Returns the id.
 async fn begin_start(pool: &SqlitePool) -> Result<u32, sqlx::Error> {
     let (id, starts): (i64, i64) =
         sqlx::query_as("select application_id, user_version from pragma_application_id, pragma_user_version")
@@ -344,17 +344,17 @@ async fn begin_start(pool: &SqlitePool) -> Result<u32, sqlx::Error> {
         (starts + 1).rem_euclid(i64::from(i32::MAX))
     );
     sqlx::raw_sql(db::trusted(set)).execute(pool).await?;
-    // As the header has it: without a sign.
+    // Without a sign, as in the header.
     Ok(u32::try_from(id & i64::from(u32::MAX)).unwrap_or_default())
 }
 
-/// An id for a state, or for a copy of one, that no other is likely to have; never 0.
+/// An id for a state, or for a copy of one; it is very likely unique, and never 0.
 pub fn draw_state_id() -> i64 {
     i64::from((rand::random::<u32>() >> 1) | 1)
 }
 
-/// What another process finds: whether one that runs has opened a file that is not, or no longer, under the state's name, or
-/// whose content is another by now.
+/// For another process: whether a running process has opened a file that is no longer under the state's name, or whose content
+/// has been replaced.
 pub fn loss_of_holder(url: &str) -> Option<(StateLoss, String)> {
     let state = db::sqlite_path(url)?;
     let mut text = String::new();
@@ -371,14 +371,14 @@ pub fn loss_of_holder(url: &str) -> Option<(StateLoss, String)> {
         Some(_) => StateLoss::Replaced,
         None => StateLoss::Removed,
     };
-    // Given back at once; a process that starts at this moment tries again.
+    // The lock is released at once. A process that starts at this moment tries again.
     match file.try_lock_shared() {
         Err(std::fs::TryLockError::WouldBlock) => Some((loss, holder.to_owned())),
         Ok(()) | Err(std::fs::TryLockError::Error(_)) => None,
     }
 }
 
-/// Whether the file says that it is another state than that of a lock, or an older one.
+/// Whether the file holds another state than the lock names, or an older copy of it.
 fn is_other_content(state: &Path, of_lock: &str) -> bool {
     let of_lock: Option<(u32, u32)> =
         of_lock.split_once(' ').and_then(|(id, starts)| Some((id.parse().ok()?, starts.parse().ok()?)));
@@ -387,7 +387,7 @@ fn is_other_content(state: &Path, of_lock: &str) -> bool {
     found.is_none_or(|found| found.state_id != id || found.starts < starts)
 }
 
-/// Refuses to look at, or to change, a state that a running process has lost.
+/// Refuses to read or change a state that a running process has lost.
 ///
 /// # Errors
 /// [`SetupError`] that names the process.

@@ -1,8 +1,8 @@
-//! Table `lead`, for leads whose row is missing from the source: holding them, letting them go, and telling Conversica once
-//! to stop messaging them. [`super::lead::mark_gone`] and [`super::lead::mark_returned`] are the simple ends.
+//! Table `lead`, for leads whose row is missing from the source: holding them, marking them gone, and telling Conversica once to
+//! stop messaging them. [`super::lead::mark_gone`] and [`super::lead::mark_returned`] are the simple cases.
 //!
-//! A lead that is held because its row is missing (`status = 'held'` with `gone_at` set) keeps all it had: when the row comes
-//! back, it stands where it stood.
+//! A lead that is held because its row is missing (`status = 'held'` with `gone_at` set) keeps all its data. When the row
+//! returns, the lead gets its earlier status back.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +16,19 @@ use crate::store::lead::{DELIVERED, InOrder, SENT, locking};
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
 
-/// What Conversica holds of a lead, or may hold, at one moment.
+/// The content of a lead that Conversica has, or may have, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastContent {
-    /// The newest content that it took, or may have taken; `None` where it was never told of the lead.
+    /// The newest content that Conversica accepted or may have received; `None` if it was never told about the lead.
     pub body: Option<String>,
-    /// What it holds for certain; `None` where nobody knows, or a request is on its way.
+    /// The content that Conversica has for certain; `None` if that is unknown or a request is in flight.
     certain: Option<String>,
     /// Content that withdraws consent and has not arrived.
     withdrawing: Option<String>,
     moment: ContentMoment,
 }
 
-/// By this a statement knows whether anything was sent or answered since.
+/// Shows a statement whether anything was sent or answered since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ContentMoment {
     delivered_hash: Option<Vec<u8>>,
@@ -38,8 +38,8 @@ struct ContentMoment {
 }
 
 impl LastContent {
-    /// The same content with `stopMessaging: true`, and with whatever consent the row withdrew before it went; `None` where
-    /// there is nothing to tell: nobody has written to them, or Conversica has been told.
+    /// The content with `stopMessaging: true`, and with the consent that the row withdrew before it went. `None` if there is
+    /// nothing to tell: Conversica never knew the lead, or has been told to stop.
     pub fn stop(&self) -> Option<String> {
         let body = self.body.as_deref()?;
         let withdrawing = self.withdrawing.as_deref().unwrap_or_default();
@@ -50,8 +50,8 @@ impl LastContent {
     }
 }
 
-/// What Conversica holds, or may hold, of these leads (at most 2,000). Where a request is on its way, that one's content is
-/// the newest that it may have; where an answer was ambiguous, the content that is tried again.
+/// The content that Conversica has, or may have, of these leads (at most 2,000). For a request in flight, its content is the
+/// newest that Conversica may have. After an ambiguous outcome, it is the content to retry.
 pub async fn last(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, LastContent>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(BTreeMap::new());
@@ -86,20 +86,21 @@ pub async fn last(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, Las
     })
 }
 
-/// What came of [`stop`].
+/// The outcome of [`stop`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StopOutcome {
-    /// Conversica will be told to stop messaging so many.
+    /// Leads for which a stop is queued.
     pub stopped: u64,
-    /// Of so many there is nothing to tell.
+    /// Leads that need no stop.
     pub gone: u64,
 }
 
-/// How often leads are looked at again that were sent, answered or read anew between the look and the word.
+/// How often [`stop`] reads leads again that were sent, answered or polled between its read and its write.
 const TRIES: usize = 5;
 
-/// Their rows are no longer in the source: who Conversica knows is to be told to it once more, with its last content and
-/// `stopMessaging: true`, before all other leads; the others are gone. What is in flight ends first. At most 2,000 leads.
+/// Handles leads whose rows are no longer in the source. If Conversica knows a lead, the lead is queued once more before all
+/// other leads, with its last content and `stopMessaging: true`. The other leads are marked gone. Requests in flight end first.
+/// At most 2,000 leads.
 pub async fn stop(
     db: &StateDb,
     leads: &[LeadId],
@@ -109,7 +110,7 @@ pub async fn stop(
     tell(db, leads, |_| true, now, written_at).await
 }
 
-/// [`stop`] of those that are still as they have to be.
+/// [`stop`] for the leads that still satisfy `still`.
 async fn tell(
     db: &StateDb,
     leads: &[LeadId],
@@ -138,12 +139,12 @@ async fn tell(
             break;
         }
     }
-    // Whoever is still left is sent and answered all the time: the next compare finds them missing again.
+    // The leads that remain are sent and answered all the time. The next full compare finds them missing again.
     Ok(told)
 }
 
-/// Writes the word that is to go out, or that there is none, to leads of which nothing was sent, answered or read anew since the
-/// look at them; hands back which those were. Either all of `leads` have a word, or none has.
+/// Queues the stop, or marks the lead gone, for each lead that was not sent, answered or polled since it was read. Returns those
+/// leads. Either all `leads` have a stop, or none has.
 async fn write(
     db: &StateDb,
     leads: &[(&LeadId, &LastContent, Option<String>)],
@@ -180,7 +181,8 @@ async fn write(
             query.push("urgent = 0, status = case when lead.status = 'in_flight' then 'in_flight' else 'gone' end");
         }
         query.push(" from m").push(order.from);
-        // As a case: SQLite would else look leads up by what most of them have in common, and compare each with each.
+        // Written as a case. Otherwise SQLite would look leads up by a condition that most of them satisfy, and compare each with
+        // each.
         query.push(
             " where lead.id = m_id and lead.client_id = m_client_id \
              and case when lead.delivered_hash is not distinct from m_delivered_hash \
@@ -193,9 +195,9 @@ async fn write(
     })
 }
 
-/// Holds leads whose rows are missing together with most others (at most 2,000). What is on its way, or withdraws consent,
-/// goes on: a later compare finds it at rest. A lead that is held already keeps its reason and its time. Returns how many
-/// are held by this.
+/// Holds leads whose rows are missing together with most others (at most 2,000). Requests in flight and withdrawals of consent go
+/// on; a later compare finds them finished. A lead that is already held keeps its reason and time. Returns how many leads this
+/// call held.
 pub async fn withhold(
     db: &StateDb,
     leads: &[LeadId],
@@ -226,8 +228,7 @@ pub async fn withhold(
     })
 }
 
-/// How many leads the source is expected to have, as far as `most`: no more than these are looked at, and those that went
-/// before.
+/// How many leads the source should have, counted up to `most`. The query reads no more than these leads and those that are gone.
 pub async fn left(db: &StateDb, most: u64) -> Result<u64, sqlx::Error> {
     let left: i64 = on_state!(db, pool => {
         sqlx::query_scalar(
@@ -238,8 +239,8 @@ pub async fn left(db: &StateDb, most: u64) -> Result<u64, sqlx::Error> {
     Ok(u64::try_from(left).unwrap_or(0))
 }
 
-/// Lets leads go that are held because their rows are missing, all or those found missing since that moment; returns how many
-/// that was. Who Conversica knows is owed a word: see [`settle`].
+/// Marks leads gone that are held because their rows are missing: all of them, or those found missing since that moment. Returns
+/// how many. Leads that Conversica knows still need a stop: see [`settle`].
 pub async fn let_go(db: &StateDb, since: Option<DateTime<Utc>>) -> Result<u64, sqlx::Error> {
     let sql = format!(
         "with missing (missing_id, missing_client_id) as (select id, client_id from lead \
@@ -251,13 +252,13 @@ pub async fn let_go(db: &StateDb, since: Option<DateTime<Utc>>) -> Result<u64, s
     Ok(on_state!(db, pool => sqlx::query(trusted(sql)).bind(since).execute(pool).await?.rows_affected()))
 }
 
-/// What becomes of a held lead whose row is missing when it is let go. Gone and urgent: owed a word.
+/// Marks a held lead gone whose row is missing. The status `gone` with `urgent` set means that a stop has still to be queued.
 const GONE: &str = "status = 'gone', status_before = null, urgent = case when lead.first_contact_at is null then 0 else 1 end, \
      held_at = case when lead.hold_reason <> 'source_shrank' then lead.held_at end, \
      hold_reason = case when lead.hold_reason <> 'source_shrank' then lead.hold_reason end";
 
-/// Settles what is owed to leads that were let go: with `on_delete = "stop_messaging"` the word goes into the queue, else there
-/// is none. Each poll does it too, for whoever did not live to do it. Returns how many are told.
+/// Finishes the leads that [`let_go`] has marked: with `on_delete = "stop_messaging"` it queues their stops, otherwise it drops
+/// them. Each poll calls it too, in case an earlier process crashed before this step. Returns how many stops it queued.
 pub async fn settle(
     db: &StateDb,
     on_delete: OnDelete,
@@ -284,7 +285,7 @@ pub async fn settle(
         let owed: Vec<LeadId> = owed.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect();
         let Some(newest) = owed.last() else { return Ok(told) };
         after = newest.clone();
-        // Not who has come back meanwhile.
+        // Leads whose rows have returned meanwhile get no stop.
         told += tell(db, &owed, |last| last.moment.gone_at.is_some(), now, written_at).await?.stopped;
     }
 }

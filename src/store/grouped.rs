@@ -1,4 +1,4 @@
-//! Table `lead`: how many leads of one status there are for each reason, counted to the last one.
+//! Table `lead`: exact numbers of leads of one status for each reason.
 
 use crate::conversica::lead::LeadId;
 use crate::db::trusted;
@@ -6,10 +6,10 @@ use crate::rules::lead_status::LeadStatus;
 use crate::store::listing::{LastOutcome, reasons_of};
 use crate::store::state_db::{StateDb, on_state};
 
-/// Reasons that are told apart; of more, the most frequent.
+/// The number of reasons that are counted apart, the most frequent first.
 const REASONS: i64 = 200;
 
-/// Why leads have their status. As stored; of leads with several faults, all of them.
+/// The stored reason for the status of leads. For leads with several faults it contains all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredReason {
     pub hold_reason: Option<String>,
@@ -23,11 +23,11 @@ pub struct StoredReason {
 pub struct CountedReasons {
     /// The most frequent first.
     pub reasons: Vec<StoredReason>,
-    /// All leads of the status, those of further reasons included.
+    /// All leads of the status, including those with further reasons.
     pub leads: i64,
 }
 
-/// One statement, one moment: the numbers add up.
+/// One statement reads one moment, so that the numbers add up.
 pub async fn by_reason(db: &StateDb, status: LeadStatus) -> Result<CountedReasons, sqlx::Error> {
     let (hold, invalid, answer) = match status {
         LeadStatus::Held => ("hold_reason", "null", false),
@@ -58,7 +58,7 @@ pub async fn by_reason(db: &StateDb, status: LeadStatus) -> Result<CountedReason
 }
 
 impl StoredReason {
-    /// As [`crate::story::entry`] reads a lead.
+    /// In the form that [`crate::story::entry`] takes.
     pub fn as_listed(&self, status: LeadStatus) -> crate::store::listing::ListedLead {
         crate::store::listing::ListedLead {
             lead: LeadId { id: String::new(), client_id: String::new() },

@@ -1,5 +1,5 @@
-//! Tables `event`, `conversation`, `writeback` and `alert`: what becomes of what was stored, in one transaction a batch.
-//! [`fold`] decides it; [`super::event`] stores it; [`reading`] is for people who ask, [`replay`] for what they have mended.
+//! Tables `event`, `conversation`, `writeback` and `alert`: stored posts are applied in batches, one transaction each. [`fold`]
+//! decides, [`super::event`] stores posts, [`reading`] answers questions of operators, [`replay`] reads fixed posts again.
 
 mod candidate;
 pub mod fold;
@@ -29,32 +29,32 @@ use crate::store::lead::{DELIVERED, InOrder};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{consent, instant, micros, possible_opt_out, tombstone};
 
-/// What a step has done.
+/// The counts of one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AppliedEvents {
-    /// Events that were taken.
+    /// Events that were applied.
     pub events: usize,
-    /// Of them: can no longer be read.
+    /// Events among them that can no longer be read.
     pub unreadable: usize,
-    /// Words about consent.
+    /// Withdrawals and grants of consent.
     pub words: usize,
     /// Damaged posts that may withdraw consent.
     pub possible: usize,
-    /// Something waits to be written to the CRM.
+    /// An event waits for the write-back to the CRM.
     pub writeback: bool,
-    /// Somebody is to be told something.
+    /// Alerts that wait to be sent.
     pub alerts: usize,
-    /// Leads that are due to be sent because of it.
+    /// Leads that this step has made due.
     pub due: u64,
 }
 
-/// What follows from an event, by the settings.
+/// The effects of an event, by the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct HeardPolicy {
     pub writeback: bool,
     pub alerts: bool,
     pub opt_outs: OptOuts,
-    /// A word about a lead ends the wait after an unknown outcome.
+    /// A post about a lead ends the wait after an ambiguous outcome.
     pub ends_wait: bool,
 }
 
@@ -69,11 +69,11 @@ impl HeardPolicy {
     }
 }
 
-/// Takes the oldest events that nobody has taken yet into the conversations of their leads, with all that follows from it:
-/// a handful of statements in one transaction. Of several instances one does it at a time. An event that the database does not
-/// take holds up no other: what it says about consent counts, and the rest of it waits for an operator.
+/// Applies the oldest waiting events to the conversations of their leads, with all effects: a handful of statements in one
+/// transaction. Only one instance does this at a time. An event that the database rejects does not hold up the others: its
+/// consent counts, and the rest of the event waits for an operator.
 ///
-/// Then searches what cannot be read: see [`search_unreadable`].
+/// Then searches unreadable posts: see [`search_unreadable`].
 pub async fn apply(db: &StateDb, consequences: HeardPolicy, now: DateTime<Utc>) -> Result<AppliedEvents, sqlx::Error> {
     let readable = apply_readable(db, consequences, now).await?;
     let unreadable = search_unreadable(db, consequences, now).await?;
@@ -85,7 +85,7 @@ pub async fn apply(db: &StateDb, consequences: HeardPolicy, now: DateTime<Utc>) 
     })
 }
 
-/// As [`apply`], of what can be read alone: it does not wait for the search of a large body that cannot.
+/// As [`apply`], for readable posts only. It does not wait for the search of a large unreadable body.
 pub async fn apply_readable(
     db: &StateDb,
     consequences: HeardPolicy,
@@ -101,7 +101,7 @@ pub async fn apply_readable(
     }
 }
 
-/// Of the oldest event, which the database does not take: what it says about consent, and nothing else.
+/// Applies only the consent of the oldest event, because the database rejects the rest of it.
 async fn set_aside(db: &StateDb, consequences: HeardPolicy, now: DateTime<Utc>) -> Result<AppliedEvents, sqlx::Error> {
     let events = next_candidates(db, EventCandidates::Readable, 1).await?;
     if events.is_empty() {
@@ -152,7 +152,7 @@ async fn apply_some(
     let similar = find_similar_ids(db, &fold::fold(&events, BTreeMap::new())).await?;
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
-        // What is read below is of nobody who is erased before all that follows from it is written.
+        // The lock keeps erasures out until all effects of this batch are written.
         if let Some(lock) = tombstone::shared_lock(db) {
             sqlx::query(lock).execute(&mut *transaction).await?;
         }
@@ -169,7 +169,8 @@ async fn apply_some(
         }
         let examined = still_waiting(events, &waiting);
         if examined.is_empty() {
-            // Waited for, unlike a drop's: until the lock is gone, whoever looks next would leave what comes now to us.
+            // The rollback is awaited, unlike that of a drop: while the lock is held, other instances leave new
+            // events to this one.
             transaction.rollback().await?;
             return Ok(AppliedEvents::default());
         }
@@ -221,7 +222,7 @@ async fn apply_some(
     })
 }
 
-/// Of the oldest posts that cannot be read and that nobody has searched yet: what may withdraw a person's consent.
+/// Searches the oldest unreadable posts that were not searched yet for possible withdrawals of consent.
 pub async fn search_unreadable(
     db: &StateDb,
     consequences: HeardPolicy,
@@ -313,7 +314,8 @@ where
     query
 }
 
-/// Conversica knows the leads that it speaks of: nobody waits any longer to be told so, who was sent before that word came.
+/// Conversica knows every lead that it posts about. So a lead that waits because an earlier outcome was ambiguous waits no
+/// longer.
 fn end_wait_query<DB: Database>(db: &StateDb, events: &[&PendingEvent], now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
@@ -408,7 +410,8 @@ where
     query
 }
 
-/// What cannot be read any more waits for a person, like what never could; it was searched with the others.
+/// An event that can no longer be read waits for an operator, like one that never could. It was searched for withdrawals with the
+/// others.
 fn applied_query<DB: Database>(folded: &FoldedEvents, now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> i64: Encode<'e, DB> + Type<DB>,

@@ -1,5 +1,5 @@
-//! What waits for a person: how much of it there is, and its release, which covers what was shown and nothing that has
-//! joined since.
+//! Leads that wait for approval: their number and their release. A release covers the leads that the operator was shown, and none
+//! that were held since.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::store::lead::locking;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
-/// Which of the held leads are meant; all where nothing is named.
+/// Selects held leads; with no ids and no reason it selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeldSelection {
     pub ids: Vec<String>,
@@ -20,7 +20,7 @@ pub struct HeldSelection {
 }
 
 impl HeldSelection {
-    /// All that is held for that reason.
+    /// All leads that are held for this reason.
     pub fn reason(reason: &str) -> Self {
         Self { ids: Vec::new(), reason: Some(reason.to_owned()) }
     }
@@ -30,15 +30,16 @@ impl HeldSelection {
     }
 }
 
-/// What is held, at one moment. Names the set: a lead that joins, or whose content changes, is later than `newest`.
+/// The held leads at one moment. It identifies the set: a lead that is held later, or whose content changes later, has a hold
+/// time after `newest`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeldLeads {
     pub leads: i64,
-    /// Of them: people who were never sent from here, and would be by an approval.
+    /// People among them who were never sent from here; an approval would send them.
     pub new_people: i64,
-    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    /// New people among these, if a baseline assumes that Conversica knows them.
     pub assumed_known: i64,
-    /// Of them: leads whose row is missing from the source. They are not sent, but gone, whoever decides how.
+    /// Leads among them whose row is missing from the source. Any decision marks them gone and does not send them.
     pub missing: i64,
     /// Reason → leads.
     pub reasons: BTreeMap<String, i64>,
@@ -47,41 +48,41 @@ pub struct HeldLeads {
 }
 
 impl HeldLeads {
-    /// A name for this set, short enough to be copied from a screen; blank for an empty one. Reads back with
-    /// [`Held::named`].
+    /// A name for this set, short enough to copy from a screen; blank for an empty set. [`Self::named`] reads it.
     pub fn set_name(&self) -> String {
         self.newest.map(|newest| format!("{}-{}", self.leads, micros(newest))).unwrap_or_default()
     }
 
-    /// The set of that name, of which the name tells number and age; `None` for anything else.
+    /// The set with that name, with its number and time only; `None` for any other text.
     pub fn named(name: &str) -> Option<Self> {
         let (leads, newest) = name.split_once('-')?;
         let (leads, newest) = (leads.parse().ok().filter(|leads| *leads > 0)?, newest.parse().ok()?);
         Some(Self { leads, newest: Some(instant(newest)), ..Self::default() })
     }
 
-    /// What all of them are held for.
+    /// The reason, if all of them have the same one.
     fn only_reason(&self) -> Option<&str> {
         self.reasons.keys().next().filter(|_| self.reasons.len() == 1).map(String::as_str)
     }
 
-    /// Whether this set has leads that `shown` had not.
+    /// Whether this set has leads that `shown` did not have.
     pub fn has_outgrown(&self, shown: &HeldLeads) -> bool {
         self.leads > shown.leads || self.newest > shown.newest
     }
 }
 
-/// What becomes of the leads that are released.
+/// How released leads are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReleaseKind {
     /// They are sent.
     Send,
-    /// Nothing is sent: what was never sent is assumed known to Conversica, of the others the content counts as delivered.
+    /// Nothing is sent. A lead that was never sent is assumed known to Conversica; for the others the content counts as
+    /// delivered.
     Baseline,
 }
 
 impl ReleaseKind {
-    /// As a person's decision.
+    /// The operator's decision that this is.
     fn action(self) -> DecisionAction {
         match self {
             ReleaseKind::Send => DecisionAction::Approve,
@@ -90,18 +91,18 @@ impl ReleaseKind {
     }
 }
 
-/// How many leads a release concerned, counted in its own transaction.
+/// The number of leads that a release concerned, counted in its own transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReleasedLeads {
     pub leads: u64,
-    /// As in [`Held`].
+    /// As in [`HeldLeads`].
     pub new_people: u64,
     pub assumed_known: u64,
-    /// Their rows are missing from the source.
+    /// Leads whose rows are missing from the source.
     pub missing: u64,
 }
 
-/// What came of a release.
+/// The outcome of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReleaseOutcome {
     Leads(ReleasedLeads),
@@ -109,8 +110,8 @@ pub enum ReleaseOutcome {
     Grown,
 }
 
-/// A condition on the table that is true for the selected leads held up to and including an instant. Their newest content
-/// is held; an older one may be in flight, or the row gone.
+/// A condition for the selected leads that were held up to and including an instant. Their newest content is held; an older
+/// content may be in flight, or the row may be gone.
 macro_rules! push_held {
     ($query:expr, $selection:expr, $until:expr) => {
         $query.push("hold_reason is not null and status <> 'invalid' and status <> 'in_sync'");
@@ -131,30 +132,30 @@ macro_rules! push_held {
     };
 }
 
-/// As [`push_held`], of those that a release up to `newest` changes.
+/// As [`push_held`], for the leads that a release up to `newest` changes.
 macro_rules! push_released {
     ($query:expr, $selection:expr, $newest:expr, $release:expr) => {
         if $release == ReleaseKind::Baseline {
-            // What has gone would be in step, were it to come back.
+            // A lead that is gone is included: if its row returned, it would be in sync.
             $query.push("status in ('held', 'gone') and ");
         }
         push_held!($query, $selection, Some($newest));
     };
 }
 
-/// Of these a baseline says nothing about content: only their row is missing, or what the row said last was invalid.
+/// Leads whose content a baseline does not touch: they are held only for their missing row, or their last row was invalid.
 macro_rules! nothing_taken {
     () => {
         "gone_at is not null and hold_reason = 'source_shrank' or desired is null"
     };
 }
 
-/// Counts over held leads: people who were never sent from here, those of them who are assumed known, and missing rows.
+/// Counts over held leads: people never sent from here, those among them who are assumed known, and missing rows.
 const PEOPLE: &str = "count(case when status = 'held' and gone_at is null and (first_contact_at is null or assumed_at is not null) \
      then 1 end), count(case when status = 'held' and gone_at is null then assumed_at end), \
      count(case when status in ('held', 'gone') then gone_at end)";
 
-/// What is held now.
+/// The leads that are held now.
 pub async fn look(db: &StateDb, selection: &HeldSelection) -> Result<HeldLeads, sqlx::Error> {
     let mut held = HeldLeads::default();
     on_state!(db, pool => {
@@ -175,7 +176,7 @@ pub async fn look(db: &StateDb, selection: &HeldSelection) -> Result<HeldLeads, 
     })
 }
 
-/// Whether any lead waits for a person for that reason, or for any.
+/// Whether any lead waits for approval, for that reason or for any.
 pub async fn any(db: &StateDb, reason: Option<&str>) -> Result<bool, sqlx::Error> {
     let selection = HeldSelection { ids: Vec::new(), reason: reason.map(str::to_owned) };
     on_state!(db, pool => {
@@ -187,14 +188,14 @@ pub async fn any(db: &StateDb, reason: Option<&str>) -> Result<bool, sqlx::Error
     })
 }
 
-/// How many leads wait for a person.
+/// The number of leads that wait for approval.
 pub async fn count(db: &StateDb) -> Result<i64, sqlx::Error> {
     on_state!(db, pool => {
         sqlx::query_scalar("select count(*) from lead where status = 'held' and status <> 'in_sync'").fetch_one(pool).await
     })
 }
 
-/// The reason and the beginning of the hold that has waited longest; `None` where no lead is held for a reason.
+/// The reason and the beginning of the longest hold; `None` if no lead is held for a reason.
 pub async fn longest_held(db: &StateDb) -> Result<Option<(String, DateTime<Utc>)>, sqlx::Error> {
     let sql = "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason is not null \
                order by changed_at limit 1";
@@ -202,8 +203,8 @@ pub async fn longest_held(db: &StateDb) -> Result<Option<(String, DateTime<Utc>)
     Ok(first.map(|(reason, changed_at)| (reason, instant(changed_at))))
 }
 
-/// How many of the held leads are people who were never sent from here, and how many of those are assumed known. From an
-/// index alone, for those who ask often.
+/// How many of the held leads are people never sent from here, and how many of those are assumed known. It reads an index only,
+/// because it is called often.
 pub async fn first_contacts(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
     on_state!(db, pool => {
         sqlx::query_as(
@@ -223,8 +224,8 @@ pub struct ReleaseOrder<'a> {
     pub who: Option<&'a DecisionMaker>,
 }
 
-/// Releases what was shown, in one transaction; nothing where that is more by now than `shown` says. Leads whose row is
-/// missing are gone either way; after [`ReleaseKind::Send`], [`super::gone::settle`] knows who is owed a word.
+/// Releases the leads that were shown, in one transaction; nothing if `shown` has been outgrown. Leads whose row is missing are
+/// marked gone either way; after [`ReleaseKind::Send`], [`super::gone::settle`] queues their stops.
 pub async fn release(db: &StateDb, order: ReleaseOrder<'_>, now: DateTime<Utc>) -> Result<ReleaseOutcome, sqlx::Error> {
     let ReleaseOrder { selection, shown, release, who } = order;
     let Some(newest) = shown.newest else { return Ok(ReleaseOutcome::Leads(ReleasedLeads::default())) };
@@ -242,7 +243,7 @@ pub async fn release(db: &StateDb, order: ReleaseOrder<'_>, now: DateTime<Utc>) 
             note.build().execute(&mut *transaction).await?;
             noted = Some(seq);
         }
-        // What is counted here is what is changed below: on PostgreSQL it is locked by now, on SQLite there is one writer.
+        // The update below changes exactly the leads counted here: PostgreSQL has locked them, and SQLite has one writer.
         let mut count = QueryBuilder::new("select ");
         count.push(PEOPLE).push(" from lead where ");
         match noted {
@@ -258,7 +259,7 @@ pub async fn release(db: &StateDb, order: ReleaseOrder<'_>, now: DateTime<Utc>) 
             count.build_query_as().fetch_one(&mut *transaction).await?;
         let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from ");
         match noted {
-            // Those that are locked by now, and no others: locks are taken in one order.
+            // Exactly the leads that are locked already, because locks are taken in one order.
             Some(seq) => _ = update.push("decided where decision_seq = ").push_bind(seq),
             None => {
                 update.push("lead where ");
@@ -284,7 +285,7 @@ pub async fn release(db: &StateDb, order: ReleaseOrder<'_>, now: DateTime<Utc>) 
                 nothing_taken!(),
                 " then delivered_hash else desired_hash end, delivered_at = case when ",
                 nothing_taken!(),
-                // Only Conversica accepts.
+                // Only an answer of Conversica sets the time of acceptance.
                 " then delivered_at end, assumed_at = case when ",
                 nothing_taken!(),
                 " or first_contact_at is not null then assumed_at else "
@@ -292,14 +293,14 @@ pub async fn release(db: &StateDb, order: ReleaseOrder<'_>, now: DateTime<Utc>) 
         });
         update.push_bind(micros(now));
         if release == ReleaseKind::Baseline {
-            // Known from now on, as far as anybody says: a withdrawal of consent is sent to them, and a stop.
+            // These leads count as known from now on, so withdrawals of consent and stops are sent for them.
             update.push(concat!(" end, first_contact_at = case when ", nothing_taken!(), " then first_contact_at"));
             update.push(" else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
         }
         update.push(" from meant where lead.id = meant_id and lead.client_id = meant_client_id");
         let released = update.build().execute(&mut *transaction).await?.rows_affected();
         if i64::try_from(released).is_ok_and(|released| released > shown.leads) {
-            // Some have joined that the look at the set could not see yet.
+            // More leads are held than the operator was shown: some joined after the count was read.
             return Ok(ReleaseOutcome::Grown);
         }
         if let Some(seq) = noted {
@@ -317,7 +318,7 @@ pub async fn release(db: &StateDb, order: ReleaseOrder<'_>, now: DateTime<Utc>) 
     })
 }
 
-/// Releases whatever is held of the selected leads, for a setting that has decided; returns how many leads that was.
+/// Releases all held leads of the selection, because a setting decided so. Returns how many leads it released.
 pub async fn release_all(
     db: &StateDb,
     selection: &HeldSelection,
@@ -333,7 +334,7 @@ pub async fn release_all(
     }
 }
 
-/// Lets go what a poll held only until it knew that it need not: what is held for that reason since that moment.
+/// Releases leads that a poll held for this reason since that moment, until it knew that no approval is needed.
 pub async fn release_since(
     db: &StateDb,
     reason: &str,
@@ -351,7 +352,7 @@ pub async fn release_since(
     })
 }
 
-/// How many leads are held for that reason since that moment, with their rows there.
+/// How many leads with existing rows are held for that reason since that moment.
 pub async fn kept_since(db: &StateDb, reason: &str, since: DateTime<Utc>) -> Result<i64, sqlx::Error> {
     on_state!(db, pool => {
         sqlx::query_scalar(
@@ -361,7 +362,7 @@ pub async fn kept_since(db: &StateDb, reason: &str, since: DateTime<Utc>) -> Res
     })
 }
 
-/// Gives what is held for one reason, since that moment, another; returns how many leads that was.
+/// Replaces the reason of leads held since that moment. Returns how many leads it changed.
 pub async fn rename(db: &StateDb, reason: &str, since: Option<DateTime<Utc>>, to: &str) -> Result<u64, sqlx::Error> {
     let sql = format!(
         "with meant (meant_id, meant_client_id) as (select id, client_id from lead \

@@ -1,4 +1,4 @@
-//! Table `lead`: how many people were contacted for the first time of late, by the minute, while a cap counts those.
+//! Table `lead`: recent first contacts by the minute, for as long as a cap counts them.
 
 use chrono::{DateTime, Utc};
 
@@ -7,11 +7,11 @@ use crate::store::{instant, micros};
 
 const MINUTE: i64 = 60_000_000;
 
-/// Since `since`, oldest first: `(when, people)`. Each minute's people count as of its end, so that nobody is expected to be
-/// written to sooner than a cap allows.
+/// First contacts since `since`, oldest first: `(when, people)`. Each minute's people count as of its end, so that the forecast
+/// expects no first contact sooner than a cap allows it.
 pub async fn since(db: &StateDb, since: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, sqlx::Error> {
     let rows: Vec<(i64, i64)> = on_state!(db, pool => {
-        // Whole numbers: both engines cut off the rest.
+        // Integer division: both engines truncate.
         sqlx::query_as(
             "select introduced_at / 60000000, count(*) from lead where introduced_at > $1 \
              group by introduced_at / 60000000 order by 1")

@@ -1,8 +1,8 @@
-//! Table `lead`: answers to claims that are not this instance's any more.
+//! Table `lead`: answers to claims that this instance has lost.
 //!
-//! The lease was over, and another instance has taken the lead over and may have sent newer content. Nobody knows in which
-//! order Conversica has seen the two. So the late answer is journalled as what it was, and where Conversica may hold the
-//! older content after it, the lead is due again with its newest.
+//! The lease had ended, and another instance has claimed the lead and may have sent newer content. It is unknown in which order
+//! Conversica received the two. So the late answer is journalled with its own class. If Conversica may have received the older
+//! content last, the lead is due again with its newest content.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,12 @@ use crate::store::claim::{FinishedAttempt, withdrawn_by};
 use crate::store::lead::{DELIVERED, SENT};
 use crate::store::micros;
 
-/// Stands for "other content than is desired" as the fingerprint of what is in flight: whatever comes of that request, the
-/// desired content is sent after it.
+/// As the fingerprint of the content in flight it means "other than the desired content": whatever the outcome of that request,
+/// the desired content is sent after it.
 pub(crate) const OTHER_CONTENT: [u8; 16] = [0; 16];
 
-/// Of these, those whose claims were not found. `found` are the leads that had a claim of this batch; of two answers for one
-/// lead, the newer claim was the one that was found.
+/// The attempts whose claims were not found. `found` are the leads that had a claim in this batch. If two attempts belong to one
+/// lead, the newer claim is the one that was found.
 pub(crate) fn without_claim<'f>(finished: &'f [FinishedAttempt], found: &[LeadId]) -> Vec<&'f FinishedAttempt> {
     let mut newest: HashMap<&LeadId, i64> = HashMap::new();
     for f in finished {
@@ -30,7 +30,7 @@ pub(crate) fn without_claim<'f>(finished: &'f [FinishedAttempt], found: &[LeadId
     finished.iter().filter(|f| !is_found(f)).collect()
 }
 
-/// How it is journalled: an accepted answer is no proof any more that Conversica holds this content.
+/// The journal entry for a late answer: acceptance no longer proves that Conversica has this content.
 pub(crate) fn journalled(late: &FinishedAttempt) -> FinishedAttempt {
     let said = match late.class {
         OutcomeClass::Accepted | OutcomeClass::Ambiguous => {
@@ -45,12 +45,12 @@ pub(crate) fn journalled(late: &FinishedAttempt) -> FinishedAttempt {
     FinishedAttempt { class, detail: Some(detail), ..late.clone() }
 }
 
-/// Whether Conversica may hold what was sent.
+/// Whether Conversica may have the content that was sent.
 pub(crate) fn may_have_arrived(late: &FinishedAttempt) -> bool {
     matches!(late.class, OutcomeClass::Accepted | OutcomeClass::Ambiguous)
 }
 
-/// Puts what was said of late answers in place of them, and leaves out those that were journalled before.
+/// Replaces late answers by their journal entries, and drops those that were journalled before.
 pub(crate) fn correct(journal: &mut Vec<FinishedAttempt>, said: Vec<(FinishedAttempt, Option<FinishedAttempt>)>) {
     for (late, entry) in said {
         journal.retain(|f| *f != late);
@@ -58,21 +58,21 @@ pub(crate) fn correct(journal: &mut Vec<FinishedAttempt>, said: Vec<(FinishedAtt
     }
 }
 
-/// How many entries the journal has of this very answer. One that was written already, by a transaction whose commit was
-/// not confirmed to us, is not late.
+/// How many journal entries this very answer has. An answer is not late if a transaction of ours wrote it whose commit was not
+/// confirmed.
 pub(crate) const ENTRIES: &str =
     "select count(*) from outcome where id = $1 and client_id = $2 and at = $3 and sent_hash = $4";
 
-/// Takes back the entry that was written last.
+/// Deletes the newest entry of this answer.
 pub(crate) const TAKE_BACK: &str = "delete from outcome where seq = (select max(seq) from outcome \
      where id = $1 and client_id = $2 and at = $3 and sent_hash = $4)";
 
-/// Says of the entry how the answer came.
+/// Marks the entry as late.
 pub(crate) const SAY_LATE: &str = "update outcome set class = $5, detail = $6 \
      where id = $1 and client_id = $2 and at = $3 and sent_hash = $4";
 
-/// Makes the lead due again, unless what was sent is what it should hold. What waits for the operator, and what Conversica
-/// has rejected, waits on; a withdrawal of consent waits for nothing.
+/// Makes the lead due again, unless the content that was sent is the desired one. Leads that wait for approval or were rejected
+/// by Conversica go on waiting. A withdrawal of consent does not wait.
 pub(crate) fn due_again_query<DB: Database>(late: &FinishedAttempt) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,

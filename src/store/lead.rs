@@ -1,7 +1,7 @@
-//! Table `lead`: one row a lead. What the poll asks of it and writes to it; [`super::delivery`] has the deliverer's side.
+//! Table `lead`: one row a lead. This file has the reads and writes of the poll; [`super::delivery`] has the deliverer's.
 //!
-//! Every statement decides by the row as it stands, never by what was read earlier: poll, delivery and operator commands
-//! run at the same time, and the last line of each `case` is right for whichever came first.
+//! Poll, deliverer and operator commands run at the same time. So every statement decides by the current row and not by what was
+//! read earlier, and the last branch of each `case` is right whichever of them came first.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -39,7 +39,7 @@ macro_rules! known_of {
 /// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
 pub async fn page(db: &StateDb, after: Option<&LeadId>, limit: i64) -> Result<Vec<KnownLead>, sqlx::Error> {
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
-    // At the beginning blank counts too: a blank key makes an invalid lead, but a lead.
+    // Without `after`, blank keys are included: a lead with a blank key is invalid, but it is a lead.
     let beyond = if after.is_some() { ">" } else { ">=" };
     let sql = format!(
         "select id, client_id, {SHOWN_STATUS}, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, \
@@ -53,7 +53,7 @@ pub async fn page(db: &StateDb, after: Option<&LeadId>, limit: i64) -> Result<Ve
     })
 }
 
-/// What is known of these leads: one statement, whatever their number (at most 5,000).
+/// The stored facts of these leads: one statement for any number of leads (at most 5,000).
 pub async fn known(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, KnownLead>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(HashMap::new());
@@ -72,19 +72,19 @@ pub async fn known(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Kno
     })
 }
 
-/// Pieces of an update that makes PostgreSQL lock its rows in byte order, as `upsert` does: poll and delivery write at the
-/// same time, and two that lock the same rows in different orders end in a deadlock. SQLite has one writer at a time.
+/// Parts of an update that make PostgreSQL lock its rows in byte order, as `upsert` does. Poll and deliverer write at the same
+/// time, and two sessions that lock the same rows in different orders deadlock. SQLite has one writer at a time.
 pub(crate) struct InOrder {
-    /// Behind the CTE that names the leads.
+    /// Goes after the CTE that names the leads.
     pub cte: String,
-    /// Behind the `from` list.
+    /// Goes after the `from` list.
     pub from: &'static str,
-    /// Behind the condition.
+    /// Goes after the condition.
     pub condition: &'static str,
 }
 
 impl InOrder {
-    /// `keys` selects id and client of the leads to be updated.
+    /// `keys` selects id and client of the leads to update.
     pub fn of(db: &StateDb, keys: &str) -> Self {
         match db {
             StateDb::Sqlite(_) => Self { cte: String::new(), from: "", condition: "" },
@@ -100,10 +100,10 @@ impl InOrder {
     }
 }
 
-/// Behind `select id, client_id from lead where …` in a CTE: locks what an update is about to change, in the same order, and
-/// looks at the condition again once it has the lock. The update itself is to name leads by id and client alone: with a second
-/// condition, or a second CTE, PostgreSQL compares each row with each where it takes both for one row, as it does while a
-/// table has just been filled.
+/// Goes after `select id, client_id from lead where …` in a CTE. It locks the rows that an update will change, in the same order,
+/// and checks the condition again under the lock. The update itself must name leads by id and client alone. With a second
+/// condition or a second CTE, PostgreSQL may expect one row on both sides, as it does while a table has just been filled, and
+/// then compares each row with each.
 pub(crate) fn locking(db: &StateDb) -> &'static str {
     match db {
         StateDb::Sqlite(_) => "",
@@ -111,15 +111,15 @@ pub(crate) fn locking(db: &StateDb) -> &'static str {
     }
 }
 
-/// The content last accepted. It is not written twice: where it is the desired content, equal fingerprints say so.
+/// The content accepted last. If it equals the desired content by fingerprint, it is not stored twice.
 pub(crate) const DELIVERED: &str = "case when lead.delivered is null and lead.delivered_hash = lead.desired_hash then lead.desired else lead.delivered end";
 
 /// The content in flight.
 pub(crate) const SENT: &str = "coalesce(lead.sent, case when lead.desired_hash = lead.sent_hash then lead.desired end)";
 
-/// In an upsert: whether the new content withdraws consent, 1 or 0. The poll has looked at the lead some time ago; who was
-/// claimed since then is contacted by now, and a withdrawal written in the belief that there was nothing to withdraw is one.
-/// With a request on its way, consent counts as withdrawn before only if that says so too.
+/// In an upsert: whether the new content withdraws consent, 1 or 0. The poll read the lead some time ago. If the lead was claimed
+/// since, Conversica knows the person by now, and a content that seemed to withdraw nothing is a withdrawal. During a request,
+/// consent counts as already withdrawn only if the content in flight withdraws it too.
 fn urgent_by_now() -> String {
     let withdrawn = WITHDRAWALS.map(|key| {
         let said = format!("like '%\"{}\":true%'", key.name());
@@ -136,19 +136,19 @@ fn urgent_by_now() -> String {
     )
 }
 
-/// In an upsert: what the new content waits for. It joins what held the old, but for a changed conversation, of which every
-/// content says for itself whether it has one. What holds a single lead is not forgotten for what holds a whole poll, which
-/// is let go without a look at single leads.
+/// In an upsert: the hold reason of the new content. A hold of the old content goes on, except `conversation_changed`, which each
+/// content decides for itself. A hold of a single lead goes before a hold of the whole poll, because the latter is released
+/// without a check of single leads.
 const WAITS_FOR: &str = "coalesce(case when lead.hold_reason in ('ambiguous', 'test_lead_limit') then lead.hold_reason end, \
      excluded.hold_reason, case when lead.hold_reason <> 'conversation_changed' then lead.hold_reason end)";
 
-/// Writes what the poll found to have changed: one statement, whatever the number of leads (at most 2,000).
+/// Writes the changes that a poll found: one statement for any number of leads (at most 2,000).
 ///
-/// A lead in flight stays in flight: its newest content waits for the outcome. A lead waiting for a retry keeps its time,
-/// so that a change does not hurry an endpoint that asked for patience.
+/// A lead in flight stays in flight; its newest content waits for the outcome. A lead that waits for its retry keeps its time, so
+/// that a change does not hurry an endpoint that asked for patience.
 ///
-/// `now` is the poll's own, from which the leads are due; `written_at` is this very moment, by which a person who approves
-/// can tell what was there when they looked.
+/// `now` is the poll's own time, from which the leads are due. `written_at` is the present moment; by it an approval can tell
+/// which leads the operator was shown.
 pub async fn upsert(
     db: &StateDb,
     changes: &[LeadChange],
@@ -169,7 +169,7 @@ pub async fn upsert(
     })
 }
 
-/// Without those who were erased: whatever their rows say, nothing is ever made of it again.
+/// Drops the changes of erased people, whatever their rows say.
 pub(crate) fn spared<'c>(changes: &'c [LeadChange], erased: &ErasedPeople) -> Cow<'c, [LeadChange]> {
     if erased.is_empty() {
         return Cow::Borrowed(changes);
@@ -177,7 +177,7 @@ pub(crate) fn spared<'c>(changes: &'c [LeadChange], erased: &ErasedPeople) -> Co
     Cow::Owned(changes.iter().filter(|change| !erased.has(&change.lead)).cloned().collect())
 }
 
-/// The statement of [`upsert`], for whoever has a transaction, and knows who was erased.
+/// The statement of [`upsert`], for a caller that has a transaction and has checked for erased people.
 pub(crate) fn upsert_query<DB: Database>(
     changes: &[LeadChange],
     now: DateTime<Utc>,
@@ -195,8 +195,8 @@ where
     let mut changes: Vec<&LeadChange> = changes.iter().collect();
     changes.sort_unstable_by(|a, b| a.lead.cmp(&b.lead));
     let urgent = urgent_by_now();
-    // The new content waits for nobody, whatever held the old. A row that makes no lead can be mended, and what nobody knows
-    // of it is then still unknown.
+    // The new content needs no approval, whatever held the old one. An invalid row can be fixed, but an ambiguous outcome stays
+    // unknown.
     let free = format!(
         "excluded.invalid_reasons is not null and coalesce(lead.hold_reason, '') <> 'ambiguous' or {urgent} = 1 \
          or excluded.desired_hash = lead.delivered_hash"
@@ -278,8 +278,7 @@ where
     query
 }
 
-/// Notes that these rows are no longer in the source. What is in flight ends first, and who has withdrawn consent is heard
-/// all the same.
+/// Marks leads whose rows are no longer in the source. Requests in flight end first, and withdrawals of consent are still sent.
 pub async fn mark_gone(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
@@ -306,9 +305,9 @@ pub async fn mark_gone(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Re
     })
 }
 
-/// Puts leads that were gone back to where they rest, their content being what it was; those that were held because their
-/// rows were missing, to where they stood. Not where it is another content by now: somebody has decided meanwhile that
-/// Conversica is told of their going, and the next compare finds that the row says otherwise.
+/// Gives leads whose rows have returned unchanged the status that follows from their content. Leads that were held for their
+/// missing row get their earlier status back. A lead is skipped if its content has changed: its stop was queued meanwhile, and
+/// the next compare finds that the row differs.
 pub async fn mark_returned(db: &StateDb, leads: &[KnownLead], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if leads.is_empty() {
         return Ok(());
@@ -341,10 +340,10 @@ pub async fn mark_returned(db: &StateDb, leads: &[KnownLead], now: DateTime<Utc>
     })
 }
 
-/// How many leads there are of each status; all statuses are present.
+/// The number of leads of each status; all statuses are present.
 pub async fn counts(db: &StateDb) -> Result<BTreeMap<LeadStatus, i64>, sqlx::Error> {
     let mut counts: BTreeMap<LeadStatus, i64> = LeadStatus::ALL.into_iter().map(|status| (status, 0)).collect();
-    // One statement, one moment: the numbers add up.
+    // One statement reads one moment, so that the numbers add up.
     let sql = format!(
         "select status, count(*) from lead where status <> 'in_sync' group by status \
          union all select 'in_sync', (select count(*) from lead) - (select count(*) from lead where status <> 'in_sync') - \
@@ -358,7 +357,7 @@ pub async fn counts(db: &StateDb) -> Result<BTreeMap<LeadStatus, i64>, sqlx::Err
     Ok(counts)
 }
 
-/// How many Conversica has refused, and how many have failed for too long.
+/// How many leads Conversica rejected, and how many are exhausted.
 pub async fn failed(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
     on_state!(db, pool => {
         sqlx::query_as(
@@ -367,8 +366,8 @@ pub async fn failed(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
     })
 }
 
-/// The content that Conversica took last, for a page of leads: what `plan` compares with. Where it has never said so, what
-/// it may have taken, or is about to.
+/// The content that Conversica accepted last, for a page of leads; `plan` compares with it. Without an acceptance it is the
+/// content that Conversica may have, or is about to get.
 pub async fn delivered(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId, String>, sqlx::Error> {
     if leads.is_empty() {
         return Ok(BTreeMap::new());

@@ -1,7 +1,7 @@
-//! Table `lead`, for a person who asks which leads stand where: pages of one status, in order of their ids.
+//! Table `lead`, for operators who list leads: pages of one status, in order of their ids.
 //!
-//! A statement a page, each beginning behind the last lead of the one before, so that ten million leads need no memory and
-//! hold no snapshot open. While a daemon works, a lead that changes its status meanwhile may be seen twice or not at all.
+//! Each page is one statement that begins after the last lead of the previous page, so that ten million leads need no memory and
+//! hold no snapshot open. If a lead changes its status meanwhile, the list may show it twice or not at all.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
@@ -11,7 +11,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 
-/// Leads a page.
+/// Leads in one page.
 pub const PAGE: i64 = 1000;
 
 /// A lead of the list.
@@ -22,15 +22,15 @@ pub struct ListedLead {
     pub hold_reason: Option<String>,
     pub invalid_reasons: Vec<String>,
     pub last_outcome: Option<LastOutcome>,
-    /// While it waits to be sent.
+    /// Set while the lead waits to be sent.
     pub due_at: Option<DateTime<Utc>>,
     pub changed_at: DateTime<Utc>,
-    /// Since when it stands where it stands.
+    /// Since when the lead has its present status.
     pub since: DateTime<Utc>,
     pub attempts: i64,
 }
 
-/// What came of the newest attempt.
+/// The outcome of the newest attempt.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LastOutcome {
     pub class: String,
@@ -42,11 +42,11 @@ pub struct LastOutcome {
 /// How a page finds its leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListingWay {
-    /// All leads of the status, by the index over what is not settled, sorted for each page.
+    /// All leads of the status, by the index over unfinished leads, sorted for each page.
     Sort,
-    /// All leads in order of their ids, passing over those of another status.
+    /// All leads in order of their ids, skipping those of other statuses.
     Walk,
-    /// Whichever leads of the status come first, in no order.
+    /// The first leads of the status, in any order.
     Any,
 }
 
@@ -79,12 +79,12 @@ impl<'a> ListingPages<'a> {
         Self { db, status, reason, way, after: None, at_end: false }
     }
 
-    /// Some leads of the status, no matter which, one page: costs what the page costs, however many there are.
+    /// Any leads of the status, one page. The cost does not depend on the number of leads.
     pub fn some(db: &'a StateDb, status: LeadStatus) -> Self {
         Self { db, status, reason: None, way: ListingWay::Any, after: None, at_end: false }
     }
 
-    /// The same, beginning behind that lead.
+    /// The same, beginning after that lead.
     #[must_use]
     pub fn behind(mut self, lead: LeadId) -> Self {
         self.after = Some(lead);
@@ -157,11 +157,12 @@ pub async fn count(db: &StateDb, status: LeadStatus, reason: &str) -> Result<i64
     })
 }
 
-/// Rows that each way looks at: sorting goes over the whole status for each page, walking over its neighbours as well.
+/// Compares the rows that each way reads: sorting reads the whole status for each page, walking also reads leads of other
+/// statuses.
 fn shorter_way(status: LeadStatus, of_status: i64, all: i64, wanted: i64) -> ListingWay {
     let (of_status, all, wanted) = (i128::from(of_status), i128::from(all), i128::from(wanted.min(of_status)));
     let pages = wanted / i128::from(PAGE) + 1;
-    // Assumed leads have an index in the order of their ids; of other settled ones there is none.
+    // Assumed leads have an index in the order of their ids; leads in sync have none.
     if status == LeadStatus::Assumed {
         return ListingWay::Sort;
     }
@@ -179,7 +180,7 @@ fn push_condition<DB: Database>(
     for<'e> String: Encode<'e, DB> + Type<DB>,
 {
     match way {
-        // An expression that no index knows: the planner is left with the key.
+        // No index matches this expression, so the planner uses the primary key.
         ListingWay::Walk if status != LeadStatus::InSync && status != LeadStatus::Assumed => {
             query.push(format!("status || '' = '{}'", status.name()))
         }
@@ -202,7 +203,7 @@ fn push_condition<DB: Database>(
     query.push(" or cast(last_http_status as text) = ").push_bind(reason.to_owned()).push(" end)");
 }
 
-/// A pattern for what contains this text; `!` escapes.
+/// A pattern for texts that contain this text; `!` escapes.
 fn containing(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.chars() {
@@ -215,12 +216,12 @@ fn containing(text: &str) -> String {
     pattern
 }
 
-/// The stored reasons, none where there are none.
+/// The stored reasons; empty if there are none.
 pub(crate) fn reasons_of(json: Option<String>) -> Vec<String> {
     json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default()
 }
 
-/// When it may be sent; says nothing but while it waits for that. What withdraws consent waits for no time.
+/// When the lead may be sent; `None` unless it waits for that. A withdrawal of consent has no such time.
 pub(crate) fn due(status: LeadStatus, stored: Option<i64>) -> Option<DateTime<Utc>> {
     let waits = matches!(status, LeadStatus::Pending | LeadStatus::Retrying);
     stored.filter(|at| waits && *at > 0).map(instant)

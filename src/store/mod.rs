@@ -1,5 +1,5 @@
-//! Our own tables, one file a table: what each lead should be and is, every outcome, and the facts of which there is one
-//! each. [`writer`] admits one writing process.
+//! Our own tables, one file a table: the desired and delivered content of each lead, every outcome, and the facts that exist
+//! once. [`writer`] admits one writing process.
 
 pub mod ahead;
 pub mod alert;

@@ -1,4 +1,4 @@
-//! Table `lead`: claims that their instance will not finish, because it has ended, or is away for longer than the lease.
+//! Table `lead`: claims that their instance will not finish, because it has ended or is away for longer than the lease.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::store::lead::{InOrder, SENT, locking};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{delivery, instant, late, micros, outcome};
 
-/// Whether a claim whose lease is over waits to be taken up again.
+/// Whether any claim with an expired lease has to be recovered.
 pub async fn any_expired(db: &StateDb, settings: &DeliverySettings, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let latest = horizon::latest(longest_lease(settings), now);
     let found: Option<i64> = on_state!(db, pool => {
@@ -27,15 +27,16 @@ pub async fn any_expired(db: &StateDb, settings: &DeliverySettings, now: DateTim
     Ok(found.is_some())
 }
 
-/// An instance whose settings are not read again yet may have a longer time limit: a lease of this length is always believed.
+/// An instance that has not reloaded its settings may have a longer time limit, so a lease of this length is always accepted.
 const ALWAYS_BELIEVED: Duration = Duration::from_secs(300);
 
-/// No lease is longer than this: one that lasts longer was written by a clock that was ahead.
+/// No lease is longer than this. A longer one was written by a clock that ran ahead.
 fn longest_lease(settings: &DeliverySettings) -> Duration {
     (settings.timeout * 2 + TOLERANCE).max(ALWAYS_BELIEVED)
 }
 
-/// A lease that ends later than any can counts as one that began now: the instance that claimed with that clock may still be sending.
+/// Shortens leases that are longer than possible, as if they began now: the instance that claimed with a wrong clock may still be
+/// sending.
 async fn shorten_leases(db: &StateDb, settings: &DeliverySettings, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let (latest, left) = (horizon::latest(longest_lease(settings), now), settings.timeout * 2 + TOLERANCE);
     let sql = format!(
@@ -53,17 +54,17 @@ async fn shorten_leases(db: &StateDb, settings: &DeliverySettings, now: DateTime
 /// Which claims have lost their worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrphanScope {
-    /// All: nobody else can be sending, for this process has just become the one writer.
+    /// All claims: no other process can be sending, because this one has just become the only writer.
     All,
-    /// Those whose lease is over.
+    /// Claims whose lease has expired.
     Expired,
 }
 
-/// Claims taken up again by one transaction.
+/// Claims that one transaction recovers.
 const ORPHANS_AT_ONCE: i64 = 1000;
 
-/// Claims that a crash left behind: nobody knows whether their requests arrived, so each is recorded as ambiguous, and
-/// treated as `[delivery] on_ambiguous` says. Returns how many there were.
+/// Recovers claims left by a crash. It is unknown whether their requests arrived, so each is recorded as ambiguous and treated as
+/// `[delivery] on_ambiguous` says. Returns how many there were.
 pub async fn recover(
     db: &StateDb,
     orphans: OrphanScope,
@@ -92,7 +93,7 @@ async fn recover_some(
         OrphanScope::Expired => micros(now),
     };
     let order = InOrder::of(db, "select f_id, f_client_id from f");
-    // Locked as they are found: of several instances that look at once, one takes up each claim.
+    // The statement locks the claims that it finds: if several instances recover at once, one gets each claim.
     let find = format!(
         "select id, client_id, claimed_at, attempts, sent_hash, urgent, \
          case when sent_hash = $3 then {SENT} end from lead \
@@ -136,7 +137,7 @@ async fn recover_some(
 
 fn after_crash(settings: &DeliverySettings, urgent: bool, now: DateTime<Utc>) -> NextStep {
     match settings.on_ambiguous {
-        // Whoever withdrew consent waits for nothing.
+        // A withdrawal of consent does not wait.
         _ if urgent => NextStep::Resend,
         OnAmbiguous::Resend => NextStep::Resend,
         OnAmbiguous::Wait => NextStep::RetryAt(now + settings.ambiguous_wait),

@@ -16,7 +16,7 @@ use crate::store::{instant, micros};
 /// In microseconds.
 const MINUTE: i64 = 60_000_000;
 
-/// One statement that journals a batch of outcomes; the first of its transaction to write.
+/// One statement that journals a batch of outcomes. It is the first write of its transaction.
 pub fn insert_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -40,7 +40,8 @@ where
             .push_bind(f.attempt)
             .push_bind(f.sent_hash.clone());
     });
-    // An answer may come so late that its lead was erased meanwhile. See `erase` for why nobody is between the look and this.
+    // A late answer may belong to a lead that was erased meanwhile. `erase` says why no erasure comes between this check and the
+    // insert.
     query.push(
         ") insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) \
          select id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash from f \
@@ -50,7 +51,8 @@ where
     query
 }
 
-/// One statement that counts them; the last of its transaction, for instances that share the state meet at these rows.
+/// One statement that counts the outcomes. It is the last of its transaction, because instances that share the state wait for
+/// each other at these rows.
 pub fn count_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
@@ -68,7 +70,8 @@ where
     query
 }
 
-/// One statement that counts them by the minute, for charts; before the one above, in the same order for every instance.
+/// One statement that counts the outcomes by the minute, for charts. It runs before [`count_query`], in the same order in every
+/// instance.
 pub fn minute_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
@@ -86,7 +89,7 @@ where
     query
 }
 
-/// How many outcomes of each class there have been; all classes are present.
+/// The number of outcomes of each class; all classes are present.
 pub async fn counts(db: &StateDb) -> Result<BTreeMap<OutcomeClass, i64>, sqlx::Error> {
     let mut counts: BTreeMap<OutcomeClass, i64> = OutcomeClass::ALL.into_iter().map(|class| (class, 0)).collect();
     let rows: Vec<(String, i64)> = on_state!(db, pool => {
@@ -108,18 +111,19 @@ pub struct RecordedOutcome {
     pub http_status: Option<i64>,
     pub detail: Option<String>,
     pub duration_ms: Option<i64>,
-    /// Its number in the series that it belongs to, from 1.
+    /// Its number in its series, from 1.
     pub attempt: i64,
-    /// What had been sent: `desired`, as Conversica should hold now; `delivered`, as it accepted last; or `earlier`.
+    /// The content that was sent: `desired` is what Conversica should have now, `delivered` is what it accepted last; otherwise
+    /// `earlier`.
     pub content: Option<String>,
-    /// The content, where it is an earlier one that is still known.
+    /// The content itself, if it is an earlier one and still stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Map<String, Value>>,
     #[serde(skip)]
     pub sent_hash: Option<Vec<u8>>,
 }
 
-/// Everything the journal says of one lead, oldest first.
+/// All journal entries of one lead, oldest first.
 pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<RecordedOutcome>, sqlx::Error> {
     type OutcomeLine = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>, Option<Vec<u8>>);
     let rows: Vec<OutcomeLine> = on_state!(db, pool => {
@@ -155,8 +159,8 @@ pub struct OutcomeStretch {
     pub count: i64,
 }
 
-/// The outcomes since then, by stretches of so many minutes and by class, in the order of time. Stretches without any are
-/// left out. Minutes are kept for a month.
+/// The outcomes since then, by class and by stretches of `minutes` minutes, in the order of time. Empty stretches are left out.
+/// Minutes are kept for a month.
 pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Result<Vec<OutcomeStretch>, sqlx::Error> {
     let minutes = minutes.max(1);
     // The sum of bigints is a numeric on PostgreSQL.
@@ -172,7 +176,7 @@ pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Res
     Ok(rows.into_iter().filter_map(of).collect())
 }
 
-/// Records an attempt for no lead of the state: the test lead.
+/// Records an attempt with the test lead, which is no lead of the state.
 pub async fn record_test(db: &StateDb, finished: &FinishedAttempt) -> Result<(), sqlx::Error> {
     let finished = std::slice::from_ref(finished);
     on_state!(db, pool => {
@@ -184,7 +188,7 @@ pub async fn record_test(db: &StateDb, finished: &FinishedAttempt) -> Result<(),
     })
 }
 
-/// An attempt that was not accepted, without what was said of it: that may quote a person.
+/// An attempt that was not accepted, without its detail, which may quote a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedAttempt {
     pub lead: LeadId,
@@ -193,10 +197,10 @@ pub struct FailedAttempt {
     pub http_status: Option<i64>,
 }
 
-/// How far back the journal is searched for them.
+/// How many of the newest journal entries are searched for failed attempts.
 const NEWEST_ENTRIES: i64 = 3000;
 
-/// The newest attempts that were not accepted, newest first: of the newest entries of the journal alone.
+/// The newest attempts that were not accepted, newest first, among the newest journal entries.
 pub async fn newest_failed(db: &StateDb, limit: i64) -> Result<Vec<FailedAttempt>, sqlx::Error> {
     let rows: Vec<(String, String, i64, String, Option<i64>)> = on_state!(db, pool => {
         sqlx::query_as(

@@ -1,5 +1,5 @@
-//! A page of leads as one value, put together by the database: a million leads read row by row cost both drivers more than
-//! all the rest of a compare in which nothing has changed.
+//! A page of leads as one value that the database builds. If a million leads are read row by row, both drivers spend more time on
+//! them than on the rest of a full compare without changes.
 
 use std::collections::VecDeque;
 
@@ -11,12 +11,12 @@ use crate::conversica::lead::{LeadId, RowHash};
 use crate::rules::hold_reason::SOURCE_SHRANK;
 use crate::store::state_db::StateDb;
 
-/// Leads as [`column()`] has them.
+/// Leads in the format of [`column()`].
 #[derive(Debug)]
 pub(crate) struct PackedLeads(pub VecDeque<ComparedLead>);
 
-/// What to select of rows that have `id`, `client_id`, `row_hash`, `gone_at` and `hold_reason`. The hash is left out where a
-/// person or a later compare has to look.
+/// The expression to select from rows that have `id`, `client_id`, `row_hash`, `gone_at` and `hold_reason`. It leaves the hash
+/// out if an operator or a later compare has to check the lead.
 pub(crate) fn column(db: &StateDb) -> String {
     let shrank = format!("coalesce(hold_reason, '') = '{SOURCE_SHRANK}'");
     let hash = format!("case when gone_at is null and not ({shrank}) then row_hash end");
@@ -26,7 +26,7 @@ pub(crate) fn column(db: &StateDb) -> String {
             "string_agg(octet_length(id) || ' ' || octet_length(client_id) || ' ' || coalesce({hash}, '-') \
              || case when {gone} then ' - ' else ' . ' end || id || client_id, '')"
         ),
-        // A number is made a text for several times what this costs.
+        // Formatting numbers as text would cost several times as much.
         StateDb::Postgres(_) => format!(
             "string_agg(int8send(octet_length(id) * {ID}::bigint + octet_length(client_id) * {CLIENT} \
              + case when {gone} then {GONE} else 0 end + case when ({hash}) is null then {UNHASHED} else 0 end) \
@@ -59,7 +59,7 @@ fn not_in_form() -> sqlx::Error {
     sqlx::Error::Decode("a page of leads is not in its own form".into())
 }
 
-/// `7 0 -12345 . lead-42` and so on, without anything between them.
+/// `7 0 -12345 . lead-42` and so on, without separators.
 fn of_text(mut text: &str) -> Option<VecDeque<ComparedLead>> {
     let mut page = VecDeque::with_capacity(text.len() / 40);
     while !text.is_empty() {
@@ -75,7 +75,7 @@ fn of_text(mut text: &str) -> Option<VecDeque<ComparedLead>> {
     Some(page)
 }
 
-/// Two numbers of eight bytes, the greatest byte first: lengths and flags, and the hash; then id and client. And so on.
+/// For each lead two big-endian numbers of eight bytes, lengths with flags and the hash, then id and client.
 fn of_bytes(mut bytes: &[u8]) -> Option<VecDeque<ComparedLead>> {
     let mut page = VecDeque::with_capacity(bytes.len() / 24);
     while !bytes.is_empty() {
@@ -93,13 +93,13 @@ fn of_bytes(mut bytes: &[u8]) -> Option<VecDeque<ComparedLead>> {
     Some(page)
 }
 
-/// What a full compare needs to know of a lead.
+/// The facts of a lead that a full compare needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComparedLead {
     pub lead: LeadId,
-    /// Of the row that its content was made of; `None` where that has to be looked at.
+    /// The hash of the row that made its content; `None` if the compare has to map the row again.
     pub row_hash: Option<RowHash>,
-    /// The row was found missing before, and nothing hangs on it any more.
+    /// An earlier compare found the row missing, and nothing remains to be done.
     pub gone: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Table `control`: the pause that Conversica has asked for (`Retry-After` with a 429 or 503).
 //!
-//! A fact of its own, which no instance overwrites with what it knows of its own pace: it only ever grows. The claim's own
-//! statement asks it, so that every instance is silent from the moment when it is written.
+//! It is a fact of its own that only grows; no instance overwrites it with its own pace. The claim's statement reads it, so that
+//! every instance stops sending as soon as it is written.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor as _, PgPool};
@@ -16,11 +16,11 @@ use crate::store::{instant, micros};
 
 const NAME: &str = "asked_pause";
 
-/// The beginning of a statement that finds the pause while it lasts. What follows is the present moment, and a limit: a pause
-/// that ends later than any pause can was written by a clock that was ahead.
+/// The beginning of a statement that finds a pause in force. The caller appends the present moment and a limit: a pause that ends
+/// later than the limit was written by a clock that ran ahead.
 pub(crate) const IN_FORCE: &str = "select 1 from control where name = 'asked_pause' and at > ";
 
-/// Conversica has asked for silence until then. A shorter pause than the one in force changes nothing.
+/// Stores that Conversica asked for a pause until then. A shorter pause than the one in force changes nothing.
 pub async fn ask(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let latest = horizon::latest(RETRY_AFTER_MAX, now);
     let until = until.min(latest);
@@ -33,13 +33,13 @@ pub async fn ask(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) -> Resu
     })
 }
 
-/// As [`ask`], for a PostgreSQL state that other instances share: they see it without waiting for the disk. A later commit takes
-/// it to the disk.
+/// As [`ask`], for a PostgreSQL state that instances share: they see the pause before it is on the disk. A later commit brings it
+/// there.
 pub async fn announce(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let StateDb::Postgres(pool) = db else { return ask(db, until, now).await };
     let latest = horizon::latest(RETRY_AFTER_MAX, now);
     let until = until.min(latest);
-    // One round trip: numbers and an instant, of this crate's own making.
+    // One round trip. The literals are safe: numbers and an instant that this crate made.
     let body = literal(&serde_json::json!({ "until": until }).to_string());
     let sql = format!(
         "begin; set local synchronous_commit = off; \
@@ -68,7 +68,7 @@ pub fn is_on(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     !horizon::is_over(until, RETRY_AFTER_MAX, now)
 }
 
-/// Until when no instance sends, where Conversica has asked for a pause that is not over.
+/// The end of the pause that Conversica asked for; `None` if it is over.
 pub async fn asked_until(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let until: Option<i64> = on_state!(db, pool => {
         sqlx::query_scalar("select at from control where name = $1").bind(NAME).fetch_optional(pool).await

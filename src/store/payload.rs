@@ -1,4 +1,4 @@
-//! Table `payload`: contents that were sent and that table `lead` has no more. Triggers in the state itself fill it, so that no
+//! Table `payload`: contents that were sent and that table `lead` no longer has. Triggers in the state fill it, so that no
 //! statement can forget to. Reads only.
 
 use std::collections::HashMap;
@@ -8,8 +8,8 @@ use crate::db::trusted;
 use crate::store::lead::DELIVERED;
 use crate::store::state_db::{StateDb, on_state};
 
-/// Every content that the state has of a lead, by its fingerprint: what it should hold, what was accepted last, what is on its
-/// way, and what was sent before. What a version before this one has lost is not there.
+/// Every stored content of a lead, by its fingerprint: desired, accepted last, in flight, and sent before. Contents that versions
+/// before this table did not keep are missing.
 pub async fn contents(db: &StateDb, lead: &LeadId) -> Result<HashMap<Vec<u8>, String>, sqlx::Error> {
     let sql = format!(
         "select body from payload where id = $1 and client_id = $2 \

@@ -1,5 +1,6 @@
-//! Table `possible_opt_out`: posts that are damaged, or name no lead to the letter, and may withdraw a person's consent. Each counts
-//! as a withdrawal until an operator has looked, or holds its lead (`HOLD`); [`super::consent`] reads it together with the ledger.
+//! Table `possible_opt_out`: posts that may withdraw a person's consent, but are damaged or name no lead exactly. Until an
+//! operator decides, each counts as a withdrawal or holds its lead (`HOLD`). [`super::consent`] reads it together with the
+//! ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,31 +16,31 @@ use crate::store::decision::DecisionMaker;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
-/// In column `settled_by` of a post that no operator has looked at: it leaves consent in doubt. Nothing is sent to the lead, and
-/// Conversica is not told of an opt-out.
+/// The value of `settled_by` for a post that leaves consent in doubt and that no operator has decided on. Nothing is sent to the
+/// lead, and Conversica is not told of an opt-out.
 pub(crate) const HOLD: &str = "hold";
 
-/// In SQL, of a lead: no post holds it.
+/// In SQL, over a lead: no post holds it.
 pub(crate) const NOT_HELD: &str = " and (urgent = 1 or not exists (select 1 from possible_opt_out p where p.id = lead.id \
      and p.client_id = lead.client_id and p.settled_at is null and p.settled_by is not null))";
 
-/// What is written into the table of a post, a lead and a channel.
+/// A row of the table, for a post, a lead and a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PossibleRow {
     pub event_seq: i64,
     pub lead: LeadId,
     pub channel: ConsentChannel,
     pub at: DateTime<Utc>,
-    /// [`HOLD`], or nothing where it counts as a withdrawal.
+    /// [`HOLD`], or `None` if the post counts as a withdrawal.
     pub hold: Option<&'static str>,
 }
 
-/// What an operator says of such a post.
+/// The operator's decision on such a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptOutDecision {
     /// The person wants no more messages.
     Confirmed,
-    /// The post says nothing of the kind.
+    /// The post is no opt-out.
     Dismissed,
 }
 
@@ -52,18 +53,18 @@ impl OptOutDecision {
     }
 }
 
-/// What came of it.
+/// The outcome of settling a post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettleOutcome {
-    /// Done, for these leads.
+    /// Settled, for these leads.
     Settled(Vec<LeadId>),
-    /// There is nothing to confirm or to put aside.
+    /// There is nothing to confirm or to dismiss.
     NothingWaits,
     /// The post names no lead whose opt-out could be confirmed.
     NamesNoLead,
 }
 
-/// A row, for people.
+/// A row for display.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PossibleOptOutShown {
     pub event_seq: i64,
@@ -76,7 +77,7 @@ pub struct PossibleOptOutShown {
 /// The columns of a [`PossibleOptOutShown`], in its order.
 type ShownRow = (i64, String, i64, Option<String>, Option<i64>);
 
-/// The leads of these ids, whatever their client. Not for an empty list.
+/// The leads with these ids, of any client. The list must not be empty.
 pub(crate) fn known_query<DB: Database>(ids: &[&str]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
@@ -90,7 +91,7 @@ where
     query
 }
 
-/// The leads whose ids may have one of these normal forms, and some others. Not for an empty list.
+/// The leads whose ids may have one of these normal forms, and some others. The list must not be empty.
 pub(crate) fn similar_query<DB: Database>(names: &[String]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
@@ -104,7 +105,7 @@ where
             query.push("ltrim(id, '0') = ").push_bind(number.to_owned());
             query.push(" or ltrim(id, '0') like ").push_bind(format!("{number}.%"));
         } else {
-            // A UUID may be stored with dashes: its first eight digits are together in every way of writing it.
+            // A UUID may be stored with dashes. Its first eight digits are together in every spelling.
             let run = name.split(|c: char| !c.is_ascii_alphanumeric()).max_by_key(|run| run.len()).unwrap_or_default();
             let part = if run.len() == 32 { &run[..8] } else { run };
             query.push("lower(id) like ").push_bind(format!("%{part}%"));
@@ -113,7 +114,7 @@ where
     query
 }
 
-/// Adds rows, or opens them again. Not for an empty list.
+/// Adds rows, or opens them again. The list must not be empty.
 pub(crate) fn insert_query<DB: Database>(rows: &[PossibleRow]) -> QueryBuilder<DB>
 where
     for<'e> &'e str: Encode<'e, DB> + Type<DB>,
@@ -137,7 +138,7 @@ where
     query
 }
 
-/// A post that was mended says by itself now what it says: what was suspected of it ends with its being taken in.
+/// A fixed post has its own effect on consent when it is applied, so its possible opt-out ends then.
 pub(crate) fn mended_query<DB: Database>(event_seqs: &[i64], now: DateTime<Utc>) -> QueryBuilder<DB>
 where
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -156,7 +157,7 @@ where
     query
 }
 
-/// Deletes what is suspected of no lead by posts that are deleted. What they may say of another lead stays. Not for an empty list.
+/// Deletes the rows without a lead of deleted posts. Rows about other leads stay. The list must not be empty.
 pub(crate) fn forget_query<DB: Database>(event_seqs: &[i64]) -> QueryBuilder<DB>
 where
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -170,8 +171,8 @@ where
     query
 }
 
-/// Writes down what an operator has decided about a post. A confirmed opt-out goes into the ledger, as of now: what Conversica
-/// has posted meanwhile does not end it. After a dismissal the rows of the leads are read again.
+/// Records an operator's decision about a post. A confirmed opt-out goes into the ledger with the present time, so that no post
+/// that arrived meanwhile ends it. After a dismissal the rows of the leads are read again.
 pub async fn settle(
     db: &StateDb,
     event_seq: i64,
@@ -180,7 +181,7 @@ pub async fn settle(
     now: DateTime<Utc>,
 ) -> Result<SettleOutcome, sqlx::Error> {
     if decision == OptOutDecision::Confirmed && holds_lead(db, event_seq).await? {
-        // Conversica was not told of it: the rows of the leads are read at once, and not at the next full comparison.
+        // Conversica was not told of it, so the next poll compares every row instead of waiting for the next full compare.
         control::write(db, &CompareAsked { at: now }, now).await?;
     }
     on_state!(db, pool => {
@@ -206,7 +207,7 @@ pub async fn settle(
         let leads: BTreeSet<LeadId> = words.iter().map(|entry| entry.lead.clone()).collect();
         let leads: Vec<LeadId> = leads.into_iter().collect();
         if decision == OptOutDecision::Confirmed {
-            // The words of a post that could be read count already, for the name that it has.
+            // The consent in a readable post counts already, under the name in the post.
             let readable: i64 = sqlx::query_scalar(
                 "select count(*) from event where seq = $1 and problem is null and kind = 'lead_update'")
                 .bind(event_seq).fetch_one(&mut *transaction).await?;
@@ -241,8 +242,8 @@ async fn holds_lead(db: &StateDb, event_seq: i64) -> Result<bool, sqlx::Error> {
     Ok(held > 0)
 }
 
-/// The leads that each of these posts may be about, in the order of their ids; not those of posts that an operator has dismissed
-/// or replaced.
+/// The leads that each of these posts may be about, in the order of their ids. Posts that an operator has dismissed or replaced
+/// are left out.
 pub async fn leads_of_events(db: &StateDb, event_seqs: &[i64]) -> Result<BTreeMap<i64, Vec<LeadId>>, sqlx::Error> {
     let mut leads: BTreeMap<i64, Vec<LeadId>> = BTreeMap::new();
     if event_seqs.is_empty() {
@@ -265,7 +266,7 @@ pub async fn leads_of_events(db: &StateDb, event_seqs: &[i64]) -> Result<BTreeMa
     Ok(leads)
 }
 
-/// Leads that a damaged post may be an opt-out of, until an operator has looked; at most `limit` of them.
+/// Leads of possible opt-outs that wait for an operator, at most `limit`.
 pub async fn waiting_leads(db: &StateDb, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
     let rows: Vec<(String, String)> = on_state!(db, pool => {
         sqlx::query_as(
@@ -276,7 +277,7 @@ pub async fn waiting_leads(db: &StateDb, limit: i64) -> Result<Vec<LeadId>, sqlx
     Ok(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
 }
 
-/// What is suspected of a lead, or was, oldest first.
+/// The possible opt-outs of a lead, open and decided, oldest first.
 pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<PossibleOptOutShown>, sqlx::Error> {
     let rows: Vec<ShownRow> = on_state!(db, pool => {
         sqlx::query_as(

@@ -1,5 +1,4 @@
-//! How connections to a PostgreSQL server are made, and the sessions of the state, which keep settings and locks as long as they
-//! last.
+//! Connections to a PostgreSQL server, and the sessions of the state, which keep settings and locks until they end.
 
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -11,13 +10,13 @@ use crate::error::SetupError;
 use crate::store::server_clock;
 use crate::store::state_failure::state_unusable;
 
-/// Connections that each begin with these statements, which hold as long as the connection.
+/// Connections that each begin with these statements, which last as long as the connection.
 fn in_session(connections: u32, session: String) -> PgPoolOptions {
     let session = std::sync::Arc::new(session);
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // Not as start-up options: poolers such as PgBouncer refuse those.
+        // Not start-up options, because poolers such as PgBouncer reject those.
         .after_connect(move |connection, _| {
             let session = session.clone();
             Box::pin(async move {
@@ -28,17 +27,17 @@ fn in_session(connections: u32, session: String) -> PgPoolOptions {
         })
 }
 
-/// How long a transaction of ours may stand still. None does so by itself: the process is paused, or cut off from the server,
-/// and others may wait for what its transaction has locked.
+/// How long one of our transactions may be idle. It is idle only if the process is paused or cut off from the server, and other
+/// sessions may wait for its locks.
 const IDLE_TRANSACTION_MS: u32 = 8_000;
-/// How long the server goes on sending an answer to a process that takes none of it.
+/// How long the server keeps sending an answer to a process that does not read it.
 const UNANSWERED_MS: u32 = 15_000;
 
-/// What every session of the state begins with. Together the time limits see to it that an instance that is paused, or whose
-/// network is cut, holds nothing for longer than 20 seconds.
+/// The first statements of every session of the state. With these time limits, an instance that is paused, or whose network is
+/// cut, holds no lock for longer than 20 seconds.
 pub(crate) fn session_settings() -> String {
     format!(
-        // What is committed is on the disk, or it was not committed: stricter settings of the server stay.
+        // A commit must be on the disk. Stricter settings of the server stay.
         "set client_min_messages = 'warning'; set search_path = {POSTGRES_SCHEMA}; set time zone 'UTC'; \
          select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'; \
          set lock_timeout = {}; set idle_in_transaction_session_timeout = {IDLE_TRANSACTION_MS}; \
@@ -55,7 +54,7 @@ pub(crate) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
         away_or_unfit(is_outage(&error), SetupError::new(what, cure))
     };
     let options = postgres_options(url).map_err(unreachable)?;
-    // Before the first `set`: in a session that others use as well, it would reach them.
+    // This check comes before the first `set`, because in a shared session the setting would reach other clients.
     if pooler::session_kind(&options).await.map_err(unreachable)? == SessionKind::Shared {
         return Err(shared_session(url).into());
     }
@@ -77,13 +76,13 @@ fn shared_session(url: &str) -> SetupError {
     )
 }
 
-/// Only where it is missing: a role that may use the schema need not be allowed to create one.
+/// Creates the schema only if it is missing: a role that may use the schema need not be allowed to create one.
 pub(crate) async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()> {
     if !is_missing(pool).await? {
         return Ok(());
     }
     let Err(error) = make_schema(pool).await else { return Ok(()) };
-    // Another process that does not know our lock was faster.
+    // Another process that does not use our lock was faster.
     if !is_outage(&error) && !is_missing(pool).await? {
         return Ok(());
     }
@@ -98,8 +97,8 @@ async fn is_missing(pool: &PgPool) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select to_regnamespace($1) is null").bind(POSTGRES_SCHEMA).fetch_one(pool).await
 }
 
-/// The letters "csyncmak". Of several instances that start at once one makes the schema, and the others wait: two that run
-/// `create schema if not exists` at the same time fail with a duplicate key.
+/// The letters "csyncmak". If several instances start at once, one creates the schema and the others wait. Two that run `create
+/// schema if not exists` at the same time fail with a duplicate key.
 const MAKING: i64 = 0x6373_796e_636d_616b;
 
 async fn make_schema(pool: &PgPool) -> Result<(), sqlx::Error> {
@@ -110,11 +109,11 @@ async fn make_schema(pool: &PgPool) -> Result<(), sqlx::Error> {
     transaction.commit().await
 }
 
-/// Refuses a state that could not keep every text, nor give it back in the bytes that it is counted by.
+/// Refuses an encoding that cannot store every text, or cannot return it in the bytes that it is counted by.
 async fn refuse_encoding(pool: &PgPool, url: &str) -> anyhow::Result<()> {
     let encoding = sqlx::query_scalar("select getdatabaseencoding()::text").fetch_one(pool).await;
     let encoding: String = encoding.map_err(|error| state_unusable(url, &error))?;
-    // The latter takes the bytes as they come, and UTF-8 is what comes.
+    // SQL_ASCII stores bytes unchanged, and we send UTF-8.
     if ["UTF8", "SQL_ASCII"].contains(&encoding.as_str()) {
         return Ok(());
     }

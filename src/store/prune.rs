@@ -1,7 +1,8 @@
-//! Takes out of the state what has been kept for long enough, some hundreds of rows a transaction: nobody waits for it, and
-//! what is interrupted goes on next time.
+//! Deletes rows of the state that have been kept for long enough, a few hundred in one transaction. Nothing waits for it, and
+//! after an interruption it continues the next time.
 //!
-//! What still counts is never taken: leads, the ledger of consent, conversations, and whatever waits for somebody.
+//! It never deletes rows that still count: leads, the ledger of consent, conversations, and rows that wait for an operator or for
+//! the CRM.
 
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use crate::db::trusted;
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
 
-/// Rows looked at by one transaction.
+/// Rows that one transaction reads.
 const AT_ONCE: i64 = 500;
 /// Outcomes by the minute are for charts, which show a month at most.
 const MINUTES: Duration = Duration::from_secs(32 * 24 * 3600);
 
-/// What is taken out, in this order. What belongs to a decision goes before it.
+/// The kinds of rows to delete, in this order. The leads of a decision go before the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrunedKind {
     Outcomes,
@@ -34,7 +35,7 @@ impl PrunedKind {
     pub const ALL: [Self; 7] =
         [Self::Outcomes, Self::Payloads, Self::Minutes, Self::DecidedLeads, Self::Decisions, Self::Alerts, Self::Posts];
 
-    /// The table, when a row of it came about, and when it may go.
+    /// The table, the column with the age of a row, and the condition under which a row may go.
     fn table(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Outcomes => ("outcome", "at", "true"),
@@ -42,8 +43,8 @@ impl PrunedKind {
                 ("decision", "at", "not exists (select 1 from decided where decided.decision_seq = r.seq)")
             }
             Self::Alerts => ("alert", "created_at", "done_at is not null"),
-            // What could not be read stays until it was mended or put aside, a possible opt-out until an operator has looked,
-            // and what the CRM does not have yet until it has it.
+            // An unreadable post stays until it is fixed or put aside, a possible opt-out until an operator decides, and an event
+            // for the CRM until it is written.
             Self::Posts => (
                 "event",
                 "received_at",
@@ -56,16 +57,16 @@ impl PrunedKind {
     }
 }
 
-/// How far taking out one kind has come.
+/// The result of one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PruneStep {
-    /// Rows that are gone now.
+    /// Deleted rows.
     pub rows: u64,
-    /// Where to go on; `None` where nothing old is left.
+    /// Where the next step begins; `None` if no old row is left.
     pub next: Option<i64>,
 }
 
-/// One step: rows behind `after` (a `seq`; 0 at first) that came about before `until`.
+/// One step: deletes rows after `after` (a `seq`; 0 at first) that are older than `until`.
 pub async fn step(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     match kept {
         PrunedKind::Minutes => minutes(db, until).await,
@@ -77,7 +78,7 @@ pub async fn step(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Ut
     }
 }
 
-/// When a kind has been kept for long enough.
+/// Rows of this kind that are older may go.
 pub fn until(kept: PrunedKind, settings: &config::StateSettings, now: DateTime<Utc>) -> DateTime<Utc> {
     let keep = match kept {
         PrunedKind::Posts => settings.keep_received,
@@ -92,7 +93,7 @@ pub fn until(kept: PrunedKind, settings: &config::StateSettings, now: DateTime<U
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-/// Rows have numbers in the order in which they came, so the old ones are the first: it is over where there are no more.
+/// Rows are numbered in the order of their arrival, so the old ones come first, and a page without old rows ends the search.
 async fn in_order(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     let (table, at, may_go) = kept.table();
     let look = format!(
@@ -113,7 +114,7 @@ async fn in_order(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Ut
 }
 
 async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
-    // At most five rows a minute: a month of them is not much even at once.
+    // At most five rows a minute, so even a month of them can go at once.
     let sql = "delete from outcome_minute where minute < $1";
     let taken = on_state!(db, pool => {
         sqlx::query(sql).bind(micros(until).div_euclid(60_000_000)).execute(pool).await?.rows_affected()
@@ -121,7 +122,7 @@ async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::
     Ok(PruneStep { rows: taken, next: None })
 }
 
-/// Their time changes when one is sent again, so they are found by it.
+/// Sending a content again renews its time, so contents are found by time and not by number.
 async fn payloads(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     let sql =
         format!("delete from payload where seq in (select seq from payload where at < $1 order by at limit {AT_ONCE})");

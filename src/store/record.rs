@@ -1,5 +1,5 @@
-//! Everything that the state holds of one person, wherever it stands: which tables, which of their rows, and how they are read.
-//! Reads only; [`super::erase`] deletes by the same lists.
+//! All data of one person in the state: which tables hold it, in which rows, and how they are read. Reads only; [`super::erase`]
+//! deletes by the same lists.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,7 +15,7 @@ use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::told::OnItsWay;
 
-/// The tables that name people, by `id` and `client_id` or by the event that they belong to, and what that is in words.
+/// The tables with data of people, each with its look-up (by `id` and `client_id`, or by the event) and a description.
 pub const PERSONAL: [(&str, RecordLookup, &str); 10] = [
     ("writeback", RecordLookup::Event, "posts on their way to the CRM"),
     ("event", RecordLookup::Event, "posts of Conversica"),
@@ -29,7 +29,7 @@ pub const PERSONAL: [(&str, RecordLookup, &str); 10] = [
     ("lead", RecordLookup::Lead, "the lead with its contents"),
 ];
 
-/// The tables that name nobody. In `control` an erasure looks through the facts that may quote somebody.
+/// The tables without names. An erasure also searches the facts in `control` that may quote a person.
 pub const IMPERSONAL: [&str; 8] = [
     "_sqlx_migrations",
     "control",
@@ -41,7 +41,7 @@ pub const IMPERSONAL: [&str; 8] = [
     "turn",
 ];
 
-/// How rows are found to be about a person.
+/// How the rows about a person are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordLookup {
     Lead,
@@ -49,8 +49,8 @@ pub enum RecordLookup {
     Event,
 }
 
-/// Over a connection: the numbers of all events about a person: those of the lead, those that cannot be read and seem to be
-/// about it or were mended as one of them, and Website Chats under one of its addresses.
+/// Over a connection: the numbers of all events about a person. These are the lead's events, unreadable events that seem to be
+/// about it or were fixed into one of them, and Website Chats with one of its addresses.
 macro_rules! posts {
     ($connection:expr, $lead:expr, $addresses:expr) => {{
         let lead: &LeadId = $lead;
@@ -99,7 +99,7 @@ macro_rules! posts {
 }
 pub(crate) use posts;
 
-/// Where the post has a client that we do not tell leads apart by, its id alone counts.
+/// If clients do not tell our leads apart, the id alone counts, even if the post has a client.
 pub(crate) fn seems_to_be_about(body: &[u8], lead: &LeadId) -> bool {
     heard::identity(body)
         .is_some_and(|about| about.id == lead.id && (about.client_id == lead.client_id || lead.client_id.is_empty()))
@@ -115,7 +115,7 @@ fn address(object: &Map<String, Value>) -> Option<String> {
     (!address.is_empty()).then_some(address)
 }
 
-/// The e-mail addresses that the contents of a lead have.
+/// The e-mail addresses in the contents of a lead.
 pub fn addresses(contents: &HashMap<Vec<u8>, String>) -> BTreeSet<String> {
     contents.values().filter_map(|body| address(&serde_json::from_str(body).ok()?)).collect()
 }
@@ -131,7 +131,7 @@ pub async fn holdings(
     for (table, by, words) in PERSONAL.iter().rev() {
         let rows = match (by, *table) {
             (RecordLookup::Event, "event") => i64::try_from(events).unwrap_or(i64::MAX),
-            // They go with the events.
+            // These rows are deleted with their events.
             (RecordLookup::Event, _) => 0,
             (RecordLookup::Lead, _) => {
                 let sql = format!("select count(*) from {table} where id = $1 and client_id = $2");
@@ -155,7 +155,7 @@ pub async fn events(db: &StateDb, lead: &LeadId, addresses: &BTreeSet<String>) -
     })
 }
 
-/// Everything that was posted about a person, oldest first, each with how far it is from the CRM, where it is not there yet.
+/// All posts about a person, oldest first, each with the state of its write-back if that is not finished.
 pub async fn received(
     db: &StateDb,
     lead: &LeadId,
@@ -185,7 +185,7 @@ pub async fn received(
     Ok(received)
 }
 
-/// What all that was heard of a lead comes to.
+/// The picture that all posts about a lead add up to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedConversation {
     pub picture: Value,
@@ -212,11 +212,11 @@ pub async fn conversation(db: &StateDb, lead: &LeadId) -> Result<Option<Recorded
     })
 }
 
-/// The row of a person in table `lead` (or its only one in another), column by column, without its contents: numbers as they are
-/// stored, bytes as hexadecimal digits.
+/// The row of a person in table `lead` (or the only one in another table), column by column, without contents. Numbers are as
+/// stored, bytes are hexadecimal digits.
 pub async fn rows(db: &StateDb, table: &'static str, lead: &LeadId) -> Result<Vec<Value>, sqlx::Error> {
     let sql = match db {
-        // The names of the columns are asked of the schema, so that none that is added later is forgotten.
+        // The column names come from the schema, so that columns added later are included.
         StateDb::Sqlite(pool) => {
             let columns: Vec<String> =
                 sqlx::query_scalar("select name from pragma_table_info($1)").bind(table).fetch_all(pool).await?;

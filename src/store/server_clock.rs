@@ -1,5 +1,5 @@
-//! The clock of a PostgreSQL state's server, which every instance goes by. A process learns it as it connects, again every two
-//! seconds while it sends, and after each claim.
+//! The clock of a PostgreSQL state's server, which every instance uses. A process reads it when it connects, every two seconds
+//! while it sends, and after each claim.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,10 +12,10 @@ use crate::clock::{self, CLOCKS_APART, ClockCorrection, ServerTime};
 /// The server's time in microseconds, as an expression.
 pub const SERVER_MICROS: &str = "cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)";
 
-/// Asks the server what time it is, and goes by its clock from then on.
+/// Reads the server's time and uses its clock from then on.
 ///
 /// # Errors
-/// The database's.
+/// An error of the database.
 pub async fn follow_server_clock(server: impl PgExecutor<'_>) -> Result<ClockCorrection, sqlx::Error> {
     let asked = clock::since_boot();
     let sql = crate::db::trusted(format!("select {SERVER_MICROS}"));
@@ -26,7 +26,7 @@ pub async fn follow_server_clock(server: impl PgExecutor<'_>) -> Result<ClockCor
 /// As [`follow_server_clock`], with a query that returns one row: a value that may be null, and [`SERVER_MICROS`].
 ///
 /// # Errors
-/// The database's.
+/// An error of the database.
 pub async fn ask_with_clock(
     pool: &PgPool,
     query: &str,
@@ -45,7 +45,7 @@ fn take_over(micros: i64, asked: std::time::Duration) -> ClockCorrection {
     correction
 }
 
-/// Says once that the clocks differ, and once that they agree again.
+/// Logs once that the clocks differ, and once that they agree again.
 fn report_difference(correction: ClockCorrection) {
     static IS_REPORTED: AtomicBool = AtomicBool::new(false);
     let ahead = correction.own_ahead;
@@ -65,5 +65,5 @@ fn report_difference(correction: ClockCorrection) {
     }
 }
 
-/// What an operator does about clocks that differ.
+/// What the operator can do about clocks that differ.
 pub const CLOCK_CURE: &str = "let both machines follow a time server (timedatectl status)";

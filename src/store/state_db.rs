@@ -1,6 +1,6 @@
 //! Our own state: one SQLite file, or one schema of a PostgreSQL database. Opening, creating and migrating it.
 //!
-//! The customer's database has a type of its own, [`crate::source::source_db::SourceDb`].
+//! The customer's database has its own type, [`crate::source::source_db::SourceDb`].
 
 use std::path::Path;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ pub enum StateDb {
     Postgres(PgPool),
 }
 
-/// Runs the same expression on whichever pool a [`StateDb`] holds: `on_state!(db, pool => query("…").execute(pool).await)`.
+/// Runs the same expression on the pool of either engine: `on_state!(db, pool => query("…").execute(pool).await)`.
 macro_rules! on_state {
     ($db:expr, $pool:ident => $body:expr) => {
         match $db {
@@ -37,13 +37,13 @@ macro_rules! on_state {
 }
 pub(crate) use on_state;
 
-/// To how many bytes SQLite's write-ahead log is cut once a long transaction is in the file: more than a batch needs.
+/// SQLite's write-ahead log is cut to this many bytes after a long transaction has been copied into the file; a batch needs less.
 const LOG_KEPT: u64 = 64 << 20;
-/// How long another process may take to make a state, or to bring one up to date, before it counts as an old one.
+/// How long another process may take to create or migrate a state before the state counts as an old one.
 const BEING_MADE: Duration = Duration::from_secs(2);
 
 impl StateDb {
-    /// The state, ready to be written: created and migrated where it is missing or old.
+    /// Opens the state for writing. Creates it if it is missing, and migrates it if it is old.
     ///
     /// # Errors
     /// [`SetupError`] when the directory cannot be written, or the state was written by a newer version.
@@ -56,23 +56,24 @@ impl StateDb {
                     .journal_mode(SqliteJournalMode::Wal)
                     // FULL, not NORMAL: a claim has to be on the disk before its request leaves, power cuts included.
                     .synchronous(SqliteSynchronous::Full)
-                    // In KiB. The rows that a batch touches lie together; with the default 2 MiB most were read twice.
+                    // In KiB. The rows of a batch are close together; with the default of 2 MiB most were read twice.
                     .pragma("cache_size", "-4096")
                     .pragma("secure_delete", "on") // Who is erased leaves no bytes behind in the file.
-                    // In bytes. A first pass writes a log as large as the state; without this it would keep that disk for ever.
+                    // In bytes. A first run writes a log as large as the state; without this limit it would keep that disk space
+                    // for ever.
                     .pragma("journal_size_limit", LOG_KEPT.to_string())
-                    // Batches have many sizes, and each size is a statement of its own.
+                    // Batches have many sizes, and each size needs its own statement.
                     .statement_cache_capacity(400);
                 let pool = SqlitePoolOptions::new()
-                    // One, not several: there is one writer at a time in any case, and waiting for one's turn here is
-                    // cheaper than in SQLite, which sleeps and tries again. Caches and statements exist once.
+                    // One connection: there is one writer at a time in any case, and waiting in the pool is cheaper than in
+                    // SQLite, which sleeps and tries again. Caches and statements exist once.
                     .max_connections(1)
-                    // A file does not hang up. A file that was removed is gone for good with the last connection to it.
+                    // A file does not hang up. A removed file is gone for good once the last connection to it closes.
                     .test_before_acquire(false)
                     .idle_timeout(None)
                     .max_lifetime(None)
-                    // A commit that finds no room has been rolled back by SQLite itself, which sqlx does not notice: it would
-                    // take the connection for one in a transaction for ever. A ping waits for a rollback that is on its way.
+                    // SQLite itself rolls back a commit that finds no room. sqlx does not notice and would treat the connection
+                    // as inside a transaction for ever. A ping waits for a pending rollback.
                     .before_acquire(|connection, _| {
                         Box::pin(async move {
                             if connection.is_in_transaction() {
@@ -98,10 +99,10 @@ impl StateDb {
         Ok(db)
     }
 
-    /// A state that is there, ready to be written: a file is never made.
+    /// Opens an existing state for writing; never creates a file.
     ///
     /// # Errors
-    /// As [`Self::open_state`], and where there is no file.
+    /// As [`Self::open_state`], and an error if there is no file.
     pub async fn open_existing_state(url: &str) -> anyhow::Result<Self> {
         stray_log::refuse_stray_log(url)?;
         if let Some(path) = sqlite_path(url) {
@@ -114,14 +115,14 @@ impl StateDb {
         Self::open_state(url).await
     }
 
-    /// The state, to look at only; `None` when there is none yet. Creates nothing.
+    /// Opens the state for reading only; `None` when there is none yet. Creates nothing.
     ///
     /// # Errors
     /// [`SetupError`] when it was written by another version than this one.
     pub async fn open_state_read_only(url: &str) -> anyhow::Result<Option<Self>> {
         let Some(db) = Self::open_any_state_read_only(url).await? else { return Ok(None) };
         let start = std::time::Instant::now();
-        // Another process may be making it, or bringing it up to date, at this very moment.
+        // Another process may be creating or migrating it at this moment.
         while db.newest_migration().await? < newest_known() {
             if start.elapsed() > BEING_MADE {
                 return Err(SetupError::new(
@@ -135,7 +136,7 @@ impl StateDb {
         Ok(Some(db))
     }
 
-    /// Whether there is a state, be it of an older version.
+    /// Whether there is a state, of any version.
     pub async fn state_exists(url: &str) -> anyhow::Result<bool> {
         let Some(db) = Self::open_any_state_read_only(url).await? else { return Ok(false) };
         db.close().await;
@@ -155,7 +156,7 @@ impl StateDb {
             None => StateDb::Postgres(state_pool(url).await?),
         };
         let made = db.has_table("lead").await.map_err(|error| match db {
-            // Opening an SQLite file reads nothing of it: what it is shows at the first statement.
+            // Opening an SQLite file reads nothing. A wrong file shows at the first statement.
             StateDb::Sqlite(_) => state_unusable(url, &error),
             StateDb::Postgres(_) => error.into(),
         })?;
@@ -166,24 +167,24 @@ impl StateDb {
         Ok(Some(db))
     }
 
-    /// An empty state that lives in memory only: what `plan` compares with before there is a state.
+    /// An empty state in memory: `plan` compares with it before there is a state.
     pub async fn open_state_in_memory() -> anyhow::Result<Self> {
         let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-        // A connection that is made anew (the pool gives one up that was dropped in the midst of something) begins empty too.
+        // The pool replaces a connection that was dropped in the middle of a statement; the new connection begins empty too.
         let pool = pool.after_connect(|connection, _| {
             Box::pin(async move { SQLITE_MIGRATIONS.run_direct(None, connection, false).await.map_err(Into::into) })
         });
         Ok(StateDb::Sqlite(pool.connect_with(options).await?))
     }
 
-    /// Whether a statement that looks up many leads may be kept with its plan. PostgreSQL would keep one that it made
-    /// while the table was empty, and by which each look reads all of what has come in since, until the table is analysed.
+    /// Whether a statement that looks up many leads may be kept with its plan. PostgreSQL would keep a plan made while the table
+    /// was empty, and with it each look-up reads the whole table until the table is analysed.
     pub const fn keeps_plans(&self) -> bool {
         matches!(self, StateDb::Sqlite(_))
     }
 
-    /// How a transaction that writes begins. On SQLite it takes the write lock at once: one that reads first and writes
+    /// How a writing transaction begins. On SQLite it takes the write lock at once: a transaction that reads first and writes
     /// later can fail with `SQLITE_BUSY_SNAPSHOT`, which no busy time-out covers.
     pub fn begin_write(&self) -> &'static str {
         match self {
@@ -192,8 +193,8 @@ impl StateDb {
         }
     }
 
-    /// Where several workers share a table, PostgreSQL can pass over rows another one is just claiming; SQLite has one
-    /// writer at a time and no such clause.
+    /// With several workers on a table, PostgreSQL can skip rows that another worker is claiming. SQLite has one writer at a time
+    /// and no such clause.
     pub fn skip_locked(&self) -> &'static str {
         match self {
             StateDb::Sqlite(_) => "",
@@ -201,17 +202,17 @@ impl StateDb {
         }
     }
 
-    /// A statement that keeps other instances from claiming until the transaction ends; SQLite has one writer at a time.
+    /// A statement that keeps other instances from claiming until the transaction ends. SQLite has one writer at a time.
     pub fn claim_lock(&self) -> Option<&'static str> {
         match self {
             StateDb::Sqlite(_) => None,
-            // The letters "csyncclm"; another lock is in `state::writer`.
+            // The letters "csyncclm"; another lock is in `store::writer`.
             StateDb::Postgres(_) => Some("select pg_advisory_xact_lock(7166204947097414765)"),
         }
     }
 
-    /// A statement that says whether this instance may take in what was heard, until its transaction ends; SQLite has one
-    /// writer at a time.
+    /// A statement that says whether this instance may apply stored posts until its transaction ends. SQLite has one writer at a
+    /// time.
     pub fn apply_lock(&self) -> Option<&'static str> {
         match self {
             StateDb::Sqlite(_) => None,
@@ -254,7 +255,7 @@ impl StateDb {
         Ok(tables > 0)
     }
 
-    /// The number of the newest migration that the state has been through; 0 for none.
+    /// The number of the newest migration that was applied to the state; 0 for none.
     pub async fn newest_migration(&self) -> Result<i64, sqlx::Error> {
         if !self.has_table("_sqlx_migrations").await? {
             return Ok(0);
@@ -265,7 +266,7 @@ impl StateDb {
         Ok(newest.unwrap_or(0))
     }
 
-    /// Migrations only go forward: a state written by a newer version is left alone.
+    /// Migrations only go forward, so a state written by a newer version is refused.
     async fn refuse_newer(&self, url: &str) -> anyhow::Result<()> {
         let (newest, known) = (self.newest_migration().await?, newest_known());
         if newest > known {
@@ -284,7 +285,7 @@ impl StateDb {
     }
 }
 
-/// Of those that are compiled in; the twins have the same numbers.
+/// The newest compiled-in migration; both engines have the same numbers.
 fn newest_known() -> i64 {
     SQLITE_MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0)
 }
@@ -292,8 +293,8 @@ fn newest_known() -> i64 {
 static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
-/// How many migrations are compiled in, on SQLite and on PostgreSQL. The `migrate!` macro does not notice a new file on
-/// stable Rust; a test compares this with the folder.
+/// How many migrations are compiled in, for SQLite and for PostgreSQL. On stable Rust the `migrate!` macro does not notice a new
+/// file; a test compares this with the folder.
 pub fn embedded_migrations() -> (usize, usize) {
     (SQLITE_MIGRATIONS.iter().count(), POSTGRES_MIGRATIONS.iter().count())
 }
@@ -308,7 +309,7 @@ fn sqlite_options(url: &str) -> anyhow::Result<SqliteConnectOptions> {
 
 const URL_CURE: &str = "write it as sqlite:///absolute/path.db or postgres://user@host/database";
 
-/// The state holds names and addresses: its file belongs to the service's user alone, before SQLite ever opens it.
+/// The state holds names and addresses, so its file is created for the service's user alone, before SQLite opens it.
 fn create_private_file(path: &Path) -> Result<(), SetupError> {
     use std::os::unix::fs::OpenOptionsExt;
     if path.exists() {

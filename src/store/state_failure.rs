@@ -1,20 +1,20 @@
-//! Errors of the state: what failed, and what an operator does about it.
+//! Errors of the state: what failed, and what the operator can do about it.
 
 use crate::db::{away_or_unfit, display_url, is_damage, is_lock, is_outage, sqlite_path};
 use crate::error::SetupError;
 
-/// The error of a start whose state fails it. That of a server that is away passes by itself, and so does a lock on a file; any
+/// The error of a start that cannot use its state. An unreachable server or a locked file may recover without the operator; any
 /// other failure of a file does not.
 pub fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
     let is_file = sqlite_path(url).is_some();
-    // Of a file, nothing but a lock keeps the pool waiting.
+    // For a file, only a lock makes the pool wait.
     let is_locked = is_file && (is_lock(error) || matches!(error, sqlx::Error::PoolTimedOut));
     let cure = if is_locked { LOCKED_STATE_CURE } else { state_cure(error) };
     let setup = SetupError::new(format!("the state at {} cannot be used: {error}", display_url(url)), cure);
     away_or_unfit(is_locked || is_outage(error) && !is_file, setup)
 }
 
-/// What a person does about a state that cannot be opened or written.
+/// What the operator can do about a state that cannot be opened or written.
 pub fn state_cure(error: &sqlx::Error) -> &'static str {
     let code = match error {
         sqlx::Error::Database(database) => database.code(),
@@ -24,7 +24,7 @@ pub fn state_cure(error: &sqlx::Error) -> &'static str {
         Some("55P03" | "5" | "6") => LOCKED_STATE_CURE,
         Some("53100") => "make room on the disk of the server of [state] url",
         Some(code) if code.len() == 5 => "check that the server of [state] url runs, and that its user may write",
-        // SQLite reports a quota that is used up as any other write that fails.
+        // SQLite reports an exhausted quota like any other failed write.
         Some(code) if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 13)) => {
             "make room on the disk, or in the quota, of the state's file; if there is room, see that the disk is sound"
         }

@@ -1,8 +1,8 @@
-//! The first 100 bytes of an SQLite state's file, read past SQLite: its connections keep what they have read of a file that is
-//! copied over in place, and never notice. The bytes say which state this is, and how far it has come.
+//! The first 100 bytes of an SQLite state's file, read without SQLite. SQLite connections keep what they have read, so they do
+//! not notice that another file was copied over theirs. The bytes identify the state and show its progress.
 //!
-//! A file that is read is never closed again: with the first descriptor of a file that is closed, the kernel drops all locks
-//! that the process has on the file, SQLite's among them.
+//! This process never closes a file that it reads here: when a process closes any descriptor of a file, the kernel drops all its
+//! locks on that file, including SQLite's.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::db::file::FileId;
 
-/// What the header says.
+/// The parsed header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateHeader {
     /// `application_id`: drawn at random when the state is first opened to send from; 0 before.
     pub state_id: u32,
     /// `user_version`: how often the state was opened to send from.
     pub starts: u32,
-    /// Never less than before, and sometimes more, as the database is written.
+    /// Never decreases, and sometimes increases, as the database is written.
     change_counter: u32,
     pages: u32,
 }
@@ -37,7 +37,7 @@ impl StateHeader {
         })
     }
 
-    /// Whether a file that had this header before is written by SQLite on the way to `later`: it never goes back.
+    /// Whether SQLite may have written `later` after this header: progress never decreases.
     fn may_become(&self, later: &Self, state_id: u32) -> bool {
         let progress = |header: &Self| (header.starts, header.change_counter, header.pages);
         (later.state_id == state_id || later.state_id == self.state_id) && progress(self) <= progress(later)
@@ -48,11 +48,11 @@ impl StateHeader {
 #[derive(Debug, Clone)]
 pub struct HeaderFile(Arc<File>);
 
-/// Every file that was ever opened here.
+/// Every file that this process has opened here.
 static OPENED: Mutex<Vec<(FileId, HeaderFile)>> = Mutex::new(Vec::new());
 
 impl HeaderFile {
-    /// `None` where there is no such file.
+    /// `None` if there is no such file.
     pub fn open(path: &Path) -> Option<Self> {
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = FileId::at(path)?;
@@ -66,7 +66,7 @@ impl HeaderFile {
         Some(file)
     }
 
-    /// `None` where the file does not begin as one of SQLite's does.
+    /// `None` if the file does not begin like an SQLite file.
     pub fn read(&self) -> Option<StateHeader> {
         let mut bytes = [0; HEADER_BYTES];
         self.0.read_exact_at(&mut bytes, 0).ok()?;
@@ -88,18 +88,18 @@ pub struct HeaderWatch {
     is_overwritten: bool,
 }
 
-/// A header that is being written may be read half old and half new.
+/// During a write, a read may return half of the old header and half of the new one.
 const READS: u32 = 3;
 
 impl HeaderWatch {
-    /// `state_id` is what the state has now, be it in the write-ahead log only. `None` where the file cannot be read.
+    /// `state_id` is the state's current id, which may be in the write-ahead log only. `None` if the file cannot be read.
     pub fn new(path: &Path, state_id: u32) -> Option<Self> {
         let file = HeaderFile::open(path)?;
         let last = file.read()?;
         Some(Self { file, state_id, last, is_overwritten: false })
     }
 
-    /// Whether another content was copied over the file. It stays so, as what was written since is mixed with it.
+    /// Whether another content was copied over the file. It stays true, because later writes are mixed with that content.
     pub fn is_overwritten(&mut self) -> bool {
         let mut tries = 0;
         while !self.is_overwritten {
@@ -115,7 +115,7 @@ impl HeaderWatch {
         true
     }
 
-    /// As it was read last.
+    /// The header as it was read last.
     pub fn last(&self) -> StateHeader {
         self.last
     }

@@ -1,9 +1,9 @@
-//! The write-ahead log (-wal) beside an SQLite state, looked at past SQLite: a connection goes on with a log that is emptied,
-//! copied over or replaced, and what it commits then is lost with the process.
+//! The write-ahead log (-wal) beside an SQLite state, checked without SQLite. If the log is emptied, overwritten or replaced, a
+//! connection goes on using it, and its commits are lost with the process.
 //!
-//! SQLite keeps an index of the log in the file -shm: which log it is (two salts, new with each round of the log), how many
-//! frames are committed, and the checksum of the last of them. What the index names has to be in the log. The layouts are those
-//! of "WAL-mode File Format" in SQLite's documentation.
+//! SQLite keeps an index of the log in the file -shm. The index identifies the log (two salts, new with each round of the log)
+//! and has the number of committed frames and the checksum of the last one. The frame that the index names has to be in the log.
+//! The layouts are those of "WAL-mode File Format" in SQLite's documentation.
 
 use std::fmt;
 use std::fs::File;
@@ -16,13 +16,13 @@ use crate::clock;
 use crate::db::file::{FileId, FileLook, beside};
 use crate::store::state_header::HeaderFile;
 
-/// Two copies of the header, how many frames are in the database file already, marks of readers and locks, and how many frames a
-/// checkpoint that is not over, or did not come to its end, may have written into that file.
+/// Two copies of the header; the number of frames that are already in the database file; marks of readers and locks; and the
+/// number of frames that an unfinished or interrupted checkpoint may have written into that file.
 const INDEX_BYTES: usize = 132;
 const COPY_BYTES: usize = 48;
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
-/// An index that changes meanwhile is read again.
+/// If the index changes during a read, it is read again.
 const READS: u32 = 5;
 
 /// The newest committed frame of a log.
@@ -35,7 +35,7 @@ struct CommittedFrame {
     page_bytes: u32,
 }
 
-/// What the index says.
+/// The parsed index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LogIndex {
     newest: CommittedFrame,
@@ -44,7 +44,7 @@ struct LogIndex {
 }
 
 impl LogIndex {
-    /// `None` while it is being written, or where there is no log yet.
+    /// `None` while SQLite writes the index, or if there is no log yet.
     fn parse(bytes: &[u8; INDEX_BYTES]) -> Option<Self> {
         let (first, second) = (&bytes[..COPY_BYTES], &bytes[COPY_BYTES..2 * COPY_BYTES]);
         if first != second || first[12] == 0 {
@@ -68,10 +68,10 @@ fn joined(high: u32, low: u32) -> u64 {
 }
 
 impl CommittedFrame {
-    /// `Ok(false)` where the log does not have it.
+    /// `Ok(false)` if the log does not have the frame.
     ///
     /// # Errors
-    /// The file system's, where the log cannot be looked at.
+    /// An error of the file system, if the log cannot be read.
     fn is_in(&self, log: &File) -> std::io::Result<bool> {
         let end = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Ok(false),
@@ -98,25 +98,27 @@ impl CommittedFrame {
 pub enum LogLoss {
     /// Another file has its name; the connection keeps the one before.
     Replaced,
-    /// What was committed is not in it any more.
+    /// Committed frames are missing from it.
     Damaged,
 }
 
 const UNKNOWN: (i64, i64) = (0, 0);
-/// File systems stamp a write with a clock that ticks every few milliseconds: an older stamp changes with the next write.
+/// File systems stamp a write with a clock that ticks every few milliseconds. If a stamp is older than this, the next write
+/// changes it.
 const STAMP_SETTLED: TimeDelta = TimeDelta::milliseconds(100);
 
-/// What a lock file remembers of the log: what has to be there at the next start, unless it is in the database file by then.
+/// The lock file's note about the log: the frames that must be there at the next start, unless they are in the database file by
+/// then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogNote {
     index: LogIndex,
-    /// When the database file was last written; [`UNKNOWN`] where that was so short ago that a further write may leave it as it is.
+    /// When the database file was last written; [`UNKNOWN`] if that is so recent that another write may not change the stamp.
     modified: (i64, i64),
     loss: Option<LogLoss>,
 }
 
 impl LogNote {
-    /// From the text of a lock file; `None` where that says nothing of a log.
+    /// Parses the text of a lock file; `None` if it does not mention a log.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.lines().find_map(|line| line.strip_prefix("log "))?.split(' ');
         let mut hex = || u64::from_str_radix(words.next()?, 16).ok();
@@ -133,8 +135,8 @@ impl LogNote {
         Some(Self { index: LogIndex { newest, copied }, modified, loss })
     }
 
-    /// Whether commits are lost: the log does not have them, and the database file was not written since. Whoever opens a
-    /// state after a crash, and is the last to close it, copies the log into the file and removes it.
+    /// Whether commits are lost: the log lacks them, and the database file was not written since. After a crash, the last process
+    /// to close the state copies the log into the file and removes it.
     pub fn is_lost(&self, state: &Path) -> bool {
         if self.loss == Some(LogLoss::Damaged) {
             return true;
@@ -151,13 +153,13 @@ impl LogNote {
         }
     }
 
-    /// How the process that wrote it has lost its log, if it has.
+    /// How the process that wrote the note has lost its log, if it has.
     pub const fn loss(&self) -> Option<LogLoss> {
         self.loss
     }
 }
 
-/// As a line of a lock file, of one length: it is written in place.
+/// A line of a lock file with a fixed length, because it is written in place.
 impl fmt::Display for LogNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { index: LogIndex { newest, copied }, modified, loss } = self;
@@ -179,14 +181,14 @@ pub struct LogWatch {
     log: PathBuf,
     id: FileId,
     index: HeaderFile,
-    /// As last found, and found in the log.
+    /// The newest index whose frame was found in the log.
     last: Option<LogIndex>,
     note: Option<LogNote>,
     is_damaged: bool,
 }
 
 impl LogWatch {
-    /// `None` where the state has no log, as on a disk that cannot share memory.
+    /// `None` if the state has no log, as on a disk that cannot share memory.
     pub fn new(state: &Path) -> Option<Self> {
         let log = beside(state, "-wal");
         let (id, index) = (FileId::at(&log)?, HeaderFile::open(&beside(state, "-shm"))?);
@@ -197,15 +199,15 @@ impl LogWatch {
         &self.log
     }
 
-    /// What the lock file has to remember now.
+    /// The note for the lock file.
     pub const fn note(&self) -> Option<LogNote> {
         self.note
     }
 
-    /// Whether what is committed is in the log that has the name. A log that is not there at all is for the caller to judge.
+    /// Checks that the committed frames are in the log with the expected name. The caller decides about a log that is missing.
     ///
     /// # Errors
-    /// How the log was lost. One that was damaged stays so.
+    /// How the log was lost. Damage is permanent.
     pub fn check(&mut self) -> Result<(), LogLoss> {
         if self.is_damaged {
             return Err(LogLoss::Damaged);
@@ -217,7 +219,7 @@ impl LogWatch {
                 self.update_note(loss);
                 return loss.map_or(Ok(()), Err);
             }
-            // The connection was made anew, and its log with it.
+            // The connection was replaced, and its log with it.
             let Some(anew) = Self::new(&self.state) else { return Ok(()) };
             *self = Self { note: self.note, ..anew };
         }
@@ -239,10 +241,10 @@ impl LogWatch {
                 self.last = None;
                 return false;
             }
-            // What was committed before is still there as well, until the next round of the log.
+            // Frames committed before are still there as well, until the next round of the log.
             let before = self.last.filter(|last| last.newest.salts == index.newest.salts);
             let frames = before.into_iter().chain([index]).map(|index| index.newest);
-            // A log that cannot be looked at at this moment is looked at the next time.
+            // If the log cannot be read at this moment, the next check reads it.
             let Ok(log) = File::open(&self.log) else { return false };
             let Ok(is_whole) =
                 frames.map(|frame| frame.is_in(&log)).try_fold(true, |all, one| one.map(|one| all && one))
@@ -260,8 +262,8 @@ impl LogWatch {
         false
     }
 
-    /// The stamp first and then the index: a checkpoint announces itself in the index before it writes, so what it writes of frames
-    /// that the index does not announce comes after the stamp.
+    /// The stamp is read before the index: a checkpoint announces itself in the index before it writes. So if the index announces
+    /// none, any write of a checkpoint comes after the stamp.
     fn update_note(&mut self, loss: Option<LogLoss>) {
         let Some(modified) = FileLook::at(&self.state).map(|look| look.modified()) else { return };
         let modified = if is_settled(modified, clock::own()) { modified } else { UNKNOWN };
@@ -271,13 +273,13 @@ impl LogWatch {
     }
 }
 
-/// Whether a file that was last written then gets another stamp if it is written from now on.
+/// Whether another write would change the stamp of a file that was last written then.
 fn is_settled((seconds, nanoseconds): (i64, i64), now: DateTime<Utc>) -> bool {
     let modified = u32::try_from(nanoseconds).ok().and_then(|nanos| DateTime::from_timestamp(seconds, nanos));
     modified.is_some_and(|modified| now - modified >= STAMP_SETTLED)
 }
 
-/// Whether this process has the file open. Where the system does not tell, it counts as open.
+/// Whether this process has the file open. If the system does not tell, the file counts as open.
 fn is_open_here(id: FileId) -> bool {
     let Ok(descriptors) = std::fs::read_dir("/dev/fd") else { return true };
     descriptors.flatten().any(|descriptor| FileId::at(&descriptor.path()) == Some(id))

@@ -1,6 +1,6 @@
-//! Table `lead` and the journal, for a person who asks about one lead: everything that is known of it.
+//! Table `lead` and the journal, for an operator who asks about one lead: everything that the state knows about it.
 //!
-//! Reads only, each statement by itself: while a daemon works, two of them may see different moments.
+//! Reads only, with separate statements. While a daemon works, two of them may see different moments.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -23,44 +23,44 @@ use crate::store::{instant, payload};
 pub struct LeadStory {
     pub lead: LeadId,
     pub status: LeadStatus,
-    /// `None` while the row makes no valid lead.
+    /// `None` while the row is invalid.
     pub desired: Option<Map<String, Value>>,
-    /// The content last accepted, or taken as delivered by a baseline: [`Story::accepted`] tells them apart.
+    /// The content accepted last, or treated as delivered by a baseline: [`Self::accepted`] tells them apart.
     pub delivered: Option<Map<String, Value>>,
-    /// `false` where a later answer left it open what Conversica holds.
+    /// `false` if a later answer makes it uncertain what Conversica has.
     pub delivered_is_certain: bool,
     pub invalid_reasons: Vec<String>,
     pub hold_reason: Option<String>,
-    /// While it waits to be sent.
+    /// Set while the lead waits to be sent.
     pub due_at: Option<DateTime<Utc>>,
     /// Tries in the present series.
     pub attempts: i64,
     pub changed_at: DateTime<Utc>,
-    /// `None` also where a baseline only assumes that Conversica knows it.
+    /// `None` also if a baseline only assumes that Conversica knows the lead.
     pub first_contact_at: Option<DateTime<Utc>>,
-    /// Since when a baseline assumes that Conversica knows it; it was never sent from here.
+    /// Since when a baseline assumes that Conversica knows the lead, which was never sent from here.
     pub assumed_at: Option<DateTime<Utc>>,
-    /// When Conversica last accepted a content, unless a baseline has taken another as delivered since.
+    /// When Conversica last accepted a content, unless a baseline has treated another as delivered since.
     pub delivered_at: Option<DateTime<Utc>>,
     pub gone_at: Option<DateTime<Utc>>,
-    /// Since when it waits for a person with its present content.
+    /// Since when the lead waits for approval with its present content.
     pub held_at: Option<DateTime<Utc>>,
-    /// Since when it is on its way.
+    /// Since when the lead is in flight.
     pub claimed_at: Option<DateTime<Utc>>,
     /// When it was first sent with the Test Lead Token.
     pub test_lead_at: Option<DateTime<Utc>>,
-    /// The status and the detail of the answer that its present status follows from.
+    /// The status and the detail of the answer that caused the present status.
     pub last_http_status: Option<i64>,
     pub last_detail: Option<String>,
     /// Oldest first.
     pub outcomes: Vec<RecordedOutcome>,
-    /// What persons decided about it, oldest first.
+    /// Decisions of operators about it, oldest first.
     pub decisions: Vec<RecordedDecision>,
 }
 
 impl LeadStory {
-    /// The content that Conversica accepted last. `None` where it accepted none, or where a baseline has taken another as
-    /// delivered since.
+    /// The content that Conversica accepted last. `None` if it accepted none, or if a baseline has treated another as delivered
+    /// since.
     pub fn accepted(&self) -> Option<&Map<String, Value>> {
         self.delivered.as_ref().filter(|_| self.delivered_at.is_some())
     }
@@ -74,7 +74,7 @@ pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error>
     })
 }
 
-/// The lead's story; `None` where the state does not know it.
+/// The lead's story; `None` if the state does not know it.
 pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<LeadStory>, sqlx::Error> {
     let sql = format!(
         "select {SHOWN_STATUS}, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
@@ -128,18 +128,19 @@ pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<LeadStory>, sqlx::
     Ok(Some(story))
 }
 
-/// A lead that got an answer, and what had been sent.
+/// A lead that got an answer, and the content that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentContent {
     pub lead: LeadId,
-    /// `None` where the content is no longer known, having changed twice since.
+    /// `None` if the content is no longer stored, because it has changed twice since.
     pub body: Option<String>,
 }
 
-/// Which of the newest entries of the journal hold that answer: with a halt, nothing is begun after it.
+/// How many of the newest journal entries are searched for the answer. No attempt begins after a halt, so the answer is among
+/// them.
 const NEWEST_ENTRIES: i64 = 3000;
 
-/// Who got that answer of late.
+/// The leads that recently got that answer.
 pub async fn answered_with(db: &StateDb, class: OutcomeClass, detail: &str) -> Result<Vec<SentContent>, sqlx::Error> {
     let sql = format!(
         "select o.id, o.client_id, case when o.sent_hash = lead.desired_hash then lead.desired \

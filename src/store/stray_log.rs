@@ -1,6 +1,6 @@
-//! A write-ahead log that an earlier file of an SQLite state left behind. SQLite does not know that the file beside the log is
-//! another one by now: it writes the old log into the new file and destroys it. So the lock file beside the state remembers which
-//! file was opened last, and a state is not opened while a log lies beside another file than that one.
+//! A write-ahead log left behind by an earlier file of an SQLite state. SQLite does not notice that the file beside the log has
+//! been replaced: it writes the old log into the new file and destroys it. So the lock file beside the state stores which file
+//! was opened last, and a state with a log is opened only if its file is that one.
 
 use std::fmt;
 use std::fs::File;
@@ -15,9 +15,9 @@ use crate::error::SetupError;
 use crate::store::state_header::HeaderFile;
 use crate::store::state_log::LogNote;
 
-/// More than a lock file has.
+/// More bytes than any lock file has.
 pub const LOCK_BYTES: u64 = 800;
-/// A header that is being written may be read half old and half new.
+/// During a write, a read may return half of the old header and half of the new one.
 const READS: u32 = 3;
 
 /// The lock file beside a state.
@@ -27,19 +27,19 @@ pub fn lock_of(state: &Path) -> PathBuf {
     PathBuf::from(place)
 }
 
-/// The file that was opened last, as the lock file says it. Without the number of the device, which may be another one after the
-/// machine has started again.
+/// The file that was opened last, as the lock file describes it. The device number is left out, because it may change when the
+/// machine restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMemory {
     number: u64,
-    /// In microseconds, where the file system knows it: a new file often gets the number of one that was removed.
+    /// In microseconds, if the file system knows it. A new file often gets the inode number of a removed one.
     born: Option<u64>,
     /// The id and the starts of the state, as [`crate::store::state_header::StateHeader`] has them.
     header: Option<(u32, u32)>,
 }
 
 impl FileMemory {
-    /// The file as it is now, without a look into it.
+    /// The file as it is now; its content is not read.
     pub fn at(path: &Path) -> Option<Self> {
         let file = std::fs::metadata(path).ok()?;
         let born = file.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
@@ -52,7 +52,7 @@ impl FileMemory {
         Self { header, ..self }
     }
 
-    /// From the text of a lock file. A process that has opened a file writes it as `file`, with its device.
+    /// Parses the text of a lock file. A process that has opened a file writes it as `file`, with its device.
     fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| text.lines().skip(1).find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let number = field("last").or_else(|| field("file")?.rsplit(':').next())?.parse().ok()?;
@@ -62,13 +62,13 @@ impl FileMemory {
         Some(Self { number, born, header })
     }
 
-    /// Whether a file with this name and birth may be the remembered one.
+    /// Whether a file with this inode number and time of birth may be the stored one.
     fn is_same_file(&self, found: &Self) -> bool {
         let has_other_birth = matches!((self.born, found.born), (Some(one), Some(other)) if one != other);
         self.number == found.number && !has_other_birth
     }
 
-    /// Whether the file has another content than that of the state, or an older one.
+    /// Whether the file holds another state, or an older copy of it.
     fn has_other_content(&self, path: &Path) -> bool {
         let (Some((id, starts)), Some(file)) = (self.header, HeaderFile::open(path)) else { return false };
         (0..READS).all(|_| file.read().is_none_or(|found| found.state_id != id || found.starts < starts))
@@ -96,12 +96,12 @@ fn read_lock(state: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Whose log lies beside a state.
+/// The owner of the log beside a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogOwner {
-    /// No process sends from the state: the log is what the last one has left.
+    /// No process sends from the state: the last one left the log.
     Nobody,
-    /// A process that sends, and watches its log by itself.
+    /// A sending process, which watches its log itself.
     Sender,
 }
 
@@ -112,10 +112,10 @@ impl LogOwner {
     }
 }
 
-/// Looks at the file and the log before SQLite opens them. Returns what the lock file has to remember of the file from now on.
+/// Checks the file and the log before SQLite opens them. Returns the description of the file for the lock file.
 ///
 /// # Errors
-/// [`SetupError`] where the log belongs to another file than the one that is there, or has lost what was committed.
+/// [`SetupError`] if the log belongs to another file than the present one, or has lost commits.
 pub fn admit_file(state: &Path, log: LogOwner) -> Result<Option<FileMemory>, SetupError> {
     let found = FileMemory::at(state);
     let text = read_lock(state);
@@ -145,7 +145,7 @@ pub fn refuse_stray_log(url: &str) -> Result<(), SetupError> {
     sqlite_path(url).map_or(Ok(()), |state| admit_file(&state, LogOwner::find(&state)).map(drop))
 }
 
-/// Has the lock file forget a log that has lost what was committed: the operator goes on with what the file holds.
+/// Removes from the lock file a log that has lost commits: the operator goes on with the content of the file.
 pub fn accept_lost_log(url: &str) {
     let Some(state) = sqlite_path(url) else { return };
     let Some(text) = read_lock(&state).filter(|text| LogNote::parse(text).is_some_and(|note| note.is_lost(&state)))
@@ -206,8 +206,8 @@ fn refuse_log(state: &Path, log: &Path, found: Option<FileMemory>) -> SetupError
     }
 }
 
-/// Has the lock file remember a file that a command is about to write to, where no other process sends from it. Then the log of a
-/// command that is killed belongs to that file.
+/// Stores in the lock file the file that a command is about to write to while no other process sends from it. If the command is
+/// killed, its log belongs to that file.
 pub fn remember_file(state: &Path) {
     let Some(text) = read_lock(state) else { return };
     let (Some(known), Some(found)) = (FileMemory::parse(&text), FileMemory::at(state)) else { return };
@@ -217,7 +217,7 @@ pub fn remember_file(state: &Path) {
     let Ok(mut file) = File::options().read(true).write(true).open(lock_of(state)) else { return };
     if file.try_lock().is_ok() {
         let text = format!("{}{found}", text.lines().next().unwrap_or_default());
-        // For a full disk the memory is lost, not the lock.
+        // On a full disk this note is lost, but not the lock.
         drop(file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes())));
     }
 }

@@ -1,4 +1,4 @@
-//! Table `lead`, for leads that are stuck: rejected, or exhausted. A person puts them back in the queue.
+//! Table `lead`, for stuck leads: rejected or exhausted. An operator queues them again.
 
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
@@ -9,7 +9,7 @@ use crate::store::lead::locking;
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
 
-/// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
+/// Queues rejected or exhausted leads again, all of them or those of `ids`. Returns how many leads it queued.
 pub async fn requeue(
     db: &StateDb,
     statuses: &[LeadStatus],
@@ -55,7 +55,7 @@ pub async fn requeue(
         }
         let mut query = QueryBuilder::new("");
         match noted {
-            // Those that are locked by now, and no others: locks are taken in one order.
+            // Exactly the leads that are locked already, because locks are taken in one order.
             Some(seq) => {
                 query.push("with stuck (stuck_id, stuck_client_id) as (select id, client_id from decided where decision_seq = ");
                 query.push_bind(seq).push(")");
@@ -68,7 +68,7 @@ pub async fn requeue(
         query.push_bind(micros(now)).push(" from stuck where lead.id = stuck_id and lead.client_id = stuck_client_id");
         let requeued = query.build().execute(&mut *transaction).await?.rows_affected();
         if requeued == 0 {
-            // Nothing was decided.
+            // Without leads there is no decision to record.
             return Ok(0);
         }
         if let Some(seq) = noted {
@@ -80,15 +80,15 @@ pub async fn requeue(
     })
 }
 
-/// What a retry would put back.
+/// The leads that a retry would queue again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StuckLeads {
     pub leads: i64,
-    /// Of them: people who were never sent, as far as is known; a baseline may assume that Conversica knows them.
+    /// People among them who were never sent, as far as is known; a baseline may assume that Conversica knows them.
     pub new_people: i64,
 }
 
-/// How much is stuck: of these statuses, and of these ids where any are named.
+/// Counts the stuck leads of these statuses, and of these ids if any are given.
 pub async fn look(db: &StateDb, statuses: &[LeadStatus], ids: Option<&[String]>) -> Result<StuckLeads, sqlx::Error> {
     let mut stuck = StuckLeads::default();
     for status in statuses.iter().filter(|status| matches!(status, LeadStatus::Rejected | LeadStatus::Exhausted)) {

@@ -1,4 +1,4 @@
-//! Table `lead`: which leads were ever sent with the Test Lead Token. Few: a limit says how many.
+//! Table `lead`: the leads that were ever sent with the Test Lead Token. They are few, because Conversica limits their number.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What came of what was heard of one lead: its events on their way to the CRM, and whom it was told to. Reads only.
+//! The effects of the posts about one lead: its events waiting for the write-back, and its alerts. Reads only.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,18 @@ use crate::conversica::lead::LeadId;
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 
-/// How far an event is that is not in the CRM yet.
+/// The progress of an event that is not in the CRM yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OnItsWay {
     /// `waiting` or `stopped`.
     pub status: String,
     pub attempts: i64,
     pub due_at: DateTime<Utc>,
-    /// What the CRM's database said to the newest try.
+    /// The answer of the CRM's database to the newest try.
     pub detail: Option<String>,
 }
 
-/// The lead's events that are still to be written to the CRM, by their numbers.
+/// The lead's events that wait for the write-back, by their numbers.
 pub async fn writeback(db: &StateDb, lead: &LeadId) -> Result<HashMap<i64, OnItsWay>, sqlx::Error> {
     type Line = (i64, String, i64, i64, Option<String>);
     let rows: Vec<Line> = on_state!(db, pool => {
@@ -35,15 +35,15 @@ pub async fn writeback(db: &StateDb, lead: &LeadId) -> Result<HashMap<i64, OnIts
     Ok(rows.into_iter().map(of).collect())
 }
 
-/// Something that people were told, or are to be told.
+/// An alert that was sent, or waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ToldAlert {
     pub kind: String,
     pub at: DateTime<Utc>,
     pub attempts: i64,
-    /// When it was handed over, or given up.
+    /// When it was delivered or given up.
     pub done_at: Option<DateTime<Utc>>,
-    /// What the newest try came to, way by way.
+    /// The result of the newest try, for each channel.
     pub detail: Option<String>,
 }
 

@@ -1,12 +1,12 @@
-//! Table `tombstone`: who was erased, and is never to be written to again. [`super::erase`] makes and removes tombstones;
-//! here they are asked.
+//! Table `tombstone`: erased people. Nothing may be sent to them again. [`super::erase`] creates and removes tombstones; this
+//! file reads them.
 //!
-//! An id may itself be personal data. So of a person no more is kept than an HMAC-SHA256 of client and id, under a random key
-//! of this state (fact `erasure_key` in table `control`): it says nothing by itself. Who has the whole state can still find out
-//! whether an id that they know, or guess, is among those that were erased; that is what it is for.
+//! An id may itself be personal data. So a tombstone has only an HMAC-SHA256 of client and id, under a random key of this state
+//! (fact `erasure_key` in table `control`). The hash by itself reveals nothing. With the whole state one can check whether a
+//! known or guessed id was erased; that is its purpose.
 //!
-//! Whoever is about to write something of a lead that table `lead` may not have asks in their own transaction, by
-//! `erased!`: what they read before may be older than the tombstone.
+//! A writer that may write about a lead missing from table `lead` checks in its own transaction, by `erased!`, because its
+//! earlier reads may be older than the tombstone.
 
 use std::collections::HashSet;
 
@@ -21,10 +21,10 @@ use crate::store::state_db::{StateDb, on_state};
 /// The fact that holds the key.
 pub(crate) const KEY_NAME: &str = "erasure_key";
 
-/// The key; nothing where nobody was ever erased, so that nothing more has to be asked.
+/// The key, or no row if no person was ever erased, so that no further query is needed.
 pub(crate) const KEY: &str = "select body from control where name = 'erasure_key' and exists (select 1 from tombstone)";
 
-/// Names people without naming them.
+/// Identifies people without their names.
 pub struct TombstoneKey([u8; 32]);
 
 impl TombstoneKey {
@@ -32,13 +32,13 @@ impl TombstoneKey {
         Self(rand::random())
     }
 
-    /// As it is stored.
+    /// The stored form.
     pub(crate) fn body(&self) -> String {
         let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
         serde_json::json!({"key": hex}).to_string()
     }
 
-    /// Without the key nobody knows who was erased, and nothing may be written of anybody.
+    /// Without the key it is unknown who was erased, so nothing may be written about any person.
     pub(crate) fn parse(body: &str) -> Result<Self, sqlx::Error> {
         let parsed = || {
             let body: Value = serde_json::from_str(body).ok()?;
@@ -52,7 +52,7 @@ impl TombstoneKey {
         parsed().ok_or_else(|| sqlx::Error::Decode("the key of those who were erased cannot be read".into()))
     }
 
-    /// What stands for that person.
+    /// The hash that identifies a person.
     pub(crate) fn tag(&self, lead: &LeadId) -> Vec<u8> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("a key of any length will do");
         for part in [&lead.client_id, &lead.id] {
@@ -64,7 +64,7 @@ impl TombstoneKey {
     }
 }
 
-/// Those of the people who were asked about that were erased.
+/// The erased people among those that were asked about.
 #[derive(Debug, Default)]
 pub struct ErasedPeople(HashSet<LeadId>);
 
@@ -83,8 +83,8 @@ impl ErasedPeople {
     }
 }
 
-/// In a transaction, before it has locked or written anything: who of `$leads` (an iterator of [`LeadId`], not looked at while
-/// nobody was ever erased) was. Until the transaction ends, nobody else is erased.
+/// In a transaction that has not locked or written anything yet: the erased people among `$leads`. `$leads` is an iterator of
+/// [`LeadId`], which is not consumed if no person was ever erased. No further erasure happens until the transaction ends.
 macro_rules! erased {
     ($db:expr, $transaction:expr, $leads:expr) => {{
         if let Some(lock) = $crate::store::tombstone::shared_lock($db) {
@@ -109,7 +109,7 @@ macro_rules! erased {
 }
 pub(crate) use erased;
 
-/// Keeps whoever erases waiting until the transaction ends. SQLite has one writer at a time.
+/// Makes erasures wait until the transaction ends. SQLite has one writer at a time.
 pub(crate) fn shared_lock(db: &StateDb) -> Option<&'static str> {
     match db {
         StateDb::Sqlite(_) => None,
@@ -118,7 +118,7 @@ pub(crate) fn shared_lock(db: &StateDb) -> Option<&'static str> {
     }
 }
 
-/// Not none.
+/// The list must not be empty.
 pub(crate) fn among_query<DB: Database>(asked: &[(Vec<u8>, LeadId)]) -> QueryBuilder<DB>
 where
     for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
@@ -132,14 +132,14 @@ where
     query
 }
 
-/// The key, where anybody was ever erased. Who asks for it once, and then [`among`] with it, spares a question for each batch
-/// while there is nobody.
+/// The key, if any person was ever erased. A caller that reads it once and then uses [`among`] saves a query for each batch while
+/// there is no tombstone.
 pub async fn key(db: &StateDb) -> Result<Option<TombstoneKey>, sqlx::Error> {
     let body: Option<String> = on_state!(db, pool => sqlx::query_scalar(KEY).fetch_optional(pool).await)?;
     body.as_deref().map(TombstoneKey::parse).transpose()
 }
 
-/// Who of these was erased, for who only reads: one statement for up to 2,000.
+/// The erased people among these, for a caller that only reads: one statement for up to 2,000.
 pub async fn among(
     db: &StateDb,
     key: &TombstoneKey,
@@ -153,7 +153,7 @@ pub async fn among(
     Ok(ErasedPeople::of(asked, found))
 }
 
-/// Since when that person is erased; `None` where they are not.
+/// Since when that person is erased; `None` if they are not.
 pub async fn since(db: &StateDb, lead: &LeadId) -> Result<Option<i64>, sqlx::Error> {
     let Some(key) = key(db).await? else { return Ok(None) };
     on_state!(db, pool => {

@@ -1,8 +1,8 @@
-//! Table `turn` (PostgreSQL): what one instance at a time does, as a lease by the server's clock.
+//! Table `turn` (PostgreSQL): work that one instance does at a time, as a lease by the server's clock.
 //!
-//! A lease and not a lock: an instance that is paused, or whose network is cut, keeps a lock for as long as its connection
-//! lives. A lease ends by itself after 10 seconds. Its holder may go on without knowing: what it writes must be refused, or
-//! harmless, by other means (see [`crate::send::fence`]).
+//! A lock would last as long as the connection of an instance that is paused or whose network is cut. A lease ends by itself
+//! after 10 seconds. Its holder may go on without noticing, so its writes must be refused, or be harmless, by other means (see
+//! [`crate::send::fence`]).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::store::state_db::StateDb;
 
-/// What has turns.
+/// The kinds of work that need a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TurnName {
     Poll,
@@ -26,20 +26,20 @@ impl TurnName {
     }
 }
 
-/// A turn as one process asks for it, has it, and gives it back. On SQLite there is no other process.
+/// A turn that one process takes, holds and releases. On SQLite there is no other process.
 pub struct TurnLease {
     name: TurnName,
     holder: String,
-    /// Kept between turns. When it ends, the turn is given back with it: a process that is killed keeps no turn.
+    /// Kept between turns. The turn ends with the session, so a killed process keeps no turn.
     session: Option<PgConnection>,
 }
 
-/// Between two renewals of a lease of 10 seconds.
+/// The time between two renewals of a lease of 10 seconds.
 const RENEWAL_INTERVAL: Duration = Duration::from_millis(2500);
 /// How long the server may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A lease that ends later than any lease can was written before the server's clock was set back.
+/// A lease that ends later than possible was written before the server's clock was set back.
 const TAKE: &str = "insert into turn as t (name, holder, pid, expires_at) \
      values ($1, $2, pg_backend_pid(), clock_timestamp() + interval '10 seconds') \
      on conflict (name) do update set holder = excluded.holder, pid = excluded.pid, expires_at = excluded.expires_at \
@@ -58,18 +58,18 @@ impl TurnLease {
     /// Takes the turn unless another process has it.
     ///
     /// # Errors
-    /// The database's, while it is away.
+    /// An error of the database while it is unreachable.
     pub async fn try_take(&mut self, db: &StateDb) -> Result<bool, sqlx::Error> {
         let StateDb::Postgres(pool) = db else { return Ok(true) };
         let is_kept = self.session.is_some();
         match self.run(TAKE, pool).await {
-            // The session may have ended since the last turn, as when the server was restarted.
+            // The session may have ended since the last turn, as after a restart of the server.
             Err(_) if is_kept => self.run(TAKE, pool).await,
             taken => taken,
         }
     }
 
-    /// Renews the lease for as long as it is ours: returns when another process has the turn.
+    /// Renews the lease while this process holds it. Returns when another process has the turn.
     pub async fn hold(&mut self, db: &StateDb) {
         let StateDb::Postgres(pool) = db else { return std::future::pending().await };
         loop {
@@ -80,7 +80,7 @@ impl TurnLease {
         }
     }
 
-    /// Gives the turn back, where it is still ours. Where the server does not answer, the lease ends by itself.
+    /// Releases the turn if this process still holds it. If the server does not answer, the lease ends by itself.
     pub async fn give_back(&mut self, db: &StateDb) {
         let StateDb::Postgres(pool) = db else { return };
         if self.session.is_some() {

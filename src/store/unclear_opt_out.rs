@@ -6,16 +6,15 @@ use crate::db::trusted;
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, UNMAPPED_COUNTS, UNMAPPED_MAY_BE};
 use crate::store::state_db::{StateDb, on_state};
 
-/// How many there are.
+/// The numbers of such leads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct UnclearOptOuts {
     /// Conversica was told of the opt-out, and nothing else is sent.
     pub counted: i64,
-    /// Nothing is sent until an operator has looked at the row.
+    /// Nothing is sent until an operator has corrected the row.
     pub unclear: i64,
 }
 
-/// Counts the leads whose rows hold such values.
 pub async fn count(db: &StateDb) -> Result<UnclearOptOuts, sqlx::Error> {
     let holds = |reasons: [&str; 2]| reasons.map(|reason| format!("invalid_reasons like '%{reason}%'")).join(" or ");
     let sql = format!(

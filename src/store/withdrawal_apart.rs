@@ -1,8 +1,9 @@
-//! Table `lead`: a withdrawal of consent beside a value that Conversica rejects. The withdrawal is sent once more by itself, with the
-//! content that Conversica accepted last; the rejected content rests, as every rejected content does.
+//! Table `lead`: a withdrawal of consent in a content that Conversica rejects for another value. The withdrawal is sent once more
+//! by itself, with the content that Conversica accepted last. The rejected content waits for the row to change, like every
+//! rejected content.
 //!
-//! The journal says which content was rejected, so that nothing else has to be stored: an urgent lead whose desired content was
-//! rejected, and of which nothing else was accepted since, is sent its withdrawal apart.
+//! The journal shows which content was rejected, so nothing else has to be stored. The withdrawal of an urgent lead is sent apart
+//! if its desired content was rejected and nothing else was accepted since.
 
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
@@ -13,18 +14,18 @@ use crate::store::claim::{FinishedAttempt, LeadClaim};
 use crate::store::lead::DELIVERED;
 use crate::store::micros;
 
-/// The content accepted last with the withdrawals of the desired content in it; `None` where that is the desired content itself.
+/// The content accepted last, with the withdrawals of the desired content in it; `None` if that is the desired content itself.
 pub(crate) fn withdrawal_apart(desired: &str, delivered: &str) -> Option<String> {
     let says = |key: &str| desired.contains(&format!("\"{key}\":true"));
     let withdrawn: Vec<_> = WITHDRAWALS.into_iter().filter(|key| says(key.name())).collect();
     with_withdrawn(delivered, &withdrawn).filter(|body| !withdrawn.is_empty() && body != desired)
 }
 
-/// A lead whose desired content was rejected: the desired content, the content accepted last where there is one, and 1 where
-/// Conversica holds that for certain.
+/// A lead whose desired content was rejected: the desired content, the content accepted last if there is one, and 1 if Conversica
+/// has that content for certain.
 pub(crate) type RejectedRow = (String, String, i64, Option<String>, Option<String>, i64);
 
-/// The leads of these rejected attempts, as they are in flight. Not for an empty list.
+/// The leads of these rejected attempts, while they are in flight. The list must not be empty.
 pub(crate) fn rejected_query<DB: Database>(rejected: &[&FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -43,7 +44,7 @@ where
     query
 }
 
-/// Says of each rejected attempt whether its withdrawal is sent apart.
+/// Marks the rejected attempts whose withdrawals are sent apart.
 pub(crate) fn mark_rejected(finished: &mut [FinishedAttempt], rows: Vec<RejectedRow>) {
     for (id, client_id, claimed_at, desired, delivered, is_certain) in rows {
         let (Some(desired), Some(delivered)) = (desired, delivered) else { continue };
@@ -59,8 +60,8 @@ pub(crate) fn mark_rejected(finished: &mut [FinishedAttempt], rows: Vec<Rejected
     }
 }
 
-/// In SQL, of a lead: the journal entry of its desired content's rejection, where nothing that was sent before the present request
-/// was accepted since.
+/// In SQL, over a lead: the journal entry that rejected its desired content, unless a request before the present one was accepted
+/// since.
 fn rejection(columns: &str) -> String {
     format!(
         "select {columns} from outcome o where o.id = lead.id and o.client_id = lead.client_id \
@@ -70,7 +71,7 @@ fn rejection(columns: &str) -> String {
     )
 }
 
-/// In SQL, of a claim whose request has ended: it was a withdrawal that was sent apart, and Conversica has answered.
+/// In SQL, over a finished claim: it was a withdrawal that was sent apart, and Conversica has answered.
 pub(crate) fn has_ended() -> String {
     format!(
         "lead.urgent = 1 and lead.desired_hash <> lead.sent_hash and f_next in ('done', 'rejected') and exists ({})",
@@ -83,7 +84,7 @@ pub(crate) fn http_status() -> String {
     format!("({} order by o.seq desc limit 1)", rejection("o.http_status"))
 }
 
-/// In SQL: what the operator reads.
+/// In SQL: the detail for the operator.
 pub(crate) fn detail() -> String {
     format!(
         "case when f_class = 'accepted' \
@@ -94,7 +95,8 @@ pub(crate) fn detail() -> String {
     )
 }
 
-/// The claims, of these urgent ones, whose desired content was rejected: with the content accepted last. Not for an empty list.
+/// The claims among these urgent ones whose desired content was rejected, with the content accepted last. The list must not be
+/// empty.
 pub(crate) fn apart_query<DB: Database>(claims: &[&LeadClaim]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -108,7 +110,7 @@ where
     query
 }
 
-/// Gives these claims their withdrawals apart in place of the desired content; which ones.
+/// Replaces the desired content of these claims by their withdrawals apart. Returns the replaced claims.
 pub(crate) fn replace_bodies(claims: &mut [LeadClaim], rows: Vec<(String, String, Option<String>)>) -> Vec<LeadClaim> {
     let mut replaced = Vec::new();
     for (id, client_id, delivered) in rows {
@@ -122,7 +124,7 @@ pub(crate) fn replace_bodies(claims: &mut [LeadClaim], rows: Vec<(String, String
     replaced
 }
 
-/// Writes down what these claims send, which is not what their leads should hold. Not for an empty list.
+/// Stores what these claims send, because it is not the desired content of their leads. The list must not be empty.
 pub(crate) fn sent_query<DB: Database>(claims: &[LeadClaim]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,

@@ -1,6 +1,6 @@
-//! Table `writeback`: events that are still to be written to the CRM, and how that went so far.
+//! Table `writeback`: events that wait to be written to the CRM, and the tries so far.
 //!
-//! Events of one lane arrive in their order: whatever is not done yet holds up those behind it in its lane, and no other.
+//! The events of one lane are written in their order: an unfinished event delays later events of its lane only.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::rules::heard_event::{StoredConversation, WaitingEvent};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
 
-/// An event that the CRM's database refused.
+/// An event that the CRM's database rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedEvent {
     pub seq: i64,
-    /// When it is tried again; `None`: not before a person says so.
+    /// When it is retried; `None`: only after an operator asks for it.
     pub due_at: Option<DateTime<Utc>>,
     pub detail: String,
 }
 
-/// An event that waits for a person.
+/// A dead letter, which waits for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoppedEvent {
     pub seq: i64,
@@ -33,7 +33,7 @@ pub struct StoppedEvent {
     pub attempts: i64,
     pub since: DateTime<Utc>,
     pub detail: Option<String>,
-    /// Events behind it in its lane.
+    /// Later events in its lane.
     pub behind: i64,
 }
 
@@ -41,8 +41,8 @@ pub struct StoppedEvent {
 const BATCH: i64 = 500;
 const BATCH_BYTES: i64 = 8 * 1024 * 1024;
 
-/// What can be written now, in the order of the events: of each lane up to the first that is not due. No event waits for longer
-/// than `longest` for its next try: a later time was written by a clock that was ahead.
+/// The events that can be written now, in order: of each lane up to the first that is not due. No event waits longer than
+/// `longest` for its retry; a later time was written by a clock that ran ahead.
 pub async fn due(db: &StateDb, longest: Duration, now: DateTime<Utc>) -> Result<Vec<WaitingEvent>, sqlx::Error> {
     let sql = format!(
         "with due as ( \
@@ -89,19 +89,19 @@ pub async fn due(db: &StateDb, longest: Duration, now: DateTime<Utc>) -> Result<
     })
 }
 
-/// When something that is not due yet will be.
+/// When the next event becomes due.
 pub async fn next_due(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let sql = "select min(due_at) from writeback where status = 'waiting' and due_at > $1";
     let next: Option<i64> = on_state!(db, pool => sqlx::query_scalar(sql).bind(micros(now)).fetch_one(pool).await)?;
     Ok(next.map(instant))
 }
 
-/// These have arrived.
+/// Deletes events that were written.
 pub async fn done(db: &StateDb, seqs: &[i64]) -> Result<(), sqlx::Error> {
     if seqs.is_empty() {
         return Ok(());
     }
-    // A list as each engine takes it as one value.
+    // A list as one value, in the form of each engine.
     match db {
         StateDb::Sqlite(pool) => {
             let sql = "delete from writeback where event_seq in (select value from json_each($1))";
@@ -114,7 +114,7 @@ pub async fn done(db: &StateDb, seqs: &[i64]) -> Result<(), sqlx::Error> {
     }
 }
 
-/// These were refused.
+/// Stores events that were rejected.
 pub async fn failed(db: &StateDb, failed: &[FailedEvent], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if failed.is_empty() {
         return Ok(());
@@ -135,7 +135,7 @@ pub async fn failed(db: &StateDb, failed: &[FailedEvent], now: DateTime<Utc>) ->
     })
 }
 
-/// What waits for a person, oldest first.
+/// Dead letters, oldest first.
 pub async fn stopped(db: &StateDb) -> Result<Vec<StoppedEvent>, sqlx::Error> {
     let sql = "select w.event_seq, e.kind, e.id, e.client_id, w.attempts, coalesce(w.first_failed_at, w.due_at), w.detail, \
                (select count(*) from writeback b where b.lane = w.lane and b.event_seq > w.event_seq) \
@@ -154,7 +154,7 @@ pub async fn stopped(db: &StateDb) -> Result<Vec<StoppedEvent>, sqlx::Error> {
     })
 }
 
-/// Puts what was stopped back in the queue: of these leads and these events, or all of it. Returns how many that were.
+/// Queues dead letters again: those of these leads and these events, or all. Returns how many.
 pub async fn retry(db: &StateDb, which: Option<(&[String], &[i64])>, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     on_state!(db, pool => {
         let mut sql = QueryBuilder::new(
@@ -164,7 +164,7 @@ pub async fn retry(db: &StateDb, which: Option<(&[String], &[i64])>, now: DateTi
         if let Some((ids, seqs)) = which {
             sql.push(" and (1 = 0");
             for id in ids {
-                // Chat leads have no id, and nobody means them by a blank one.
+                // Chat leads have no id, so a blank id does not select them.
                 sql.push(" or event_seq in (select seq from event where kind <> 'chat_lead' and id = ").push_bind(id).push(")");
             }
             for seq in seqs {

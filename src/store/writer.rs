@@ -1,8 +1,9 @@
-//! Who may send from a state. An SQLite state has one sender: a second `run` or `once` is refused, and told who has it. A
-//! PostgreSQL state is shared by any number of instances, which know of each other.
+//! The right to send from a state. An SQLite state has one sender: a second `run` or `once` is refused with the name of the
+//! first. Any number of instances may share a PostgreSQL state, and they know about each other.
 //!
-//! On SQLite a lock on a file beside the state (see [`super::file_lock`]); on PostgreSQL a session advisory lock, which the server
-//! drops with the session, and which all instances share. What one of them does at a time is in [`super::turn`].
+//! On SQLite the right is a lock on a file beside the state (see [`super::file_lock`]). On PostgreSQL it is a session advisory
+//! lock that all instances share and that the server drops with the session. Work for one instance at a time is in
+//! [`super::turn`].
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use crate::store::server_clock;
 use crate::store::state_db::StateDb;
 
-/// The right to send; given back when dropped.
+/// The right to send; released when dropped.
 pub struct SendRight {
     held: HeldRight,
 }
@@ -22,29 +23,29 @@ enum HeldRight {
     Session(PgConnection),
 }
 
-/// Whether somebody else may be sending from this state.
+/// Whether other processes may be sending from this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherSenders {
-    /// Nobody at the moment when it was asked.
+    /// There was none when this was checked.
     Alone,
     Shared,
 }
 
-/// Any number will do, as long as it is ours: the letters "csyncwri". Every instance holds it shared, and none for itself
-/// alone: an instance that is paused while it holds this keeps no other waiting.
+/// The letters "csyncwri"; any number of our own would do. Instances only share this lock, and none takes it exclusively, so a
+/// paused instance keeps no other waiting.
 const PRESENCE: i64 = 0x6373_796e_6377_7269;
 
-/// How long a session may take to say that it is there.
+/// How long a session may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the server may take to notice that an instance was killed, before we take it for alive.
+/// How long the server may take to notice that an instance was killed, before we assume that it is alive.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Between two tries for a lock.
+/// The time between two tries for a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Takes the right to send. On SQLite the lock was taken before the state was opened.
 ///
 /// # Errors
-/// The database's, while it is away.
+/// An error of the database while it is unreachable.
 pub async fn acquire(db: &StateDb) -> anyhow::Result<(SendRight, OtherSenders)> {
     match db {
         StateDb::Sqlite(_) => Ok((SendRight { held: HeldRight::File }, OtherSenders::Alone)),
@@ -67,11 +68,11 @@ pub async fn acquire(db: &StateDb) -> anyhow::Result<(SendRight, OtherSenders)> 
 }
 
 impl SendRight {
-    /// Looks whether the right is still ours, takes it again where it went with the session that held it (the server was
-    /// restarted, or the connection cut), and counts who has it: at least 1. Learns the time from the server as well.
+    /// Checks that this process still has the right. If its session was lost (the server was restarted, or the connection cut),
+    /// takes the right again. Returns how many instances have it: at least 1. Also reads the server's time.
     ///
     /// # Errors
-    /// The database's, while it is away.
+    /// An error of the database while it is unreachable.
     pub async fn keep(&mut self, db: &StateDb) -> anyhow::Result<u32> {
         let (HeldRight::Session(session), StateDb::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
         if !matches!(tokio::time::timeout(PING_TIMEOUT, session.ping()).await, Ok(Ok(()))) {
@@ -83,7 +84,7 @@ impl SendRight {
     }
 }
 
-/// Whether other instances are there at this very moment.
+/// Whether other instances are present at this moment.
 pub async fn others_present(db: &StateDb) -> Result<bool, sqlx::Error> {
     match db {
         StateDb::Sqlite(_) => Ok(false),
@@ -91,13 +92,13 @@ pub async fn others_present(db: &StateDb) -> Result<bool, sqlx::Error> {
     }
 }
 
-/// How many instances there are: at least 1.
+/// How many instances are present: at least 1.
 async fn count_present(session: &mut PgConnection) -> Result<u32, sqlx::Error> {
     let present: i64 = sqlx::query_scalar(PRESENT).bind(PRESENCE).fetch_one(session).await?;
     Ok(u32::try_from(present).unwrap_or(u32::MAX).max(1))
 }
 
-/// The same for somebody who is none of them.
+/// The same, for a process that is no instance.
 pub async fn instances(pool: &PgPool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(PRESENT).bind(PRESENCE).fetch_one(pool).await
 }

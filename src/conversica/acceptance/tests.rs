@@ -1,4 +1,4 @@
-//! What counts as an acceptance, as a rejection and as a page: the table, and what holds for any answer.
+//! Tests of the answers that count as an acceptance, as a rejection and as a page: a table, and properties of any answer.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ fn every(verdict: AnswerVerdict, content_type: &str, bodies: &[&str]) {
     assert!(wrong.is_empty(), "{content_type}, not {verdict:?}: {wrong:#?}");
 }
 
-/// What says yes, or says nothing against it.
+/// Answers that say yes, or nothing against it.
 const ACCEPTANCES: [&str; 55] = [
     "",
     " \r\n",

@@ -1,6 +1,6 @@
 //! The words by which answers say yes and no, and the names of the keys under which they say it. Pure.
 
-/// Words by which a status, or a plain text, says that the lead was not taken.
+/// Words by which a status, or a plain text, says that the lead was not accepted.
 const REFUSALS: [&str; 39] = [
     "blocked",
     "cannot",
@@ -42,8 +42,8 @@ const REFUSALS: [&str; 39] = [
     "unprocessable",
     "unsuccessful",
 ];
-/// Those of [`REFUSALS`] that also stand in sentences which report no refusal ("The error queue is empty"): they count where a
-/// sentence begins with them.
+/// Words of [`REFUSALS`] that also occur in sentences without a refusal ("The error queue is empty"). They count at the beginning
+/// of a sentence.
 pub(super) const REFUSALS_AT_THE_START: [&str; 12] = [
     "err",
     "erro",
@@ -58,7 +58,7 @@ pub(super) const REFUSALS_AT_THE_START: [&str; 12] = [
     "nok",
     "unavailable",
 ];
-/// Words by which a sentence says that the lead was taken.
+/// Words by which a sentence says that the lead was accepted.
 pub(super) const ACCEPTANCES: [&str; 11] = [
     "accepted",
     "created",
@@ -88,7 +88,7 @@ pub(super) const MESSAGES: [&str; 13] = [
     "text",
     "title",
 ];
-/// Two words that together say it.
+/// Pairs of words that together say that the lead was not accepted.
 const REFUSALS_OF_TWO: [[&str; 2]; 21] = [
     ["bad", "request"],
     ["can", "not"],
@@ -112,7 +112,7 @@ const REFUSALS_OF_TWO: [[&str; 2]; 21] = [
     ["too", "many"],
     ["was", "not"],
 ];
-/// What an answer says where the user name or the password is wrong, in lower case.
+/// Texts of answers that report a wrong user name or password, in lower case.
 pub(super) const CREDENTIALS: [&str; 8] = [
     "account being locked",
     "authentication failed",
@@ -123,7 +123,7 @@ pub(super) const CREDENTIALS: [&str; 8] = [
     "not authenticated",
     "username or password",
 ];
-/// What gateways, proxies and login walls say in Conversica's place, in lower case.
+/// Texts of gateways, proxies and login walls in Conversica's place, in lower case.
 pub(super) const GATEWAYS: [&str; 14] = [
     "bad gateway",
     "default backend",
@@ -140,7 +140,7 @@ pub(super) const GATEWAYS: [&str; 14] = [
     "upstream connect error",
     "upstream request timeout",
 ];
-/// Media types of what is no answer of an API.
+/// Media types that no API answers with.
 pub(super) const MEDIA_OF_PAGES: [&str; 7] = [
     "application/javascript",
     "application/pdf",
@@ -150,22 +150,22 @@ pub(super) const MEDIA_OF_PAGES: [&str; 7] = [
     "text/html",
     "text/javascript",
 ];
-/// Kinds of media that are no answer of an API.
+/// Kinds of media that no API answers with.
 pub(super) const MEDIA_KINDS_OF_PAGES: [&str; 4] = ["audio/", "font/", "image/", "video/"];
-/// What turns the word behind it around: "no error".
+/// Words that negate the next word: "no error".
 pub(super) const NEGATIONS: [&str; 7] = ["0", "never", "no", "non", "not", "t", "without"];
-/// The values of a key such as `error` where there was none.
+/// Values of a key such as `error` that report no error.
 pub(super) const NO_ERRORS: [&str; 9] = ["", "0", "false", "n/a", "no", "none", "null", "ok", "success"];
-/// The values of a key such as `success` where there was none.
+/// Values of a key such as `success` that report no success.
 pub(super) const NO_SUCCESS: [&str; 5] = ["0", "f", "false", "n", "no"];
-/// A short text that a server sends as HTML without meaning a page.
+/// Short texts that a server sends as HTML although they are no page.
 pub(super) const SHORT_YES: [&str; 8] = ["1", "accepted", "created", "ok", "received", "success", "thank you", "true"];
-/// Parts of a page, where they stand behind other text.
+/// Parts of a page that may follow other text.
 pub(super) const PAGE_PARTS: [&str; 7] = ["<!doctype", "<html", "<head", "<body", "<iframe", "<form", "<script"];
-/// Objects that repeat what was sent: a CRM's status may be "Rejected".
+/// Objects that repeat the request: a CRM's status may be "Rejected".
 pub(super) const ECHOES: [&str; 10] =
     ["contact", "contacts", "input", "lead", "leads", "person", "record", "records", "request", "requests"];
-/// Objects that speak for the answer, also beneath a yes: the request was fine, and its one lead was not.
+/// Objects whose meaning counts even below a yes: the request may be fine, and its one lead not.
 pub(super) const RESULTS: [&str; 8] =
     ["meta", "outcome", "outcomes", "response", "responses", "result", "results", "status"];
 /// `is_success`, `isSuccess` and `Is-Success` are one key.
@@ -183,7 +183,7 @@ pub(super) fn names_success(key: &str) -> bool {
         .contains(&key)
 }
 
-/// Keys that count: false or 0 under them says that the lead was not taken.
+/// Keys that count: false or 0 under them says that the lead was not accepted.
 pub(super) fn names_stored(key: &str) -> bool {
     [
         "acceptedcount",
@@ -277,7 +277,7 @@ pub(super) fn words_refuse(words: &[String], counts: impl Fn(&str) -> bool) -> b
     one || words.windows(2).any(|pair| REFUSALS_OF_TWO.iter().any(|two| *two == [pair[0].as_str(), &pair[1]]))
 }
 
-/// In lower case, the first few: taken apart at what is no letter, and where a capital begins a word.
+/// The first words, in lower case. Words end at characters other than letters, and before capitals within a text.
 pub(super) fn words(text: &str) -> Vec<String> {
     const ENOUGH: usize = 24;
     let mut words = vec![String::new()];

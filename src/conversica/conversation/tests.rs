@@ -1,4 +1,4 @@
-//! Tests of the picture that all Lead Updates of a lead come to.
+//! Tests of the picture that all Lead Updates of a lead add up to.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -52,7 +52,7 @@ fn a_date_that_lies_ahead_counts_as_the_moment_when_it_was_heard() {
     let withdrawn = json!({"doNotEmail": true, "lastMessageDate": dated(60)});
     let news = conversation.hear(withdrawn.as_object().unwrap(), at(61));
     assert_eq!(news["doNotEmail"], json!(true));
-    // The clock was ahead when consent was given, and is right when it is withdrawn.
+    // The clock runs ahead when consent is given, and is right when it is withdrawn.
     let given = json!({"smsOptIn": true, "lastMessageDate": ahead});
     conversation.hear(given.as_object().unwrap(), at(1_000_000));
     let withdrawn = json!({"smsOptIn": false, "lastMessageDate": dated(50)});

@@ -1,4 +1,4 @@
-//! Tests of the encodings in which a body may come.
+//! Tests of the encodings of posted bodies.
 
 use std::io::Write as _;
 

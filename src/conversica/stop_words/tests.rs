@@ -1,4 +1,4 @@
-//! Tests of the words: whatever their spelling, stops are found, and the ordinary vocabulary is not taken for one.
+//! Tests of the words: stops are found in any spelling, and the ordinary vocabulary does not count as a stop.
 
 use proptest::prelude::*;
 
@@ -229,7 +229,7 @@ fn spelled(words: &[&str], spelling: usize) -> String {
     }
 }
 
-/// Refusals, of words that are written apart.
+/// Refusals in separate words.
 fn refusal() -> impl Strategy<Value = Vec<&'static str>> {
     let way = prop::sample::select(vec!["contact", "email", "mail", "text", "sms", "call", "message", "phone"]);
     let opt = prop::sample::select(vec!["opt", "opted", "opts"]);

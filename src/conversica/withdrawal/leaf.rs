@@ -1,4 +1,5 @@
-//! Sorts the plain values of a post that could be read: which may withdraw consent, which leave it in doubt, and which are prose. Pure.
+//! Sorts the plain values of a readable post: possible withdrawals of consent, values that leave consent in doubt, and prose.
+//! Pure.
 
 use serde_json::{Map, Value};
 
@@ -7,11 +8,11 @@ use crate::conversica::stop_words::{self, is_status_key, meaning_of_key, split_w
 use crate::conversica::withdrawal::near::WordComparer;
 use crate::conversica::withdrawal::phrase::{KEYS, NO, STATUS_KEYS};
 
-/// A longer text with blanks in it is prose.
+/// A longer text with blanks is prose.
 const MAX_STATUS_BYTES: usize = 120;
-/// A text without blanks that is longer may be encoded.
+/// A longer text without blanks may be encoded.
 const MAX_WORD_BYTES: usize = 24;
-/// So many names around a value count as its key.
+/// This many names around a value count as its key.
 const MAX_NAMES: usize = 2;
 
 /// The last words of keys under which people, or templates of mails, write freely.
@@ -19,27 +20,27 @@ const PROSE: &str = "history note notes body bodies text texts footer comment co
      signature summary transcript html subject snippet template content keyword keywords reply response answer question \
      conversation chat details remark remarks furtheraction html5 preview excerpt";
 
-/// Keys of prose, by their last words, in which the lead's own answer may stand.
+/// The last words of keys of prose that may hold the lead's own answer.
 const ANSWERS: &str = "message messages body reply response answer comment comments";
 
-/// A stop that is a whole answer has no more words: `Stop`, `Opt out`. A longer text may be an offer to stop.
+/// An answer that is only a stop has no more words: `Stop`, `Opt out`. A longer text may be an offer to stop.
 const MAX_ANSWER_WORDS: usize = 2;
 
-/// The last words of keys that say who a person is, and where, but not what the person wants.
+/// The last words of keys that say who or where a person is, but not what the person wants.
 const PLACES: &str = "name city town street address country county company employer dealer dealership make model vehicle title \
      source campaign url uri link links href";
 
-/// Words of a business that others than messages can stop, and that others than persons can opt out of.
+/// Words of a business in which other things than messages stop, and others than persons opt out.
 const BUSINESS: &str = "lease leases deal deals bank loan loans order orders sale sales sold vehicle car truck trade warranty insurance \
      contract offer payment credit lender finance financing required needed necessary applicable recall";
 
-/// Words of a key which is about a check, or a time of the day, and not about a wish of the person.
+/// Words of a key that is about a check, or a time of the day, and not about a wish of the person.
 const CHECKS: &str = "scrub scrubbed scrubs check checked checks before after until registry listed verified";
 
-/// The keys of consent of a Lead Update: of them a blank value is damaged.
+/// The keys of consent of a Lead Update: a blank value under them is damage.
 const IN_POSTS: [&str; 3] = ["doNotEmail", "smsOptOut", "smsOptIn"];
 
-/// Of a value: what it may say.
+/// The possible meaning of a value.
 enum LeafMeaning {
     /// It counts by the rules of keys and statuses.
     Judged,
@@ -53,8 +54,8 @@ fn is_in(list: &str, word: &str) -> bool {
     list.split_whitespace().any(|listed| listed == word)
 }
 
-/// The value with its prose left out, and with what leaves consent in doubt left out; `None` where nothing is left. The channels
-/// of the latter are added to `unclear`.
+/// The value without its prose and without parts that leave consent in doubt; `None` if nothing is left. The channels in doubt
+/// are added to `unclear`.
 pub(super) fn without_prose(
     names: &mut Vec<String>,
     value: &Value,
@@ -109,7 +110,7 @@ fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> LeafMeani
         return of_status(text);
     }
     if ends_in(ANSWERS, key) && split_words(text).len() <= MAX_ANSWER_WORDS {
-        // The sender is not known: the lead, who wants no more messages, or a template.
+        // The sender is not known: a lead who wants no more messages, or a template.
         return match stop_words::withdrawn_by_value(text) {
             [] => LeafMeaning::Unrelated,
             channels => LeafMeaning::Unclear(channels),
@@ -134,7 +135,7 @@ fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> LeafMeani
     }
 }
 
-/// A key that is published, or differs from one by a damaged letter, and one whose name says status or stage.
+/// A published key, or one that differs from it by a damaged letter, or one whose name says status or stage.
 fn is_published(name: &str, near: &mut WordComparer) -> bool {
     let letters: String = name.chars().take(80).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     near.is_near(&letters, "smsoptin", 1)
@@ -166,7 +167,7 @@ fn is_under_prose(names: &[String]) -> bool {
 fn of_status(text: &str) -> LeafMeaning {
     let words = split_words(text);
     match stop_words::withdrawn_by_status(text) {
-        // The lead may be spam, or may have said so of a message.
+        // The lead may be spam, or may have called a message spam.
         [] if words == ["spam"] => LeafMeaning::Unclear(EMAIL),
         [] => LeafMeaning::Judged,
         channels if words.iter().any(|word| is_in(BUSINESS, word)) => LeafMeaning::Unclear(channels),
@@ -174,7 +175,7 @@ fn of_status(text: &str) -> LeafMeaning {
     }
 }
 
-/// Of a key that is not published.
+/// The meaning of a key that is not published.
 fn of_flag(key: &str, text: &str) -> LeafMeaning {
     let words = split_words(key);
     let no: String = text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();

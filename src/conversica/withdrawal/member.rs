@@ -1,4 +1,4 @@
-//! What a key of a post that could be read says by itself, however deep it lies: its name, and a plain value. Pure.
+//! The withdrawal by a single key of a readable post, at any depth: its name, and a plain value. Pure.
 
 use serde_json::Value;
 
@@ -9,15 +9,15 @@ use crate::conversica::stop_words::{
 };
 use crate::conversica::withdrawal::phrase::{KEYS, NO, SAID_NO, SAID_YES, is_no_moment, is_punctuation};
 
-/// So much of the names around a key counts as its name: `consent`, `email` is `consent email`.
+/// This many names around a key count as its name: `consent`, `email` is `consent email`.
 const MAX_NAMES: usize = 2;
 /// No name is longer.
 const MAX_NAME_BYTES: usize = 80;
 
-/// The channels whose consent a key and all that is in its value withdraw.
+/// The channels whose consent is withdrawn by a key, or by any key in its value.
 pub(super) fn withdrawn_by_member(kind: PostKind, key: &str, value: &Value) -> Vec<ConsentChannel> {
     let mut channels = Vec::new();
-    // What people wrote to each other.
+    // The messages that people exchanged.
     if kind != PostKind::ChatLead || key != "conversationHistory" {
         search_value(kind, &mut vec![key], value, &mut channels);
     }
@@ -103,7 +103,7 @@ fn said_by_name(name: &str, value: &str) -> &'static [ConsentChannel] {
     }
 }
 
-/// Of a long text only the beginning counts: it is no plain value.
+/// Only the beginning of a long text counts: it is no plain value.
 fn letters_of(text: &str) -> String {
     text.chars().take(3 * MAX_NAME_BYTES).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }

@@ -4,16 +4,16 @@ use crate::conversica::stop_words::split_words;
 use crate::conversica::withdrawal::near::WordComparer;
 use crate::conversica::withdrawal::phrase::{TextChunk, is_punctuation};
 
-/// As long as a key of the source may be.
+/// The limit on the keys of the source.
 const MAX_ID_BYTES: usize = 1000;
-/// Behind a key, no more text is searched for its value: marks of punctuation, the id, and what follows it.
+/// How many bytes after a key are searched for its value: punctuation, the id, and what follows it.
 const MAX_VALUE_BYTES: usize = 2 * MAX_ID_BYTES;
-/// Of more leads no damaged post speaks.
+/// No damaged post names more leads.
 const MAX_IDS: usize = 20;
-/// Keys of ids that are looked at; a text may consist of them.
+/// How many keys of ids are searched; a text may consist of them.
 const MAX_KEYS: usize = 400;
 
-/// What others call the id of a lead in the CRM, where neither `id` nor `leadId` names one.
+/// Other names for the id of a lead in the CRM, used if neither `id` nor `leadId` names one.
 const OTHER_NAMES: [&str; 16] = [
     "sourceid",
     "sourceleadid",
@@ -40,12 +40,12 @@ pub struct NamedLeads {
     pub client_ids: Vec<String>,
     /// In lower case.
     pub emails: Vec<String>,
-    /// Ids within the post that count only where the post's own id is no lead's.
+    /// Ids within the post that count only if the post's own id matches no lead.
     pub nested: Vec<String>,
 }
 
 impl NamedLeads {
-    /// Takes in what another object names.
+    /// Adds the names of another object.
     pub(super) fn add(&mut self, other: NamedLeads) {
         add(&mut self.ids, other.ids);
         add(&mut self.client_ids, other.client_ids);
@@ -53,7 +53,7 @@ impl NamedLeads {
         add(&mut self.nested, other.nested);
     }
 
-    /// Takes in what is named within a post: the ids under the name `leadId` count as the post's own, others in place of it.
+    /// Adds names from within a post. Ids under the name `leadId` count as the post's own; others count as nested.
     pub(super) fn set_nested(&mut self, found: NamedLeads, own: &str, lead_ids: &[String]) {
         let is_other = |id: &String| id != own;
         let (of_leads, others): (Vec<String>, Vec<String>) =
@@ -113,7 +113,7 @@ pub(super) fn named_otherwise(text: &str, chunks: &[TextChunk<'_>], named: &mut 
     }
 }
 
-/// The e-mail address that begins behind a key.
+/// The e-mail address that begins after a key.
 fn email_at(text: &str) -> Option<String> {
     let text = &text[..text.floor_char_boundary(MAX_VALUE_BYTES)];
     let is_letter = |c: char| c.is_alphanumeric() || "@.!#$%*+/?^_`{}~-".contains(c);
@@ -125,7 +125,7 @@ fn email_at(text: &str) -> Option<String> {
     (is_address && !skipped.contains([',', '}'])).then(|| word.to_lowercase())
 }
 
-/// What the value of a key may be; of an object, what is in it.
+/// The possible values of a key; for an object, those in it.
 fn values_of(text: &str, chunk: &TextChunk<'_>) -> Vec<String> {
     let behind = &text[chunk.end..];
     let behind = &behind[..behind.floor_char_boundary(MAX_VALUE_BYTES)];
@@ -143,7 +143,7 @@ fn values_of(text: &str, chunk: &TextChunk<'_>) -> Vec<String> {
         .collect()
 }
 
-/// What the value behind a key may be. Where a mark around it is damaged, the letter that it has become may belong to it.
+/// The possible values after a key. If a mark around the value is damaged, the letter that it has become may belong to the value.
 fn values_at(text: &str) -> Vec<String> {
     let text = &text[..text.floor_char_boundary(MAX_VALUE_BYTES)];
     // In a form an ampersand ends an empty value; elsewhere it is a damaged mark.
@@ -161,14 +161,14 @@ fn values_at(text: &str) -> Vec<String> {
     if quoted {
         let (exact, tail) = value.split_at(value.find(['"', '\\', '\n']).unwrap_or(value.len()));
         found.push(exact);
-        // Nothing is damaged around it.
+        // The marks around the value are intact.
         let tail = tail.trim_start_matches('\\').strip_prefix('"').map(str::trim_start);
         if tail.is_some_and(|tail| tail.is_empty() || tail.starts_with([',', '}'])) && !exact.contains(is_punctuation) {
             return found.into_iter().map(str::trim).filter(is_id).map(str::to_owned).collect();
         }
     }
     found.push(whole);
-    // `12.5` is no other way of writing 12.
+    // `12.5` is no other spelling of 12.
     let is_part = |fraction: &str| fraction.bytes().any(|b| b.is_ascii_digit() && b != b'0');
     found.extend(whole.split_once('.').filter(|(_, fraction)| !is_part(fraction)).map(|(integer, _)| integer));
     let first = whole.chars().next().map_or(0, char::len_utf8);
@@ -185,7 +185,7 @@ fn values_at(text: &str) -> Vec<String> {
         let next = behind.trim_start_matches(['"', ' ']);
         found.push(&next[..bare(next)]);
     }
-    // A whole number in another form than an integer's.
+    // A whole number that is not written as an integer.
     let number = whole.parse::<f64>().ok().filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
     let number = number.filter(|_| whole.contains(['e', 'E'])).map(|number| format!("{number:.0}"));
     found.extend(number.as_deref());

@@ -1,14 +1,14 @@
-//! Compares words by their letters, so that a few damaged ones hide nothing. Pure.
+//! Compares words by their letters, so that a few damaged letters hide nothing. Pure.
 //!
-//! A comparison is dear, and a post may consist of a hundred thousand words that ask for one. The limit is of each body: where it
-//! is reached, the rest of the body was not compared, and the post counts as one that may say anything.
+//! A comparison is expensive, and a post may have a hundred thousand words to compare. So each body has a limit. If it is
+//! reached, the rest of the body is not compared, and the post counts as one that may say anything.
 
-/// Comparisons of one body. A Lead Update needs a few dozen.
+/// Comparisons for one body. A Lead Update needs a few dozen.
 pub(super) const MAX_COMPARISONS: usize = 20_000;
-/// No word that is looked for is longer.
+/// No searched word is longer.
 const MAX_LETTERS: usize = 24;
 
-/// What is left of the work that one body may cause.
+/// The comparisons that are left for one body.
 #[derive(Debug, Clone)]
 pub(super) struct WordComparer {
     left: usize,
@@ -27,13 +27,13 @@ impl WordComparer {
         self.is_exhausted
     }
 
-    /// Comparisons that were made.
+    /// Comparisons so far.
     #[cfg(test)]
     pub fn made(&self) -> usize {
         MAX_COMPARISONS - self.left
     }
 
-    /// Whether a word differs from another one, of ASCII letters, in at most so many letters.
+    /// Whether the words differ in at most `most` letters. `other` is of ASCII letters.
     pub fn is_near(&mut self, word: &str, other: &str, most: usize) -> bool {
         if word == other {
             return true;
@@ -51,14 +51,14 @@ impl WordComparer {
     }
 }
 
-/// Whether the lengths differ by at most so many letters, and the letters themselves too, in whatever order they come.
+/// Whether the lengths differ by at most `most` letters, and so do the letters, in any order.
 fn has_letters_of(word: &str, other: &str, most: usize) -> bool {
     let letters = if word.is_ascii() { word.len() } else { word.chars().count() };
     if letters.abs_diff(other.len()) > most {
         return false;
     }
     let mut counts = [0_i32; 32];
-    // A letter beyond ASCII is one of its own, and counts once.
+    // A letter beyond ASCII counts once, as one of its own.
     let mut strange = 0;
     for byte in word.bytes() {
         match byte {
@@ -72,7 +72,7 @@ fn has_letters_of(word: &str, other: &str, most: usize) -> bool {
     sum(|count| count.max(0)) + strange <= most && sum(|count| (-count).max(0)) <= most
 }
 
-/// How many letters have to be changed, added or taken out; `None` where a word is too long.
+/// How many letters have to be changed, added or removed; `None` if either word is too long.
 fn distance(word: &str, other: &str) -> Option<usize> {
     let mut row = [0; MAX_LETTERS + 1];
     let other = other.as_bytes();

@@ -1,13 +1,13 @@
-//! Splits a list of posts, or posts line by line, into their objects: each is judged by itself, because it is not about the leads of
-//! the others. Pure.
+//! Splits a list of posts, or posts line by line, into their objects. Each is judged by itself, because it is not about the leads
+//! of the others. Pure.
 
 use serde_json::Value;
 
 /// A longer list is searched as one text.
 const MAX_OBJECTS: usize = 200;
 
-/// The objects of a list, or of lines each of which is one, as they were written: a key may come twice in one. `None` where the body
-/// is something else, or one object.
+/// The objects of a list, or of lines with one object each, unparsed, because a key may come twice in one. `None` if the body is
+/// something else, or one object.
 pub(super) fn split(body: &[u8]) -> Option<Vec<&str>> {
     let text = std::str::from_utf8(body).ok()?.trim_start_matches('\u{feff}').trim();
     let mut rest = match text.strip_prefix('[') {

@@ -1,4 +1,4 @@
-//! The pieces of a post in which a withdrawal is looked for.
+//! The pieces of a post that are searched for a withdrawal.
 
 use crate::conversica::consent_word::{BOTH, ConsentChannel, EMAIL, SMS};
 
@@ -17,17 +17,17 @@ pub(crate) const KEYS: [(&str, &[ConsentChannel], usize); 9] = [
 
 pub(crate) const NO: &[&str] = &["false", "no", "n", "0", "off", "null", "none"];
 
-/// A value that is a word, unlike `null`.
+/// Values that say no, unlike `null`.
 pub(crate) const SAID_NO: &[&str] = &["false", "no", "n", "0", "off"];
 
 pub(crate) const SAID_YES: &[&str] = &["true", "yes", "y", "1", "on"];
 
-/// A moment that databases write where there is none.
+/// A moment that databases write for a missing one.
 pub(crate) fn is_no_moment(value: &str) -> bool {
     ["0000", "0001"].iter().any(|year| value.trim().starts_with(year))
 }
 
-/// Other control characters are damaged letters of a word.
+/// Other control characters are damaged letters.
 pub(crate) fn is_punctuation(c: char) -> bool {
     matches!(
         c,
@@ -57,7 +57,7 @@ pub(crate) struct TextChunk<'t> {
     pub(crate) raw: &'t str,
     /// Its letters and digits, in lower case.
     pub(crate) letters: String,
-    /// Where it ends in the text.
+    /// The position of its end in the text.
     pub(crate) end: usize,
     /// The punctuation between it and the next one.
     pub(crate) behind: &'t str,
@@ -69,6 +69,6 @@ impl TextChunk<'_> {
     }
 }
 
-/// Keys whose values say how a conversation stands.
+/// Keys whose values are statuses of a conversation.
 pub(crate) const STATUS_KEYS: [&str; 6] =
     ["conversationstatus", "conversationstage", "leadstatus", "leadsubstatus", "status", "stage"];

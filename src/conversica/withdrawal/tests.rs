@@ -1,4 +1,4 @@
-//! Tests of the traces: damaged posts that say stop, and posts that say nothing of the kind.
+//! Tests of possible withdrawals: damaged posts that say stop, and posts that do not.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::conversica::{consent, heard};
 
-/// The leads whose consent a Lead Update withdraws, for certain or until an operator has looked, and the channels.
+/// The leads whose consent a Lead Update withdraws, for certain or until an operator decides, and the channels.
 fn withdrawn(body: &[u8]) -> (Vec<String>, Vec<ConsentChannel>) {
     let (mut ids, mut channels) = (Vec::new(), Vec::new());
     let found = match heard::read(PostKind::LeadUpdate, body) {
@@ -224,7 +224,7 @@ fn what_could_not_be_looked_at_may_say_anything() {
     assert_eq!((found.named.ids, found.channels), (vec!["12".to_owned()], BOTH.to_vec()));
 }
 
-/// Comparisons that the search of a body makes, and whether it says that some were left out.
+/// The number of comparisons for a body, and whether some were left out.
 fn work(body: &[u8]) -> (usize, bool) {
     let mut near = WordComparer::default();
     let mut named = NamedLeads::default();
@@ -242,7 +242,7 @@ fn a_body_of_almost_a_megabyte_causes_no_more_comparisons_than_the_limit() {
     for far in ["x", "ab,", "donotemaxxx,", "\"donotemaxxx\":\"x\",", "<p>lead stopping here</p>"] {
         assert_eq!(work(&of(far)), (0, false), "{far}");
     }
-    // Each has the letters of a word that is looked for, in another order. A damaged `leadId` is looked for where no `id` is found.
+    // Each has the letters of a searched word, in another order. A damaged `leadId` is searched for if no `id` is found.
     let without_id = || format!(r#"{{"h":"{}"#, "idlead:1,".repeat(110_000)).into_bytes();
     for near in [of("liametonod,"), of("\"liametonod\":\"x\","), without_id()] {
         let begins = String::from_utf8_lossy(&near[..40]);
@@ -327,7 +327,7 @@ fn no_flipped_bit_of_a_short_post_hides_a_stop() {
     assert!(hidden.is_empty(), "{} hidden:\n{}", hidden.len(), hidden.join("\n"));
 }
 
-/// Posts that say stop for lead 4711, each with the channel, and where the id's value is written.
+/// Posts that say stop for lead 4711, each with the channel, and the form of the id's value.
 fn stop() -> impl Strategy<Value = (String, ConsentChannel, &'static str)> {
     let said = prop_oneof![
         Just((r#""doNotEmail":true"#, ConsentChannel::Email)),

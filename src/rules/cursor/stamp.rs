@@ -19,7 +19,7 @@ pub(crate) enum StampZone {
     Offset(TimeDelta),
 }
 
-/// What decides how it sorts among others.
+/// The form of a text, which decides how it sorts among others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IsoForm {
     Day,
@@ -27,8 +27,8 @@ pub(crate) enum IsoForm {
     Seconds { separator: char },
 }
 
-/// `YYYY-MM-DD`, and with a space or a `T` `HH:MM`, seconds and their fraction, and a zone, each where it is. Nothing else:
-/// what is filled up with blanks, or counts to twelve, does not sort as the times that it stands for.
+/// `YYYY-MM-DD`, optionally with a space or a `T`, `HH:MM`, seconds, their fraction, and a zone. Other forms are excluded: values
+/// padded with blanks, or with hours up to twelve, do not sort like their times.
 pub(crate) fn iso(text: &str) -> Option<IsoStamp> {
     let (year, rest) = digits(text, 4)?;
     let (month, rest) = digits(rest.strip_prefix('-')?, 2)?;
@@ -47,12 +47,12 @@ pub(crate) fn iso(text: &str) -> Option<IsoStamp> {
             (seconds, without_fraction(rest)?, IsoForm::Seconds { separator })
         }
     };
-    // A leap second counts as the one before it.
+    // A leap second counts as the second before it.
     let seconds = if seconds == 60 { 59 } else { seconds };
     Some(IsoStamp { at: day.and_hms_opt(hours, minutes, seconds)?, zone: zone(rest)?, form })
 }
 
-/// A number of exactly so many digits, and what follows.
+/// A number of exactly `count` digits, and the rest of the text.
 fn digits(text: &str, count: usize) -> Option<(u32, &str)> {
     let (number, rest) = text.split_at_checked(count)?;
     let is_number = number.bytes().all(|b| b.is_ascii_digit());
@@ -82,8 +82,8 @@ fn zone(text: &str) -> Option<StampZone> {
     Some(StampZone::Offset(TimeDelta::minutes(sign * i64::from(hours * 60 + minutes))))
 }
 
-/// PostgreSQL's text of a date or a timestamp. What lies beyond all calendars (`infinity`, the year 10000) is the last moment
-/// there is; what lies before them (`-infinity`, BC) is none.
+/// PostgreSQL's text of a date or a timestamp. Values after all calendars (`infinity`, the year 10000) become the last possible
+/// moment; values before them (`-infinity`, BC) become `None`.
 pub(crate) fn postgres(text: &str) -> Option<NaiveDateTime> {
     let year = text.split('-').next().unwrap_or_default();
     let is_late = text == "infinity" || year.len() > 4 && year.bytes().all(|b| b.is_ascii_digit());
@@ -96,7 +96,7 @@ pub(crate) fn postgres(text: &str) -> Option<NaiveDateTime> {
     }
 }
 
-/// PostgreSQL's text of a `timestamptz`, in UTC: `…+00`, but behind a pooler that forgets what a session has set, any other
+/// PostgreSQL's text of a `timestamptz`, in UTC: `…+00`. After a pooler that forgets session settings it may have any other
 /// offset, in times long past to the second.
 pub(crate) fn zoned(text: &str) -> Option<NaiveDateTime> {
     let Some((at, sign)) = text.find(':').and_then(|time| {
@@ -120,7 +120,7 @@ pub(crate) fn zoned(text: &str) -> Option<NaiveDateTime> {
     }
 }
 
-/// A date and time without regard to its zone, cut to what can be read.
+/// A date and time without its zone, cut to the readable part.
 fn naive(text: &str) -> Option<NaiveDateTime> {
     ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
         .iter()

@@ -1,4 +1,4 @@
-//! What the bound is of every kind of stamp, and that nothing sorts below it which is written later.
+//! Tests of the bound for every kind of stamp: no later change sorts below it.
 
 use proptest::prelude::*;
 use stamp::iso;
@@ -41,7 +41,7 @@ fn moment(text: &str) -> Option<StampBound> {
     Some(StampBound::Moment(text.to_owned()))
 }
 
-/// Ranges as they are: the first has no end.
+/// The first range has no end.
 fn numbers_from(ranges: &[(i64, Option<i64>)]) -> Option<StampBound> {
     Some(StampBound::Numbers(ranges.iter().map(|(from, below)| NumberRange { from: *from, below: *below }).collect()))
 }
@@ -95,7 +95,7 @@ fn the_bound_lies_behind_the_newest_value_by_the_lookback() {
 
 #[test]
 fn a_value_in_the_future_hides_nothing() {
-    // Whose time a text without a zone is, its being in the future does not say: no clock is further behind than twelve hours.
+    // A text without a zone does not show its zone by being in the future, but no clock is more than twelve hours behind UTC.
     assert_eq!(
         bound_of(StampKind::Text, "2099-01-01 00:00:00"),
         texts_from(&[("2026-05-31 23:55:00", None), ("2026-05-31", Some("2026-05-31 "))])
@@ -112,7 +112,7 @@ fn a_number_of_another_unit_hides_nothing() {
     let then = now() - TimeDelta::minutes(1);
     let units = [(EpochUnit::Seconds, 1), (EpochUnit::Milliseconds, 1_000), (EpochUnit::Microseconds, 1_000_000)];
     for (unit, factor) in units {
-        // The newest is of this unit, whenever it was written; the others have their newest now.
+        // The newest value has this unit, whenever it was written; the other units have their newest values now.
         for newest in [then - TimeDelta::days(30), then, then + TimeDelta::days(30)] {
             let bound = bound_of(StampKind::Number, &unit.count(newest).to_string()).unwrap();
             for (_, other) in units {
@@ -122,7 +122,7 @@ fn a_number_of_another_unit_hides_nothing() {
             assert!(!reads_number(&bound, old * factor), "{unit:?} {newest} {bound:?}");
         }
     }
-    // A date and a time in figures is no time of any unit: all of its like are read.
+    // A date and a time in figures is no time of any unit, so all such values are read.
     let figures = bound_of(StampKind::Number, "202606011200").unwrap();
     assert!(reads_number(&figures, 202_501_010_000));
 }
@@ -138,7 +138,7 @@ fn where_a_zone_is_left_unsaid_an_open_transaction_is_waited_for_on_any_clock() 
         let bound = bound(&newest, LOOKBACK, Tz::UTC, &settled, now()).unwrap();
         let least = &bound.least()[0];
         assert!(*least <= there(settled.before), "{hours}: {least}");
-        // Nothing open, and no clock that is ahead of ours: nothing is read but the look-back.
+        // Nothing is open, and no clock is ahead of ours: only the look-back is read.
         if hours <= 0 {
             assert_eq!(bound_of(kind, &newest.text).unwrap().least()[0], there(now() - TimeDelta::minutes(6)));
         }
@@ -289,7 +289,7 @@ fn the_hour_that_comes_twice_is_read_twice() {
     let berlin: Tz = "Europe/Berlin".parse().unwrap();
     let newest = NewestStamp::new("2026-10-25 02:55:00".to_owned(), StampKind::Timestamp);
     let utc = |time: &str| format!("2026-10-25T{time}Z").parse::<DateTime<Utc>>().unwrap();
-    // Seen at 02:56 summer time; the clock was put back at 03:00, and it is 02:10 or 04:00 now.
+    // Seen at 02:56 summer time. The clock went back at 03:00, and it is 02:10 or 04:00 now.
     for now in ["01:10:00", "03:00:00"] {
         let bound = bound(&newest, LOOKBACK, berlin, &SettledMoment::at(utc("00:56:00")), utc(now)).unwrap();
         let StampBound::Moment(bound) = bound else { panic!("a moment") };

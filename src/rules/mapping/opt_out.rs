@@ -1,31 +1,33 @@
-//! What a value in an opt-out column says, also where no list has its spelling: a flag of -1, an X, the date of the opt-out. Pure.
+//! The meaning of a value in an opt-out column, also in unlisted spellings: a flag of -1, an X, the date of the opt-out. Pure.
 //!
-//! A value that is neither yes nor no and holds anything at all counts as an opt-out: people write into such a column because
-//! that lead opted out. A value that says "nothing is set" in another way, or that cannot be read, is held for the operator.
+//! Any value that is neither yes nor no counts as an opt-out, because people write into such a column when that lead opted out. A
+//! value that means "nothing is set", or that cannot be read, is held for the operator.
 
 use chrono::{Datelike, NaiveDate};
 
 use crate::rules::value;
 use crate::rules::value_fault::{NOT_A_NUMBER, NOT_SCALAR, UNREADABLE};
 
-/// What a value of `optOut`, `smsOptOut` or `stopMessaging` says.
+/// The meaning of a value of `optOut`, `smsOptOut` or `stopMessaging`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptOutValue {
     Yes,
     No,
     /// Neither yes nor no, but something: it counts as an opt-out.
     LikelyYes,
-    /// It says nothing that can be relied on: the operator has to look.
+    /// It says nothing reliable, so the operator has to check.
     Unclear,
 }
 
-/// Behind "it": why a lead with such a value is not sent. Both are reasons that people read and that the state is asked for.
+/// Continues a sentence after "it": why a lead with such a value is not sent. Operators read both reasons, and queries of the
+/// state search for them.
 pub const COUNTS_AS_OPT_OUT: &str = "is neither yes nor no, so it counts as an opt-out";
 pub const MAY_BE_OPT_OUT: &str = "is neither yes nor no, and may be an opt-out";
-/// The same of an odd value where many are: see [`crate::rules::odd_opt_out`]. It begins like [`MAY_BE_OPT_OUT`], which the state is asked for.
+/// The reason for an odd value that is one of many: see [`crate::rules::odd_opt_out`]. It begins like [`MAY_BE_OPT_OUT`], because
+/// queries of the state search for that.
 pub const TOO_MANY_OPT_OUTS: &str = "is neither yes nor no, and may be an opt-out; it is not sent as one, because many values are \
                                      like it or the key was mapped anew: correct the mapping or the values, or map what each value means";
-/// The same of a value that its column's map does not have, behind the words that say so.
+/// The reasons for a value that its column's map does not have; they follow the words that say so.
 pub const UNMAPPED_COUNTS: &str = "until then it counts as an opt-out";
 pub const UNMAPPED_MAY_BE: &str = "until then it may be an opt-out";
 
@@ -36,7 +38,7 @@ impl OptOutValue {
     }
 }
 
-/// Words that stand for "nothing is set", as their letters and digits.
+/// Words that mean "nothing is set", as their letters and digits.
 const NOTHING_SET: [&str; 36] = [
     "none",
     "null",
@@ -85,7 +87,7 @@ pub fn read_opt_out(text: &str) -> OptOutValue {
         return OptOutValue::Unclear;
     }
     if text.contains([char::REPLACEMENT_CHARACTER, '\u{ffff}']) {
-        // A letter is lost: what is left is no clear yes or no.
+        // A letter is lost, so the rest is no clear yes or no.
         let rest: String = text.replace([char::REPLACEMENT_CHARACTER, '\u{ffff}'], "");
         return match read_opt_out(rest.trim()) {
             OptOutValue::Yes | OptOutValue::LikelyYes => OptOutValue::LikelyYes,
@@ -134,8 +136,8 @@ const OPT_OUT_WORDS: [&str; 14] = [
 /// Whole values that people tick an opt-out with.
 const OPT_OUT_MARKS: [&str; 9] = ["x", "dnc", "dne", "ja", "oui", "si", "sí", "sim", "tak"];
 
-/// Whether a value that counts as an opt-out does so for certain: it names an opt-out, is a tick, or a flag in another way of writing
-/// it. Any other value counts as one only where few are like it: see [`crate::rules::odd_opt_out`].
+/// Whether a value certainly counts as an opt-out: it names an opt-out, is a tick, or is another spelling of a flag. Any other
+/// value counts only if few are like it: see [`crate::rules::odd_opt_out`].
 pub fn names_opt_out(text: &str) -> bool {
     if let Some(bytes) = text.strip_prefix("\\x").and_then(decode_hex) {
         return match std::str::from_utf8(&bytes).map(str::trim) {
@@ -155,8 +157,8 @@ pub fn names_opt_out(text: &str) -> bool {
         || OPT_OUT_WORDS.iter().any(|word| letters.contains(word))
 }
 
-/// A value that has no entry in the map of its column. The map says what the values mean, so that only a value that is written
-/// like one of its yeses, or that names an opt-out in words, counts as one.
+/// Reads a value that has no entry in the map of its column. The map defines the values, so this one counts as an opt-out only if
+/// it is spelled like one of the map's yeses, or names an opt-out in words.
 pub fn read_unmapped<'m>(text: &str, map: impl Iterator<Item = (&'m String, &'m String)>) -> OptOutValue {
     let letters = letters_of(text);
     let mut yeses = map.filter(|(_, to)| read_opt_out(to.trim()).withdraws()).map(|(from, _)| letters_of(from));
@@ -169,7 +171,7 @@ fn letters_of(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a text stands for "nothing is set", or for the opposite of an opt-out.
+/// Whether a text means "nothing is set", or the opposite of an opt-out.
 fn says_nothing(text: &str) -> bool {
     let letters = letters_of(text);
     let first_word = text.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty()).unwrap_or_default();
@@ -187,7 +189,7 @@ fn is_ticked(text: &str) -> bool {
     text.contains(['\u{2713}', '\u{2714}', '\u{2611}', '\u{2612}', '\u{2717}', '\u{2718}', '\u{2705}'])
 }
 
-/// 1900-01-01, 1970-01-01 and 9999-12-31 stand for "never".
+/// 1900-01-01, 1970-01-01 and 9999-12-31 mean "never".
 fn is_placeholder_date(text: &str) -> bool {
     let date = text.get(..10).and_then(|date| NaiveDate::parse_from_str(date, "%Y-%m-%d").ok());
     date.is_some_and(|date| !(1990..2100).contains(&date.year()))

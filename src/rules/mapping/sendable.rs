@@ -1,4 +1,4 @@
-//! One value as it is sent: read by the type of its key, made one line of, or found to be of no use. Pure.
+//! One value to be sent: read by the type of its key, turned into one line, or rejected as unusable. Pure.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -15,7 +15,7 @@ pub(crate) enum SendableValue<'t> {
     Boolean(bool),
     Moment(DateTime<Utc>),
     Text(&'t str),
-    /// Not as it was: it had line breaks, tabs or other control characters.
+    /// Changed: it had line breaks, tabs or other control characters.
     Cleaned {
         text: String,
         how: &'static str,
@@ -31,7 +31,7 @@ impl SendableValue<'_> {
         }
     }
 
-    /// How the value was made one line, where it was.
+    /// How the value was turned into one line, if it was.
     pub fn cleaned(&self) -> Option<&'static str> {
         match self {
             SendableValue::Cleaned { how, .. } => Some(how),
@@ -40,7 +40,7 @@ impl SendableValue<'_> {
     }
 }
 
-/// A value that cannot be sent, and why: each reason goes on where "it" ends.
+/// A value that cannot be sent, with the reasons: each reason continues after "it".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnusableValue {
     pub reasons: Vec<&'static str>,
@@ -62,7 +62,7 @@ const CODES: [LeadKey; 9] = [
     LeadKey::Year,
 ];
 
-/// A code of a column with decimals: 3605550123.00 is 3605550123.
+/// A code from a column with decimals: 3605550123.00 is 3605550123.
 fn without_decimals(key: Option<LeadKey>, text: &str) -> Option<&str> {
     let (whole, decimals) = text.split_once('.').filter(|_| key.is_some_and(|key| CODES.contains(&key)))?;
     let is_code = !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit());
@@ -70,7 +70,7 @@ fn without_decimals(key: Option<LeadKey>, text: &str) -> Option<&str> {
 }
 
 impl UnusableValue {
-    /// Whether the row itself is damaged, and not only a value of no use: then the lead is invalid whatever the key.
+    /// Whether the row itself is damaged, and not only the value: then the lead is invalid for any key.
     pub fn is_of_the_row(&self) -> bool {
         self.reasons.contains(&BROKEN)
     }
@@ -126,7 +126,7 @@ fn read_text(key: Option<LeadKey>, text: &str) -> Result<SendableValue<'_>, Unus
     let mut reasons = Vec::new();
     let mut sendable = SendableValue::Text(text);
     if text.chars().any(char::is_control) {
-        // Who a lead is and where it is written to is never guessed at.
+        // Identities and addresses are never guessed.
         let is_exact =
             key.is_some_and(|key| matches!(key, LeadKey::Id | LeadKey::ClientId) || ADDRESSES.contains(&key));
         if is_exact {
@@ -160,7 +160,7 @@ fn clean<'t>(key: Option<LeadKey>, text: &str) -> SendableValue<'t> {
     SendableValue::Cleaned { text: one_line(text, joint), how }
 }
 
-/// What stands between the lines of a text when it becomes one line.
+/// The separator between the lines of a text that becomes one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LineJoint {
     Blank,
@@ -171,8 +171,8 @@ fn is_line_break(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}')
 }
 
-/// The text on one line: white space with a line break in it becomes the joint, with a tab in it a blank; other control
-/// characters go.
+/// The text on one line. White space with a line break becomes the separator, white space with a tab becomes a blank, and other
+/// control characters are dropped.
 fn one_line(text: &str, joint: LineJoint) -> String {
     let mut line = String::with_capacity(text.len());
     let mut gap = String::new();

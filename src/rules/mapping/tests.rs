@@ -1,4 +1,4 @@
-//! Rows and the Lead objects that they make.
+//! Tests of rows and the Lead objects that they make.
 
 use proptest::prelude::*;
 

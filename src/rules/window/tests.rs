@@ -1,4 +1,4 @@
-//! The law of the cursor: each committed row is read by a poll after its commit, and a quiet source is not read for ever.
+//! Tests of the cursor's law: a poll after its commit reads each committed row, and a quiet source is not read for ever.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ enum StampForm {
     Zoned,
     Epoch,
     Iso,
-    /// Local time of a zone that nobody tells, so many hours east.
+    /// Local time of an unstated zone, this many hours east.
     Local(i64),
 }
 
@@ -67,7 +67,7 @@ struct WrittenRow {
     text: String,
 }
 
-/// What one poll after the other makes of the rows.
+/// Runs polls over the rows, one after the other.
 struct PollModel {
     form: StampForm,
     rows: Vec<WrittenRow>,
@@ -82,7 +82,7 @@ impl PollModel {
         Self { form, rows, cursor: None, read, writes: 0 }
     }
 
-    /// Hands back how many rows it has read. Where open transactions are not seen, everything counts as committed.
+    /// Returns how many rows it has read. If open transactions are not seen, everything counts as committed.
     fn poll(&mut self, second: i64, sees_open: bool) -> usize {
         let now = at(second);
         let open = self.rows.iter().filter(|row| row.began <= second && second < row.committed).map(|row| row.began);
@@ -128,8 +128,8 @@ fn any_form() -> impl Strategy<Value = StampForm> {
     ]
 }
 
-/// Rows whose stamps lie behind their commit by the look-back at most, or where open transactions are seen, behind their
-/// transaction's beginning.
+/// Rows whose stamps are behind their commit by the look-back at most; or, if open transactions are seen, behind the beginning of
+/// their transaction.
 fn any_rows(sees_open: bool) -> impl Strategy<Value = Vec<(i64, i64, i64)>> {
     let row = (prop_oneof![3 => 0i64..60, 2 => 0i64..400, 1 => 7_000i64..8_000], 0i64..=LOOKBACK_SECONDS, 0i64..600);
     prop::collection::vec(row, 1..12).prop_map(move |rows| {
@@ -165,7 +165,7 @@ proptest! {
                 break;
             }
         }
-        // Whatever the clock, a day later everything has been passed.
+        // On any clock, everything has been passed a day later.
         for hour in 0..36 {
             model.poll(second + hour * 3600, sees_open);
         }

@@ -1,5 +1,5 @@
-//! The events that are to be taken in next: read and searched before the transaction that takes them in begins, because an SQLite
-//! state takes no post while one is open, and a body of a megabyte takes time. That transaction asks which of them still wait.
+//! The next events to apply. They are read and searched before the transaction begins, because a large body takes time and an
+//! SQLite state stores no post during a transaction. The transaction then checks which events still wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,21 +12,21 @@ use crate::store::heard::reading::kind_of;
 use crate::store::instant;
 use crate::store::state_db::{StateDb, on_state};
 
-/// Events that one transaction takes.
+/// Events in one transaction.
 pub(crate) const AT_ONCE: i64 = 500;
-/// Bytes of events that one transaction takes; a single event may have more.
+/// Bytes of events in one transaction; a single event may have more.
 const BYTES_AT_ONCE: i64 = 1 << 20;
-/// So many bytes are read and searched at once without a thread of their own.
+/// From this many bytes on, reading and searching use their own thread.
 const LARGE: usize = 16 << 10;
-/// E-mail addresses of one post that are looked for among the leads.
+/// E-mail addresses of one post that are searched among the leads.
 const EMAILS: usize = 5;
 
-/// Which events wait.
+/// The group of waiting events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventCandidates {
-    /// Those that could be read when they came.
+    /// Events that could be read when they arrived.
     Readable,
-    /// Those that cannot be read and were not searched for a withdrawal yet.
+    /// Unreadable events that were not searched for a withdrawal yet.
     Unexamined,
 }
 
@@ -38,7 +38,7 @@ impl EventCandidates {
         }
     }
 
-    /// A later arrival of what could be read is heard once more.
+    /// A readable post that arrives again counts as heard again.
     const fn received_at(self) -> &'static str {
         match self {
             Self::Readable => "coalesce(repeated_at, received_at)",
@@ -47,7 +47,7 @@ impl EventCandidates {
     }
 }
 
-/// The oldest events that wait, at most so many, read and searched.
+/// The oldest waiting events, at most `most`, read and searched.
 pub(crate) async fn next_candidates(
     db: &StateDb,
     which: EventCandidates,
@@ -77,7 +77,7 @@ pub(crate) async fn next_candidates(
     Ok(examined)
 }
 
-/// Large bodies on a thread of their own, for they would keep this one from answering posts.
+/// Large bodies are examined on their own thread, because they would keep this one from answering posts.
 async fn examine(events: Vec<PendingEvent>) -> Result<Vec<ExaminedEvent>, sqlx::Error> {
     let bytes: usize = events.iter().map(|event| event.body.len()).sum();
     let examine = move || events.into_iter().map(ExaminedEvent::of).collect();
@@ -87,11 +87,11 @@ async fn examine(events: Vec<PendingEvent>) -> Result<Vec<ExaminedEvent>, sqlx::
     tokio::task::spawn_blocking(examine).await.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))
 }
 
-/// The leads whose Lead object has one of these e-mail addresses, which are in lower case; at most 100.
+/// The leads whose Lead object has one of these e-mail addresses, given in lower case; at most 100.
 async fn leads_with_email(db: &StateDb, emails: &[String]) -> Result<Vec<LeadId>, sqlx::Error> {
     let mut leads = BTreeSet::new();
     for email in emails {
-        // As canonical JSON has it, also in keys like `workEmail`.
+        // The form in canonical JSON; it also matches keys like `workEmail`.
         let escaped = email.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let pattern = format!("%email\":\"{escaped}\"%");
         let rows: Vec<(String, String)> = on_state!(db, pool => {
@@ -104,8 +104,8 @@ async fn leads_with_email(db: &StateDb, emails: &[String]) -> Result<Vec<LeadId>
     Ok(leads.into_iter().collect())
 }
 
-/// A statement that says whether this instance may write what it found in unreadable posts, until its transaction ends. It is not the
-/// lock of those who take in what can be read: they go on meanwhile.
+/// A lock, held until the transaction ends, for the instance that writes what it found in unreadable posts. It differs from the
+/// lock for readable posts, so that those are applied meanwhile.
 pub(crate) fn search_lock(db: &StateDb) -> Option<&'static str> {
     match db {
         StateDb::Sqlite(_) => None,
@@ -114,7 +114,7 @@ pub(crate) fn search_lock(db: &StateDb) -> Option<&'static str> {
     }
 }
 
-/// In a transaction: which of these events still wait, and when each was last received. Not for an empty list.
+/// In a transaction: which of these events still wait, and when each was last received. The list must not be empty.
 pub(crate) fn still_waiting_query<DB: Database>(which: EventCandidates, events: &[ExaminedEvent]) -> QueryBuilder<DB>
 where
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -129,7 +129,7 @@ where
     query
 }
 
-/// Of the events those that still wait, in their order, with the moments when they were last received.
+/// The events that still wait, in their order, with the times when they were last received.
 pub(crate) fn still_waiting(mut events: Vec<ExaminedEvent>, received: &BTreeMap<i64, i64>) -> Vec<ExaminedEvent> {
     events.retain(|event| received.contains_key(&event.event.seq));
     for event in &mut events {
@@ -139,7 +139,7 @@ pub(crate) fn still_waiting(mut events: Vec<ExaminedEvent>, received: &BTreeMap<
     events
 }
 
-/// How many of the next events, which have so many bytes each, one transaction takes: at least one where there is one.
+/// How many of the next events, with these sizes in bytes, one transaction applies: at least one if there is one.
 fn rows_at_once(sizes: &[i64]) -> i64 {
     let mut bytes = 0;
     let fits = |size: &&i64| {

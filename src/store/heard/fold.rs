@@ -1,4 +1,4 @@
-//! What a batch of events comes to: pictures, words about consent, and what people are to be told. Pure.
+//! The effects of a batch of events: conversation pictures, withdrawals and grants of consent, and alerts. Pure.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use crate::conversica::post::{PostKind, ReceivedPost};
 use crate::conversica::withdrawal::{self, NamedLeads, PossibleWithdrawal};
 use crate::store::consent::LedgerEntry;
 
-/// An event that is to be applied.
+/// An event to apply.
 #[derive(Debug, Clone)]
 pub struct PendingEvent {
     pub seq: i64,
     pub kind: PostKind,
-    /// As our tables know it.
+    /// The lead as table `lead` names it.
     pub lead: LeadId,
     pub received_at: DateTime<Utc>,
     pub body: Vec<u8>,
@@ -28,14 +28,14 @@ pub struct PendingEvent {
     pub problem: Option<String>,
 }
 
-/// An event whose body was read, and searched for what may withdraw consent.
+/// An event whose body was read, and searched for withdrawals of consent.
 #[derive(Debug, Clone)]
 pub struct ExaminedEvent {
     pub event: PendingEvent,
-    /// By the rules of today.
+    /// Read by the present rules.
     read: Result<ReceivedPost, UnreadablePost>,
     found: Option<PossibleWithdrawal>,
-    /// The leads that it names by their e-mail address alone.
+    /// The leads that the post names by their e-mail address alone.
     pub by_email: Vec<LeadId>,
 }
 
@@ -53,19 +53,19 @@ impl ExaminedEvent {
         Self { event, read, found, by_email: Vec::new() }
     }
 
-    /// The e-mail addresses that may say whom it is about, where it may withdraw consent and names no lead otherwise.
+    /// The e-mail addresses to search for, if the post may withdraw consent and names no lead otherwise.
     pub fn emails_to_find(&self) -> Option<&[String]> {
         let named = &self.found.as_ref()?.named;
         (self.lead().is_none() && named.ids.is_empty() && !named.emails.is_empty()).then_some(&named.emails)
     }
 
-    /// The lead of a post that could be read.
+    /// The lead of a readable post.
     fn lead(&self) -> Option<&LeadId> {
         let post = self.read.as_ref().ok().filter(|_| self.event.problem.is_none())?;
         Some(&self.event.lead).filter(|_| self.event.kind != PostKind::ChatLead || !post.lead.id.is_empty())
     }
 
-    /// Of a post whose words withdraw consent.
+    /// The withdrawal of consent in the post's `words`, if there is one.
     fn withdrawal(&self, words: &[ChannelWord]) -> Option<PossibleOptOut> {
         let post = self.read.as_ref().ok()?;
         let mut channels: Vec<ConsentChannel> =
@@ -97,14 +97,14 @@ impl ExaminedEvent {
     }
 }
 
-/// A post names by every `id` and `leadId` in it.
+/// A post names leads by every `id` and `leadId` in it.
 fn with_other_ids(mut found: PossibleWithdrawal, post: &ReceivedPost) -> PossibleWithdrawal {
     let others: Vec<String> = post.other_ids.iter().filter(|id| !found.named.ids.contains(id)).cloned().collect();
     found.named.ids.extend(others);
     found
 }
 
-/// What of these events may withdraw consent.
+/// The events that may withdraw consent.
 pub fn possible_opt_outs(events: &[ExaminedEvent]) -> Vec<PossibleOptOut> {
     events.iter().filter_map(ExaminedEvent::possible_opt_out).collect()
 }
@@ -117,7 +117,7 @@ pub struct FoldedConversation {
     pub last_heard_at: Option<DateTime<Utc>>,
 }
 
-/// Somebody is to be told something, once for each occasion.
+/// An alert to send, once for each occasion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RaisedAlert {
     pub kind: &'static str,
@@ -133,37 +133,37 @@ pub struct RaisedAlert {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PossibleOptOut {
     pub event_seq: i64,
-    /// The lead of a post that could be read.
+    /// The lead of a readable post.
     pub lead: Option<LeadId>,
-    /// Whom the post names beside it.
+    /// Other leads that the post names.
     pub named: NamedLeads,
-    /// Whom it names by their e-mail address alone.
+    /// Leads that the post names by their e-mail address alone.
     pub by_email: Vec<LeadId>,
     pub channels: Vec<ConsentChannel>,
-    /// Channels whose consent it leaves in doubt: Conversica is told nothing, and nothing is sent.
+    /// Channels whose consent is in doubt: nothing is sent, and Conversica is not told of a withdrawal.
     pub unclear: Vec<ConsentChannel>,
     pub at: DateTime<Utc>,
 }
 
-/// What is to be written.
+/// The writes that a batch needs.
 #[derive(Debug, Default)]
 pub struct FoldedEvents {
-    /// Of every lead that was heard of.
+    /// For every lead that the batch is about.
     pub conversations: BTreeMap<LeadId, FoldedConversation>,
-    /// Of every event: what of it was news, or nothing where it has no picture; or why it cannot be read any more.
+    /// For every event: its news, `None` if it has no picture, or why it can no longer be read.
     pub effects: Vec<(i64, Result<Option<String>, String>)>,
     pub words: Vec<LedgerEntry>,
     pub possible: Vec<PossibleOptOut>,
-    /// Posts whose words withdraw consent, and whom they name: the lead of the words may not be known by that name.
+    /// Posts that withdraw consent, with the leads that they name, because table `lead` may name the lead differently.
     pub withdrawals: Vec<PossibleOptOut>,
     pub alerts: Vec<RaisedAlert>,
 }
 
-/// The statuses that people are told of.
+/// The statuses that raise an alert.
 const TOLD: [(&str, &str); 3] =
     [("hot_lead", "hotLead"), ("action_required", "actionRequired"), ("lead_at_risk", "leadAtRisk")];
 
-/// Takes the events in, in their order. `stored` is what is held of their leads.
+/// Applies the events in their order. `stored` has the stored conversations of their leads.
 pub fn fold(events: &[ExaminedEvent], stored: BTreeMap<LeadId, FoldedConversation>) -> FoldedEvents {
     let mut folded =
         FoldedEvents { conversations: stored, possible: possible_opt_outs(events), ..FoldedEvents::default() };
@@ -210,7 +210,7 @@ fn words_of(event: &PendingEvent, post: &ReceivedPost) -> Vec<ChannelWord> {
     }
 }
 
-/// Whether it has become true, or is true of a later date of its own: it has happened again.
+/// Whether the status has become true, or is true with a later date of its own and so has happened again.
 fn is_told(before: &HeardConversation, now: &HeardConversation, key: &str) -> bool {
     let is_true = |conversation: &HeardConversation| conversation.picture.get(key) == Some(&Value::Bool(true));
     let own_date = |conversation: &HeardConversation| own_date_key(key).and_then(|key| conversation.date(key));
@@ -238,8 +238,8 @@ fn alert(
 }
 
 impl RaisedAlert {
-    /// The document that is handed over. Of the person it says no more than the id; who looks after them is read from the
-    /// Lead object that was delivered, if there is one.
+    /// The JSON document of the alert. It names the person by the id only; the person's representative is read from the delivered
+    /// Lead object, if there is one.
     pub fn body(&self, delivered: Option<&str>) -> String {
         let delivered: Value = delivered.and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
         let [conversation_status, conversation_stage, lead_status] = &self.statuses;

@@ -1,4 +1,4 @@
-//! What was heard, for people who ask: of one lead, in a list, in numbers. Reads only.
+//! Posts of Conversica for operators: of one lead, in a list, in numbers. Reads only.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -19,19 +19,19 @@ pub struct HeardEvent {
     pub body: Vec<u8>,
     /// Why it cannot be read.
     pub problem: Option<String>,
-    /// Of what could not be read: the event that was made of it.
+    /// For an unreadable event: the event that replaced it.
     pub mended_as: Option<i64>,
-    /// Later arrivals of the same.
+    /// Later arrivals of the same content.
     pub repeats: i64,
     pub repeated_at: Option<DateTime<Utc>>,
     pub applied_at: Option<DateTime<Utc>>,
-    /// Of a Lead Update: what of it was news.
+    /// For a Lead Update: its news.
     pub effect: Option<Map<String, Value>>,
-    /// Whether we have a lead of that id.
+    /// Whether the state has a lead of that id.
     pub is_known: bool,
-    /// When an operator has put aside what cannot be read.
+    /// When an operator put the unreadable event aside.
     pub settled_at: Option<DateTime<Utc>>,
-    /// It may withdraw consent, and an operator has to look.
+    /// The event may withdraw consent, and waits for an operator.
     pub may_be_opt_out: bool,
 }
 
@@ -66,14 +66,14 @@ const SELECT: &str = "select seq, kind, event.id, event.client_id, received_at, 
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
     pub kind: Option<PostKind>,
-    /// Those that cannot be read, and that were neither mended nor put aside.
+    /// Only unreadable events that were neither fixed nor put aside.
     pub unreadable: bool,
-    /// Those that may withdraw consent, and that an operator has to look at.
+    /// Only events that may withdraw consent and wait for an operator.
     pub possible_opt_outs: bool,
     pub id: Option<String>,
     pub client_id: Option<String>,
     pub seqs: Vec<i64>,
-    /// Older than this one.
+    /// Only events older than this one.
     pub before: Option<i64>,
 }
 
@@ -111,16 +111,15 @@ pub async fn list(db: &StateDb, wanted: &EventFilter, limit: i64) -> Result<Vec<
     })
 }
 
-/// One event.
 pub async fn one(db: &StateDb, seq: i64) -> Result<Option<HeardEvent>, sqlx::Error> {
     let wanted = EventFilter { seqs: vec![seq], ..EventFilter::default() };
     Ok(list(db, &wanted, 1).await?.pop())
 }
 
-/// How many of a lead's events are told, the newest.
+/// The limit on a lead's newest events.
 const TOLD: i64 = 1000;
 
-/// What was heard of a lead, oldest first, and what it comes to.
+/// The events of a lead, oldest first, and the picture that they add up to.
 pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<(Vec<HeardEvent>, Map<String, Value>), sqlx::Error> {
     let wanted =
         EventFilter { id: Some(lead.id.clone()), client_id: Some(lead.client_id.clone()), ..EventFilter::default() };
@@ -134,7 +133,7 @@ pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<(Vec<HeardEvent>, Ma
     Ok((heard, picture.and_then(|picture| serde_json::from_str(&picture).ok()).unwrap_or_default()))
 }
 
-/// The clients of which a lead of that id was heard, at most 50.
+/// The clients with posts about a lead of that id, at most 50.
 pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
     on_state!(db, pool => {
         sqlx::query_scalar(
@@ -143,8 +142,8 @@ pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error>
     })
 }
 
-/// How much was received, by the names of table `received_count`; and how much of it waits: what cannot be read, what is to
-/// be written to the CRM, and what of that has stopped.
+/// The numbers of received posts, by the names of table `received_count`, and of waiting ones: unreadable events, events to write
+/// to the CRM, and dead letters among those.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReceivedNumbers {
     counts: Vec<(String, i64)>,
@@ -160,7 +159,6 @@ impl ReceivedNumbers {
     }
 }
 
-/// Counts.
 pub async fn numbers(db: &StateDb) -> Result<ReceivedNumbers, sqlx::Error> {
     on_state!(db, pool => {
         Ok(ReceivedNumbers {
@@ -177,7 +175,7 @@ pub async fn numbers(db: &StateDb) -> Result<ReceivedNumbers, sqlx::Error> {
     })
 }
 
-/// A kind as stored; the table admits no other names.
+/// A stored kind. The table admits no other names.
 pub(crate) fn kind_of(name: &str) -> Result<PostKind, sqlx::Error> {
     PostKind::from_name(name).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {name:?}").into()))
 }

@@ -1,5 +1,5 @@
-//! What could not be read is read again, by the present program or as somebody has mended it: it becomes an event like
-//! others, and stays as it came.
+//! Reads an unreadable event again, with the present program or from a body that the operator has fixed. The result is stored as
+//! a new event; the original stays as it arrived.
 
 use chrono::{DateTime, Utc};
 
@@ -10,20 +10,20 @@ use crate::store::heard::reading::HeardEvent;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{micros, tombstone};
 
-/// What came of it.
+/// The outcome of reading an event again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplayOutcome {
-    /// It is this event now.
+    /// The event now has this number.
     As(i64),
-    /// The same has arrived otherwise, as this event.
+    /// The same content had arrived before, as this event.
     Known(i64),
     /// It still cannot be read, for this reason.
     Unreadable(String),
-    /// It is about somebody who was erased, and is gone.
+    /// It is about an erased person, and is deleted.
     Erased,
 }
 
-/// Reads `event` again, or `body` in its place. `has_clients`: whether our leads are told apart by their client.
+/// Reads `event` again, or `body` instead of it. `has_clients` says whether clients tell our leads apart.
 pub async fn replay(
     db: &StateDb,
     event: &HeardEvent,
@@ -63,7 +63,7 @@ pub async fn replay(
                 .bind(hash.as_bytes()).fetch_one(&mut *transaction).await?,
         };
         if seq == event.seq {
-            // It could be read when it came, and can be read again: it waits to be applied.
+            // The event could be read when it arrived, and can be read again: it waits to be applied.
             sqlx::query("update event set problem = null, settled_at = null where seq = $1").bind(seq).execute(&mut *transaction).await?;
             transaction.commit().await?;
             return Ok(ReplayOutcome::As(seq));
@@ -71,7 +71,8 @@ pub async fn replay(
         sqlx::query("update event set mended_as = $1 where seq = $2")
             .bind(seq).bind(event.seq).execute(&mut *transaction).await?;
         if made.is_none() {
-            // The same has been taken in already; else its being taken in says what it says about consent.
+            // If the same content has been applied already, its consent counts, so the possible opt-out ends here.
+            // Otherwise it ends when the content is applied.
             sqlx::query(
                 "update possible_opt_out set settled_at = $1, decision = 'mended' where event_seq = $2 and settled_at is null \
                  and exists (select 1 from event where seq = $3 and applied_at is not null)")

@@ -1,5 +1,5 @@
-//! Leads whose ids differ from those that posts name only in their way of writing. The search reads every lead, so it runs once for
-//! all posts of a batch and before their transaction begins: an SQLite state takes no post while one is open.
+//! Leads whose ids differ from those in posts only in spelling. The search reads every lead, so it runs once for all posts of a
+//! batch, before their transaction begins: an SQLite state stores no post during a transaction.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use crate::store::heard::withdraw::{named_ids, unknown_names};
 use crate::store::possible_opt_out;
 use crate::store::state_db::{StateDb, on_state};
 
-/// More names than this are compared with every id here: the database would compare each of them with every id.
+/// More names than this are compared in this process, because the database would compare each name with every id.
 const NAMES_IN_SQL: usize = 10;
 
-/// The ids of leads that posts may mean by a name that is no lead's to the letter.
+/// The ids of leads that posts may mean by a name that matches no lead exactly.
 pub(crate) async fn find_similar_ids(db: &StateDb, folded: &FoldedEvents) -> Result<Vec<String>, sqlx::Error> {
     let ids = named_ids(folded);
     if ids.is_empty() {

@@ -1,5 +1,5 @@
-//! Whose consent the posts of a batch withdraw: a post names its lead by an id and a client, which are not always the letters of
-//! table `lead`. The rules are pure; the macro asks the tables in the transaction of the batch.
+//! The leads whose consent the posts of a batch withdraw. A post names its lead by an id and a client, which may differ in
+//! spelling from table `lead`. The rules are pure; the macro queries the tables in the transaction of the batch.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::store::consent::LedgerEntry;
 use crate::store::heard::fold::{FoldedEvents, PossibleOptOut};
 use crate::store::possible_opt_out::{HOLD, PossibleRow};
 
-/// In a transaction: what was said about consent, or may have been, goes into the tables and into what is to be sent. Returns
-/// how many leads are due because of it. `similar` are the ids of leads that the posts may mean by another way of writing.
+/// In a transaction: writes certain and possible changes of consent into their tables and into the desired content. Returns how
+/// many leads became due. `similar` are the ids of leads that the posts may mean in another spelling.
 macro_rules! withdraw {
     ($db:expr, $transaction:expr, $folded:expr, $similar:expr, $consequences:expr, $now:expr) => {{
         let mut known = Vec::new();
@@ -30,7 +30,7 @@ macro_rules! withdraw {
         }
         let mut rows = $crate::store::heard::withdraw::possible_rows(&$folded, &known);
         if $consequences.opt_outs != OptOuts::Keep {
-            // The CRM's value is sent whatever was heard.
+            // The CRM's value is sent, whatever Conversica has posted.
             rows.iter_mut().for_each(|row| row.hold = None);
         }
         for some in rows.chunks(1000) {
@@ -65,8 +65,8 @@ fn ids_of(post: &PossibleOptOut) -> impl Iterator<Item = &str> {
         .chain(post.named.ids.iter().chain(&post.named.nested).map(String::as_str))
 }
 
-/// The ids by which posts that may withdraw consent name no lead to the letter, in their normal form. A name without any letter or digit
-/// is like no id.
+/// The ids in posts about consent that match no lead exactly, in their normal form. A name without any letter or digit resembles
+/// no id.
 pub(crate) fn unknown_names(folded: &FoldedEvents, known: &[LeadId]) -> Vec<String> {
     let known: BTreeSet<&str> = known.iter().map(|lead| lead.id.as_str()).collect();
     let ids = folded.possible.iter().chain(&folded.withdrawals).flat_map(ids_of);
@@ -75,8 +75,8 @@ pub(crate) fn unknown_names(folded: &FoldedEvents, known: &[LeadId]) -> Vec<Stri
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// The leads that an id may mean: to the letter with that client, else with a client that differs in its way of writing, else of
-/// any client; and where there is none, the same of the ids that differ only in their way of writing.
+/// The leads that an id may mean. An exact id goes before an id in another spelling. Among the leads found, an exact client goes
+/// before a client in another spelling, and that before any client.
 fn meant<'k>(id: &str, client_ids: &[String], known: &'k [LeadId]) -> Vec<&'k LeadId> {
     let exact: Vec<&LeadId> = known.iter().filter(|lead| lead.id == id).collect();
     let name = normal_id(id);
@@ -93,14 +93,14 @@ fn meant<'k>(id: &str, client_ids: &[String], known: &'k [LeadId]) -> Vec<&'k Le
     if similar.is_empty() { found } else { similar }
 }
 
-/// The one lead of that id, where a post names no client.
+/// The only lead of that id, if a post names no client.
 fn only_lead<'k>(lead: &LeadId, known: &'k [LeadId]) -> Option<&'k LeadId> {
     let mut of_id = known.iter().filter(|known| known.id == lead.id);
     let first = of_id.next().filter(|_| lead.client_id.is_empty())?;
     of_id.next().is_none().then_some(first)
 }
 
-/// The words, each with its lead: a post without a client means the one lead that has its id.
+/// The ledger entries, each with its lead: a post without a client means the only lead that has its id.
 pub(crate) fn addressed_words(folded: &FoldedEvents, known: &[LeadId]) -> Vec<LedgerEntry> {
     let addressed = |entry: &LedgerEntry| {
         let lead = only_lead(&entry.lead, known).unwrap_or(&entry.lead).clone();
@@ -121,20 +121,20 @@ pub(crate) fn possible_rows(folded: &FoldedEvents, known: &[LeadId]) -> Vec<Poss
         };
         leads.into_iter().flat_map(of_lead)
     });
-    // One post may say the same twice: of what it withdraws, and of what is damaged in it.
+    // One post may say the same twice: in its withdrawal and in its damaged part.
     let mut seen = BTreeSet::new();
     rows.filter(|row| seen.insert((row.event_seq, row.lead.clone(), row.channel))).collect()
 }
 
-/// The leads that a damaged post may be about: its own and those that it names, as far as they are known; the names themselves
-/// where they are not; one without an id where it names none.
+/// The leads that a damaged post may be about: its own lead and the leads that it names. For an unknown name, the name itself is
+/// the lead. Without any name, the result is one lead without an id.
 fn leads_of_damaged(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
     let mut leads = BTreeSet::new();
     if let Some(own) = &post.lead {
         let found = meant(&own.id, std::slice::from_ref(&own.client_id), known);
         leads.extend(if found.is_empty() { vec![own] } else { found }.into_iter().cloned());
     }
-    // Of an object that names a lead that is known, the ids within it are those of others.
+    // If the object names a known lead, the ids nested in it belong to other leads.
     let is_known =
         post.lead.as_ref().is_some_and(|own| !meant(&own.id, std::slice::from_ref(&own.client_id), known).is_empty());
     let nested = post.named.nested.iter().filter(|_| !is_known);
@@ -146,7 +146,7 @@ fn leads_of_damaged(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId>
         }
         leads.extend(found.into_iter().cloned());
     }
-    // By an address alone, where it names no lead otherwise.
+    // By an e-mail address alone, if the post names no lead otherwise.
     leads.extend(post.by_email.iter().cloned());
     if leads.is_empty() {
         leads.insert(LeadId::default());
@@ -154,8 +154,8 @@ fn leads_of_damaged(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId>
     leads
 }
 
-/// The leads that a withdrawal may be about beside the one that its words count for. One that names no lead that is known waits for an
-/// operator without a lead: its words count for the name that it has, should the CRM come to have that lead.
+/// Further leads that a withdrawal may be about. If the withdrawal names no known lead, it waits for an operator without a lead;
+/// its ledger entry counts once the CRM has a lead of that name.
 fn leads_in_doubt(post: &PossibleOptOut, known: &[LeadId]) -> BTreeSet<LeadId> {
     let Some(own) = &post.lead else { return BTreeSet::new() };
     let client_ids = std::slice::from_ref(&own.client_id);
