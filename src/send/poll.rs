@@ -1,4 +1,4 @@
-//! One poll: reads the source in one snapshot, merges it with what the state knows, and writes down what differs.
+//! One poll: reads the source in one snapshot, merges it with the known leads of the state, and writes the differences.
 //!
 //! Nothing is sent here.
 
@@ -20,11 +20,11 @@ use crate::source::crm::ConnectedCrm;
 use crate::store::control::{self, CompareAsked};
 use crate::store::state_db::StateDb;
 
-/// Reads, writes down what differs, and remembers how it went.
+/// Reads the source, writes the differences, and records the result.
 ///
 /// # Errors
-/// [`crate::error::SetupError`] when the source does not fit the settings; the database's error when one is away. What was
-/// written until then stands, and is right.
+/// [`crate::error::SetupError`] when the source does not fit the settings; the database's error when one is unreachable. Changes
+/// written before the failure remain, and are correct.
 pub async fn poll(
     crm: &ConnectedCrm,
     state: &StateDb,
@@ -86,7 +86,7 @@ pub async fn poll(
         control::write(state, &last, now).await?;
     }
     if crm.log.is_some() && last.kind != "full" && unnamed > 0 && unnamed_before == 0 {
-        // The change log says that there was such a row, not how many there are.
+        // The change log says that such a row exists, not how many there are.
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     result
