@@ -406,7 +406,7 @@ impl<'a> PollWriter<'a> {
         let spares = self.spares_missing();
         match self.losses.verdict(self.found) {
             MissingVerdict::Hold => self.hold_missing().await?,
-            // So many that they are held already.
+            // Enough leads are missing that some are held already.
             MissingVerdict::Gone if spares && self.withheld + self.found.withheld > 0 => self.hold_missing().await?,
             MissingVerdict::Gone => {
                 if matches!(self.admission, SendPolicy::UpTo { .. }) {

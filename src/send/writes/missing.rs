@@ -43,8 +43,8 @@ impl PollWriter<'_> {
         Ok(())
     }
 
-    /// Whether so many leads are missing that the poll would hold them, and none of that is written yet. For a partial compare,
-    /// `present` counts the leads found in that part.
+    /// Whether the poll would hold the missing leads because of their number, with none of them written yet. For a partial
+    /// compare, `present` counts the leads found in that part.
     pub(crate) fn misses_much(&self, present: u64) -> bool {
         let found = ExpectedCount { present, ..self.found };
         self.withheld == 0 && self.losses.verdict(found) == MissingVerdict::Hold
