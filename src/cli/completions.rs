@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete this program's arguments, made of the same definitions as `--help`.
+//! `completions`: the shell's completion script, made from the same definitions as `--help`.
 
 use clap::Command;
 use clap_complete::Shell;
@@ -13,7 +13,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
-    // Into memory first: the crate panics where the reader of the output goes away.
+    // Into memory first: the crate panics when the reader of the output closes it.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, NAME, &mut script);
     if args.shell == Shell::Bash {
@@ -23,8 +23,8 @@ pub fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// Nothing would be completed behind a command: where a program has a hyphen in its name, the crate (4.6.11) spells the labels
-/// of its states in two ways (github.com/clap-rs/clap/issues/6421). Changes nothing once that is mended there.
+/// Fixes completion of a command's arguments: for a program with a hyphen in its name, the crate (4.6.11) spells the labels of
+/// its states in two ways (github.com/clap-rs/clap/issues/6421). Changes nothing once the crate is fixed.
 fn mended(script: &str) -> String {
     script.replace(&NAME.replace('-', "__subcmd__"), &NAME.replace('-', "__"))
 }

@@ -1,4 +1,4 @@
-//! Long texts: kept aside until what stands above them is known, and shown through `$PAGER` on a terminal.
+//! Long texts: buffered until the text above them is known, and shown through `$PAGER` on a terminal.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Seek, Write};
@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use tempfile::SpooledTempFile;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Kept in memory up to this, and beyond it in a file without a name.
+/// Up to this size in memory, and beyond it in an unnamed file.
 const IN_MEMORY: usize = 1024 * 1024;
-/// Nobody reads more; a disk should not be filled with it.
+/// No reader reads more, and the text must not fill a disk.
 const MOST: u64 = 256 * 1024 * 1024;
 
-/// A text that is written piece by piece, and shown later.
+/// A text that is written piece by piece and shown later.
 pub struct BufferedText {
     text: SpooledTempFile,
     bytes: u64,
@@ -25,7 +25,7 @@ impl Default for BufferedText {
 }
 
 impl BufferedText {
-    /// Adds a piece; whether there was room for it.
+    /// Adds a piece; returns whether there was room for it.
     ///
     /// # Errors
     /// The temporary file's.
@@ -38,10 +38,10 @@ impl BufferedText {
         Ok(true)
     }
 
-    /// Shows what was put aside between `above` and `below`.
+    /// Shows the buffered text between `above` and `below`.
     ///
     /// # Errors
-    /// The temporary file's. Whoever reads may stop reading: that is none.
+    /// The temporary file's. A reader that closes the output early causes no error.
     pub fn show(mut self, above: &str, below: &str, pager: Option<TextPager>) -> std::io::Result<()> {
         let Some(mut pager) = pager.and_then(TextPager::start) else {
             return self.write(above, below, std::io::stdout());
@@ -49,7 +49,7 @@ impl BufferedText {
         if let Some(input) = pager.stdin.take() {
             self.write(above, below, input)?;
         }
-        // As a shell says that there is no such program.
+        // The codes by which a shell reports that it cannot run the program.
         match pager.wait()?.code() {
             Some(126 | 127) => self.write(above, below, std::io::stdout()),
             _ => Ok(()),
@@ -75,7 +75,7 @@ impl BufferedText {
 pub struct TextPager(Option<OsString>);
 
 impl TextPager {
-    /// The one that `$PAGER` names, or `less -FRX`; none where nobody would see it, or nobody wants it.
+    /// The pager in `$PAGER`, or `less -FRX`; `None` without a terminal or with an empty `$PAGER`.
     pub fn of_terminal() -> Option<Self> {
         if std::io::stdout().is_terminal() { Self::named(std::env::var_os("PAGER")) } else { None }
     }
@@ -100,7 +100,7 @@ impl TextPager {
                 less
             }
         };
-        // Ctrl-C is the pager's: it comes to all processes of the terminal, and would leave the pager behind without us.
+        // Ctrl-C goes to all processes of the terminal. The pager handles it; if we ended, the pager would stay behind.
         let _ours = signal(SignalKind::interrupt());
         command.stdin(Stdio::piped()).spawn().ok()
     }
