@@ -7,6 +7,6 @@ use crate::store::state_db::StateDb;
 #[derive(Debug, Clone)]
 pub struct PostStore {
     pub db: StateDb,
-    /// What is stored in a file that is gone must not be acknowledged.
+    /// Posts that were stored in a lost file must not be acknowledged.
     pub file: StateFile,
 }
