@@ -78,7 +78,7 @@ pub enum CliCommand {
     /// Ask the running daemon whether it is alive
     #[command(after_help = help::HEALTH)]
     Health(health::Args),
-    /// Show how things stand
+    /// Show the state of the service and what needs the operator
     #[command(after_help = help::STATUS)]
     Status(status::Args),
     /// List leads: those that wait or need a person, and why

@@ -38,7 +38,7 @@ pub struct ReceivedList {
     /// Posts of that kind
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
     pub kind: Option<PostKind>,
-    /// Posts that cannot be read, and have not been mended or put aside
+    /// Posts that cannot be read, and have not been fixed or dismissed
     #[arg(long)]
     pub unreadable: bool,
     /// Damaged posts that may be opt-outs, and wait for `confirm` or `dismiss`
@@ -78,7 +78,7 @@ pub enum ReceivedCommand {
         #[arg(value_name = "SEQ", required = true)]
         seqs: Vec<i64>,
     },
-    /// Read again what could not be read: with this version of the program, or as you have mended it
+    /// Read unreadable posts again: with this version of the program, or as you have fixed them
     #[command(after_help = help::RECEIVED_REPLAY)]
     Replay {
         /// Numbers of posts, as `received --unreadable` lists them
@@ -87,7 +87,7 @@ pub enum ReceivedCommand {
         /// All that cannot be read
         #[arg(long, conflicts_with_all = ["seqs", "body"])]
         all: bool,
-        /// The mended body of that one post; '-' reads standard input
+        /// The fixed body of that one post; '-' reads standard input
         #[arg(long, value_name = "FILE")]
         body: Option<PathBuf>,
     },

@@ -36,7 +36,7 @@ pub struct Args {
     /// Where it is written to, instead of standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Put back in the queue: leads never sent and stale ones are read anew by the next poll, ambiguous ones sent again
+    /// Requeue: the next poll reads leads never sent and stale ones anew, ambiguous ones are sent again
     #[arg(long)]
     pub repair: bool,
     /// How long after it was accepted a lead ought to have been heard of; "never" [default: 7d, or never without a receiver]

@@ -50,12 +50,12 @@ pub struct InstalledTriggers {
     /// PostgreSQL: the role that conversica-sync reads with [default: that of source.url]
     #[arg(long)]
     pub role: Option<String>,
-    /// PostgreSQL: wake nobody at a commit; changes are found at the next poll. NOTIFY lets transactions that use it commit
-    /// one at a time, which a database with very many writers may feel
+    /// PostgreSQL: do not notify at a commit; the next poll finds the changes. NOTIFY lets transactions that use it commit one at
+    /// a time, which a database with very many writers may feel
     #[arg(long)]
     pub no_notify: bool,
-    /// PostgreSQL: wake whoever listens, also where max_prepared_transactions is above 0: a transaction that has notified
-    /// cannot be prepared for two-phase commit, so there it is left out unless you say so
+    /// PostgreSQL: notify listeners even where max_prepared_transactions is above 0. A transaction that has notified cannot be
+    /// prepared for two-phase commit, so there NOTIFY is left out unless you say so
     #[arg(long, conflicts_with = "no_notify")]
     pub notify: bool,
     /// PostgreSQL: make the change log although a publication of all tables, or of its schema, publishes it: every subscriber

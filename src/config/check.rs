@@ -1,4 +1,4 @@
-//! Checks that one value fits its key: type, choice, shape. [`super::validate`] checks the combination of settings.
+//! Checks that one value fits its key: type, choice, shape. Combinations of settings are not checked here.
 //!
 //! The value itself is named in a message unless the key is secret.
 

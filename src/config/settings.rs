@@ -1,5 +1,5 @@
-//! The settings tree: one struct a section, exactly as docs/settings.md names them. It has no defaults: `config/default.toml` is the
-//! only place that has any.
+//! The settings tree: one struct per section, exactly as docs/settings.md names them. It has no defaults: only
+//! `config/default.toml` has any.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -30,7 +30,7 @@ use crate::store::{facts, lead};
 /// The options of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReconcileOptions {
-    /// Leads accepted before this time should have been heard of; `None` without a receiver.
+    /// Leads accepted before this time should have been heard of; `None` where silence is not judged.
     pub silent_since: Option<DateTime<Utc>>,
     /// Requeues the leads that can be repaired.
     pub repair: bool,
