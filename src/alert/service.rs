@@ -104,7 +104,7 @@ pub struct ConditionFact {
     pub reason: Option<String>,
     /// The number of leads, posts or events, where they are counted.
     pub count: Option<i64>,
-    /// For held leads: people whom an approval would contact for the first time.
+    /// For held leads: people that an approval would contact for the first time.
     pub new_people: Option<i64>,
     pub cure: String,
 }

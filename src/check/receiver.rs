@@ -1,4 +1,4 @@
-//! `check` of the receiver: its certificate, its address, its password. It only tries the address, and serves nobody.
+//! `check` of the receiver: its certificate, its address, its password. It tries the address without accepting connections.
 
 use std::io;
 use std::net::TcpListener;

@@ -64,7 +64,7 @@ struct CheckTable {
     /// Whether the locale has ticks.
     ticks: bool,
     colours: bool,
-    /// Of the terminal; elsewhere lines are as long as they are.
+    /// Width of the terminal; elsewhere lines are not wrapped.
     width: Option<usize>,
 }
 
@@ -82,7 +82,7 @@ impl CheckTable {
         }
     }
 
-    /// A tick and a word of four letters, for screen readers and for grep.
+    /// A tick and four letters, for screen readers and for grep.
     fn mark(&self, state: ItemState) -> String {
         let (tick, word, colour) = match state {
             ItemState::Ok => ('\u{2713}', "ok  ", "32"),

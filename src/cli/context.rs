@@ -16,13 +16,13 @@ use crate::store::file_lock::{self, StateLock};
 use crate::store::state_db::StateDb;
 use crate::{clock, telemetry};
 
-/// How a command ended, when it did not fail.
+/// The result of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitCode {
     Done = 0,
     /// Leads are rejected, invalid or exhausted.
     Attention = 3,
-    /// Halted or held: a person must act.
+    /// Halted or held: the operator must act.
     Decision = 4,
 }
 

@@ -30,15 +30,15 @@ pub enum KeyKind {
 /// Which part of a value may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeySecrecy {
-    /// All but the password in it.
+    /// Everything but the password in it.
     Url,
-    /// Nothing.
+    /// No part.
     Whole,
 }
 
 #[derive(Debug, Clone)]
 pub struct ConfigKey {
-    /// With its section: `delivery.retry.multiplier`.
+    /// The full name: `delivery.retry.multiplier`.
     pub name: String,
     pub kind: KeyKind,
     pub secrecy: Option<KeySecrecy>,

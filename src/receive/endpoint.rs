@@ -130,7 +130,7 @@ async fn take(State(desk): State<Arc<EndpointContext>>, request: Request) -> Res
         return answer(refusal, problem.unwrap_or_default());
     }
     if is_empty && matches!(received, BodyRead::TooSlow) {
-        // Nothing to keep.
+        // The body is empty.
         return answer(refusal, problem.unwrap_or_default());
     }
     let Ok(arrival) = read_post(bytes, read).await else { return not_stored() };

@@ -1,9 +1,9 @@
-//! Where posts are stored.
+//! The place where posts are stored.
 
 use crate::store::file_lock::StateFile;
 use crate::store::state_db::StateDb;
 
-/// Where posts are stored.
+/// The state and its file, for storing posts.
 #[derive(Debug, Clone)]
 pub struct PostStore {
     pub db: StateDb,

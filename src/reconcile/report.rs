@@ -29,7 +29,7 @@ pub struct ReconcileReport {
     pub silent_since: Option<DateTime<Utc>>,
     /// Rows of erased people: they make no leads and get no verdict.
     pub erased: u64,
-    /// What `--repair` did; `None` where it was not asked for.
+    /// The result of `--repair`; `None` without it.
     pub repaired: Option<RepairedLeads>,
 }
 

@@ -19,7 +19,7 @@ const LOCK_AFTER: u32 = 5;
 const NAMES: &[&str] =
     &["timeout", "cut", "drop", "refuse", "status_false", "login_page", "latency", "lock_after", "retry_after"];
 
-/// What happens to a request instead of an honest answer.
+/// The fault of a request, instead of an honest answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestFault {
     /// Answers with this status; the lead is not stored.
@@ -34,7 +34,7 @@ pub enum RequestFault {
     Refuse,
     /// The same, with 200 and a body that says so.
     StatusFalse,
-    /// Answers 200 with a page for people in Conversica's place; the lead is not stored.
+    /// Answers 200 with an HTML page in place of Conversica's answer; the lead is not stored.
     LoginPage,
 }
 

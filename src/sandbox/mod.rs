@@ -34,7 +34,7 @@ use crate::sandbox::store::SandboxCounts;
 /// How long stopping waits for requests under way.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// What to run.
+/// The options of a sandbox.
 pub struct SandboxOptions {
     /// Port 0 picks a free one; [`RunningSandbox::address`] says which.
     pub listen: SocketAddr,

@@ -442,7 +442,7 @@ impl<'a> RowMerge<'a> {
     }
 }
 
-/// Where the lines that share a key end.
+/// Where the run of lines that share a key ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GoesOn {
     InThisBatch,

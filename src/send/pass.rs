@@ -24,7 +24,7 @@ use crate::store::{due, pause};
 /// Between two attempts to get the poll lease.
 const TURN_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a pass did.
+/// The result of a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PassOutcome {
     pub polled: PollOutcome,

@@ -36,7 +36,7 @@ use crate::store::state_db::StateDb;
 use crate::store::{due, gone, held, introduced, lead, tested};
 use crate::wording::meaning;
 
-/// What would happen to a lead.
+/// The planned action for a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlannedAction {

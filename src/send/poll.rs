@@ -1,6 +1,6 @@
 //! One poll: reads the source in one snapshot, merges it with the known leads of the state, and writes the differences.
 //!
-//! Nothing is sent here.
+//! This file sends nothing.
 
 use std::time::Instant;
 

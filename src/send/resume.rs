@@ -82,12 +82,12 @@ impl CompareProgress {
         self.mark.unnamed + merge.unnamed()
     }
 
-    /// As when the comparison began.
+    /// The value from the beginning of the compare.
     pub fn newest(&self) -> Option<NewestStamp> {
         self.mark.newest.clone()
     }
 
-    /// As when the comparison began.
+    /// The value from the beginning of the compare.
     pub fn settled(&self) -> SettledMoment {
         self.mark.settled.clone()
     }

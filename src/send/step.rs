@@ -37,8 +37,8 @@ pub struct StepWeight {
     pub sends: u64,
 }
 
-/// Whether a full compare must come before this step sends a lead or marks one gone. It counts the log only where leads are
-/// missing, and only until it is certain that enough are left.
+/// Whether a full compare must come before this step sends a lead or marks one gone. It counts the remaining leads only where
+/// some are missing, and only until it is certain that enough are left.
 pub async fn is_part(
     weight: StepWeight,
     behind: LogBehind,

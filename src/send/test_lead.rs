@@ -109,7 +109,7 @@ async fn write_down(
     outcome::record_test(state, &finished).await
 }
 
-/// The Lead object: required keys, what is the same for every lead, and the token as the last name.
+/// The Lead object: required keys, values that are the same for every lead, and the token as the last name.
 fn body(settings: &ServiceSettings, token: &SecretString, email: &str) -> String {
     let mut body = json!({ "apiVersion": settings.conversica.api_version, "id": ID });
     let constant = |key: LeadKey| match settings.lead.published.get(&key) {

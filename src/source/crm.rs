@@ -39,7 +39,7 @@ pub struct ConnectedCrm {
     pub db: SourceDb,
     pub source: SourceSettings,
     pub mapping: LeadMapping,
-    /// With `changes = "triggers"`.
+    /// Set with `changes = "triggers"`.
     pub log: Option<ChangeLog>,
     /// Read from the state before the first poll, where the key may hold such numbers.
     pub whole_names: Arc<OnceCell<WholeNames>>,
@@ -136,7 +136,8 @@ impl ConnectedCrm {
     }
 
     /// Checks again while a pass reads from an open snapshot that the source is still the one that the pass began with. On
-    /// PostgreSQL the reading session itself has looked, as `schema`: a second session may not be free before the reading ends.
+    /// PostgreSQL the reading session has described the source itself, as `schema`: a second session may not be free before the
+    /// reading ends.
     ///
     /// # Errors
     /// As [`ConnectedCrm::fitting`]; an error that waiting resolves where a session changed the source just now.

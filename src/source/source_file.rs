@@ -30,9 +30,9 @@ pub enum SourceAccess {
 /// The files beside the database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SourceTraces {
-    /// Of the rollback journal.
+    /// Size of the rollback journal.
     journal_bytes: u64,
-    /// Of the write-ahead log.
+    /// Size of the write-ahead log.
     log_bytes: u64,
     /// Another process has the file open, in WAL mode.
     is_shared: bool,

@@ -1,8 +1,8 @@
 //! The dashboard's access rules, applied to a request. Pure.
 //!
-//! Without a token only this machine may read, and nobody else has access. "This machine" means the listener's own address and
-//! the host name that the browser requested: a foreign page whose host name resolves to 127.0.0.1 (DNS rebinding) requests its
-//! own name. A proxy forwards for others, so a request through one is not from this machine.
+//! Without a token the dashboard serves only this machine, and only for reading. "This machine" means the listener's own address
+//! and the host name that the browser requested: a foreign page whose host name resolves to 127.0.0.1 (DNS rebinding) requests
+//! its own name. A proxy forwards for others, so a request through one is not from this machine.
 
 use std::net::{IpAddr, SocketAddr};
 

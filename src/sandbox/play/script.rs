@@ -51,7 +51,7 @@ pub enum ScriptPlot {
     OptOut,
     /// The address does not exist.
     Bounced,
-    /// They ask for something that a person has to do.
+    /// They ask for something that a salesperson has to do.
     ActionRequired,
     /// They are unhappy.
     AtRisk,

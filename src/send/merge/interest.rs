@@ -1,4 +1,4 @@
-//! Which rows a merge returns.
+//! Selects the rows that a merge returns.
 
 use crate::store::compare::DoubtedLeads;
 

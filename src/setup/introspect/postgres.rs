@@ -76,8 +76,8 @@ async fn columns(
         tables[index].columns = group
             .iter()
             .map(|(_, name, kind, category, required)| {
-                // A array, C composite, G geometric, P pseudo, R range, V bit string; and two unreadable types of other
-                // categories.
+                // A array, C composite, G geometric, P pseudo, R range, V bit string; the named types below have no plain text
+                // either.
                 let readable = !["A", "C", "G", "P", "R", "V"].contains(&category.as_str())
                     && !["bytea", "tsvector", "tsquery"].contains(&kind.as_str());
                 // E is an enum.

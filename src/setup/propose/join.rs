@@ -303,7 +303,7 @@ fn find_label<'t>(table: &'t InspectedTable, key: LeadKey, target: &JoinTarget) 
     {
         return Some(label);
     }
-    // If the key itself is a word, people read the key.
+    // If the values of the key itself are words, people read the key.
     let is_word = |column: &&TableColumn| {
         is_text_of_its_own(table, column)
             && column.values().next().is_some()

@@ -43,7 +43,7 @@ pub fn words(name: &str) -> Vec<String> {
 const OWNERS: &str = "lead contact customer client person prospect primary main kunden kunde interessent cliente contacto cust \
     name txt str";
 
-/// How sure a name is: 100 for the first of a list, less further down and behind a word for a person. `None` where it is not in
+/// How sure a name is: 100 for the first of a list, less further down and with a prefix from `OWNERS`. `None` where it is not in
 /// the list.
 pub fn likeness(name: &str, list: &str) -> Option<u32> {
     let place = |name: &str| {

@@ -21,7 +21,7 @@ const STAFF: &str = "user users usr usrs resuser resusers login logins employee 
 const STAFF_ENDINGS: [&str; 4] = ["user", "users", "benutzer", "mitarbeiter"];
 /// Words for people of any kind: the word in front decides.
 const ANYBODY: &str = "person persons people persona personas member members account accounts";
-/// Prefixes that make such a word mean staff.
+/// Prefixes that turn such names into names of staff.
 const OF_THE_FIRM: &str = "sales team internal support office company service helpdesk system";
 
 /// Columns that only a login table has.

@@ -26,7 +26,7 @@ pub struct QualifiedName {
 }
 
 impl QualifiedName {
-    /// As SQL writes it.
+    /// The name in SQL.
     pub fn quoted(&self) -> String {
         match &self.schema {
             Some(schema) => format!("{}.{}", quote(schema), quote(&self.name)),
@@ -35,7 +35,7 @@ impl QualifiedName {
     }
 }
 
-/// A trigger on whatever table.
+/// A trigger on any table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriggerName {
     pub table: QualifiedName,

@@ -125,7 +125,7 @@ impl ChangeLog {
         &self.writer
     }
 
-    /// How to connect in order to be notified; `None` on SQLite, which notifies in no such way.
+    /// The options of a connection for notifications; `None` on SQLite, which has none.
     pub fn listener_options(&self) -> Option<Arc<PgConnectOptions>> {
         match &self.writer {
             SourceDb::Sqlite(_) => None,

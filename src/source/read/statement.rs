@@ -102,7 +102,7 @@ impl ReadStatements {
         self.list = [std::slice::from_ref(&self.names), &self.cells].concat().join(", ");
     }
 
-    /// All rows of the scope, or a few in any order.
+    /// All rows of the scope in order, or a few in any order.
     pub fn rows(&self, scope: &ReadScope, ordering: RowOrdering, limit: Option<usize>) -> String {
         let mut sql = format!("select {} from {}{}", self.list, self.from, self.condition(scope, ordering));
         match limit {

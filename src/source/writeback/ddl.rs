@@ -150,7 +150,7 @@ impl WritebackDesign {
         Self { engine, schema, tables }
     }
 
-    /// As SQL writes it.
+    /// The name in SQL.
     pub fn quoted(&self, name: &str) -> String {
         QualifiedName { schema: self.schema.clone(), name: name.to_owned() }.quoted()
     }
