@@ -390,12 +390,12 @@ impl<'a> PollWriter<'a> {
         Ok(())
     }
 
-    /// Whether leads seem to be missing whose rows may only have lost their names: nothing is decided about them.
+    /// Whether leads seem to be missing whose rows may only have lost their keys: the poll decides nothing about them.
     pub(crate) fn spares_missing(&self) -> bool {
         self.polled.unnamed > 0 && self.found.missing > 0
     }
 
-    /// `present` of the leads that the source is expected to have have been met.
+    /// Decides about all gathered changes. `present` counts the expected leads that the source still has.
     pub(crate) async fn finish(mut self, present: u64) -> anyhow::Result<PollOutcome> {
         self.settle_doubtful().await?;
         self.decide_odd(self.polled.rows).await?;
@@ -413,7 +413,7 @@ impl<'a> PollWriter<'a> {
                     let provisional = self.provisional.map_or(0, |(leads, _)| leads);
                     self.polled.unasked = (provisional + self.undecided.len()) as u64;
                 }
-                // First every row that was met: what the state holds as missing after that, is.
+                // First the rows that were read: leads that the state still holds as missing after that are really missing.
                 for change in std::mem::take(&mut self.undecided) {
                     self.write(change).await?;
                 }
@@ -428,7 +428,7 @@ impl<'a> PollWriter<'a> {
             held::release_since(self.state, reason, since, self.now).await?;
         }
         if self.provisional.is_some() {
-            // Decided, one way or the other.
+            // The decision is made either way.
             control::clear::<KeptBack>(self.state).await?;
         }
         self.record_odd().await?;
